@@ -1,0 +1,1 @@
+"""Models become evidence: metrics with intervals, comparisons, explanations, a model card."""

@@ -1,0 +1,1 @@
+"""From attributions of single predictions to what a model relies on."""

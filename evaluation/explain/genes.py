@@ -1,0 +1,103 @@
+"""Which genes a model relies on, over all and drug by drug, and whether its explanations add up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipelines.samples import ResponseSamples
+from training.estimator import Attribution, Estimator
+
+TOP = 25
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Attributions of a sample of test rows, summed up.
+
+    Attributes
+    ----------
+    genes
+        ``gene, omics, mean_abs, mean``; a row a feature of the cell line, the largest first; in units of the target.
+    by_drug
+        ``drug_id, drug, rank, gene, omics, mean_abs, mean, rows``: the top features of each drug. A positive mean
+        raises the predicted IC50: resistance.
+    groups
+        Mean absolute contribution of each table (``expression``, ``tissue``, ``drug``, ...).
+    relative_error
+        Gap of additivity, see `Attribution.relative_error`.
+    method, rows
+        Of the attribution, and how many rows it was computed on.
+    """
+
+    genes: pd.DataFrame
+    by_drug: pd.DataFrame
+    groups: dict[str, float]
+    relative_error: float
+    method: str
+    rows: int
+
+
+def explained_rows(samples: ResponseSamples, count: int, seed: int) -> np.ndarray:
+    """Return about ``count`` rows, spread evenly over the drugs; at least one a drug where ``count`` allows it."""
+    order = np.random.default_rng(seed).permutation(len(samples))
+    position = pd.Series(samples.drug[order]).groupby(samples.drug[order]).cumcount().to_numpy()
+    return np.sort(order[np.argsort(position, kind="stable")[:count]])
+
+
+def explain(estimator: Estimator, samples: ResponseSamples) -> Explanation | None:
+    """Attribute the predictions of ``samples`` to raw features and sum up.
+
+    Returns
+    -------
+    Explanation or None
+        None where the estimator looks at no feature.
+    """
+    attribution = estimator.attribute(samples)
+    if attribution is None:
+        return None
+    table = [name.split(":", 1) for name in attribution.names]
+    omics = np.array([each[0] for each in table])
+    gene = np.array([each[1] for each in table])
+    of_line = ~np.isin(omics, ["drug", "fingerprint"])
+    genes = _ranked(attribution.values[:, of_line], gene[of_line], omics[of_line])
+    sums = {
+        name: float(np.abs(attribution.values[:, omics == name].sum(axis=1)).mean()) for name in dict.fromkeys(omics)
+    }
+    return Explanation(
+        genes,
+        _by_drug(attribution, samples, gene, omics, of_line),
+        sums,
+        attribution.relative_error,
+        attribution.method,
+        len(samples),
+    )
+
+
+def _ranked(values: np.ndarray, gene: np.ndarray, omics: np.ndarray) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"gene": gene, "omics": omics, "mean_abs": np.abs(values).mean(axis=0), "mean": values.mean(axis=0)}
+    )
+    return frame.sort_values("mean_abs", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _by_drug(
+    attribution: Attribution,
+    samples: ResponseSamples,
+    gene: np.ndarray,
+    omics: np.ndarray,
+    of_line: np.ndarray,
+) -> pd.DataFrame:
+    names = samples.drugs["name"] if "name" in samples.drugs else pd.Series("", index=samples.drugs.index)
+    parts = []
+    for drug in np.unique(samples.drug):
+        rows = np.flatnonzero(samples.drug == drug)
+        values = attribution.values[np.ix_(rows, of_line)]
+        top = _ranked(values, gene[of_line], omics[of_line]).head(TOP)
+        top.insert(0, "rank", np.arange(1, len(top) + 1))
+        top.insert(0, "drug", names.iloc[drug])
+        top.insert(0, "drug_id", samples.drugs.index[drug])
+        parts.append(top.assign(rows=len(rows)))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,107 @@
+"""Stage ``leaderboard``: the architectures of a task side by side, each with its interval and its margin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evaluation import figures
+from evaluation.evaluate import evidence_path, read_evidence
+from evaluation.metrics import HIGHER_IS_BETTER
+from pipelines.command import parser, run_command
+from pipelines.faults import UserError
+from pipelines.files import read_json, write_json
+from pipelines.params import Params, read_params
+from pipelines.prepare import REPORTS
+
+
+def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict[str, Any]]:
+    """Return a row an architecture, the best first.
+
+    Returns
+    -------
+    list of dict
+        ``architecture, metric, value, low, high, margin, margin_low, margin_high, seconds, run_id``, and whether the
+        row is the baseline's.
+    """
+    task = params.task(name)
+    metric = task.evaluate.metric
+    rows = []
+    for architecture in params.architectures(name):
+        path = evidence_path(name, architecture, reports)
+        if not path.is_file():
+            continue  # not trained yet; the others are shown all the same
+        evidence = read_evidence(path)
+        found, margin = evidence["test"]["metrics"][metric], evidence["test"]["metrics"]["margin"]
+        rows.append(
+            {
+                "architecture": architecture,
+                "metric": metric,
+                **found,
+                "margin": margin["value"],
+                "margin_low": margin["low"],
+                "margin_high": margin["high"],
+                "seconds": evidence["seconds"],
+                "run_id": evidence["run_id"],
+                "model_uri": evidence["model_uri"],
+                "baseline": architecture == task.evaluate.baseline,
+                "validation": evidence["validation"]["value"],
+                "simulated": evidence["simulated"],
+            }
+        )
+    if not rows:
+        raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
+    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    return sorted(rows, key=lambda row: -sign * row["value"] if row["value"] is not None else float("inf"))
+
+
+def as_text(rows: list[dict[str, Any]], title: str) -> str:
+    """Return the leaderboard as a table for the terminal."""
+    metric = rows[0]["metric"]
+    head = f"{'architecture':<16}{f'test {metric}':>9}{'95 % interval':>18}{'margin':>10}{'95 % interval':>20}"
+    head += f"{'seconds':>9}  run"
+    lines = [title, "", head, "-" * (len(head) + 29)]
+    for row in rows:
+        lines.append(
+            f"{row['architecture']:<16}{_number(row['value']):>9}{_interval(row['low'], row['high']):>18}"
+            f"{_number(row['margin'], '+'):>10}{_interval(row['margin_low'], row['margin_high'], '+'):>20}"
+            f"{row['seconds']:>9.1f}  {row['run_id']}"
+        )
+    return "\n".join(lines)
+
+
+def title_of(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
+    """Return the leaderboard's title; simulated data is called simulated."""
+    task = params.task(name)
+    what = "SIMULATED data, not a result about patients or drugs" if rows[0]["simulated"] else "test split"
+    return f"{name} ({task.split.mode}; {what}; margin over {task.evaluate.baseline}; budget {params.budget})"
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return f"[{_number(low, sign)}, {_number(high, sign)}]"
+
+
+def main() -> int:
+    """``python -m evaluation.leaderboard --task T [--show]``."""
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--show", action="store_true", help="print what the stage wrote and compute nothing")
+    given = arguments.parse_args()
+    params = read_params()
+    folder = REPORTS / given.task
+    if given.show:
+        rows = read_json(folder / "leaderboard.json")
+    else:
+        rows = leaderboard(given.task, params)
+        write_json(folder / "leaderboard.json", rows)
+        title = title_of(given.task, params, rows)
+        figures.leaderboard(rows, rows[0]["metric"], title.replace("; ", "\n", 1)).savefig(folder / "leaderboard.png")
+    print(as_text(rows, title_of(given.task, params, rows)))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

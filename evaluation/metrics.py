@@ -1,0 +1,369 @@
+"""Regression metrics of `drug_response`, for one sample or for many weightings of it at once.
+
+A row is a (cell line, drug) pair and y its ln IC50. The value on the test split and on each bootstrap
+resample is one computation under different weights (one for every row; how often the row's group was drawn),
+so a value and its interval cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.intp]
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "r2": True,
+    "rmse": False,
+    "mae": False,
+    "mse": False,
+    "pearson": True,
+    "spearman": True,
+    "within_drug_pearson": True,
+    "within_drug_spearman": True,
+    "r2_over_baseline": True,
+    "margin": True,
+}
+
+# Float32 carries 7 digits: values that differ by less than this share of their magnitude differ by rounding.
+_TOLERANCE = 1e-6
+
+# Weights held at once, rows x resamples: 8 MiB an array, of which some ten are alive together.
+_BLOCK = 2**20
+
+
+def regression_metrics(
+    y: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    *,
+    within: npt.ArrayLike | None = None,
+    baseline: npt.ArrayLike | None = None,
+    min_rows: int = 5,
+) -> dict[str, float]:
+    """Metrics of one set of predictions.
+
+    Parameters
+    ----------
+    y : array of shape (n_rows,)
+        Measured response, ln IC50.
+    prediction : array of shape (n_rows,)
+        Predicted response, in the unit of `y`.
+    within : array of shape (n_rows,), optional
+        Drug of each row. Without it the `within_drug_*` metrics are absent.
+    baseline : array of shape (n_rows,), optional
+        Prediction of the naive baseline for the same rows, in the unit of `y`. Without it `r2_over_baseline`
+        and `margin` are absent.
+    min_rows : int
+        Drugs with fewer rows are left out of the `within_drug_*` metrics.
+
+    Returns
+    -------
+    dict of str to float
+        - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square), `pearson`, `spearman` over all rows;
+        - `within_drug_pearson`, `within_drug_spearman`: unweighted mean over drugs of the correlation inside
+          each, where the differences between drugs, which any drug mean predicts, earn nothing;
+        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline);
+        - `margin`: r2(prediction) - r2(baseline).
+
+        A constant prediction scores a correlation of 0. What the data leave undefined (constant `y`, no drug
+        with enough rows, a baseline without error) is NaN. Values closer than a millionth of the largest
+        magnitude are the same value where constancy is asked.
+
+    Raises
+    ------
+    ValueError
+        If a column is empty, not one-dimensional, of another length than `y`, or holds NaN, an infinity or a
+        missing label; the message names the column and its first such row, counted from 0.
+
+    References
+    ----------
+    drevalpy (DrEval), `drevalpy.evaluation`: constant predictions score 0, constant targets NaN.
+    """
+    n_rows = np.shape(y)[0] if np.ndim(y) else 0
+    metrics = weighted_regression_metrics(
+        y,
+        prediction,
+        np.zeros(n_rows, dtype=np.intp),
+        np.ones((1, 1)),
+        within=within,
+        baseline=baseline,
+        min_rows=min_rows,
+    )
+    return {name: float(values[0]) for name, values in metrics.items()}
+
+
+def weighted_regression_metrics(
+    y: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    counts: npt.ArrayLike,
+    *,
+    within: npt.ArrayLike | None = None,
+    baseline: npt.ArrayLike | None = None,
+    min_rows: int = 5,
+) -> dict[str, Floats]:
+    """`regression_metrics` for each of many weightings of the groups.
+
+    A weighting with whole numbers gives what `regression_metrics` gives on the rows repeated that often, save
+    that `min_rows` counts distinct rows.
+
+    Parameters
+    ----------
+    y, prediction, within, baseline, min_rows
+        As in `regression_metrics`.
+    groups : array of shape (n_rows,)
+        Group of each row.
+    counts : array of shape (n_weightings, n_groups)
+        Weight of each group, in ascending order of the group labels; none negative, not all zero.
+
+    Returns
+    -------
+    dict of str to array of shape (n_weightings,)
+        The metrics of `regression_metrics`. A drug whose rows all lie in one group counts as often as that
+        group was drawn: each draw of the group is a drug of its own.
+
+    Raises
+    ------
+    ValueError
+        As in `regression_metrics`, and if `counts` has another shape or a weighting without weight.
+    """
+    if min_rows < 2:
+        raise ValueError(f"min_rows is {min_rows}: a correlation needs at least 2 rows")
+    y = _column("y", y)
+    prediction = _column("prediction", prediction, y.size)
+    reference = None if baseline is None else _column("baseline", baseline, y.size)
+    drug = np.zeros(y.size, dtype=np.intp) if within is None else encode("within", within, y.size)[1]
+    labels, group = encode("groups", groups, y.size)
+    weights = np.asarray(counts, dtype=np.float64)
+    if weights.ndim != 2 or not len(weights) or weights.shape[1] != labels.size:
+        raise ValueError(f"counts has shape {weights.shape}, not (n_weightings, {labels.size})")
+    if not ((weights >= 0).all() and np.isfinite(weights).all() and weights.any(axis=1).all()):
+        raise ValueError("counts holds a negative or non-finite weight, or a weighting without any weight")
+
+    # One canonical order, so that sums round alike in whatever order the rows came; drugs become contiguous.
+    tiebreak = group if reference is None else reference
+    order = np.lexsort((group, tiebreak, prediction, y, drug))
+    y, prediction, group, drug = y[order], prediction[order], group[order], drug[order]
+    reference = None if reference is None else reference[order]
+
+    overall = _Strata.build(y, prediction, group, np.zeros_like(drug))
+    inside = None if within is None else _Strata.build(y, prediction, group, drug)
+    step = max(1, _BLOCK // y.size)
+    blocks = []
+    for start in range(0, len(weights), step):
+        row_weights = np.ascontiguousarray(weights[start : start + step].T)[group]
+        block = _overall_metrics(y, prediction, reference, overall, row_weights)
+        if inside is not None:
+            pearson, spearman = inside.mean_correlations(row_weights, min_rows)
+            block |= {"within_drug_pearson": pearson, "within_drug_spearman": spearman}
+        blocks.append(block)
+    return {name: np.concatenate([block[name] for block in blocks]) for name in HIGHER_IS_BETTER if name in blocks[0]}
+
+
+def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[np.generic], Integers]:
+    """Number labels by their ascending order, which the order of the rows does not change.
+
+    Parameters
+    ----------
+    name : str
+        What the labels are, for messages.
+    labels : array of shape (n_rows,)
+        Strings or numbers, of one kind.
+    n_rows : int
+        Length that `labels` must have.
+
+    Returns
+    -------
+    labels : array of shape (n_labels,)
+        Distinct labels, ascending.
+    codes : int array of shape (n_rows,)
+        Position of each row's label among them.
+
+    Raises
+    ------
+    ValueError
+        If the length differs, a label is missing (the first such row is named) or the labels do not compare.
+    """
+    # A list goes through objects: among strings NumPy would read a missing label as the word "nan".
+    column = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
+    _require_shape(name, column, n_rows)
+    missing = np.flatnonzero([_is_missing(label) for label in column.tolist()])
+    if missing.size:
+        raise ValueError(f"{name} has a missing label at row {missing[0]}")
+    try:
+        distinct, codes = np.unique(column, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(f"{name} mixes labels that do not compare: {error}") from error
+    return distinct, codes.astype(np.intp, copy=False)
+
+
+def _overall_metrics(
+    y: Floats, prediction: Floats, baseline: Floats | None, overall: _Strata, weights: Floats
+) -> dict[str, Floats]:
+    """Metrics over all rows, for `weights` of shape (n_rows, n_weightings)."""
+    error = y - prediction
+    total = weights.sum(axis=0)
+    sse = error**2 @ weights
+    mse = sse / total
+    pearson, spearman, defined = (values[0] for values in overall.correlations(weights, min_rows=2))
+    deviation = y[:, np.newaxis] - (y @ weights) / total
+    sst = np.where(defined, np.einsum("nb,nb,nb->b", weights, deviation, deviation), np.nan)
+    metrics = {
+        "r2": 1 - sse / sst,
+        "rmse": np.sqrt(mse),
+        "mae": np.abs(error) @ weights / total,
+        "mse": mse,
+        "pearson": pearson,
+        "spearman": spearman,
+    }
+    if baseline is not None:
+        sse_baseline = (y - baseline) ** 2 @ weights
+        has_error = np.sqrt(sse_baseline / total) > _TOLERANCE * np.abs(y).max()
+        metrics["r2_over_baseline"] = 1 - sse / np.where(has_error, sse_baseline, np.nan)
+        metrics["margin"] = (sse_baseline - sse) / sst
+    return metrics
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column sorted inside each stratum, ties gathered into runs."""
+
+    deviation: Floats  # (n_rows,) from the stratum's mean, in units of its largest deviation
+    tolerance: Floats  # (n_strata,) below which a spread is rounding
+    order: Integers  # (n_rows,) row at each sorted place
+    run_of_row: Integers  # (n_rows,)
+    run_last: Integers  # (n_runs,) last sorted place of the run
+    run_value: Floats  # (n_runs,)
+    run_starts: Integers  # (n_strata,) first run of the stratum
+    stratum_of_run: Integers  # (n_runs,)
+
+    @classmethod
+    def build(cls, values: Floats, stratum: Integers, starts: Integers, scale: float) -> _Column:
+        centered = values - (np.add.reduceat(values, starts) / np.bincount(stratum))[stratum]
+        largest = np.maximum.reduceat(np.abs(centered), starts)
+        magnitude = np.maximum(np.maximum.reduceat(np.abs(values), starts), scale)
+        order = np.lexsort((values, stratum))
+        ascending, labels = values[order], stratum[order]
+        begins = np.r_[True, (np.diff(ascending) != 0) | (np.diff(labels) != 0)]
+        first = np.flatnonzero(begins)
+        run_of_row = np.empty_like(stratum)
+        run_of_row[order] = np.cumsum(begins) - 1
+        return cls(
+            deviation=centered / np.where(largest > 0, largest, 1.0)[stratum],
+            tolerance=_TOLERANCE * magnitude,
+            order=order,
+            run_of_row=run_of_row,
+            run_last=np.r_[first[1:], values.size] - 1,
+            run_value=ascending[first],
+            run_starts=np.searchsorted(labels[first], np.arange(starts.size)),
+            stratum_of_run=labels[first],
+        )
+
+    def centered_ranks(self, weights: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Mid-ranks minus their mean (n_rows, n_weightings), and in which strata the column varies."""
+        through = np.cumsum(weights[self.order], axis=0)[self.run_last]
+        before = np.zeros_like(through)
+        before[1:] = through[:-1]
+        below = before[self.run_starts]
+        above = through[np.r_[self.run_starts[1:], len(through)] - 1]
+        ranks = (before + through - (below + above)[self.stratum_of_run]) / 2
+
+        present = through > before
+        value = self.run_value[:, np.newaxis]
+        lowest = np.minimum.reduceat(np.where(present, value, np.inf), self.run_starts, axis=0)
+        highest = np.maximum.reduceat(np.where(present, value, -np.inf), self.run_starts, axis=0)
+        return ranks[self.run_of_row], highest - lowest > self.tolerance[:, np.newaxis]
+
+
+@dataclass(frozen=True)
+class _Strata:
+    """Rows cut into contiguous strata, ready to be correlated inside each under any weights."""
+
+    stratum: Integers  # (n_rows,) ascending
+    starts: Integers  # (n_strata,)
+    in_one_group: npt.NDArray[np.bool_]  # (n_strata,)
+    y: _Column
+    prediction: _Column
+
+    @classmethod
+    def build(cls, y: Floats, prediction: Floats, group: Integers, stratum: Integers) -> _Strata:
+        starts = np.flatnonzero(np.r_[True, np.diff(stratum) != 0])
+        scale = float(np.abs(y).max())
+        return cls(
+            stratum=stratum,
+            starts=starts,
+            in_one_group=np.minimum.reduceat(group, starts) == np.maximum.reduceat(group, starts),
+            y=_Column.build(y, stratum, starts, scale),
+            prediction=_Column.build(prediction, stratum, starts, scale),
+        )
+
+    def correlations(self, weights: Floats, min_rows: int) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+        """Pearson, Spearman and whether they are defined, each of shape (n_strata, n_weightings)."""
+        y_ranks, y_varies = self.y.centered_ranks(weights)
+        prediction_ranks, prediction_varies = self.prediction.centered_ranks(weights)
+        rows = np.add.reduceat(weights > 0, self.starts, axis=0, dtype=np.intp)
+        defined = y_varies & (rows >= min_rows)
+        y_values = self._centered(self.y.deviation, weights)
+        prediction_values = self._centered(self.prediction.deviation, weights)
+
+        def correlation(a: Floats, b: Floats) -> Floats:
+            weighted = weights * a
+            covariance = self._sums(weighted * b)
+            scale = np.sqrt(self._sums(weighted * a) * self._sums(weights * b * b))
+            informative = defined & prediction_varies
+            r = np.divide(covariance, scale, out=np.zeros_like(scale), where=informative & (scale > 0))
+            return np.where(defined, np.clip(r, -1, 1), np.nan)
+
+        return correlation(y_values, prediction_values), correlation(y_ranks, prediction_ranks), defined
+
+    def mean_correlations(self, weights: Floats, min_rows: int) -> tuple[Floats, Floats]:
+        """Mean over strata of Pearson and Spearman, each of shape (n_weightings,)."""
+        pearson, spearman, defined = self.correlations(weights, min_rows)
+        draws = np.where(self.in_one_group[:, np.newaxis], weights[self.starts], 1.0)
+        share = np.where(defined, draws, 0.0)
+        total = share.sum(axis=0)
+        total[total == 0] = np.nan
+        mean_pearson = np.where(defined, share * pearson, 0.0).sum(axis=0) / total
+        return mean_pearson, np.where(defined, share * spearman, 0.0).sum(axis=0) / total
+
+    def _sums(self, values: Floats) -> Floats:
+        sums: Floats = np.add.reduceat(values, self.starts, axis=0)
+        return sums
+
+    def _centered(self, values: Floats, weights: Floats) -> Floats:
+        column = values[:, np.newaxis]
+        total = self._sums(weights)
+        means = self._sums(weights * column) / np.where(total > 0, total, 1.0)
+        return column - means[self.stratum]
+
+
+def _column(name: str, values: npt.ArrayLike, n_rows: int | None = None) -> Floats:
+    try:
+        column = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not a column of numbers: {error}") from error
+    _require_shape(name, column, n_rows)
+    bad = np.flatnonzero(~np.isfinite(column))
+    if bad.size:
+        raise ValueError(f"{name} is {column[bad[0]]} at row {bad[0]}")
+    return column
+
+
+def _require_shape(name: str, column: npt.NDArray[np.generic], n_rows: int | None) -> None:
+    if column.ndim != 1:
+        raise ValueError(f"{name} has shape {column.shape}, not (n_rows,)")
+    if column.size == 0:
+        raise ValueError(f"{name} is empty")
+    if n_rows is not None and column.size != n_rows:
+        first = min(column.size, n_rows)
+        raise ValueError(f"{name} has {column.size} rows and y has {n_rows}: row {first} has no counterpart")
+
+
+def _is_missing(label: object) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA compares to NA, which has no truth value
+        return True

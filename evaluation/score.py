@@ -1,0 +1,149 @@
+"""Score a logged or registered model on a labelled folder of the raw format, such as an outside cohort.
+
+``python -m evaluation.score --model models:/drug_response@staging --data DIR`` prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.resample import bootstrap_regression
+from pipelines import tracking
+from pipelines.command import run_command
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.files import jsonable
+from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.params import Task, read_task
+from pipelines.samples import keep_samples
+from pipelines.split import group_samples
+from training.predictor import Predictor
+
+
+def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
+    """Return every metric with its interval, of ``model`` on the labelled samples in ``folder``.
+
+    Parameters
+    ----------
+    model
+        The logged predictor.
+    folder
+        Raw folder; omics that the model imputes may be missing.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        ``n``, ``groups``, ``dropped`` and ``metrics: {name: {value, low, high}}``. Groups are those of the split mode
+        that the model was trained under: what it has not seen.
+
+    Raises
+    ------
+    UserError
+        The folder is not of the format, lacks features that the model needs, or has nothing to score.
+    """
+    task = read_task(model.contract.task_text)
+    optional = [name for name in task.omics if getattr(task.missing, name) != "drop"]
+    tables = read_response_tables(folder, task, optional=optional)
+    _require_features(tables, model)
+    _require_sound(tables, task)
+    kept = keep_samples(tables, task)
+    samples = kept.samples
+    if len(samples) == 0:
+        raise UserError(f"{folder}: no sample is left to score: {kept.counts['rows']['dropped']}")
+    groups, _ = group_samples(samples, task.split)
+    if groups.nunique() < 2:
+        raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
+    metrics = bootstrap_regression(
+        samples.target,
+        model.estimator.predict(samples),
+        groups,
+        within=samples.pairs["drug_id"],
+        baseline=model.baseline.predict(samples),
+        resamples=task.evaluate.resamples,
+        confidence=task.evaluate.confidence,
+        seed=seed,
+    )
+    return {
+        "n": len(samples),
+        "groups": int(groups.nunique()),
+        "dropped": {rule: count for rule, count in kept.counts["rows"]["dropped"].items() if count},
+        "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
+    }
+
+
+def _require_features(tables: ResponseTables, model: Predictor) -> None:
+    """Refuse a table that lacks features of the model: imputing a gene for a whole cohort would pass unseen."""
+    findings = []
+    for name, features in model.contract.features.items():
+        table = tables.omics[name]
+        if len(table) and (lacking := [feature for feature in features if feature not in table.columns]):
+            message = f"lacks {len(lacking)} of the model's {len(features)} features: {', '.join(lacking[:5])}"
+            findings.append(Finding("model_features", f"{name}.parquet", message, lacking[0]))
+    if findings:
+        raise DataError(findings)
+
+
+def _require_sound(tables: ResponseTables, task: Task) -> None:
+    """Refuse values that would make every metric meaningless."""
+    findings = []
+    target = tables.response[task.target].to_numpy(np.float64)
+    if len(infinite := np.flatnonzero(np.isinf(target))):
+        findings.append(Finding.at_rows("finite", "response.parquet", task.target, infinite, "must be finite"))
+    for name, table in tables.omics.items():
+        values = table.drop(columns="cell_line_id").to_numpy(np.float64)
+        if len(rows := np.flatnonzero(np.isinf(values).any(axis=1))):
+            findings.append(Finding.at_rows("finite", f"{name}.parquet", None, rows, "must be finite"))
+        if len(rows := np.flatnonzero(table["cell_line_id"].duplicated())):
+            message = "the cell line stands twice; keep one"
+            findings.append(Finding.at_rows("unique", f"{name}.parquet", "cell_line_id", rows, message))
+    for file, frame, key in (
+        ("cell_lines.csv", tables.cell_lines, "cell_line_id"),
+        ("drugs.csv", tables.drugs, "drug_id"),
+    ):
+        if len(rows := np.flatnonzero(frame[key].duplicated())):
+            findings.append(Finding.at_rows("unique", file, key, rows, "the id stands twice; keep one"))
+    if findings:
+        raise DataError(findings)
+
+
+def load(uri: str) -> Predictor:
+    """Load the predictor behind a model URI.
+
+    Raises
+    ------
+    UserError
+        There is no such model, or it is not one of this platform's.
+    """
+    mlflow = tracking.mlflow
+    try:
+        loaded = mlflow.pyfunc.load_model(uri)
+    except mlflow.exceptions.MlflowException as error:
+        raise UserError(f"model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {error}") from error
+    predictor = loaded.unwrap_python_model()
+    if not hasattr(predictor, "contract"):
+        raise UserError(f"model {uri} was not logged by this platform: it has no contract")
+    return predictor
+
+
+def main() -> int:
+    """Print the scores."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "--model", required=True, help="models:/<task>@<alias>, models:/<task>/<version> or models:/m-..."
+    )
+    arguments.add_argument("--data", required=True, type=Path, help="labelled folder of the raw format")
+    given = arguments.parse_args()
+    model = load(given.model)
+    folder = given.data / model.contract.task if (given.data / model.contract.task).is_dir() else given.data
+    print(json.dumps(jsonable({"model": given.model, **score(model, folder)})))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,132 @@
+"""Bring raw data in: copy, check, and only then put in the place of the old and hand to DVC.
+
+``python -m pipelines.bring --from DIR [--task T]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pipelines.command import run_command
+from pipelines.faults import UserError
+from pipelines.params import Params, read_params
+from pipelines.prepare import DATA
+from pipelines.validate import validate_folder
+
+INCOMING = Path(".incoming")
+
+
+def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
+    """Return the folder to take each task's data from.
+
+    ``origin`` is the folder of one task's files, or holds a folder for each task.
+
+    Raises
+    ------
+    UserError
+        There is nothing for any task.
+    """
+    if not origin.is_dir():
+        raise UserError(f"{origin}: no such folder")
+    if task is not None:
+        params.task(task)
+    wanted = [task] if task else list(params.tasks)
+    found = {name: origin / name for name in wanted if (origin / name).is_dir()}
+    if not found and len(wanted) == 1 and any(path.is_file() for path in origin.iterdir()):
+        found = {wanted[0]: origin}
+    if not found:
+        raise UserError(
+            f"{origin}: holds no folder named {' or '.join(wanted)}; name the task with TASK=... if the files lie there"
+        )
+    return found
+
+
+def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming: Path = INCOMING) -> bool:
+    """Copy and check every folder, then put all of them in place; or none.
+
+    Parameters
+    ----------
+    found
+        Task name to folder.
+    params, data, incoming
+        Where the data goes, and where it waits until it is checked; both on one file system.
+
+    Returns
+    -------
+    bool
+        Whether the data passed; the findings are printed.
+    """
+    passed = True
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        for name, folder in found.items():
+            waiting = incoming / name
+            # Contents only: the user's read-only or private modes stay with the user's files.
+            shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".*"))
+            validation = validate_folder(waiting, name, params.task(name))
+            for finding in validation.findings:
+                kind = "warning" if finding.severity == "warning" else "refused"
+                print(f"{kind}: {name}/{finding}", file=sys.stderr)
+            passed &= validation.passed
+        if passed:
+            _swap_in(list(found), data, incoming)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return passed
+
+
+def _swap_in(names: list[str], data: Path, incoming: Path) -> None:
+    """Put the waiting folders in place and let DVC take note; put the old ones back if it fails."""
+    data.mkdir(exist_ok=True)
+    moved: list[str] = []
+    try:
+        for name in names:
+            if (data / name).exists():
+                (data / name).rename(incoming / f"{name}.old")
+            moved.append(name)
+            (incoming / name).rename(data / name)
+        dvc_add(data)
+    except BaseException:
+        for name in moved:
+            if (incoming / f"{name}.old").exists():
+                shutil.rmtree(data / name, ignore_errors=True)
+                (incoming / f"{name}.old").rename(data / name)
+        raise
+
+
+def dvc_add(data: Path) -> None:
+    """Record ``data`` in DVC.
+
+    Raises
+    ------
+    UserError
+        DVC refuses; its words are in the message.
+    """
+    done = subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", str(data)], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"dvc add {data} failed, the old data stays: {done.stderr.strip()}")
+
+
+def main() -> int:
+    """Bring data in; 1 if it is refused, and then the old data is as it was."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--from", dest="origin", type=Path, required=True, help="folder to copy from")
+    arguments.add_argument("--task", help="one task; without it every task that the folder has data for")
+    given = arguments.parse_args()
+    params = read_params()
+    found = sources(given.origin, given.task or None, params)
+    if not bring(found, params):
+        print("error: the data was refused and nothing was changed", file=sys.stderr)
+        return 1
+    print(
+        f"data of {', '.join(found)} is in {DATA}/ and recorded in data.dvc; next: make train TASK={next(iter(found))}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,363 @@
+"""What raw data of kind ``response`` must satisfy: keys that meet, values in range, molecules that parse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import great_expectations.expectations as gxe
+import numpy as np
+import pandas as pd
+
+from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
+from pipelines.faults import ROWS_SHOWN, DataError, Finding
+from pipelines.formats import (
+    CELL_LINES_FILE,
+    DRUGS_FILE,
+    KEYS,
+    RESPONSE_FILE,
+    read_response_tables,
+    read_table,
+)
+from pipelines.molecules import parse
+from pipelines.params import Task
+
+Tables = dict[str, pd.DataFrame]
+
+CELL, DRUG = "cell_line_id", "drug_id"
+LIMITS = {  # lowest, highest, what to do
+    # TPM add up to a million a sample, so log2(TPM + 1) stays below 20.
+    "expression": (
+        0.0,
+        25.0,
+        "which log2(TPM + 1) never is; transform the table, or set expression_scale: any",
+    ),
+    # Relative copies: amplifications above 100 are not known.
+    "copy_number": (0.0, 1000.0, "which relative copies never are; correct them, or undo a logarithm"),
+    "methylation": (0.0, 1.0, "which shares never are; correct them, or turn M values into beta values"),
+}
+
+
+def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
+    """Read what can be read of a raw folder.
+
+    Parameters
+    ----------
+    folder
+        The raw folder.
+    task
+        Says which omics and which target column are read.
+
+    Returns
+    -------
+    tables
+        Every sound table by its file name.
+    findings
+        Why the others are not there.
+    """
+    try:
+        tables = read_response_tables(folder, task)
+    except DataError as error:
+        text = {RESPONSE_FILE: KEYS, CELL_LINES_FILE: (CELL, "tissue"), DRUGS_FILE: (DRUG, "smiles")}
+        sound = set(_files(task)) - {finding.file for finding in error.findings}
+        read_again = {file: read_table(folder / file, text=text.get(file, (CELL,))) for file in sorted(sound)}
+        return read_again, list(error.findings)
+    frames = (tables.response, tables.cell_lines, tables.drugs, *(tables.omics[name] for name in task.omics))
+    return dict(zip(_files(task), frames, strict=True)), []
+
+
+def suites(tables: Tables, task: Task) -> list[Suite]:
+    """Return the suites of ``tables``; what needs a table that is not there is left out."""
+    made = []
+    if RESPONSE_FILE in tables:
+        made += [_response_suite(tables[RESPONSE_FILE], task), *_names_suites(tables, task)]
+    if CELL_LINES_FILE in tables:
+        made.append(_cell_lines_suite(tables[CELL_LINES_FILE]))
+    if DRUGS_FILE in tables:
+        made.append(_drugs_suite(tables[DRUGS_FILE]))
+    for omics in task.omics:
+        if _omics_file(omics) in tables:
+            made += _omics_suites(omics, tables, task)
+    return made + _genes_suites(tables)
+
+
+def counts(tables: Tables, task: Task) -> dict[str, Any]:
+    """Count rows and columns, and the cell lines and drugs of the response table that other tables lack.
+
+    Cell lines without omics and drugs without SMILES are the normal case: counts, not findings.
+    """
+    counted: dict[str, Any] = {
+        "rows": {file: len(table) for file, table in tables.items()},
+        "columns": {file: table.shape[1] for file, table in tables.items()},
+    }
+    if (response := tables.get(RESPONSE_FILE)) is None:
+        return counted
+    counted["missing_targets"] = int(response[task.target].isna().sum())
+    cell_lines, drugs = (set(_keys(response[key]).dropna()) for key in (CELL, DRUG))
+    for name, named, key, file in (
+        ("cell_lines", cell_lines, CELL, CELL_LINES_FILE),
+        ("drugs", drugs, DRUG, DRUGS_FILE),
+    ):
+        counted[name] = {"in_response": len(named)}
+        if file in tables:
+            counted[name]["unknown"] = len(named - set(tables[file][key]))
+    for omics in task.omics:
+        if (table := tables.get(_omics_file(omics))) is not None:
+            counted["cell_lines"][f"without_{omics}"] = len(cell_lines - set(table[CELL]))
+    if DRUGS_FILE in tables:
+        with_smiles = tables[DRUGS_FILE].dropna(subset="smiles")[DRUG]
+        counted["drugs"]["without_smiles"] = len(drugs - set(with_smiles))
+    return counted
+
+
+def _files(task: Task) -> list[str]:
+    return [RESPONSE_FILE, CELL_LINES_FILE, DRUGS_FILE, *map(_omics_file, task.omics)]
+
+
+def _omics_file(omics: str) -> str:
+    return f"{omics}.parquet"
+
+
+def _response_suite(table: pd.DataFrame, task: Task) -> Suite:
+    target = task.target
+    values = _numbers(table[[target]])[:, 0]
+    finite, missing = np.isfinite(values), np.isnan(values)
+    frame = pd.DataFrame(
+        {
+            **{key: _keys(table[key]) for key in KEYS},
+            target: np.where(finite, values, np.nan),
+            "present": ~missing,
+            "finite": finite | missing,
+            "measured": finite.astype(int),
+        }
+    )
+    return Suite("response", frame, tuple(_response_checks(table, values[finite], task)))
+
+
+def _response_checks(table: pd.DataFrame, measured: np.ndarray, task: Task) -> Iterator[Check]:
+    file, target, rules = RESPONSE_FILE, task.target, task.validate
+    for key in KEYS:
+        yield _filled(file, key)
+    message = "study, cell line and drug stand together more than once; keep one measurement of each"
+    yield Check(
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=list(KEYS), ignore_row_if="any_value_is_missing"),
+        tell_rows("measurement_unique", file, ", ".join(KEYS), message),
+    )
+    message = "must be finite; correct or remove the rows"
+    yield _all_true("finite", tell_rows("target_finite", file, target, message))
+    low, high = rules.target_range
+    message = f"must lie within {low:g} and {high:g}{{found}}; correct or remove the rows"
+    yield Check(
+        gxe.ExpectColumnValuesToBeBetween(column=target, min_value=low, max_value=high),
+        tell_rows("target_in_range", file, target, message, table[target]),
+    )
+    if len(table) and not len(measured):
+        message = f"not one of {len(table)} rows has a finite {target}; fill the column"
+        yield Check(
+            gxe.ExpectColumnSumToBeBetween(column="measured", min_value=1),
+            tell_table("target_measured", file, message, target),
+        )
+        return
+    message = f"{len(measured)} rows have a {target}, {rules.minimum_rows} are needed; add measurements"
+    yield Check(
+        gxe.ExpectColumnSumToBeBetween(column="measured", min_value=rules.minimum_rows),
+        tell_table("minimum_rows", file, message),
+    )
+    message = "has no value; the rows are dropped"
+    yield _all_true("present", tell_rows("target_present", file, target, message), tolerated=1.0)
+    if len(measured) > 1:
+        message = f"is {measured[0]:g} in every row; there is nothing to learn, mend how the table was made"
+        yield Check(
+            gxe.ExpectColumnUniqueValueCountToBeBetween(column=target, min_value=2),
+            tell_table("target_varies", file, message, target),
+        )
+
+
+def _names_suites(tables: Tables, task: Task) -> list[Suite]:
+    """Compare the cell lines and drugs of the response table with those that their own tables describe."""
+    made = []
+    for key, file, share, noun in (
+        (CELL, CELL_LINES_FILE, task.validate.unknown_cell_line_share, "cell lines"),
+        (DRUG, DRUGS_FILE, task.validate.unknown_drug_share, "drugs"),
+    ):
+        if file in tables:
+            named = _keys(tables[RESPONSE_FILE][key])
+            frame = pd.DataFrame({key: named.dropna().unique()})
+            frame["known"] = frame[key].isin(tables[file][key].dropna())
+            check = _all_true("known", _tell_unknown(named, frame[key], file, noun, share), tolerated=share)
+            made.append(Suite(f"response.{key}s", frame, (check,)))
+    return made
+
+
+def _tell_unknown(named: pd.Series, names: pd.Series, file: str, noun: str, share: float) -> Tell:
+    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
+        unknown = names.iloc[list(positions)]
+        rows = np.flatnonzero(named.isin(unknown))
+        todo = (
+            f"their rows are dropped, as up to {share:.2%} of the {noun} may be"
+            if severity == "warning"
+            else f"add them to {file} or correct the ids; at most {share:.2%} of the {noun} may be unknown"
+        )
+        message = f"{len(unknown)} of {len(names)} {noun} are not in {file} ({some(unknown)}); {todo}"
+        name = f"{noun.replace(' ', '_')}_known"
+        return [Finding.at_rows(name, RESPONSE_FILE, str(named.name), rows, message, unknown, severity)]
+
+    return tell
+
+
+def _cell_lines_suite(table: pd.DataFrame) -> Suite:
+    return Suite("cell_lines", _keyed(table, CELL), tuple(_keyed_checks(CELL_LINES_FILE, table, CELL)))
+
+
+def _drugs_suite(table: pd.DataFrame) -> Suite:
+    frame = _keyed(table, DRUG)
+    smiles = table["smiles"]
+    frame["smiles_parses"] = smiles.map(lambda text: parse(text) is not None, na_action="ignore")
+    message = "RDKit cannot parse the SMILES{found}; correct it, or leave the cell empty if it is not known"
+    parses = _all_true("smiles_parses", tell_rows("smiles_parses", DRUGS_FILE, "smiles", message, smiles))
+    return Suite("drugs", frame, (*_keyed_checks(DRUGS_FILE, table, DRUG), parses))
+
+
+def _omics_suites(omics: str, tables: Tables, task: Task) -> list[Suite]:
+    file = _omics_file(omics)
+    table = tables[file]
+    features = table.drop(columns=CELL)
+    values = _numbers(features)
+    rows = _keyed(table, CELL)
+    rows["measured"] = ~np.isnan(values).all(axis=1)
+    checks = [*_keyed_checks(file, table, CELL)]
+    if CELL_LINES_FILE in tables:
+        known = rows[CELL].isin(tables[CELL_LINES_FILE][CELL].dropna())
+        rows["known"] = known.astype(object).where(rows[CELL].notna(), None)
+        message = f"is not in {CELL_LINES_FILE}{{found}}; add the cell line there or remove the row"
+        checks.append(_all_true("known", tell_rows("cell_lines_known", file, CELL, message, table[CELL])))
+    if features.shape[1]:
+        message = "no value in the whole row; it counts as not measured"
+        checks.append(_all_true("measured", tell_rows("row_measured", file, None, message), tolerated=1.0))
+    columns = _columns_frame(features, values)
+    return [
+        Suite(omics, rows, tuple(checks)),
+        Suite(f"{omics}.columns", columns, tuple(_columns_checks(omics, table, values, task))),
+    ]
+
+
+def _columns_frame(features: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
+    """Return one row for each column of ``features``: its name, range and faults."""
+    finite = np.isfinite(values)
+    lowest = np.where(finite, values, np.inf).min(axis=0, initial=np.inf)
+    highest = np.where(finite, values, -np.inf).max(axis=0, initial=-np.inf)
+    names = features.columns.astype(str)
+    return pd.DataFrame(
+        {
+            "column": names,
+            "named": [bool(name.strip()) and not name.startswith("Unnamed: ") for name in names],
+            "infinite": np.isinf(values).sum(axis=0),
+            "not_binary": _not_binary(values).sum(axis=0),
+            "lowest": np.where(np.isfinite(lowest), lowest, np.nan),
+            "highest": np.where(np.isfinite(highest), highest, np.nan),
+            "varies": lowest < highest,
+        }
+    )
+
+
+def _columns_checks(omics: str, table: pd.DataFrame, values: np.ndarray, task: Task) -> Iterator[Check]:
+    file, rules = _omics_file(omics), task.validate
+    names = [
+        str(column) if str(column).strip() else f"number {number}"
+        for number, column in enumerate(table.columns, start=1)
+        if column != CELL
+    ]
+
+    def tell(name: str, message: str, fault: Callable[[np.ndarray], np.ndarray] | None = None) -> Tell:
+        return tell_columns(name, file, names, message, values, fault)
+
+    def within(column: str, tell: Tell, low: float | None = None, high: float | None = None) -> Check:
+        return Check(gxe.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high), tell)
+
+    yield Check(
+        gxe.ExpectTableRowCountToBeBetween(min_value=1),
+        tell_table("has_features", file, f"no column but {CELL}; add a number column for each feature"),
+    )
+    message = "the column has no name; name it after its feature or remove it"
+    yield _all_true("named", tell("column_named", message))
+    message = "must be finite; leave unknown values empty"
+    yield within("infinite", tell("values_finite", message, np.isinf), high=0)
+    if omics == "mutation":
+        message = "must be 0 or 1{found}; write 1 for a mutated gene and 0 for any other"
+        yield within("not_binary", tell("values_binary", message, _not_binary), high=0)
+        return
+    if omics != "expression" or rules.expression_scale == "log2_tpm_plus_1":
+        low, high, todo = LIMITS[omics]
+        message = f"below {low:g}{{found}}, {todo}"
+        below = tell("values_not_below", message, lambda cells: np.isfinite(cells) & (cells < low))
+        yield within("lowest", below, low=low)
+        message = f"above {high:g}{{found}}, {todo}"
+        above = tell("values_not_above", message, lambda cells: np.isfinite(cells) & (cells > high))
+        yield within("highest", above, high=high)
+    if len(table) > 1:
+        message = "has one value in all rows, or none; remove the column or mend how it was made"
+        yield _all_true("varies", tell("column_varies", message), tolerated=rules.constant_column_share)
+
+
+def _genes_suites(tables: Tables) -> list[Suite]:
+    """Compare the genes of expression and copy number; the other omics have gene spaces of their own."""
+    pair = [_omics_file("expression"), _omics_file("copy_number")]
+    if not all(file in tables for file in pair):
+        return []
+    first, second = (set(tables[file].columns.astype(str)) - {CELL} for file in pair)
+    if 2 * len(first & second) <= min(len(first), len(second)):
+        return []
+    genes = pd.DataFrame({"gene": sorted(first | second)})
+    checks = []
+    for file, other, has in zip(pair, reversed(pair), (first, second), strict=True):
+        column = f"in_{Path(file).stem}"
+        genes[column] = genes["gene"].isin(has)
+        checks.append(_all_true(column, _tell_genes(genes["gene"], file, other)))
+    return [Suite("genes", genes, tuple(checks))]
+
+
+def _tell_genes(genes: pd.Series, file: str, other: str) -> Tell:
+    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
+        lacking = genes.iloc[list(positions)]
+        message = f"{len(lacking)} of the genes in {other} are missing here; give both files the same genes"
+        values = tuple(lacking.iloc[:ROWS_SHOWN])
+        return [Finding("genes_agree", file, message, some(lacking), severity=severity, values=values)]
+
+    return tell
+
+
+def _keyed(table: pd.DataFrame, key: str) -> pd.DataFrame:
+    return pd.DataFrame({key: _keys(table[key])})
+
+
+def _keyed_checks(file: str, table: pd.DataFrame, key: str) -> Iterator[Check]:
+    message = "the table has no row; add its rows"
+    yield Check(gxe.ExpectTableRowCountToBeBetween(min_value=1), tell_table("minimum_rows", file, message))
+    yield _filled(file, key)
+    message = "stands more than once{found}; keep one row of each"
+    yield Check(gxe.ExpectColumnValuesToBeUnique(column=key), tell_rows("key_unique", file, key, message, table[key]))
+
+
+def _filled(file: str, key: str) -> Check:
+    message = "the key is empty; fill it or remove the rows"
+    return Check(gxe.ExpectColumnValuesToNotBeNull(column=key), tell_rows("key_filled", file, key, message))
+
+
+def _all_true(column: str, tell: Tell, tolerated: float = 0.0) -> Check:
+    mostly = math.floor((1.0 - tolerated) * 1e9) / 1e9  # else a share of just `tolerated` may be refused
+    return Check(gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[True], mostly=mostly), tell)
+
+
+def _keys(values: pd.Series) -> pd.Series:
+    """Return keys with None for those that are empty or blank."""
+    return values.where(values.notna() & (values.astype("str").str.strip() != ""), None)
+
+
+def _numbers(frame: pd.DataFrame) -> np.ndarray:
+    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _not_binary(values: np.ndarray) -> np.ndarray:
+    return np.isfinite(values) & (values != 0) & (values != 1)

@@ -1,0 +1,38 @@
+"""Molecules from SMILES: parsing, canonical form, and which drug ids name one molecule."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from rdkit import Chem, RDLogger
+
+RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]  # a refused SMILES is reported by the caller, with file and row
+
+MAX_SMILES_LENGTH = 2000
+
+
+@lru_cache(maxsize=8192)
+def parse(smiles: str) -> Any | None:
+    """Return RDKit's molecule of ``smiles``, or None if it cannot be parsed, is empty or overlong."""
+    if not smiles.strip() or len(smiles) > MAX_SMILES_LENGTH:
+        return None
+    molecule = Chem.MolFromSmiles(smiles)
+    return molecule if molecule is not None and molecule.GetNumAtoms() > 0 else None
+
+
+@lru_cache(maxsize=8192)
+def canonical(smiles: str) -> str | None:
+    """Return RDKit's canonical SMILES, or None where `parse` does."""
+    molecule = parse(smiles)
+    return None if molecule is None else Chem.MolToSmiles(molecule)
+
+
+def pubchem_id(value: Any) -> str | None:
+    """Return a PubChem compound id as digits, or None.
+
+    Tables hold words such as ``none`` or ``several`` in this column; taken literally they would make one molecule
+    of dozens of unrelated drugs.
+    """
+    text = str(value).strip().removesuffix(".0")
+    return text if text.isdigit() and int(text) > 0 else None

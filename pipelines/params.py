@@ -1,0 +1,295 @@
+"""One typed reading of ``params.yaml``: frozen, and checked before any work is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipelines.faults import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+Budget = Literal["quick", "full"]
+Missing = Literal["drop", "impute", "one_hot"]
+SplitMode = Literal["random", "cell_blind", "drug_blind", "tissue_blind"]
+
+
+class ParamsError(UserError):
+    """A fault in ``params.yaml``, named by file, line and key."""
+
+
+@dataclass(frozen=True)
+class PerBudget:
+    """A count for each budget."""
+
+    quick: int
+    full: int
+
+    def of(self, budget: Budget) -> int:
+        """Return the count of ``budget``."""
+        return self.quick if budget == "quick" else self.full
+
+
+@dataclass(frozen=True)
+class Validate:
+    """What raw data of kind ``response`` must satisfy."""
+
+    expression_scale: Literal["log2_tpm_plus_1", "any"]
+    target_range: tuple[float, float]
+    minimum_rows: int
+    unknown_cell_line_share: float
+    unknown_drug_share: float
+    constant_column_share: float
+
+
+@dataclass(frozen=True)
+class MissingPolicy:
+    """What happens to a cell line without an omics table or a tissue, and to a drug without SMILES."""
+
+    expression: Literal["drop", "impute"]
+    mutation: Literal["drop", "impute"]
+    copy_number: Literal["drop", "impute"]
+    methylation: Literal["drop", "impute"]
+    tissue: Literal["drop", "one_hot"]
+    smiles: Literal["drop", "one_hot"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How samples are assigned to train, validation, test and folds."""
+
+    mode: SplitMode
+    test: float
+    validation: float
+    folds: int
+    near_identical: float
+
+
+@dataclass(frozen=True)
+class Tune:
+    """How an architecture is tuned."""
+
+    objective: Literal["validation", "cross_validation"]
+    metric: Literal["rmse", "mae", "mse", "r2", "pearson", "spearman"]
+    trials: PerBudget
+    epochs: PerBudget
+    rounds: PerBudget
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the tuned architecture is fitted for good: 1 model, or one a fold."""
+
+    members: PerBudget
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How a fitted model becomes evidence."""
+
+    metric: str
+    baseline: str
+    resamples: int
+    confidence: float
+    explained_samples: PerBudget
+    interval_coverage: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the platform."""
+
+    kind: Literal["response"]
+    problem: Literal["regression"]
+    target: str
+    omics: tuple[Literal["expression", "mutation", "copy_number", "methylation"], ...]
+    validate: Validate
+    missing: MissingPolicy
+    split: Split
+    tune: Tune
+    fit: Fit
+    evaluate: Evaluate
+
+
+@dataclass(frozen=True)
+class Model:
+    """An architecture that is trained for a task."""
+
+    task: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Params:
+    """All of ``params.yaml``."""
+
+    seed: int
+    budget: Budget
+    device: str
+    tasks: dict[str, Task]
+    models: dict[str, Model]
+
+    def task(self, name: str) -> Task:
+        """Return the task ``name``; `ParamsError` lists the known ones if there is none."""
+        if name not in self.tasks:
+            raise ParamsError(
+                f"{PARAMS_FILE}: there is no task {name!r}; the tasks are {', '.join(sorted(self.tasks))}"
+            )
+        return self.tasks[name]
+
+    def architectures(self, task: str) -> list[str]:
+        """Return the architectures trained for ``task``, in the order of the file."""
+        self.task(task)
+        return [model.architecture for model in self.models.values() if model.task == task]
+
+
+def read_params(path: Path | str = PARAMS_FILE) -> Params:
+    """Read and check ``params.yaml``.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Params
+        Frozen dataclasses that mirror the file.
+
+    Raises
+    ------
+    ParamsError
+        Names file, line and key of an unknown or missing key, a value of the wrong type or out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ParamsError(f"{path}: no such file; run from the repository's root")
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from error
+    if node is None:
+        raise ParamsError(f"{path}: the file is empty")
+    params = _Reader(path).read(node, Params, "params")
+    _check(params, path)
+    return params
+
+
+def read_task(text: str) -> Task:
+    """Read one task from the text that `task_text` made of it."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert node is not None
+    return _Reader(Path("task")).read(node, Task, "task")
+
+
+def task_text(task: Task) -> str:
+    """Return a task as JSON, which is YAML too."""
+    return json.dumps(dataclasses.asdict(task))
+
+
+class _Reader:
+    """Turns a YAML node tree into dataclasses, keeping the line of each key for messages."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fail(self, node: yaml.Node, message: str) -> typing.NoReturn:
+        raise ParamsError(f"{self.path}, line {node.start_mark.line + 1}: {message}")
+
+    def read(self, node: yaml.Node, kind: Any, name: str) -> Any:
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if dataclasses.is_dataclass(kind):
+            return self._dataclass(node, typing.cast(type, kind), name)
+        if origin is dict:
+            return {
+                key.value: self.read(value, arguments[1], f"{name}.{key.value}")
+                for key, value in self._pairs(node, name)
+            }
+        if origin is tuple:
+            return self._tuple(node, arguments, name)
+        value = yaml.SafeLoader("").construct_object(node, deep=True)
+        if origin is Literal:
+            if value not in arguments:
+                self.fail(node, f"{name} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
+            return value
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            self.fail(node, f"{name} is {value!r}; it must be of type {kind.__name__}")
+        return value
+
+    def _pairs(self, node: yaml.Node, name: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
+        if not isinstance(node, yaml.MappingNode):
+            self.fail(node, f"{name} must be a mapping")
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                self.fail(key, f"{name}.{key.value} stands twice")
+            seen.add(key.value)
+        return node.value
+
+    def _dataclass(self, node: yaml.Node, kind: type, name: str) -> Any:
+        hints = typing.get_type_hints(kind)
+        given = {}
+        for key, value in self._pairs(node, name):
+            if key.value not in hints:
+                self.fail(key, f"unknown key {name}.{key.value}; the keys are {', '.join(hints)}")
+            given[key.value] = self.read(value, hints[key.value], f"{name}.{key.value}")
+        if missing := [key for key in hints if key not in given]:
+            self.fail(node, f"{name} lacks {', '.join(missing)}")
+        return kind(**given)
+
+    def _tuple(self, node: yaml.Node, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+        if not isinstance(node, yaml.SequenceNode):
+            self.fail(node, f"{name} must be a list")
+        kinds = [arguments[0]] * len(node.value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(node.value):
+            self.fail(node, f"{name} must have {len(kinds)} entries, it has {len(node.value)}")
+        return tuple(
+            self.read(item, kind, f"{name}[{index}]")
+            for index, (item, kind) in enumerate(zip(node.value, kinds, strict=True))
+        )
+
+
+def _check(params: Params, path: Path) -> None:
+    """Refuse values that are of the right type and make no sense."""
+
+    def require(holds: bool, message: str) -> None:
+        if not holds:
+            raise ParamsError(f"{path}: {message}")
+
+    for name, task in params.tasks.items():
+        where = f"tasks.{name}"
+        split, tune, evaluate = task.split, task.tune, task.evaluate
+        require(0 < split.test < 1 and 0 < split.validation < 1, f"{where}.split: shares lie between 0 and 1")
+        require(split.test + split.validation < 0.9, f"{where}.split: test and validation leave no training rows")
+        require(split.folds >= 2, f"{where}.split.folds is {split.folds}; it must be at least 2")
+        require(0 < split.near_identical <= 1, f"{where}.split.near_identical lies between 0 and 1")
+        require(bool(task.omics), f"{where}.omics is empty; name at least one table")
+        require(
+            task.validate.target_range[0] < task.validate.target_range[1],
+            f"{where}.validate.target_range is empty",
+        )
+        require(min(tune.trials.quick, tune.trials.full) >= 1, f"{where}.tune.trials must be at least 1")
+        require(min(tune.epochs.quick, tune.epochs.full) >= 1, f"{where}.tune.epochs must be at least 1")
+        require(min(tune.rounds.quick, tune.rounds.full) >= 1, f"{where}.tune.rounds must be at least 1")
+        for members in (task.fit.members.quick, task.fit.members.full):
+            require(members in (1, split.folds), f"{where}.fit.members must be 1 or split.folds ({split.folds})")
+        require(0 < evaluate.confidence < 1, f"{where}.evaluate.confidence lies between 0 and 1")
+        require(0 < evaluate.interval_coverage < 1, f"{where}.evaluate.interval_coverage lies between 0 and 1")
+        require(evaluate.resamples >= 100, f"{where}.evaluate.resamples must be at least 100")
+        architectures = params.architectures(name)
+        require(
+            evaluate.baseline in architectures,
+            f"{where}.evaluate.baseline is {evaluate.baseline!r}, which is not among the models of the task",
+        )
+    for key, model in params.models.items():
+        require(model.task in params.tasks, f"models.{key}: there is no task {model.task!r}")
+        expected = f"{model.task}-{model.architecture}"
+        require(key == expected, f"models.{key}: the key must be {expected}")

@@ -1,0 +1,133 @@
+"""Stage ``prepare``: validated raw tables become the table of samples with group, split and fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.command import parser, run_command
+from pipelines.faults import UserError
+from pipelines.files import read_json, write_json, written_whole
+from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.params import Task, read_params
+from pipelines.samples import ResponseSamples, keep_samples
+from pipelines.split import guard, sample_identities, split_samples, split_sha256
+
+PREPARED = Path("prepared")
+DATA = Path("data")
+REPORTS = Path("reports")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The samples of a task in the order of their split table.
+
+    Attributes
+    ----------
+    samples
+        All samples.
+    table
+        ``sample_id, group, split, fold, ...``; a row a sample, in the same order.
+    sha256
+        Hash of the split.
+    counts
+        What the rules for missing values dropped and kept.
+    """
+
+    samples: ResponseSamples
+    table: pd.DataFrame
+    sha256: str
+    counts: dict[str, Any]
+
+    def rows(self, *sides: str) -> np.ndarray:
+        """Return the positions of the samples on ``sides``."""
+        return np.flatnonzero(self.table["split"].isin(sides).to_numpy())
+
+    def side(self, *sides: str) -> ResponseSamples:
+        """Return the samples on ``sides``."""
+        return self.samples.take(self.rows(*sides))
+
+
+def prepare(tables: ResponseTables, task: Task, seed: int) -> Prepared:
+    """Drop, count and split the samples of raw tables.
+
+    Raises
+    ------
+    UserError
+        Nothing is left after the rules for missing values, or the samples cannot be split.
+    """
+    kept = keep_samples(tables, task)
+    if len(kept.samples) == 0:
+        raise UserError(f"no sample is left after the rules of `missing` in params.yaml: {kept.counts['rows']}")
+    table = split_samples(kept.samples, task.split, seed)
+    order = kept.samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
+    return Prepared(kept.samples.take(order), table, split_sha256(table), kept.counts)
+
+
+def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> None:
+    """Write ``samples.parquet`` and ``split.json`` into ``folder``."""
+    with written_whole(folder / "samples.parquet") as temporary:
+        prepared.table.to_parquet(temporary, index=False)
+    table = prepared.table
+    write_json(
+        folder / "split.json",
+        {
+            "mode": task.split.mode,
+            "seed": seed,
+            "sha256": prepared.sha256,
+            "samples": table["split"].value_counts().to_dict(),
+            "groups": table.groupby("split")["group"].nunique().to_dict(),
+            "folds": table.groupby("fold").size().to_dict(),
+            **prepared.counts,
+        },
+    )
+
+
+def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = PREPARED) -> Prepared:
+    """Read what `write_prepared` wrote, join it with the raw features, and let the guard look again.
+
+    Raises
+    ------
+    UserError
+        The stage has not run, or the split table is not that of the data.
+    """
+    folder = prepared / name
+    if not (folder / "samples.parquet").is_file():
+        raise UserError(f"{folder / 'samples.parquet'} is not there; run `dvc repro prepare@{name}` first")
+    table = pd.read_parquet(folder / "samples.parquet")
+    summary = read_json(folder / "split.json")
+    samples = keep_samples(read_response_tables(data / name, task), task).samples
+    order = samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
+    if len(samples) != len(table) or (order < 0).any():
+        raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
+    samples = samples.take(order)
+    sha256 = split_sha256(table)
+    if sha256 != summary["sha256"]:
+        raise UserError(f"{folder}: samples.parquet was edited after the split; run `dvc repro -f prepare@{name}`")
+    guard(table, sample_identities(samples, summary["mode"]))
+    counts = {key: summary[key] for key in ("rows", "cell_lines", "drugs", "without")}
+    return Prepared(samples, table, sha256, counts)
+
+
+def main() -> int:
+    """``python -m pipelines.prepare --task T``."""
+    arguments = parser(__doc__ or "").parse_args()
+    params = read_params()
+    task = params.task(arguments.task)
+    prepared = prepare(read_response_tables(DATA / arguments.task, task), task, params.seed)
+    write_prepared(prepared, PREPARED / arguments.task, task, params.seed)
+    rows, sides = prepared.counts["rows"], prepared.table["split"].value_counts()
+    dropped = ", ".join(f"{count} {rule}" for rule, count in rows["dropped"].items() if count) or "none"
+    print(
+        f"{arguments.task}: {rows['kept']} of {rows['raw']} samples kept (dropped: {dropped}); "
+        f"{task.split.mode}: {sides['train']} train, {sides['validation']} validation, {sides['test']} test"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

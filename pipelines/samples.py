@@ -1,0 +1,186 @@
+"""Samples of kind ``response``: pairs of a cell line and a drug, whose features are stored once each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.formats import ResponseTables
+from pipelines.molecules import canonical
+from pipelines.params import MissingPolicy, Task
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class ResponseSamples:
+    """Pairs of a cell line and a drug, as indices into two small tables.
+
+    247,000 pairs of thousands of features would take gigabytes; the tables take megabytes, and features are gathered
+    a batch at a time.
+
+    Attributes
+    ----------
+    pairs
+        A row a sample: ``sample_id``, ``study``, ``cell_line_id``, ``drug_id``, and ``target`` where it is known.
+    cell_lines
+        Index ``cell_line_id``; column ``tissue`` (`UNKNOWN` where the table has none).
+    drugs
+        Index ``drug_id``; columns ``smiles`` (None where the table has none) and whatever else the table had.
+    omics
+        For each omics a float32 table with the index of ``cell_lines``; a row of NaN where a line was not measured.
+    cell, drug
+        For each sample its row in ``cell_lines`` and in ``drugs``; int32, shape ``(n,)``.
+    """
+
+    pairs: pd.DataFrame
+    cell_lines: pd.DataFrame
+    drugs: pd.DataFrame
+    omics: dict[str, pd.DataFrame]
+    cell: np.ndarray
+    drug: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def target(self) -> np.ndarray:
+        """Return the measured response, float64, shape ``(n,)``."""
+        return self.pairs["target"].to_numpy(np.float64)
+
+    def take(self, rows: np.ndarray) -> ResponseSamples:
+        """Return the samples at ``rows`` (positions, or a boolean mask); the feature tables are shared."""
+        return replace(
+            self,
+            pairs=self.pairs.iloc[np.flatnonzero(rows) if rows.dtype == bool else rows].reset_index(drop=True),
+            cell=self.cell[rows],
+            drug=self.drug[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Samples left after the rules of ``missing``, and what the rules did."""
+
+    samples: ResponseSamples
+    counts: dict[str, Any]
+
+
+def make_samples(
+    pairs: pd.DataFrame, cell_lines: pd.DataFrame, drugs: pd.DataFrame, omics: dict[str, pd.DataFrame]
+) -> ResponseSamples:
+    """Index ``pairs`` into the tables of cell lines and drugs.
+
+    Parameters
+    ----------
+    pairs
+        ``cell_line_id``, ``drug_id`` and whatever else belongs to a sample.
+    cell_lines, drugs
+        Indexed by id; must hold every id of ``pairs``.
+    omics
+        Tables indexed by ``cell_line_id``; reindexed to ``cell_lines``.
+    """
+    cell_lines = cell_lines.assign(tissue=cell_lines["tissue"].fillna(UNKNOWN).astype(str))
+    return ResponseSamples(
+        pairs=pairs.reset_index(drop=True),
+        cell_lines=cell_lines,
+        drugs=drugs,
+        omics={name: table.reindex(cell_lines.index).astype(np.float32) for name, table in omics.items()},
+        cell=cell_lines.index.get_indexer(pd.Index(pairs["cell_line_id"])).astype(np.int32),
+        drug=drugs.index.get_indexer(pd.Index(pairs["drug_id"])).astype(np.int32),
+    )
+
+
+def keep_samples(tables: ResponseTables, task: Task, *, labelled: bool = True) -> Kept:
+    """Apply the task's rules for missing values and count what they do.
+
+    Parameters
+    ----------
+    tables
+        The raw tables; validated.
+    task
+        Its ``missing`` says what is dropped, imputed or one-hot encoded.
+    labelled
+        Whether rows without a target are dropped.
+
+    Returns
+    -------
+    Kept
+        ``counts`` holds rows, cell lines and drugs before and after, and for each rule how many it met.
+    """
+    response, policy = tables.response, task.missing
+    cell_lines = tables.cell_lines.set_index("cell_line_id")
+    drugs = tables.drugs.set_index("drug_id")
+    drugs["smiles"] = drugs["smiles"].astype(object).where(drugs["smiles"].notna(), None)
+    omics = {name: table.set_index("cell_line_id") for name, table in tables.omics.items()}
+
+    rows = {"unknown_cell_line": ~response["cell_line_id"].isin(cell_lines.index)}
+    rows["unknown_drug"] = ~response["drug_id"].isin(drugs.index)
+    if labelled:
+        rows["without_target"] = response[task.target].isna()
+    measured = _measured(cell_lines, drugs, omics)
+    for name, ids in measured.items():
+        if getattr(policy, name) == "drop":
+            column = "drug_id" if name == "smiles" else "cell_line_id"
+            rows[f"without_{name}"] = ~response[column].isin(ids)
+
+    dropped = np.zeros(len(response), dtype=bool)
+    dropped_rows: dict[str, int] = {}
+    for name, at_fault in rows.items():  # a row counts for the first rule that drops it
+        new = at_fault.to_numpy() & ~dropped
+        dropped_rows[name] = int(new.sum())
+        dropped |= new
+    kept = response[~dropped]
+    pairs = pd.DataFrame(
+        {
+            "sample_id": kept["study"].astype(str) + "|" + kept["cell_line_id"] + "|" + kept["drug_id"],
+            "study": kept["study"],
+            "cell_line_id": kept["cell_line_id"],
+            "drug_id": kept["drug_id"],
+        }
+    )
+    if labelled:
+        pairs["target"] = kept[task.target].astype(np.float32)
+    used_cells = cell_lines.loc[cell_lines.index.isin(kept["cell_line_id"])]
+    used_drugs = drugs.loc[drugs.index.isin(kept["drug_id"])]
+    counts = {
+        "rows": {"raw": len(response), "kept": len(kept), "dropped": dropped_rows},
+        "cell_lines": {"raw": int(response["cell_line_id"].nunique()), "kept": len(used_cells)},
+        "drugs": {"raw": int(response["drug_id"].nunique()), "kept": len(used_drugs)},
+        "without": {
+            name: {
+                "rule": getattr(policy, name),
+                "kept": int((~(used_drugs if name == "smiles" else used_cells).index.isin(ids)).sum()),
+            }
+            for name, ids in measured.items()
+        },
+    }
+    return Kept(make_samples(pairs, used_cells, used_drugs, omics), counts)
+
+
+def required_fields(policy: MissingPolicy, omics: Sequence[str]) -> tuple[str, ...]:
+    """Return what a sample must have under ``policy``: the fields whose rule is ``drop``."""
+    return tuple(name for name in (*omics, "tissue", "smiles") if getattr(policy, name) == "drop")
+
+
+def molecule_keys(drugs: pd.DataFrame) -> pd.Series:
+    """Return for each drug its canonical SMILES, or ``id:<drug_id>`` where it has none."""
+    return pd.Series(
+        [
+            (canonical(smiles) if isinstance(smiles, str) else None) or f"id:{drug_id}"
+            for drug_id, smiles in drugs["smiles"].items()
+        ],
+        index=drugs.index,
+    )
+
+
+def _measured(cell_lines: pd.DataFrame, drugs: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> dict[str, pd.Index]:
+    """Return for each field the ids that have it."""
+    found = {name: table.index[table.notna().any(axis=1)] for name, table in omics.items()}
+    found["tissue"] = cell_lines.index[cell_lines["tissue"].notna()]
+    found["smiles"] = drugs.index[drugs["smiles"].notna()]
+    return found

@@ -1,0 +1,121 @@
+"""Opening MLflow runs: one experiment a task, and the tags that tie a run to data, split and code."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Set before MLflow is imported: nothing is sent anywhere, and nothing is loaded through pickle.
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
+    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",
+    "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import mlflow  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+DATA = Path("data")
+DATA_DVC = Path("data.dvc")
+
+for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", module="mlflow")
+
+
+def experiment(task: str) -> str:
+    """Return the id of the experiment of ``task``, made if it is not there yet."""
+    found = mlflow.get_experiment_by_name(task)
+    if found is None:
+        try:
+            return mlflow.create_experiment(task)
+        except MlflowException:  # another process made it in the meantime
+            found = mlflow.get_experiment_by_name(task)
+            if found is None:
+                raise
+    return found.experiment_id
+
+
+@contextlib.contextmanager
+def run(
+    task: str,
+    stage: str,
+    name: str,
+    *,
+    tags: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
+    parent: str | None = None,
+) -> Iterator[mlflow.ActiveRun]:
+    """Open a run of ``task``, or reopen the run ``run_id``, with the lineage tags set.
+
+    Parameters
+    ----------
+    task, stage, name
+        Experiment, tag ``stage`` and run name.
+    tags
+        More tags.
+    run_id
+        A run to go on with; its parameters are immutable and must not be logged with other values.
+    parent
+        Run id of the parent run.
+    """
+    every = {"task": task, "stage": stage, **lineage(task), **(tags or {})}
+    if parent is not None:
+        every["mlflow.parentRunId"] = parent
+    every = {key: str(value) for key, value in every.items()}
+    with mlflow.start_run(
+        run_id=run_id,
+        experiment_id=None if run_id else experiment(task),
+        run_name=None if run_id else name,
+        nested=parent is not None,
+        tags=None if run_id else every,
+    ) as active:
+        yield active
+
+
+def lineage(task: str) -> dict[str, str]:
+    """Return the tags that trace a run to its code and data.
+
+    ``dvc.data_md5`` is what DVC recorded for ``data/``; ``data.sha256`` is the content of ``data/<task>`` itself.
+    """
+    tags = {"git.commit": git("rev-parse", "HEAD") or "none"}
+    if tags["git.commit"] != "none":
+        tags["git.dirty"] = str(bool(git("status", "--porcelain", "--untracked-files=no"))).lower()
+    if DATA_DVC.is_file():
+        outs = (yaml.safe_load(DATA_DVC.read_text()) or {}).get("outs") or [{}]
+        tags["dvc.data_md5"] = outs[0].get("md5", "none")
+    if (folder := DATA / task).is_dir():
+        tags["data.sha256"] = folder_sha256(folder)
+    return tags
+
+
+def git(*arguments: str) -> str | None:
+    """Return what a git command prints, or None where it fails (no git, no repository, no commit yet)."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Return a hash over the names and bytes of all files below ``folder``."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,207 @@
+"""Stage ``validate``: faulty raw data is refused, with file, column and rows, before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.command import parser, run_command
+from pipelines.faults import Finding
+from pipelines.params import Task, read_params
+
+if TYPE_CHECKING:
+    from pipelines.expectations import Suite
+
+DATA = Path("data")
+REPORTS = Path("reports")
+REPORT_FILE = "validation.json"
+DOCS_FOLDER = "data_docs"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The outcome of validating a raw folder.
+
+    Attributes
+    ----------
+    task
+        Name of the task.
+    findings
+        Errors first, then warnings, each in the order of the files.
+    counts
+        Rows and columns of each file, and what else was counted.
+    """
+
+    task: str
+    findings: tuple[Finding, ...]
+    counts: dict[str, Any]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Return the findings that refuse the data."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Return the findings that are only reported."""
+        return tuple(finding for finding in self.findings if finding.severity != "error")
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the data may be used."""
+        return not self.errors
+
+
+def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = None) -> Validation:
+    """Check a raw folder against the suites of its format.
+
+    Parameters
+    ----------
+    folder
+        Raw folder.
+    name, task
+        The task and its name.
+    docs
+        Folder for Great Expectations' Data Docs, replaced whole; none are written without it.
+
+    Returns
+    -------
+    Validation
+        Faulty data is a finding and never an exception; a file that cannot be read hides no fault of another.
+    """
+    from pipelines.expectations import response as expectations  # Great Expectations takes seconds to import
+
+    tables, findings = expectations.read(folder, task)
+    findings += run_suites(expectations.suites(tables, task), docs=docs)
+    findings.sort(key=lambda finding: finding.severity != "error")
+    return Validation(name, tuple(findings), expectations.counts(tables, task))
+
+
+def run_suites(suites: Sequence[Suite], *, docs: Path | None = None) -> list[Finding]:
+    """Run suites in Great Expectations, write its Data Docs if asked, and tell what was unexpected.
+
+    What stays within an expectation's tolerance (its ``mostly``) is told as a warning.
+    """
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    context = gx.get_context(mode="ephemeral")  # nothing of it stays on disk
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_pandas("raw")
+    findings = []
+    for suite in suites:
+        expectations = []
+        for position, check in enumerate(suite.checks):
+            check.expectation.meta = {"check": position}
+            expectations.append(check.expectation)
+        definition = context.validation_definitions.add(
+            gx.ValidationDefinition(
+                name=suite.name,
+                data=source.add_dataframe_asset(suite.name).add_batch_definition_whole_dataframe("whole"),
+                suite=context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations)),
+            )
+        )
+        outcome = definition.run(batch_parameters={"dataframe": suite.frame}, result_format=_RESULT_FORMAT)
+        for result in sorted(outcome.results, key=lambda one: one.expectation_config.meta["check"]):
+            findings += _told(suite, result)
+    if docs is not None:
+        _write_docs(context, docs)
+    return findings
+
+
+_RESULT_FORMAT = {
+    "result_format": "COMPLETE",  # all rows at fault, not the first twenty
+    "include_unexpected_rows": False,
+    "return_unexpected_index_query": False,
+}
+
+
+def _told(suite: Suite, result: Any) -> list[Finding]:
+    check = suite.checks[result.expectation_config.meta["check"]]
+    info = result.exception_info  # of the whole expectation, or by metric
+    for raised in [info] if "raised_exception" in info else info.values():
+        if raised["raised_exception"]:
+            raise RuntimeError(f"suite {suite.name}: {raised['exception_message']}")
+    positions = result.result.get("unexpected_index_list") or []
+    if result.success and not positions:
+        return []
+    return check.tell(sorted(positions), "warning" if result.success else "error")
+
+
+def _write_docs(context: Any, docs: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / DOCS_FOLDER
+        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(built)}
+        site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
+        context.add_data_docs_site(site_name="reports", site_config=site)
+        context.build_data_docs(site_names=["reports"])
+        shutil.rmtree(docs, ignore_errors=True)
+        shutil.copytree(built, docs)
+
+
+def write_validation(validation: Validation, reports: Path) -> Path:
+    """Write ``validation.json`` into ``reports`` and return its path."""
+    from pipelines.files import write_json
+
+    path = reports / REPORT_FILE
+    write_json(
+        path,
+        {
+            "task": validation.task,
+            "passed": validation.passed,
+            "failed": [finding.as_dict() for finding in validation.errors],
+            "warnings": [finding.as_dict() for finding in validation.warnings],
+            "findings": [finding.as_dict() for finding in validation.findings],
+            "counts": validation.counts,
+        },
+    )
+    return path
+
+
+def log_validation(validation: Validation, folder: Path, reports: Path) -> None:
+    """Log the outcome, its report and the Data Docs to MLflow, in a run of their own."""
+    from pipelines import tracking
+
+    tags = {"validation.passed": str(validation.passed).lower()}
+    if folder.is_dir():
+        tags["data.sha256"] = tracking.folder_sha256(folder)  # of what was validated, wherever it lies
+    with tracking.run(validation.task, "validate", f"validate {validation.task}", tags=tags):
+        tracking.mlflow.log_metrics(
+            {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
+        )
+        tracking.mlflow.log_artifact(str(reports / REPORT_FILE))
+        tracking.mlflow.log_artifacts(str(reports / DOCS_FOLDER), DOCS_FOLDER)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m pipelines.validate --task T [--data DIR] [--reports DIR]``; 1 if the data is refused."""
+    options = parser(__doc__ or "")
+    options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
+    options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
+    arguments = options.parse_args(argv)
+    task = read_params().task(arguments.task)
+    data = arguments.data or DATA / arguments.task
+    reports = arguments.reports or REPORTS / arguments.task
+
+    validation = validate_folder(data, arguments.task, task, docs=reports / DOCS_FOLDER)
+    report = write_validation(validation, reports)
+    for finding in validation.findings:
+        print(f"{'refused' if finding.severity == 'error' else 'warning'}: {finding}", file=sys.stderr)
+    log_validation(validation, data, reports)
+    if not validation.passed:
+        print(f"{data}: refused with {len(validation.errors)} errors, see {report}", file=sys.stderr)
+        return 1
+    rows, warnings = validation.counts["rows"], len(validation.warnings)
+    print(f"{arguments.task}: {sum(rows.values())} rows in {len(rows)} files are valid, warnings: {warnings}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

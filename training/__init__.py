@@ -1,0 +1,1 @@
+"""Samples become tuned, tracked models."""

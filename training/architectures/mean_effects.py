@@ -1,0 +1,66 @@
+"""The baseline of drug response: overall mean + what the drug adds + what the cell line adds.
+
+An unseen line or drug adds nothing, so on unseen cell lines this is the drug's mean (Haibe-Kains et al., 2013, and
+later critiques: a model that does not beat it has learnt nothing of the line).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from pipelines.samples import ResponseSamples
+from training.architectures import architecture
+from training.estimator import Attribution, Estimator, FitContext
+from training.features.drug import DrugFeatures
+
+
+@architecture("mean_effects")
+class MeanEffects(Estimator):
+    """Additive means of drugs and cell lines, each shrunken by one prior observation."""
+
+    def fit(
+        self,
+        train: ResponseSamples,
+        validation: ResponseSamples | None = None,
+        context: FitContext | None = None,
+    ) -> Self:
+        """Fit the means of the training rows."""
+        self.drug_ = DrugFeatures(bits=0, identity="none").fit(train)
+        residual = train.target - self.drug_.offset(train.drugs)[train.drug]
+        used, line = np.unique(train.cell, return_inverse=True)
+        self.line_ids_ = [str(name) for name in train.cell_lines.index[used]]
+        self.line_effect_ = np.bincount(line, residual) / (np.bincount(line) + 1.0)
+        return self
+
+    def _effects(self, samples: ResponseSamples) -> tuple[np.ndarray, np.ndarray]:
+        drug = self.drug_.offset(samples.drugs)[samples.drug]
+        effect = dict(zip(self.line_ids_, self.line_effect_, strict=True))
+        return drug, np.array([effect.get(str(name), 0.0) for name in samples.cell_lines.index])[samples.cell]
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        """Return drug mean + cell-line effect, shape ``(n,)``."""
+        drug, line = self._effects(samples)
+        return drug + line
+
+    def attribute(self, samples: ResponseSamples) -> Attribution:
+        """Return the two effects, from the overall mean."""
+        drug, line = self._effects(samples)
+        base = np.full(len(samples), self.drug_.overall)
+        values = np.column_stack([drug - base, line])
+        return Attribution(["drug:mean_response", "cell_line:effect"], values, base, drug + line, "exact")
+
+    def cost(self) -> dict[str, float]:
+        """Return the number of means."""
+        return {"parameters": len(self.line_ids_) + len(self.drug_.ids) + 1}
+
+    def state(self) -> dict[str, Any]:
+        """Return the means."""
+        return {"drug": self.drug_.state(), "line_ids": self.line_ids_, "line_effect": self.line_effect_}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on the means."""
+        self.drug_ = DrugFeatures.from_state(state["drug"])
+        self.line_ids_, self.line_effect_ = list(state["line_ids"]), state["line_effect"]
+        return self

@@ -1,0 +1,97 @@
+"""Gradient-boosted trees (Chen and Guestrin, 2016)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from training.architectures import architecture
+from training.trees import PairTrees
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def space(trial: optuna.Trial) -> dict[str, Any]:
+    """Draw hyperparameters."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.2, log=True),
+        "depth": trial.suggest_int("depth", 4, 9),
+        "row_share": trial.suggest_float("row_share", 0.5, 1.0),
+        "column_share": trial.suggest_float("column_share", 0.1, 0.7),
+        "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 100.0, log=True),
+        "l2": trial.suggest_float("l2", 0.1, 100.0, log=True),
+        "omics": trial.suggest_categorical("omics", ["expression", "all"]),
+        "components": trial.suggest_categorical("components", [0, 64]),
+        "identity": trial.suggest_categorical("identity", ["profile", "none"]),
+        "center": trial.suggest_categorical("center", [True, False]),
+    }
+
+
+DEFAULTS = {
+    "learning_rate": 0.06,
+    "depth": 7,
+    "row_share": 0.7,
+    "column_share": 0.3,
+    "min_child_weight": 10.0,
+    "l2": 5.0,
+    "omics": "expression",
+    "components": 64,
+    "identity": "profile",
+    "center": True,
+}
+
+
+@architecture("xgboost", space=space, defaults=DEFAULTS)
+class XGBoost(PairTrees):
+    """Boosted trees on pair features, stopped early on the validation rows."""
+
+    def __init__(
+        self,
+        learning_rate: float = 0.06,
+        depth: int = 7,
+        row_share: float = 0.7,
+        column_share: float = 0.3,
+        min_child_weight: float = 10.0,
+        l2: float = 5.0,
+        omics: str = "expression",
+        components: int = 64,
+        keep_share: float = 1.0,
+        identity: str = "profile",
+        profile_components: int = 16,
+        bits: int = 256,
+        center: bool = True,
+        rounds: int = 1500,
+        patience: int = 40,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.depth = depth
+        self.row_share = row_share
+        self.column_share = column_share
+        self.min_child_weight = min_child_weight
+        self.l2 = l2
+        self.omics = omics
+        self.components = components
+        self.keep_share = keep_share
+        self.identity = identity
+        self.profile_components = profile_components
+        self.bits = bits
+        self.center = center
+        self.rounds = rounds
+        self.patience = patience
+        self.seed = seed
+        self.device = device
+
+    def _booster_params(self) -> dict[str, Any]:
+        return {
+            "eta": self.learning_rate,
+            "max_depth": self.depth,
+            "subsample": self.row_share,
+            "colsample_bytree": self.column_share,
+            "min_child_weight": self.min_child_weight,
+            "reg_lambda": self.l2,
+        }
+
+    def _rounds(self) -> tuple[int, int | None]:
+        return self.rounds, self.patience

@@ -1,0 +1,36 @@
+"""Which device a run uses, and how many threads."""
+
+from __future__ import annotations
+
+import os
+
+from pipelines.faults import UserError
+
+
+def threads() -> int:
+    """Return the number of CPU threads: ``OMP_NUM_THREADS`` where it is set, else the cores this process may use."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
+def torch_device(device: str) -> str:
+    """Return the PyTorch device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises
+    ------
+    UserError
+        The device is none of these, or CUDA is asked for and not there.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and not device.startswith("cuda"):
+        raise UserError(f"device is {device!r}; it must be auto, cpu, cuda or cuda:N")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device is {device!r}, but PyTorch sees no CUDA device; set device: auto in params.yaml")
+    return device
+
+
+def xgboost_device(device: str) -> str:
+    """Return XGBoost's name of `torch_device`; models trained on a GPU predict on a CPU all the same."""
+    return torch_device(device)

@@ -1,0 +1,129 @@
+"""The one contract of all models: fit, predict and attribute on raw samples, save and load without pickle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from pipelines.samples import ResponseSamples
+from training.persistence import load_state, save_state
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What each raw feature adds to each prediction.
+
+    Attributes
+    ----------
+    names
+        Raw features, ``<table>:<feature>``.
+    values
+        In units of the target, shape ``(n, len(names))``.
+    base
+        The prediction that the contributions start from, shape ``(n,)``.
+    prediction
+        Shape ``(n,)``; ``base + values.sum(axis=1)`` up to `relative_error`.
+    method
+        Name of the method, for reports.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    base: np.ndarray
+    prediction: np.ndarray
+    method: str
+
+    @property
+    def relative_error(self) -> float:
+        """Return the mean gap of additivity, relative to the mean size of what is explained."""
+        gap = np.abs(self.base + self.values.sum(axis=1) - self.prediction).mean()
+        size = np.abs(self.prediction - self.base).mean()
+        return float(gap / max(size, 1e-9))
+
+
+@dataclass
+class FitContext:
+    """What a fit is given besides its samples.
+
+    Attributes
+    ----------
+    on_step
+        Called with the step and its metrics after every epoch or every few boosting rounds; may raise to end the fit.
+    checkpoint
+        File that a network writes after every epoch and goes on from if it is there.
+    memory
+        Lives as long as a study: features of the same rows under the same settings are made once.
+    progress
+        Whether a progress bar is shown.
+    """
+
+    on_step: OnStep | None = None
+    checkpoint: Path | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
+    progress: bool = False
+
+    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` made for ``key`` before, or make it; only the last few are kept."""
+        if key not in self.memory:
+            while len(self.memory) >= 4:
+                self.memory.pop(next(iter(self.memory)))
+            self.memory[key] = make()
+        return self.memory[key]
+
+
+class Estimator(BaseEstimator, ABC):
+    """A model on raw samples, in scikit-learn's manner.
+
+    Constructor arguments are hyperparameters and nothing else. Featurizers are fitted inside `fit`, on the rows given
+    to it, and travel with the model.
+    """
+
+    architecture: ClassVar[str] = ""
+
+    @abstractmethod
+    def fit(
+        self,
+        train: ResponseSamples,
+        validation: ResponseSamples | None = None,
+        context: FitContext | None = None,
+    ) -> Self:
+        """Fit on ``train``; ``validation`` serves early stopping and nothing else."""
+
+    @abstractmethod
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        """Return the predicted target, float64, shape ``(n,)``."""
+
+    def attribute(self, samples: ResponseSamples) -> Attribution | None:
+        """Return what each raw feature adds to each prediction, or None where the model looks at no feature."""
+        return None
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return everything that was fitted, as JSON values and arrays."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on what `state` returned."""
+
+    def cost(self) -> dict[str, float]:
+        """Return the size of the fitted model: at least ``parameters``."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into ``folder``."""
+        hyperparameters = self.get_params(deep=False)
+        save_state({"hyperparameters": hyperparameters, "fitted": self.state()}, folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        saved = load_state(folder)
+        return cls(**saved["hyperparameters"]).restore(saved["fitted"])

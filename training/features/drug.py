@@ -1,0 +1,148 @@
+"""A drug as numbers: what its molecule looks like, and how the training lines answered to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rdkit.Chem import rdFingerprintGenerator
+
+from pipelines.molecules import canonical, parse
+from pipelines.samples import ResponseSamples
+
+_SHRINKAGE = 1.0  # prior observations at the overall mean, so that a drug seen once does not stand for itself alone
+
+
+@dataclass
+class DrugFeatures:
+    """Numbers that describe a drug.
+
+    Parameters
+    ----------
+    bits
+        Length of the Morgan fingerprint (radius 2); 0 for none.
+    identity
+        ``profile``: principal components of the responses of the training lines to the drug; ``one_hot``: a column a
+        training drug; ``none``: only what the molecule tells, for drugs never seen.
+    components
+        Number of components of the profile.
+    """
+
+    bits: int = 512
+    identity: str = "profile"
+    components: int = 16
+    ids: list[str] = field(default_factory=list)
+    molecules: dict[str, str] = field(default_factory=dict)
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    overall: float = 0.0
+    profile: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def fit(self, train: ResponseSamples) -> DrugFeatures:
+        """Fit on training rows: means and response profiles of the drugs that stand there."""
+        used = np.unique(train.drug)
+        position = np.full(len(train.drugs), -1)
+        position[used] = np.arange(len(used))
+        drug, target = position[train.drug], train.target
+        self.ids = [str(name) for name in train.drugs.index[used]]
+        self.overall = float(target.mean())
+        count = np.bincount(drug, minlength=len(used))
+        total = np.bincount(drug, target, minlength=len(used))
+        self.mean = (total + _SHRINKAGE * self.overall) / (count + _SHRINKAGE)
+        self.molecules = {}
+        # Most measured first, so that a molecule under two ids is met at the one that is known best.
+        for index in np.argsort(-count, kind="stable"):
+            smiles = train.drugs["smiles"].iloc[used[index]]
+            if isinstance(smiles, str) and (key := canonical(smiles)) is not None:
+                self.molecules.setdefault(key, self.ids[index])
+        self.profile = self._fit_profile(train, drug, target - self.mean[drug], len(used))
+        return self
+
+    def _fit_profile(self, train: ResponseSamples, drug: np.ndarray, residual: np.ndarray, n_drugs: int) -> np.ndarray:
+        if self.identity != "profile" or self.components == 0:
+            return np.zeros((n_drugs, 0))
+        lines, line = np.unique(train.cell, return_inverse=True)
+        total, count = np.zeros((2, len(lines), n_drugs))
+        np.add.at(total, (line, drug), residual)
+        np.add.at(count, (line, drug), 1)
+        matrix = total / np.maximum(count, 1)  # a pair that was not measured stands at its drug's mean
+        _, size, rotation = np.linalg.svd(matrix, full_matrices=False)
+        rotation, size = rotation[: self.components], size[: self.components]
+        largest = np.abs(rotation).argmax(axis=1)
+        signs = np.sign(rotation[np.arange(len(rotation)), largest])
+        return (rotation * (signs * size / np.sqrt(len(lines)))[:, None]).T
+
+    def known(self, drugs: pd.DataFrame) -> np.ndarray:
+        """Return for each drug its position among the training drugs, by id or else by molecule; -1 if unseen."""
+        position = {name: index for index, name in enumerate(self.ids)}
+        found = np.full(len(drugs), -1)
+        for row, (drug_id, smiles) in enumerate(zip(drugs.index, drugs["smiles"], strict=True)):
+            name = str(drug_id) if str(drug_id) in position else None
+            if name is None and isinstance(smiles, str):
+                name = self.molecules.get(canonical(smiles) or "")
+            found[row] = position.get(name, -1) if name is not None else -1
+        return found
+
+    def offset(self, drugs: pd.DataFrame) -> np.ndarray:
+        """Return each drug's mean response over the training rows, the overall mean where it is unseen."""
+        known = self.known(drugs)
+        return np.where(known >= 0, self.mean[known], self.overall)
+
+    def transform(self, drugs: pd.DataFrame) -> np.ndarray:
+        """Return float32 of shape ``(drugs, len(names))``."""
+        known = self.known(drugs)
+        seen = known >= 0
+        blocks = []
+        if self.identity != "none":
+            blocks.append(np.where(seen, self.mean[known], self.overall)[:, None])
+            blocks.append(seen[:, None].astype(float))
+        if self.identity == "profile":
+            blocks.append(np.where(seen[:, None], self.profile[known], 0.0))
+        if self.identity == "one_hot":
+            blocks.append((known[:, None] == np.arange(len(self.ids))[None, :]).astype(float))
+        if self.bits:
+            blocks.append(fingerprints(drugs["smiles"].tolist(), self.bits))
+        return np.hstack(blocks).astype(np.float32) if blocks else np.zeros((len(drugs), 0), np.float32)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the columns of `transform`."""
+        names = []
+        if self.identity != "none":
+            names += ["drug:mean_response", "drug:known"]
+        if self.identity == "profile":
+            names += [f"drug:profile_{index}" for index in range(self.profile.shape[1])]
+        if self.identity == "one_hot":
+            names += [f"drug:{name}" for name in self.ids]
+        if self.bits:
+            names += ["fingerprint:none", *(f"fingerprint:{bit}" for bit in range(self.bits))]
+        return names
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that was fitted, as JSON values and arrays."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> DrugFeatures:
+        """Rebuild from `state`."""
+        return cls(**state)
+
+
+def fingerprints(smiles: list[str | None], bits: int) -> np.ndarray:
+    """Return a column that says "no SMILES", and Morgan fingerprints (radius 2; Rogers and Hahn, 2010).
+
+    Returns
+    -------
+    numpy.ndarray
+        Zeros and ones, shape ``(n, 1 + bits)``.
+    """
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=bits)
+    found = np.zeros((len(smiles), 1 + bits))
+    for row, text in enumerate(smiles):
+        molecule = parse(text) if isinstance(text, str) else None
+        if molecule is None:
+            found[row, 0] = 1
+        else:
+            found[row, 1:] = generator.GetFingerprintAsNumPy(molecule)
+    return found

@@ -1,0 +1,112 @@
+"""Features of pairs: a cell line's and a drug's, computed once each and gathered a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.samples import ResponseSamples
+from training.features.cell_line import CellLineFeatures
+from training.features.drug import DrugFeatures
+
+
+@dataclass(frozen=True)
+class PairMatrix:
+    """The feature matrix of pairs, never built as a whole.
+
+    Attributes
+    ----------
+    cells, drugs
+        float32, shapes ``(lines, cell width)`` and ``(drugs, drug width)``.
+    cell, drug
+        Row of each sample in them, shape ``(n,)``.
+    offset
+        What the model's prediction is added to, float32, shape ``(n,)``.
+    """
+
+    cells: np.ndarray
+    drugs: np.ndarray
+    cell: np.ndarray
+    drug: np.ndarray
+    offset: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    def gather(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Return the features of ``rows``, float32, shape ``(len(rows), cell width + drug width)``."""
+        return np.hstack([self.cells[self.cell[rows]], self.drugs[self.drug[rows]]])
+
+    def batches(self, size: int = 16384) -> Iterator[slice]:
+        """Return slices that cover all rows."""
+        return (slice(start, min(start + size, len(self))) for start in range(0, len(self), size))
+
+
+@dataclass
+class PairFeatures:
+    """Features of cell line and drug, and the offset that predictions are added to.
+
+    Parameters
+    ----------
+    cell_line, drug
+        The two featurizers.
+    center
+        Whether the offset is the drug's mean response (the model then learns what a line adds to it) or the overall
+        mean.
+    """
+
+    cell_line: CellLineFeatures
+    drug: DrugFeatures
+    center: bool = True
+
+    def fit(self, train: ResponseSamples) -> PairFeatures:
+        """Fit both featurizers on the lines and drugs of the training rows."""
+        lines = np.unique(train.cell)
+        self.cell_line.fit(
+            train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}
+        )
+        self.drug.fit(train)
+        return self
+
+    def transform(self, samples: ResponseSamples) -> PairMatrix:
+        """Return the features of ``samples``."""
+        overall = np.full(len(samples.drugs), self.drug.overall)
+        offset = self.drug.offset(samples.drugs) if self.center else overall
+        return PairMatrix(
+            cells=self.cell_line.transform(samples.cell_lines, samples.omics),
+            drugs=self.drug.transform(samples.drugs),
+            cell=samples.cell,
+            drug=samples.drug,
+            offset=offset[samples.drug].astype(np.float32),
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Return the raw features that attributions speak of, the cell line's first."""
+        return self.cell_line.names + self.drug.names
+
+    @property
+    def cell_width(self) -> int:
+        """Return the number of transformed cell-line features."""
+        return sum(table.width for table in self.cell_line.tables.values()) + len(self.cell_line.tissues)
+
+    def spread(self, attribution: np.ndarray) -> np.ndarray:
+        """Hand attributions of gathered features, shape ``(n, width)``, down to ``names``."""
+        width = self.cell_width
+        return np.hstack([self.cell_line.spread(attribution[:, :width]), attribution[:, width:]])
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that was fitted, as JSON values and arrays."""
+        return {"cell_line": self.cell_line.state(), "drug": self.drug.state(), "center": self.center}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> PairFeatures:
+        """Rebuild from `state`."""
+        return cls(
+            CellLineFeatures.from_state(state["cell_line"]),
+            DrugFeatures.from_state(state["drug"]),
+            state["center"],
+        )

@@ -1,0 +1,220 @@
+"""The training loop of all networks: plain PyTorch, with early stopping, checkpoints and mixed precision.
+
+Batches are rows of index tensors that live on the device; a tabular network's step takes tens of microseconds, which a
+DataLoader would spend several times over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from training.estimator import FitContext
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    epochs, patience
+        At most so many epochs; fewer where the monitored loss has not fallen for ``patience`` of them.
+    batch_size
+        Rows a step.
+    learning_rate, weight_decay
+        Of AdamW; the rate warms up over the first 5 % of the steps and falls along a cosine.
+    seed
+        Of initial weights, dropout and the order of rows.
+    """
+
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a fit came to.
+
+    Attributes
+    ----------
+    best_epoch
+        Epoch, counted from 0, whose weights the network now has.
+    history
+        For each epoch its metrics.
+    """
+
+    best_epoch: int
+    history: list[dict[str, float]]
+
+
+def train_network(
+    network: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    n_rows: int,
+    monitor: Callable[[], dict[str, float]] | None,
+    settings: LoopSettings,
+    context: FitContext,
+) -> Trained:
+    """Train ``network`` in place.
+
+    Parameters
+    ----------
+    network
+        On its device already.
+    loss
+        Takes row numbers on the network's device, shape ``(batch,)``, and returns the mean loss of these rows.
+    n_rows
+        Number of training rows.
+    monitor
+        Called after each epoch in evaluation mode; its first metric is minimized for early stopping. None trains all
+        epochs and keeps the last weights.
+    settings, context
+        See there. A checkpoint that is there is gone on from, so that a killed fit loses an epoch at most.
+    """
+    device = next(network.parameters()).device
+    shuffle = torch.Generator().manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    rest = [p for p in network.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+    )
+    steps = math.ceil(n_rows / settings.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * settings.epochs))
+    state = _Checkpoint(context.checkpoint, network, optimizer, schedule, shuffle)
+    epoch, best, best_epoch, history = state.load()
+    bar = tqdm(total=settings.epochs, initial=epoch, desc="epochs", disable=not context.progress, leave=False)
+    while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
+        network.train()
+        order = torch.randperm(n_rows, generator=shuffle).to(device)
+        total = torch.zeros((), device=device)
+        for rows in order.split(settings.batch_size):
+            if len(rows) == 1 and steps > 1:
+                continue  # a batch of one has no spread for normalization layers
+            with autocast(device):
+                value = loss(rows)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            total += value.detach() * len(rows)
+        metrics: dict[str, float] = {"train_loss": float(total) / n_rows}
+        if not math.isfinite(metrics["train_loss"]):
+            break  # diverged: keep the best weights so far; a trial without any scores as failed
+        if monitor is not None:
+            network.eval()
+            with torch.no_grad():
+                watched = monitor()
+            metrics |= watched
+            first = float(next(iter(watched.values())))
+            if first < best[0]:
+                best, best_epoch = (first, _copy(network)), epoch
+        else:
+            best, best_epoch = (metrics["train_loss"], None), epoch
+        metrics["learning_rate"] = schedule.get_last_lr()[0]
+        history.append(metrics)
+        epoch += 1
+        state.save(epoch, best, best_epoch, history)
+        bar.update()
+        bar.set_postfix({key: f"{value:.4g}" for key, value in metrics.items()})
+        if context.on_step is not None:
+            context.on_step(epoch - 1, metrics)
+    bar.close()
+    if best[1] is not None:
+        network.load_state_dict(best[1])
+    network.eval()
+    return Trained(best_epoch, history)
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device) -> Iterator[None]:
+    """Compute in bfloat16 on a GPU; on a CPU leave float32, where bfloat16 is slower on most."""
+    if device.type == "cuda":
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            yield
+    else:
+        yield
+
+
+def _warm_cosine(steps: int) -> Callable[[int], float]:
+    warm = max(1, round(0.05 * steps))
+
+    def rate(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+
+    return rate
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in network.state_dict().items()}
+
+
+class _Checkpoint:
+    """The state of a fit after an epoch, in a file that is replaced whole."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        shuffle: torch.Generator,
+    ) -> None:
+        self._path, self._network = path, network
+        self._optimizer, self._schedule, self._shuffle = optimizer, schedule, shuffle
+
+    def load(self) -> tuple[int, tuple[float, dict[str, Tensor] | None], int, list[dict[str, float]]]:
+        if self._path is None or not self._path.is_file():
+            return 0, (math.inf, None), 0, []
+        saved: dict[str, Any] = torch.load(self._path, weights_only=True, map_location="cpu")
+        self._network.load_state_dict(saved["network"])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._schedule.load_state_dict(saved["schedule"])
+        self._shuffle.set_state(saved["shuffle"])
+        torch.set_rng_state(saved["random"])
+        return saved["epoch"], (saved["best_score"], saved["best"]), saved["best_epoch"], saved["history"]
+
+    def save(
+        self,
+        epoch: int,
+        best: tuple[float, dict[str, Tensor] | None],
+        best_epoch: int,
+        history: list[dict[str, float]],
+    ) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".part")
+        torch.save(
+            {
+                "epoch": epoch,
+                "best_score": best[0],
+                "best": best[1],
+                "best_epoch": best_epoch,
+                "history": history,
+                "network": self._network.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
+                "shuffle": self._shuffle.get_state(),
+                "random": torch.get_rng_state(),
+            },
+            temporary,
+        )
+        temporary.replace(self._path)

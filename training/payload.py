@@ -1,0 +1,174 @@
+"""What the endpoint of a task of kind ``response`` takes: checked row by row, then made samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.faults import UserError
+from pipelines.molecules import canonical
+from pipelines.samples import ResponseSamples, make_samples
+
+_LISTED = 5
+MAX_ROWS = 10_000
+
+
+class PayloadError(UserError):
+    """A request that the model cannot take; names row and field."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model takes and answers, saved beside it.
+
+    Attributes
+    ----------
+    task_text
+        The task as `pipelines.params.task_text` wrote it.
+    features
+        For each omics the features that the model was fitted on.
+    required
+        Fields that a row must have; the others may be left out and are imputed.
+    half_width, coverage
+        Of the prediction interval.
+    """
+
+    task: str
+    architecture: str
+    baseline: str
+    task_text: str
+    features: dict[str, list[str]]
+    required: list[str]
+    target: str
+    half_width: float | None
+    coverage: float
+
+
+def read_payload(frame: pd.DataFrame, contract: Contract) -> ResponseSamples:
+    """Check a request and make samples of it.
+
+    Parameters
+    ----------
+    frame
+        A row a question: a column an omics, each a map ``feature -> value``; ``smiles``; where known ``drug_id`` and
+        ``tissue``.
+    contract
+        Of the model that is asked.
+
+    Returns
+    -------
+    ResponseSamples
+        In the order of the rows; equal profiles and equal drugs are stored once.
+
+    Raises
+    ------
+    PayloadError
+        Names the row (from 0, as in the request) and the field of the first fault.
+    """
+    if len(frame) == 0:
+        raise PayloadError("the request has no rows; send at least one")
+    if len(frame) > MAX_ROWS:
+        raise PayloadError(f"the request has {len(frame)} rows; send at most {MAX_ROWS} at a time")
+    known = [*contract.features, "tissue", "smiles", "drug_id"]
+    if unknown := [str(column) for column in frame.columns if column not in known]:
+        raise PayloadError(f"unknown field {_some(unknown)}; the fields are {', '.join(known)}")
+    for name in (*contract.required, "smiles"):
+        if name not in frame.columns and not (name == "smiles" and "drug_id" in frame.columns):
+            raise PayloadError(f"the field {name} is missing; every row needs it")
+    lines: dict[tuple[Any, ...], int] = {}
+    profiles: list[dict[str, np.ndarray | None]] = []
+    tissues: list[str | None] = []
+    drugs: dict[tuple[str | None, str | None], int] = {}
+    cell, drug = [], []
+    for row, record in enumerate(frame.to_dict("records")):
+        profile = {name: _profile(record.get(name), name, row, contract) for name in contract.features}
+        tissue = _text(record.get("tissue"), "tissue", row)
+        key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
+        if key not in lines:
+            lines[key] = len(lines)
+            profiles.append(profile)
+            tissues.append(tissue)
+        cell.append(lines[key])
+        drug.append(drugs.setdefault(_drug(record, row, contract), len(drugs)))
+    names = [f"row:{index}" for index in range(len(lines))]
+    drug_ids = [drug_id or f"row:{index}" for index, (drug_id, _) in enumerate(drugs)]
+    if len(set(drug_ids)) < len(drug_ids):
+        raise PayloadError(f"one drug_id stands with different smiles: {_some(_doubled(drug_ids))}")
+    omics = {
+        name: pd.DataFrame(
+            np.array([np.full(len(columns), np.nan) if p[name] is None else p[name] for p in profiles]),
+            index=pd.Index(names),
+            columns=pd.Index(columns),
+        )
+        for name, columns in contract.features.items()
+    }
+    pairs = pd.DataFrame({"cell_line_id": np.array(names)[cell], "drug_id": np.array(drug_ids)[drug]})
+    return make_samples(
+        pairs,
+        pd.DataFrame({"tissue": pd.Series(tissues, index=names, dtype=object)}, index=pd.Index(names)),
+        pd.DataFrame({"smiles": pd.Series([s for _, s in drugs], index=drug_ids, dtype=object)}),
+        omics,
+    )
+
+
+def _profile(values: Any, name: str, row: int, contract: Contract) -> np.ndarray | None:
+    """Return the values in the model's order, or None where the row has none and need not."""
+    if values is None or (isinstance(values, float) and math.isnan(values)):
+        if name in contract.required:
+            raise PayloadError(f"row {row}, field {name}: missing; this model needs it")
+        return None
+    if not isinstance(values, Mapping):
+        raise PayloadError(f"row {row}, field {name}: must be a map of feature to value, it is {_kind(values)}")
+    wanted = contract.features[name]
+    if missing := [feature for feature in wanted if feature not in values]:
+        raise PayloadError(f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {_some(missing)}")
+    if len(values) > len(wanted):
+        known = set(wanted)
+        unknown = [str(feature) for feature in values if feature not in known]
+        raise PayloadError(f"row {row}, field {name}: unknown features: {_some(unknown)}")
+    numbers = [values[feature] for feature in wanted]
+    for feature, number in zip(wanted, numbers, strict=True):
+        if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
+            raise PayloadError(f"row {row}, field {name}.{feature}: must be a number, it is {_kind(number)}")
+        number = float(number)
+        if not math.isfinite(number) or abs(number) > 3e38:
+            raise PayloadError(f"row {row}, field {name}.{feature}: must be finite, it is {number}")
+        if name == "expression" and number < 0 and '"log2_tpm_plus_1"' in contract.task_text:
+            raise PayloadError(f"row {row}, field {name}.{feature}: {number} is below 0, which log2(TPM+1) never is")
+    return np.array(numbers, dtype=np.float64)
+
+
+def _drug(record: Mapping[Any, Any], row: int, contract: Contract) -> tuple[str | None, str | None]:
+    smiles = _text(record.get("smiles"), "smiles", row)
+    drug_id = _text(record.get("drug_id"), "drug_id", row)
+    if smiles is None and (drug_id is None or "smiles" in contract.required):
+        raise PayloadError(f"row {row}, field smiles: missing; without it the drug is not known")
+    if smiles is not None and canonical(smiles) is None:
+        raise PayloadError(f"row {row}, field smiles: {smiles[:80]!r} is not a SMILES that RDKit can parse")
+    return drug_id, smiles
+
+
+def _text(value: Any, name: str, row: int) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str):
+        raise PayloadError(f"row {row}, field {name}: must be text, it is {_kind(value)}")
+    return value.strip() or None
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(name[:60] for name in names[:_LISTED]) + more
+
+
+def _doubled(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
