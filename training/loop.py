@@ -126,7 +126,7 @@ def train_network(
                 best, best_epoch = (first, _copy(network)), epoch
         else:
             best, best_epoch = (metrics["train_loss"], None), epoch
-        metrics["learning_rate"] = schedule.get_last_lr()[0]
+        metrics["learning_rate"] = float(schedule.get_last_lr()[0])
         history.append(metrics)
         epoch += 1
         state.save(epoch, best, best_epoch, history)
