@@ -65,8 +65,7 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
     try:
         for name, folder in found.items():
             waiting = incoming / name
-            # Contents only: the user's read-only or private modes stay with the user's files.
-            shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".*"))
+            _copy(folder, waiting)
             validation = validate_folder(waiting, name, params.task(name))
             for finding in validation.findings:
                 kind = "warning" if finding.severity == "warning" else "refused"
@@ -79,22 +78,36 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
     return passed
 
 
+def _copy(folder: Path, waiting: Path) -> None:
+    try:
+        # Contents only: the user's read-only or private modes stay with the user's files, and with their folders.
+        shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".*"))
+    except OSError as error:
+        what = error.args[0] if isinstance(error, shutil.Error) else [(error.filename, None, error.strerror)]
+        raise UserError("\n".join(f"{file} cannot be copied: {reason}" for file, _, reason in what)) from error
+    finally:
+        for path in [waiting, *waiting.rglob("*")]:
+            if path.is_dir():
+                path.chmod(0o755)
+
+
 def _swap_in(names: list[str], data: Path, incoming: Path) -> None:
     """Put the waiting folders in place and let DVC take note; put the old ones back if it fails."""
     data.mkdir(exist_ok=True)
-    moved: list[str] = []
+    new = [name for name in names if not (data / name).exists()]
     try:
         for name in names:
-            if (data / name).exists():
+            if name not in new:
                 (data / name).rename(incoming / f"{name}.old")
-            moved.append(name)
             (incoming / name).rename(data / name)
         dvc_add(data)
     except BaseException:
-        for name in moved:
-            if (incoming / f"{name}.old").exists():
+        for name in names:
+            old = incoming / f"{name}.old"
+            if name in new or old.exists():
                 shutil.rmtree(data / name, ignore_errors=True)
-                (incoming / f"{name}.old").rename(data / name)
+            if old.exists():
+                old.rename(data / name)
         raise
 
 
@@ -106,9 +119,10 @@ def dvc_add(data: Path) -> None:
     UserError
         DVC refuses; its words are in the message.
     """
-    done = subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", str(data)], capture_output=True, text=True)
+    # Not --quiet: that keeps the reason of a failure quiet too.
+    done = subprocess.run([sys.executable, "-m", "dvc", "add", str(data)], capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"dvc add {data} failed, the old data stays: {done.stderr.strip()}")
+        raise UserError(f"dvc add {data} failed, the old data stays: {' '.join(done.stderr.split())}")
 
 
 def main() -> int:

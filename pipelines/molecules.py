@@ -28,6 +28,20 @@ def canonical(smiles: str) -> str | None:
     return None if molecule is None else Chem.MolToSmiles(molecule)
 
 
+@lru_cache(maxsize=8192)
+def parent(smiles: str) -> str | None:
+    """Return the canonical SMILES of the largest fragment without its stereochemistry, or None where `parse` does.
+
+    A salt and its free base, or two stereoisomers, are not the same compound and yet no unseen drug to one another:
+    fingerprints hardly tell them apart.
+    """
+    molecule = parse(smiles)
+    if molecule is None:
+        return None
+    fragments = Chem.GetMolFrags(molecule, asMols=True, sanitizeFrags=False)
+    return max((each.GetNumHeavyAtoms(), Chem.MolToSmiles(each, isomericSmiles=False)) for each in fragments)[1]
+
+
 def pubchem_id(value: Any) -> str | None:
     """Return a PubChem compound id as digits, or None.
 
@@ -35,4 +49,4 @@ def pubchem_id(value: Any) -> str | None:
     of dozens of unrelated drugs.
     """
     text = str(value).strip().removesuffix(".0")
-    return text if text.isdigit() and int(text) > 0 else None
+    return str(int(text)) if text.isascii() and text.isdigit() and int(text) > 0 else None

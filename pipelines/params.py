@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +95,18 @@ class Fit:
 class Evaluate:
     """How a fitted model becomes evidence."""
 
-    metric: str
+    metric: Literal[
+        "r2",
+        "rmse",
+        "mae",
+        "mse",
+        "pearson",
+        "spearman",
+        "within_drug_pearson",
+        "within_drug_spearman",
+        "r2_over_baseline",
+        "margin",
+    ]
     baseline: str
     resamples: int
     confidence: float
@@ -172,12 +185,16 @@ def read_params(path: Path | str = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path}: no such file; run from the repository's root")
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ParamsError(f"{path}, line {line}: not UTF-8; save the file in UTF-8") from error
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not YAML: {error}") from error
     if node is None:
         raise ParamsError(f"{path}: the file is empty")
-    params = _Reader(path).read(node, Params, "params")
-    _check(params, path)
+    reader = _Reader(path)
+    params = reader.read(node, Params, "params")
+    _check(params, path, reader.lines)
     return params
 
 
@@ -198,6 +215,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lines: dict[str, int] = {}
 
     def fail(self, node: yaml.Node, message: str) -> typing.NoReturn:
         raise ParamsError(f"{self.path}, line {node.start_mark.line + 1}: {message}")
@@ -213,25 +231,38 @@ class _Reader:
             }
         if origin is tuple:
             return self._tuple(node, arguments, name)
-        value = yaml.SafeLoader("").construct_object(node, deep=True)
+        value = self._value(node, name)
         if origin is Literal:
             if value not in arguments:
                 self.fail(node, f"{name} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
             return value
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
+        if kind is float and isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
+            with contextlib.suppress(ValueError):  # 1e-5 is a number in JSON and text in YAML 1.1, which wants 1.0e-5
+                return float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             self.fail(node, f"{name} is {value!r}; it must be of type {kind.__name__}")
         return value
+
+    def _value(self, node: yaml.Node, name: str) -> Any:
+        try:
+            return yaml.SafeLoader("").construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError, TypeError) as error:  # an unknown tag, a date that is none, a list as a key
+            reason = getattr(error, "problem", None) or error
+            self.fail(node, f"{name} cannot be read: {reason}")
 
     def _pairs(self, node: yaml.Node, name: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
         if not isinstance(node, yaml.MappingNode):
             self.fail(node, f"{name} must be a mapping")
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self.fail(key, f"{name} has a key that is no word")
             if key.value in seen:
                 self.fail(key, f"{name}.{key.value} stands twice")
             seen.add(key.value)
+            self.lines[f"{name}.{key.value}"] = key.start_mark.line + 1
         return node.value
 
     def _dataclass(self, node: yaml.Node, kind: type, name: str) -> Any:
@@ -242,7 +273,8 @@ class _Reader:
                 self.fail(key, f"unknown key {name}.{key.value}; the keys are {', '.join(hints)}")
             given[key.value] = self.read(value, hints[key.value], f"{name}.{key.value}")
         if missing := [key for key in hints if key not in given]:
-            self.fail(node, f"{name} lacks {', '.join(missing)}")
+            line = self.lines.get(name, node.start_mark.line + 1)
+            raise ParamsError(f"{self.path}, line {line}: {name} lacks {', '.join(missing)}")
         return kind(**given)
 
     def _tuple(self, node: yaml.Node, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
@@ -257,39 +289,60 @@ class _Reader:
         )
 
 
-def _check(params: Params, path: Path) -> None:
+def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
     """Refuse values that are of the right type and make no sense."""
 
-    def require(holds: bool, message: str) -> None:
+    def require(holds: bool, key: str, message: str) -> None:
         if not holds:
-            raise ParamsError(f"{path}: {message}")
+            raise ParamsError(f"{path}, line {lines[f'params.{key}']}: params.{key} {message}")
 
+    def at_least(least: int, counts: PerBudget, key: str) -> None:
+        for budget, count in dataclasses.asdict(counts).items():
+            require(count >= least, f"{key}.{budget}", f"is {count}; it must be at least {least}")
+
+    def share(value: float, key: str, *, ends: bool = False) -> None:
+        holds = 0 <= value <= 1 if ends else 0 < value < 1
+        require(holds, key, f"is {value:g}; shares lie between 0 and 1")
+
+    require(0 <= params.seed < 2**32, "seed", f"is {params.seed}; it must be at least 0 and below 2**32")
+    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", params.device)
+    require(known is not None, "device", f"is {params.device!r}; it must be auto, cpu, cuda or cuda:N")
     for name, task in params.tasks.items():
         where = f"tasks.{name}"
-        split, tune, evaluate = task.split, task.tune, task.evaluate
-        require(0 < split.test < 1 and 0 < split.validation < 1, f"{where}.split: shares lie between 0 and 1")
-        require(split.test + split.validation < 0.9, f"{where}.split: test and validation leave no training rows")
-        require(split.folds >= 2, f"{where}.split.folds is {split.folds}; it must be at least 2")
-        require(0 < split.near_identical <= 1, f"{where}.split.near_identical lies between 0 and 1")
-        require(bool(task.omics), f"{where}.omics is empty; name at least one table")
+        split, tune, evaluate, validate = task.split, task.tune, task.evaluate, task.validate
+        share(split.test, f"{where}.split.test")
+        share(split.validation, f"{where}.split.validation")
+        left = split.test + split.validation < 0.9
+        require(left, f"{where}.split.test", "and validation leave no training rows; together they must be below 0.9")
+        require(split.folds >= 2, f"{where}.split.folds", f"is {split.folds}; it must be at least 2")
+        near = 0 < split.near_identical <= 1
+        require(near, f"{where}.split.near_identical", f"is {split.near_identical:g}; it lies between 0 and 1")
+        require(bool(task.omics), f"{where}.omics", "is empty; name at least one table")
+        require(len(set(task.omics)) == len(task.omics), f"{where}.omics", "names a table twice")
+        low, high = validate.target_range
+        require(low < high, f"{where}.validate.target_range", f"from {low:g} to {high:g} is empty")
+        rows = validate.minimum_rows
+        require(rows >= 1, f"{where}.validate.minimum_rows", f"is {rows}; it must be at least 1")
+        for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
+            share(getattr(validate, key), f"{where}.validate.{key}", ends=True)
+        at_least(1, tune.trials, f"{where}.tune.trials")
+        at_least(1, tune.epochs, f"{where}.tune.epochs")
+        at_least(1, tune.rounds, f"{where}.tune.rounds")
+        for budget, members in dataclasses.asdict(task.fit.members).items():
+            fits = members in (1, split.folds)
+            message = f"is {members}; it must be 1 or split.folds ({split.folds})"
+            require(fits, f"{where}.fit.members.{budget}", message)
+        share(evaluate.confidence, f"{where}.evaluate.confidence")
+        share(evaluate.interval_coverage, f"{where}.evaluate.interval_coverage")
+        resamples = evaluate.resamples
+        require(resamples >= 100, f"{where}.evaluate.resamples", f"is {resamples}; it must be at least 100")
+        at_least(1, evaluate.explained_samples, f"{where}.evaluate.explained_samples")
         require(
-            task.validate.target_range[0] < task.validate.target_range[1],
-            f"{where}.validate.target_range is empty",
-        )
-        require(min(tune.trials.quick, tune.trials.full) >= 1, f"{where}.tune.trials must be at least 1")
-        require(min(tune.epochs.quick, tune.epochs.full) >= 1, f"{where}.tune.epochs must be at least 1")
-        require(min(tune.rounds.quick, tune.rounds.full) >= 1, f"{where}.tune.rounds must be at least 1")
-        for members in (task.fit.members.quick, task.fit.members.full):
-            require(members in (1, split.folds), f"{where}.fit.members must be 1 or split.folds ({split.folds})")
-        require(0 < evaluate.confidence < 1, f"{where}.evaluate.confidence lies between 0 and 1")
-        require(0 < evaluate.interval_coverage < 1, f"{where}.evaluate.interval_coverage lies between 0 and 1")
-        require(evaluate.resamples >= 100, f"{where}.evaluate.resamples must be at least 100")
-        architectures = params.architectures(name)
-        require(
-            evaluate.baseline in architectures,
-            f"{where}.evaluate.baseline is {evaluate.baseline!r}, which is not among the models of the task",
+            evaluate.baseline in params.architectures(name),
+            f"{where}.evaluate.baseline",
+            f"is {evaluate.baseline!r}, which is not among the models of the task",
         )
     for key, model in params.models.items():
-        require(model.task in params.tasks, f"models.{key}: there is no task {model.task!r}")
+        require(model.task in params.tasks, f"models.{key}.task", f"is {model.task!r}; there is no such task")
         expected = f"{model.task}-{model.architecture}"
-        require(key == expected, f"models.{key}: the key must be {expected}")
+        require(key == expected, f"models.{key}", f"must be named {expected}")

@@ -93,22 +93,31 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
     Raises
     ------
     UserError
-        The stage has not run, or the split table is not that of the data.
+        The stage has not run, was left half done, or ran on other data or in another mode; or its table was edited.
     """
     folder = prepared / name
     if not (folder / "samples.parquet").is_file():
         raise UserError(f"{folder / 'samples.parquet'} is not there; run `dvc repro prepare@{name}` first")
-    table = pd.read_parquet(folder / "samples.parquet")
-    summary = read_json(folder / "split.json")
-    samples = keep_samples(read_response_tables(data / name, task), task).samples
-    order = samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
-    if len(samples) != len(table) or (order < 0).any():
-        raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
-    samples = samples.take(order)
-    sha256 = split_sha256(table)
-    if sha256 != summary["sha256"]:
+    try:
+        table = pd.read_parquet(folder / "samples.parquet")
+        summary = read_json(folder / "split.json")
+        sha256, mode, recorded = split_sha256(table), summary["mode"], summary["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:  # files that are missing, cut short or edited
+        message = f"{folder}: the split cannot be read ({error}); run `dvc repro -f prepare@{name}`"
+        raise UserError(message) from error
+    if sha256 != recorded:
         raise UserError(f"{folder}: samples.parquet was edited after the split; run `dvc repro -f prepare@{name}`")
-    guard(table, sample_identities(samples, summary["mode"]))
+    if mode != task.split.mode:
+        raise UserError(
+            f"{folder}: the split is {mode}, params.yaml asks for {task.split.mode}; run `dvc repro prepare@{name}`"
+        )
+    samples = keep_samples(read_response_tables(data / name, task), task).samples
+    if set(samples.pairs["sample_id"]) != set(table["sample_id"]) or len(samples) != len(table):
+        raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
+    samples = samples.take(samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
+    if not np.array_equal(samples.pairs["target"], table["target"]):
+        raise UserError(f"{folder}: the responses are not those in {data / name}; run `dvc repro -f prepare@{name}`")
+    guard(table, sample_identities(samples, task.split.mode))
     counts = {key: summary[key] for key in ("rows", "cell_lines", "drugs", "without")}
     return Prepared(samples, table, sha256, counts)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.formats import ResponseTables
-from pipelines.molecules import canonical
+from pipelines.molecules import parent
 from pipelines.params import MissingPolicy, Task
 
 UNKNOWN = "unknown"
@@ -168,10 +168,10 @@ def required_fields(policy: MissingPolicy, omics: Sequence[str]) -> tuple[str, .
 
 
 def molecule_keys(drugs: pd.DataFrame) -> pd.Series:
-    """Return for each drug its canonical SMILES, or ``id:<drug_id>`` where it has none."""
+    """Return for each drug its `parent` molecule, or ``id:<drug_id>`` where it has no readable SMILES."""
     return pd.Series(
         [
-            (canonical(smiles) if isinstance(smiles, str) else None) or f"id:{drug_id}"
+            (parent(smiles) if isinstance(smiles, str) else None) or f"id:{drug_id}"
             for drug_id, smiles in drugs["smiles"].items()
         ],
         index=drugs.index,

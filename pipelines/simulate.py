@@ -66,7 +66,8 @@ def simulate(folder: Path, size: Size | None = None, seed: int = 7) -> None:
     methylation = 1 / (
         1 + np.exp(-(rng.normal(0, 1.5, 40) - 0.5 * programs[:, [0]] + rng.normal(0, 1, (size.lines, 40))))
     )
-    mutated = (rng.random((size.lines, 30)) < 0.12).astype(np.int8)
+    mutable = min(30, size.genes)
+    mutated = (rng.random((size.lines, mutable)) < 0.12).astype(np.int8)
 
     smiles = [
         core.format(a=first, b=second) for core in _CORES for first in _ENDS for second in _ENDS if first != second
@@ -77,7 +78,7 @@ def simulate(folder: Path, size: Size | None = None, seed: int = 7) -> None:
     ]
     level = rng.normal(2, 2, size.molecules)
     answer = rng.normal(0, 0.5, (size.programs, size.molecules)) * (rng.random((size.programs, size.molecules)) < 0.6)
-    target = rng.integers(0, 30, size.molecules)
+    target = rng.integers(0, mutable, size.molecules)
     truth = level + programs @ answer - 1.2 * mutated[:, target]
 
     rows = []
@@ -113,7 +114,7 @@ def simulate(folder: Path, size: Size | None = None, seed: int = 7) -> None:
     sites = [f"SIMG{index:04d}_promoter" for index in range(40)]
     _write(folder / "methylation.parquet", methylation[~bare], sites, np.array(lines)[~bare])
     sequenced = rng.random(size.lines) < 0.85
-    _write(folder / "mutation.parquet", mutated[sequenced], genes[:30], np.array(lines)[sequenced], np.int8)
+    _write(folder / "mutation.parquet", mutated[sequenced], genes[:mutable], np.array(lines)[sequenced], np.int8)
 
 
 def _write(path: Path, values: np.ndarray, names: list[str], lines: np.ndarray, kind: type = np.float32) -> None:

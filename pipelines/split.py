@@ -20,6 +20,7 @@ from pipelines.samples import ResponseSamples, molecule_keys
 
 SIDES = ("train", "test", "validation")
 NO_FOLD = -1
+_NO_NAMES = ("", "na", "nan", "none", "several", "unknown", "unnamed")
 
 
 class SplitError(UserError):
@@ -72,7 +73,10 @@ def split_samples(samples: ResponseSamples, split: Split, seed: int) -> pd.DataF
         fold=groups.map(fold).fillna(NO_FOLD).astype(np.int8).to_numpy(),
     )
     if empty := sorted(set(SIDES) - set(table["split"])):
-        raise SplitError(f"split mode {split.mode}: the groups are too uneven, {', '.join(empty)} got none")
+        raise SplitError(
+            f"split mode {split.mode}: the groups are too uneven, {', '.join(empty)} got none; bring more data or "
+            "choose another mode"
+        )
     if unfilled := sorted(set(range(split.folds)) - set(table["fold"])):
         raise SplitError(f"split mode {split.mode}: folds {unfilled} got no group; lower split.folds")
     guard(table, sample_identities(samples, split.mode))
@@ -108,45 +112,46 @@ def cell_line_groups(samples: ResponseSamples, near_identical: float) -> pd.Seri
     One line under two names (same ``name`` but for case and punctuation), and lines whose profiles of any omics are
     identical, or whose expression profiles correlate above ``near_identical``, are one group.
     """
-    ids = samples.cell_lines.index
-    edges: list[tuple[str, str]] = []
-    if "name" in samples.cell_lines:
-        plain = samples.cell_lines["name"].map(
-            lambda name: re.sub(r"[^a-z0-9]", "", name.lower()) or None if isinstance(name, str) else None
-        )
-        edges += _pairs_by(plain.dropna())
-    edges += _pairs_by(profile_hashes(samples).dropna())
+    edges = _pairs_by(_plain_names(samples.cell_lines))
+    for hashes in profile_hashes(samples).values():
+        edges += _pairs_by(hashes.dropna())
     if "expression" in samples.omics:
         table = samples.omics["expression"]
-        table = table[table.notna().all(axis=1)]
-        if len(table) > 1:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                correlation = np.corrcoef(table.to_numpy(np.float64))
-            above = np.argwhere(np.triu(correlation > near_identical, k=1))
-            edges += [(table.index[i], table.index[j]) for i, j in above]
-    return _union(ids, edges)
+        above = np.argwhere(np.triu(_correlation(table.to_numpy(np.float64)) > near_identical, k=1))
+        edges += [(table.index[i], table.index[j]) for i, j in above]
+    return _union(samples.cell_lines.index, edges)
 
 
 def drug_groups(drugs: pd.DataFrame) -> pd.Series:
-    """Return for each drug the first id of its group: one canonical SMILES or one PubChem id is one molecule."""
-    edges = _pairs_by(molecule_keys(drugs))
+    """Return for each drug the first id of its group.
+
+    One parent molecule, one PubChem id or one ``name`` (but for case and punctuation) is one drug. The name is needed:
+    collections give one drug as two salts or tautomers, with another SMILES and another PubChem id for each.
+    """
+    edges = [*_pairs_by(molecule_keys(drugs)), *_pairs_by(_plain_names(drugs))]
     if "pubchem_id" in drugs:
         edges += _pairs_by(drugs["pubchem_id"].map(pubchem_id).dropna())
     return _union(drugs.index, edges)
 
 
-def profile_hashes(samples: ResponseSamples) -> pd.Series:
-    """Return for each cell line a hash of its continuous omics profiles, or None where it has none.
+def profile_hashes(samples: ResponseSamples) -> dict[str, pd.Series]:
+    """Return for each continuous omics a hash of each cell line's profile, None where it is unknown or constant.
 
     Binary mutation tables are left out: two unrelated lines without a listed mutation are not one sample.
     """
-    tables = {name: table for name, table in samples.omics.items() if name != "mutation"}
-    hashes: list[str | None] = []
-    for position in range(len(samples.cell_lines)):
-        rows = [table.to_numpy()[position] for table in tables.values()]
-        known = [row for row in rows if not np.isnan(row).all() and np.nanstd(row) > 0]
-        hashes.append(hashlib.sha256(b"|".join(row.tobytes() for row in known)).hexdigest() if known else None)
-    return pd.Series(hashes, index=samples.cell_lines.index, dtype=object)
+    hashes = {}
+    for name, table in samples.omics.items():
+        if name == "mutation":
+            continue
+        values = table.to_numpy() + np.float32(0)  # makes a negative zero positive
+        lowest = np.where(np.isnan(values), np.inf, values).min(axis=1, initial=np.inf)
+        highest = np.where(np.isnan(values), -np.inf, values).max(axis=1, initial=-np.inf)
+        each = [
+            hashlib.sha256(row.tobytes()).hexdigest() if varies else None
+            for row, varies in zip(values, lowest < highest, strict=True)
+        ]
+        hashes[name] = pd.Series(each, index=table.index, dtype=object)
+    return hashes
 
 
 def sample_identities(samples: ResponseSamples, mode: SplitMode) -> dict[str, pd.Series]:
@@ -157,22 +162,23 @@ def sample_identities(samples: ResponseSamples, mode: SplitMode) -> dict[str, pd
     dict
         Name of the identity to one text a sample, None where it cannot be told.
     """
-    profile = profile_hashes(samples).to_numpy()[samples.cell]
-    molecule = molecule_keys(samples.drugs).to_numpy()[samples.drug]
+    profiles = {name: hashes.to_numpy()[samples.cell] for name, hashes in profile_hashes(samples).items()}
     cell = samples.pairs["cell_line_id"].to_numpy()
-    if mode == "cell_blind":
-        return {"cell line": pd.Series(cell), "omics profile": pd.Series(profile)}
-    if mode == "drug_blind":
-        return {"molecule": pd.Series(molecule)}
-    if mode == "tissue_blind":
-        tissue = samples.cell_lines["tissue"].to_numpy()[samples.cell]
+    if mode == "random":
+        molecule = molecule_keys(samples.drugs).to_numpy()[samples.drug]
         return {
-            "tissue": pd.Series(tissue),
-            "cell line": pd.Series(cell),
-            "omics profile": pd.Series(profile),
+            f"{name} and molecule": pd.Series(
+                [None if who is None else f"{who}|{what}" for who, what in zip(content, molecule, strict=True)],
+                dtype=object,
+            )
+            for name, content in {"cell line": cell, **profiles}.items()
         }
-    who = [content if content is not None else name for content, name in zip(profile, cell, strict=True)]
-    return {"pair": pd.Series([f"{w}|{m}" for w, m in zip(who, molecule, strict=True)])}
+    if mode == "drug_blind":
+        return {"molecule": pd.Series(molecule_keys(samples.drugs).to_numpy()[samples.drug])}
+    identities = {"cell line": pd.Series(cell)}
+    if mode == "tissue_blind":
+        identities["tissue"] = pd.Series(samples.cell_lines["tissue"].to_numpy()[samples.cell])
+    return identities | {f"{name} profile": pd.Series(content, dtype=object) for name, content in profiles.items()}
 
 
 def guard(table: pd.DataFrame, identities: dict[str, pd.Series]) -> None:
@@ -192,22 +198,30 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series]) -> None:
     """
     if (doubled := table["sample_id"].duplicated()).any():
         raise SplitError(f"sample {table.loc[doubled, 'sample_id'].iloc[0]} stands twice in the split table")
-    sides = table["split"].astype(str)
+    sides, folds = table["split"].astype(str), table["fold"]
     if (unknown := ~sides.isin(SIDES)).any():
         raise SplitError(f"sample {table.loc[unknown, 'sample_id'].iloc[0]} is on no side: {sides[unknown].iloc[0]!r}")
+    if (astray := (sides == "test") != (folds == NO_FOLD)).any():
+        first = table.loc[astray].iloc[0]
+        raise SplitError(
+            f"sample {first['sample_id']} on side {first['split']} is in fold {first['fold']}; test rows are in none "
+            f"({NO_FOLD}) and all others in one: make the split anew with `dvc repro prepare`"
+        )
     for name, key in {"group": table["group"], **identities}.items():
-        key = key.reset_index(drop=True)
-        for what, side in (("sides", sides), ("folds", table["fold"].astype(str))):
-            side = side.reset_index(drop=True)
-            spread = side[key.notna()].groupby(key[key.notna()]).nunique()
-            if (leaks := spread[spread > 1]).empty:
+        told = key.notna().to_numpy()
+        codes, keys = pd.factorize(key.to_numpy()[told])
+        for what, side in (("sides", sides), ("folds", folds.astype(str))):
+            where = side.to_numpy(str)[told]
+            of_key = np.empty(len(keys), where.dtype)
+            of_key[codes] = where
+            leaking = np.unique(codes[where != of_key[codes]])
+            if not len(leaking):
                 continue
-            first = leaks.index[0]
-            where = ", ".join(sorted(side[key == first].unique()))
-            sample = table["sample_id"].reset_index(drop=True)[key == first].iloc[0]
+            example = codes == leaking[0]
+            sample = table["sample_id"].to_numpy()[told][example][0]
             raise SplitError(
-                f"the split leaks: {len(leaks)} {name}(s) on two {what}, for instance {first!r} (sample {sample}) "
-                f"in {where}; make the split anew with `dvc repro prepare`"
+                f"the split leaks: {len(leaking)} {name}(s) on two {what}, for instance {keys[leaking[0]]!r} (sample "
+                f"{sample}) in {', '.join(np.unique(where[example]))}; make the split anew with `dvc repro prepare`"
             )
 
 
@@ -228,16 +242,40 @@ def _deal(
 
     Going stratum by stratum keeps every stratum's proportions, and counting rows keeps uneven groups in balance.
     """
+    rows_of, stratum_of = sizes.to_dict(), stratum.to_dict()
     shuffled = [names[i] for i in rng.permutation(len(names))]
     dealt: dict = {}
     rows = dict.fromkeys(shares, 0.0)
     total = 0.0
-    for name in sorted(shuffled, key=lambda each: stratum[each]):
-        total += sizes[name]
+    for name in sorted(shuffled, key=stratum_of.__getitem__):
+        total += rows_of[name]
         side = max(shares, key=lambda each: shares[each] * total - rows[each])
-        rows[side] += sizes[name]
+        rows[side] += rows_of[name]
         dealt[name] = side
     return dealt
+
+
+def _plain_names(table: pd.DataFrame) -> pd.Series:
+    """Return the column ``name`` without case and punctuation, for the rows that have a name."""
+    if "name" not in table:
+        return pd.Series(dtype=object)
+    plain = table["name"].dropna().map(lambda name: re.sub(r"[\W_]+", "", str(name).casefold()))
+    return plain[~plain.isin(_NO_NAMES)]
+
+
+def _correlation(profiles: np.ndarray) -> np.ndarray:
+    """Return the Pearson correlation of every two rows over the columns that both have; NaN below half of them."""
+    known = ~np.isnan(profiles)
+    mean = np.where(known, profiles, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    values = np.where(known, profiles - mean[:, None], 0)
+    has = known.astype(np.float64)
+    count = has @ has.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = values @ has.T
+        covariance = values @ values.T - total * total.T / count
+        variance = values**2 @ has.T - total**2 / count
+        correlation = covariance / np.sqrt(variance * variance.T)
+    return np.where(2 * count >= max(profiles.shape[1], 2), correlation, np.nan)
 
 
 def _pairs_by(key: pd.Series) -> list[tuple[str, str]]:

@@ -21,9 +21,14 @@ for _name, _value in {
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# `mlflow run` opens a run of its own in the default experiment and hands it down; ours belong to their task's.
+_PROJECT_RUN = os.environ.pop("MLFLOW_RUN_ID", None)
+os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 import mlflow  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
@@ -75,6 +80,8 @@ def run(
     every = {"task": task, "stage": stage, **lineage(task), **(tags or {})}
     if parent is not None:
         every["mlflow.parentRunId"] = parent
+    if _PROJECT_RUN is not None:
+        every["project_run_id"] = _PROJECT_RUN
     every = {key: str(value) for key, value in every.items()}
     with mlflow.start_run(
         run_id=run_id,

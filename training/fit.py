@@ -25,7 +25,7 @@ from training.final import fit_final
 from training.predictor import Predictor
 from training.scores import SCORES
 from training.track import contract_of, log_dataset, log_model, measured_cost, save_model
-from training.tune import CHECKPOINTS, MODELS, fit_settings
+from training.tune import CHECKPOINTS, MODELS, fit_settings, step_metrics
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def fit(
         mlflow.log_metrics(_counts(prepared))
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
-            mlflow.log_metrics(metrics, step=step)
+            mlflow.log_metrics(step_metrics(metrics), step=step)
 
         checkpoint = CHECKPOINTS / "fit" / f"{study}.pt"
         context = FitContext(on_step, checkpoint if study != "none" else None, progress=True)

@@ -125,7 +125,7 @@ def train_network(
             if first < best[0]:
                 best, best_epoch = (first, _copy(network)), epoch
         else:
-            best, best_epoch = (metrics["train_loss"], None), epoch
+            best, best_epoch = (metrics["train_loss"], _copy(network)), epoch  # the next epoch may diverge
         metrics["learning_rate"] = float(schedule.get_last_lr()[0])
         history.append(metrics)
         epoch += 1

@@ -84,6 +84,8 @@ def read_payload(frame: pd.DataFrame, contract: Contract) -> ResponseSamples:
     profiles: list[dict[str, np.ndarray | None]] = []
     tissues: list[str | None] = []
     drugs: dict[tuple[str | None, str | None], int] = {}
+    molecules: dict[str, str | None] = {}
+    spellings: list[str | None] = []
     cell, drug = [], []
     for row, record in enumerate(frame.to_dict("records")):
         profile = {name: _profile(record.get(name), name, row, contract) for name in contract.features}
@@ -94,11 +96,17 @@ def read_payload(frame: pd.DataFrame, contract: Contract) -> ResponseSamples:
             profiles.append(profile)
             tissues.append(tissue)
         cell.append(lines[key])
-        drug.append(drugs.setdefault(_drug(record, row, contract), len(drugs)))
+        drug_id, smiles = _drug(record, row, contract)
+        molecule = None if smiles is None else canonical(smiles)
+        if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
+            raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
+        if (drug_id, molecule) not in drugs:
+            drugs[drug_id, molecule] = len(drugs)
+            spellings.append(smiles)
+        drug.append(drugs[drug_id, molecule])
     names = [f"row:{index}" for index in range(len(lines))]
-    drug_ids = [drug_id or f"row:{index}" for index, (drug_id, _) in enumerate(drugs)]
-    if len(set(drug_ids)) < len(drug_ids):
-        raise PayloadError(f"one drug_id stands with different smiles: {_some(_doubled(drug_ids))}")
+    # Ids that were given are stripped, so none of them begins with a space.
+    drug_ids = [drug_id or f" row:{index}" for index, (drug_id, _) in enumerate(drugs)]
     omics = {
         name: pd.DataFrame(
             np.array([np.full(len(columns), np.nan) if p[name] is None else p[name] for p in profiles]),
@@ -111,7 +119,7 @@ def read_payload(frame: pd.DataFrame, contract: Contract) -> ResponseSamples:
     return make_samples(
         pairs,
         pd.DataFrame({"tissue": pd.Series(tissues, index=names, dtype=object)}, index=pd.Index(names)),
-        pd.DataFrame({"smiles": pd.Series([s for _, s in drugs], index=drug_ids, dtype=object)}),
+        pd.DataFrame({"smiles": pd.Series(spellings, index=drug_ids, dtype=object)}),
         omics,
     )
 
@@ -135,9 +143,8 @@ def _profile(values: Any, name: str, row: int, contract: Contract) -> np.ndarray
     for feature, number in zip(wanted, numbers, strict=True):
         if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
             raise PayloadError(f"row {row}, field {name}.{feature}: must be a number, it is {_kind(number)}")
-        number = float(number)
-        if not math.isfinite(number) or abs(number) > 3e38:
-            raise PayloadError(f"row {row}, field {name}.{feature}: must be finite, it is {number}")
+        if abs(number) > 3e38 or not math.isfinite(number):  # in this order: an integer may be too large for a float
+            raise PayloadError(f"row {row}, field {name}.{feature}: must be finite, it is {str(number)[:40]}")
         if name == "expression" and number < 0 and '"log2_tpm_plus_1"' in contract.task_text:
             raise PayloadError(f"row {row}, field {name}.{feature}: {number} is below 0, which log2(TPM+1) never is")
     return np.array(numbers, dtype=np.float64)
@@ -168,7 +175,3 @@ def _kind(value: Any) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(name[:60] for name in names[:_LISTED]) + more
-
-
-def _doubled(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})

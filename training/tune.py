@@ -82,17 +82,17 @@ def storage_url() -> str:
 def study_name(name: str, architecture: Architecture, prepared: Prepared, params: Params) -> str:
     """Return a name that changes with all that decides the study's outcome, so that no study mixes two questions.
 
-    That is: the split, the task's tuning parameters, seed and budget, and the code of the room (other architectures'
-    files left out).
+    That is: data and split, what is predicted from what, the task's tuning parameters, seed and budget, and the code of
+    the room (other architectures' files left out).
     """
     task = params.task(name)
     here = Path(__file__).parent
-    code = [
-        path for path in here.rglob("*.py") if path.parent.name != "architectures" or path.stem == architecture.name
-    ]
+    own = ("__init__", architecture.name)
+    code = [path for path in here.rglob("*.py") if path.parent.name != "architectures" or path.stem in own]
     decided = {
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
+        "question": [task.kind, task.problem, task.target, task.omics, asdict(task.missing)],
         "tune": asdict(task.tune),
         "seed": params.seed,
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)],
@@ -184,6 +184,37 @@ def _objective(
     settings = fit_settings(params, task)
     parts = _parts(prepared, task)
 
+    def checkpoint(origin: int, number: int) -> Path:
+        return CHECKPOINTS / tags["study"] / f"{origin}.{number}.pt"
+
+    def judge(trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int) -> float:
+        values = []
+        for number, (train, held_out) in enumerate(parts):
+            reported: set[int] = set()
+
+            def on_step(step: int, metrics: dict[str, float], number: int = number, seen: set = reported) -> None:
+                mlflow.log_metrics(step_metrics(metrics, "" if len(parts) == 1 else f"_fold_{number}"), step=step)
+                watched = metrics.get("validation_rmse")
+                # Pruning compares like with like: reports of one model, in the study's direction.
+                if len(parts) > 1 or watched is None or step in seen:
+                    return
+                trial.report(-watched if task.tune.metric in HIGHER_IS_BETTER else watched, len(seen))
+                seen.add(step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            context = FitContext(on_step, checkpoint(origin, number), memory)
+            predicted = architecture.build(hyperparameters, **settings).fit(train, held_out, context).predict(held_out)
+            if not np.isfinite(predicted).all():
+                mlflow.set_tag("diverged", "true")
+                raise optuna.TrialPruned  # a point that is no good, which is no reason to end the study
+            values.append(SCORES[task.tune.metric](held_out.target, predicted))
+            if len(parts) > 1:
+                trial.report(float(np.mean(values)), number)
+                if number + 1 < len(parts) and trial.should_prune():
+                    raise optuna.TrialPruned
+        return float(np.mean(values))
+
     def objective(trial: optuna.Trial) -> float:
         trial.set_user_attr(_WORKER, worker())
         origin = trial.user_attrs.get(_ORIGIN, trial.number)
@@ -193,43 +224,20 @@ def _objective(
         trial_tags = {**tags, "trial": trial.number}
         run_id = _existing(trial.user_attrs.get(_RUN_ID))
         label = f"{architecture.name} trial {origin}"
+        value = None
         with tracking.run(name, "tune", label, tags=trial_tags, run_id=run_id, parent=parent) as child:
             trial.set_user_attr(_RUN_ID, child.info.run_id)
             mlflow.log_params(hyperparameters)
-            values = []
-            for number, (train, held_out) in enumerate(parts):
-                reported: set[int] = set()
-
-                def on_step(step: int, metrics: dict[str, float], number: int = number, seen: set = reported) -> None:
-                    mlflow.log_metrics(metrics if len(parts) == 1 else _suffixed(metrics, number), step=step)
-                    watched = metrics.get("validation_rmse")
-                    # Pruning compares like with like: reports of one model, in the study's direction.
-                    if len(parts) > 1 or watched is None or step in seen:
-                        return
-                    trial.report(-watched if task.tune.metric in HIGHER_IS_BETTER else watched, len(seen))
-                    seen.add(step)
-                    if trial.should_prune():
-                        mlflow.set_tag("pruned", "true")
-                        raise optuna.TrialPruned
-
-                checkpoint = CHECKPOINTS / tags["study"] / f"{origin}.{number}.pt"
-                context = FitContext(on_step, checkpoint, memory)
-                try:
-                    model = architecture.build(hyperparameters, **settings).fit(train, held_out, context)
-                except optuna.TrialPruned:
-                    checkpoint.unlink(missing_ok=True)
-                    raise
-                values.append(SCORES[task.tune.metric](held_out.target, model.predict(held_out)))
-                if len(parts) > 1:
-                    trial.report(float(np.mean(values)), number)
-                    if number + 1 < len(parts) and trial.should_prune():
-                        mlflow.set_tag("pruned", "true")
-                        raise optuna.TrialPruned
-            value = float(np.mean(values))
-            mlflow.log_metric(f"validation_{task.tune.metric}", value)
-            for number in range(len(parts)):
-                (CHECKPOINTS / tags["study"] / f"{origin}.{number}.pt").unlink(missing_ok=True)
-            return value
+            try:
+                value = judge(trial, hyperparameters, origin)
+                mlflow.log_metric(f"validation_{task.tune.metric}", value)
+            except optuna.TrialPruned:  # caught while the run is open, which an exception would end as failed
+                mlflow.set_tag("pruned", "true")
+        for number in range(len(parts)):
+            checkpoint(origin, number).unlink(missing_ok=True)
+        if value is None:
+            raise optuna.TrialPruned
+        return value
 
     return objective
 
@@ -246,8 +254,13 @@ def _parts(prepared: Prepared, task: Task) -> list[tuple[Any, Any]]:
     ]
 
 
-def _suffixed(metrics: dict[str, float], number: int) -> dict[str, float]:
-    return {f"{key}_fold_{number}": value for key, value in metrics.items()}
+def step_metrics(metrics: dict[str, float], suffix: str = "") -> dict[str, float]:
+    """Return the metrics of one step under names of their own.
+
+    MLflow shows a metric's value at its last step: under one name, the last epoch's error would stand where the kept
+    epoch's is logged.
+    """
+    return {f"step_{key}{suffix}": value for key, value in metrics.items()}
 
 
 def _ended(study: optuna.Study) -> int:

@@ -27,8 +27,8 @@ def space(trial: optuna.Trial) -> dict[str, Any]:
     """Draw hyperparameters."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
-        "layers": trial.suggest_int("layers", 1, 4),
-        "units": trial.suggest_categorical("units", [64, 128, 256, 512]),
+        "layers": trial.suggest_int("layers", 1, 3),
+        "units": trial.suggest_categorical("units", [64, 128, 256]),
         "activation": trial.suggest_categorical("activation", ["relu", "tanh", "silu"]),
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "batch_size": trial.suggest_categorical("batch_size", [512, 1024, 2048, 4096]),
@@ -108,7 +108,7 @@ class MLP(Estimator):
         scaling: str = "standard",
         keep_share: float = 1.0,
         epochs: int = 40,
-        patience: int = 6,
+        patience: int = 5,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
