@@ -71,7 +71,7 @@ ui: $(READY) ## the MLflow UI on port 5000
 	@mlflow server --host 127.0.0.1 --port 5000
 
 test: $(READY) ## every test
-	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## ruff (check and format) and mypy
 	@ruff check . && ruff format --check . && mypy

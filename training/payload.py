@@ -15,6 +15,7 @@ from pipelines.molecules import canonical
 from pipelines.samples import ResponseSamples, make_samples
 
 _LISTED = 5
+_LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
 MAX_ROWS = 10_000
 
 
@@ -143,9 +144,10 @@ def _profile(values: Any, name: str, row: int, contract: Contract) -> np.ndarray
     for feature, number in zip(wanted, numbers, strict=True):
         if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
             raise PayloadError(f"row {row}, field {name}.{feature}: must be a number, it is {_kind(number)}")
-        if abs(number) > 3e38 or not math.isfinite(number):  # in this order: an integer may be too large for a float
+        value = math.inf if isinstance(number, int) and abs(number) > _LARGEST else float(number)
+        if not math.isfinite(value) or abs(value) > _LARGEST:
             raise PayloadError(f"row {row}, field {name}.{feature}: must be finite, it is {str(number)[:40]}")
-        if name == "expression" and number < 0 and '"log2_tpm_plus_1"' in contract.task_text:
+        if name == "expression" and value < 0 and '"log2_tpm_plus_1"' in contract.task_text:
             raise PayloadError(f"row {row}, field {name}.{feature}: {number} is below 0, which log2(TPM+1) never is")
     return np.array(numbers, dtype=np.float64)
 

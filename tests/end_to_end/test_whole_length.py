@@ -269,7 +269,7 @@ def served(platform: Platform) -> Iterator[str]:
 def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform: Platform, staged: str) -> None:
     data = platform.root / "data" / TASK
     expression = pd.read_parquet(data / "expression.parquet").set_index("cell_line_id").iloc[0]
-    profile = {gene: float(value) for gene, value in expression.items()}
+    profile = {str(gene): float(value) for gene, value in expression.items()}
     drug = pd.read_csv(data / "drugs.csv").iloc[0]
     good = {"expression": profile, "smiles": drug["smiles"], "drug_id": drug["drug_id"], "tissue": "lung"}
     gene = next(iter(profile))

@@ -1,0 +1,374 @@
+"""A fault in ``params.yaml`` must be told by file, line and key, before hours of work go into a wrong setting."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import FrozenInstanceError, dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.faults import UserError
+from pipelines.params import (
+    Evaluate,
+    Fit,
+    MissingPolicy,
+    Params,
+    ParamsError,
+    PerBudget,
+    Split,
+    Task,
+    Tune,
+    Validate,
+    read_params,
+    read_task,
+    task_text,
+)
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = """\
+seed: 1
+budget: quick
+device: auto
+tasks:
+  screen:
+    kind: response
+    problem: regression
+    target: ln_ic50
+    omics: [expression, mutation]
+    validate:
+      expression_scale: any
+      target_range: [-20.0, 20]
+      minimum_rows: 50
+      unknown_cell_line_share: 0.0
+      unknown_drug_share: 1
+      constant_column_share: 0.5
+    missing:
+      expression: drop
+      mutation: impute
+      copy_number: impute
+      methylation: impute
+      tissue: one_hot
+      smiles: drop
+    split:
+      mode: cell_blind
+      test: 0.2
+      validation: 0.1
+      folds: 5
+      near_identical: 0.99
+    tune:
+      objective: validation
+      metric: rmse
+      trials: {quick: 2, full: 10}
+      epochs: {quick: 3, full: 30}
+      rounds: {quick: 6, full: 60}
+    fit:
+      members: {quick: 1, full: 5}
+    evaluate:
+      metric: r2
+      baseline: mean_effects
+      resamples: 1000
+      confidence: 0.95
+      explained_samples: {quick: 10, full: 100}
+      interval_coverage: 0.9
+models:
+  screen-mean_effects: {task: screen, architecture: mean_effects}
+  screen-mlp: {task: screen, architecture: mlp}
+"""
+HERE = "  # here"  # marks the line that the message must name
+T = "params.tasks.screen"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Edits of `GOOD` and the words that must name the fault."""
+
+    id: str
+    edits: dict[str, str]
+    key: str
+    says: str
+
+
+def changed(key: str, old: str, new: str, says: str, id: str = "") -> Fault:
+    """Return a fault that gives the last part of ``key`` another value."""
+    last = key.rpartition(".")[2]
+    return Fault(id or f"{key} {new}", {f" {last}: {old}\n": f" {last}: {new}{HERE}\n"}, key, says)
+
+
+def top(key: str, old: str, new: str, says: str) -> Fault:
+    return Fault(f"{key} {new}", {f"{key}: {old}\n": f"{key}: {new}{HERE}\n"}, f"params.{key}", says)
+
+
+FAULTS = [
+    # keys
+    Fault("unknown key", {"seed: 1\n": f"seed: 1\nsedd: 2{HERE}\n"}, "params.sedd",
+          "unknown key .*the keys are seed, budget"),
+    Fault("unknown nested key", {"      folds: 5\n": f"      folds: 5\n      fold: 5{HERE}\n"}, f"{T}.split.fold",
+          "unknown key"),
+    Fault("unknown key of a budget", {"{quick: 2, full: 10}": f"{{quick: 2, full: 10, huge: 9}}{HERE}"},
+          f"{T}.tune.trials.huge", "unknown key"),
+    Fault("unknown key of a model", {"architecture: mlp}": f"architecture: mlp, depth: 3}}{HERE}"},
+          "params.models.screen-mlp.depth", "unknown key"),
+    Fault("missing key", {"seed: 1\n": "", "budget: quick": f"budget: quick{HERE}"}, "params", "lacks seed"),
+    Fault("missing nested key", {"      folds: 5\n": "", "    split:": f"    split:{HERE}"}, f"{T}.split",
+          "lacks folds"),
+    Fault("missing keys", {"      tissue: one_hot\n      smiles: drop\n": "", "missing:": f"missing:{HERE}"},
+          f"{T}.missing", "lacks tissue, smiles"),
+    Fault("missing budget", {"{quick: 1, full: 5}": f"{{full: 5}}{HERE}"}, f"{T}.fit.members", "lacks quick"),
+    Fault("key twice", {"budget: quick\n": f"budget: quick\nbudget: full{HERE}\n"}, "params.budget", "stands twice"),
+    Fault("nested key twice", {"      folds: 5\n": f"      folds: 5\n      folds: 6{HERE}\n"}, f"{T}.split.folds",
+          "stands twice"),
+    Fault("model twice", {"  screen-mlp:": f"  screen-mlp: {{task: x, architecture: mlp}}\n  screen-mlp:{HERE}\n   "},
+          "params.models.screen-mlp", "stands twice"),
+    Fault("a list as a key", {"seed: 1\n": f"seed: 1\n[1, 2]: 3{HERE}\n"}, "params", "key that is no word"),
+    # types
+    top("seed", "1", "one", "of type int"),
+    top("seed", "1", "1.0", "of type int"),
+    top("seed", "1", "true", "of type int"),
+    top("seed", "1", '"1"', "of type int"),
+    top("seed", "1", "", "is None; .*of type int"),
+    top("seed", "1", "!vault 1", "cannot be read"),
+    top("seed", "1", "!!int word", "cannot be read"),
+    top("device", "auto", "2026-13-45", "cannot be read"),
+    top("device", "auto", "0", "of type str"),
+    changed(f"{T}.target", "ln_ic50", "7", "of type str"),
+    changed(f"{T}.split.folds", "5", "yes", "of type int"),
+    changed(f"{T}.split.folds", "5", "{quick: 2, full: 5}", "of type int"),
+    changed(f"{T}.split.test", "0.2", "true", "of type float"),
+    changed(f"{T}.split.test", "0.2", '"0.2"', "of type float"),
+    changed(f"{T}.split.test", "0.2", "20%", "of type float"),
+    changed(f"{T}.tune.trials", "{quick: 2, full: 10}", "10", "must be a mapping"),
+    changed(f"{T}.tune.trials", "{quick: 2, full: 10}", "[2, 10]", "must be a mapping"),
+    changed(f"{T}.omics", "[expression, mutation]", "expression", "must be a list"),
+    changed(f"{T}.validate.target_range", "[-20.0, 20]", "20", "must be a list"),
+    changed(f"{T}.validate.target_range", "[-20.0, 20]", "[20]", "must have 2 entries, it has 1"),
+    Fault("a word in a range", {"[-20.0, 20]": f"[-20.0, high]{HERE}"}, f"{T}.validate.target_range[1]",
+          "of type float"),
+    # words
+    top("budget", "quick", "huge", "one of quick, full"),
+    changed(f"{T}.kind", "response", "images", "one of response"),
+    changed(f"{T}.problem", "regression", "clustering", "one of regression"),
+    Fault("unknown omics", {"[expression, mutation]": f"[expression, proteins]{HERE}"}, f"{T}.omics[1]",
+          "one of expression, mutation, copy_number, methylation"),
+    changed(f"{T}.validate.expression_scale", "any", "tpm", "one of log2_tpm_plus_1, any"),
+    changed(f"{T}.missing.expression", "drop", "one_hot", "one of drop, impute"),
+    changed(f"{T}.missing.tissue", "one_hot", "impute", "one of drop, one_hot"),
+    changed(f"{T}.split.mode", "cell_blind", "line_blind", "one of random, cell_blind, drug_blind, tissue_blind"),
+    changed(f"{T}.tune.objective", "validation", "test", "one of validation, cross_validation"),
+    changed(f"{T}.tune.metric", "rmse", "accuracy", "one of rmse"),
+    changed(f"{T}.evaluate.metric", "r2", "r_squared", "one of r2"),
+    # ranges
+    top("seed", "1", "-1", "at least 0"),
+    top("seed", "1", "4294967296", "below 2\\*\\*32"),
+    top("device", "auto", "gpu", "must be auto, cpu, cuda or cuda:N"),
+    top("device", "auto", "cuda:x", "must be auto, cpu, cuda or cuda:N"),
+    changed(f"{T}.split.test", "0.2", "0", "between 0 and 1"),
+    changed(f"{T}.split.test", "0.2", "1.0", "between 0 and 1"),
+    changed(f"{T}.split.test", "0.2", "-0.2", "between 0 and 1"),
+    changed(f"{T}.split.test", "0.2", "20", "between 0 and 1"),
+    changed(f"{T}.split.test", "0.2", ".nan", "between 0 and 1"),
+    changed(f"{T}.split.test", "0.2", "0.8", "leave no training rows"),
+    changed(f"{T}.split.validation", "0.1", "0.0", "between 0 and 1"),
+    changed(f"{T}.split.folds", "5", "1", "at least 2"),
+    changed(f"{T}.split.near_identical", "0.99", "0", "between 0 and 1"),
+    changed(f"{T}.split.near_identical", "0.99", "99.0", "between 0 and 1"),
+    changed(f"{T}.omics", "[expression, mutation]", "[]", "is empty"),
+    changed(f"{T}.omics", "[expression, mutation]", "[mutation, mutation]", "twice"),
+    changed(f"{T}.validate.target_range", "[-20.0, 20]", "[20, -20]", "is empty"),
+    changed(f"{T}.validate.target_range", "[-20.0, 20]", "[.nan, 20]", "is empty"),
+    changed(f"{T}.validate.minimum_rows", "50", "0", "at least 1"),
+    changed(f"{T}.validate.unknown_cell_line_share", "0.0", "1.1", "between 0 and 1"),
+    changed(f"{T}.validate.unknown_drug_share", "1", "-0.1", "between 0 and 1"),
+    changed(f"{T}.validate.constant_column_share", "0.5", "50", "between 0 and 1"),
+    Fault("no trials", {"{quick: 2, full: 10}": f"{{quick: 0, full: 10}}{HERE}"}, f"{T}.tune.trials.quick",
+          "at least 1"),
+    Fault("no epochs", {"{quick: 3, full: 30}": f"{{quick: 3, full: 0}}{HERE}"}, f"{T}.tune.epochs.full", "at least 1"),
+    Fault("no rounds", {"{quick: 6, full: 60}": f"{{quick: -6, full: 60}}{HERE}"}, f"{T}.tune.rounds.quick",
+          "at least 1"),
+    Fault("some members", {"{quick: 1, full: 5}": f"{{quick: 1, full: 3}}{HERE}"}, f"{T}.fit.members.full",
+          "is 3; it must be 1 or split.folds \\(5\\)"),
+    Fault("no members", {"{quick: 1, full: 5}": f"{{quick: 0, full: 5}}{HERE}"}, f"{T}.fit.members.quick",
+          "is 0; it must be 1 or split.folds \\(5\\)"),
+    changed(f"{T}.evaluate.resamples", "1000", "99", "at least 100"),
+    changed(f"{T}.evaluate.confidence", "0.95", "95.0", "between 0 and 1"),
+    changed(f"{T}.evaluate.interval_coverage", "0.9", "1", "between 0 and 1"),
+    Fault("nothing explained", {"{quick: 10, full: 100}": f"{{quick: 0, full: 100}}{HERE}"},
+          f"{T}.evaluate.explained_samples.quick", "at least 1"),
+    # names that must meet
+    changed(f"{T}.evaluate.baseline", "mean_effects", "mean", "'mean', which is not among the models"),
+    Fault("baseline of another task", {"  screen-mean_effects: {task: screen, architecture: mean_effects}\n": "",
+          "baseline: mean_effects": f"baseline: mean_effects{HERE}"}, f"{T}.evaluate.baseline", "not among the models"),
+    Fault("model of no task", {"{task: screen, architecture: mlp}": f"{{task: scren, architecture: mlp}}{HERE}"},
+          "params.models.screen-mlp.task", "'scren'; there is no such task"),
+    Fault("misnamed model", {"  screen-mlp:": f"  screen-mpl:{HERE}\n   "}, "params.models.screen-mpl",
+          "must be named screen-mlp"),
+]  # fmt: skip
+
+
+def written(folder: Path, content: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_fault_is_refused_by_file_line_and_key(fault: Fault, tmp_path: Path) -> None:
+    content = GOOD
+    for old, new in fault.edits.items():
+        assert content.count(old) == 1, f"{old!r} stands {content.count(old)} times"
+        content = content.replace(old, new)
+    (line,) = [number for number, text in enumerate(content.splitlines(), start=1) if text.endswith(HERE)]
+    path = written(tmp_path, content)
+    with pytest.raises(UserError, match=fault.says) as raised:  # commands tell it without a traceback
+        read_params(path)
+    assert isinstance(raised.value, ParamsError)
+    message = str(raised.value)
+    assert re.match(rf"{path}, line {line}: (unknown key )?{re.escape(fault.key)}(?![\w.])", message), message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "the file is empty"),
+        ("# nothing but a comment\n", "the file is empty"),
+        ("seed: [1\nbudget: quick\n", "not YAML: .*line 2"),
+        ("seed: 1\n\tbudget: quick\n", "not YAML: .*line 2"),
+        ("seed: *nowhere\n", "not YAML: .*nowhere"),
+        (GOOD + "---\nseed: 2\n", "not YAML: .*document"),
+        ("- seed\n- budget\n", "line 1: params must be a mapping"),
+        ("seed\n", "line 1: params must be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(content: str, says: str, tmp_path: Path) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(ParamsError, match=f"(?s)^{path}.*{says}"):
+        read_params(path)
+
+
+def test_a_file_of_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("seed: 1\n# für später\n".encode("latin-1"))
+    with pytest.raises(ParamsError, match=f"^{path}, line 2: not UTF-8"):
+        read_params(path)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"nowhere\.yaml: no such file; run from the repository's root"):
+        read_params(tmp_path / "nowhere.yaml")
+
+
+def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
+    params = read_params(written(tmp_path, GOOD))
+    task = params.task("screen")
+    assert (params.seed, params.budget, params.device) == (1, "quick", "auto")
+    assert task.omics == ("expression", "mutation")
+    assert task.validate.target_range == (-20.0, 20.0)
+    assert isinstance(task.validate.unknown_drug_share, float)  # written 1
+    assert task.tune.trials == PerBudget(2, 10)
+    assert (task.tune.trials.of("quick"), task.tune.trials.of("full")) == (2, 10)
+    assert params.architectures("screen") == ["mean_effects", "mlp"]
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    # YAML 1.1 takes 1e-3 for text.
+    path = written(tmp_path, GOOD.replace("constant_column_share: 0.5", "constant_column_share: 1e-3"))
+    assert read_params(path).task("screen").validate.constant_column_share == 0.001
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices_that_training_knows_are_accepted(device: str, tmp_path: Path) -> None:
+    assert read_params(written(tmp_path, GOOD.replace("device: auto", f"device: {device}"))).device == device
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    params = read_params(written(tmp_path, GOOD))
+    for ask in (params.task, params.architectures):
+        with pytest.raises(ParamsError, match="no task 'scren'; the tasks are screen"):
+            ask("scren")
+
+
+def test_parameters_cannot_change_while_a_run_is_on(tmp_path: Path) -> None:
+    params = read_params(written(tmp_path, GOOD))
+    with pytest.raises(FrozenInstanceError):
+        params.seed = 2  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        params.task("screen").split.test = 0.5  # type: ignore[misc]
+
+
+def test_the_shipped_file_reads_and_names_a_model_for_every_task() -> None:
+    params = read_params(ROOT / "params.yaml")
+    assert isinstance(params, Params)
+    assert params.tasks
+    for name, task in params.tasks.items():
+        assert task.evaluate.baseline in params.architectures(name)
+
+
+_share = st.floats(0, 1)
+_any = st.floats(allow_nan=False)
+_count = st.integers(0, 10**12)
+_counts = st.builds(PerBudget, quick=_count, full=_count)
+_word = st.text(st.characters(categories=["L", "N"], max_codepoint=0xFFFF), min_size=1)
+_gap = st.sampled_from(["drop", "impute"])
+_code = st.sampled_from(["drop", "one_hot"])
+_omics = ("expression", "mutation", "copy_number", "methylation")
+_tasks = st.builds(
+    Task,
+    kind=st.just("response"),
+    problem=st.just("regression"),
+    target=_word,
+    omics=st.lists(st.sampled_from(_omics), unique=True).map(tuple),
+    validate=st.builds(
+        Validate,
+        expression_scale=st.sampled_from(["log2_tpm_plus_1", "any"]),
+        target_range=st.tuples(_any, _any),
+        minimum_rows=_count,
+        unknown_cell_line_share=_share,
+        unknown_drug_share=_share,
+        constant_column_share=_share,
+    ),
+    missing=st.builds(
+        MissingPolicy,
+        **dict.fromkeys(_omics, _gap),
+        **dict.fromkeys(("tissue", "smiles"), _code),
+    ),
+    split=st.builds(
+        Split,
+        mode=st.sampled_from(["random", "cell_blind", "drug_blind", "tissue_blind"]),
+        test=_share,
+        validation=_share,
+        folds=_count,
+        near_identical=_share,
+    ),
+    tune=st.builds(
+        Tune,
+        objective=st.sampled_from(["validation", "cross_validation"]),
+        metric=st.sampled_from(["rmse", "mae", "mse", "r2", "pearson", "spearman"]),
+        trials=_counts,
+        epochs=_counts,
+        rounds=_counts,
+    ),
+    fit=st.builds(Fit, members=_counts),
+    evaluate=st.builds(
+        Evaluate,
+        metric=st.sampled_from(["r2", "margin", "within_drug_pearson"]),
+        baseline=_word,
+        resamples=_count,
+        confidence=_share,
+        explained_samples=_counts,
+        interval_coverage=_share,
+    ),
+)
+
+
+@given(_tasks)
+def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: Task) -> None:
+    assert read_task(task_text(task)) == task
+
+
+def test_every_shipped_task_survives_its_text() -> None:
+    for task in read_params(ROOT / "params.yaml").tasks.values():
+        assert read_task(task_text(task)) == task

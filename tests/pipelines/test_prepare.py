@@ -1,0 +1,403 @@
+"""A split that is stale, edited or half written must not be trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines import prepare as stage
+from pipelines.command import run_command
+from pipelines.faults import UserError
+from pipelines.files import jsonable, read_json, write_json, written_whole
+from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.params import Task
+from pipelines.prepare import Prepared, prepare, read_prepared, write_prepared
+from pipelines.split import SplitError, split_sha256
+from tests.pipelines.response_folder import write_response_folder
+from tests.pipelines.response_tables import NAME, ROOT, make_tables, shipped_task, split_of
+
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return replace(shipped_task(), split=split_of("cell_blind"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty working directory with raw data."""
+    monkeypatch.chdir(tmp_path)
+    write_response_folder(tmp_path / "data" / NAME)
+    return tmp_path
+
+
+@pytest.fixture
+def written(place: Path, task: Task) -> Prepared:
+    """Return what was written into ``prepared/``."""
+    prepared = prepare(read_response_tables(place / "data" / NAME, task), task, SEED)
+    write_prepared(prepared, place / "prepared" / NAME, task, SEED)
+    return prepared
+
+
+def edit_table(edit: Callable[[pd.DataFrame], pd.DataFrame], *, rehash: bool = False) -> None:
+    """Pass ``samples.parquet`` through ``edit``; write the hash that fits it into ``split.json`` if asked."""
+    path = Path("prepared") / NAME / "samples.parquet"
+    table = edit(pd.read_parquet(path))
+    table.to_parquet(path, index=False)
+    if rehash:
+        edit_summary(lambda summary: summary | {"sha256": split_sha256(table)})
+
+
+def edit_summary(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    path = Path("prepared") / NAME / "split.json"
+    path.write_text(json.dumps(edit(json.loads(path.read_text()))))
+
+
+def edit_response(edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = Path("data") / NAME / "response.parquet"
+    edit(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def test_what_is_read_is_what_was_written(written: Prepared, task: Task) -> None:
+    read = read_prepared(NAME, task)
+    pd.testing.assert_frame_equal(read.table, written.table, check_dtype=False)
+    assert read.sha256 == written.sha256
+    assert read.counts == written.counts
+    pd.testing.assert_frame_equal(read.samples.pairs, written.samples.pairs)
+    np.testing.assert_array_equal(read.samples.cell, written.samples.cell)
+    np.testing.assert_array_equal(read.samples.drug, written.samples.drug)
+    for omics, table in written.samples.omics.items():
+        pd.testing.assert_frame_equal(read.samples.omics[omics], table)
+
+
+def test_samples_stand_in_the_order_of_their_table(written: Prepared, task: Task) -> None:
+    for prepared in (written, read_prepared(NAME, task)):
+        assert prepared.samples.pairs["sample_id"].tolist() == prepared.table["sample_id"].tolist()
+        np.testing.assert_array_equal(prepared.samples.pairs["target"], prepared.table["target"])
+        lines = prepared.samples.cell_lines.index[prepared.samples.cell]
+        assert lines.tolist() == prepared.table["cell_line_id"].tolist()
+
+
+def test_sides_are_disjoint_and_whole(written: Prepared) -> None:
+    rows = [written.rows(side) for side in ("train", "validation", "test")]
+    assert sorted(np.concatenate(rows)) == list(range(len(written.samples)))
+    np.testing.assert_array_equal(written.rows("train", "validation"), np.sort(np.concatenate(rows[:2])))
+    assert written.side("test").pairs["sample_id"].tolist() == written.table["sample_id"].iloc[rows[2]].tolist()
+
+
+def test_summary_tells_the_split(written: Prepared) -> None:
+    summary = read_json(Path("prepared") / NAME / "split.json")
+    assert (summary["mode"], summary["seed"], summary["sha256"]) == ("cell_blind", SEED, written.sha256)
+    assert sum(summary["samples"].values()) == sum(summary["folds"].values()) == summary["rows"]["kept"] == 60
+    assert sum(summary["groups"].values()) == 10
+    assert summary["rows"]["dropped"]["without_expression"] == 12
+
+
+def test_same_data_gives_the_same_files(written: Prepared, task: Task, place: Path) -> None:
+    again = prepare(read_response_tables(place / "data" / NAME, task), task, SEED)
+    write_prepared(again, place / "again", task, SEED)
+    for file in ("samples.parquet", "split.json"):
+        assert (place / "again" / file).read_bytes() == (place / "prepared" / NAME / file).read_bytes()
+
+
+# What must not be read.
+
+
+def test_a_stage_that_has_not_run_is_named(place: Path, task: Task) -> None:
+    with pytest.raises(UserError, match=rf"samples.parquet is not there; run `dvc repro prepare@{NAME}` first"):
+        read_prepared(NAME, task)
+
+
+def swapped(table: pd.DataFrame) -> pd.DataFrame:
+    """Exchange the places of a test row and a training row, so that all counts stay as they are."""
+    test, train = table.index[table["split"] == "test"][0], table.index[table["split"] == "train"][0]
+    order = table.index.tolist()
+    order[test], order[train] = train, test
+    places = table[["split", "fold"]].iloc[order].reset_index(drop=True)
+    return table.assign(split=places["split"], fold=places["fold"])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        swapped,
+        lambda table: table.assign(split=table["split"].replace("validation", "train")),
+        lambda table: table.assign(fold=table["fold"].replace(2, 1)),
+        lambda table: table.assign(group="one"),
+        lambda table: table.iloc[1:],
+        lambda table: table.iloc[::-1],
+        lambda table: pd.concat([table, table.iloc[:1]]),
+    ],
+    ids=["row moved", "side merged", "fold merged", "group merged", "row gone", "order", "row doubled"],
+)
+def test_an_edited_split_is_refused(
+    edit: Callable[[pd.DataFrame], pd.DataFrame], written: Prepared, task: Task
+) -> None:
+    edit_table(edit)
+    with pytest.raises(
+        UserError, match=rf"samples.parquet was edited after the split; run `dvc repro -f prepare@{NAME}`"
+    ):
+        read_prepared(NAME, task)
+
+
+def test_edited_responses_are_refused(written: Prepared, task: Task) -> None:
+    edit_table(lambda table: table.assign(target=table["target"].where(table.index != 7, 0.0)))
+    with pytest.raises(
+        UserError, match=f"the responses are not those in data/{NAME}; run `dvc repro -f prepare@{NAME}`"
+    ):
+        read_prepared(NAME, task)
+
+
+def test_a_leak_is_refused_though_the_hash_fits(written: Prepared, task: Task) -> None:
+    edit_table(swapped, rehash=True)
+    with pytest.raises(SplitError, match=r"the split leaks: 2 group\(s\) on two sides"):
+        read_prepared(NAME, task)
+
+
+def test_features_that_became_one_after_the_split_are_refused(written: Prepared, task: Task) -> None:
+    """The split table is sound and that of the data; the guard looks at the profiles themselves."""
+    path = Path("data") / NAME / "expression.parquet"
+    side = dict(zip(written.table["cell_line_id"], written.table["split"], strict=True))
+    expression = pd.read_parquet(path).set_index("cell_line_id")
+    train, test = (next(line for line in expression.index if side[line] == which) for which in ("train", "test"))
+    expression.loc[test] = expression.loc[train]
+    expression.reset_index().to_parquet(path, index=False)
+    with pytest.raises(SplitError, match=r"1 expression profile\(s\) on two sides"):
+        read_prepared(NAME, task)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda table: table.iloc[6:],
+        lambda table: pd.concat([table, table.iloc[:6].assign(study="GDSC2")]),
+        lambda table: table.assign(study="GDSC2"),
+        lambda table: pd.concat([table, table.iloc[:6]]),
+    ],
+    ids=["fewer rows", "more rows", "other rows", "doubled rows"],
+)
+def test_a_split_of_other_data_is_refused(
+    edit: Callable[[pd.DataFrame], pd.DataFrame], written: Prepared, task: Task
+) -> None:
+    edit_response(edit)
+    with pytest.raises(UserError, match=f"not of the data in data/{NAME}; run `dvc repro prepare@{NAME}`"):
+        read_prepared(NAME, task)
+
+
+def test_a_split_of_responses_that_were_measured_anew_is_refused(written: Prepared, task: Task) -> None:
+    edit_response(lambda table: table.assign(ln_ic50=table["ln_ic50"] + 1))
+    with pytest.raises(UserError, match="the responses are not those in"):
+        read_prepared(NAME, task)
+
+
+def test_a_split_of_other_rules_is_refused(written: Prepared, task: Task) -> None:
+    stricter = replace(task, missing=replace(task.missing, smiles="drop"))
+    with pytest.raises(UserError, match="the split is not of the data"):
+        read_prepared(NAME, stricter)
+    other = replace(task, split=replace(task.split, mode="drug_blind"))
+    with pytest.raises(UserError, match=f"the split is cell_blind, params.yaml asks for drug_blind; .*prepare@{NAME}`"):
+        read_prepared(NAME, other)
+
+
+@pytest.mark.parametrize("file", ["samples.parquet", "split.json"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_file_cut_short_is_refused(file: str, share: float, written: Prepared, task: Task) -> None:
+    path = Path("prepared") / NAME / file
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=rf"the split cannot be read \(.*run `dvc repro -f prepare@{NAME}`"):
+        read_prepared(NAME, task)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda: (Path("prepared") / NAME / "split.json").unlink(),
+        lambda: edit_summary(lambda summary: {"mode": summary["mode"]}),
+        lambda: edit_summary(lambda summary: {"sha256": summary["sha256"]}),
+        lambda: edit_table(lambda table: table.drop(columns="fold")),
+        lambda: edit_table(lambda table: table.assign(split=table["split"].where(table.index > 0, None))),
+    ],
+    ids=["no summary", "no hash", "no mode", "no fold", "null side"],
+)
+def test_a_split_that_lacks_something_is_refused(damage: Callable[[], None], written: Prepared, task: Task) -> None:
+    damage()
+    with pytest.raises(UserError, match=f"run `dvc repro -f prepare@{NAME}`"):
+        read_prepared(NAME, task)
+
+
+def test_missing_raw_data_is_told_by_file(written: Prepared, task: Task) -> None:
+    (Path("data") / NAME / "drugs.csv").unlink()
+    with pytest.raises(UserError, match=r"drugs.csv: the file is missing"):
+        read_prepared(NAME, task)
+
+
+def test_rules_that_leave_nothing_are_told_with_their_counts(task: Task) -> None:
+    tables = make_tables()
+    tables = ResponseTables(
+        tables.response,
+        tables.cell_lines,
+        tables.drugs,
+        {name: table.iloc[:0] for name, table in tables.omics.items()},
+    )
+    with pytest.raises(UserError, match=r"no sample is left .*'without_expression': 288"):
+        prepare(tables, task, SEED)
+
+
+# Nothing half written.
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    with pytest.raises(error), written_whole(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert below(tmp_path) == {"report.json": b"old"}
+
+
+def test_a_first_write_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "new" / "report.json", {"run": object()})
+    assert below(tmp_path) == {}
+
+
+def test_a_write_that_ends_takes_the_place_of_the_old_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "reports" / "report.json"
+    for content in ("old", "new"):
+        with written_whole(path) as temporary:
+            temporary.write_text(content)
+            assert temporary.parent == path.parent  # on one file system, so that it moves in one step
+            assert temporary.suffix == ".json"
+            assert not path.exists() or path.read_text() == "old"
+        assert below(tmp_path) == {"reports/report.json": content.encode()}
+    assert path.stat().st_mode & 0o777 == 0o644  # not the 0600 of temporary files: others read reports too
+
+
+def test_a_split_whose_writing_fails_leaves_the_old_one(
+    written: Prepared, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = below(Path("prepared"))
+
+    def full(self: pd.DataFrame, path: Path, **_: Any) -> None:
+        path.write_bytes(b"PAR1")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_prepared(written, Path("prepared") / NAME, task, SEED + 1)
+    assert below(Path("prepared")) == before
+    read_prepared(NAME, task)
+
+
+def test_a_split_cut_off_between_its_files_is_refused(
+    written: Prepared, task: Task, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = prepare(read_response_tables(place / "data" / NAME, task), task, SEED + 1)
+    assert other.sha256 != written.sha256
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_prepared(other, Path("prepared") / NAME, task, SEED + 1)
+    with pytest.raises(UserError, match="run `dvc repro -f prepare@"):
+        read_prepared(NAME, task)
+
+
+def test_json_has_no_nan_and_no_numpy(tmp_path: Path) -> None:
+    content = {
+        "a": np.float32(0.5),
+        "b": [np.nan, np.inf, -np.inf],
+        3: np.arange(2),
+        "c": (np.int64(1), np.bool_(True)),
+    }
+    write_json(tmp_path / "x.json", content)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    assert read == {"a": 0.5, "b": [None, None, None], "3": [0, 1], "c": [1, True]} == jsonable(content)
+
+
+# The command.
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["prepare", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_command(stage.main)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_command_writes_the_split_and_tells_what_was_dropped(
+    place: Path, task: Task, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert run(monkeypatch, "--task", NAME) == 0
+    told = capsys.readouterr().out
+    assert "60 of 72 samples kept (dropped: 12 without_expression)" in told
+    sides = {side: int(told.split(f" {side}")[0].split()[-1]) for side in ("train", "validation", "test")}
+    assert read_prepared(NAME, shipped_task()).table["split"].value_counts().to_dict() == sides
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda: None, "params.yaml: no such file"),
+        (lambda: Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes()), "there is no task 'tumor'"),
+    ],
+)
+def test_command_tells_faults_in_a_line(
+    damage: Callable[[], Any],
+    says: str,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage()
+    assert run(monkeypatch, "--task", "tumor") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert says in printed.err
+    assert "Traceback" not in printed.err
+    assert not (place / "prepared").exists()
+
+
+def test_command_names_every_file_that_is_missing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for file in ("drugs.csv", "methylation.parquet"):
+        (place / "data" / NAME / file).unlink()
+    assert run(monkeypatch, "--task", NAME) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == ["drugs.csv", "methylation.parquet"]
+    assert not (place / "prepared").exists()
+
+
+def test_interrupting_a_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(interrupted)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; run the same command to go on\n"

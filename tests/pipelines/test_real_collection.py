@@ -1,0 +1,165 @@
+"""Real collections hold faults that nobody simulates: GDSC's responses with DepMap's omics, 247,000 measurements."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.molecules import pubchem_id
+from pipelines.params import SplitMode, Task
+from pipelines.prepare import Prepared, prepare
+from pipelines.samples import Kept, keep_samples, molecule_keys
+from pipelines.split import SIDES, SplitError, cell_line_groups, drug_groups, guard, sample_identities, split_samples
+from tests.pipelines.response_tables import MODES, REAL_DATA, shipped_task
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not REAL_DATA.is_dir(), reason="../shared/data/drug_response is not there"),
+]
+SECONDS = 15.0  # for what takes two on an idle core: a bound on the order of growth, not a race
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    task = shipped_task()
+    return replace(task, missing=replace(task.missing, expression="drop", smiles="one_hot", tissue="one_hot"))
+
+
+@pytest.fixture(scope="module")
+def tables(task: Task) -> ResponseTables:
+    started = time.perf_counter()
+    tables = read_response_tables(REAL_DATA, task)
+    assert time.perf_counter() - started < SECONDS
+    return tables
+
+
+@pytest.fixture(scope="module")
+def kept(tables: ResponseTables, task: Task) -> Kept:
+    return keep_samples(tables, task)
+
+
+def prepared(tables: ResponseTables, task: Task, mode: SplitMode) -> Prepared:
+    return prepare(tables, replace(task, split=replace(task.split, mode=mode)), seed=1)
+
+
+def test_every_row_is_kept_or_counted(tables: ResponseTables, kept: Kept) -> None:
+    counts = kept.counts
+    assert counts["rows"]["raw"] == len(tables.response) == 247_199
+    assert counts["rows"]["kept"] + sum(counts["rows"]["dropped"].values()) == 247_199
+    assert counts["rows"]["dropped"] == {
+        "unknown_cell_line": 1_825,
+        "unknown_drug": 0,
+        "without_target": 0,
+        "without_expression": 97_948,
+    }
+    assert counts["cell_lines"] == {"raw": 834, "kept": 446}
+    assert counts["drugs"] == {"raw": 436, "kept": 436}
+
+
+def test_eight_cell_lines_are_unknown_to_the_annotation(tables: ResponseTables) -> None:
+    unknown = set(tables.response["cell_line_id"]) - set(tables.cell_lines["cell_line_id"])
+    assert len(unknown) == 8
+
+
+def test_gaps_are_kept_and_counted(kept: Kept) -> None:
+    without = {name: count["kept"] for name, count in kept.counts["without"].items()}
+    assert without == {
+        "expression": 0,
+        "mutation": 80,
+        "copy_number": 0,
+        "methylation": 0,
+        "tissue": 1,
+        "smiles": 28,
+    }
+    assert kept.samples.omics["mutation"].isna().all(axis=1).sum() == 80
+
+
+def test_drugs_measured_under_two_ids_are_found(kept: Kept) -> None:
+    drugs = kept.samples.drugs
+    groups = drug_groups(drugs)
+    assert groups.nunique() < molecule_keys(drugs).nunique() < len(drugs)
+    assert groups.nunique() == 349
+    name = drugs["name"].str.casefold().str.replace(r"[\W_]", "", regex=True)
+    assert groups.groupby(name).nunique().max() == 1
+    number = drugs["pubchem_id"].map(pubchem_id)
+    assert groups.groupby(number).nunique().max() == 1
+    # 27 drugs have "none" or "several" for a number; literally taken they would be two
+    words = drugs["pubchem_id"].isin(["none", "several"])
+    assert words.sum() == 27
+    assert groups[words].nunique() > 20
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("GDSC1:203", "GDSC2:BMS-345541"),  # hydrochloride
+        ("GDSC1:1053", "GDSC2:MK-2206"),  # dihydrochloride
+        ("GDSC1:1259", "GDSC2:Talazoparib"),  # tautomer
+        ("GDSC1:3", "GDSC2:Rapamycin"),  # a wrong structure in the one
+    ],
+)
+def test_one_drug_with_two_structures_and_two_pubchem_ids_is_one(first: str, second: str, kept: Kept) -> None:
+    drugs = kept.samples.drugs
+    assert drugs["pubchem_id"][first] != drugs["pubchem_id"][second]
+    assert drugs["smiles"][first] != drugs["smiles"][second]
+    groups = drug_groups(drugs)
+    assert groups[first] == groups[second]
+
+
+def test_no_two_cell_lines_are_one(kept: Kept, task: Task) -> None:
+    assert cell_line_groups(kept.samples, task.split.near_identical).nunique() == 446
+    closest = cell_line_groups(kept.samples, 0.975)  # the closest correlate 0.981
+    assert closest.nunique() == 445
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_splits_in_seconds_without_a_leak(mode: SplitMode, tables: ResponseTables, task: Task) -> None:
+    started = time.perf_counter()
+    made = prepared(tables, task, mode)
+    assert time.perf_counter() - started < SECONDS
+    table, samples = made.table, made.samples
+    assert len(table) == len(samples) == 147_426
+    share = table["split"].value_counts(normalize=True)
+    assert set(share.index) == set(SIDES)
+    assert share["test"] == pytest.approx(0.2, abs=0.02)
+    assert share["validation"] == pytest.approx(0.1, abs=0.02)
+    assert table["fold"].nunique() == task.split.folds + 1
+
+    # The truth, by other means than the module's.
+    tissue = samples.cell_lines["tissue"].to_numpy()[samples.cell]
+    name = samples.drugs["name"].str.casefold().to_numpy()[samples.drug]
+    truth = {
+        "random": table["cell_line_id"] + "|" + name,
+        "cell_blind": table["cell_line_id"],
+        "drug_blind": pd.Series(name),
+        "tissue_blind": pd.Series(tissue),
+    }[mode]
+    assert table.groupby(truth)["split"].nunique().max() == 1
+    assert table.groupby(truth)["fold"].nunique().max() == 1
+
+    identities = sample_identities(samples, mode)
+    guard(table, identities)
+    row = np.flatnonzero(table["split"] == "train")[0]
+    moved = table.copy()
+    moved["split"] = np.where(np.arange(len(table)) == row, "validation", table["split"])
+    moved["group"] = np.where(np.arange(len(table)) == row, "a group of its own", table["group"])
+    if mode == "random" and (truth == truth.iloc[row]).sum() == 1:
+        guard(moved, identities)  # a pair that was measured once may stand anywhere
+    else:
+        with pytest.raises(SplitError, match="the split leaks: 1 "):
+            guard(moved, identities)
+
+
+def test_large_tissues_are_on_every_side_of_unseen_cell_lines(kept: Kept, task: Task) -> None:
+    table = split_samples(kept.samples, replace(task.split, mode="cell_blind"), seed=1)
+    lines = table.drop_duplicates("cell_line_id")
+    tissue = lines["cell_line_id"].map(kept.samples.cell_lines["tissue"])
+    counts = pd.crosstab(tissue, lines["split"])
+    large = counts[counts.sum(axis=1) >= 20]
+    assert len(large) >= 6
+    assert large.min().min() >= 1

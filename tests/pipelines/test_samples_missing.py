@@ -1,0 +1,345 @@
+"""No row may vanish uncounted: what the rules for missing values drop, keep and tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.params import MissingPolicy, Task
+from pipelines.samples import UNKNOWN, Kept, ResponseSamples, keep_samples, molecule_keys, required_fields
+from tests.pipelines.response_folder import write_response_folder
+from tests.pipelines.response_tables import (
+    make_tables,
+    profile,
+    shipped_task,
+    shuffled,
+    with_cell,
+    with_profile,
+    without_profile,
+)
+
+LINES, DRUGS = 10, 6
+OMICS = ("expression", "mutation", "copy_number", "methylation")
+LENIENT = MissingPolicy("impute", "impute", "impute", "impute", "one_hot", "one_hot")
+
+
+def task_of(**rules: str) -> Task:
+    """Return the task that drops nothing but what ``rules`` say."""
+    return replace(shipped_task(), missing=replace(LENIENT, **rules))  # type: ignore[arg-type]
+
+
+def kept(tables: ResponseTables, **rules: str) -> Kept:
+    return keep_samples(tables, task_of(**rules))
+
+
+def dropped(counts: dict, rule: str) -> int:
+    """Return how many rows ``rule`` dropped, and check that no other rule dropped any."""
+    assert {name for name, count in counts["rows"]["dropped"].items() if count} <= {rule}
+    return counts["rows"]["dropped"].get(rule, 0)
+
+
+@pytest.fixture
+def tables() -> ResponseTables:
+    return make_tables(LINES, DRUGS)
+
+
+def test_whole_tables_are_kept_whole(tables: ResponseTables) -> None:
+    outcome = kept(tables, **dict.fromkeys((*OMICS, "tissue", "smiles"), "drop"))
+    counts = outcome.counts
+    assert counts["rows"]["raw"] == counts["rows"]["kept"] == len(outcome.samples) == LINES * DRUGS
+    assert sum(counts["rows"]["dropped"].values()) == 0
+    assert counts["cell_lines"] == {"raw": LINES, "kept": LINES}
+    assert counts["drugs"] == {"raw": DRUGS, "kept": DRUGS}
+    assert {name: count["kept"] for name, count in counts["without"].items()} == dict.fromkeys(
+        (*OMICS, "tissue", "smiles"), 0
+    )
+
+
+@pytest.mark.parametrize("omics", OMICS)
+@pytest.mark.parametrize("rule", ["drop", "impute"])
+def test_lines_without_an_omics_follow_its_rule_and_are_counted(tables: ResponseTables, omics: str, rule: str) -> None:
+    tables = without_profile(tables, omics, "L01")  # no row
+    tables = with_profile(tables, omics, "L02", np.full(12, np.nan))  # a row without a value
+    outcome = kept(tables, **{omics: rule})
+    counts, samples = outcome.counts, outcome.samples
+    assert counts["without"][omics]["rule"] == rule
+    assert f"without_{omics}" in counts["rows"]["dropped"] or rule == "impute"
+    if rule == "drop":
+        assert dropped(counts, f"without_{omics}") == 2 * DRUGS
+        assert counts["cell_lines"] == {"raw": LINES, "kept": LINES - 2}
+        assert counts["without"][omics]["kept"] == 0
+        assert not {"L01", "L02"} & set(samples.cell_lines.index)
+    else:
+        assert dropped(counts, f"without_{omics}") == 0
+        assert counts["without"][omics]["kept"] == 2
+        table = samples.omics[omics]
+        assert table.loc[["L01", "L02"]].isna().all().all()  # a row each all the same, for training to impute
+        assert table.drop(index=["L01", "L02"]).notna().all().all()
+
+
+@pytest.mark.parametrize("omics", OMICS)
+def test_a_gap_in_a_profile_does_not_make_it_missing(tables: ResponseTables, omics: str) -> None:
+    gapped = profile(tables, omics, "L01").copy()
+    gapped[3] = np.nan
+    outcome = kept(with_profile(tables, omics, "L01", gapped), **{omics: "drop"})
+    assert outcome.counts["rows"]["kept"] == LINES * DRUGS
+    np.testing.assert_array_equal(outcome.samples.omics[omics].loc["L01"], gapped)
+
+
+@pytest.mark.parametrize(("field", "column", "key"), [("tissue", "cell_lines", "L03"), ("smiles", "drugs", "D03")])
+@pytest.mark.parametrize("rule", ["drop", "one_hot"])
+def test_lines_without_a_tissue_and_drugs_without_smiles_follow_their_rule(
+    tables: ResponseTables, field: str, column: str, key: str, rule: str
+) -> None:
+    outcome = kept(with_cell(tables, column, key, field, None), **{field: rule})
+    counts, samples = outcome.counts, outcome.samples
+    assert counts["without"][field] == {"rule": rule, "kept": 0 if rule == "drop" else 1}
+    if rule == "drop":
+        assert dropped(counts, f"without_{field}") == {"tissue": DRUGS, "smiles": LINES}[field]
+        assert key not in getattr(samples, column).index
+    elif field == "tissue":
+        assert samples.cell_lines["tissue"][key] == UNKNOWN
+    else:
+        assert samples.drugs["smiles"][key] is None
+
+
+def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(tables: ResponseTables) -> None:
+    targets = tables.response["ln_ic50"].where(tables.response.index % 10 > 0)
+    missing = int(targets.isna().sum())
+    tables = replace(tables, response=tables.response.assign(ln_ic50=targets))
+    outcome = kept(tables)
+    assert dropped(outcome.counts, "without_target") == missing == 6
+    assert np.isfinite(outcome.samples.target).all()
+
+    unlabelled = keep_samples(
+        replace(tables, response=tables.response.drop(columns="ln_ic50")), task_of(), labelled=False
+    )
+    assert len(unlabelled.samples) == LINES * DRUGS
+    assert "target" not in unlabelled.samples.pairs
+    assert "without_target" not in unlabelled.counts["rows"]["dropped"]
+
+
+def test_unknown_names_are_dropped_and_counted(tables: ResponseTables) -> None:
+    tables = replace(
+        tables,
+        cell_lines=tables.cell_lines[~tables.cell_lines["cell_line_id"].isin(["L04", "L05"])],
+        drugs=tables.drugs[tables.drugs["drug_id"] != "D05"],
+    )
+    outcome = kept(tables)
+    assert outcome.counts["rows"] == {
+        "raw": 60,
+        "kept": 40,
+        "dropped": {"unknown_cell_line": 12, "unknown_drug": 8, "without_target": 0},
+    }
+    assert outcome.counts["cell_lines"] == {"raw": 10, "kept": 8}
+    assert outcome.counts["drugs"] == {"raw": 6, "kept": 5}
+
+
+def test_a_row_that_meets_two_rules_is_counted_once(tables: ResponseTables) -> None:
+    tables = without_profile(without_profile(tables, "mutation", "L01"), "expression", "L01")
+    counts = kept(tables, expression="drop", mutation="drop").counts
+    assert counts["rows"]["dropped"]["without_expression"] == DRUGS
+    assert counts["rows"]["dropped"]["without_mutation"] == 0
+    assert counts["rows"]["kept"] == 60 - DRUGS
+
+
+def test_what_no_measurement_names_is_not_carried_along(tables: ResponseTables) -> None:
+    used = tables.response[tables.response["cell_line_id"].isin(["L00", "L01"]) & (tables.response["drug_id"] != "D00")]
+    samples = kept(replace(tables, response=used)).samples
+    assert samples.cell_lines.index.tolist() == ["L00", "L01"]
+    assert "D00" not in samples.drugs.index
+    assert all(len(table) == 2 for table in samples.omics.values())
+
+
+def test_nothing_left_is_counted_and_no_crash(tables: ResponseTables) -> None:
+    tables = replace(tables, omics={name: table.iloc[:0] for name, table in tables.omics.items()})
+    outcome = kept(tables, expression="drop")
+    assert len(outcome.samples) == outcome.counts["rows"]["kept"] == 0
+    assert dropped(outcome.counts, "without_expression") == 60
+
+
+def test_an_omics_file_that_may_be_missing_leaves_every_line_without_it(tables: ResponseTables) -> None:
+    nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
+    outcome = kept(replace(tables, omics=tables.omics | {"methylation": nothing}))
+    assert outcome.counts["without"]["methylation"] == {"rule": "impute", "kept": LINES}
+    assert outcome.samples.omics["methylation"].shape == (LINES, 0)
+    assert len(outcome.samples) == 60
+
+
+@st.composite
+def holed(draw: st.DrawFn) -> tuple[ResponseTables, Task]:
+    """Return tables with holes of every kind, and any rules."""
+    tables = make_tables(LINES, DRUGS)
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    some = st.sampled_from([0.0, 0.2, 0.6, 1.0])
+
+    def hit(values: pd.Series, share: float) -> pd.Series:
+        return values.astype(object).where(rng.random(len(values)) >= share, None)
+
+    response = tables.response.assign(
+        ln_ic50=tables.response["ln_ic50"].where(rng.random(60) >= draw(some)),
+        cell_line_id=tables.response["cell_line_id"].where(rng.random(60) >= draw(some), "nobody"),
+        drug_id=tables.response["drug_id"].where(rng.random(60) >= draw(some), "nothing"),
+        study=[f"study {number}" for number in range(60)],
+    )
+    tables = ResponseTables(
+        response,
+        tables.cell_lines.assign(tissue=hit(tables.cell_lines["tissue"], draw(some))),
+        tables.drugs.assign(smiles=hit(tables.drugs["smiles"], draw(some))),
+        {name: table[rng.random(LINES) >= draw(some)] for name, table in tables.omics.items()},
+    )
+    rules = {name: draw(st.sampled_from(["drop", "impute"])) for name in OMICS}
+    rules |= {name: draw(st.sampled_from(["drop", "one_hot"])) for name in ("tissue", "smiles")}
+    return tables, task_of(**rules)
+
+
+@settings(deadline=None)
+@given(holed())
+def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables, Task]) -> None:
+    tables, task = case
+    outcome = keep_samples(tables, task)
+    samples, counts = outcome.samples, outcome.counts
+    rows = counts["rows"]
+    assert rows["raw"] == len(tables.response)
+    assert rows["kept"] == len(samples)
+    assert rows["kept"] + sum(rows["dropped"].values()) == rows["raw"]
+    assert min(rows["dropped"].values()) >= 0
+
+    # What is kept has what must not be missing, and nothing that has it is dropped.
+    response = tables.response
+    whole = response["ln_ic50"].notna()
+    whole &= response["cell_line_id"].isin(tables.cell_lines["cell_line_id"])
+    whole &= response["drug_id"].isin(tables.drugs["drug_id"])
+    for name in required_fields(task.missing, OMICS):
+        if name in OMICS:
+            whole &= response["cell_line_id"].isin(tables.omics[name]["cell_line_id"])
+        elif name == "tissue":
+            whole &= response["cell_line_id"].isin(tables.cell_lines.dropna(subset="tissue")["cell_line_id"])
+        else:
+            whole &= response["drug_id"].isin(tables.drugs.dropna(subset="smiles")["drug_id"])
+    expected = response[whole]
+    assert samples.pairs["study"].tolist() == expected["study"].tolist()
+    np.testing.assert_array_equal(samples.target, expected["ln_ic50"].to_numpy(np.float64))
+
+    consistent(samples)
+    assert counts["cell_lines"]["kept"] == len(samples.cell_lines) == samples.pairs["cell_line_id"].nunique()
+    assert counts["drugs"]["kept"] == len(samples.drugs) == samples.pairs["drug_id"].nunique()
+    for name in OMICS:
+        assert counts["without"][name]["kept"] == samples.omics[name].isna().all(axis=1).sum()
+
+
+def consistent(samples: ResponseSamples) -> None:
+    """Check that indices, tables and pairs of ``samples`` tell the same."""
+    assert len(samples.cell) == len(samples.drug) == len(samples.pairs) == len(samples)
+    assert samples.cell_lines.index[samples.cell].tolist() == samples.pairs["cell_line_id"].tolist()
+    assert samples.drugs.index[samples.drug].tolist() == samples.pairs["drug_id"].tolist()
+    assert samples.pairs.index.tolist() == list(range(len(samples)))
+    for table in samples.omics.values():
+        assert table.index.equals(samples.cell_lines.index)
+        assert set(table.dtypes) <= {np.dtype(np.float32)}
+
+
+def test_features_stay_with_their_line_whatever_the_order_of_the_files(tables: ResponseTables) -> None:
+    samples = kept(shuffled(tables, 3)).samples
+    consistent(samples)
+    for omics in OMICS:
+        for position in (0, 17, 59):
+            line = samples.pairs["cell_line_id"][position]
+            row = samples.omics[omics].to_numpy()[samples.cell[position]]
+            np.testing.assert_array_equal(row, profile(tables, omics, line))
+
+
+def test_sample_ids_are_unique_and_say_who_met_what_where(tables: ResponseTables) -> None:
+    twice = pd.concat([tables.response, tables.response.assign(study="GDSC2")], ignore_index=True)
+    pairs = kept(replace(tables, response=twice)).samples.pairs
+    assert pairs["sample_id"].is_unique
+    assert pairs["sample_id"].iloc[0] == "GDSC1|L00|D00"
+
+
+def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
+    """A CSV file has no types: 007 must not become 7, which no parquet file names."""
+    folder = write_response_folder(tmp_path)
+    for file in ("response.parquet", "cell_lines.csv", *(f"{omics}.parquet" for omics in OMICS)):
+        path = folder / file
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        table["cell_line_id"] = table["cell_line_id"].str.replace("LINE-", "00")
+        if path.suffix == ".csv":
+            table.to_csv(path, index=False)
+        else:
+            table.to_parquet(path, index=False)
+    task = shipped_task()
+    outcome = keep_samples(read_response_tables(folder, task), task)
+    assert outcome.counts["rows"]["dropped"]["unknown_cell_line"] == 0
+    assert outcome.samples.cell_lines.index[0] == "0001"
+    assert outcome.samples.pairs["sample_id"].iloc[0] == "GDSC1|0001|DRUG-1"
+    consistent(outcome.samples)
+
+
+# take()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.array([5, 3, 59]),
+        np.array([3, 3, 3]),
+        np.array([-1]),
+        np.array([], dtype=int),
+        np.arange(60) % 7 == 2,
+        np.zeros(60, dtype=bool),
+        np.ones(60, dtype=bool),
+    ],
+    ids=["positions", "repeated", "negative", "none", "mask", "mask of none", "mask of all"],
+)
+def test_take_moves_pairs_indices_and_targets_together(tables: ResponseTables, rows: np.ndarray) -> None:
+    samples = kept(tables).samples
+    taken = samples.take(rows)
+    positions = np.arange(60)[rows]
+    assert taken.pairs["sample_id"].tolist() == [samples.pairs["sample_id"][position] for position in positions]
+    np.testing.assert_array_equal(taken.target, samples.target[positions])
+    consistent(taken)
+    assert taken.omics is samples.omics  # shared, not copied
+
+
+def test_take_of_take_is_take(tables: ResponseTables) -> None:
+    samples = kept(tables).samples
+    first, second = np.random.default_rng(0).permutation(60)[:30], np.array([4, 4, 29, 0])
+    pd.testing.assert_frame_equal(samples.take(first).take(second).pairs, samples.take(first[second]).pairs)
+    assert len(samples) == 60  # the whole is as it was
+
+
+# molecule_keys() and required_fields()
+
+
+def keys(*smiles: str | float | None) -> list[str]:
+    ids = [f"D{number}" for number in range(len(smiles))]
+    return molecule_keys(pd.DataFrame({"smiles": pd.Series(smiles, index=ids, dtype=object)})).tolist()
+
+
+def test_molecule_keys_are_equal_for_one_molecule_only() -> None:
+    first, second, third = keys("OCC", "C(O)C", "CCCO")
+    assert first == second != third
+
+
+def test_molecule_keys_of_a_salt_are_those_of_the_drug() -> None:
+    assert len(set(keys("CCN", "CCN.Cl", "Cl.CCN.Cl"))) == 1
+    assert len(set(keys("CCN.Cl", "CCCN.Cl"))) == 2
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan, "", "  ", "C1CC", "not a molecule", "C" * 2001])
+def test_molecule_keys_of_what_cannot_be_read_are_each_drugs_own(nothing: str | float | None) -> None:
+    assert keys(nothing, nothing) == ["id:D0", "id:D1"]
+
+
+def test_required_fields_are_those_whose_absence_drops() -> None:
+    policy = replace(LENIENT, expression="drop", methylation="drop", smiles="drop")
+    assert required_fields(policy, ("expression", "mutation")) == ("expression", "smiles")
+    assert required_fields(policy, OMICS) == ("expression", "methylation", "smiles")
+    assert required_fields(LENIENT, OMICS) == ()

@@ -1,0 +1,678 @@
+"""A group on two sides of the split makes every metric a lie: groups, identities, folds, and the guard that watches."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from pipelines.formats import ResponseTables
+from pipelines.params import SplitMode, Task
+from pipelines.samples import ResponseSamples
+from pipelines.split import (
+    NO_FOLD,
+    SIDES,
+    SplitError,
+    cell_line_groups,
+    drug_groups,
+    guard,
+    sample_identities,
+    split_samples,
+    split_sha256,
+)
+from tests.pipelines.response_tables import (
+    MODES,
+    make_tables,
+    profile,
+    samples_of,
+    shipped_task,
+    shuffled,
+    split_of,
+    with_cell,
+    with_profile,
+    without_profile,
+)
+
+TASK = shipped_task()
+SEED = 11
+BLIND_TO: dict[SplitMode, str] = {
+    "cell_blind": "cell_line_id",
+    "drug_blind": "drug_id",
+    "tissue_blind": "cell_line_id",
+}
+
+
+def split_table(tables: ResponseTables, mode: SplitMode, seed: int = SEED, task: Task = TASK) -> pd.DataFrame:
+    return split_samples(samples_of(tables, task), split_of(mode), seed)
+
+
+def places(table: pd.DataFrame, column: str, *values: str) -> set[tuple[str, int]]:
+    """Return the sides and folds on which ``values`` of ``column`` stand."""
+    rows = table[table[column].isin(values)]
+    assert set(rows[column]) == set(values)
+    return set(zip(rows["split"], rows["fold"], strict=True))
+
+
+def groups_of_lines(tables: ResponseTables, near_identical: float = 0.99) -> dict[str, str]:
+    return named(cell_line_groups(samples_of(tables, TASK), near_identical))
+
+
+def groups_of_drugs(tables: ResponseTables) -> dict[str, str]:
+    return named(drug_groups(samples_of(tables, TASK).drugs))
+
+
+def named(groups: pd.Series) -> dict[str, str]:
+    return {str(name): group for name, group in groups.items()}
+
+
+def apart(groups: dict[str, str]) -> bool:
+    return len(set(groups.values())) == len(groups)
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    file = io.BytesIO()
+    table.to_parquet(file, index=False)
+    return file.getvalue()
+
+
+# Any collection: repeated measurements, holes, unknown tissues, and samples that are one and the same.
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Tables, and the lines and drugs that are one in truth."""
+
+    tables: ResponseTables
+    same_lines: tuple[tuple[str, str], ...]
+    same_drugs: tuple[tuple[str, str], ...]
+
+
+def same_name(tables: ResponseTables, a: str, b: str) -> ResponseTables:
+    return with_cell(with_cell(tables, "cell_lines", a, "name", f"X-{a} 1"), "cell_lines", b, "name", f"x{a}1".lower())
+
+
+def same_expression(tables: ResponseTables, a: str, b: str) -> ResponseTables:
+    return with_profile(tables, "expression", b, profile(tables, "expression", a))
+
+
+def nearly_same_expression(tables: ResponseTables, a: str, b: str) -> ResponseTables:
+    noise = np.random.default_rng(0).normal(0, 0.05, profile(tables, "expression", a).size)
+    return with_profile(tables, "expression", b, profile(tables, "expression", a) + noise)
+
+
+def same_copy_number(tables: ResponseTables, a: str, b: str) -> ResponseTables:
+    return with_profile(tables, "copy_number", b, profile(tables, "copy_number", a))
+
+
+def same_smiles(tables: ResponseTables, a: str, b: str) -> ResponseTables:
+    written, other = f"OC(C)CCN{'C' * int(a[1:])}", f"{'C' * int(a[1:])}NCCC(C)O"
+    return with_cell(with_cell(tables, "drugs", a, "smiles", written), "drugs", b, "smiles", other)
+
+
+def same_pubchem(tables: ResponseTables, a: str, b: str) -> ResponseTables:
+    number = 5000 + int(a[1:])
+    changed = with_cell(tables, "drugs", a, "pubchem_id", str(number))
+    return with_cell(with_cell(changed, "drugs", b, "pubchem_id", f"{number}.0"), "drugs", b, "smiles", None)
+
+
+def same_drug_name(tables: ResponseTables, a: str, b: str) -> ResponseTables:
+    return with_cell(with_cell(tables, "drugs", a, "name", f"BMS-{a}"), "drugs", b, "name", f"bms {a}".lower())
+
+
+ONE_LINE = (same_name, same_expression, nearly_same_expression, same_copy_number)
+ONE_DRUG = (same_smiles, same_pubchem, same_drug_name)
+
+
+@st.composite
+def screens(draw: st.DrawFn) -> Screen:
+    lines, drugs = draw(st.integers(16, 26)), draw(st.integers(12, 16))
+    tissues = ["lung", "breast", "skin", "ovary", "kidney", "liver", "bone", None]
+    tables = make_tables(lines, drugs, tissues=tissues, seed=draw(st.integers(0, 99)))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+
+    # Disjoint couples, so that making one alike does not undo another.
+    order = [f"L{number:02d}" for number in rng.permutation(lines)]
+    same_lines = tuple((order[2 * k], order[2 * k + 1]) for k in range(draw(st.integers(0, 3))))
+    for a, b in same_lines:
+        tables = draw(st.sampled_from(ONE_LINE))(tables, a, b)
+    order = [f"D{number:02d}" for number in rng.permutation(drugs)]
+    same_drugs = tuple((order[2 * k], order[2 * k + 1]) for k in range(draw(st.integers(0, 3))))
+    for a, b in same_drugs:
+        tables = draw(st.sampled_from(ONE_DRUG))(tables, a, b)
+
+    response = tables.response
+    again = response[rng.random(len(response)) < draw(st.sampled_from([0.0, 0.3]))].assign(study="GDSC2")
+    kept = response[rng.random(len(response)) < draw(st.sampled_from([1.0, 0.7]))]
+    return Screen(replace(tables, response=pd.concat([kept, again], ignore_index=True)), same_lines, same_drugs)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(screen=screens(), seed=st.integers(0, 2**32 - 1), order=st.integers(0, 99))
+def test_no_group_crosses_and_the_same_seed_gives_the_same_bytes(
+    mode: SplitMode, screen: Screen, seed: int, order: int
+) -> None:
+    samples = samples_of(screen.tables, TASK)
+    try:
+        table = split_samples(samples, split_of(mode), seed)
+    except SplitError as error:
+        assert "groups" in str(error)  # too few or too uneven after all the merging
+        reject()
+
+    # every sample once, in order, on a side, and in a fold unless it is a test row
+    assert table["sample_id"].tolist() == sorted(samples.pairs["sample_id"])
+    assert set(table["split"]) == set(SIDES)
+    assert set(table.loc[table["split"] != "test", "fold"]) == {0, 1, 2}
+    assert set(table.loc[table["split"] == "test", "fold"]) == {NO_FOLD}
+
+    # groups
+    assert (table.groupby("group")["split"].nunique() == 1).all()
+    assert (table.groupby("group")["fold"].nunique() == 1).all()
+
+    # what is one in truth, whatever the group column says
+    both = {(side, fold) for side, fold in zip(table["split"], table["fold"], strict=True)}
+    assert len(both) > 3
+    line_of = {b: a for a, b in screen.same_lines}
+    drug_of = {b: a for a, b in screen.same_drugs}
+    line, drug = table["cell_line_id"].replace(line_of), table["drug_id"].replace(drug_of)
+    tissue = table["cell_line_id"].map(samples.cell_lines["tissue"])
+    truth = {
+        "random": [line + "|" + drug],
+        "cell_blind": [line],
+        "drug_blind": [drug],
+        "tissue_blind": [line, tissue],
+    }[mode]
+    for one in truth:
+        for place in ("split", "fold"):
+            assert table.groupby(one)[place].nunique().max() == 1
+
+    again = split_samples(samples_of(shuffled(screen.tables, order), TASK), split_of(mode), seed)
+    pd.testing.assert_frame_equal(again, table)
+    assert split_sha256(again) == split_sha256(table)
+    assert parquet(again) == parquet(table)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_another_seed_gives_another_split(mode: SplitMode) -> None:
+    tables = make_tables(40, 30)
+    made = [split_table(tables, mode, seed) for seed in range(5)]
+    assert len({split_sha256(table) for table in made}) == 5
+    for column in ("split", "fold"):
+        assert len({tuple(table[column]) for table in made}) == 5
+
+
+@pytest.mark.parametrize("mode", ["cell_blind", "drug_blind", "random"])
+@settings(max_examples=20, deadline=None)
+@given(
+    groups=st.integers(12, 60),
+    test=st.sampled_from([0.1, 0.2, 0.3]),
+    validation=st.sampled_from([0.1, 0.15]),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_shares_are_those_asked_for_where_groups_are_even(
+    mode: SplitMode, groups: int, test: float, validation: float, folds: int, seed: int
+) -> None:
+    lines, drugs = {"cell_blind": (groups, 2), "drug_blind": (2, groups), "random": (groups, 3)}[mode]
+    table = split_samples(
+        samples_of(make_tables(lines, drugs), TASK),
+        split_of(mode, test=test, validation=validation, folds=folds),
+        seed,
+    )
+    of = table.drop_duplicates("group")
+    counts = of["split"].value_counts()
+    asked = {"test": test, "validation": validation, "train": 1 - test - validation}
+    for side, share in asked.items():
+        assert abs(counts[side] - share * len(of)) <= 1
+    in_folds = of.loc[of["fold"] != NO_FOLD, "fold"].value_counts()
+    assert in_folds.max() - in_folds.min() <= 1
+
+
+def test_rows_are_balanced_where_groups_are_uneven() -> None:
+    tables = make_tables(60, 20)
+    number = tables.response["cell_line_id"].str[1:].astype(int)
+    met = tables.response["drug_id"].str[1:].astype(int)
+    uneven = replace(tables, response=tables.response[met < 1 + number % 20])  # 1 to 20 drugs a line
+    share = split_table(uneven, "cell_blind")["split"].value_counts(normalize=True)
+    assert share["test"] == pytest.approx(0.2, abs=0.05)
+    assert share["validation"] == pytest.approx(0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("mode", ["cell_blind", "drug_blind"])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_of_most_rows_leaves_no_side_empty(mode: SplitMode, seed: int) -> None:
+    tables = make_tables(20, 20)
+    column = BLIND_TO[mode]
+    rare = tables.response[~tables.response[column].str.endswith("00")].groupby(column).head(2)
+    huge = tables.response[tables.response[column].str.endswith("00")]
+    huge = pd.concat([huge.assign(study=f"study {number}") for number in range(8)])
+    table = split_table(replace(tables, response=pd.concat([rare, huge])), mode, seed)
+    assert table["group"].value_counts(normalize=True).iloc[0] > 0.8
+    assert set(table["split"]) == set(SIDES)
+    assert table.loc[table["group"] == table["group"].mode()[0], "split"].unique().tolist() == ["train"]
+
+
+def test_a_group_of_nearly_all_rows_is_refused_with_advice() -> None:
+    tables = make_tables(5, 40)
+    huge = tables.response["cell_line_id"] == "L00"
+    rare = tables.response[~huge].groupby("cell_line_id").head(1)
+    only = replace(tables, response=pd.concat([tables.response[huge], rare]))
+    with pytest.raises(SplitError, match=r"too uneven, .* got none; bring more data or choose another mode"):
+        split_table(only, "cell_blind")
+
+
+def test_every_tissue_is_on_every_side_in_cell_blind() -> None:
+    tables = make_tables(96, 3, tissues=["lung", "breast", "skin", "ovary", "kidney", "liver", "bone", None])
+    for seed in range(4):
+        table = split_table(tables, "cell_blind", seed)
+        tissue = table["cell_line_id"].map(samples_of(tables, TASK).cell_lines["tissue"])
+        lines = pd.crosstab(tissue, table["split"]) / 3
+        assert lines.index.tolist() == sorted(["lung", "breast", "skin", "ovary", "kidney", "liver", "bone", "unknown"])
+        assert lines.min().min() >= 1, f"seed {seed}\n{lines}"
+        assert lines["test"].between(1, 4).all()  # 12 lines of each tissue, 2.4 asked for
+
+
+# Cell lines that are one.
+
+
+@pytest.mark.parametrize("make_one", ONE_LINE)
+@pytest.mark.parametrize("mode", ["cell_blind", "tissue_blind"])
+def test_one_cell_line_under_two_ids_stays_together(
+    mode: SplitMode, make_one: Callable[[ResponseTables, str, str], ResponseTables]
+) -> None:
+    tables = make_one(make_tables(), "L03", "L12")  # of two tissues
+    groups = groups_of_lines(tables)
+    assert groups["L12"] == groups["L03"] == "L03"
+    assert len(set(groups.values())) == len(groups) - 1
+    alone = [len(places(split_table(make_tables(), mode, seed), "cell_line_id", "L03", "L12")) for seed in range(8)]
+    assert max(alone) == 2  # they would have been torn apart
+    for seed in range(8):
+        assert len(places(split_table(tables, mode, seed), "cell_line_id", "L03", "L12")) == 1
+
+
+def test_a_chain_of_likenesses_is_one_group() -> None:
+    tables = same_copy_number(same_name(same_expression(make_tables(), "L01", "L02"), "L02", "L03"), "L03", "L04")
+    groups = groups_of_lines(tables)
+    assert {groups[line] for line in ("L01", "L02", "L03", "L04")} == {"L01"}
+    assert len(set(groups.values())) == len(groups) - 3
+
+
+def test_distinct_cell_lines_stay_distinct() -> None:
+    assert apart(groups_of_lines(make_tables(80)))
+
+
+@pytest.mark.parametrize("name", [None, np.nan, "", "-", "unknown", "None", "N.A."])
+def test_cell_lines_without_a_name_are_not_one_line(name: object) -> None:
+    tables = make_tables()
+    for line in ("L00", "L01", "L02", "L03"):
+        tables = with_cell(tables, "cell_lines", line, "name", name)
+    assert apart(groups_of_lines(tables))
+
+
+def test_names_of_digits_alone_are_names() -> None:
+    # pandas reads a column of them as numbers; 697 is a leukemia line.
+    tables = make_tables()
+    names = pd.Series([697 if line in ("L03", "L12") else 1000 + number for number, line in
+                       enumerate(tables.cell_lines["cell_line_id"])])  # fmt: skip
+    groups = groups_of_lines(replace(tables, cell_lines=tables.cell_lines.assign(name=names)))
+    assert groups["L12"] == "L03"
+    assert len(set(groups.values())) == len(groups) - 1
+
+
+def test_cell_lines_need_no_names() -> None:
+    tables = make_tables()
+    assert apart(groups_of_lines(replace(tables, cell_lines=tables.cell_lines.drop(columns="name"))))
+
+
+def test_the_threshold_of_nearly_identical_is_the_one_asked_for() -> None:
+    tables = make_tables(genes=200)
+    source = profile(tables, "expression", "L03")
+    noisy = source + np.random.default_rng(1).normal(0, 0.7 * source.std(), source.size)
+    tables = with_profile(tables, "expression", "L12", noisy)
+    correlation = np.corrcoef(source, noisy)[0, 1]
+    assert 0.7 < correlation < 0.9
+    assert apart(groups_of_lines(tables, correlation + 0.001))
+    assert groups_of_lines(tables, correlation - 0.001)["L12"] == "L03"
+
+
+def test_gaps_in_profiles_do_not_hide_that_they_are_nearly_identical() -> None:
+    tables = nearly_same_expression(make_tables(genes=40), "L03", "L12")
+    for number in range(24):  # every line lacks another gene
+        line = f"L{number:02d}"
+        gapped = profile(tables, "expression", line).copy()
+        gapped[number] = np.nan
+        tables = with_profile(tables, "expression", line, gapped)
+    groups = groups_of_lines(tables)
+    assert groups["L12"] == "L03"
+    assert len(set(groups.values())) == len(groups) - 1
+
+
+def test_profiles_that_share_few_genes_are_not_called_alike() -> None:
+    tables = make_tables(genes=40)
+    first, second = np.full(40, np.nan), np.full(40, np.nan)
+    first[:21], second[19:] = np.arange(21), np.arange(21)  # 2 genes in common, on a line
+    tables = with_profile(with_profile(tables, "expression", "L03", first), "expression", "L12", second)
+    assert apart(groups_of_lines(tables))
+
+
+def test_one_profile_is_found_though_another_omics_was_measured_once() -> None:
+    tables = same_copy_number(make_tables(), "L03", "L12")
+    tables = without_profile(tables, "methylation", "L12")
+    assert groups_of_lines(tables)["L12"] == "L03"
+
+
+def test_a_line_without_mutations_is_not_every_line_without_mutations() -> None:
+    tables = make_tables()
+    for line in ("L00", "L01", "L02"):
+        tables = with_profile(tables, "mutation", line, np.zeros(12))
+        tables = with_profile(tables, "copy_number", line, np.full(12, 0.1))  # nor is a line without copy changes
+    assert apart(groups_of_lines(tables))
+
+
+def test_lines_that_lack_an_omics_are_not_one_line() -> None:
+    tables = without_profile(make_tables(), "methylation", "L00", "L01", "L02")
+    tables = without_profile(tables, "copy_number", "L00", "L01", "L02")
+    assert apart(groups_of_lines(tables))
+
+
+def test_omics_without_any_row_or_gene_are_no_likeness() -> None:
+    task = replace(TASK, missing=replace(TASK.missing, expression="impute"))
+    tables = make_tables()
+    empty = {name: table.iloc[:0] for name, table in tables.omics.items()}
+    bare = {name: table[["cell_line_id"]] for name, table in tables.omics.items()}
+    for omics in (empty, bare, {}):
+        samples = samples_of(replace(tables, omics=omics), task)
+        assert apart(named(cell_line_groups(samples, 0.99)))
+        assert set(split_samples(samples, split_of("cell_blind"), SEED)["split"]) == set(SIDES)
+
+
+# Drugs that are one.
+
+
+@pytest.mark.parametrize("make_one", ONE_DRUG)
+def test_one_molecule_under_two_ids_stays_together(
+    make_one: Callable[[ResponseTables, str, str], ResponseTables],
+) -> None:
+    tables = make_one(make_tables(), "D03", "D08")
+    groups = groups_of_drugs(tables)
+    assert groups["D08"] == groups["D03"] == "D03"
+    assert len(set(groups.values())) == len(groups) - 1
+    alone = [len(places(split_table(make_tables(), "drug_blind", seed), "drug_id", "D03", "D08")) for seed in range(8)]
+    assert max(alone) == 2
+    for seed in range(8):
+        assert len(places(split_table(tables, "drug_blind", seed), "drug_id", "D03", "D08")) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("OCC", "CCO"),
+        ("C1=CC=CC=C1O", "c1ccccc1O"),
+        ("Cc1ccc2nc(NCCN)c3ncc(C)n3c2c1", "CC1=CC2=C(C=C1)N=C(C3=NC=C(N23)C)NCCN.Cl"),  # BMS-345541 and its salt
+        ("CC(N)C(=O)O", "C[C@H](N)C(=O)O"),
+        ("C[C@@H](N)C(=O)O", "C[C@H](N)C(=O)O"),
+        ("C/C=C/CO", "C/C=C\\CO"),
+        ("[13CH3]CO", "CCO"),
+    ],
+)
+def test_one_molecule_written_in_two_ways_is_one_drug(first: str, second: str) -> None:
+    tables = with_cell(with_cell(make_tables(), "drugs", "D03", "smiles", first), "drugs", "D08", "smiles", second)
+    for other in ("D00", "D01"):  # the tables' own alcohols
+        tables = with_cell(tables, "drugs", other, "smiles", None)
+    groups = groups_of_drugs(tables)
+    assert groups["D08"] == "D03"
+
+
+def test_salts_of_different_drugs_are_not_one_drug() -> None:
+    tables = make_tables()
+    for number, drug in enumerate(tables.drugs["drug_id"]):
+        tables = with_cell(tables, "drugs", drug, "smiles", f"C{'C' * number}O.OS(=O)(=O)O.Cl" if number > 4 else None)
+    assert apart(groups_of_drugs(tables))
+
+
+@pytest.mark.parametrize("word", ["none", "None", "several", "NONE", "", "-", "0", "nan", "²", "12, 34", None, np.nan])
+def test_a_word_for_no_pubchem_id_merges_no_drugs(word: object) -> None:
+    tables = make_tables()
+    for drug in ("D00", "D01", "D02", "D03", "D04"):
+        tables = with_cell(tables, "drugs", drug, "pubchem_id", word)
+    assert apart(groups_of_drugs(tables))
+
+
+def test_drugs_without_structure_and_name_merge_with_none() -> None:
+    tables = make_tables()
+    for drug in ("D00", "D01", "D02"):
+        for column, value in (("smiles", None), ("name", None), ("pubchem_id", "none")):
+            tables = with_cell(tables, "drugs", drug, column, value)
+    assert apart(groups_of_drugs(tables))
+
+
+def test_drugs_need_neither_names_nor_pubchem_ids() -> None:
+    tables = make_tables()
+    bare = replace(tables, drugs=tables.drugs[["drug_id", "smiles"]])
+    assert apart(groups_of_drugs(bare))
+    assert set(split_table(bare, "drug_blind")["split"]) == set(SIDES)
+
+
+# Pairs that are one.
+
+
+def test_two_studies_of_one_pair_stay_together_in_random() -> None:
+    tables = make_tables()
+    twice = pd.concat([tables.response, tables.response.assign(study="GDSC2")], ignore_index=True)
+    table = split_table(replace(tables, response=twice), "random")
+    pair = table["cell_line_id"] + "|" + table["drug_id"]
+    assert (pair.value_counts() == 2).all()
+    assert (table.groupby(pair)["split"].nunique() == 1).all()
+    assert (table.groupby(pair)["fold"].nunique() == 1).all()
+    # and the pairs of one line or one drug do spread
+    assert (table.groupby("cell_line_id")["split"].nunique() > 1).any()
+    assert (table.groupby("drug_id")["split"].nunique() > 1).any()
+
+
+def test_one_molecule_and_line_under_other_ids_is_one_pair_in_random() -> None:
+    tables = same_expression(same_smiles(make_tables(), "D03", "D08"), "L03", "L12")
+    for seed in range(6):
+        table = split_table(tables, "random", seed)
+        one = table[table["cell_line_id"].isin(["L03", "L12"]) & table["drug_id"].isin(["D03", "D08"])]
+        assert len(one) == 4
+        assert one["split"].nunique() == one["fold"].nunique() == 1
+
+
+# Tissues.
+
+
+def test_tissues_stay_whole_in_tissue_blind() -> None:
+    tables = make_tables(40)
+    samples = samples_of(tables, TASK)
+    for seed in range(5):
+        table = split_table(tables, "tissue_blind", seed)
+        tissue = table["cell_line_id"].map(samples.cell_lines["tissue"])
+        assert (table.groupby(tissue)["split"].nunique() == 1).all()
+        assert (table.groupby(tissue)["fold"].nunique() == 1).all()
+        assert set(table["group"]) == set(tissue)
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan])
+@pytest.mark.parametrize("mode", MODES)
+def test_lines_without_a_tissue_are_split_and_kept_together_as_one(mode: SplitMode, nothing: object) -> None:
+    tables = make_tables(30)
+    for line in ("L00", "L05", "L11", "L18"):
+        tables = with_cell(tables, "cell_lines", line, "tissue", nothing)
+    table = split_table(tables, mode)
+    assert len(table) == 30 * 12
+    if mode == "tissue_blind":
+        assert len(places(table, "cell_line_id", "L00", "L05", "L11", "L18")) == 1
+        assert table.loc[table["cell_line_id"] == "L00", "group"].unique().tolist() == ["unknown"]
+
+
+def test_tissues_that_share_a_line_are_one_group_in_tissue_blind() -> None:
+    tables = same_name(make_tables(), "L00", "L01")  # lung, breast
+    table = split_table(tables, "tissue_blind")
+    assert "breast+lung" in set(table["group"])
+    lines = [f"L{number:02d}" for number in range(24) if number % 8 in (0, 1)]
+    assert len(places(table, "cell_line_id", *lines)) == 1
+
+
+# Too little to split.
+
+
+@pytest.mark.parametrize(
+    ("mode", "tables", "found"),
+    [
+        ("tissue_blind", make_tables(24, tissues=["lung", "breast", "skin"]), 3),
+        ("tissue_blind", make_tables(24, tissues=[None]), 1),
+        ("cell_blind", make_tables(1, 40), 1),
+        ("cell_blind", make_tables(3, 40), 3),
+        ("drug_blind", make_tables(40, 2), 2),
+        ("random", make_tables(1, 3), 3),
+    ],
+)
+def test_too_few_groups_are_refused_with_advice(mode: SplitMode, tables: ResponseTables, found: int) -> None:
+    with pytest.raises(
+        SplitError, match=f"split mode {mode} finds {found} groups; .* 3 folds need at least 4"
+    ) as raised:
+        split_table(tables, mode)
+    assert "bring more data, lower split.folds, or choose another mode" in str(raised.value)
+
+
+def test_as_many_groups_as_are_needed_are_enough() -> None:
+    assert set(split_table(make_tables(8, 8), "cell_blind")["split"]) == set(SIDES)
+    assert set(split_table(make_tables(1, 40), "drug_blind")["split"]) == set(SIDES)
+    assert set(split_table(make_tables(40, 1), "cell_blind")["split"]) == set(SIDES)
+
+
+# The guard is shown to fail.
+
+
+def good(mode: SplitMode) -> tuple[pd.DataFrame, ResponseSamples]:
+    tables = make_tables(30, 20)
+    twice = pd.concat([tables.response, tables.response.assign(study="GDSC2")], ignore_index=True)
+    samples = samples_of(replace(tables, response=twice), TASK)
+    table = split_samples(samples, split_of(mode), SEED)
+    order = samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
+    samples = samples.take(order)
+    guard(table, sample_identities(samples, mode))  # nothing to say
+    return table.copy(), samples
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("origin", "goal"), [("train", "test"), ("test", "train"), ("train", "validation"),
+                                              ("validation", "test")])  # fmt: skip
+def test_guard_finds_one_row_on_another_side(mode: SplitMode, origin: str, goal: str) -> None:
+    table, samples = good(mode)
+    row = table.index[table["split"] == origin][-1]
+    group = table.loc[row, "group"]
+    table.loc[row, "split"] = goal
+    table.loc[row, "fold"] = NO_FOLD if goal == "test" else 0 if origin == "test" else table.loc[row, "fold"]
+    with pytest.raises(SplitError, match=r"the split leaks: 1 group\(s\) on two sides") as raised:
+        guard(table, sample_identities(samples, mode))
+    assert repr(group) in str(raised.value)
+    assert " in " + ", ".join(sorted([origin, goal])) in str(raised.value)
+    assert "dvc repro prepare" in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_guard_finds_one_row_in_another_fold(mode: SplitMode) -> None:
+    table, samples = good(mode)
+    row = table.index[table["fold"] == 1][0]
+    table.loc[row, "fold"] = 2
+    with pytest.raises(SplitError, match=r"1 group\(s\) on two folds.* in 1, 2;"):
+        guard(table, sample_identities(samples, mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_guard_finds_what_the_group_column_hides(mode: SplitMode) -> None:
+    table, samples = good(mode)
+    row = table.index[table["split"] == "train"][0]
+    table.loc[row, ["group", "split"]] = ["a group of its own", "validation"]
+    with pytest.raises(SplitError, match=r"the split leaks: 1 (cell line|molecule|cell line and molecule)\(s\) on two"):
+        guard(table, sample_identities(samples, mode))
+
+
+@pytest.mark.parametrize(
+    ("mode", "make_one", "identity"),
+    [
+        ("cell_blind", same_expression, "expression profile"),
+        ("cell_blind", same_copy_number, "copy_number profile"),
+        ("tissue_blind", same_copy_number, "copy_number profile"),
+        ("drug_blind", same_smiles, "molecule"),
+        ("random", same_smiles, "cell line and molecule"),
+        ("random", same_expression, "expression and molecule"),
+    ],
+)
+def test_guard_finds_identical_content_on_two_sides(
+    mode: SplitMode, make_one: Callable[[ResponseTables, str, str], ResponseTables], identity: str
+) -> None:
+    """Split tables as if their lines and drugs differed, then show the guard what they are."""
+    tables = make_tables(30, 20)
+    column = "drug_id" if make_one is same_smiles else "cell_line_id"
+    ids = sorted(set(tables.response[column]))
+    table = split_table(tables, mode)
+    a = ids[0]
+    b = next(other for other in ids[1:] if places(table, column, other) != places(table, column, a))
+    truth = samples_of(make_one(tables, a, b), TASK)
+    order = truth.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
+    with pytest.raises(SplitError, match=rf"the split leaks: \d+ {identity}\(s\) on two (sides|folds)"):
+        guard(table, sample_identities(truth.take(order), mode))
+
+
+def test_guard_finds_a_tissue_on_two_sides() -> None:
+    table, samples = good("tissue_blind")
+    line = table.loc[table["split"] == "train", "cell_line_id"].iloc[0]
+    moved = table["cell_line_id"] == line
+    table.loc[moved, "group"] = "a tissue of its own"
+    table.loc[moved, "split"] = "validation"
+    with pytest.raises(SplitError, match=r"the split leaks: 1 tissue\(s\) on two sides.* in train, validation"):
+        guard(table, sample_identities(samples, "tissue_blind"))
+
+
+def test_guard_finds_a_sample_twice() -> None:
+    table, samples = good("cell_blind")
+    table["sample_id"] = table["sample_id"].replace("GDSC1|L00|D01", "GDSC1|L00|D00")
+    with pytest.raises(SplitError, match=r"sample GDSC1\|L00\|D00 stands twice"):
+        guard(table, sample_identities(samples, "cell_blind"))
+
+
+@pytest.mark.parametrize("side", ["Train", "", "holdout", None, np.nan])
+def test_guard_finds_a_sample_on_no_side(side: object) -> None:
+    table, samples = good("cell_blind")
+    table["split"] = pd.Series([side, *table["split"].iloc[1:]], dtype=object)
+    with pytest.raises(SplitError, match=r"sample GDSC1\|L00\|D00 is on no side"):
+        guard(table, sample_identities(samples, "cell_blind"))
+
+
+@pytest.mark.parametrize(("side", "fold"), [("test", 0), ("train", NO_FOLD), ("validation", NO_FOLD)])
+def test_guard_finds_test_rows_in_a_fold_and_training_rows_in_none(side: str, fold: int) -> None:
+    table, samples = good("cell_blind")
+    group = table.loc[table["split"] == side, "group"].iloc[0]
+    table.loc[table["group"] == group, "fold"] = fold  # the whole group, so that nothing else is amiss
+    with pytest.raises(SplitError, match=rf"on side {side} is in fold {fold}"):
+        guard(table, sample_identities(samples, "cell_blind"))
+
+
+def test_guard_is_not_misled_by_what_cannot_be_told() -> None:
+    table, _ = good("cell_blind")
+    last = table["sample_id"].iloc[-1]
+    only_last = pd.Series([None] * (len(table) - 1) + [last], dtype=object)
+    guard(table, {"profile": only_last, "nothing": pd.Series([None] * len(table), dtype=object)})
+    on_two = only_last.copy()
+    on_two.iloc[table.index[table["split"] != table["split"].iloc[-1]][0]] = last
+    with pytest.raises(SplitError, match=r"1 profile\(s\) on two sides"):
+        guard(table, {"profile": on_two})
+
+
+def test_hash_tells_every_change_of_who_stands_where() -> None:
+    table, _ = good("cell_blind")
+    hashes = {split_sha256(table)}
+    for column, value in (("sample_id", "x"), ("group", "x"), ("split", "validation"), ("fold", 2)):
+        other = table.copy()
+        row = other.index[(other["split"] == "train") & (other["fold"] == 1)][0]
+        other.loc[row, column] = value
+        hashes.add(split_sha256(other))
+    assert len(hashes) == 5

@@ -1,0 +1,79 @@
+"""Tiny simulated samples, fitted models and a tracking store, made once; nothing is written into the repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipelines import tracking
+from pipelines.params import Params
+from pipelines.prepare import Prepared
+from tests.training.tiny import FittedModel, build, tiny_params, tiny_prepared
+from training.architectures import get_architecture
+from training.estimator import Estimator
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # on a few hundred rows threads wait for one another longer than they work
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    return tiny_params()
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return tiny_prepared(tmp_path_factory.mktemp("raw") / "cell_blind")
+
+
+@pytest.fixture(scope="session")
+def drug_blind(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return tiny_prepared(tmp_path_factory.mktemp("raw") / "drug_blind", "drug_blind")
+
+
+@pytest.fixture(scope="session")
+def fitted(prepared: Prepared) -> FittedModel:
+    """Return a function that gives the fitted estimator of an architecture, fitted once."""
+    models: dict[str, Estimator] = {}
+
+    def get(name: str) -> Estimator:
+        if name not in models:
+            models[name] = build(get_architecture(name)).fit(prepared.side("train"), prepared.side("validation"))
+        return models[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an MLflow database with nothing in it; its tables take seconds to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Point MLflow and Optuna to databases of this test's own and return MLflow's URI."""
+    before = mlflow.get_tracking_uri()
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    monkeypatch.setattr(tracking, "git", lambda *arguments: None)
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(before)

@@ -1,0 +1,391 @@
+"""What would make features lie: statistics of unseen rows, mixed-up columns, a wrong mean, a leaking response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipelines.prepare import Prepared
+from pipelines.samples import UNKNOWN, ResponseSamples
+from tests.training.tiny import changed, repeated, with_omics
+from training.architectures import get_architecture, names
+from training.features.cell_line import CellLineFeatures
+from training.features.drug import DrugFeatures, fingerprints
+from training.features.pair import PairFeatures, PairMatrix
+from training.persistence import load_state, save_state
+
+OMICS = ("expression", "mutation", "copy_number", "methylation")
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
+ASPIRIN_BACKWARDS = "OC(=O)c1ccccc1OC(C)=O"
+
+
+@pytest.fixture(scope="module")
+def train(prepared: Prepared) -> ResponseSamples:
+    return prepared.side("train")
+
+
+def _pair_features(**cell_line: Any) -> PairFeatures:
+    return PairFeatures(CellLineFeatures(OMICS, **cell_line), DrugFeatures(bits=32, components=4))
+
+
+def _fitted(train: ResponseSamples, **cell_line: Any) -> CellLineFeatures:
+    return _pair_features(**cell_line).fit(train).cell_line
+
+
+def _transformed(features: CellLineFeatures, samples: ResponseSamples) -> np.ndarray:
+    return features.transform(samples.cell_lines, samples.omics)
+
+
+def _training_lines(train: ResponseSamples, name: str) -> np.ndarray:
+    return train.omics[name].iloc[np.unique(train.cell)].to_numpy(np.float64)
+
+
+def _some_lines(values: dict[str, list[float]]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    table = pd.DataFrame(values)
+    return pd.DataFrame({"tissue": [UNKNOWN] * len(table)}, index=table.index), {"expression": table}
+
+
+# Pairs
+
+
+def test_gathered_rows_are_the_line_s_and_the_drug_s(train: ResponseSamples) -> None:
+    features = _pair_features(components=3).fit(train)
+    matrix = features.transform(train)
+    cells = features.cell_line.transform(train.cell_lines, train.omics)
+    drugs = features.drug.transform(train.drugs)
+    for rows in (np.array([5, 0, 5]), slice(3, 8)):
+        gathered = matrix.gather(rows)
+        assert gathered.dtype == np.float32
+        for row, values in zip(np.arange(len(train))[rows], gathered, strict=True):
+            line = list(train.cell_lines.index).index(train.pairs["cell_line_id"].iloc[row])
+            drug = list(train.drugs.index).index(train.pairs["drug_id"].iloc[row])
+            np.testing.assert_array_equal(values, np.concatenate([cells[line], drugs[drug]]))
+    assert matrix.gather().shape == (len(train), features.cell_width + len(features.drug.names))
+
+
+@pytest.mark.parametrize(("size", "count"), [(7, 3), (10, 2), (20, 1), (1, 20)])
+def test_batches_cover_every_row_once(size: int, count: int) -> None:
+    index = np.arange(20)
+    matrix = PairMatrix(np.zeros((20, 1)), np.zeros((20, 1)), index, index, np.zeros(20))
+    batches = list(matrix.batches(size))
+    assert len(batches) == count
+    assert np.concatenate([index[rows] for rows in batches]).tolist() == index.tolist()
+
+
+def test_the_offset_of_a_centered_model_is_the_drug_s_mean(train: ResponseSamples) -> None:
+    features = _pair_features().fit(train)
+    np.testing.assert_allclose(
+        features.transform(train).offset, features.drug.offset(train.drugs)[train.drug], rtol=1e-6
+    )
+    not_centered = PairFeatures(features.cell_line, features.drug, center=False)
+    np.testing.assert_allclose(not_centered.transform(train).offset, train.target.mean(), rtol=1e-6)
+
+
+def test_featurizers_are_fitted_on_training_rows_only(prepared: Prepared) -> None:
+    unseen = prepared.rows("validation", "test")
+    other = changed(prepared.samples, unseen)
+    one, two = (_pair_features(components=5).fit(s.take(prepared.rows("train"))) for s in (prepared.samples, other))
+    np.testing.assert_equal(two.state(), one.state())
+    assert "a tissue of the test rows" not in two.cell_line.tissues
+
+
+def test_featurizers_see_the_lines_of_their_rows_and_not_the_whole_table(prepared: Prepared) -> None:
+    few = prepared.samples.take(np.flatnonzero(prepared.samples.cell < 10))
+    table = few.omics["expression"]
+    fill = _fitted(few).tables["expression"].fill
+    np.testing.assert_allclose(fill, table.iloc[:10].mean(), rtol=1e-5)
+    assert not np.allclose(fill, table.mean(), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"scaling": "min_max"}, {"components": 4}, {"components": 4, "keep_share": 0.5, "scaling": "min_max"}],
+    ids=str,
+)
+def test_fitted_features_survive_saving(train: ResponseSamples, settings: dict[str, Any], tmp_path: Path) -> None:
+    for drug in (DrugFeatures(16, "profile", 4), DrugFeatures(0, "none"), DrugFeatures(16, "one_hot")):
+        features = PairFeatures(CellLineFeatures(OMICS, **settings), drug).fit(train)
+        save_state(features.state(), tmp_path / "state")
+        loaded = PairFeatures.from_state(load_state(tmp_path / "state"))
+        assert loaded.names == features.names
+        np.testing.assert_array_equal(loaded.transform(train).gather(), features.transform(train).gather())
+        np.testing.assert_array_equal(loaded.transform(train).offset, features.transform(train).offset)
+
+
+@pytest.mark.parametrize("components", [0, 4])
+def test_columns_are_found_by_name_not_by_position(train: ResponseSamples, components: int) -> None:
+    features = _fitted(train, components=components, keep_share=0.7)
+    backwards = {name: table.iloc[:, ::-1] for name, table in train.omics.items()}
+    np.testing.assert_array_equal(_transformed(features, with_omics(train, backwards)), _transformed(features, train))
+    longer = {name: table.assign(A_GENE_NOBODY_KNOWS=7.0) for name, table in train.omics.items()}
+    measured = train.omics["mutation"].notna().all(axis=1).to_numpy()
+    np.testing.assert_array_equal(
+        _transformed(features, with_omics(train, longer))[measured], _transformed(features, train)[measured]
+    )
+
+
+# Cell lines
+
+
+def test_a_missing_value_becomes_the_training_mean() -> None:
+    lines, omics = _some_lines({"A": [1.0, 3.0, np.nan, np.nan], "B": [0.0, 2.0, 7.0, np.nan]})
+    features = CellLineFeatures(("expression",)).fit(lines, omics)
+    table = features.tables["expression"]
+    np.testing.assert_allclose(table.fill, [2.0, 3.0])
+    new_lines, new = _some_lines({"A": [np.nan, 9.0], "B": [5.0, np.nan]})
+    raw = table.scaled(new["expression"]) * table.scale + table.center
+    np.testing.assert_allclose(raw, [[2.0, 5.0], [9.0, 3.0]])
+    assert features.transform(new_lines, new)[:, -1].tolist() == [0.0, 0.0]
+
+
+def test_a_line_that_was_not_measured_is_flagged_and_average(train: ResponseSamples) -> None:
+    features = _fitted(train)
+    column = features.names.index("mutation:not_measured")
+    missing = train.omics["mutation"].isna().all(axis=1).to_numpy()
+    assert 0 < missing[np.unique(train.cell)].sum() < missing.size
+    values = _transformed(features, train)
+    assert values[:, column].tolist() == missing.astype(float).tolist()
+    genes = [index for index, name in enumerate(features.names) if name.startswith("mutation:SIMG")]
+    np.testing.assert_allclose(values[missing][:, genes], 0.0, atol=1e-6)
+
+
+def test_standard_scaling_is_over_the_training_lines(train: ResponseSamples) -> None:
+    features = _fitted(train)
+    rows = _transformed(features, train)[np.unique(train.cell)]
+    genes = [index for index, name in enumerate(features.names) if name.startswith("expression:")]
+    np.testing.assert_allclose(rows[:, genes].mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(rows[:, genes].std(axis=0), 1.0, atol=1e-5)
+
+
+def test_min_max_scaling_spans_zero_to_one_on_the_training_lines(train: ResponseSamples) -> None:
+    values = _transformed(_fitted(train, scaling="min_max"), train)[np.unique(train.cell)]
+    width = sum(train.omics[name].shape[1] for name in ("expression",))
+    assert values.min() >= 0.0
+    assert values.max() <= 1.0 + 1e-6
+    np.testing.assert_allclose(values[:, :width].min(axis=0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(values[:, :width].max(axis=0), 1.0, atol=1e-6)
+
+
+def test_the_most_variable_features_are_kept(train: ResponseSamples) -> None:
+    table = _fitted(train, keep_share=0.4).tables["expression"]
+    variance = _training_lines(train, "expression").var(axis=0)
+    assert len(table.kept) == 12
+    assert set(table.kept) == set(np.argsort(-variance)[:12])
+
+
+def test_a_constant_feature_is_never_kept() -> None:
+    lines, omics = _some_lines({"A": [1.0, 3.0, 2.0], "CONSTANT": [5.0, 5.0, 5.0]})
+    features = CellLineFeatures(("expression",), scaling="min_max").fit(lines, omics)
+    assert features.names == ["expression:A"]
+    _, all_constant = _some_lines({"A": [1.0, 1.0], "B": [2.0, 2.0]})
+    for components in (0, 3):
+        none = CellLineFeatures(("expression",), components=components).fit(lines[:2], all_constant)
+        assert none.transform(lines[:2], all_constant).shape == (2, 0)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max"])
+def test_components_are_orthonormal_and_no_more_than_there_are(train: ResponseSamples, scaling: str) -> None:
+    for wanted in (5, 1000):
+        features = _fitted(train, scaling=scaling, components=wanted)
+        for table in features.tables.values():
+            components = table.components
+            assert components is not None
+            assert components.shape[1] <= min(wanted, len(table.kept), len(np.unique(train.cell)))
+            np.testing.assert_allclose(components.T @ components, np.eye(components.shape[1]), atol=1e-9)
+        assert _transformed(features, train).shape[1] == sum(table.width for table in features.tables.values()) + len(
+            features.tissues
+        )
+
+
+def test_components_keep_as_much_variance_as_any_could(train: ResponseSamples) -> None:
+    table = _fitted(train, components=3).tables["expression"]
+    scaled = table.scaled(train.omics["expression"].iloc[np.unique(train.cell)])
+    largest = np.sort(np.linalg.eigvalsh(scaled.T @ scaled))[-3:].sum()
+    assert table.components is not None
+    assert np.square(scaled @ table.components).sum() == pytest.approx(largest)
+
+
+def test_an_unknown_tissue_is_no_tissue(train: ResponseSamples) -> None:
+    features = _fitted(train)
+    lines = train.cell_lines.iloc[:3].assign(tissue=[UNKNOWN, "never seen", features.tissues[0]])
+    values = features.transform(lines, {name: table.iloc[:3] for name, table in train.omics.items()})
+    tissues = values[:, -len(features.tissues) :]
+    assert UNKNOWN not in features.tissues
+    assert tissues.sum(axis=1).tolist() == [0.0, 0.0, 1.0]
+
+
+# From transformed features back to raw ones
+
+
+@pytest.mark.parametrize("components", [0, 4])
+def test_spreading_keeps_sums(train: ResponseSamples, components: int) -> None:
+    features = _pair_features(components=components).fit(train)
+    width = features.transform(train).gather(slice(0, 1)).shape[1]
+    attribution = np.random.default_rng(0).normal(size=(6, width))
+    spread = features.spread(attribution)
+    assert spread.shape == (6, len(features.names))
+    np.testing.assert_allclose(spread.sum(axis=1), attribution.sum(axis=1))
+
+
+def test_spreading_keeps_each_table_s_share(train: ResponseSamples) -> None:
+    features = _fitted(train, components=4)
+    attribution = np.zeros((1, _transformed(features, train).shape[1]))
+    attribution[0, :4] = 1.0  # the components of the first table
+    spread = features.spread(attribution)[0]
+    of_expression = np.array([name.startswith("expression:") for name in features.names])
+    assert spread[of_expression].sum() == pytest.approx(4.0)
+    assert np.abs(spread[~of_expression]).max() == 0.0
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"components": 4}, {"scaling": "min_max"}, {"components": 4, "scaling": "min_max"}], ids=str
+)
+def test_a_spread_gradient_is_exact_for_a_linear_function(train: ResponseSamples, settings: dict[str, Any]) -> None:
+    features = _fitted(train, **settings)
+    slope = np.random.default_rng(0).normal(size=_transformed(features, train).shape[1])
+    lines = np.arange(5)
+    gradient = np.tile(slope, (len(lines), 1))
+    given = features.spread_gradient(gradient, train.cell_lines, train.omics, lines)
+    assert given.shape == (5, len(features.names))
+    whole = _transformed(features, train)[lines] @ slope
+    np.testing.assert_allclose(given.sum(axis=1), whole, atol=1e-3)
+    # What a gene adds is what is lost when it is set to the value that scales to zero.
+    table = features.tables["expression"]
+    for gene in (0, 7):
+        other = train.omics["expression"].astype(np.float64)
+        other.iloc[:, table.kept[gene]] = table.center[gene]
+        changed_ = _transformed(features, with_omics(train, {**train.omics, "expression": other}))[lines] @ slope
+        np.testing.assert_allclose(given[:, gene], whole - changed_, atol=1e-3)
+
+
+# Drugs
+
+
+def _two_ids(train: ResponseSamples) -> ResponseSamples:
+    drugs = train.drugs.copy()
+    drugs.loc[drugs.index[0], "smiles"] = ASPIRIN
+    return replace(train, drugs=drugs)
+
+
+@pytest.mark.parametrize("identity", ["profile", "one_hot", "none"])
+def test_a_molecule_under_another_id_is_recognized(train: ResponseSamples, identity: str) -> None:
+    samples = _two_ids(train)
+    features = DrugFeatures(16, identity, 4).fit(samples)
+    asked = pd.DataFrame({"smiles": [ASPIRIN, ASPIRIN_BACKWARDS, "CCO"]}, index=pd.Index(["X", "Y", "Z"]))
+    assert features.known(asked).tolist() == [0, 0, -1]
+    first = features.transform(samples.drugs)[0]
+    np.testing.assert_array_equal(features.transform(asked)[:2], [first, first])
+    np.testing.assert_array_equal(features.offset(asked)[:2], features.mean[[0, 0]])
+
+
+def test_a_molecule_under_two_ids_is_met_at_the_one_measured_more(train: ResponseSamples) -> None:
+    drugs = train.drugs.copy()
+    drugs.loc[drugs.index[2], "smiles"], drugs.loc[drugs.index[5], "smiles"] = ASPIRIN, ASPIRIN_BACKWARDS
+    samples = replace(train, drugs=drugs)
+    rows = np.flatnonzero(samples.drug != 2).tolist() + np.flatnonzero(samples.drug == 2)[:3].tolist()
+    features = DrugFeatures(0).fit(samples.take(np.array(rows)))
+    asked = pd.DataFrame({"smiles": [ASPIRIN]}, index=pd.Index(["X"]))
+    assert features.ids[features.known(asked)[0]] == samples.drugs.index[5]
+
+
+def test_an_id_is_believed_before_the_molecule(train: ResponseSamples) -> None:
+    samples = _two_ids(train)
+    features = DrugFeatures(0).fit(samples)
+    asked = pd.DataFrame({"smiles": [ASPIRIN]}, index=pd.Index([samples.drugs.index[4]]))
+    assert features.ids[features.known(asked)[0]] == samples.drugs.index[4]
+
+
+@pytest.mark.parametrize("smiles", ["CCO", None])
+@pytest.mark.parametrize("identity", ["profile", "one_hot"])
+def test_an_unseen_drug_stands_at_the_overall_mean(train: ResponseSamples, identity: str, smiles: str | None) -> None:
+    features = DrugFeatures(16, identity, 4).fit(train)
+    asked = pd.DataFrame({"smiles": pd.Series([smiles], index=["NEW"], dtype=object)})
+    row = dict(zip(features.names, features.transform(asked)[0], strict=True))
+    assert row["drug:mean_response"] == pytest.approx(train.target.mean(), rel=1e-6)
+    assert row["drug:known"] == 0
+    assert not any(row[name] for name in row if name.startswith(("drug:profile", "drug:SIM")))
+    assert row["fingerprint:none"] == (smiles is None)
+    assert features.offset(asked)[0] == pytest.approx(train.target.mean())
+    assert features.transform(train.drugs)[:, features.names.index("drug:known")].all()
+
+
+def test_identity_none_holds_no_response(train: ResponseSamples) -> None:
+    other = replace(train, pairs=train.pairs.assign(target=np.random.default_rng(0).normal(9, 3, len(train))))
+
+    def shown(identity: str, samples: ResponseSamples) -> np.ndarray:
+        return DrugFeatures(16, identity, 4).fit(samples).transform(train.drugs)
+
+    np.testing.assert_array_equal(shown("none", other), shown("none", train))
+    for identity in ("profile", "one_hot"):
+        assert not np.allclose(shown(identity, other), shown(identity, train))
+    assert all(name.startswith("fingerprint:") for name in DrugFeatures(16, "none").fit(train).names)
+
+
+def test_a_drug_s_mean_is_shrunken_by_one_observation(train: ResponseSamples) -> None:
+    features = DrugFeatures(0, "none").fit(train)
+    for position, drug in enumerate(features.ids):
+        measured = train.target[(train.pairs["drug_id"] == drug).to_numpy()]
+        expected = (measured.sum() + train.target.mean()) / (len(measured) + 1)
+        assert features.mean[position] == pytest.approx(expected)
+
+
+def test_a_profile_tells_how_lines_answered_beyond_the_mean(train: ResponseSamples) -> None:
+    features = DrugFeatures(0, "profile", 100).fit(train)
+    lines, line = np.unique(train.cell, return_inverse=True)
+    matrix, count = np.zeros((2, len(lines), len(features.ids)))
+    np.add.at(matrix, (line, train.drug), train.target - features.mean[train.drug])
+    np.add.at(count, (line, train.drug), 1)
+    matrix /= np.maximum(count, 1)
+    # All components together: the drugs' inner products.
+    np.testing.assert_allclose(features.profile @ features.profile.T, matrix.T @ matrix / len(lines), atol=1e-9)
+
+
+def test_names_fit_the_columns(train: ResponseSamples) -> None:
+    for identity in ("profile", "one_hot", "none"):
+        for bits in (0, 16):
+            features = DrugFeatures(bits, identity, 4).fit(train)
+            assert features.transform(train.drugs).shape == (len(train.drugs), len(features.names))
+
+
+def test_fingerprints_tell_molecules_apart_and_not_spellings() -> None:
+    one, two, other, broken, none = fingerprints([ASPIRIN, ASPIRIN_BACKWARDS, "CCO", "C1CC", None], 64)
+    np.testing.assert_array_equal(one, two)
+    assert one[0] == other[0] == 0
+    assert not np.array_equal(one, other)
+    assert broken.tolist() == none.tolist() == [1.0] + [0.0] * 64
+
+
+# Memory
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_matrix_of_all_pairs_is_never_built(
+    name: str, prepared: Prepared, train: ResponseSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    gather: Callable[..., np.ndarray] = PairMatrix.gather
+    forward = torch.nn.Linear.forward
+
+    def gather_and_tell(self: PairMatrix, *arguments: Any) -> np.ndarray:
+        found = gather(self, *arguments)
+        batches.append(len(found))
+        return found
+
+    def forward_and_tell(self: torch.nn.Linear, rows: torch.Tensor) -> torch.Tensor:
+        batches.append(len(rows))
+        return forward(self, rows)
+
+    monkeypatch.setattr(PairMatrix, "gather", gather_and_tell)
+    monkeypatch.setattr(torch.nn.Linear, "forward", forward_and_tell)
+    many = repeated(train, 40_000)
+    small = {"epochs": 1, "rounds": 2, "trees": 2, "batch_size": 4096, "bits": 16, "components": 4}
+    get_architecture(name).build({}, device="cpu", **small).fit(many, prepared.side("validation")).predict(many)
+    assert max(batches, default=0) <= 16_384
+    assert sum(batches) >= 80_000 or get_architecture(name).space is None, "neither fit nor predict was seen"

@@ -1,0 +1,112 @@
+"""What the tests of the room share: a simulated task small enough to fit every architecture in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.formats import read_response_tables
+from pipelines.params import Params, PerBudget, SplitMode, Task, read_params
+from pipelines.prepare import Prepared, prepare
+from pipelines.samples import ResponseSamples, make_samples
+from pipelines.simulate import Size, simulate
+from training.architectures import Architecture
+from training.estimator import Estimator
+
+ROOT = Path(__file__).parents[2]
+NAME = "drug_response"
+SIZE = Size(lines=36, molecules=8, genes=30, programs=2)
+
+FittedModel = Callable[[str], Estimator]
+
+# What makes a fit small, by the name of the constructor's argument; whatever an architecture lacks is left out.
+SMALL: dict[str, Any] = {"batch_size": 64, "units": 32, "trees": 20}
+
+
+def tiny_params(*, trials: int = 3, epochs: int = 10, rounds: int = 40, **tuning: Any) -> Params:
+    """Return the repository's parameters with small budgets."""
+    params = read_params(ROOT / "params.yaml")
+    task = params.task(NAME)
+    tuned = replace(
+        task.tune,
+        trials=PerBudget(trials, trials),
+        epochs=PerBudget(epochs, epochs),
+        rounds=PerBudget(rounds, rounds),
+        **tuning,
+    )
+    return with_task(replace(params, budget="quick", device="cpu"), replace(task, tune=tuned))
+
+
+def with_task(params: Params, task: Task) -> Params:
+    """Return ``params`` with another task of the same name."""
+    return replace(params, tasks={**params.tasks, NAME: task})
+
+
+def tiny_prepared(folder: Path, mode: SplitMode = "cell_blind") -> Prepared:
+    """Simulate a raw folder and split it; the same every time."""
+    params = tiny_params()
+    task = params.task(NAME)
+    task = replace(task, split=replace(task.split, mode=mode))
+    simulate(folder, SIZE)
+    return prepare(read_response_tables(folder, task), task, params.seed)
+
+
+def build(architecture: Architecture, hyperparameters: Mapping[str, Any] | None = None, **settings: Any) -> Estimator:
+    """Return a small unfitted estimator with the architecture's defaults, or with other hyperparameters."""
+    chosen = dict(architecture.defaults if hyperparameters is None else hyperparameters)
+    chosen.update({key: value for key, value in SMALL.items() if key in chosen})
+    others = {"rounds": 40, "epochs": 10, "seed": 3, "device": "cpu", **SMALL, **settings}
+    return architecture.build(chosen, **{key: value for key, value in others.items() if key not in chosen})
+
+
+def changed(samples: ResponseSamples, rows: np.ndarray) -> ResponseSamples:
+    """Return ``samples`` with other targets at ``rows``, and other features of the lines and drugs found only there."""
+    rng = np.random.default_rng(5)
+    others = np.setdiff1d(np.arange(len(samples)), rows)
+    lines = np.setdiff1d(samples.cell[rows], samples.cell[others])
+    drugs = np.setdiff1d(samples.drug[rows], samples.drug[others])
+    pairs = samples.pairs.copy()
+    pairs.loc[pairs.index[rows], "target"] = rng.normal(50, 20, len(rows)).astype(np.float32)
+    omics = {}
+    for name, table in samples.omics.items():
+        values = table.to_numpy(copy=True)
+        values[lines] = rng.uniform(20, 90, (len(lines), values.shape[1]))
+        omics[name] = pd.DataFrame(values, index=table.index, columns=table.columns)
+    cell_lines, drug_table = samples.cell_lines.copy(), samples.drugs.copy()
+    cell_lines.loc[cell_lines.index[lines], "tissue"] = "a tissue of the test rows"
+    drug_table.loc[drug_table.index[drugs], "smiles"] = "CCCCCCCCCCCC"
+    return replace(samples, pairs=pairs, cell_lines=cell_lines, drugs=drug_table, omics=omics)
+
+
+def with_omics(samples: ResponseSamples, omics: dict[str, pd.DataFrame]) -> ResponseSamples:
+    """Return ``samples`` with other omics tables."""
+    return replace(samples, omics=omics)
+
+
+def repeated(samples: ResponseSamples, count: int) -> ResponseSamples:
+    """Return ``count`` samples: those given, again and again."""
+    return samples.take(np.arange(count) % len(samples))
+
+
+def question(samples: ResponseSamples, *, line: str, drug: str, smiles: str | None) -> ResponseSamples:
+    """Return one unlabeled sample: line 0's profile under the id ``line``, and a drug."""
+    omics = {
+        name: pd.DataFrame(table.to_numpy()[:1], index=pd.Index([line]), columns=table.columns)
+        for name, table in samples.omics.items()
+    }
+    return make_samples(
+        pd.DataFrame({"cell_line_id": [line], "drug_id": [drug]}),
+        pd.DataFrame({"tissue": samples.cell_lines["tissue"].to_numpy()[:1]}, index=pd.Index([line])),
+        pd.DataFrame({"smiles": pd.Series([smiles], index=[drug], dtype=object)}),
+        omics,
+    )
+
+
+def rmse(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Return the root mean squared error."""
+    return float(np.sqrt(np.mean((prediction - target) ** 2)))
