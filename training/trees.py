@@ -20,7 +20,7 @@ from training.features.cell_line import CellLineFeatures
 from training.features.drug import DrugFeatures
 from training.features.pair import PairFeatures, PairMatrix
 
-_REPORT_EVERY = 10
+_REPORT_EVERY = 25  # rounds; a study prunes after eight reports, when slow learners have shown what they can do
 _MAX_BIN = 64  # omics are noisy: finer histograms cost time and change nothing
 
 
