@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 
 from pipelines import tracking
@@ -101,6 +102,8 @@ def fit(
         began = time.perf_counter()
         final = fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
         seconds = time.perf_counter() - began
+        if not np.isfinite(final.held_out).all():
+            raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
         for left in checkpoint.parent.glob(f"{study}*.pt"):
             left.unlink()
         naive = get_architecture(task.evaluate.baseline)

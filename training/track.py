@@ -119,7 +119,9 @@ def request_of(samples: ResponseSamples, contract: Contract) -> pd.DataFrame:
         row: dict[str, Any] = {}
         for omics, features in contract.features.items():
             values = samples.omics[omics].iloc[cell]
-            row[omics] = None if values.isna().all() else {name: float(values[name]) for name in features}
+            # A request has a table whole or not at all; one with gaps is left to imputation where that may be.
+            left_out = values.isna().all() or (values.isna().any() and omics not in contract.required)
+            row[omics] = None if left_out else {name: float(values[name]) for name in features}
         tissue = samples.cell_lines["tissue"].iloc[cell]
         row["smiles"] = samples.drugs["smiles"].iloc[drug]
         row["drug_id"] = str(samples.drugs.index[drug])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from pipelines import tracking
 from pipelines.command import architecture_parser, run_command
+from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, Task, read_params
 from pipelines.prepare import Prepared, read_prepared
@@ -34,6 +36,7 @@ _HEARTBEAT_SECONDS = 30
 _RUN_ID, _WORKER, _ORIGIN = "mlflow_run_id", "worker", "origin"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the heartbeat, which is meant
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,11 @@ def tune(name: str, architecture: Architecture, prepared: Prepared, params: Para
             objective = _objective(name, architecture, prepared, params, tags, parent.info.run_id, memory)
             if ended < budget:
                 study.optimize(objective, n_trials=budget - ended, callbacks=[after])
+        if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise UserError(
+                f"{name} {architecture.name}: none of {budget} trials gave finite predictions; look at run "
+                f"{parent.info.run_id} and narrow the search space, the learning rate first"
+            )
         mlflow.set_tag("best_trial", study.best_trial.number)
     return Tuned(
         name,

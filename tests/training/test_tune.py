@@ -25,6 +25,7 @@ import pytest
 from optuna.trial import TrialState
 
 import training.tune
+from pipelines.faults import UserError
 from pipelines.params import Params
 from pipelines.prepare import Prepared
 from pipelines.samples import ResponseSamples
@@ -323,6 +324,14 @@ def test_a_trial_that_diverges_does_not_end_the_study(
     assert tuned.value == pytest.approx(2.0 if number == 0 else 1.0)
     _, children = _runs()
     assert children["status"].tolist() == ["FINISHED"] * 3
+
+
+def test_a_study_without_a_single_good_trial_says_so(
+    told: Architecture, prepared: Prepared, params: Params, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Told, "plan", staticmethod(lambda trial, context: np.nan))
+    with pytest.raises(UserError, match="none of 3 trials gave finite predictions"):
+        tune(NAME, told, prepared, params, progress=False)
 
 
 def test_a_fault_in_the_code_is_not_swallowed(
