@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from training.predictor import Predictor
 from training.tune import MODELS
 
 SCHEMA = 1
+ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
 UNIT = "ln IC50 (µM)"
 
 
@@ -185,6 +187,7 @@ def _explanation_summary(explanation: Explanation | None) -> dict[str, Any] | No
         "method": explanation.method,
         "rows": explanation.rows,
         "additivity_relative_error": explanation.relative_error,
+        "additive": explanation.relative_error < ADDITIVE_WITHIN,
         "by_table": explanation.groups,
         "top": explanation.genes.head(10).to_dict("records"),
     }
@@ -244,6 +247,9 @@ def main() -> int:
     evidence = evaluate(name, fitted, model, predictions, prepared, params, folder)
     metric = params.task(name).evaluate.metric
     found, margin = (evidence["test"]["metrics"][key] for key in (metric, "margin"))
+    if evidence["explanation"] and not evidence["explanation"]["additive"]:
+        gap = evidence["explanation"]["additivity_relative_error"]
+        print(f"warning: {name} {fitted.architecture}: attributions miss the prediction by {gap:.1%}", file=sys.stderr)
     print(
         f"{name} {fitted.architecture}: test {metric} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}], "
         f"margin over {evidence['baseline']} {margin['value']:+.3f} [{margin['low']:+.3f}, {margin['high']:+.3f}]"
