@@ -97,8 +97,9 @@ def main() -> int:
     else:
         rows = leaderboard(given.task, params)
         write_json(folder / "leaderboard.json", rows)
-        title = title_of(given.task, params, rows)
-        figures.leaderboard(rows, rows[0]["metric"], title.replace("; ", "\n", 1)).savefig(folder / "leaderboard.png")
+        title = f"{given.task}, {params.task(given.task).split.mode}"
+        title += "\nsimulated data: no result about patients or drugs" if rows[0]["simulated"] else ""
+        figures.leaderboard(rows, rows[0]["metric"], title).savefig(folder / "leaderboard.png")
     print(as_text(rows, title_of(given.task, params, rows)))
     return 0
 
