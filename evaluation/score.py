@@ -18,9 +18,9 @@ from pipelines.command import run_command
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.files import jsonable
 from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.groups import group_samples
 from pipelines.params import Task, read_task
 from pipelines.samples import keep_samples
-from pipelines.split import group_samples
 from training.predictor import Predictor
 
 
@@ -48,7 +48,7 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
         The folder is not of the format, lacks features that the model needs, or has nothing to score.
     """
     task = read_task(model.contract.task_text)
-    optional = [name for name in task.omics if getattr(task.missing, name) != "drop"]
+    optional = [name for name in task.data.omics if getattr(task.data.missing, name) != "drop"]
     tables = read_response_tables(folder, task, optional=optional)
     _require_features(tables, model)
     _require_sound(tables, task)
@@ -92,9 +92,9 @@ def _require_features(tables: ResponseTables, model: Predictor) -> None:
 def _require_sound(tables: ResponseTables, task: Task) -> None:
     """Refuse values that would make every metric meaningless."""
     findings = []
-    target = tables.response[task.target].to_numpy(np.float64)
+    target = tables.response[task.data.target].to_numpy(np.float64)
     if len(infinite := np.flatnonzero(np.isinf(target))):
-        findings.append(Finding.at_rows("finite", "response.parquet", task.target, infinite, "must be finite"))
+        findings.append(Finding.at_rows("finite", "response.parquet", task.data.target, infinite, "must be finite"))
     for name, table in tables.omics.items():
         values = table.drop(columns="cell_line_id").to_numpy(np.float64)
         if len(rows := np.flatnonzero(np.isinf(values).any(axis=1))):

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet
 
 from pipelines.faults import DataError, Finding
-from pipelines.params import Task
+from pipelines.params import ResponseTask
 
 RESPONSE_FILE = "response.parquet"
 CELL_LINES_FILE = "cell_lines.csv"
@@ -45,7 +45,7 @@ class ResponseTables:
 
 
 def read_response_tables(
-    folder: Path | str, task: Task, *, labelled: bool = True, optional: Collection[str] = ()
+    folder: Path | str, task: ResponseTask, *, labelled: bool = True, optional: Collection[str] = ()
 ) -> ResponseTables:
     """Read a raw folder of kind ``response``.
 
@@ -71,7 +71,7 @@ def read_response_tables(
     """
     folder = Path(folder)
     findings: list[Finding] = []
-    target = (task.target,) if labelled else ()
+    target = (task.data.target,) if labelled else ()
 
     def read(name: str, text: tuple[str, ...], numbers: tuple[str, ...] = (), wide: bool = False) -> pd.DataFrame:
         try:
@@ -88,7 +88,7 @@ def read_response_tables(
             name: pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
             if name in optional and not (folder / f"{name}.parquet").exists()
             else read(f"{name}.parquet", ("cell_line_id",), wide=True)
-            for name in task.omics
+            for name in task.data.omics
         },
     )
     if findings:

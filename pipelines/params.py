@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ PARAMS_FILE = Path("params.yaml")
 
 Budget = Literal["quick", "full"]
 Missing = Literal["drop", "impute", "one_hot"]
-SplitMode = Literal["random", "cell_blind", "drug_blind", "tissue_blind"]
+SplitMode = Literal["random", "cell_blind", "drug_blind", "tissue_blind", "subject_blind"]
 
 
 class ParamsError(UserError):
@@ -39,7 +40,35 @@ class PerBudget:
 
 
 @dataclass(frozen=True)
-class Validate:
+class ResponseData:
+    """What is taken from a raw folder of kind ``response``."""
+
+    target: str
+    omics: tuple[Literal["expression", "mutation", "copy_number", "methylation"], ...]
+    missing: MissingPolicy
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """What is taken from a raw folder of kind ``images``.
+
+    Attributes
+    ----------
+    classes
+        Folder names below ``images/``, in the order of the probabilities.
+    crop
+        Share of the shorter side that is kept around the center, before resizing.
+    size
+        Side of the square that every image is decoded to, in pixels.
+    """
+
+    classes: tuple[str, ...]
+    crop: float
+    size: int
+
+
+@dataclass(frozen=True)
+class ValidateResponse:
     """What raw data of kind ``response`` must satisfy."""
 
     expression_scale: Literal["log2_tpm_plus_1", "any"]
@@ -48,6 +77,23 @@ class Validate:
     unknown_cell_line_share: float
     unknown_drug_share: float
     constant_column_share: float
+
+
+@dataclass(frozen=True)
+class ValidateImages:
+    """What raw data of kind ``images`` must satisfy.
+
+    Attributes
+    ----------
+    minimum_per_class
+        Images that every class must have.
+    smallest_side, largest_pixels
+        In pixels; a larger image is refused before it is decoded.
+    """
+
+    minimum_per_class: int
+    smallest_side: int
+    largest_pixels: int
 
 
 @dataclass(frozen=True)
@@ -78,10 +124,24 @@ class Tune:
     """How an architecture is tuned."""
 
     objective: Literal["validation", "cross_validation"]
-    metric: Literal["rmse", "mae", "mse", "r2", "pearson", "spearman"]
+    metric: str
     trials: PerBudget
     epochs: PerBudget
     rounds: PerBudget
+
+
+@dataclass(frozen=True)
+class TuneTransfer(Tune):
+    """How networks that were trained on other images are tuned.
+
+    Attributes
+    ----------
+    weights
+        What they start from: ``imagenet``, ``none``, or a file (or a folder with ``<architecture>.safetensors`` or
+        ``.pth``).
+    """
+
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -95,18 +155,7 @@ class Fit:
 class Evaluate:
     """How a fitted model becomes evidence."""
 
-    metric: Literal[
-        "r2",
-        "rmse",
-        "mae",
-        "mse",
-        "pearson",
-        "spearman",
-        "within_drug_pearson",
-        "within_drug_spearman",
-        "r2_over_baseline",
-        "margin",
-    ]
+    metric: str
     baseline: str
     resamples: int
     confidence: float
@@ -116,14 +165,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the platform."""
+    """One task of the platform; its kind says what its raw folder holds."""
 
-    kind: Literal["response"]
-    problem: Literal["regression"]
-    target: str
-    omics: tuple[Literal["expression", "mutation", "copy_number", "methylation"], ...]
-    validate: Validate
-    missing: MissingPolicy
+    kind: str
+    problem: Literal["regression", "classification"]
+    data: Any
+    validate: Any
     split: Split
     tune: Tune
     fit: Fit
@@ -131,11 +178,66 @@ class Task:
 
 
 @dataclass(frozen=True)
+class ResponseTask(Task):
+    """A response of cell lines to drugs."""
+
+    kind: Literal["response"]
+    problem: Literal["regression"]
+    data: ResponseData
+    validate: ValidateResponse
+
+
+@dataclass(frozen=True)
+class ImageTask(Task):
+    """Images in classes."""
+
+    kind: Literal["images"]
+    problem: Literal["classification"]
+    data: ImageData
+    validate: ValidateImages
+    tune: TuneTransfer
+
+
+KINDS: dict[str, type[Task]] = {"response": ResponseTask, "images": ImageTask}
+MODES: dict[str, tuple[SplitMode, ...]] = {
+    "response": ("random", "cell_blind", "drug_blind", "tissue_blind"),
+    "images": ("random", "subject_blind"),
+}
+METRICS: dict[str, tuple[str, ...]] = {  # what a study can optimize
+    "regression": ("rmse", "mae", "mse", "r2", "pearson", "spearman"),
+    "classification": ("log_loss", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc"),
+}
+REPORTED: dict[str, tuple[str, ...]] = {  # what a leaderboard can show
+    "regression": (
+        *("r2", "rmse", "mae", "mse", "pearson", "spearman"),
+        *("within_drug_pearson", "within_drug_spearman", "r2_over_baseline", "margin"),
+    ),
+    "classification": (
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "weighted_f1",
+        "roc_auc",
+        "pr_auc",
+        "ece",
+        "margin",
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Model:
-    """An architecture that is trained for a task."""
+    """An architecture that is trained for a task.
+
+    Attributes
+    ----------
+    demo
+        Whether ``make demo`` trains it: not what needs weights that are no package.
+    """
 
     task: str
     architecture: str
+    demo: bool = True
 
 
 @dataclass(frozen=True)
@@ -202,7 +304,8 @@ def read_task(text: str) -> Task:
     """Read one task from the text that `task_text` made of it."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert node is not None
-    return _Reader(Path("task")).read(node, Task, "task")
+    task: Task = _Reader(Path("task")).read(node, Task, "task")
+    return task
 
 
 def task_text(task: Task) -> str:
@@ -222,6 +325,8 @@ class _Reader:
 
     def read(self, node: yaml.Node, kind: Any, name: str) -> Any:
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if kind is Task:
+            kind = self._kind(node, name)
         if dataclasses.is_dataclass(kind):
             return self._dataclass(node, typing.cast(type, kind), name)
         if origin is dict:
@@ -272,10 +377,22 @@ class _Reader:
             if key.value not in hints:
                 self.fail(key, f"unknown key {name}.{key.value}; the keys are {', '.join(hints)}")
             given[key.value] = self.read(value, hints[key.value], f"{name}.{key.value}")
-        if missing := [key for key in hints if key not in given]:
+        fields = dataclasses.fields(kind)
+        needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+        if missing := [key for key in needed if key not in given]:
             line = self.lines.get(name, node.start_mark.line + 1)
             raise ParamsError(f"{self.path}, line {line}: {name} lacks {', '.join(missing)}")
         return kind(**given)
+
+    def _kind(self, node: yaml.Node, name: str) -> type[Task]:
+        """Return the dataclass of the task's kind, which says what keys it has."""
+        found = next((value for key, value in self._pairs(node, name) if key.value == "kind"), None)
+        if found is None:
+            self.fail(node, f"{name} lacks kind")
+        kind = self._value(found, f"{name}.kind")
+        if kind not in KINDS:
+            self.fail(found, f"{name}.kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+        return KINDS[kind]
 
     def _tuple(self, node: yaml.Node, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
         if not isinstance(node, yaml.SequenceNode):
@@ -287,6 +404,33 @@ class _Reader:
             self.read(item, kind, f"{name}[{index}]")
             for index, (item, kind) in enumerate(zip(node.value, kinds, strict=True))
         )
+
+
+def _check_response(task: ResponseTask, where: str, require: Callable[..., None], share: Callable[..., None]) -> None:
+    require(bool(task.data.omics), f"{where}.data.omics", "is empty; name at least one table")
+    require(len(set(task.data.omics)) == len(task.data.omics), f"{where}.data.omics", "names a table twice")
+    low, high = task.validate.target_range
+    require(low < high, f"{where}.validate.target_range", f"from {low:g} to {high:g} is empty")
+    rows = task.validate.minimum_rows
+    require(rows >= 1, f"{where}.validate.minimum_rows", f"is {rows}; it must be at least 1")
+    for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
+        share(getattr(task.validate, key), f"{where}.validate.{key}", ends=True)
+
+
+def _check_images(task: ImageTask, where: str, require: Callable[..., None]) -> None:
+    classes, crop, size = task.data.classes, task.data.crop, task.data.size
+    require(len(classes) >= 2, f"{where}.data.classes", "names fewer than two classes")
+    require(len(set(classes)) == len(classes), f"{where}.data.classes", "names a class twice")
+    plain = all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) for name in classes)
+    require(plain, f"{where}.data.classes", "must be names of folders: letters, digits, _ . and -")
+    require(0 < crop <= 1, f"{where}.data.crop", f"is {crop:g}; it lies above 0 and is at most 1")
+    require(16 <= size <= 1024, f"{where}.data.size", f"is {size}; it must be between 16 and 1024 pixels")
+    rules = task.validate
+    for key in ("minimum_per_class", "smallest_side", "largest_pixels"):
+        least = 3 if key == "minimum_per_class" else 1
+        value = getattr(rules, key)
+        require(value >= least, f"{where}.validate.{key}", f"is {value}; it must be at least {least}")
+    require(bool(task.tune.weights), f"{where}.tune.weights", "is empty; it must be imagenet, none or a path")
 
 
 def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
@@ -309,7 +453,14 @@ def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
     require(known is not None, "device", f"is {params.device!r}; it must be auto, cpu, cuda or cuda:N")
     for name, task in params.tasks.items():
         where = f"tasks.{name}"
-        split, tune, evaluate, validate = task.split, task.tune, task.evaluate, task.validate
+        split, tune, evaluate = task.split, task.tune, task.evaluate
+        modes, metrics, reported = MODES[task.kind], METRICS[task.problem], REPORTED[task.problem]
+        for value, allowed, key in (
+            (split.mode, modes, "split.mode"),
+            (tune.metric, metrics, "tune.metric"),
+            (evaluate.metric, reported, "evaluate.metric"),
+        ):
+            require(value in allowed, f"{where}.{key}", f"is {value!r}; it must be one of {', '.join(allowed)}")
         share(split.test, f"{where}.split.test")
         share(split.validation, f"{where}.split.validation")
         left = split.test + split.validation < 0.9
@@ -317,14 +468,10 @@ def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
         require(split.folds >= 2, f"{where}.split.folds", f"is {split.folds}; it must be at least 2")
         near = 0 < split.near_identical <= 1
         require(near, f"{where}.split.near_identical", f"is {split.near_identical:g}; it lies between 0 and 1")
-        require(bool(task.omics), f"{where}.omics", "is empty; name at least one table")
-        require(len(set(task.omics)) == len(task.omics), f"{where}.omics", "names a table twice")
-        low, high = validate.target_range
-        require(low < high, f"{where}.validate.target_range", f"from {low:g} to {high:g} is empty")
-        rows = validate.minimum_rows
-        require(rows >= 1, f"{where}.validate.minimum_rows", f"is {rows}; it must be at least 1")
-        for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
-            share(getattr(validate, key), f"{where}.validate.{key}", ends=True)
+        if isinstance(task, ResponseTask):
+            _check_response(task, where, require, share)
+        if isinstance(task, ImageTask):
+            _check_images(task, where, require)
         at_least(1, tune.trials, f"{where}.tune.trials")
         at_least(1, tune.epochs, f"{where}.tune.epochs")
         at_least(1, tune.rounds, f"{where}.tune.rounds")

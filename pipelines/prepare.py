@@ -12,14 +12,15 @@ import pandas as pd
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.params import Task, read_params
-from pipelines.samples import ResponseSamples, keep_samples
+from pipelines.reading import read_samples
+from pipelines.samples import Kept
 from pipelines.split import guard, sample_identities, split_samples, split_sha256
 
 PREPARED = Path("prepared")
 DATA = Path("data")
 REPORTS = Path("reports")
+_OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Prepared:
     Attributes
     ----------
     samples
-        All samples.
+        All samples: `ResponseSamples` or `ImageSamples`.
     table
         ``sample_id, group, split, fold, ...``; a row a sample, in the same order.
     sha256
@@ -38,7 +39,7 @@ class Prepared:
         What the rules for missing values dropped and kept.
     """
 
-    samples: ResponseSamples
+    samples: Any
     table: pd.DataFrame
     sha256: str
     counts: dict[str, Any]
@@ -47,24 +48,23 @@ class Prepared:
         """Return the positions of the samples on ``sides``."""
         return np.flatnonzero(self.table["split"].isin(sides).to_numpy())
 
-    def side(self, *sides: str) -> ResponseSamples:
+    def side(self, *sides: str) -> Any:
         """Return the samples on ``sides``."""
         return self.samples.take(self.rows(*sides))
 
 
-def prepare(tables: ResponseTables, task: Task, seed: int) -> Prepared:
-    """Drop, count and split the samples of raw tables.
+def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
+    """Split what was read of a raw folder.
 
     Raises
     ------
     UserError
         Nothing is left after the rules for missing values, or the samples cannot be split.
     """
-    kept = keep_samples(tables, task)
     if len(kept.samples) == 0:
         raise UserError(f"no sample is left after the rules of `missing` in params.yaml: {kept.counts['rows']}")
     table = split_samples(kept.samples, task.split, seed)
-    order = kept.samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
+    order = kept.samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
     return Prepared(kept.samples.take(order), table, split_sha256(table), kept.counts)
 
 
@@ -111,14 +111,14 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
         raise UserError(
             f"{folder}: the split is {mode}, params.yaml asks for {task.split.mode}; run `dvc repro prepare@{name}`"
         )
-    samples = keep_samples(read_response_tables(data / name, task), task).samples
-    if set(samples.pairs["sample_id"]) != set(table["sample_id"]) or len(samples) != len(table):
+    samples = read_samples(data / name, task).samples
+    if set(samples.table["sample_id"]) != set(table["sample_id"]) or len(samples) != len(table):
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
-    samples = samples.take(samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
-    if not np.array_equal(samples.pairs["target"], table["target"]):
-        raise UserError(f"{folder}: the responses are not those in {data / name}; run `dvc repro -f prepare@{name}`")
+    samples = samples.take(samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
+    if not np.array_equal(samples.table["target"], table["target"]):
+        raise UserError(f"{folder}: the targets are not those in {data / name}; run `dvc repro -f prepare@{name}`")
     guard(table, sample_identities(samples, task.split.mode))
-    counts = {key: summary[key] for key in ("rows", "cell_lines", "drugs", "without")}
+    counts = {key: value for key, value in summary.items() if key not in _OF_THE_SPLIT}
     return Prepared(samples, table, sha256, counts)
 
 
@@ -127,7 +127,7 @@ def main() -> int:
     arguments = parser(__doc__ or "").parse_args()
     params = read_params()
     task = params.task(arguments.task)
-    prepared = prepare(read_response_tables(DATA / arguments.task, task), task, params.seed)
+    prepared = prepare(read_samples(DATA / arguments.task, task), task, params.seed)
     write_prepared(prepared, PREPARED / arguments.task, task, params.seed)
     rows, sides = prepared.counts["rows"], prepared.table["split"].value_counts()
     dropped = ", ".join(f"{count} {rule}" for rule, count in rows["dropped"].items() if count) or "none"

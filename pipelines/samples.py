@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipelines.formats import ResponseTables
 from pipelines.molecules import parent
-from pipelines.params import MissingPolicy, Task
+from pipelines.params import MissingPolicy, ResponseTask
 
 UNKNOWN = "unknown"
 
@@ -48,6 +48,11 @@ class ResponseSamples:
         return len(self.pairs)
 
     @property
+    def table(self) -> pd.DataFrame:
+        """Return the table of samples, by the name that all kinds have."""
+        return self.pairs
+
+    @property
     def target(self) -> np.ndarray:
         """Return the measured response, float64, shape ``(n,)``."""
         return self.pairs["target"].to_numpy(np.float64)
@@ -64,9 +69,9 @@ class ResponseSamples:
 
 @dataclass(frozen=True)
 class Kept:
-    """Samples left after the rules of ``missing``, and what the rules did."""
+    """Samples of any kind that are left after the task's rules, and what the rules did."""
 
-    samples: ResponseSamples
+    samples: Any
     counts: dict[str, Any]
 
 
@@ -95,7 +100,7 @@ def make_samples(
     )
 
 
-def keep_samples(tables: ResponseTables, task: Task, *, labelled: bool = True) -> Kept:
+def keep_samples(tables: ResponseTables, task: ResponseTask, *, labelled: bool = True) -> Kept:
     """Apply the task's rules for missing values and count what they do.
 
     Parameters
@@ -112,7 +117,7 @@ def keep_samples(tables: ResponseTables, task: Task, *, labelled: bool = True) -
     Kept
         ``counts`` holds rows, cell lines and drugs before and after, and for each rule how many it met.
     """
-    response, policy = tables.response, task.missing
+    response, policy = tables.response, task.data.missing
     cell_lines = tables.cell_lines.set_index("cell_line_id")
     drugs = tables.drugs.set_index("drug_id")
     drugs["smiles"] = drugs["smiles"].astype(object).where(drugs["smiles"].notna(), None)
@@ -121,7 +126,7 @@ def keep_samples(tables: ResponseTables, task: Task, *, labelled: bool = True) -
     rows = {"unknown_cell_line": ~response["cell_line_id"].isin(cell_lines.index)}
     rows["unknown_drug"] = ~response["drug_id"].isin(drugs.index)
     if labelled:
-        rows["without_target"] = response[task.target].isna()
+        rows["without_target"] = response[task.data.target].isna()
     measured = _measured(cell_lines, drugs, omics)
     for name, ids in measured.items():
         if getattr(policy, name) == "drop":
@@ -144,7 +149,7 @@ def keep_samples(tables: ResponseTables, task: Task, *, labelled: bool = True) -
         }
     )
     if labelled:
-        pairs["target"] = kept[task.target].astype(np.float32)
+        pairs["target"] = kept[task.data.target].astype(np.float32)
     used_cells = cell_lines.loc[cell_lines.index.isin(kept["cell_line_id"])]
     used_drugs = drugs.loc[drugs.index.isin(kept["drug_id"])]
     counts = {

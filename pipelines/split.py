@@ -1,39 +1,36 @@
 """Assigning samples to train, validation, test and folds, by group; and the guard that refuses a leak.
 
 A *group* never crosses a split. Which group a sample belongs to depends on the question asked of the model
-(`SplitMode`): unseen cell lines, unseen drugs, unseen tissues, or merely unseen pairs.
+(`SplitMode`): unseen cell lines, drugs, tissues or subjects, or merely unseen pairs or images.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipelines.faults import UserError
-from pipelines.molecules import pubchem_id
-from pipelines.params import Split, SplitMode
-from pipelines.samples import ResponseSamples, molecule_keys
+from pipelines.groups import group_samples, sample_identities
+from pipelines.params import Split
 
 SIDES = ("train", "test", "validation")
 NO_FOLD = -1
-_NO_NAMES = ("", "na", "nan", "none", "several", "unknown", "unnamed")
 
 
 class SplitError(UserError):
     """A split that cannot be made, or that would leak."""
 
 
-def split_samples(samples: ResponseSamples, split: Split, seed: int) -> pd.DataFrame:
+def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     """Assign every sample to a side and a fold.
 
     Parameters
     ----------
     samples
-        Samples of kind ``response``.
+        Samples of any kind.
     split
         Mode, shares and number of folds.
     seed
@@ -42,7 +39,7 @@ def split_samples(samples: ResponseSamples, split: Split, seed: int) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        ``sample_id, study, cell_line_id, drug_id, target, group, split, fold``, ordered by ``sample_id``. ``fold`` is
+        The samples' own table with ``group, split, fold``, ordered by ``sample_id``. ``fold`` is
         `NO_FOLD` on test rows.
 
     Raises
@@ -50,7 +47,7 @@ def split_samples(samples: ResponseSamples, split: Split, seed: int) -> pd.DataF
     SplitError
         There are too few groups, or the guard finds a leak.
     """
-    order = np.argsort(samples.pairs["sample_id"].to_numpy(str), kind="stable")
+    order = np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable")
     samples = samples.take(order)
     groups, strata = group_samples(samples, split)
     sizes = groups.value_counts()
@@ -67,7 +64,7 @@ def split_samples(samples: ResponseSamples, split: Split, seed: int) -> pd.DataF
     kept = [name for name in names if side[name] != "test"]
     even = dict.fromkeys(range(split.folds), 1 / split.folds)
     fold = _deal(kept, sizes, stratum, even, np.random.default_rng([seed, 1]))
-    table = samples.pairs.assign(
+    table = samples.table.assign(
         group=groups.to_numpy(),
         split=groups.map(side).to_numpy(),
         fold=groups.map(fold).fillna(NO_FOLD).astype(np.int8).to_numpy(),
@@ -81,104 +78,6 @@ def split_samples(samples: ResponseSamples, split: Split, seed: int) -> pd.DataF
         raise SplitError(f"split mode {split.mode}: folds {unfilled} got no group; lower split.folds")
     guard(table, sample_identities(samples, split.mode))
     return table
-
-
-def group_samples(samples: ResponseSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each sample its group and its stratum (what groups are balanced by).
-
-    Returns
-    -------
-    groups, strata
-        Text, shape ``(n,)``.
-    """
-    none = pd.Series("", index=samples.pairs.index)
-    if split.mode == "drug_blind":
-        return pd.Series(drug_groups(samples.drugs).to_numpy()[samples.drug]), none
-    tissue = samples.cell_lines["tissue"]
-    cell_group = cell_line_groups(samples, split.near_identical)
-    if split.mode == "cell_blind":
-        return pd.Series(cell_group.to_numpy()[samples.cell]), pd.Series(tissue.to_numpy()[samples.cell])
-    if split.mode == "tissue_blind":
-        joined = _union(tissue.index, [*_pairs_by(cell_group), *_pairs_by(tissue)])
-        name = tissue.groupby(joined).agg(lambda values: "+".join(sorted(set(values))))
-        return pd.Series(joined.map(name).to_numpy()[samples.cell]), none
-    who, what = cell_group.to_numpy()[samples.cell], drug_groups(samples.drugs).to_numpy()[samples.drug]
-    return pd.Series([f"{cell}|{drug}" for cell, drug in zip(who, what, strict=True)]), none
-
-
-def cell_line_groups(samples: ResponseSamples, near_identical: float) -> pd.Series:
-    """Return for each cell line the first id of its group.
-
-    One line under two names (same ``name`` but for case and punctuation), and lines whose profiles of any omics are
-    identical, or whose expression profiles correlate above ``near_identical``, are one group.
-    """
-    edges = _pairs_by(_plain_names(samples.cell_lines))
-    for hashes in profile_hashes(samples).values():
-        edges += _pairs_by(hashes.dropna())
-    if "expression" in samples.omics:
-        table = samples.omics["expression"]
-        above = np.argwhere(np.triu(_correlation(table.to_numpy(np.float64)) > near_identical, k=1))
-        edges += [(table.index[i], table.index[j]) for i, j in above]
-    return _union(samples.cell_lines.index, edges)
-
-
-def drug_groups(drugs: pd.DataFrame) -> pd.Series:
-    """Return for each drug the first id of its group.
-
-    One parent molecule, one PubChem id or one ``name`` (but for case and punctuation) is one drug. The name is needed:
-    collections give one drug as two salts or tautomers, with another SMILES and another PubChem id for each.
-    """
-    edges = [*_pairs_by(molecule_keys(drugs)), *_pairs_by(_plain_names(drugs))]
-    if "pubchem_id" in drugs:
-        edges += _pairs_by(drugs["pubchem_id"].map(pubchem_id).dropna())
-    return _union(drugs.index, edges)
-
-
-def profile_hashes(samples: ResponseSamples) -> dict[str, pd.Series]:
-    """Return for each continuous omics a hash of each cell line's profile, None where it is unknown or constant.
-
-    Binary mutation tables are left out: two unrelated lines without a listed mutation are not one sample.
-    """
-    hashes = {}
-    for name, table in samples.omics.items():
-        if name == "mutation":
-            continue
-        values = table.to_numpy() + np.float32(0)  # makes a negative zero positive
-        lowest = np.where(np.isnan(values), np.inf, values).min(axis=1, initial=np.inf)
-        highest = np.where(np.isnan(values), -np.inf, values).max(axis=1, initial=-np.inf)
-        each = [
-            hashlib.sha256(row.tobytes()).hexdigest() if varies else None
-            for row, varies in zip(values, lowest < highest, strict=True)
-        ]
-        hashes[name] = pd.Series(each, index=table.index, dtype=object)
-    return hashes
-
-
-def sample_identities(samples: ResponseSamples, mode: SplitMode) -> dict[str, pd.Series]:
-    """Return what must not stand on two sides besides the group, computed from the content itself.
-
-    Returns
-    -------
-    dict
-        Name of the identity to one text a sample, None where it cannot be told.
-    """
-    profiles = {name: hashes.to_numpy()[samples.cell] for name, hashes in profile_hashes(samples).items()}
-    cell = samples.pairs["cell_line_id"].to_numpy()
-    if mode == "random":
-        molecule = molecule_keys(samples.drugs).to_numpy()[samples.drug]
-        return {
-            f"{name} and molecule": pd.Series(
-                [None if who is None else f"{who}|{what}" for who, what in zip(content, molecule, strict=True)],
-                dtype=object,
-            )
-            for name, content in {"cell line": cell, **profiles}.items()
-        }
-    if mode == "drug_blind":
-        return {"molecule": pd.Series(molecule_keys(samples.drugs).to_numpy()[samples.drug])}
-    identities = {"cell line": pd.Series(cell)}
-    if mode == "tissue_blind":
-        identities["tissue"] = pd.Series(samples.cell_lines["tissue"].to_numpy()[samples.cell])
-    return identities | {f"{name} profile": pd.Series(content, dtype=object) for name, content in profiles.items()}
 
 
 def guard(table: pd.DataFrame, identities: dict[str, pd.Series]) -> None:
@@ -253,47 +152,3 @@ def _deal(
         rows[side] += rows_of[name]
         dealt[name] = side
     return dealt
-
-
-def _plain_names(table: pd.DataFrame) -> pd.Series:
-    """Return the column ``name`` without case and punctuation, for the rows that have a name."""
-    if "name" not in table:
-        return pd.Series(dtype=object)
-    plain = table["name"].dropna().map(lambda name: re.sub(r"[\W_]+", "", str(name).casefold()))
-    return plain[~plain.isin(_NO_NAMES)]
-
-
-def _correlation(profiles: np.ndarray) -> np.ndarray:
-    """Return the Pearson correlation of every two rows over the columns that both have; NaN below half of them."""
-    known = ~np.isnan(profiles)
-    mean = np.where(known, profiles, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    values = np.where(known, profiles - mean[:, None], 0)
-    has = known.astype(np.float64)
-    count = has @ has.T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total = values @ has.T
-        covariance = values @ values.T - total * total.T / count
-        variance = values**2 @ has.T - total**2 / count
-        correlation = covariance / np.sqrt(variance * variance.T)
-    return np.where(2 * count >= max(profiles.shape[1], 2), correlation, np.nan)
-
-
-def _pairs_by(key: pd.Series) -> list[tuple[str, str]]:
-    """Return pairs of neighboring index labels that share a key."""
-    return [(a, b) for labels in key.groupby(key).groups.values() for a, b in zip(labels[:-1], labels[1:], strict=True)]
-
-
-def _union(ids: pd.Index, edges: Iterable[tuple[str, str]]) -> pd.Series:
-    """Return for each id the smallest id of its connected component."""
-    parent = {name: name for name in ids}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for a, b in edges:
-        a, b = sorted((root(a), root(b)))
-        parent[b] = a
-    return pd.Series([root(name) for name in ids], index=ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import shutil
 import sys
@@ -75,7 +76,8 @@ def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = 
     Validation
         Faulty data is a finding and never an exception; a file that cannot be read hides no fault of another.
     """
-    from pipelines.expectations import response as expectations  # Great Expectations takes seconds to import
+    # Imported here: Great Expectations takes seconds to import.
+    expectations = importlib.import_module(f"pipelines.expectations.{task.kind}")
 
     tables, findings = expectations.read(folder, task)
     findings += run_suites(expectations.suites(tables, task), docs=docs)

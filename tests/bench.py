@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.formats import read_response_tables
 from pipelines.params import read_params
 from pipelines.prepare import Prepared, prepare
+from pipelines.reading import read_samples
 from pipelines.simulate import Size, simulate
 from training.architectures import get_architecture
 from training.estimator import FitContext
@@ -103,7 +103,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         simulate(Path(folder), SIZE)
         relaxed = dataclasses.replace(task, validate=dataclasses.replace(task.validate, minimum_rows=1))
-        prepared = prepare(read_response_tables(folder, relaxed), relaxed, seed=1)
+        prepared = prepare(read_samples(folder, relaxed), relaxed, seed=1)
     gathered_first_layer(prepared)
     gathered_memory(prepared)
 

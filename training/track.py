@@ -52,8 +52,8 @@ def contract_of(
         baseline=task.evaluate.baseline,
         task_text=task_text(task),
         features={omics: [str(column) for column in table] for omics, table in prepared.samples.omics.items()},
-        required=list(required_fields(task.missing, task.omics)),
-        target=task.target,
+        required=list(required_fields(task.data.missing, task.data.omics)),
+        target=task.data.target,
         half_width=half_width if math.isfinite(half_width) else None,
         coverage=coverage,
     )

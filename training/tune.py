@@ -95,7 +95,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
     decided = {
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
-        "question": [task.kind, task.problem, task.target, task.omics, asdict(task.missing)],
+        "question": [task.kind, task.problem, task.data.target, task.data.omics, asdict(task.data.missing)],
         "tune": asdict(task.tune),
         "seed": params.seed,
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)],

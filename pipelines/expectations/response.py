@@ -22,7 +22,7 @@ from pipelines.formats import (
     read_table,
 )
 from pipelines.molecules import parse
-from pipelines.params import Task
+from pipelines.params import ResponseTask as Task
 
 Tables = dict[str, pd.DataFrame]
 
@@ -64,7 +64,7 @@ def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
         sound = set(_files(task)) - {finding.file for finding in error.findings}
         read_again = {file: read_table(folder / file, text=text.get(file, (CELL,))) for file in sorted(sound)}
         return read_again, list(error.findings)
-    frames = (tables.response, tables.cell_lines, tables.drugs, *(tables.omics[name] for name in task.omics))
+    frames = (tables.response, tables.cell_lines, tables.drugs, *(tables.omics[name] for name in task.data.omics))
     return dict(zip(_files(task), frames, strict=True)), []
 
 
@@ -77,7 +77,7 @@ def suites(tables: Tables, task: Task) -> list[Suite]:
         made.append(_cell_lines_suite(tables[CELL_LINES_FILE]))
     if DRUGS_FILE in tables:
         made.append(_drugs_suite(tables[DRUGS_FILE]))
-    for omics in task.omics:
+    for omics in task.data.omics:
         if _omics_file(omics) in tables:
             made += _omics_suites(omics, tables, task)
     return made + _genes_suites(tables)
@@ -94,7 +94,7 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
     }
     if (response := tables.get(RESPONSE_FILE)) is None:
         return counted
-    counted["missing_targets"] = int(response[task.target].isna().sum())
+    counted["missing_targets"] = int(response[task.data.target].isna().sum())
     cell_lines, drugs = (set(_keys(response[key]).dropna()) for key in (CELL, DRUG))
     for name, named, key, file in (
         ("cell_lines", cell_lines, CELL, CELL_LINES_FILE),
@@ -103,7 +103,7 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
         counted[name] = {"in_response": len(named)}
         if file in tables:
             counted[name]["unknown"] = len(named - set(tables[file][key]))
-    for omics in task.omics:
+    for omics in task.data.omics:
         if (table := tables.get(_omics_file(omics))) is not None:
             counted["cell_lines"][f"without_{omics}"] = len(cell_lines - set(table[CELL]))
     if DRUGS_FILE in tables:
@@ -113,7 +113,7 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
 
 
 def _files(task: Task) -> list[str]:
-    return [RESPONSE_FILE, CELL_LINES_FILE, DRUGS_FILE, *map(_omics_file, task.omics)]
+    return [RESPONSE_FILE, CELL_LINES_FILE, DRUGS_FILE, *map(_omics_file, task.data.omics)]
 
 
 def _omics_file(omics: str) -> str:
@@ -121,7 +121,7 @@ def _omics_file(omics: str) -> str:
 
 
 def _response_suite(table: pd.DataFrame, task: Task) -> Suite:
-    target = task.target
+    target = task.data.target
     values = _numbers(table[[target]])[:, 0]
     finite, missing = np.isfinite(values), np.isnan(values)
     frame = pd.DataFrame(
@@ -137,7 +137,7 @@ def _response_suite(table: pd.DataFrame, task: Task) -> Suite:
 
 
 def _response_checks(table: pd.DataFrame, measured: np.ndarray, task: Task) -> Iterator[Check]:
-    file, target, rules = RESPONSE_FILE, task.target, task.validate
+    file, target, rules = RESPONSE_FILE, task.data.target, task.validate
     for key in KEYS:
         yield _filled(file, key)
     message = "study, cell line and drug stand together more than once; keep one measurement of each"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.formats import ResponseTables
-from pipelines.params import Split, SplitMode, Task, read_params
+from pipelines.params import ResponseTask, Split, SplitMode, read_params
 from pipelines.samples import ResponseSamples, keep_samples
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +21,10 @@ MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "tissue_bl
 TISSUES = ("lung", "breast", "skin", "ovary", "kidney", "liver", "bone", "pleura")
 
 
-def shipped_task() -> Task:
-    return read_params(ROOT / "params.yaml").task(NAME)
+def shipped_task() -> ResponseTask:
+    task = read_params(ROOT / "params.yaml").task(NAME)
+    assert isinstance(task, ResponseTask)
+    return task
 
 
 def split_of(mode: SplitMode, **settings: Any) -> Split:
@@ -122,5 +124,5 @@ def shuffled(tables: ResponseTables, seed: int) -> ResponseTables:
     )
 
 
-def samples_of(tables: ResponseTables, task: Task) -> ResponseSamples:
+def samples_of(tables: ResponseTables, task: ResponseTask) -> ResponseSamples:
     return keep_samples(tables, task).samples

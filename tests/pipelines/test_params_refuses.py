@@ -18,10 +18,12 @@ from pipelines.params import (
     Params,
     ParamsError,
     PerBudget,
+    ResponseData,
+    ResponseTask,
     Split,
     Task,
     Tune,
-    Validate,
+    ValidateResponse,
     read_params,
     read_task,
     task_text,
@@ -37,8 +39,16 @@ tasks:
   screen:
     kind: response
     problem: regression
-    target: ln_ic50
-    omics: [expression, mutation]
+    data:
+      target: ln_ic50
+      omics: [expression, mutation]
+      missing:
+        expression: drop
+        mutation: impute
+        copy_number: impute
+        methylation: impute
+        tissue: one_hot
+        smiles: drop
     validate:
       expression_scale: any
       target_range: [-20.0, 20]
@@ -46,13 +56,6 @@ tasks:
       unknown_cell_line_share: 0.0
       unknown_drug_share: 1
       constant_column_share: 0.5
-    missing:
-      expression: drop
-      mutation: impute
-      copy_number: impute
-      methylation: impute
-      tissue: one_hot
-      smiles: drop
     split:
       mode: cell_blind
       test: 0.2
@@ -115,8 +118,8 @@ FAULTS = [
     Fault("missing key", {"seed: 1\n": "", "budget: quick": f"budget: quick{HERE}"}, "params", "lacks seed"),
     Fault("missing nested key", {"      folds: 5\n": "", "    split:": f"    split:{HERE}"}, f"{T}.split",
           "lacks folds"),
-    Fault("missing keys", {"      tissue: one_hot\n      smiles: drop\n": "", "missing:": f"missing:{HERE}"},
-          f"{T}.missing", "lacks tissue, smiles"),
+    Fault("missing keys", {"        tissue: one_hot\n        smiles: drop\n": "", "missing:": f"missing:{HERE}"},
+          f"{T}.data.missing", "lacks tissue, smiles"),
     Fault("missing budget", {"{quick: 1, full: 5}": f"{{full: 5}}{HERE}"}, f"{T}.fit.members", "lacks quick"),
     Fault("key twice", {"budget: quick\n": f"budget: quick\nbudget: full{HERE}\n"}, "params.budget", "stands twice"),
     Fault("nested key twice", {"      folds: 5\n": f"      folds: 5\n      folds: 6{HERE}\n"}, f"{T}.split.folds",
@@ -134,7 +137,7 @@ FAULTS = [
     top("seed", "1", "!!int word", "cannot be read"),
     top("device", "auto", "2026-13-45", "cannot be read"),
     top("device", "auto", "0", "of type str"),
-    changed(f"{T}.target", "ln_ic50", "7", "of type str"),
+    changed(f"{T}.data.target", "ln_ic50", "7", "of type str"),
     changed(f"{T}.split.folds", "5", "yes", "of type int"),
     changed(f"{T}.split.folds", "5", "{quick: 2, full: 5}", "of type int"),
     changed(f"{T}.split.test", "0.2", "true", "of type float"),
@@ -142,20 +145,20 @@ FAULTS = [
     changed(f"{T}.split.test", "0.2", "20%", "of type float"),
     changed(f"{T}.tune.trials", "{quick: 2, full: 10}", "10", "must be a mapping"),
     changed(f"{T}.tune.trials", "{quick: 2, full: 10}", "[2, 10]", "must be a mapping"),
-    changed(f"{T}.omics", "[expression, mutation]", "expression", "must be a list"),
+    changed(f"{T}.data.omics", "[expression, mutation]", "expression", "must be a list"),
     changed(f"{T}.validate.target_range", "[-20.0, 20]", "20", "must be a list"),
     changed(f"{T}.validate.target_range", "[-20.0, 20]", "[20]", "must have 2 entries, it has 1"),
     Fault("a word in a range", {"[-20.0, 20]": f"[-20.0, high]{HERE}"}, f"{T}.validate.target_range[1]",
           "of type float"),
     # words
     top("budget", "quick", "huge", "one of quick, full"),
-    changed(f"{T}.kind", "response", "images", "one of response"),
+    changed(f"{T}.kind", "response", "films", "one of response, images"),
     changed(f"{T}.problem", "regression", "clustering", "one of regression"),
-    Fault("unknown omics", {"[expression, mutation]": f"[expression, proteins]{HERE}"}, f"{T}.omics[1]",
+    Fault("unknown omics", {"[expression, mutation]": f"[expression, proteins]{HERE}"}, f"{T}.data.omics[1]",
           "one of expression, mutation, copy_number, methylation"),
     changed(f"{T}.validate.expression_scale", "any", "tpm", "one of log2_tpm_plus_1, any"),
-    changed(f"{T}.missing.expression", "drop", "one_hot", "one of drop, impute"),
-    changed(f"{T}.missing.tissue", "one_hot", "impute", "one of drop, one_hot"),
+    changed(f"{T}.data.missing.expression", "drop", "one_hot", "one of drop, impute"),
+    changed(f"{T}.data.missing.tissue", "one_hot", "impute", "one of drop, one_hot"),
     changed(f"{T}.split.mode", "cell_blind", "line_blind", "one of random, cell_blind, drug_blind, tissue_blind"),
     changed(f"{T}.tune.objective", "validation", "test", "one of validation, cross_validation"),
     changed(f"{T}.tune.metric", "rmse", "accuracy", "one of rmse"),
@@ -175,8 +178,8 @@ FAULTS = [
     changed(f"{T}.split.folds", "5", "1", "at least 2"),
     changed(f"{T}.split.near_identical", "0.99", "0", "between 0 and 1"),
     changed(f"{T}.split.near_identical", "0.99", "99.0", "between 0 and 1"),
-    changed(f"{T}.omics", "[expression, mutation]", "[]", "is empty"),
-    changed(f"{T}.omics", "[expression, mutation]", "[mutation, mutation]", "twice"),
+    changed(f"{T}.data.omics", "[expression, mutation]", "[]", "is empty"),
+    changed(f"{T}.data.omics", "[expression, mutation]", "[mutation, mutation]", "twice"),
     changed(f"{T}.validate.target_range", "[-20.0, 20]", "[20, -20]", "is empty"),
     changed(f"{T}.validate.target_range", "[-20.0, 20]", "[.nan, 20]", "is empty"),
     changed(f"{T}.validate.minimum_rows", "50", "0", "at least 1"),
@@ -265,7 +268,7 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     params = read_params(written(tmp_path, GOOD))
     task = params.task("screen")
     assert (params.seed, params.budget, params.device) == (1, "quick", "auto")
-    assert task.omics == ("expression", "mutation")
+    assert task.data.omics == ("expression", "mutation")
     assert task.validate.target_range == (-20.0, 20.0)
     assert isinstance(task.validate.unknown_drug_share, float)  # written 1
     assert task.tune.trials == PerBudget(2, 10)
@@ -316,24 +319,27 @@ _gap = st.sampled_from(["drop", "impute"])
 _code = st.sampled_from(["drop", "one_hot"])
 _omics = ("expression", "mutation", "copy_number", "methylation")
 _tasks = st.builds(
-    Task,
+    ResponseTask,
     kind=st.just("response"),
     problem=st.just("regression"),
-    target=_word,
-    omics=st.lists(st.sampled_from(_omics), unique=True).map(tuple),
+    data=st.builds(
+        ResponseData,
+        target=_word,
+        omics=st.lists(st.sampled_from(_omics), unique=True).map(tuple),
+        missing=st.builds(
+            MissingPolicy,
+            **dict.fromkeys(_omics, _gap),
+            **dict.fromkeys(("tissue", "smiles"), _code),
+        ),
+    ),
     validate=st.builds(
-        Validate,
+        ValidateResponse,
         expression_scale=st.sampled_from(["log2_tpm_plus_1", "any"]),
         target_range=st.tuples(_any, _any),
         minimum_rows=_count,
         unknown_cell_line_share=_share,
         unknown_drug_share=_share,
         constant_column_share=_share,
-    ),
-    missing=st.builds(
-        MissingPolicy,
-        **dict.fromkeys(_omics, _gap),
-        **dict.fromkeys(("tissue", "smiles"), _code),
     ),
     split=st.builds(
         Split,

@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 
 from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.groups import sample_identities
+from pipelines.groups.response import cell_line_groups, drug_groups
 from pipelines.molecules import pubchem_id
-from pipelines.params import SplitMode, Task
+from pipelines.params import ResponseTask, SplitMode
 from pipelines.prepare import Prepared, prepare
 from pipelines.samples import Kept, keep_samples, molecule_keys
-from pipelines.split import SIDES, SplitError, cell_line_groups, drug_groups, guard, sample_identities, split_samples
+from pipelines.split import SIDES, SplitError, guard, split_samples
 from tests.pipelines.response_tables import MODES, REAL_DATA, shipped_task
 
 pytestmark = [
@@ -25,13 +27,18 @@ SECONDS = 15.0  # for what takes two on an idle core: a bound on the order of gr
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> ResponseTask:
     task = shipped_task()
-    return replace(task, missing=replace(task.missing, expression="drop", smiles="one_hot", tissue="one_hot"))
+    return replace(
+        task,
+        data=replace(
+            task.data, missing=replace(task.data.missing, expression="drop", smiles="one_hot", tissue="one_hot")
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
-def tables(task: Task) -> ResponseTables:
+def tables(task: ResponseTask) -> ResponseTables:
     started = time.perf_counter()
     tables = read_response_tables(REAL_DATA, task)
     assert time.perf_counter() - started < SECONDS
@@ -39,12 +46,12 @@ def tables(task: Task) -> ResponseTables:
 
 
 @pytest.fixture(scope="module")
-def kept(tables: ResponseTables, task: Task) -> Kept:
+def kept(tables: ResponseTables, task: ResponseTask) -> Kept:
     return keep_samples(tables, task)
 
 
-def prepared(tables: ResponseTables, task: Task, mode: SplitMode) -> Prepared:
-    return prepare(tables, replace(task, split=replace(task.split, mode=mode)), seed=1)
+def prepared(tables: ResponseTables, task: ResponseTask, mode: SplitMode) -> Prepared:
+    return prepare(keep_samples(tables, task), replace(task, split=replace(task.split, mode=mode)), seed=1)
 
 
 def test_every_row_is_kept_or_counted(tables: ResponseTables, kept: Kept) -> None:
@@ -111,14 +118,14 @@ def test_one_drug_with_two_structures_and_two_pubchem_ids_is_one(first: str, sec
     assert groups[first] == groups[second]
 
 
-def test_no_two_cell_lines_are_one(kept: Kept, task: Task) -> None:
+def test_no_two_cell_lines_are_one(kept: Kept, task: ResponseTask) -> None:
     assert cell_line_groups(kept.samples, task.split.near_identical).nunique() == 446
     closest = cell_line_groups(kept.samples, 0.975)  # the closest correlate 0.981
     assert closest.nunique() == 445
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_it_splits_in_seconds_without_a_leak(mode: SplitMode, tables: ResponseTables, task: Task) -> None:
+def test_it_splits_in_seconds_without_a_leak(mode: SplitMode, tables: ResponseTables, task: ResponseTask) -> None:
     started = time.perf_counter()
     made = prepared(tables, task, mode)
     assert time.perf_counter() - started < SECONDS
@@ -155,7 +162,7 @@ def test_it_splits_in_seconds_without_a_leak(mode: SplitMode, tables: ResponseTa
             guard(moved, identities)
 
 
-def test_large_tissues_are_on_every_side_of_unseen_cell_lines(kept: Kept, task: Task) -> None:
+def test_large_tissues_are_on_every_side_of_unseen_cell_lines(kept: Kept, task: ResponseTask) -> None:
     table = split_samples(kept.samples, replace(task.split, mode="cell_blind"), seed=1)
     lines = table.drop_duplicates("cell_line_id")
     tissue = lines["cell_line_id"].map(kept.samples.cell_lines["tissue"])

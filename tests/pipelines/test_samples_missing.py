@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.formats import ResponseTables, read_response_tables
-from pipelines.params import MissingPolicy, Task
+from pipelines.params import MissingPolicy, ResponseTask
 from pipelines.samples import UNKNOWN, Kept, ResponseSamples, keep_samples, molecule_keys, required_fields
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import (
@@ -30,9 +30,11 @@ OMICS = ("expression", "mutation", "copy_number", "methylation")
 LENIENT = MissingPolicy("impute", "impute", "impute", "impute", "one_hot", "one_hot")
 
 
-def task_of(**rules: str) -> Task:
+def task_of(**rules: str) -> ResponseTask:
     """Return the task that drops nothing but what ``rules`` say."""
-    return replace(shipped_task(), missing=replace(LENIENT, **rules))  # type: ignore[arg-type]
+    task = shipped_task()
+    missing = replace(LENIENT, **rules)  # type: ignore[arg-type]
+    return replace(task, data=replace(task.data, missing=missing))
 
 
 def kept(tables: ResponseTables, **rules: str) -> Kept:
@@ -174,7 +176,7 @@ def test_an_omics_file_that_may_be_missing_leaves_every_line_without_it(tables: 
 
 
 @st.composite
-def holed(draw: st.DrawFn) -> tuple[ResponseTables, Task]:
+def holed(draw: st.DrawFn) -> tuple[ResponseTables, ResponseTask]:
     """Return tables with holes of every kind, and any rules."""
     tables = make_tables(LINES, DRUGS)
     rng = np.random.default_rng(draw(st.integers(0, 999)))
@@ -202,7 +204,7 @@ def holed(draw: st.DrawFn) -> tuple[ResponseTables, Task]:
 
 @settings(deadline=None)
 @given(holed())
-def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables, Task]) -> None:
+def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables, ResponseTask]) -> None:
     tables, task = case
     outcome = keep_samples(tables, task)
     samples, counts = outcome.samples, outcome.counts
@@ -217,7 +219,7 @@ def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables,
     whole = response["ln_ic50"].notna()
     whole &= response["cell_line_id"].isin(tables.cell_lines["cell_line_id"])
     whole &= response["drug_id"].isin(tables.drugs["drug_id"])
-    for name in required_fields(task.missing, OMICS):
+    for name in required_fields(task.data.missing, OMICS):
         if name in OMICS:
             whole &= response["cell_line_id"].isin(tables.omics[name]["cell_line_id"])
         elif name == "tissue":

@@ -13,8 +13,9 @@ import pytest
 
 from pipelines import simulate as module
 from pipelines.formats import ResponseTables, read_response_tables
-from pipelines.params import SplitMode, Task
+from pipelines.params import ResponseTask, SplitMode
 from pipelines.prepare import prepare
+from pipelines.samples import keep_samples
 from pipelines.simulate import Size, simulate
 from pipelines.split import SIDES
 from pipelines.validate import validate_folder
@@ -25,7 +26,7 @@ MEGABYTE = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def task() -> ResponseTask:
     return shipped_task()
 
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tables(folder: Path, task: Task) -> ResponseTables:
+def tables(folder: Path, task: ResponseTask) -> ResponseTables:
     return read_response_tables(folder, task)
 
 
@@ -71,7 +72,7 @@ def test_the_command_writes_the_default_sample(
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
-def test_it_validates_without_a_finding(folder: Path, task: Task) -> None:
+def test_it_validates_without_a_finding(folder: Path, task: ResponseTask) -> None:
     validation = validate_folder(folder, NAME, task)
     assert [str(finding) for finding in validation.findings] == []
     assert validation.counts["rows"]["response.parquet"] > 1000
@@ -91,7 +92,7 @@ def test_it_says_that_it_is_simulated(tables: ResponseTables) -> None:
         assert genes.str.startswith("SIMG").all(), omics  # nobody takes them for real genes
 
 
-def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables, task: Task) -> None:
+def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables, task: ResponseTask) -> None:
     lines = set(tables.cell_lines["cell_line_id"])
     for omics in ("expression", "mutation", "copy_number", "methylation"):
         lacking = lines - set(tables.omics[omics]["cell_line_id"])
@@ -121,22 +122,22 @@ def test_two_studies_of_a_molecule_agree_but_for_noise(tables: ResponseTables) -
     assert same.mean() > correlation.loc[doubled, "SIM1:01"].mean() + 0.3
 
 
-def test_responses_lie_in_the_range_of_params(tables: ResponseTables, task: Task) -> None:
+def test_responses_lie_in_the_range_of_params(tables: ResponseTables, task: ResponseTask) -> None:
     low, high = task.validate.target_range
     assert tables.response["ln_ic50"].between(low, high).all()
     assert not tables.response.duplicated(["study", "cell_line_id", "drug_id"]).any()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_it_can_be_split_in_every_mode_as_shipped(mode: SplitMode, tables: ResponseTables, task: Task) -> None:
+def test_it_can_be_split_in_every_mode_as_shipped(mode: SplitMode, tables: ResponseTables, task: ResponseTask) -> None:
     folds = 3 if mode == "tissue_blind" else task.split.folds  # six tissues and the unknown one
     split = replace(task.split, mode=mode, folds=folds)
-    prepared = prepare(tables, replace(task, split=split), 1)
+    prepared = prepare(keep_samples(tables, task), replace(task, split=split), 1)
     assert set(prepared.table["split"]) == set(SIDES)
     assert prepared.counts["rows"]["dropped"]["without_expression"] > 0
 
 
-def test_any_size_can_be_simulated(tmp_path: Path, task: Task) -> None:
+def test_any_size_can_be_simulated(tmp_path: Path, task: ResponseTask) -> None:
     for size in (Size(lines=12, molecules=6, genes=8, programs=2), Size(lines=40, molecules=60, genes=50)):
         folder = tmp_path / str(size.genes)
         simulate(folder, size)

@@ -13,16 +13,15 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from pipelines.formats import ResponseTables
-from pipelines.params import SplitMode, Task
+from pipelines.groups import sample_identities
+from pipelines.groups.response import cell_line_groups, drug_groups
+from pipelines.params import ResponseTask, SplitMode
 from pipelines.samples import ResponseSamples
 from pipelines.split import (
     NO_FOLD,
     SIDES,
     SplitError,
-    cell_line_groups,
-    drug_groups,
     guard,
-    sample_identities,
     split_samples,
     split_sha256,
 )
@@ -48,7 +47,7 @@ BLIND_TO: dict[SplitMode, str] = {
 }
 
 
-def split_table(tables: ResponseTables, mode: SplitMode, seed: int = SEED, task: Task = TASK) -> pd.DataFrame:
+def split_table(tables: ResponseTables, mode: SplitMode, seed: int = SEED, task: ResponseTask = TASK) -> pd.DataFrame:
     return split_samples(samples_of(tables, task), split_of(mode), seed)
 
 
@@ -382,7 +381,7 @@ def test_lines_that_lack_an_omics_are_not_one_line() -> None:
 
 
 def test_omics_without_any_row_or_gene_are_no_likeness() -> None:
-    task = replace(TASK, missing=replace(TASK.missing, expression="impute"))
+    task = replace(TASK, data=replace(TASK.data, missing=replace(TASK.data.missing, expression="impute")))
     tables = make_tables()
     empty = {name: table.iloc[:0] for name, table in tables.omics.items()}
     bare = {name: table[["cell_line_id"]] for name, table in tables.omics.items()}

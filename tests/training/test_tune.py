@@ -403,9 +403,9 @@ def test_what_is_asked_changes_the_study(prepared: Prepared, params: Params, tmp
     others = {
         "metric": replace(task, tune=replace(task.tune, metric="r2")),
         "objective": replace(task, tune=replace(task.tune, objective="cross_validation")),
-        "omics": replace(task, omics=task.omics[:2]),
-        "target": replace(task, target="auc"),
-        "missing": replace(task, missing=replace(task.missing, tissue="drop")),
+        "omics": replace(task, data=replace(task.data, omics=task.data.omics[:2])),
+        "target": replace(task, data=replace(task.data, target="auc")),
+        "missing": replace(task, data=replace(task.data, missing=replace(task.data.missing, tissue="drop"))),
     }
     for name, other in others.items():
         found[name] = _name(prepared, with_task(params, other))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.formats import read_response_tables
 from pipelines.params import Params, PerBudget, SplitMode, Task, read_params
 from pipelines.prepare import Prepared, prepare
+from pipelines.reading import read_samples
 from pipelines.samples import ResponseSamples, make_samples
 from pipelines.simulate import Size, simulate
 from training.architectures import Architecture
@@ -53,7 +53,7 @@ def tiny_prepared(folder: Path, mode: SplitMode = "cell_blind") -> Prepared:
     task = params.task(NAME)
     task = replace(task, split=replace(task.split, mode=mode))
     simulate(folder, SIZE)
-    return prepare(read_response_tables(folder, task), task, params.seed)
+    return prepare(read_samples(folder, task), task, params.seed)
 
 
 def build(architecture: Architecture, hyperparameters: Mapping[str, Any] | None = None, **settings: Any) -> Estimator:

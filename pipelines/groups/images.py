@@ -1,0 +1,46 @@
+"""Which images belong together: those of a subject, and those that are copies of one another."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+
+from pipelines.connect import connected, pairs_by
+from pipelines.duplicates import duplicate_pairs
+from pipelines.images import ImageSamples
+from pipelines.params import Split, SplitMode
+
+
+def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Series]:
+    """Return for each image its group and its stratum.
+
+    A group is a subject with all its images, or an image whose subject is not known; groups that share identical or
+    nearly identical images are one. With ``random`` subjects are not kept apart, copies are.
+
+    Returns
+    -------
+    groups, strata
+        Text, shape ``(n,)``. The stratum of a group is its most frequent label.
+    """
+    table = samples.table
+    ids = pd.Index(table["sample_id"])
+    edges = [(ids[a], ids[b]) for a, b in duplicate_pairs(samples, split.near_identical)[["a", "b"]].to_numpy()]
+    if split.mode == "subject_blind":
+        edges += pairs_by(pd.Series(table["subject_id"].to_numpy(), index=ids, dtype=object).dropna())
+    group = pd.Series(connected(ids, edges).to_numpy())
+    label = table["label"].groupby(group.to_numpy()).agg(lambda labels: labels.mode().iloc[0])
+    return group, pd.Series(group.map(label).to_numpy())
+
+
+def sample_identities(samples: ImageSamples, mode: SplitMode) -> dict[str, pd.Series]:
+    """Return what must not stand on two sides: the file's bytes, the decoded pixels, and the subject."""
+    table = samples.table
+    pixels = [hashlib.blake2b(samples.pixels[row].tobytes()).hexdigest() for row in samples.index]
+    identities = {
+        "image": pd.Series(table["digest"].to_numpy(), dtype=object),
+        "decoded image": pd.Series(pixels, dtype=object),
+    }
+    if mode == "subject_blind":
+        identities["subject"] = pd.Series(table["subject_id"].to_numpy(), dtype=object)
+    return identities

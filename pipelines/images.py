@@ -1,0 +1,232 @@
+"""Samples of kind ``images``: a table, and all pixels in one compact array that is decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from pipelines.faults import DataError, Finding
+from pipelines.files import written_whole
+from pipelines.formats import read_table
+from pipelines.params import ImageData, ImageTask
+from pipelines.samples import Kept
+
+IMAGES_FOLDER = "images"
+IMAGES_TABLE = "images.csv"
+CACHE = Path("cache")
+_DECODER = 1  # part of the cache's key: raise it when the same file is to give other pixels
+
+
+@dataclass(frozen=True)
+class ImageSamples:
+    """Labeled images.
+
+    Attributes
+    ----------
+    table
+        A row a sample: ``sample_id`` (its file below ``images/``), ``label``, ``subject_id`` (None where unknown),
+        ``digest`` (SHA-256 of the file), and ``target`` (position of the label among ``classes``) where it is known.
+    pixels
+        RGB, uint8, shape ``(images, size, size, 3)``; memory-mapped where it came from files. Shared by all subsets.
+    index
+        For each sample its row in ``pixels``; shape ``(n,)``.
+    classes
+        Names of the classes, in the order of probabilities.
+    """
+
+    table: pd.DataFrame
+    pixels: np.ndarray
+    index: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def target(self) -> np.ndarray:
+        """Return the position of each label among ``classes``, int64, shape ``(n,)``."""
+        return self.table["target"].to_numpy(np.int64)
+
+    @property
+    def digests(self) -> list[str]:
+        """Return the SHA-256 of each sample's file."""
+        return self.table["digest"].tolist()
+
+    def take(self, rows: np.ndarray) -> ImageSamples:
+        """Return the samples at ``rows`` (positions, or a boolean mask); the pixels are shared."""
+        positions = np.flatnonzero(rows) if rows.dtype == bool else rows
+        table = self.table.iloc[positions].reset_index(drop=True)
+        return replace(self, table=table, index=self.index[positions])
+
+
+def list_images(folder: Path, task: ImageTask, *, labelled: bool = True) -> pd.DataFrame:
+    """Return the table of the images in a raw folder, ordered by ``sample_id``.
+
+    Parameters
+    ----------
+    folder
+        Holds ``images/<class>/<file>`` and, where subjects are known, ``images.csv``.
+    task
+        Says which classes there are.
+    labelled
+        Whether ``target`` is added.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``sample_id, label, subject_id, digest`` and, if labelled, ``target``; other columns of ``images.csv`` are kept.
+
+    Raises
+    ------
+    DataError
+        A class has no folder or no image, or ``images.csv`` and the folders disagree.
+    """
+    root = folder / IMAGES_FOLDER
+    findings = []
+    files: list[tuple[str, str]] = []
+    for label in task.data.classes:
+        inside = sorted(path for path in (root / label).glob("*") if path.is_file() and not path.name.startswith("."))
+        if not inside:
+            where = f"{IMAGES_FOLDER}/{label}"
+            findings.append(Finding("class_has_images", where, "the class has no image; add some, or drop the class"))
+        files += [(f"{label}/{path.name}", label) for path in inside]
+    if findings:
+        raise DataError(findings)
+    table = pd.DataFrame(sorted(files), columns=["sample_id", "label"])
+    table["subject_id"] = pd.Series([None] * len(table), dtype=object)
+    if (folder / IMAGES_TABLE).is_file():
+        table = _with_subjects(table, read_table(folder / IMAGES_TABLE, text=("file", "label", "subject_id")))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        table["digest"] = list(pool.map(_digest, [root / name for name in table["sample_id"]]))
+    if labelled:
+        table["target"] = table["label"].map({name: code for code, name in enumerate(task.data.classes)})
+    return table
+
+
+def _with_subjects(table: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
+    """Join what ``images.csv`` says of the files, which must be the files that there are."""
+    findings = table_findings(table, listed)
+    if findings:
+        raise DataError(findings)
+    listed = listed.rename(columns={"file": "sample_id"}).drop(columns="label")
+    return table.drop(columns="subject_id").merge(listed, on="sample_id", how="left", validate="one_to_one")
+
+
+def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
+    """Return where ``images.csv`` and the folders disagree."""
+    findings = []
+
+    def at(rows: np.ndarray, column: str, message: str) -> None:
+        if len(rows):
+            values = listed[column].iloc[rows].tolist()
+            findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, message, values))
+
+    at(np.flatnonzero(listed["file"].isna()), "file", "names no file; fill it in")
+    known = listed["file"].notna()
+    at(np.flatnonzero(listed["file"].duplicated() & known), "file", "the file stands twice; keep one row")
+    label_of = table.set_index("sample_id")["label"]
+    at(np.flatnonzero(~listed["file"].isin(label_of.index) & known), "file", "there is no such file below images/")
+    folder = listed["file"].map(label_of)
+    at(np.flatnonzero(folder.notna() & (folder != listed["label"])), "label", "is not the folder that the file is in")
+    if unlisted := sorted(set(label_of.index) - set(listed["file"])):
+        some = ", ".join(unlisted[:5]) + (f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else "")
+        findings.append(Finding("table_matches_folders", IMAGES_TABLE, f"lacks {len(unlisted)} files: {some}", "file"))
+    return findings
+
+
+def read_images(folder: Path | str, task: ImageTask, *, labelled: bool = True, cache: Path = CACHE) -> Kept:
+    """Read a raw folder of kind ``images``.
+
+    Raises
+    ------
+    DataError
+        Names the images that cannot be decoded, and all that `list_images` finds.
+    """
+    folder = Path(folder)
+    table = list_images(folder, task, labelled=labelled)
+    files = [folder / IMAGES_FOLDER / name for name in table["sample_id"]]
+    pixels = load_pixels(files, table["digest"].tolist(), task.data, cache)
+    by_class = {f"class_{label}": int(count) for label, count in table["label"].value_counts().items()}
+    counts = {
+        "rows": {"raw": len(table), "kept": len(table), "dropped": {}},
+        "without": {"subject": {"rule": "alone", "kept": int(table["subject_id"].isna().sum())}},
+        **by_class,
+    }
+    return Kept(ImageSamples(table, pixels, np.arange(len(table)), task.data.classes), counts)
+
+
+def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImageData, cache: Path = CACHE) -> np.ndarray:
+    """Return all images as one memory-mapped array, decoded the first time these files are seen.
+
+    Parameters
+    ----------
+    files, digests
+        The images, and the SHA-256 of each.
+    data
+        Crop and size.
+    cache
+        Folder of derived files; may be deleted at any time.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape ``(len(files), size, size, 3)``.
+    """
+    made_of = [str(_DECODER), f"{data.crop:.6f}", str(data.size), *digests]
+    key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
+    path = cache / "pixels" / f"{key}.npy"
+    if not path.is_file():
+        with written_whole(path) as temporary:
+            shape = (len(files), data.size, data.size, 3)
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            _decode_all(files, data, array)
+            array.flush()
+            del array
+    return np.load(path, mmap_mode="r")
+
+
+def _decode_all(files: Sequence[Path], data: ImageData, into: np.ndarray) -> None:
+    def decode(position: int) -> Finding | None:
+        path = files[position]
+        try:
+            with Image.open(path) as image:
+                into[position] = to_pixels(image, data)
+        except Exception as error:  # Pillow raises many types for a broken file
+            name = f"{IMAGES_FOLDER}/{path.parent.name}/{path.name}"
+            return Finding("image_readable", name, f"cannot be decoded ({error}); copy it again or remove it")
+        return None
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        findings = [found for found in pool.map(decode, range(len(files))) if found is not None]
+    if findings:
+        raise DataError(findings)
+
+
+def to_pixels(image: Image.Image, data: ImageData) -> np.ndarray:
+    """Return an opened image as the platform sees it: upright, RGB, its central square, resized.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape ``(size, size, 3)``.
+    """
+    upright = ImageOps.exif_transpose(image).convert("RGB")
+    side = max(1, round(min(upright.size) * data.crop))
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    square = upright.crop((left, top, left + side, top + side))
+    if side != data.size:
+        square = square.resize((data.size, data.size), Image.Resampling.BICUBIC)
+    return np.asarray(square)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
