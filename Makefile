@@ -38,7 +38,8 @@ $(READY): requirements.lock
 
 demo: $(READY) ## set up, pull the simulated sample, run everything, show the leaderboard
 	@[ -d data ] || dvc pull data.dvc
-	@before=$$(git hash-object dvc.lock 2>/dev/null || true); dvc repro; \
+	@before=$$(git hash-object dvc.lock 2>/dev/null || true); \
+	dvc repro $$(python -m pipelines.targets --demo) && dvc repro --single-item $$(python -m pipelines.targets --leaderboards); \
 	if [ "$$before" = "$$(git hash-object dvc.lock)" ]; then echo "nothing to do: data, code and parameters are as they were"; fi
 	@for task in $$(ls data); do python -m evaluation.leaderboard --task $$task --show; done
 	@printf '\nNext:\n'
@@ -50,13 +51,13 @@ demo: $(READY) ## set up, pull the simulated sample, run everything, show the le
 data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
 	@$(if $(FROM),,$(error name the folder: make data FROM=DIR [TASK=T]))python -m pipelines.bring --from "$(FROM)" $(if $(TASK),--task $(TASK))
 
-validate: $(READY) ## TASK=T: check the raw data, write reports/T/validation.json and Data Docs
-	@$(need_task)dvc repro validate@$(TASK)
+validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
+	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
 
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; show the leaderboard
 	@$(need_task)$(if $(BUDGET),sed -i.old -E 's/^budget: *[a-z]+/budget: $(BUDGET)/' params.yaml && rm -f params.yaml.old,true)
-	@dvc repro $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK))
-	@python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show)
+	@failed=0; dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
+	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
 
 register: $(READY) ## TASK=T [ARCH=A]: register the best model; staging only if its margin is proved
 	@$(need_task)python -m serving.register --task $(TASK) $(if $(ARCH),--architecture $(ARCH))
@@ -86,4 +87,4 @@ lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (pinned, ha
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean: ## remove what runs made (runs, models, reports), not data or .venv
-	@rm -rf models reports prepared checkpoints optuna.db mlflow.db mlruns mlartifacts .incoming
+	@rm -rf models reports prepared checkpoints cache optuna.db mlflow.db mlruns mlartifacts .incoming

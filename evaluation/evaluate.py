@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 
-from evaluation import figures
-from evaluation.explain.genes import Explanation, explain, explained_rows
-from evaluation.resample import Interval, bootstrap_regression
+from evaluation.evidence import Evidence
+from evaluation.image_evidence import image_evidence
+from evaluation.response_evidence import response_evidence
 from pipelines import tracking
+from pipelines.audit import read_audit
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json
-from pipelines.params import Params, Task, read_params
+from pipelines.params import ImageTask, Params, ResponseTask, read_params
 from pipelines.prepare import REPORTS, Prepared, read_prepared
 from training.fit import Fitted, read_fitted
 from training.predictor import Predictor
 from training.tune import MODELS
 
 SCHEMA = 1
-ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
-UNIT = "ln IC50 (µM)"
 
 
 def evaluate(
@@ -60,23 +58,19 @@ def evaluate(
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = measure(predictions, task, params.seed)
-    strata = {
-        str(study): measure(part, task, params.seed)
-        for study, part in predictions.groupby("study")
-        if part["group"].nunique() > 1
-    }
-    per_drug = by_drug(predictions)
-    per_drug.to_csv(folder / "by_drug.csv", index=False)
-    test = prepared.side("test")
-    rows = explained_rows(test, task.evaluate.explained_samples.of(params.budget), params.seed)
-    explanation = explain(model.estimator, test.take(rows))
+    found: Evidence
+    if isinstance(task, ResponseTask):
+        found = response_evidence(task, fitted, model, predictions, prepared, seed=params.seed)
+    else:
+        assert isinstance(task, ImageTask)
+        audit = read_audit(REPORTS / name)
+        found = image_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
     evidence = {
         "schema": SCHEMA,
         "task": name,
         "architecture": fitted.architecture,
         "baseline": task.evaluate.baseline,
-        "simulated": bool(test.cell_lines.get("simulated", pd.Series([False])).any()),
+        "simulated": found.simulated,
         "run_id": fitted.run_id,
         "model_uri": fitted.model_uri,
         "budget": fitted.budget,
@@ -87,11 +81,10 @@ def evaluate(
             "groups": int(predictions["group"].nunique()),
             "mode": task.split.mode,
             "confidence": task.evaluate.confidence,
-            "metrics": {key: value.as_dict() for key, value in metrics.items()},
-            "by_study": {study: {k: v.as_dict() for k, v in found.items()} for study, found in strata.items()},
+            "metrics": {key: value.as_dict() for key, value in found.metrics.items()},
+            **found.test,
         },
-        "interval": _interval_check(predictions, fitted, task),
-        "explanation": _explanation_summary(explanation),
+        **found.sections,
         "cost": fitted.cost,
         "hashes": {
             **tracking.lineage(name),
@@ -103,45 +96,14 @@ def evaluate(
     evidence["sha256"] = evidence_sha256(evidence)
     write_json(folder / "evidence.json", evidence)
     with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as run:
-        logged = _metrics_to_log(metrics, strata, evidence)
-        mlflow.log_metrics(logged)
-        _log_tables_and_figures(fitted, predictions, explanation, per_drug, task, folder)
+        mlflow.log_metrics(found.to_log())
+        _write(found, folder)
         mlflow.log_artifact(str(folder / "evidence.json"))
         mlflow.set_tags({"stage": "evaluate", "evidence.sha256": evidence["sha256"]})
         assert run.info.run_id == fitted.run_id
+    for warning in found.warnings:
+        print(f"warning: {name} {fitted.architecture}: {warning}", file=sys.stderr)
     return evidence
-
-
-def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
-    """Return every metric of a table of ``target, prediction, baseline, group, drug_id`` with its interval."""
-    return bootstrap_regression(
-        predictions["target"],
-        predictions["prediction"],
-        predictions["group"],
-        within=predictions["drug_id"],
-        baseline=predictions["baseline"],
-        resamples=task.evaluate.resamples,
-        confidence=task.evaluate.confidence,
-        seed=seed,
-    )
-
-
-def by_drug(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return for each drug: samples, RMSE, RMSE of the baseline, and Pearson's correlation (0 if constant)."""
-
-    def summary(part: pd.DataFrame) -> pd.Series:
-        constant = part["prediction"].std() < 1e-9 or part["target"].std() < 1e-9
-        return pd.Series(
-            {
-                "samples": len(part),
-                "rmse": np.sqrt(np.mean((part["target"] - part["prediction"]) ** 2)),
-                "baseline_rmse": np.sqrt(np.mean((part["target"] - part["baseline"]) ** 2)),
-                "pearson": 0.0 if len(part) < 3 or constant else part["target"].corr(part["prediction"]),
-            }
-        )
-
-    columns = ["target", "prediction", "baseline"]
-    return predictions.groupby("drug_id")[columns].apply(summary).reset_index().sort_values("pearson", ascending=False)
 
 
 def params_sha256(params: Params, name: str) -> str:
@@ -171,67 +133,12 @@ def read_evidence(path: Path) -> dict[str, Any]:
     return evidence
 
 
-def _interval_check(predictions: pd.DataFrame, fitted: Fitted, task: Task) -> dict[str, Any]:
-    error = (predictions["target"] - predictions["prediction"]).abs()
-    return {
-        "coverage": task.evaluate.interval_coverage,
-        "half_width": fitted.half_width,
-        "covered_on_test": float((error <= fitted.half_width).mean()),
-    }
-
-
-def _explanation_summary(explanation: Explanation | None) -> dict[str, Any] | None:
-    if explanation is None:
-        return None
-    return {
-        "method": explanation.method,
-        "rows": explanation.rows,
-        "additivity_relative_error": explanation.relative_error,
-        "additive": explanation.relative_error < ADDITIVE_WITHIN,
-        "by_table": explanation.groups,
-        "top": explanation.genes.head(10).to_dict("records"),
-    }
-
-
-def _metrics_to_log(
-    metrics: dict[str, Interval], strata: dict[str, dict[str, Interval]], evidence: dict[str, Any]
-) -> dict[str, float]:
-    named = {f"test_{key}": value for key, value in metrics.items()}
-    named |= {f"test_{key}_{study}": value for study, found in strata.items() for key, value in found.items()}
-    logged = {}
-    for key, interval in named.items():
-        for suffix, number in (("", interval.value), ("_low", interval.low), ("_high", interval.high)):
-            if np.isfinite(number):
-                logged[key + suffix] = number
-    logged["test_interval_coverage"] = evidence["interval"]["covered_on_test"]
-    if evidence["explanation"]:
-        logged["explanation_additivity_error"] = evidence["explanation"]["additivity_relative_error"]
-    return logged
-
-
-def _log_tables_and_figures(
-    fitted: Fitted,
-    predictions: pd.DataFrame,
-    explanation: Explanation | None,
-    per_drug: pd.DataFrame,
-    task: Task,
-    folder: Path,
-) -> None:
-    title = f"{fitted.architecture}, {task.split.mode}"
-    drawn = {
-        "measured_against_predicted": figures.measured_against_predicted(
-            predictions["target"].to_numpy(), predictions["prediction"].to_numpy(), title, UNIT
-        )
-    }
-    if explanation is not None and len(explanation.genes):
-        explanation.genes.to_csv(folder / "top_genes.csv", index=False)
-        explanation.by_drug.to_csv(folder / "top_genes_by_drug.csv", index=False)
-        for table in ("top_genes.csv", "top_genes_by_drug.csv"):
-            mlflow.log_artifact(str(folder / table), "explanation")
-        drawn["top_genes"] = figures.largest_contributions(explanation.genes, title, UNIT)
-        drawn["top_genes_by_drug"] = figures.contributions_by_drug(explanation.by_drug, title)
-    mlflow.log_artifact(str(folder / "by_drug.csv"))
-    for key, figure in drawn.items():
+def _write(found: Evidence, folder: Path) -> None:
+    """Write tables and figures into ``folder`` and log them to the active run."""
+    for key, table in found.tables.items():
+        table.to_csv(folder / f"{key}.csv", index=False)
+        mlflow.log_artifact(str(folder / f"{key}.csv"), "tables")
+    for key, figure in found.figures.items():
         figure.savefig(folder / f"{key}.png")
         mlflow.log_artifact(str(folder / f"{key}.png"), "figures")
 
@@ -247,9 +154,6 @@ def main() -> int:
     evidence = evaluate(name, fitted, model, predictions, prepared, params, folder)
     metric = params.task(name).evaluate.metric
     found, margin = (evidence["test"]["metrics"][key] for key in (metric, "margin"))
-    if evidence["explanation"] and not evidence["explanation"]["additive"]:
-        gap = evidence["explanation"]["additivity_relative_error"]
-        print(f"warning: {name} {fitted.architecture}: attributions miss the prediction by {gap:.1%}", file=sys.stderr)
     print(
         f"{name} {fitted.architecture}: test {metric} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}], "
         f"margin over {evidence['baseline']} {margin['value']:+.3f} [{margin['low']:+.3f}, {margin['high']:+.3f}]"

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import figures
+from evaluation.classification import HIGHER_IS_BETTER as OF_CLASSES
 from evaluation.evaluate import evidence_path, read_evidence
-from evaluation.metrics import HIGHER_IS_BETTER
+from evaluation.metrics import HIGHER_IS_BETTER as OF_NUMBERS
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
@@ -47,26 +48,51 @@ def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict
                 "baseline": architecture == task.evaluate.baseline,
                 "validation": evidence["validation"]["value"],
                 "simulated": evidence["simulated"],
+                "cost": evidence["cost"],
             }
         )
     if not rows:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
-    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    sign = 1 if (OF_NUMBERS | OF_CLASSES)[metric] else -1
     return sorted(rows, key=lambda row: -sign * row["value"] if row["value"] is not None else float("inf"))
 
 
 def as_text(rows: list[dict[str, Any]], title: str) -> str:
     """Return the leaderboard as a table for the terminal."""
     metric = rows[0]["metric"]
-    head = f"{'architecture':<16}{f'test {metric}':>9}{'95 % interval':>18}{'margin':>10}{'95 % interval':>20}"
+    head = f"{'architecture':<19}{f'test {metric}':>9}{'95 % interval':>18}{'margin':>10}{'95 % interval':>20}"
     head += f"{'seconds':>9}  run"
     lines = [title, "", head, "-" * (len(head) + 29)]
     for row in rows:
         lines.append(
-            f"{row['architecture']:<16}{_number(row['value']):>9}{_interval(row['low'], row['high']):>18}"
+            f"{row['architecture']:<19}{_number(row['value']):>9}{_interval(row['low'], row['high']):>18}"
             f"{_number(row['margin'], '+'):>10}{_interval(row['margin_low'], row['margin_high'], '+'):>20}"
             f"{row['seconds']:>9.1f}  {row['run_id']}"
         )
+    return "\n".join(lines)
+
+
+COSTS = {  # of an architecture: name in the evidence, heading, digits
+    "cost_parameters": ("parameters", 0),
+    "cost_multiply_adds": ("multiply-adds", 0),
+    "cost_images_per_second": ("trained/s", 1),
+    "cost_latency_ms_batch_1": ("ms, 1", 1),
+    "cost_latency_ms_batch_32": ("ms, 32", 1),
+    "cost_peak_memory_megabytes": ("peak MB", 0),
+    "cost_model_megabytes": ("model MB", 1),
+}
+
+
+def cost_text(rows: list[dict[str, Any]]) -> str:
+    """Return what each architecture costs, side by side; ``-`` where it does not apply."""
+    head = f"{'cost':<19}" + "".join(f"{heading:>16}" for heading, _ in COSTS.values())
+    lines = [head, "-" * len(head)]
+    for row in rows:
+        shown = [
+            f"{row['cost'][key]:,.{digits}f}" if row["cost"].get(key) is not None else "-"
+            for key, (_, digits) in COSTS.items()
+        ]
+        lines.append(f"{row['architecture']:<19}" + "".join(f"{value:>16}" for value in shown))
     return "\n".join(lines)
 
 
@@ -99,8 +125,12 @@ def main() -> int:
         write_json(folder / "leaderboard.json", rows)
         title = f"{given.task}, {params.task(given.task).split.mode}"
         title += "\nsimulated data: no result about patients or drugs" if rows[0]["simulated"] else ""
-        figures.leaderboard(rows, rows[0]["metric"], title).savefig(folder / "leaderboard.png")
+        metric = rows[0]["metric"]
+        figures.leaderboard(rows, metric, title).savefig(folder / "leaderboard.png")
+        latency = [{**row, "latency_ms": row["cost"].get("cost_latency_ms_batch_1")} for row in rows]
+        figures.quality_against_cost(latency, metric, "latency_ms", title).savefig(folder / "quality_against_cost.png")
     print(as_text(rows, title_of(given.task, params, rows)))
+    print("\n" + cost_text(rows) + "\n")
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.classification import bootstrap_classification
 from evaluation.resample import bootstrap_regression
 from pipelines import tracking
 from pipelines.command import run_command
@@ -19,8 +20,10 @@ from pipelines.faults import DataError, Finding, UserError
 from pipelines.files import jsonable
 from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.groups import group_samples
-from pipelines.params import Task, read_task
-from pipelines.samples import keep_samples
+from pipelines.params import ResponseTask, Task, read_task
+from pipelines.reading import read_samples
+from pipelines.samples import Kept, keep_samples
+from training.payload import Contract
 from training.predictor import Predictor
 
 
@@ -48,27 +51,25 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
         The folder is not of the format, lacks features that the model needs, or has nothing to score.
     """
     task = read_task(model.contract.task_text)
-    optional = [name for name in task.data.omics if getattr(task.data.missing, name) != "drop"]
-    tables = read_response_tables(folder, task, optional=optional)
-    _require_features(tables, model)
-    _require_sound(tables, task)
-    kept = keep_samples(tables, task)
+    kept = _read(folder, task, model)
     samples = kept.samples
     if len(samples) == 0:
         raise UserError(f"{folder}: no sample is left to score: {kept.counts['rows']['dropped']}")
     groups, _ = group_samples(samples, task.split)
     if groups.nunique() < 2:
         raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
-    metrics = bootstrap_regression(
-        samples.target,
-        model.estimator.predict(samples),
-        groups,
-        within=samples.pairs["drug_id"],
-        baseline=model.baseline.predict(samples),
-        resamples=task.evaluate.resamples,
-        confidence=task.evaluate.confidence,
-        seed=seed,
-    )
+    settings: dict[str, Any] = {
+        "baseline": model.baseline.outputs(samples),
+        "resamples": task.evaluate.resamples,
+        "confidence": task.evaluate.confidence,
+        "seed": seed,
+    }
+    outputs = model.outputs(samples)
+    if isinstance(task, ResponseTask):
+        metrics = bootstrap_regression(samples.target, outputs, groups, within=samples.pairs["drug_id"], **settings)
+    else:
+        settings |= {"classes": samples.classes, "margin_metric": task.evaluate.metric}
+        metrics = bootstrap_classification(samples.target, outputs, groups, **settings)
     return {
         "n": len(samples),
         "groups": int(groups.nunique()),
@@ -77,9 +78,20 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
+def _read(folder: Path, task: Task, model: Predictor) -> Kept:
+    if not isinstance(task, ResponseTask):
+        return read_samples(folder, task)
+    optional = [name for name in task.data.omics if getattr(task.data.missing, name) != "drop"]
+    tables = read_response_tables(folder, task, optional=optional)
+    _require_features(tables, model)
+    _require_sound(tables, task)
+    return keep_samples(tables, task)
+
+
 def _require_features(tables: ResponseTables, model: Predictor) -> None:
     """Refuse a table that lacks features of the model: imputing a gene for a whole cohort would pass unseen."""
     findings = []
+    assert isinstance(model.contract, Contract)
     for name, features in model.contract.features.items():
         table = tables.omics[name]
         if len(table) and (lacking := [feature for feature in features if feature not in table.columns]):
@@ -89,7 +101,7 @@ def _require_features(tables: ResponseTables, model: Predictor) -> None:
         raise DataError(findings)
 
 
-def _require_sound(tables: ResponseTables, task: Task) -> None:
+def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
     """Refuse values that would make every metric meaningless."""
     findings = []
     target = tables.response[task.data.target].to_numpy(np.float64)

@@ -40,12 +40,15 @@ class ImageSamples:
         For each sample its row in ``pixels``; shape ``(n,)``.
     classes
         Names of the classes, in the order of probabilities.
+    made
+        How pixels were made of files: part of the key of whatever is cached of them.
     """
 
     table: pd.DataFrame
     pixels: np.ndarray
     index: np.ndarray
     classes: tuple[str, ...]
+    made: str = ""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -160,7 +163,12 @@ def read_images(folder: Path | str, task: ImageTask, *, labelled: bool = True, c
         "without": {"subject": {"rule": "alone", "kept": int(table["subject_id"].isna().sum())}},
         **by_class,
     }
-    return Kept(ImageSamples(table, pixels, np.arange(len(table)), task.data.classes), counts)
+    return Kept(ImageSamples(table, pixels, np.arange(len(table)), task.data.classes, decoding(task.data)), counts)
+
+
+def decoding(data: ImageData) -> str:
+    """Return the decisions by which a file gives these pixels and no others."""
+    return f"decoder {_DECODER} crop {data.crop:.6f} size {data.size}"
 
 
 def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImageData, cache: Path = CACHE) -> np.ndarray:
@@ -180,7 +188,7 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImageData, 
     numpy.ndarray
         uint8, shape ``(len(files), size, size, 3)``.
     """
-    made_of = [str(_DECODER), f"{data.crop:.6f}", str(data.size), *digests]
+    made_of = [decoding(data), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
     if not path.is_file():

@@ -139,9 +139,13 @@ class TuneTransfer(Tune):
     weights
         What they start from: ``imagenet``, ``none``, or a file (or a folder with ``<architecture>.safetensors`` or
         ``.pth``).
+    modes
+        What a study may choose among: ``head`` trains a linear layer on frozen features, ``partial`` also the last
+        stages, ``full`` all.
     """
 
     weights: str
+    modes: tuple[Literal["head", "partial", "full"], ...]
 
 
 @dataclass(frozen=True)
@@ -430,6 +434,7 @@ def _check_images(task: ImageTask, where: str, require: Callable[..., None]) -> 
         least = 3 if key == "minimum_per_class" else 1
         value = getattr(rules, key)
         require(value >= least, f"{where}.validate.{key}", f"is {value}; it must be at least {least}")
+    require(bool(task.tune.modes), f"{where}.tune.modes", "is empty; name at least one")
     require(bool(task.tune.weights), f"{where}.tune.weights", "is empty; it must be imagenet, none or a path")
 
 

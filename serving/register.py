@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from evaluation.classification import HIGHER_IS_BETTER as OF_CLASSES
 from evaluation.evaluate import evidence_path, read_evidence
-from evaluation.metrics import HIGHER_IS_BETTER
+from evaluation.metrics import HIGHER_IS_BETTER as OF_NUMBERS
 from pipelines import tracking
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
@@ -30,7 +31,7 @@ def choose(name: str, params: Params, architecture: str | None, reports: Path = 
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     metric = found[0]["validation"]["metric"]
-    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    sign = 1 if (OF_NUMBERS | OF_CLASSES)[metric] else -1
     return max(found, key=lambda evidence: sign * evidence["validation"]["value"])
 
 
@@ -40,9 +41,9 @@ def main() -> int:
     arguments.add_argument("--architecture", default="", help="this one, instead of the best on validation rows")
     given = arguments.parse_args()
     params = read_params()
-    params.task(given.task)
+    task = params.task(given.task)
     if given.architecture:
-        get_architecture(given.architecture)
+        get_architecture(given.architecture, task.kind)
     tracking.experiment(given.task)
     evidence = choose(given.task, params, given.architecture or None)
     registration = register(given.task, evidence)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from pipelines.samples import ResponseSamples
 from training.persistence import load_state, save_state
 
 OnStep = Callable[[int, dict[str, float]], None]
@@ -91,19 +90,38 @@ class Estimator(BaseEstimator, ABC):
     @abstractmethod
     def fit(
         self,
-        train: ResponseSamples,
-        validation: ResponseSamples | None = None,
+        train: Any,
+        validation: Any | None = None,
         context: FitContext | None = None,
     ) -> Self:
         """Fit on ``train``; ``validation`` serves early stopping and nothing else."""
 
     @abstractmethod
-    def predict(self, samples: ResponseSamples) -> np.ndarray:
-        """Return the predicted target, float64, shape ``(n,)``."""
+    def predict(self, samples: Any) -> np.ndarray:
+        """Return the predicted target, shape ``(n,)``: float64, or the code of the class."""
 
-    def attribute(self, samples: ResponseSamples) -> Attribution | None:
+    def outputs(self, samples: Any) -> np.ndarray:
+        """Return what scores and ensembles work on: the predicted target ``(n,)`` or probabilities ``(n, classes)``."""
+        return self.predict(samples)
+
+    def attribute(self, samples: Any) -> Attribution | None:
         """Return what each raw feature adds to each prediction, or None where the model looks at no feature."""
         return None
+
+    def heatmaps(self, samples: Any) -> np.ndarray | None:
+        """Return where in each image the predicted class was seen, or None where the model has no such map.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 in 0..1, shape ``(n, size, size)``.
+        """
+        return None
+
+    @classmethod
+    def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return tags that say whether the fit starts from weights that were trained on other data, and on what."""
+        return {"pretrained": "false"}
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -127,3 +145,19 @@ class Estimator(BaseEstimator, ABC):
         """Read what `save` wrote."""
         saved = load_state(folder)
         return cls(**saved["hyperparameters"]).restore(saved["fitted"])
+
+
+class Classifier(Estimator):
+    """A model that answers probabilities of classes."""
+
+    @abstractmethod
+    def predict_proba(self, samples: Any) -> np.ndarray:
+        """Return the probability of each class, float64, shape ``(n, classes)``; rows sum to 1."""
+
+    def predict(self, samples: Any) -> np.ndarray:
+        """Return the code of the most probable class, int64, shape ``(n,)``."""
+        return self.predict_proba(samples).argmax(axis=1)
+
+    def outputs(self, samples: Any) -> np.ndarray:
+        """Return probabilities, shape ``(n, classes)``."""
+        return self.predict_proba(samples)

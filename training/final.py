@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines.prepare import Prepared
-from pipelines.samples import ResponseSamples
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Estimator, FitContext
 
@@ -19,20 +18,21 @@ class CrossFitted(Estimator):
 
     Parameters
     ----------
-    of
-        Name of the architecture.
+    of, kind
+        Name of the architecture and kind of its samples.
     hyperparameters
         Of every member.
     """
 
-    def __init__(self, of: str, hyperparameters: Mapping[str, Any]) -> None:
+    def __init__(self, of: str, hyperparameters: Mapping[str, Any], kind: str = "response") -> None:
         self.of = of
         self.hyperparameters = hyperparameters
+        self.kind = kind
 
     def fit(
         self,
-        train: ResponseSamples,
-        validation: ResponseSamples | None = None,
+        train: Any,
+        validation: Any | None = None,
         context: FitContext | None = None,
         folds: np.ndarray | None = None,
     ) -> Self:
@@ -52,24 +52,38 @@ class CrossFitted(Estimator):
         if folds is None or len(folds) != len(train):
             raise ValueError("cross-fitting needs the fold of each training sample")
         context = context or FitContext()
-        architecture = get_architecture(self.of)
+        architecture = get_architecture(self.of, self.kind)
         self.members_: list[Estimator] = []
-        self.out_of_fold_ = np.full(len(train), np.nan)
+        unseen: list[tuple[np.ndarray, np.ndarray]] = []
         for number, fold in enumerate(np.unique(folds)):
             member = architecture.estimator(**self.hyperparameters)
             on_step = _numbered(context.on_step, number) if context.on_step else None
             checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{number}.pt")
             held_out = train.take(folds == fold)
             member.fit(train.take(folds != fold), held_out, FitContext(on_step, checkpoint, {}, context.progress))
-            self.out_of_fold_[folds == fold] = member.predict(held_out)
+            unseen.append((np.flatnonzero(folds == fold), member.outputs(held_out)))
             self.members_.append(member)
+        self.out_of_fold_ = np.full((len(train), *unseen[0][1].shape[1:]), np.nan)
+        for rows, outputs in unseen:
+            self.out_of_fold_[rows] = outputs
         return self
 
-    def predict(self, samples: ResponseSamples) -> np.ndarray:
-        """Return the mean of the members' predictions, shape ``(n,)``."""
-        return np.mean([member.predict(samples) for member in self.members_], axis=0)
+    def outputs(self, samples: Any) -> np.ndarray:
+        """Return the mean of the members' outputs: ``(n,)``, or probabilities ``(n, classes)``."""
+        return np.mean([member.outputs(samples) for member in self.members_], axis=0)
 
-    def attribute(self, samples: ResponseSamples) -> Attribution | None:
+    def predict(self, samples: Any) -> np.ndarray:
+        """Return the mean prediction, or the class that is most probable on average; shape ``(n,)``."""
+        outputs = self.outputs(samples)
+        return outputs if outputs.ndim == 1 else outputs.argmax(axis=1)
+
+    def heatmaps(self, samples: Any) -> np.ndarray | None:
+        """Return the mean of the members' heat maps."""
+        maps = [member.heatmaps(samples) for member in self.members_]
+        known = [each for each in maps if each is not None]
+        return np.mean(known, axis=0) if known else None
+
+    def attribute(self, samples: Any) -> Attribution | None:
         """Return the mean of the members' attributions; additivity survives the mean."""
         parts = [member.attribute(samples) for member in self.members_]
         known = [part for part in parts if part is not None]
@@ -89,11 +103,12 @@ class CrossFitted(Estimator):
         )
 
     def cost(self) -> dict[str, float]:
-        """Return the members' costs, added up."""
+        """Return the members' costs, added up; of rates the mean."""
         total: dict[str, float] = {}
         for member in self.members_:
             for name, value in member.cost().items():
-                total[name] = total.get(name, 0) + value
+                share = len(self.members_) if name.endswith("per_second") else 1
+                total[name] = total.get(name, 0) + value / share
         return total
 
     def state(self) -> dict[str, Any]:
@@ -102,7 +117,7 @@ class CrossFitted(Estimator):
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Take on the members' states."""
-        estimator = get_architecture(self.of).estimator
+        estimator = get_architecture(self.of, self.kind).estimator
         self.members_ = [estimator(**self.hyperparameters).restore(member) for member in state["members"]]
         return self
 
@@ -118,12 +133,16 @@ class FinalFit:
     held_out_rows
         Positions, in the prepared samples, of rows outside the test split that were predicted unseen.
     held_out
-        Their predictions.
+        What the estimator answers for them, see `Estimator.outputs`.
     """
 
     estimator: Estimator
     held_out_rows: np.ndarray
     held_out: np.ndarray
+
+    def groups(self, prepared: Prepared) -> np.ndarray:
+        """Return the group of each held-out row."""
+        return prepared.table["group"].to_numpy()[self.held_out_rows]
 
     def interval_half_width(self, prepared: Prepared, coverage: float) -> float:
         """Return the half width of a prediction interval (split conformal; Lei et al., 2018).
@@ -133,8 +152,7 @@ class FinalFit:
         if len(self.held_out) == 0:
             return float("nan")
         errors = np.abs(prepared.samples.target[self.held_out_rows] - self.held_out)
-        groups = prepared.table["group"].to_numpy()[self.held_out_rows]
-        n_groups = len(np.unique(groups))
+        n_groups = len(np.unique(self.groups(prepared)))
         level = min(1.0, np.ceil((n_groups + 1) * coverage) / n_groups)
         return float(np.quantile(errors, level, method="higher"))
 
@@ -171,11 +189,11 @@ def fit_final(
         watched = prepared.rows("validation")
         validation = prepared.samples.take(watched)
         estimator = architecture.build(hyperparameters, **settings).fit(prepared.side("train"), validation, context)
-        final = FinalFit(estimator, watched, estimator.predict(validation))
+        final = FinalFit(estimator, watched, estimator.outputs(validation))
     else:
         every = architecture.build(hyperparameters, **settings).get_params(deep=False)
         folds = prepared.table["fold"].to_numpy()[rows]
-        fitted = CrossFitted(architecture.name, every).fit(both, context=context, folds=folds)
+        fitted = CrossFitted(architecture.name, every, architecture.kind).fit(both, context=context, folds=folds)
         final = FinalFit(fitted, rows, fitted.out_of_fold_)
     return replace(final, estimator=whole) if architecture.space is None else final
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,21 @@ from pipelines import tracking
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import Params, read_params
+from pipelines.params import Budget, Params, ResponseTask, read_params
 from pipelines.prepare import Prepared, read_prepared
 from training.architectures import Architecture, get_architecture
+from training.calibration import apply_temperature, conformal_threshold, fit_temperature
 from training.device import torch_device
 from training.estimator import FitContext
 from training.final import fit_final
+from training.image_payload import ImageContract
+from training.payload import Contract
 from training.predictor import Predictor
 from training.scores import SCORES
-from training.track import contract_of, log_dataset, log_model, measured_cost, save_model
+from training.track import contract_of, image_contract_of, log_dataset, log_model, measured_cost, save_model
 from training.tune import CHECKPOINTS, MODELS, fit_settings, step_metrics
+
+LARGEST_MODEL = 150  # megabytes
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,14 @@ class Fitted:
     validation
         The study's metric on rows held out of the fit; what architectures are chosen by, never the test split.
     half_width
-        Of the prediction interval.
+        Of the prediction interval; NaN for classes.
+    temperature, threshold
+        Of calibrated probabilities and of the set of classes; 1 and 0 for numbers.
     """
 
     task: str
     architecture: str
-    budget: str
+    budget: Budget
     run_id: str
     model_uri: str
     hyperparameters: dict[str, Any]
@@ -55,6 +64,8 @@ class Fitted:
     split_sha256: str
     seconds: float
     cost: dict[str, float]
+    temperature: float = 1.0
+    threshold: float = 0.0
 
 
 def fit(
@@ -89,6 +100,7 @@ def fit(
     }
     members = task.fit.members.of(params.budget)
     settings = fit_settings(params, task)
+    tags |= architecture.estimator.origin(hyperparameters, settings)
     with tracking.run(name, "fit", architecture.name, tags=tags) as run:
         log_dataset(name, prepared)
         mlflow.log_params({**hyperparameters, "members": members})
@@ -106,24 +118,39 @@ def fit(
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
         for left in checkpoint.parent.glob(f"{study}*.pt"):
             left.unlink()
-        naive = get_architecture(task.evaluate.baseline)
+        naive = get_architecture(task.evaluate.baseline, task.kind)
         baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
-        half_width = final.interval_half_width(prepared, task.evaluate.interval_coverage)
-        contract = contract_of(name, architecture.name, task, prepared, half_width, task.evaluate.interval_coverage)
         measured = prepared.samples.target[final.held_out_rows]
+        half_width, temperature, threshold = math.nan, 1.0, 0.0
+        coverage = task.evaluate.interval_coverage
+        contract: Contract | ImageContract
+        if isinstance(task, ResponseTask):
+            half_width = final.interval_half_width(prepared, coverage)
+            contract = contract_of(name, architecture.name, task, prepared, half_width, coverage)
+        else:
+            temperature = fit_temperature(final.held_out, measured)
+            calibrated = apply_temperature(final.held_out, temperature)
+            threshold = conformal_threshold(calibrated, measured, final.groups(prepared), coverage)
+            contract = image_contract_of(name, architecture.name, task, prepared.samples, temperature, threshold)
         validation = SCORES[task.tune.metric](measured, final.held_out)
         test = prepared.rows("test")
         with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
             saved = Path(temporary)
             save_model(final.estimator, baseline, contract, saved)
             test_samples = prepared.samples.take(test)
-            predicted, naively = final.estimator.predict(test_samples), baseline.predict(test_samples)
+            predicted, naively = final.estimator.outputs(test_samples), baseline.outputs(test_samples)
             cost = measured_cost(saved, final.estimator, test_samples, seconds)
             model_uri = log_model(saved, contract, prepared.samples.take(test[:2]))
             shutil.rmtree(folder / "model", ignore_errors=True)
             shutil.copytree(saved, folder / "model")
-        mlflow.log_metrics({f"validation_{task.tune.metric}": validation, "interval_half_width": half_width, **cost})
-    predictions = prepared.table.iloc[test].assign(prediction=predicted, baseline=naively)
+        sure = {"interval_half_width": half_width} if task.problem == "regression" else {"temperature": temperature}
+        mlflow.log_metrics({f"validation_{task.tune.metric}": validation, **sure, **cost})
+        _refuse_large(cost, architecture.name)
+    predictions = prepared.table.iloc[test]
+    if task.problem == "regression":
+        predictions = predictions.assign(prediction=predicted, baseline=naively)
+    else:
+        predictions = with_probabilities(predictions, prepared.samples.classes, predicted, temperature, naively)
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
     return Fitted(
@@ -139,7 +166,28 @@ def fit(
         prepared.sha256,
         seconds,
         cost,
+        temperature,
+        threshold,
     )
+
+
+def with_probabilities(
+    table: pd.DataFrame, classes: Sequence[str], raw: np.ndarray, temperature: float, baseline: np.ndarray
+) -> pd.DataFrame:
+    """Return ``table`` with a column a class: ``probability_``, ``raw_`` (before calibration) and ``baseline_``."""
+    columns = {"probability": apply_temperature(raw, temperature), "raw": raw, "baseline": baseline}
+    made = {
+        f"{kind}_{label}": values[:, code] for kind, values in columns.items() for code, label in enumerate(classes)
+    }
+    return table.assign(prediction=raw.argmax(axis=1), **made)
+
+
+def _refuse_large(cost: dict[str, float], architecture: str) -> None:
+    if cost["cost_model_megabytes"] > LARGEST_MODEL:
+        raise UserError(
+            f"{architecture}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {LARGEST_MODEL} are served; "
+            "lower fit.members in params.yaml"
+        )
 
 
 def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:
@@ -166,8 +214,9 @@ def main() -> int:
     """``python -m training.fit --task T --architecture A``."""
     arguments = architecture_parser(__doc__ or "").parse_args()
     params = read_params()
-    architecture = get_architecture(arguments.architecture)
-    prepared = read_prepared(arguments.task, params.task(arguments.task))
+    task = params.task(arguments.task)
+    architecture = get_architecture(arguments.architecture, task.kind)
+    prepared = read_prepared(arguments.task, task)
     folder = MODELS / arguments.task / architecture.name
     if not (folder / "tuned.json").is_file():
         raise UserError(

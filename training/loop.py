@@ -67,6 +67,8 @@ def train_network(
     monitor: Callable[[], dict[str, float]] | None,
     settings: LoopSettings,
     context: FitContext,
+    *,
+    groups: list[tuple[list[nn.Parameter], float]] | None = None,
 ) -> Trained:
     """Train ``network`` in place.
 
@@ -83,15 +85,22 @@ def train_network(
         epochs and keeps the last weights.
     settings, context
         See there. A checkpoint that is there is gone on from, so that a killed fit loses an epoch at most.
+    groups
+        Parameters with their share of the learning rate; without it all learn at the same rate.
     """
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
+        [
+            {
+                "params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays],
+                "weight_decay": settings.weight_decay if decays else 0.0,
+                "lr": settings.learning_rate * share,
+            }
+            for parameters, share in groups or [(list(network.parameters()), 1.0)]
+            for decays in (True, False)
+        ]
     )
     steps = math.ceil(n_rows / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * settings.epochs))

@@ -7,29 +7,33 @@ import json
 import math
 import resource
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Map, Object, Property
 
-from pipelines.params import Task, task_text
+from pipelines.images import ImageSamples
+from pipelines.params import ResponseTask, Task, read_task, task_text
 from pipelines.prepare import Prepared
 from pipelines.samples import UNKNOWN, ResponseSamples, required_fields
 from training.estimator import Estimator
 from training.final import CrossFitted
+from training.image_payload import ImageContract
+from training.overlay import as_png
 from training.payload import Contract
 from training.predictor import CONTRACT_FILE
 
 _ROOMS = Path(__file__).parent.parent
 _PACKAGES = (
     *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors"),
-    *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum"),
+    *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum", "torchvision", "timm", "scikit-image", "pillow"),
 )
 
 
@@ -43,9 +47,9 @@ def log_dataset(name: str, prepared: Prepared) -> None:
 
 
 def contract_of(
-    name: str, architecture: str, task: Task, prepared: Prepared, half_width: float, coverage: float
+    name: str, architecture: str, task: ResponseTask, prepared: Prepared, half_width: float, coverage: float
 ) -> Contract:
-    """Return what the model takes and answers."""
+    """Return what a model of responses takes and answers."""
     return Contract(
         task=name,
         architecture=architecture,
@@ -59,15 +63,32 @@ def contract_of(
     )
 
 
-def save_model(estimator: Estimator, baseline: Estimator, contract: Contract, folder: Path) -> None:
+def image_contract_of(
+    name: str, architecture: str, task: Task, samples: ImageSamples, temperature: float, threshold: float
+) -> ImageContract:
+    """Return what a model of images takes and answers."""
+    return ImageContract(
+        task=name,
+        architecture=architecture,
+        baseline=task.evaluate.baseline,
+        task_text=task_text(task),
+        classes=list(samples.classes),
+        temperature=temperature,
+        threshold=threshold,
+        coverage=task.evaluate.interval_coverage,
+    )
+
+
+def save_model(estimator: Estimator, baseline: Estimator, contract: Contract | ImageContract, folder: Path) -> None:
     """Write estimator, contract and the baseline that it is measured against, as `Predictor.read` takes them."""
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
-    content = {**asdict(contract), "cross_fitted": isinstance(estimator, CrossFitted)}
+    kind = "images" if isinstance(contract, ImageContract) else "response"
+    content = {**asdict(contract), "kind": kind, "cross_fitted": isinstance(estimator, CrossFitted)}
     (folder / CONTRACT_FILE).write_text(json.dumps(content), encoding="utf-8")
 
 
-def log_model(folder: Path, contract: Contract, example: ResponseSamples) -> str:
+def log_model(folder: Path, contract: Contract | ImageContract, example: Any) -> str:
     """Log the model saved in ``folder`` to the active run.
 
     Returns
@@ -89,8 +110,24 @@ def log_model(folder: Path, contract: Contract, example: ResponseSamples) -> str
     return logged.model_uri
 
 
-def signature(contract: Contract) -> ModelSignature:
+def signature(contract: Contract | ImageContract) -> ModelSignature:
     """Return the model's MLflow signature; maps are checked by the model itself, which names row and field."""
+    explain = ParamSchema([ParamSpec("explain", DataType.boolean, False)])
+    if isinstance(contract, ImageContract):
+        return ModelSignature(
+            inputs=Schema([ColSpec(DataType.string, name="image")]),
+            outputs=Schema(
+                [
+                    ColSpec(DataType.string, name="label"),
+                    ColSpec(DataType.double, name="probability"),
+                    ColSpec(Map(DataType.double), name="probabilities"),
+                    ColSpec(Array(DataType.string), name="labels"),
+                    ColSpec(DataType.double, name="coverage"),
+                    ColSpec(DataType.string, name="overlay", required=False),
+                ]
+            ),
+            params=explain,
+        )
     columns = [ColSpec(Map(AnyType()), name=omics, required=omics in contract.required) for omics in contract.features]
     columns += [
         ColSpec(DataType.string, name="smiles", required="smiles" in contract.required),
@@ -108,12 +145,17 @@ def signature(contract: Contract) -> ModelSignature:
                 ColSpec(contributions, name="attributions", required=False),
             ]
         ),
-        params=ParamSchema([ParamSpec("explain", DataType.boolean, False)]),
+        params=explain,
     )
 
 
-def request_of(samples: ResponseSamples, contract: Contract) -> pd.DataFrame:
-    """Return the request that asks for ``samples``: what `read_payload` reads."""
+def request_of(samples: Any, contract: Contract | ImageContract) -> pd.DataFrame:
+    """Return the request that asks for ``samples``: what `read_payload` or `read_image_payload` reads."""
+    if isinstance(contract, ImageContract):
+        size = samples.pixels.shape[1]
+        crop = read_task(contract.task_text).data.crop
+        framed = [_uncropped(samples.pixels[row], size, crop) for row in samples.index]
+        return pd.DataFrame({"image": [as_png(pixels) for pixels in framed]})
     rows: list[dict[str, Any]] = []
     for cell, drug in zip(samples.cell, samples.drug, strict=True):
         row: dict[str, Any] = {}
@@ -131,7 +173,7 @@ def request_of(samples: ResponseSamples, contract: Contract) -> pd.DataFrame:
     return frame.drop(columns=[c for c in frame if c not in contract.required and frame[c].isna().all()])
 
 
-def measured_cost(folder: Path, estimator: Estimator, samples: ResponseSamples, seconds: float) -> dict[str, float]:
+def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: float) -> dict[str, float]:
     """Return what the model costs.
 
     Seconds of the fit, peak memory of this process, size on disk, and the latency of 1 and of 32 predictions in
@@ -140,21 +182,31 @@ def measured_cost(folder: Path, estimator: Estimator, samples: ResponseSamples, 
     cost = {f"cost_{name}": float(value) for name, value in estimator.cost().items()}
     cost["cost_fit_seconds"] = seconds
     cost["cost_peak_memory_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        cost["cost_peak_gpu_megabytes"] = torch.cuda.max_memory_allocated() / 1e6
     cost["cost_model_megabytes"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
     for batch in (1, 32):
         part = alone(samples, batch)
         times = []
         for _ in range(5):
             began = time.perf_counter()
-            estimator.predict(part)
+            estimator.outputs(part)
             times.append(time.perf_counter() - began)
         cost[f"cost_latency_ms_batch_{batch}"] = sorted(times)[2] * 1000
     return cost
 
 
-def alone(samples: ResponseSamples, count: int) -> ResponseSamples:
-    """Return the first ``count`` samples with only their own cell lines and drugs in the tables."""
+def _uncropped(pixels: np.ndarray, size: int, crop: float) -> np.ndarray:
+    """Return an image whose central square, as the model cuts it, is ``pixels``."""
+    border = max(0, math.ceil((size / crop - size) / 2)) if crop < 1 else 0
+    return np.pad(pixels, ((border, border), (border, border), (0, 0)))
+
+
+def alone(samples: Any, count: int) -> Any:
+    """Return the first ``count`` samples by themselves: with only their own cell lines and drugs, or pixels."""
     part = samples.take(np.arange(min(count, len(samples))))
+    if isinstance(part, ImageSamples):  # pixels in memory, so that nothing is read from a cache
+        return replace(part, pixels=np.array(part.pixels[part.index]), index=np.arange(len(part)))
     cells, cell = np.unique(part.cell, return_inverse=True)
     drugs, drug = np.unique(part.drug, return_inverse=True)
     return ResponseSamples(

@@ -24,7 +24,7 @@ from pipelines import tracking
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import write_json
-from pipelines.params import Params, Task, read_params
+from pipelines.params import Params, Task, TuneTransfer, read_params
 from pipelines.prepare import Prepared, read_prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
@@ -33,6 +33,7 @@ from training.scores import HIGHER_IS_BETTER, SCORES
 CHECKPOINTS = Path("checkpoints")
 MODELS = Path("models")
 _HEARTBEAT_SECONDS = 30
+_WATCHED = ("validation_rmse", "validation_log_loss")  # what a fit reports and is pruned by: lower is better
 _RUN_ID, _WORKER, _ORIGIN = "mlflow_run_id", "worker", "origin"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -69,12 +70,15 @@ class Tuned:
 
 def fit_settings(params: Params, task: Task) -> dict[str, Any]:
     """Return what a fit is given besides hyperparameters: limits of the budget, seed and device."""
-    return {
+    settings = {
         "rounds": task.tune.rounds.of(params.budget),
         "epochs": task.tune.epochs.of(params.budget),
         "seed": params.seed,
         "device": params.device,
     }
+    if isinstance(task.tune, TuneTransfer):
+        settings |= {"weights": task.tune.weights, "modes": task.tune.modes}
+    return settings
 
 
 def storage_url() -> str:
@@ -95,7 +99,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
     decided = {
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
-        "question": [task.kind, task.problem, task.data.target, task.data.omics, asdict(task.data.missing)],
+        "question": [task.kind, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
         "seed": params.seed,
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)],
@@ -126,7 +130,7 @@ def tune(name: str, architecture: Architecture, prepared: Prepared, params: Para
     )
     _requeue_orphans(study)
     if architecture.space and not study.trials:
-        study.enqueue_trial(dict(architecture.defaults))
+        study.enqueue_trial(architecture.first_trial(fit_settings(params, task)))
     # A sampler that started anew with the same seed would draw the same points again.
     study.sampler = optuna.samplers.TPESampler(seed=params.seed + len(study.trials), n_startup_trials=5)
     tags = {
@@ -135,6 +139,7 @@ def tune(name: str, architecture: Architecture, prepared: Prepared, params: Para
         "seed": params.seed,
         "split.sha256": prepared.sha256,
         "study": study.study_name,
+        **architecture.estimator.origin(architecture.defaults, fit_settings(params, task)),
     }
     parent_id = study.user_attrs.get(_RUN_ID)
     with tracking.run(name, "tune", f"tune {architecture.name}", tags=tags, run_id=_existing(parent_id)) as parent:
@@ -202,7 +207,7 @@ def _objective(
 
             def on_step(step: int, metrics: dict[str, float], number: int = number, seen: set = reported) -> None:
                 mlflow.log_metrics(step_metrics(metrics, "" if len(parts) == 1 else f"_fold_{number}"), step=step)
-                watched = metrics.get("validation_rmse")
+                watched = next((metrics[key] for key in _WATCHED if key in metrics), None)
                 # Pruning compares like with like: reports of one model, in the study's direction.
                 if len(parts) > 1 or watched is None or step in seen:
                     return
@@ -212,7 +217,7 @@ def _objective(
                     raise optuna.TrialPruned
 
             context = FitContext(on_step, checkpoint(origin, number), memory)
-            predicted = architecture.build(hyperparameters, **settings).fit(train, held_out, context).predict(held_out)
+            predicted = architecture.build(hyperparameters, **settings).fit(train, held_out, context).outputs(held_out)
             if not np.isfinite(predicted).all():
                 mlflow.set_tag("diverged", "true")
                 raise optuna.TrialPruned  # a point that is no good, which is no reason to end the study
@@ -227,7 +232,7 @@ def _objective(
         trial.set_user_attr(_WORKER, worker())
         origin = trial.user_attrs.get(_ORIGIN, trial.number)
         trial.set_user_attr(_ORIGIN, origin)
-        hyperparameters = architecture.space(trial) if architecture.space else {}
+        hyperparameters = architecture.space(trial, settings) if architecture.space else {}
         trial.set_user_attr("hyperparameters", hyperparameters)
         trial_tags = {**tags, "trial": trial.number}
         run_id = _existing(trial.user_attrs.get(_RUN_ID))
@@ -322,8 +327,9 @@ def main() -> int:
     """``python -m training.tune --task T --architecture A``."""
     arguments = architecture_parser(__doc__ or "").parse_args()
     params = read_params()
-    architecture = get_architecture(arguments.architecture)
-    prepared = read_prepared(arguments.task, params.task(arguments.task))
+    task = params.task(arguments.task)
+    architecture = get_architecture(arguments.architecture, task.kind)
+    prepared = read_prepared(arguments.task, task)
     tuned = tune(arguments.task, architecture, prepared, params)
     write_json(MODELS / arguments.task / architecture.name / "tuned.json", asdict(tuned))
     print(

@@ -126,6 +126,30 @@ def tell_columns(
     return tell
 
 
+def tell_files(name: str, files: Sequence[str], messages: Sequence[str], beyond: str) -> Tell:
+    """Return how to tell files at fault, for a frame with one row for each file.
+
+    Parameters
+    ----------
+    name
+        Of the findings.
+    files, messages
+        For each row its file and what would be wrong with it.
+    beyond
+        Folder that stands for the files after the first ``ROWS_SHOWN``, which share a finding.
+    """
+
+    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
+        shown, rest = list(positions[:ROWS_SHOWN]), list(positions[ROWS_SHOWN:])
+        findings = [Finding(name, files[one], messages[one], severity=severity) for one in shown]
+        if rest:
+            what = f"{len(rest)} more files, at fault as {files[shown[-1]]} is: {some(files[one] for one in rest)}"
+            findings.append(Finding(name, beyond, what, count=len(rest), severity=severity))
+        return findings
+
+    return tell
+
+
 def some(names: Iterable[str]) -> str:
     """Return the first ``ROWS_SHOWN`` names, and how many more there are."""
     names = list(names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import simulate as module
 from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.params import ResponseTask, SplitMode
 from pipelines.prepare import prepare
 from pipelines.samples import keep_samples
 from pipelines.simulate import Size, simulate
+from pipelines.simulate.__main__ import main
 from pipelines.split import SIDES
 from pipelines.validate import validate_folder
 from tests.pipelines.response_tables import MODES, NAME, shipped_task
@@ -64,10 +63,9 @@ def test_simulating_again_replaces_what_was_there(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_default_sample(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["simulate", "--out", str(tmp_path / "out")])
-    module.main()
+    main(["--task", NAME, "--out", str(tmp_path / "out")])
     assert hashes(tmp_path / "out") == hashes(folder)
     assert str(tmp_path / "out") in capsys.readouterr().out
 

@@ -29,7 +29,7 @@ from training.track import alone
 ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more
 
 
-@pytest.fixture(params=names())
+@pytest.fixture(params=names("response"))
 def architecture(request: pytest.FixtureRequest) -> Architecture:
     return get_architecture(request.param)
 
@@ -301,7 +301,7 @@ def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) ->
         return
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna only warns of a value out of range
-        drawn = architecture.space(optuna.trial.FixedTrial(dict(architecture.defaults)))
+        drawn = architecture.space(optuna.trial.FixedTrial(dict(architecture.defaults)), {})
     assert drawn == dict(architecture.defaults)
     estimator = architecture.build(drawn, rounds=7, epochs=7, seed=11, device="cpu")
     assert drawn.items() <= estimator.get_params().items()
@@ -316,7 +316,7 @@ def test_the_first_trial_of_a_study_can_be_the_defaults(architecture: Architectu
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trial = study.ask()
-        assert architecture.space(trial) == dict(architecture.defaults)
+        assert architecture.space(trial, {}) == dict(architecture.defaults)
     assert trial.params == dict(architecture.defaults)
 
 
@@ -333,4 +333,4 @@ def test_every_point_of_the_search_space_can_be_fitted(
 
 def _drawn(architecture: Architecture, seed: int) -> dict[str, Any]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    return architecture.space(study.ask()) if architecture.space else {}
+    return architecture.space(study.ask(), {}) if architecture.space else {}

@@ -81,8 +81,10 @@ class Spy(Estimator):
 @pytest.fixture
 def spied(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     Spy.calls = []
-    architecture = Architecture("spy", Spy, lambda trial: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5})
-    monkeypatch.setattr(training.final, "get_architecture", lambda name: architecture)
+    architecture = Architecture(
+        "spy", "response", Spy, lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5}
+    )
+    monkeypatch.setattr(training.final, "get_architecture", lambda name, kind: architecture)
     return architecture
 
 

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from pipelines.params import Params
 from pipelines.prepare import Prepared
 from pipelines.samples import UNKNOWN, ResponseSamples
-from tests.training.tiny import NAME, FittedModel, build
+from tests.training.tiny import NAME, FittedModel, build, response_task
 from training.architectures import get_architecture, names
 from training.final import CrossFitted
 from training.payload import MAX_ROWS, Contract, PayloadError, read_payload
@@ -30,7 +30,7 @@ GENE = "SIMG0003"
 
 @pytest.fixture(scope="module")
 def contract(prepared: Prepared, params: Params) -> Contract:
-    return contract_of(NAME, "xgboost", params.task(NAME), prepared, 1.5, 0.9)
+    return contract_of(NAME, "xgboost", response_task(params), prepared, 1.5, 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +338,6 @@ def test_a_bad_request_is_the_caller_s_fault_and_not_the_server_s(predictor: Pre
 
 
 def test_without_held_out_errors_there_is_no_interval(prepared: Prepared, params: Params) -> None:
-    none = contract_of(NAME, "xgboost", params.task(NAME), prepared, math.nan, 0.9)
+    none = contract_of(NAME, "xgboost", response_task(params), prepared, math.nan, 0.9)
     assert none.half_width is None
     json.dumps({"half_width": none.half_width}, allow_nan=False)

@@ -61,7 +61,7 @@ class Slow(MLP):
         return super().fit(train, validation, dataclasses.replace(context, on_step=on_step))
 
 
-def space(trial):
+def space(trial, settings):
     return {
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
@@ -69,7 +69,7 @@ def space(trial):
     }
 
 
-slow = Architecture("slow", Slow, space, {"dropout": 0.25, "learning_rate": 1e-3, "units": 8})
+slow = Architecture("slow", "response", Slow, space, {"dropout": 0.25, "learning_rate": 1e-3, "units": 8})
 prepared = tiny_prepared(Path("data") / NAME)
 tuned = tune(NAME, slow, prepared, tiny_params(trials=5, epochs=4), progress=False)
 Path("tuned.json").write_text(json.dumps(dataclasses.asdict(tuned)))
@@ -111,7 +111,9 @@ class Told(Estimator):
 def told(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     Told.given = []
     monkeypatch.setattr(Told, "plan", staticmethod(lambda trial, context: 1.0 + trial))
-    return Architecture("told", Told, lambda trial: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5})
+    return Architecture(
+        "told", "response", Told, lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5}
+    )
 
 
 def _trials(url: str) -> list[optuna.trial.FrozenTrial]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.params import Params, PerBudget, SplitMode, Task, read_params
+from pipelines.params import Params, PerBudget, ResponseTask, SplitMode, Task, read_params
 from pipelines.prepare import Prepared, prepare
 from pipelines.reading import read_samples
 from pipelines.samples import ResponseSamples, make_samples
@@ -40,6 +40,13 @@ def tiny_params(*, trials: int = 3, epochs: int = 10, rounds: int = 40, **tuning
         **tuning,
     )
     return with_task(replace(params, budget="quick", device="cpu"), replace(task, tune=tuned))
+
+
+def response_task(params: Params) -> ResponseTask:
+    """Return the task of kind ``response``."""
+    task = params.task(NAME)
+    assert isinstance(task, ResponseTask)
+    return task
 
 
 def with_task(params: Params, task: Task) -> Params:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from training.estimator import Estimator
 
-Space = Callable[["optuna.Trial"], dict[str, Any]]
+Space = Callable[["optuna.Trial", Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,19 @@ class Architecture:
     ----------
     name
         Name of the architecture and of its file.
+    kind
+        Kind of the samples that it takes.
     estimator
         Its estimator class.
     space
-        Draws hyperparameters from an Optuna trial; None where there is nothing to tune.
+        Draws hyperparameters from an Optuna trial, given the settings that `build` is given; None where there is
+        nothing to tune.
     defaults
         The first trial of every study: a point of the space that is known to be sound.
     """
 
     name: str
+    kind: str
     estimator: type[Estimator]
     space: Space | None
     defaults: Mapping[str, Any]
@@ -45,30 +49,43 @@ class Architecture:
         known = inspect.signature(self.estimator).parameters
         return self.estimator(**{k: v for k, v in settings.items() if k in known}, **hyperparameters)
 
+    def first_trial(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the defaults; where they name a mode that ``settings`` leave out, with the first that is left."""
+        modes = list(settings.get("modes", ()))
+        first = dict(self.defaults)
+        if modes and "mode" in first and first["mode"] not in modes:
+            first["mode"] = modes[0]
+        return first
 
-_registry: dict[str, Architecture] = {}
+
+_registry: dict[tuple[str, str], Architecture] = {}
 
 
 def architecture(
-    name: str, *, space: Space | None = None, defaults: Mapping[str, Any] | None = None
+    name: str, *, kind: str = "response", space: Space | None = None, defaults: Mapping[str, Any] | None = None
 ) -> Callable[[type[Estimator]], type[Estimator]]:
-    """Register an estimator class as the architecture ``name``."""
+    """Register an estimator class as the architecture ``name`` for samples of ``kind``."""
 
     def register(estimator: type[Estimator]) -> type[Estimator]:
         estimator.architecture = name
-        _registry[name] = Architecture(name, estimator, space, dict(defaults or {}))
+        _registry[name, kind] = Architecture(name, kind, estimator, space, dict(defaults or {}))
         return estimator
 
     return register
 
 
-def names() -> list[str]:
-    """Return the names of all architectures, without importing them."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+def names(kind: str | None = None) -> list[str]:
+    """Return the names of all architectures, or of those that take samples of ``kind``."""
+    every = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    if kind is None:
+        return every
+    for name in every:
+        importlib.import_module(f"{__name__}.{name}")
+    return [name for name in every if (name, kind) in _registry]
 
 
-def get_architecture(name: str) -> Architecture:
-    """Return the architecture ``name``, importing its file.
+def get_architecture(name: str, kind: str = "response") -> Architecture:
+    """Return the architecture ``name`` for samples of ``kind``, importing its file.
 
     Raises
     ------
@@ -76,6 +93,8 @@ def get_architecture(name: str) -> Architecture:
         There is no such architecture; lists those there are.
     """
     if name not in names():
-        raise UserError(f"there is no architecture {name!r}; there are {', '.join(names())}")
+        raise UserError(f"there is no architecture {name!r}; there are {', '.join(names(kind))}")
     importlib.import_module(f"{__name__}.{name}")
-    return _registry[name]
+    if (name, kind) not in _registry:
+        raise UserError(f"the architecture {name!r} takes no {kind}; there are {', '.join(names(kind))}")
+    return _registry[name, kind]

@@ -6,6 +6,7 @@ A sum of what the line and what the drug add cannot say that a line answers to t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
 
-def space(trial: optuna.Trial) -> dict[str, Any]:
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     return {
         "alpha": trial.suggest_float("alpha", 1e-4, 1.0, log=True),

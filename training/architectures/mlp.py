@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
-def space(trial: optuna.Trial) -> dict[str, Any]:
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),

@@ -3,12 +3,11 @@
 Nothing here is measured. A line has a tissue and a few hidden programs; genes load on programs, drugs answer to them,
 and a mutation makes some drugs work. So there is something to learn, and the truth is known.
 
-``python -m pipelines.simulate --out data/drug_response``
+``python -m pipelines.simulate --task drug_response --out data/drug_response``
 """
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,17 +121,3 @@ def _write(path: Path, values: np.ndarray, names: list[str], lines: np.ndarray, 
     table = pd.DataFrame(np.round(values, 3).astype(kind), columns=names)
     table.insert(0, "cell_line_id", lines)
     table.to_parquet(path, index=False, compression="zstd")
-
-
-def main() -> None:
-    """Write the sample."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--seed", type=int, default=7)
-    given = arguments.parse_args()
-    simulate(given.out, seed=given.seed)
-    print(f"simulated sample written to {given.out}")
-
-
-if __name__ == "__main__":
-    main()

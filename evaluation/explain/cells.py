@@ -1,0 +1,100 @@
+"""Where in a cell's image a model looks, and whether its maps say anything of the model at all."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipelines.images import ImageSamples
+from training.estimator import Estimator
+from training.features.cell_image import foreground
+from training.final import CrossFitted
+
+MAPS_DIFFER_BELOW = 0.5  # mean correlation with the maps of a network that has learnt nothing
+
+
+@dataclass(frozen=True)
+class CellExplanation:
+    """Grad-CAM of some test images.
+
+    Attributes
+    ----------
+    rows
+        Positions of the images among those given.
+    maps
+        0..1, shape ``(len(rows), size, size)``.
+    foreground_share, foreground_area
+        Mean share of the attribution that lies on the cell, and the share of the image that the cell takes.
+    random_correlation
+        Mean correlation of the maps with those of the same network with random weights: a map that does not change
+        shows the image, not the model (Adebayo et al., 2018). NaN where there is no network.
+    """
+
+    rows: np.ndarray
+    maps: np.ndarray
+    foreground_share: float
+    foreground_area: float
+    random_correlation: float
+
+    def as_dict(self) -> dict[str, float | bool | str | int]:
+        """Return the numbers, and what they say."""
+        return {
+            "method": "grad_cam",
+            "images": len(self.rows),
+            "attribution_on_the_cell": self.foreground_share,
+            "area_of_the_cell": self.foreground_area,
+            "correlation_with_random_weights": self.random_correlation,
+            "maps_depend_on_the_weights": bool(abs(self.random_correlation) < MAPS_DIFFER_BELOW),
+        }
+
+
+def chosen_rows(target: np.ndarray, predicted: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return about ``count`` rows: of each class right and wrong predictions in turn, as far as there are any."""
+    order = np.random.default_rng(seed).permutation(len(target))
+    turn: dict[tuple[int, bool], int] = {}
+    place = np.empty(len(target), dtype=int)
+    for row in order:
+        key = (int(target[row]), bool(target[row] == predicted[row]))
+        place[row] = turn[key] = turn.get(key, -1) + 1
+    return np.sort(order[np.argsort(place[order], kind="stable")[:count]])
+
+
+def explain_cells(estimator: Estimator, samples: ImageSamples, rows: np.ndarray, seed: int) -> CellExplanation | None:
+    """Return Grad-CAM of ``rows`` of ``samples`` with its checks; None where the estimator has no such maps."""
+    chosen = samples.take(rows)
+    maps = estimator.heatmaps(chosen)
+    if maps is None:
+        return None
+    cells = np.stack([foreground(chosen.pixels[row]) for row in chosen.index])
+    total = np.maximum(maps.sum(axis=(1, 2)), 1e-9)
+    other = randomized(estimator, seed).heatmaps(chosen)
+    assert other is not None
+    return CellExplanation(
+        rows,
+        maps,
+        float(((maps * cells).sum(axis=(1, 2)) / total).mean()),
+        float(cells.mean()),
+        _mean_correlation(maps, other),
+    )
+
+
+def randomized(estimator: Estimator, seed: int) -> Estimator:
+    """Return a copy of a network (of an ensemble its first) whose weights are drawn anew."""
+    first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+    other = copy.deepcopy(first)
+    torch.manual_seed(seed)
+    for module in other.module_.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return other
+
+
+def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean correlation of two rows of maps; one that is constant correlates with nothing."""
+    flat_a, flat_b = (each.reshape(len(each), -1).astype(np.float64) for each in (a, b))
+    flat_a, flat_b = (each - each.mean(axis=1, keepdims=True) for each in (flat_a, flat_b))
+    size = np.sqrt((flat_a**2).sum(axis=1) * (flat_b**2).sum(axis=1))
+    return float(np.where(size > 1e-9, (flat_a * flat_b).sum(axis=1) / np.maximum(size, 1e-9), 0.0).mean())

@@ -1,0 +1,325 @@
+"""What raw data of kind ``images`` must satisfy: files that decode, in classes that can be split."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import great_expectations.expectations as gxe
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from pipelines.expectations import Check, Suite, tell_files
+from pipelines.faults import DataError, Finding
+from pipelines.formats import read_table
+from pipelines.images import IMAGES_FOLDER, IMAGES_TABLE, table_findings
+from pipelines.params import ImageTask as Task
+
+Tables = dict[str, pd.DataFrame]
+
+# The formats that are read, and the endings of their files. Others need a plug-in that runs more than a decoder.
+ENDINGS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+}
+MODES = ("RGB", "L", "P", "RGBA")
+_NUMBERS = ("bytes", "width", "height", "bits")
+_FACTS = ("format", "mode", *_NUMBERS, "animated", "opaque", "readable", "error")
+
+
+def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
+    """Read what can be read of a raw folder; every image is decoded once.
+
+    Parameters
+    ----------
+    folder
+        The raw folder.
+    task
+        Says which classes there are, and above how many pixels an image is not decoded.
+
+    Returns
+    -------
+    tables
+        ``images`` (a row a file: what its header says and whether it decodes), ``classes`` (a row a class: how many
+        images and groups) and, where it is sound, ``images.csv``.
+    findings
+        What stands in the folders and is no image, and what is wrong with ``images.csv``.
+    """
+    files, findings = _files(folder / IMAGES_FOLDER, task)
+    images = _inspected(files, task.validate.largest_pixels)
+    tables = {"images": images}
+    subjects: pd.Series | None = pd.Series(index=images["sample_id"], dtype=object)
+    if (folder / IMAGES_TABLE).exists():
+        listed, faults = _listed(folder / IMAGES_TABLE, images)
+        findings += faults
+        if not faults:
+            tables[IMAGES_TABLE] = listed
+            subjects = listed.set_index("file")["subject_id"]
+        else:
+            subjects = None  # how many groups there are is not known
+    tables["classes"] = _classes(images, subjects, task)
+    return tables, findings
+
+
+def suites(tables: Tables, task: Task) -> list[Suite]:
+    """Return the suites of ``tables``."""
+    made = [_classes_suite(tables["classes"], task)]
+    if len(images := tables["images"]):
+        made.append(_images_suite(images, task))
+    return made
+
+
+def counts(tables: Tables, task: Task) -> dict[str, Any]:
+    """Count the images of each class, formats and sides; images of unknown subjects are counts, not findings."""
+    images, classes = tables["images"], tables["classes"]
+    counted: dict[str, Any] = {
+        "rows": dict(zip(classes["file"], classes["images"].tolist(), strict=True)),
+        "formats": images["format"].value_counts().to_dict(),
+    }
+    sides = images[["width", "height"]].dropna()
+    if len(sides):
+        counted["sides"] = {"smallest": int(sides.to_numpy().min()), "largest": int(sides.to_numpy().max())}
+    if (listed := tables.get(IMAGES_TABLE)) is not None:
+        counted["subjects"] = int(listed["subject_id"].nunique())
+        counted["without_subject"] = int(listed["subject_id"].isna().sum())
+    return counted
+
+
+def _files(root: Path, task: Task) -> tuple[list[Path], list[Finding]]:
+    """Return the files in the class folders, and what else stands there, which would be left out unseen."""
+    files, findings = [], []
+
+    def stray(path: Path, message: str) -> None:
+        name = "/".join(_shown(part) for part in path.relative_to(root.parent).parts)
+        findings.append(Finding("folder_known", name, message))
+
+    for path in _entries(root):
+        if path.name in task.data.classes and path.is_dir():
+            for inside in _entries(path):
+                if inside.is_dir():
+                    stray(inside, "is a folder inside a class; move its images up or remove it")
+                elif not inside.is_file():
+                    stray(inside, "is no file (a link to nowhere?); copy it again or remove it")
+                else:
+                    files.append(inside)
+        elif path.is_dir():
+            stray(path, f"is not among data.classes ({', '.join(task.data.classes)}); add it there or remove it")
+        else:
+            stray(path, "lies outside the class folders; move it into its class or remove it")
+    return files, findings
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _shown(name: str) -> str:
+    """Return a file's name as it can be printed and written to a table."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
+def _listed(path: Path, images: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+    try:
+        listed = read_table(path, text=("file", "label", "subject_id"))
+    except DataError as error:
+        return pd.DataFrame(), list(error.findings)
+    return listed, table_findings(images, listed)
+
+
+def _inspected(files: list[Path], largest: int) -> pd.DataFrame:
+    """Return a row for each file; decoders release the interpreter's lock, so threads are enough."""
+    with _no_limit_of_pillow(), ThreadPoolExecutor() as pool:
+        inspected = pool.map(lambda path: _inspect(path, largest), files)
+        facts = list(tqdm(inspected, total=len(files), desc="images", unit="image", disable=None))
+    names = [(path.parent.name, _shown(path.name)) for path in files]
+    frame = pd.DataFrame(facts, columns=list(_FACTS), dtype=object).astype(dict.fromkeys(_NUMBERS, float))
+    frame.insert(0, "label", pd.Series([label for label, _ in names], dtype=object))
+    frame.insert(0, "sample_id", pd.Series([f"{label}/{name}" for label, name in names], dtype=object))
+    frame["printable"] = pd.Series([path.name.isprintable() for path in files], dtype=object)
+    return frame
+
+
+@contextlib.contextmanager
+def _no_limit_of_pillow() -> Iterator[None]:
+    # Ours is applied to the header; Pillow's would warn or raise before it is told how large the image is.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _inspect(path: Path, largest: int) -> dict[str, Any]:
+    """Return `_FACTS` of a file, None for those that are not known; nothing above ``largest`` pixels is decoded."""
+    facts: dict[str, Any] = dict.fromkeys(_FACTS)
+    try:
+        facts["bytes"] = path.stat().st_size
+        if not facts["bytes"]:
+            return facts
+        facts["readable"] = False
+        with Image.open(path, formats=tuple(ENDINGS)) as image:
+            # Cameras append a preview to a JPEG, which Pillow calls MPO.
+            facts["format"] = "JPEG" if image.format == "MPO" else image.format
+            facts["width"], facts["height"] = image.size
+            if image.width * image.height > largest:
+                facts["readable"] = None
+                return facts
+            facts["mode"], facts["bits"] = image.mode, _bits(image, path)
+            facts["animated"] = bool(getattr(image, "is_animated", False))
+            image.load()
+            facts["opaque"] = not image.has_transparency_data or _alpha(image).getextrema()[0] == 255
+        facts["readable"] = True
+    except UnidentifiedImageError:
+        facts["error"] = f"is no image ({', '.join(ENDINGS)}); write it as one of these or remove it"
+    except Exception as error:  # Pillow raises many types for a broken file
+        facts["error"] = f"cannot be decoded ({' '.join(str(error).split())}); copy it again or remove it"
+    return facts
+
+
+def _bits(image: Image.Image, path: Path) -> int:
+    """Return the bits of a channel; Pillow opens 16-bit color as 8-bit RGB and says nothing."""
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24]  # signature, length and type of IHDR, width, height, then the bit depth
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]  # BitsPerSample
+    return 8
+
+
+def _alpha(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA").getchannel("A")
+
+
+def _images_suite(images: pd.DataFrame, task: Task) -> Suite:
+    frame = images.drop(columns="error").assign(
+        pixels=images["width"] * images["height"],
+        side=images[["width", "height"]].min(axis=1),
+        mode=images["mode"].where(images["bits"] <= 8),  # of others only the bits are told
+        suffix=[Path(name).suffix.lower() for name in images["sample_id"]],
+    )
+    frame["suffix_fits"] = [
+        None if form is None else suffix in ENDINGS[form]
+        for suffix, form in zip(frame["suffix"], frame["format"], strict=True)
+    ]
+    files = [f"{IMAGES_FOLDER}/{name}" for name in images["sample_id"]]
+    rows = list(frame.assign(error=images["error"]).itertuples())
+    checks = [
+        Check(expectation, tell_files(name, files, [message(row) for row in rows], IMAGES_FOLDER))
+        for name, expectation, message in _images_expectations(task)
+    ]
+    return Suite("images", frame, tuple(checks))
+
+
+def _images_expectations(task: Task) -> Iterator[tuple[str, Any, Callable[[Any], str]]]:
+    """Yield for each expectation its name, itself, and what is told of a row that does not meet it."""
+    most, least = task.validate.largest_pixels, task.validate.smallest_side
+    yield (
+        "file_name_printable",
+        _all("printable", True),
+        lambda row: "the name holds signs that cannot be printed; rename the file",
+    )
+    yield (
+        "image_not_empty",
+        gxe.ExpectColumnValuesToBeBetween(column="bytes", min_value=1),
+        lambda row: "the file is empty (0 bytes); copy it again or remove it",
+    )
+    yield "image_readable", _all("readable", True), lambda row: str(row.error)
+    yield (
+        "image_not_too_large",
+        gxe.ExpectColumnValuesToBeBetween(column="pixels", max_value=most),
+        lambda row: (
+            f"{row.width:.0f} x {row.height:.0f} pixels are more than {most}, so it was not decoded; make it smaller, "
+            "or raise validate.largest_pixels"
+        ),
+    )
+    yield (
+        "image_not_too_small",
+        gxe.ExpectColumnValuesToBeBetween(column="side", min_value=least),
+        lambda row: (
+            f"{row.width:.0f} x {row.height:.0f} pixels, each side must have {least}; copy it again or remove it"
+        ),
+    )
+    yield (
+        "image_not_animated",
+        _all("animated", False),
+        lambda row: "holds several frames; write one to a file of its own",
+    )
+    yield (
+        "image_mode",
+        _all("mode", *MODES),
+        lambda row: f"is in color mode {row.mode}; write it as RGB or gray",
+    )
+    yield (
+        "image_eight_bits",
+        gxe.ExpectColumnValuesToBeBetween(column="bits", max_value=8),
+        lambda row: f"has {row.bits:.0f} bits a channel; scale it to 8",
+    )
+    yield (
+        "image_opaque",
+        _all("opaque", True),
+        lambda row: "has transparent pixels; write it onto a background of one color",
+    )
+    yield (
+        "file_ending",
+        _all("suffix_fits", True),
+        lambda row: (
+            f"is {row.format} by its content and not by its name; name it "
+            f"{' or '.join(ENDINGS.get(row.format, ()))}, or write it anew"
+        ),
+    )
+
+
+def _classes(images: pd.DataFrame, subjects: pd.Series | None, task: Task) -> pd.DataFrame:
+    """Return for each class its images, and its groups: subjects, and images of no known subject."""
+    labels = list(task.data.classes)
+    frame = pd.DataFrame({"file": [f"{IMAGES_FOLDER}/{label}" for label in labels]})
+    frame["images"] = images["label"].value_counts().reindex(labels, fill_value=0).to_numpy()
+    frame["groups"] = frame["images"].astype(float)
+    if task.split.mode == "subject_blind":
+        group = images["sample_id"].map(subjects).fillna(images["sample_id"]) if subjects is not None else None
+        groups = group.groupby(images["label"]).nunique() if group is not None else pd.Series(dtype=float)
+        frame["groups"] = groups.reindex(labels).to_numpy(dtype=float)
+    return frame
+
+
+def _classes_suite(classes: pd.DataFrame, task: Task) -> Suite:
+    minimum, folds = task.validate.minimum_per_class, task.split.folds
+    needed = max(3, folds + 1)
+    # A class is told once: that it is empty, else that it is small, else that it has few groups.
+    frame = classes.assign(
+        some=classes["images"].where(classes["images"] > 0).astype(float),
+        groups=classes["groups"].where(classes["images"] >= minimum),
+    )
+    files = classes["file"].tolist()
+
+    def at_least(least: int, column: str, name: str, messages: list[str]) -> Check:
+        expectation = gxe.ExpectColumnValuesToBeBetween(column=column, min_value=least)
+        return Check(expectation, tell_files(name, files, messages, IMAGES_FOLDER))
+
+    empty = "the class has no image; add some, or drop the class from data.classes"
+    small = [f"{count} images, {minimum} are needed to split the class; add some" for count in classes["images"]]
+    narrow = [
+        f"{count:.0f} groups (subjects, and images of no known subject), test rows and {folds} folds need {needed}; "
+        "add subjects, or lower split.folds"
+        for count in classes["groups"]
+    ]
+    checks = (
+        at_least(1, "images", "class_has_images", [empty] * len(files)),
+        at_least(minimum, "some", "class_large_enough", small),
+        at_least(needed, "groups", "class_has_groups", narrow),
+    )
+    return Suite("images.classes", frame, checks)
+
+
+def _all(column: str, *allowed: Any) -> Any:
+    return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=list(allowed))

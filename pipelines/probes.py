@@ -1,0 +1,359 @@
+"""Shortcuts: how well the label can be told from what should not tell it.
+
+A probe sees nuisances alone, such as the border of an image or how many values of a profile are missing, and answers
+for groups that it was not fitted on. A score far above chance means that a model can reach as much without looking at
+the biology, and that its own score is to be read against the probe's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipelines.images import IMAGES_FOLDER, ImageSamples
+from pipelines.samples import ResponseSamples
+
+# A finding needs an interval that lies this share of the way from chance to a perfect score (an AUC of 0.6, a balanced
+# accuracy of 0.36 with 5 classes). Nuisances are never wholly free of the label: cells of two classes differ in stain
+# and size. Below this a model gains little by them, above it they can carry a good part of its score.
+MARGIN = 0.2
+# The same for R2 of what sets cell lines apart, in which also good models explain only a part.
+MARGIN_R2 = 0.1
+FOLDS = 5
+RESAMPLES = 500
+PERMUTATIONS = 200
+_CONFIDENCE = 0.95
+_TREES = {"n_estimators": 100, "max_depth": 6, "min_samples_leaf": 5, "n_jobs": 1}
+_MOST_LEVELS = 20  # a column with more is a name, not a nuisance
+_BLOCK = 64
+
+# What a column says of the biology, or who the sample is, is no nuisance.
+_BIOLOGY = frozenset(
+    [
+        *("tissue", "histology", "tcga_code", "disease", "subtype", "cancer_type", "primary_site", "lineage"),
+        *("label", "target", "class", "sample_type", "smiles", "name"),
+        *("subject_id", "patient_id", "sample_id", "cell_line_id", "digest"),
+    ]
+)
+
+
+def image_nuisances(samples: ImageSamples, folder: Path) -> dict[str, pd.DataFrame]:
+    """Return what tells nothing of the cell in the middle, for each probe a row an image.
+
+    Parameters
+    ----------
+    samples
+        Images; border, corners and mean color are taken from the pixels that models see.
+    folder
+        The raw folder; size, compression and the number of bytes are those of the original files.
+    """
+    files = [folder / IMAGES_FOLDER / name for name in samples.table["sample_id"]]
+    headers = pd.DataFrame([_header(file) for file in files])
+    size = headers[["width", "height"]].assign(aspect=headers["width"] / headers["height"])
+    return {
+        **_pixel_nuisances(samples),
+        "image_size": size,
+        "file_size": headers[["bytes"]].apply(np.log),
+        "compression": pd.concat(
+            [
+                headers[["tables", "quantization"]].astype(float),
+                pd.get_dummies(headers[["format", "mode", "sampling"]].astype(str), dtype=float),
+            ],
+            axis=1,
+        ),
+        "file_name": pd.DataFrame([_numbers(Path(name).stem) for name in samples.table["sample_id"]]),
+        "metadata": _metadata(samples.table),
+    }
+
+
+def _pixel_nuisances(samples: ImageSamples) -> dict[str, pd.DataFrame]:
+    side = samples.pixels.shape[1]
+    ring, corner = max(1, side // 32), max(1, side // 8)
+    near, far = slice(None, corner), slice(-corner, None)
+    borders, corners, means = [], [], []
+    for start in range(0, len(samples), _BLOCK):
+        pixels = samples.pixels[samples.index[start : start + _BLOCK]].astype(np.float32)
+        strips = (pixels[:, :ring], pixels[:, -ring:], pixels[:, :, :ring], pixels[:, :, -ring:])
+        patches = (pixels[:, near, near], pixels[:, near, far], pixels[:, far, near], pixels[:, far, far])
+        borders.append(np.hstack([_moments(strip) for strip in strips]))
+        corners.append(np.hstack([_moments(patch) for patch in patches]))
+        means.append(pixels.mean(axis=(1, 2)))
+    parts = {"border": borders, "corners": corners, "mean_color": means}
+    return {name: pd.DataFrame(np.concatenate(part)) for name, part in parts.items()}
+
+
+def _moments(patch: np.ndarray) -> np.ndarray:
+    return np.hstack([patch.mean(axis=(1, 2)), patch.std(axis=(1, 2))])
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Return what an image file says of itself; no pixel is decoded."""
+    with Image.open(path) as image:
+        tables = getattr(image, "quantization", None) or {}
+        return {
+            "width": image.width,
+            "height": image.height,
+            "bytes": path.stat().st_size,
+            "format": image.format,
+            "mode": image.mode,
+            "tables": len(tables),
+            "quantization": sum(sum(table) for table in tables.values()),  # the coarser, the lower the JPEG quality
+            "sampling": [layer[1:3] for layer in getattr(image, "layer", [])],
+        }
+
+
+def _numbers(name: str) -> dict[str, float]:
+    """Return the numbers in a file name, which follow from where and when it was taken; words may name the label."""
+    found = re.findall(r"\d+", name)
+    values = {f"number_{place}": float(text[:15]) for place, text in enumerate(found[:4])}
+    return {"numbers": float(len(found)), "digits": float(sum(map(len, found))), **values}
+
+
+def _metadata(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the other columns of a table of samples: numbers as they are, few-valued text one-hot."""
+    columns = [column for column in table.columns if column.casefold() not in _BIOLOGY]
+    parts = [pd.DataFrame(index=table.index)]
+    for column in columns:
+        if pd.api.types.is_numeric_dtype(table[column]):
+            parts.append(table[[column]].astype(float))
+        elif 2 <= table[column].nunique(dropna=False) <= _MOST_LEVELS:
+            parts.append(pd.get_dummies(table[column].fillna("missing"), prefix=column, dtype=float))
+    return pd.concat(parts, axis=1)
+
+
+def response_nuisances(samples: ResponseSamples) -> dict[str, pd.DataFrame]:
+    """Return what tells nothing of how a cell line responds, for each probe a row a cell line.
+
+    Level and spread of each omics (what a library size or a plate would shift), which omics are missing, in which study
+    the line was measured, and the other columns of ``cell_lines.csv``.
+    """
+    lines = samples.cell_lines.index
+    profiles = {}
+    for name, table in samples.omics.items():
+        wide = table.to_numpy(np.float64)
+        summary = pd.DataFrame({"mean": pd.DataFrame(wide).mean(axis=1), "sd": pd.DataFrame(wide).std(axis=1)})
+        profiles[f"level_{name}"] = summary.set_axis(lines)
+    missing = {name: np.isnan(table.to_numpy()).mean(axis=1) for name, table in samples.omics.items()}
+    counts = pd.crosstab(samples.cell, samples.pairs["study"].to_numpy()).reindex(range(len(lines)), fill_value=0)
+    total = counts.sum(axis=1)
+    study = counts.div(total.clip(lower=1), axis=0).assign(measurements=total).set_axis(lines)
+    return {
+        **profiles,
+        "missing": pd.DataFrame(missing, index=lines),
+        "study": study.rename(columns=str),
+        "metadata": _metadata(samples.cell_lines),
+    }
+
+
+def probe_labels(
+    name: str, features: pd.DataFrame, labels: np.ndarray, groups: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """Return how well ``features`` tell the label on groups that the probe was not fitted on.
+
+    Parameters
+    ----------
+    name
+        Of the probe.
+    features
+        A row a sample.
+    labels
+        Positions of classes, int, shape ``(n,)``.
+    groups
+        Text, shape ``(n,)``; no group is on both sides of a fold.
+    seed
+        Of folds, trees, resamples and permutations.
+
+    Returns
+    -------
+    dict
+        ``probe, metric, score, low, high, chance, finding``. ``metric`` is ``roc_auc`` for two classes and
+        ``balanced_accuracy`` for more. ``low`` and ``high`` are a 95 % bootstrap interval over groups. ``chance`` is
+        the mean score against labels that were dealt anew to whole groups, and ``chance_high`` what 97.5 % of them stay
+        below. With more than two classes ``pairs`` holds the AUC of each two: classes from two sources show there.
+        ``score`` is None, with a ``note``, where the folds cannot be made.
+    """
+    codes = np.unique(labels, return_inverse=True)[1]
+    whose = np.unique(groups, return_inverse=True)[1]
+    classes = int(codes.max(initial=-1)) + 1
+    score: Callable[..., float] = _auc if classes == 2 else _balanced_accuracy
+    result: dict[str, Any] = {"probe": name, "metric": "roc_auc" if classes == 2 else "balanced_accuracy"}
+    even = 1 / max(classes, 2)
+    result |= {"score": None, "low": None, "high": None, "chance": even, "finding": False}
+    if classes < 2:
+        return result | {"note": "there is one label"}
+    fewest = min(len(np.unique(whose[codes == label])) for label in range(classes))
+    if fewest < 2:
+        return result | {"note": "a label is carried by one group: what tells the label and the group is one"}
+    values = _varying(features)
+    if values.shape[1] == 0:
+        return result | {"score": even, "low": even, "high": even, "note": "the same for all samples"}
+    folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    answers = np.zeros((len(codes), classes))
+    for train, test in folds.split(values, codes, whose):
+        seen = np.unique(codes[train])
+        if len(test) == 0 or len(seen) < 2:  # groups can be so uneven that a fold is empty
+            continue
+        for model in _classifiers(seed):  # their mean answers: to take the better one would favor nuisances
+            answers[np.ix_(test, seen)] += model.fit(values[train], codes[train]).predict_proba(values[test]) / 2
+    said = answers[:, 1] if classes == 2 else answers.argmax(axis=1)
+    ones = np.ones(len(codes))
+    low, high = _interval([score(codes, said, weight, classes) for weight in _resamples(whose, seed)])
+    null = [score(dealt, said, ones, classes) for dealt in _dealt_anew(codes, whose, seed)]
+    chance, ceiling = float(np.mean(null)), float(np.quantile(null, (1 + _CONFIDENCE) / 2))
+    reached = score(codes, said, ones, classes)
+    result |= {"score": reached, "low": low, "high": high, "chance": chance, "chance_high": ceiling}
+    if classes > 2:
+        result["pairs"] = _pairwise(codes, answers, classes)
+    return result | {"finding": bool(low > chance + MARGIN * (1 - chance) and reached > ceiling)}
+
+
+def probe_response(
+    name: str, features: pd.DataFrame, samples: ResponseSamples, line_groups: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """Return how much of what sets cell lines apart ``features`` tell, on lines that the probe was not fitted on.
+
+    The target is a line's mean distance from its drugs' means; drug means are those of the other folds. R2 is over all
+    lines, each weighted by its number of measurements, and 0, which is chance, is what the drug means alone reach.
+
+    Parameters
+    ----------
+    name
+        Of the probe.
+    features
+        A row a cell line.
+    samples
+        Pairs, with their target.
+    line_groups
+        Group of each cell line.
+    seed
+        Of folds, trees and resamples.
+    """
+    result: dict[str, Any] = {"probe": name, "metric": "r2_over_drug_mean"}
+    result |= {"score": None, "low": None, "high": None, "chance": 0.0, "finding": False}
+    whose = np.unique(line_groups, return_inverse=True)[1]
+    count = np.bincount(samples.cell, minlength=len(features)).astype(float)
+    folds = min(FOLDS, len(np.unique(whose)))
+    if folds < 2:
+        return result | {"note": "there is one group of cell lines"}
+    values = _varying(features)
+    if values.shape[1] == 0:
+        return result | {"score": 0.0, "low": 0.0, "high": 0.0, "note": "the same for all samples"}
+    missed, missed_by_none = np.zeros(len(features)), np.zeros(len(features))
+    splits = GroupKFold(folds, shuffle=True, random_state=seed).split(values, groups=whose)
+    for train, test in splits:
+        distance = _distance_from_drug_means(samples, np.isin(samples.cell, train), count)
+        known = train[count[train] > 0]
+        guess = np.zeros(len(test))
+        for model in _regressors(seed):
+            weight = {f"{model.steps[-1][0]}__sample_weight": count[known]}  # scikit-learn wants the step's name
+            guess += model.fit(values[known], distance[known], **weight).predict(values[test]) / 2
+        missed[test] = count[test] * (distance[test] - guess) ** 2
+        missed_by_none[test] = count[test] * distance[test] ** 2
+    if not missed_by_none.sum() > 0:
+        return result | {"note": "cell lines do not differ"}
+    scores = [1 - float(w @ missed) / max(float(w @ missed_by_none), 1e-12) for w in _resamples(whose, seed)]
+    low, high = _interval(scores)
+    score = 1 - missed.sum() / missed_by_none.sum()
+    return result | {"score": float(score), "low": low, "high": high, "finding": bool(low > MARGIN_R2)}
+
+
+def _distance_from_drug_means(samples: ResponseSamples, fitted_on: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return for each cell line the mean of its targets less the drugs' means over the rows ``fitted_on``."""
+    target, drugs = samples.target, len(samples.drugs)
+    rows = np.bincount(samples.drug[fitted_on], minlength=drugs)
+    total = np.bincount(samples.drug[fitted_on], target[fitted_on], minlength=drugs)
+    mean = np.where(rows > 0, total / np.maximum(rows, 1), target[fitted_on].mean())
+    summed = np.bincount(samples.cell, target - mean[samples.drug], minlength=len(count))
+    return summed / np.maximum(count, 1)
+
+
+def _varying(features: pd.DataFrame) -> np.ndarray:
+    """Return the columns that are not the same for all samples; a missing value is a value."""
+    values = features.to_numpy(np.float64)
+    return values[:, [len(np.unique(column)) > 1 for column in values.T]] if values.size else values[:, :0]
+
+
+def _classifiers(seed: int) -> tuple[Pipeline, ...]:
+    return (
+        make_pipeline(*_prepared(), LogisticRegression(class_weight="balanced", max_iter=500)),
+        make_pipeline(*_prepared(), ExtraTreesClassifier(**_TREES, class_weight="balanced", random_state=seed)),
+    )
+
+
+def _regressors(seed: int) -> tuple[Pipeline, ...]:
+    return (
+        make_pipeline(*_prepared(), RidgeCV(np.logspace(-2, 4, 13))),
+        make_pipeline(*_prepared(), ExtraTreesRegressor(**_TREES, random_state=seed)),
+    )
+
+
+def _prepared() -> tuple[SimpleImputer, StandardScaler]:
+    return SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler()
+
+
+def _auc(labels: np.ndarray, answers: np.ndarray, weight: np.ndarray, classes: int) -> float:
+    """Return the weighted area under the ROC curve; NaN where a resample lacks a class. Much faster than sklearn's."""
+    place = np.unique(answers, return_inverse=True)[1]
+    positive, negative = np.bincount(place, weight * labels), np.bincount(place, weight * (1 - labels))
+    below = np.cumsum(negative) - 0.5 * negative
+    total = float(positive.sum()) * float(negative.sum())
+    return float(positive @ below) / total if total > 0 else np.nan
+
+
+def _balanced_accuracy(labels: np.ndarray, answers: np.ndarray, weight: np.ndarray, classes: int) -> float:
+    """Return the mean recall of the classes; NaN where a resample lacks one."""
+    present = np.bincount(labels, weight, minlength=classes)
+    if not (present > 0).all():
+        return np.nan
+    return float((weight * (answers == labels) / present[labels]).sum() / classes)
+
+
+def _pairwise(codes: np.ndarray, answers: np.ndarray, classes: int) -> list[dict[str, Any]]:
+    """Return for every two classes how well they are told from one another, the best told first."""
+    told = []
+    for one in range(classes):
+        for other in range(one + 1, classes):
+            rows = (codes == one) | (codes == other)
+            share = answers[rows, other] / np.maximum(answers[rows, one] + answers[rows, other], 1e-12)
+            told.append({"classes": [one, other], "roc_auc": _auc(codes[rows] == other, share, np.ones(rows.sum()), 2)})
+    return sorted(told, key=lambda pair: -pair["roc_auc"])
+
+
+def _resamples(whose: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Return for each bootstrap resample of the groups how often each sample is in it."""
+    rng, groups = np.random.default_rng([seed, 2]), int(whose.max()) + 1
+    drawn = (np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(RESAMPLES))
+    return [times[whose].astype(float) for times in drawn]
+
+
+def _interval(scores: list[float]) -> tuple[float, float]:
+    low, high = np.nanquantile(scores, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _dealt_anew(codes: np.ndarray, whose: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Return label permutations that move the labels of a group together.
+
+    Groups are laid in a row, and the labels of the groups, shuffled within each, in another order. So a group of one
+    label stays of one label, and where each sample stands alone it is a plain permutation.
+    """
+    rng, at = np.random.default_rng([seed, 3]), np.argsort(whose, kind="stable")
+    blocks = np.split(codes[at], np.cumsum(np.bincount(whose))[:-1])
+    dealt = []
+    for _ in range(PERMUTATIONS):
+        new = np.empty_like(codes)
+        new[at] = np.concatenate([rng.permutation(blocks[block]) for block in rng.permutation(len(blocks))])
+        dealt.append(new)
+    return dealt

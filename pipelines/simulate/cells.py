@@ -1,0 +1,311 @@
+"""The shipped sample: simulated stained cells in the raw format ``images``.
+
+Nothing here is a photograph, nor made from one. A cell is drawn as amounts of two dyes, the basic azure of nuclei and
+the acid eosin of cytoplasm, and light is absorbed by both (Beer and Lambert), as under a microscope. A kind of cell
+differs from another in the shape of its nucleus, its chromatin, its granules and its cytoplasm; kinds overlap, and the
+stain differs from subject to subject.
+
+``python -m pipelines.simulate --task blood_cell --out data/blood_cell``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from pipelines.images import IMAGES_FOLDER, IMAGES_TABLE
+
+SIDE = 96
+_Y, _X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+_AZURE = np.array([0.72, 0.80, 0.30])  # optical density in red, green and blue of one unit of the dye
+_EOSIN = np.array([0.10, 0.52, 0.36])
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a kind of cell looks; each cell draws from the ranges.
+
+    Attributes
+    ----------
+    radius
+        Of the cell, in pixels.
+    nucleus
+        Radius of the nucleus as a share of the cell's.
+    shapes
+        Shapes of the nucleus and how often each occurs: ``round``, ``indented``, or a number of lobes.
+    density, chromatin
+        Azure in the nucleus, and how much it varies there (clumps).
+    cytoplasm
+        Azure and eosin in the cytoplasm.
+    granules, granule
+        How many, and azure and eosin of one.
+    nucleoli, vacuoles
+        Most light spots in the nucleus and in the cytoplasm.
+    """
+
+    radius: Range
+    nucleus: Range
+    shapes: dict[str, float]
+    density: Range
+    chromatin: Range
+    cytoplasm: tuple[Range, Range]
+    granules: tuple[int, int] = (0, 0)
+    granule: tuple[float, float] = (0.0, 0.0)
+    nucleoli: int = 0
+    vacuoles: int = 0
+
+
+@dataclass(frozen=True)
+class Stain:
+    """How a smear was stained and lit: factors on both dyes and on the three channels of the light."""
+
+    azure: np.ndarray = field(default_factory=lambda: _AZURE)
+    eosin: np.ndarray = field(default_factory=lambda: _EOSIN)
+    light: np.ndarray = field(default_factory=lambda: np.full(3, 0.95))
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, spread: float) -> Stain:
+        """Return the stain of a subject; ``spread`` is the relative deviation of what differs."""
+        strength = rng.normal(1, spread, 2)
+        azure = _AZURE * strength[0] * rng.normal(1, spread / 2, 3)
+        eosin = _EOSIN * strength[1] * rng.normal(1, spread / 2, 3)
+        return cls(azure, eosin, np.clip(0.93 + rng.normal(0, spread / 5, 3), 0.8, 1))
+
+    def transmit(self, azure: np.ndarray, eosin: np.ndarray) -> np.ndarray:
+        """Return the light that passes amounts of the dyes, shape ``(SIDE, SIDE, 3)``."""
+        return self.light * 10 ** -(azure[..., None] * self.azure + eosin[..., None] * self.eosin)
+
+
+BLOOD_CELLS = {
+    "basophil": Look(
+        (23, 29), (0.60, 0.74), {"indented": 0.4, "2": 0.6}, (0.75, 0.95), (0.10, 0.20),
+        ((0.10, 0.22), (0.20, 0.35)), granules=(40, 100), granule=(0.75, 0.1),
+    ),
+    "erythroblast": Look(
+        (16, 22), (0.55, 0.72), {"round": 1.0}, (0.95, 1.30), (0.08, 0.22), ((0.12, 0.40), (0.25, 0.45)),
+    ),
+    "monocyte": Look(
+        (25, 34), (0.60, 0.76), {"indented": 0.9, "round": 0.1}, (0.60, 0.82), (0.14, 0.26),
+        ((0.20, 0.34), (0.10, 0.20)), granules=(0, 15), granule=(0.06, 0.1), vacuoles=5,
+    ),
+    "myeloblast": Look(
+        (23, 33), (0.75, 0.88), {"round": 0.93, "indented": 0.07}, (0.62, 0.85), (0.03, 0.11),
+        ((0.28, 0.44), (0.05, 0.15)), granules=(0, 4), granule=(0.3, 0.2), nucleoli=3,
+    ),
+    "seg_neutrophil": Look(
+        (22, 30), (0.52, 0.66), {"2": 0.1, "3": 0.4, "4": 0.35, "5": 0.15}, (0.80, 1.05), (0.10, 0.22),
+        ((0.04, 0.12), (0.15, 0.30)), granules=(30, 90), granule=(0.08, 0.14),
+    ),
+}  # fmt: skip
+LYMPHOID_CELLS = {
+    "all": Look(
+        (22, 29), (0.80, 0.92), {"round": 0.7, "indented": 0.3}, (0.60, 0.85), (0.04, 0.14),
+        ((0.22, 0.40), (0.05, 0.15)), nucleoli=2, vacuoles=2,
+    ),
+    "hem": Look(
+        (19.5, 26.5), (0.76, 0.90), {"round": 0.8, "indented": 0.2}, (0.65, 0.95), (0.09, 0.20),
+        ((0.18, 0.36), (0.05, 0.18)), nucleoli=1, vacuoles=1,
+    ),
+}  # fmt: skip
+
+
+def simulate_blood_cells(folder: Path, per_class: int = 40, subjects: int = 12, seed: int = 7) -> None:
+    """Write a raw folder like the task ``blood_cell``: five kinds of cells among red cells.
+
+    Every subject has cells of all kinds; of a third of the images the subject is not told, as in real collections.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    per_class, subjects, seed
+        The same seed gives the same bytes.
+    """
+    stains = [Stain.draw(np.random.default_rng([seed, 0, subject]), 0.08) for subject in range(subjects)]
+    rows = []
+    for code, (label, look) in enumerate(BLOOD_CELLS.items()):
+        for number in range(per_class):
+            rng = np.random.default_rng([seed, 1, code, number])
+            subject = number % subjects
+            known = number % 3 > 0
+            file = f"{label}/SIM_{label}_{number + 1:03d}.jpg"
+            _save(folder / IMAGES_FOLDER / file, _smear(look, stains[subject], rng))
+            rows.append((file, label, f"SIM-{subject + 1:02d}" if known else ""))
+    _list(folder, rows)
+
+
+def simulate_leukemia_cells(folder: Path, subjects: int = 24, per_subject: int = 12, seed: int = 7) -> None:
+    """Write a raw folder like the task ``leukemia_cell``: segmented cells on black, each subject with one label.
+
+    Blasts are larger, with finer chromatin and less cytoplasm; subjects differ in just that too, and in stain.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    subjects
+        Three in five are ``all``.
+    per_subject
+        Images of a subject on average; the first subjects of a label have most.
+    seed
+        The same seed gives the same bytes.
+    """
+    rows = []
+    for subject in range(subjects):
+        label = "all" if subject % 5 in (0, 2, 4) else "hem"
+        rng = np.random.default_rng([seed, 2, subject])
+        stain, own = Stain.draw(rng, 0.10), _shifted(LYMPHOID_CELLS[label], rng)
+        images = per_subject // 2 + per_subject * (subjects - 1 - subject) // max(1, subjects - 1)
+        for number in range(images):
+            file = f"{label}/SIM_{subject + 1:02d}_{number + 1:02d}_{label}.jpg"
+            _save(
+                folder / IMAGES_FOLDER / file, _segmented(own, stain, np.random.default_rng([seed, 3, subject, number]))
+            )
+            rows.append((file, label, f"SIM-{subject + 1:02d}"))
+    _list(folder, rows)
+
+
+def _shifted(look: Look, rng: np.random.Generator) -> Look:
+    """Return the look of one subject's cells."""
+
+    def moved(values: Range, by: float) -> Range:
+        return values[0] + by, values[1] + by
+
+    return replace(
+        look,
+        radius=moved(look.radius, rng.normal(0, 1.5)),
+        nucleus=moved(look.nucleus, rng.normal(0, 0.02)),
+        density=moved(look.density, rng.normal(0, 0.08)),
+        chromatin=(look.chromatin[0], look.chromatin[1] + abs(rng.normal(0, 0.03))),
+    )
+
+
+def _smear(look: Look, stain: Stain, rng: np.random.Generator) -> np.ndarray:
+    """Return a cell in the middle of red cells."""
+    azure, eosin = np.full((2, SIDE, SIDE), 0.02)
+    shift = rng.uniform(-5, 5, 2)
+    for _ in range(rng.integers(2, 8)):
+        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(36, 66)
+        center = (shift[0] + far * np.sin(angle), shift[1] + far * np.cos(angle))
+        radius = rng.uniform(13, 17)
+        disk, pallor = _blob(center, radius, rng, 0.03), _blob(center, radius * 0.45, rng, 0.05, soft=4)
+        eosin = _over(eosin, disk, rng.uniform(0.35, 0.5) * (1 - 0.45 * pallor))
+    azure, eosin, _ = _draw(look, tuple(shift), azure, eosin, rng)
+    return _photograph(stain.transmit(azure, eosin), rng)
+
+
+def _segmented(look: Look, stain: Stain, rng: np.random.Generator) -> np.ndarray:
+    """Return a cell cut out and put on black."""
+    nothing = np.zeros((SIDE, SIDE))
+    azure, eosin, cell = _draw(look, (0.0, 0.0), nothing, nothing, rng)
+    photograph = _photograph(stain.transmit(azure, eosin), rng)
+    return photograph * (cell > 0.5)[..., None]
+
+
+def _draw(
+    look: Look, center: tuple[float, ...], azure: np.ndarray, eosin: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a cell over amounts of both dyes; return them and the cell's mask, each of shape ``(SIDE, SIDE)``."""
+    radius = rng.uniform(*look.radius)
+    cell = _blob(center, radius, rng, 0.05)
+    shape = str(rng.choice(list(look.shapes), p=np.array(list(look.shapes.values()))))
+    size = radius * rng.uniform(*look.nucleus)
+    away = rng.uniform(0, 0.7) * (radius - size)
+    angle = rng.uniform(0, 2 * np.pi)
+    middle = (center[0] + away * np.sin(angle), center[1] + away * np.cos(angle))
+    nucleus = _nucleus(shape, middle, size, rng) * cell
+
+    mottled = 1 + 0.12 * _noise(rng, 2.0)
+    azure = _over(azure, cell, rng.uniform(*look.cytoplasm[0]) * mottled)
+    eosin = _over(eosin, cell, rng.uniform(*look.cytoplasm[1]) * mottled)
+    for _ in range(rng.integers(0, look.vacuoles + 1)):
+        hole = 0.7 * _blob(_within(center, radius * 0.85, rng), rng.uniform(1.2, 2.6), rng, 0.05) * cell
+        azure, eosin = _over(azure, hole, 0.05), _over(eosin, hole, 0.05)
+    clumps = 1 + rng.uniform(*look.chromatin) * (_noise(rng, 1.2) + _noise(rng, 2.5))
+    azure = _over(azure, nucleus, rng.uniform(*look.density) * clumps)
+    eosin = _over(eosin, nucleus, 0.35)
+    for _ in range(rng.integers(0, look.nucleoli + 1)):
+        spot = 0.5 * _blob(_within(middle, size * 0.7, rng), rng.uniform(2.0, 3.6), rng, 0.1) * nucleus
+        azure = _over(azure, spot, 0.35)
+    for _ in range(rng.integers(look.granules[0], look.granules[1] + 1)):
+        grain = _blob(_within(center, radius * 0.95, rng), rng.uniform(0.6, 1.5), rng, 0.0) * cell
+        azure, eosin = azure + look.granule[0] * grain * rng.uniform(0.4, 1), eosin + look.granule[1] * grain
+    return azure, eosin, cell
+
+
+def _nucleus(shape: str, center: tuple[float, float], size: float, rng: np.random.Generator) -> np.ndarray:
+    angle = rng.uniform(0, 2 * np.pi)
+
+    def at(far: float, turn: float) -> tuple[float, float]:
+        return center[0] + far * np.sin(angle + turn), center[1] + far * np.cos(angle + turn)
+
+    if shape == "round":
+        return _blob(center, size, rng, 0.04)
+    if shape == "indented":
+        bay = _blob(at(size * rng.uniform(0.75, 1.1), 0), size * rng.uniform(0.35, 0.65), rng, 0.08)
+        return _blob(center, size * 1.05, rng, 0.07) * (1 - bay)
+    lobes = int(shape)
+    # Along an arc, and held together by threads: each lobe is joined with the one before.
+    turns = np.arange(lobes) * rng.uniform(1.1, 1.7) + rng.normal(0, 0.12, lobes)
+    centers = [at(size * rng.uniform(0.5, 0.75), turn) for turn in turns]
+    radius = size * (0.78 if lobes == 2 else 1.3 / lobes**0.75)
+    mask = np.zeros((SIDE, SIDE))
+    for number, here in enumerate(centers):
+        mask = np.maximum(mask, _blob(here, radius * rng.uniform(0.8, 1.15), rng, 0.12))
+        for share in np.linspace(0.2, 0.8, 4) if number else ():
+            before = centers[number - 1]
+            between = (here[0] * share + before[0] * (1 - share), here[1] * share + before[1] * (1 - share))
+            mask = np.maximum(mask, _blob(between, rng.uniform(1.4, 2.2), rng, 0.0))
+    return mask
+
+
+def _blob(
+    center: tuple[float, ...], radius: float, rng: np.random.Generator, wobble: float, soft: float = 0.7
+) -> np.ndarray:
+    """Return the mask of a disk whose radius varies with the direction, from 0 to 1 over a soft edge."""
+    y, x = _Y - center[0], _X - center[1]
+    direction = np.arctan2(y, x)
+    edge = np.ones_like(y)
+    if wobble:
+        for waves in (2, 3, 4, 5):
+            edge += rng.normal(0, wobble / np.sqrt(waves)) * np.cos(waves * direction + rng.uniform(0, 2 * np.pi))
+    return 1 / (1 + np.exp(np.clip((np.hypot(y, x) - radius * edge) / soft, -30, 30)))
+
+
+def _within(center: tuple[float, ...], radius: float, rng: np.random.Generator) -> tuple[float, float]:
+    angle, far = rng.uniform(0, 2 * np.pi), radius * np.sqrt(rng.random())
+    return center[0] + far * np.sin(angle), center[1] + far * np.cos(angle)
+
+
+def _over(below: np.ndarray, mask: np.ndarray, amount: np.ndarray | float) -> np.ndarray:
+    return below * (1 - mask) + amount * mask
+
+
+def _noise(rng: np.random.Generator, scale: float) -> np.ndarray:
+    smooth = gaussian_filter(rng.normal(0, 1, (SIDE, SIDE)), scale)
+    return smooth / smooth.std()
+
+
+def _photograph(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return what a camera makes of the light: out of focus to a degree, noisy, from 0 to 255."""
+    blurred = gaussian_filter(light, (*[rng.uniform(0.3, 1.0)] * 2, 0))
+    return np.clip(255 * (blurred * rng.normal(1, 0.02) + rng.normal(0, 0.01, light.shape)), 0, 255)
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.round(picture).astype(np.uint8)).save(
+        path, quality=85, subsampling=0
+    )  # color that bleeds off the cell would tell its size
+
+
+def _list(folder: Path, rows: list[tuple[str, str, str]]) -> None:
+    table = pd.DataFrame(rows, columns=["file", "label", "subject_id"]).sort_values("file")
+    table.assign(simulated="true").to_csv(folder / IMAGES_TABLE, index=False)

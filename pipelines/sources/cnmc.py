@@ -1,0 +1,96 @@
+"""C-NMC 2019, the ISBI challenge on leukemic blasts (TCIA, doi 10.7937/tcia.2019.dc64i46r, CC BY 3.0).
+
+``fold_0`` to ``fold_2`` hold ``all`` and ``hem`` with files ``UID_<subject>_<image>_<cell>_<label>.bmp``. The images of
+the preliminary test phase have numbers for names; a table says which file of the first kind each was.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.faults import UserError
+from pipelines.formats import read_table
+from pipelines.sources.raw_folder import SourceImage, entries, find_folder, listed
+
+CLASSES = ("all", "hem")
+FOLDS = ("fold_0", "fold_1", "fold_2")
+TEST = "C-NMC_test_prelim_phase_data"
+TEST_LABELS = f"{TEST}_labels.csv"
+NAME = "C-NMC 2019"
+_UID = re.compile(r"UID_(?P<subject>[Hh]?[0-9]+)_(?P<image>[0-9]+)_(?P<cell>[0-9]+)_(?P<label>all|hem)\.bmp")
+_CODES = {"1": "all", "0": "hem"}
+
+
+class Uid(NamedTuple):
+    """What a file's name says."""
+
+    subject: str
+    image: int
+    cell: int
+    label: str
+
+
+def parse(name: str) -> Uid:
+    """Return what a file's name says.
+
+    Normal subjects are written with an H, one of them also ``h3``: 3 and H3 are two people, h3 and H3 are one.
+
+    Raises
+    ------
+    UserError
+        The name is not ``UID_<subject>_<image>_<cell>_<label>.bmp``.
+    """
+    found = _UID.fullmatch(name)
+    if found is None:
+        raise UserError(f"{name}: is not named UID_<subject>_<image>_<cell>_<label>.bmp, as in {NAME}; remove it")
+    return Uid(found["subject"].upper(), int(found["image"]), int(found["cell"]), found["label"])
+
+
+def read(folder: Path, *, test: bool = False) -> list[SourceImage]:
+    """Return the training images below ``folder``; ``test`` adds those of the preliminary test phase.
+
+    Raises
+    ------
+    UserError
+        The folders are not those of the layout, a name does not parse, or names, folders and table disagree.
+    """
+    root = find_folder(folder, FOLDS, NAME)
+    images = [image for fold in FOLDS for label in CLASSES for image in _fold(root, fold, label)]
+    return images + _test_images(folder) if test else images
+
+
+def _fold(root: Path, fold: str, label: str) -> list[SourceImage]:
+    inside = find_folder(root / fold, CLASSES, NAME) / label
+    images = []
+    for path in entries(inside):
+        uid = parse(path.name)
+        if uid.label != label:
+            raise UserError(f"{path}: says {uid.label} and lies in {label}; copy the fold again")
+        images.append(SourceImage(path, path.name, label, uid.subject, fold))
+    if not images:
+        raise UserError(f"{inside}: is empty; unpack the archive again")
+    return images
+
+
+def _test_images(folder: Path) -> list[SourceImage]:
+    tables = sorted(folder.rglob(TEST_LABELS))
+    if not tables:
+        raise UserError(
+            f"{folder}: holds no {TEST_LABELS}; unpack the preliminary test phase there, or leave out --test"
+        )
+    table = read_table(tables[0], text=("Patient_ID", "new_names", "labels"))
+    files = {path.name: path for path in sorted(folder.rglob(f"{TEST}/*.bmp"))}
+    named = table["new_names"].tolist()
+    if len(set(named)) < len(named):
+        raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
+    if differing := {str(name) for name in set(files) ^ set(named)}:
+        raise UserError(f"{listed(differing)}: stands in one of {TEST_LABELS} and {TEST} alone; unpack both again")
+    images = []
+    for uid_name, name, code in table[["Patient_ID", "new_names", "labels"]].itertuples(index=False):
+        uid = parse(str(uid_name))
+        if _CODES.get(str(code)) != uid.label:
+            raise UserError(f"{TEST_LABELS}: {uid_name} has label {code}; it must be 1 for all and 0 for hem")
+        images.append(SourceImage(files[name], str(uid_name), uid.label, uid.subject, "test"))
+    return images

@@ -1,0 +1,436 @@
+"""What would make a classification metric or its interval lie: another definition, a lost class, chance, row order."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+import evaluation.classification
+from evaluation.classification import (
+    HIGHER_IS_BETTER,
+    bootstrap_classification,
+    classification_metrics,
+    confusion,
+    metric_names,
+    reliability,
+    weighted_classification_metrics,
+)
+from evaluation.resample import group_counts, percentile_interval
+
+LETTERS = "abcdefgh"
+
+
+def _sample(seed: int, n_rows: int, n_classes: int, decimals: int | None = 1, signal: float = 1.0) -> dict[str, Any]:
+    """Rows whose probabilities are rounded coarsely: ties among rows, and among classes of one row."""
+    rng = np.random.default_rng(seed)
+    target = rng.permutation(np.arange(n_rows) % n_classes)
+    logits = rng.normal(size=(2, n_rows, n_classes))
+    logits[0, np.arange(n_rows), target] += signal
+    tables = np.exp(logits)
+    if decimals is not None:
+        tables = np.round(tables, decimals) + 0.1
+    tables /= tables.sum(axis=-1, keepdims=True)
+    return {
+        "target": target,
+        "probabilities": tables[0],
+        "baseline": tables[1],
+        "classes": [LETTERS[k] if k < len(LETTERS) else f"class{k}" for k in range(n_classes)],
+    }
+
+
+def _by_scikit_learn(
+    target: np.ndarray, probabilities: np.ndarray, classes: list[str], weight: np.ndarray | None = None
+) -> dict[str, float]:
+    """The metrics of rows of all classes, by scikit-learn; the calibration error has no equal there."""
+    weight = np.ones(len(target)) if weight is None else weight
+    n_classes = len(classes)
+    labels = list(range(n_classes))
+    predicted = probabilities.argmax(axis=1)
+    given: dict[str, Any] = {"sample_weight": weight}
+    of_class = {"labels": labels, "zero_division": np.nan, **given}
+    truth = np.eye(n_classes)[target]
+    roc = [sk.roc_auc_score(truth[:, k], probabilities[:, k], **given) for k in labels]
+    pr = [sk.average_precision_score(truth[:, k], probabilities[:, k], **given) for k in labels]
+    f1 = sk.f1_score(target, predicted, average=None, **of_class)
+    confidence = probabilities.max(axis=1)
+    edges = np.linspace(0, 1, 16)
+    inside = [(confidence > low) & (confidence <= high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    gaps = [abs(weight[rows] @ ((predicted == target)[rows] - confidence[rows])) for rows in inside]
+    found = {
+        "accuracy": sk.accuracy_score(target, predicted, **given),
+        "balanced_accuracy": sk.balanced_accuracy_score(target, predicted, **given),
+        "macro_f1": np.mean(f1),
+        "weighted_f1": sk.f1_score(target, predicted, average="weighted", **given),
+        "roc_auc": roc[1] if n_classes == 2 else np.mean(roc),
+        "pr_auc": pr[1] if n_classes == 2 else np.mean(pr),
+        "ece": sum(gaps) / weight.sum(),
+        "log_loss": sk.log_loss(target, probabilities, labels=labels, **given),
+        "brier": sk.brier_score_loss(target, probabilities, labels=labels, **given),
+    }
+    precision = sk.precision_score(target, predicted, average=None, **of_class)
+    recall = sk.recall_score(target, predicted, average=None, **of_class)
+    for k, name in enumerate(classes):
+        found |= {f"precision_{name}": precision[k], f"recall_{name}": recall[k], f"f1_{name}": f1[k]}
+        found |= {f"roc_auc_{name}": roc[k], f"pr_auc_{name}": pr[k]}
+    return found
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+@pytest.mark.parametrize("decimals", [1, None])
+def test_values_are_those_of_scikit_learn(n_classes, decimals):
+    sample = _sample(n_classes, 120, n_classes, decimals)
+    found = classification_metrics(**sample)
+    expected = _by_scikit_learn(sample["target"], sample["probabilities"], sample["classes"])
+    naive = _by_scikit_learn(sample["target"], sample["baseline"], sample["classes"])
+    expected["margin"] = expected["accuracy"] - naive["accuracy"]
+    assert list(found) == list(expected) == [*metric_names(sample["classes"]), "margin"]
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-14)
+    if n_classes > 2:
+        multiclass = sk.roc_auc_score(sample["target"], sample["probabilities"], multi_class="ovr")
+        assert found["roc_auc"] == pytest.approx(multiclass, rel=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n_classes=st.integers(2, 4),
+    n_rows=st.integers(8, 40),
+    weights=st.lists(st.integers(0, 3), min_size=40, max_size=40),
+    whole=st.booleans(),
+)
+def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, n_classes, n_rows, weights, whole):
+    sample = _sample(seed, n_rows, n_classes)
+    weight = np.array(weights[:n_rows], dtype=float) * (1.0 if whole else 0.3)
+    if len(np.unique(sample["target"][weight > 0])) < n_classes:
+        return
+    del sample["baseline"]
+    found = weighted_classification_metrics(**sample, groups=np.arange(n_rows), counts=[weight, np.ones(n_rows)])
+    plain = classification_metrics(**sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = _by_scikit_learn(sample["target"], sample["probabilities"], sample["classes"], weight)
+    assert {name: values[0] for name, values in found.items()} == pytest.approx(
+        expected, rel=1e-9, abs=1e-12, nan_ok=True
+    )
+    assert {name: values[1] for name, values in found.items()} == pytest.approx(plain, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_resampled_metrics_equal_those_of_physically_repeated_rows(n_classes):
+    sample = _sample(3, 60, n_classes)
+    groups = np.random.default_rng(1).integers(0, 12, 60)
+    counts = group_counts(12, 30, 0)
+    fast = weighted_classification_metrics(**sample, groups=groups, counts=counts, margin_metric="log_loss")
+    for b, count in enumerate(counts):
+        rows = np.repeat(np.arange(60), count[groups])
+        columns = {name: sample[name][rows] for name in ("target", "probabilities", "baseline")}
+        if len(np.unique(columns["target"])) < n_classes:
+            continue
+        slow = classification_metrics(**columns, classes=sample["classes"], margin_metric="log_loss")
+        assert {name: values[b] for name, values in fast.items()} == pytest.approx(slow, rel=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_certain_and_right_prediction_scores_exactly_one_and_costs_nothing(n_classes):
+    target = np.arange(12) % n_classes
+    found = classification_metrics(target, np.eye(n_classes)[target], classes=LETTERS[:n_classes])
+    costs = {"ece", "log_loss", "brier"}
+    assert found == {name: 0.0 if name in costs else 1.0 for name in metric_names(LETTERS[:n_classes])}
+
+
+def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity():
+    target = np.arange(12) % 2
+    found = classification_metrics(target, np.eye(2)[1 - target], classes="ab")
+    assert found["accuracy"] == found["roc_auc"] == found["f1_a"] == 0
+    assert found["ece"] == found["brier"] == 1
+    assert found["log_loss"] == pytest.approx(36.04, abs=0.01)
+
+
+def test_the_majority_class_has_no_precision_of_others_and_areas_of_chance():
+    target = np.r_[np.zeros(9, int), np.ones(3, int)]
+    found = classification_metrics(target, np.tile([0.75, 0.25], (12, 1)), classes=["all", "hem"])
+    assert found["accuracy"] == 0.75
+    assert found["balanced_accuracy"] == found["roc_auc"] == 0.5
+    assert found["pr_auc"] == found["pr_auc_hem"] == 0.25
+    assert found["recall_hem"] == found["f1_hem"] == found["ece"] == 0
+    assert np.isnan(found["precision_hem"])
+
+
+def test_a_class_without_rows_is_nan_and_leaves_the_means_over_the_others_alone():
+    sample = _sample(5, 90, 4)
+    kept = sample["target"] != 2
+    target, probabilities = sample["target"][kept], sample["probabilities"][kept]
+    assert (probabilities.argmax(axis=1) == 2).any()  # predicted, though it has no rows
+    found = classification_metrics(target, probabilities, classes="abcd")
+    assert {name for name, value in found.items() if np.isnan(value)} == {name for name in found if name.endswith("_c")}
+    present = [0, 1, 3]
+    predicted = probabilities.argmax(axis=1)
+    roc = [sk.roc_auc_score(target == k, probabilities[:, k]) for k in present]
+    pr = [sk.average_precision_score(target == k, probabilities[:, k]) for k in present]
+    assert found["balanced_accuracy"] == pytest.approx(
+        sk.recall_score(target, predicted, labels=present, average="macro")
+    )
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(target, predicted, labels=present, average="macro"))
+    assert found["weighted_f1"] == pytest.approx(sk.f1_score(target, predicted, average="weighted"))
+    assert [found["roc_auc"], found["pr_auc"]] == pytest.approx([np.mean(roc), np.mean(pr)])
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_rows_of_one_class_alone_have_no_area(n_classes):
+    probabilities = _sample(0, 6, n_classes)["probabilities"]
+    found = classification_metrics(np.ones(6, int), probabilities, classes=LETTERS[:n_classes])
+    assert np.isnan([found["roc_auc"], found["pr_auc"], found["roc_auc_b"], found["pr_auc_b"], found["recall_a"]]).all()
+    assert found["balanced_accuracy"] == found["accuracy"]
+    assert np.isfinite([found["ece"], found["log_loss"], found["brier"], found["weighted_f1"]]).all()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "log_loss", "brier", "ece", "recall_b"])
+def test_a_margin_is_positive_where_the_model_is_better_whatever_the_metric(metric):
+    sample = _sample(2, 300, 3, decimals=None, signal=3.0)
+    sample["baseline"] = np.full((300, 3), [0.1, 0.8, 0.1]) if metric != "recall_b" else np.full((300, 3), 1 / 3)
+    result = bootstrap_classification(**sample, groups=np.arange(300), margin_metric=metric, resamples=50)
+    naive = classification_metrics(sample["target"], sample["baseline"], classes=sample["classes"])
+    sign = 1 if HIGHER_IS_BETTER.get(metric, True) else -1
+    assert result["margin"].value == pytest.approx(sign * (result[metric].value - naive[metric]))
+    assert 0 < result["margin"].low <= result["margin"].value <= result["margin"].high
+
+
+def test_a_baseline_against_itself_has_no_margin_and_no_width():
+    sample = _sample(6, 80, 3)
+    sample["baseline"] = sample["probabilities"]
+    for metric in ("accuracy", "macro_f1", "pr_auc", "log_loss"):
+        result = bootstrap_classification(**sample, groups=np.arange(80), margin_metric=metric, resamples=40)
+        assert set(result["margin"].as_dict().values()) == {0.0}
+
+
+def test_the_interval_is_the_percentiles_of_the_resamples_and_its_value_the_plain_metric():
+    sample = _sample(7, 100, 3)
+    groups = np.array([f"subject{k}" for k in np.random.default_rng(2).integers(0, 15, 100)])
+    result = bootstrap_classification(**sample, groups=groups, resamples=40, confidence=0.8, seed=5)
+    counts = group_counts(len(set(groups)), 40, 5)
+    resampled = weighted_classification_metrics(**sample, groups=groups, counts=counts)
+    plain = classification_metrics(**sample)
+    assert list(result) == list(plain)
+    for name, interval in result.items():
+        assert interval == percentile_interval(plain[name], resampled[name], 0.8)
+
+
+def test_few_resamples_at_a_time_give_what_all_at_once_give(monkeypatch):
+    sample = _sample(8, 60, 3)
+    groups = np.arange(60) // 4
+    whole = bootstrap_classification(**sample, groups=groups, resamples=30, margin_metric="pr_auc")
+    monkeypatch.setattr(evaluation.classification, "_BLOCK", 1)
+    for name, interval in bootstrap_classification(
+        **sample, groups=groups, resamples=30, margin_metric="pr_auc"
+    ).items():
+        assert [interval.low, interval.high] == pytest.approx([whole[name].low, whole[name].high], rel=1e-12)
+
+
+def test_images_of_one_subject_give_a_wider_interval_than_independent_images_would():
+    rng = np.random.default_rng(9)
+    subject = np.repeat(np.arange(20), 30)
+    target = subject % 2
+    right = rng.beta(1, 0.5, 20)[subject]  # subjects are easy or hard as a whole
+    hit = rng.random(600) < right
+    probabilities = np.eye(2)[np.where(hit, target, 1 - target)] * 0.8 + 0.1
+    by_subject = bootstrap_classification(target, probabilities, subject, classes="ab", resamples=300)
+    by_image = bootstrap_classification(target, probabilities, np.arange(600), classes="ab", resamples=300)
+    for name in ("accuracy", "balanced_accuracy", "weighted_f1", "roc_auc"):
+        assert by_subject[name].high - by_subject[name].low > 2 * (by_image[name].high - by_image[name].low)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    # Right with a subject's own chance, which is 0.5 or 1: the true accuracy is 0.75.
+    covered = naive = 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        subject = np.repeat(np.arange(50), 10)
+        target = subject % 2
+        hit = rng.random(500) < rng.choice([0.5, 1.0], 50)[subject]
+        probabilities = np.eye(2)[np.where(hit, target, 1 - target)]
+        for groups in (subject, np.arange(500)):
+            interval = bootstrap_classification(target, probabilities, groups, classes="ab", resamples=200, seed=seed)
+            inside = interval["accuracy"].low <= 0.75 <= interval["accuracy"].high
+            covered += inside and groups is subject
+            naive += inside and groups is not subject
+    assert 0.88 * 120 <= covered <= 0.99 * 120
+    assert naive < 0.85 * 120
+
+
+def test_resamples_without_a_class_stay_out_of_what_needs_it():
+    # Four subjects of one class each: an eighth of the resamples draws one class alone.
+    subject = np.repeat(np.arange(4), 10)
+    target = subject // 2
+    probabilities = np.where(target[:, None] == [0, 1], 0.7, 0.3)
+    probabilities[::5] = probabilities[::5, ::-1]  # each subject is right four times in five
+    counts = group_counts(4, 400, 0)
+    lost = (counts[:, :2].sum(axis=1) == 0) | (counts[:, 2:].sum(axis=1) == 0)
+    assert 20 < lost.sum() < 100
+    resampled = weighted_classification_metrics(target, probabilities, subject, counts, classes=["all", "hem"])
+    for name in ("balanced_accuracy", "macro_f1", "roc_auc", "pr_auc", "roc_auc_all", "pr_auc_hem"):
+        np.testing.assert_array_equal(np.isnan(resampled[name]), lost, err_msg=name)
+    for name in ("accuracy", "weighted_f1", "ece", "log_loss", "brier"):
+        assert np.isfinite(resampled[name]).all()
+    np.testing.assert_array_equal(np.isnan(resampled["recall_all"]), counts[:, :2].sum(axis=1) == 0)
+    result = bootstrap_classification(target, probabilities, subject, classes=["all", "hem"], resamples=400)
+    assert result["balanced_accuracy"].low == pytest.approx(0.8)
+    assert result["balanced_accuracy"].high == pytest.approx(0.8)
+    assert result["roc_auc"].low > 0
+
+
+def test_a_metric_that_no_resample_defines_keeps_its_value_and_has_no_ends():
+    # Two subjects, and the class whose area is asked holds one of them: only drawing both defines it.
+    target = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
+    seed = next(s for s in range(99) if (group_counts(2, 1, s) != 1).all())
+    result = bootstrap_classification(target, probabilities, ["x", "x", "y", "y"], classes="ab", resamples=1, seed=seed)
+    assert result["roc_auc"].value == 1.0
+    assert np.isnan([result["roc_auc"].low, result["roc_auc"].high]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n_classes=st.integers(2, 4),
+    seed=st.integers(0, 10**6),
+    order=st.permutations(range(24)),
+    metric=st.sampled_from(["accuracy", "log_loss", "pr_auc"]),
+)
+def test_row_order_does_not_change_any_bit(n_classes, seed, order, metric):
+    sample = _sample(seed, 24, n_classes)
+    groups = np.random.default_rng(seed).permutation(np.arange(24) % 3)
+    shuffled = sample | {name: sample[name][list(order)] for name in ("target", "probabilities", "baseline")}
+    straight = bootstrap_classification(**sample, groups=groups, resamples=7, margin_metric=metric)
+    other = bootstrap_classification(**shuffled, groups=groups[list(order)], resamples=7, margin_metric=metric)
+    for name, interval in straight.items():
+        np.testing.assert_array_equal(list(interval.as_dict().values()), list(other[name].as_dict().values()), name)
+
+
+def test_rows_that_differ_in_their_baseline_alone_may_come_in_any_order():
+    sample = _sample(13, 60, 2, decimals=None) | {"target": np.zeros(60, int), "probabilities": np.full((60, 2), 0.5)}
+    margins = set()
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(60)
+        margins.add(
+            classification_metrics(**sample | {"baseline": sample["baseline"][order]}, margin_metric="log_loss")[
+                "margin"
+            ]
+        )
+    assert len(margins) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), order=st.permutations(range(4)))
+def test_the_order_of_the_classes_changes_nothing_but_which_is_the_second(seed, order):
+    sample = _sample(seed, 40, 4, decimals=None)
+    place = np.argsort(order)
+    straight = classification_metrics(sample["target"], sample["probabilities"], classes="abcd")
+    turned = classification_metrics(
+        place[sample["target"]], sample["probabilities"][:, list(order)], classes=["abcd"[k] for k in order]
+    )
+    assert turned == pytest.approx(straight, rel=1e-12, nan_ok=True)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    sample = _sample(10, 80, 3, decimals=None)
+    first = bootstrap_classification(**sample, groups=np.arange(80), resamples=60, seed=3)
+    assert bootstrap_classification(**sample, groups=np.arange(80), resamples=60, seed=3) == first
+    other = bootstrap_classification(**sample, groups=np.arange(80), resamples=60, seed=4)
+    assert all(other[name].value == first[name].value for name in first)
+    assert all(other[name].low != first[name].low for name in ("roc_auc", "log_loss", "ece"))
+
+
+def test_confusion_counts_true_classes_down_and_predicted_ones_across():
+    counts = confusion([0, 0, 1, 2, 2], [0, 1, 1, 2, 0], 4)
+    assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    assert counts.dtype == np.int64
+
+
+def test_the_bins_add_up_to_the_calibration_error_and_close_above():
+    sample = _sample(11, 200, 3)
+    share, confidence, accuracy = reliability(sample["target"], sample["probabilities"])
+    assert share.sum() == pytest.approx(1)
+    found = classification_metrics(sample["target"], sample["probabilities"], classes="abc")
+    assert np.nansum(share * np.abs(accuracy - confidence)) == pytest.approx(found["ece"], rel=1e-12)
+    share, _, _ = reliability([0, 0, 0], [[0.6, 0.4], [0.6 + 1e-9, 0.4 - 1e-9], [1.0, 0.0]])
+    assert np.flatnonzero(share).tolist() == [8, 9, 14]
+
+
+def test_float32_probabilities_and_codes_of_any_integer_type_are_taken():
+    sample = _sample(12, 50, 3, decimals=None)
+    exact = classification_metrics(sample["target"], sample["probabilities"], classes="abc")
+    rounded = classification_metrics(
+        sample["target"].astype(np.uint8), sample["probabilities"].astype(np.float32), classes="abc"
+    )
+    assert rounded == pytest.approx(exact, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": [0, 1, 2]}, "target is 2 at row 2, and there are 2 classes"),
+        ({"target": [0, -1, 1]}, "target is -1 at row 1"),
+        ({"target": [0.0, 1.0, 1.0]}, "target holds float64, not the numbers of classes"),
+        ({"target": ["a", "b", "b"]}, "not the numbers of classes"),
+        ({"target": []}, "target is empty"),
+        ({"target": 1}, "target has shape"),
+        ({"target": [0, 1]}, r"probabilities has shape \(3, 2\), not \(2, 2\)"),
+        ({"probabilities": [[0.5, 0.5], [np.nan, 0.5], [0.5, 0.5]]}, "probabilities is .* at row 1"),
+        ({"probabilities": [[0.5, 0.5], [1.0, 0.0], [1.2, -0.2]]}, "probabilities is .* at row 2"),
+        ({"probabilities": [[0.5, 0.5], [1.0, 0.0], [3.0, 1.0]]}, "at row 2: no probabilities that sum to one"),
+        ({"probabilities": [["x", "y"]] * 3}, "probabilities is not a table of numbers"),
+        ({"baseline": [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]}, "baseline is .* at row 1"),
+        ({"baseline": [[1.0], [1.0], [1.0]]}, "baseline has shape"),
+        ({"classes": ["a"]}, "classes are a: at least two"),
+        ({"classes": ["a", "a"]}, "classes are a, a"),
+        ({"margin_metric": "r2"}, "margin_metric is 'r2', not one of accuracy"),
+        ({"groups": ["x", "x", "x"]}, "at least two groups and there is 1"),
+        ({"groups": ["x", None, "y"]}, "groups has a missing label at row 1"),
+        ({"groups": ["x", "y"]}, "groups has 2 rows"),
+        ({"resamples": 0}, "resamples is 0"),
+        ({"confidence": 95}, "confidence is 95"),
+    ],
+)
+def test_bad_input_is_refused_with_its_column_and_row(change, message):
+    good = {
+        "target": [0, 1, 1],
+        "probabilities": [[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]],
+        "groups": ["x", "y", "y"],
+        "classes": ["a", "b"],
+    }
+    with pytest.raises(ValueError, match=message):
+        bootstrap_classification(**(good | change))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([[1, 1]], "counts has shape"),
+        ([1, 1, 1], "counts has shape"),
+        ([[1, 1, 1], [0, 0, 0]], "without any weight"),
+        ([[1, -1, 1]], "negative"),
+    ],
+)
+def test_weights_that_fit_no_group_are_refused(counts, message):
+    with pytest.raises(ValueError, match=message):
+        weighted_classification_metrics([0, 1, 1], np.full((3, 2), 0.5), ["x", "y", "z"], counts, classes="ab")
+
+
+@pytest.mark.parametrize("n_classes", [5, 33])
+def test_four_thousand_images_take_seconds_and_little_memory(n_classes):
+    sample = _sample(0, 4000, n_classes, decimals=None)
+    tracemalloc.start()
+    begin = time.process_time()
+    bootstrap_classification(**sample, groups=np.arange(4000), margin_metric="roc_auc")
+    seconds = time.process_time() - begin
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
+    assert seconds < 15  # 0.5 s for 5 classes and 2 s for 33 where this was written

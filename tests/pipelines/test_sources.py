@@ -1,0 +1,319 @@
+"""Official layouts must become raw folders with their subjects, byte for byte; anything else must be refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.faults import UserError
+from pipelines.params import ImageTask, read_params
+from pipelines.sources import blood_cells, pbc, raw_folder
+from pipelines.sources.__main__ import main
+from pipelines.sources.cnmc import Uid, parse
+from pipelines.validate import validate_folder
+from tests.pipelines.image_folder import picture
+
+ROOT = Path(__file__).parents[2]
+CODES = {"basophil": "BA", "erythroblast": "ERB", "monocyte": "MO", "myeloblast": "MYO", "seg_neutrophil": "NGS",
+         "eosinophil": "EO", "ig": "MMY", "lymphocyte": "LY", "neutrophil": "SNE", "platelet": "PLATELET"}  # fmt: skip
+NUMBER = {"all": 1, "hem": 2}
+
+Damage = Callable[[Path], Any]
+
+
+def put(path: Path, *seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(*seed).save(path)
+    return path
+
+
+def write_class_folders(folder: Path, classes: tuple[str, ...], images: int = 3) -> Path:
+    """Write a stand-in of the layouts with a folder a class, with what a Mac leaves in them."""
+    for code, label in enumerate(classes):
+        for number in range(images):
+            put(folder / label / f"{CODES[label]}_{100 * number + code}.jpg", code, number)
+        (folder / label / ".DS_Store").write_bytes(b"\0")
+    return folder
+
+
+def write_cnmc(folder: Path, images: int = 2) -> Path:
+    """Write a stand-in of C-NMC: in each fold two subjects of each label, and four images of the test phase."""
+    root = folder / "PKG - C-NMC 2019"
+    for fold in range(3):
+        for subject in (2 * fold + 1, 2 * fold + 2):
+            for number in range(1, images + 1):
+                train = root / "C-NMC_training_data" / f"fold_{fold}"
+                put(train / "all" / f"UID_{subject}_{number}_1_all.bmp", 1, subject, number)
+                h = "h" if subject == 3 and number == 2 else "H"  # as in the real set
+                put(train / "hem" / f"UID_{h}{subject}_{number}_1_hem.bmp", 2, subject, number)
+    rows = []
+    for number, (name, code) in enumerate(
+        (("UID_57_29_1_all", 1), ("UID_57_22_2_all", 1), ("UID_H49_35_1_hem", 0), ("UID_H30_6_2_hem", 0)), start=1
+    ):
+        put(root / "C-NMC_test_prelim_phase_data" / f"{number}.bmp", 3, number)
+        rows.append((f"{name}.bmp", f"{number}.bmp", code))
+    table = pd.DataFrame(rows, columns=["Patient_ID", "new_names", "labels"])
+    table.to_csv(root / "C-NMC_test_prelim_phase_data_labels.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cnmc(tmp_path_factory.mktemp("download"))
+
+
+@pytest.fixture
+def origin(download: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(download, tmp_path / "origin")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "raw" / "set"
+
+
+def emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def run(layout: str, origin: Path, out: Path, *more: str) -> None:
+    main(["--layout", layout, "--from", str(origin), "--out", str(out), *more])
+
+
+# Folders of classes.
+
+
+@pytest.mark.parametrize(("layout", "module"), [("blood_cells", blood_cells), ("pbc", pbc)])
+@pytest.mark.parametrize("inside", ["", "PBC_dataset/PBC_dataset"], ids=["plain", "unpacked twice"])
+def test_class_folders_are_copied_byte_for_byte(
+    layout: str, module: Any, inside: str, tmp_path: Path, out: Path
+) -> None:
+    folder = write_class_folders(tmp_path / "origin" / inside, module.CLASSES)
+    before = content(tmp_path / "origin")
+    run(layout, tmp_path / "origin", out)
+    images = {f"images/{name}": data for name, data in content(folder).items() if not name.endswith(".DS_Store")}
+    assert content(out) == images
+    assert len(images) == 3 * len(module.CLASSES)
+    assert content(tmp_path / "origin") == before
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_written_blood_cells_are_valid(tmp_path: Path, out: Path) -> None:
+    run("blood_cells", write_class_folders(tmp_path / "origin", blood_cells.CLASSES, images=12), out)
+    validation = validate_folder(out, "blood_cell", read_params(ROOT / "params.yaml").task("blood_cell"))
+    assert [str(finding) for finding in validation.findings] == []
+
+
+CLASS_FAULTS: dict[str, tuple[Damage, str]] = {
+    "a class is missing": (lambda f: shutil.rmtree(f / "monocyte"), "is not laid out as"),
+    "a class is empty": (lambda f: emptied(f / "monocyte"), "monocyte is empty"),
+    "a class too many": (lambda f: put(f / "artefact" / "ART_1.jpg", 1), "artefact is no class"),
+    "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "monocyte/copy of MO_1.jpg is not named"),
+    "another file": (lambda f: (f / "monocyte" / "readme.txt").touch(), "monocyte/readme.txt is not named"),
+    "no folder": (shutil.rmtree, "no such folder"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), CLASS_FAULTS.values(), ids=CLASS_FAULTS.keys())
+@pytest.mark.parametrize(("layout", "module"), [("blood_cells", blood_cells), ("pbc", pbc)])
+def test_what_is_not_the_layout_is_refused_and_nothing_is_written(
+    layout: str, module: Any, damage: Damage, says: str, tmp_path: Path, out: Path
+) -> None:
+    damage(write_class_folders(tmp_path / "origin", module.CLASSES))
+    with pytest.raises(UserError, match=says):
+        run(layout, tmp_path / "origin", out)
+    assert not out.parent.exists()
+
+
+def test_one_layout_is_not_taken_for_another(tmp_path: Path, origin: Path, out: Path) -> None:
+    write_class_folders(tmp_path / "pbc", pbc.CLASSES)
+    for layout, folder in (("blood_cells", tmp_path / "pbc"), ("pbc", origin), ("cnmc", tmp_path / "pbc")):
+        with pytest.raises(UserError, match="is not laid out as"):
+            run(layout, folder, out)
+
+
+# C-NMC.
+
+
+def test_folds_become_one_folder_with_the_subjects_of_the_names(origin: Path, out: Path) -> None:
+    run("cnmc", origin, out)
+    table = pd.read_csv(out / "images.csv", dtype=str).set_index("file")
+    assert len(table) == 24
+    assert table.loc["all/UID_5_2_1_all.bmp"].to_dict() == {"label": "all", "subject_id": "5", "part": "fold_2"}
+    assert table.loc["hem/UID_H4_1_1_hem.bmp"].to_dict() == {"label": "hem", "subject_id": "H4", "part": "fold_1"}
+    raw = origin / "PKG - C-NMC 2019" / "C-NMC_training_data"
+    for file, row in table.iterrows():
+        assert (out / "images" / str(file)).read_bytes() == (raw / row["part"] / str(file)).read_bytes()
+
+
+def test_a_subject_in_small_and_large_letters_is_one_subject(origin: Path, out: Path) -> None:
+    run("cnmc", origin, out)
+    table = pd.read_csv(out / "images.csv", dtype=str).set_index("file")["subject_id"]
+    assert table["hem/UID_h3_2_1_hem.bmp"] == table["hem/UID_H3_1_1_hem.bmp"] == "H3"
+    assert table["all/UID_3_1_1_all.bmp"] == "3"  # somebody else
+    assert table.nunique() == 12
+
+
+def test_test_phase_gets_its_names_labels_and_subjects_back(origin: Path, out: Path) -> None:
+    run("cnmc", origin, out, "--test")
+    table = pd.read_csv(out / "images.csv", dtype=str)
+    test = table[table["part"] == "test"].set_index("file")
+    assert len(table) == 28 and len(test) == 4
+    assert test.loc["all/UID_57_22_2_all.bmp", "subject_id"] == "57"
+    assert test.loc["hem/UID_H30_6_2_hem.bmp", "subject_id"] == "H30"
+    phase = origin / "PKG - C-NMC 2019" / "C-NMC_test_prelim_phase_data"
+    assert (out / "images/hem/UID_H49_35_1_hem.bmp").read_bytes() == (phase / "3.bmp").read_bytes()
+
+
+def test_written_cnmc_is_valid(tmp_path: Path, out: Path) -> None:
+    run("cnmc", write_cnmc(tmp_path / "origin"), out, "--test")
+    task = read_params(ROOT / "params.yaml").task("leukemia_cell")
+    assert isinstance(task, ImageTask)
+    assert [str(finding) for finding in validate_folder(out, "leukemia_cell", task).findings] == []
+
+
+@pytest.mark.parametrize("twin", ["UID_1_1_1_all.bmp", "UID_H3_2_1_hem.bmp"], ids=["same", "but for a capital"])
+def test_names_that_stand_in_two_folds_get_the_fold_before_them(twin: str, origin: Path, out: Path) -> None:
+    label = twin.split("_")[-1].removesuffix(".bmp")
+    put(origin / "PKG - C-NMC 2019" / "C-NMC_training_data" / "fold_2" / label / twin, 99)
+    run("cnmc", origin, out)
+    table = pd.read_csv(out / "images.csv", dtype=str)
+    assert len(table) == 25 and table["file"].str.casefold().is_unique
+    (second,) = table.loc[table["file"] == f"{label}/fold_2_{twin}", "part"]
+    assert second == "fold_2"
+    assert (table["file"].str.contains("fold_")).sum() == 2
+    assert len(content(out / "images")) == 25
+
+
+def training(origin: Path) -> Path:
+    return origin / "PKG - C-NMC 2019" / "C-NMC_training_data"
+
+
+def labels(origin: Path, old: str, new: str) -> None:
+    path = origin / "PKG - C-NMC 2019" / "C-NMC_test_prelim_phase_data_labels.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+CNMC_FAULTS: dict[str, tuple[Damage, str]] = {
+    "a fold is missing": (lambda o: shutil.rmtree(training(o) / "fold_1"), "is not laid out as C-NMC"),
+    "a class is missing": (lambda o: shutil.rmtree(training(o) / "fold_1" / "hem"), "is not laid out as C-NMC"),
+    "a class is empty": (
+        lambda o: emptied(training(o) / "fold_1" / "hem"),
+        "hem: is empty",
+    ),
+    "another name": (
+        lambda o: (training(o) / "fold_0/all/UID_1_1_1_all.bmp").rename(training(o) / "fold_0/all/1.bmp"),
+        "1.bmp: is not named",
+    ),
+    "another class": (
+        lambda o: shutil.move(training(o) / "fold_0/all/UID_1_1_1_all.bmp", training(o) / "fold_0/hem"),
+        "UID_1_1_1_all.bmp: says all and lies in hem",
+    ),
+    "no table": (lambda o: next(o.rglob("*_labels.csv")).unlink(), "holds no C-NMC_test_prelim_phase_data_labels.csv"),
+    "table without labels": (lambda o: labels(o, "labels", "label"), "labels: the column is missing"),
+    "label against name": (
+        lambda o: labels(o, "UID_57_29_1_all.bmp,1.bmp,1", "UID_57_29_1_all.bmp,1.bmp,0"),
+        "label 0",
+    ),
+    "unknown label": (lambda o: labels(o, "1.bmp,1\n", "1.bmp,2\n"), "has label 2"),
+    "no name": (lambda o: labels(o, "UID_57_29_1_all.bmp,", ","), "None: is not named"),
+    "listed twice": (lambda o: labels(o, ",2.bmp", ",1.bmp"), "names an image twice"),
+    "not listed": (lambda o: labels(o, "UID_H30_6_2_hem.bmp,4.bmp,0\n", ""), "4.bmp: stands in one"),
+    "not there": (lambda o: next(o.rglob("2.bmp")).unlink(), "2.bmp: stands in one"),
+    "named twice": (lambda o: labels(o, "UID_57_22_2", "UID_57_29_1"), "two images have this name"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), CNMC_FAULTS.values(), ids=CNMC_FAULTS.keys())
+def test_cnmc_that_contradicts_itself_is_refused_and_nothing_is_written(
+    damage: Damage, says: str, origin: Path, out: Path
+) -> None:
+    damage(origin)
+    with pytest.raises(UserError, match=says):
+        run("cnmc", origin, out, "--test")
+    assert not out.exists()
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+
+
+digits = st.text("0123456789", min_size=1, max_size=6)
+
+
+@given(st.sampled_from(["", "H", "h"]), digits, digits, digits, st.sampled_from(["all", "hem"]))
+def test_every_name_of_the_layout_parses(h: str, subject: str, image: str, cell: str, label: str) -> None:
+    uid = parse(f"UID_{h}{subject}_{image}_{cell}_{label}.bmp")
+    assert uid == Uid(h.upper() + subject, int(image), int(cell), label)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"UID_[Hh]?\w*_\w*_\w*_(all|hem)\.bmp\n?", fullmatch=True)))
+def test_any_other_name_is_refused_in_a_line_that_names_it(name: str) -> None:
+    try:
+        uid = parse(name)
+    except UserError as error:
+        assert str(error).startswith(f"{name}: ")
+    else:
+        assert name.lower() == f"uid_{name.split('_')[1]}_{'_'.join(name.split('_')[2:])}".lower()
+        assert name.isascii() and uid.label in ("all", "hem") and uid.subject.strip("H").isdigit()
+
+
+# Whole or not at all.
+
+
+def test_what_is_there_is_not_written_over(origin: Path, out: Path) -> None:
+    put(out / "images" / "all" / "mine.bmp", 5)
+    before = content(out)
+    with pytest.raises(UserError, match="is there already"):
+        run("cnmc", origin, out)
+    assert content(out) == before
+
+
+def test_an_empty_folder_may_be_written_to(origin: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    run("cnmc", origin, out)
+    assert len(content(out)) == 25
+
+
+def test_a_copy_that_fails_leaves_nothing(origin: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[Path] = []
+
+    def full(source: Path, target: Path) -> None:
+        if len(copied) == 5:
+            raise OSError(28, "No space left on device", str(target))
+        target.write_bytes(source.read_bytes())
+        copied.append(target)
+
+    monkeypatch.setattr(raw_folder.shutil, "copyfile", full)
+    with pytest.raises(UserError, match="No space left on device; nothing was written"):
+        run("cnmc", origin, out)
+    assert len(copied) == 5
+    assert list(out.parent.iterdir()) == []
+
+
+def test_test_images_are_asked_of_cnmc_alone(tmp_path: Path, out: Path) -> None:
+    with pytest.raises(UserError, match="pbc has no official test images"):
+        run("pbc", tmp_path, out, "--test")
+
+
+def test_command_writes_and_refuses_with_a_line(origin: Path, out: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.sources", "--layout", "cnmc", "--from", str(origin), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "24 images (12 all, 12 hem)" in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert again.returncode == 1
+    assert again.stderr == f"error: {out}: is there already; name a new folder, or remove it\n"

@@ -1,0 +1,233 @@
+"""What would make probabilities lie: a temperature fitted to nothing, a changed prediction, sets that lack truth."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from training.calibration import (
+    TEMPERATURES,
+    apply_temperature,
+    conformal_threshold,
+    fit_temperature,
+    prediction_sets,
+)
+
+
+def _sample(rng: np.random.Generator, n_rows: int, signal: float, overconfidence: float = 1.0, n_classes: int = 4):
+    """Labels with their probabilities: the true ones where the overconfidence is 1."""
+    target = rng.integers(0, n_classes, n_rows)
+    evidence = rng.normal(size=(n_rows, n_classes))
+    evidence[np.arange(n_rows), target] += signal
+    return softmax(evidence * signal * overconfidence, axis=1), target
+
+
+def _loss(probabilities: np.ndarray, target: np.ndarray) -> float:
+    return float(-np.log(np.clip(probabilities[np.arange(len(target)), target], 2.3e-16, 1)).mean())
+
+
+@pytest.mark.parametrize("overconfidence", [0.3, 1.0, 4.0])
+def test_the_temperature_undoes_what_made_the_model_too_sure(overconfidence):
+    probabilities, target = _sample(np.random.default_rng(0), 20_000, 1.5, overconfidence)
+    temperature = fit_temperature(probabilities, target)
+    assert temperature == pytest.approx(overconfidence, rel=0.05)
+    trials = {t: _loss(apply_temperature(probabilities, t), target) for t in np.geomspace(0.1, 10, 200)}
+    assert temperature == pytest.approx(min(trials, key=trials.__getitem__), rel=0.03)
+
+
+_TABLES = st.integers(1, 12).flatmap(
+    lambda n_rows: st.integers(2, 5).flatmap(
+        lambda n_classes: st.tuples(
+            st.lists(
+                st.lists(
+                    st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 0.5 + 1e-16, 1.0, 1e-300])),
+                    min_size=n_classes,
+                    max_size=n_classes,
+                ).filter(lambda row: sum(row) > 1e-3),
+                min_size=n_rows,
+                max_size=n_rows,
+            ),
+            st.lists(st.integers(0, n_classes - 1), min_size=n_rows, max_size=n_rows),
+        )
+    )
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(table=_TABLES)
+def test_a_temperature_never_makes_its_own_rows_less_likely(table):
+    probabilities, target = np.array(table[0]), np.array(table[1])
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    temperature = fit_temperature(probabilities, target)
+    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+    scaled = apply_temperature(probabilities, temperature)
+    assert _loss(scaled, target) <= _loss(probabilities, target) + 1e-9
+
+
+@settings(max_examples=200, deadline=None)
+@given(table=_TABLES, temperature=st.one_of(st.floats(0.05, 20), st.sampled_from([1e-3, 1.0, 1e6])))
+def test_a_temperature_changes_no_prediction_and_no_order_within_a_row(table, temperature):
+    probabilities = np.array(table[0])
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    scaled = apply_temperature(probabilities, temperature)
+    np.testing.assert_array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
+    np.testing.assert_allclose(scaled.sum(axis=1), 1, rtol=1e-12)
+    assert (scaled >= 0).all()
+    for before, after in zip(probabilities, scaled, strict=True):
+        assert (np.diff(after[np.argsort(before, kind="stable")]) >= -1e-15).all()
+
+
+def test_classes_that_differ_in_the_last_digit_keep_their_order_at_high_temperatures():
+    probabilities = np.array([[0.5, np.nextafter(0.5, 1)], [0.5, 0.5]])
+    scaled = apply_temperature(probabilities, 20.0)
+    assert scaled.argmax(axis=1).tolist() == [1, 0]
+
+
+def test_a_temperature_of_one_changes_nothing():
+    probabilities, _ = _sample(np.random.default_rng(1), 50, 1.0)
+    np.testing.assert_allclose(apply_temperature(probabilities, 1.0), probabilities, rtol=1e-12)
+
+
+def test_a_validation_split_without_a_mistake_does_not_make_the_model_certain():
+    # 0.9 for the true class, 100 times of 100: the likeliest temperature is 0, but the next row may be a mistake.
+    target = np.arange(100) % 4
+    probabilities = np.where(target[:, None] == np.arange(4), 0.91, 0.03)
+    temperature = fit_temperature(probabilities, target)
+    assert 0.3 < temperature < 1
+    assert 0.97 < apply_temperature(probabilities, temperature).max() < 0.999
+
+
+@pytest.mark.parametrize("n_rows", [5, 20, 100])
+def test_a_small_split_of_a_sound_model_does_little_harm_to_new_rows(n_rows):
+    rng = np.random.default_rng(2)
+    new, truth = _sample(rng, 5000, 3.0)
+    harm = []
+    for _ in range(40):
+        temperature = fit_temperature(*_sample(rng, n_rows, 3.0))
+        harm.append(_loss(apply_temperature(new, temperature), truth) - _loss(new, truth))
+    assert np.mean(harm) < 0.03  # by likelihood alone 0.3 for 5 rows, 0.4 for 20
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_one_row_and_certain_rows_are_enough_for_a_finite_temperature(target):
+    for row in ([0.7, 0.3], [1.0, 0.0], [0.5, 0.5]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            temperature = fit_temperature([row], [target])
+            scaled = apply_temperature([row], temperature)
+        assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+        assert np.isfinite(scaled).all()
+
+
+def test_row_order_does_not_change_the_temperature_or_the_threshold():
+    rng = np.random.default_rng(3)
+    probabilities, target = _sample(rng, 200, 1.0, 2.0)
+    groups = rng.integers(0, 30, 200)
+    order = rng.permutation(200)
+    straight, turned = fit_temperature(probabilities, target), fit_temperature(probabilities[order], target[order])
+    assert turned == pytest.approx(straight, rel=1e-4)
+    thresholds = {
+        conformal_threshold(probabilities[rows], target[rows], groups[rows], 0.9) for rows in (order, np.arange(200))
+    }
+    assert len(thresholds) == 1
+
+
+@pytest.mark.parametrize("n_rows", [9, 10, 19, 57, 100])
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_groups_of_one_row_give_the_ordinary_split_conformal_quantile(n_rows, coverage):
+    rng = np.random.default_rng(n_rows)
+    probabilities, target = _sample(rng, n_rows, 1.0)
+    scores = np.sort(1 - probabilities[np.arange(n_rows), target])
+    rank = int(np.ceil((n_rows + 1) * coverage - 1e-9))
+    expected = scores[rank - 1] if rank <= n_rows else 1.0
+    assert conformal_threshold(probabilities, target, np.arange(n_rows), coverage) == expected
+
+
+def _study(rng: np.random.Generator, n_groups: int, largest: int = 12) -> tuple[Any, Any, np.ndarray]:
+    """Subjects of unequal size whose cells are hard or easy together; large ones are the easy ones."""
+    sizes = rng.integers(1, largest, n_groups)
+    groups = np.repeat(np.arange(n_groups), sizes)
+    signal = np.where(sizes > largest // 2, 3.0, rng.uniform(0, 1.5, n_groups))[groups]
+    target = rng.integers(0, 4, groups.size)
+    evidence = rng.normal(size=(groups.size, 4))
+    evidence[np.arange(groups.size), target] += signal
+    return softmax(2 * evidence, axis=1), target, groups
+
+
+@pytest.mark.parametrize(("n_groups", "coverage"), [(9, 0.9), (25, 0.9), (25, 0.7), (60, 0.95)])
+def test_sets_hold_the_truth_of_new_subjects_as_often_as_promised(n_groups, coverage):
+    # Exchangeable subjects: one more of the same study is the new one.
+    held = []
+    for seed in range(600):
+        probabilities, target, groups = _study(np.random.default_rng(seed), n_groups + 1)
+        old, new = groups < n_groups, groups == n_groups
+        threshold = conformal_threshold(probabilities[old], target[old], groups[old], coverage)
+        sets = prediction_sets(probabilities[new], threshold)
+        held.append(sets[np.arange(new.sum()), target[new]].mean())
+    error = np.std(held) / np.sqrt(len(held))
+    assert np.mean(held) > coverage - 3 * error
+    assert n_groups < 10 or np.mean(held) < coverage + 1.5 / n_groups + 3 * error + 0.03
+
+
+def test_a_subject_with_many_cells_does_not_decide_for_all():
+    # One easy subject with 1000 cells, eleven hard ones with a cell each: most new subjects are hard.
+    groups = np.r_[np.zeros(1000, int), np.arange(1, 12)]
+    probabilities = np.where(groups[:, None] == 0, [0.95, 0.05], [0.4, 0.6])
+    target = np.zeros(groups.size, int)
+    assert conformal_threshold(probabilities, target, groups, 0.8) == pytest.approx(0.6)
+    assert conformal_threshold(probabilities, target, np.arange(groups.size), 0.8) == pytest.approx(0.05)
+
+
+def test_too_few_groups_promise_nothing_but_the_whole_list():
+    probabilities, target = _sample(np.random.default_rng(4), 400, 5.0)
+    groups = np.arange(400) % 8
+    threshold = conformal_threshold(probabilities, target, groups, 0.9)
+    assert threshold == 1.0
+    assert prediction_sets(probabilities, threshold).all()
+    assert conformal_threshold(probabilities, target, np.arange(400) % 9, 0.9) < 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), threshold=st.floats(0, 1))
+def test_no_set_is_empty_and_a_higher_threshold_only_adds(seed, threshold):
+    probabilities, _ = _sample(np.random.default_rng(seed), 30, 0.5)
+    sets = prediction_sets(probabilities, threshold)
+    assert sets.dtype == bool
+    assert sets[np.arange(30), probabilities.argmax(axis=1)].all()
+    assert (prediction_sets(probabilities, min(1.0, threshold + 0.1)) >= sets).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": [0, 2]}, "target holds what is not the number of one of 2 classes"),
+        ({"target": [0.0, 1.0]}, "target holds what is not"),
+        ({"target": [0]}, "target has shape"),
+        ({"probabilities": [0.5, 0.5]}, "probabilities has shape"),
+        ({"probabilities": [[0.5, 0.5], [np.nan, 1]]}, "at row 1"),
+        ({"probabilities": [[0.5, 0.5], [-0.1, 1.1]]}, "at row 1"),
+        ({"probabilities": np.empty((0, 2)), "target": np.empty(0, int)}, "at least one"),
+        ({"groups": ["a"]}, "groups has shape"),
+        ({"coverage": 90}, "coverage is 90"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    good = {"probabilities": [[0.5, 0.5], [0.2, 0.8]], "target": [0, 1], "groups": ["a", "b"], "coverage": 0.9}
+    given = good | change
+    with pytest.raises(ValueError, match=message):
+        conformal_threshold(**given)
+    if "groups" not in change and "coverage" not in change:
+        with pytest.raises(ValueError, match=message):
+            fit_temperature(given["probabilities"], given["target"])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ValueError, match="not a positive number"):
+        apply_temperature([[0.5, 0.5]], temperature)

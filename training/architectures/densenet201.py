@@ -1,0 +1,22 @@
+"""DenseNet201 (Huang et al., 2017)."""
+
+from __future__ import annotations
+
+from torch import nn
+from torchvision import models
+
+from training.architectures import architecture
+from training.backbone import Backbone
+from training.dense import dense_stages
+from training.transfer import DEFAULTS, TransferNetwork, space
+
+
+def _create(pretrained: bool) -> nn.Module:
+    return models.densenet201(weights=models.DenseNet201_Weights.IMAGENET1K_V1 if pretrained else None)
+
+
+@architecture("densenet201", kind="images", space=space, defaults=DEFAULTS)
+class DenseNet201(TransferNetwork):
+    """A stem and four dense blocks, each with the transition after it."""
+
+    backbone = Backbone(_create, dense_stages, smallest=32, source="torchvision IMAGENET1K_V1")

@@ -1,0 +1,38 @@
+"""The baseline of classification: the share of each class among the training samples, whatever the sample."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from training.architectures import architecture
+from training.estimator import Classifier, FitContext
+
+
+@architecture("majority_class", kind="images")
+class MajorityClass(Classifier):
+    """Answers the shares of the classes; so its label is always the most frequent one."""
+
+    def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
+        """Count the classes of the training samples."""
+        self.classes_ = list(train.classes)
+        self.shares_ = np.bincount(train.target, minlength=len(self.classes_)) / len(train)
+        return self
+
+    def predict_proba(self, samples: Any) -> np.ndarray:
+        """Return the same shares for every sample, shape ``(n, classes)``."""
+        return np.tile(self.shares_, (len(samples), 1))
+
+    def cost(self) -> dict[str, float]:
+        """Return the number of shares."""
+        return {"parameters": len(self.shares_)}
+
+    def state(self) -> dict[str, Any]:
+        """Return the shares."""
+        return {"classes": self.classes_, "shares": self.shares_}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on the shares."""
+        self.classes_, self.shares_ = list(state["classes"]), state["shares"]
+        return self

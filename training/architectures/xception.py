@@ -1,0 +1,38 @@
+"""Xception (Chollet, 2017), from timm: torchvision has none."""
+
+from __future__ import annotations
+
+import timm
+from torch import nn
+
+from training.architectures import architecture
+from training.backbone import Backbone
+from training.transfer import DEFAULTS, TransferNetwork, space
+
+
+def _create(pretrained: bool) -> nn.Module:
+    return timm.create_model("legacy_xception.tf_in1k", pretrained=pretrained)
+
+
+def _stages(network: nn.Module) -> list[nn.Module]:
+    part = network.get_submodule
+    stem = [part(name) for name in ("conv1", "bn1", "act1", "conv2", "bn2", "act2")]
+    end = [part(name) for name in ("conv3", "bn3", "act3", "conv4", "bn4", "act4")]
+    blocks = [part(f"block{number}") for number in range(1, 13)]
+    entry, middle, exit_flow = blocks[:3], blocks[3:11], blocks[11:]
+    return [
+        nn.Sequential(*stem),
+        nn.Sequential(*entry),
+        nn.Sequential(*middle[:4]),
+        nn.Sequential(*middle[4:]),
+        nn.Sequential(*exit_flow, *end),
+    ]
+
+
+@architecture("xception", kind="images", space=space, defaults=DEFAULTS)
+class Xception(TransferNetwork):
+    """A stem, the entry flow, the middle flow in two halves, and the exit flow."""
+
+    backbone = Backbone(
+        _create, _stages, smallest=71, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), source="timm legacy_xception.tf_in1k"
+    )

@@ -1,0 +1,72 @@
+"""Random changes that leave a cell's class as it is: turned, mirrored, shifted, stained and lit another way."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+CHUNK = 8  # images that share one draw: torchvision changes a batch alike, and one image at a time is slow
+
+
+def restained(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return images (float in 0..255) with scaled and shifted optical density; the black frame of a cell stays black.
+
+    ``scale`` and ``shift`` have shape ``(n or 1, 3, 1, 1)``.
+    """
+    density = -torch.log((images + 1) / 256)
+    frame = (images.amax(dim=1, keepdim=True) < 8).to(images.dtype)
+    changed = 256 * torch.exp(-(density * scale + shift)) - 1
+    return (frame * images + (1 - frame) * changed).clamp(0, 255)
+
+
+class StainJitter(v2.Transform):
+    """Scales and shifts each channel's optical density, as another staining would (Tellez et al., 2018).
+
+    Parameters
+    ----------
+    strength
+        Standard deviation of scale and shift.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """Return changed images, float in 0..255, shape ``(n, 3, h, w)``; black stays black."""
+        shape = (len(inpt), 3, 1, 1)
+        scale = 1 + self.strength * torch.randn(shape).to(inpt.device)
+        shift = self.strength * torch.randn(shape).to(inpt.device)
+        return restained(inpt, scale, shift)
+
+
+class RandomTurn(v2.Transform):
+    """Turns by a multiple of 90 degrees, which leaves no corner to be filled in."""
+
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
+        """Return turned images, shape ``(n, 3, h, w)`` with ``h == w``."""
+        return torch.rot90(inpt, int(torch.randint(4, ())), (2, 3))
+
+
+def augmentation(strength: float, size: int) -> v2.Transform:
+    """Return the changes, for float images in 0..255.
+
+    Parameters
+    ----------
+    strength
+        0 turns and mirrors only; 1 is as much as stained smears of one laboratory differ.
+    size
+        Side of the images, in pixels.
+    """
+    changes: list[v2.Transform] = [v2.RandomHorizontalFlip(), RandomTurn()]
+    if strength > 0:
+        least = 1 - 0.25 * strength
+        changes.append(v2.RandomResizedCrop(size, scale=(least, 1.0), ratio=(0.9, 1.1), antialias=False))
+        changes.append(StainJitter(0.12 * strength))
+    return v2.Compose(changes)
+
+
+def augment(images: Tensor, change: v2.Transform) -> Tensor:
+    """Return ``images`` (float in 0..255, shape ``(n, 3, h, w)``) changed, `CHUNK` at a time alike in geometry."""
+    return torch.cat([change(part) for part in images.split(CHUNK)])

@@ -1,0 +1,151 @@
+"""Networks that were trained on other images, cut into stages, and the weights that they start from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.faults import UserError
+
+# Mean and standard deviation of ImageNet's channels, on pixels in 0..1; what torchvision's networks were trained on.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A library's network as a row of stages from pixels to the last feature map.
+
+    Attributes
+    ----------
+    create
+        Makes the library's network; with True, with the weights that the library's own loader fetches.
+    stages
+        Cuts it: applied one after the other, the stages give the last feature map, ``(n, channels, h, w)``. Grad-CAM
+        looks at the output of the last.
+    smallest
+        Side of the smallest image that it takes, in pixels.
+    mean, std
+        Of the channels, on pixels in 0..1.
+    source
+        What ``imagenet`` means here, for tags.
+    """
+
+    create: Callable[[bool], nn.Module]
+    stages: Callable[[nn.Module], list[nn.Module]]
+    smallest: int
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+    source: str = "torchvision"
+
+    def build(self, name: str, weights: str) -> list[nn.Module]:
+        """Return the stages, starting from ``weights``: ``imagenet``, ``none`` or a path.
+
+        Raises
+        ------
+        UserError
+            The weights cannot be had or are of another network; a start from scratch is never made in their place.
+        """
+        if weights == "none":
+            return self.stages(self.create(False))
+        if weights == "imagenet":
+            return self.stages(self._pretrained(name))
+        network = self.create(False)
+        load_weights(network, self.stages(network), weights_file(Path(weights), name), name)
+        return self.stages(network)
+
+    def _pretrained(self, name: str) -> nn.Module:
+        # The hub's client would try for minutes on a machine that has no network.
+        os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+        try:
+            return self.create(True)
+        except Exception as error:  # each library has its own types for "no network"
+            raise UserError(
+                f"the ImageNet weights of {name} ({self.source}) cannot be had: {_first_line(error)}. With a network, "
+                f"`python -m training.fetch_weights {name}` fills TORCH_HOME (~/.cache/torch) and HF_HOME "
+                "(~/.cache/huggingface): copy these folders here; or set tune.weights in params.yaml to a file of "
+                "weights, or to none"
+            ) from error
+
+
+def weights_file(path: Path, name: str) -> Path:
+    """Return the file of weights for the architecture ``name``: ``path`` itself, or the one in the folder ``path``."""
+    if path.is_dir():
+        for ending in ("safetensors", "pth", "pt"):
+            if (path / f"{name}.{ending}").is_file():
+                return path / f"{name}.{ending}"
+        raise UserError(f"{path}: holds no {name}.safetensors or {name}.pth; put the weights there under that name")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of weights; tune.weights in params.yaml is imagenet, none or a path")
+    return path
+
+
+def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: str) -> None:
+    """Load a state dictionary into ``network``; its classifier may differ, its stages must be complete.
+
+    Parameters
+    ----------
+    network, stages
+        The library's network and its stages, which share tensors.
+    path
+        ``.safetensors``, or what `torch.save` wrote (read without unpickling code). Tensors go by name; where no name
+        is known, by order, if there are as many of the same shapes.
+    name
+        Of the architecture, for messages.
+    """
+    tensors = _read_tensors(path)
+    own = network.state_dict()
+    if not set(own) & set(tensors):
+        tensors = _by_order(own, tensors, path, name)
+    wanted = {id(tensor) for stage in stages for tensor in stage.state_dict(keep_vars=True).values()}
+    needed = {key for key, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in wanted}
+    lacking = sorted(key for key in needed if key not in tensors and not key.endswith("num_batches_tracked"))
+    shaped = sorted(key for key in needed if key in tensors and tensors[key].shape != own[key].shape)
+    if lacking or shaped:
+        what = f"lacks {len(lacking)} tensors ({lacking[0]}, ...)" if lacking else f"{shaped[0]} has another shape"
+        raise UserError(f"{path}: not the weights of {name}: {what}")
+    network.load_state_dict({key: tensors[key] for key in needed if key in tensors}, strict=False)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        found: Any = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a broken file, or a pickle of more than tensors
+        raise UserError(f"{path}: cannot be read as weights: {_first_line(error)}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{path}: is no state dictionary of tensors")
+    return dict(found)
+
+
+def _by_order(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path, name: str) -> dict[str, Tensor]:
+    """Map tensors of foreign names one to one, in order."""
+    pairs = list(zip(own.items(), tensors.values(), strict=False))
+    if len(own) != len(tensors) or any(mine.shape != theirs.shape for (_, mine), theirs in pairs):
+        raise UserError(f"{path}: not the weights of {name}: neither its names nor its shapes are known")
+    return {key: theirs for (key, _), theirs in pairs}
+
+
+def fingerprint(stages: nn.Module) -> str:
+    """Return the SHA-256 of all tensors of ``stages``, by order."""
+    digest = hashlib.sha256()
+    for key, tensor in stages.state_dict().items():
+        digest.update(f"{key}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,178 @@
+"""Probabilities that mean what they say: temperature scaling and conformal sets, from held-out predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+Floats = npt.NDArray[np.float64]
+
+TEMPERATURES = (0.05, 20.0)
+
+# As in the log loss that evaluation reports: a probability of zero is one of 2.2e-16.
+_SMALLEST = float(np.finfo(np.float64).eps)
+
+# Weight, in rows, of the assumption that anything may come. Without it a validation split without a mistake, which good
+# models have, asks for ever lower temperatures, and the first mistake on the test split is made with certainty.
+_ASSUMED_ROWS = 1.0
+
+
+def fit_temperature(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> float:
+    """Temperature under which held-out rows are most likely.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_rows, n_classes)
+        Predicted for rows that the model was not fitted on.
+    target : int array of shape (n_rows,)
+        Their true classes.
+
+    Returns
+    -------
+    float
+        Between 0.05 and 20: above 1 where the model is too sure, below 1 where it is not sure enough. One row's weight
+        of uniform truth, spread over all rows, keeps the temperature from the bound where the rows are few or all
+        right. 1 where the temperature so found would make the rows themselves less likely.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or the shapes do not fit.
+
+    References
+    ----------
+    Guo C. et al. (2017). On calibration of modern neural networks. ICML.
+    Platt J. (1999). Probabilistic outputs for support vector machines, section 2.2: smoothed truth.
+    """
+    logits = _logits(probabilities)
+    true = _true(target, *logits.shape)
+    rows = np.arange(len(true))
+    mean_logit = logits.mean(axis=1)
+    share = _ASSUMED_ROWS / (len(true) + _ASSUMED_ROWS)
+
+    def losses(log_temperature: float) -> tuple[float, float]:
+        scale = np.exp(-log_temperature)
+        normalizer = np.log(np.exp(logits * scale).sum(axis=1))  # the largest logit is 0: no overflow
+        of_truth = float(np.mean(normalizer - logits[rows, true] * scale))
+        of_any_class = float(np.mean(normalizer - mean_logit * scale))
+        return of_truth, (1 - share) * of_truth + share * of_any_class
+
+    bounds = np.log(TEMPERATURES)
+    found = float(minimize_scalar(lambda x: losses(x)[1], bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+    return float(np.exp(found)) if losses(found)[0] < losses(0.0)[0] else 1.0
+
+
+def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
+    """Divide the logits by the temperature.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_rows, n_classes)
+        As the model predicts them.
+    temperature : float
+        Positive.
+
+    Returns
+    -------
+    array of shape (n_rows, n_classes)
+        Each row sums to one, and its first most probable class is that of `probabilities`.
+
+    Raises
+    ------
+    ValueError
+        If the temperature is not a positive number, or `probabilities` is no table of them.
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature is {temperature}, not a positive number")
+    logits = _logits(probabilities)
+    scaled = np.exp(logits / temperature)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    # Classes that differ in the last digit may come out equal; the prediction must not change for it.
+    rows, top = np.arange(len(scaled)), np.argmax(probabilities, axis=1)
+    moved = scaled.argmax(axis=1) != top
+    scaled[rows[moved], top[moved]] = np.nextafter(scaled[moved].max(axis=1), np.inf)
+    return scaled
+
+
+def conformal_threshold(
+    probabilities: npt.ArrayLike, target: npt.ArrayLike, groups: npt.ArrayLike, coverage: float
+) -> float:
+    """Score up to which a class belongs to the prediction set; a class's score is 1 - its probability.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_rows, n_classes)
+        Predicted, after temperature scaling, for rows that the model was not fitted on.
+    target : int array of shape (n_rows,)
+        Their true classes.
+    groups : array of shape (n_rows,)
+        What varies independently, such as the subject. Each group weighs the same, however many rows it has, and so
+        does the group that is to come, whose scores are taken to be the largest.
+    coverage : float
+        Share of true classes that sets are to hold, between 0 and 1.
+
+    Returns
+    -------
+    float
+        Between 0 and 1. A row drawn from a new group that is exchangeable with these has its true class in its set with
+        at least this probability. 1, so that every class is in every set, where the groups are too few to promise that:
+        fewer than coverage / (1 - coverage), which is 9 for 90 %.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, the shapes do not fit, or `coverage` does not lie between 0 and 1.
+
+    References
+    ----------
+    Sadinle M., Lei J., Wasserman L. (2019). Least ambiguous set-valued classifiers with bounded error levels. JASA.
+    Lee Y., Barber R. F., Willett R. (2023). Distribution-free inference with hierarchical data. arXiv:2306.06342.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage is {coverage}, not between 0 and 1")
+    table = _table(probabilities)
+    true = _true(target, *table.shape)
+    _, code, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if code.shape != true.shape:
+        raise ValueError(f"groups has shape {code.shape}, not ({true.size},)")
+    scores = 1 - table[np.arange(true.size), true]
+    order = np.argsort(scores)
+    # In units of a group: all rows weigh n_groups together, and coverage * (n_groups + 1) of that must lie below.
+    below = np.cumsum(1 / sizes[code[order]])
+    place = int(np.searchsorted(below, coverage * (sizes.size + 1) - 1e-9))
+    return float(np.clip(scores[order[place]], 0.0, 1.0)) if place < true.size else 1.0
+
+
+def prediction_sets(probabilities: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
+    """Return which classes belong to each row's set, shape `(n_rows, n_classes)`; the most probable one always does."""
+    table = _table(probabilities)
+    sets = 1 - table <= threshold
+    sets[np.arange(len(table)), table.argmax(axis=1)] = True
+    return sets
+
+
+def _logits(probabilities: npt.ArrayLike) -> Floats:
+    """Logarithms of the probabilities over the row's largest."""
+    table = np.clip(_table(probabilities), _SMALLEST, None)
+    logits: Floats = np.log(table / table.max(axis=1, keepdims=True))
+    return logits
+
+
+def _table(probabilities: npt.ArrayLike) -> Floats:
+    table = np.asarray(probabilities, dtype=np.float64)
+    if table.ndim != 2 or table.shape[1] < 1:
+        raise ValueError(f"probabilities has shape {table.shape}, not (n_rows, n_classes)")
+    bad = np.flatnonzero(~((table >= 0) & np.isfinite(table)).all(axis=1))
+    if bad.size:
+        raise ValueError(f"probabilities is {table[bad[0]]} at row {bad[0]}")
+    return table
+
+
+def _true(target: npt.ArrayLike, n_rows: int, n_classes: int) -> npt.NDArray[np.intp]:
+    true = np.asarray(target)
+    if true.shape != (n_rows,) or n_rows == 0:
+        raise ValueError(f"target has shape {true.shape}, and probabilities has {n_rows} rows; at least one is needed")
+    if true.dtype.kind not in "iu" or true.min() < 0 or true.max() >= n_classes:
+        raise ValueError(f"target holds what is not the number of one of {n_classes} classes")
+    return true.astype(np.intp)

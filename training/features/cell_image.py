@@ -1,0 +1,72 @@
+"""Descriptors of a cell's image that a haematologist could name: color, texture, size and shape."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from skimage.color import rgb2hed
+from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
+from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
+
+from pipelines.images import ImageSamples
+from training.device import threads
+from training.frozen import FeatureCache
+
+_VERSION = 1  # part of the cache's key
+_LEVELS = 32  # gray levels of the co-occurrence matrix
+_SHAPE = ("area", "eccentricity", "solidity", "extent", "perimeter")
+_TEXTURE = ("contrast", "homogeneity", "energy", "correlation")
+
+
+def descriptors(samples: ImageSamples) -> np.ndarray:
+    """Return descriptors of every image: float16, shape ``(n, features)``.
+
+    Means, spreads and percentiles of red, green, blue, hematoxylin and eosin on the cell; co-occurrence and local
+    binary patterns of its gray values (Haralick et al., 1973; Ojala et al., 2002); size and shape of its foreground.
+    """
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        with ThreadPoolExecutor(threads()) as pool:
+            return np.stack(list(pool.map(_describe, pixels)))
+
+    if isinstance(samples.pixels, np.memmap):
+        return FeatureCache(f"descriptors {_VERSION} {samples.pixels.shape[1:]} {samples.made}").features(samples, run)
+    return run(samples.pixels[samples.index])
+
+
+def foreground(pixels: np.ndarray) -> np.ndarray:
+    """Return which pixels belong to the stained cell: bool, shape ``(size, size)``.
+
+    A segmented cell lies on black. Elsewhere the nucleus is what is darkest in green, by Otsu's threshold.
+    """
+    frame = pixels.max(axis=2) < 8
+    if frame.mean() > 0.2:
+        return ~frame
+    green = pixels[..., 1]
+    if green.min() == green.max():
+        return np.ones(green.shape, dtype=bool)
+    return green <= threshold_otsu(green)
+
+
+def _describe(pixels: np.ndarray) -> np.ndarray:
+    cell = foreground(pixels)
+    if not cell.any():
+        cell = np.ones_like(cell)
+    stains = rgb2hed(pixels)[..., :2]
+    channels = np.concatenate([pixels / 255.0, stains], axis=2)[cell]
+    color = [channels.mean(axis=0), channels.std(axis=0), *np.percentile(channels, [5, 50, 95], axis=0)]
+    gray = pixels.mean(axis=2)
+    binned = np.where(cell, gray / 256 * (_LEVELS - 1) + 1, 0).astype(np.uint8)
+    pairs = graycomatrix(binned, [1, 3], [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4], _LEVELS, symmetric=True)
+    pairs = pairs[1:, 1:].astype(np.float64)  # without what lies outside the cell
+    pairs /= np.maximum(pairs.sum(axis=(0, 1), keepdims=True), 1)
+    texture = [graycoprops(pairs, name).mean(axis=1) for name in _TEXTURE]
+    patterns = local_binary_pattern(gray.astype(np.uint8), 8, 1, "uniform")[cell]
+    histogram = np.bincount(patterns.astype(int), minlength=10) / len(patterns)
+    found = max(regionprops(label(cell)), key=lambda region: region.area)
+    side = pixels.shape[0]
+    scale = {"area": side**2, "perimeter": side}
+    shape = [float(getattr(found, name)) / scale.get(name, 1) for name in _SHAPE]
+    return np.concatenate([*color, *texture, histogram, shape, [cell.mean()]]).astype(np.float32)

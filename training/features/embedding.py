@@ -1,0 +1,63 @@
+"""What a frozen network sees in an image: means and spreads of its middle and last feature maps."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.images import ImageSamples
+from training.backbone import fingerprint
+from training.device import torch_device
+from training.frozen import BATCH, FeatureCache
+
+EMBEDDER = "efficientnet_lite0"
+_TAPPED = (3, 5)  # stages whose maps are summed up besides the last: texture is told earlier than objects
+
+
+@functools.lru_cache(maxsize=1)
+def _network() -> tuple[list[nn.Module], str, torch.Tensor, torch.Tensor]:
+    from training.architectures.efficientnet_lite0 import EfficientNetLite0
+
+    backbone = EfficientNetLite0.backbone
+    stages = [stage.eval().requires_grad_(False) for stage in backbone.build(EMBEDDER, "imagenet")]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (backbone.mean, backbone.std))
+    return stages, fingerprint(nn.Sequential(*stages)), mean, std
+
+
+def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
+    """Return for each image the mean and the spread of every channel of three feature maps.
+
+    Parameters
+    ----------
+    samples
+        Images; those that are files are embedded once and then read from the cache.
+    device
+        As in ``params.yaml``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float16, shape ``(n, features)``.
+    """
+    stages, identity, mean, std = _network()
+    where = torch.device(torch_device(device))
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+        maps = ((images - mean) / std).to(where).contiguous(memory_format=torch.channels_last)
+        parts = []
+        with torch.inference_mode():
+            for number, stage in enumerate(stages):
+                maps = stage.to(where)(maps)
+                if number in (*_TAPPED, len(stages) - 1):
+                    parts += [maps.mean(dim=(2, 3)), maps.std(dim=(2, 3), correction=0)]
+        return torch.cat(parts, dim=1).cpu().numpy().astype(np.float16)
+
+    if isinstance(samples.pixels, np.memmap):
+        made_of = f"{EMBEDDER} {identity} taps {_TAPPED} {samples.pixels.shape[1:]} {samples.made}"
+        return FeatureCache(made_of).features(samples, run)
+    starts = range(0, len(samples), BATCH)
+    return np.concatenate([run(samples.pixels[samples.index[start : start + BATCH]]) for start in starts])

@@ -1,0 +1,104 @@
+"""A frozen network runs once over each image: what it gave is kept on disk, and read by every trial and epoch after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pipelines.files import written_whole
+from pipelines.images import CACHE, ImageSamples
+
+BATCH = 64
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Features of images under one setting, in a folder of shards that are written once and never changed.
+
+    Attributes
+    ----------
+    made_of
+        All that decides the features besides the image's bytes: weights, preprocessing, size, view.
+    folder
+        Where derived files lie; may be deleted at any time.
+    """
+
+    made_of: str
+    folder: Path = CACHE
+
+    @property
+    def place(self) -> Path:
+        """Return the folder of this setting's shards."""
+        return self.folder / "frozen" / hashlib.sha256(self.made_of.encode()).hexdigest()[:32]
+
+    def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:
+        """Return the features of ``samples``; ``run`` makes those that no shard holds yet.
+
+        Parameters
+        ----------
+        samples
+            Images; equal digests are computed once.
+        run
+            Takes pixels ``(batch, size, size, 3)``, uint8, and returns ``(batch, ...)``.
+        progress
+            Whether a bar is shown.
+
+        Returns
+        -------
+        numpy.ndarray
+            float16, shape ``(n, ...)``.
+        """
+        digests = samples.digests
+        known = self._known()
+        missing = list(dict.fromkeys(digest for digest in digests if digest not in known))
+        if missing:
+            self._add(samples, missing, run, progress)
+            known = self._known()
+        shards: dict[Path, np.ndarray] = {}
+        gathered: np.ndarray | None = None
+        for path, rows, positions in _by_shard(digests, known):
+            shards[path] = np.load(path, mmap_mode="r")
+            if gathered is None:
+                gathered = np.empty((len(digests), *shards[path].shape[1:]), dtype=np.float16)
+            gathered[positions] = shards[path][rows]
+        return np.zeros((0, 0), dtype=np.float16) if gathered is None else gathered
+
+    def _known(self) -> dict[str, tuple[Path, int]]:
+        known: dict[str, tuple[Path, int]] = {}
+        for index in sorted(self.place.glob("*.json")):
+            names = json.loads(index.read_text(encoding="utf-8"))
+            known.update({digest: (index.with_suffix(".npy"), row) for row, digest in enumerate(names)})
+        return known
+
+    def _add(self, samples: ImageSamples, digests: list[str], run: Run, progress: bool) -> None:
+        """Write one shard; the list of its images comes last, so that a shard cut short is not there."""
+        row_of = dict(zip(samples.digests, samples.index, strict=True))
+        rows = np.array([row_of[digest] for digest in digests])
+        shard = self.place / f"{hashlib.sha256(''.join(digests).encode()).hexdigest()[:16]}.npy"
+        starts = range(0, len(rows), BATCH)
+        with written_whole(shard) as temporary:
+            array: np.ndarray | None = None
+            for start in tqdm(starts, desc="frozen features", disable=not progress, leave=False):
+                made = run(samples.pixels[rows[start : start + BATCH]]).astype(np.float16)
+                if array is None:
+                    shape = (len(rows), *made.shape[1:])
+                    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+                array[start : start + len(made)] = made
+            del array
+        with written_whole(shard.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(digests), encoding="utf-8")
+
+
+def _by_shard(digests: list[str], known: dict[str, tuple[Path, int]]) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+    found = [known[digest] for digest in digests]
+    for path in dict.fromkeys(path for path, _ in found):
+        positions = np.array([position for position, (where, _) in enumerate(found) if where == path])
+        yield path, np.array([found[position][1] for position in positions]), positions

@@ -1,0 +1,122 @@
+"""What the endpoint of a task of kind ``images`` takes: base64 of image files, checked row by row."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pipelines.images import ImageSamples, decoding, to_pixels
+from pipelines.params import ImageTask, read_task
+from training.payload import PayloadError
+
+MAX_ROWS = 256
+MAX_BYTES = 20_000_000  # of one image file
+
+
+@dataclass(frozen=True)
+class ImageContract:
+    """What a model of images takes and answers, saved beside it.
+
+    Attributes
+    ----------
+    task_text
+        The task as `pipelines.params.task_text` wrote it.
+    classes
+        In the order of the probabilities.
+    temperature
+        What logits are divided by, so that probabilities mean what they say.
+    threshold, coverage
+        Of the set of classes that is answered: it holds the true one with this probability.
+    """
+
+    task: str
+    architecture: str
+    baseline: str
+    task_text: str
+    classes: list[str]
+    temperature: float
+    threshold: float
+    coverage: float
+
+
+def read_image_payload(frame: pd.DataFrame, contract: ImageContract) -> ImageSamples:
+    """Check a request and make samples of it.
+
+    Parameters
+    ----------
+    frame
+        A row an image: column ``image``, base64 of a PNG, JPEG, BMP or TIFF file.
+    contract
+        Of the model that is asked.
+
+    Raises
+    ------
+    PayloadError
+        Names the row (from 0, as in the request) and what is wrong with it.
+    """
+    if len(frame) == 0:
+        raise PayloadError("the request has no rows; send at least one")
+    if len(frame) > MAX_ROWS:
+        raise PayloadError(f"the request has {len(frame)} rows; send at most {MAX_ROWS} images at a time")
+    if unknown := [str(column) for column in frame.columns if column != "image"]:
+        raise PayloadError(f"unknown field {', '.join(unknown[:5])}; the field is image")
+    if "image" not in frame.columns:
+        raise PayloadError("the field image is missing; every row needs it")
+    task = read_task(contract.task_text)
+    assert isinstance(task, ImageTask)
+    contents = [_content(value, row) for row, value in enumerate(frame["image"].tolist())]
+    pixels = [_pixels(content, row, task) for row, content in enumerate(contents)]
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"row:{row}" for row in range(len(contents))],
+            "subject_id": pd.Series([None] * len(contents), dtype=object),
+            "digest": [hashlib.sha256(content).hexdigest() for content in contents],
+        }
+    )
+    return ImageSamples(table, np.stack(pixels), np.arange(len(table)), tuple(contract.classes), decoding(task.data))
+
+
+def _content(value: Any, row: int) -> bytes:
+    if not isinstance(value, str) or not value.strip():
+        kind = "empty" if isinstance(value, str) else f"{'null' if value is None else type(value).__name__}"
+        raise PayloadError(f"row {row}, field image: must be base64 text of an image file, it is {kind}")
+    if len(value) * 3 / 4 > MAX_BYTES:
+        raise PayloadError(f"row {row}, field image: larger than {MAX_BYTES // 1_000_000} MB; send a smaller file")
+    text = value.split(",", 1)[1] if value.startswith("data:") and "," in value[:100] else value
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PayloadError(f"row {row}, field image: not base64 ({error})") from error
+
+
+def _pixels(content: bytes, row: int, task: ImageTask) -> np.ndarray:
+    where = f"row {row}, field image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:  # reads the header alone
+                width, height = image.size
+                most = task.validate.largest_pixels
+                if width * height > most:
+                    raise PayloadError(f"{where}: {width} x {height} pixels are more than {most}")
+                if min(width, height) < task.validate.smallest_side:
+                    least = task.validate.smallest_side
+                    raise PayloadError(f"{where}: {width} x {height} pixels; each side needs at least {least}")
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    raise PayloadError(f"{where}: has {frames} frames; send one image")
+                if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
+                    raise PayloadError(f"{where}: its mode is {image.mode}; send 8-bit RGB")
+                return to_pixels(image, task.data)
+    except PayloadError:
+        raise
+    except Exception as error:  # Pillow raises many types for a broken file
+        raise PayloadError(f"{where}: not an image that can be decoded ({str(error)[:120]})") from error

@@ -1,0 +1,442 @@
+"""Transfer learning: a network that was trained on other images learns ours, in part or whole.
+
+What stays frozen runs once over each image (`training.frozen`), in every mode: in ``head`` mode that leaves a linear
+layer to train, in ``partial`` mode the last stages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.metrics import log_loss
+from torch import Tensor, nn
+
+from pipelines.faults import UserError
+from pipelines.images import ImageSamples
+from training.augment import augment, augmentation, restained
+from training.backbone import Backbone, fingerprint
+from training.device import torch_device
+from training.estimator import Classifier, FitContext
+from training.frozen import FeatureCache
+from training.loop import LoopSettings, Trained, autocast, train_network
+
+if TYPE_CHECKING:
+    import optuna
+
+BATCH = 64  # images at a time where no gradient is kept
+LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
+MODES = ("head", "partial", "full")
+
+DEFAULTS: dict[str, Any] = {
+    "mode": "head",
+    "learning_rate": 3e-3,
+    "weight_decay": 1e-2,
+    "dropout": 0.2,
+    "label_smoothing": 0.05,
+    "balanced": True,
+    "batch_size": 64,
+    "strength": 0.5,
+}
+
+
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters; which modes are tried is ``tune.modes`` in ``params.yaml``."""
+    mode = trial.suggest_categorical("mode", list(settings.get("modes", MODES)))
+    drawn = {
+        "mode": mode,
+        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 3e-2, log=True),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 0.3, log=True),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+        "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.1),
+        "balanced": trial.suggest_categorical("balanced", [True, False]),
+        "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128]),
+        "strength": trial.suggest_float("strength", 0.0, 1.0, step=0.5),
+    }
+    if mode == "partial":
+        drawn["unfrozen"] = trial.suggest_int("unfrozen", 1, 2)
+    if mode != "head":
+        drawn["backbone_rate"] = trial.suggest_float("backbone_rate", 0.02, 0.5, log=True)
+        drawn["layer_decay"] = trial.suggest_float("layer_decay", 0.5, 1.0)
+    return drawn
+
+
+class TransferModule(nn.Module):
+    """Frozen stages, trained stages, and a linear head on what is left after pooling.
+
+    The pooled head takes the place of VGG's and AlexNet's wide layers, which are most of their parameters.
+    """
+
+    def __init__(self, stages: list[nn.Module], frozen: int, width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.frozen = nn.Sequential(*stages[:frozen])
+        self.tail = nn.Sequential(*stages[frozen:])
+        for parameter in self.frozen.parameters():
+            parameter.requires_grad_(False)
+        self.head = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Dropout(dropout), nn.Linear(width, classes))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of what is trained; frozen batch normalization keeps the statistics that it came with."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    @property
+    def last_stage(self) -> nn.Module:
+        """Return the stage whose output Grad-CAM looks at."""
+        return (self.tail if len(self.tail) else self.frozen)[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(n, classes)`` of normalized images ``(n, 3, size, size)``."""
+        return self.after(self.frozen(images))
+
+    def after(self, maps: Tensor) -> Tensor:
+        """Return logits of what the frozen stages gave, or of its mean over the map where no stage is trained."""
+        return self.head(pooled(self.tail(maps)))
+
+
+def pooled(maps: Tensor) -> Tensor:
+    """Return the mean of each channel, shape ``(n, channels)``."""
+    return maps.mean(dim=(2, 3)) if maps.ndim == 4 else maps
+
+
+class TransferNetwork(Classifier):
+    """A classifier of images on a `Backbone`, which subclasses name.
+
+    Parameters
+    ----------
+    mode
+        ``head`` trains a linear layer, ``partial`` also the last ``unfrozen`` stages, ``full`` everything.
+    learning_rate, backbone_rate, layer_decay
+        Of the head; of the last stage, as a share of the head's; and from each stage to the one before it.
+    weight_decay, dropout, label_smoothing
+        As usual.
+    balanced
+        Whether classes weigh alike in the loss, however many images each has.
+    batch_size
+        Images a step.
+    strength
+        Of augmentation, see `training.augment.augmentation`.
+    views
+        Turned, mirrored and restained views of an image on which frozen stages run once each.
+    test_views
+        Turns over which a prediction is averaged.
+    epochs, patience
+        At most so many epochs; fewer where the validation loss has not fallen for ``patience`` of them.
+    seed, device, weights
+        As in ``params.yaml``.
+    """
+
+    backbone: ClassVar[Backbone]
+
+    def __init__(
+        self,
+        mode: str = "head",
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        dropout: float = 0.2,
+        label_smoothing: float = 0.05,
+        balanced: bool = True,
+        batch_size: int = 64,
+        strength: float = 0.5,
+        unfrozen: int = 1,
+        backbone_rate: float = 0.1,
+        layer_decay: float = 0.7,
+        views: int = 8,
+        test_views: int = 4,
+        epochs: int = 30,
+        patience: int = 6,
+        seed: int = 0,
+        device: str = "auto",
+        weights: str = "imagenet",
+    ) -> None:
+        self.mode = mode
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.label_smoothing = label_smoothing
+        self.balanced = balanced
+        self.batch_size = batch_size
+        self.strength = strength
+        self.unfrozen = unfrozen
+        self.backbone_rate = backbone_rate
+        self.layer_decay = layer_decay
+        self.views = views
+        self.test_views = test_views
+        self.epochs = epochs
+        self.patience = patience
+        self.seed = seed
+        self.device = device
+        self.weights = weights
+
+    @classmethod
+    def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return whether the network starts from trained weights, and from which."""
+        weights = str(settings.get("weights", "imagenet"))
+        named = f"imagenet ({cls.backbone.source})" if weights == "imagenet" else weights
+        return {"pretrained": str(weights != "none").lower(), "weights": named}
+
+    def fit(
+        self, train: ImageSamples, validation: ImageSamples | None = None, context: FitContext | None = None
+    ) -> Self:
+        """Train; with ``validation`` the weights of the epoch of its lowest log loss are kept."""
+        context = context or FitContext()
+        size = train.pixels.shape[1]
+        if size < self.backbone.smallest:
+            raise UserError(
+                f"{self.architecture} takes images of {self.backbone.smallest} pixels and more, these have {size}; "
+                "raise data.size in params.yaml"
+            )
+        torch.manual_seed(self.seed)
+        self.classes_, self.size_ = list(train.classes), size
+        stages = self.backbone.build(self.architecture, self.weights)
+        self._make(stages, _width(stages, size))
+        module = self.module_
+        codes = torch.tensor(train.target, device=self._device)
+        weight = None
+        if self.balanced:
+            counts = np.bincount(train.target, minlength=len(self.classes_)).clip(1)
+            weight = torch.as_tensor(len(train) / (len(self.classes_) * counts), dtype=torch.float32)
+            weight = weight.to(self._device)
+        criterion = nn.CrossEntropyLoss(weight, label_smoothing=self.label_smoothing)
+        logits = self._training_logits(train, context)
+
+        def loss(rows: Tensor) -> Tensor:
+            return criterion(logits(rows), codes[rows])
+
+        monitor = None
+        if validation is not None and len(validation):
+            monitor = self._monitor(validation)
+        settings = LoopSettings(
+            self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
+        )
+        began = time.perf_counter()
+        trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
+        self.trained_: Trained = train_network(
+            trained, loss, len(train), monitor, settings, context, groups=self._rates(module)
+        )
+        seen = len(train) * max(1, len(self.trained_.history))
+        self.images_per_second_ = seen / (time.perf_counter() - began)
+        module.eval()
+        return self
+
+    def _make(self, stages: list[nn.Module], width: int) -> None:
+        last = {"head": len(stages), "partial": len(stages) - self.unfrozen, "full": 0}
+        if self.mode not in last:
+            raise UserError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
+        self._device = torch.device(torch_device(self.device))
+        module = TransferModule(stages, max(0, last[self.mode]), width, len(self.classes_), self.dropout)
+        if self._device.type == "cuda":
+            module = module.to(memory_format=torch.channels_last)
+        self.module_ = module.to(self._device)
+        self.module_.train(False)
+        self._frozen_id: str | None = None
+
+    def _rates(self, module: TransferModule) -> list[tuple[list[nn.Parameter], float]]:
+        """Return the trained parameters with their share of the learning rate: the deeper, the more."""
+        depth = len(module.tail)
+        groups = [
+            (list(stage.parameters()), self.backbone_rate * self.layer_decay ** (depth - 1 - position))
+            for position, stage in enumerate(module.tail)
+        ]
+        return [*groups, (list(module.head.parameters()), 1.0)]
+
+    # From pixels to what is trained
+
+    def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
+        module = self.module_
+        if len(module.frozen) and self._bytes_of_features(train) <= LARGEST_FEATURES:
+            key = ("frozen", id(train), self.weights, len(module.frozen), self.views, self.strength)
+            views = context.remember(key, lambda: self._all_views(train, context.progress))
+            store = torch.from_numpy(views)
+            store = store.to(self._device) if self._device.type == "cuda" else store
+
+            def cached(rows: Tensor) -> Tensor:
+                where = rows.to(store.device)
+                view = torch.randint(self.views, (len(rows),)).to(store.device)
+                return module.after(store[view, where].to(self._device, torch.float32))
+
+            return cached
+        pixels = self._resident(train)
+        change = augmentation(self.strength, train.pixels.shape[1])
+
+        def anew(rows: Tensor) -> Tensor:
+            images = augment(pixels(rows), change)
+            with torch.no_grad():
+                maps = module.frozen(self._normalized(images)) if len(module.frozen) else self._normalized(images)
+            return module.after(maps)
+
+        return anew
+
+    def _bytes_of_features(self, samples: ImageSamples) -> float:
+        one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)
+        return float(one.size * 2 * self.views * len(samples))
+
+    def _all_views(self, samples: ImageSamples, progress: bool) -> np.ndarray:
+        """Return what the frozen stages give for every view, float16, ``(views, n, ...)``."""
+        return np.stack([self._frozen(samples, view, self.strength, progress) for view in range(self.views)])
+
+    def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
+        """Return what the frozen stages give for one view; from the cache where the images are files."""
+
+        def run(pixels: np.ndarray) -> np.ndarray:
+            return self._run_frozen(pixels, view, strength)
+
+        if not isinstance(samples.pixels, np.memmap):  # a request's images leave no trace
+            parts = [run(samples.pixels[rows]) for rows, _ in _batches(samples)]
+            return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
+        if self._frozen_id is None:
+            self._frozen_id = fingerprint(self.module_.frozen)
+        pool = not len(self.module_.tail)
+        strength = strength if view else 0.0
+        made_of = f"{self._frozen_id} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
+        cache = FeatureCache(f"{made_of} {samples.made} {pool} view {view} {strength}")
+        return cache.features(samples, run, progress=progress)
+
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+        images = viewed(self._float(pixels), view, strength)
+        with torch.inference_mode(), autocast(self._device):
+            maps = self.module_.frozen(self._normalized(images))
+        maps = maps if len(self.module_.tail) else pooled(maps)
+        return maps.float().cpu().numpy().astype(np.float16)
+
+    def _resident(self, samples: ImageSamples) -> Callable[[Tensor], Tensor]:
+        """Return a function from rows to float images; on a GPU that has room all pixels lie there."""
+        if self._device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self._device)
+            if len(samples) * samples.pixels[0].nbytes < 0.3 * free:
+                store = torch.from_numpy(samples.pixels[samples.index]).to(self._device).permute(0, 3, 1, 2)
+                return lambda rows: store[rows].float()
+        return lambda rows: self._float(samples.pixels[samples.index[rows.cpu().numpy()]])
+
+    def _float(self, pixels: np.ndarray) -> Tensor:
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device).permute(0, 3, 1, 2).float()
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
+        return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    # Predicting
+
+    def _monitor(self, validation: ImageSamples) -> Callable[[], dict[str, float]]:
+        codes = validation.target
+        labels = np.arange(len(self.classes_))
+
+        def monitor() -> dict[str, float]:
+            probabilities = self._probabilities(validation, 1)
+            if not np.isfinite(probabilities).all():
+                return {"validation_log_loss": float("inf"), "validation_accuracy": 0.0}
+            return {
+                "validation_log_loss": float(log_loss(codes, probabilities, labels=labels)),
+                "validation_accuracy": float((probabilities.argmax(axis=1) == codes).mean()),
+            }
+
+        return monitor
+
+    def _probabilities(self, samples: ImageSamples, views: int) -> np.ndarray:
+        total = np.zeros((len(samples), len(self.classes_)))
+        for view in range(views):
+            frozen = self._frozen(samples, view, 0.0) if len(self.module_.frozen) else None
+            for rows, positions in _batches(samples):
+                with torch.inference_mode(), autocast(self._device):
+                    if frozen is not None:
+                        logits = self.module_.after(torch.from_numpy(frozen[positions]).to(self._device).float())
+                    else:
+                        images = viewed(self._float(samples.pixels[rows]), view, 0.0)
+                        logits = self.module_(self._normalized(images))
+                total[positions] += logits.double().softmax(dim=1).cpu().numpy()
+        return total / views
+
+    def predict_proba(self, samples: ImageSamples) -> np.ndarray:
+        """Return the probability of each class, shape ``(n, classes)``."""
+        self.module_.eval()
+        return self._probabilities(samples, self.test_views)
+
+    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
+        """Return Grad-CAM (Selvaraju et al., 2017) of the predicted class, 0..1, shape ``(n, size, size)``."""
+        from captum.attr import LayerAttribution, LayerGradCam
+
+        self.module_.eval()
+        size = samples.pixels.shape[1]
+        explainer = LayerGradCam(self.module_, self.module_.last_stage)
+        maps = np.zeros((len(samples), size, size), np.float32)
+        predicted = self.predict(samples)
+        for rows, positions in _batches(samples):
+            images = self._normalized(self._float(samples.pixels[rows]))
+            target = torch.as_tensor(predicted[positions], device=self._device)
+            found = explainer.attribute(images, target=target, relu_attributions=True)
+            large = LayerAttribution.interpolate(found, (size, size), interpolate_mode="bilinear")
+            maps[positions] = large.detach().float().cpu().numpy()[:, 0]
+        return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+
+    # Keeping
+
+    def cost(self) -> dict[str, float]:
+        """Return parameters, multiply-adds of one image, and images a second in training."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.module_(torch.zeros(1, 3, self.size_, self.size_, device=self._device))
+        cost = {
+            "parameters": sum(p.numel() for p in self.module_.parameters()),
+            "trained_parameters": sum(p.numel() for p in self.module_.parameters() if p.requires_grad),
+            "multiply_adds": counter.get_total_flops() / 2,
+        }
+        return cost | ({"images_per_second": self.images_per_second_} if self.images_per_second_ else {})
+
+    def state(self) -> dict[str, Any]:
+        """Return the weights and the classes."""
+        weights = {key: value.detach().cpu().numpy() for key, value in self.module_.state_dict().items()}
+        return {
+            "classes": self.classes_,
+            "size": self.size_,
+            "images_per_second": self.images_per_second_,
+            "weights": weights,
+        }
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on weights and classes; nothing is fetched."""
+        self.classes_ = list(state["classes"])
+        self.size_ = int(state["size"])
+        self.images_per_second_ = float(state["images_per_second"])
+        weights = {key: torch.as_tensor(value) for key, value in state["weights"].items()}
+        self._make(self.backbone.build(self.architecture, "none"), weights["head.2.weight"].shape[1])
+        own = self.module_.state_dict()  # a count of batches has no dimension, which files of arrays do not keep
+        self.module_.load_state_dict({key: value.reshape(own[key].shape) for key, value in weights.items()})
+        self.module_.eval()
+        return self
+
+
+def viewed(images: Tensor, view: int, strength: float) -> Tensor:
+    """Return images (float in 0..255) as the view of this number shows them: the same change for all, every time.
+
+    View 0 is the image itself; the others turn and mirror it, and stain it another way where ``strength`` is above 0.
+    """
+    if view == 0:
+        return images
+    turned = torch.rot90(images, view % 4, (2, 3))
+    turned = turned.flip(3) if (view // 4) % 2 else turned
+    if strength == 0:
+        return turned
+    draw = torch.Generator().manual_seed(view)
+    scale = 1 + 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
+    shift = 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
+    return restained(turned, scale.to(images.device), shift.to(images.device))
+
+
+def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give for each batch its rows of pixels and the positions of its samples."""
+    for start in range(0, len(samples), BATCH):
+        positions = np.arange(start, min(start + BATCH, len(samples)))
+        yield samples.index[positions], positions
+
+
+def _width(stages: list[nn.Module], size: int) -> int:
+    """Return the number of channels of the last feature map."""
+    with torch.no_grad():
+        return nn.Sequential(*stages).eval()(torch.zeros(1, 3, size, size)).shape[1]
