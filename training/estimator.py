@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -48,6 +48,30 @@ class Attribution:
         return float(gap / max(size, 1e-9))
 
 
+def add(parts: Sequence[Attribution], weight: float = 1.0) -> Attribution:
+    """Return the sum of attributions of the same samples, times ``weight``; additivity survives.
+
+    Parameters
+    ----------
+    parts
+        At least one. Their names may differ; a name that several have is added up.
+    weight
+        Of each part: 1 for models whose predictions are added, ``1 / len(parts)`` for their mean.
+    """
+    names = list(dict.fromkeys(name for part in parts for name in part.names))
+    position = {name: index for index, name in enumerate(names)}
+    values = np.zeros((len(parts[0].prediction), len(names)))
+    for part in parts:
+        values[:, [position[name] for name in part.names]] += part.values * weight
+    return Attribution(
+        names,
+        values,
+        np.sum([part.base * weight for part in parts], axis=0),
+        np.sum([part.prediction * weight for part in parts], axis=0),
+        " + ".join(dict.fromkeys(part.method for part in parts)),
+    )
+
+
 @dataclass
 class FitContext:
     """What a fit is given besides its samples.
@@ -70,8 +94,10 @@ class FitContext:
     progress: bool = False
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what ``make`` made for ``key`` before, or make it; only the last few are kept."""
-        if key not in self.memory:
+        """Return what ``make`` made for ``key`` before, or make it; only the last few that were used are kept."""
+        if key in self.memory:
+            self.memory[key] = self.memory.pop(key)
+        else:
             while len(self.memory) >= 4:
                 self.memory.pop(next(iter(self.memory)))
             self.memory[key] = make()

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.prepare import Prepared
 from training.architectures import Architecture, get_architecture
-from training.estimator import Attribution, Estimator, FitContext
+from training.estimator import Attribution, Estimator, FitContext, add
 
 
 class CrossFitted(Estimator):
@@ -87,20 +87,7 @@ class CrossFitted(Estimator):
         """Return the mean of the members' attributions; additivity survives the mean."""
         parts = [member.attribute(samples) for member in self.members_]
         known = [part for part in parts if part is not None]
-        if not known:
-            return None
-        names = list(dict.fromkeys(name for part in known for name in part.names))
-        position = {name: index for index, name in enumerate(names)}
-        values = np.zeros((len(samples), len(names)))
-        for part in known:
-            values[:, [position[name] for name in part.names]] += part.values / len(known)
-        return Attribution(
-            names,
-            values,
-            np.mean([part.base for part in known], axis=0),
-            np.mean([part.prediction for part in known], axis=0),
-            known[0].method,
-        )
+        return add(known, 1 / len(known)) if known else None
 
     def cost(self) -> dict[str, float]:
         """Return the members' costs, added up; of rates the mean."""

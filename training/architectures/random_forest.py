@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
 from training.image_trees import ImageTrees, features_of
-from training.trees import PairTrees
+from training.trees import PairTrees, Start
 
 if TYPE_CHECKING:
     import optuna
@@ -74,6 +74,10 @@ class RandomForest(PairTrees):
         self.trees = trees
         self.seed = seed
         self.device = device
+
+    @property
+    def _start(self) -> Start:
+        return "drug_mean" if self.center else "none"
 
     def _booster_params(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
 from training.image_trees import ImageTrees, features_of
-from training.trees import PairTrees
+from training.trees import PairTrees, Start
 
 if TYPE_CHECKING:
     import optuna
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     return {
-        "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.2, log=True),
-        "depth": trial.suggest_int("depth", 4, 9),
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.2, log=True),
+        "depth": trial.suggest_int("depth", 3, 9),
         "row_share": trial.suggest_float("row_share", 0.5, 1.0),
-        "column_share": trial.suggest_float("column_share", 0.1, 0.7),
-        "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 100.0, log=True),
-        "l2": trial.suggest_float("l2", 0.1, 100.0, log=True),
+        "column_share": trial.suggest_float("column_share", 0.05, 0.7),
+        "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 1000.0, log=True),
+        "l2": trial.suggest_float("l2", 0.1, 200.0, log=True),
         "omics": trial.suggest_categorical("omics", ["expression", "all"]),
         "components": trial.suggest_categorical("components", [0, 64]),
         "identity": trial.suggest_categorical("identity", ["profile", "none"]),
-        "center": trial.suggest_categorical("center", [True, False]),
+        "start": trial.suggest_categorical("start", ["bilinear", "drug_mean", "none"]),
     }
 
 
 DEFAULTS = {
-    "learning_rate": 0.06,
-    "depth": 7,
+    "learning_rate": 0.03,
+    "depth": 6,
     "row_share": 0.7,
     "column_share": 0.3,
-    "min_child_weight": 10.0,
-    "l2": 5.0,
+    "min_child_weight": 50.0,
+    "l2": 20.0,
     "omics": "expression",
     "components": 64,
     "identity": "profile",
-    "center": True,
+    "start": "bilinear",
 }
 
 
@@ -49,19 +49,19 @@ class XGBoost(PairTrees):
 
     def __init__(
         self,
-        learning_rate: float = 0.06,
-        depth: int = 7,
+        learning_rate: float = 0.03,
+        depth: int = 6,
         row_share: float = 0.7,
         column_share: float = 0.3,
-        min_child_weight: float = 10.0,
-        l2: float = 5.0,
+        min_child_weight: float = 50.0,
+        l2: float = 20.0,
         omics: str = "expression",
         components: int = 64,
         keep_share: float = 1.0,
         identity: str = "profile",
         profile_components: int = 16,
         bits: int = 256,
-        center: bool = True,
+        start: Start = "bilinear",
         rounds: int = 1500,
         patience: int = 40,
         seed: int = 0,
@@ -79,11 +79,15 @@ class XGBoost(PairTrees):
         self.identity = identity
         self.profile_components = profile_components
         self.bits = bits
-        self.center = center
+        self.start = start
         self.rounds = rounds
         self.patience = patience
         self.seed = seed
         self.device = device
+
+    @property
+    def _start(self) -> Start:
+        return self.start
 
     def _booster_params(self) -> dict[str, Any]:
         return {

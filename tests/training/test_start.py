@@ -1,0 +1,149 @@
+"""What would make boosting on a linear start lie: a start that has seen its own targets, a lost or doubled share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.prepare import Prepared
+from pipelines.samples import ResponseSamples
+from tests.training.tiny import build
+from training.architectures import get_architecture
+from training.bilinear import moments_of, out_of_fold, solve
+from training.estimator import Attribution, FitContext, add
+from training.trees import _ALPHA, PairTrees
+
+BITS = {"bits": 16}
+
+
+@pytest.fixture(scope="module")
+def train(prepared: Prepared) -> ResponseSamples:
+    return prepared.side("train")
+
+
+def _xgboost(start: str = "bilinear") -> PairTrees:
+    architecture = get_architecture("xgboost")
+    few_rows = {"min_child_weight": 1.0, "learning_rate": 0.2, "l2": 1.0}  # the defaults would hardly split them
+    estimator = build(architecture, {**architecture.defaults, **few_rows, "start": start})
+    assert isinstance(estimator, PairTrees)
+    return estimator
+
+
+def _with_other_targets(samples: ResponseSamples, rows: np.ndarray) -> ResponseSamples:
+    target = samples.target.astype(np.float32)
+    target[rows] += np.random.default_rng(1).normal(5, 3, int(rows.sum())).astype(np.float32)
+    return replace(samples, pairs=samples.pairs.assign(target=target))
+
+
+# The start of the training rows
+
+
+def test_a_line_s_own_targets_do_not_change_where_it_starts(train: ResponseSamples) -> None:
+    before = out_of_fold(train, folds=5, seed=0, **BITS)
+    for line in np.unique(train.cell)[:4]:
+        own = train.cell == line
+        after = out_of_fold(_with_other_targets(train, own), folds=5, seed=0, **BITS)
+        np.testing.assert_array_equal(after[own], before[own])
+        assert not np.allclose(after[~own], before[~own])
+
+
+def test_the_trees_start_there_and_new_rows_at_the_whole_model(
+    prepared: Prepared, train: ResponseSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation = prepared.side("validation")
+    offsets = []
+    matrix_of = PairTrees._matrix
+
+    def tell(self: PairTrees, *arguments: object) -> object:
+        found = matrix_of(self, *arguments)  # type: ignore[arg-type]
+        offsets.append(found.offset)
+        return found
+
+    monkeypatch.setattr(PairTrees, "_matrix", tell)
+    model = _xgboost().fit(train, validation)
+    unseen = out_of_fold(train, folds=5, seed=model.seed, alpha=_ALPHA, bits=model.bits)
+    whole = solve(moments_of(train, bits=model.bits), alpha=_ALPHA)
+    np.testing.assert_allclose(offsets[0], unseen, rtol=1e-5)
+    np.testing.assert_allclose(offsets[1], whole.predict(validation), rtol=1e-5)
+    assert not np.allclose(unseen, whole.predict(train), atol=1e-2)
+
+
+def test_folds_of_lines_do_not_depend_on_the_order_of_the_rows(train: ResponseSamples) -> None:
+    order = np.random.default_rng(0).permutation(len(train))
+    one = out_of_fold(train, folds=5, seed=0, **BITS)
+    np.testing.assert_allclose(out_of_fold(train.take(order), folds=5, seed=0, **BITS), one[order], atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_lines_fewer_than_folds_can_be_fitted(train: ResponseSamples, count: int) -> None:
+    few = train.take(np.isin(train.cell, np.unique(train.cell)[:count]))
+    assert np.isfinite(out_of_fold(few, folds=5, seed=0, **BITS)).all()
+    assert np.isfinite(_xgboost().fit(few).predict(train)).all()
+
+
+def test_a_study_fits_the_start_once(train: ResponseSamples, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    moments = moments_of
+
+    def tell(*arguments: object, **options: object) -> object:
+        fitted.append(options)
+        return moments(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("training.trees.moments_of", tell)
+    architecture, context = get_architecture("xgboost"), FitContext()
+    for number in range(8):
+        other = {"start": "none" if number % 4 == 1 else "bilinear", "components": number + 2}
+        build(architecture, {**architecture.defaults, **other}, rounds=2).fit(train, None, context)
+    assert len(fitted) == 1
+    assert len(context.memory) <= 4
+
+
+# Predicting, explaining, saving
+
+
+def test_a_prediction_is_the_linear_model_s_and_the_trees(prepared: Prepared, train: ResponseSamples) -> None:
+    model, test = _xgboost().fit(train), prepared.side("test")
+    assert model.linear_ is not None
+    linear = model.linear_.predict(test)
+    margin = model.booster_.inplace_predict(model.features_.transform(test).gather())
+    assert margin.std() > 0.01, "the trees add nothing, and this test would see nothing"
+    np.testing.assert_allclose(model.predict(test), linear + margin, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", ["bilinear", "drug_mean", "none"])
+def test_the_start_s_share_and_the_trees_share_add_up(prepared: Prepared, train: ResponseSamples, start: str) -> None:
+    model, test = _xgboost(start).fit(train), prepared.side("test")
+    attribution = model.attribute(test)
+    np.testing.assert_allclose(attribution.prediction, model.predict(test), atol=1e-4)
+    np.testing.assert_allclose(attribution.base + attribution.values.sum(axis=1), model.predict(test), atol=1e-3)
+    assert len(set(attribution.names)) == len(attribution.names)
+    if model.linear_ is not None:
+        linear = model.linear_.attribute(test)
+        assert set(linear.names) <= set(attribution.names), "a name of its own would be another feature's"
+        assert attribution.method == "tree_shap + linear"
+
+
+def test_adding_attributions_adds_what_has_one_name() -> None:
+    one = Attribution(["a", "b"], np.array([[1.0, 2.0]]), np.array([10.0]), np.array([13.0]), "x")
+    two = Attribution(["c", "a"], np.array([[4.0, 8.0]]), np.array([20.0]), np.array([32.0]), "y")
+    total = add([one, two])
+    assert dict(zip(total.names, total.values[0], strict=True)) == {"a": 9.0, "b": 2.0, "c": 4.0}
+    assert (total.base.tolist(), total.prediction.tolist(), total.method) == ([30.0], [45.0], "x + y")
+    assert add([one, one], 0.5).values.tolist() == one.values.tolist()
+    assert add([one, one], 0.5).method == "x"
+
+
+def test_a_saved_model_brings_its_start_along(prepared: Prepared, train: ResponseSamples, tmp_path: Path) -> None:
+    model, test = _xgboost().fit(train), prepared.side("test")
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(test), model.predict(test))
+    before, after = model.attribute(test), loaded.attribute(test)
+    assert after.names == before.names
+    np.testing.assert_array_equal(after.values, before.values)
+    assert loaded.cost() == model.cost()
+    assert model.linear_ is not None
+    assert model.cost()["parameters"] > model.linear_.cost()["parameters"]

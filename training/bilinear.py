@@ -1,0 +1,233 @@
+"""A linear model of pairs with products of line and drug components: the elastic net, and where boosting may start.
+
+A sum of what the line and what the drug add cannot say that a line answers to this drug and not to that one; with
+``interactions`` the products of line and drug components are features too, which makes the model bilinear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import ElasticNet
+
+from pipelines.samples import ResponseSamples
+from training.estimator import Attribution
+from training.features.cell_line import CellLineFeatures
+from training.features.drug import DrugFeatures
+from training.features.pair import PairFeatures, PairMatrix
+
+
+@dataclass
+class Bilinear:
+    """Weights on pair features and, with interactions, on the products of components.
+
+    Attributes
+    ----------
+    features
+        Fitted, centered at the drugs' means.
+    interactions
+        Whether products are features.
+    weights, mean
+        Of every feature, shape ``(width,)``.
+    intercept
+        What is predicted, beyond the drug's mean, where every feature is at its mean.
+    """
+
+    features: PairFeatures
+    interactions: bool
+    weights: np.ndarray
+    mean: np.ndarray
+    intercept: float
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        """Return the predicted target, shape ``(n,)``."""
+        matrix = self.features.transform(samples)
+        centered = float(self.intercept - self.mean @ self.weights)
+        parts = [_design(self.features, matrix, rows, self.interactions) @ self.weights for rows in matrix.batches()]
+        return (np.concatenate(parts) if parts else np.zeros(0)) + centered + matrix.offset
+
+    def attribute(self, samples: ResponseSamples) -> Attribution:
+        """Return weight times distance from the training mean; a product's share goes to the line's feature."""
+        matrix = self.features.transform(samples)
+        width = matrix.cells.shape[1] + matrix.drugs.shape[1]
+        parts = []
+        for rows in matrix.batches(2048):
+            shares = (_design(self.features, matrix, rows, self.interactions) - self.mean) * self.weights
+            part = shares[:, :width].copy()
+            if self.interactions:
+                lines = matrix.cells.shape[1]
+                part[:, :lines] += shares[:, width:].reshape(len(shares), lines, -1).sum(axis=2)
+            parts.append(part)
+        overall = self.features.drug.overall
+        spread = self.features.spread(np.vstack(parts))
+        return Attribution(
+            [*self.features.names, "drug:offset"],
+            np.column_stack([spread, matrix.offset - overall]),
+            np.full(len(samples), self.intercept + overall),
+            self.predict(samples),
+            "linear",
+        )
+
+    def cost(self) -> dict[str, float]:
+        """Return the number of weights, and of those that are not zero."""
+        return {
+            "parameters": len(self.weights) + 1,
+            "nonzero_parameters": int(np.count_nonzero(self.weights)),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return featurizers and weights, as JSON values and arrays."""
+        return {**vars(self), "features": self.features.state()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Bilinear:
+        """Rebuild from `state`."""
+        return cls(**{**state, "features": PairFeatures.from_state(state["features"])})
+
+
+@dataclass(frozen=True)
+class Moments:
+    """All that least squares sees of the training rows.
+
+    Attributes
+    ----------
+    features
+        Fitted on the rows.
+    interactions
+        Whether products are features.
+    mean, covariance
+        Of the features.
+    target_mean, products
+        Mean of the target beyond the drug's mean, and its covariance with each feature.
+    """
+
+    features: PairFeatures
+    interactions: bool
+    mean: np.ndarray
+    covariance: np.ndarray
+    target_mean: float
+    products: np.ndarray
+
+
+def moments_of(
+    train: ResponseSamples,
+    *,
+    omics: str = "expression",
+    components: int = 64,
+    interactions: bool = True,
+    profile_components: int = 12,
+    bits: int = 128,
+) -> Moments:
+    """Fit featurizers on the training rows and return the rows' moments, gathered a batch at a time.
+
+    Parameters
+    ----------
+    train
+        Training rows.
+    omics
+        ``expression`` or ``all``.
+    components
+        Principal components of each omics table.
+    interactions
+        Whether products of line and drug components are features.
+    profile_components, bits
+        See `DrugFeatures`.
+    """
+    chosen = ("expression",) if omics == "expression" and "expression" in train.omics else tuple(train.omics)
+    features = PairFeatures(
+        CellLineFeatures(chosen, "standard", 1.0, components),
+        DrugFeatures(bits, "profile", profile_components),
+        center=True,
+    ).fit(train)
+    matrix = features.transform(train)
+    residual = train.target - matrix.offset
+    width = _design(features, matrix, slice(0, 1), interactions).shape[1]
+    total, outer, cross = np.zeros(width), np.zeros((width, width)), np.zeros(width)
+    for rows in matrix.batches():
+        design = _design(features, matrix, rows, interactions).astype(np.float64)
+        total += design.sum(axis=0)
+        outer += design.T @ design
+        cross += design.T @ residual[rows]
+    mean = total / len(train)
+    covariance = outer / len(train) - np.outer(mean, mean)
+    products = cross / len(train) - mean * residual.mean()
+    return Moments(features, interactions, mean, covariance, float(residual.mean()), products)
+
+
+def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bilinear:
+    """Return the elastic net (Zou and Hastie, 2005) on features of unit variance.
+
+    Parameters
+    ----------
+    moments
+        Of the training rows.
+    alpha
+        Strength of the penalty.
+    l1_share
+        Share of it that is lasso.
+    """
+    scale = np.sqrt(np.diag(moments.covariance))
+    scale = np.where(scale > 1e-6, scale, np.inf)
+    # Least squares sees rows only through X'X and X'y. A square matrix R with R'R = X'X has the same solution, so
+    # scikit-learn gets hundreds of rows instead of hundreds of thousands.
+    gram = moments.covariance / np.outer(scale, scale)
+    size, axes = np.linalg.eigh(gram)
+    size = np.clip(size, size[-1] * 1e-10, None)
+    root = np.sqrt(size)[:, None] * axes.T
+    inner_target = (axes.T @ (moments.products / scale)) / np.sqrt(size)
+    rows = np.sqrt(len(root))
+    model = ElasticNet(alpha=alpha, l1_ratio=l1_share, fit_intercept=False, max_iter=2000, tol=1e-3, selection="cyclic")
+    model.fit(np.asfortranarray(root * rows), inner_target * rows)
+    return Bilinear(
+        moments.features, moments.interactions, model.coef_ / scale, moments.mean, float(moments.target_mean)
+    )
+
+
+def out_of_fold(train: ResponseSamples, *, folds: int, seed: int, alpha: float = 0.01, **features: Any) -> np.ndarray:
+    """Return predictions of the training rows by models that have not seen their cell lines.
+
+    Parameters
+    ----------
+    train
+        Training rows.
+    folds
+        Number of models; fewer where lines are fewer.
+    seed
+        Of the lines' folds, which depend on nothing else.
+    alpha
+        As `solve` takes it.
+    features
+        As `moments_of` takes them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(n,)``.
+    """
+    lines, line = np.unique(train.cell, return_inverse=True)
+    if len(lines) < 2:  # no line can be predicted from another
+        return DrugFeatures(bits=0, identity="none").fit(train).offset(train.drugs)[train.drug]
+    fold = (np.random.default_rng(seed).permutation(len(lines)) % folds)[line]
+    predicted = np.empty(len(train))
+    for left_out in np.unique(fold):
+        model = solve(moments_of(train.take(fold != left_out), **features), alpha=alpha)
+        predicted[fold == left_out] = model.predict(train.take(fold == left_out))
+    return predicted
+
+
+def _design(features: PairFeatures, matrix: PairMatrix, rows: slice, interactions: bool) -> np.ndarray:
+    """Return the features of ``rows`` and, with interactions, the products of components."""
+    gathered = matrix.gather(rows)
+    if not interactions:
+        return gathered
+    line, drug = _factors(features, matrix)
+    products = line[matrix.cell[rows]][:, :, None] * drug[matrix.drug[rows]][:, None, :]
+    return np.hstack([gathered, products.reshape(len(gathered), -1)])
+
+
+def _factors(features: PairFeatures, matrix: PairMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is multiplied: the line's continuous features, and the drug's response profile."""
+    start = 2  # after the mean response and the flag of a known drug
+    return matrix.cells, matrix.drugs[:, start : start + features.drug.profile.shape[1]]
