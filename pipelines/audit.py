@@ -25,7 +25,9 @@ from pipelines.images import ImageSamples
 from pipelines.params import Split, Task, read_params
 from pipelines.probes import image_nuisances, probe_labels, probe_response, response_nuisances
 from pipelines.reading import read_samples
+from pipelines.report import write_page
 from pipelines.samples import UNKNOWN, ResponseSamples, molecule_keys
+from pipelines.validate import REPORT_FILE
 
 DATA = Path("data")
 REPORTS = Path("reports")
@@ -427,6 +429,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     audit = audit_samples(read_samples(data, task).samples, data, arguments.task, task, params.seed)
     path = write_audit(audit, reports)
+    if (reports / REPORT_FILE).is_file():
+        write_page(reports, arguments.task)
     for finding in audit.findings:
         print(f"{finding.severity}: {finding.name}: {finding.message}", file=sys.stderr)
     log_audit(audit, data, reports)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from pipelines.faults import DataError, Finding
-from pipelines.files import written_whole
+from pipelines.files import cores, written_whole
 from pipelines.formats import read_table
 from pipelines.params import ImageData, ImageTask
 from pipelines.samples import Kept
@@ -107,7 +106,7 @@ def list_images(folder: Path, task: ImageTask, *, labelled: bool = True) -> pd.D
     table["subject_id"] = pd.Series([None] * len(table), dtype=object)
     if (folder / IMAGES_TABLE).is_file():
         table = _with_subjects(table, read_table(folder / IMAGES_TABLE, text=("file", "label", "subject_id")))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         table["digest"] = list(pool.map(_digest, [root / name for name in table["sample_id"]]))
     if labelled:
         table["target"] = table["label"].map({name: code for code, name in enumerate(task.data.classes)})
@@ -212,7 +211,7 @@ def _decode_all(files: Sequence[Path], data: ImageData, into: np.ndarray) -> Non
             return Finding("image_readable", name, f"cannot be decoded ({error}); copy it again or remove it")
         return None
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         findings = [found for found in pool.map(decode, range(len(files))) if found is not None]
     if findings:
         raise DataError(findings)

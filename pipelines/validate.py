@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.command import parser, run_command
 from pipelines.faults import Finding
 from pipelines.params import Task, read_params
+from pipelines.report import write_page
 
 if TYPE_CHECKING:
     from pipelines.expectations import Suite
@@ -194,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     validation = validate_folder(data, arguments.task, task, docs=reports / DOCS_FOLDER)
     report = write_validation(validation, reports)
+    write_page(reports, arguments.task)
     for finding in validation.findings:
         print(f"{'refused' if finding.severity == 'error' else 'warning'}: {finding}", file=sys.stderr)
     log_validation(validation, data, reports)

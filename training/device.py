@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from pipelines.faults import UserError
+from pipelines.files import cores
 
 
 def threads() -> int:
     """Return the number of CPU threads: ``OMP_NUM_THREADS`` where it is set, else the cores this process may use."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return int(os.environ.get("OMP_NUM_THREADS") or cores())
 
 
 def torch_device(device: str) -> str:

@@ -400,6 +400,17 @@ def test_probe_tells_the_response_by_the_level_of_a_profile(omics: str) -> None:
     assert not response_probe(samples, "level_copy_number")["finding"]
 
 
+def test_what_tells_only_the_group_of_a_cell_line_is_no_shortcut() -> None:
+    family = np.arange(60) % 6
+    samples = kept(with_line_effect(responses(), np.array([4.0, -4.0, 4.0, -4.0, 4.0, -4.0])[family]))
+    features = pd.DataFrame({"value": family.astype(float)})
+    mixed = probe_response("x", features, samples, samples.cell_lines.index.to_numpy(str), SEED)
+    apart = probe_response("x", features, samples, family.astype(str), SEED)
+    assert mixed["finding"]
+    assert not apart["finding"]
+    assert apart["score"] < mixed["score"] - 0.3
+
+
 def test_probe_tells_the_response_by_what_is_missing() -> None:
     tables = responses()
     without = [f"L{number:02d}" for number in range(0, 60, 3)]

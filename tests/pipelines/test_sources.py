@@ -271,6 +271,24 @@ def test_any_other_name_is_refused_in_a_line_that_names_it(name: str) -> None:
         assert name.isascii() and uid.label in ("all", "hem") and uid.subject.strip("H").isdigit()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "UID_1_2_3_all.bmp\n",
+        "UID_1_2_3_all.bmp.bak",
+        "copy of UID_1_2_3_all.bmp",
+        "UID_1_2_3_all.BMP",
+        "UID_1_2_3_aml.bmp",
+        "UID_1_2_all.bmp",
+        "UID_X1_2_3_hem.bmp",
+        "UID_\u0661_2_3_all.bmp",
+    ],
+)
+def test_a_name_that_nearly_is_of_the_layout_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="is not named UID_"):
+        parse(name)
+
+
 # Whole or not at all.
 
 

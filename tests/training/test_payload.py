@@ -273,7 +273,7 @@ def test_an_endless_request_is_refused_before_it_is_read(rows: list[Row], contra
 # There and back
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names("response"))
 def test_a_request_is_answered_as_the_samples_are_predicted(
     name: str, asked: ResponseSamples, contract: Contract, fitted: FittedModel
 ) -> None:
