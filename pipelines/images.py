@@ -190,14 +190,24 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImageData, 
     made_of = [decoding(data), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
-    if not path.is_file():
-        with written_whole(path) as temporary:
-            shape = (len(files), data.size, data.size, 3)
-            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            _decode_all(files, data, array)
-            array.flush()
-            del array
+    if (pixels := _mapped(path)) is not None:
+        return pixels
+    with written_whole(path) as temporary:
+        shape = (len(files), data.size, data.size, 3)
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        _decode_all(files, data, array)
+        array.flush()
+        del array
     return np.load(path, mmap_mode="r")
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    """Return the array in a file, None where it is not there or is no whole array (a copy that was broken off)."""
+    try:
+        mapped: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return mapped
 
 
 def _decode_all(files: Sequence[Path], data: ImageData, into: np.ndarray) -> None:

@@ -68,7 +68,7 @@ def image_nuisances(samples: ImageSamples, folder: Path) -> dict[str, pd.DataFra
         "file_size": headers[["bytes"]].apply(np.log),
         "compression": pd.concat(
             [
-                headers[["tables", "quantization"]].astype(float),
+                headers[["tables", "quantization", "comment", "exif", "profile"]].astype(float),
                 pd.get_dummies(headers[["format", "mode", "sampling"]].astype(str), dtype=float),
             ],
             axis=1,
@@ -110,6 +110,9 @@ def _header(path: Path) -> dict[str, Any]:
             "mode": image.mode,
             "tables": len(tables),
             "quantization": sum(sum(table) for table in tables.values()),  # the coarser, the lower the JPEG quality
+            "comment": len(image.info.get("comment", b"")),  # programs sign the files that they write
+            "exif": len(image.info.get("exif", b"")),
+            "profile": len(image.info.get("icc_profile") or b""),
             "sampling": [layer[1:3] for layer in getattr(image, "layer", [])],
         }
 

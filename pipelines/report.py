@@ -20,9 +20,12 @@ tr { border-bottom: 1px solid #e5e7eb; } .bad { color: #b5403a; } .good { color:
 <h2>Checks: {% if validation.passed %}<span class="good">passed</span>{% else %}<span class="bad">refused</span>
 {% endif %}</h2>
 {% if validation.findings %}<table><tr><th></th><th>file</th><th>column</th><th>rows</th><th>what</th></tr>
-{% for one in validation.findings %}<tr>
-<td class="{{ 'bad' if one.severity == 'error' else 'warn' }}">{{ one.severity }}</td><td>{{ one.file }}</td>
-<td>{{ one.column or '' }}</td><td>{{ one.rows | join(', ') }}</td><td>{{ one.message }}</td></tr>{% endfor %}</table>{% else %}<p>Nothing was found.</p>{% endif %}
+{% for one in validation.findings %}
+<tr><td class="{{ 'bad' if one.severity == 'error' else 'warn' }}">{{ one.severity }}</td><td>{{ one.file }}</td>
+<td>{{ one.column or '' }}</td><td>{{ one.rows | join(', ') }}
+{%- if one.count > one.rows | length %} and {{ one.count - one.rows | length }} more{% endif %}</td>
+<td>{{ one.message }}</td></tr>
+{% endfor %}</table>{% else %}<p>Nothing was found.</p>{% endif %}
 <p>Every expectation: <a href="data_docs/index.html">Data Docs</a>.</p>
 <h2>Audit</h2>
 {% if not audit %}<p>It has not run yet.</p>{% else %}

@@ -20,6 +20,23 @@ def restained(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return (frame * images + (1 - frame) * changed).clamp(0, 255)
 
 
+def grayed(images: Tensor) -> Tensor:
+    """Return brightness alone, brought to one mean and one spread over the cell; a black frame stays black.
+
+    Parameters
+    ----------
+    images
+        Float in 0..255, shape ``(n, 3, h, w)``.
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    gray = (images * weights).sum(dim=1, keepdim=True)
+    cell = (images.amax(dim=1, keepdim=True) >= 8).to(images.dtype)
+    count = cell.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    mean = (gray * cell).sum(dim=(2, 3), keepdim=True) / count
+    spread = (((gray - mean) ** 2 * cell).sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1)
+    return (cell * (120 + 30 * (gray - mean) / spread).clamp(0, 255)).expand_as(images)
+
+
 class StainJitter(v2.Transform):
     """Scales and shifts each channel's optical density, as another staining would (Tellez et al., 2018).
 

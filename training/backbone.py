@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: 
     name
         Of the architecture, for messages.
     """
-    tensors = _read_tensors(path)
+    tensors = _read_tensors(path, name)
     own = network.state_dict()
     if not set(own) & set(tensors):
         tensors = _by_order(own, tensors, path, name)
@@ -108,25 +109,29 @@ def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: 
     lacking = sorted(key for key in needed if key not in tensors and not key.endswith("num_batches_tracked"))
     shaped = sorted(key for key in needed if key in tensors and tensors[key].shape != own[key].shape)
     if lacking or shaped:
-        what = f"lacks {len(lacking)} tensors ({lacking[0]}, ...)" if lacking else f"{shaped[0]} has another shape"
-        raise UserError(f"{path}: not the weights of {name}: {what}")
+        what = (
+            f"lacks {len(lacking)} of its tensors, {lacking[0]} first" if lacking else f"{shaped[0]} has another shape"
+        )
+        raise UserError(f"{path}: not the weights of {name}: {what}; {_mend(name)}")
     network.load_state_dict({key: tensors[key] for key in needed if key in tensors}, strict=False)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         found: Any = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a broken file, or a pickle of more than tensors
-        raise UserError(f"{path}: cannot be read as weights: {_first_line(error)}") from error
+    except pickle.UnpicklingError as error:  # its message tells how to run the code all the same
+        raise UserError(f"{path}: holds more than tensors, or is cut short; {_mend(name)}") from error
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read as weights: {_first_line(error)}; {_mend(name)}") from error
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"{path}: is no state dictionary of tensors")
+        raise UserError(f"{path}: is no state dictionary of tensors; {_mend(name)}")
     return dict(found)
 
 
@@ -134,7 +139,8 @@ def _by_order(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Pa
     """Map tensors of foreign names one to one, in order."""
     pairs = list(zip(own.items(), tensors.values(), strict=False))
     if len(own) != len(tensors) or any(mine.shape != theirs.shape for (_, mine), theirs in pairs):
-        raise UserError(f"{path}: not the weights of {name}: neither its names nor its shapes are known")
+        what = "neither its names nor its shapes are known"
+        raise UserError(f"{path}: not the weights of {name}: {what}; {_mend(name)}")
     return {key: theirs for (key, _), theirs in pairs}
 
 
@@ -145,6 +151,10 @@ def fingerprint(stages: nn.Module) -> str:
         digest.update(f"{key}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _mend(name: str) -> str:
+    return f"put a state dictionary of {name} there, or set tune.weights in params.yaml to imagenet or none"
 
 
 def _first_line(error: Exception) -> str:

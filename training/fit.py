@@ -19,8 +19,9 @@ from pipelines import tracking
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import Budget, Params, ResponseTask, read_params
+from pipelines.params import Budget, Params, ResponseTask, Task, read_params
 from pipelines.prepare import Prepared, read_prepared
+from training import distributed
 from training.architectures import Architecture, get_architecture
 from training.calibration import apply_temperature, conformal_threshold, fit_temperature
 from training.device import torch_device
@@ -109,14 +110,13 @@ def fit(
         def on_step(step: int, metrics: dict[str, float]) -> None:
             mlflow.log_metrics(step_metrics(metrics), step=step)
 
-        checkpoint = CHECKPOINTS / "fit" / f"{study}.pt"
-        context = FitContext(on_step, checkpoint if study != "none" else None, progress=True)
+        context = FitContext(on_step, _checkpoint(study), progress=True)
         began = time.perf_counter()
         final = fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
         seconds = time.perf_counter() - began
         if not np.isfinite(final.held_out).all():
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
-        for left in checkpoint.parent.glob(f"{study}*.pt"):
+        for left in (CHECKPOINTS / "fit").glob(f"{study}*.pt"):
             left.unlink()
         naive = get_architecture(task.evaluate.baseline, task.kind)
         baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
@@ -171,6 +171,26 @@ def fit(
     )
 
 
+def follow(
+    architecture: Architecture,
+    hyperparameters: dict[str, Any],
+    prepared: Prepared,
+    params: Params,
+    task: Task,
+    study: str,
+) -> int:
+    """Take part in a fit that another process leads: the same steps, and nothing written."""
+    members = task.fit.members.of(params.budget)
+    settings = fit_settings(params, task)
+    context = FitContext(checkpoint=_checkpoint(study))
+    fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
+    return 0
+
+
+def _checkpoint(study: str) -> Path | None:
+    return None if study == "none" else CHECKPOINTS / "fit" / f"{study}.pt"
+
+
 def with_probabilities(
     table: pd.DataFrame, classes: Sequence[str], raw: np.ndarray, temperature: float, baseline: np.ndarray
 ) -> pd.DataFrame:
@@ -223,6 +243,9 @@ def main() -> int:
             f"{folder / 'tuned.json'} is not there; run `dvc repro tune@{arguments.task}-{architecture.name}`"
         )
     tuned = read_json(folder / "tuned.json")
+    distributed.start()
+    if distributed.rank():
+        return follow(architecture, tuned["hyperparameters"], prepared, params, task, tuned["study"])
     fitted = fit(arguments.task, architecture, tuned["hyperparameters"], prepared, params, folder, study=tuned["study"])
     write_json(folder / "fitted.json", asdict(fitted))
     print(

@@ -72,10 +72,17 @@ class FeatureCache:
         return np.zeros((0, 0), dtype=np.float16) if gathered is None else gathered
 
     def _known(self) -> dict[str, tuple[Path, int]]:
+        """Return where the features of each image lie; what a killed run or a broken copy left is passed over."""
         known: dict[str, tuple[Path, int]] = {}
-        for index in sorted(self.place.glob("*.json")):
-            names = json.loads(index.read_text(encoding="utf-8"))
-            known.update({digest: (index.with_suffix(".npy"), row) for row, digest in enumerate(names)})
+        for index in sorted(self.place.glob("[!.]*.json")):  # a dot: still being written
+            shard = index.with_suffix(".npy")
+            try:
+                names = json.loads(index.read_text(encoding="utf-8"))
+                rows = len(np.load(shard, mmap_mode="r"))
+            except (OSError, ValueError, EOFError):
+                continue
+            if rows == len(names):
+                known.update({digest: (shard, row) for row, digest in enumerate(names)})
         return known
 
     def _add(self, samples: ImageSamples, digests: list[str], run: Run, progress: bool) -> None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from training.payload import PayloadError
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")  # those of a raw folder; for PostScript a program would be run
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def read_image_payload(frame: pd.DataFrame, contract: ImageContract) -> ImageSam
     Parameters
     ----------
     frame
-        A row an image: column ``image``, base64 of a PNG, JPEG, BMP or TIFF file.
+        A row an image: column ``image``, base64 of a file in one of `FORMATS`.
     contract
         Of the model that is asked.
 
@@ -87,7 +89,8 @@ def read_image_payload(frame: pd.DataFrame, contract: ImageContract) -> ImageSam
 
 def _content(value: Any, row: int) -> bytes:
     if not isinstance(value, str) or not value.strip():
-        kind = "empty" if isinstance(value, str) else f"{'null' if value is None else type(value).__name__}"
+        null = value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))  # as pandas reads it
+        kind = "empty" if isinstance(value, str) else "null" if null else type(value).__name__
         raise PayloadError(f"row {row}, field image: must be base64 text of an image file, it is {kind}")
     if len(value) * 3 / 4 > MAX_BYTES:
         raise PayloadError(f"row {row}, field image: larger than {MAX_BYTES // 1_000_000} MB; send a smaller file")
@@ -103,7 +106,7 @@ def _pixels(content: bytes, row: int, task: ImageTask) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:  # reads the header alone
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
                 width, height = image.size
                 most = task.validate.largest_pixels
                 if width * height > most:
@@ -115,8 +118,19 @@ def _pixels(content: bytes, row: int, task: ImageTask) -> np.ndarray:
                     raise PayloadError(f"{where}: has {frames} frames; send one image")
                 if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
                     raise PayloadError(f"{where}: its mode is {image.mode}; send 8-bit RGB")
+                if (bits := _bits(content, image)) > 8:
+                    raise PayloadError(f"{where}: has {bits} bits a channel; send 8-bit RGB")
                 return to_pixels(image, task.data)
     except PayloadError:
         raise
     except Exception as error:  # Pillow raises many types for a broken file
         raise PayloadError(f"{where}: not an image that can be decoded ({str(error)[:120]})") from error
+
+
+def _bits(content: bytes, image: Image.Image) -> int:
+    """Return the bits of a channel; Pillow opens 16-bit color as 8-bit RGB and says nothing."""
+    if image.format == "PNG":
+        return content[24]  # after the signature, length and type of the header, width and height
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]  # BitsPerSample
+    return 8

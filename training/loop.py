@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from training import distributed
 from training.estimator import FitContext
 
 
@@ -106,18 +107,22 @@ def train_network(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * settings.epochs))
     state = _Checkpoint(context.checkpoint, network, optimizer, schedule, shuffle)
     epoch, best, best_epoch, history = state.load()
+    distributed.same_everywhere(network)
+    if distributed.rank():
+        torch.manual_seed(settings.seed + distributed.rank())  # other dropout and other views than the first's
     bar = tqdm(total=settings.epochs, initial=epoch, desc="epochs", disable=not context.progress, leave=False)
     while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
         network.train()
         order = torch.randperm(n_rows, generator=shuffle).to(device)
         total = torch.zeros((), device=device)
         for rows in order.split(settings.batch_size):
-            if len(rows) == 1 and steps > 1:
+            if len(rows) < 2 * distributed.size() and steps > 1:
                 continue  # a batch of one has no spread for normalization layers
             with autocast(device):
-                value = loss(rows)
+                value = loss(distributed.share(rows))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
+            distributed.average_gradients(network)
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             schedule.step()
@@ -125,6 +130,7 @@ def train_network(
         metrics: dict[str, float] = {"train_loss": float(total) / n_rows}
         if not math.isfinite(metrics["train_loss"]):
             break  # diverged: keep the best weights so far; a trial without any scores as failed
+        distributed.same_everywhere(network)
         if monitor is not None:
             network.eval()
             with torch.no_grad():
@@ -207,7 +213,7 @@ class _Checkpoint:
         best_epoch: int,
         history: list[dict[str, float]],
     ) -> None:
-        if self._path is None:
+        if self._path is None or distributed.rank():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".part")

@@ -6,6 +6,7 @@ layer to train, in ``partial`` mode the last stages.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from pipelines.faults import UserError
 from pipelines.images import ImageSamples
-from training.augment import augment, augmentation, restained
+from training.augment import augment, augmentation, grayed, restained
 from training.backbone import Backbone, fingerprint
 from training.device import torch_device
 from training.estimator import Classifier, FitContext
@@ -39,7 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "label_smoothing": 0.05,
     "balanced": True,
     "batch_size": 64,
-    "strength": 0.5,
+    "color": "as_is",
 }
 
 
@@ -54,18 +55,20 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.1),
         "balanced": trial.suggest_categorical("balanced", [True, False]),
         "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128]),
-        "strength": trial.suggest_float("strength", 0.0, 1.0, step=0.5),
+        "color": trial.suggest_categorical("color", ["as_is", "gray"]),
     }
     if mode == "partial":
-        drawn["unfrozen"] = trial.suggest_int("unfrozen", 1, 2)
+        drawn["unfrozen"] = trial.suggest_int("unfrozen", 1, 3)
     if mode != "head":
         drawn["backbone_rate"] = trial.suggest_float("backbone_rate", 0.02, 0.5, log=True)
         drawn["layer_decay"] = trial.suggest_float("layer_decay", 0.5, 1.0)
+    if mode == "full":  # frozen features are made for one strength, once
+        drawn["strength"] = trial.suggest_float("strength", 0.0, 1.0)
     return drawn
 
 
 class TransferModule(nn.Module):
-    """Frozen stages, trained stages, and a linear head on what is left after pooling.
+    """Frozen stages, trained stages, and a linear head on the means and spreads of what every stage gives.
 
     The pooled head takes the place of VGG's and AlexNet's wide layers, which are most of their parameters.
     """
@@ -91,16 +94,31 @@ class TransferModule(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(n, classes)`` of normalized images ``(n, 3, size, size)``."""
-        return self.after(self.frozen(images))
+        return self.after(*self.before(images))
 
-    def after(self, maps: Tensor) -> Tensor:
-        """Return logits of what the frozen stages gave, or of its mean over the map where no stage is trained."""
-        return self.head(pooled(self.tail(maps)))
+    def before(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the frozen stages' last maps and what is tapped of them on the way."""
+        return tapped(self.frozen, images, 0)
+
+    def after(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
+        """Return logits of what `before` returned."""
+        _, more = tapped(self.tail, maps, len(self.frozen))
+        return self.head(torch.cat([*seen, *more], dim=1))
 
 
-def pooled(maps: Tensor) -> Tensor:
-    """Return the mean of each channel, shape ``(n, channels)``."""
-    return maps.mean(dim=(2, 3)) if maps.ndim == 4 else maps
+def tapped(stages: nn.Sequential, maps: Tensor, first: int) -> tuple[Tensor, list[Tensor]]:
+    """Run ``stages`` and return the last maps and the mean and the spread of each channel after every stage.
+
+    The first of ``stages`` is stage ``first`` of the network; the stem, stage 0, is left out. Texture is told by the
+    middle of a network, objects by its end: the head sees both.
+    """
+    seen: list[Tensor] = []
+    for number, stage in enumerate(stages, start=first):
+        maps = stage(maps)
+        if number > 0:
+            spread = (maps.var(dim=(2, 3), correction=0) + 1e-5).sqrt()  # whose slope at zero is finite
+            seen += [maps.mean(dim=(2, 3)), spread]
+    return maps, seen
 
 
 class TransferNetwork(Classifier):
@@ -120,6 +138,8 @@ class TransferNetwork(Classifier):
         Images a step.
     strength
         Of augmentation, see `training.augment.augmentation`.
+    color
+        ``as_is``, or ``gray``: brightness alone, standardized over the cell, since stains differ between smears.
     views
         Turned, mirrored and restained views of an image on which frozen stages run once each.
     test_views
@@ -142,6 +162,7 @@ class TransferNetwork(Classifier):
         balanced: bool = True,
         batch_size: int = 64,
         strength: float = 0.5,
+        color: str = "as_is",
         unfrozen: int = 1,
         backbone_rate: float = 0.1,
         layer_decay: float = 0.7,
@@ -161,6 +182,7 @@ class TransferNetwork(Classifier):
         self.balanced = balanced
         self.batch_size = batch_size
         self.strength = strength
+        self.color = color
         self.unfrozen = unfrozen
         self.backbone_rate = backbone_rate
         self.layer_decay = layer_decay
@@ -234,6 +256,7 @@ class TransferNetwork(Classifier):
         self.module_ = module.to(self._device)
         self.module_.train(False)
         self._frozen_id: str | None = None
+        self._shape: tuple[int, ...] = ()
 
     def _rates(self, module: TransferModule) -> list[tuple[list[nn.Parameter], float]]:
         """Return the trained parameters with their share of the learning rate: the deeper, the more."""
@@ -249,7 +272,8 @@ class TransferNetwork(Classifier):
     def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         module = self.module_
         if len(module.frozen) and self._bytes_of_features(train) <= LARGEST_FEATURES:
-            key = ("frozen", id(train), self.weights, len(module.frozen), self.views, self.strength)
+            key: tuple[object, ...] = ("frozen", id(train), self.weights, len(module.frozen), self.views)
+            key += (self.strength, self.color)
             views = context.remember(key, lambda: self._all_views(train, context.progress))
             store = torch.from_numpy(views)
             store = store.to(self._device) if self._device.type == "cuda" else store
@@ -257,7 +281,7 @@ class TransferNetwork(Classifier):
             def cached(rows: Tensor) -> Tensor:
                 where = rows.to(store.device)
                 view = torch.randint(self.views, (len(rows),)).to(store.device)
-                return module.after(store[view, where].to(self._device, torch.float32))
+                return self._after(store[view, where].to(self._device, torch.float32))
 
             return cached
         pixels = self._resident(train)
@@ -266,8 +290,8 @@ class TransferNetwork(Classifier):
         def anew(rows: Tensor) -> Tensor:
             images = augment(pixels(rows), change)
             with torch.no_grad():
-                maps = module.frozen(self._normalized(images)) if len(module.frozen) else self._normalized(images)
-            return module.after(maps)
+                maps, seen = module.before(self._normalized(images))
+            return module.after(maps, seen)
 
         return anew
 
@@ -290,18 +314,33 @@ class TransferNetwork(Classifier):
             return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
         if self._frozen_id is None:
             self._frozen_id = fingerprint(self.module_.frozen)
-        pool = not len(self.module_.tail)
+            run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # tells the shape of what the cache holds
         strength = strength if view else 0.0
         made_of = f"{self._frozen_id} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
-        cache = FeatureCache(f"{made_of} {samples.made} {pool} view {view} {strength}")
+        cache = FeatureCache(f"{made_of} {samples.made} {self._layout()} view {view} {strength}")
         return cache.features(samples, run, progress=progress)
 
     def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
         images = viewed(self._float(pixels), view, strength)
         with torch.inference_mode(), autocast(self._device):
-            maps = self.module_.frozen(self._normalized(images))
-        maps = maps if len(self.module_.tail) else pooled(maps)
-        return maps.float().cpu().numpy().astype(np.float16)
+            maps, seen = self.module_.before(self._normalized(images))
+        if len(self.module_.tail):
+            self._shape = tuple(maps.shape[1:])
+            seen = [maps.flatten(1), *seen]
+        return torch.cat(seen, dim=1).float().cpu().numpy().astype(np.float16)
+
+    def _layout(self) -> str:
+        """Return what stands in a row of frozen features, for the cache's key."""
+        return f"{self.color} {'maps' if len(self.module_.tail) else 'pooled'}"
+
+    def _after(self, rows: Tensor) -> Tensor:
+        """Return logits of rows as `_run_frozen` made them."""
+        module = self.module_
+        if not len(module.tail):
+            return module.head(rows)
+        cells = math.prod(self._shape)
+        maps = rows[:, :cells].unflatten(1, self._shape).contiguous(memory_format=torch.channels_last)
+        return module.after(maps, [rows[:, cells:]])
 
     def _resident(self, samples: ImageSamples) -> Callable[[Tensor], Tensor]:
         """Return a function from rows to float images; on a GPU that has room all pixels lie there."""
@@ -317,6 +356,7 @@ class TransferNetwork(Classifier):
         return images.contiguous(memory_format=torch.channels_last)
 
     def _normalized(self, images: Tensor) -> Tensor:
+        images = grayed(images) if self.color == "gray" else images
         mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
         return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -345,7 +385,7 @@ class TransferNetwork(Classifier):
             for rows, positions in _batches(samples):
                 with torch.inference_mode(), autocast(self._device):
                     if frozen is not None:
-                        logits = self.module_.after(torch.from_numpy(frozen[positions]).to(self._device).float())
+                        logits = self._after(torch.from_numpy(frozen[positions]).to(self._device).float())
                     else:
                         images = viewed(self._float(samples.pixels[rows]), view, 0.0)
                         logits = self.module_(self._normalized(images))
@@ -437,6 +477,7 @@ def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _width(stages: list[nn.Module], size: int) -> int:
-    """Return the number of channels of the last feature map."""
+    """Return how many numbers of an image the head sees."""
     with torch.no_grad():
-        return nn.Sequential(*stages).eval()(torch.zeros(1, 3, size, size)).shape[1]
+        _, seen = tapped(nn.Sequential(*stages).eval(), torch.zeros(1, 3, size, size), 0)
+    return sum(each.shape[1] for each in seen)

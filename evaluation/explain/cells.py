@@ -85,6 +85,7 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
     """Return a copy of a network (of an ensemble its first) whose weights are drawn anew."""
     first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
     other = copy.deepcopy(first)
+    other._frozen_id = None  # what is cached under the name of the trained weights is not its own
     torch.manual_seed(seed)
     for module in other.module_.modules():
         if hasattr(module, "reset_parameters"):
@@ -93,8 +94,10 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
 
 
 def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean correlation of two rows of maps; one that is constant correlates with nothing."""
+    """Return the mean correlation of two rows of maps; a constant one correlates with nothing but a constant one."""
     flat_a, flat_b = (each.reshape(len(each), -1).astype(np.float64) for each in (a, b))
     flat_a, flat_b = (each - each.mean(axis=1, keepdims=True) for each in (flat_a, flat_b))
-    size = np.sqrt((flat_a**2).sum(axis=1) * (flat_b**2).sum(axis=1))
-    return float(np.where(size > 1e-9, (flat_a * flat_b).sum(axis=1) / np.maximum(size, 1e-9), 0.0).mean())
+    size_a, size_b = (np.sqrt((each**2).sum(axis=1)) for each in (flat_a, flat_b))
+    same = (size_a < 1e-6) & (size_b < 1e-6)  # a map that shows nothing whatever the weights does not depend on them
+    product = (flat_a * flat_b).sum(axis=1) / np.maximum(size_a * size_b, 1e-9)
+    return float(np.where(same, 1.0, product).mean())

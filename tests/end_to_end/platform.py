@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import requests
+import yaml
 
 from pipelines.simulate import Size, simulate
 
@@ -19,12 +26,22 @@ TASK = "drug_response"
 TINY = Size()  # as shipped: smaller ones leave too few lines to prove a margin on
 _COPIED = ("pipelines", "training", "evaluation", "serving", "params.yaml", "dvc.yaml", "MLproject", "Makefile")
 
+# What makes every task small; dotted keys of the task in params.yaml.
+_SMALL: dict[str, Any] = {
+    "tune.trials": {"quick": 2, "full": 2},
+    "tune.rounds": {"quick": 20, "full": 20},
+    "tune.epochs": {"quick": 3, "full": 3},
+    "evaluate.resamples": 200,
+    "evaluate.explained_samples": {"quick": 30, "full": 30},
+}
+
 
 @dataclass(frozen=True)
 class Platform:
     """The copy and the ways to drive it."""
 
     root: Path
+    task: str = TASK
 
     @property
     def env(self) -> dict[str, str]:
@@ -40,12 +57,14 @@ class Platform:
             "GX_ANALYTICS_ENABLED": "false",
         }
 
-    def run(self, *command: str, check: bool = True, timeout: int = 600) -> subprocess.CompletedProcess[str]:
-        """Run a command in the copy; with ``check`` its output is shown if it fails."""
+    def run(
+        self, *command: str, check: bool = True, timeout: int = 600, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the copy, with ``env`` added; with ``check`` its output is shown if it fails."""
         done = subprocess.run(
             command,
             cwd=self.root,
-            env=self.env,
+            env=self.env | dict(env or {}),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -57,13 +76,17 @@ class Platform:
             )
         return done
 
-    def python(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def python(
+        self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a module of the copy."""
-        return self.run(sys.executable, *arguments, check=check)
+        return self.run(sys.executable, *arguments, check=check, env=env)
 
-    def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def dvc(
+        self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run DVC in the copy."""
-        return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
+        return self.run(sys.executable, "-m", "dvc", *arguments, check=check, env=env)
 
     def read(self, path: str) -> Any:
         """Read a JSON file of the copy."""
@@ -71,11 +94,59 @@ class Platform:
 
     def leaderboard(self) -> list[dict[str, Any]]:
         """Return the leaderboard that the copy wrote."""
-        return self.read(f"reports/{TASK}/leaderboard.json")
+        return self.read(f"reports/{self.task}/leaderboard.json")
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[str]:
+        """Start the endpoint as `make serve` does, give its URL, and stop it with all its children."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{self.task}@staging"),
+                *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
+            ],
+            cwd=self.root,
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(240):
+                with contextlib.suppress(requests.ConnectionError):
+                    if requests.get(f"{url}/ping", timeout=5).status_code == 200:
+                        break
+                assert server.poll() is None, "the server ended"
+                time.sleep(0.5)
+            yield f"{url}/invocations"
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
-def make_platform(root: Path) -> Platform:
-    """Copy the code, make it a git and DVC repository of its own and simulate a tiny sample in it."""
+def make_platform(
+    root: Path,
+    task: str = TASK,
+    *,
+    sample: Callable[[Path], object] = lambda folder: simulate(folder, TINY),
+    changes: Mapping[str, Any] | None = None,
+) -> Platform:
+    """Copy the code, make it a git and DVC repository of its own and simulate a tiny sample in it.
+
+    Parameters
+    ----------
+    root
+        Where the copy is made.
+    task
+        The one task of the copy; the models are those that the repository has for it.
+    sample
+        Writes the raw folder of the task.
+    changes
+        Dotted keys of the task in ``params.yaml`` with their values, besides what makes every task small.
+    """
     root.mkdir(parents=True)
     for name in _COPIED:
         source = ROOT / name
@@ -83,20 +154,22 @@ def make_platform(root: Path) -> Platform:
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / name)
-    params = (root / "params.yaml").read_text()
-    for pattern, value in (
-        (r"trials: \{.*\}", "trials: {quick: 2, full: 2}"),
-        (r"rounds: \{.*\}", "rounds: {quick: 20, full: 20}"),
-        (r"epochs: \{.*\}", "epochs: {quick: 3, full: 3}"),
-        (r"resamples: \d+", "resamples: 200"),
-        (r"explained_samples: \{.*\}", "explained_samples: {quick: 30, full: 30}"),
-    ):
-        params, found = re.subn(pattern, value, params)
-        assert found == 1, pattern
-    (root / "params.yaml").write_text(params)
-    (root / ".gitignore").write_text("/mlflow.db\n/optuna.db\n/mlruns\n/models\n/reports\n/prepared\n/checkpoints\n")
-    simulate(root / "data" / TASK, TINY)
-    platform = Platform(root)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["tasks"] = {task: params["tasks"][task]}
+    params["models"] = {key: model for key, model in params["models"].items() if model["task"] == task}
+    for dotted, value in {**_SMALL, **(changes or {})}.items():
+        *sections, last = dotted.split(".")
+        section = params["tasks"][task]
+        for each in sections:
+            section = section[each]
+        assert last in section, dotted
+        section[last] = value
+    # In flow style as in the repository, where tests replace text: `trials: {quick: 2, full: 2}`.
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
+    ignored = ("/mlflow.db", "/optuna.db", "/mlruns", "/models", "/reports", "/prepared", "/checkpoints", "/cache")
+    (root / ".gitignore").write_text("\n".join(ignored) + "\n")
+    sample(root / "data" / task)
+    platform = Platform(root, task)
     platform.run("git", "init", "-q")
     platform.run("git", "config", "user.email", "test@example.org")
     platform.run("git", "config", "user.name", "test")

@@ -14,6 +14,8 @@ from pipelines.faults import UserError
 from pipelines.params import (
     Evaluate,
     Fit,
+    ImageData,
+    ImageTask,
     MissingPolicy,
     Params,
     ParamsError,
@@ -23,6 +25,8 @@ from pipelines.params import (
     Split,
     Task,
     Tune,
+    TuneTransfer,
+    ValidateImages,
     ValidateResponse,
     read_params,
     read_task,
@@ -77,12 +81,48 @@ tasks:
       confidence: 0.95
       explained_samples: {quick: 10, full: 100}
       interval_coverage: 0.9
+  smear:
+    kind: images
+    problem: classification
+    data:
+      classes: [blast, normal]
+      crop: 0.75
+      size: 168
+    validate:
+      minimum_per_class: 12
+      smallest_side: 16
+      largest_pixels: 50000000
+    split:
+      mode: subject_blind
+      test: 0.25
+      validation: 0.15
+      folds: 4
+      near_identical: 0.95
+    tune:
+      objective: cross_validation
+      metric: log_loss
+      trials: {quick: 1, full: 16}
+      epochs: {quick: 12, full: 33}
+      rounds: {quick: 40, full: 600}
+      weights: imagenet
+      modes: [head, partial]
+    fit:
+      members: {quick: 1, full: 4}
+    evaluate:
+      metric: roc_auc
+      baseline: majority_class
+      resamples: 500
+      confidence: 0.9
+      explained_samples: {quick: 20, full: 60}
+      interval_coverage: 0.8
 models:
   screen-mean_effects: {task: screen, architecture: mean_effects}
   screen-mlp: {task: screen, architecture: mlp}
+  smear-majority_class: {task: smear, architecture: majority_class}
 """
 HERE = "  # here"  # marks the line that the message must name
 T = "params.tasks.screen"
+S = "params.tasks.smear"
 
 
 @dataclass(frozen=True)
@@ -116,7 +156,8 @@ FAULTS = [
     Fault("unknown key of a model", {"architecture: mlp}": f"architecture: mlp, depth: 3}}{HERE}"},
           "params.models.screen-mlp.depth", "unknown key"),
     Fault("missing key", {"seed: 1\n": "", "budget: quick": f"budget: quick{HERE}"}, "params", "lacks seed"),
-    Fault("missing nested key", {"      folds: 5\n": "", "    split:": f"    split:{HERE}"}, f"{T}.split",
+    Fault("missing nested key", {"      folds: 5\n": "",
+          "    split:\n      mode: cell_blind\n": f"    split:{HERE}\n      mode: cell_blind\n"}, f"{T}.split",
           "lacks folds"),
     Fault("missing keys", {"        tissue: one_hot\n        smiles: drop\n": "", "missing:": f"missing:{HERE}"},
           f"{T}.data.missing", "lacks tissue, smiles"),
@@ -208,6 +249,44 @@ FAULTS = [
           "params.models.screen-mlp.task", "'scren'; there is no such task"),
     Fault("misnamed model", {"  screen-mlp:": f"  screen-mpl:{HERE}\n   "}, "params.models.screen-mpl",
           "must be named screen-mlp"),
+    # kinds
+    Fault("no kind", {"  smear:\n    kind: images\n    problem: classification\n":
+          f"  smear:\n    problem: classification{HERE}\n"}, S, "lacks kind"),
+    Fault("another kind's mode", {"mode: cell_blind": f"mode: subject_blind{HERE}"}, f"{T}.split.mode",
+          "is 'subject_blind'; it must be one of random, cell_blind, drug_blind, tissue_blind"),
+    Fault("another kind's mode of images", {"mode: subject_blind": f"mode: cell_blind{HERE}"}, f"{S}.split.mode",
+          "is 'cell_blind'; it must be one of random, subject_blind"),
+    Fault("another kind's key", {"      crop: 0.75\n": f"      crop: 0.75\n      omics: [expression]{HERE}\n"},
+          f"{S}.data.omics", "the keys are classes, crop, size"),
+    Fault("transfer of a response", {"      objective: validation\n":
+          f"      objective: validation\n      weights: imagenet{HERE}\n"}, f"{T}.tune.weights", "unknown key"),
+    changed(f"{S}.problem", "classification", "regression", "one of classification"),
+    changed(f"{S}.tune.metric", "log_loss", "rmse", "is 'rmse'; it must be one of log_loss, accuracy"),
+    changed(f"{S}.evaluate.metric", "roc_auc", "r2", "is 'r2'; it must be one of accuracy"),
+    changed(f"{T}.evaluate.metric", "r2", "roc_auc", "is 'roc_auc'; it must be one of r2"),
+    # images
+    *(changed(f"{S}.data.classes", "[blast, normal]", written, says) for written, says in (
+        ("[blast]", "fewer than two classes"),
+        ("[]", "fewer than two classes"),
+        ("[blast, blast]", "names a class twice"),
+        ('["../blast", normal]', "must be names of folders"),
+        ('["blast cell", normal]', "must be names of folders"),
+        ('["", normal]', "must be names of folders"),
+        ("[.hidden, normal]", "must be names of folders"),
+        ('["blast\\n", normal]', "must be names of folders"),
+        ("blast", "must be a list"),
+    )),
+    *(changed(f"{S}.data.crop", "0.75", written, "above 0 and is at most 1") for written in ("0", "-1", "1.1", ".nan")),
+    *(changed(f"{S}.data.size", "168", written, "between 16 and 1024") for written in ("5", "15", "1025", "-168")),
+    changed(f"{S}.data.size", "168", "168.5", "of type int"),
+    changed(f"{S}.validate.minimum_per_class", "12", "2", "at least 3"),
+    changed(f"{S}.validate.smallest_side", "16", "0", "at least 1"),
+    changed(f"{S}.validate.largest_pixels", "50000000", "0", "at least 1"),
+    changed(f"{S}.tune.modes", "[head, partial]", "[]", "is empty"),
+    Fault("an unknown mode of training", {"[head, partial]": f"[head, most]{HERE}"}, f"{S}.tune.modes[1]",
+          "one of head, partial, full"),
+    changed(f"{S}.tune.weights", "imagenet", '""', "must be imagenet, none or a path"),
+    changed(f"{S}.tune.weights", "imagenet", "", "of type str"),
 ]  # fmt: skip
 
 
@@ -274,6 +353,11 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     assert task.tune.trials == PerBudget(2, 10)
     assert (task.tune.trials.of("quick"), task.tune.trials.of("full")) == (2, 10)
     assert params.architectures("screen") == ["mean_effects", "mlp"]
+    images = params.task("smear")
+    assert isinstance(task, ResponseTask) and isinstance(images, ImageTask)
+    assert images.data == ImageData(("blast", "normal"), 0.75, 168)
+    assert images.tune.modes == ("head", "partial")
+    assert params.architectures("smear") == ["majority_class"]
 
 
 def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
@@ -290,7 +374,7 @@ def test_devices_that_training_knows_are_accepted(device: str, tmp_path: Path) -
 def test_an_unknown_task_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     params = read_params(written(tmp_path, GOOD))
     for ask in (params.task, params.architectures):
-        with pytest.raises(ParamsError, match="no task 'scren'; the tasks are screen"):
+        with pytest.raises(ParamsError, match="no task 'scren'; the tasks are screen, smear"):
             ask("scren")
 
 
@@ -369,8 +453,44 @@ _tasks = st.builds(
     ),
 )
 
+_image_tasks = st.builds(
+    ImageTask,
+    kind=st.just("images"),
+    problem=st.just("classification"),
+    data=st.builds(ImageData, classes=st.lists(_word, min_size=2).map(tuple), crop=_share, size=_count),
+    validate=st.builds(ValidateImages, minimum_per_class=_count, smallest_side=_count, largest_pixels=_count),
+    split=st.builds(
+        Split,
+        mode=st.sampled_from(["random", "subject_blind"]),
+        test=_share,
+        validation=_share,
+        folds=_count,
+        near_identical=_share,
+    ),
+    tune=st.builds(
+        TuneTransfer,
+        objective=st.sampled_from(["validation", "cross_validation"]),
+        metric=st.sampled_from(["log_loss", "accuracy", "roc_auc"]),
+        trials=_counts,
+        epochs=_counts,
+        rounds=_counts,
+        weights=st.sampled_from(["imagenet", "none", "../weights/a b.pth"]) | _word,
+        modes=st.lists(st.sampled_from(["head", "partial", "full"]), min_size=1).map(tuple),
+    ),
+    fit=st.builds(Fit, members=_counts),
+    evaluate=st.builds(
+        Evaluate,
+        metric=st.sampled_from(["accuracy", "roc_auc", "margin"]),
+        baseline=_word,
+        resamples=_count,
+        confidence=_share,
+        explained_samples=_counts,
+        interval_coverage=_share,
+    ),
+)
 
-@given(_tasks)
+
+@given(_tasks | _image_tasks)
 def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: Task) -> None:
     assert read_task(task_text(task)) == task
 

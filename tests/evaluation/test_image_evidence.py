@@ -1,0 +1,707 @@
+"""Evidence of an image model that flatters it: scores, calibration, maps that show the image and not the model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from mlflow import MlflowClient
+from PIL import Image
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
+from torch import nn
+
+from evaluation import figures, leaderboard, score
+from evaluation.classification import classification_metrics, metric_names
+from evaluation.evaluate import evaluate, evidence_path, evidence_sha256, read_evidence
+from evaluation.evidence import Evidence
+from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells, randomized
+from evaluation.image_evidence import PANELS, columns_of, image_evidence, learning_history
+from pipelines import tracking
+from pipelines.audit import audit_samples, write_audit
+from pipelines.faults import DataError, UserError
+from pipelines.images import ImageSamples, read_images
+from pipelines.params import ImageTask, Params, PerBudget, read_params
+from pipelines.prepare import Prepared, prepare
+from pipelines.simulate.cells import simulate_blood_cells
+from training.architectures import get_architecture
+from training.backbone import Backbone
+from training.calibration import apply_temperature, prediction_sets
+from training.final import CrossFitted
+from training.fit import Fitted, fit, with_probabilities
+from training.image_payload import ImageContract
+from training.predictor import Predictor
+from training.track import image_contract_of
+from training.transfer import TransferNetwork
+
+ROOT = Path(__file__).parents[2]
+NAME = "blood_cell"
+SEED = 20261120
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a working directory with a tracking store of its own."""
+    folder, before = tmp_path_factory.mktemp("evidence"), mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setattr(tracking, "git", lambda *arguments: None)
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        yield folder
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(autouse=True)
+def there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def small(task: ImageTask, **data: Any) -> ImageTask:
+    """Return the task with budgets of a test."""
+    few = PerBudget(20, 20)
+    return replace(
+        task,
+        data=replace(task.data, **data),
+        tune=replace(task.tune, rounds=few, epochs=few, weights="none"),
+        evaluate=replace(task.evaluate, resamples=200, explained_samples=PerBudget(12, 12)),
+    )
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    params = read_params(ROOT / "params.yaml")
+    task = params.task(NAME)
+    assert isinstance(task, ImageTask)
+    return replace(params, seed=SEED, device="cpu", budget="quick", tasks={**params.tasks, NAME: small(task, size=48)})
+
+
+@pytest.fixture(scope="module")
+def task(params: Params) -> ImageTask:
+    found = params.task(NAME)
+    assert isinstance(found, ImageTask)
+    return found
+
+
+@pytest.fixture(scope="module")
+def prepared(place: Path, task: ImageTask, params: Params) -> Prepared:
+    """Return simulated cells whose frame tells the label: a shortcut."""
+    folder = place / "data" / NAME
+    simulate_blood_cells(folder, per_class=24, subjects=12)
+    for code, label in enumerate(task.data.classes):
+        for path in (folder / "images" / label).iterdir():
+            with Image.open(path) as image:
+                pixels = np.array(image)
+            pixels[:4], pixels[-4:] = 40 * code, 40 * code
+            Image.fromarray(pixels).save(path, quality=92)
+    prepared = prepare(read_images(folder, task), task, params.seed)
+    audit = audit_samples(prepared.samples, folder, NAME, task, params.seed)
+    write_audit(audit, place / "reports" / NAME)
+    return prepared
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model with its evidence."""
+
+    fitted: Fitted
+    model: Predictor
+    predictions: pd.DataFrame
+    evidence: dict[str, Any]
+    folder: Path
+
+    def metric(self, name: str) -> dict[str, float]:
+        return self.evidence["test"]["metrics"][name]
+
+
+def judged(name: str, prepared: Prepared, params: Params, place: Path) -> Judged:
+    architecture = get_architecture(name, "images")
+    hyperparameters = {**architecture.defaults, "features": "descriptors"} if architecture.space else {}
+    folder, reports = place / "models" / NAME / name, evidence_path(NAME, name).parent
+    fitted = fit(NAME, architecture, hyperparameters, prepared, params, folder)
+    model, predictions = Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet")
+    return Judged(
+        fitted, model, predictions, evaluate(NAME, fitted, model, predictions, prepared, params, reports), reports
+    )
+
+
+@pytest.fixture(scope="module")
+def trees(prepared: Prepared, params: Params, place: Path) -> Judged:
+    return judged("xgboost", prepared, params, place)
+
+
+@pytest.fixture(scope="module")
+def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
+    return judged("majority_class", prepared, params, place)
+
+
+# The numbers.
+
+
+def test_every_metric_of_the_design_is_in_the_evidence_and_on_the_run(trees: Judged, task: ImageTask) -> None:
+    metrics = trees.evidence["test"]["metrics"]
+    overall = {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc", "pr_auc", "ece", "margin"}
+    of_class = {
+        f"{name}_{label}" for name in ("precision", "recall", "roc_auc", "pr_auc") for label in task.data.classes
+    }
+    assert overall | of_class <= set(metrics)
+    assert set(metrics) == {*metric_names(task.data.classes), "margin"}
+    logged = MlflowClient().get_run(trees.fitted.run_id).data.metrics
+    for name in overall | of_class:
+        assert {"value", "low", "high"} == set(metrics[name])
+        for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+            assert logged[f"test_{name}{suffix}"] == pytest.approx(metrics[name][key]), name
+    assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
+
+
+def test_the_scores_are_those_of_the_predictions_by_another_library(trees: Judged, task: ImageTask) -> None:
+    target = trees.predictions["target"].to_numpy()
+    probabilities = columns_of(trees.predictions, "probability", task.data.classes)
+    guessed = probabilities.argmax(axis=1)
+    expected = {
+        "accuracy": accuracy_score(target, guessed),
+        "balanced_accuracy": balanced_accuracy_score(target, guessed),
+        "macro_f1": f1_score(target, guessed, average="macro"),
+        "weighted_f1": f1_score(target, guessed, average="weighted"),
+        "roc_auc": roc_auc_score(target, probabilities, multi_class="ovr"),
+        "log_loss": log_loss(target, probabilities),
+    }
+    recalls = recall_score(target, guessed, average=None)
+    expected |= {f"recall_{label}": recall for label, recall in zip(task.data.classes, recalls, strict=True)}
+    for name, value in expected.items():
+        assert trees.metric(name)["value"] == pytest.approx(value), name
+
+
+def test_the_margin_is_taken_over_the_baseline_on_the_same_rows(
+    trees: Judged, majority: Judged, task: ImageTask
+) -> None:
+    assert trees.metric("margin")["value"] == pytest.approx(
+        trees.metric("accuracy")["value"] - majority.metric("accuracy")["value"]
+    )
+    assert {majority.metric("margin")[key] for key in ("value", "low", "high")} == {0.0}
+    labels = trees.evidence["test"]["baseline_labels"]
+    assert sum(labels.values()) == len(trees.predictions)
+    assert set(labels) <= set(task.data.classes)
+
+
+def test_the_evidence_is_of_the_test_side_and_of_nothing_else(trees: Judged, prepared: Prepared) -> None:
+    test = prepared.table.iloc[prepared.rows("test")]
+    assert trees.predictions["sample_id"].tolist() == test["sample_id"].tolist()
+    assert trees.evidence["test"]["samples"] == len(test)
+    assert trees.evidence["test"]["groups"] == test["group"].nunique()
+    assert trees.evidence["test"]["mode"] == "subject_blind"
+
+
+def test_confusion_counts_every_row_once(trees: Judged, task: ImageTask) -> None:
+    found = trees.evidence["test"]["confusion"]
+    counts = np.array(found["counts"])
+    classes = task.data.classes
+    target = trees.predictions["target"].to_numpy()
+    predicted = columns_of(trees.predictions, "probability", classes).argmax(axis=1)
+    assert found["classes"] == list(classes)
+    for true in range(len(classes)):
+        for guess in range(len(classes)):
+            assert counts[true, guess] == ((target == true) & (predicted == guess)).sum()
+    table = pd.read_csv(trees.folder / "confusion.csv").set_index("true")
+    np.testing.assert_array_equal(table.loc[list(classes), list(classes)], counts)
+
+
+def test_simulated_cells_are_called_simulated(trees: Judged) -> None:
+    assert trees.evidence["simulated"] is True
+
+
+def test_figures_stand_beside_the_evidence_and_on_the_run(trees: Judged, majority: Judged) -> None:
+    drawn = {"confusion_matrix", "roc_curves", "calibration"}
+    for one, expected in ((trees, drawn | {"learning_curves"}), (majority, drawn)):
+        assert {path.stem for path in one.folder.glob("*.png")} == expected
+        logged = {Path(file.path).stem for file in MlflowClient().list_artifacts(one.fitted.run_id, "figures")}
+        assert logged == expected
+        for path in one.folder.glob("*.png"):
+            with Image.open(path) as figure:
+                assert min(figure.size) > 200
+
+
+def test_edited_evidence_is_refused(trees: Judged) -> None:
+    path = trees.folder / "evidence.json"
+    assert read_evidence(path) == trees.evidence
+    before = path.read_text()
+    content = json.loads(before)
+    content["audit"]["findings"] = []
+    path.write_text(json.dumps(content))
+    try:
+        with pytest.raises(UserError, match="edited"):
+            read_evidence(path)
+        assert evidence_sha256(content) != content["sha256"]
+    finally:
+        path.write_text(before)
+
+
+def test_evidence_on_another_split_is_refused(
+    trees: Judged, prepared: Prepared, params: Params, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="was fitted on another split"):
+        evaluate(
+            NAME,
+            replace(trees.fitted, split_sha256="0" * 64),
+            trees.model,
+            trees.predictions,
+            prepared,
+            params,
+            tmp_path,
+        )
+
+
+# How sure.
+
+
+def test_calibration_is_told_before_and_after_with_the_temperature(trees: Judged, task: ImageTask) -> None:
+    found, classes = trees.evidence["calibration"], task.data.classes
+    raw, probabilities = (columns_of(trees.predictions, kind, classes) for kind in ("raw", "probability"))
+    np.testing.assert_allclose(probabilities, apply_temperature(raw, trees.fitted.temperature))
+    target = trees.predictions["target"].to_numpy()
+    before = classification_metrics(target, raw, classes=classes)
+    assert found["temperature"] == trees.fitted.temperature != 1
+    assert found["ece_before"] == pytest.approx(before["ece"])
+    assert found["log_loss_before"] == pytest.approx(before["log_loss"])
+    assert trees.metric("ece")["value"] == pytest.approx(
+        classification_metrics(target, probabilities, classes=classes)["ece"]
+    )
+    # Scaling by a temperature changes no answer.
+    np.testing.assert_array_equal(raw.argmax(axis=1), probabilities.argmax(axis=1))
+
+
+def test_the_set_of_classes_covers_what_the_evidence_says(trees: Judged, majority: Judged, task: ImageTask) -> None:
+    for one in (trees, majority):
+        found = one.evidence["calibration"]
+        probabilities = columns_of(one.predictions, "probability", task.data.classes)
+        held = prediction_sets(probabilities, one.fitted.threshold)
+        target = one.predictions["target"].to_numpy()
+        assert found["covered_on_test"] == pytest.approx(np.mean([held[row, code] for row, code in enumerate(target)]))
+        assert found["mean_set_size"] == pytest.approx(held.sum() / len(target))
+        assert found["coverage"] == task.evaluate.interval_coverage
+        logged = MlflowClient().get_run(one.fitted.run_id).data.metrics
+        assert logged["test_set_coverage"] == pytest.approx(found["covered_on_test"])
+    assert majority.evidence["calibration"]["mean_set_size"] > trees.evidence["calibration"]["mean_set_size"]
+
+
+# What the audit found.
+
+
+def test_a_shortcut_stands_in_the_evidence_beside_the_models_score(
+    trees: Judged, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = trees.evidence["audit"]
+    names = {one["name"] for one in found["findings"]}
+    assert "shortcut_image_border" in names or any("border" in name for name in names), names
+    assert found["shortcuts"]
+    for probe in found["shortcuts"]:
+        assert probe["finding"] and probe["score"] > probe["chance"]
+        assert probe["model"] == pytest.approx(trees.metric(probe["metric"])["value"])
+        for number in (probe["score"], probe["chance"], probe["model"]):
+            assert f"{number:.3f}" in probe["sentence"]
+
+
+def test_a_probe_without_a_finding_is_not_carried_and_no_audit_is_no_clean_audit(
+    trees: Judged, prepared: Prepared, task: ImageTask
+) -> None:
+    clean = {"probe": "file_size", "metric": "roc_auc", "score": 0.5, "chance": 0.5, "finding": False}
+    audit = {"findings": [], "shortcuts": [clean]}
+    found = image_evidence(task, trees.fitted, trees.model, trees.predictions, prepared, seed=1, audit=audit)
+    assert found.sections["audit"] == {"findings": [], "shortcuts": []} and found.warnings == []
+    bare = image_evidence(task, trees.fitted, trees.model, trees.predictions, prepared, seed=1, audit=None)
+    assert bare.sections["audit"] is None
+
+
+# Where it looks.
+
+
+def cell_on_glass(code: int, number: int, side: int = 48) -> np.ndarray:
+    """Return a light background with one dark cell anywhere; its chromatin is fine or coarse by the class."""
+    rng = np.random.default_rng([code, number])
+    rows, columns = np.mgrid[:side, :side]
+    center, width = rng.uniform(14, side - 14, 2), 4 if code else 2
+    inside = np.hypot(rows - center[0], columns - center[1]) < 11
+    clumps = ((rows // width + columns // width) % 2)[..., None]
+    pixels = np.where(inside[..., None], np.array([120, 60, 150]) + clumps * np.array([70, 60, 40]), 215)
+    return np.clip(pixels + rng.normal(0, 7, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def _create(pretrained: bool) -> nn.Module:
+    assert not pretrained
+    widths = [(3, 16, 1), (16, 24, 2), (24, 24, 2)]
+    return nn.Sequential(
+        *(
+            nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU())
+            for before, after, stride in widths
+        )
+    )
+
+
+class Small(TransferNetwork):
+    """Three convolutions, from scratch: learns the two kinds of chromatin in a second."""
+
+    architecture = "small"
+    backbone = Backbone(_create, lambda network: list(network.children()), smallest=16)
+
+
+class Edges(Small):
+    """Shows what is dark in the image, whatever the network has learnt."""
+
+    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
+        dark = 255.0 - samples.pixels[samples.index].mean(axis=3)
+        return (dark / dark.max(axis=(1, 2), keepdims=True)).astype(np.float32)
+
+
+class Everywhere(Small):
+    """Shows the same at every pixel."""
+
+    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
+        return np.ones((len(samples), *samples.pixels.shape[1:3]), np.float32)
+
+
+SETTINGS: dict[str, Any] = {
+    "weights": "none",
+    "epochs": 20,
+    "patience": 20,
+    "batch_size": 16,
+    "learning_rate": 5e-3,
+    "backbone_rate": 1.0,
+    "layer_decay": 1.0,
+    "dropout": 0.0,
+    "strength": 0.0,
+    "views": 2,
+    "test_views": 2,
+    "device": "cpu",
+    "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def glass_task(task: ImageTask) -> ImageTask:
+    return small(task, classes=("all", "hem"), crop=1.0, size=48)
+
+
+@pytest.fixture(scope="module")
+def glass(place: Path, glass_task: ImageTask) -> Prepared:
+    folder = place / "data" / "glass"
+    rows = []
+    for code, label in enumerate(glass_task.data.classes):
+        (folder / "images" / label).mkdir(parents=True)
+        for number in range(60):
+            file = f"{label}/{number:02d}.png"
+            Image.fromarray(cell_on_glass(code, number)).save(folder / "images" / file)
+            rows.append((file, label, f"{label}{number // 3}"))
+    pd.DataFrame(rows, columns=["file", "label", "subject_id"]).to_csv(folder / "images.csv", index=False)
+    return prepare(read_images(folder, glass_task), glass_task, SEED)
+
+
+@pytest.fixture(scope="module")
+def network(glass: Prepared) -> Small:
+    fitted = Small(mode="full", **SETTINGS).fit(glass.side("train"), glass.side("validation"))
+    assert (fitted.predict(glass.side("test")) == glass.side("test").target).mean() > 0.9
+    return fitted
+
+
+def as_kind(kind: type[Small], network: Small) -> Small:
+    """Return the same fitted network with the maps of another class."""
+    made = kind(**network.get_params())
+    made.__dict__.update(network.__dict__)
+    return made
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What `image_evidence` is given of a network."""
+
+    task: ImageTask
+    fitted: Fitted
+    predictions: pd.DataFrame
+    prepared: Prepared
+
+    def evidence(self, estimator: Small) -> Evidence:
+        model = Predictor()
+        model.estimator = estimator
+        return image_evidence(self.task, self.fitted, model, self.predictions, self.prepared, seed=2)
+
+
+@pytest.fixture(scope="module")
+def shown(network: Small, glass: Prepared, glass_task: ImageTask, majority: Judged) -> Shown:
+    """Return predictions with three mistakes in each class, so that there are wrong ones to show."""
+    with tracking.run("glass", "fit", "small") as run:
+        for step, loss in enumerate((0.7, 0.4, 0.2)):
+            mlflow.log_metrics({"step_train_loss": loss, "step_validation_loss": loss + 0.1}, step=step)
+        mlflow.log_metric("cost_fit_seconds", 1.0)
+    fitted = replace(majority.fitted, task="glass", architecture="small", run_id=run.info.run_id, threshold=0.5)
+    test = glass.rows("test")
+    samples = glass.samples.take(test)
+    raw = network.outputs(samples)
+    for code in range(2):
+        wrong = np.flatnonzero(samples.target == code)[:3]
+        raw[wrong] = np.where(np.arange(2) == code, 0.2, 0.8)
+    table = with_probabilities(glass.table.iloc[test], samples.classes, raw, 1.0, np.full((len(test), 2), 0.5))
+    return Shown(glass_task, fitted, table, glass)
+
+
+def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weights(network: Small, shown: Shown) -> None:
+    found = shown.evidence(network)
+    explained = found.sections["explanation"]
+    assert explained["method"] == "grad_cam"
+    assert explained["images"] == 12
+    assert explained["maps_depend_on_the_weights"] is True
+    assert abs(explained["correlation_with_random_weights"]) < 0.5
+    assert 0.1 < explained["area_of_the_cell"] < 0.3
+    assert 2 * explained["area_of_the_cell"] < explained["attribution_on_the_cell"] <= 1
+    assert found.warnings == []
+    assert found.logged["explanation_on_the_cell"] == explained["attribution_on_the_cell"]
+    assert found.logged["explanation_random_correlation"] == explained["correlation_with_random_weights"]
+
+
+@pytest.mark.parametrize("kind", [Edges, Everywhere])
+def test_maps_that_show_the_image_and_not_the_model_are_called_so(
+    kind: type[Small], network: Small, shown: Shown
+) -> None:
+    found = shown.evidence(as_kind(kind, network))
+    explained = found.sections["explanation"]
+    assert explained["correlation_with_random_weights"] == pytest.approx(1)
+    assert explained["maps_depend_on_the_weights"] is False
+    assert any("show the image, not the model" in warning for warning in found.warnings)
+    if kind is Everywhere:  # attribution that is everywhere is on the cell by its area alone
+        assert explained["attribution_on_the_cell"] == pytest.approx(explained["area_of_the_cell"])
+
+
+def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Small, shown: Shown) -> None:
+    figure = shown.evidence(network).figures["grad_cam"]
+    frames = [axes for axes in figure.axes if axes.images]
+    assert len(frames) == 12 <= PANELS
+    told: Counter[tuple[str, bool]] = Counter()
+    for axes in frames:
+        right = to_hex(axes.spines["left"].get_edgecolor()) == figures.BLUE
+        lines = axes.get_title(loc="left").split("\n")
+        assert len(lines) == (1 if right else 2)  # a wrong one names the true and the predicted class
+        told[lines[0].split()[0], right] += 1
+    assert told[("all", False)] == told[("hem", False)] == 3
+    assert min(told[("all", True)], told[("hem", True)]) >= 2
+
+
+def test_the_learning_curves_are_those_of_the_fit(network: Small, shown: Shown) -> None:
+    assert learning_history(shown.fitted.run_id) == [
+        {"step": step, "train_loss": loss, "validation_loss": loss + 0.1} for step, loss in enumerate((0.7, 0.4, 0.2))
+    ]
+    assert "learning_curves" in shown.evidence(network).figures
+
+
+def test_the_network_that_was_fitted_is_not_touched_by_randomizing_it(network: Small, glass: Prepared) -> None:
+    test = glass.side("test")
+    before = network.predict_proba(test)
+    state = {key: value.clone() for key, value in network.module_.state_dict().items()}
+    first, second, again = (randomized(network, seed) for seed in (1, 2, 1))
+    for key, value in network.module_.state_dict().items():
+        assert torch.equal(value, state[key])
+    np.testing.assert_array_equal(network.predict_proba(test), before)
+    weights = [torch.cat([p.flatten() for p in each.module_.parameters()]) for each in (first, second, again)]
+    assert not torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
+    # Nothing of what was learnt is left, in any layer and in no statistic either.
+    for (name, mine), theirs in zip(first.module_.named_parameters(), network.module_.parameters(), strict=True):
+        if mine.ndim > 1:
+            assert not torch.equal(mine, theirs), name
+
+
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_a_randomized_network_does_not_read_what_is_cached_of_the_trained_one(mode: str, glass: Prepared) -> None:
+    fitted = Small(mode=mode, **{**SETTINGS, "epochs": 2}).fit(glass.side("train"))
+    test = glass.side("test")
+    assert isinstance(test.pixels, np.memmap)
+    trained = fitted.predict_proba(test)
+    other = randomized(fitted, 3)
+    in_memory = replace(test, pixels=np.array(test.pixels))
+    np.testing.assert_allclose(other.predict_proba(test), other.predict_proba(in_memory), atol=1e-3)
+    np.testing.assert_array_equal(fitted.predict_proba(test), trained)
+
+
+def test_an_ensemble_is_checked_against_a_network_of_its_own_kind(network: Small) -> None:
+    ensemble = CrossFitted("small", {}, "images")
+    ensemble.members_ = [network, as_kind(Edges, network)]
+    assert type(randomized(ensemble, 0)) is Small
+
+
+def test_a_model_without_maps_has_no_panel_and_no_invented_number(trees: Judged, prepared: Prepared) -> None:
+    assert explain_cells(trees.model.estimator, prepared.side("test"), np.arange(3), 0) is None
+    assert trees.evidence["explanation"] is None
+    assert "explanation_on_the_cell" not in MlflowClient().get_run(trees.fitted.run_id).data.metrics
+    assert not (trees.folder / "grad_cam.png").exists()
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+def test_empty_and_full_maps_have_a_share_between_zero_and_one(fill: float, network: Small, glass: Prepared) -> None:
+    class Planted(Small):
+        def heatmaps(self, samples: ImageSamples) -> np.ndarray:
+            return np.full((len(samples), 48, 48), fill, np.float32)
+
+    found = explain_cells(as_kind(Planted, network), glass.side("test"), np.arange(4), 0)
+    assert isinstance(found, CellExplanation)
+    assert 0 <= found.foreground_share <= 1 and 0 < found.foreground_area < 1
+    assert found.as_dict()["maps_depend_on_the_weights"] is False
+
+
+def test_maps_and_rows_belong_together(network: Small, glass: Prepared) -> None:
+    test = glass.side("test")
+    rows = np.array([1, 4, 9])
+    found = explain_cells(network, test, rows, 0)
+    assert found is not None
+    np.testing.assert_array_equal(found.rows, rows)
+    every = network.heatmaps(test)
+    np.testing.assert_allclose(found.maps, every[rows], atol=1e-5)
+    assert found.maps.min() >= 0 and found.maps.max() <= 1
+
+
+@given(
+    codes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=80),
+    count=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_the_images_shown_are_of_each_class_right_and_wrong(
+    codes: Sequence[tuple[int, int]], count: int, seed: int
+) -> None:
+    target, predicted = np.array(codes).T
+    rows = chosen_rows(target, predicted, count, seed)
+    assert len(rows) == min(count, len(target)) == len(set(rows.tolist()))
+    assert rows.tolist() == sorted(rows.tolist())
+    there = Counter(zip(target.tolist(), (target == predicted).tolist(), strict=True))
+    chosen = Counter(zip(target[rows].tolist(), (target[rows] == predicted[rows]).tolist(), strict=True))
+    if count >= len(there):
+        assert set(chosen) == set(there)
+    # In turn: no kind has two more than another that still had some to give.
+    for kind, number in chosen.items():
+        for other, total in there.items():
+            assert number <= chosen[other] + 1 or chosen[other] == total, (kind, other)
+    np.testing.assert_array_equal(chosen_rows(target, predicted, count, seed), rows)
+
+
+# Scoring a folder.
+
+
+@pytest.fixture(scope="module")
+def cohort(place: Path, prepared: Prepared) -> Path:
+    """Return a raw folder with the test rows alone."""
+    source, folder = place / "data" / NAME, place / "cohort" / NAME
+    test = prepared.table.iloc[prepared.rows("test")]
+    for name in test["sample_id"]:
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / "images" / name, folder / "images" / name)
+    listed = pd.read_csv(source / "images.csv", dtype=str)
+    listed[listed["file"].isin(test["sample_id"])].to_csv(folder / "images.csv", index=False)
+    return folder
+
+
+def test_scoring_the_test_rows_as_a_folder_gives_the_evidence_again(trees: Judged, cohort: Path) -> None:
+    found = score.score(trees.model, cohort, seed=SEED)
+    assert found["n"] == trees.evidence["test"]["samples"]
+    assert found["groups"] == trees.evidence["test"]["groups"]
+    assert set(found["metrics"]) == set(trees.evidence["test"]["metrics"])
+    for name, numbers in found["metrics"].items():
+        expected = trees.metric(name)
+        for key in ("value", "low", "high"):
+            assert numbers[key] == pytest.approx(expected[key], abs=1e-6, nan_ok=True), (name, key)
+
+
+def test_the_command_prints_one_line_of_json_for_a_logged_model(
+    trees: Judged, cohort: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for data in (cohort, cohort.parent):  # the task's folder, or the folder of tasks
+        monkeypatch.setattr("sys.argv", ["score", "--model", trees.fitted.model_uri, "--data", str(data)])
+        assert score.main() == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert len(lines) == 1
+        printed = json.loads(lines[0], parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+        assert set(printed) == {"model", "n", "groups", "dropped", "metrics"}
+        assert printed["model"] == trees.fitted.model_uri
+        for numbers in printed["metrics"].values():
+            assert set(numbers) == {"value", "low", "high"}
+        assert printed["metrics"]["accuracy"]["value"] == pytest.approx(trees.metric("accuracy")["value"])
+
+
+def test_a_cohort_with_a_broken_image_is_refused_by_its_name(trees: Judged, cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(cohort, tmp_path / "cohort")
+    path = sorted((tmp_path / "cohort/images/monocyte").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match=f"images/monocyte/{path.name}: cannot be decoded"):
+        score.score(trees.model, tmp_path / "cohort")
+
+
+def test_a_cohort_of_one_subject_has_no_interval_and_is_refused(trees: Judged, cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(cohort, tmp_path / "cohort")
+    listed = pd.read_csv(tmp_path / "cohort/images.csv", dtype=str)
+    listed.assign(subject_id="S1").to_csv(tmp_path / "cohort/images.csv", index=False)
+    with pytest.raises(UserError, match="all samples are of one group"):
+        score.score(trees.model, tmp_path / "cohort")
+
+
+# Side by side.
+
+
+def test_the_leaderboard_ranks_by_the_tasks_metric_with_cost_and_margin(
+    trees: Judged, majority: Judged, params: Params
+) -> None:
+    rows = leaderboard.leaderboard(NAME, params)
+    assert [row["architecture"] for row in rows] == ["xgboost", "majority_class"]
+    for row, one in zip(rows, (trees, majority), strict=True):
+        assert row["metric"] == "accuracy"
+        assert {key: row[key] for key in ("value", "low", "high")} == one.metric("accuracy")
+        assert (row["margin"], row["margin_low"], row["margin_high"]) == tuple(
+            one.metric("margin")[key] for key in ("value", "low", "high")
+        )
+        assert row["run_id"] == one.fitted.run_id and row["seconds"] >= 0
+        assert row["baseline"] == (row["architecture"] == "majority_class")
+        for key in (
+            "parameters",
+            "latency_ms_batch_1",
+            "latency_ms_batch_32",
+            "peak_memory_megabytes",
+            "model_megabytes",
+        ):
+            assert row["cost"][f"cost_{key}"] > 0, key
+
+
+def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
+    trees: Judged, majority: Judged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], params: Params
+) -> None:
+    monkeypatch.setattr(leaderboard, "read_params", lambda: params)
+    folder = Path("reports") / NAME
+    for arguments in ([], ["--show"]):
+        monkeypatch.setattr("sys.argv", ["leaderboard", "--task", NAME, *arguments])
+        assert leaderboard.main() == 0
+        told = capsys.readouterr().out
+        assert "SIMULATED" in told
+        assert f"{trees.metric('accuracy')['value']:.3f}" in told
+        (cost,) = [line for line in told.splitlines() if line.startswith("xgboost") and trees.fitted.run_id not in line]
+        assert len(cost.split()) == 1 + len(leaderboard.COSTS)
+        assert "-" in cost.split()  # trees have no multiply-adds, which is no zero
+    assert [row["architecture"] for row in json.loads((folder / "leaderboard.json").read_text())] == [
+        "xgboost",
+        "majority_class",
+    ]
+    for name in ("leaderboard", "quality_against_cost"):
+        with Image.open(folder / f"{name}.png") as figure:
+            assert min(figure.size) > 200
+
+
+def test_the_contract_of_the_model_is_that_of_the_fit(trees: Judged, task: ImageTask, prepared: Prepared) -> None:
+    contract = trees.model.contract
+    assert isinstance(contract, ImageContract)
+    expected = image_contract_of(
+        NAME, "xgboost", task, prepared.samples, trees.fitted.temperature, trees.fitted.threshold
+    )
+    assert contract == expected

@@ -1,0 +1,440 @@
+"""Images that come out in another order, turned, squeezed or stale are wrong samples that no metric shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipelines import images as reader
+from pipelines.faults import DataError
+from pipelines.files import written_whole
+from pipelines.images import ImageSamples, list_images, load_pixels, read_images, table_findings, to_pixels
+from pipelines.params import ImageData, ImageTask, read_params
+from pipelines.reading import read_samples
+from tests.pipelines.image_folder import CLASSES, SIDE, SUBJECTS, picture, write_image_folder
+
+ROOT = Path(__file__).parents[2]
+COUNT = 2 * 2 * SUBJECTS
+WHOLE = ImageData(CLASSES, crop=1.0, size=SIDE)
+
+
+@pytest.fixture
+def task() -> ImageTask:
+    found = read_params(ROOT / "params.yaml").task("leukemia_cell")
+    assert isinstance(found, ImageTask)
+    return replace(found, data=WHOLE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_image_folder(tmp_path / "raw")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def read(folder: Path, task: ImageTask, cache: Path) -> ImageSamples:
+    samples = read_images(folder, task, cache=cache).samples
+    assert isinstance(samples, ImageSamples)
+    return samples
+
+
+def edit_table(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    edit(pd.read_csv(folder / "images.csv", dtype=str)).to_csv(folder / "images.csv", index=False)
+
+
+def cached(cache: Path) -> list[Path]:
+    return sorted(cache.rglob("*.npy"))
+
+
+class Decoder:
+    """Counts the images that are decoded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        decode = reader.to_pixels
+
+        def counted(image: Image.Image, data: ImageData) -> np.ndarray:
+            self.count += 1
+            return decode(image, data)
+
+        monkeypatch.setattr(reader, "to_pixels", counted)
+
+
+@pytest.fixture
+def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
+    return Decoder(monkeypatch)
+
+
+# Which pixels belong to which row.
+
+
+def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(folder: Path, task: ImageTask, cache: Path) -> None:
+    # The table of the folder stands in another order, and says more than it must.
+    edit_table(folder, lambda table: table.sample(frac=1, random_state=4).assign(site=table["file"].str[-6:-4]))
+    samples = read(folder, task, cache)
+    assert len(samples) == COUNT
+    assert samples.table["sample_id"].tolist() == sorted(samples.table["sample_id"])
+    for row, (name, label, target, subject, site) in enumerate(
+        samples.table[["sample_id", "label", "target", "subject_id", "site"]].itertuples(index=False)
+    ):
+        code, number = CLASSES.index(name.split("/")[0]), int(name[-6:-4])
+        np.testing.assert_array_equal(samples.pixels[samples.index[row]], np.asarray(picture(code, number)))
+        assert (label, target, subject) == (CLASSES[code], code, f"{CLASSES[code]}-{number // 2}")
+        assert int(site) == number
+
+
+def test_a_subset_keeps_rows_and_pixels_together(folder: Path, task: ImageTask, cache: Path) -> None:
+    samples = read(folder, task, cache)
+    rows = np.array([20, 3, 3, 11])
+    mask = np.isin(np.arange(COUNT), rows)
+    for part, kept in ((samples.take(rows), rows), (samples.take(mask), np.flatnonzero(mask))):
+        assert part.table["sample_id"].tolist() == samples.table["sample_id"].iloc[kept].tolist()
+        assert part.digests == [samples.digests[row] for row in kept]
+        np.testing.assert_array_equal(part.target, samples.target[kept])
+        np.testing.assert_array_equal(part.pixels[part.index], samples.pixels[samples.index[kept]])
+    again = samples.take(rows).take(np.array([1, 3]))
+    np.testing.assert_array_equal(again.pixels[again.index], samples.pixels[samples.index[[3, 11]]])
+
+
+def test_codes_follow_the_order_of_the_classes_and_not_the_alphabet(folder: Path, task: ImageTask, cache: Path) -> None:
+    turned = replace(task, data=replace(WHOLE, classes=("hem", "all")))
+    samples = read(folder, turned, cache)
+    assert dict(zip(samples.table["label"], samples.table["target"], strict=True)) == {"hem": 0, "all": 1}
+    assert samples.classes == ("hem", "all")
+
+
+def test_a_digest_is_of_the_file_and_tells_equal_files_from_others(folder: Path, task: ImageTask) -> None:
+    source = folder / "images/all/cell_00.png"
+    (folder / "images/hem/cell_05.png").write_bytes(source.read_bytes())
+    table = list_images(folder, task).set_index("sample_id")["digest"]
+    assert table["all/cell_00.png"] == table["hem/cell_05.png"]
+    assert table.nunique() == COUNT - 1
+    assert table.str.fullmatch("[0-9a-f]{64}").all()
+
+
+def test_images_without_a_table_have_no_subject(folder: Path, task: ImageTask, cache: Path) -> None:
+    (folder / "images.csv").unlink()
+    kept = read_images(folder, task, cache=cache)
+    assert kept.samples.table["subject_id"].isna().all()
+    assert kept.counts["without"]["subject"]["kept"] == COUNT
+    assert {kept.counts[f"class_{label}"] for label in CLASSES} == {2 * SUBJECTS}
+
+
+def test_an_empty_subject_is_unknown_and_not_a_subject_of_that_name(folder: Path, task: ImageTask, cache: Path) -> None:
+    edit_table(folder, lambda table: table.assign(subject_id=table["subject_id"].where(table.index % 2 == 0, "")))
+    samples = read(folder, task, cache)
+    assert samples.table["subject_id"].isna().sum() == COUNT // 2
+    assert "" not in set(samples.table["subject_id"])
+
+
+def test_numbers_as_subjects_stay_as_they_are_written(folder: Path, task: ImageTask, cache: Path) -> None:
+    edit_table(folder, lambda table: table.assign(subject_id=[f"{n:03d}" for n in range(COUNT)]))
+    assert read(folder, task, cache).table["subject_id"].tolist() == [f"{n:03d}" for n in range(COUNT)]
+
+
+def test_what_is_no_image_of_a_class_is_left_alone(folder: Path, task: ImageTask, cache: Path) -> None:
+    (folder / "images/all/.DS_Store").write_bytes(b"x")
+    (folder / "images/other").mkdir()
+    picture(9).save(folder / "images/other/cell.png")
+    assert len(read(folder, task, cache)) == COUNT
+
+
+def test_the_kind_of_the_task_says_how_a_folder_is_read(
+    folder: Path, task: ImageTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    samples = read_samples(folder, task).samples
+    assert isinstance(samples, ImageSamples)
+    assert "target" not in read_samples(folder, task, labelled=False).samples.table
+
+
+# The table and the folders.
+
+
+def findings(folder: Path, task: ImageTask) -> list[str]:
+    with pytest.raises(DataError) as raised:
+        list_images(folder, task)
+    return [str(found) for found in raised.value.findings]
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (
+            lambda t: t.assign(file=t["file"].where(t.index != 4, "all/nowhere.png")),
+            ["column file, row 5: there is no such file", "column file: lacks 1 files: all/cell_04.png"],
+        ),
+        (
+            lambda t: t.assign(label=t["label"].where(t.index != 4, "hem")),
+            ["column label, row 5: is not the folder that the file is in"],
+        ),
+        (lambda t: pd.concat([t, t.iloc[[2]]]), [f"column file, row {COUNT + 1}: the file stands twice"]),
+        (
+            lambda t: t.assign(file=t["file"].where(t.index > 0, "")),
+            ["column file, row 1: names no file", "column file: lacks 1 files: all/cell_00.png"],
+        ),
+        (lambda t: t.iloc[7:], ["column file: lacks 7 files: all/cell_00.png, .* all/cell_04.png and 2 more"]),
+        (lambda t: t.assign(label=""), ["column label, rows 1, 2, .*: is not the folder"]),
+    ],
+    ids=["unknown file", "other label", "file twice", "no file name", "files not listed", "no labels"],
+)
+def test_a_table_that_disagrees_with_the_folders_is_told_by_row(
+    edit: Callable[[pd.DataFrame], pd.DataFrame], says: list[str], folder: Path, task: ImageTask
+) -> None:
+    edit_table(folder, edit)
+    found = findings(folder, task)
+    assert len(found) == len(says)
+    for message, words in zip(found, says, strict=True):
+        assert pd.Series([message]).str.match(f"images.csv, {words}").all(), message
+
+
+def test_several_disagreements_are_all_told_at_once() -> None:
+    table = pd.DataFrame({"sample_id": ["a/1", "a/2", "b/3"], "label": ["a", "a", "b"]})
+    listed = pd.DataFrame({"file": ["a/1", "a/1", None, "b/3", "c/9"], "label": ["a", "a", "a", "a", "c"]})
+    told = [(found.column, found.rows) for found in table_findings(table, listed)]
+    assert told == [("file", (3,)), ("file", (2,)), ("file", (5,)), ("label", (4,)), ("file", ())]
+
+
+def test_a_sound_table_gives_no_finding(folder: Path, task: ImageTask) -> None:
+    table = list_images(folder, task)
+    assert table_findings(table, pd.read_csv(folder / "images.csv", dtype=str)) == []
+
+
+def test_a_table_without_the_column_is_refused_by_its_name(folder: Path, task: ImageTask) -> None:
+    edit_table(folder, lambda table: table.drop(columns="subject_id"))
+    assert any("images.csv, column subject_id: the column is missing" in found for found in findings(folder, task))
+
+
+def test_every_class_without_images_is_named(folder: Path, task: ImageTask) -> None:
+    for file in (folder / "images/hem").iterdir():
+        file.unlink()
+    (folder / "images.csv").unlink()
+    wanted = replace(task, data=replace(WHOLE, classes=("all", "hem", "apl")))
+    assert [found.split(":")[0] for found in findings(folder, wanted)] == ["images/hem", "images/apl"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "cut short"])
+def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(
+    content: bytes | None, folder: Path, task: ImageTask, cache: Path
+) -> None:
+    for name in ("all/cell_03.png", "hem/cell_01.png"):
+        path = folder / "images" / name
+        path.write_bytes(path.read_bytes()[:400] if content is None else content)
+    with pytest.raises(DataError) as raised:
+        read(folder, task, cache)
+    assert [found.file for found in raised.value.findings] == ["images/all/cell_03.png", "images/hem/cell_01.png"]
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+# Decoded once.
+
+
+def test_the_second_read_decodes_nothing(folder: Path, task: ImageTask, cache: Path, decoder: Decoder) -> None:
+    first = read(folder, task, cache)
+    assert decoder.count == COUNT
+    second = read(folder, task, cache)
+    assert decoder.count == COUNT
+    assert len(cached(cache)) == 1
+    for samples in (first, second):
+        assert isinstance(samples.pixels, np.memmap)
+        assert samples.pixels.dtype == np.uint8
+        assert samples.pixels.shape == (COUNT, SIDE, SIDE, 3)
+        assert not samples.pixels.flags.writeable  # a cache that a fit can write into is no cache
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+
+
+def test_the_cache_goes_with_the_content_and_not_with_the_name_or_the_date(
+    folder: Path, task: ImageTask, cache: Path, decoder: Decoder
+) -> None:
+    read(folder, task, cache)
+    os.utime(folder / "images/all/cell_00.png")
+    (folder / "images.csv").unlink()
+    read(folder.rename(folder.with_name("moved")), task, cache)
+    assert decoder.count == COUNT
+
+
+@pytest.mark.parametrize("size", [20, SIDE])
+def test_an_image_that_was_replaced_is_decoded_anew(folder: Path, task: ImageTask, cache: Path, size: int) -> None:
+    task = replace(task, data=replace(WHOLE, size=size))
+    before = read(folder, task, cache).pixels
+    picture(7, 7).save(folder / "images/all/cell_04.png")
+    after = read(folder, task, cache).pixels
+    assert np.flatnonzero((before != after).any(axis=(1, 2, 3))).tolist() == [4]
+    np.testing.assert_array_equal(after[4], to_pixels(picture(7, 7), task.data))
+
+
+def test_removed_and_added_files_leave_every_other_row_its_pixels(folder: Path, task: ImageTask, cache: Path) -> None:
+    (folder / "images.csv").unlink()
+    read(folder, task, cache)
+    (folder / "images/all/cell_02.png").unlink()
+    fewer = read(folder, task, cache)
+    picture(8, 8).save(folder / "images/hem/cell_005.png")
+    more = read(folder, task, cache)
+    assert (len(fewer), len(more)) == (COUNT - 1, COUNT)
+    for samples in (fewer, more):
+        for row, name in enumerate(samples.table["sample_id"]):
+            with Image.open(folder / "images" / name) as image:
+                np.testing.assert_array_equal(samples.pixels[samples.index[row]], np.asarray(image))
+
+
+def test_two_files_that_change_places_change_places_in_the_pixels(folder: Path, task: ImageTask, cache: Path) -> None:
+    before = read(folder, task, cache)
+    one, other = (folder / "images/all" / f"cell_{number:02d}.png" for number in (1, 9))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    after = read(folder, task, cache)
+    np.testing.assert_array_equal(after.pixels[[1, 9]], before.pixels[[9, 1]])
+
+
+@pytest.mark.parametrize("change", [{"size": 20}, {"crop": 0.5}, {"crop": 0.999}], ids=str)
+def test_another_crop_or_size_gives_another_cache_file(
+    change: dict[str, float], folder: Path, task: ImageTask, cache: Path
+) -> None:
+    first = read(folder, task, cache)
+    other = read(folder, replace(task, data=replace(WHOLE, **change)), cache)  # type: ignore[arg-type]
+    assert len(cached(cache)) == 2
+    assert first.made != other.made  # so that no feature of the one is taken for the other's
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_decoding_that_is_broken_off_leaves_no_cache(
+    error: type[BaseException], folder: Path, task: ImageTask, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(files: list[Path], data: ImageData, into: np.ndarray) -> None:
+        into[:3] = 255
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "_decode_all", broken)
+        with pytest.raises(error):
+            read(folder, task, cache)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    np.testing.assert_array_equal(read(folder, task, cache).pixels[0], np.asarray(picture(0, 0)))
+
+
+def test_what_a_killed_process_left_half_written_is_not_read(
+    folder: Path, task: ImageTask, cache: Path, decoder: Decoder
+) -> None:
+    whole = read(folder, task, cache)
+    (path,) = cached(cache)
+    expected = np.array(whole.pixels)
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as temporary:
+        beside = temporary.with_name(temporary.name + ".npy")  # SIGKILL leaves the temporary file beside
+        beside.write_bytes(path.read_bytes()[:2000])
+        raise KeyboardInterrupt
+    path.unlink()
+    np.testing.assert_array_equal(read(folder, task, cache).pixels, expected)
+    assert decoder.count == 2 * COUNT
+
+
+@pytest.mark.parametrize("kept", [0, 60, 5000], ids=["empty", "header alone", "pixels lacking"])
+def test_a_cache_file_cut_short_is_made_anew(
+    kept: int, folder: Path, task: ImageTask, cache: Path, decoder: Decoder
+) -> None:
+    expected = np.array(read(folder, task, cache).pixels)
+    (path,) = cached(cache)
+    path.write_bytes(path.read_bytes()[:kept])  # a copy of the cache that was broken off
+    np.testing.assert_array_equal(read(folder, task, cache).pixels, expected)
+    assert decoder.count == 2 * COUNT
+
+
+# From a file to pixels.
+
+
+def gradient(width: int, height: int) -> np.ndarray:
+    """Return an image whose red tells the column and whose green tells the row."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, None]
+    return pixels
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 40), (40, 60), (41, 40)])
+def test_the_central_square_is_kept_whatever_the_shape(width: int, height: int) -> None:
+    seen = to_pixels(Image.fromarray(gradient(width, height)), ImageData(CLASSES, crop=1.0, size=40))
+    left, top = (width - 40) // 2, (height - 40) // 2
+    np.testing.assert_array_equal(seen, gradient(width, height)[top : top + 40, left : left + 40])
+
+
+@pytest.mark.parametrize("crop", [0.75, 0.5, 0.1])
+def test_a_crop_keeps_the_middle_of_the_shorter_side(crop: float) -> None:
+    side = round(40 * crop)
+    seen = to_pixels(Image.fromarray(gradient(60, 40)), ImageData(CLASSES, crop=crop, size=side))
+    assert seen.shape == (side, side, 3)
+    assert abs(seen[..., 0].mean() - 29.5) <= 0.5
+    assert abs(seen[..., 1].mean() - 19.5) <= 0.5
+    assert np.ptp(seen[..., 0].astype(int)) == np.ptp(seen[..., 1].astype(int)) == side - 1
+
+
+def test_nothing_is_squeezed_by_resizing() -> None:
+    # A disk in an oblong picture stays round.
+    rows, columns = np.mgrid[:80, :160]
+    disk = (np.hypot(rows - 40, columns - 80) < 30)[..., None] * np.full(3, 255)
+    seen = to_pixels(Image.fromarray(disk.astype(np.uint8)), ImageData(CLASSES, crop=1.0, size=40))[..., 0] > 127
+    assert abs(seen.any(axis=0).sum() - seen.any(axis=1).sum()) <= 1
+    assert abs(seen.mean() - np.pi * (15 / 40) ** 2) < 0.02
+
+
+def test_the_smallest_crop_of_the_smallest_image_is_a_pixel() -> None:
+    seen = to_pixels(Image.fromarray(np.full((3, 3, 3), 90, np.uint8)), ImageData(CLASSES, crop=0.01, size=16))
+    assert seen.shape == (16, 16, 3)
+    assert (seen == 90).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_camera_that_was_held_another_way_shows_the_same_cell(orientation: int, tmp_path: Path) -> None:
+    undo = {
+        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]  # fmt: skip
+    upright = Image.fromarray(gradient(60, 40))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "cell.png"
+    (upright if undo is None else upright.transpose(undo)).save(path, exif=exif)
+    with Image.open(path) as image:
+        seen = to_pixels(image, ImageData(CLASSES, crop=0.5, size=20))
+    np.testing.assert_array_equal(seen, to_pixels(upright, ImageData(CLASSES, crop=0.5, size=20)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P"])
+def test_every_mode_becomes_three_channels_of_the_same_picture(mode: str, tmp_path: Path) -> None:
+    gray = np.repeat(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 1)), 3, axis=2).astype(np.uint8)
+    path = tmp_path / "cell.png"
+    Image.fromarray(gray).convert("L").convert(mode).save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+        seen = to_pixels(image, WHOLE)
+    assert (seen.dtype, seen.shape) == (np.uint8, (SIDE, SIDE, 3))
+    np.testing.assert_array_equal(seen, gray)
+
+
+def test_colors_of_a_palette_are_colors_and_not_their_numbers(tmp_path: Path) -> None:
+    flat = np.zeros((SIDE, SIDE, 3), np.uint8)
+    flat[:, : SIDE // 2], flat[:, SIDE // 2 :] = (200, 30, 90), (10, 220, 40)
+    Image.fromarray(flat).quantize(4).save(tmp_path / "cell.png")
+    with Image.open(tmp_path / "cell.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(to_pixels(image, WHOLE), flat)
+
+
+@pytest.mark.parametrize("order", ["cells first", "cells last"])
+def test_the_order_in_which_files_were_written_says_nothing(order: str, tmp_path: Path, cache: Path) -> None:
+    numbers = range(9) if order == "cells first" else reversed(range(9))
+    for number in numbers:
+        path = tmp_path / f"{number}.png"
+        picture(number).save(path)
+    files = [tmp_path / f"{number}.png" for number in range(9)]
+    pixels = load_pixels(files, [f"digest {number}" for number in range(9)], WHOLE, cache)
+    np.testing.assert_array_equal(pixels, np.stack([np.asarray(picture(number)) for number in range(9)]))

@@ -1,0 +1,209 @@
+"""What would teach a network something else than the cell: changes that mix images, fill corners or stain the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.training.image_samples import draw
+from training.augment import CHUNK, RandomTurn, StainJitter, augment, augmentation, grayed, restained
+from training.transfer import viewed
+
+SIDE = 32
+
+
+def _images(count: int = 11, side: int = SIDE) -> Tensor:
+    """Return different images, float in 0..255; no number of them fills whole chunks."""
+    pixels = np.stack([draw(number % 3, number, side) for number in range(count)])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+
+
+def _framed(count: int = 5) -> Tensor:
+    """Return cells on black, as a segmented collection has them."""
+    images = _images(count)
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, SIDE)] * 2, indexing="ij")
+    return images.clamp(min=20) * (y**2 + x**2 < 0.8)
+
+
+def _turns(image: Tensor) -> Iterator[Tensor]:
+    """Give the eight ways to turn and mirror a square."""
+    for turn in range(4):
+        turned = torch.rot90(image, turn, (1, 2))
+        yield turned
+        yield turned.flip(2)
+
+
+# Random changes
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("count", [1, CHUNK, CHUNK + 3])
+def test_shape_and_range_stay(strength: float, count: int) -> None:
+    images = _images(count)
+    before = images.clone()
+    torch.manual_seed(0)
+    for _ in range(5):
+        changed = augment(images, augmentation(strength, SIDE))
+        assert changed.shape == images.shape
+        assert changed.dtype == torch.float32
+        assert torch.isfinite(changed).all()
+        assert changed.min() >= 0
+        assert changed.max() <= 255
+    assert torch.equal(images, before), "the images themselves were changed"
+
+
+def test_without_strength_no_pixel_is_made_up() -> None:
+    images = _images(CHUNK * 2 + 1)
+    torch.manual_seed(0)
+    for _ in range(4):
+        for changed, image in zip(augment(images, augmentation(0.0, SIDE)), images, strict=True):
+            assert any(torch.equal(changed, turned) for turned in _turns(image))
+
+
+def test_all_eight_turns_come_up() -> None:
+    image = _images(1)
+    torch.manual_seed(0)
+    seen = {augment(image, augmentation(0.0, SIDE)).numpy().tobytes() for _ in range(120)}
+    assert seen == {turned.numpy().tobytes() for turned in _turns(image[0])}
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_every_image_stays_at_its_own_row(strength: float) -> None:
+    codes = torch.arange(24) % 3
+    images = torch.full((24, 3, SIDE, SIDE), 60.0)
+    images[torch.arange(24), codes] = 180  # one channel of each image is bright
+    torch.manual_seed(0)
+    for _ in range(10):
+        changed = augment(images, augmentation(strength, SIDE))
+        assert torch.equal(changed.mean(dim=(2, 3)).argmax(dim=1), codes)
+
+
+def test_images_are_stained_each_in_its_own_way() -> None:
+    same = _images(1).expand(CHUNK, -1, -1, -1)
+    torch.manual_seed(0)
+    changed = augment(same, StainJitter(0.12))
+    for row in range(1, CHUNK):
+        assert not torch.allclose(changed[row], changed[0])
+    assert (changed - same).abs().mean() > 1
+
+
+def test_a_stronger_change_changes_more() -> None:
+    images = _images(64)
+    moved = []
+    for strength in (0.25, 1.0):
+        torch.manual_seed(0)
+        moved.append((StainJitter(0.12 * strength)(images) - images).abs().mean())
+    assert moved[1] > 2 * moved[0] > 0
+
+
+def test_the_same_seed_draws_the_same_changes() -> None:
+    images = _images()
+    drawn = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        np.random.seed(drawn.__len__())  # noqa: NPY002  # which no change may draw from
+        drawn.append(augment(images, augmentation(1.0, SIDE)))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_the_black_frame_of_a_cell_stays_black(strength: float) -> None:
+    images = _framed()
+    frame = images.amax(dim=1) == 0
+    torch.manual_seed(0)
+    for _ in range(20):
+        changed = StainJitter(0.12 * strength)(images).amax(dim=1)
+        assert (changed[frame] == 0).all()
+        assert (changed[~frame] > 0).all()
+
+
+def test_turning_leaves_no_corner_to_fill() -> None:
+    images = torch.full((3, 3, SIDE, SIDE), 200.0)
+    torch.manual_seed(0)
+    for _ in range(10):
+        assert (RandomTurn()(images) == 200).all()
+
+
+def test_a_crop_keeps_the_cell_in_sight() -> None:
+    images = torch.full((8, 3, SIDE, SIDE), 200.0)
+    images[:, :, 10:22, 10:22] = 40
+    torch.manual_seed(0)
+    for _ in range(20):
+        dark = (augment(images, augmentation(1.0, SIDE)).mean(dim=1) < 120).float().mean(dim=(1, 2))
+        assert (dark > 0.5 * (12 / SIDE) ** 2).all()
+        assert (dark < 2.5 * (12 / SIDE) ** 2).all()
+
+
+# Stain
+
+
+def test_no_change_of_stain_is_no_change() -> None:
+    images = _images()
+    one, zero = torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)
+    torch.testing.assert_close(restained(images, one, zero), images, rtol=0, atol=1e-2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    scale=st.lists(st.floats(0.3, 2.0), min_size=3, max_size=3),
+    shift=st.lists(st.floats(-0.8, 0.8), min_size=3, max_size=3),
+)
+def test_any_stain_keeps_range_frame_and_the_order_of_shades(scale: list[float], shift: list[float]) -> None:
+    gray = torch.arange(8, 256, dtype=torch.float32).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    changed = restained(gray, torch.tensor(scale).view(1, 3, 1, 1), torch.tensor(shift).view(1, 3, 1, 1))
+    assert torch.isfinite(changed).all()
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert (changed.diff(dim=3) >= -1e-3).all(), "a darker shade became the lighter one"
+
+
+def test_more_dye_is_darker() -> None:
+    images = _images()
+    zero = torch.zeros(1, 3, 1, 1)
+    assert (restained(images, torch.full((1, 3, 1, 1), 1.5), zero) <= images + 1e-2).all()
+    assert (restained(images, torch.ones(1, 3, 1, 1), zero - 0.3) >= images - 1e-2).all()
+
+
+# Views, on which frozen stages run
+
+
+def test_the_first_view_is_the_image_itself() -> None:
+    images = _images()
+    assert torch.equal(viewed(images, 0, 1.0), images)
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_eight_views_are_the_eight_turns(strength: float) -> None:
+    image = _images(1)
+    turns = [turned.numpy().tobytes() for turned in _turns(image[0])]
+    plain = [viewed(image, view, 0.0)[0].numpy().tobytes() for view in range(8)]
+    assert sorted(plain) == sorted(turns)
+    assert len({viewed(image, view, strength).numpy().tobytes() for view in range(16)}) == (8 if not strength else 16)
+
+
+@pytest.mark.parametrize("view", range(1, 8))
+def test_a_view_is_the_same_for_every_image_every_time(view: int) -> None:
+    images = _images()
+    torch.manual_seed(1)
+    whole = viewed(images, view, 0.5)
+    torch.manual_seed(2)
+    apart = torch.cat([viewed(image[None], view, 0.5) for image in images])
+    torch.testing.assert_close(apart, whole)
+    assert not torch.allclose(viewed(images, view, 1.0), whole)
+    state = torch.get_rng_state()
+    viewed(images, view, 0.5)
+    assert torch.equal(torch.get_rng_state(), state), "a cached view would draw otherwise than one made anew"
+
+
+def test_a_view_of_a_cell_on_black_keeps_its_frame() -> None:
+    images = _framed()
+    for view in range(8):
+        changed = viewed(images, view, 1.0)
+        assert torch.equal(changed.amax(dim=1) == 0, viewed(images, view, 0.0).amax(dim=1) == 0)

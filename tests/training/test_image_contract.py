@@ -1,0 +1,516 @@
+"""The contract of every architecture that takes images, at the smallest size that it takes, from scratch."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from pipelines.faults import UserError
+from pipelines.images import ImageSamples
+from tests.training.image_samples import NETWORKS, TASK, draw, image_task, in_memory, labeled, settled_weights
+from training import transfer
+from training.architectures import Architecture, get_architecture, names
+from training.estimator import Classifier, FitContext
+from training.final import CrossFitted
+from training.predictor import Predictor
+from training.track import image_contract_of, request_of, save_model
+from training.transfer import MODES, TransferModule, TransferNetwork
+
+ROUNDING = 1e-4  # a batch of another size is summed in another order
+LARGEST_MODEL = 150e6  # bytes
+SETTINGS: dict[str, Any] = {"modes": list(MODES), "weights": "imagenet"}
+SMALL: dict[str, Any] = {"epochs": 4, "views": 2, "test_views": 2, "rounds": 10, "trees": 10, "seed": 3, "device": "cpu"}
+
+Fits = Callable[[str], TransferNetwork]
+
+
+def _build(architecture: Architecture, mode: str = "head", **settings: Any) -> Classifier:
+    chosen = dict(architecture.defaults)
+    if "mode" in chosen:
+        chosen |= {"mode": mode, "learning_rate": 2e-3}
+    estimator = architecture.build(chosen, **{**SMALL, "weights": "none", **settings})
+    assert isinstance(estimator, Classifier)
+    return estimator
+
+
+def _side(architecture: Architecture) -> int:
+    return architecture.estimator.backbone.smallest if issubclass(architecture.estimator, TransferNetwork) else 32
+
+
+@pytest.fixture(scope="module", params=names("images"))
+def architecture(request: pytest.FixtureRequest) -> Architecture:
+    return get_architecture(request.param, "images")
+
+
+@pytest.fixture(scope="module")
+def train(architecture: Architecture) -> ImageSamples:
+    return in_memory(12, _side(architecture))
+
+
+@pytest.fixture(scope="module")
+def unseen(architecture: Architecture) -> ImageSamples:
+    return in_memory(5, _side(architecture), first=100)
+
+
+@pytest.fixture(scope="module")
+def model(architecture: Architecture, train: ImageSamples) -> Classifier:
+    """Return the architecture fitted with its defaults, from scratch."""
+    return _build(architecture).fit(train)
+
+
+@pytest.fixture(scope="module")
+def weights(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return a file that stands in for trained weights."""
+    if architecture.name not in NETWORKS:
+        pytest.skip("no network")
+    assert issubclass(architecture.estimator, TransferNetwork)
+    path = tmp_path_factory.mktemp("weights") / f"{architecture.name}.safetensors"
+    yield str(settled_weights(architecture.estimator.backbone, path, _side(architecture)))
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def fits(architecture: Architecture, weights: str, train: ImageSamples) -> Fits:
+    """Return a function that gives the network fitted in a mode, fitted once."""
+    models: dict[str, TransferNetwork] = {}
+
+    def get(mode: str) -> TransferNetwork:
+        if mode not in models:
+            fitted = _build(architecture, mode, weights=weights, epochs=6).fit(train)
+            assert isinstance(fitted, TransferNetwork)
+            models[mode] = fitted
+        return models[mode]
+
+    return get
+
+
+def _start(architecture: Architecture, weights: str) -> list[nn.Module]:
+    assert issubclass(architecture.estimator, TransferNetwork)
+    return architecture.estimator.backbone.build(architecture.name, weights)
+
+
+def _tensors(module: nn.Module) -> dict[str, np.ndarray]:
+    return {key: tensor.detach().numpy().copy() for key, tensor in module.state_dict().items()}
+
+
+def _same(one: nn.Module, other: nn.Module) -> dict[str, bool]:
+    """Return for each tensor whether both modules have it bit for bit."""
+    left, right = _tensors(one), _tensors(other)
+    assert left.keys() == right.keys()
+    return {key: left[key].tobytes() == right[key].tobytes() for key in left}
+
+
+# Predicting
+
+
+def test_probabilities_are_probabilities(model: Classifier, unseen: ImageSamples) -> None:
+    probabilities = model.predict_proba(unseen)
+    assert probabilities.dtype == np.float64
+    assert probabilities.shape == (len(unseen), len(unseen.classes))
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(model.predict(unseen), probabilities.argmax(axis=1))
+
+
+def test_a_prediction_does_not_depend_on_the_other_rows(model: Classifier, unseen: ImageSamples) -> None:
+    whole = model.predict_proba(unseen)
+    np.testing.assert_allclose(model.predict_proba(unseen.take(np.array([3]))), whole[[3]], rtol=0, atol=ROUNDING)
+    order = np.array([4, 0, 2])
+    np.testing.assert_allclose(model.predict_proba(unseen.take(order)), whole[order], rtol=0, atol=ROUNDING)
+
+
+def test_no_image_gives_no_prediction(model: Classifier, unseen: ImageSamples) -> None:
+    none = unseen.take(np.array([], dtype=int))
+    assert model.predict_proba(none).shape == (0, len(unseen.classes))
+    assert model.predict(none).shape == (0,)
+
+
+# Fitting
+
+
+def test_the_same_seed_gives_the_same_model(
+    architecture: Architecture, model: Classifier, train: ImageSamples, unseen: ImageSamples
+) -> None:
+    random.seed(99)
+    np.random.seed(99)  # noqa: NPY002  # a model that draws from the global state would show it
+    torch.manual_seed(99)
+    again = _build(architecture).fit(train)
+    np.testing.assert_array_equal(again.predict_proba(unseen), model.predict_proba(unseen))
+
+
+def test_augmentation_draws_from_the_seed_alone(
+    architecture: Architecture, fits: Fits, weights: str, train: ImageSamples, unseen: ImageSamples
+) -> None:
+    if architecture.name not in ("alexnet", "efficientnet_lite0"):
+        pytest.skip("all are augmented by the same code")
+    torch.manual_seed(98)
+    again = _build(architecture, "full", weights=weights, epochs=6).fit(train)
+    np.testing.assert_array_equal(again.predict_proba(unseen), fits("full").predict_proba(unseen))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_training_lowers_the_loss(fits: Fits, mode: str) -> None:
+    losses = [metrics["train_loss"] for metrics in fits(mode).trained_.history]
+    assert np.isfinite(losses).all()
+    assert min(losses[-2:]) < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_reach_all_that_is_trained_and_nothing_that_is_frozen(
+    architecture: Architecture, weights: str, train: ImageSamples, mode: str
+) -> None:
+    stages = _start(architecture, weights)
+    frozen = {"head": len(stages), "partial": len(stages) - 1, "full": 0}[mode]
+    width = transfer._width(stages, train.pixels.shape[1])
+    module = TransferModule(stages, frozen, width, 3, 0.0).train()
+    images = torch.from_numpy(train.pixels[:6]).permute(0, 3, 1, 2) / 128 - 1
+    logits = module(images)
+    assert logits.shape == (6, 3)
+    nn.functional.cross_entropy(logits, torch.tensor(train.target[:6])).backward()
+    assert all(parameter.grad is None for parameter in module.frozen.parameters())
+    for part in (module.tail, module.head):
+        for name, parameter in part.named_parameters():
+            assert parameter.grad is not None, f"{name} is not reached"
+            assert torch.isfinite(parameter.grad).all(), f"{name} has no finite gradient"
+
+
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_a_fit_leaves_frozen_stages_bit_for_bit_as_they_were(
+    architecture: Architecture, fits: Fits, weights: str, mode: str
+) -> None:
+    stages = _start(architecture, weights)
+    module = fits(mode).module_
+    assert len(module.frozen) == len(stages) - (mode == "partial")
+    same = _same(module.frozen, nn.Sequential(*stages[: len(module.frozen)]))
+    assert same, "nothing is frozen"
+    assert all(same.values()), f"moved: {[key for key, kept in same.items() if not kept][:5]}"
+    if mode == "partial":
+        moved = _same(module.tail, nn.Sequential(*stages[-1:]))
+        assert not all(moved.values()), "the last stage was not trained"
+
+
+def test_frozen_stages_do_not_move_where_features_are_too_large_to_keep(
+    architecture: Architecture, weights: str, train: ImageSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "LARGEST_FEATURES", 0.0)
+    fitted = _build(architecture, "partial", weights=weights, epochs=1).fit(train)
+    assert isinstance(fitted, TransferNetwork)
+    stages = _start(architecture, weights)
+    assert all(_same(fitted.module_.frozen, nn.Sequential(*stages[:-1])).values())
+
+
+def test_training_mode_does_not_reach_frozen_batch_normalization(fits: Fits, train: ImageSamples) -> None:
+    module = fits("partial").module_
+    before = _tensors(module.frozen)
+    images = torch.from_numpy(train.pixels[:4]).permute(0, 3, 1, 2).float()
+    try:
+        with torch.no_grad():
+            module.train()
+            module.frozen(images)
+        after = _tensors(module.frozen)
+        assert not any(part.training for part in module.frozen.modules())
+    finally:
+        module.train(False)
+    assert all(before[key].tobytes() == after[key].tobytes() for key in before)
+
+
+def test_full_mode_trains_every_stage_and_its_batch_normalization(
+    architecture: Architecture, fits: Fits, weights: str
+) -> None:
+    module = fits("full").module_
+    assert len(module.frozen) == 0
+    same = _same(module.tail, nn.Sequential(*_start(architecture, weights)))
+    weighed = [key for key in same if key.endswith("weight")]
+    assert not any(same[key] for key in weighed), "a weight was not trained"
+    assert not any(same[key] for key in same if key.endswith("running_mean")), "a running mean stood still"
+    batch_normalized = any(isinstance(part, nn.BatchNorm2d) for part in module.tail.modules())
+    assert batch_normalized == any(key.endswith("running_mean") for key in same)
+
+
+def test_deeper_stages_learn_slower(fits: Fits) -> None:
+    fitted = fits("full")
+    rates = [share for _, share in fitted._rates(fitted.module_)]
+    assert rates == sorted(rates)
+    assert rates[-1] == 1.0
+    assert rates[0] < 0.1 * rates[-1]
+    reached = {id(parameter) for parameters, _ in fitted._rates(fitted.module_) for parameter in parameters}
+    assert reached == {id(parameter) for parameter in fitted.module_.parameters() if parameter.requires_grad}
+
+
+def test_what_on_step_raises_ends_the_fit(
+    architecture: Architecture, train: ImageSamples, unseen: ImageSamples
+) -> None:
+    class PrunedError(Exception):
+        pass
+
+    called = []
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        called.append(step)
+        assert all(isinstance(value, float) for value in metrics.values())
+        raise PrunedError
+
+    try:
+        _build(architecture).fit(train, unseen, FitContext(on_step))
+    except PrunedError:
+        assert called == [0]
+    else:
+        assert not called, "the fit went on after on_step had raised"
+        assert architecture.name not in (*NETWORKS, "xgboost"), "a study could not end a bad trial"
+
+
+def test_fitting_and_predicting_leave_the_samples_as_they_are(
+    architecture: Architecture, train: ImageSamples, unseen: ImageSamples
+) -> None:
+    before = [train.pixels.copy(), train.table.copy(), unseen.pixels.copy()]
+    _build(architecture, epochs=1).fit(train, unseen).heatmaps(unseen)
+    np.testing.assert_array_equal(train.pixels, before[0])
+    pd.testing.assert_frame_equal(train.table, before[1])
+    np.testing.assert_array_equal(unseen.pixels, before[2])
+
+
+def test_an_image_that_is_too_small_is_refused_before_any_work(architecture: Architecture) -> None:
+    if architecture.name not in NETWORKS:
+        pytest.skip("takes images of any size")
+    smallest = _side(architecture)
+    with pytest.raises(UserError, match=rf"{architecture.name}.*{smallest} pixels.*have {smallest - 1}.*data\.size"):
+        _build(architecture, weights="/nowhere").fit(in_memory(6, smallest - 1))
+
+
+def test_an_unknown_mode_is_refused(architecture: Architecture, train: ImageSamples) -> None:
+    if architecture.name not in NETWORKS:
+        pytest.skip("has no mode")
+    with pytest.raises(UserError, match=r"mode is 'frozen'.*head, partial, full"):
+        _build(architecture, "frozen").fit(train)
+
+
+# Saving and serving
+
+
+def test_a_loaded_model_predicts_the_same(
+    architecture: Architecture, model: Classifier, unseen: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("pickle was used")
+
+    for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(torch, "save", refuse)
+    model.save(tmp_path / "model")
+    loaded = architecture.estimator.load(tmp_path / "model")
+    assert isinstance(loaded, Classifier)
+    assert loaded.get_params() == model.get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(unseen), model.predict_proba(unseen))
+    before, after = model.heatmaps(unseen), loaded.heatmaps(unseen)
+    assert (before is None) == (after is None)
+    if before is not None and after is not None:
+        np.testing.assert_array_equal(after, before)
+    assert loaded.cost().keys() == model.cost().keys()
+
+
+@pytest.mark.parametrize("mode", ["partial", "full"])
+def test_a_loaded_network_predicts_the_same_in_every_mode(
+    architecture: Architecture, fits: Fits, mode: str, unseen: ImageSamples, tmp_path: Path
+) -> None:
+    fits(mode).save(tmp_path / "model")
+    loaded = architecture.estimator.load(tmp_path / "model")  # the file of weights that it started from is not asked
+    np.testing.assert_array_equal(loaded.outputs(unseen), fits(mode).outputs(unseen))
+
+
+def test_a_loaded_cross_fitted_model_predicts_the_same(
+    architecture: Architecture, train: ImageSamples, unseen: ImageSamples, tmp_path: Path
+) -> None:
+    if architecture.name not in ("efficientnet_lite0", "xgboost", "majority_class"):
+        pytest.skip("the members are what the other tests save")
+    every = _build(architecture).get_params(deep=False)
+    whole = CrossFitted(architecture.name, every, "images").fit(train, folds=np.arange(len(train)) // 3 % 2)
+    assert np.isfinite(whole.out_of_fold_).all()
+    whole.save(tmp_path / "model")
+    loaded = CrossFitted.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.outputs(unseen), whole.outputs(unseen))
+
+
+def test_no_model_is_too_large_to_log(architecture: Architecture, model: Classifier, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    assert sum(path.stat().st_size for path in (tmp_path / "model").iterdir()) < LARGEST_MODEL
+    if isinstance(model, TransferNetwork):  # nothing of it depends on the size of the images
+        assert sum(tensor.numel() for tensor in model.module_.state_dict().values()) * 4 < LARGEST_MODEL
+
+
+def test_the_served_model_equals_the_model_in_process(
+    architecture: Architecture, model: Classifier, train: ImageSamples, unseen: ImageSamples, tmp_path: Path
+) -> None:
+    task = image_task(_side(architecture))
+    contract = image_contract_of(TASK, architecture.name, task, unseen, 1.7, 0.1)
+    baseline = get_architecture("majority_class", "images").build({}).fit(train)
+    save_model(model, baseline, contract, tmp_path / "model")
+    served = Predictor().read(tmp_path / "model")
+    request = json.loads(json.dumps(request_of(unseen, contract).to_dict("records")))
+    answer = served.predict(None, pd.DataFrame(request), {"explain": True})
+    in_process = model.predict_proba(unseen) ** (1 / 1.7)
+    in_process /= in_process.sum(axis=1, keepdims=True)
+    given = np.array([[row[name] for name in unseen.classes] for row in answer["probabilities"]])
+    np.testing.assert_allclose(given, in_process, rtol=0, atol=ROUNDING)
+    assert answer["label"].tolist() == [unseen.classes[code] for code in model.predict(unseen)]
+    assert ("overlay" in answer) == (architecture.name in NETWORKS)
+    json.dumps(answer.to_dict("records"))
+
+
+# Explaining
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_grad_cam_gives_a_map_of_each_image(fits: Fits, mode: str, unseen: ImageSamples) -> None:
+    maps = fits(mode).heatmaps(unseen)
+    assert maps.shape == unseen.pixels.shape[:3]
+    assert maps.dtype == np.float32
+    assert np.isfinite(maps).all()
+    assert maps.min() >= 0
+    assert maps.max() <= 1
+    assert (maps.max(axis=(1, 2)) > 0.99).any(), "no map shows anything"
+
+
+def test_grad_cam_follows_the_cell() -> None:
+    side = 160
+    gray, red = np.full((side, side, 3), 190, np.uint8), draw(2, 1, side // 2)
+    left, right = gray.copy(), gray.copy()
+    left[40:120, :80], right[40:120, 80:] = red, red
+    samples = labeled(np.stack([left, right, gray, gray]), np.array([2, 2, 0, 0]))
+    architecture = get_architecture("efficientnet_lite0", "images")
+    fitted = _build(architecture, weights="imagenet", epochs=10).fit(samples)
+    maps = fitted.heatmaps(samples)
+    assert maps is not None
+    share = maps[:2, :, : side // 2].sum(axis=(1, 2)) / maps[:2].sum(axis=(1, 2))
+    assert share[0] > share[1] + 0.2
+
+
+def test_the_cost_counts_parameters_and_multiply_adds(architecture: Architecture, model: Classifier) -> None:
+    cost = model.cost()
+    json.dumps(cost)
+    assert cost["parameters"] > 0
+    if architecture.name in NETWORKS:
+        assert cost["trained_parameters"] < cost["parameters"]
+        assert cost["multiply_adds"] > cost["parameters"] / 10
+        assert cost["images_per_second"] > 0
+
+
+# Hyperparameters
+
+
+def test_an_estimator_can_be_cloned(architecture: Architecture, model: Classifier) -> None:
+    assert clone(model).get_params() == model.get_params() == _build(architecture).get_params()
+    assert not [name for name in vars(clone(model)) if name.endswith("_")], "a clone is not fitted"
+
+
+def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) -> None:
+    if architecture.space is None:
+        assert not architecture.defaults
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna only warns of a value out of range
+        drawn = architecture.space(optuna.trial.FixedTrial(dict(architecture.defaults)), SETTINGS)
+    assert drawn == dict(architecture.defaults)
+    estimator = architecture.build(drawn, epochs=7, rounds=7, seed=11, device="cpu", weights="none")
+    assert drawn.items() <= estimator.get_params().items()
+    assert estimator.get_params().get("weights", "none") == "none"
+
+
+@pytest.mark.parametrize("modes", [["head"], ["partial", "full"], ["full", "head"]], ids="-".join)
+def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(
+    architecture: Architecture, modes: list[str]
+) -> None:
+    if architecture.space is None:
+        pytest.skip("nothing to tune")
+    settings = {**SETTINGS, "modes": modes}
+    first = architecture.first_trial(settings)
+    assert first.keys() == architecture.defaults.keys()
+    if "mode" in first:
+        assert first["mode"] == ("head" if "head" in modes else modes[0])
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = architecture.space(study.ask(), settings)
+    assert first.items() <= drawn.items()
+    for _ in range(10):
+        assert architecture.space(study.ask(), settings).get("mode", modes[0]) in modes
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("mode", MODES)
+def test_every_point_of_the_search_space_can_be_fitted(mode: str, seed: int) -> None:
+    architecture = get_architecture("efficientnet_lite0", "images")
+    assert architecture.space is not None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    point = architecture.space(study.ask(), {"modes": [mode]})
+    json.dumps(point)  # what the study stores and the model is saved with
+    estimator = architecture.build(point, **{**SMALL, "weights": "none", "epochs": 1})
+    assert point.items() <= estimator.get_params().items()
+    samples = in_memory(9, 32)
+    assert np.isfinite(estimator.fit(samples.take(np.arange(6)), samples.take(np.arange(6, 9))).outputs(samples)).all()
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_classes_weigh_alike_where_that_is_asked_for(balanced: bool) -> None:
+    codes = np.array([0] * 8 + [1] * 2 + [2] * 2)
+    blank = labeled(np.full((12, 32, 32, 3), 120, np.uint8), codes)  # all that can be learnt is how often a class is
+    architecture = get_architecture("efficientnet_lite0", "images")
+    chosen = {**architecture.defaults, "balanced": balanced, "strength": 0.0, "learning_rate": 0.03}
+    answer = architecture.build(chosen, **{**SMALL, "epochs": 60}).fit(blank).outputs(blank)[0]
+    np.testing.assert_allclose(answer, [1 / 3] * 3 if balanced else [2 / 3, 1 / 6, 1 / 6], rtol=0, atol=0.05)
+
+
+def test_a_killed_fit_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def killed(step: int, metrics: dict[str, float]) -> None:
+        if step == 1:
+            raise KilledError
+
+    architecture = get_architecture("efficientnet_lite0", "images")
+    train, unseen = in_memory(9, 32), in_memory(6, 32, first=50)
+    for mode in ("head", "full"):
+        whole = _build(architecture, mode).fit(train, unseen)
+        checkpoint = tmp_path / f"{mode}.pt"
+        with pytest.raises(KilledError):
+            _build(architecture, mode).fit(train, unseen, FitContext(killed, checkpoint))
+        gone_on = _build(architecture, mode).fit(train, unseen, FitContext(None, checkpoint))
+        np.testing.assert_array_equal(gone_on.predict_proba(unseen), whole.predict_proba(unseen))
+
+
+def test_the_head_sees_means_and_spreads_of_every_stage_but_the_stem() -> None:
+    stages = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(4)))
+    images = torch.randn(2, 3, 5, 5)
+    with torch.no_grad():
+        last, seen = transfer.tapped(stages, images, 0)
+        maps = stages[:3](images)
+        torch.testing.assert_close(last, stages(images))
+        assert len(seen) == 6
+        torch.testing.assert_close(seen[2], maps.flatten(2).mean(2))
+        torch.testing.assert_close(seen[3], maps.flatten(2).std(2, correction=0), rtol=1e-3, atol=1e-3)
+        halves = [transfer.tapped(stages[:2], images, 0), transfer.tapped(stages[2:], stages[:2](images), 2)]
+        for one, other in zip(halves[0][1] + halves[1][1], seen, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_a_channel_without_spread_has_a_finite_slope() -> None:
+    images = torch.full((2, 3, 4, 4), 0.5, requires_grad=True)
+    _, seen = transfer.tapped(nn.Sequential(nn.Identity(), nn.Identity()), images, 0)
+    torch.cat(seen, dim=1).sum().backward()
+    assert images.grad is not None
+    assert torch.isfinite(images.grad).all()

@@ -1,0 +1,206 @@
+"""What would make trees on images wrong: features that are not finite, other features when loaded, labels unlearnt."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipelines.images import ImageSamples
+from pipelines.simulate.cells import simulate_leukemia_cells
+from tests.training.image_samples import CLASSES, TREES, draw, in_memory, labeled
+from training.architectures import get_architecture
+from training.features.cell_image import descriptors, foreground
+from training.features.embedding import embeddings
+from training.final import CrossFitted
+from training.image_trees import ImageTrees
+
+SIDE = 48
+FEATURES = ("embedding", "descriptors")
+
+
+@pytest.fixture(scope="module")
+def train() -> ImageSamples:
+    return in_memory(36, SIDE)
+
+
+@pytest.fixture(scope="module")
+def unseen() -> ImageSamples:
+    return in_memory(18, SIDE, first=200)
+
+
+def _build(name: str, features: str, **others: Any) -> ImageTrees:
+    architecture = get_architecture(name, "images")
+    chosen = {**architecture.defaults, "features": features}
+    estimator = architecture.build(chosen, rounds=30, trees=30, seed=3, device="cpu", **others)
+    assert isinstance(estimator, ImageTrees)
+    return estimator
+
+
+# Trees
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("name", TREES)
+def test_trees_learn_are_saved_and_predict_the_same(
+    name: str, features: str, train: ImageSamples, unseen: ImageSamples, tmp_path: Path
+) -> None:
+    model = _build(name, features).fit(train, unseen)
+    assert (model.predict(unseen) == unseen.target).mean() > 0.8
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    assert isinstance(loaded, ImageTrees)
+    assert loaded.features == features
+    np.testing.assert_array_equal(loaded.predict_proba(unseen), model.predict_proba(unseen))
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"state.json", "state.safetensors"}
+    again = _build(name, features).fit(train, unseen)
+    np.testing.assert_array_equal(again.predict_proba(unseen), model.predict_proba(unseen))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_class_without_a_training_image_keeps_its_column(name: str, train: ImageSamples) -> None:
+    two = train.take(train.target != 1)
+    answer = _build(name, "descriptors").fit(two).predict_proba(train)
+    assert answer.shape == (len(train), len(CLASSES))
+    np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=0, atol=1e-9)
+    assert answer[:, 1].max() < 0.4
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
+    codes = np.array([0] * 24 + [1] * 6 + [2] * 6)
+    blank = labeled(np.full((36, 32, 32, 3), 120, np.uint8), codes)  # all that can be learnt is how often a class is
+    for balanced, expected in ((True, [1 / 3] * 3), (False, [2 / 3, 1 / 6, 1 / 6])):
+        architecture = get_architecture(name, "images")
+        chosen = {**architecture.defaults, "balanced": balanced, "row_share": 1.0}
+        model = architecture.build(chosen, rounds=60, trees=5, device="cpu")
+        np.testing.assert_allclose(model.fit(blank).outputs(blank)[0], expected, rtol=0, atol=0.12)
+
+
+def test_boosting_stops_where_the_validation_loss_no_longer_falls(train: ImageSamples, unseen: ImageSamples) -> None:
+    rng = np.random.default_rng(0)
+    noise = labeled(unseen.pixels, rng.integers(0, 3, len(unseen)))
+    architecture = get_architecture("xgboost", "images")
+    model = architecture.build({"learning_rate": 0.3}, rounds=200, patience=5, device="cpu").fit(train, noise)
+    assert model.cost()["trees"] < 60 * len(CLASSES)
+
+
+def test_cross_fitted_trees_predict_every_row_unseen(train: ImageSamples, tmp_path: Path) -> None:
+    every = _build("xgboost", "descriptors").get_params(deep=False)
+    whole = CrossFitted("xgboost", every, "images").fit(train, folds=np.arange(len(train)) // 3 % 3)
+    assert whole.out_of_fold_.shape == (len(train), len(CLASSES))
+    assert (whole.out_of_fold_.argmax(axis=1) == train.target).mean() > 0.6
+    whole.save(tmp_path / "model")
+    np.testing.assert_array_equal(CrossFitted.load(tmp_path / "model").outputs(train), whole.outputs(train))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_study_without_trained_weights_never_draws_embeddings(name: str) -> None:
+    architecture = get_architecture(name, "images")
+    assert architecture.space is not None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    none = {architecture.space(study.ask(), {"weights": "none"})["features"] for _ in range(12)}
+    assert none == {"descriptors"}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = {architecture.space(study.ask(), {"weights": "imagenet"})["features"] for _ in range(12)}
+    assert drawn == set(FEATURES)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", TREES)
+def test_every_point_of_the_search_space_can_be_fitted(
+    name: str, seed: int, train: ImageSamples, unseen: ImageSamples
+) -> None:
+    architecture = get_architecture(name, "images")
+    assert architecture.space is not None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    point = architecture.space(study.ask(), {"weights": "imagenet"})
+    model = architecture.build(point, rounds=5, trees=5, device="cpu").fit(train, unseen)
+    assert np.isfinite(model.outputs(unseen)).all()
+
+
+# Descriptors
+
+
+def _odd() -> dict[str, np.ndarray]:
+    """Return images that no cell looks like."""
+    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    one = np.zeros((SIDE, SIDE, 3), np.uint8)
+    one[20, 20] = 200
+    line = np.zeros((SIDE, SIDE, 3), np.uint8)
+    line[20, 5:40] = 200
+    green = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    green[10:20, 10:20, 0] = 200
+    apart = np.zeros((SIDE, SIDE, 3), np.uint8)
+    apart[::7, ::7] = 180
+    dark = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    dark[30, 11] = 0
+    return {
+        "black": np.zeros((SIDE, SIDE, 3), np.uint8),
+        "white": np.full((SIDE, SIDE, 3), 255, np.uint8),
+        "gray": np.full((SIDE, SIDE, 3), 128, np.uint8),
+        "nearly black": np.full((SIDE, SIDE, 3), 7, np.uint8),
+        "noise": noise,
+        "one pixel": one,
+        "one dark pixel": dark,
+        "a line": line,
+        "no green": green,
+        "pixels apart": apart,
+    }
+
+
+@pytest.mark.parametrize("name", _odd())
+def test_images_without_a_cell_have_finite_features(name: str) -> None:
+    samples = labeled(_odd()[name][None], np.array([0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        found = descriptors(samples).astype(np.float16)
+    assert np.isfinite(found).all()
+    assert np.isfinite(embeddings(samples, "cpu")).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays(np.uint8, (16, 16, 3), elements=st.sampled_from([0, 7, 8, 9, 128, 255])))
+def test_no_image_at_all_has_features_that_are_not_finite(pixels: np.ndarray) -> None:
+    found = descriptors(labeled(pixels[None], np.array([0])))
+    assert np.isfinite(found.astype(np.float16)).all()
+
+
+def test_descriptors_do_not_depend_on_how_the_cell_is_turned() -> None:
+    pixels = draw(1, 5, SIDE)
+    turned = np.stack([pixels, np.rot90(pixels), pixels[:, ::-1], np.rot90(pixels, 2)])
+    found = descriptors(labeled(np.ascontiguousarray(turned), np.zeros(4, int))).astype(float)
+    np.testing.assert_allclose(found[1:], np.tile(found[0], (3, 1)), rtol=0.02, atol=0.02)
+
+
+def test_what_lies_on_black_is_the_foreground(tmp_path: Path) -> None:
+    cell = np.zeros((SIDE, SIDE, 3), np.uint8)
+    cell[10:30, 12:30] = (150, 60, 140)
+    np.testing.assert_array_equal(foreground(cell), cell.max(axis=2) > 0)
+    field = np.full((SIDE, SIDE, 3), 220, np.uint8)
+    field[10:30, 12:30] = (150, 60, 140)
+    np.testing.assert_array_equal(foreground(field), field[..., 1] == 60)
+
+
+def test_the_frame_of_a_segmented_cell_does_not_count() -> None:
+    cell = np.zeros((SIDE, SIDE, 3), np.uint8)
+    cell[10:30, 12:30] = np.random.default_rng(0).integers(100, 180, (20, 18, 3))
+    moved = np.roll(cell, (6, 9), axis=(0, 1))
+    found = descriptors(labeled(np.stack([cell, moved]), np.zeros(2, int)))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
+def test_simulated_cells_have_a_foreground(tmp_path: Path) -> None:
+    from PIL import Image
+
+    simulate_leukemia_cells(tmp_path, subjects=2, per_subject=2)
+    for path in tmp_path.rglob("*.jpg"):
+        with Image.open(path) as image:
+            assert 0.1 < foreground(np.asarray(image.convert("RGB"))).mean() < 0.6
