@@ -20,8 +20,8 @@ from pipelines.faults import DataError, Finding, UserError
 from pipelines.files import jsonable
 from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.groups import group_samples
-from pipelines.params import ResponseTask, Task, read_task
-from pipelines.reading import read_samples
+from pipelines.images import read_images
+from pipelines.params import ImageTask, ResponseTask, Task, read_task
 from pipelines.samples import Kept, keep_samples
 from training.payload import Contract
 from training.predictor import Predictor
@@ -79,8 +79,9 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
 
 
 def _read(folder: Path, task: Task, model: Predictor) -> Kept:
-    if not isinstance(task, ResponseTask):
-        return read_samples(folder, task)
+    if isinstance(task, ImageTask):
+        return read_images(folder, task, every_class=False)  # a cohort may lack a class
+    assert isinstance(task, ResponseTask)
     optional = [name for name in task.data.omics if getattr(task.data.missing, name) != "drop"]
     tables = read_response_tables(folder, task, optional=optional)
     _require_features(tables, model)

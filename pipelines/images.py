@@ -69,7 +69,7 @@ class ImageSamples:
         return replace(self, table=table, index=self.index[positions])
 
 
-def list_images(folder: Path, task: ImageTask, *, labelled: bool = True) -> pd.DataFrame:
+def list_images(folder: Path, task: ImageTask, *, labelled: bool = True, every_class: bool = True) -> pd.DataFrame:
     """Return the table of the images in a raw folder, ordered by ``sample_id``.
 
     Parameters
@@ -80,6 +80,8 @@ def list_images(folder: Path, task: ImageTask, *, labelled: bool = True) -> pd.D
         Says which classes there are.
     labelled
         Whether ``target`` is added.
+    every_class
+        Whether a class without images is a fault.
 
     Returns
     -------
@@ -96,10 +98,12 @@ def list_images(folder: Path, task: ImageTask, *, labelled: bool = True) -> pd.D
     files: list[tuple[str, str]] = []
     for label in task.data.classes:
         inside = sorted(path for path in (root / label).glob("*") if path.is_file() and not path.name.startswith("."))
-        if not inside:
+        if not inside and every_class:
             where = f"{IMAGES_FOLDER}/{label}"
             findings.append(Finding("class_has_images", where, "the class has no image; add some, or drop the class"))
         files += [(f"{label}/{path.name}", label) for path in inside]
+    if not files and not findings:
+        findings.append(Finding("class_has_images", IMAGES_FOLDER, "holds no image of any class"))
     if findings:
         raise DataError(findings)
     table = pd.DataFrame(sorted(files), columns=["sample_id", "label"])
@@ -144,7 +148,9 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def read_images(folder: Path | str, task: ImageTask, *, labelled: bool = True, cache: Path = CACHE) -> Kept:
+def read_images(
+    folder: Path | str, task: ImageTask, *, labelled: bool = True, every_class: bool = True, cache: Path = CACHE
+) -> Kept:
     """Read a raw folder of kind ``images``.
 
     Raises
@@ -153,7 +159,7 @@ def read_images(folder: Path | str, task: ImageTask, *, labelled: bool = True, c
         Names the images that cannot be decoded, and all that `list_images` finds.
     """
     folder = Path(folder)
-    table = list_images(folder, task, labelled=labelled)
+    table = list_images(folder, task, labelled=labelled, every_class=every_class)
     files = [folder / IMAGES_FOLDER / name for name in table["sample_id"]]
     pixels = load_pixels(files, table["digest"].tolist(), task.data, cache)
     by_class = {f"class_{label}": int(count) for label, count in table["label"].value_counts().items()}

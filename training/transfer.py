@@ -88,9 +88,9 @@ class TransferModule(nn.Module):
         return self
 
     @property
-    def last_stage(self) -> nn.Module:
-        """Return the stage whose output Grad-CAM looks at."""
-        return (self.tail if len(self.tail) else self.frozen)[-1]
+    def seen_stages(self) -> list[nn.Module]:
+        """Return the stages whose outputs the head sees, and Grad-CAM looks at: all but the stem."""
+        return [*self.frozen, *self.tail][1:]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(n, classes)`` of normalized images ``(n, 3, size, size)``."""
@@ -143,7 +143,7 @@ class TransferNetwork(Classifier):
     views
         Turned, mirrored and restained views of an image on which frozen stages run once each.
     test_views
-        Turns over which a prediction is averaged.
+        Views over which a prediction is averaged.
     epochs, patience
         At most so many epochs; fewer where the validation loss has not fallen for ``patience`` of them.
     seed, device, weights
@@ -166,7 +166,7 @@ class TransferNetwork(Classifier):
         unfrozen: int = 1,
         backbone_rate: float = 0.1,
         layer_decay: float = 0.7,
-        views: int = 8,
+        views: int = 4,
         test_views: int = 4,
         epochs: int = 30,
         patience: int = 6,
@@ -200,6 +200,12 @@ class TransferNetwork(Classifier):
         weights = str(settings.get("weights", "imagenet"))
         named = f"imagenet ({cls.backbone.source})" if weights == "imagenet" else weights
         return {"pretrained": str(weights != "none").lower(), "weights": named}
+
+    @classmethod
+    def expected_megabytes(cls) -> float:
+        """Return the size of the backbone's parameters, which is nearly all of a saved model."""
+        stages = nn.Sequential(*cls.backbone.build(cls.architecture, "none"))
+        return sum(parameter.numel() for parameter in stages.parameters()) * 4 / 1e6
 
     def fit(
         self, train: ImageSamples, validation: ImageSamples | None = None, context: FitContext | None = None
@@ -381,13 +387,13 @@ class TransferNetwork(Classifier):
     def _probabilities(self, samples: ImageSamples, views: int) -> np.ndarray:
         total = np.zeros((len(samples), len(self.classes_)))
         for view in range(views):
-            frozen = self._frozen(samples, view, 0.0) if len(self.module_.frozen) else None
+            frozen = self._frozen(samples, view, self.strength) if len(self.module_.frozen) else None
             for rows, positions in _batches(samples):
                 with torch.inference_mode(), autocast(self._device):
                     if frozen is not None:
                         logits = self._after(torch.from_numpy(frozen[positions]).to(self._device).float())
                     else:
-                        images = viewed(self._float(samples.pixels[rows]), view, 0.0)
+                        images = viewed(self._float(samples.pixels[rows]), view, self.strength)
                         logits = self.module_(self._normalized(images))
                 total[positions] += logits.double().softmax(dim=1).cpu().numpy()
         return total / views
@@ -398,20 +404,26 @@ class TransferNetwork(Classifier):
         return self._probabilities(samples, self.test_views)
 
     def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        """Return Grad-CAM (Selvaraju et al., 2017) of the predicted class, 0..1, shape ``(n, size, size)``."""
-        from captum.attr import LayerAttribution, LayerGradCam
+        """Return Grad-CAM of the predicted class, 0..1, shape ``(n, size, size)``.
+
+        In its element-wise form (HiResCAM; Draelos and Carin, 2020), since the head sees spreads as well as means,
+        and over all stages that the head sees, each with the same weight.
+        """
+        from captum.attr import LayerAttribution, LayerGradientXActivation
 
         self.module_.eval()
         size = samples.pixels.shape[1]
-        explainer = LayerGradCam(self.module_, self.module_.last_stage)
+        explainer = LayerGradientXActivation(self.module_, self.module_.seen_stages)
         maps = np.zeros((len(samples), size, size), np.float32)
         predicted = self.predict(samples)
         for rows, positions in _batches(samples):
             images = self._normalized(self._float(samples.pixels[rows]))
             target = torch.as_tensor(predicted[positions], device=self._device)
-            found = explainer.attribute(images, target=target, relu_attributions=True)
-            large = LayerAttribution.interpolate(found, (size, size), interpolate_mode="bilinear")
-            maps[positions] = large.detach().float().cpu().numpy()[:, 0]
+            for found in explainer.attribute(images, target=target):
+                small = found.detach().float().sum(dim=1, keepdim=True).relu()
+                small = small / small.sum(dim=(2, 3), keepdim=True).clamp(min=1e-12)
+                large = LayerAttribution.interpolate(small, (size, size), interpolate_mode="bilinear")
+                maps[positions] += large.cpu().numpy()[:, 0] * small[0, 0].numel()
         return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
     # Keeping

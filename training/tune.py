@@ -36,7 +36,7 @@ _HEARTBEAT_SECONDS = 30
 _WATCHED = ("validation_rmse", "validation_log_loss")  # what a fit reports and is pruned by: lower is better
 _RUN_ID, _WORKER, _ORIGIN = "mlflow_run_id", "worker", "origin"
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told by the error that ends the study
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the heartbeat, which is meant
 
 
@@ -129,7 +129,7 @@ def tune(name: str, architecture: Architecture, prepared: Prepared, params: Para
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8),
     )
     _requeue_orphans(study)
-    if architecture.space and not study.trials:
+    if architecture.space and all(trial.state == TrialState.FAIL for trial in study.trials):
         study.enqueue_trial(architecture.first_trial(fit_settings(params, task)))
     # A sampler that started anew with the same seed would draw the same points again.
     study.sampler = optuna.samplers.TPESampler(seed=params.seed + len(study.trials), n_startup_trials=5)

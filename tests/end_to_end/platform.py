@@ -58,7 +58,7 @@ class Platform:
         }
 
     def run(
-        self, *command: str, check: bool = True, timeout: int = 600, env: Mapping[str, str] | None = None
+        self, *command: str, check: bool = True, timeout: int = 1200, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the copy, with ``env`` added; with ``check`` its output is shown if it fails."""
         done = subprocess.run(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -159,20 +160,14 @@ def test_maps_are_checked_against_random_weights(platform: Platform) -> None:
     assert explained["maps_depend_on_the_weights"] is True
 
 
-@pytest.mark.parametrize("way", ["dvc", "module"])
 def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(
-    way: str, platform: Platform, client: MlflowClient, tmp_path: Path
+    platform: Platform, client: MlflowClient, tmp_path: Path
 ) -> None:
-    nowhere = "http://127.0.0.1:9"
+    nowhere, name = "http://127.0.0.1:9", "resnet50"
     blocked = {"TORCH_HOME": str(tmp_path / "torch"), "no_proxy": "", "NO_PROXY": ""}
-    blocked |= {name: nowhere for kind in ("http_proxy", "https_proxy", "all_proxy") for name in (kind, kind.upper())}
-    if way == "dvc":
-        name = "resnet50"
-        done = platform.dvc("repro", "--single-item", f"tune@{TASK}-{name}", check=False, env=blocked)
-    else:
-        name = "alexnet"  # which is no model of this task in params.yaml; the command takes it all the same
-        command = ("-m", "training.tune", "--task", TASK, "--architecture", name)
-        done = platform.python(*command, check=False, env=blocked)
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    blocked |= {variable: nowhere for kind in proxies for variable in (kind, kind.upper())}
+    done = platform.dvc("repro", "--single-item", f"tune@{TASK}-{name}", check=False, env=blocked)
     assert done.returncode != 0
     assert f"error: the ImageNet weights of {name}" in done.stderr
     for remedy in (f"python -m training.fetch_weights {name}", "TORCH_HOME", "tune.weights in params.yaml", "none"):
@@ -197,13 +192,6 @@ def staged(platform: Platform, client: MlflowClient) -> str:
     assert version.tags["architecture"] == SERVED
     assert version.tags["simulated"] == "true"
     return str(version.version)
-
-
-def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient, staged: str) -> None:
-    done = platform.python("-m", "serving.register", "--task", TASK, "--architecture", "majority_class", check=False)
-    assert done.returncode == 2
-    assert "not above zero" in done.stdout
-    assert client.get_model_version_by_alias(TASK, "staging").version == staged
 
 
 def test_score_prints_one_line_of_json(platform: Platform, staged: str) -> None:
@@ -316,6 +304,13 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(platform
 
         as_url = {"image": "data:image/jpeg;base64," + images[0]["image"]}
         assert post([as_url]).json()["predictions"][0] == first
+        # What is served is what was evaluated, but for features that were cached in half precision.
+        judged = pd.read_parquet(platform.root / f"models/{TASK}/{SERVED}/predictions.parquet")
+        files = [platform.root / "data" / TASK / "images" / name for name in judged["sample_id"]]
+        answers = post([{"image": encoded(file.read_bytes())} for file in files]).json()["predictions"]
+        asked = np.array([[answer["probabilities"][label] for label in classes] for answer in answers])
+        np.testing.assert_allclose(asked, judged[[f"probability_{label}" for label in classes]], atol=0.01)
+
         gray = {"image": saved(noise().convert("L"), "PNG")}
         assert post([gray]).status_code == 200
 
@@ -336,37 +331,3 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(platform
             assert response.status_code == 400, (name, response.status_code, response.text[:500])
             assert words in response.text, (name, response.text[:500])
         assert post(images[:1]).json()["predictions"][0] == first, "the server does not go on after bad requests"
-
-
-def test_the_endpoint_equals_the_model_in_process(platform: Platform, staged: str) -> None:
-    script = (
-        "import mlflow, numpy as np\n"
-        "from pipelines.prepare import read_prepared\n"
-        "from pipelines.params import read_params\n"
-        "from training.track import request_of\n"
-        "from evaluation.score import load\n"
-        f"task = read_params().task('{TASK}')\n"
-        f"part = read_prepared('{TASK}', task).side('test')\n"
-        f"model = load('models:/{TASK}@staging')\n"
-        f"asked = mlflow.pyfunc.load_model('models:/{TASK}@staging').predict(request_of(part, model.contract))\n"
-        "asked = np.array([list(each.values()) for each in asked['probabilities']])\n"
-        "print(float(np.abs(model.outputs(part) - asked).max()))\n"
-    )
-    done = platform.python("-c", script)
-    assert float(done.stdout.splitlines()[-1]) < 0.01  # cached features are kept in half precision
-
-
-def test_refused_images_change_nothing_downstream(platform: Platform) -> None:
-    broken = image_of(platform, 7)
-    good, table = broken.read_bytes(), (platform.root / f"prepared/{TASK}/samples.parquet").read_bytes()
-    broken.write_bytes(good[:500])
-    try:
-        done = platform.dvc("repro", *EVALUATED, check=False)
-        assert done.returncode != 0
-        assert broken.name in done.stderr
-        assert "Traceback" not in done.stderr
-        assert not platform.read(f"reports/{TASK}/validation.json")["passed"]
-        assert broken.name in (platform.root / f"reports/{TASK}/validation.html").read_text()
-        assert (platform.root / f"prepared/{TASK}/samples.parquet").read_bytes() == table
-    finally:
-        broken.write_bytes(good)

@@ -152,9 +152,7 @@ def test_an_edited_split_is_refused(
 
 def test_edited_responses_are_refused(written: Prepared, task: ResponseTask) -> None:
     edit_table(lambda table: table.assign(target=table["target"].where(table.index != 7, 0.0)))
-    with pytest.raises(
-        UserError, match=f"the responses are not those in data/{NAME}; run `dvc repro -f prepare@{NAME}`"
-    ):
+    with pytest.raises(UserError, match=f"the targets are not those in data/{NAME}; run `dvc repro -f prepare@{NAME}`"):
         read_prepared(NAME, task)
 
 
@@ -196,7 +194,7 @@ def test_a_split_of_other_data_is_refused(
 
 def test_a_split_of_responses_that_were_measured_anew_is_refused(written: Prepared, task: ResponseTask) -> None:
     edit_response(lambda table: table.assign(ln_ic50=table["ln_ic50"] + 1))
-    with pytest.raises(UserError, match="the responses are not those in"):
+    with pytest.raises(UserError, match="the targets are not those in"):
         read_prepared(NAME, task)
 
 

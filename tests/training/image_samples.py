@@ -63,7 +63,7 @@ def labeled(pixels: np.ndarray, codes: np.ndarray) -> ImageSamples:
 def in_memory(count: int, side: int = 64, *, first: int = 0) -> ImageSamples:
     """Return ``count`` images of all classes in turn; ``first`` numbers them, so that others are others."""
     codes = np.arange(count) % len(CLASSES)
-    return labeled(np.stack([draw(code, first + row, side) for row, code in enumerate(codes)]), codes)
+    return labeled(np.stack([draw(code, first + row, side) for row, code in enumerate(codes.tolist())]), codes)
 
 
 def write_folder(folder: Path, per_class: int, side: int = 64, *, first: int = 0) -> None:

@@ -104,10 +104,10 @@ def test_a_stronger_change_changes_more() -> None:
 
 def test_the_same_seed_draws_the_same_changes() -> None:
     images = _images()
-    drawn = []
+    drawn: list[Tensor] = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        np.random.seed(drawn.__len__())  # noqa: NPY002  # which no change may draw from
+        np.random.seed(len(drawn))  # noqa: NPY002  # which no change may draw from
         drawn.append(augment(images, augmentation(1.0, SIDE)))
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -169,6 +169,42 @@ def test_more_dye_is_darker() -> None:
     zero = torch.zeros(1, 3, 1, 1)
     assert (restained(images, torch.full((1, 3, 1, 1), 1.5), zero) <= images + 1e-2).all()
     assert (restained(images, torch.ones(1, 3, 1, 1), zero - 0.3) >= images - 1e-2).all()
+
+
+# Gray
+
+
+def test_gray_does_not_tell_how_the_smear_was_lit_or_which_channel_was_stained() -> None:
+    images = _images().clamp(20, 200)
+    gray = grayed(images)
+    assert gray.shape == images.shape
+    assert torch.equal(gray[:, 0], gray[:, 1])
+    assert torch.equal(gray[:, 0], gray[:, 2])
+    assert gray.flatten(1).std(dim=1).min() > 10
+    torch.testing.assert_close(grayed(images * 0.8 + 9), gray, rtol=0, atol=0.1)
+    moved = images + torch.tensor([12.0, -8.0, 20.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(grayed(moved), gray, rtol=0, atol=0.1)
+
+
+def test_gray_of_an_image_does_not_depend_on_the_others_or_on_its_frame() -> None:
+    images = _framed()
+    whole = grayed(images)
+    torch.testing.assert_close(torch.cat([grayed(image[None]) for image in images]), whole)
+    frame = images.amax(dim=1) == 0
+    assert (whole.amax(dim=1)[frame] == 0).all()
+    cut = images[:, :, 2:-2, 2:-2]
+    inside = cut.amax(dim=1, keepdim=True) > 0
+    assert not frame[:, 2:-2, 2:-2].all()
+    whole_cell = (images.amax(dim=1) > 0).sum((1, 2)) == inside[:, 0].sum((1, 2))
+    torch.testing.assert_close(grayed(cut)[whole_cell], whole[:, :, 2:-2, 2:-2][whole_cell], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shade", [0.0, 7.0, 128.0, 255.0])
+def test_gray_of_a_blank_image_is_finite(shade: float) -> None:
+    gray = grayed(torch.full((2, 3, 8, 8), shade))
+    assert torch.isfinite(gray).all()
+    assert gray.min() >= 0
+    assert gray.max() <= 255
 
 
 # Views, on which frozen stages run
