@@ -372,9 +372,10 @@ class TransferNetwork(Classifier):
     def _monitor(self, validation: ImageSamples) -> Callable[[], dict[str, float]]:
         codes = validation.target
         labels = np.arange(len(self.classes_))
+        held = self._held(validation, 1)  # once, and not after every epoch
 
         def monitor() -> dict[str, float]:
-            probabilities = self._probabilities(validation, 1)
+            probabilities = self._mean_softmax(validation, held)
             if not np.isfinite(probabilities).all():
                 return {"validation_log_loss": float("inf"), "validation_accuracy": 0.0}
             return {
@@ -384,10 +385,14 @@ class TransferNetwork(Classifier):
 
         return monitor
 
-    def _probabilities(self, samples: ImageSamples, views: int) -> np.ndarray:
+    def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
+        """Return for each view what the frozen stages give; None where there are none."""
+        frozen = len(self.module_.frozen) > 0
+        return [self._frozen(samples, view, self.strength) if frozen else None for view in range(views)]
+
+    def _mean_softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
         total = np.zeros((len(samples), len(self.classes_)))
-        for view in range(views):
-            frozen = self._frozen(samples, view, self.strength) if len(self.module_.frozen) else None
+        for view, frozen in enumerate(held):
             for rows, positions in _batches(samples):
                 with torch.inference_mode(), autocast(self._device):
                     if frozen is not None:
@@ -396,12 +401,12 @@ class TransferNetwork(Classifier):
                         images = viewed(self._float(samples.pixels[rows]), view, self.strength)
                         logits = self.module_(self._normalized(images))
                 total[positions] += logits.double().softmax(dim=1).cpu().numpy()
-        return total / views
+        return total / len(held)
 
     def predict_proba(self, samples: ImageSamples) -> np.ndarray:
         """Return the probability of each class, shape ``(n, classes)``."""
         self.module_.eval()
-        return self._probabilities(samples, self.test_views)
+        return self._mean_softmax(samples, self._held(samples, self.test_views))
 
     def heatmaps(self, samples: ImageSamples) -> np.ndarray:
         """Return Grad-CAM of the predicted class, 0..1, shape ``(n, size, size)``.
