@@ -198,9 +198,11 @@ def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: flo
 
 
 def _uncropped(pixels: np.ndarray, size: int, crop: float) -> np.ndarray:
-    """Return an image whose central square, as the model cuts it, is ``pixels``."""
-    border = max(0, math.ceil((size / crop - size) / 2)) if crop < 1 else 0
-    return np.pad(pixels, ((border, border), (border, border), (0, 0)))
+    """Return an image whose central square, as `pipelines.images.to_pixels` cuts it, is ``pixels``."""
+    side = next(side for side in range(size, 100 * size) if round(side * crop) == size)
+    before = (side - size) // 2
+    after = side - size - before
+    return np.pad(pixels, ((before, after), (before, after), (0, 0)))
 
 
 def alone(samples: Any, count: int) -> Any:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BATCH = 64  # images at a time where no gradient is kept
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
 MODES = ("head", "partial", "full")
+_LARGEST_HALF = 65504.0  # of a float16
 
 DEFAULTS: dict[str, Any] = {
     "mode": "head",
@@ -280,7 +281,8 @@ class TransferNetwork(Classifier):
         if len(module.frozen) and self._bytes_of_features(train) <= LARGEST_FEATURES:
             key: tuple[object, ...] = ("frozen", id(train), self.weights, len(module.frozen), self.views)
             key += (self.strength, self.color)
-            views = context.remember(key, lambda: self._all_views(train, context.progress))
+            # The samples are remembered too: while they live, no others can have their id.
+            _, views = context.remember(key, lambda: (train, self._all_views(train, context.progress)))
             store = torch.from_numpy(views)
             store = store.to(self._device) if self._device.type == "cuda" else store
 
@@ -333,7 +335,8 @@ class TransferNetwork(Classifier):
         if len(self.module_.tail):
             self._shape = tuple(maps.shape[1:])
             seen = [maps.flatten(1), *seen]
-        return torch.cat(seen, dim=1).float().cpu().numpy().astype(np.float16)
+        row = torch.cat(seen, dim=1).float().clamp(-_LARGEST_HALF, _LARGEST_HALF)
+        return row.cpu().numpy().astype(np.float16)
 
     def _layout(self) -> str:
         """Return what stands in a row of frozen features, for the cache's key."""
@@ -386,9 +389,9 @@ class TransferNetwork(Classifier):
         return monitor
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
-        """Return for each view what the frozen stages give; None where there are none."""
-        frozen = len(self.module_.frozen) > 0
-        return [self._frozen(samples, view, self.strength) if frozen else None for view in range(views)]
+        """Return for each view what the frozen stages give; None where there are none, or where it is too much."""
+        held = len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
+        return [self._frozen(samples, view, self.strength) if held else None for view in range(views)]
 
     def _mean_softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
         total = np.zeros((len(samples), len(self.classes_)))
