@@ -288,7 +288,7 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "validation.json" and "data_docs" not in path.parts
+        if path.is_file() and path.stem != "validation" and "data_docs" not in path.parts
     }
 
 
