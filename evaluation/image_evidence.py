@@ -146,11 +146,11 @@ def _panel(
     classes: tuple[str, ...],
     title: str,
 ) -> Any:
-    # Wrong ones first: they are what a reader wants to see.
+    # Of each class right and wrong ones in turn; wrong ones stand first: they are what a reader wants to see.
     right = target[explanation.rows] == predicted[explanation.rows]
-    first = np.argsort(right, kind="stable")[: PANELS // 2]
-    last = np.setdiff1d(np.argsort(~right, kind="stable")[: PANELS - len(first)], first)
-    shown = np.concatenate([first, last])
+    turn = pd.Series(right).groupby([target[explanation.rows], right]).cumcount().to_numpy()
+    chosen = np.lexsort((right, turn))[:PANELS]
+    shown = chosen[np.lexsort((target[explanation.rows][chosen], right[chosen]))]
     rows = explanation.rows[shown]
     titles = [
         f"{classes[target[row]]}\n{classes[predicted[row]]} {probabilities[row].max():.2f}"
