@@ -23,7 +23,7 @@ export DVC_NO_ANALYTICS := 1
 READY := .venv/.ready
 need_task = $(if $(TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: help demo data validate train register serve score ui test lint format bench lock clean
+.PHONY: help demo data validate train ablate register serve score ui test lint format bench lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; sho
 	@$(need_task)$(if $(BUDGET),sed -i.old -E 's/^budget: *[a-z]+/budget: $(BUDGET)/' params.yaml && rm -f params.yaml.old,true)
 	@failed=0; dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
 	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
+
+ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
+	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablation --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
 
 register: $(READY) ## TASK=T [ARCH=A]: register the best model; staging only if its margin is proved
 	@$(need_task)python -m serving.register --task $(TASK) $(if $(ARCH),--architecture $(ARCH))

@@ -13,14 +13,16 @@ import mlflow
 import pandas as pd
 
 from evaluation.evidence import Evidence
+from evaluation.gene_evidence import gene_evidence
 from evaluation.image_evidence import image_evidence
+from evaluation.label_evidence import label_evidence
 from evaluation.response_evidence import response_evidence
 from pipelines import tracking
 from pipelines.audit import read_audit
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json
-from pipelines.params import ImageTask, Params, ResponseTask, read_params
+from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, read_params
 from pipelines.prepare import REPORTS, Prepared, read_prepared
 from training.fit import Fitted, read_fitted
 from training.predictor import Predictor
@@ -58,13 +60,17 @@ def evaluate(
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
     folder.mkdir(parents=True, exist_ok=True)
+    audit = read_audit(REPORTS / name)
     found: Evidence
     if isinstance(task, ResponseTask):
         found = response_evidence(task, fitted, model, predictions, prepared, seed=params.seed)
-    else:
-        assert isinstance(task, ImageTask)
-        audit = read_audit(REPORTS / name)
+    elif isinstance(task, ImageTask):
         found = image_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
+    elif isinstance(task, LabelTask):
+        found = label_evidence(task, fitted, model, predictions, prepared, params, audit=audit)
+    else:
+        assert isinstance(task, GeneTask)
+        found = gene_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
     evidence = {
         "schema": SCHEMA,
         "task": name,

@@ -21,7 +21,7 @@ from evaluation.classification import reliability
 
 BLUE, RED, GRAY = "#2b6ca3", "#b5403a", "#6b7280"
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
     "font.size": 9,
     "axes.spines.top": False,
@@ -34,7 +34,7 @@ _STYLE: dict[Any, Any] = {
 
 def measured_against_predicted(measured: np.ndarray, predicted: np.ndarray, title: str, unit: str) -> Figure:
     """Return a density of predicted over measured values, with the line on which they agree."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.6, 4.2))
         density = axes.hexbin(predicted, measured, gridsize=60, bins="log", cmap="Blues", mincnt=1)
         ends = [min(predicted.min(), measured.min()), max(predicted.max(), measured.max())]
@@ -48,7 +48,7 @@ def measured_against_predicted(measured: np.ndarray, predicted: np.ndarray, titl
 def largest_contributions(genes: pd.DataFrame, title: str, unit: str, count: int = 20) -> Figure:
     """Return bars of the mean absolute contribution of the first ``count`` rows of ``genes``."""
     top = genes.head(count)[::-1]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.4, 0.24 * len(top) + 1))
         axes.barh(top["omics"] + ": " + top["gene"], top["mean_abs"], color=BLUE)
         axes.set(xlabel=f"mean |contribution| to {unit}", title=title)
@@ -63,7 +63,7 @@ def contributions_by_drug(by_drug: pd.DataFrame, title: str, drugs: int = 24, ge
     wide = named.pivot_table(index="drug", columns="gene", values="mean", fill_value=0.0)[columns]
     wide = wide.loc[wide.abs().sum(axis=1).nlargest(drugs).index]
     limit = float(np.abs(wide.to_numpy()).max()) or 1.0
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8.2, 0.2 * len(wide) + 2.4))
         shades = axes.imshow(wide, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
         axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=90)
@@ -77,7 +77,7 @@ def contributions_by_drug(by_drug: pd.DataFrame, title: str, drugs: int = 24, ge
 def leaderboard(rows: Sequence[dict[str, Any]], metric: str, title: str) -> Figure:
     """Return each row's metric with its interval."""
     shown = [row for row in rows if row["value"] is not None][::-1]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 0.42 * len(shown) + 1.1))
         value = np.array([row["value"] for row in shown])
         low, high = (np.array([row[end] for row in shown]) for end in ("low", "high"))
@@ -99,7 +99,7 @@ def confusion_matrix(counts: npt.ArrayLike, classes: Sequence[str], title: str) 
     table = np.asarray(counts)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     size = len(classes)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(0.62 * size + 2.6, 0.52 * size + 1.9))
         shades = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         if size <= 12:  # beyond that the numbers run into one another
@@ -121,7 +121,7 @@ def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Seq
     """
     code, scores = np.asarray(target), np.asarray(probabilities)
     shown = range(len(classes)) if len(classes) > 2 else [1]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.8, 4.4))
         axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
         for color, k in zip(_colors(len(shown)), shown, strict=True):
@@ -139,7 +139,7 @@ def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Seq
 
 def calibration_curve(target: npt.ArrayLike, before: npt.ArrayLike, after: npt.ArrayLike, title: str) -> Figure:
     """Return accuracy over confidence, before and after temperature scaling, above the share of rows in each bin."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, (axes, below) = plt.subplots(
             2, 1, figsize=(4.6, 4.9), sharex=True, gridspec_kw={"height_ratios": [3, 1]}
         )
@@ -178,7 +178,7 @@ def learning_curves(history: pd.DataFrame | Sequence[dict[str, float]], title: s
     for name in map(str, table.columns):
         panels["loss" if "loss" in name else "learning rate" if "learning_rate" in name else "metric"].append(name)
     kinds = [kind for kind, names in panels.items() if names] or ["no epoch was recorded"]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds) + 0.6, 3.0), squeeze=False)
         for axes, kind in zip(grid[0], kinds, strict=True):
             names = panels.get(kind, [])
@@ -213,7 +213,7 @@ def quality_against_cost(rows: Sequence[dict[str, Any]], metric: str, cost_key: 
     shown = [row for row in rows if _finite(row.get("value")) and _finite(row.get(cost_key)) and row[cost_key] > 0]
     # A baseline costs next to nothing and scores far lower: in view it would press all others into a corner.
     framed = [row for row in shown if not row.get("baseline")] or shown
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.6, 3.8))
         for color, row in zip(_colors(len(framed)), framed, strict=True):
             cost, value = float(row[cost_key]), float(row["value"])
@@ -262,7 +262,7 @@ def attribution_panel(
         raise ValueError(f"{len(images)} images, {len(maps)} maps, {len(titles)} titles and {len(correct)} flags")
     across = max(1, min(columns, len(images)))
     down = max(1, -(-len(images) // across))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
             down, across, figsize=(2.5 * across, 1.5 * down + 0.5), squeeze=False, gridspec_kw={"wspace": 0.1}
         )

@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from evaluation.classification import bootstrap_classification
 from evaluation.resample import bootstrap_regression
+from evaluation.target_metrics import bootstrap_targets
 from pipelines import tracking
 from pipelines.command import run_command
+from pipelines.expression import EXPRESSION_FILE, keep_profiles, read_expression_tables
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.files import jsonable
 from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.gene_names import match_genes
 from pipelines.groups import group_samples
 from pipelines.images import read_images
-from pipelines.params import ImageTask, ResponseTask, Task, read_task
+from pipelines.params import ExpressionTask, ImageTask, ResponseTask, Task, read_task
 from pipelines.samples import Kept, keep_samples
-from training.payload import Contract
+from training.contracts.profiles import GeneContract, LabelContract
+from training.contracts.response import ResponseContract
 from training.predictor import Predictor
 
 
@@ -67,6 +73,8 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     outputs = model.outputs(samples)
     if isinstance(task, ResponseTask):
         metrics = bootstrap_regression(samples.target, outputs, groups, within=samples.pairs["drug_id"], **settings)
+    elif isinstance(model.contract, GeneContract):
+        metrics = bootstrap_targets(samples.target, outputs, groups, margin_metric=task.evaluate.metric, **settings)
     else:
         settings |= {"classes": samples.classes, "margin_metric": task.evaluate.metric}
         metrics = bootstrap_classification(samples.target, outputs, groups, **settings)
@@ -81,6 +89,8 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
 def _read(folder: Path, task: Task, model: Predictor) -> Kept:
     if isinstance(task, ImageTask):
         return read_images(folder, task, every_class=False)  # a cohort may lack a class
+    if isinstance(task, ExpressionTask):
+        return _read_profiles(folder, task, model)
     assert isinstance(task, ResponseTask)
     optional = [name for name in task.data.omics if getattr(task.data.missing, name) != "drop"]
     tables = read_response_tables(folder, task, optional=optional)
@@ -89,10 +99,39 @@ def _read(folder: Path, task: Task, model: Predictor) -> Kept:
     return keep_samples(tables, task)
 
 
+def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> Kept:
+    """Read a cohort of profiles and name its genes as the model does; genes that it lacks are imputed, if few."""
+    contract = model.contract
+    assert isinstance(contract, (LabelContract, GeneContract))
+    tables = read_expression_tables(folder, task, described=False)
+    classes = contract.classes if isinstance(contract, LabelContract) else None
+    kept = keep_profiles(tables, task, classes=classes)
+    targets = contract.targets if isinstance(contract, GeneContract) else []
+    wanted = list(dict.fromkeys([*contract.genes, *targets]))
+    match = match_genes(kept.samples.genes, wanted)
+    lacking = [gene for gene in match.missing if gene not in targets]
+    if len(lacking) > task.data.missing_genes * len(contract.genes):
+        message = f"lacks {len(lacking)} of the model's {len(contract.genes)} genes: {', '.join(lacking[:20])}"
+        raise DataError([Finding("model_features", EXPRESSION_FILE, message, lacking[0])])
+    if lost := [gene for gene in match.missing if gene in targets]:
+        message = f"lacks {len(lost)} of the {len(targets)} genes that the model predicts: {', '.join(lost[:20])}"
+        raise DataError([Finding("model_targets", EXPRESSION_FILE, message, lost[0])])
+    column = {gene: place for place, gene in enumerate(kept.samples.genes)}
+    values = np.full((len(kept.samples.values), len(wanted)), np.nan, dtype=np.float32)
+    for place, gene in enumerate(wanted):
+        if gene in match.found:
+            values[:, place] = kept.samples.values[:, column[match.found[gene]]]
+    about = pd.DataFrame(index=pd.Index(wanted))
+    samples = replace(kept.samples, values=values, genes=tuple(wanted), about_genes=about)
+    if targets:
+        samples = samples.aimed(targets, contract.genes)
+    return Kept(samples, {**kept.counts, "imputed_genes": lacking})
+
+
 def _require_features(tables: ResponseTables, model: Predictor) -> None:
     """Refuse a table that lacks features of the model: imputing a gene for a whole cohort would pass unseen."""
     findings = []
-    assert isinstance(model.contract, Contract)
+    assert isinstance(model.contract, ResponseContract)
     for name, features in model.contract.features.items():
         table = tables.omics[name]
         if len(table) and (lacking := [feature for feature in features if feature not in table.columns]):

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import re
-import typing
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
-from pipelines.faults import UserError
+from pipelines.typed_yaml import Choice, ParamsError, TypedReader
 
 PARAMS_FILE = Path("params.yaml")
 
 Budget = Literal["quick", "full"]
 Missing = Literal["drop", "impute", "one_hot"]
-SplitMode = Literal["random", "cell_blind", "drug_blind", "tissue_blind", "subject_blind"]
-
-
-class ParamsError(UserError):
-    """A fault in ``params.yaml``, named by file, line and key."""
+SplitMode = Literal["random", "cell_blind", "drug_blind", "tissue_blind", "subject_blind", "patient_blind"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,84 @@ class ImageData:
     classes: tuple[str, ...]
     crop: float
     size: int
+
+
+@dataclass(frozen=True)
+class ExpressionData:
+    """What is taken from a raw folder of kind ``expression``.
+
+    Attributes
+    ----------
+    scale
+        Of the values: ``linear`` (counts, TPM, RSEM, per million), of which log2(x + 1) is taken; ``log2``, which that
+        was done to; ``as_is``, such as standardized values, which may be negative.
+    exclude
+        Samples that are not of the question: column of ``samples.csv`` to the values that rule a sample out.
+    missing_genes
+        Share of a model's genes that a profile may lack; they are imputed, and the answer says so.
+    """
+
+    scale: Literal["linear", "log2", "as_is"]
+    exclude: dict[str, tuple[str, ...]]
+    missing_genes: float
+
+
+@dataclass(frozen=True)
+class LabelData(ExpressionData):
+    """What is taken where profiles have a label.
+
+    Attributes
+    ----------
+    minimum_patients
+        That a class needs, to stand on every side of a split.
+    small_classes
+        What happens to a class with fewer.
+    """
+
+    minimum_patients: int
+    small_classes: Literal["drop", "refuse"]
+
+
+@dataclass(frozen=True)
+class GeneData(ExpressionData):
+    """What is taken where genes are predicted from genes.
+
+    Attributes
+    ----------
+    predictors
+        ``landmarks`` (``is_l1000_landmark`` in ``genes.csv``), or ``all`` genes that are no targets.
+    targets
+        The name of a gene, or ``most_variable``: chosen on training rows.
+    target_count
+        How many genes are the most variable.
+    """
+
+    predictors: Literal["landmarks", "all"]
+    targets: str
+    target_count: int
+
+
+@dataclass(frozen=True)
+class ValidateExpression:
+    """What raw data of kind ``expression`` must satisfy.
+
+    Attributes
+    ----------
+    minimum_samples, minimum_genes
+        Of the table.
+    missing_share
+        Of a gene's or a sample's values, at most.
+    constant_gene_share
+        Of the genes, at most: a gene that never varies is dropped by models.
+    library_size_factor
+        By which a sample's total may differ from the median one.
+    """
+
+    minimum_samples: int
+    minimum_genes: int
+    missing_share: float
+    constant_gene_share: float
+    library_size_factor: float
 
 
 @dataclass(frozen=True)
@@ -149,6 +219,22 @@ class TuneTransfer(Tune):
 
 
 @dataclass(frozen=True)
+class TuneProfiles(TuneTransfer):
+    """How classifiers of profiles are tuned, networks on gene images among them.
+
+    Attributes
+    ----------
+    layouts
+        Gene-to-pixel layouts that a study may try; ``chromosome`` is left out where ``genes.csv`` has no positions.
+    image_size
+        Side of the gene image in pixels, at least; raised to what a network takes and to what the genes need.
+    """
+
+    layouts: tuple[Literal["given", "chromosome", "similarity"], ...]
+    image_size: int
+
+
+@dataclass(frozen=True)
 class Fit:
     """How the tuned architecture is fitted for good: 1 model, or one a fold."""
 
@@ -168,8 +254,31 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class EvaluateProfiles(Evaluate):
+    """How a classifier of profiles becomes evidence.
+
+    Attributes
+    ----------
+    stability_seeds
+        From so many other seeds the model is fitted again, to see whether the same genes are named; 0 for none.
+    """
+
+    stability_seeds: PerBudget
+
+
+@dataclass(frozen=True)
 class Task:
-    """One task of the platform; its kind says what its raw folder holds."""
+    """One task of the platform.
+
+    Attributes
+    ----------
+    kind
+        What its raw folder holds.
+    family
+        What its models take and answer; architectures are registered by it.
+    """
+
+    family: ClassVar[str]
 
     kind: str
     problem: Literal["regression", "classification"]
@@ -185,6 +294,8 @@ class Task:
 class ResponseTask(Task):
     """A response of cell lines to drugs."""
 
+    family = "response"
+
     kind: Literal["response"]
     problem: Literal["regression"]
     data: ResponseData
@@ -195,6 +306,8 @@ class ResponseTask(Task):
 class ImageTask(Task):
     """Images in classes."""
 
+    family = "images"
+
     kind: Literal["images"]
     problem: Literal["classification"]
     data: ImageData
@@ -202,30 +315,63 @@ class ImageTask(Task):
     tune: TuneTransfer
 
 
-KINDS: dict[str, type[Task]] = {"response": ResponseTask, "images": ImageTask}
+@dataclass(frozen=True)
+class ExpressionTask(Task):
+    """Expression profiles, whatever is asked of them."""
+
+    kind: Literal["expression"]
+    data: ExpressionData
+    validate: ValidateExpression
+
+
+@dataclass(frozen=True)
+class LabelTask(ExpressionTask):
+    """Expression profiles in classes."""
+
+    family = "profile_labels"
+
+    problem: Literal["classification"]
+    data: LabelData
+    tune: TuneProfiles
+    evaluate: EvaluateProfiles
+
+
+@dataclass(frozen=True)
+class GeneTask(ExpressionTask):
+    """Genes predicted from other genes."""
+
+    family = "gene_targets"
+
+    problem: Literal["regression"]
+    data: GeneData
+
+
+TASKS: dict[tuple[str, ...], type[Task]] = {
+    ("response", "regression"): ResponseTask,
+    ("images", "classification"): ImageTask,
+    ("expression", "classification"): LabelTask,
+    ("expression", "regression"): GeneTask,
+}
 MODES: dict[str, tuple[SplitMode, ...]] = {
     "response": ("random", "cell_blind", "drug_blind", "tissue_blind"),
     "images": ("random", "subject_blind"),
+    "expression": ("random", "patient_blind"),
 }
+_OF_CLASSES = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc")
 METRICS: dict[str, tuple[str, ...]] = {  # what a study can optimize
-    "regression": ("rmse", "mae", "mse", "r2", "pearson", "spearman"),
-    "classification": ("log_loss", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc"),
+    "response": ("rmse", "mae", "mse", "r2", "pearson", "spearman"),
+    "images": ("log_loss", *_OF_CLASSES),
+    "profile_labels": ("log_loss", *_OF_CLASSES),
+    "gene_targets": ("rmse", "mae", "mse", "r2"),
 }
 REPORTED: dict[str, tuple[str, ...]] = {  # what a leaderboard can show
-    "regression": (
+    "response": (
         *("r2", "rmse", "mae", "mse", "pearson", "spearman"),
         *("within_drug_pearson", "within_drug_spearman", "r2_over_baseline", "margin"),
     ),
-    "classification": (
-        "accuracy",
-        "balanced_accuracy",
-        "macro_f1",
-        "weighted_f1",
-        "roc_auc",
-        "pr_auc",
-        "ece",
-        "margin",
-    ),
+    "images": (*_OF_CLASSES, "pr_auc", "ece", "margin"),
+    "profile_labels": (*_OF_CLASSES, "pr_auc", "ece", "margin"),
+    "gene_targets": ("r2", "rmse", "mae", "mse", "rmse_sd", "mae_sd", "r2_over_baseline", "margin"),
 }
 
 
@@ -242,6 +388,9 @@ class Model:
     task: str
     architecture: str
     demo: bool = True
+
+
+_CHOICES: dict[type, Choice] = {Task: (("kind", "problem"), TASKS)}
 
 
 @dataclass(frozen=True)
@@ -298,9 +447,12 @@ def read_params(path: Path | str = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path}: not YAML: {error}") from error
     if node is None:
         raise ParamsError(f"{path}: the file is empty")
-    reader = _Reader(path)
-    params = reader.read(node, Params, "params")
-    _check(params, path, reader.lines)
+    reader = TypedReader(path, _CHOICES)
+    params: Params = reader.read(node, Params, "params")
+    # Imported here, since the checks speak of all that is defined above.
+    from pipelines.params_checks import check
+
+    check(params, path, reader.lines)
     return params
 
 
@@ -308,193 +460,10 @@ def read_task(text: str) -> Task:
     """Read one task from the text that `task_text` made of it."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     assert node is not None
-    task: Task = _Reader(Path("task")).read(node, Task, "task")
+    task: Task = TypedReader(Path("task"), _CHOICES).read(node, Task, "task")
     return task
 
 
 def task_text(task: Task) -> str:
     """Return a task as JSON, which is YAML too."""
     return json.dumps(dataclasses.asdict(task))
-
-
-class _Reader:
-    """Turns a YAML node tree into dataclasses, keeping the line of each key for messages."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: dict[str, int] = {}
-
-    def fail(self, node: yaml.Node, message: str) -> typing.NoReturn:
-        raise ParamsError(f"{self.path}, line {node.start_mark.line + 1}: {message}")
-
-    def read(self, node: yaml.Node, kind: Any, name: str) -> Any:
-        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-        if kind is Task:
-            kind = self._kind(node, name)
-        if dataclasses.is_dataclass(kind):
-            return self._dataclass(node, typing.cast(type, kind), name)
-        if origin is dict:
-            return {
-                key.value: self.read(value, arguments[1], f"{name}.{key.value}")
-                for key, value in self._pairs(node, name)
-            }
-        if origin is tuple:
-            return self._tuple(node, arguments, name)
-        value = self._value(node, name)
-        if origin is Literal:
-            if value not in arguments:
-                self.fail(node, f"{name} is {value!r}; it must be one of {', '.join(map(str, arguments))}")
-            return value
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if kind is float and isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
-            with contextlib.suppress(ValueError):  # 1e-5 is a number in JSON and text in YAML 1.1, which wants 1.0e-5
-                return float(value)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            self.fail(node, f"{name} is {value!r}; it must be of type {kind.__name__}")
-        return value
-
-    def _value(self, node: yaml.Node, name: str) -> Any:
-        try:
-            return yaml.SafeLoader("").construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError, TypeError) as error:  # an unknown tag, a date that is none, a list as a key
-            reason = getattr(error, "problem", None) or error
-            self.fail(node, f"{name} cannot be read: {reason}")
-
-    def _pairs(self, node: yaml.Node, name: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
-        if not isinstance(node, yaml.MappingNode):
-            self.fail(node, f"{name} must be a mapping")
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self.fail(key, f"{name} has a key that is no word")
-            if key.value in seen:
-                self.fail(key, f"{name}.{key.value} stands twice")
-            seen.add(key.value)
-            self.lines[f"{name}.{key.value}"] = key.start_mark.line + 1
-        return node.value
-
-    def _dataclass(self, node: yaml.Node, kind: type, name: str) -> Any:
-        hints = typing.get_type_hints(kind)
-        given = {}
-        for key, value in self._pairs(node, name):
-            if key.value not in hints:
-                self.fail(key, f"unknown key {name}.{key.value}; the keys are {', '.join(hints)}")
-            given[key.value] = self.read(value, hints[key.value], f"{name}.{key.value}")
-        fields = dataclasses.fields(kind)
-        needed = [field.name for field in fields if field.default is dataclasses.MISSING]
-        if missing := [key for key in needed if key not in given]:
-            line = self.lines.get(name, node.start_mark.line + 1)
-            raise ParamsError(f"{self.path}, line {line}: {name} lacks {', '.join(missing)}")
-        return kind(**given)
-
-    def _kind(self, node: yaml.Node, name: str) -> type[Task]:
-        """Return the dataclass of the task's kind, which says what keys it has."""
-        found = next((value for key, value in self._pairs(node, name) if key.value == "kind"), None)
-        if found is None:
-            self.fail(node, f"{name} lacks kind")
-        kind = self._value(found, f"{name}.kind")
-        if kind not in KINDS:
-            self.fail(found, f"{name}.kind is {kind!r}; it must be one of {', '.join(KINDS)}")
-        return KINDS[kind]
-
-    def _tuple(self, node: yaml.Node, arguments: tuple[Any, ...], name: str) -> tuple[Any, ...]:
-        if not isinstance(node, yaml.SequenceNode):
-            self.fail(node, f"{name} must be a list")
-        kinds = [arguments[0]] * len(node.value) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) != len(node.value):
-            self.fail(node, f"{name} must have {len(kinds)} entries, it has {len(node.value)}")
-        return tuple(
-            self.read(item, kind, f"{name}[{index}]")
-            for index, (item, kind) in enumerate(zip(node.value, kinds, strict=True))
-        )
-
-
-def _check_response(task: ResponseTask, where: str, require: Callable[..., None], share: Callable[..., None]) -> None:
-    require(bool(task.data.omics), f"{where}.data.omics", "is empty; name at least one table")
-    require(len(set(task.data.omics)) == len(task.data.omics), f"{where}.data.omics", "names a table twice")
-    low, high = task.validate.target_range
-    require(low < high, f"{where}.validate.target_range", f"from {low:g} to {high:g} is empty")
-    rows = task.validate.minimum_rows
-    require(rows >= 1, f"{where}.validate.minimum_rows", f"is {rows}; it must be at least 1")
-    for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
-        share(getattr(task.validate, key), f"{where}.validate.{key}", ends=True)
-
-
-def _check_images(task: ImageTask, where: str, require: Callable[..., None]) -> None:
-    classes, crop, size = task.data.classes, task.data.crop, task.data.size
-    require(len(classes) >= 2, f"{where}.data.classes", "names fewer than two classes")
-    require(len(set(classes)) == len(classes), f"{where}.data.classes", "names a class twice")
-    plain = all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) for name in classes)
-    require(plain, f"{where}.data.classes", "must be names of folders: letters, digits, _ . and -")
-    require(0 < crop <= 1, f"{where}.data.crop", f"is {crop:g}; it lies above 0 and is at most 1")
-    require(16 <= size <= 1024, f"{where}.data.size", f"is {size}; it must be between 16 and 1024 pixels")
-    rules = task.validate
-    for key in ("minimum_per_class", "smallest_side", "largest_pixels"):
-        least = 3 if key == "minimum_per_class" else 1
-        value = getattr(rules, key)
-        require(value >= least, f"{where}.validate.{key}", f"is {value}; it must be at least {least}")
-    require(bool(task.tune.modes), f"{where}.tune.modes", "is empty; name at least one")
-    require(bool(task.tune.weights), f"{where}.tune.weights", "is empty; it must be imagenet, none or a path")
-
-
-def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
-    """Refuse values that are of the right type and make no sense."""
-
-    def require(holds: bool, key: str, message: str) -> None:
-        if not holds:
-            raise ParamsError(f"{path}, line {lines[f'params.{key}']}: params.{key} {message}")
-
-    def at_least(least: int, counts: PerBudget, key: str) -> None:
-        for budget, count in dataclasses.asdict(counts).items():
-            require(count >= least, f"{key}.{budget}", f"is {count}; it must be at least {least}")
-
-    def share(value: float, key: str, *, ends: bool = False) -> None:
-        holds = 0 <= value <= 1 if ends else 0 < value < 1
-        require(holds, key, f"is {value:g}; shares lie between 0 and 1")
-
-    require(0 <= params.seed < 2**32, "seed", f"is {params.seed}; it must be at least 0 and below 2**32")
-    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", params.device)
-    require(known is not None, "device", f"is {params.device!r}; it must be auto, cpu, cuda or cuda:N")
-    for name, task in params.tasks.items():
-        where = f"tasks.{name}"
-        split, tune, evaluate = task.split, task.tune, task.evaluate
-        modes, metrics, reported = MODES[task.kind], METRICS[task.problem], REPORTED[task.problem]
-        for value, allowed, key in (
-            (split.mode, modes, "split.mode"),
-            (tune.metric, metrics, "tune.metric"),
-            (evaluate.metric, reported, "evaluate.metric"),
-        ):
-            require(value in allowed, f"{where}.{key}", f"is {value!r}; it must be one of {', '.join(allowed)}")
-        share(split.test, f"{where}.split.test")
-        share(split.validation, f"{where}.split.validation")
-        left = split.test + split.validation < 0.9
-        require(left, f"{where}.split.test", "and validation leave no training rows; together they must be below 0.9")
-        require(split.folds >= 2, f"{where}.split.folds", f"is {split.folds}; it must be at least 2")
-        near = 0 < split.near_identical <= 1
-        require(near, f"{where}.split.near_identical", f"is {split.near_identical:g}; it lies between 0 and 1")
-        if isinstance(task, ResponseTask):
-            _check_response(task, where, require, share)
-        if isinstance(task, ImageTask):
-            _check_images(task, where, require)
-        at_least(1, tune.trials, f"{where}.tune.trials")
-        at_least(1, tune.epochs, f"{where}.tune.epochs")
-        at_least(1, tune.rounds, f"{where}.tune.rounds")
-        for budget, members in dataclasses.asdict(task.fit.members).items():
-            fits = members in (1, split.folds)
-            message = f"is {members}; it must be 1 or split.folds ({split.folds})"
-            require(fits, f"{where}.fit.members.{budget}", message)
-        share(evaluate.confidence, f"{where}.evaluate.confidence")
-        share(evaluate.interval_coverage, f"{where}.evaluate.interval_coverage")
-        resamples = evaluate.resamples
-        require(resamples >= 100, f"{where}.evaluate.resamples", f"is {resamples}; it must be at least 100")
-        at_least(1, evaluate.explained_samples, f"{where}.evaluate.explained_samples")
-        require(
-            evaluate.baseline in params.architectures(name),
-            f"{where}.evaluate.baseline",
-            f"is {evaluate.baseline!r}, which is not among the models of the task",
-        )
-    for key, model in params.models.items():
-        require(model.task in params.tasks, f"models.{key}.task", f"is {model.task!r}; there is no such task")
-        expected = f"{model.task}-{model.architecture}"
-        require(key == expected, f"models.{key}", f"must be named {expected}")

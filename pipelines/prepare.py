@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pipelines.command import parser, run_command
+from pipelines.expression import aim
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import Task, read_params
+from pipelines.params import GeneTask, Task, read_params
 from pipelines.reading import read_samples
 from pipelines.samples import Kept
 from pipelines.split import guard, sample_identities, split_samples, split_sha256
@@ -30,7 +31,7 @@ class Prepared:
     Attributes
     ----------
     samples
-        All samples: `ResponseSamples` or `ImageSamples`.
+        All samples, of the task's kind.
     table
         ``sample_id, group, split, fold, ...``; a row a sample, in the same order.
     sha256
@@ -46,11 +47,15 @@ class Prepared:
 
     def rows(self, *sides: str) -> np.ndarray:
         """Return the positions of the samples on ``sides``."""
-        return np.flatnonzero(self.table["split"].isin(sides).to_numpy())
+        return _rows(self.table, *sides)
 
     def side(self, *sides: str) -> Any:
         """Return the samples on ``sides``."""
         return self.samples.take(self.rows(*sides))
+
+
+def _rows(table: pd.DataFrame, *sides: str) -> np.ndarray:
+    return np.flatnonzero(table["split"].isin(sides).to_numpy())
 
 
 def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
@@ -59,13 +64,17 @@ def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
     Raises
     ------
     UserError
-        Nothing is left after the rules for missing values, or the samples cannot be split.
+        Nothing is left after the rules of the task's `data`, or the samples cannot be split.
     """
     if len(kept.samples) == 0:
-        raise UserError(f"no sample is left after the rules of `missing` in params.yaml: {kept.counts['rows']}")
+        raise UserError(f"no sample is left after the rules of `data` in params.yaml: {kept.counts['rows']}")
     table = split_samples(kept.samples, task.split, seed)
     order = kept.samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
-    return Prepared(kept.samples.take(order), table, split_sha256(table), kept.counts)
+    samples, counts = kept.samples.take(order), kept.counts
+    if isinstance(task, GeneTask):
+        samples = aim(samples, task.data, _rows(table, "train"))
+        counts = {**counts, "targets": list(samples.targets), "predictors": len(samples.predictors)}
+    return Prepared(samples, table, split_sha256(table), counts)
 
 
 def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> None:
@@ -115,9 +124,12 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
     if set(samples.table["sample_id"]) != set(table["sample_id"]) or len(samples) != len(table):
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
     samples = samples.take(samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
-    if not np.array_equal(samples.table["target"], table["target"]):
-        raise UserError(f"{folder}: the targets are not those in {data / name}; run `dvc repro -f prepare@{name}`")
+    for column, noun in (("target", "targets"), ("digest", "samples")):
+        if column in table and not np.array_equal(samples.table[column], table[column]):
+            raise UserError(f"{folder}: the {noun} are not those in {data / name}; run `dvc repro -f prepare@{name}`")
     guard(table, sample_identities(samples, task.split.mode))
+    if isinstance(task, GeneTask):
+        samples = aim(samples, task.data, _rows(table, "train"))
     counts = {key: value for key, value in summary.items() if key not in _OF_THE_SPLIT}
     return Prepared(samples, table, sha256, counts)
 

@@ -7,14 +7,11 @@ the biology, and that its own score is to be read against the probe's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -22,7 +19,6 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.images import IMAGES_FOLDER, ImageSamples
 from pipelines.samples import ResponseSamples
 
 # A finding needs an interval that lies this share of the way from chance to a perfect score (an AUC of 0.6, a balanced
@@ -35,129 +31,8 @@ FOLDS = 5
 RESAMPLES = 500
 PERMUTATIONS = 200
 _CONFIDENCE = 0.95
+GROUPS = 3000
 _TREES = {"n_estimators": 100, "max_depth": 6, "min_samples_leaf": 5, "n_jobs": 1}
-_MOST_LEVELS = 20  # a column with more is a name, not a nuisance
-_BLOCK = 64
-
-# What a column says of the biology, or who the sample is, is no nuisance.
-_BIOLOGY = frozenset(
-    [
-        *("tissue", "histology", "tcga_code", "disease", "subtype", "cancer_type", "primary_site", "lineage"),
-        *("label", "target", "class", "sample_type", "smiles", "name"),
-        *("subject_id", "patient_id", "sample_id", "cell_line_id", "digest"),
-    ]
-)
-
-
-def image_nuisances(samples: ImageSamples, folder: Path) -> dict[str, pd.DataFrame]:
-    """Return what tells nothing of the cell in the middle, for each probe a row an image.
-
-    Parameters
-    ----------
-    samples
-        Images; border, corners and mean color are taken from the pixels that models see.
-    folder
-        The raw folder; size, compression and the number of bytes are those of the original files.
-    """
-    files = [folder / IMAGES_FOLDER / name for name in samples.table["sample_id"]]
-    headers = pd.DataFrame([_header(file) for file in files])
-    size = headers[["width", "height"]].assign(aspect=headers["width"] / headers["height"])
-    return {
-        **_pixel_nuisances(samples),
-        "image_size": size,
-        "file_size": headers[["bytes"]].apply(np.log),
-        "compression": pd.concat(
-            [
-                headers[["tables", "quantization", "comment", "exif", "profile"]].astype(float),
-                pd.get_dummies(headers[["format", "mode", "sampling"]].astype(str), dtype=float),
-            ],
-            axis=1,
-        ),
-        "file_name": pd.DataFrame([_numbers(Path(name).stem) for name in samples.table["sample_id"]]),
-        "metadata": _metadata(samples.table),
-    }
-
-
-def _pixel_nuisances(samples: ImageSamples) -> dict[str, pd.DataFrame]:
-    side = samples.pixels.shape[1]
-    ring, corner = max(1, side // 32), max(1, side // 8)
-    near, far = slice(None, corner), slice(-corner, None)
-    borders, corners, means = [], [], []
-    for start in range(0, len(samples), _BLOCK):
-        pixels = samples.pixels[samples.index[start : start + _BLOCK]].astype(np.float32)
-        strips = (pixels[:, :ring], pixels[:, -ring:], pixels[:, :, :ring], pixels[:, :, -ring:])
-        patches = (pixels[:, near, near], pixels[:, near, far], pixels[:, far, near], pixels[:, far, far])
-        borders.append(np.hstack([_moments(strip) for strip in strips]))
-        corners.append(np.hstack([_moments(patch) for patch in patches]))
-        means.append(pixels.mean(axis=(1, 2)))
-    parts = {"border": borders, "corners": corners, "mean_color": means}
-    return {name: pd.DataFrame(np.concatenate(part)) for name, part in parts.items()}
-
-
-def _moments(patch: np.ndarray) -> np.ndarray:
-    return np.hstack([patch.mean(axis=(1, 2)), patch.std(axis=(1, 2))])
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """Return what an image file says of itself; no pixel is decoded."""
-    with Image.open(path) as image:
-        tables = getattr(image, "quantization", None) or {}
-        return {
-            "width": image.width,
-            "height": image.height,
-            "bytes": path.stat().st_size,
-            "format": image.format,
-            "mode": image.mode,
-            "tables": len(tables),
-            "quantization": sum(sum(table) for table in tables.values()),  # the coarser, the lower the JPEG quality
-            "comment": len(image.info.get("comment", b"")),  # programs sign the files that they write
-            "exif": len(image.info.get("exif", b"")),
-            "profile": len(image.info.get("icc_profile") or b""),
-            "sampling": [layer[1:3] for layer in getattr(image, "layer", [])],
-        }
-
-
-def _numbers(name: str) -> dict[str, float]:
-    """Return the numbers in a file name, which follow from where and when it was taken; words may name the label."""
-    found = re.findall(r"\d+", name)
-    values = {f"number_{place}": float(text[:15]) for place, text in enumerate(found[:4])}
-    return {"numbers": float(len(found)), "digits": float(sum(map(len, found))), **values}
-
-
-def _metadata(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the other columns of a table of samples: numbers as they are, few-valued text one-hot."""
-    columns = [column for column in table.columns if column.casefold() not in _BIOLOGY]
-    parts = [pd.DataFrame(index=table.index)]
-    for column in columns:
-        if pd.api.types.is_numeric_dtype(table[column]):
-            parts.append(table[[column]].astype(float))
-        elif 2 <= table[column].nunique(dropna=False) <= _MOST_LEVELS:
-            parts.append(pd.get_dummies(table[column].fillna("missing"), prefix=column, dtype=float))
-    return pd.concat(parts, axis=1)
-
-
-def response_nuisances(samples: ResponseSamples) -> dict[str, pd.DataFrame]:
-    """Return what tells nothing of how a cell line responds, for each probe a row a cell line.
-
-    Level and spread of each omics (what a library size or a plate would shift), which omics are missing, in which study
-    the line was measured, and the other columns of ``cell_lines.csv``.
-    """
-    lines = samples.cell_lines.index
-    profiles = {}
-    for name, table in samples.omics.items():
-        wide = table.to_numpy(np.float64)
-        summary = pd.DataFrame({"mean": pd.DataFrame(wide).mean(axis=1), "sd": pd.DataFrame(wide).std(axis=1)})
-        profiles[f"level_{name}"] = summary.set_axis(lines)
-    missing = {name: np.isnan(table.to_numpy()).mean(axis=1) for name, table in samples.omics.items()}
-    counts = pd.crosstab(samples.cell, samples.pairs["study"].to_numpy()).reindex(range(len(lines)), fill_value=0)
-    total = counts.sum(axis=1)
-    study = counts.div(total.clip(lower=1), axis=0).assign(measurements=total).set_axis(lines)
-    return {
-        **profiles,
-        "missing": pd.DataFrame(missing, index=lines),
-        "study": study.rename(columns=str),
-        "metadata": _metadata(samples.cell_lines),
-    }
 
 
 def probe_labels(
@@ -220,6 +95,30 @@ def probe_labels(
     if classes > 2:
         result["pairs"] = _pairwise(codes, answers, classes)
     return result | {"finding": bool(low > chance + MARGIN * (1 - chance) and reached > ceiling)}
+
+
+def thinned(labels: np.ndarray, groups: np.ndarray, seed: int, most: int = GROUPS) -> np.ndarray:
+    """Return positions, in order, of the samples of at most ``most`` groups.
+
+    Probes take minutes on many thousand groups and tell no more. Labels that many groups carry lose the most, so that
+    rare ones stay: a group bears the label of its first sample.
+
+    Parameters
+    ----------
+    labels, groups
+        Of each sample, shape ``(n,)``.
+    seed
+        The same seed keeps the same groups of samples in the same order.
+    """
+    first, whose = np.unique(groups, return_index=True, return_inverse=True)[1:]
+    if len(first) <= most:
+        return np.arange(len(groups))
+    of_label = [np.flatnonzero(labels[first] == label) for label in np.unique(labels[first])]
+    sizes = np.array([len(members) for members in of_label])
+    cap = next(cap for cap in range(int(sizes.max()), -1, -1) if np.minimum(sizes, cap).sum() <= most)
+    rng = np.random.default_rng([seed, 4])
+    kept = np.concatenate([rng.permutation(members)[:cap] for members in of_label])
+    return np.flatnonzero(np.isin(whose, kept))
 
 
 def probe_response(

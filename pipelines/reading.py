@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from pipelines.expression import keep_profiles, read_expression_tables
 from pipelines.formats import read_response_tables
 from pipelines.images import read_images
-from pipelines.params import ImageTask, ResponseTask, Task
+from pipelines.params import ExpressionTask, ImageTask, ResponseTask, Task
 from pipelines.samples import Kept, keep_samples
 
 
@@ -32,6 +33,8 @@ def read_samples(folder: Path | str, task: Task, *, labelled: bool = True, optio
     """
     if isinstance(task, ImageTask):
         return read_images(folder, task, labelled=labelled)
+    if isinstance(task, ExpressionTask):
+        return keep_profiles(read_expression_tables(folder, task, labelled=labelled), task, labelled=labelled)
     assert isinstance(task, ResponseTask)
     return keep_samples(
         read_response_tables(folder, task, labelled=labelled, optional=optional), task, labelled=labelled

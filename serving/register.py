@@ -43,7 +43,7 @@ def main() -> int:
     params = read_params()
     task = params.task(given.task)
     if given.architecture:
-        get_architecture(given.architecture, task.kind)
+        get_architecture(given.architecture, task.family)
     tracking.experiment(given.task)
     evidence = choose(given.task, params, given.architecture or None)
     registration = register(given.task, evidence)

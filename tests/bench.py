@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -24,10 +28,10 @@ from pipelines.simulate import Size, simulate
 from pipelines.simulate.cells import simulate_blood_cells
 from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
+from training.cell_network import viewed
 from training.estimator import FitContext
 from training.loop import LoopSettings, train_network
 from training.track import alone
-from training.transfer import viewed
 
 SIZE = Size(lines=600, molecules=120, genes=500, programs=8)
 ROUNDS = 5
@@ -164,6 +168,75 @@ def frozen_head_trials(trials: int = 20, epochs: int = 12) -> None:
     print(f"{apart} trials differ, weights of the last head by {(heads[0] - heads[1]).norm() / heads[1].norm():.1e}")
 
 
+READER = """
+from pathlib import Path
+from pipelines.sources import pancan
+from pipelines.sources.expression_folder import write_expression
+write_expression(pancan.read(Path("matrix.tsv"), Path("clinical.csv")), Path("ours"))
+"""
+WHOLE_TABLE = """
+import pandas as pd
+table = pd.read_csv("matrix.tsv", sep="\\t", index_col="gene_id").T.astype("float32")
+table.rename_axis("sample_id").reset_index().to_parquet("other.parquet", index=False)
+"""
+MEASURED = """
+import json, resource, sys, time
+began = time.perf_counter()
+{job}
+seconds = time.perf_counter() - began
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(json.dumps([seconds, peak / 1e6]))
+"""
+# A new process inherits the peak of the one that starts it, and this one has loaded PyTorch: a small one starts it.
+STARTED = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', sys.argv[1]]).returncode)"
+
+
+def write_pancan(folder: Path, genes: int, samples: int, blocks: int = 50) -> None:
+    """Write a matrix and a clinical table laid out as PanCanAtlas; its rows are drawn from ``blocks`` times 2 rows."""
+    rng = np.random.default_rng(0)
+    patients = [f"TCGA-{number // 10_000:02d}-{number % 10_000:04d}" for number in range(samples)]
+    with (folder / "clinical.csv").open("w") as file:
+        file.write("bcr_patient_barcode,type\n")
+        file.writelines(f"{patient},{('BRCA', 'LUAD', 'COAD')[n % 3]}\n" for n, patient in enumerate(patients))
+    rows = []
+    for _ in range(2 * min(blocks, genes)):
+        values = rng.lognormal(5, 2, samples) - 5
+        cells = [f"{value:.4f}" for value in values]
+        for missing in rng.integers(samples, size=samples // 100 + 1):
+            cells[missing] = "NA"
+        rows.append("\t".join(cells) + "\n")
+    with (folder / "matrix.tsv").open("w") as file:
+        file.write("\t".join(["gene_id", *(f"{patient}-01A-11R-A000-07" for patient in patients)]) + "\n")
+        for number in range(genes):
+            file.write(f"G{number}|{number}\t")
+            file.write(rows[number % len(rows)])
+
+
+def alone_in_a_process(job: str, folder: Path) -> tuple[float, float]:
+    """Return seconds and peak megabytes of a process that runs ``job`` in ``folder``; its start is not timed."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", STARTED, MEASURED.format(job=job)]
+    done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    seconds, peak = json.loads(done.stdout.splitlines()[-1])
+    return seconds, peak
+
+
+def pancan_reader(genes: int = 20_531, samples: int = 11_069) -> None:
+    """Compare the streaming reader of PanCanAtlas with pandas' reading, transposing and writing; once each."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_pancan(folder, genes, samples)
+        megabytes = (folder / "matrix.tsv").stat().st_size / 1e6
+        ours, memory = alone_in_a_process(READER, folder)
+        other, other_memory = alone_in_a_process(WHOLE_TABLE, folder)
+    print(
+        f"PanCanAtlas matrix of {genes} x {samples}, {megabytes:.0f} MB: streamed {ours:.1f} s and {memory:.0f} MB, ",
+        end="",
+    )
+    print(f"pandas {other:.1f} s and {other_memory:.0f} MB, {other / ours:.1f} times faster, ", end="")
+    print(f"{other_memory / memory:.1f} times less memory")
+
+
 def main() -> None:
     """Run all benchmarks on simulated data."""
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, medians of {ROUNDS} paired runs\n")
@@ -175,6 +248,7 @@ def main() -> None:
     gathered_first_layer(prepared)
     gathered_memory(prepared)
     frozen_head_trials()
+    pancan_reader()
 
 
 if __name__ == "__main__":

@@ -130,8 +130,17 @@ class Estimator(BaseEstimator, ABC):
         """Return what scores and ensembles work on: the predicted target ``(n,)`` or probabilities ``(n, classes)``."""
         return self.predict(samples)
 
-    def attribute(self, samples: Any) -> Attribution | None:
-        """Return what each raw feature adds to each prediction, or None where the model looks at no feature."""
+    def attribute(self, samples: Any, output: np.ndarray | None = None) -> Attribution | None:
+        """Return what each raw feature adds to each prediction, or None where the model looks at no feature.
+
+        Parameters
+        ----------
+        samples
+            Whose predictions are explained.
+        output
+            Which of several outputs, for each sample: the position of a target gene, or of a class, whose logit (or
+            margin) is explained. Without it the predicted class; a model of one number has no choice.
+        """
         return None
 
     def heatmaps(self, samples: Any) -> np.ndarray | None:

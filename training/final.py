@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.prepare import Prepared
 from training.architectures import Architecture, get_architecture
-from training.estimator import Attribution, Estimator, FitContext, add
+from training.estimator import Attribution, Classifier, Estimator, FitContext, add
 
 
 class CrossFitted(Estimator):
@@ -18,16 +18,16 @@ class CrossFitted(Estimator):
 
     Parameters
     ----------
-    of, kind
-        Name of the architecture and kind of its samples.
+    of, family
+        Name of the architecture and its family.
     hyperparameters
         Of every member.
     """
 
-    def __init__(self, of: str, hyperparameters: Mapping[str, Any], kind: str = "response") -> None:
+    def __init__(self, of: str, hyperparameters: Mapping[str, Any], family: str = "response") -> None:
         self.of = of
         self.hyperparameters = hyperparameters
-        self.kind = kind
+        self.family = family
 
     def fit(
         self,
@@ -52,7 +52,7 @@ class CrossFitted(Estimator):
         if folds is None or len(folds) != len(train):
             raise ValueError("cross-fitting needs the fold of each training sample")
         context = context or FitContext()
-        architecture = get_architecture(self.of, self.kind)
+        architecture = get_architecture(self.of, self.family)
         self.members_: list[Estimator] = []
         unseen: list[tuple[np.ndarray, np.ndarray]] = []
         for number, fold in enumerate(np.unique(folds)):
@@ -69,13 +69,13 @@ class CrossFitted(Estimator):
         return self
 
     def outputs(self, samples: Any) -> np.ndarray:
-        """Return the mean of the members' outputs: ``(n,)``, or probabilities ``(n, classes)``."""
+        """Return the mean of the members' outputs: ``(n,)``, ``(n, targets)``, or probabilities ``(n, classes)``."""
         return np.mean([member.outputs(samples) for member in self.members_], axis=0)
 
     def predict(self, samples: Any) -> np.ndarray:
-        """Return the mean prediction, or the class that is most probable on average; shape ``(n,)``."""
+        """Return the mean prediction ``(n,)`` or ``(n, targets)``, or the class that is most probable on average."""
         outputs = self.outputs(samples)
-        return outputs if outputs.ndim == 1 else outputs.argmax(axis=1)
+        return outputs.argmax(axis=1) if isinstance(self.members_[0], Classifier) else outputs
 
     def heatmaps(self, samples: Any) -> np.ndarray | None:
         """Return the mean of the members' heat maps."""
@@ -83,9 +83,11 @@ class CrossFitted(Estimator):
         known = [each for each in maps if each is not None]
         return np.mean(known, axis=0) if known else None
 
-    def attribute(self, samples: Any) -> Attribution | None:
+    def attribute(self, samples: Any, output: np.ndarray | None = None) -> Attribution | None:
         """Return the mean of the members' attributions; additivity survives the mean."""
-        parts = [member.attribute(samples) for member in self.members_]
+        if output is None and isinstance(self.members_[0], Classifier):
+            output = self.predict(samples)  # what they say together, and not each for itself
+        parts = [member.attribute(samples, output) for member in self.members_]
         known = [part for part in parts if part is not None]
         return add(known, 1 / len(known)) if known else None
 
@@ -104,7 +106,7 @@ class CrossFitted(Estimator):
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Take on the members' states."""
-        estimator = get_architecture(self.of, self.kind).estimator
+        estimator = get_architecture(self.of, self.family).estimator
         self.members_ = [estimator(**self.hyperparameters).restore(member) for member in state["members"]]
         return self
 
@@ -131,17 +133,23 @@ class FinalFit:
         """Return the group of each held-out row."""
         return prepared.table["group"].to_numpy()[self.held_out_rows]
 
-    def interval_half_width(self, prepared: Prepared, coverage: float) -> float:
-        """Return the half width of a prediction interval (split conformal; Lei et al., 2018).
+    def interval_half_widths(self, prepared: Prepared, coverage: float) -> np.ndarray:
+        """Return the half width of a prediction interval for each target (split conformal; Lei et al., 2018).
 
-        The finite-sample quantile counts groups, not rows: rows of one cell line err together.
+        The finite-sample quantile counts groups, not rows: rows of one cell line or patient err together. NaN where no
+        row was held out.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``()`` of one target, ``(targets,)`` of several.
         """
+        measured = prepared.samples.target[self.held_out_rows]
         if len(self.held_out) == 0:
-            return float("nan")
-        errors = np.abs(prepared.samples.target[self.held_out_rows] - self.held_out)
+            return np.full(measured.shape[1:], np.nan)
         n_groups = len(np.unique(self.groups(prepared)))
         level = min(1.0, np.ceil((n_groups + 1) * coverage) / n_groups)
-        return float(np.quantile(errors, level, method="higher"))
+        return np.quantile(np.abs(measured - self.held_out), level, axis=0, method="higher")
 
 
 def fit_final(
@@ -180,7 +188,7 @@ def fit_final(
     else:
         every = architecture.build(hyperparameters, **settings).get_params(deep=False)
         folds = prepared.table["fold"].to_numpy()[rows]
-        fitted = CrossFitted(architecture.name, every, architecture.kind).fit(both, context=context, folds=folds)
+        fitted = CrossFitted(architecture.name, every, architecture.family).fit(both, context=context, folds=folds)
         final = FinalFit(fitted, rows, fitted.out_of_fold_)
     return replace(final, estimator=whole) if architecture.space is None else final
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,18 @@ from pipelines import tracking
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import Budget, Params, ResponseTask, Task, read_params
+from pipelines.params import METRICS, Budget, Params, Task, read_params
 from pipelines.prepare import Prepared, read_prepared
 from training import distributed
 from training.architectures import Architecture, get_architecture
-from training.calibration import apply_temperature, conformal_threshold, fit_temperature
+from training.calibration import apply_temperature
 from training.device import torch_device
 from training.estimator import FitContext
-from training.final import fit_final
-from training.image_payload import ImageContract
-from training.payload import Contract
+from training.final import FinalFit, fit_final
 from training.predictor import Predictor
 from training.scores import SCORES
-from training.track import contract_of, image_contract_of, log_dataset, log_model, measured_cost, save_model
+from training.track import log_dataset, log_model, measured_cost, save_model
+from training.trust import trust
 from training.tune import CHECKPOINTS, MODELS, fit_settings, step_metrics
 
 LARGEST_MODEL = 150  # megabytes
@@ -51,6 +49,8 @@ class Fitted:
         Of the prediction interval; NaN for classes.
     temperature, threshold
         Of calibrated probabilities and of the set of classes; 1 and 0 for numbers.
+    cross_validation
+        ``cv_<metric>_mean`` and ``cv_<metric>_sd`` over the folds; empty where one model was fitted.
     """
 
     task: str
@@ -67,6 +67,7 @@ class Fitted:
     cost: dict[str, float]
     temperature: float = 1.0
     threshold: float = 0.0
+    cross_validation: dict[str, float] = field(default_factory=dict)
 
 
 def fit(
@@ -118,20 +119,11 @@ def fit(
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
         for left in (CHECKPOINTS / "fit").glob(f"{study}*.pt"):
             left.unlink()
-        naive = get_architecture(task.evaluate.baseline, task.kind)
+        naive = get_architecture(task.evaluate.baseline, task.family)
         baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
         measured = prepared.samples.target[final.held_out_rows]
-        half_width, temperature, threshold = math.nan, 1.0, 0.0
-        coverage = task.evaluate.interval_coverage
-        contract: Contract | ImageContract
-        if isinstance(task, ResponseTask):
-            half_width = final.interval_half_width(prepared, coverage)
-            contract = contract_of(name, architecture.name, task, prepared, half_width, coverage)
-        else:
-            temperature = fit_temperature(final.held_out, measured)
-            calibrated = apply_temperature(final.held_out, temperature)
-            threshold = conformal_threshold(calibrated, measured, final.groups(prepared), coverage)
-            contract = image_contract_of(name, architecture.name, task, prepared.samples, temperature, threshold)
+        trusted = trust(name, architecture.name, task, prepared, final)
+        contract = trusted.contract
         validation = SCORES[task.tune.metric](measured, final.held_out)
         test = prepared.rows("test")
         with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
@@ -143,14 +135,17 @@ def fit(
             model_uri = log_model(saved, contract, prepared.samples.take(test[:2]))
             shutil.rmtree(folder / "model", ignore_errors=True)
             shutil.copytree(saved, folder / "model")
-        sure = {"interval_half_width": half_width} if task.problem == "regression" else {"temperature": temperature}
-        mlflow.log_metrics({f"validation_{task.tune.metric}": validation, **sure, **cost})
+        folds = cross_validated(final, prepared, METRICS[task.family]) if members > 1 else {}
+        mlflow.log_metrics({f"validation_{task.tune.metric}": validation, **trusted.metrics(), **cost, **folds})
         _refuse_large(cost, architecture.name)
     predictions = prepared.table.iloc[test]
-    if task.problem == "regression":
-        predictions = predictions.assign(prediction=predicted, baseline=naively)
+    if task.problem == "classification":
+        classes, temperature = prepared.samples.classes, trusted.temperature
+        predictions = with_probabilities(predictions, classes, predicted, temperature, naively)
+    elif predicted.ndim == 2:
+        predictions = with_targets(predictions, prepared.samples.targets, test_samples.target, predicted, naively)
     else:
-        predictions = with_probabilities(predictions, prepared.samples.classes, predicted, temperature, naively)
+        predictions = predictions.assign(prediction=predicted, baseline=naively)
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
     return Fitted(
@@ -162,12 +157,13 @@ def fit(
         hyperparameters,
         task.tune.metric,
         validation,
-        half_width,
+        trusted.half_width,
         prepared.sha256,
         seconds,
         cost,
-        temperature,
-        threshold,
+        trusted.temperature,
+        trusted.threshold,
+        folds,
     )
 
 
@@ -198,6 +194,28 @@ def follow(
 
 def _checkpoint(study: str) -> Path | None:
     return None if study == "none" else CHECKPOINTS / "fit" / f"{study}.pt"
+
+
+def cross_validated(final: FinalFit, prepared: Prepared, metrics: Sequence[str]) -> dict[str, float]:
+    """Return the mean and the standard deviation over the folds of each metric, each fold predicted unseen."""
+    fold = prepared.table["fold"].to_numpy()[final.held_out_rows]
+    measured = prepared.samples.target[final.held_out_rows]
+    found: dict[str, float] = {}
+    for metric in metrics:
+        scores = [SCORES[metric](measured[fold == one], final.held_out[fold == one]) for one in np.unique(fold)]
+        found |= {f"cv_{metric}_mean": float(np.mean(scores)), f"cv_{metric}_sd": float(np.std(scores, ddof=1))}
+    return found
+
+
+def with_targets(
+    table: pd.DataFrame, targets: Sequence[str], measured: np.ndarray, predicted: np.ndarray, baseline: np.ndarray
+) -> pd.DataFrame:
+    """Return ``table`` with a column a target gene: ``target_``, ``prediction_`` and ``baseline_``, in log2 units."""
+    columns = {"target": measured, "prediction": predicted, "baseline": baseline}
+    made = {
+        f"{kind}_{gene}": values[:, place] for kind, values in columns.items() for place, gene in enumerate(targets)
+    }
+    return pd.concat([table.reset_index(drop=True), pd.DataFrame(made)], axis=1)
 
 
 def with_probabilities(
@@ -244,7 +262,7 @@ def main() -> int:
     arguments = architecture_parser(__doc__ or "").parse_args()
     params = read_params()
     task = params.task(arguments.task)
-    architecture = get_architecture(arguments.architecture, task.kind)
+    architecture = get_architecture(arguments.architecture, task.family)
     prepared = read_prepared(arguments.task, task)
     folder = MODELS / arguments.task / architecture.name
     if not (folder / "tuned.json").is_file():

@@ -1,14 +1,16 @@
 """Transfer learning: a network that was trained on other images learns ours, in part or whole.
 
-What stays frozen runs once over each image (`training.frozen`), in every mode: in ``head`` mode that leaves a linear
-layer to train, in ``partial`` mode the last stages.
+What stays frozen runs once over each image, in every mode: in ``head`` mode that leaves a linear layer to train, in
+``partial`` mode the last stages. `training.cell_network` does so with photographs of cells,
+`training.gene_image_network` with expression profiles laid out as images.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -17,36 +19,22 @@ from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from pipelines.faults import UserError
-from pipelines.images import ImageSamples
-from training.augment import augment, augmentation, grayed, restained
-from training.backbone import Backbone, fingerprint
+from training.backbone import Backbone
 from training.device import torch_device
 from training.estimator import Classifier, FitContext
-from training.frozen import FeatureCache
 from training.loop import LoopSettings, Trained, autocast, train_network
+from training.transfer_module import TransferModule, head_width, of_one_channel
 
 if TYPE_CHECKING:
     import optuna
 
 BATCH = 64  # images at a time where no gradient is kept
-LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
 MODES = ("head", "partial", "full")
 _LARGEST_HALF = 65504.0  # of a float16
 
-DEFAULTS: dict[str, Any] = {
-    "mode": "head",
-    "learning_rate": 3e-3,
-    "weight_decay": 1e-2,
-    "dropout": 0.2,
-    "label_smoothing": 0.05,
-    "balanced": True,
-    "batch_size": 64,
-    "color": "as_is",
-}
 
-
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters; which modes are tried is ``tune.modes`` in ``params.yaml``."""
+def training_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw how a network is trained; which modes are tried is ``tune.modes`` in ``params.yaml``."""
     mode = trial.suggest_categorical("mode", list(settings.get("modes", MODES)))
     drawn = {
         "mode": mode,
@@ -56,74 +44,17 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.1),
         "balanced": trial.suggest_categorical("balanced", [True, False]),
         "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128]),
-        "color": trial.suggest_categorical("color", ["as_is", "gray"]),
     }
     if mode == "partial":
         drawn["unfrozen"] = trial.suggest_int("unfrozen", 1, 3)
     if mode != "head":
         drawn["backbone_rate"] = trial.suggest_float("backbone_rate", 0.02, 0.5, log=True)
         drawn["layer_decay"] = trial.suggest_float("layer_decay", 0.5, 1.0)
-    if mode == "full":  # frozen features are made for one strength, once
-        drawn["strength"] = trial.suggest_float("strength", 0.0, 1.0)
     return drawn
 
 
-class TransferModule(nn.Module):
-    """Frozen stages, trained stages, and a linear head on the means and spreads of what every stage gives.
-
-    The pooled head takes the place of VGG's and AlexNet's wide layers, which are most of their parameters.
-    """
-
-    def __init__(self, stages: list[nn.Module], frozen: int, width: int, classes: int, dropout: float) -> None:
-        super().__init__()
-        self.frozen = nn.Sequential(*stages[:frozen])
-        self.tail = nn.Sequential(*stages[frozen:])
-        for parameter in self.frozen.parameters():
-            parameter.requires_grad_(False)
-        self.head = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Dropout(dropout), nn.Linear(width, classes))
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of what is trained; frozen batch normalization keeps the statistics that it came with."""
-        super().train(mode)
-        self.frozen.eval()
-        return self
-
-    @property
-    def seen_stages(self) -> list[nn.Module]:
-        """Return the stages whose outputs the head sees, and Grad-CAM looks at: all but the stem."""
-        return [*self.frozen, *self.tail][1:]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(n, classes)`` of normalized images ``(n, 3, size, size)``."""
-        return self.after(*self.before(images))
-
-    def before(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the frozen stages' last maps and what is tapped of them on the way."""
-        return tapped(self.frozen, images, 0)
-
-    def after(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
-        """Return logits of what `before` returned."""
-        _, more = tapped(self.tail, maps, len(self.frozen))
-        return self.head(torch.cat([*seen, *more], dim=1))
-
-
-def tapped(stages: nn.Sequential, maps: Tensor, first: int) -> tuple[Tensor, list[Tensor]]:
-    """Run ``stages`` and return the last maps and the mean and the spread of each channel after every stage.
-
-    The first of ``stages`` is stage ``first`` of the network; the stem, stage 0, is left out. Texture is told by the
-    middle of a network, objects by its end: the head sees both.
-    """
-    seen: list[Tensor] = []
-    for number, stage in enumerate(stages, start=first):
-        maps = stage(maps)
-        if number > 0:
-            spread = (maps.var(dim=(2, 3), correction=0) + 1e-5).sqrt()  # whose slope at zero is finite
-            seen += [maps.mean(dim=(2, 3)), spread]
-    return maps, seen
-
-
 class TransferNetwork(Classifier):
-    """A classifier of images on a `Backbone`, which subclasses name.
+    """A classifier on a `Backbone`, which subclasses name; what an image is, they say too.
 
     Parameters
     ----------
@@ -134,17 +65,11 @@ class TransferNetwork(Classifier):
     weight_decay, dropout, label_smoothing
         As usual.
     balanced
-        Whether classes weigh alike in the loss, however many images each has.
+        Whether classes weigh alike in the loss, however many samples each has.
     batch_size
         Images a step.
-    strength
-        Of augmentation, see `training.augment.augmentation`.
-    color
-        ``as_is``, or ``gray``: brightness alone, standardized over the cell, since stains differ between smears.
-    views
-        Turned, mirrored and restained views of an image on which frozen stages run once each.
-    test_views
-        Views over which a prediction is averaged.
+    unfrozen
+        Stages that ``partial`` trains.
     epochs, patience
         At most so many epochs; fewer where the validation loss has not fallen for ``patience`` of them.
     seed, device, weights
@@ -152,28 +77,26 @@ class TransferNetwork(Classifier):
     """
 
     backbone: ClassVar[Backbone]
+    channels: ClassVar[int] = 3
+    grid: ClassVar[int] = 0  # see `training.transfer_module.tapped`
 
     def __init__(
         self,
-        mode: str = "head",
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        dropout: float = 0.2,
-        label_smoothing: float = 0.05,
-        balanced: bool = True,
-        batch_size: int = 64,
-        strength: float = 0.5,
-        color: str = "as_is",
-        unfrozen: int = 1,
-        backbone_rate: float = 0.1,
-        layer_decay: float = 0.7,
-        views: int = 4,
-        test_views: int = 4,
-        epochs: int = 30,
-        patience: int = 6,
-        seed: int = 0,
-        device: str = "auto",
-        weights: str = "imagenet",
+        mode: str,
+        learning_rate: float,
+        weight_decay: float,
+        dropout: float,
+        label_smoothing: float,
+        balanced: bool,
+        batch_size: int,
+        unfrozen: int,
+        backbone_rate: float,
+        layer_decay: float,
+        epochs: int,
+        patience: int,
+        seed: int,
+        device: str,
+        weights: str,
     ) -> None:
         self.mode = mode
         self.learning_rate = learning_rate
@@ -182,13 +105,9 @@ class TransferNetwork(Classifier):
         self.label_smoothing = label_smoothing
         self.balanced = balanced
         self.batch_size = batch_size
-        self.strength = strength
-        self.color = color
         self.unfrozen = unfrozen
         self.backbone_rate = backbone_rate
         self.layer_decay = layer_decay
-        self.views = views
-        self.test_views = test_views
         self.epochs = epochs
         self.patience = patience
         self.seed = seed
@@ -208,21 +127,31 @@ class TransferNetwork(Classifier):
         stages = nn.Sequential(*cls.backbone.build(cls.architecture, "none"))
         return sum(parameter.numel() for parameter in stages.parameters()) * 4 / 1e6
 
-    def fit(
-        self, train: ImageSamples, validation: ImageSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    # What subclasses say of their images
+
+    @abstractmethod
+    def _learn_images(self, train: Any, context: FitContext) -> int:
+        """Fit what turns samples into images, and return the side of the images in pixels."""
+
+    @abstractmethod
+    def _training_logits(self, train: Any, context: FitContext) -> Callable[[Tensor], Tensor]:
+        """Return what gives logits of training rows, changed at random as the subclass sees fit."""
+
+    @abstractmethod
+    def _held_out(self, samples: Any, *, watched: bool) -> Callable[[], np.ndarray]:
+        """Return what gives probabilities of ``samples`` again and again, prepared once.
+
+        ``watched`` samples are those of early stopping, for which the cheapest way to predict does.
+        """
+
+    def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest log loss are kept."""
         context = context or FitContext()
-        size = train.pixels.shape[1]
-        if size < self.backbone.smallest:
-            raise UserError(
-                f"{self.architecture} takes images of {self.backbone.smallest} pixels and more, these have {size}; "
-                "raise data.size in params.yaml"
-            )
         torch.manual_seed(self.seed)
-        self.classes_, self.size_ = list(train.classes), size
-        stages = self.backbone.build(self.architecture, self.weights)
-        self._make(stages, _width(stages, size))
+        self.classes_ = list(train.classes)
+        self.size_ = self._learn_images(train, context)
+        stages = self._stages(self.weights)
+        self._make(stages, head_width(stages, self.channels, self.size_, self.grid))
         module = self.module_
         codes = torch.tensor(train.target, device=self._device)
         weight = None
@@ -236,9 +165,7 @@ class TransferNetwork(Classifier):
         def loss(rows: Tensor) -> Tensor:
             return criterion(logits(rows), codes[rows])
 
-        monitor = None
-        if validation is not None and len(validation):
-            monitor = self._monitor(validation)
+        monitor = self._monitor(validation) if validation is not None and len(validation) else None
         settings = LoopSettings(
             self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
         )
@@ -252,12 +179,16 @@ class TransferNetwork(Classifier):
         module.eval()
         return self
 
+    def _stages(self, weights: str) -> list[nn.Module]:
+        stages = self.backbone.build(self.architecture, weights)
+        return stages if self.channels == 3 else of_one_channel(stages)
+
     def _make(self, stages: list[nn.Module], width: int) -> None:
         last = {"head": len(stages), "partial": len(stages) - self.unfrozen, "full": 0}
         if self.mode not in last:
             raise UserError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
         self._device = torch.device(torch_device(self.device))
-        module = TransferModule(stages, max(0, last[self.mode]), width, len(self.classes_), self.dropout)
+        module = TransferModule(stages, max(0, last[self.mode]), width, len(self.classes_), self.dropout, self.grid)
         if self._device.type == "cuda":
             module = module.to(memory_format=torch.channels_last)
         self.module_ = module.to(self._device)
@@ -274,111 +205,13 @@ class TransferNetwork(Classifier):
         ]
         return [*groups, (list(module.head.parameters()), 1.0)]
 
-    # From pixels to what is trained
-
-    def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
-        module = self.module_
-        if len(module.frozen) and self._bytes_of_features(train) <= LARGEST_FEATURES:
-            key: tuple[object, ...] = ("frozen", id(train), self.weights, len(module.frozen), self.views)
-            key += (self.strength, self.color)
-            # The samples are remembered too: while they live, no others can have their id.
-            _, views = context.remember(key, lambda: (train, self._all_views(train, context.progress)))
-            store = torch.from_numpy(views)
-            store = store.to(self._device) if self._device.type == "cuda" else store
-
-            def cached(rows: Tensor) -> Tensor:
-                where = rows.to(store.device)
-                view = torch.randint(self.views, (len(rows),)).to(store.device)
-                return self._after(store[view, where].to(self._device, torch.float32))
-
-            return cached
-        pixels = self._resident(train)
-        change = augmentation(self.strength, train.pixels.shape[1])
-
-        def anew(rows: Tensor) -> Tensor:
-            images = augment(pixels(rows), change)
-            with torch.no_grad():
-                maps, seen = module.before(self._normalized(images))
-            return module.after(maps, seen)
-
-        return anew
-
-    def _bytes_of_features(self, samples: ImageSamples) -> float:
-        one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)
-        return float(one.size * 2 * self.views * len(samples))
-
-    def _all_views(self, samples: ImageSamples, progress: bool) -> np.ndarray:
-        """Return what the frozen stages give for every view, float16, ``(views, n, ...)``."""
-        return np.stack([self._frozen(samples, view, self.strength, progress) for view in range(self.views)])
-
-    def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
-        """Return what the frozen stages give for one view; from the cache where the images are files."""
-
-        def run(pixels: np.ndarray) -> np.ndarray:
-            return self._run_frozen(pixels, view, strength)
-
-        if not isinstance(samples.pixels, np.memmap):  # a request's images leave no trace
-            parts = [run(samples.pixels[rows]) for rows, _ in _batches(samples)]
-            return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
-        if self._frozen_id is None:
-            self._frozen_id = fingerprint(self.module_.frozen)
-            run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # tells the shape of what the cache holds
-        strength = strength if view else 0.0
-        made_of = f"{self._frozen_id} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
-        cache = FeatureCache(f"{made_of} {samples.made} {self._layout()} view {view} {strength}")
-        return cache.features(samples, run, progress=progress)
-
-    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
-        images = viewed(self._float(pixels), view, strength)
-        with torch.inference_mode(), autocast(self._device):
-            maps, seen = self.module_.before(self._normalized(images))
-        if len(self.module_.tail):
-            self._shape = tuple(maps.shape[1:])
-            seen = [maps.flatten(1), *seen]
-        row = torch.cat(seen, dim=1).float().clamp(-_LARGEST_HALF, _LARGEST_HALF)
-        return row.cpu().numpy().astype(np.float16)
-
-    def _layout(self) -> str:
-        """Return what stands in a row of frozen features, for the cache's key."""
-        return f"{self.color} {'maps' if len(self.module_.tail) else 'pooled'}"
-
-    def _after(self, rows: Tensor) -> Tensor:
-        """Return logits of rows as `_run_frozen` made them."""
-        module = self.module_
-        if not len(module.tail):
-            return module.head(rows)
-        cells = math.prod(self._shape)
-        maps = rows[:, :cells].unflatten(1, self._shape).contiguous(memory_format=torch.channels_last)
-        return module.after(maps, [rows[:, cells:]])
-
-    def _resident(self, samples: ImageSamples) -> Callable[[Tensor], Tensor]:
-        """Return a function from rows to float images; on a GPU that has room all pixels lie there."""
-        if self._device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self._device)
-            if len(samples) * samples.pixels[0].nbytes < 0.3 * free:
-                store = torch.from_numpy(samples.pixels[samples.index]).to(self._device).permute(0, 3, 1, 2)
-                return lambda rows: store[rows].float()
-        return lambda rows: self._float(samples.pixels[samples.index[rows.cpu().numpy()]])
-
-    def _float(self, pixels: np.ndarray) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device).permute(0, 3, 1, 2).float()
-        return images.contiguous(memory_format=torch.channels_last)
-
-    def _normalized(self, images: Tensor) -> Tensor:
-        images = grayed(images) if self.color == "gray" else images
-        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
-        return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-
-    # Predicting
-
-    def _monitor(self, validation: ImageSamples) -> Callable[[], dict[str, float]]:
+    def _monitor(self, validation: Any) -> Callable[[], dict[str, float]]:
         codes = validation.target
         labels = np.arange(len(self.classes_))
-        held = self._held(validation, 1)  # once, and not after every epoch
+        held_out = self._held_out(validation, watched=True)
 
         def monitor() -> dict[str, float]:
-            probabilities = self._mean_softmax(validation, held)
+            probabilities = held_out()
             if not np.isfinite(probabilities).all():
                 return {"validation_log_loss": float("inf"), "validation_accuracy": 0.0}
             return {
@@ -388,51 +221,31 @@ class TransferNetwork(Classifier):
 
         return monitor
 
-    def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
-        """Return for each view what the frozen stages give; None where there are none, or where it is too much."""
-        held = len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
-        return [self._frozen(samples, view, self.strength) if held else None for view in range(views)]
-
-    def _mean_softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
-        total = np.zeros((len(samples), len(self.classes_)))
-        for view, frozen in enumerate(held):
-            for rows, positions in _batches(samples):
-                with torch.inference_mode(), autocast(self._device):
-                    if frozen is not None:
-                        logits = self._after(torch.from_numpy(frozen[positions]).to(self._device).float())
-                    else:
-                        images = viewed(self._float(samples.pixels[rows]), view, self.strength)
-                        logits = self.module_(self._normalized(images))
-                total[positions] += logits.double().softmax(dim=1).cpu().numpy()
-        return total / len(held)
-
-    def predict_proba(self, samples: ImageSamples) -> np.ndarray:
+    def predict_proba(self, samples: Any) -> np.ndarray:
         """Return the probability of each class, shape ``(n, classes)``."""
         self.module_.eval()
-        return self._mean_softmax(samples, self._held(samples, self.test_views))
+        return self._held_out(samples, watched=False)()
 
-    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        """Return Grad-CAM of the predicted class, 0..1, shape ``(n, size, size)``.
+    # What the frozen stages give, as rows of numbers
 
-        In its element-wise form (HiResCAM; Draelos and Carin, 2020), since the head sees spreads as well as means,
-        and over all stages that the head sees, each with the same weight.
-        """
-        from captum.attr import LayerAttribution, LayerGradientXActivation
+    def _frozen_rows(self, images: Tensor) -> np.ndarray:
+        """Return what the frozen stages give for normalized images, float16, a row an image."""
+        with torch.inference_mode(), autocast(self._device):
+            maps, seen = self.module_.before(images)
+        if len(self.module_.tail):
+            self._shape = tuple(maps.shape[1:])
+            seen = [maps.flatten(1), *seen]
+        row = torch.cat(seen, dim=1).float().clamp(-_LARGEST_HALF, _LARGEST_HALF)
+        return row.cpu().numpy().astype(np.float16)
 
-        self.module_.eval()
-        size = samples.pixels.shape[1]
-        explainer = LayerGradientXActivation(self.module_, self.module_.seen_stages)
-        maps = np.zeros((len(samples), size, size), np.float32)
-        predicted = self.predict(samples)
-        for rows, positions in _batches(samples):
-            images = self._normalized(self._float(samples.pixels[rows]))
-            target = torch.as_tensor(predicted[positions], device=self._device)
-            for found in explainer.attribute(images, target=target):
-                small = found.detach().float().sum(dim=1, keepdim=True).relu()
-                small = small / small.sum(dim=(2, 3), keepdim=True).clamp(min=1e-12)
-                large = LayerAttribution.interpolate(small, (size, size), interpolate_mode="bilinear")
-                maps[positions] += large.cpu().numpy()[:, 0] * small[0, 0].numel()
-        return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+    def _after(self, rows: Tensor) -> Tensor:
+        """Return logits of rows as `_frozen_rows` made them."""
+        module = self.module_
+        if not len(module.tail):
+            return module.head(rows)
+        cells = math.prod(self._shape)
+        maps = rows[:, :cells].unflatten(1, self._shape).contiguous(memory_format=torch.channels_last)
+        return module.after(maps, [rows[:, cells:]])
 
     # Keeping
 
@@ -441,7 +254,7 @@ class TransferNetwork(Classifier):
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.module_(torch.zeros(1, 3, self.size_, self.size_, device=self._device))
+            self.module_(torch.zeros(1, self.channels, self.size_, self.size_, device=self._device))
         cost = {
             "parameters": sum(p.numel() for p in self.module_.parameters()),
             "trained_parameters": sum(p.numel() for p in self.module_.parameters() if p.requires_grad),
@@ -465,39 +278,8 @@ class TransferNetwork(Classifier):
         self.size_ = int(state["size"])
         self.images_per_second_ = float(state["images_per_second"])
         weights = {key: torch.as_tensor(value) for key, value in state["weights"].items()}
-        self._make(self.backbone.build(self.architecture, "none"), weights["head.2.weight"].shape[1])
+        self._make(self._stages("none"), weights["head.2.weight"].shape[1])
         own = self.module_.state_dict()  # a count of batches has no dimension, which files of arrays do not keep
         self.module_.load_state_dict({key: value.reshape(own[key].shape) for key, value in weights.items()})
         self.module_.eval()
         return self
-
-
-def viewed(images: Tensor, view: int, strength: float) -> Tensor:
-    """Return images (float in 0..255) as the view of this number shows them: the same change for all, every time.
-
-    View 0 is the image itself; the others turn and mirror it, and stain it another way where ``strength`` is above 0.
-    """
-    if view == 0:
-        return images
-    turned = torch.rot90(images, view % 4, (2, 3))
-    turned = turned.flip(3) if (view // 4) % 2 else turned
-    if strength == 0:
-        return turned
-    draw = torch.Generator().manual_seed(view)
-    scale = 1 + 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
-    shift = 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
-    return restained(turned, scale.to(images.device), shift.to(images.device))
-
-
-def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give for each batch its rows of pixels and the positions of its samples."""
-    for start in range(0, len(samples), BATCH):
-        positions = np.arange(start, min(start + BATCH, len(samples)))
-        yield samples.index[positions], positions
-
-
-def _width(stages: list[nn.Module], size: int) -> int:
-    """Return how many numbers of an image the head sees."""
-    with torch.no_grad():
-        _, seen = tapped(nn.Sequential(*stages).eval(), torch.zeros(1, 3, size, size), 0)
-    return sum(each.shape[1] for each in seen)

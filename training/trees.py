@@ -162,7 +162,7 @@ class PairTrees(Estimator):
         margins = [self.booster_.inplace_predict(matrix.gather(rows)) for rows in matrix.batches()]
         return (np.concatenate(margins) if margins else np.zeros(0)).astype(np.float64)
 
-    def attribute(self, samples: ResponseSamples) -> Attribution:
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return SHAP values of the trees (path-dependent TreeSHAP; Lundberg et al., 2020) on top of their start's."""
         import shap
 

@@ -24,7 +24,7 @@ from pipelines import tracking
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import write_json
-from pipelines.params import Params, Task, TuneTransfer, read_params
+from pipelines.params import Params, Task, TuneProfiles, TuneTransfer, read_params
 from pipelines.prepare import Prepared, read_prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
@@ -78,6 +78,18 @@ def fit_settings(params: Params, task: Task) -> dict[str, Any]:
     }
     if isinstance(task.tune, TuneTransfer):
         settings |= {"weights": task.tune.weights, "modes": task.tune.modes}
+    if isinstance(task.tune, TuneProfiles):
+        settings |= {"layouts": task.tune.layouts, "image_size": task.tune.image_size}
+    return settings
+
+
+def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str, Any]:
+    """Return `fit_settings` with what the data allows to be tried: no layout along a genome that nobody has given."""
+    settings = fit_settings(params, task)
+    if "layouts" in settings and not prepared.samples.has_positions:
+        settings["layouts"] = tuple(layout for layout in settings["layouts"] if layout != "chromosome")
+        if not settings["layouts"]:
+            raise UserError("tune.layouts names chromosome alone, and genes.csv has no chromosome and start; add them")
     return settings
 
 
@@ -99,7 +111,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
     decided = {
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
-        "question": [task.kind, task.problem, asdict(task.data)],
+        "question": [task.family, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
         "seed": params.seed,
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)],
@@ -130,7 +142,7 @@ def tune(name: str, architecture: Architecture, prepared: Prepared, params: Para
     )
     _requeue_orphans(study)
     if architecture.space and all(trial.state == TrialState.FAIL for trial in study.trials):
-        study.enqueue_trial(architecture.first_trial(fit_settings(params, task)))
+        study.enqueue_trial(architecture.first_trial(search_settings(params, task, prepared)))
     # A sampler that started anew with the same seed would draw the same points again.
     study.sampler = optuna.samplers.TPESampler(seed=params.seed + len(study.trials), n_startup_trials=5)
     tags = {
@@ -194,7 +206,7 @@ def _objective(
     memory: dict[Any, Any],
 ) -> Callable[[optuna.Trial], float]:
     task = params.task(name)
-    settings = fit_settings(params, task)
+    settings = search_settings(params, task, prepared)
     parts = _parts(prepared, task)
 
     def checkpoint(origin: int, number: int) -> Path:
@@ -328,7 +340,7 @@ def main() -> int:
     arguments = architecture_parser(__doc__ or "").parse_args()
     params = read_params()
     task = params.task(arguments.task)
-    architecture = get_architecture(arguments.architecture, task.kind)
+    architecture = get_architecture(arguments.architecture, task.family)
     prepared = read_prepared(arguments.task, task)
     tuned = tune(arguments.task, architecture, prepared, params)
     write_json(MODELS / arguments.task / architecture.name / "tuned.json", asdict(tuned))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
+from pipelines.expectations.checks import all_true, filled, keyed_checks, keys
 from pipelines.faults import ROWS_SHOWN, DataError, Finding
 from pipelines.formats import (
     CELL_LINES_FILE,
@@ -95,7 +95,7 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
     if (response := tables.get(RESPONSE_FILE)) is None:
         return counted
     counted["missing_targets"] = int(response[task.data.target].isna().sum())
-    cell_lines, drugs = (set(_keys(response[key]).dropna()) for key in (CELL, DRUG))
+    cell_lines, drugs = (set(keys(response[key]).dropna()) for key in (CELL, DRUG))
     for name, named, key, file in (
         ("cell_lines", cell_lines, CELL, CELL_LINES_FILE),
         ("drugs", drugs, DRUG, DRUGS_FILE),
@@ -126,7 +126,7 @@ def _response_suite(table: pd.DataFrame, task: Task) -> Suite:
     finite, missing = np.isfinite(values), np.isnan(values)
     frame = pd.DataFrame(
         {
-            **{key: _keys(table[key]) for key in KEYS},
+            **{key: keys(table[key]) for key in KEYS},
             target: np.where(finite, values, np.nan),
             "present": ~missing,
             "finite": finite | missing,
@@ -139,14 +139,14 @@ def _response_suite(table: pd.DataFrame, task: Task) -> Suite:
 def _response_checks(table: pd.DataFrame, measured: np.ndarray, task: Task) -> Iterator[Check]:
     file, target, rules = RESPONSE_FILE, task.data.target, task.validate
     for key in KEYS:
-        yield _filled(file, key)
+        yield filled(file, key)
     message = "study, cell line and drug stand together more than once; keep one measurement of each"
     yield Check(
         gxe.ExpectCompoundColumnsToBeUnique(column_list=list(KEYS), ignore_row_if="any_value_is_missing"),
         tell_rows("measurement_unique", file, ", ".join(KEYS), message),
     )
     message = "must be finite; correct or remove the rows"
-    yield _all_true("finite", tell_rows("target_finite", file, target, message))
+    yield all_true("finite", tell_rows("target_finite", file, target, message))
     low, high = rules.target_range
     message = f"must lie within {low:g} and {high:g}{{found}}; correct or remove the rows"
     yield Check(
@@ -166,7 +166,7 @@ def _response_checks(table: pd.DataFrame, measured: np.ndarray, task: Task) -> I
         tell_table("minimum_rows", file, message),
     )
     message = "has no value; the rows are dropped"
-    yield _all_true("present", tell_rows("target_present", file, target, message), tolerated=1.0)
+    yield all_true("present", tell_rows("target_present", file, target, message), tolerated=1.0)
     if len(measured) > 1:
         message = f"is {measured[0]:g} in every row; there is nothing to learn, mend how the table was made"
         yield Check(
@@ -183,10 +183,10 @@ def _names_suites(tables: Tables, task: Task) -> list[Suite]:
         (DRUG, DRUGS_FILE, task.validate.unknown_drug_share, "drugs"),
     ):
         if file in tables:
-            named = _keys(tables[RESPONSE_FILE][key])
+            named = keys(tables[RESPONSE_FILE][key])
             frame = pd.DataFrame({key: named.dropna().unique()})
             frame["known"] = frame[key].isin(tables[file][key].dropna())
-            check = _all_true("known", _tell_unknown(named, frame[key], file, noun, share), tolerated=share)
+            check = all_true("known", _tell_unknown(named, frame[key], file, noun, share), tolerated=share)
             made.append(Suite(f"response.{key}s", frame, (check,)))
     return made
 
@@ -208,7 +208,7 @@ def _tell_unknown(named: pd.Series, names: pd.Series, file: str, noun: str, shar
 
 
 def _cell_lines_suite(table: pd.DataFrame) -> Suite:
-    return Suite("cell_lines", _keyed(table, CELL), tuple(_keyed_checks(CELL_LINES_FILE, table, CELL)))
+    return Suite("cell_lines", _keyed(table, CELL), tuple(keyed_checks(CELL_LINES_FILE, table, CELL)))
 
 
 def _drugs_suite(table: pd.DataFrame) -> Suite:
@@ -216,8 +216,8 @@ def _drugs_suite(table: pd.DataFrame) -> Suite:
     smiles = table["smiles"]
     frame["smiles_parses"] = smiles.map(lambda text: parse(text) is not None, na_action="ignore")
     message = "RDKit cannot parse the SMILES{found}; correct it, or leave the cell empty if it is not known"
-    parses = _all_true("smiles_parses", tell_rows("smiles_parses", DRUGS_FILE, "smiles", message, smiles))
-    return Suite("drugs", frame, (*_keyed_checks(DRUGS_FILE, table, DRUG), parses))
+    parses = all_true("smiles_parses", tell_rows("smiles_parses", DRUGS_FILE, "smiles", message, smiles))
+    return Suite("drugs", frame, (*keyed_checks(DRUGS_FILE, table, DRUG), parses))
 
 
 def _omics_suites(omics: str, tables: Tables, task: Task) -> list[Suite]:
@@ -227,15 +227,15 @@ def _omics_suites(omics: str, tables: Tables, task: Task) -> list[Suite]:
     values = _numbers(features)
     rows = _keyed(table, CELL)
     rows["measured"] = ~np.isnan(values).all(axis=1)
-    checks = [*_keyed_checks(file, table, CELL)]
+    checks = [*keyed_checks(file, table, CELL)]
     if CELL_LINES_FILE in tables:
         known = rows[CELL].isin(tables[CELL_LINES_FILE][CELL].dropna())
         rows["known"] = known.astype(object).where(rows[CELL].notna(), None)
         message = f"is not in {CELL_LINES_FILE}{{found}}; add the cell line there or remove the row"
-        checks.append(_all_true("known", tell_rows("cell_lines_known", file, CELL, message, table[CELL])))
+        checks.append(all_true("known", tell_rows("cell_lines_known", file, CELL, message, table[CELL])))
     if features.shape[1]:
         message = "no value in the whole row; it counts as not measured"
-        checks.append(_all_true("measured", tell_rows("row_measured", file, None, message), tolerated=1.0))
+        checks.append(all_true("measured", tell_rows("row_measured", file, None, message), tolerated=1.0))
     columns = _columns_frame(features, values)
     return [
         Suite(omics, rows, tuple(checks)),
@@ -281,7 +281,7 @@ def _columns_checks(omics: str, table: pd.DataFrame, values: np.ndarray, task: T
         tell_table("has_features", file, f"no column but {CELL}; add a number column for each feature"),
     )
     message = "the column has no name; name it after its feature or remove it"
-    yield _all_true("named", tell("column_named", message))
+    yield all_true("named", tell("column_named", message))
     message = "must be finite; leave unknown values empty"
     yield within("infinite", tell("values_finite", message, np.isinf), high=0)
     if omics == "mutation":
@@ -298,7 +298,7 @@ def _columns_checks(omics: str, table: pd.DataFrame, values: np.ndarray, task: T
         yield within("highest", above, high=high)
     if len(table) > 1:
         message = "has one value in all rows, or none; remove the column or mend how it was made"
-        yield _all_true("varies", tell("column_varies", message), tolerated=rules.constant_column_share)
+        yield all_true("varies", tell("column_varies", message), tolerated=rules.constant_column_share)
 
 
 def _genes_suites(tables: Tables) -> list[Suite]:
@@ -314,7 +314,7 @@ def _genes_suites(tables: Tables) -> list[Suite]:
     for file, other, has in zip(pair, reversed(pair), (first, second), strict=True):
         column = f"in_{Path(file).stem}"
         genes[column] = genes["gene"].isin(has)
-        checks.append(_all_true(column, _tell_genes(genes["gene"], file, other)))
+        checks.append(all_true(column, _tell_genes(genes["gene"], file, other)))
     return [Suite("genes", genes, tuple(checks))]
 
 
@@ -329,30 +329,7 @@ def _tell_genes(genes: pd.Series, file: str, other: str) -> Tell:
 
 
 def _keyed(table: pd.DataFrame, key: str) -> pd.DataFrame:
-    return pd.DataFrame({key: _keys(table[key])})
-
-
-def _keyed_checks(file: str, table: pd.DataFrame, key: str) -> Iterator[Check]:
-    message = "the table has no row; add its rows"
-    yield Check(gxe.ExpectTableRowCountToBeBetween(min_value=1), tell_table("minimum_rows", file, message))
-    yield _filled(file, key)
-    message = "stands more than once{found}; keep one row of each"
-    yield Check(gxe.ExpectColumnValuesToBeUnique(column=key), tell_rows("key_unique", file, key, message, table[key]))
-
-
-def _filled(file: str, key: str) -> Check:
-    message = "the key is empty; fill it or remove the rows"
-    return Check(gxe.ExpectColumnValuesToNotBeNull(column=key), tell_rows("key_filled", file, key, message))
-
-
-def _all_true(column: str, tell: Tell, tolerated: float = 0.0) -> Check:
-    mostly = math.floor((1.0 - tolerated) * 1e9) / 1e9  # else a share of just `tolerated` may be refused
-    return Check(gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[True], mostly=mostly), tell)
-
-
-def _keys(values: pd.Series) -> pd.Series:
-    """Return keys with None for those that are empty or blank."""
-    return values.where(values.notna() & (values.astype("str").str.strip() != ""), None)
+    return pd.DataFrame({key: keys(table[key])})
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from pipelines.groups import images, response
+from pipelines.expression import ExpressionSamples
+from pipelines.groups import expression, images, response
 from pipelines.images import ImageSamples
 from pipelines.params import Split, SplitMode
+from pipelines.samples import ResponseSamples
+
+_OF: dict[type, ModuleType] = {ResponseSamples: response, ImageSamples: images, ExpressionSamples: expression}
 
 
 def group_samples(samples: Any, split: Split) -> tuple[pd.Series, pd.Series]:
     """Return for each sample its group and its stratum (what groups are balanced by), text, shape ``(n,)``."""
-    return (images if isinstance(samples, ImageSamples) else response).group_samples(samples, split)
+    groups: tuple[pd.Series, pd.Series] = _OF[type(samples)].group_samples(samples, split)
+    return groups
 
 
 def sample_identities(samples: Any, mode: SplitMode) -> dict[str, pd.Series]:
     """Return what must not stand on two sides besides the group: name to one text a sample, None where unknown."""
-    return (images if isinstance(samples, ImageSamples) else response).sample_identities(samples, mode)
+    identities: dict[str, pd.Series] = _OF[type(samples)].sample_identities(samples, mode)
+    return identities

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from pipelines.command import run_command
 from pipelines.simulate.cells import simulate_blood_cells, simulate_leukemia_cells
+from pipelines.simulate.expression import simulate_gene_expression, simulate_tumor_type
 from pipelines.simulate.response import simulate
 
 TASKS: dict[str, Callable[..., None]] = {
+    "tumor_type": simulate_tumor_type,
+    "gene_expression": simulate_gene_expression,
     "drug_response": simulate,
     "blood_cell": simulate_blood_cells,
     "leukemia_cell": simulate_leukemia_cells,

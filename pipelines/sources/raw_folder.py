@@ -1,13 +1,14 @@
-"""What the loaders share: images as a source lists them, and the raw folder ``images`` that is written of them."""
+"""What the loaders share: a folder written whole; images as a source lists them, and their raw folder ``images``."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,21 +57,48 @@ def write_raw(images: Sequence[SourceImage], out: Path) -> None:
     UserError
         ``out`` is there already, two images would have one name, or a file cannot be copied.
     """
+    refuse_existing(out)
+    files = _file_names(images)
+    with written_folder(out) as whole:
+        for image, file in zip(tqdm(images, desc="copy", unit="image", disable=None), files, strict=True):
+            target = whole / IMAGES_FOLDER / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(image.path, target)
+        _write_table(images, files, whole / IMAGES_TABLE)
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuse a target that is there already, unless it is an empty folder.
+
+    Raises
+    ------
+    UserError
+        It is there.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already; name a new folder, or remove it")
-    files = _file_names(images)
+
+
+@contextlib.contextmanager
+def written_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``out`` that takes its place once the block ends without an error.
+
+    Raises
+    ------
+    UserError
+        ``out`` is there already, or something cannot be written or copied.
+    """
+    refuse_existing(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
             whole = Path(folder) / out.name
-            for image, file in zip(tqdm(images, desc="copy", unit="image", disable=None), files, strict=True):
-                target = whole / IMAGES_FOLDER / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(image.path, target)
-            _write_table(images, files, whole / IMAGES_TABLE)
+            whole.mkdir()
+            yield whole
             whole.replace(out)
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; nothing was written to {out}") from error
+    except OSError as error:  # pyarrow's own bear neither a file name nor a reason apart
+        where, reason = error.filename or out, error.strerror or " ".join(str(error).split())
+        raise UserError(f"{where}: {reason}; nothing was written to {out}") from error
 
 
 def _write_table(images: Sequence[SourceImage], files: list[str], path: Path) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,8 @@ def make_platform(
     *,
     sample: Callable[[Path], object] = lambda folder: simulate(folder, TINY),
     changes: Mapping[str, Any] | None = None,
+    like: str | None = None,
+    models: Sequence[str] | None = None,
 ) -> Platform:
     """Copy the code, make it a git and DVC repository of its own and simulate a tiny sample in it.
 
@@ -146,6 +148,10 @@ def make_platform(
         Writes the raw folder of the task.
     changes
         Dotted keys of the task in ``params.yaml`` with their values, besides what makes every task small.
+    like
+        The task of the repository whose entry a new one is copied from.
+    models
+        Architectures of a new task.
     """
     root.mkdir(parents=True)
     for name in _COPIED:
@@ -155,8 +161,9 @@ def make_platform(
         else:
             shutil.copy(source, root / name)
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["tasks"] = {task: params["tasks"][task]}
+    params["tasks"] = {task: params["tasks"][like or task]}
     params["models"] = {key: model for key, model in params["models"].items() if model["task"] == task}
+    params["models"] |= {f"{task}-{name}": {"task": task, "architecture": name} for name in models or ()}
     for dotted, value in {**_SMALL, **(changes or {})}.items():
         *sections, last = dotted.split(".")
         section = params["tasks"][task]

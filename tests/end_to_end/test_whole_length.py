@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -231,41 +226,6 @@ def test_model_loads_outside_the_repository_without_pickle(platform: Platform, s
     assert all(math.isfinite(value) for value in json.loads(done.stdout.splitlines()[-1]))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def served(platform: Platform) -> Iterator[str]:
-    """Start the endpoint as `make serve` does and stop it with all its children."""
-    port = free_port()
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{TASK}@staging"),
-            *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
-        ],
-        cwd=platform.root,
-        env=platform.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            with contextlib.suppress(requests.ConnectionError):
-                if requests.get(f"{url}/ping", timeout=5).status_code == 200:
-                    break
-            assert server.poll() is None, "the server ended"
-            time.sleep(0.5)
-        yield f"{url}/invocations"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
 def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform: Platform, staged: str) -> None:
     data = platform.root / "data" / TASK
     expression = pd.read_parquet(data / "expression.parquet").set_index("cell_line_id").iloc[0]
@@ -274,7 +234,7 @@ def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform
     good = {"expression": profile, "smiles": drug["smiles"], "drug_id": drug["drug_id"], "tissue": "lung"}
     gene = next(iter(profile))
 
-    with served(platform) as url:
+    with platform.served() as url:
 
         def post(rows: Any = None, raw: str | None = None, params: dict[str, Any] | None = None) -> requests.Response:
             body = (
@@ -320,7 +280,6 @@ def test_endpoint_equals_the_model_in_process(platform: Platform, staged: str) -
         "import json, mlflow\n"
         "from pipelines.prepare import read_prepared\n"
         "from pipelines.params import read_params\n"
-        "from training.track import request_of\n"
         "from evaluation.score import load\n"
         f"task = read_params().task('{TASK}')\n"
         f"samples = read_prepared('{TASK}', task).side('test')\n"
@@ -328,7 +287,7 @@ def test_endpoint_equals_the_model_in_process(platform: Platform, staged: str) -
         "part = samples.take(np.arange(40))\n"
         f"model = load('models:/{TASK}@staging')\n"
         "direct = model.estimator.predict(part)\n"
-        f"asked = mlflow.pyfunc.load_model('models:/{TASK}@staging').predict(request_of(part, model.contract))\n"
+        f"asked = mlflow.pyfunc.load_model('models:/{TASK}@staging').predict(model.contract.request(part))\n"
         "print(float(np.abs(direct - asked['prediction'].to_numpy()).max()))\n"
     )
     done = platform.python("-c", script)

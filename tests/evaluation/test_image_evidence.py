@@ -24,11 +24,12 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from torch import nn
 
 from evaluation import figures, leaderboard, score
+from evaluation.class_evidence import columns_of, learning_history
 from evaluation.classification import classification_metrics, metric_names
 from evaluation.evaluate import evaluate, evidence_path, evidence_sha256, read_evidence
 from evaluation.evidence import Evidence
 from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells, randomized
-from evaluation.image_evidence import PANELS, columns_of, image_evidence, learning_history
+from evaluation.image_evidence import PANELS, image_evidence
 from pipelines import tracking
 from pipelines.audit import audit_samples, write_audit
 from pipelines.faults import DataError, UserError
@@ -36,15 +37,15 @@ from pipelines.images import ImageSamples, read_images
 from pipelines.params import ImageTask, Params, PerBudget, read_params
 from pipelines.prepare import Prepared, prepare
 from pipelines.simulate.cells import simulate_blood_cells
+from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone
 from training.calibration import apply_temperature, prediction_sets
+from training.cell_network import CellNetwork
+from training.contracts.images import ImageContract
 from training.final import CrossFitted
 from training.fit import Fitted, fit, with_probabilities
-from training.image_payload import ImageContract
 from training.predictor import Predictor
-from training.track import image_contract_of
-from training.transfer import TransferNetwork
 
 ROOT = Path(__file__).parents[2]
 NAME = "blood_cell"
@@ -350,7 +351,7 @@ def _create(pretrained: bool) -> nn.Module:
     )
 
 
-class Small(TransferNetwork):
+class Small(CellNetwork):
     """Three convolutions, from scratch: learns the two kinds of chromatin in a second."""
 
     architecture = "small"
@@ -701,7 +702,5 @@ def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
 def test_the_contract_of_the_model_is_that_of_the_fit(trees: Judged, task: ImageTask, prepared: Prepared) -> None:
     contract = trees.model.contract
     assert isinstance(contract, ImageContract)
-    expected = image_contract_of(
-        NAME, "xgboost", task, prepared.samples, trees.fitted.temperature, trees.fitted.threshold
-    )
+    expected = image_contract(NAME, "xgboost", task, prepared.samples, trees.fitted.temperature, trees.fitted.threshold)
     assert contract == expected

@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 
 from pipelines import audit as stage
+from pipelines import audits
 from pipelines.audit import Audit, audit_samples, read_audit, write_audit
 from pipelines.formats import ResponseTables
 from pipelines.images import ImageSamples
+from pipelines.nuisances.images import image_nuisances
+from pipelines.nuisances.response import response_nuisances
 from pipelines.params import ImageTask, ResponseTask, Task, read_params
-from pipelines.probes import image_nuisances, probe_labels, probe_response, response_nuisances
+from pipelines.probes import probe_labels, probe_response
 from pipelines.samples import ResponseSamples, keep_samples
 from tests.pipelines import response_tables
 from tests.pipelines.image_samples import Saver, cell, compressed, saved_as_jpeg, write_files
@@ -75,8 +78,8 @@ def probe(samples: ImageSamples, folder: Path, name: str, save: Saver = saved_as
 @pytest.fixture
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the probes out where something else is tested."""
-    monkeypatch.setattr(stage, "image_nuisances", lambda samples, folder: {})
-    monkeypatch.setattr(stage, "response_nuisances", lambda samples: {})
+    monkeypatch.setattr(audits.images, "image_nuisances", lambda samples, folder: {})
+    monkeypatch.setattr(audits.response, "response_nuisances", lambda samples: {})
     yield
 
 
@@ -295,7 +298,7 @@ def test_the_gravest_of_many_copies_are_listed(tmp_path: Path) -> None:
         return cell(0) if row < 2 or row in (10, 12) else cell(row // EACH * EACH)
 
     audit = audited(clean(copied), tmp_path)
-    assert audit.duplicates["counts"]["pairs"] > len(audit.duplicates["pairs"]) == stage.LISTED
+    assert audit.duplicates["counts"]["pairs"] > len(audit.duplicates["pairs"]) == audits.LISTED
     differ = [pair["labels"][0] != pair["labels"][1] for pair in audit.duplicates["pairs"]]
     assert differ == sorted(differ, reverse=True)
 
@@ -525,7 +528,7 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
 
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     reports = tmp_path / "reports"
-    monkeypatch.setattr(stage, "image_nuisances", lambda *given: {"border": image_nuisances(*given)["border"]})
+    monkeypatch.setattr(audits.images, "image_nuisances", lambda *given: {"border": image_nuisances(*given)["border"]})
     assert stage.main(["--task", "leukemia_cell", "--data", str(data), "--reports", str(reports)]) == 0
     report = read_audit(reports)
     assert report is not None

@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 
 from pipelines.faults import UserError
 from pipelines.params import (
+    METRICS,
+    MODES,
+    REPORTED,
+    TASKS,
     Evaluate,
+    EvaluateProfiles,
     Fit,
+    GeneData,
+    GeneTask,
     ImageData,
     ImageTask,
+    LabelData,
+    LabelTask,
     MissingPolicy,
     Params,
     ParamsError,
@@ -25,7 +34,9 @@ from pipelines.params import (
     Split,
     Task,
     Tune,
+    TuneProfiles,
     TuneTransfer,
+    ValidateExpression,
     ValidateImages,
     ValidateResponse,
     read_params,
@@ -115,14 +126,96 @@ tasks:
       confidence: 0.9
       explained_samples: {quick: 20, full: 60}
       interval_coverage: 0.8
+  tumor:
+    kind: expression
+    problem: "classification"
+    data:
+      scale: linear
+      exclude: {sample_type: ["11"], site: [A, B]}
+      missing_genes: 0.05
+      minimum_patients: 10
+      small_classes: drop
+    validate:
+      minimum_samples: 50
+      minimum_genes: 20
+      missing_share: 0.21
+      constant_gene_share: 0.1
+      library_size_factor: 50.0
+    split:
+      mode: patient_blind
+      test: 0.22
+      validation: 0.12
+      folds: 6
+      near_identical: 0.995
+    tune:
+      objective: cross_validation
+      metric: macro_f1
+      trials: {quick: 3, full: 13}
+      epochs: {quick: 5, full: 35}
+      rounds: {quick: 41, full: 610}
+      weights: none
+      modes: [full]
+      layouts: [given, similarity]
+      image_size: 32
+    fit:
+      members: {quick: 1, full: 6}
+    evaluate:
+      metric: weighted_f1
+      baseline: most_frequent
+      resamples: 900
+      confidence: 0.8
+      explained_samples: {quick: 11, full: 110}
+      interval_coverage: 0.7
+      stability_seeds: {quick: 0, full: 2}
+  genes:
+    kind: expression
+    problem: "regression"
+    data:
+      scale: log2
+      exclude: {}
+      missing_genes: 0.06
+      predictors: landmarks
+      targets: TP53|7157
+      target_count: 50
+    validate:
+      minimum_samples: 51
+      minimum_genes: 21
+      missing_share: 0.22
+      constant_gene_share: 0.2
+      library_size_factor: 60.0
+    split:
+      mode: random
+      test: 0.23
+      validation: 0.13
+      folds: 7
+      near_identical: 0.996
+    tune:
+      objective: cross_validation
+      metric: mae
+      trials: {quick: 4, full: 14}
+      epochs: {quick: 6, full: 36}
+      rounds: {quick: 42, full: 620}
+    fit:
+      members: {quick: 7, full: 7}
+    evaluate:
+      metric: rmse_sd
+      baseline: mean_expression
+      resamples: 800
+      confidence: 0.85
+      explained_samples: {quick: 12, full: 120}
+      interval_coverage: 0.75
 models:
   screen-mean_effects: {task: screen, architecture: mean_effects}
   screen-mlp: {task: screen, architecture: mlp}
   smear-majority_class: {task: smear, architecture: majority_class}
+  tumor-most_frequent: {task: tumor, architecture: most_frequent}
+  genes-mean_expression: {task: genes, architecture: mean_expression, demo: false}
 """
 HERE = "  # here"  # marks the line that the message must name
 T = "params.tasks.screen"
 S = "params.tasks.smear"
+L = "params.tasks.tumor"
+G = "params.tasks.genes"
 
 
 @dataclass(frozen=True)
@@ -287,6 +380,61 @@ FAULTS = [
           "one of head, partial, full"),
     changed(f"{S}.tune.weights", "imagenet", '""', "must be imagenet, none or a path"),
     changed(f"{S}.tune.weights", "imagenet", "", "of type str"),
+    # profiles
+    Fault("no problem", {'    kind: expression\n    problem: "regression"\n': f"    kind: expression{HERE}\n"}, G,
+          "lacks problem"),
+    changed(f"{G}.problem", '"regression"', "clustering", "one of classification, regression"),
+    Fault("labels' key where genes are predicted", {"      target_count: 50\n":
+          f"      target_count: 50\n      minimum_patients: 11{HERE}\n"}, f"{G}.data.minimum_patients",
+          "the keys are scale, exclude, missing_genes, predictors, targets, target_count"),
+    Fault("genes' key where labels are predicted", {"      small_classes: drop\n":
+          f"      small_classes: drop\n      targets: TP53{HERE}\n"}, f"{L}.data.targets",
+          "the keys are scale, exclude, missing_genes, minimum_patients, small_classes"),
+    Fault("weights where genes are predicted", {"      metric: mae\n":
+          f"      metric: mae\n      weights: none{HERE}\n"}, f"{G}.tune.weights", "unknown key"),
+    Fault("stability where genes are predicted", {"      metric: rmse_sd\n":
+          f"      metric: rmse_sd\n      stability_seeds: {{quick: 1, full: 1}}{HERE}\n"},
+          f"{G}.evaluate.stability_seeds", "unknown key"),
+    changed(f"{L}.data.scale", "linear", "log10", "one of linear, log2, as_is"),
+    Fault("a rule that is no list", {'{sample_type: ["11"], site: [A, B]}': f'{{sample_type: "11"}}{HERE}'},
+          f"{L}.data.exclude.sample_type", "must be a list"),
+    Fault("a rule of numbers", {'{sample_type: ["11"], site: [A, B]}': f"{{sample_type: [11]}}{HERE}"},
+          f"{L}.data.exclude.sample_type[0]", "is 11; it must be of type str"),
+    changed(f"{L}.data.exclude", '{sample_type: ["11"], site: [A, B]}', '["11"]', "must be a mapping"),
+    changed(f"{L}.data.exclude", '{sample_type: ["11"], site: [A, B]}', "none", "must be a mapping"),
+    Fault("a rule twice", {"site: [A, B]}": f"sample_type: [A]}}{HERE}"}, f"{L}.data.exclude.sample_type",
+          "stands twice"),
+    changed(f"{L}.data.missing_genes", "0.05", "1.1", "between 0 and 1"),
+    changed(f"{L}.data.missing_genes", "0.05", "5%", "of type float"),
+    changed(f"{L}.data.minimum_patients", "10", "2", "train, validation and test need one each"),
+    changed(f"{L}.data.small_classes", "drop", "keep", "one of drop, refuse"),
+    changed(f"{L}.validate.minimum_samples", "50", "1", "at least 2"),
+    changed(f"{L}.validate.minimum_genes", "20", "0", "at least 2"),
+    changed(f"{L}.validate.missing_share", "0.21", "20", "between 0 and 1"),
+    changed(f"{L}.validate.constant_gene_share", "0.1", "-0.1", "between 0 and 1"),
+    *(changed(f"{L}.validate.library_size_factor", "50.0", written, "above 1") for written in ("1", "0", "-3", ".nan")),
+    Fault("another kind's mode of profiles", {"mode: patient_blind": f"mode: subject_blind{HERE}"}, f"{L}.split.mode",
+          "is 'subject_blind'; it must be one of random, patient_blind"),
+    changed(f"{L}.tune.metric", "macro_f1", "r2", "one of log_loss, accuracy"),
+    changed(f"{L}.tune.layouts", "[given, similarity]", "[]", "is empty"),
+    Fault("an unknown layout", {"[given, similarity]": f"[given, hilbert]{HERE}"}, f"{L}.tune.layouts[1]",
+          "one of given, chromosome, similarity"),
+    *(changed(f"{L}.tune.image_size", "32", written, "between 8 and 512") for written in ("7", "513", "-32")),
+    changed(f"{L}.tune.modes", "[full]", "[]", "is empty"),
+    changed(f"{L}.tune.weights", "none", '""', "must be imagenet, none or a path"),
+    changed(f"{L}.evaluate.metric", "weighted_f1", "rmse_sd", "one of accuracy"),
+    Fault("fewer seeds than none", {"{quick: 0, full: 2}": f"{{quick: 0, full: -1}}{HERE}"},
+          f"{L}.evaluate.stability_seeds.full", "at least 0"),
+    Fault("members of other folds", {"{quick: 1, full: 6}": f"{{quick: 1, full: 5}}{HERE}"}, f"{L}.fit.members.full",
+          "is 5; it must be 1 or split.folds \\(6\\)"),
+    changed(f"{G}.data.predictors", "landmarks", "some", "one of landmarks, all"),
+    changed(f"{G}.data.targets", "TP53|7157", '""', "is empty; name a gene, or most_variable"),
+    changed(f"{G}.data.targets", "TP53|7157", "7157", "of type str"),
+    changed(f"{G}.data.target_count", "50", "0", "at least 1"),
+    changed(f"{G}.tune.metric", "mae", "pearson", "one of rmse, mae, mse, r2"),
+    changed(f"{G}.evaluate.metric", "rmse_sd", "within_drug_pearson", "one of r2, rmse"),
+    Fault("a demo that is neither", {"demo: false}": f"demo: maybe}}{HERE}"},
+          "params.models.genes-mean_expression.demo", "of type bool"),
 ]  # fmt: skip
 
 
@@ -358,6 +506,25 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     assert images.data == ImageData(("blast", "normal"), 0.75, 168)
     assert images.tune.modes == ("head", "partial")
     assert params.architectures("smear") == ["majority_class"]
+    tumor, genes = params.task("tumor"), params.task("genes")
+    assert isinstance(tumor, LabelTask) and isinstance(genes, GeneTask)
+    assert tumor.data.exclude == {"sample_type": ("11",), "site": ("A", "B")}
+    assert genes.data == GeneData("log2", {}, 0.06, "landmarks", "TP53|7157", 50)
+    assert tumor.tune.layouts == ("given", "similarity")
+    assert tumor.evaluate.stability_seeds == PerBudget(0, 2)
+    assert type(genes.tune) is Tune and type(genes.evaluate) is Evaluate
+    assert [(name, model.demo) for name, model in params.models.items() if not model.demo] == [
+        ("genes-mean_expression", False)
+    ]
+
+
+def test_every_kind_and_family_of_task_has_its_modes_and_metrics() -> None:
+    assert {kind for kind, _ in TASKS} == set(MODES)
+    families = {task.family for task in TASKS.values()}
+    assert len(families) == len(TASKS)
+    assert families == set(METRICS) == set(REPORTED)
+    for task in read_params(ROOT / "params.yaml").tasks.values():
+        assert type(task) is TASKS[task.kind, task.problem]
 
 
 def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
@@ -374,7 +541,7 @@ def test_devices_that_training_knows_are_accepted(device: str, tmp_path: Path) -
 def test_an_unknown_task_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     params = read_params(written(tmp_path, GOOD))
     for ask in (params.task, params.architectures):
-        with pytest.raises(ParamsError, match="no task 'scren'; the tasks are screen, smear"):
+        with pytest.raises(ParamsError, match="no task 'scren'; the tasks are genes, screen, smear, tumor"):
             ask("scren")
 
 
@@ -490,7 +657,83 @@ _image_tasks = st.builds(
 )
 
 
-@given(_tasks | _image_tasks)
+_of_profiles = {
+    "scale": st.sampled_from(["linear", "log2", "as_is"]),
+    "exclude": st.dictionaries(_word, st.lists(_word | st.sampled_from(["11", "01", "true", ""])).map(tuple)),
+    "missing_genes": _share,
+}
+_validate_expression = st.builds(
+    ValidateExpression,
+    minimum_samples=_count,
+    minimum_genes=_count,
+    missing_share=_share,
+    constant_gene_share=_share,
+    library_size_factor=_any,
+)
+_patient_split = st.builds(
+    Split,
+    mode=st.sampled_from(["random", "patient_blind"]),
+    test=_share,
+    validation=_share,
+    folds=_count,
+    near_identical=_share,
+)
+_tuned = {
+    "objective": st.sampled_from(["validation", "cross_validation"]),
+    "trials": _counts,
+    "epochs": _counts,
+    "rounds": _counts,
+}
+_evaluated = {
+    "baseline": _word,
+    "resamples": _count,
+    "confidence": _share,
+    "explained_samples": _counts,
+    "interval_coverage": _share,
+}
+_label_tasks = st.builds(
+    LabelTask,
+    kind=st.just("expression"),
+    problem=st.just("classification"),
+    data=st.builds(
+        LabelData, **_of_profiles, minimum_patients=_count, small_classes=st.sampled_from(["drop", "refuse"])
+    ),
+    validate=_validate_expression,
+    split=_patient_split,
+    tune=st.builds(
+        TuneProfiles,
+        **_tuned,
+        metric=st.sampled_from(METRICS["profile_labels"]),
+        weights=st.sampled_from(["imagenet", "none"]) | _word,
+        modes=st.lists(st.sampled_from(["head", "partial", "full"]), min_size=1).map(tuple),
+        layouts=st.lists(st.sampled_from(["given", "chromosome", "similarity"]), min_size=1).map(tuple),
+        image_size=_count,
+    ),
+    fit=st.builds(Fit, members=_counts),
+    evaluate=st.builds(
+        EvaluateProfiles, **_evaluated, metric=st.sampled_from(REPORTED["profile_labels"]), stability_seeds=_counts
+    ),
+)
+_gene_tasks = st.builds(
+    GeneTask,
+    kind=st.just("expression"),
+    problem=st.just("regression"),
+    data=st.builds(
+        GeneData,
+        **_of_profiles,
+        predictors=st.sampled_from(["landmarks", "all"]),
+        targets=st.sampled_from(["most_variable", "TP53|7157", "7157"]) | _word,
+        target_count=_count,
+    ),
+    validate=_validate_expression,
+    split=_patient_split,
+    tune=st.builds(Tune, **_tuned, metric=st.sampled_from(METRICS["gene_targets"])),
+    fit=st.builds(Fit, members=_counts),
+    evaluate=st.builds(Evaluate, **_evaluated, metric=st.sampled_from(REPORTED["gene_targets"])),
+)
+
+
+@given(_tasks | _image_tasks | _label_tasks | _gene_tasks)
 def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: Task) -> None:
     assert read_task(task_text(task)) == task
 

@@ -17,13 +17,14 @@ from torch import nn
 from pipelines.images import IMAGES_FOLDER, ImageSamples, decoding, read_images
 from pipelines.params import ImageTask, read_params
 from tests.training.tiny import ROOT
-from training.architectures import names
+from training.architectures import get_architecture, names
 from training.backbone import Backbone
+from training.cell_network import CellNetwork
 
 CLASSES = ("blue", "green", "red")
 TASK = "blood_cell"
 TREES = ("random_forest", "xgboost")
-NETWORKS = [name for name in names("images") if name not in (*TREES, "majority_class")]
+NETWORKS = [name for name in names("images") if issubclass(get_architecture(name, "images").estimator, CellNetwork)]
 
 
 def image_task(size: int = 64, crop: float = 1.0) -> ImageTask:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.training.image_samples import draw
 from training.augment import CHUNK, RandomTurn, StainJitter, augment, augmentation, grayed, restained
-from training.transfer import viewed
+from training.cell_network import viewed
 
 SIDE = 32
 

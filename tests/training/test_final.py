@@ -56,7 +56,7 @@ class Spy(Estimator):
     def predict(self, samples: ResponseSamples) -> np.ndarray:
         return np.full(len(samples), float(self.member_)) + samples.cell / 1000
 
-    def attribute(self, samples: ResponseSamples) -> Attribution:
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         # Members drop other features, so that their names differ.
         prediction = self.predict(samples)
         return Attribution(
@@ -220,7 +220,7 @@ def test_test_rows_change_nothing_of_the_final_model(prepared: Prepared, name: s
     found = []
     for each in (prepared, other):
         final = fit_final(architecture, architecture.defaults, each, members=members, settings=SETTINGS)
-        found.append((final, final.estimator.predict(each.samples.take(others)), final.interval_half_width(each, 0.9)))
+        found.append((final, final.estimator.predict(each.samples.take(others)), final.interval_half_widths(each, 0.9)))
     (one, predicted, width), (two, predicted_2, width_2) = found
     np.testing.assert_array_equal(predicted_2, predicted)
     np.testing.assert_array_equal(two.held_out, one.held_out)
@@ -286,7 +286,8 @@ def _width(groups: np.ndarray, errors: np.ndarray, coverage: float) -> float:
     table = pd.DataFrame({"group": [f"group {number}" for number in np.concatenate([np.full(10, 999), groups])]})
     prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=target), table=table))
     rows = np.arange(10, len(target))
-    return FinalFit(Spy(), rows, np.arange(len(errors), dtype=float)).interval_half_width(prepared, coverage)
+    final = FinalFit(Spy(), rows, np.arange(len(errors), dtype=float))
+    return float(final.interval_half_widths(prepared, coverage))
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.5])

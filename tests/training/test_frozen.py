@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from pipelines.images import ImageSamples
 from tests.training.image_samples import from_files, in_memory, write_folder
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
+from training.cell_network import CellNetwork
 from training.estimator import FitContext
 from training.features import embedding
 from training.features.cell_image import descriptors
 from training.frozen import BATCH, FeatureCache
-from training.transfer import TransferNetwork
 
 
 class Counting:
@@ -309,7 +309,7 @@ def test_a_request_s_images_leave_no_trace(samples: ImageSamples, tmp_path: Path
     fitted = _network(epochs=1).fit(samples)
     before = sorted(Path("cache").rglob("*"))
     held = dataclasses.replace(samples, pixels=np.array(samples.pixels))
-    assert isinstance(fitted, TransferNetwork)
+    assert isinstance(fitted, CellNetwork)
     fitted.predict(held)
     fitted.heatmaps(held)
     embedding.embeddings(held, "cpu")

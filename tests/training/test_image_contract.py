@@ -20,18 +20,23 @@ from torch import nn
 
 from pipelines.faults import UserError
 from pipelines.images import ImageSamples
+from tests.training.contract_builders import image_contract
 from tests.training.image_samples import NETWORKS, TASK, draw, image_task, in_memory, labeled, settled_weights
-from training import transfer
+from training import cell_network, transfer_module
 from training.architectures import Architecture, get_architecture, names
+from training.cell_network import CellNetwork
 from training.estimator import Classifier, FitContext
 from training.final import CrossFitted
 from training.predictor import Predictor
-from training.track import image_contract_of, request_of, save_model
-from training.transfer import MODES, TransferModule, TransferNetwork
+from training.track import save_model
+from training.transfer import MODES
+from training.transfer_module import TransferModule
 
 ROUNDING = 1e-4  # a batch of another size is summed in another order
 LARGEST_MODEL = 150e6  # bytes
 SETTINGS: dict[str, Any] = {"modes": list(MODES), "weights": "imagenet"}
+NO_NETWORKS = [name for name in names("images") if name not in NETWORKS]
+TUNED = [name for name in names("images") if get_architecture(name, "images").space is not None]
 SMALL: dict[str, Any] = {
     "epochs": 4,
     "views": 2,
@@ -42,7 +47,9 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
 }
 
-Fits = Callable[[str], TransferNetwork]
+Fits = Callable[[str], CellNetwork]
+
+of_networks = pytest.mark.parametrize("architecture", NETWORKS, indirect=True)
 
 
 def _build(architecture: Architecture, mode: str = "head", **settings: Any) -> Classifier:
@@ -56,10 +63,11 @@ def _build(architecture: Architecture, mode: str = "head", **settings: Any) -> C
 
 
 def _side(architecture: Architecture) -> int:
-    return architecture.estimator.backbone.smallest if issubclass(architecture.estimator, TransferNetwork) else 32
+    return architecture.estimator.backbone.smallest if issubclass(architecture.estimator, CellNetwork) else 32
 
 
-@pytest.fixture(scope="module", params=names("images"))
+# Networks first: they have the same numbers as in `of_networks`, by which pytest puts tests of one model together.
+@pytest.fixture(scope="module", params=[*NETWORKS, *NO_NETWORKS])
 def architecture(request: pytest.FixtureRequest) -> Architecture:
     return get_architecture(request.param, "images")
 
@@ -83,9 +91,7 @@ def model(architecture: Architecture, train: ImageSamples) -> Classifier:
 @pytest.fixture(scope="module")
 def weights(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return a file that stands in for trained weights."""
-    if architecture.name not in NETWORKS:
-        pytest.skip("no network")
-    assert issubclass(architecture.estimator, TransferNetwork)
+    assert issubclass(architecture.estimator, CellNetwork)
     path = tmp_path_factory.mktemp("weights") / f"{architecture.name}.safetensors"
     yield str(settled_weights(architecture.estimator.backbone, path, _side(architecture)))
     path.unlink()
@@ -94,12 +100,12 @@ def weights(architecture: Architecture, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def fits(architecture: Architecture, weights: str, train: ImageSamples) -> Fits:
     """Return a function that gives the network fitted in a mode, fitted once."""
-    models: dict[str, TransferNetwork] = {}
+    models: dict[str, CellNetwork] = {}
 
-    def get(mode: str) -> TransferNetwork:
+    def get(mode: str) -> CellNetwork:
         if mode not in models:
             fitted = _build(architecture, mode, weights=weights, epochs=6, strength=0.0, dropout=0.0).fit(train)
-            assert isinstance(fitted, TransferNetwork)
+            assert isinstance(fitted, CellNetwork)
             models[mode] = fitted
         return models[mode]
 
@@ -107,7 +113,7 @@ def fits(architecture: Architecture, weights: str, train: ImageSamples) -> Fits:
 
 
 def _start(architecture: Architecture, weights: str) -> list[nn.Module]:
-    assert issubclass(architecture.estimator, TransferNetwork)
+    assert issubclass(architecture.estimator, CellNetwork)
     return architecture.estimator.backbone.build(architecture.name, weights)
 
 
@@ -171,6 +177,7 @@ def test_augmentation_draws_from_the_seed_alone(name: str) -> None:
     assert (answers[0] != answers[2]).any()
 
 
+@of_networks
 @pytest.mark.parametrize("mode", MODES)
 def test_training_lowers_the_loss(fits: Fits, mode: str) -> None:
     losses = [metrics["train_loss"] for metrics in fits(mode).trained_.history]
@@ -178,13 +185,14 @@ def test_training_lowers_the_loss(fits: Fits, mode: str) -> None:
     assert min(losses[1:]) < 0.9 * losses[0]
 
 
+@of_networks
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients_reach_all_that_is_trained_and_nothing_that_is_frozen(
     architecture: Architecture, weights: str, train: ImageSamples, mode: str
 ) -> None:
     stages = _start(architecture, weights)
     frozen = {"head": len(stages), "partial": len(stages) - 1, "full": 0}[mode]
-    width = transfer._width(stages, train.pixels.shape[1])
+    width = transfer_module.head_width(stages, 3, train.pixels.shape[1])
     module = TransferModule(stages, frozen, width, 3, 0.0).train()
     images = torch.from_numpy(train.pixels[:6]).permute(0, 3, 1, 2) / 128 - 1
     logits = module(images)
@@ -197,6 +205,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_that_is_frozen(
             assert torch.isfinite(parameter.grad).all(), f"{name} has no finite gradient"
 
 
+@of_networks
 @pytest.mark.parametrize("mode", ["head", "partial"])
 def test_a_fit_leaves_frozen_stages_bit_for_bit_as_they_were(
     architecture: Architecture, fits: Fits, weights: str, mode: str
@@ -212,16 +221,18 @@ def test_a_fit_leaves_frozen_stages_bit_for_bit_as_they_were(
         assert not all(moved.values()), "the last stage was not trained"
 
 
+@of_networks
 def test_frozen_stages_do_not_move_where_features_are_too_large_to_keep(
     architecture: Architecture, weights: str, train: ImageSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "LARGEST_FEATURES", 0.0)
+    monkeypatch.setattr(cell_network, "LARGEST_FEATURES", 0.0)
     fitted = _build(architecture, "partial", weights=weights, epochs=1).fit(train)
-    assert isinstance(fitted, TransferNetwork)
+    assert isinstance(fitted, CellNetwork)
     stages = _start(architecture, weights)
     assert all(_same(fitted.module_.frozen, nn.Sequential(*stages[:-1])).values())
 
 
+@of_networks
 def test_training_mode_does_not_reach_frozen_batch_normalization(fits: Fits, train: ImageSamples) -> None:
     module = fits("partial").module_
     before = _tensors(module.frozen)
@@ -237,6 +248,7 @@ def test_training_mode_does_not_reach_frozen_batch_normalization(fits: Fits, tra
     assert all(before[key].tobytes() == after[key].tobytes() for key in before)
 
 
+@of_networks
 def test_full_mode_trains_every_stage_and_its_batch_normalization(
     architecture: Architecture, fits: Fits, weights: str
 ) -> None:
@@ -250,6 +262,7 @@ def test_full_mode_trains_every_stage_and_its_batch_normalization(
     assert batch_normalized == any(key.endswith("running_mean") for key in same)
 
 
+@of_networks
 def test_deeper_stages_learn_slower(fits: Fits) -> None:
     fitted = fits("full")
     rates = [share for _, share in fitted._rates(fitted.module_)]
@@ -292,17 +305,15 @@ def test_fitting_and_predicting_leave_the_samples_as_they_are(
     np.testing.assert_array_equal(unseen.pixels, before[1])
 
 
+@of_networks
 def test_an_image_that_is_too_small_is_refused_before_any_work(architecture: Architecture) -> None:
-    if architecture.name not in NETWORKS:
-        pytest.skip("takes images of any size")
     smallest = _side(architecture)
     with pytest.raises(UserError, match=rf"{architecture.name}.*{smallest} pixels.*have {smallest - 1}.*data\.size"):
         _build(architecture, weights="/nowhere").fit(in_memory(6, smallest - 1))
 
 
+@of_networks
 def test_an_unknown_mode_is_refused(architecture: Architecture, train: ImageSamples) -> None:
-    if architecture.name not in NETWORKS:
-        pytest.skip("has no mode")
     with pytest.raises(UserError, match=r"mode is 'frozen'.*head, partial, full"):
         _build(architecture, "frozen").fit(train)
 
@@ -332,6 +343,7 @@ def test_a_loaded_model_predicts_the_same(
     assert loaded.cost().keys() == model.cost().keys()
 
 
+@of_networks
 @pytest.mark.parametrize("mode", ["partial", "full"])
 def test_a_loaded_network_predicts_the_same_in_every_mode(
     architecture: Architecture, fits: Fits, mode: str, unseen: ImageSamples, tmp_path: Path
@@ -341,11 +353,10 @@ def test_a_loaded_network_predicts_the_same_in_every_mode(
     np.testing.assert_array_equal(loaded.outputs(unseen), fits(mode).outputs(unseen))
 
 
-def test_a_loaded_cross_fitted_model_predicts_the_same(
-    architecture: Architecture, train: ImageSamples, unseen: ImageSamples, tmp_path: Path
-) -> None:
-    if architecture.name not in ("efficientnet_lite0", "xgboost", "majority_class"):
-        pytest.skip("the members are what the other tests save")
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "xgboost", "majority_class"])
+def test_a_loaded_cross_fitted_model_predicts_the_same(name: str, tmp_path: Path) -> None:
+    architecture = get_architecture(name, "images")
+    train, unseen = in_memory(12, 32), in_memory(5, 32, first=100)
     every = _build(architecture).get_params(deep=False)
     whole = CrossFitted(architecture.name, every, "images").fit(train, folds=np.arange(len(train)) // 3 % 2)
     assert np.isfinite(whole.out_of_fold_).all()
@@ -357,7 +368,7 @@ def test_a_loaded_cross_fitted_model_predicts_the_same(
 def test_no_model_is_too_large_to_log(architecture: Architecture, model: Classifier, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     assert sum(path.stat().st_size for path in (tmp_path / "model").iterdir()) < LARGEST_MODEL
-    if isinstance(model, TransferNetwork):  # nothing of it depends on the size of the images
+    if isinstance(model, CellNetwork):  # nothing of it depends on the size of the images
         assert sum(tensor.numel() for tensor in model.module_.state_dict().values()) * 4 < LARGEST_MODEL
 
 
@@ -365,11 +376,11 @@ def test_the_served_model_equals_the_model_in_process(
     architecture: Architecture, model: Classifier, train: ImageSamples, unseen: ImageSamples, tmp_path: Path
 ) -> None:
     task = image_task(_side(architecture))
-    contract = image_contract_of(TASK, architecture.name, task, unseen, 1.7, 0.1)
+    contract = image_contract(TASK, architecture.name, task, unseen, 1.7, 0.1)
     baseline = get_architecture("majority_class", "images").build({}).fit(train)
     save_model(model, baseline, contract, tmp_path / "model")
     served = Predictor().read(tmp_path / "model")
-    request = json.loads(json.dumps(request_of(unseen, contract).to_dict("records")))
+    request = json.loads(json.dumps(contract.request(unseen).to_dict("records")))
     answer = served.predict(None, pd.DataFrame(request), {"explain": True})
     in_process = model.predict_proba(unseen) ** (1 / 1.7)
     in_process /= in_process.sum(axis=1, keepdims=True)
@@ -383,6 +394,7 @@ def test_the_served_model_equals_the_model_in_process(
 # Explaining
 
 
+@of_networks
 @pytest.mark.parametrize("mode", MODES)
 def test_grad_cam_gives_a_map_of_each_image(fits: Fits, mode: str, unseen: ImageSamples) -> None:
     maps = fits(mode).heatmaps(unseen)
@@ -440,11 +452,10 @@ def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) ->
 
 
 @pytest.mark.parametrize("modes", [["head"], ["partial", "full"], ["full", "head"]], ids="-".join)
-def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(
-    architecture: Architecture, modes: list[str]
-) -> None:
-    if architecture.space is None:
-        pytest.skip("nothing to tune")
+@pytest.mark.parametrize("name", TUNED)
+def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(name: str, modes: list[str]) -> None:
+    architecture = get_architecture(name, "images")
+    assert architecture.space is not None
     settings = {**SETTINGS, "modes": modes}
     first = architecture.first_trial(settings)
     assert first.keys() == architecture.defaults.keys()
@@ -507,20 +518,23 @@ def test_the_head_sees_means_and_spreads_of_every_stage_but_the_stem() -> None:
     stages = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(4)))
     images = torch.randn(2, 3, 5, 5)
     with torch.no_grad():
-        last, seen = transfer.tapped(stages, images, 0)
+        last, seen = transfer_module.tapped(stages, images, 0)
         maps = stages[:3](images)
         torch.testing.assert_close(last, stages(images))
         assert len(seen) == 6
         torch.testing.assert_close(seen[2], maps.flatten(2).mean(2))
         torch.testing.assert_close(seen[3], maps.flatten(2).std(2, correction=0), rtol=1e-3, atol=1e-3)
-        halves = [transfer.tapped(stages[:2], images, 0), transfer.tapped(stages[2:], stages[:2](images), 2)]
+        halves = [
+            transfer_module.tapped(stages[:2], images, 0),
+            transfer_module.tapped(stages[2:], stages[:2](images), 2),
+        ]
         for one, other in zip(halves[0][1] + halves[1][1], seen, strict=True):
             torch.testing.assert_close(one, other)
 
 
 def test_a_channel_without_spread_has_a_finite_slope() -> None:
     images = torch.full((2, 3, 4, 4), 0.5, requires_grad=True)
-    _, seen = transfer.tapped(nn.Sequential(nn.Identity(), nn.Identity()), images, 0)
+    _, seen = transfer_module.tapped(nn.Sequential(nn.Identity(), nn.Identity()), images, 0)
     torch.cat(seen, dim=1).sum().backward()
     assert images.grad is not None
     assert torch.isfinite(images.grad).all()

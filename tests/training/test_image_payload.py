@@ -20,20 +20,21 @@ from mlflow.exceptions import MlflowException
 from PIL import Image, ImageDraw
 
 from pipelines.images import ImageSamples, to_pixels
+from tests.training.contract_builders import image_contract
 from tests.training.image_samples import CLASSES, TASK, draw, encoded, image_task, in_memory
 from training.architectures import get_architecture
-from training.image_payload import MAX_BYTES, MAX_ROWS, ImageContract, read_image_payload
+from training.contracts import PayloadError
+from training.contracts.images import MAX_BYTES, MAX_ROWS, ImageContract, read_image_payload
 from training.overlay import as_png, overlay
-from training.payload import PayloadError
 from training.predictor import Predictor
-from training.track import image_contract_of, request_of, save_model, signature
+from training.track import save_model, signature
 
 SIZE = 48
 
 
 @pytest.fixture(scope="module")
 def contract() -> ImageContract:
-    return image_contract_of(TASK, "efficientnet_lite0", image_task(SIZE), in_memory(3, SIZE), 1.0, 0.2)
+    return image_contract(TASK, "efficientnet_lite0", image_task(SIZE), in_memory(3, SIZE), 1.0, 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -294,9 +295,9 @@ def test_equal_images_are_two_samples(contract: ImageContract) -> None:
 @pytest.mark.parametrize(("size", "crop"), [(48, 1.0), (168, 0.75), (224, 1.0), (64, 0.8)])
 def test_a_request_made_of_samples_asks_for_the_same_pixels(size: int, crop: float) -> None:
     samples = in_memory(3, size)
-    contract = image_contract_of(TASK, "vgg16", image_task(size, crop), samples, 1.0, 0.2)
+    contract = image_contract(TASK, "vgg16", image_task(size, crop), samples, 1.0, 0.2)
     rows = np.array([2, 0])
-    asked = read_image_payload(request_of(samples.take(rows), contract), contract)
+    asked = read_image_payload(contract.request(samples.take(rows)), contract)
     np.testing.assert_array_equal(asked.pixels, samples.pixels[rows])
 
 
@@ -305,7 +306,7 @@ def test_a_request_made_of_samples_asks_for_the_same_pixels(size: int, crop: flo
 
 def _ask(predictor: Predictor, samples: ImageSamples, **params: bool) -> pd.DataFrame:
     assert isinstance(predictor.contract, ImageContract)
-    records = json.loads(json.dumps(request_of(samples, predictor.contract).to_dict("records")))
+    records = json.loads(json.dumps(predictor.contract.request(samples).to_dict("records")))
     return predictor.predict(None, pd.DataFrame(records), params)
 
 

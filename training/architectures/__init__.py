@@ -27,8 +27,8 @@ class Architecture:
     ----------
     name
         Name of the architecture and of its file.
-    kind
-        Kind of the samples that it takes.
+    family
+        What it takes and answers: see `pipelines.params.Task`.
     estimator
         Its estimator class.
     space
@@ -39,7 +39,7 @@ class Architecture:
     """
 
     name: str
-    kind: str
+    family: str
     estimator: type[Estimator]
     space: Space | None
     defaults: Mapping[str, Any]
@@ -50,11 +50,11 @@ class Architecture:
         return self.estimator(**{k: v for k, v in settings.items() if k in known}, **hyperparameters)
 
     def first_trial(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the defaults; where they name a mode that ``settings`` leave out, with the first that is left."""
-        modes = list(settings.get("modes", ()))
+        """Return the defaults; a mode or a layout that ``settings`` leave out becomes the first that is left."""
         first = dict(self.defaults)
-        if modes and "mode" in first and first["mode"] not in modes:
-            first["mode"] = modes[0]
+        for key, choices in (("mode", settings.get("modes")), ("layout", settings.get("layouts"))):
+            if choices and key in first and first[key] not in choices:
+                first[key] = choices[0]
         return first
 
 
@@ -62,30 +62,30 @@ _registry: dict[tuple[str, str], Architecture] = {}
 
 
 def architecture(
-    name: str, *, kind: str = "response", space: Space | None = None, defaults: Mapping[str, Any] | None = None
+    name: str, *, family: str = "response", space: Space | None = None, defaults: Mapping[str, Any] | None = None
 ) -> Callable[[type[Estimator]], type[Estimator]]:
-    """Register an estimator class as the architecture ``name`` for samples of ``kind``."""
+    """Register an estimator class as the architecture ``name`` for the family ``family``."""
 
     def register(estimator: type[Estimator]) -> type[Estimator]:
         estimator.architecture = name
-        _registry[name, kind] = Architecture(name, kind, estimator, space, dict(defaults or {}))
+        _registry[name, family] = Architecture(name, family, estimator, space, dict(defaults or {}))
         return estimator
 
     return register
 
 
-def names(kind: str | None = None) -> list[str]:
-    """Return the names of all architectures, or of those that take samples of ``kind``."""
+def names(family: str | None = None) -> list[str]:
+    """Return the names of all architectures, or of those that take the family ``family``."""
     every = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-    if kind is None:
+    if family is None:
         return every
     for name in every:
         importlib.import_module(f"{__name__}.{name}")
-    return [name for name in every if (name, kind) in _registry]
+    return [name for name in every if (name, family) in _registry]
 
 
-def get_architecture(name: str, kind: str = "response") -> Architecture:
-    """Return the architecture ``name`` for samples of ``kind``, importing its file.
+def get_architecture(name: str, family: str = "response") -> Architecture:
+    """Return the architecture ``name`` for the family ``family``, importing its file.
 
     Raises
     ------
@@ -93,8 +93,8 @@ def get_architecture(name: str, kind: str = "response") -> Architecture:
         There is no such architecture; lists those there are.
     """
     if name not in names():
-        raise UserError(f"there is no architecture {name!r}; there are {', '.join(names(kind))}")
+        raise UserError(f"there is no architecture {name!r}; there are {', '.join(names(family))}")
     importlib.import_module(f"{__name__}.{name}")
-    if (name, kind) not in _registry:
-        raise UserError(f"the architecture {name!r} takes no {kind}; there are {', '.join(names(kind))}")
-    return _registry[name, kind]
+    if (name, family) not in _registry:
+        raise UserError(f"the architecture {name!r} takes no {family}; there are {', '.join(names(family))}")
+    return _registry[name, family]

@@ -7,7 +7,7 @@ from torchvision import models
 
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.transfer import DEFAULTS, TransferNetwork, space
+from training.cell_network import DEFAULTS, CellNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:
@@ -19,8 +19,8 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return [nn.Sequential(*layers[start:end]) for start, end in ((0, 3), (3, 6), (6, 8), (8, 10), (10, 13))]
 
 
-@architecture("alexnet", kind="images", space=space, defaults=DEFAULTS)
-class AlexNet(TransferNetwork):
+@architecture("alexnet", family="images", space=space, defaults=DEFAULTS)
+class AlexNet(CellNetwork):
     """Five convolutions; ends with its last pooling."""
 
     backbone = Backbone(_create, _stages, smallest=63, source="torchvision IMAGENET1K_V1")

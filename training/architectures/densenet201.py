@@ -7,16 +7,16 @@ from torchvision import models
 
 from training.architectures import architecture
 from training.backbone import Backbone
+from training.cell_network import DEFAULTS, CellNetwork, space
 from training.dense import dense_stages
-from training.transfer import DEFAULTS, TransferNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:
     return models.densenet201(weights=models.DenseNet201_Weights.IMAGENET1K_V1 if pretrained else None)
 
 
-@architecture("densenet201", kind="images", space=space, defaults=DEFAULTS)
-class DenseNet201(TransferNetwork):
+@architecture("densenet201", family="images", space=space, defaults=DEFAULTS)
+class DenseNet201(CellNetwork):
     """A stem and four dense blocks, each with the transition after it."""
 
     backbone = Backbone(_create, dense_stages, smallest=32, source="torchvision IMAGENET1K_V1")

@@ -7,7 +7,7 @@ from torchvision import models
 
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.transfer import DEFAULTS, TransferNetwork, space
+from training.cell_network import DEFAULTS, CellNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:
@@ -18,8 +18,8 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return list(network.get_submodule("features").children())
 
 
-@architecture("efficientnet_b0", kind="images", space=space, defaults=DEFAULTS)
-class EfficientNetB0(TransferNetwork):
+@architecture("efficientnet_b0", family="images", space=space, defaults=DEFAULTS)
+class EfficientNetB0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 
     backbone = Backbone(_create, _stages, smallest=32, source="torchvision IMAGENET1K_V1")

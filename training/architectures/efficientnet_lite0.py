@@ -10,7 +10,7 @@ from torch import nn
 
 from training.architectures import architecture
 from training.backbone import Backbone, load_weights
-from training.transfer import DEFAULTS, TransferNetwork, space
+from training.cell_network import DEFAULTS, CellNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:
@@ -27,8 +27,8 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return [stem, *network.get_submodule("blocks").children(), end]
 
 
-@architecture("efficientnet_lite0", kind="images", space=space, defaults=DEFAULTS)
-class EfficientNetLite0(TransferNetwork):
+@architecture("efficientnet_lite0", family="images", space=space, defaults=DEFAULTS)
+class EfficientNetLite0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 
     # The weights were trained on (x - 127) / 128, x in 0..255.

@@ -77,7 +77,7 @@ class ElasticNet(Estimator):
         """Return the predicted target, shape ``(n,)``."""
         return self.model_.predict(samples)
 
-    def attribute(self, samples: ResponseSamples) -> Attribution:
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return weight times distance from the training mean; a product's share goes to the line's feature."""
         return self.model_.attribute(samples)
 

@@ -44,7 +44,7 @@ class MeanEffects(Estimator):
         drug, line = self._effects(samples)
         return drug + line
 
-    def attribute(self, samples: ResponseSamples) -> Attribution:
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return the two effects, from the overall mean."""
         drug, line = self._effects(samples)
         base = np.full(len(samples), self.drug_.overall)

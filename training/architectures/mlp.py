@@ -216,7 +216,7 @@ class MLP(Estimator):
         """Return the predicted target, shape ``(n,)``."""
         return self._predict(self.features_.transform(samples))
 
-    def attribute(self, samples: ResponseSamples) -> Attribution:
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return Integrated Gradients (Sundararajan et al., 2017), 64 steps, per raw gene and drug feature.
 
         The baseline is the average training line and the average training drug.

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.architectures import architecture
+from training.estimator import Estimator
+from training.gene_trees import GeneTargetTrees
 from training.image_trees import ImageTrees, features_of
+from training.profile_trees import TREE_SELECTIONS, ProfileLabelTrees
 from training.trees import PairTrees, Start
 
 if TYPE_CHECKING:
     import optuna
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class _Forest(Estimator):
+    """What every family tunes; a dataclass, so that a family's constructor adds its own fields and repeats none.
+
+    Trees are grown side by side on random rows, a random share of the columns at every split, and averaged.
+    """
+
+    depth: int = 12
+    row_share: float = 0.7
+    column_share: float = 0.1
+    min_child_weight: float = 0.3
+    trees: int = 200
+    seed: int = 0
+    device: str = "auto"
+    l2: ClassVar[float] = 0.1
+
+    def _booster_params(self) -> dict[str, Any]:
+        return {
+            "eta": 1.0,
+            "max_depth": self.depth,
+            "subsample": self.row_share,
+            "colsample_bynode": self.column_share,
+            "min_child_weight": self.min_child_weight,
+            "reg_lambda": self.l2,
+            "num_parallel_tree": self.trees,
+        }
+
+    def _rounds(self) -> tuple[int, int | None]:
+        return 1, None
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,58 +75,26 @@ DEFAULTS = {
 
 
 @architecture("random_forest", space=space, defaults=DEFAULTS)
-class RandomForest(PairTrees):
-    """Trees grown side by side on random rows, a random share of the columns at every split, and averaged."""
+@dataclass(eq=False, repr=False, kw_only=True)
+class RandomForest(_Forest, PairTrees):
+    """A forest on pair features."""
 
-    def __init__(
-        self,
-        depth: int = 12,
-        row_share: float = 0.6,
-        column_share: float = 0.3,
-        min_child_weight: float = 10.0,
-        omics: str = "expression",
-        components: int = 64,
-        keep_share: float = 1.0,
-        identity: str = "profile",
-        profile_components: int = 16,
-        bits: int = 256,
-        center: bool = True,
-        trees: int = 100,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        self.depth = depth
-        self.row_share = row_share
-        self.column_share = column_share
-        self.min_child_weight = min_child_weight
-        self.omics = omics
-        self.components = components
-        self.keep_share = keep_share
-        self.identity = identity
-        self.profile_components = profile_components
-        self.bits = bits
-        self.center = center
-        self.trees = trees
-        self.seed = seed
-        self.device = device
+    row_share: float = 0.6
+    column_share: float = 0.3
+    min_child_weight: float = 10.0
+    omics: str = "expression"
+    components: int = 64
+    keep_share: float = 1.0
+    identity: str = "profile"
+    profile_components: int = 16
+    bits: int = 256
+    center: bool = True
+    trees: int = 100
+    l2 = 0.0
 
     @property
     def _start(self) -> Start:
         return "drug_mean" if self.center else "none"
-
-    def _booster_params(self) -> dict[str, Any]:
-        return {
-            "eta": 1.0,
-            "max_depth": self.depth,
-            "subsample": self.row_share,
-            "colsample_bynode": self.column_share,
-            "min_child_weight": self.min_child_weight,
-            "reg_lambda": 0.0,
-            "num_parallel_tree": self.trees,
-        }
-
-    def _rounds(self) -> tuple[int, int | None]:
-        return 1, None
 
 
 def image_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,42 +119,75 @@ IMAGE_DEFAULTS = {
 }
 
 
-@architecture("random_forest", kind="images", space=image_space, defaults=IMAGE_DEFAULTS)
-class ImageRandomForest(ImageTrees):
+@architecture("random_forest", family="images", space=image_space, defaults=IMAGE_DEFAULTS)
+@dataclass(eq=False, repr=False, kw_only=True)
+class ImageRandomForest(_Forest, ImageTrees):
     """The same forest on features of images."""
 
-    def __init__(
-        self,
-        features: str = "descriptors",
-        depth: int = 12,
-        row_share: float = 0.7,
-        column_share: float = 0.1,
-        min_child_weight: float = 0.3,
-        balanced: bool = True,
-        trees: int = 200,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        self.features = features
-        self.depth = depth
-        self.row_share = row_share
-        self.column_share = column_share
-        self.min_child_weight = min_child_weight
-        self.balanced = balanced
-        self.trees = trees
-        self.seed = seed
-        self.device = device
+    features: str = "descriptors"
+    balanced: bool = True
 
-    def _booster_params(self) -> dict[str, Any]:
-        return {
-            "eta": 1.0,
-            "max_depth": self.depth,
-            "subsample": self.row_share,
-            "colsample_bynode": self.column_share,
-            "min_child_weight": self.min_child_weight,
-            "reg_lambda": 0.1,
-            "num_parallel_tree": self.trees,
-        }
 
-    def _rounds(self) -> tuple[int, int | None]:
-        return 1, None
+def profile_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters of a forest on profiles."""
+    return {
+        "selection": trial.suggest_categorical("selection", TREE_SELECTIONS),
+        "depth": trial.suggest_int("depth", 6, 14),
+        "row_share": trial.suggest_float("row_share", 0.4, 0.9),
+        "column_share": trial.suggest_float("column_share", 0.03, 0.25, log=True),
+        "min_child_weight": trial.suggest_float("min_child_weight", 0.02, 2.0, log=True),
+        "balanced": trial.suggest_categorical("balanced", [True, False]),
+    }
+
+
+PROFILE_DEFAULTS = {
+    "selection": "all",
+    "depth": 12,
+    "row_share": 0.7,
+    "column_share": 0.1,
+    "min_child_weight": 0.05,
+    "balanced": False,
+}
+
+
+@architecture("random_forest", family="profile_labels", space=profile_space, defaults=PROFILE_DEFAULTS)
+@dataclass(eq=False, repr=False, kw_only=True)
+class ProfileRandomForest(_Forest, ProfileLabelTrees):
+    """The same forest on expression profiles."""
+
+    min_child_weight: float = 0.05
+    selection: str = "all"
+    balanced: bool = False
+    trees: int = 100
+
+
+def gene_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters of a forest that predicts genes."""
+    return {
+        "selection": trial.suggest_categorical("selection", TREE_SELECTIONS),
+        "depth": trial.suggest_int("depth", 5, 10),
+        "row_share": trial.suggest_float("row_share", 0.4, 0.9),
+        "column_share": trial.suggest_float("column_share", 0.05, 0.4, log=True),
+        "min_child_weight": trial.suggest_float("min_child_weight", 2.0, 15.0, log=True),
+    }
+
+
+GENE_DEFAULTS = {
+    "selection": "all",
+    "depth": 8,
+    "row_share": 0.7,
+    "column_share": 0.2,
+    "min_child_weight": 5.0,
+}
+
+
+@architecture("random_forest", family="gene_targets", space=gene_space, defaults=GENE_DEFAULTS)
+@dataclass(eq=False, repr=False, kw_only=True)
+class GeneRandomForest(_Forest, GeneTargetTrees):
+    """The same forest for each target gene."""
+
+    depth: int = 8
+    column_share: float = 0.2
+    min_child_weight: float = 5.0
+    selection: str = "all"
+    trees: int = 100

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torchvision import models
 
+from training import cell_network, gene_image_network
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.transfer import DEFAULTS, TransferNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:
@@ -19,8 +19,18 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return [stem, *(network.get_submodule(f"layer{number}") for number in (1, 2, 3, 4))]
 
 
-@architecture("resnet50", kind="images", space=space, defaults=DEFAULTS)
-class ResNet50(TransferNetwork):
+_BACKBONE = Backbone(_create, _stages, smallest=32, source="torchvision IMAGENET1K_V2")
+
+
+@architecture("resnet50", family="images", space=cell_network.space, defaults=cell_network.DEFAULTS)
+class ResNet50(cell_network.CellNetwork):
     """A stem and four layers of residual blocks."""
 
-    backbone = Backbone(_create, _stages, smallest=32, source="torchvision IMAGENET1K_V2")
+    backbone = _BACKBONE
+
+
+@architecture("resnet50", family="profile_labels", space=gene_image_network.space, defaults=gene_image_network.DEFAULTS)
+class GeneResNet50(gene_image_network.GeneImageNetwork):
+    """The same on gene images."""
+
+    backbone = _BACKBONE

@@ -5,9 +5,9 @@ from __future__ import annotations
 import timm
 from torch import nn
 
+from training import cell_network, gene_image_network
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.transfer import DEFAULTS, TransferNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:
@@ -29,10 +29,20 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     ]
 
 
-@architecture("xception", kind="images", space=space, defaults=DEFAULTS)
-class Xception(TransferNetwork):
+_BACKBONE = Backbone(
+    _create, _stages, smallest=71, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), source="timm legacy_xception.tf_in1k"
+)
+
+
+@architecture("xception", family="images", space=cell_network.space, defaults=cell_network.DEFAULTS)
+class Xception(cell_network.CellNetwork):
     """A stem, the entry flow, the middle flow in two halves, and the exit flow."""
 
-    backbone = Backbone(
-        _create, _stages, smallest=71, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), source="timm legacy_xception.tf_in1k"
-    )
+    backbone = _BACKBONE
+
+
+@architecture("xception", family="profile_labels", space=gene_image_network.space, defaults=gene_image_network.DEFAULTS)
+class GeneXception(gene_image_network.GeneImageNetwork):
+    """The same on gene images."""
+
+    backbone = _BACKBONE

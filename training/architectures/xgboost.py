@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
+from training.estimator import Estimator
+from training.gene_trees import GeneTargetTrees
 from training.image_trees import ImageTrees, features_of
+from training.profile_trees import TREE_SELECTIONS, ProfileLabelTrees
 from training.trees import PairTrees, Start
 
 if TYPE_CHECKING:
     import optuna
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class _Boosted(Estimator):
+    """What every family tunes; a dataclass, so that a family's constructor adds its own fields and repeats none."""
+
+    learning_rate: float = 0.1
+    depth: int = 4
+    row_share: float = 0.8
+    column_share: float = 0.3
+    min_child_weight: float = 1.0
+    l2: float = 1.0
+    rounds: int = 600
+    patience: int = 40
+    seed: int = 0
+    device: str = "auto"
+
+    def _booster_params(self) -> dict[str, Any]:
+        return {
+            "eta": self.learning_rate,
+            "max_depth": self.depth,
+            "subsample": self.row_share,
+            "colsample_bytree": self.column_share,
+            "min_child_weight": self.min_child_weight,
+            "reg_lambda": self.l2,
+        }
+
+    def _rounds(self) -> tuple[int, int | None]:
+        return self.rounds, self.patience
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,63 +77,27 @@ DEFAULTS = {
 
 
 @architecture("xgboost", space=space, defaults=DEFAULTS)
-class XGBoost(PairTrees):
+@dataclass(eq=False, repr=False, kw_only=True)
+class XGBoost(_Boosted, PairTrees):
     """Boosted trees on pair features, stopped early on the validation rows."""
 
-    def __init__(
-        self,
-        learning_rate: float = 0.03,
-        depth: int = 6,
-        row_share: float = 0.7,
-        column_share: float = 0.3,
-        min_child_weight: float = 50.0,
-        l2: float = 20.0,
-        omics: str = "expression",
-        components: int = 64,
-        keep_share: float = 1.0,
-        identity: str = "profile",
-        profile_components: int = 16,
-        bits: int = 256,
-        start: Start = "bilinear",
-        rounds: int = 1500,
-        patience: int = 40,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        self.learning_rate = learning_rate
-        self.depth = depth
-        self.row_share = row_share
-        self.column_share = column_share
-        self.min_child_weight = min_child_weight
-        self.l2 = l2
-        self.omics = omics
-        self.components = components
-        self.keep_share = keep_share
-        self.identity = identity
-        self.profile_components = profile_components
-        self.bits = bits
-        self.start = start
-        self.rounds = rounds
-        self.patience = patience
-        self.seed = seed
-        self.device = device
+    learning_rate: float = 0.03
+    depth: int = 6
+    row_share: float = 0.7
+    min_child_weight: float = 50.0
+    l2: float = 20.0
+    omics: str = "expression"
+    components: int = 64
+    keep_share: float = 1.0
+    identity: str = "profile"
+    profile_components: int = 16
+    bits: int = 256
+    start: Start = "bilinear"
+    rounds: int = 1500
 
     @property
     def _start(self) -> Start:
         return self.start
-
-    def _booster_params(self) -> dict[str, Any]:
-        return {
-            "eta": self.learning_rate,
-            "max_depth": self.depth,
-            "subsample": self.row_share,
-            "colsample_bytree": self.column_share,
-            "min_child_weight": self.min_child_weight,
-            "reg_lambda": self.l2,
-        }
-
-    def _rounds(self) -> tuple[int, int | None]:
-        return self.rounds, self.patience
 
 
 def image_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,47 +126,81 @@ IMAGE_DEFAULTS = {
 }
 
 
-@architecture("xgboost", kind="images", space=image_space, defaults=IMAGE_DEFAULTS)
-class ImageXGBoost(ImageTrees):
+@architecture("xgboost", family="images", space=image_space, defaults=IMAGE_DEFAULTS)
+@dataclass(eq=False, repr=False, kw_only=True)
+class ImageXGBoost(_Boosted, ImageTrees):
     """Boosted trees on features of images, stopped early on the validation rows."""
 
-    def __init__(
-        self,
-        features: str = "descriptors",
-        learning_rate: float = 0.1,
-        depth: int = 4,
-        row_share: float = 0.8,
-        column_share: float = 0.3,
-        min_child_weight: float = 1.0,
-        l2: float = 1.0,
-        balanced: bool = True,
-        rounds: int = 600,
-        patience: int = 40,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        self.features = features
-        self.learning_rate = learning_rate
-        self.depth = depth
-        self.row_share = row_share
-        self.column_share = column_share
-        self.min_child_weight = min_child_weight
-        self.l2 = l2
-        self.balanced = balanced
-        self.rounds = rounds
-        self.patience = patience
-        self.seed = seed
-        self.device = device
+    features: str = "descriptors"
+    balanced: bool = True
 
-    def _booster_params(self) -> dict[str, Any]:
-        return {
-            "eta": self.learning_rate,
-            "max_depth": self.depth,
-            "subsample": self.row_share,
-            "colsample_bytree": self.column_share,
-            "min_child_weight": self.min_child_weight,
-            "reg_lambda": self.l2,
-        }
 
-    def _rounds(self) -> tuple[int, int | None]:
-        return self.rounds, self.patience
+def profile_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters of boosted trees on profiles; deep trees and many columns cost minutes and win nothing."""
+    return {
+        "selection": trial.suggest_categorical("selection", TREE_SELECTIONS),
+        "learning_rate": trial.suggest_float("learning_rate", 0.08, 0.3, log=True),
+        "depth": trial.suggest_int("depth", 2, 4),
+        "row_share": trial.suggest_float("row_share", 0.5, 1.0),
+        "column_share": trial.suggest_float("column_share", 0.05, 0.3, log=True),
+        "min_child_weight": trial.suggest_float("min_child_weight", 0.1, 5.0, log=True),
+        "l2": trial.suggest_float("l2", 0.1, 10.0, log=True),
+        "balanced": trial.suggest_categorical("balanced", [True, False]),
+    }
+
+
+PROFILE_DEFAULTS = {
+    "selection": "all",
+    "learning_rate": 0.15,
+    "depth": 3,
+    "row_share": 0.8,
+    "column_share": 0.1,
+    "min_child_weight": 1.0,
+    "l2": 1.0,
+    "balanced": True,
+}
+
+
+@architecture("xgboost", family="profile_labels", space=profile_space, defaults=PROFILE_DEFAULTS)
+@dataclass(eq=False, repr=False, kw_only=True)
+class ProfileXGBoost(_Boosted, ProfileLabelTrees):
+    """Boosted trees on expression profiles, stopped early on the validation rows."""
+
+    selection: str = "all"
+    balanced: bool = True
+    rounds: int = 400
+    patience: int = 15
+
+
+def gene_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters of boosted trees that predict genes."""
+    return {
+        "selection": trial.suggest_categorical("selection", TREE_SELECTIONS),
+        "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.2, log=True),
+        "depth": trial.suggest_int("depth", 2, 4),
+        "row_share": trial.suggest_float("row_share", 0.5, 1.0),
+        "column_share": trial.suggest_float("column_share", 0.03, 0.3, log=True),
+        "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 20.0, log=True),
+        "l2": trial.suggest_float("l2", 0.1, 10.0, log=True),
+    }
+
+
+GENE_DEFAULTS = {
+    "selection": "all",
+    "learning_rate": 0.08,
+    "depth": 3,
+    "row_share": 0.7,
+    "column_share": 0.1,
+    "min_child_weight": 3.0,
+    "l2": 1.0,
+}
+
+
+@architecture("xgboost", family="gene_targets", space=gene_space, defaults=GENE_DEFAULTS)
+@dataclass(eq=False, repr=False, kw_only=True)
+class GeneXGBoost(_Boosted, GeneTargetTrees):
+    """Boosted trees for each target gene, stopped early on the validation rows."""
+
+    selection: str = "all"
+    rounds: int = 300
+    patience: int = 15

@@ -9,28 +9,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.types import ColSpec, DataType
+from mlflow.types.schema import AnyType, Map
 
-from pipelines.faults import UserError
 from pipelines.molecules import canonical
-from pipelines.samples import ResponseSamples, make_samples
+from pipelines.samples import UNKNOWN, ResponseSamples, make_samples
+from training.contracts import (
+    CONTRIBUTIONS,
+    Contract,
+    PayloadError,
+    contribution_columns,
+    kind_of,
+    listed,
+    number_of,
+)
+from training.estimator import Estimator
 
-_LISTED = 5
-_LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
 MAX_ROWS = 10_000
 
 
-class PayloadError(UserError):
-    """A request that the model cannot take; names row and field."""
-
-
 @dataclass(frozen=True)
-class Contract:
-    """What a model takes and answers, saved beside it.
+class ResponseContract(Contract):
+    """What a model of responses takes and answers.
 
     Attributes
     ----------
-    task_text
-        The task as `pipelines.params.task_text` wrote it.
     features
         For each omics the features that the model was fitted on.
     required
@@ -39,18 +42,68 @@ class Contract:
         Of the prediction interval.
     """
 
-    task: str
-    architecture: str
-    baseline: str
-    task_text: str
+    family = "response"
+
     features: dict[str, list[str]]
     required: list[str]
     target: str
     half_width: float | None
     coverage: float
 
+    def read(self, frame: pd.DataFrame) -> ResponseSamples:
+        """See `read_payload`."""
+        return read_payload(frame, self)
 
-def read_payload(frame: pd.DataFrame, contract: Contract) -> ResponseSamples:
+    def request(self, samples: ResponseSamples) -> pd.DataFrame:
+        """Return the request that asks for ``samples``."""
+        rows: list[dict[str, Any]] = []
+        for cell, drug in zip(samples.cell, samples.drug, strict=True):
+            row: dict[str, Any] = {}
+            for omics, features in self.features.items():
+                values = samples.omics[omics].iloc[cell]
+                # A request has a table whole or not at all; one with gaps is left to imputation where that may be.
+                left_out = values.isna().all() or (values.isna().any() and omics not in self.required)
+                row[omics] = None if left_out else {name: float(values[name]) for name in features}
+            tissue = samples.cell_lines["tissue"].iloc[cell]
+            row["smiles"] = samples.drugs["smiles"].iloc[drug]
+            row["drug_id"] = str(samples.drugs.index[drug])
+            row["tissue"] = None if tissue == UNKNOWN else str(tissue)
+            rows.append(row)
+        frame = pd.DataFrame(rows)
+        return frame.drop(columns=[c for c in frame if c not in self.required and frame[c].isna().all()])
+
+    def inputs(self) -> list[ColSpec]:
+        """Return a map an omics, and what names the drug."""
+        maps = [ColSpec(Map(AnyType()), name=omics, required=omics in self.required) for omics in self.features]
+        return [
+            *maps,
+            ColSpec(DataType.string, name="smiles", required="smiles" in self.required),
+            ColSpec(DataType.string, name="drug_id", required=False),
+            ColSpec(DataType.string, name="tissue", required=False),
+        ]
+
+    def outputs(self) -> list[ColSpec]:
+        """Return prediction and interval; with ``explain`` contributions that add up to the prediction."""
+        return [
+            *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")),
+            ColSpec(DataType.double, name="base", required=False),
+            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+        ]
+
+    def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+        """Return prediction, ``low`` and ``high`` of the interval, and the ``coverage`` that it was made for."""
+        half = np.nan if self.half_width is None else self.half_width
+        return pd.DataFrame(
+            {"prediction": outputs, "low": outputs - half, "high": outputs + half, "coverage": self.coverage}
+        )
+
+    def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
+        """Return what each feature adds to each prediction."""
+        attribution = estimator.attribute(samples)
+        return {} if attribution is None else contribution_columns(attribution)
+
+
+def read_payload(frame: pd.DataFrame, contract: ResponseContract) -> ResponseSamples:
     """Check a request and make samples of it.
 
     Parameters
@@ -77,7 +130,7 @@ def read_payload(frame: pd.DataFrame, contract: Contract) -> ResponseSamples:
         raise PayloadError(f"the request has {len(frame)} rows; send at most {MAX_ROWS} at a time")
     known = [*contract.features, "tissue", "smiles", "drug_id"]
     if unknown := [str(column) for column in frame.columns if column not in known]:
-        raise PayloadError(f"unknown field {_some(unknown)}; the fields are {', '.join(known)}")
+        raise PayloadError(f"unknown field {listed(unknown)}; the fields are {', '.join(known)}")
     for name in (*contract.required, "smiles"):
         if name not in frame.columns and not (name == "smiles" and "drug_id" in frame.columns):
             raise PayloadError(f"the field {name} is missing; every row needs it")
@@ -125,34 +178,32 @@ def read_payload(frame: pd.DataFrame, contract: Contract) -> ResponseSamples:
     )
 
 
-def _profile(values: Any, name: str, row: int, contract: Contract) -> np.ndarray | None:
+def _profile(values: Any, name: str, row: int, contract: ResponseContract) -> np.ndarray | None:
     """Return the values in the model's order, or None where the row has none and need not."""
     if values is None or (isinstance(values, float) and math.isnan(values)):
         if name in contract.required:
             raise PayloadError(f"row {row}, field {name}: missing; this model needs it")
         return None
     if not isinstance(values, Mapping):
-        raise PayloadError(f"row {row}, field {name}: must be a map of feature to value, it is {_kind(values)}")
+        raise PayloadError(f"row {row}, field {name}: must be a map of feature to value, it is {kind_of(values)}")
     wanted = contract.features[name]
     if missing := [feature for feature in wanted if feature not in values]:
-        raise PayloadError(f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {_some(missing)}")
+        raise PayloadError(
+            f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}"
+        )
     if len(values) > len(wanted):
         known = set(wanted)
         unknown = [str(feature) for feature in values if feature not in known]
-        raise PayloadError(f"row {row}, field {name}: unknown features: {_some(unknown)}")
+        raise PayloadError(f"row {row}, field {name}: unknown features: {listed(unknown)}")
     numbers = [values[feature] for feature in wanted]
     for feature, number in zip(wanted, numbers, strict=True):
-        if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
-            raise PayloadError(f"row {row}, field {name}.{feature}: must be a number, it is {_kind(number)}")
-        value = math.inf if isinstance(number, int) and abs(number) > _LARGEST else float(number)
-        if not math.isfinite(value) or abs(value) > _LARGEST:
-            raise PayloadError(f"row {row}, field {name}.{feature}: must be finite, it is {str(number)[:40]}")
+        value = number_of(number, f"row {row}, field {name}.{feature}")
         if name == "expression" and value < 0 and '"log2_tpm_plus_1"' in contract.task_text:
             raise PayloadError(f"row {row}, field {name}.{feature}: {number} is below 0, which log2(TPM+1) never is")
     return np.array(numbers, dtype=np.float64)
 
 
-def _drug(record: Mapping[Any, Any], row: int, contract: Contract) -> tuple[str | None, str | None]:
+def _drug(record: Mapping[Any, Any], row: int, contract: ResponseContract) -> tuple[str | None, str | None]:
     smiles = _text(record.get("smiles"), "smiles", row)
     drug_id = _text(record.get("drug_id"), "drug_id", row)
     if smiles is None and (drug_id is None or "smiles" in contract.required):
@@ -166,14 +217,8 @@ def _text(value: Any, name: str, row: int) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if not isinstance(value, str):
-        raise PayloadError(f"row {row}, field {name}: must be text, it is {_kind(value)}")
+        raise PayloadError(f"row {row}, field {name}: must be text, it is {kind_of(value)}")
     return value.strip() or None
 
 
-def _kind(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(name[:60] for name in names[:_LISTED]) + more
+CONTRACTS = {"response": ResponseContract}

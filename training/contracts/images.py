@@ -6,18 +6,20 @@ import base64
 import binascii
 import hashlib
 import io
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.types import ColSpec, DataType
 from PIL import Image
 
 from pipelines.images import ImageSamples, decoding, to_pixels
 from pipelines.params import ImageTask, read_task
-from training.payload import PayloadError
+from training.contracts import ClassContract, PayloadError, kind_of
+from training.estimator import Estimator
+from training.overlay import as_png, overlay
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
@@ -25,29 +27,37 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")  # those of a raw folder
 
 
 @dataclass(frozen=True)
-class ImageContract:
-    """What a model of images takes and answers, saved beside it.
+class ImageContract(ClassContract):
+    """What a model of images takes and answers."""
 
-    Attributes
-    ----------
-    task_text
-        The task as `pipelines.params.task_text` wrote it.
-    classes
-        In the order of the probabilities.
-    temperature
-        What logits are divided by, so that probabilities mean what they say.
-    threshold, coverage
-        Of the set of classes that is answered: it holds the true one with this probability.
-    """
+    family = "images"
 
-    task: str
-    architecture: str
-    baseline: str
-    task_text: str
-    classes: list[str]
-    temperature: float
-    threshold: float
-    coverage: float
+    def read(self, frame: pd.DataFrame) -> ImageSamples:
+        """See `read_image_payload`."""
+        return read_image_payload(frame, self)
+
+    def request(self, samples: ImageSamples) -> pd.DataFrame:
+        """Return the request that asks for ``samples``."""
+        size = samples.pixels.shape[1]
+        crop = read_task(self.task_text).data.crop
+        framed = [_uncropped(samples.pixels[row], size, crop) for row in samples.index]
+        return pd.DataFrame({"image": [as_png(pixels) for pixels in framed]})
+
+    def inputs(self) -> list[ColSpec]:
+        """Return the column ``image``: base64 of a file."""
+        return [ColSpec(DataType.string, name="image")]
+
+    def outputs(self) -> list[ColSpec]:
+        """Return the columns of an answer; ``overlay``, with ``explain``, is a PNG in base64."""
+        return [*super().outputs(), ColSpec(DataType.string, name="overlay", required=False)]
+
+    def explain(self, estimator: Estimator, samples: ImageSamples) -> dict[str, pd.Series]:
+        """Return where in each image the predicted class was seen."""
+        maps = estimator.heatmaps(samples)
+        if maps is None:
+            return {}
+        shown = [as_png(overlay(samples.pixels[row], each)) for row, each in zip(samples.index, maps, strict=True)]
+        return {"overlay": pd.Series(shown)}
 
 
 def read_image_payload(frame: pd.DataFrame, contract: ImageContract) -> ImageSamples:
@@ -89,8 +99,7 @@ def read_image_payload(frame: pd.DataFrame, contract: ImageContract) -> ImageSam
 
 def _content(value: Any, row: int) -> bytes:
     if not isinstance(value, str) or not value.strip():
-        null = value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))  # as pandas reads it
-        kind = "empty" if isinstance(value, str) else "null" if null else type(value).__name__
+        kind = "empty" if isinstance(value, str) else kind_of(value)
         raise PayloadError(f"row {row}, field image: must be base64 text of an image file, it is {kind}")
     if len(value) * 3 / 4 > MAX_BYTES:
         raise PayloadError(f"row {row}, field image: larger than {MAX_BYTES // 1_000_000} MB; send a smaller file")
@@ -134,3 +143,14 @@ def _bits(content: bytes, image: Image.Image) -> int:
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]  # BitsPerSample
     return 8
+
+
+def _uncropped(pixels: np.ndarray, size: int, crop: float) -> np.ndarray:
+    """Return an image whose central square, as `pipelines.images.to_pixels` cuts it, is ``pixels``."""
+    side = next(side for side in range(size, 100 * size) if round(side * crop) == size)
+    before = (side - size) // 2
+    after = side - size - before
+    return np.pad(pixels, ((before, after), (before, after), (0, 0)))
+
+
+CONTRACTS = {"images": ImageContract}

@@ -1,0 +1,173 @@
+"""What the evidence of every classifier says: how often it is right, how sure it is, and what a shortcut reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from evaluation import figures
+from evaluation.classification import bootstrap_classification, classification_metrics, confusion
+from evaluation.resample import Interval
+from pipelines.params import Evaluate, Task
+from training.calibration import prediction_sets
+from training.fit import Fitted
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The test rows of a classifier, measured.
+
+    Attributes
+    ----------
+    classes, target, probabilities, predicted
+        Names; codes ``(n,)``; calibrated ``(n, classes)``; codes of the most probable class ``(n,)``.
+    metrics
+        With intervals.
+    test, sections, figures, tables, logged, warnings
+        See `evaluation.evidence.Evidence`.
+    """
+
+    classes: tuple[str, ...]
+    target: np.ndarray
+    probabilities: np.ndarray
+    predicted: np.ndarray
+    metrics: dict[str, Interval]
+    test: dict[str, Any]
+    sections: dict[str, Any]
+    figures: dict[str, Figure]
+    tables: dict[str, pd.DataFrame]
+    logged: dict[str, float]
+    warnings: list[str]
+
+
+def classified(
+    task: Task,
+    classes: Sequence[str],
+    fitted: Fitted,
+    predictions: pd.DataFrame,
+    *,
+    seed: int,
+    audit: dict[str, Any] | None = None,
+) -> Classified:
+    """Measure the test rows of a classifier.
+
+    Parameters
+    ----------
+    task, classes, fitted, predictions
+        From the fit stage.
+    seed
+        Of the bootstrap.
+    audit
+        What the audit of the data found: a score that a nuisance reaches too is not worth much.
+    """
+    target = predictions["target"].to_numpy(np.int64)
+    probabilities, raw, baseline = (
+        columns_of(predictions, kind, classes) for kind in ("probability", "raw", "baseline")
+    )
+    metrics = measure(predictions, classes, task.evaluate, seed)
+    uncalibrated = classification_metrics(target, raw, classes=classes)
+    held = prediction_sets(probabilities, fitted.threshold)
+    covered = float(held[np.arange(len(target)), target].mean())
+    calibration = {
+        "temperature": fitted.temperature,
+        "ece_before": uncalibrated["ece"],
+        "log_loss_before": uncalibrated["log_loss"],
+        "coverage": task.evaluate.interval_coverage,
+        "covered_on_test": covered,
+        "mean_set_size": float(held.sum(axis=1).mean()),
+    }
+    predicted = probabilities.argmax(axis=1)
+    title = f"{fitted.architecture}, {task.split.mode}"
+    counts = confusion(target, predicted, len(classes))
+    drawn = {
+        "confusion_matrix": figures.confusion_matrix(counts, classes, title),
+        "roc_curves": figures.roc_curves(target, probabilities, classes, title),
+        "calibration": figures.calibration_curve(target, raw, probabilities, title),
+    }
+    if history := learning_history(fitted.run_id):
+        drawn["learning_curves"] = figures.learning_curves(history, title)
+    logged = {"test_set_coverage": covered, "test_set_size": calibration["mean_set_size"]}
+    logged |= {"test_ece_before_calibration": uncalibrated["ece"]}
+    shortcuts = _shortcuts(audit, metrics)
+    return Classified(
+        tuple(classes),
+        target,
+        probabilities,
+        predicted,
+        metrics,
+        test={
+            "confusion": {"classes": list(classes), "counts": counts.tolist()},
+            "baseline_labels": _labels(baseline, classes),
+        },
+        sections={
+            "calibration": calibration,
+            "cross_validation": fitted.cross_validation,
+            "audit": None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts},
+        },
+        figures=drawn,
+        tables={"confusion": pd.DataFrame(counts, columns=list(classes)).assign(true=list(classes))},
+        logged=logged,
+        warnings=[each["sentence"] for each in shortcuts],
+    )
+
+
+def is_simulated(table: pd.DataFrame) -> bool:
+    """Return whether a table of samples says that they are simulated."""
+    return bool(table.get("simulated", pd.Series([False])).astype(str).str.lower().eq("true").any())
+
+
+def measure(predictions: pd.DataFrame, classes: Sequence[str], settings: Evaluate, seed: int) -> dict[str, Interval]:
+    """Return every metric of a table of predictions with its interval."""
+    return bootstrap_classification(
+        predictions["target"].to_numpy(np.int64),
+        columns_of(predictions, "probability", classes),
+        predictions["group"],
+        classes=classes,
+        baseline=columns_of(predictions, "baseline", classes),
+        margin_metric=settings.metric,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=seed,
+    )
+
+
+def columns_of(predictions: pd.DataFrame, kind: str, classes: Sequence[str]) -> np.ndarray:
+    """Return the columns ``<kind>_<class>``, shape ``(n, classes)``."""
+    return predictions[[f"{kind}_{label}" for label in classes]].to_numpy(np.float64)
+
+
+def learning_history(run_id: str) -> list[dict[str, float]]:
+    """Return the metrics that the fit logged step by step, a row a step."""
+    client = MlflowClient()
+    rows: dict[int, dict[str, float]] = {}
+    for key in client.get_run(run_id).data.metrics:
+        if key.startswith("step_"):
+            for entry in client.get_metric_history(run_id, key):
+                rows.setdefault(entry.step, {"step": entry.step})[key.removeprefix("step_")] = entry.value
+    return [rows[step] for step in sorted(rows)]
+
+
+def _labels(baseline: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    """Return how often the baseline answers each label."""
+    codes, counts = np.unique(baseline.argmax(axis=1), return_counts=True)
+    return {classes[code]: int(count) for code, count in zip(codes, counts, strict=True)}
+
+
+def _shortcuts(audit: dict[str, Any] | None, metrics: dict[str, Interval]) -> list[dict[str, Any]]:
+    """Return the audit's shortcuts beside what the model scores in the same metric."""
+    found = []
+    for probe in (audit or {}).get("shortcuts", []):
+        model = metrics.get(probe["metric"])
+        if probe.get("finding") and model is not None:
+            sentence = (
+                f"{probe['probe']} alone reaches {probe['metric']} {probe['score']:.3f} (chance "
+                f"{probe['chance']:.3f}); the model reaches {model.value:.3f}"
+            )
+            found.append({**probe, "model": model.value, "sentence": sentence})
+    return found

@@ -1,0 +1,189 @@
+"""Which genes carry each class, and whether that can be believed: completeness, deletion, stability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from evaluation.resample import Interval, group_counts, percentile_interval
+from pipelines.expression import ExpressionSamples
+from training.estimator import Classifier, Estimator
+
+TOP = 50  # genes of a class that are listed, and compared between seeds and models
+DELETED = 50  # genes that are masked, at most a quarter of all
+RANDOM_DRAWS = 3
+
+
+@dataclass(frozen=True)
+class ProfileExplanation:
+    """Attributions of a sample of test rows to the logit of their true class, summed up.
+
+    Attributes
+    ----------
+    genes
+        ``class, rank, gene, mean, mean_abs, rows``: the `TOP` genes of each class by mean absolute contribution. A
+        positive mean speaks for the class.
+    by_class
+        Mean contribution of every gene to every class, ``(classes, genes)``; NaN for a class without rows.
+    names
+        Of the genes of ``by_class``.
+    relative_error
+        Gap of completeness, see `training.estimator.Attribution`.
+    method, rows
+        Of the attribution, and the rows that it was computed on.
+    """
+
+    genes: pd.DataFrame
+    by_class: np.ndarray
+    names: list[str]
+    relative_error: float
+    method: str
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What masking genes takes from the probability of the true class.
+
+    Attributes
+    ----------
+    genes
+        How many are masked, which means: set to the training rows' mean.
+    drop_top, drop_random
+        Mean drop with the genes that the explanation names, and with as many at random.
+    difference
+        Of the two, with an interval over groups; NaN at the ends where there is one group.
+    """
+
+    genes: int
+    drop_top: float
+    drop_random: float
+    difference: Interval
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the named genes matter more than random ones, beyond the interval."""
+        return bool(self.difference.low > 0)
+
+
+def explain_profiles(
+    estimator: Estimator, samples: ExpressionSamples, rows: np.ndarray
+) -> tuple[ProfileExplanation, np.ndarray] | None:
+    """Attribute the true class's logit of ``rows`` to genes.
+
+    Returns
+    -------
+    ProfileExplanation and numpy.ndarray, or None
+        The summary, and each row's contributions ``(rows, names)``; None where the estimator looks at no gene.
+    """
+    chosen = samples.take(rows)
+    attribution = estimator.attribute(chosen, chosen.target)
+    if attribution is None:
+        return None
+    by_class = np.full((len(samples.classes), len(attribution.names)), np.nan)
+    parts = []
+    for code, label in enumerate(samples.classes):
+        of_class = attribution.values[chosen.target == code]
+        if len(of_class):
+            by_class[code] = of_class.mean(axis=0)
+            parts.append(_ranked(of_class, attribution.names, label))
+    explanation = ProfileExplanation(
+        pd.concat(parts, ignore_index=True),
+        by_class,
+        list(attribution.names),
+        attribution.relative_error,
+        attribution.method,
+        rows,
+    )
+    return explanation, attribution.values
+
+
+def deletion(
+    estimator: Classifier,
+    samples: ExpressionSamples,
+    values: np.ndarray,
+    names: Sequence[str],
+    groups: np.ndarray,
+    *,
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Deletion:
+    """Mask the genes that speak most for each row's true class, and as many at random (Samek et al., 2017).
+
+    Parameters
+    ----------
+    estimator, samples
+        The explained model and rows.
+    values, names
+        Contributions ``(n, genes)`` and the genes' names.
+    groups
+        What varies independently, ``(n,)``.
+    seed
+        Of the random genes and of the bootstrap.
+    """
+    count = max(1, min(DELETED, len(names) // 4))
+    rng = np.random.default_rng(seed)
+    target, every = samples.target, np.arange(len(samples))
+
+    def probability(of: ExpressionSamples) -> np.ndarray:
+        return estimator.outputs(of)[every, target]
+
+    before = probability(samples)
+    top = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    fell = before - probability(masked(samples, names, top))
+    fell_at_random = np.zeros(len(samples))
+    for _ in range(RANDOM_DRAWS):
+        drawn = np.stack([rng.choice(len(names), count, replace=False) for _ in every])
+        fell_at_random += (before - probability(masked(samples, names, drawn))) / RANDOM_DRAWS
+    difference = _mean_interval(fell - fell_at_random, groups, resamples, confidence, seed)
+    return Deletion(count, float(fell.mean()), float(fell_at_random.mean()), difference)
+
+
+def masked(samples: ExpressionSamples, names: Sequence[str], columns: np.ndarray) -> ExpressionSamples:
+    """Return ``samples`` with genes set unknown, which models impute by the training rows' mean.
+
+    Parameters
+    ----------
+    names
+        Genes that ``columns`` counts.
+    columns
+        For each sample the positions of its masked genes, ``(n, k)``.
+    """
+    place = pd.Index(samples.genes).get_indexer(pd.Index(list(names)))
+    values = samples.values[samples.index]  # a copy: the index is an array
+    np.put_along_axis(values, place[columns], np.nan, axis=1)
+    return replace(samples, values=values, index=np.arange(len(samples)))
+
+
+def overlap(one: pd.DataFrame, other: pd.DataFrame) -> float:
+    """Return the mean share of the top genes of a class that two gene tables have in common."""
+    shares = []
+    sets = [table.groupby("class")["gene"].agg(set) for table in (one, other)]
+    for label in sets[0].index.intersection(sets[1].index):
+        a, b = sets[0][label], sets[1][label]
+        shares.append(len(a & b) / max(1, min(len(a), len(b))))
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+def _ranked(values: np.ndarray, names: list[str], label: str) -> pd.DataFrame:
+    frame = pd.DataFrame({"gene": names, "mean": values.mean(axis=0), "mean_abs": np.abs(values).mean(axis=0)})
+    top = frame.sort_values("mean_abs", ascending=False, kind="stable").head(TOP).reset_index(drop=True)
+    top.insert(0, "rank", np.arange(1, len(top) + 1))
+    top.insert(0, "class", label)
+    return top.assign(rows=len(values))
+
+
+def _mean_interval(values: np.ndarray, groups: np.ndarray, resamples: int, confidence: float, seed: int) -> Interval:
+    """Return the mean with an interval over groups."""
+    code = np.unique(groups, return_inverse=True)[1]
+    n_groups = int(code.max()) + 1
+    mean = float(values.mean())
+    if n_groups < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    counts = group_counts(n_groups, resamples, seed)
+    total, rows = counts @ np.bincount(code, values), counts @ np.bincount(code)
+    return percentile_interval(mean, total / np.maximum(rows, 1), confidence)

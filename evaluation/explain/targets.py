@@ -1,0 +1,204 @@
+"""Which genes a model predicts each target gene from, whether that adds up, and where an attention model looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from tqdm import tqdm
+
+from pipelines.expression import ExpressionSamples
+from training.estimator import Estimator
+
+TOP = 25  # predictors of a target that are listed
+_FLAT = 1e-9
+
+
+@dataclass(frozen=True)
+class TargetExplanation:
+    """Attributions of a sample of test rows, summed up target by target.
+
+    Attributes
+    ----------
+    mean, mean_abs
+        Contribution of each predictor (rows) to each target (columns), in log2 units.
+    direction
+        1 where a target's prediction rises with the predictor, -1 where it falls, 0 where neither is seen.
+    scale
+        Standard deviation of each target, by which contributions to different targets are compared.
+    relative_error
+        Gap of additivity over all targets, each in units of its ``scale``, relative to the size of what is explained.
+    error_by_target
+        The same of each target alone, see `training.estimator.Attribution`.
+    method, rows
+        Of the attribution, and how many rows it was computed on.
+    """
+
+    mean: pd.DataFrame
+    mean_abs: pd.DataFrame
+    direction: pd.DataFrame
+    scale: pd.Series
+    relative_error: float
+    error_by_target: pd.Series
+    method: str
+    rows: int
+
+    @property
+    def standardized(self) -> pd.DataFrame:
+        """Return the mean absolute contributions in units of each target's standard deviation."""
+        return self.mean_abs / self.scale
+
+    def predictors_by_target(self) -> pd.DataFrame:
+        """Return ``target, rank, gene, mean, mean_abs``: the `TOP` predictors of each target, in log2 units."""
+        parts = []
+        for target in self.mean_abs:
+            top = self.mean_abs[target].sort_values(ascending=False, kind="stable").head(TOP)
+            columns = {"rank": np.arange(1, len(top) + 1), "gene": top.index, "mean": self.mean[target][top.index]}
+            parts.append(pd.DataFrame({"target": target, **columns, "mean_abs": top}))
+        return pd.concat(parts, ignore_index=True)
+
+    def top_predictors(self) -> pd.DataFrame:
+        """Return ``gene, mean_abs_sd, mean_abs, targets``, a row a predictor, the most important one first.
+
+        ``mean_abs_sd`` is the mean over targets of the mean absolute contribution, in standard deviations of the
+        target; ``targets`` counts those that have the predictor among their `TOP`.
+        """
+        listed = self.predictors_by_target()["gene"].value_counts()
+        found = pd.DataFrame(
+            {
+                "mean_abs_sd": self.standardized.mean(axis=1),
+                "mean_abs": self.mean_abs.mean(axis=1),
+                "targets": listed.reindex(self.mean_abs.index).fillna(0).astype(int),
+            }
+        )
+        return found.sort_values("mean_abs_sd", ascending=False, kind="stable").rename_axis("gene").reset_index()
+
+
+def explain_targets(
+    estimator: Estimator, samples: ExpressionSamples, scale: np.ndarray, *, progress: bool = False
+) -> TargetExplanation | None:
+    """Attribute the predictions of ``samples`` to predictor genes, one target after another.
+
+    Parameters
+    ----------
+    estimator, samples
+        What is explained; the targets are those of the samples.
+    scale
+        Standard deviation of each target, ``(targets,)``; targets that do not vary are compared in log2 units.
+    progress
+        Whether a progress bar is shown.
+
+    Returns
+    -------
+    TargetExplanation or None
+        None where the estimator looks at no gene.
+    """
+    mean, mean_abs, direction, errors = {}, {}, {}, {}
+    unit = np.where(scale > _FLAT, scale, 1.0)
+    gap = size = 0.0
+    method = ""
+    centered: dict[tuple[str, ...], np.ndarray] = {}
+    for position, target in enumerate(tqdm(samples.targets, desc="explained genes", disable=not progress, leave=False)):
+        found = estimator.attribute(samples, np.full(len(samples), position))
+        if found is None:
+            return None
+        genes = tuple(name.removeprefix("expression:") for name in found.names)
+        if genes not in centered:
+            centered[genes] = _centered(samples, genes)
+        names = pd.Index(genes)
+        mean[target] = pd.Series(found.values.mean(axis=0), names)
+        mean_abs[target] = pd.Series(np.abs(found.values).mean(axis=0), names)
+        direction[target] = pd.Series(np.sign((centered[genes] * found.values).sum(axis=0)), names)
+        errors[target], method = found.relative_error, found.method
+        gap += np.abs(found.base + found.values.sum(axis=1) - found.prediction).mean() / unit[position]
+        size += np.abs(found.prediction - found.base).mean() / unit[position]
+    return TargetExplanation(
+        pd.DataFrame(mean).fillna(0.0),
+        pd.DataFrame(mean_abs).fillna(0.0),
+        pd.DataFrame(direction).fillna(0.0),
+        pd.Series(unit, index=list(samples.targets)),
+        float(gap / max(size, _FLAT)),
+        pd.Series(errors),
+        method,
+        len(samples),
+    )
+
+
+def attention_by_window(estimator: Estimator, samples: ExpressionSamples, importance: pd.Series) -> pd.DataFrame | None:
+    """Set how much a network attends to each window of genes beside what these genes contribute.
+
+    Parameters
+    ----------
+    estimator
+        A network with ``attention`` and ``steps``, or an ensemble of such.
+    samples
+        Over which attention is averaged.
+    importance
+        Mean absolute contribution of each predictor gene.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        ``member, window, genes, first, last, attention, attention_share_even, attribution, attribution_share``.
+        ``attention`` sums to 1 over the windows of a member, ``attention_share_even`` is what each would get of an
+        even one; ``attribution`` is the mean importance of a window's genes, whose number may differ, and
+        ``attribution_share`` the same as a share of all windows. Members that read the same windows are averaged to
+        one, ``all``: others order their genes by training rows of their own. None where there is no attention.
+    """
+    weights: dict[str, np.ndarray] = {}
+    windows: dict[str, list[list[str]]] = {}
+    for number, member in enumerate(getattr(estimator, "members_", [estimator])):
+        attended = member.attention(samples) if hasattr(member, "attention") else None
+        if attended is not None:
+            weights[str(number)], windows[str(number)] = attended.mean(axis=0), member.steps
+    if not weights:
+        return None
+    first = next(iter(windows.values()))
+    if all(steps == first for steps in windows.values()):
+        weights, windows = {"all": np.mean(list(weights.values()), axis=0)}, {"all": first}
+    rows: list[dict[str, Any]] = []
+    for member, steps in windows.items():
+        moved = [float(importance.reindex(genes).fillna(0.0).mean()) for genes in steps]
+        for number, genes in enumerate(steps):
+            rows.append(
+                {
+                    "member": member,
+                    "window": number + 1,
+                    "genes": len(genes),
+                    "first": genes[0],
+                    "last": genes[-1],
+                    "attention": float(weights[member][number]),
+                    "attention_share_even": 1 / len(steps),
+                    "attribution": moved[number],
+                    "attribution_share": moved[number] / max(sum(moved), _FLAT),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def attention_agreement(windows: pd.DataFrame) -> float:
+    """Return Spearman's correlation of attention with attribution over the windows, mean of the members.
+
+    NaN where there are fewer than three windows, or either is the same for all.
+    """
+    found = []
+    for _, part in windows.groupby("member"):
+        varies = all(np.ptp(part[name].to_numpy()) > _FLAT for name in ("attention", "attribution"))
+        if len(part) >= 3 and varies:
+            found.append(float(stats.spearmanr(part["attention"], part["attribution"])[0]))
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _centered(samples: ExpressionSamples, genes: tuple[str, ...]) -> np.ndarray:
+    """Return the expression of ``genes`` less its mean; 0 where it is unknown, or where it is no gene's."""
+    known = set(samples.genes)
+    values = np.zeros((len(samples), len(genes)))
+    columns = [column for column, gene in enumerate(genes) if gene in known]
+    measured = samples.logged([genes[column] for column in columns]).astype(np.float64)
+    there = ~np.isnan(measured)
+    mean = np.where(there, measured, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    values[:, columns] = np.where(there, measured - mean, 0)
+    return values

@@ -1,0 +1,149 @@
+"""Evidence of a classifier of profiles: how often it is right, and which genes carry each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation import profile_figures
+from evaluation.class_evidence import classified, is_simulated
+from evaluation.evidence import Evidence
+from evaluation.explain.cells import chosen_rows
+from evaluation.explain.profiles import TOP, Deletion, ProfileExplanation, deletion, explain_profiles, overlap
+from pipelines.expression import ExpressionSamples
+from pipelines.params import LabelTask, Params
+from pipelines.prepare import Prepared
+from training.architectures import get_architecture
+from training.estimator import Classifier, Estimator
+from training.final import CrossFitted
+from training.fit import Fitted
+from training.predictor import Predictor
+from training.tune import fit_settings
+
+COMPLETE_WITHIN = 0.05  # relative gap up to which attributions are said to add up
+
+
+def label_evidence(
+    task: LabelTask,
+    fitted: Fitted,
+    model: Predictor,
+    predictions: pd.DataFrame,
+    prepared: Prepared,
+    params: Params,
+    *,
+    audit: dict[str, Any] | None = None,
+) -> Evidence:
+    """Measure and explain a model of family ``profile_labels`` on the test rows.
+
+    Parameters
+    ----------
+    task, fitted, model, predictions, prepared
+        From the fit stage.
+    params
+        Seed, and what refits for the stability of the explanation are given.
+    audit
+        What the audit of the data found.
+    """
+    test: ExpressionSamples = prepared.side("test")
+    found = classified(task, test.classes, fitted, predictions, seed=params.seed, audit=audit)
+    drawn, tables, logged, warnings = dict(found.figures), dict(found.tables), dict(found.logged), []
+    rows = chosen_rows(found.target, found.target, task.evaluate.explained_samples.of(fitted.budget), params.seed)
+    explained = explain_profiles(model.estimator, test, rows)
+    section = None
+    if explained is not None:
+        explanation, values = explained
+        assert isinstance(model.estimator, (Classifier, CrossFitted))
+        groups = predictions["group"].to_numpy()[rows]
+        fell = deletion(
+            model.estimator,
+            test.take(rows),
+            values,
+            explanation.names,
+            groups,
+            seed=params.seed,
+            resamples=task.evaluate.resamples,
+            confidence=task.evaluate.confidence,
+        )
+        stable = stability(fitted, prepared, params, task, explanation)
+        section = _section(explanation, fell, stable)
+        tables["genes_by_class"] = explanation.genes
+        title = f"{fitted.architecture}, {task.split.mode}"
+        named = (explanation.by_class, explanation.names, test.classes, title)
+        drawn["genes_by_class"] = profile_figures.genes_by_class(*named)
+        logged |= {
+            "explanation_additivity_error": explanation.relative_error,
+            "explanation_deletion_drop": fell.drop_top,
+            "explanation_deletion_drop_random": fell.drop_random,
+        }
+        if stable is not None:
+            logged["explanation_stability_top_50"] = stable
+        if explanation.relative_error >= COMPLETE_WITHIN:
+            warnings.append(f"attributions miss the logit by {explanation.relative_error:.1%}")
+        if not fell.passed:
+            warnings.append("masking the named genes takes no more confidence than masking random ones")
+        layout = layout_of(model.estimator)
+        if layout is not None:
+            tables["layout"] = layout
+            drawn["layout"] = profile_figures.layout_maps(layout, *named)
+    return Evidence(
+        metrics=found.metrics,
+        strata={},
+        test=found.test,
+        sections={**found.sections, "explanation": section},
+        simulated=is_simulated(test.table),
+        tables=tables,
+        figures=drawn,
+        logged=logged,
+        warnings=[*warnings, *found.warnings],
+    )
+
+
+def stability(
+    fitted: Fitted, prepared: Prepared, params: Params, task: LabelTask, explanation: ProfileExplanation
+) -> float | None:
+    """Return the mean overlap of each class's top genes with those of the same fit from other seeds.
+
+    None where the architecture has no seed, or ``evaluate.stability_seeds`` is 0.
+    """
+    architecture = get_architecture(fitted.architecture, task.family)
+    seeds = task.evaluate.stability_seeds.of(fitted.budget)
+    settings = fit_settings(params, task)
+    if not seeds or "seed" not in architecture.build(fitted.hyperparameters, **settings).get_params(deep=False):
+        return None
+    test, shares = prepared.side("test"), []
+    for draw in range(1, seeds + 1):
+        other = architecture.build(fitted.hyperparameters, **{**settings, "seed": params.seed + draw})
+        other.fit(prepared.side("train"), prepared.side("validation"))
+        again = explain_profiles(other, test, explanation.rows)
+        assert again is not None
+        shares.append(overlap(explanation.genes, again[0].genes))
+    return float(np.mean(shares))
+
+
+def layout_of(estimator: Estimator) -> pd.DataFrame | None:
+    """Return where the genes of a network on gene images lie: ``gene, row, column``; of an ensemble the first's."""
+    first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+    made = getattr(first, "layout_table", None)
+    table: pd.DataFrame | None = None if made is None else made()
+    return table
+
+
+def _section(explanation: ProfileExplanation, fell: Deletion, stable: float | None) -> dict[str, Any]:
+    first = explanation.genes[explanation.genes["rank"] <= 5]
+    return {
+        "method": explanation.method,
+        "rows": len(explanation.rows),
+        "additivity_relative_error": explanation.relative_error,
+        "additive": explanation.relative_error < COMPLETE_WITHIN,
+        "deletion": {
+            "genes": fell.genes,
+            "drop_top": fell.drop_top,
+            "drop_random": fell.drop_random,
+            "difference": fell.difference.as_dict(),
+            "passed": fell.passed,
+        },
+        "stability": None if stable is None else {"top": TOP, "overlap": stable},
+        "top": {str(label): part["gene"].tolist() for label, part in first.groupby("class")},
+    }

@@ -1,0 +1,126 @@
+"""The PanCanAtlas expression matrix (GDC, https://gdc.cancer.gov/about-data/publications/pancanatlas).
+
+``EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2.geneExp.tsv`` holds 20,531 genes of 11,069 samples on the linear scale,
+adjusted for batches. Cohorts stand in ``TCGA-CDR-SupplementalTableS1``, saved as csv or tsv (Liu et al., Cell 2018,
+doi 10.1016/j.cell.2018.02.052), or in ``clinical_PANCAN_patient_with_followup.tsv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.sources.expression_folder import (
+    BLOCK_BYTES,
+    Expression,
+    gene_table,
+    opened,
+    read_annotation,
+    read_header,
+    read_rows,
+    tcga,
+    without_missing,
+)
+from pipelines.sources.raw_folder import listed
+
+MATRIX = "EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2*.geneExp.tsv*"  # -v2 in the newer manifest; maybe gzipped
+CLINICAL = ("TCGA-CDR-SupplementalTableS1*.[ct]sv*", "clinical_PANCAN_patient_with_followup.tsv*")
+PATIENT = "bcr_patient_barcode"
+COHORTS = ("acronym", "type")
+
+
+def find(folder: Path) -> tuple[Path, Path]:
+    """Return the matrix and the clinical table below ``folder``, by their official names.
+
+    Raises
+    ------
+    UserError
+        One of them is missing, or stands there more than once.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    matrices = sorted(folder.rglob(MATRIX))
+    tables = next((found for name in CLINICAL if (found := sorted(folder.rglob(name)))), [])
+    for found, name in ((matrices, MATRIX), (tables, " or ".join(CLINICAL))):
+        if len(found) != 1:
+            held = f"holds {listed([path.name for path in found])}" if found else "holds none"
+            raise UserError(f"{folder}: must hold one {name}, it {held}")
+    return matrices[0], tables[0]
+
+
+def read(matrix: Path, clinical: Path, *, block: int = BLOCK_BYTES) -> Expression:
+    """Read the matrix and give every sample its patient's cohort.
+
+    The adjustment for batches leaves values below zero, which no expression is: they are set to 0, and counted. Missing
+    values stay NaN. Genes without a value in any sample, and samples whose patient has no cohort, are dropped and
+    listed. A sample of normal tissue (``sample_type`` 11) bears the cohort of its patient too.
+
+    Parameters
+    ----------
+    matrix
+        Genes such as ``TP53|7157`` in rows, samples by their barcode in columns.
+    clinical
+        Table with ``bcr_patient_barcode`` and ``acronym`` or ``type``.
+    block
+        Bytes of text that are parsed at once.
+
+    Returns
+    -------
+    Expression
+        Values of shape (samples, genes), linear.
+
+    Raises
+    ------
+    UserError
+        A file is not of the layout, contradicts itself, or the two have no patient in common.
+    """
+    cohorts = {patient: cohort for patient, (cohort,) in read_annotation(clinical, _cohort_columns).items() if cohort}
+    with opened(matrix) as stream:
+        barcodes = read_header(stream, matrix.name, "gene_id")
+        known = [tcga(barcode) for barcode in barcodes]
+        if wrong := [barcode for barcode, parts in zip(barcodes, known, strict=True) if parts is None]:
+            message = f"{listed(wrong)} is no TCGA barcode, such as TCGA-OR-A5J1-01A-11R-A29S-07"
+            raise DataError([Finding("column_name", matrix.name, message)])
+        rows = [
+            (barcode, patient, cohorts.get(patient, ""), kind)
+            for barcode, (patient, kind) in zip(barcodes, filter(None, known), strict=True)
+        ]
+        keep = np.array([cohort != "" for _, _, cohort, _ in rows])
+        if not keep.any():
+            raise UserError(f"{clinical.name}: has no cohort for any sample of {matrix.name}; is it the right table?")
+        names, values = read_rows(stream, barcodes, matrix.name, keep=keep, block=block)
+    negative, genes = _clip(values)
+    names, values, missing = without_missing(names, values)
+    dropped = {
+        "samples without a cohort in the clinical table": [row[0] for row in rows if not row[2]],
+        "genes without a value in any sample": missing,
+    }
+    samples = pd.DataFrame([row for row in rows if row[2]], columns=["sample_id", "patient_id", "label", "sample_type"])
+    return Expression(
+        values.T,
+        names,
+        samples,
+        gene_table(names),
+        {why: left for why, left in dropped.items() if left},
+        (f"{negative} values below 0, of {genes} genes, were set to 0",) if negative else (),
+    )
+
+
+def _cohort_columns(header: Collection[str]) -> tuple[str, str]:
+    return PATIENT, next((name for name in COHORTS if name in header), COHORTS[-1])
+
+
+def _clip(values: np.ndarray) -> tuple[int, int]:
+    """Set values below zero to 0 in place; return how many there were, and of how many rows."""
+    values_below = genes_below = 0
+    for row in values:  # not at once: a mask of the whole is another quarter of its memory
+        below = row < 0
+        if count := int(np.count_nonzero(below)):
+            row[below] = 0
+            values_below += count
+            genes_below += 1
+    return values_below, genes_below

@@ -1,0 +1,64 @@
+"""The UCI set "gene expression cancer RNA-Seq" (doi 10.24432/C5R88H, CC BY 4.0): ``data.csv`` and ``labels.csv``.
+
+801 samples of five TCGA cohorts and 20,531 genes under made-up names, ``sample_0`` and ``gene_0`` on. The set tells no
+patients: each sample stands for its patient, so two samples of one person cannot be held together. Its values are on a
+logarithmic scale.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.sources.expression_folder import (
+    BLOCK_BYTES,
+    Expression,
+    opened,
+    read_annotation,
+    read_header,
+    read_rows,
+)
+from pipelines.sources.raw_folder import listed
+
+CLASSES = ("BRCA", "COAD", "KIRC", "LUAD", "PRAD")
+DATA, LABELS = "data.csv", "labels.csv"
+
+
+def read(folder: Path, *, block: int = BLOCK_BYTES) -> Expression:
+    """Read ``data.csv`` and the ``labels.csv`` beside it, wherever they lie below ``folder``.
+
+    Parameters
+    ----------
+    folder
+        The unpacked download.
+    block
+        Bytes of text that are parsed at once.
+
+    Returns
+    -------
+    Expression
+        Values of shape (samples, genes), ``patient_id`` equal to ``sample_id``, no gene table.
+
+    Raises
+    ------
+    UserError
+        The files are missing, not of the layout, or do not name the same samples.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    root = next((path.parent for path in sorted(folder.rglob(DATA)) if (path.parent / LABELS).is_file()), None)
+    if root is None:
+        raise UserError(f"{folder}: no folder in it holds {DATA} and {LABELS}; unpack the archive there")
+    labels = {name: label for name, (label,) in read_annotation(root / LABELS, lambda _: ("", "Class")).items()}
+    if wrong := sorted(set(labels.values()) - set(CLASSES)):
+        message = f"{listed([label or 'no label' for label in wrong])} is none of {', '.join(CLASSES)}"
+        raise DataError([Finding("label_known", LABELS, message, "Class")])
+    with opened(root / DATA) as stream:
+        genes = read_header(stream, DATA, "", separator=b",")
+        names, values = read_rows(stream, genes, DATA, separator=b",", block=block, unit="sample")
+    if differing := set(names) ^ set(labels):
+        raise UserError(f"{listed(differing)}: stands in one of {DATA} and {LABELS} alone; unpack both again")
+    samples = pd.DataFrame({"sample_id": names, "patient_id": names, "label": [labels[name] for name in names]})
+    return Expression(values, genes, samples)

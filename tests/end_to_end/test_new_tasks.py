@@ -1,0 +1,209 @@
+"""A task of a known kind is an entry in params.yaml and a folder in data: from validation to an answer over HTTP.
+
+The new ones differ from the shipped ones where code might have learnt them by heart: other labels, other genes, few
+samples, another scale, one target gene.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from PIL import Image
+
+from tests.end_to_end.platform import Platform, make_platform
+
+pytestmark = pytest.mark.slow
+SEED = 5
+GENES = [f"ENSG{number:05d}" for number in range(30)]
+
+
+@dataclasses.dataclass(frozen=True)
+class NewTask:
+    """A task that the repository does not have.
+
+    Attributes
+    ----------
+    like
+        The shipped task whose entry in ``params.yaml`` it starts from.
+    changes
+        What is written there instead.
+    served
+        The architecture that is registered and asked.
+    request
+        Makes a row of a request from the raw folder.
+    answers
+        Checks the answer to it.
+    """
+
+    name: str
+    like: str
+    sample: Callable[[Path], None]
+    changes: dict[str, Any]
+    models: tuple[str, ...]
+    served: str
+    request: Callable[[Path], dict[str, Any]]
+    answers: Callable[[dict[str, Any]], None]
+
+
+def write_profiles(folder: Path, values: np.ndarray, labels: list[str]) -> None:
+    ids = [f"P{number:03d}" for number in range(len(values))]
+    folder.mkdir(parents=True)
+    frame = pd.DataFrame(values.astype(np.float32), columns=GENES)
+    frame.insert(0, "sample_id", ids)
+    frame.to_parquet(folder / "expression.parquet", index=False)
+    about = {"sample_id": ids, "patient_id": [f"D{number // 2:03d}" for number in range(len(ids))], "label": labels}
+    pd.DataFrame(about).to_csv(folder / "samples.csv", index=False)
+
+
+def subtypes(folder: Path) -> None:
+    """Write 72 standardized profiles of donors of two samples each; the labels look like numbers."""
+    rng = np.random.default_rng(SEED)
+    label = (np.arange(72) // 2) % 2
+    values = rng.normal(size=(72, len(GENES)))
+    values[:, :6] += 1.5 * (2 * label[:, None] - 1)
+    write_profiles(folder, values, [str(one + 1) for one in label])
+
+
+def one_gene(folder: Path) -> None:
+    """Write 72 logged profiles in which one gene follows from three others."""
+    rng = np.random.default_rng(SEED)
+    values = np.clip(rng.normal(6, 1.5, (72, len(GENES))), 0, None)
+    values[:, 9] = np.clip(values[:, :3].mean(axis=1) + rng.normal(0, 0.2, 72), 0, None)
+    write_profiles(folder, values, ["blood"] * 72)
+
+
+def smears(folder: Path) -> None:
+    """Write 48 images of two classes that the shipped tasks do not have, of 12 patients."""
+    rng = np.random.default_rng(SEED)
+    rows = []
+    for number in range(48):
+        label = ("round", "lobed")[number % 2]
+        image = rng.integers(200, 230, (40, 40, 3)).astype(np.uint8)
+        size = 14 if label == "round" else 6
+        image[20 - size : 20 + size, 20 - size : 20 + size] = rng.integers(60, 120, (2 * size, 2 * size, 3))
+        path = folder / "images" / label / f"s{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+        rows.append({"file": f"{label}/{path.name}", "label": label, "subject_id": f"K{number // 4}"})
+    pd.DataFrame(rows).to_csv(folder / "images.csv", index=False)
+
+
+def first_profile(folder: Path) -> dict[str, Any]:
+    profile = pd.read_parquet(folder / "expression.parquet").iloc[0].drop("sample_id")
+    return {"expression": {gene: float(value) for gene, value in profile.items()}}
+
+
+def first_image(folder: Path) -> dict[str, Any]:
+    file = sorted((folder / "images").rglob("*.png"))[0]
+    return {"image": base64.b64encode(file.read_bytes()).decode()}
+
+
+def is_subtype(answer: dict[str, Any]) -> None:
+    assert answer["label"] in ("1", "2") and set(answer["probabilities"]) == {"1", "2"}
+    assert answer["imputed"] == []
+
+
+def is_one_gene(answer: dict[str, Any]) -> None:
+    assert set(answer["prediction"]) == {GENES[9]}
+    assert answer["low"][GENES[9]] < answer["prediction"][GENES[9]] < answer["high"][GENES[9]]
+
+
+def is_smear(answer: dict[str, Any]) -> None:
+    assert answer["label"] in ("round", "lobed")
+
+
+_FEW: dict[str, Any] = {
+    "data.exclude": {},
+    "split.folds": 3,
+    "validate.minimum_genes": 20,
+    "tune.rounds": {"quick": 10, "full": 10},
+    "evaluate.explained_samples": {"quick": 6, "full": 6},
+}
+TASKS = (
+    NewTask(
+        "subtype",
+        "tumor_type",
+        subtypes,
+        {**_FEW, "data.scale": "as_is", "data.minimum_patients": 5, "tune.layouts": ["given"]},
+        ("majority_class", "logistic_regression"),
+        "logistic_regression",
+        first_profile,
+        is_subtype,
+    ),
+    NewTask(
+        "one_gene",
+        "gene_expression",
+        one_gene,
+        {
+            **_FEW,
+            "data.predictors": "all",
+            "data.targets": GENES[9],
+            "data.target_count": 1,
+            "fit.members": {"quick": 3, "full": 3},
+        },
+        ("mean_expression", "ridge"),
+        "ridge",
+        first_profile,
+        is_one_gene,
+    ),
+    NewTask(
+        "smear",
+        "blood_cell",
+        smears,
+        {"data.classes": ["round", "lobed"], "data.size": 32, "split.folds": 3, "tune.weights": "none"},
+        ("majority_class", "xgboost"),
+        "xgboost",
+        first_image,
+        is_smear,
+    ),
+)
+
+
+@pytest.fixture(scope="module", params=TASKS, ids=lambda task: task.name)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[NewTask, Platform]:
+    """Return a new task with a platform on which its models have been evaluated."""
+    task: NewTask = request.param
+    platform = make_platform(
+        tmp_path_factory.mktemp(task.name) / "repo",
+        task.name,
+        sample=task.sample,
+        changes=task.changes,
+        like=task.like,
+        models=task.models,
+    )
+    platform.dvc("repro", f"validate@{task.name}", f"audit@{task.name}", f"leaderboard@{task.name}")
+    return task, platform
+
+
+def test_a_new_task_is_validated_trained_and_compared(case: tuple[NewTask, Platform]) -> None:
+    task, platform = case
+    assert platform.read(f"reports/{task.name}/validation.json")["passed"]
+    rows = {row["architecture"]: row for row in platform.leaderboard()}
+    assert set(rows) == set(task.models)
+    assert rows[task.served]["margin_low"] > 0, "what was planted is to be learnt"
+
+
+def test_a_new_task_is_registered_scored_and_served(case: tuple[NewTask, Platform]) -> None:
+    task, platform = case
+    platform.python("-m", "serving.register", "--task", task.name, "--architecture", task.served)
+    model = f"models:/{task.name}@staging"
+    done = platform.python("-m", "evaluation.score", "--model", model, "--data", f"data/{task.name}")
+    scores = json.loads(done.stdout.splitlines()[-1])
+    assert scores["n"] >= 48 and scores["metrics"]["margin"]["value"] > 0
+    row = task.request(platform.root / "data" / task.name)
+    with platform.served() as url:
+        response = requests.post(url, json={"dataframe_records": [row]}, timeout=60)
+        assert response.status_code == 200, response.text[:500]
+        task.answers(response.json()["predictions"][0])
+        field = next(iter(row))
+        refused = requests.post(url, json={"dataframe_records": [row, {field: "no"}]}, timeout=60)
+        assert refused.status_code == 400, refused.text[:500]

@@ -1,0 +1,488 @@
+"""Evidence of a gene predictor that hides something: a cohort that fails, attributions that do not add up."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import matplotlib.pyplot as plt
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+from evaluation.evidence import Evidence
+from evaluation.explain.targets import TOP, attention_agreement, attention_by_window, explain_targets
+from evaluation.gene_evidence import gene_evidence, interval_check, target_spreads
+from pipelines.expression import ExpressionSamples
+from pipelines.files import jsonable
+from pipelines.params import GeneTask, PerBudget, read_params, task_text
+from pipelines.prepare import Prepared
+from training.contracts.profiles import GeneContract
+from training.estimator import Attribution, Estimator, FitContext
+from training.final import CrossFitted
+from training.fit import Fitted, with_targets
+from training.predictor import Predictor
+
+ROOT = Path(__file__).parents[2]
+SEED = 20261120
+PREDICTORS = [f"P{number}" for number in range(30)]
+TARGETS = ["T|1", "T|2", "U", "V"]
+WEIGHTS = np.random.default_rng(5).normal(0, 0.4, (len(PREDICTORS), len(TARGETS)))
+WEIGHTS[7] = [3, -3, 3, 3]  # the predictor that decides
+SPREAD = np.array([1.0, 1.0, 10.0, 0.1])  # log2 units in which a target moves
+
+
+class Planted(Estimator):
+    """A linear model, the truth, that adds ``gap`` of what it says to its attributions of the targets ``at``."""
+
+    def __init__(self, gap: float = 0.0, at: Sequence[int] = (0, 1, 2, 3)) -> None:
+        self.gap = gap
+        self.at = at
+
+    def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
+        return self
+
+    def predict(self, samples: ExpressionSamples) -> np.ndarray:
+        return 5 + samples.logged(PREDICTORS).astype(np.float64) @ WEIGHTS * SPREAD
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution | None:
+        assert output is not None
+        target = int(output[0])
+        assert (output == target).all()
+        values = samples.logged(PREDICTORS).astype(np.float64) * WEIGHTS[:, target] * SPREAD[target]
+        said = 1 + self.gap if target in self.at else 1
+        every = np.arange(len(samples))
+        base = np.full(len(samples), 5.0)
+        return Attribution(PREDICTORS, values * said, base, self.predict(samples)[every, output], "planted")
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        return self
+
+
+class Blind(Planted):
+    """Looks at no gene."""
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> None:
+        return None
+
+
+class Attentive(Planted):
+    """Reads its genes in the order ``start`` on, in windows, and attends to one of them."""
+
+    def __init__(self, attended: int = 0, start: int = 0, gap: float = 0.0) -> None:
+        super().__init__(gap)
+        self.attended = attended
+        self.start = start
+
+    @property
+    def steps(self) -> list[list[str]]:
+        genes = PREDICTORS[self.start :] + PREDICTORS[: self.start]
+        return [genes[at : at + 7] for at in range(0, len(genes), 7)]
+
+    def attention(self, samples: ExpressionSamples) -> np.ndarray:
+        weights = np.full((len(samples), 5), 0.1)
+        weights[:, self.attended] = 0.6
+        return weights
+
+
+def ensemble(*members: Estimator) -> CrossFitted:
+    made = CrossFitted("lstm", {}, "gene_targets")
+    made.members_ = list(members)
+    return made
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that `gene_evidence` takes."""
+
+    task: GeneTask
+    fitted: Fitted
+    prepared: Prepared
+    predictions: pd.DataFrame
+    half_widths: list[float | None]
+
+    def model(self, estimator: Estimator) -> Predictor:
+        model = Predictor()
+        common = {"task": "gene_expression", "architecture": "planted", "baseline": self.task.evaluate.baseline}
+        model.contract = GeneContract(
+            **common,
+            task_text=task_text(self.task),
+            genes=PREDICTORS,
+            known=PREDICTORS + TARGETS,
+            targets=TARGETS,
+            half_widths=self.half_widths,
+            coverage=0.9,
+        )
+        model.estimator = estimator
+        return model
+
+    def evidence(self, estimator: Estimator | None = None, **others: Any) -> Evidence:
+        model = self.model(estimator or Planted())
+        return gene_evidence(
+            self.task, self.fitted, model, self.predictions, self.prepared, seed=SEED, **({"audit": None} | others)
+        )
+
+    def changed(self, column: str, values: Any) -> Setting:
+        return replace(self, predictions=self.predictions.assign(**{column: values}))
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A warning, such as of a division by zero, is a fault; figures do not pile up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", UserWarning)
+        yield
+    assert not plt.get_fignums()
+
+
+@pytest.fixture(scope="module")
+def run_id(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give a run that logged two epochs, in a tracking store of its own."""
+    folder, before = tmp_path_factory.mktemp("genes"), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    experiment = mlflow.create_experiment("gene_expression", (folder / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment, log_system_metrics=False) as run:
+        for step in range(2):
+            mlflow.log_metrics({"step_validation_rmse": 1.0 - step / 2}, step=step)
+    yield run.info.run_id
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def setting(run_id: str) -> Setting:
+    """Return a model that is nearly right on the cohort ``A``, knows nothing of ``low`` and half of ``C&D``."""
+    task = read_params(ROOT / "params.yaml").task("gene_expression")
+    assert isinstance(task, GeneTask)
+    task = replace(task, evaluate=replace(task.evaluate, resamples=200, explained_samples=PerBudget(30, 30)))
+    rng = np.random.default_rng(0)
+    n = 240
+    inputs = rng.normal(0, 1, (n, len(PREDICTORS)))
+    truth = 5 + inputs @ WEIGHTS * SPREAD
+    label = np.array(["A", "low", "C&D"], dtype=object)[np.arange(n) % 3]
+    label[-1] = "rare"
+    ids = [f"S{row:03}" for row in range(n)]
+    patients = [f"patient {row // 6 * 3 + row % 3}" for row in range(n)]  # two samples each, of one cohort
+    table = pd.DataFrame({"sample_id": ids, "patient_id": patients, "label": label, "digest": ids, "simulated": True})
+    genes = (*PREDICTORS, *TARGETS)
+    samples = ExpressionSamples(
+        table,
+        np.hstack([inputs, truth]).astype(np.float32),
+        np.arange(n),
+        genes,
+        pd.DataFrame(index=pd.Index(genes)),
+        "log2",
+    ).aimed(TARGETS, PREDICTORS)
+    side = np.where(np.arange(n) < 120, "train", "test")
+    split = table.assign(group=patients, split=side, fold=np.where(side == "train", 0, -1))
+    prepared = Prepared(samples, split, "0" * 64, {})
+    test = prepared.side("test")
+    spread = target_spreads(prepared.side("train"))
+    wrong = {"A": 0.1, "low": 2.0, "C&D": 0.5, "rare": 0.1}
+    noise = rng.normal(size=test.target.shape) * spread
+    predicted = test.target + noise * np.array([[wrong[one]] for one in test.table["label"]])
+    baseline = np.tile(prepared.side("train").target.mean(axis=0), (len(test), 1))
+    predictions = with_targets(split.iloc[prepared.rows("test")], TARGETS, test.target, predicted, baseline)
+    half = np.quantile(np.abs(test.target - predicted), 0.9, axis=0, method="higher")
+    fitted = Fitted(
+        "gene_expression",
+        "planted",
+        "quick",
+        run_id,
+        "models:/m-0",
+        {},
+        "r2",
+        0.5,
+        float(half.mean()),
+        prepared.sha256,
+        1.0,
+        {},
+        cross_validation={"cv_r2_mean": 0.5, "cv_r2_sd": 0.1},
+    )
+    return Setting(task, fitted, prepared, predictions, half.tolist())
+
+
+@pytest.fixture(scope="module")
+def found(setting: Setting) -> Evidence:
+    return setting.evidence()
+
+
+def of_kind(predictions: pd.DataFrame, kind: str) -> np.ndarray:
+    return predictions[[f"{kind}_{gene}" for gene in TARGETS]].to_numpy()
+
+
+# The numbers.
+
+
+def test_the_numbers_are_those_of_the_predictions_by_another_library(found: Evidence, setting: Setting) -> None:
+    measured, predicted, baseline = (
+        of_kind(setting.predictions, kind) for kind in ("target", "prediction", "baseline")
+    )
+    spread = setting.prepared.side("train").target.std(axis=0)
+    assert found.metrics["r2"].value == pytest.approx(r2_score(measured, predicted))
+    assert found.metrics["margin"].value == pytest.approx(r2_score(measured, predicted) - r2_score(measured, baseline))
+    assert found.metrics["rmse_sd"].value == pytest.approx(
+        root_mean_squared_error(measured / spread, predicted / spread)
+    )
+    table = found.tables["by_gene"]
+    assert list(table) == ["gene", "r2", "r2_low", "r2_high", "rmse", "mae", "sd", "baseline_rmse"]
+    assert table["r2"].is_monotonic_decreasing
+    by_gene = table.set_index("gene").loc[TARGETS]
+    each: dict[str, Any] = {"multioutput": "raw_values"}
+    np.testing.assert_allclose(by_gene["r2"], r2_score(measured, predicted, **each))
+    np.testing.assert_allclose(by_gene["mae"], mean_absolute_error(measured, predicted, **each))
+    np.testing.assert_allclose(by_gene["baseline_rmse"], root_mean_squared_error(measured, baseline, **each))
+    np.testing.assert_allclose(by_gene["sd"], spread)
+    assert ((by_gene["r2_low"] < by_gene["r2"]) & (by_gene["r2"] < by_gene["r2_high"])).all()
+
+
+def test_the_evidence_can_be_written_and_names_what_it_holds(found: Evidence) -> None:
+    text = json.loads(json.dumps(jsonable({"test": found.test, **found.sections})))
+    assert [each["gene"] for each in text["test"]["by_gene"]] == found.tables["by_gene"]["gene"].tolist()
+    assert text["cross_validation"] == {"cv_r2_mean": 0.5, "cv_r2_sd": 0.1}
+    assert text["audit"] is None
+    assert found.simulated
+    assert set(found.tables) == {"by_gene", "by_cohort", "predictors_by_target", "top_predictors"}
+    assert set(found.figures) == {
+        *("measured_against_predicted", "residuals_by_level", "worst_and_best_genes", "error_by_cohort"),
+        *("learning_curves", "predictors_by_target"),
+    }
+
+
+def test_every_figure_can_be_written(found: Evidence, setting: Setting, tmp_path: Path) -> None:
+    drawn = {**found.figures, "attention": setting.evidence(Attentive()).figures["attention"]}
+    for name, figure in drawn.items():
+        figure.savefig(tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000, name
+
+
+def test_findings_of_the_audit_stand_beside_the_numbers(setting: Setting) -> None:
+    audit = {"findings": [{"name": "copies"}], "shortcuts": []}
+    assert setting.evidence(audit=audit).sections["audit"] == {"findings": [{"name": "copies"}]}
+
+
+def test_samples_that_were_measured_are_not_called_simulated(setting: Setting) -> None:
+    samples = setting.prepared.samples
+    real = replace(samples, table=samples.table.drop(columns="simulated"))
+    assert not replace(setting, prepared=replace(setting.prepared, samples=real)).evidence().simulated
+
+
+# Cohorts.
+
+
+def test_a_cohort_on_which_the_model_fails_shows(found: Evidence, setting: Setting) -> None:
+    rows: dict[str, Any] = {row["cohort"]: row for row in found.tables["by_cohort"].to_dict("records")}
+    assert rows["A"]["rmse_sd_high"] < 0.2 < rows["C&D"]["rmse_sd_low"]
+    assert rows["C&D"]["rmse_sd_high"] < 1 < rows["low"]["rmse_sd_low"]
+    assert rows["A"]["margin_low"] > 0 > rows["low"]["margin_high"]
+    assert all(row["baseline_rmse_sd"] > 0.5 for row in rows.values())
+    of_a = setting.predictions[setting.predictions["label"] == "A"]
+    assert rows["A"]["r2"] == pytest.approx(r2_score(of_kind(of_a, "target"), of_kind(of_a, "prediction")))
+    assert found.test["by_cohort"]["low"]["rmse_sd"]["value"] == rows["low"]["rmse_sd"]
+
+
+def test_a_cohort_of_one_patient_has_no_interval_and_is_left_out(found: Evidence) -> None:
+    assert set(found.tables["by_cohort"]["cohort"]) == {"A", "low", "C&D"}
+
+
+def test_the_run_takes_every_metric_whatever_a_cohort_is_called(found: Evidence, run_id: str) -> None:
+    logged = found.to_log()
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        mlflow.log_metrics(logged)
+    kept = MlflowClient().get_run(run_id).data.metrics
+    assert kept["test_r2_low"] == found.metrics["r2"].low  # and not the R2 of the cohort of that name
+    assert kept["test_r2_cohort_low"] == found.test["by_cohort"]["low"]["r2"]["value"]
+    assert kept["test_rmse_sd_cohort_C_D_high"] == found.test["by_cohort"]["C&D"]["rmse_sd"]["high"]
+    assert {"test_interval_coverage", "explanation_additivity_error", "test_margin_low"} <= set(kept)
+
+
+def test_samples_without_a_cohort_are_measured_all_the_same(setting: Setting, found: Evidence) -> None:
+    unknown = setting.changed("label", pd.Series([None] * len(setting.predictions), dtype=object)).evidence()
+    assert unknown.metrics["r2"] == found.metrics["r2"]
+    assert unknown.strata == {}
+    assert "by_cohort" not in unknown.tables
+    assert "error_by_cohort" not in unknown.figures
+
+
+# Genes that cannot be measured.
+
+
+def test_a_gene_that_is_constant_in_the_test_rows_is_counted_and_left_out(setting: Setting) -> None:
+    found = setting.changed("target_U", 5.0).evidence()
+    others = [gene for gene in TARGETS if gene != "U"]
+    measured, predicted = (
+        setting.predictions[[f"{kind}_{gene}" for gene in others]] for kind in ("target", "prediction")
+    )
+    assert found.metrics["r2"].value == pytest.approx(r2_score(measured, predicted))
+    assert found.test["undefined_targets"]["r2"] == 1
+    assert found.tables["by_gene"]["gene"].iloc[-1] == "U"
+    assert np.isnan(found.tables["by_gene"]["r2"].iloc[-1])
+    assert (found.tables["by_cohort"]["constant_genes"] == 1).all()
+    assert jsonable(found.test)["by_gene"][-1]["r2"] is None
+
+
+def test_values_that_were_not_measured_do_not_end_the_evaluation(setting: Setting) -> None:
+    holes = setting.predictions["target_V"].to_numpy().copy()
+    holes[::4] = np.nan
+    found = setting.changed("target_V", holes).evidence()
+    known = np.isfinite(holes)
+    expected = r2_score(holes[known], setting.predictions["prediction_V"][known])
+    assert found.tables["by_gene"].set_index("gene").loc["V", "r2"] == pytest.approx(expected)
+    assert 0.8 < found.sections["interval"]["by_gene"]["V"] <= 1
+    nothing = setting.changed("target_V", np.nan).evidence()
+    assert nothing.test["undefined_targets"]["rmse"] == 1
+    assert np.isnan(nothing.sections["interval"]["by_gene"]["V"])
+
+
+# Intervals.
+
+
+def test_intervals_cover_as_told(found: Evidence, setting: Setting) -> None:
+    section = found.sections["interval"]
+    assert section["coverage"] == 0.9
+    assert section["covered_on_test"] == pytest.approx(0.9, abs=0.02) == found.logged["test_interval_coverage"]
+    narrow = replace(setting, half_widths=[*setting.half_widths[:2], 0.0, setting.half_widths[3]])
+    check = interval_check(setting.predictions, narrow.model(Planted()).contract, setting.fitted)  # type: ignore[arg-type]
+    assert check["worst"] == {"gene": "U", "covered": 0.0}
+    assert check["covered_on_test"] == pytest.approx(0.9 * 3 / 4, abs=0.02)
+
+
+def test_intervals_that_there_are_not_cover_nothing_and_are_not_logged(setting: Setting) -> None:
+    found = replace(setting, half_widths=[None] * 4).evidence()
+    assert found.sections["interval"]["covered_on_test"] is None
+    assert "test_interval_coverage" not in found.logged
+    partly = replace(setting, half_widths=[None, *setting.half_widths[1:]]).evidence()
+    assert partly.sections["interval"]["covered_on_test"] == pytest.approx(0.9, abs=0.02)
+
+
+# Explanations.
+
+
+def test_attributions_that_add_up_give_no_warning(found: Evidence) -> None:
+    assert found.sections["explanation"]["additive"]
+    assert found.logged["explanation_additivity_error"] < 1e-6
+    assert found.warnings == []
+
+
+def test_attributions_that_do_not_add_up_give_a_warning(setting: Setting) -> None:
+    found = setting.evidence(Planted(gap=-0.2))
+    assert found.logged["explanation_additivity_error"] == pytest.approx(0.2)
+    assert not found.sections["explanation"]["additive"]
+    assert found.warnings == [next(iter(found.warnings))]
+    assert "20.0%" in found.warnings[0]
+
+
+def test_the_target_whose_attributions_do_not_add_up_is_named_though_its_unit_is_small(setting: Setting) -> None:
+    found = setting.evidence(Planted(gap=0.8, at=[3]))
+    assert found.sections["explanation"]["worst_target"]["gene"] == "V"
+    assert found.sections["explanation"]["worst_target"]["additivity_relative_error"] == pytest.approx(0.8)
+    assert found.logged["explanation_additivity_error"] == pytest.approx(0.2, abs=0.05)
+    assert "V by 80.0%" in found.warnings[0]
+
+
+def test_a_model_that_looks_at_no_gene_has_no_explanation(setting: Setting) -> None:
+    found = setting.evidence(Blind())
+    assert found.sections["explanation"] is None
+    assert set(found.tables) == {"by_gene", "by_cohort"}
+    assert "explanation_additivity_error" not in found.logged
+
+
+def test_the_planted_predictor_leads_every_target(found: Evidence) -> None:
+    table = found.tables["predictors_by_target"]
+    assert list(table) == ["target", "rank", "gene", "mean", "mean_abs"]
+    assert table.groupby("target").size().to_dict() == dict.fromkeys(TARGETS, TOP)
+    assert set(table.loc[table["rank"] == 1, "gene"]) == {"P7"}
+    assert (table.groupby("target")["mean_abs"].diff().dropna() <= 0).all()
+    top = found.tables["top_predictors"]
+    assert top["gene"].iloc[0] == "P7"
+    assert top["targets"].iloc[0] == len(TARGETS)
+    assert len(top) == len(PREDICTORS)
+
+
+def test_a_target_of_a_large_unit_does_not_drown_the_others(setting: Setting) -> None:
+    test, spread = setting.prepared.side("test"), target_spreads(setting.prepared.side("train"))
+    explanation = explain_targets(Planted(), test, spread)
+    assert explanation is not None
+    share = np.abs(WEIGHTS) / np.sqrt((WEIGHTS**2).sum(axis=0))
+    expected = np.argsort(-share.mean(axis=1))[:5]
+    assert set(explanation.top_predictors()["gene"].iloc[:4]) <= {PREDICTORS[at] for at in expected}
+    assert (explanation.direction.to_numpy() == np.sign(WEIGHTS)).all()
+
+
+def test_rows_are_explained_from_every_cohort(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ExpressionSamples] = []
+    monkeypatch.setattr(Planted, "attribute", lambda self, samples, output: seen.append(samples))
+    setting.evidence()
+    counts = seen[0].table["label"].value_counts()
+    assert counts.sum() == 30
+    assert counts["rare"] == 1
+    assert counts.drop("rare").between(9, 10).all()
+
+
+def test_an_explanation_of_tables_with_a_prefix_names_genes(setting: Setting) -> None:
+    class Prefixed(Planted):
+        def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
+            found = super().attribute(samples, output)
+            assert found is not None
+            return replace(found, names=[f"expression:{name}" for name in found.names])
+
+    assert setting.evidence(Prefixed()).tables["top_predictors"]["gene"].iloc[0] == "P7"
+
+
+# Attention.
+
+
+def test_attention_stands_beside_the_attribution_of_its_window(setting: Setting) -> None:
+    found = setting.evidence(Attentive(attended=1))  # P7 opens the second window
+    table = found.tables["attention"]
+    assert table["member"].eq("all").all()
+    assert table["attention"].sum() == pytest.approx(1)
+    assert table["attribution_share"].sum() == pytest.approx(1)
+    assert table["genes"].tolist() == [7, 7, 7, 7, 2]
+    second = table.set_index("window").loc[2]
+    assert second["first"] == "P7"
+    assert second["attention"] == table["attention"].max() == pytest.approx(0.6)
+    assert second["attribution_share"] == table["attribution_share"].max()
+    section = found.sections["explanation"]["attention"]
+    assert section["windows"] == 5
+    assert [each["window"] for each in section["most_attended"]] == [2]
+    assert section["correlation_with_attribution"] > 0.5
+    assert "attention" in found.figures
+
+
+def test_members_that_read_the_same_windows_are_averaged_and_others_are_not(setting: Setting) -> None:
+    test, importance = setting.prepared.side("test"), pd.Series(1.0, index=PREDICTORS)
+    same = attention_by_window(ensemble(Attentive(0), Attentive(4)), test, importance)
+    assert same is not None
+    np.testing.assert_allclose(same["attention"], [0.35, 0.1, 0.1, 0.1, 0.35])
+    other = attention_by_window(ensemble(Attentive(0), Attentive(4, start=3)), test, importance)
+    assert other is not None
+    assert other.groupby("member")["attention"].sum().to_dict() == {"0": pytest.approx(1), "1": pytest.approx(1)}
+    assert other.groupby("member")["first"].first().to_dict() == {"0": "P0", "1": "P3"}
+    assert "attention" in setting.evidence(ensemble(Attentive(0), Attentive(4, start=3))).figures
+
+
+def test_networks_that_do_not_attend_have_no_attention(setting: Setting) -> None:
+    class Inattentive(Attentive):
+        def attention(self, samples: ExpressionSamples) -> None:  # type: ignore[override]
+            return None
+
+    test, importance = setting.prepared.side("test"), pd.Series(1.0, index=PREDICTORS)
+    for estimator in (Planted(), Inattentive(), ensemble(Inattentive(), Inattentive())):
+        assert attention_by_window(estimator, test, importance) is None
+
+
+def test_attention_that_is_even_agrees_with_nothing() -> None:
+    even = pd.DataFrame({"member": "all", "attention": [0.25] * 4, "attribution": [1.0, 2, 3, 4]})
+    assert np.isnan(attention_agreement(even))
+    assert attention_agreement(even.assign(attention=[0.1, 0.2, 0.3, 0.4])) == pytest.approx(1)

@@ -1,0 +1,115 @@
+"""A tiny valid raw folder of kind ``expression``: simulated, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.expression import (
+    EXPRESSION_FILE,
+    GENES_FILE,
+    SAMPLES_FILE,
+    ExpressionSamples,
+    ExpressionTables,
+    keep_profiles,
+)
+from pipelines.params import ExpressionTask, GeneTask, LabelTask, read_params
+
+ROOT = Path(__file__).parents[2]
+LABELS = ("BLUE", "GREEN", "RED")
+PATIENTS = 16  # of each label
+GENES = [f"SIM{number:02d}|{number}" for number in range(1, 31)]
+LANDMARKS = GENES[:10]
+NORMAL = 11
+
+
+def label_task() -> LabelTask:
+    """Return the shipped task that predicts labels."""
+    task = read_params(ROOT / "params.yaml").task("tumor_type")
+    assert isinstance(task, LabelTask)
+    return task
+
+
+def gene_task(targets: str = "most_variable", count: int = 6) -> GeneTask:
+    """Return the shipped task that predicts genes, with fewer targets."""
+    task = read_params(ROOT / "params.yaml").task("gene_expression")
+    assert isinstance(task, GeneTask)
+    return replace(task, data=replace(task.data, targets=targets, target_count=count))
+
+
+def make_tables(scale: str = "linear", patients: int = PATIENTS, seed: int = 7) -> ExpressionTables:
+    """Return profiles of three labels: a primary of each patient, a metastasis of one in four, a normal of one in 8.
+
+    Labels differ in ten genes, patients in all; depth, platform and gaps (there are none) tell nothing. ``log2`` values
+    are log2(x + 1) of the ``linear`` ones, ``as_is`` their standard scores.
+    """
+    rng = np.random.default_rng(seed)
+    rows, means = [], []
+    shift = rng.normal(0, 0.5, (len(LABELS), len(GENES))) * (np.arange(len(GENES)) % 3 == 0)
+    level = rng.uniform(3, 9, len(GENES))
+    for number in range(patients * len(LABELS)):
+        code = number % len(LABELS)
+        own = level + shift[code] + rng.normal(0, 0.7, len(GENES))
+        kinds = [1, *([6] if number % 4 == 1 else []), *([NORMAL] if number % 8 == 3 else [])]
+        for kind in kinds:
+            platform = ("SEQ 1", "SEQ 2")[int(rng.integers(2))]
+            rows.append((f"P{number:03d}-{kind:02d}", f"P{number:03d}", LABELS[code], kind, platform))
+            means.append(own + rng.normal(0, 0.4, len(GENES)))
+    linear = np.exp2(np.array(means))
+    linear *= (1e5 * np.exp(rng.normal(0, 0.2, len(rows))) / linear.sum(axis=1))[:, None]
+    values = {
+        "linear": linear,
+        "log2": np.log2(linear + 1),
+        "as_is": (np.log2(linear + 1) - np.log2(linear + 1).mean(axis=0)) / np.log2(linear + 1).std(axis=0),
+    }[scale]
+    expression = pd.DataFrame(values.astype(np.float32), columns=GENES)
+    samples = pd.DataFrame(rows, columns=["sample_id", "patient_id", "label", "sample_type", "platform"])
+    expression.insert(0, "sample_id", samples["sample_id"])
+    genes = pd.DataFrame({"gene": GENES, "is_l1000_landmark": [gene in LANDMARKS for gene in GENES]})
+    return ExpressionTables(expression, samples, genes)
+
+
+def write_expression_folder(folder: Path, tables: ExpressionTables | None = None) -> Path:
+    """Write a raw folder; return it."""
+    tables = make_tables() if tables is None else tables
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.expression.to_parquet(folder / EXPRESSION_FILE, index=False)
+    tables.samples.to_csv(folder / SAMPLES_FILE, index=False)
+    if tables.genes is not None:
+        tables.genes.to_csv(folder / GENES_FILE, index=False)
+    return folder
+
+
+def edited(file: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Callable[[Path], None]:
+    """Return a damage of one table of a raw folder; ``edit`` returns another table or changes the given one."""
+
+    def damage(folder: Path) -> None:
+        path = folder / file
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+        changed = edit(table)
+        table = table if changed is None else changed
+        if path.suffix == ".parquet":
+            table.to_parquet(path, index=False)
+        else:
+            table.to_csv(path, index=False)
+
+    return damage
+
+
+def with_cells(table: pd.DataFrame, column: str, values: dict[int, Any]) -> pd.DataFrame:
+    """Return a copy of ``table`` with other values in the rows of ``values``."""
+    changed = table.copy()
+    for row, value in values.items():
+        changed.loc[row, column] = value
+    return changed
+
+
+def samples_of(tables: ExpressionTables, task: ExpressionTask | None = None) -> ExpressionSamples:
+    """Return what a task keeps of tables."""
+    samples: ExpressionSamples = keep_profiles(tables, task or label_task()).samples
+    return samples

@@ -1,0 +1,398 @@
+"""Which profiles are kept and which genes are asked for: a rule that slips or a look at test rows spoils all scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.expression import (
+    ExpressionSamples,
+    ExpressionTables,
+    aim,
+    is_one_of,
+    keep_profiles,
+    library_sizes,
+    plain,
+    to_log2,
+)
+from pipelines.faults import DataError, UserError
+from pipelines.params import LabelTask
+from pipelines.prepare import prepare, read_prepared, write_prepared
+from pipelines.samples import Kept
+from tests.pipelines.expression_folder import (
+    GENES,
+    LABELS,
+    LANDMARKS,
+    gene_task,
+    label_task,
+    make_tables,
+    samples_of,
+    with_cells,
+    write_expression_folder,
+)
+
+SEED = 20261120
+
+
+def with_rules(**rules: Any) -> LabelTask:
+    task = label_task()
+    return replace(task, data=replace(task.data, **rules))
+
+
+def with_samples(tables: ExpressionTables, **columns: Any) -> ExpressionTables:
+    return replace(tables, samples=tables.samples.assign(**columns))
+
+
+def rare(tables: ExpressionTables, count: int) -> ExpressionTables:
+    """Return the tables with a label that ``count`` patients bear."""
+    bearers = [f"P{number:03d}" for number in range(count)]
+    label = tables.samples["label"].where(~tables.samples["patient_id"].isin(bearers), "RARE")
+    return with_samples(tables, label=label)
+
+
+# Rules.
+
+
+def test_profiles_are_kept_in_the_order_of_the_file_with_what_is_known_of_them() -> None:
+    tables = make_tables()
+    kept = keep_profiles(tables, label_task())
+    samples = kept.samples
+    normals = int((tables.samples["sample_type"] == 11).sum())
+    assert kept.counts["rows"] == {
+        **{"raw": len(tables.samples), "kept": len(tables.samples) - normals},
+        "dropped": {"not_in_samples_csv": 0, "sample_type_11": normals, "without_label": 0, "small_class": 0},
+    }
+    assert kept.counts["classes"] == dict.fromkeys(LABELS, 20)
+    primary = tables.samples["sample_type"] != 11
+    assert samples.table["sample_id"].tolist() == tables.samples.loc[primary, "sample_id"].tolist()
+    assert samples.classes == LABELS
+    assert [samples.classes[code] for code in samples.target] == samples.table["label"].tolist()
+    np.testing.assert_array_equal(samples.values, tables.expression.loc[primary, GENES].to_numpy())
+    assert samples.values.dtype == np.float32
+    assert samples.inputs == samples.genes == tuple(GENES)
+
+
+def test_samples_csv_may_stand_in_another_order() -> None:
+    tables = make_tables()
+    mixed = replace(tables, samples=tables.samples.sample(frac=1, random_state=1))
+    pd.testing.assert_frame_equal(samples_of(mixed).table, samples_of(tables).table)
+
+
+@pytest.mark.parametrize(
+    ("held", "rule"),
+    [
+        (["01", "06", "11"], "11"),
+        (["1", "6", "11"], "11"),
+        ([1, 6, 11], "11"),
+        ([1.0, np.nan, 11.0], "11"),
+        ([1, 6, 11], "011"),
+        ([1, 6, 11], "11.0"),
+        ([False, False, True], "TRUE"),
+        ([False, False, True], "true"),
+        (["tumor", None, "normal"], "normal"),
+    ],
+)
+def test_a_rule_finds_its_value_in_text_and_numbers(held: list[Any], rule: str) -> None:
+    column = pd.Series(held)
+    assert is_one_of(column, [rule]).tolist() == [False, False, True]
+    assert is_one_of(column, ["nothing", rule]).tolist() == [False, False, True]
+    assert not is_one_of(column, ["nothing"]).any()
+    assert not is_one_of(column, []).any()
+
+
+@pytest.mark.parametrize("codes", [{1: True, 6: True, 11: False}, {1: 0.5, 6: 2.0, 11: 3.0}, {1: "a", 6: "b", 11: "c"}])
+def test_a_rule_holds_also_where_profiles_have_no_row(codes: dict[int, Any]) -> None:
+    """Rows that are missing turn a column of truth values or whole numbers into another type."""
+    tables = make_tables()
+    tables = with_samples(tables, code=tables.samples["sample_type"].map(codes))
+    fewer = replace(tables, samples=tables.samples.drop(index=[0, 2]))
+    value = str(codes[11])
+    kept = keep_profiles(fewer, with_rules(exclude={"code": (value,)}))
+    assert (kept.samples.table["sample_type"] != 11).all()
+    assert kept.counts["rows"]["dropped"][f"code_{value}"] == int((tables.samples["sample_type"] == 11).sum())
+    assert kept.counts["rows"]["dropped"]["not_in_samples_csv"] == 2
+
+
+def test_several_rules_each_count_what_they_are_the_first_to_drop() -> None:
+    tables = make_tables()
+    kept = keep_profiles(tables, with_rules(exclude={"sample_type": ("11", "06"), "label": ("RED",)}))
+    types, red = tables.samples["sample_type"] != 1, tables.samples["label"] == "RED"
+    assert kept.counts["rows"]["dropped"] == {
+        **{"not_in_samples_csv": 0, "sample_type_11_06": int(types.sum()), "label_RED": int((red & ~types).sum())},
+        **{"without_label": 0, "small_class": 0},
+    }
+    assert kept.samples.classes == ("BLUE", "GREEN")
+
+
+def test_a_rule_of_no_column_is_refused_with_the_columns_that_there_are() -> None:
+    with pytest.raises(DataError, match=r"samples.csv, column purity: .*the file has patient_id, label"):
+        keep_profiles(make_tables(), with_rules(exclude={"purity": ("low",)}))
+
+
+def test_small_classes_are_dropped_by_patients_and_not_by_samples() -> None:
+    tables = rare(make_tables(), 9)  # with metastases they have more than ten samples
+    kept = keep_profiles(tables, label_task())
+    assert kept.counts["small_classes"] == {"RARE": 9}
+    assert kept.counts["rows"]["dropped"]["small_class"] > 9
+    assert "RARE" not in kept.samples.classes
+    assert "RARE" not in set(kept.samples.table["label"])
+    assert keep_profiles(rare(make_tables(), 10), label_task()).samples.classes == ("BLUE", "GREEN", "RARE", "RED")
+
+
+def test_small_classes_are_refused_by_name_where_the_rule_says_so() -> None:
+    with pytest.raises(DataError, match=r"samples.csv, column label: .*fewer than 10 patients: RARE \(9\); add"):
+        keep_profiles(rare(make_tables(), 9), with_rules(small_classes="refuse"))
+
+
+def test_a_model_that_is_scored_brings_its_classes() -> None:
+    tables = rare(make_tables(), 4)
+    kept = keep_profiles(tables, with_rules(small_classes="refuse"), classes=("RARE", "RED", "VIOLET"))
+    assert kept.samples.classes == ("RARE", "RED", "VIOLET")  # in the model's order, whatever the data hold
+    assert set(kept.samples.table["label"]) == {"RARE", "RED"}
+    assert kept.samples.target.max() == 1
+    assert kept.counts["rows"]["dropped"]["unknown_label"] > 0
+    assert kept.counts["classes"]["VIOLET"] == 0
+
+
+def test_samples_without_a_label_are_dropped_only_where_it_is_asked_for() -> None:
+    tables = make_tables()
+    for empty in (None, np.nan, "", "  "):
+        unlabelled = replace(tables, samples=with_cells(tables.samples, "label", {0: empty, 1: empty}))
+        kept = keep_profiles(unlabelled, label_task())
+        assert kept.counts["rows"]["dropped"]["without_label"] == 2
+        assert len(keep_profiles(unlabelled, label_task(), labelled=False).samples) == len(kept.samples) + 2
+        assert len(samples_of(unlabelled, gene_task())) == len(kept.samples) + 2
+    nothing = replace(tables, samples=tables.samples.drop(columns="label"))
+    unlabelled = keep_profiles(nothing, label_task(), labelled=False, classes=LABELS).samples
+    assert unlabelled.classes == LABELS
+    assert "target" not in unlabelled.table
+
+
+def test_a_patient_that_is_not_known_stands_alone() -> None:
+    tables = make_tables()
+    for empty in (None, "", " "):
+        unknown = replace(tables, samples=with_cells(tables.samples, "patient_id", {0: empty, 1: empty}))
+        assert samples_of(unknown).table["patient_id"][:2].tolist() == tables.samples["sample_id"][:2].tolist()
+
+
+def test_blanks_around_names_are_no_part_of_them() -> None:
+    assert plain(pd.Series([" RED", "RED ", "RED", " ", None])).tolist() == ["RED", "RED", "RED", None, None]
+    tables = make_tables()
+    kept = samples_of(replace(tables, samples=with_cells(tables.samples, "label", {0: f" {LABELS[0]} "})))
+    assert kept.classes == LABELS
+
+
+@pytest.mark.parametrize("file", ["expression", "samples"])
+def test_ids_that_are_empty_or_stand_twice_are_refused_and_not_guessed(file: str) -> None:
+    tables = make_tables()
+    for value, says in ((None, "row 2: the key is empty"), ("P000-01", "rows 1, 2: stands more than once")):
+        broken = replace(tables, **{file: with_cells(getattr(tables, file), "sample_id", {1: value})})
+        with pytest.raises(DataError, match=says):
+            keep_profiles(broken, label_task())
+
+
+def test_columns_that_splits_add_are_not_taken_from_the_file() -> None:
+    tables = make_tables()
+    named = with_samples(tables, group="case", split="test", fold=1, digest="x", target=np.nan)
+    pd.testing.assert_frame_equal(samples_of(named).table, samples_of(tables).table)
+    excluded = keep_profiles(named, with_rules(exclude={"group": ("case",)}))
+    assert len(excluded.samples) == 0
+
+
+# Values.
+
+
+def test_equal_profiles_have_one_digest_and_a_missing_value_is_a_value() -> None:
+    tables = make_tables()
+    expression = tables.expression.copy()
+    expression.loc[1, GENES] = expression.loc[0, GENES].to_numpy()
+    expression.loc[[0, 1], GENES[0]] = [0.0, -0.0]
+    expression.loc[2, GENES] = expression.loc[0, GENES].to_numpy()
+    expression.loc[2, GENES[0]] = np.nan
+    digest = samples_of(replace(tables, expression=expression), gene_task()).table["digest"]
+    assert digest[0] == digest[1] != digest[2]
+    assert digest[2:].nunique() == len(digest) - 2
+
+
+def test_nullable_numbers_are_read() -> None:
+    tables = make_tables()
+    nullable = tables.expression.astype({GENES[0]: "Float64", GENES[1]: "Int32"}, errors="ignore")
+    nullable[GENES[0]] = with_cells(nullable, GENES[0], {0: pd.NA})[GENES[0]]
+    samples = samples_of(replace(tables, expression=nullable))
+    assert np.isnan(samples.values[0, 0])
+    assert samples.values.dtype == np.float32
+
+
+def test_values_are_logged_once() -> None:
+    linear, logged = samples_of(make_tables("linear")), samples_of(make_tables("log2"), gene_task())
+    np.testing.assert_allclose(linear.logged(), logged.logged(), rtol=1e-5)
+    np.testing.assert_array_equal(logged.logged(), logged.values)
+    standard = make_tables("as_is").expression[GENES].to_numpy()
+    np.testing.assert_array_equal(to_log2(standard, "as_is"), standard)
+    np.testing.assert_array_equal(linear.logged([GENES[3], GENES[1]]), linear.logged()[:, [3, 1]])
+    with pytest.raises(KeyError, match="no column for gene 'TP53'"):
+        linear.logged(["TP53"])
+
+
+def test_library_sizes_are_totals_in_linear_units() -> None:
+    values = np.array([[0, 1, 3], [np.nan, 7, np.inf], [0, 0, 0]], np.float32)
+    assert library_sizes(values, "linear").tolist() == [4, 7, 0]
+    assert library_sizes(values, "log2").tolist() == [8, 127, 0]
+
+
+def test_taking_rows_keeps_values_and_rows_together() -> None:
+    samples = samples_of(make_tables())
+    rows = np.array([7, 3, 3])
+    taken = samples.take(rows)
+    assert taken.table["sample_id"].tolist() == samples.table["sample_id"].iloc[rows].tolist()
+    np.testing.assert_array_equal(taken.logged(), samples.logged()[rows])
+    assert taken.values is samples.values
+    mask = np.zeros(len(samples), bool)
+    mask[[3, 7]] = True
+    assert taken.take(np.array([1, 0])).table.equals(samples.take(mask).table)
+
+
+# Aim.
+
+
+def of_genes(scale: str = "log2", seed: int = 7) -> ExpressionSamples:
+    return samples_of(make_tables(scale, seed=seed), gene_task())
+
+
+TRAIN = np.arange(0, 40)
+
+
+def test_the_most_variable_genes_are_the_targets_and_landmarks_the_predictors() -> None:
+    samples = of_genes()
+    aimed = aim(samples, gene_task(count=6).data, TRAIN)
+    assert aimed.predictors == aimed.inputs == tuple(LANDMARKS)
+    variance = dict(zip(GENES, samples.take(TRAIN).logged().astype(float).var(axis=0), strict=True))
+    others = [gene for gene in GENES if gene not in LANDMARKS]
+    assert list(aimed.targets) == sorted(others, key=lambda gene: -variance[gene])[:6]
+    assert aimed.target.shape == (len(samples), 6)
+    np.testing.assert_allclose(aimed.target, samples.logged(aimed.targets))
+    assert aimed.take(TRAIN).targets == aimed.targets
+
+
+@pytest.mark.parametrize("scale", ["linear", "log2"])
+def test_test_rows_have_no_say_in_what_is_asked(scale: str) -> None:
+    """Whatever stands in rows that are not for training, targets and predictors are the same."""
+    samples = of_genes(scale)
+    outside = np.setdiff1d(np.arange(len(samples)), TRAIN)
+    plain_aim = aim(samples, gene_task().data, TRAIN)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        values = samples.values.copy()
+        values[outside] = rng.permutation(values[outside].ravel()).reshape(len(outside), -1) * rng.uniform(0, 3)
+        values[outside[0]] = np.nan
+        other = aim(replace(samples, values=values), gene_task().data, TRAIN)
+        assert (other.targets, other.predictors) == (plain_aim.targets, plain_aim.predictors)
+    values = samples.values.copy()
+    values[TRAIN, -1] = np.tile([0, 1e6], len(TRAIN) // 2)
+    assert GENES[-1] == aim(replace(samples, values=values), gene_task().data, TRAIN).targets[0]
+
+
+def test_prepared_targets_do_not_change_with_test_rows() -> None:
+    tables, task = make_tables("log2"), gene_task()
+    prepared = prepare(keep_profiles(tables, task), task, SEED)
+    held_out = prepared.table.loc[prepared.table["split"] != "train", "sample_id"]
+    expression = tables.expression.copy()
+    rows = expression["sample_id"].isin(held_out)
+    expression.loc[rows, GENES] = (
+        np.random.default_rng(1).uniform(0, 20, (int(rows.sum()), len(GENES))).astype(np.float32)
+    )
+    again = prepare(keep_profiles(replace(tables, expression=expression), task), task, SEED)
+    pd.testing.assert_frame_equal(again.table[["sample_id", "split"]], prepared.table[["sample_id", "split"]])
+    assert again.samples.targets == prepared.samples.targets
+    assert again.counts["targets"] == list(prepared.samples.targets)
+
+
+def test_targets_do_not_depend_on_the_order_of_rows() -> None:
+    samples = of_genes()
+    order = np.random.default_rng(2).permutation(len(samples))
+    train = np.flatnonzero(np.isin(order, TRAIN))
+    assert aim(samples.take(order), gene_task().data, train).targets == aim(samples, gene_task().data, TRAIN).targets
+
+
+def test_a_gene_that_does_not_vary_on_training_rows_is_no_target() -> None:
+    samples = of_genes()
+    values = samples.values.copy()
+    values[np.ix_(TRAIN, range(13, 30))] = np.float32(0.1)  # whose mean is not exactly 0.1
+    values[TRAIN, 12] = np.nan
+    aimed = aim(replace(samples, values=values), gene_task(count=50).data, TRAIN)
+    assert set(aimed.targets) == {GENES[10], GENES[11]}
+
+
+@pytest.mark.parametrize("name", [GENES[14], "SIM15", "15"])
+def test_one_gene_is_asked_for_by_any_of_its_names(name: str) -> None:
+    aimed = aim(of_genes(), gene_task(name).data, TRAIN)
+    assert aimed.targets == (GENES[14],)
+    assert aimed.predictors == tuple(LANDMARKS)
+
+
+def test_a_target_never_predicts_itself() -> None:
+    assert aim(of_genes(), gene_task("SIM03").data, TRAIN).predictors == (*LANDMARKS[:2], *LANDMARKS[3:])
+    everything = replace(gene_task(count=5).data, predictors="all")
+    aimed = aim(of_genes(), everything, TRAIN)
+    assert set(aimed.targets).isdisjoint(aimed.predictors)
+    assert set(aimed.targets) | set(aimed.predictors) == set(GENES)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["True", "False"], [True, False]),
+        (["TRUE", None], [True, False]),
+        ([1, 0], [True, False]),
+        ([1.0, np.nan], [True, False]),
+        ([True, False], [True, False]),
+    ],
+)
+def test_landmarks_are_read_however_they_are_written(written: list[Any], read: list[bool]) -> None:
+    samples = of_genes()
+    about = pd.DataFrame({"is_l1000_landmark": (written * 15)}, index=pd.Index(GENES))
+    aimed = aim(replace(samples, about_genes=about), gene_task().data, TRAIN)
+    assert set(aimed.predictors) == {gene for gene, one in zip(GENES, read * 15, strict=True) if one}
+
+
+def test_no_target_and_no_predictor_are_refused() -> None:
+    samples = of_genes()
+    all_landmarks = replace(samples, about_genes=pd.DataFrame({"is_l1000_landmark": True}, index=pd.Index(GENES)))
+    with pytest.raises(DataError, match="no target gene is left"):
+        aim(all_landmarks, gene_task().data, TRAIN)
+    none = replace(samples, about_genes=pd.DataFrame({"is_l1000_landmark": False}, index=pd.Index(GENES)))
+    with pytest.raises(DataError, match="no predictor gene is left"):
+        aim(none, gene_task().data, TRAIN)
+    with pytest.raises(UserError, match="'TP53' is not among the genes"):
+        aim(samples, gene_task("TP53").data, TRAIN)
+
+
+# The stage.
+
+
+@pytest.mark.parametrize("kind", ["labels", "genes"])
+def test_what_was_prepared_reads_back(kind: str, tmp_path: Any) -> None:
+    task = label_task() if kind == "labels" else gene_task()
+    tables = make_tables("linear" if kind == "labels" else "log2")
+    write_expression_folder(tmp_path / "data" / "t", tables)
+    prepared = prepare(keep_profiles(tables, task), task, SEED)
+    write_prepared(prepared, tmp_path / "prepared" / "t", task, SEED)
+    again = read_prepared("t", task, data=tmp_path / "data", prepared=tmp_path / "prepared")
+    assert again.sha256 == prepared.sha256
+    assert (again.samples.targets, again.samples.predictors) == (prepared.samples.targets, prepared.samples.predictors)
+    np.testing.assert_array_equal(again.samples.target, prepared.samples.target)
+    np.testing.assert_array_equal(again.samples.logged(), prepared.samples.logged())
+    tables.expression.loc[3, GENES[0]] += 1
+    write_expression_folder(tmp_path / "data" / "t", tables)
+    with pytest.raises(UserError, match="the samples are not those in"):
+        read_prepared("t", task, data=tmp_path / "data", prepared=tmp_path / "prepared")
+
+
+def test_nothing_left_is_refused_with_what_was_dropped() -> None:
+    kept: Kept = keep_profiles(make_tables(), with_rules(exclude={"label": LABELS}))
+    with pytest.raises(UserError, match=r"no sample is left after the rules .*'label_BLUE_GREEN_RED': 66"):
+        prepare(kept, label_task(), SEED)

@@ -1,0 +1,106 @@
+"""A gene that is taken for another gives a wrong answer that nothing shows: names are matched one to one, or not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.faults import UserError
+from pipelines.gene_names import find_gene, match_genes, parts_of, symbol_of
+
+# Few symbols and numbers, so that names collide all the time.
+_symbols = st.sampled_from(["A", "B", "C", "?"])
+_numbers = st.sampled_from(["1", "2", "3"])
+_names = st.one_of(
+    st.builds("{}|{}".format, _symbols, _numbers), _symbols.filter(lambda symbol: symbol != "?"), _numbers
+)
+
+
+def _number(name: str) -> str | None:
+    return name.split("|", 1)[1] if "|" in name else None
+
+
+@given(st.lists(_names, max_size=8), st.lists(_names, max_size=8, unique=True))
+def test_no_given_name_stands_for_two_genes_and_none_is_lost(given_names: list[str], wanted: list[str]) -> None:
+    match = match_genes(given_names, wanted)
+    assert len(set(match.found.values())) == len(match.found)
+    assert set(match.found) | set(match.missing) == set(wanted)
+    assert set(match.found).isdisjoint(match.missing)
+    assert set(match.found.values()) | set(match.unknown) == set(given_names)
+    assert set(match.found.values()).isdisjoint(match.unknown)
+
+
+@given(st.lists(_names, max_size=8), st.lists(_names, max_size=8, unique=True))
+def test_what_is_matched_shares_a_name_and_no_number_contradicts(given_names: list[str], wanted: list[str]) -> None:
+    for gene, name in match_genes(given_names, wanted).found.items():
+        assert set(parts_of(gene)) & set(parts_of(name)) or gene == name
+        assert None in (_number(gene), _number(name)) or _number(gene) == _number(name)
+
+
+@given(st.lists(_names, max_size=8), st.lists(_names, max_size=8, unique=True))
+def test_a_whole_name_is_always_found(given_names: list[str], wanted: list[str]) -> None:
+    found = match_genes(given_names, wanted).found
+    for gene in set(given_names) & set(wanted):
+        assert found[gene] == gene
+
+
+@given(st.lists(_names, max_size=8), st.lists(_names, max_size=6, unique=True))
+def test_a_symbol_that_several_genes_bear_needs_the_number(given_names: list[str], wanted: list[str]) -> None:
+    bearers = {part: [gene for gene in wanted if part in parts_of(gene)] for gene in wanted for part in parts_of(gene)}
+    for gene, name in match_genes(given_names, wanted).found.items():
+        if gene != name:
+            assert any(len(bearers[part]) == 1 for part in set(parts_of(gene)) & set(parts_of(name)))
+
+
+@given(st.lists(_names, max_size=8, unique=True), st.lists(_names, max_size=8, unique=True), st.randoms())
+def test_the_order_of_a_profiles_genes_does_not_matter(given_names: list[str], wanted: list[str], rng: object) -> None:
+    mixed = list(given_names)
+    rng.shuffle(mixed)  # type: ignore[attr-defined]
+    assert set(match_genes(mixed, wanted).missing) == set(match_genes(given_names, wanted).missing)
+    assert match_genes(mixed, wanted).found == match_genes(given_names, wanted).found
+
+
+@pytest.mark.parametrize(
+    ("given_name", "wanted", "found"),
+    [
+        ("TP53|7157", "TP53|7157", True),
+        ("TP53", "TP53|7157", True),
+        ("7157", "TP53|7157", True),
+        ("TP53|7157", "TP53", True),
+        ("TP53|7157", "7157", True),
+        ("P53|7157", "TP53|7157", True),  # renamed since; the number stays
+        ("TP53|9999", "TP53|7157", False),
+        ("tp53", "TP53|7157", False),  # Trp53 of a mouse is another gene
+        ("?|653553", "653553", True),
+        ("?", "?|653553", False),
+        ("?|1", "?|653553", False),
+    ],
+)
+def test_names_of_one_gene(given_name: str, wanted: str, found: bool) -> None:
+    assert match_genes([given_name], [wanted]).found == ({wanted: given_name} if found else {})
+
+
+def test_a_symbol_of_two_genes_stands_for_neither() -> None:
+    wanted = ["SLC35E2|728661", "SLC35E2|9906"]
+    assert match_genes(["SLC35E2"], wanted).missing == wanted
+    assert match_genes(["9906"], wanted).found == {"SLC35E2|9906": "9906"}
+    assert match_genes(["SLC35E2", "9906"], wanted).found == {"SLC35E2|9906": "9906"}
+    assert match_genes(wanted, ["SLC35E2"]).missing == ["SLC35E2"]
+    with pytest.raises(UserError, match=r"is the name of 2 genes: SLC35E2\|728661, SLC35E2\|9906; name it as"):
+        find_gene("SLC35E2", wanted)
+    assert find_gene("9906", wanted) == "SLC35E2|9906"
+    assert find_gene("SLC35E2|9906", wanted) == "SLC35E2|9906"
+
+
+def test_a_gene_that_is_not_there_is_told() -> None:
+    with pytest.raises(UserError, match="the gene 'TP53' is not among the genes"):
+        find_gene("TP53", ["KRAS|3845"])
+    with pytest.raises(UserError, match="not among the genes"):
+        find_gene("TP53|9999", ["TP53|7157"])
+
+
+def test_symbols() -> None:
+    assert symbol_of("TP53|7157") == "TP53"
+    assert symbol_of("?|653553") == "?|653553"
+    assert symbol_of("hsa-let-7a-1") == "hsa-let-7a-1"

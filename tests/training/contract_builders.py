@@ -1,0 +1,45 @@
+"""Contracts as the fit stage writes them."""
+
+from __future__ import annotations
+
+import math
+
+from pipelines.images import ImageSamples
+from pipelines.params import ResponseTask, Task, task_text
+from pipelines.prepare import Prepared
+from pipelines.samples import required_fields
+from training.contracts.images import ImageContract
+from training.contracts.response import ResponseContract
+
+
+def response_contract(
+    name: str, architecture: str, task: ResponseTask, prepared: Prepared, half_width: float, coverage: float
+) -> ResponseContract:
+    """Return the contract of a model of responses."""
+    return ResponseContract(
+        task=name,
+        architecture=architecture,
+        baseline=task.evaluate.baseline,
+        task_text=task_text(task),
+        features={omics: [str(column) for column in table] for omics, table in prepared.samples.omics.items()},
+        required=list(required_fields(task.data.missing, task.data.omics)),
+        target=task.data.target,
+        half_width=half_width if math.isfinite(half_width) else None,
+        coverage=coverage,
+    )
+
+
+def image_contract(
+    name: str, architecture: str, task: Task, samples: ImageSamples, temperature: float, threshold: float
+) -> ImageContract:
+    """Return the contract of a model of images."""
+    return ImageContract(
+        task=name,
+        architecture=architecture,
+        baseline=task.evaluate.baseline,
+        task_text=task_text(task),
+        classes=list(samples.classes),
+        temperature=temperature,
+        threshold=threshold,
+        coverage=task.evaluate.interval_coverage,
+    )

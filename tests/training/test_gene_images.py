@@ -1,0 +1,554 @@
+"""What would make a gene image lie: two genes on one pixel, neighbors that are none, weights that lose their meaning.
+
+With the contract of every network that takes profiles as images, at the smallest size, from scratch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from pipelines.expression import ExpressionSamples
+from pipelines.faults import UserError
+from tests.training.profile_samples import CLASSES, labels_samples, reordered, with_values
+from training.architectures import Architecture, get_architecture, names
+from training.estimator import FitContext
+from training.features import gene_layout
+from training.features.gene_layout import GeneLayout, genome_order
+from training.features.profile import STUDY_VARIANCE, ProfileFeatures
+from training.gene_image_network import GeneImageNetwork
+from training.transfer import MODES
+from training.transfer_module import head_width, of_one_channel, tapped
+
+SIDE = 32
+SEED = 3
+LARGEST_MODEL = 150e6  # bytes
+ROUNDING = 1e-4  # a batch of another size is summed in another order
+NETWORKS = [
+    name
+    for name in names("profile_labels")
+    if issubclass(get_architecture(name, "profile_labels").estimator, GeneImageNetwork)
+]
+
+Fits = Callable[[str], GeneImageNetwork]
+
+
+def _genes(count: int) -> list[str]:
+    return [f"GENE{number}" for number in range(count)]
+
+
+def _samples(count: int = 40, *, seed: int = 0) -> ExpressionSamples:
+    """Return profiles of thirty genes in three classes."""
+    samples = labels_samples(count, seed=seed)
+    genes = samples.genes[:30]
+    return replace(
+        samples, values=samples.values[:, :30], genes=genes, about_genes=samples.about_genes.loc[list(genes)]
+    )
+
+
+# Layouts
+
+
+@settings(deadline=None, max_examples=60)
+@given(count=st.integers(1, 300), smallest=st.integers(1, 40), kind=st.sampled_from(["given", "chromosome"]))
+def test_every_gene_has_a_pixel_of_its_own(count: int, smallest: int, kind: Any) -> None:
+    rng = np.random.default_rng(count)
+    about = pd.DataFrame(
+        {"chromosome": rng.integers(1, 23, count), "start": rng.integers(1, 999, count)}, _genes(count)
+    )
+    _check_layout(GeneLayout(kind, smallest).fit(np.zeros((3, count)), _genes(count), about), count, smallest)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 37])
+def test_every_gene_has_a_pixel_of_its_own_among_similar_ones(count: int) -> None:
+    values = np.random.default_rng(0).normal(size=(20, count))
+    _check_layout(GeneLayout("similarity", 8).fit(values, _genes(count), pd.DataFrame()), count, 8)
+
+
+def _check_layout(layout: GeneLayout, count: int, smallest: int) -> None:
+    assert layout.side >= smallest
+    assert layout.side == smallest or (layout.side - 1) ** 2 < count
+    assert layout.pixel.shape == (count,)
+    assert len(set(layout.pixel.tolist())) == count
+    assert layout.pixel.min() >= 0 and layout.pixel.max() < layout.side**2
+    values = np.random.default_rng(1).normal(size=(2, count)).astype(np.float32)
+    images = layout.transform(values)
+    assert images.shape == (2, 1, layout.side, layout.side)
+    np.testing.assert_array_equal(layout.of_genes(images), values)
+    assert (images != 0).sum() == (values != 0).sum(), "an empty pixel holds something"
+    table = layout.table().set_index("gene")
+    for column, (gene, row) in enumerate(table.iterrows()):
+        assert gene == layout.genes[column]
+        assert images[0, 0, row["row"], row["column"]] == values[0, column]
+    again = GeneLayout.from_state(layout.state())
+    np.testing.assert_array_equal(again.transform(values), images)
+    assert (again.genes, again.kind, again.side) == (layout.genes, layout.kind, layout.side)
+
+
+def test_genes_lie_in_the_middle_of_a_larger_image() -> None:
+    layout = GeneLayout("given", 32).fit(np.zeros((3, 36)), _genes(36), pd.DataFrame())
+    table = layout.table()
+    assert table["row"].min() == table["column"].min() == 13
+    assert table["row"].max() == table["column"].max() == 18
+
+
+def _blocks(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return values of 64 genes in four blocks that rise and fall together, in turn in the table, and their blocks."""
+    rng = np.random.default_rng(seed)
+    block = np.arange(64) % 4
+    return rng.normal(size=(60, 4))[:, block] + rng.normal(0, 0.3, (60, 64)), block
+
+
+def _spread(layout: GeneLayout, block: np.ndarray) -> float:
+    """Return the mean distance of two genes of one block, in pixels."""
+    place = layout.table()[["row", "column"]].to_numpy(float)
+    distance = np.linalg.norm(place[:, None] - place[None], axis=2)
+    same = (block[:, None] == block[None]) & ~np.eye(len(block), dtype=bool)
+    return float(distance[same].mean())
+
+
+def test_genes_that_rise_and_fall_together_become_neighbors() -> None:
+    values, block = _blocks()
+    given, similar = (
+        GeneLayout(kind, 8).fit(values, _genes(64), pd.DataFrame())  # type: ignore[arg-type]
+        for kind in ("given", "similarity")
+    )
+    # In blocks of 4 by 4 pixels two genes are 2.1 apart; wherever they fall, 4.2.
+    assert _spread(similar, block) < 0.75 * _spread(given, block)
+    rng = np.random.default_rng(0)
+    assert _spread(similar, block) < min(_spread(similar, rng.permutation(block)) for _ in range(50))
+
+
+def test_a_layout_depends_on_the_seed_and_on_nothing_else() -> None:
+    values, _ = _blocks()
+    pixels = []
+    for elsewhere, seed in ((1, 0), (2, 0), (2, 1)):
+        np.random.seed(elsewhere)  # noqa: NPY002  # an embedding that draws from the global state would show it
+        pixels.append(GeneLayout("similarity", 8).fit(values, _genes(64), pd.DataFrame(), seed).pixel)
+    np.testing.assert_array_equal(pixels[0], pixels[1])
+    assert (pixels[0] != pixels[2]).any()
+
+
+def test_a_gene_that_never_varies_does_not_spoil_the_layout() -> None:
+    values, block = _blocks()
+    values[:, 7] = 5.0
+    layout = GeneLayout("similarity", 8).fit(values, _genes(64), pd.DataFrame())
+    _check_layout(layout, 64, 8)
+    others = np.arange(64) != 7
+    assert _spread(layout, np.where(others, block, 99)) < 3.5
+
+
+def test_genes_along_the_genome_follow_chromosome_and_start() -> None:
+    about = pd.DataFrame(
+        [
+            ("unknown", "", np.nan),
+            ("m", "MT", 5),
+            ("y", "chrY", 1),
+            ("x_late", "X", 900),
+            ("x_early", "chrX", 80),
+            ("ten", "chr10", 1),
+            ("two", "2", 7),
+            ("scaffold", "chrUn_KI270", 3),
+            ("one_late", "chr1", 10_000),
+            ("one_early", "1", 9_999),
+            ("one_nowhere", "1", np.nan),
+        ],
+        columns=["gene", "chromosome", "start"],
+    ).set_index("gene")
+    genes = list(about.index)
+    found = [genes[position] for position in genome_order(genes, about)]
+    assert found[:8] == ["one_early", "one_late", "two", "ten", "x_early", "x_late", "y", "m"]
+    assert set(found[8:]) == {"unknown", "scaffold", "one_nowhere"}
+    table = GeneLayout("chromosome", 1).fit(np.zeros((2, 11)), genes, about).table()
+    assert table.sort_values(["row", "column"])["gene"].tolist() == found
+
+
+def test_chromosomes_that_were_read_as_numbers_are_chromosomes() -> None:
+    about = pd.DataFrame({"chromosome": [10.0, 2.0, np.nan], "start": ["5", "7", "1"]}, index=["a", "b", "c"])
+    assert genome_order(["a", "b", "c"], about).tolist() == [1, 0, 2]
+
+
+def test_genes_that_the_table_of_positions_lacks_come_last() -> None:
+    about = pd.DataFrame({"chromosome": ["2", "1"], "start": [1, 1]}, index=["a", "b"])
+    assert genome_order(["new", "a", "b"], about).tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("lacking", ["chromosome", "start"])
+def test_a_layout_along_the_genome_asks_for_positions(lacking: str) -> None:
+    about = pd.DataFrame({"chromosome": ["1", "2"], "start": [1, 1]}, index=_genes(2)).drop(columns=lacking)
+    with pytest.raises(UserError, match=r"chromosome and start in genes\.csv.*tune\.layouts"):
+        GeneLayout("chromosome").fit(np.zeros((3, 2)), _genes(2), about)
+
+
+def test_too_many_genes_for_the_exact_assignment_are_refused_before_any_work() -> None:
+    count = gene_layout.MOST_SIMILAR + 1
+    with pytest.raises(UserError, match=rf"at most {count - 1} genes, these are {count}.*tune\.layouts"):
+        GeneLayout("similarity").fit(np.zeros((2, count)), _genes(count), pd.DataFrame())
+
+
+# Features
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max", "none"])
+def test_scales_are_those_of_the_training_rows(scaling: Any) -> None:
+    train, other = _samples(), _samples(20, seed=1)
+    other = with_values(other, other.values * 50)
+    features = ProfileFeatures("all", scaling).fit(train)
+    values, logged = features.transform(train), train.logged().astype(np.float64)
+    if scaling == "standard":
+        np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(values.std(axis=0), 1, atol=1e-5)
+    elif scaling == "min_max":
+        np.testing.assert_allclose(values.min(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(values.max(axis=0), 1, atol=1e-6)
+        assert features.transform(other).max() == 1, "what exceeds the training range is not clipped"
+    else:
+        np.testing.assert_allclose(values, logged, atol=1e-6)
+    whole = features.transform(train)
+    np.testing.assert_array_equal(features.transform(train.take(np.array([5, 2]))), whole[[5, 2]])
+    mean = 2 ** logged.mean(axis=0, keepdims=True) - 1
+    np.testing.assert_allclose(
+        features.transform(with_values(train.take(np.array([0])), mean))[0], features.middle, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("selection", ["all", "variance", "top_5"])
+def test_a_selection_keeps_the_genes_that_vary_in_the_table_s_order(selection: str) -> None:
+    samples = _samples()
+    values = samples.values.copy()
+    values[:, 4] = 7.0
+    samples = with_values(samples, values)
+    variance = samples.logged().astype(np.float64).var(axis=0)
+    by_variance = np.argsort(-variance)
+    kept = {
+        "all": [column for column in range(30) if column != 4],
+        "variance": np.flatnonzero(variance > STUDY_VARIANCE).tolist(),
+        "top_5": sorted(by_variance[:5].tolist()),
+    }[selection]
+    assert 2 <= len(kept) < 30
+    assert ProfileFeatures(selection).fit(samples).genes == [samples.genes[column] for column in kept]
+
+
+def test_a_selection_that_leaves_nothing_is_told() -> None:
+    samples = _samples()
+    same = with_values(samples, np.ones_like(samples.values))
+    with pytest.raises(UserError, match="of 30 genes 0 are left by the selection 'variance'"):
+        ProfileFeatures("variance").fit(same)
+
+
+# From three channels to one
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_channel_gives_what_three_equal_channels_give(name: str) -> None:
+    torch.manual_seed(0)
+    stages = _architecture(name).estimator.backbone.build(name, "none")  # type: ignore[attr-defined]
+    images = torch.randn(2, 1, SIDE, SIDE)
+    with torch.no_grad():
+        whole = nn.Sequential(*stages).eval()
+        expected = [whole[0](images.expand(-1, 3, -1, -1)), whole(images.expand(-1, 3, -1, -1))]
+        assert of_one_channel(stages) is stages
+        for part, wanted in zip((whole[:1], whole), expected, strict=True):
+            torch.testing.assert_close(part(images), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+    first = next(part for part in stages[0].modules() if isinstance(part, nn.Conv2d))
+    assert first.in_channels == first.weight.shape[1] == 1
+
+
+def test_stages_without_three_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="three channels"):
+        of_one_channel([nn.Sequential(nn.Conv2d(4, 8, 3)), nn.Conv2d(3, 3, 1)])
+
+
+def test_trained_weights_keep_their_meaning(tmp_path: Path) -> None:
+    network = models_resnet50()
+    path = tmp_path / "resnet50.safetensors"
+    save_file({key: tensor.detach().contiguous() for key, tensor in network.state_dict().items()}, path)
+    stages = _build("resnet50")._stages(str(path))
+    own = dict(nn.Sequential(*stages).state_dict())
+    expected = network.get_parameter("conv1.weight").detach().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(own["0.0.weight"], expected)
+    torch.testing.assert_close(own["4.2.conv3.weight"], network.get_parameter("layer4.2.conv3.weight").detach())
+
+
+def models_resnet50() -> nn.Module:
+    torch.manual_seed(1)
+    return _architecture("resnet50").estimator.backbone.create(False)  # type: ignore[attr-defined]
+
+
+def test_the_head_is_told_where_in_a_gene_image_something_is() -> None:
+    stages: list[nn.Module] = [nn.Identity(), nn.Identity(), nn.AvgPool2d(4)]
+    left, right = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    left[..., 0, 0], right[..., 7, 7] = 1.0, 1.0
+    for grid, differ in ((0, False), (4, True)):
+        (_, one), (_, other) = (tapped(nn.Sequential(*stages), image, 0, grid) for image in (left, right))
+        seen = [torch.cat(each, dim=1) for each in (one, other)]
+        assert bool((seen[0] != seen[1]).any()) == differ
+        assert head_width(stages, 1, 8, grid) == seen[0].shape[1] == (16 + 4 if grid else 2 * 2)
+
+
+# The contract of the networks
+
+
+def _architecture(name: str) -> Architecture:
+    return get_architecture(name, "profile_labels")
+
+
+def _build(name: str, mode: str = "full", **others: Any) -> GeneImageNetwork:
+    architecture = _architecture(name)
+    chosen = {**architecture.defaults, "mode": mode, "dropout": 0.0, "batch_size": 16, **others}
+    settings = {"epochs": 2, "seed": SEED, "device": "cpu", "weights": "none", "image_size": SIDE}
+    built = architecture.build(chosen, **{key: value for key, value in settings.items() if key not in chosen})
+    assert isinstance(built, GeneImageNetwork)
+    return built
+
+
+@pytest.fixture(scope="module")
+def train() -> ExpressionSamples:
+    return _samples()
+
+
+@pytest.fixture(scope="module")
+def unseen() -> ExpressionSamples:
+    return _samples(6, seed=1)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fits(name: str, train: ExpressionSamples) -> Fits:
+    """Return a function that gives the network fitted in a mode, fitted once."""
+    models: dict[str, GeneImageNetwork] = {}
+    context = FitContext()
+
+    def get(mode: str) -> GeneImageNetwork:
+        if mode not in models:
+            models[mode] = _build(name, mode).fit(train, None, context)
+        return models[mode]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def start(name: str) -> nn.Sequential:
+    """Return the stages that every fit starts from."""
+    torch.manual_seed(SEED)
+    return nn.Sequential(*_build(name)._stages("none"))
+
+
+def _same(one: nn.Module, other: nn.Module) -> dict[str, bool]:
+    """Return for each tensor whether both modules have it bit for bit."""
+    left, right = (
+        {key: tensor.detach().numpy().tobytes() for key, tensor in module.state_dict().items()}
+        for module in (one, other)
+    )
+    assert left.keys() == right.keys()
+    return {key: left[key] == right[key] for key in left}
+
+
+def test_the_networks_of_the_study_are_there() -> None:
+    assert NETWORKS == ["densenet169", "resnet50", "vgg19", "xception"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_probabilities_are_probabilities(fits: Fits, mode: str, unseen: ExpressionSamples) -> None:
+    for count in (6, 1, 0):
+        answer = fits(mode).predict_proba(unseen.take(np.arange(count)))
+        assert answer.shape == (count, len(CLASSES))
+        assert answer.dtype == np.float64
+        assert (answer >= 0).all()
+        np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_lowers_the_loss_and_its_gradients_reach_all_that_is_trained_and_nothing_else(
+    fits: Fits, mode: str, train: ExpressionSamples
+) -> None:
+    fitted = fits(mode)
+    module = copy.deepcopy(fitted.module_).train()
+    images, codes = fitted._images(train.take(np.arange(12))), torch.tensor(train.target[:12])
+    # Batches of one would do for the tail, whose normalization otherwise sees what the head's does.
+    before = nn.functional.cross_entropy(module(images), codes)
+    before.backward()
+    assert all(parameter.grad is None for parameter in module.frozen.parameters())
+    trained = [*module.tail.named_parameters(), *module.head.named_parameters()]
+    slope = 0.0
+    for key, parameter in trained:
+        assert parameter.grad is not None, f"{key} is not reached"
+        assert torch.isfinite(parameter.grad).all(), f"{key} has no finite gradient"
+        slope += float((parameter.grad**2).sum())
+    assert slope > 0
+    with torch.no_grad():
+        for _, parameter in trained:
+            assert parameter.grad is not None
+            parameter -= parameter.grad * 0.01 * float(before) / slope
+        after = nn.functional.cross_entropy(module(images), codes)
+    assert after < before
+
+
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_a_fit_leaves_frozen_stages_bit_for_bit_as_they_were(fits: Fits, start: nn.Sequential, mode: str) -> None:
+    module = fits(mode).module_
+    frozen = len(start) - (mode == "partial")
+    assert len(module.frozen) == frozen
+    same = _same(module.frozen, start[:frozen])
+    assert same, "nothing is frozen"
+    assert all(same.values()), f"moved: {[key for key, kept in same.items() if not kept][:5]}"
+    if mode == "partial":
+        assert not all(_same(module.tail, start[frozen:]).values()), "the last stage was not trained"
+
+
+def test_training_mode_does_not_reach_frozen_batch_normalization(fits: Fits, train: ExpressionSamples) -> None:
+    fitted = fits("partial")
+    module = copy.deepcopy(fitted.module_).train()
+    with torch.no_grad():
+        module(fitted._images(train.take(np.arange(4))))
+    assert not any(part.training for part in module.frozen.modules())
+    assert all(_same(module.frozen, fitted.module_.frozen).values())
+
+
+def test_full_mode_trains_every_stage_and_its_batch_normalization(fits: Fits, start: nn.Sequential) -> None:
+    module = fits("full").module_
+    assert len(module.frozen) == 0
+    same = _same(module.tail, start)
+    assert not any(kept for key, kept in same.items() if key.endswith("weight")), "a weight was not trained"
+    assert not any(kept for key, kept in same.items() if key.endswith("running_mean")), "a running mean stood still"
+
+
+def test_the_same_seed_gives_the_same_network(
+    name: str, fits: Fits, train: ExpressionSamples, unseen: ExpressionSamples
+) -> None:
+    torch.manual_seed(99)
+    again = _build(name, "partial").fit(train)
+    np.testing.assert_array_equal(again.predict_proba(unseen), fits("partial").predict_proba(unseen))
+
+
+def test_a_prediction_does_not_depend_on_the_other_rows(fits: Fits, unseen: ExpressionSamples) -> None:
+    whole = fits("full").predict_proba(unseen)
+    rows = np.array([4, 0])
+    np.testing.assert_allclose(fits("full").predict_proba(unseen.take(rows)), whole[rows], rtol=0, atol=ROUNDING)
+
+
+def test_genes_in_another_order_are_laid_out_the_same(fits: Fits, unseen: ExpressionSamples) -> None:
+    other = reordered(unseen)
+    assert other.genes != unseen.genes
+    for mode in MODES:
+        np.testing.assert_array_equal(fits(mode).predict_proba(other), fits(mode).predict_proba(unseen))
+
+
+def test_an_unknown_gene_counts_as_the_training_mean(
+    fits: Fits, train: ExpressionSamples, unseen: ExpressionSamples
+) -> None:
+    holes, filled = unseen.values.copy(), unseen.values.copy()
+    columns = [0, 9, 17, 25]
+    holes[:, columns] = np.nan
+    filled[:, columns] = 2 ** train.logged().astype(np.float64).mean(axis=0)[columns] - 1
+    answers = [fits("full").predict_proba(with_values(unseen, values)) for values in (holes, filled)]
+    np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=ROUNDING)
+    assert np.abs(answers[0] - fits("full").predict_proba(unseen)).max() > 10 * ROUNDING
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_loaded_network_answers_and_explains_the_same(
+    name: str, fits: Fits, mode: str, unseen: ExpressionSamples, tmp_path: Path
+) -> None:
+    fitted = fits(mode)
+    fitted.save(tmp_path / "model")
+    assert sum(path.stat().st_size for path in (tmp_path / "model").iterdir()) < LARGEST_MODEL
+    loaded = _architecture(name).estimator.load(tmp_path / "model")
+    assert isinstance(loaded, GeneImageNetwork)
+    assert loaded.get_params() == fitted.get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(unseen), fitted.predict_proba(unseen))
+    pd.testing.assert_frame_equal(loaded.layout_table(), fitted.layout_table())
+    if mode == "full":
+        one = unseen.take(np.array([2]))
+        np.testing.assert_array_equal(loaded.attribute(one).values, fitted.attribute(one).values)
+
+
+def test_integrated_gradients_add_up_and_lie_on_genes_alone(
+    fits: Fits, unseen: ExpressionSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, two = fits("full"), unseen.take(np.array([0, 4]))
+    seen: list[np.ndarray] = []
+
+    def spied(layout: GeneLayout, images: np.ndarray) -> np.ndarray:
+        seen.append(images)
+        return images.reshape(len(images), -1)[:, layout.pixel]
+
+    monkeypatch.setattr(GeneLayout, "of_genes", spied)
+    explained = fitted.attribute(two)
+    assert explained.names == list(unseen.genes)
+    assert explained.values.shape == (2, 30)
+    assert explained.relative_error < 0.05
+    assert np.abs(explained.values).max() > 0
+    elsewhere = np.delete(seen[0].reshape(2, -1), fitted.layout_.pixel, axis=1)
+    assert elsewhere.shape == (2, SIDE * SIDE - 30)
+    assert (elsewhere == 0).all()
+
+
+def test_each_class_is_explained_by_its_own_logit(fits: Fits, unseen: ExpressionSamples) -> None:
+    fitted, one = fits("partial"), unseen.take(np.array([3, 3, 3]))
+    explained = fitted.attribute(one, np.arange(3))
+    odds = np.exp(explained.prediction)
+    np.testing.assert_allclose(odds / odds.sum(), fitted.predict_proba(one)[0], rtol=0, atol=ROUNDING)
+    assert explained.relative_error < 0.05
+
+
+# Of one network, what does not depend on it
+
+
+@pytest.mark.parametrize(("scaling", "layout"), [("min_max", "similarity"), ("standard", "similarity")])
+def test_every_scaling_is_explained_from_the_mean_profile(
+    train: ExpressionSamples, unseen: ExpressionSamples, scaling: str, layout: str
+) -> None:
+    fitted = _build("vgg19", "full", scaling=scaling, layout=layout, epochs=1).fit(train)
+    mean = 2 ** train.logged().astype(np.float64).mean(axis=0) - 1
+    asked = with_values(unseen.take(np.arange(2)), np.stack([mean, unseen.values[1]]))
+    explained = fitted.attribute(asked, np.array([1, 1]))
+    np.testing.assert_allclose(explained.values[0], 0, atol=1e-4)
+    assert explained.prediction[0] == pytest.approx(explained.base[0], abs=1e-4)
+    assert explained.relative_error < 0.05
+
+
+def test_validation_rows_change_neither_features_nor_layout(
+    train: ExpressionSamples, unseen: ExpressionSamples
+) -> None:
+    odd = with_values(unseen, unseen.values * 3 + 7)
+    one, other = (
+        _build("vgg19", "head", layout="similarity", epochs=1).fit(train, validation) for validation in (unseen, odd)
+    )
+    pd.testing.assert_frame_equal(one.layout_table(), other.layout_table())
+    for key, value in one.features_.state().items():
+        np.testing.assert_array_equal(other.features_.state()[key], value)
+
+
+def test_trials_of_a_study_share_a_layout_and_others_do_not(train: ExpressionSamples) -> None:
+    context = FitContext()
+    made = []
+    for layout, selection in (("similarity", "all"), ("similarity", "all"), ("given", "all"), ("similarity", "top_9")):
+        network = _build("vgg19", layout=layout, selection=selection)
+        network._learn_images(train, context)
+        made.append(network.layout_)
+    assert made[0] is made[1]
+    assert len({id(each) for each in made}) == 3
+    assert len(made[3].genes) == 9
+
+
+def test_a_network_learns_what_the_genes_say() -> None:
+    train, unseen = _samples(90), _samples(45, seed=1)
+    fitted = _build("resnet50", "full", epochs=12, noise=0.1).fit(train)
+    assert (fitted.predict(unseen) == unseen.target).mean() > 0.6

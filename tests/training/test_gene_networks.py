@@ -1,0 +1,469 @@
+"""What would make a network of genes a guess: genes mixed up, an order not kept, a start that saw its answer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from pipelines.expression import ExpressionSamples
+from pipelines.faults import UserError
+from training.architectures import Architecture, get_architecture
+from training.estimator import FitContext
+from training.features.profile import ProfileFeatures
+from training.gene_modules import AdditiveAttention, WindowEmbedding
+from training.gene_network import GeneNetwork, RecurrentGeneNetwork, gene_positions, ridge
+
+NAMES = ("attention_gru", "attention_lstm", "dnn", "gru", "lstm")
+RECURRENT = tuple(name for name in NAMES if name != "dnn")
+PREDICTORS, TARGETS, TRAIN = 30, 4, 96
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "depth": 1,
+    "members": 2,
+    "dropout": 0.1,
+    "batch_size": 16,
+    "learning_rate": 5e-3,
+    "linear_start": 0.5,
+}
+SMALL_WINDOWS: dict[str, Any] = {"window": 7, "embedding": 16}
+ROUNDING = 1e-4
+
+
+def simulated(n: int = 144, *, seed: int = 0, scale: str = "log2") -> ExpressionSamples:
+    """Return profiles of a few programs; the targets depend on them, bent, and the table's columns are mixed."""
+    rng = np.random.default_rng(seed)
+    fixed = np.random.default_rng(100)
+    programs = rng.normal(size=(n, 3))
+    predictors = 8 + programs @ fixed.normal(size=(3, PREDICTORS)) + 0.5 * rng.normal(size=(n, PREDICTORS))
+    bent = np.hstack([programs, np.abs(programs)])
+    targets = 6 + bent @ fixed.normal(size=(6, TARGETS)) * 2 + 0.3 * rng.normal(size=(n, TARGETS))
+    names = [f"P{number}" for number in range(PREDICTORS)] + [f"T{number}" for number in range(TARGETS)]
+    columns = fixed.permutation(len(names))
+    genes = tuple(names[column] for column in columns)
+    about = pd.DataFrame(
+        {
+            "chromosome": fixed.choice(["chr2", "chr10", "chrX"], len(genes)),
+            "start": fixed.integers(1, 10**6, len(genes)),
+        },
+        index=pd.Index(genes),
+    )
+    patients = [f"patient {number // 2}" for number in range(n)]
+    table = pd.DataFrame({"sample_id": [f"s{number}" for number in range(n)], "patient_id": patients})
+    values = np.hstack([predictors, targets])[:, columns]
+    values = np.exp2(values) - 1 if scale == "linear" else values
+    samples = ExpressionSamples(table, values.astype(np.float32), np.arange(n), genes, about, scale)
+    return samples.aimed(names[PREDICTORS:], names[:PREDICTORS])
+
+
+def with_values(samples: ExpressionSamples, values: np.ndarray) -> ExpressionSamples:
+    return replace(samples, values=values)
+
+
+def built(name: str, **others: Any) -> GeneNetwork:
+    architecture = get_architecture(name, "gene_targets")
+    small = {**architecture.defaults, **SMALL, **(SMALL_WINDOWS if name in RECURRENT else {}), **others}
+    settings = {"epochs": 15, "seed": 3, "device": "cpu"}
+    made = architecture.build(small, **{key: value for key, value in settings.items() if key not in small})
+    assert isinstance(made, GeneNetwork)
+    return made
+
+
+@pytest.fixture(scope="module")
+def samples() -> ExpressionSamples:
+    return simulated()
+
+
+@pytest.fixture(scope="module")
+def train(samples: ExpressionSamples) -> ExpressionSamples:
+    return samples.take(np.arange(TRAIN))
+
+
+@pytest.fixture(scope="module")
+def held_out(samples: ExpressionSamples) -> ExpressionSamples:
+    return samples.take(np.arange(TRAIN, len(samples)))
+
+
+@pytest.fixture(scope="module")
+def fitted(train: ExpressionSamples, held_out: ExpressionSamples) -> dict[str, GeneNetwork]:
+    return {name: built(name).fit(train, held_out) for name in NAMES}
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(name: str, fitted: dict[str, GeneNetwork]) -> GeneNetwork:
+    return fitted[name]
+
+
+def share_explained(model: GeneNetwork, samples: ExpressionSamples, mean: np.ndarray) -> float:
+    """Return R2 against the training mean, over all targets."""
+    error = np.nansum((model.predict(samples) - samples.target) ** 2)
+    return float(1 - error / np.nansum((mean - samples.target) ** 2))
+
+
+# The network
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_gradients_reach_every_weight(name: str, linear: bool) -> None:
+    estimator = built(name, linear_start=0.5 if linear else 0.0)
+    estimator.targets_ = ["T"] * TARGETS
+    estimator._make(PREDICTORS)
+    network = estimator.network_
+    output = network(torch.randn(6, PREDICTORS))
+    assert output.shape == (6, TARGETS)
+    assert (network.linear is not None) == linear
+    output.square().sum().backward()
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+
+
+def test_one_step_lowers_the_loss(name: str) -> None:
+    torch.manual_seed(0)
+    estimator = built(name, linear_start=0.0)
+    estimator.targets_ = ["T"] * TARGETS
+    estimator._make(PREDICTORS)
+    network = estimator.network_.eval()
+    inputs, target = torch.randn(32, PREDICTORS), torch.randn(32, TARGETS)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    before = nn.functional.mse_loss(network(inputs), target)
+    before.backward()
+    optimizer.step()
+    assert nn.functional.mse_loss(network(inputs), target) < before
+
+
+def test_attention_weights_of_every_head_sum_to_one() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(5, 9, 6)
+    pooled, weights = AdditiveAttention(6, 3)(states)
+    assert pooled.shape == (5, 18)
+    np.testing.assert_allclose(weights.sum(dim=1).detach().numpy(), 1, atol=1e-6)
+    np.testing.assert_allclose(
+        pooled[:, :6].detach().numpy(), (weights[:, :, :1] * states).sum(dim=1).detach().numpy(), atol=1e-5
+    )
+
+
+def test_a_gene_moves_its_own_window_alone() -> None:
+    embedding = WindowEmbedding(10, 4, 3)
+    inputs = torch.zeros(1, 10)
+    changed = inputs.clone()
+    changed[0, 5] = 1.0
+    moved = (embedding(changed) - embedding(inputs)).abs().sum(dim=2)[0] > 0
+    assert moved.tolist() == [False, True, False]
+
+
+# Fitting and predicting
+
+
+def test_a_fit_beats_the_mean(
+    name: str, model: GeneNetwork, train: ExpressionSamples, held_out: ExpressionSamples
+) -> None:
+    prediction = model.predict(held_out)
+    assert prediction.shape == held_out.target.shape
+    assert prediction.dtype == np.float64
+    assert share_explained(model, train, train.target.mean(axis=0)) > 0.6
+    assert share_explained(model, held_out, train.target.mean(axis=0)) > 0.5
+    assert next(iter(model.trained_.history[0])) == "train_loss"
+    assert "validation_rmse" in model.trained_.history[0]
+
+
+def test_a_network_learns_without_its_linear_start(
+    name: str, train: ExpressionSamples, held_out: ExpressionSamples
+) -> None:
+    estimator = built(name, linear_start=0.0, members=1, mixup=0.0).fit(train)
+    assert estimator.network_.linear is None
+    assert share_explained(estimator, held_out, train.target.mean(axis=0)) > 0.3
+
+
+def test_no_sample_gives_no_prediction(model: GeneNetwork, held_out: ExpressionSamples) -> None:
+    assert model.predict(held_out.take(np.array([], dtype=int))).shape == (0, TARGETS)
+
+
+def test_a_prediction_does_not_depend_on_the_other_rows(model: GeneNetwork, held_out: ExpressionSamples) -> None:
+    rows = np.random.default_rng(0).permutation(len(held_out))[:7]
+    np.testing.assert_allclose(model.predict(held_out.take(rows)), model.predict(held_out)[rows], rtol=0, atol=ROUNDING)
+
+
+def test_genes_in_another_order_give_the_same(model: GeneNetwork, held_out: ExpressionSamples) -> None:
+    columns = np.random.default_rng(1).permutation(len(held_out.genes))
+    genes = tuple(held_out.genes[column] for column in columns)
+    shuffled = replace(
+        held_out, genes=genes, values=held_out.values[:, columns], predictors=tuple(reversed(held_out.predictors))
+    )
+    np.testing.assert_array_equal(model.predict(shuffled), model.predict(held_out))
+
+
+def test_what_is_unknown_is_imputed(
+    name: str, model: GeneNetwork, samples: ExpressionSamples, train: ExpressionSamples
+) -> None:
+    values = samples.values.copy()
+    values[np.random.default_rng(2).random(values.shape) < 0.05] = np.nan
+    holed = with_values(samples, values)
+    assert np.isnan(holed.target).any()
+    assert np.isfinite(model.predict(holed)).all()
+    again = built(name).fit(holed.take(np.arange(TRAIN)), holed.take(np.arange(TRAIN, len(samples))))
+    assert share_explained(again, samples, train.target.mean(axis=0)) > 0.4
+    nothing = with_values(samples, np.full_like(values, np.nan))
+    assert np.isfinite(model.predict(nothing)).all()
+
+
+def test_linear_values_are_logged(name: str, held_out: ExpressionSamples, model: GeneNetwork) -> None:
+    linear = with_values(held_out, np.exp2(held_out.values) - 1)
+    np.testing.assert_allclose(
+        model.predict(replace(linear, scale="linear")), model.predict(held_out), rtol=0, atol=1e-2
+    )
+
+
+def test_the_same_seed_gives_the_same_model(
+    name: str, model: GeneNetwork, train: ExpressionSamples, held_out: ExpressionSamples
+) -> None:
+    torch.manual_seed(99)
+    again = built(name).fit(train, held_out)
+    np.testing.assert_array_equal(again.predict(held_out), model.predict(held_out))
+    other = built(name, seed=4, epochs=1).fit(train, held_out)
+    assert not np.array_equal(other.predict(held_out), model.predict(held_out))
+
+
+def test_a_broken_off_fit_goes_on_as_if_it_had_not_been(
+    name: str, model: GeneNetwork, train: ExpressionSamples, held_out: ExpressionSamples, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def killed(step: int, metrics: dict[str, float]) -> None:
+        if step == 3:
+            raise KilledError
+
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KilledError):
+        built(name).fit(train, held_out, FitContext(killed, checkpoint))
+    went_on: list[int] = []
+    resumed = built(name).fit(train, held_out, FitContext(lambda step, metrics: went_on.append(step), checkpoint))
+    assert went_on[0] == 4
+    np.testing.assert_array_equal(resumed.predict(held_out), model.predict(held_out))
+
+
+def test_a_start_by_ridge_is_that_of_an_unseen_patient() -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(24, 8))
+    targets = inputs @ rng.normal(size=(8, 2)) + rng.normal(size=(24, 2))
+    targets -= targets.mean(axis=0)
+    patients = np.repeat(np.arange(12), 2).astype(str)
+    inputs -= inputs.mean(axis=0)
+    weights, unseen = ridge(inputs, targets, patients)
+    # The penalty that was chosen is the one that gives these weights.
+    penalties = 8 * np.array((0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0))
+    solved = [np.linalg.solve(inputs.T @ inputs + penalty * np.eye(8), inputs.T @ targets) for penalty in penalties]
+    errors = [np.abs(one - weights).max() for one in solved]
+    assert min(errors) < 1e-8
+    penalty = penalties[int(np.argmin(errors))]
+    for patient in np.unique(patients):
+        own = patients == patient
+        center, level = inputs[~own].mean(axis=0), targets[~own].mean(axis=0)
+        others = inputs[~own] - center
+        beta = np.linalg.solve(others.T @ others + penalty * np.eye(8), others.T @ (targets[~own] - level))
+        np.testing.assert_allclose(unseen[own], (inputs[own] - center) @ beta + level, atol=1e-6)
+
+
+def test_the_start_lies_in_the_prediction_whole(train: ExpressionSamples, held_out: ExpressionSamples) -> None:
+    estimator = built("dnn", linear_start=1.0, epochs=0).fit(train, held_out)
+    inputs = ProfileFeatures().fit(train).transform(train)
+    target = (train.target - train.target.mean(axis=0)) / train.target.std(axis=0)
+    weights, _ = ridge(inputs, target, train.table["patient_id"].to_numpy(str))
+    expected = ProfileFeatures().fit(train).transform(held_out) @ weights
+    expected = expected * train.target.std(axis=0) + train.target.mean(axis=0)
+    np.testing.assert_allclose(estimator.predict(held_out), expected, rtol=0, atol=ROUNDING)
+
+
+# The order of genes
+
+
+@pytest.mark.parametrize("order", ["table", "chromosome", "correlation"])
+def test_an_order_holds_every_gene_once(name: str, order: str, train: ExpressionSamples) -> None:
+    estimator = built(name, order=order, epochs=1).fit(train)
+    assert sorted(estimator.gene_order) == sorted(train.predictors)
+
+
+def test_the_order_along_the_genome_counts_chromosomes_as_numbers(train: ExpressionSamples) -> None:
+    features = ProfileFeatures().fit(train)
+    about = train.about_genes.copy()
+    about.loc["P3", ["chromosome", "start"]] = np.nan
+    about["chromosome"] = about["chromosome"].astype(object)
+    known = replace(train, about_genes=about)
+    order = [features.genes[position] for position in gene_positions(features, known, "chromosome")]
+    found = about.loc[order, "chromosome"].tolist()
+    assert order[-1] == "P3"
+    assert list(dict.fromkeys(found[:-1])) == ["chr2", "chr10", "chrX"]
+    for chromosome in ("chr2", "chr10", "chrX"):
+        lying_there = about.loc[order][[each == chromosome for each in found]]
+        assert lying_there["start"].is_monotonic_increasing
+
+
+def test_an_order_that_is_not_to_be_had_is_refused(train: ExpressionSamples) -> None:
+    features = ProfileFeatures().fit(train)
+    with pytest.raises(UserError, match=r"genes\.csv has no columns chromosome and start"):
+        gene_positions(features, replace(train, about_genes=train.about_genes[[]]), "chromosome")
+    with pytest.raises(UserError, match="must be one of table, chromosome, correlation"):
+        gene_positions(features, train, "alphabet")
+
+
+def test_correlated_genes_lie_side_by_side(train: ExpressionSamples) -> None:
+    features = ProfileFeatures().fit(train)
+    correlation = np.abs(np.corrcoef(features.transform(train).T))
+
+    def between_neighbors(order: np.ndarray) -> float:
+        return float(correlation[order[:-1], order[1:]].mean())
+
+    positions = gene_positions(features, train, "correlation")
+    assert between_neighbors(positions) > 1.2 * between_neighbors(gene_positions(features, train, "table"))
+    np.testing.assert_array_equal(positions, gene_positions(features, train, "correlation"))
+
+
+def test_a_permuted_order_is_another_and_still_fits(
+    name: str, model: GeneNetwork, train: ExpressionSamples, held_out: ExpressionSamples
+) -> None:
+    permuted = built(name, permutation=1).fit(train, held_out)
+    assert permuted.gene_order != model.gene_order
+    assert sorted(permuted.gene_order) == sorted(model.gene_order)
+    assert share_explained(permuted, held_out, train.target.mean(axis=0)) > 0.4
+    assert built(name, permutation=1, epochs=1).fit(train).gene_order == permuted.gene_order
+    assert built(name, permutation=2, epochs=1).fit(train).gene_order != permuted.gene_order
+    if isinstance(permuted, RecurrentGeneNetwork) and isinstance(model, RecurrentGeneNetwork):
+        assert [set(step) for step in permuted.steps] != [set(step) for step in model.steps]
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_window_may_hold_more_genes_than_there_are(
+    name: str, train: ExpressionSamples, held_out: ExpressionSamples
+) -> None:
+    estimator = built(name, window=100).fit(train, held_out)
+    assert isinstance(estimator, RecurrentGeneNetwork)
+    assert [len(step) for step in estimator.steps] == [PREDICTORS]
+    assert share_explained(estimator, held_out, train.target.mean(axis=0)) > 0.3
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_attention_is_told_for_every_step(name: str, model: GeneNetwork, held_out: ExpressionSamples) -> None:
+    assert isinstance(model, RecurrentGeneNetwork)
+    assert [gene for step in model.steps for gene in step] == model.gene_order
+    weights = model.attention(held_out)
+    assert (weights is not None) == name.startswith("attention_")
+    if weights is not None:
+        assert weights.shape == (len(held_out), len(model.steps)) == (len(held_out), 5)
+        assert (weights > 0).all()
+        np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+        assert weights.std(axis=0).max() > 0, "every sample is read alike"
+
+
+def test_dense_layers_have_no_attention(fitted: dict[str, GeneNetwork], held_out: ExpressionSamples) -> None:
+    assert fitted["dnn"].attention(held_out) is None
+
+
+# Explaining and keeping
+
+
+def test_attributions_add_up(name: str, model: GeneNetwork, held_out: ExpressionSamples) -> None:
+    output = np.arange(len(held_out)) % TARGETS
+    attribution = model.attribute(held_out, output)
+    assert sorted(attribution.names) == sorted(held_out.predictors)
+    assert attribution.values.shape == (len(held_out), PREDICTORS)
+    assert attribution.relative_error < 0.01
+    np.testing.assert_allclose(
+        attribution.prediction, model.predict(held_out)[np.arange(len(output)), output], rtol=0, atol=ROUNDING
+    )
+    one = model.attribute(held_out.take(np.array([5])), output[[5]])
+    np.testing.assert_allclose(one.values[0], attribution.values[5], rtol=0, atol=1e-3)
+
+
+def test_an_attribution_is_of_the_gene_that_it_names(model: GeneNetwork, held_out: ExpressionSamples) -> None:
+    """A gene at its training mean adds nothing, wherever the order has put it."""
+    gene = held_out.predictors[4]
+    values = held_out.values.copy()
+    values[:, held_out.genes.index(gene)] = np.nan
+    attribution = model.attribute(with_values(held_out, values), np.zeros(len(held_out), dtype=int))
+    added = np.abs(attribution.values).mean(axis=0)
+    assert added[attribution.names.index(gene)] < 1e-6
+    assert (np.delete(added, attribution.names.index(gene)) > 1e-6).all()
+
+
+@pytest.mark.parametrize("output", [None, np.array([0])])
+def test_which_target_is_explained_must_be_said(held_out: ExpressionSamples, output: np.ndarray | None) -> None:
+    estimator = built("dnn", epochs=1).fit(held_out)
+    with pytest.raises(ValueError, match="position for each sample"):
+        estimator.attribute(held_out, output)
+
+
+def test_a_loaded_model_is_the_same(name: str, model: GeneNetwork, held_out: ExpressionSamples, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"state.json", "state.safetensors"}
+    loaded = type(model).load(tmp_path / "model")
+    assert loaded.get_params() == model.get_params()
+    assert loaded.gene_order == model.gene_order
+    np.testing.assert_array_equal(loaded.predict(held_out), model.predict(held_out))
+    output = np.zeros(len(held_out), dtype=int)
+    np.testing.assert_allclose(
+        loaded.attribute(held_out, output).values, model.attribute(held_out, output).values, rtol=0, atol=ROUNDING
+    )
+    before, after = model.attention(held_out), loaded.attention(held_out)
+    if before is not None and after is not None:
+        np.testing.assert_allclose(after, before, rtol=0, atol=1e-6)
+
+
+def test_the_cost_counts_the_work_of_every_step(name: str, model: GeneNetwork) -> None:
+    cost = model.cost()
+    json.dumps(cost)
+    assert cost["parameters"] > PREDICTORS * TARGETS
+    if name in RECURRENT:
+        gates, width, directions = (4 if "lstm" in name else 3), 16, 2
+        steps = 5 * directions * gates * width * (16 + width)  # embedding 16
+        assert cost["multiply_adds"] > steps * 2  # members
+    else:
+        assert cost["multiply_adds"] == 2 * (PREDICTORS * 16 + 16 * TARGETS) + PREDICTORS * TARGETS
+
+
+# Hyperparameters
+
+
+def test_defaults_are_a_point_of_the_search_space(name: str) -> None:
+    architecture = get_architecture(name, "gene_targets")
+    assert architecture.space is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna only warns of a value out of range
+        drawn = architecture.space(optuna.trial.FixedTrial(dict(architecture.defaults)), {})
+    assert drawn == dict(architecture.defaults)
+    assert "permutation" not in drawn
+    assert drawn.items() <= architecture.build(drawn, epochs=7, seed=11, device="cpu").get_params().items()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_point_of_the_search_space_can_be_fitted(
+    name: str, seed: int, train: ExpressionSamples, held_out: ExpressionSamples
+) -> None:
+    point = _drawn(get_architecture(name, "gene_targets"), seed)
+    json.dumps(point)
+    estimator = get_architecture(name, "gene_targets").build(point, epochs=2, seed=1, device="cpu")
+    estimator.fit(train, held_out)
+    assert point.items() <= estimator.get_params().items()
+    assert np.isfinite(estimator.predict(held_out)).all()
+    attribution = estimator.attribute(held_out, np.zeros(len(held_out), dtype=int))
+    assert attribution is not None
+    assert attribution.relative_error < 0.05
+
+
+def _drawn(architecture: Architecture, seed: int) -> dict[str, Any]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return architecture.space(study.ask(), {}) if architecture.space else {}

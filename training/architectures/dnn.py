@@ -1,0 +1,44 @@
+"""Dense layers with residual connections, from predictor genes to target genes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from training.architectures import architecture
+from training.gene_modules import DenseTrunk
+from training.gene_network import GeneNetwork, shared_space
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters; the order of genes is not among them, since dense layers do not see it."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True),
+        "width": trial.suggest_categorical("width", [128, 256, 384]),
+        "depth": trial.suggest_int("depth", 1, 3),
+        **shared_space(trial),
+    }
+
+
+DEFAULTS = {
+    "learning_rate": 5e-4,
+    "width": 256,
+    "depth": 2,
+    "dropout": 0.2,
+    "noise": 0.3,
+    "mixup": 0.4,
+    "weight_decay": 3.0,
+    "batch_size": 64,
+    "linear_start": 0.5,
+}
+
+
+@architecture("dnn", family="gene_targets", space=space, defaults=DEFAULTS)
+class DNN(GeneNetwork):
+    """`training.gene_modules.DenseTrunk` on standardized predictors."""
+
+    def _trunk(self, genes: int) -> DenseTrunk:
+        return DenseTrunk(genes, self.width, self.depth, self.dropout)

@@ -1,0 +1,127 @@
+"""Multinomial logistic regression with an L2 penalty: the linear baseline on expression profiles."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from pipelines.expression import ExpressionSamples
+from training.architectures import architecture
+from training.estimator import Attribution, Classifier, FitContext
+from training.features.profile import ProfileFeatures, Scaling
+
+if TYPE_CHECKING:
+    import optuna
+
+_UNSEEN = 0.5  # samples that a class without any counts as
+_TOLERANCE = 1e-4  # of the solver; a tenth of it takes twice as long and predicts no better
+_ITERATIONS = 300
+
+
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters."""
+    return {
+        "selection": trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000"]),
+        "scaling": trial.suggest_categorical("scaling", ["none", "standard", "min_max"]),
+        "c": trial.suggest_float("c", 1e-3, 10.0, log=True),
+        "balanced": trial.suggest_categorical("balanced", [True, False]),
+    }
+
+
+DEFAULTS = {"selection": "all", "scaling": "none", "c": 0.1, "balanced": False}
+
+
+@architecture("logistic_regression", family="profile_labels", space=space, defaults=DEFAULTS)
+class LogisticRegression(Classifier):
+    """A linear logit for each class.
+
+    Parameters
+    ----------
+    selection, scaling
+        See `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
+    c
+        Inverse of the penalty's strength.
+    balanced
+        Whether classes weigh alike, however many samples each has.
+    """
+
+    def __init__(
+        self, selection: str = "all", scaling: Scaling = "none", c: float = 0.1, balanced: bool = False
+    ) -> None:
+        self.selection = selection
+        self.scaling = scaling
+        self.c = c
+        self.balanced = balanced
+
+    def fit(
+        self,
+        train: ExpressionSamples,
+        validation: ExpressionSamples | None = None,
+        context: FitContext | None = None,
+    ) -> Self:
+        """Fit with scikit-learn's L-BFGS; only the weights are kept."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression as Solver
+
+        self.classes_ = list(train.classes)
+        self.features_ = ProfileFeatures(self.selection, self.scaling).fit(train)
+        features = self.features_.transform(train)
+        self.center_ = features.mean(axis=0, dtype=np.float64)
+        weight = "balanced" if self.balanced else None
+        solver = Solver(C=self.c, class_weight=weight, tol=_TOLERANCE, max_iter=_ITERATIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a nearly unpenalized fit predicts no better later
+            solver.fit(features - self.center_.astype(np.float32), train.target)
+        coefficients, intercepts = solver.coef_.astype(np.float64), solver.intercept_.astype(np.float64)
+        if len(solver.classes_) == 2:  # scikit-learn gives one logit, that of the second class over the first
+            coefficients, intercepts = (np.concatenate([-each, each]) / 2 for each in (coefficients, intercepts))
+        self.coefficients_ = np.zeros((len(self.classes_), features.shape[1]))
+        self.intercepts_ = np.full(len(self.classes_), intercepts.min() + np.log(_UNSEEN / len(train)))
+        # Logits are known up to a number that all classes share: its share of every gene is no evidence for a class.
+        self.coefficients_[solver.classes_] = coefficients - coefficients.mean(axis=0)
+        self.intercepts_[solver.classes_] = intercepts
+        return self
+
+    def _centered(self, samples: ExpressionSamples) -> np.ndarray:
+        return self.features_.transform(samples) - self.center_
+
+    def predict_proba(self, samples: ExpressionSamples) -> np.ndarray:
+        """Return the probability of each class, shape ``(n, classes)``."""
+        logits = self._centered(samples) @ self.coefficients_.T + self.intercepts_
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
+        """Return weight times distance from the training mean, for the logit of the class ``output`` or the predicted.
+
+        The base is the logit at the training mean. A class's logit is relative to the mean over all classes.
+        """
+        chosen = self.predict(samples) if output is None else np.asarray(output)
+        values = self._centered(samples) * self.coefficients_[chosen]
+        base = self.intercepts_[chosen]
+        return Attribution(list(self.features_.genes), values, base, base + values.sum(axis=1), "exact")
+
+    def cost(self) -> dict[str, float]:
+        """Return the number of weights."""
+        return {"parameters": self.coefficients_.size + self.intercepts_.size}
+
+    def state(self) -> dict[str, Any]:
+        """Return featurizer and weights."""
+        return {
+            "classes": self.classes_,
+            "features": self.features_.state(),
+            "center": self.center_,
+            "coefficients": self.coefficients_,
+            "intercepts": self.intercepts_,
+        }
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on featurizer and weights."""
+        self.classes_ = list(state["classes"])
+        self.features_ = ProfileFeatures.from_state(state["features"])
+        self.center_ = state["center"]
+        self.coefficients_, self.intercepts_ = state["coefficients"], state["intercepts"]
+        return self

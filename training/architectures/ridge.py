@@ -1,0 +1,151 @@
+"""Ridge regression (Hoerl and Kennard, 1970) of all target genes at once, linear or with a Gaussian kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from pipelines.expression import ExpressionSamples
+from training.architectures import architecture
+from training.estimator import Attribution, Estimator, FitContext
+from training.features.profile import ProfileFeatures, Scaling
+from training.gene_targets import centered, chosen_targets, target_means
+
+if TYPE_CHECKING:
+    import optuna
+
+_NODES = 16  # of the Gauss-Legendre rule; the integrand is smooth, and contributions add up to a millionth
+
+
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters."""
+    return {
+        "kernel": trial.suggest_categorical("kernel", ["rbf", "linear"]),
+        "gamma": trial.suggest_float("gamma", 0.03, 1.0, log=True),
+        "alpha": trial.suggest_float("alpha", 1e-4, 10.0, log=True),
+        "selection": trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000"]),
+        "scaling": trial.suggest_categorical("scaling", ["none", "standard"]),
+    }
+
+
+DEFAULTS = {"kernel": "rbf", "gamma": 0.3, "alpha": 0.1, "selection": "all", "scaling": "none"}
+
+
+@architecture("ridge", family="gene_targets", space=space, defaults=DEFAULTS)
+class Ridge(Estimator):
+    """Least squares with an L2 penalty, in closed form.
+
+    Parameters
+    ----------
+    kernel
+        ``linear``; ``rbf``: weighted means of training samples, by their distance.
+    gamma
+        Of the Gaussian kernel ``exp(-gamma * distance**2)``; ``linear`` has no use for it.
+    alpha
+        Strength of the penalty. As for ``gamma`` the unit of length is the root mean square distance of the training
+        samples from their mean, so that both mean the same whatever the number of genes and their scale.
+    selection, scaling
+        See `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
+    """
+
+    def __init__(
+        self,
+        kernel: Literal["linear", "rbf"] = "rbf",
+        gamma: float = 0.3,
+        alpha: float = 0.1,
+        selection: str = "all",
+        scaling: Scaling = "none",
+    ) -> None:
+        self.kernel = kernel
+        self.gamma = gamma
+        self.alpha = alpha
+        self.selection = selection
+        self.scaling = scaling
+
+    def fit(
+        self,
+        train: ExpressionSamples,
+        validation: ExpressionSamples | None = None,
+        context: FitContext | None = None,
+    ) -> Self:
+        """Solve for all targets."""
+        self.features_ = ProfileFeatures(self.selection, self.scaling).fit(train)
+        features = self.features_.transform(train).astype(np.float64)
+        self.center_ = features.mean(axis=0)
+        self.unit_ = float(np.sqrt(features.var(axis=0).sum()))
+        self.means_ = target_means(train)
+        rows, target = self._placed(train), centered(train, self.means_)
+        if self.kernel == "linear":
+            self.rows_ = np.zeros((0, rows.shape[1]))
+            left, size, right = np.linalg.svd(rows, full_matrices=False)
+            weights = right.T @ ((size / (size**2 + self.alpha))[:, None] * (left.T @ target))
+        else:
+            self.rows_ = np.ascontiguousarray(rows)
+            weights = np.linalg.solve(self._gaussian(rows) + self.alpha * np.eye(len(rows)), target)
+        self.weights_ = np.ascontiguousarray(weights)  # as it will be loaded: another order rounds otherwise
+        return self
+
+    def _placed(self, samples: ExpressionSamples) -> np.ndarray:
+        return (self.features_.transform(samples) - self.center_) / self.unit_
+
+    def _gaussian(self, points: np.ndarray) -> np.ndarray:
+        squares = (points**2).sum(axis=1)[:, None] + (self.rows_**2).sum(axis=1) - 2 * points @ self.rows_.T
+        return np.exp(-self.gamma * squares)
+
+    def _answer(self, points: np.ndarray) -> np.ndarray:
+        basis = points if self.kernel == "linear" else self._gaussian(points)
+        return basis @ self.weights_ + self.means_
+
+    def predict(self, samples: ExpressionSamples) -> np.ndarray:
+        """Return the predicted expression, log2 units, shape ``(n, targets)``."""
+        return self._answer(self._placed(samples))
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
+        """Return what each gene adds to the target ``output``, from the prediction at the training mean.
+
+        Linear: weight times distance from the mean, which is exact. With a kernel: integrated gradients (Sundararajan
+        et al., 2017) along the straight line from the mean.
+        """
+        chosen = chosen_targets(samples, output)
+        points = self._placed(samples)
+        weights = self.weights_[:, chosen].T
+        if self.kernel == "linear":
+            values, method = points * weights, "exact"
+        else:
+            values, method = points * self._mean_slope(points, weights), "integrated_gradients"
+        base = self._answer(np.zeros((1, points.shape[1])))[0, chosen]
+        prediction = self._answer(points)[np.arange(len(points)), chosen]
+        return Attribution(list(self.features_.genes), values, base, prediction, method)
+
+    def _mean_slope(self, points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the mean gradient on the way from the training mean to each point, shape ``(n, genes)``."""
+        slope = np.zeros_like(points)
+        for node, share in zip(*np.polynomial.legendre.leggauss(_NODES), strict=True):
+            on_way = points * (node + 1) / 2
+            pull = self._gaussian(on_way) * weights
+            slope += share * self.gamma * (pull @ self.rows_ - on_way * pull.sum(axis=1, keepdims=True))
+        return slope
+
+    def cost(self) -> dict[str, float]:
+        """Return the number of weights, and of the kernel's training values."""
+        return {"parameters": self.weights_.size + self.rows_.size + self.means_.size}
+
+    def state(self) -> dict[str, Any]:
+        """Return featurizer, weights and, for a kernel, the training samples' features."""
+        return {
+            "features": self.features_.state(),
+            "center": self.center_,
+            "unit": self.unit_,
+            "means": self.means_,
+            "rows": self.rows_,
+            "weights": self.weights_,
+        }
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on what `state` returned."""
+        self.features_ = ProfileFeatures.from_state(state["features"])
+        self.center_, self.unit_, self.means_ = state["center"], state["unit"], state["means"]
+        self.rows_, self.weights_ = state["rows"], state["weights"]
+        return self

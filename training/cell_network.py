@@ -1,0 +1,254 @@
+"""Transfer learning on photographs of cells: turned, mirrored and restained views, cached features, Grad-CAM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.faults import UserError
+from pipelines.images import ImageSamples
+from training.augment import augment, augmentation, grayed, restained
+from training.backbone import fingerprint
+from training.estimator import FitContext
+from training.frozen import FeatureCache
+from training.loop import autocast
+from training.transfer import BATCH, TransferNetwork, training_space
+
+if TYPE_CHECKING:
+    import optuna
+
+LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
+
+DEFAULTS: dict[str, Any] = {
+    "mode": "head",
+    "learning_rate": 3e-3,
+    "weight_decay": 1e-2,
+    "dropout": 0.2,
+    "label_smoothing": 0.05,
+    "balanced": True,
+    "batch_size": 64,
+    "color": "as_is",
+}
+
+
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters."""
+    drawn = training_space(trial, settings)
+    drawn["color"] = trial.suggest_categorical("color", ["as_is", "gray"])
+    if drawn["mode"] == "full":  # frozen features are made for one strength, once
+        drawn["strength"] = trial.suggest_float("strength", 0.0, 1.0)
+    return drawn
+
+
+class CellNetwork(TransferNetwork):
+    """A classifier of cell images.
+
+    Parameters
+    ----------
+    strength
+        Of augmentation, see `training.augment.augmentation`.
+    color
+        ``as_is``, or ``gray``: brightness alone, standardized over the cell, since stains differ between smears.
+    views
+        Turned, mirrored and restained views of an image on which frozen stages run once each.
+    test_views
+        Views over which a prediction is averaged.
+    others
+        See `TransferNetwork`.
+    """
+
+    def __init__(
+        self,
+        mode: str = "head",
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        dropout: float = 0.2,
+        label_smoothing: float = 0.05,
+        balanced: bool = True,
+        batch_size: int = 64,
+        strength: float = 0.5,
+        color: str = "as_is",
+        unfrozen: int = 1,
+        backbone_rate: float = 0.1,
+        layer_decay: float = 0.7,
+        views: int = 4,
+        test_views: int = 4,
+        epochs: int = 30,
+        patience: int = 6,
+        seed: int = 0,
+        device: str = "auto",
+        weights: str = "imagenet",
+    ) -> None:
+        super().__init__(
+            *(mode, learning_rate, weight_decay, dropout, label_smoothing, balanced, batch_size, unfrozen),
+            *(backbone_rate, layer_decay, epochs, patience, seed, device, weights),
+        )
+        self.strength = strength
+        self.color = color
+        self.views = views
+        self.test_views = test_views
+
+    def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
+        size = train.pixels.shape[1]
+        if size < self.backbone.smallest:
+            raise UserError(
+                f"{self.architecture} takes images of {self.backbone.smallest} pixels and more, these have {size}; "
+                "raise data.size in params.yaml"
+            )
+        return size
+
+    # From pixels to what is trained
+
+    def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
+        module = self.module_
+        if len(module.frozen) and self._bytes_of_features(train) <= LARGEST_FEATURES:
+            key: tuple[object, ...] = ("frozen", id(train), self.weights, len(module.frozen), self.views)
+            key += (self.strength, self.color)
+            # The samples are remembered too: while they live, no others can have their id.
+            _, views = context.remember(key, lambda: (train, self._all_views(train, context.progress)))
+            store = torch.from_numpy(views)
+            store = store.to(self._device) if self._device.type == "cuda" else store
+
+            def cached(rows: Tensor) -> Tensor:
+                where = rows.to(store.device)
+                view = torch.randint(self.views, (len(rows),)).to(store.device)
+                return self._after(store[view, where].to(self._device, torch.float32))
+
+            return cached
+        pixels = self._resident(train)
+        change = augmentation(self.strength, train.pixels.shape[1])
+
+        def anew(rows: Tensor) -> Tensor:
+            images = augment(pixels(rows), change)
+            with torch.no_grad():
+                maps, seen = module.before(self._normalized(images))
+            return module.after(maps, seen)
+
+        return anew
+
+    def _bytes_of_features(self, samples: ImageSamples) -> float:
+        one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)
+        return float(one.size * 2 * self.views * len(samples))
+
+    def _all_views(self, samples: ImageSamples, progress: bool) -> np.ndarray:
+        """Return what the frozen stages give for every view, float16, ``(views, n, ...)``."""
+        return np.stack([self._frozen(samples, view, self.strength, progress) for view in range(self.views)])
+
+    def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
+        """Return what the frozen stages give for one view; from the cache where the images are files."""
+
+        def run(pixels: np.ndarray) -> np.ndarray:
+            return self._run_frozen(pixels, view, strength)
+
+        if not isinstance(samples.pixels, np.memmap):  # a request's images leave no trace
+            parts = [run(samples.pixels[rows]) for rows, _ in _batches(samples)]
+            return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
+        if self._frozen_id is None:
+            self._frozen_id = fingerprint(self.module_.frozen)
+            run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # tells the shape of what the cache holds
+        strength = strength if view else 0.0
+        made_of = f"{self._frozen_id} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
+        cache = FeatureCache(f"{made_of} {samples.made} {self._layout()} view {view} {strength}")
+        return cache.features(samples, run, progress=progress)
+
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+        images = viewed(self._float(pixels), view, strength)
+        return self._frozen_rows(self._normalized(images))
+
+    def _layout(self) -> str:
+        """Return what stands in a row of frozen features, for the cache's key."""
+        return f"{self.color} {'maps' if len(self.module_.tail) else 'pooled'}"
+
+    def _resident(self, samples: ImageSamples) -> Callable[[Tensor], Tensor]:
+        """Return a function from rows to float images; on a GPU that has room all pixels lie there."""
+        if self._device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self._device)
+            if len(samples) * samples.pixels[0].nbytes < 0.3 * free:
+                store = torch.from_numpy(samples.pixels[samples.index]).to(self._device).permute(0, 3, 1, 2)
+                return lambda rows: store[rows].float()
+        return lambda rows: self._float(samples.pixels[samples.index[rows.cpu().numpy()]])
+
+    def _float(self, pixels: np.ndarray) -> Tensor:
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device).permute(0, 3, 1, 2).float()
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        images = grayed(images) if self.color == "gray" else images
+        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
+        return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    # Predicting
+
+    def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:
+        held = self._held(samples, 1 if watched else self.test_views)
+        return lambda: self._mean_softmax(samples, held)
+
+    def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
+        """Return for each view what the frozen stages give; None where there are none, or where it is too much."""
+        held = len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
+        return [self._frozen(samples, view, self.strength) if held else None for view in range(views)]
+
+    def _mean_softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
+        total = np.zeros((len(samples), len(self.classes_)))
+        for view, frozen in enumerate(held):
+            for rows, positions in _batches(samples):
+                with torch.inference_mode(), autocast(self._device):
+                    if frozen is not None:
+                        logits = self._after(torch.from_numpy(frozen[positions]).to(self._device).float())
+                    else:
+                        images = viewed(self._float(samples.pixels[rows]), view, self.strength)
+                        logits = self.module_(self._normalized(images))
+                total[positions] += logits.double().softmax(dim=1).cpu().numpy()
+        return total / len(held)
+
+    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
+        """Return Grad-CAM of the predicted class, 0..1, shape ``(n, size, size)``.
+
+        In its element-wise form (HiResCAM; Draelos and Carin, 2020), since the head sees spreads as well as means,
+        and over all stages that the head sees, each with the same weight.
+        """
+        from captum.attr import LayerAttribution, LayerGradientXActivation
+
+        self.module_.eval()
+        size = samples.pixels.shape[1]
+        explainer = LayerGradientXActivation(self.module_, self.module_.seen_stages)
+        maps = np.zeros((len(samples), size, size), np.float32)
+        predicted = self.predict(samples)
+        for rows, positions in _batches(samples):
+            images = self._normalized(self._float(samples.pixels[rows]))
+            target = torch.as_tensor(predicted[positions], device=self._device)
+            for found in explainer.attribute(images, target=target):
+                small = found.detach().float().sum(dim=1, keepdim=True).relu()
+                small = small / small.sum(dim=(2, 3), keepdim=True).clamp(min=1e-12)
+                large = LayerAttribution.interpolate(small, (size, size), interpolate_mode="bilinear")
+                maps[positions] += large.cpu().numpy()[:, 0] * small[0, 0].numel()
+        return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def viewed(images: Tensor, view: int, strength: float) -> Tensor:
+    """Return images (float in 0..255) as the view of this number shows them: the same change for all, every time.
+
+    View 0 is the image itself; the others turn and mirror it, and stain it another way where ``strength`` is above 0.
+    """
+    if view == 0:
+        return images
+    turned = torch.rot90(images, view % 4, (2, 3))
+    turned = turned.flip(3) if (view // 4) % 2 else turned
+    if strength == 0:
+        return turned
+    draw = torch.Generator().manual_seed(view)
+    scale = 1 + 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
+    shift = 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
+    return restained(turned, scale.to(images.device), shift.to(images.device))
+
+
+def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give for each batch its rows of pixels and the positions of its samples."""
+    for start in range(0, len(samples), BATCH):
+        positions = np.arange(start, min(start + BATCH, len(samples)))
+        yield samples.index[positions], positions

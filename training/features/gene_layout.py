@@ -1,0 +1,163 @@
+"""Where each gene lies in a gene image.
+
+Convolutions read neighborhoods, so it matters which genes are neighbors: those of the table, those of the genome, or
+those that rise and fall together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+
+from pipelines.expression import POSITION
+from pipelines.faults import UserError
+
+Kind = Literal["given", "chromosome", "similarity"]
+MOST_SIMILAR = 4000  # genes; the exact assignment takes cubic time
+_PERPLEXITY = 20.0
+_LARGE = ("X", "Y", "M")  # chromosomes after the numbered ones
+
+
+class GeneLayout:
+    """A map from genes to pixels of a square image.
+
+    Parameters
+    ----------
+    kind
+        ``given``: row by row in the table's order; ``chromosome``: row by row along the genome; ``similarity``: genes
+        that correlate become neighbors, by an embedding in the plane (t-SNE; as DeepInsight does, Sharma et al., 2019)
+        and the exact assignment of its points to the pixels of a grid (Jonker and Volgenant).
+    smallest
+        Side of the image, at least; pixels that hold no gene are empty.
+
+    Attributes
+    ----------
+    side
+        Of the image, in pixels.
+    pixel
+        For each gene the number of its pixel, row by row; int64, shape ``(genes,)``.
+    """
+
+    def __init__(self, kind: Kind = "given", smallest: int = 32) -> None:
+        self.kind = kind
+        self.smallest = smallest
+
+    def fit(self, values: np.ndarray, genes: list[str], about: pd.DataFrame, seed: int = 0) -> Self:
+        """Lay the genes out.
+
+        Parameters
+        ----------
+        values
+            Training rows, ``(n, genes)``; only ``similarity`` looks at them.
+        genes
+            Names of the columns.
+        about
+            Indexed by gene; ``chromosome`` needs the columns ``chromosome`` and ``start``.
+        seed
+            Of the embedding.
+
+        Raises
+        ------
+        UserError
+            The genes' positions are not known, or there are too many genes for ``similarity``.
+        """
+        self.genes = list(genes)
+        within = max(1, math.ceil(math.sqrt(len(genes))))  # the genes' own square, in the middle of the image
+        self.side = max(self.smallest, within)
+        if self.kind == "chromosome":
+            cells = np.empty(len(genes), dtype=np.int64)
+            cells[genome_order(genes, about)] = np.arange(len(genes))
+        elif self.kind == "similarity":
+            cells = _assigned(values, within, seed)
+        else:
+            cells = np.arange(len(genes))
+        margin = (self.side - within) // 2
+        self.pixel = (cells // within + margin) * self.side + cells % within + margin
+        return self
+
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        """Return images of one channel, float32, ``(n, 1, side, side)``; empty pixels are 0."""
+        images = np.zeros((len(values), self.side * self.side), dtype=np.float32)
+        images[:, self.pixel] = values
+        return images.reshape(len(values), 1, self.side, self.side)
+
+    def of_genes(self, images: np.ndarray) -> np.ndarray:
+        """Return for each gene what stands in its pixel; ``(n, genes)`` of ``(n, 1, side, side)``."""
+        return images.reshape(len(images), -1)[:, self.pixel]
+
+    def table(self) -> pd.DataFrame:
+        """Return the map as a table ``gene, row, column``."""
+        return pd.DataFrame({"gene": self.genes, "row": self.pixel // self.side, "column": self.pixel % self.side})
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that was fitted."""
+        return {"kind": self.kind, "side": self.side, "genes": self.genes, "pixel": self.pixel}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Take on what `state` returned."""
+        made = cls(state["kind"], int(state["side"]))
+        made.side, made.genes = int(state["side"]), list(state["genes"])
+        made.pixel = np.asarray(state["pixel"], np.int64)
+        return made
+
+
+def genome_order(genes: list[str], about: pd.DataFrame) -> np.ndarray:
+    """Return the positions of ``genes`` along the genome; those of unknown place come last, as they stand.
+
+    Raises
+    ------
+    UserError
+        No gene's place is known.
+    """
+    if not all(column in about for column in POSITION):
+        raise UserError(
+            "the layout chromosome needs the columns chromosome and start in genes.csv; add them, or leave it out of "
+            "tune.layouts in params.yaml"
+        )
+    known = about.reindex(genes)
+    start = pd.to_numeric(known["start"], errors="coerce").to_numpy(np.float64)
+    rank = np.array([_chromosome(name) for name in known["chromosome"]])
+    unknown = np.isnan(start) | np.isinf(rank)
+    return np.lexsort((np.nan_to_num(start), rank, unknown))
+
+
+def _chromosome(name: Any) -> float:
+    text = re.sub(r"(?i)^chr(omosome)?[ _]?", "", str(name)).upper()
+    number = re.match(r"\d+", text)
+    if number:
+        return float(number.group())
+    return 100.0 + _LARGE.index(text[:1]) if text[:1] in _LARGE else math.inf
+
+
+def _assigned(values: np.ndarray, side: int, seed: int) -> np.ndarray:
+    """Return for each gene its cell of a ``side`` by ``side`` grid."""
+    from sklearn.manifold import TSNE
+
+    genes = values.shape[1]
+    if genes > MOST_SIMILAR:
+        raise UserError(
+            f"the layout similarity takes at most {MOST_SIMILAR} genes, these are {genes}; tune the selection, or "
+            "leave similarity out of tune.layouts in params.yaml"
+        )
+    centered = values - values.mean(axis=0)
+    size = np.sqrt((centered**2).sum(axis=0))
+    correlation = (centered / np.where(size > 0, size, 1)).astype(np.float64)
+    distance = np.clip(1 - correlation.T @ correlation, 0, 2)
+    np.fill_diagonal(distance, 0)
+    perplexity = min(_PERPLEXITY, max(1.0, (genes - 1) / 3))
+    embedding = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed).fit_transform(
+        distance
+    )
+    # Ranks spread the points evenly over the square before they are assigned.
+    spread = np.argsort(np.argsort(embedding, axis=0, kind="stable"), axis=0, kind="stable") / max(1, genes - 1)
+    ticks = np.linspace(0, 1, side) if side > 1 else np.zeros(1)
+    cells = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 2)
+    cost = ((spread[:, None, :] - cells[None, :, :]) ** 2).sum(axis=2)
+    _, assigned = linear_sum_assignment(cost)
+    return assigned.astype(np.int64)

@@ -1,0 +1,213 @@
+"""Convolutional networks on expression profiles that are laid out as images, and Integrated Gradients of their genes.
+
+The study's pipeline (log2, variance filter, scaling, gene image, ImageNet networks) inside one estimator, fitted on
+training rows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipelines.expression import ExpressionSamples
+from training.estimator import Attribution, FitContext
+from training.features.gene_layout import GeneLayout
+from training.features.profile import ProfileFeatures
+from training.loop import autocast
+from training.transfer import BATCH, TransferNetwork, training_space
+
+if TYPE_CHECKING:
+    import optuna
+
+STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
+GAP = 0.03  # relative to how far the logit is from the mean profile's
+
+DEFAULTS: dict[str, Any] = {
+    "mode": "full",
+    "learning_rate": 2e-3,
+    "weight_decay": 0.05,
+    "dropout": 0.3,
+    "label_smoothing": 0.05,
+    "balanced": False,
+    "batch_size": 64,
+    "backbone_rate": 0.5,
+    "layer_decay": 0.9,
+    "selection": "all",
+    "scaling": "standard",
+    "layout": "given",
+    "noise": 0.3,
+}
+
+
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters."""
+    drawn = training_space(trial, settings)
+    drawn["selection"] = trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000", "top_3000"])
+    drawn["scaling"] = trial.suggest_categorical("scaling", ["standard", "min_max"])
+    drawn["layout"] = trial.suggest_categorical("layout", list(settings["layouts"]))
+    drawn["noise"] = trial.suggest_float("noise", 0.0, 0.6)
+    return drawn
+
+
+class GeneImageNetwork(TransferNetwork):
+    """A classifier of gene images.
+
+    Parameters
+    ----------
+    selection, scaling
+        See `ProfileFeatures`.
+    layout, image_size
+        See `GeneLayout`.
+    noise
+        Standard deviation of what is added to each gene in training, in units of the gene's own.
+    others
+        See `TransferNetwork`.
+    """
+
+    channels: ClassVar[int] = 1
+    grid: ClassVar[int] = 4
+
+    def __init__(
+        self,
+        mode: str = "full",
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.05,
+        dropout: float = 0.3,
+        label_smoothing: float = 0.05,
+        balanced: bool = False,
+        batch_size: int = 64,
+        selection: str = "all",
+        scaling: str = "standard",
+        layout: str = "given",
+        noise: float = 0.3,
+        unfrozen: int = 1,
+        backbone_rate: float = 0.5,
+        layer_decay: float = 0.9,
+        image_size: int = 32,
+        epochs: int = 30,
+        patience: int = 6,
+        seed: int = 0,
+        device: str = "auto",
+        weights: str = "none",
+    ) -> None:
+        super().__init__(
+            *(mode, learning_rate, weight_decay, dropout, label_smoothing, balanced, batch_size, unfrozen),
+            *(backbone_rate, layer_decay, epochs, patience, seed, device, weights),
+        )
+        self.selection = selection
+        self.scaling = scaling
+        self.layout = layout
+        self.noise = noise
+        self.image_size = image_size
+
+    def _learn_images(self, train: ExpressionSamples, context: FitContext) -> int:
+        key = ("gene images", id(train), self.selection, self.scaling, self.layout, self.image_size, self.seed)
+
+        def learn() -> tuple[ExpressionSamples, ProfileFeatures, GeneLayout]:
+            features = ProfileFeatures(self.selection, self.scaling).fit(train)  # type: ignore[arg-type]
+            layout = GeneLayout(self.layout, self.image_size)  # type: ignore[arg-type]
+            layout.fit(features.transform(train), features.genes, train.about_genes, self.seed)
+            return train, features, layout  # the samples too: while they live, no others can have their id
+
+        _, self.features_, self.layout_ = context.remember(key, learn)
+        return self.layout_.side
+
+    def _images(self, samples: ExpressionSamples) -> Tensor:
+        """Return gene images on the device, scaled as networks expect theirs, ``(n, 1, side, side)``."""
+        return self._scaled(self.features_.transform(samples))
+
+    def _scaled(self, values: np.ndarray) -> Tensor:
+        if self.scaling == "min_max":
+            values = (values - 0.5) * 4  # about as ImageNet's pixels lie once they are normalized
+        return torch.from_numpy(self.layout_.transform(values)).to(self._device)
+
+    def _training_logits(self, train: ExpressionSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
+        images = self._images(train)
+        holds_gene = torch.zeros(self.size_ * self.size_, device=self._device)
+        holds_gene[torch.as_tensor(self.layout_.pixel, device=self._device)] = self.noise
+        spread = holds_gene.reshape(1, 1, self.size_, self.size_)
+        module = self.module_
+        if len(module.frozen):
+            rows = torch.from_numpy(self._rows(images)).to(self._device)
+            return lambda chosen: self._after(rows[chosen].float())
+
+        def logits(chosen: Tensor) -> Tensor:
+            batch = images[chosen]
+            return module(batch + spread * torch.randn_like(batch))
+
+        return logits
+
+    def _rows(self, images: Tensor) -> np.ndarray:
+        return np.concatenate([self._frozen_rows(part) for part in images.split(BATCH)])
+
+    def _held_out(self, samples: ExpressionSamples, *, watched: bool) -> Callable[[], np.ndarray]:
+        images = self._images(samples)
+
+        def probabilities() -> np.ndarray:
+            found = [np.zeros((0, len(self.classes_)))]
+            with torch.inference_mode(), autocast(self._device):
+                found += [self.module_(part).double().softmax(dim=1).cpu().numpy() for part in images.split(BATCH)]
+            return np.concatenate(found)
+
+        return probabilities
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
+        """Return Integrated Gradients (Sundararajan et al., 2017) of a class's logit, mapped back to genes.
+
+        The path starts at the training rows' mean profile. Samples whose contributions miss the logit by more than
+        `GAP` are integrated again in finer steps.
+        """
+        self.module_.eval()
+        images = self._images(samples)
+        base_image = self._scaled(self.features_.middle[None])
+        chosen = self.predict(samples) if output is None else np.asarray(output)
+        with torch.no_grad():
+            logits = torch.cat([self.module_(part) for part in images.split(BATCH)]).double().cpu().numpy()
+            base = self.module_(base_image).double().cpu().numpy()[0][chosen]
+        reached = logits[np.arange(len(chosen)), chosen]
+        values = np.zeros((len(chosen), len(self.layout_.genes)))
+        left = np.arange(len(chosen))
+        for steps in STEPS:
+            values[left] = self._integrated(images[left], base_image, chosen[left], steps)
+            gap = np.abs(base + values.sum(axis=1) - reached)
+            left = np.flatnonzero(gap > GAP * np.abs(reached - base))
+            if not len(left):
+                break
+        return Attribution(list(self.layout_.genes), values, base, reached, "integrated_gradients")
+
+    def _integrated(self, images: Tensor, base_image: Tensor, classes: np.ndarray, steps: int) -> np.ndarray:
+        from captum.attr import IntegratedGradients
+
+        explainer = IntegratedGradients(self.module_)
+        at_once = max(1, 4 * BATCH // steps)
+        parts = []
+        for start in range(0, len(images), at_once):
+            some = images[start : start + at_once]
+            found = explainer.attribute(
+                some,
+                baselines=base_image.expand_as(some),
+                target=torch.as_tensor(classes[start : start + at_once], dtype=torch.long, device=self._device),
+                n_steps=steps,
+                internal_batch_size=max(BATCH, len(some)),
+            )
+            parts.append(found.detach().float().cpu().numpy())
+        return self.layout_.of_genes(np.concatenate(parts)).astype(np.float64)
+
+    def layout_table(self) -> pd.DataFrame:
+        """Return the map from genes to pixels: ``gene, row, column``."""
+        return self.layout_.table()
+
+    def state(self) -> dict[str, Any]:
+        """Return weights, classes, featurizer and layout."""
+        return {**super().state(), "features": self.features_.state(), "layout": self.layout_.state()}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on weights, classes, featurizer and layout."""
+        self.features_ = ProfileFeatures.from_state(state["features"])
+        self.layout_ = GeneLayout.from_state(state["layout"])
+        return super().restore(state)

@@ -1,0 +1,107 @@
+"""The network of transfer learning: frozen stages, trained stages, and a linear head that sees them all."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+
+class TransferModule(nn.Module):
+    """Frozen stages, trained stages, and a linear head on a summary of what every stage gives.
+
+    The pooled head takes the place of VGG's and AlexNet's wide layers, which are most of their parameters.
+
+    Parameters
+    ----------
+    stages
+        From pixels to the last feature map; the first is the stem.
+    frozen
+        How many of them are not trained.
+    width, classes
+        Numbers that the head sees, see `head_width`, and that it gives.
+    dropout
+        Of what the head sees.
+    grid
+        See `tapped`.
+    """
+
+    def __init__(
+        self, stages: list[nn.Module], frozen: int, width: int, classes: int, dropout: float, grid: int = 0
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.frozen = nn.Sequential(*stages[:frozen])
+        self.tail = nn.Sequential(*stages[frozen:])
+        for parameter in self.frozen.parameters():
+            parameter.requires_grad_(False)
+        self.head = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Dropout(dropout), nn.Linear(width, classes))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of what is trained; frozen batch normalization keeps the statistics that it came with."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    @property
+    def seen_stages(self) -> list[nn.Module]:
+        """Return the stages whose outputs the head sees, and Grad-CAM looks at: all but the stem."""
+        return [*self.frozen, *self.tail][1:]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(n, classes)`` of normalized images ``(n, channels, size, size)``."""
+        return self.after(*self.before(images))
+
+    def before(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the frozen stages' last maps and what is tapped of them on the way."""
+        return tapped(self.frozen, images, 0, self.grid)
+
+    def after(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
+        """Return logits of what `before` returned."""
+        _, more = tapped(self.tail, maps, len(self.frozen), self.grid)
+        return self.head(torch.cat([*seen, *more], dim=1))
+
+
+def tapped(stages: nn.Sequential, maps: Tensor, first: int, grid: int = 0) -> tuple[Tensor, list[Tensor]]:
+    """Run ``stages`` and return the last maps and a summary of each channel after every stage.
+
+    The first of ``stages`` is stage ``first`` of the network; the stem, stage 0, is left out. Texture is told by the
+    middle of a network, objects by its end: the head sees both.
+
+    Parameters
+    ----------
+    grid
+        0: mean and spread, which do not say where; a cell may lie anywhere. Above 0: means over ``grid`` by ``grid``
+        fields, since in a gene image the place is the gene.
+    """
+    seen: list[Tensor] = []
+    for number, stage in enumerate(stages, start=first):
+        maps = stage(maps)
+        if number > 0 and grid:
+            fields = (min(grid, maps.shape[2]), min(grid, maps.shape[3]))
+            seen.append(nn.functional.adaptive_avg_pool2d(maps, fields).flatten(1))
+        elif number > 0:
+            spread = (maps.var(dim=(2, 3), correction=0) + 1e-5).sqrt()  # whose slope at zero is finite
+            seen += [maps.mean(dim=(2, 3)), spread]
+    return maps, seen
+
+
+def head_width(stages: list[nn.Module], channels: int, size: int, grid: int = 0) -> int:
+    """Return how many numbers of an image the head sees."""
+    with torch.no_grad():
+        _, seen = tapped(nn.Sequential(*stages).eval(), torch.zeros(1, channels, size, size), 0, grid)
+    return sum(each.shape[1] for each in seen)
+
+
+def of_one_channel(stages: list[nn.Module]) -> list[nn.Module]:
+    """Let ``stages`` take images of one channel, in place: what three equal channels would give, for a third of it.
+
+    The first convolution's weights are summed over its input channels, so that trained weights keep their meaning.
+    """
+    for part in stages[0].modules():
+        if isinstance(part, nn.Conv2d) and part.in_channels == 3:
+            part.weight = nn.Parameter(part.weight.detach().sum(dim=1, keepdim=True))
+            part.in_channels = 1
+            return stages
+    raise ValueError("the first stage has no convolution of three channels")

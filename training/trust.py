@@ -1,0 +1,113 @@
+"""How far a fitted model is trusted: calibrated probabilities, sets of classes and intervals, from unseen rows.
+
+What is found becomes part of the model's contract, so that the endpoint answers with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.params import ResponseTask, Task, task_text
+from pipelines.prepare import Prepared
+from pipelines.samples import required_fields
+from training.calibration import apply_temperature, conformal_threshold, fit_temperature
+from training.contracts import Contract
+from training.contracts.images import ImageContract
+from training.contracts.profiles import GeneContract, LabelContract, used_genes
+from training.contracts.response import ResponseContract
+from training.final import FinalFit
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the fit stage keeps of it.
+
+    Attributes
+    ----------
+    half_width
+        Of the prediction interval, of several targets the mean; NaN for classes.
+    temperature, threshold
+        Of calibrated probabilities and of the set of classes; 1 and 0 for numbers.
+    """
+
+    contract: Contract
+    half_width: float = math.nan
+    temperature: float = 1.0
+    threshold: float = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is logged of it."""
+        if math.isnan(self.half_width):
+            return {"temperature": self.temperature}
+        return {"interval_half_width": self.half_width}
+
+
+def trust(name: str, architecture: str, task: Task, prepared: Prepared, final: FinalFit) -> Trust:
+    """Calibrate a final fit on the rows that it was not fitted on, and write its contract."""
+    common = {
+        "task": name,
+        "architecture": architecture,
+        "baseline": task.evaluate.baseline,
+        "task_text": task_text(task),
+        "coverage": task.evaluate.interval_coverage,
+    }
+    return _OF_FAMILY[task.family](common, task, prepared, final)
+
+
+def _response(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
+    assert isinstance(task, ResponseTask)
+    half = float(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
+    contract = ResponseContract(
+        **common,
+        features={omics: [str(column) for column in table] for omics, table in prepared.samples.omics.items()},
+        required=list(required_fields(task.data.missing, task.data.omics)),
+        target=task.data.target,
+        half_width=half if math.isfinite(half) else None,
+    )
+    return Trust(contract, half)
+
+
+def _classes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> dict[str, Any]:
+    measured = prepared.samples.target[final.held_out_rows]
+    temperature = fit_temperature(final.held_out, measured)
+    calibrated = apply_temperature(final.held_out, temperature)
+    coverage = task.evaluate.interval_coverage
+    threshold = conformal_threshold(calibrated, measured, final.groups(prepared), coverage)
+    classes = list(prepared.samples.classes)
+    return {**common, "classes": classes, "temperature": temperature, "threshold": threshold}
+
+
+def _images(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
+    said = _classes(common, task, prepared, final)
+    return Trust(ImageContract(**said), temperature=said["temperature"], threshold=said["threshold"])
+
+
+def _labels(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
+    said = _classes(common, task, prepared, final)
+    said |= {"genes": used_genes(final.estimator, prepared.samples), "known": list(prepared.samples.genes)}
+    return Trust(LabelContract(**said), temperature=said["temperature"], threshold=said["threshold"])
+
+
+def _genes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
+    half = np.asarray(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
+    contract = GeneContract(
+        **common,
+        genes=used_genes(final.estimator, prepared.samples),
+        known=list(prepared.samples.genes),
+        targets=list(prepared.samples.targets),
+        half_widths=[float(width) if math.isfinite(width) else None for width in half],
+    )
+    return Trust(contract, float(half.mean()))
+
+
+_OF_FAMILY: dict[str, Callable[[dict[str, Any], Task, Prepared, FinalFit], Trust]] = {
+    "response": _response,
+    "images": _images,
+    "profile_labels": _labels,
+    "gene_targets": _genes,
+}
