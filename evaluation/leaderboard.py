@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from evaluation import figures
 from evaluation.classification import HIGHER_IS_BETTER as OF_CLASSES
 from evaluation.evaluate import evidence_path, read_evidence
+from evaluation.explain.profiles import overlap
 from evaluation.metrics import HIGHER_IS_BETTER as OF_NUMBERS
+from evaluation.target_metrics import HIGHER_IS_BETTER as OF_TARGETS
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
@@ -53,19 +57,57 @@ def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict
         )
     if not rows:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
-    sign = 1 if (OF_NUMBERS | OF_CLASSES)[metric] else -1
+    names = [str(row["architecture"]) for row in rows]
+    for row in rows:
+        row["agreement"] = agreement(reports / name / "models", str(row["architecture"]), names)
+    sign = 1 if (OF_NUMBERS | OF_CLASSES | OF_TARGETS)[metric] else -1
     return sorted(rows, key=lambda row: -sign * row["value"] if row["value"] is not None else float("inf"))
+
+
+def agreement(models: Path, architecture: str, others: list[str]) -> dict[str, float]:
+    """Return for each other architecture the share of the top genes that both name, class by class or target by target.
+
+    Empty where a model names no genes.
+    """
+    tables = {name: gene_table(models / name) for name in others}
+    own = tables[architecture]
+    if own is None:
+        return {}
+    return {name: overlap(own, table) for name, table in tables.items() if table is not None and name != architecture}
+
+
+def gene_table(folder: Path) -> pd.DataFrame | None:
+    """Return ``class, gene`` of a model's evidence: the genes that it names for each class or target, None without."""
+    for file, key in (("genes_by_class.csv", "class"), ("predictors_by_target.csv", "target")):
+        if (folder / file).is_file():
+            table = pd.read_csv(folder / file, dtype={key: str, "gene": str})
+            return table.rename(columns={key: "class"})[["class", "gene"]]
+    return None
+
+
+def agreement_text(rows: list[dict[str, Any]]) -> str:
+    """Return which share of their top genes any two models have in common; nothing where fewer than two name genes."""
+    names = [row["architecture"] for row in rows if row.get("agreement")]
+    if len(names) < 2:
+        return ""
+    found = {row["architecture"]: row["agreement"] for row in rows}
+    head = f"{'same top genes':<21}" + "".join(f"{name[:14]:>16}" for name in names)
+    lines = [head, "-" * len(head)]
+    for name in names:
+        shown = ["-" if other == name else f"{found[name][other]:.2f}" for other in names]
+        lines.append(f"{name:<21}" + "".join(f"{value:>16}" for value in shown))
+    return "\n".join(lines) + "\n"
 
 
 def as_text(rows: list[dict[str, Any]], title: str) -> str:
     """Return the leaderboard as a table for the terminal."""
     metric = rows[0]["metric"]
-    head = f"{'architecture':<19}{f'test {metric}':>9}{'95 % interval':>18}{'margin':>10}{'95 % interval':>20}"
+    head = f"{'architecture':<21}{f'test {metric}':>9}{'95 % interval':>18}{'margin':>10}{'95 % interval':>20}"
     head += f"{'seconds':>9}  run"
     lines = [title, "", head, "-" * (len(head) + 29)]
     for row in rows:
         lines.append(
-            f"{row['architecture']:<19}{_number(row['value']):>9}{_interval(row['low'], row['high']):>18}"
+            f"{row['architecture']:<21}{_number(row['value']):>9}{_interval(row['low'], row['high']):>18}"
             f"{_number(row['margin'], '+'):>10}{_interval(row['margin_low'], row['margin_high'], '+'):>20}"
             f"{row['seconds']:>9.1f}  {row['run_id']}"
         )
@@ -85,14 +127,14 @@ COSTS = {  # of an architecture: name in the evidence, heading, digits
 
 def cost_text(rows: list[dict[str, Any]]) -> str:
     """Return what each architecture costs, side by side; ``-`` where it does not apply."""
-    head = f"{'cost':<19}" + "".join(f"{heading:>16}" for heading, _ in COSTS.values())
+    head = f"{'cost':<21}" + "".join(f"{heading:>16}" for heading, _ in COSTS.values())
     lines = [head, "-" * len(head)]
     for row in rows:
         shown = [
             f"{row['cost'][key]:,.{digits}f}" if row["cost"].get(key) is not None else "-"
             for key, (_, digits) in COSTS.items()
         ]
-        lines.append(f"{row['architecture']:<19}" + "".join(f"{value:>16}" for value in shown))
+        lines.append(f"{row['architecture']:<21}" + "".join(f"{value:>16}" for value in shown))
     return "\n".join(lines)
 
 
@@ -131,6 +173,8 @@ def main() -> int:
         figures.quality_against_cost(latency, metric, "latency_ms", title).savefig(folder / "quality_against_cost.png")
     print(as_text(rows, title_of(given.task, params, rows)))
     print("\n" + cost_text(rows) + "\n")
+    if shown := agreement_text(rows):
+        print(shown)
     return 0
 
 

@@ -26,12 +26,12 @@ def genes_by_class(by_class: np.ndarray, names: Sequence[str], classes: Sequence
     names, classes
         Of its columns and rows.
     """
-    known = np.flatnonzero(np.isfinite(by_class).all(axis=1))
+    known = np.flatnonzero(np.isfinite(by_class).all(axis=1)).tolist()
     columns: list[int] = []
     for code in known:
         order = np.argsort(-by_class[code], kind="stable")
         columns += [int(column) for column in order if int(column) not in columns][:_EACH]
-    shown = by_class[np.ix_(known, columns)]
+    shown = by_class[known][:, columns]
     size = np.abs(shown).max(initial=1e-12)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(1.6 + 0.16 * len(columns), 1.6 + 0.2 * len(known)))
@@ -59,7 +59,7 @@ def layout_maps(
     place = layout.set_index("gene").reindex(list(names))
     rows, columns = (place[name].to_numpy(np.int64) for name in ("row", "column"))
     side = int(max(rows.max(), columns.max())) + 1
-    known = np.flatnonzero(np.isfinite(by_class).all(axis=1))
+    known = np.flatnonzero(np.isfinite(by_class).all(axis=1)).tolist()
     size = np.quantile(np.abs(by_class[known]), 0.998) or 1e-12
     across = min(8, len(known))
     down = math.ceil(len(known) / across)

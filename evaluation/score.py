@@ -74,7 +74,8 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     if isinstance(task, ResponseTask):
         metrics = bootstrap_regression(samples.target, outputs, groups, within=samples.pairs["drug_id"], **settings)
     elif isinstance(model.contract, GeneContract):
-        metrics = bootstrap_targets(samples.target, outputs, groups, margin_metric=task.evaluate.metric, **settings)
+        settings |= {"margin_metric": task.evaluate.metric, "scale": model.contract.spreads}
+        metrics = bootstrap_targets(samples.target, outputs, groups, **settings)
     else:
         settings |= {"classes": samples.classes, "margin_metric": task.evaluate.metric}
         metrics = bootstrap_classification(samples.target, outputs, groups, **settings)

@@ -96,7 +96,17 @@ def predicted(booster: xgboost.Booster, matrix: np.ndarray, device: str) -> np.n
 def contributions(
     booster: xgboost.Booster, matrix: np.ndarray, output: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what each feature adds to the margin of one output a row (path-dependent TreeSHAP; Lundberg et al., 2020).
+    """Return what each feature adds to the margin of one output a row: `of_output` of `all_contributions`."""
+    parts = []
+    for start in range(0, len(matrix), _EXPLAINED_AT_ONCE):
+        rows = slice(start, start + _EXPLAINED_AT_ONCE)
+        parts.append(of_output(*all_contributions(booster, matrix[rows]), output[rows]))
+    values, base, margin = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return values, base, margin
+
+
+def all_contributions(booster: xgboost.Booster, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each feature adds to each output's margin (path-dependent TreeSHAP; Lundberg et al., 2020).
 
     XGBoost's own ``pred_contribs``, the algorithm of ``shap.TreeExplainer``: it reads its many outputs' trees as they
     are, without a copy of the model, and needs no conversion of their starting values.
@@ -107,27 +117,23 @@ def contributions(
         Its outputs have trees of their own.
     matrix
         Shape ``(n, features)``.
-    output
-        Position of the output, shape ``(n,)``.
 
     Returns
     -------
     tuple
-        Contributions ``(n, features)``, base ``(n,)`` and margin ``(n,)``, float64.
+        Contributions with the base last ``(n, outputs, features + 1)``, and margins ``(n, outputs)``; float32.
     """
-    features = matrix.shape[1]
-    values, base, margin = np.zeros(matrix.shape), np.zeros(len(matrix)), np.zeros(len(matrix))
     booster.set_param({"nthread": threads(), "device": "cpu"})
-    for start in range(0, len(matrix), _EXPLAINED_AT_ONCE):
-        rows = slice(start, start + _EXPLAINED_AT_ONCE)
-        batch = xgboost.DMatrix(matrix[rows], nthread=threads())
-        n = batch.num_row()
-        every = booster.predict(batch, pred_contribs=True).reshape(n, -1, features + 1)
-        chosen = every[np.arange(n), output[rows]]
-        values[rows], base[rows] = chosen[:, :-1], chosen[:, -1]
-        margins = booster.predict(batch, output_margin=True).reshape(n, -1)
-        margin[rows] = margins[np.arange(n), output[rows]]
-    return values, base, margin
+    batch = xgboost.DMatrix(matrix, nthread=threads())
+    every = booster.predict(batch, pred_contribs=True).reshape(len(matrix), -1, matrix.shape[1] + 1)
+    return every, booster.predict(batch, output_margin=True).reshape(len(matrix), -1)
+
+
+def of_output(every: np.ndarray, margins: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return contributions ``(n, features)``, base ``(n,)`` and margin ``(n,)`` of one output a row, float64."""
+    rows = np.arange(len(output))
+    chosen = every[rows, output].astype(np.float64)
+    return chosen[:, :-1], chosen[:, -1], margins[rows, output].astype(np.float64)
 
 
 def size(booster: xgboost.Booster) -> dict[str, float]:

@@ -100,6 +100,7 @@ def _genes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalF
         genes=used_genes(final.estimator, prepared.samples),
         known=list(prepared.samples.genes),
         targets=list(prepared.samples.targets),
+        spreads=[float(spread) for spread in np.nanstd(prepared.side("train").target, axis=0)],
         half_widths=[float(width) if math.isfinite(width) else None for width in half],
     )
     return Trust(contract, float(half.mean()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from evaluation.gene_evidence import gene_evidence
 from evaluation.target_metrics import bootstrap_targets
 from pipelines import tracking
 from pipelines.faults import UserError
-from pipelines.files import read_json
+from pipelines.files import read_json, write_json
 from pipelines.params import GeneTask, Params, PerBudget, read_params
 from pipelines.prepare import Prepared
 from tests.training.profile_samples import TARGETS, gene_samples
@@ -55,7 +55,7 @@ def params() -> Params:
     params = read_params(ROOT / "params.yaml")
     task = params.task(NAME)
     assert isinstance(task, GeneTask)
-    few = PerBudget(6, 6)
+    few = PerBudget(6, 60)
     small = replace(
         task,
         tune=replace(task.tune, epochs=few, rounds=few),
@@ -174,6 +174,25 @@ def test_the_run_and_the_report_hold_the_same(
     line = as_text(found, "r2")
     assert line.startswith(f"{NAME} {ARCHITECTURE}: test r2 gains ")
     assert "order 'correlation'" in line
+
+
+def test_the_command_tells_the_outcome_in_a_line(
+    reference: Reference,
+    params: Params,
+    prepared: Prepared,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(place)
+    write_json(Path("models") / NAME / ARCHITECTURE / "fitted.json", asdict(reference.fitted))
+    monkeypatch.setattr(ablation, "read_params", lambda: params)
+    monkeypatch.setattr(ablation, "read_prepared", lambda name, task: prepared)
+    ablation.main(["--task", NAME, "--architecture", ARCHITECTURE, "--permutations", "1"])
+    (line,) = capsys.readouterr().out.strip().splitlines()[-1:]
+    assert line.startswith(f"{NAME} {ARCHITECTURE}: test r2 gains ")
+    assert line.endswith(f"see {ablation_path(NAME, ARCHITECTURE)}")
+    assert read_json(ablation_path(NAME, ARCHITECTURE))["permutations"] == 1
 
 
 def test_the_report_does_not_lie_in_an_output_of_a_stage() -> None:

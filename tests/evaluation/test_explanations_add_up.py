@@ -29,7 +29,7 @@ class Planted(Estimator):
     def predict(self, samples: ResponseSamples) -> np.ndarray:
         return 1 + self._share(samples)
 
-    def attribute(self, samples: ResponseSamples) -> Attribution:
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         values = np.column_stack([np.zeros(len(samples)), self._share(samples), np.zeros(len(samples))])
         names = ["expression:B", "expression:A", "drug:offset"]
         return Attribution(names, values, np.ones(len(samples)), self.predict(samples), "planted")
@@ -67,7 +67,7 @@ def test_the_planted_gene_is_found_for_its_drug_and_no_other(samples: ResponseSa
 
 def test_attributions_that_do_not_add_up_are_measured(samples: ResponseSamples) -> None:
     class Liar(Planted):
-        def attribute(self, samples: ResponseSamples) -> Attribution:
+        def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
             true = super().attribute(samples)
             return Attribution(true.names, true.values * 0.5, true.base, true.prediction, true.method)
 

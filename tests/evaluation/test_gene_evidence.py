@@ -113,13 +113,15 @@ class Setting:
 
     def model(self, estimator: Estimator) -> Predictor:
         model = Predictor()
-        common = {"task": "gene_expression", "architecture": "planted", "baseline": self.task.evaluate.baseline}
         model.contract = GeneContract(
-            **common,
+            task="gene_expression",
+            architecture="planted",
+            baseline=self.task.evaluate.baseline,
             task_text=task_text(self.task),
             genes=PREDICTORS,
             known=PREDICTORS + TARGETS,
             targets=TARGETS,
+            spreads=[1.0] * len(TARGETS),
             half_widths=self.half_widths,
             coverage=0.9,
         )
@@ -339,6 +341,8 @@ def test_values_that_were_not_measured_do_not_end_the_evaluation(setting: Settin
     expected = r2_score(holes[known], setting.predictions["prediction_V"][known])
     assert found.tables["by_gene"].set_index("gene").loc["V", "r2"] == pytest.approx(expected)
     assert 0.8 < found.sections["interval"]["by_gene"]["V"] <= 1
+    diagonal = found.figures["measured_against_predicted"].axes[0].lines[0]
+    assert np.isfinite(np.asarray(diagonal.get_ydata())).all()
     nothing = setting.changed("target_V", np.nan).evidence()
     assert nothing.test["undefined_targets"]["rmse"] == 1
     assert np.isnan(nothing.sections["interval"]["by_gene"]["V"])

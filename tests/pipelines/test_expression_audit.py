@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from tests.pipelines.expression_folder import (
     write_expression_folder,
 )
 
+Scale = Literal["linear", "log2", "as_is"]
 SEED = 20261120
 REAL_DATA = ROOT.parent / "shared" / "data"
 PROBES = ["library_size", "missing", "metadata"]
@@ -150,7 +151,7 @@ def test_a_library_size_that_tells_the_label_is_found(scale: str) -> None:
     values = tables.expression.loc[red, GENES].to_numpy()
     deeper = with_values(tables, red, values * 4 if scale == "linear" else np.log2((2.0**values - 1) * 4 + 1))
     task = label_task()
-    audit = audited(deeper, replace(task, data=replace(task.data, scale=scale)))
+    audit = audited(deeper, replace(task, data=replace(task.data, scale=cast("Scale", scale))))
     assert names(audit) == {"shortcut_library_size"}
     assert probe(audit, "library_size")["score"] > 0.5
 

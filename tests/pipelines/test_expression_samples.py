@@ -321,7 +321,7 @@ def test_targets_do_not_depend_on_the_order_of_rows() -> None:
 def test_a_gene_that_does_not_vary_on_training_rows_is_no_target() -> None:
     samples = of_genes()
     values = samples.values.copy()
-    values[np.ix_(TRAIN, range(13, 30))] = np.float32(0.1)  # whose mean is not exactly 0.1
+    values[np.ix_(TRAIN, np.arange(13, 30))] = np.float32(0.1)  # whose mean is not exactly 0.1
     values[TRAIN, 12] = np.nan
     aimed = aim(replace(samples, values=values), gene_task(count=50).data, TRAIN)
     assert set(aimed.targets) == {GENES[10], GENES[11]}
@@ -386,7 +386,9 @@ def test_what_was_prepared_reads_back(kind: str, tmp_path: Any) -> None:
     assert (again.samples.targets, again.samples.predictors) == (prepared.samples.targets, prepared.samples.predictors)
     np.testing.assert_array_equal(again.samples.target, prepared.samples.target)
     np.testing.assert_array_equal(again.samples.logged(), prepared.samples.logged())
-    tables.expression.loc[3, GENES[0]] += 1
+    column = tables.expression[GENES[0]].to_numpy(copy=True)
+    column[3] += 1
+    tables.expression[GENES[0]] = column
     write_expression_folder(tmp_path / "data" / "t", tables)
     with pytest.raises(UserError, match="the samples are not those in"):
         read_prepared("t", task, data=tmp_path / "data", prepared=tmp_path / "prepared")

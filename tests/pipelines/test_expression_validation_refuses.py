@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from tests.pipelines.expression_folder import (
     write_expression_folder,
 )
 
+Scale = Literal["linear", "log2", "as_is"]
 REAL_DATA = ROOT.parent / "shared" / "data"
 NAME = "tumor_type"
 Damage = Callable[[Path], Any]
@@ -56,7 +57,7 @@ def logged(clean: dict[str, Path], tmp_path: Path) -> Path:
 
 def scaled(scale: str) -> LabelTask:
     task = label_task()
-    return replace(task, data=replace(task.data, scale=scale))
+    return replace(task, data=replace(task.data, scale=cast("Scale", scale)))
 
 
 def told(findings: tuple[Finding, ...]) -> list[tuple[str, str, str | None]]:
@@ -305,8 +306,12 @@ def test_labels_do_not_matter_where_genes_are_predicted(logged: Path) -> None:
 
 def test_codes_of_a_rule_are_found_however_the_file_writes_them(folder: Path) -> None:
     for written in ("11", "11.0", "011"):
-        edited(SAMPLES, lambda table, code=written: table.assign(
-            sample_type=table["sample_type"].replace({"11": code, "11.0": code, "011": code})))(folder)  # fmt: skip
+        codes = {"11": written, "11.0": written, "011": written}
+
+        def recoded(table: pd.DataFrame, codes: dict[str, str] = codes) -> pd.DataFrame:
+            return table.assign(sample_type=table["sample_type"].replace(codes))
+
+        edited(SAMPLES, recoded)(folder)
         assert [str(finding) for finding in checked(folder).findings] == []
         assert len(read_samples(folder, label_task()).samples) == 60
 
@@ -358,8 +363,13 @@ def test_landmarks_do_not_matter_where_all_genes_predict(logged: Path) -> None:
 )
 def test_target_that_is_no_gene_or_two_is_refused(target: str, says: str, logged: Path) -> None:
     for file, column in ((EXPRESSION, None), (DESCRIBED, "gene")):
-        edited(file, lambda table, column=column: table.rename(columns={FIRST: "SIM02|99"}) if column is None
-               else table.assign(gene=table["gene"].replace(FIRST, "SIM02|99")))(logged)  # fmt: skip
+
+        def renamed(table: pd.DataFrame, column: str | None = column) -> pd.DataFrame:
+            if column is None:
+                return table.rename(columns={FIRST: "SIM02|99"})
+            return table.assign(gene=table["gene"].replace(FIRST, "SIM02|99"))
+
+        edited(file, renamed)(logged)
     (finding,) = checked(logged, gene_task(target)).errors
     assert told((finding,)) == [("target_gene", EXPRESSION, None)]
     assert says in finding.message and "data.targets in params.yaml" in finding.message

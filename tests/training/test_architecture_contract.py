@@ -306,9 +306,10 @@ def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) ->
     assert estimator.get_params().get("seed", 11) == 11
 
 
-def test_the_first_trial_of_a_study_can_be_the_defaults(architecture: Architecture) -> None:
-    if architecture.space is None:
-        pytest.skip("nothing to tune")
+@pytest.mark.parametrize("name", [name for name in names("response") if get_architecture(name).space is not None])
+def test_the_first_trial_of_a_study_can_be_the_defaults(name: str) -> None:
+    architecture = get_architecture(name)
+    assert architecture.space is not None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(dict(architecture.defaults))
     with warnings.catch_warnings():

@@ -52,9 +52,8 @@ def _genes(count: int) -> list[str]:
 def _samples(count: int = 40, *, seed: int = 0) -> ExpressionSamples:
     """Return profiles of thirty genes in three classes."""
     samples = labels_samples(count, seed=seed)
-    genes = samples.genes[:30]
     return replace(
-        samples, values=samples.values[:, :30], genes=genes, about_genes=samples.about_genes.loc[list(genes)]
+        samples, values=samples.values[:, :30], genes=samples.genes[:30], about_genes=samples.about_genes.iloc[:30]
     )
 
 
@@ -65,10 +64,9 @@ def _samples(count: int = 40, *, seed: int = 0) -> ExpressionSamples:
 @given(count=st.integers(1, 300), smallest=st.integers(1, 40), kind=st.sampled_from(["given", "chromosome"]))
 def test_every_gene_has_a_pixel_of_its_own(count: int, smallest: int, kind: Any) -> None:
     rng = np.random.default_rng(count)
-    about = pd.DataFrame(
-        {"chromosome": rng.integers(1, 23, count), "start": rng.integers(1, 999, count)}, _genes(count)
-    )
-    _check_layout(GeneLayout(kind, smallest).fit(np.zeros((3, count)), _genes(count), about), count, smallest)
+    places = {"chromosome": rng.integers(1, 23, count), "start": rng.integers(1, 999, count)}
+    layout = GeneLayout(kind, smallest).fit(np.zeros((3, count)), _genes(count), pd.DataFrame(places, _genes(count)))
+    _check_layout(layout, count, smallest)
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 37])
@@ -121,10 +119,7 @@ def _spread(layout: GeneLayout, block: np.ndarray) -> float:
 
 def test_genes_that_rise_and_fall_together_become_neighbors() -> None:
     values, block = _blocks()
-    given, similar = (
-        GeneLayout(kind, 8).fit(values, _genes(64), pd.DataFrame())  # type: ignore[arg-type]
-        for kind in ("given", "similarity")
-    )
+    given, similar = (GeneLayout(kind, 8).fit(values, _genes(64), pd.DataFrame()) for kind in ("given", "similarity"))
     # In blocks of 4 by 4 pixels two genes are 2.1 apart; wherever they fall, 4.2.
     assert _spread(similar, block) < 0.75 * _spread(given, block)
     rng = np.random.default_rng(0)
@@ -218,10 +213,8 @@ def test_scales_are_those_of_the_training_rows(scaling: Any) -> None:
         np.testing.assert_allclose(values, logged, atol=1e-6)
     whole = features.transform(train)
     np.testing.assert_array_equal(features.transform(train.take(np.array([5, 2]))), whole[[5, 2]])
-    mean = 2 ** logged.mean(axis=0, keepdims=True) - 1
-    np.testing.assert_allclose(
-        features.transform(with_values(train.take(np.array([0])), mean))[0], features.middle, atol=1e-4
-    )
+    mean = with_values(train.take(np.array([0])), 2 ** logged.mean(axis=0, keepdims=True) - 1)
+    np.testing.assert_allclose(features.transform(mean)[0], features.middle, atol=1e-4)
 
 
 @pytest.mark.parametrize("selection", ["all", "variance", "top_5"])
@@ -254,7 +247,7 @@ def test_a_selection_that_leaves_nothing_is_told() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_channel_gives_what_three_equal_channels_give(name: str) -> None:
     torch.manual_seed(0)
-    stages = _architecture(name).estimator.backbone.build(name, "none")  # type: ignore[attr-defined]
+    stages = _architecture(name).estimator.backbone.build(name, "none")
     images = torch.randn(2, 1, SIDE, SIDE)
     with torch.no_grad():
         whole = nn.Sequential(*stages).eval()
@@ -272,7 +265,7 @@ def test_stages_without_three_channels_are_refused() -> None:
 
 
 def test_trained_weights_keep_their_meaning(tmp_path: Path) -> None:
-    network = models_resnet50()
+    network = _resnet50()
     path = tmp_path / "resnet50.safetensors"
     save_file({key: tensor.detach().contiguous() for key, tensor in network.state_dict().items()}, path)
     stages = _build("resnet50")._stages(str(path))
@@ -282,9 +275,9 @@ def test_trained_weights_keep_their_meaning(tmp_path: Path) -> None:
     torch.testing.assert_close(own["4.2.conv3.weight"], network.get_parameter("layer4.2.conv3.weight").detach())
 
 
-def models_resnet50() -> nn.Module:
+def _resnet50() -> nn.Module:
     torch.manual_seed(1)
-    return _architecture("resnet50").estimator.backbone.create(False)  # type: ignore[attr-defined]
+    return _architecture("resnet50").estimator.backbone.create(False)
 
 
 def test_the_head_is_told_where_in_a_gene_image_something_is() -> None:
@@ -308,7 +301,7 @@ def _architecture(name: str) -> Architecture:
 def _build(name: str, mode: str = "full", **others: Any) -> GeneImageNetwork:
     architecture = _architecture(name)
     chosen = {**architecture.defaults, "mode": mode, "dropout": 0.0, "batch_size": 16, **others}
-    settings = {"epochs": 2, "seed": SEED, "device": "cpu", "weights": "none", "image_size": SIDE}
+    settings = {"epochs": 1, "seed": SEED, "device": "cpu", "weights": "none", "image_size": SIDE}
     built = architecture.build(chosen, **{key: value for key, value in settings.items() if key not in chosen})
     assert isinstance(built, GeneImageNetwork)
     return built
@@ -381,7 +374,6 @@ def test_a_step_lowers_the_loss_and_its_gradients_reach_all_that_is_trained_and_
     fitted = fits(mode)
     module = copy.deepcopy(fitted.module_).train()
     images, codes = fitted._images(train.take(np.arange(12))), torch.tensor(train.target[:12])
-    # Batches of one would do for the tail, whose normalization otherwise sees what the head's does.
     before = nn.functional.cross_entropy(module(images), codes)
     before.backward()
     assert all(parameter.grad is None for parameter in module.frozen.parameters())
@@ -395,7 +387,7 @@ def test_a_step_lowers_the_loss_and_its_gradients_reach_all_that_is_trained_and_
     with torch.no_grad():
         for _, parameter in trained:
             assert parameter.grad is not None
-            parameter -= parameter.grad * 0.01 * float(before) / slope
+            parameter.sub_(parameter.grad * 0.01 * float(before) / slope)
         after = nn.functional.cross_entropy(module(images), codes)
     assert after < before
 
@@ -409,7 +401,7 @@ def test_a_fit_leaves_frozen_stages_bit_for_bit_as_they_were(fits: Fits, start: 
     assert same, "nothing is frozen"
     assert all(same.values()), f"moved: {[key for key, kept in same.items() if not kept][:5]}"
     if mode == "partial":
-        assert not all(_same(module.tail, start[frozen:]).values()), "the last stage was not trained"
+        assert not all(_same(module.tail, nn.Sequential(*start[frozen:])).values()), "the last stage was not trained"
 
 
 def test_training_mode_does_not_reach_frozen_batch_normalization(fits: Fits, train: ExpressionSamples) -> None:
@@ -459,7 +451,8 @@ def test_an_unknown_gene_counts_as_the_training_mean(
     filled[:, columns] = 2 ** train.logged().astype(np.float64).mean(axis=0)[columns] - 1
     answers = [fits("full").predict_proba(with_values(unseen, values)) for values in (holes, filled)]
     np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=ROUNDING)
-    assert np.abs(answers[0] - fits("full").predict_proba(unseen)).max() > 10 * ROUNDING
+    differ = np.abs(answers[0] - fits("full").predict_proba(unseen)).max()
+    assert differ > 10 * np.abs(answers[0] - answers[1]).max(), "these genes say nothing"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -480,9 +473,9 @@ def test_a_loaded_network_answers_and_explains_the_same(
 
 
 def test_integrated_gradients_add_up_and_lie_on_genes_alone(
-    fits: Fits, unseen: ExpressionSamples, monkeypatch: pytest.MonkeyPatch
+    fits: Fits, train: ExpressionSamples, unseen: ExpressionSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted, two = fits("full"), unseen.take(np.array([0, 4]))
+    fitted = fits("full")
     seen: list[np.ndarray] = []
 
     def spied(layout: GeneLayout, images: np.ndarray) -> np.ndarray:
@@ -490,14 +483,24 @@ def test_integrated_gradients_add_up_and_lie_on_genes_alone(
         return images.reshape(len(images), -1)[:, layout.pixel]
 
     monkeypatch.setattr(GeneLayout, "of_genes", spied)
-    explained = fitted.attribute(two)
-    assert explained.names == list(unseen.genes)
-    assert explained.values.shape == (2, 30)
-    assert explained.relative_error < 0.05
-    assert np.abs(explained.values).max() > 0
+    _check_explained(fitted, train, unseen)
     elsewhere = np.delete(seen[0].reshape(2, -1), fitted.layout_.pixel, axis=1)
     assert elsewhere.shape == (2, SIDE * SIDE - 30)
     assert (elsewhere == 0).all()
+
+
+def _check_explained(fitted: GeneImageNetwork, train: ExpressionSamples, unseen: ExpressionSamples) -> None:
+    """Check that genes add up to what a profile differs in from the mean profile, of which nothing is to be said."""
+    mean = 2 ** train.logged().astype(np.float64).mean(axis=0) - 1
+    asked = with_values(unseen.take(np.arange(2)), np.stack([unseen.values[0], mean]))
+    explained = fitted.attribute(asked, np.array([1, 1]))
+    assert explained.names == list(unseen.genes)
+    assert explained.values.shape == (2, 30)
+    assert explained.relative_error < 0.05
+    size = np.abs(explained.values[0]).max()
+    assert size > 0
+    assert np.abs(explained.values[1]).max() < 1e-3 * size
+    assert explained.prediction[1] == pytest.approx(explained.base[1], abs=1e-3 * size)
 
 
 def test_each_class_is_explained_by_its_own_logit(fits: Fits, unseen: ExpressionSamples) -> None:
@@ -511,26 +514,16 @@ def test_each_class_is_explained_by_its_own_logit(fits: Fits, unseen: Expression
 # Of one network, what does not depend on it
 
 
-@pytest.mark.parametrize(("scaling", "layout"), [("min_max", "similarity"), ("standard", "similarity")])
-def test_every_scaling_is_explained_from_the_mean_profile(
-    train: ExpressionSamples, unseen: ExpressionSamples, scaling: str, layout: str
-) -> None:
-    fitted = _build("vgg19", "full", scaling=scaling, layout=layout, epochs=1).fit(train)
-    mean = 2 ** train.logged().astype(np.float64).mean(axis=0) - 1
-    asked = with_values(unseen.take(np.arange(2)), np.stack([mean, unseen.values[1]]))
-    explained = fitted.attribute(asked, np.array([1, 1]))
-    np.testing.assert_allclose(explained.values[0], 0, atol=1e-4)
-    assert explained.prediction[0] == pytest.approx(explained.base[0], abs=1e-4)
-    assert explained.relative_error < 0.05
+def test_every_scaling_is_explained_from_the_mean_profile(train: ExpressionSamples, unseen: ExpressionSamples) -> None:
+    fitted = _build("vgg19", "full", scaling="min_max", layout="similarity").fit(train)
+    _check_explained(fitted, train, unseen)
 
 
 def test_validation_rows_change_neither_features_nor_layout(
     train: ExpressionSamples, unseen: ExpressionSamples
 ) -> None:
     odd = with_values(unseen, unseen.values * 3 + 7)
-    one, other = (
-        _build("vgg19", "head", layout="similarity", epochs=1).fit(train, validation) for validation in (unseen, odd)
-    )
+    one, other = (_build("vgg19", "head", layout="similarity").fit(train, validation) for validation in (unseen, odd))
     pd.testing.assert_frame_equal(one.layout_table(), other.layout_table())
     for key, value in one.features_.state().items():
         np.testing.assert_array_equal(other.features_.state()[key], value)
@@ -550,5 +543,5 @@ def test_trials_of_a_study_share_a_layout_and_others_do_not(train: ExpressionSam
 
 def test_a_network_learns_what_the_genes_say() -> None:
     train, unseen = _samples(90), _samples(45, seed=1)
-    fitted = _build("resnet50", "full", epochs=12, noise=0.1).fit(train)
+    fitted = _build("resnet50", "head", epochs=30).fit(train)
     assert (fitted.predict(unseen) == unseen.target).mean() > 0.6

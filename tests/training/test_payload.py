@@ -181,6 +181,7 @@ def _gene(value: Any, omics: str = "expression", gene: str = GENE) -> Callable[[
         (_gene(-math.inf, omics="copy_number"), f"copy_number.{GENE}", "finite"),
         (_gene(1e39), f"expression.{GENE}", "finite"),
         (_gene(10**400), f"expression.{GENE}", "finite"),
+        (_gene(10**5000), f"expression.{GENE}", "finite"),
         (_gene("5.1"), f"expression.{GENE}", "str"),
         (_gene(True), f"expression.{GENE}", "bool"),
         (_gene(None), f"expression.{GENE}", "null"),

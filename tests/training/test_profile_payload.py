@@ -66,7 +66,7 @@ def _named(samples: ExpressionSamples) -> ExpressionSamples:
 
 
 @functools.cache
-def _task(family: str, scale: str) -> ExpressionTask:
+def _task(family: str, scale: Any) -> ExpressionTask:
     task = read_params(ROOT / "params.yaml").task(TASKS[family])
     assert isinstance(task, ExpressionTask)
     return replace(task, data=replace(task.data, scale=scale, missing_genes=ALLOWED))
@@ -94,7 +94,9 @@ def _asked(family: str, folder: Path) -> Asked:
     if family == "profile_labels":
         contract = LabelContract(**common, classes=list(CLASSES), temperature=1.5, threshold=0.8)
     else:
-        contract = GeneContract(**common, targets=list(train.targets), half_widths=list(HALF_WIDTHS))
+        targets = list(train.targets)
+        spreads = [1.0] * len(targets)
+        contract = GeneContract(**common, targets=targets, spreads=spreads, half_widths=list(HALF_WIDTHS))
     save_model(estimator, get_architecture(baseline, family).build({}).fit(train), contract, folder)
     return Asked(contract, estimator, train, unseen, Predictor().read(folder))
 
@@ -169,7 +171,7 @@ def test_a_request_made_of_samples_asks_for_the_same_values(asked: Asked) -> Non
     rows = np.array([9, 4, 0])
     frame = asked.contract.request(replace(asked.unseen, values=values).take(rows))
     again = asked.contract.read(pd.DataFrame(json.loads(json.dumps(frame.to_dict("records"), allow_nan=False))))
-    np.testing.assert_array_equal(again.values[again.index], values[np.ix_(rows, columns)])
+    np.testing.assert_array_equal(again.values[again.index], values[rows][:, columns])
     assert again.table["imputed"].tolist() == [[], [asked.contract.genes[5]], []]
     assert again.targets == asked.unseen.targets
     np.testing.assert_array_equal(
@@ -472,8 +474,14 @@ def test_no_json_ends_in_another_error_or_in_an_answer_without_numbers(
 def test_many_profiles_are_read_in_less_time_than_they_take_to_send() -> None:
     genes = [f"G{number}|{number}" for number in range(2000)]
     contract = LabelContract(
-        *("tumor_type", "logistic_regression", "majority_class", task_text(_task("profile_labels", "linear"))),
-        **{"classes": list(CLASSES), "temperature": 1.0, "threshold": 0.1, "coverage": 0.9},
+        task="tumor_type",
+        architecture="logistic_regression",
+        baseline="majority_class",
+        task_text=task_text(_task("profile_labels", "linear")),
+        classes=list(CLASSES),
+        temperature=1.0,
+        threshold=0.1,
+        coverage=0.9,
         genes=genes,
         known=[*genes, *(f"U{number}|{number}" for number in range(2000, 20_000))],
     )

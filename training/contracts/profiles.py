@@ -95,6 +95,8 @@ class GeneContract(Contract):
         See `LabelContract`.
     targets
         Genes that are predicted, in log2 units.
+    spreads
+        Of the targets over the training rows: standard deviations.
     half_widths, coverage
         Of each target's prediction interval.
     """
@@ -104,6 +106,7 @@ class GeneContract(Contract):
     genes: list[str]
     known: list[str]
     targets: list[str]
+    spreads: list[float]
     half_widths: list[float | None]
     coverage: float
 
@@ -125,6 +128,7 @@ class GeneContract(Contract):
             *(ColSpec(Map(DataType.double), name=name) for name in ("prediction", "low", "high")),
             ColSpec(DataType.double, name="coverage"),
             ColSpec(Array(DataType.string), name="imputed"),
+            ColSpec(Map(DataType.double), name="base", required=False),
             ColSpec(_OF_TARGETS, name="attributions", required=False),
         ]
 
@@ -142,15 +146,18 @@ class GeneContract(Contract):
         return pd.DataFrame({**parts, "coverage": self.coverage, "imputed": samples.table["imputed"]})
 
     def explain(self, estimator: Estimator, samples: ExpressionSamples) -> dict[str, pd.Series]:
-        """Return the largest contributions to each target, in log2 units."""
+        """Return the largest contributions to each target, in log2 units; ``base`` and they add up to it."""
         rows: list[list[dict[str, Any]]] = [[] for _ in range(len(samples))]
+        bases: list[dict[str, float]] = [{} for _ in range(len(samples))]
         for position, target in enumerate(self.targets):
             attribution = estimator.attribute(samples, np.full(len(samples), position))
             if attribution is None:
                 return {}
-            for row, found in zip(rows, largest_contributions(attribution, _TOP), strict=True):
+            named = largest_contributions(attribution, _TOP)
+            for row, of_row, found, base in zip(rows, bases, named, attribution.base, strict=True):
                 row += [{"target": target, **each} for each in found]
-        return {"attributions": pd.Series(rows, dtype=object)}
+                of_row[target] = float(base)
+        return {"base": pd.Series(bases, dtype=object), "attributions": pd.Series(rows, dtype=object)}
 
 
 def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -> ExpressionSamples:

@@ -124,6 +124,8 @@ def genome_order(genes: list[str], about: pd.DataFrame) -> np.ndarray:
     start = pd.to_numeric(known["start"], errors="coerce").to_numpy(np.float64)
     rank = np.array([_chromosome(name) for name in known["chromosome"]])
     unknown = np.isnan(start) | np.isinf(rank)
+    if unknown.all():
+        raise UserError("the layout chromosome needs places of genes, and genes.csv gives none that can be read")
     return np.lexsort((np.nan_to_num(start), rank, unknown))
 
 
