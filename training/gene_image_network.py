@@ -20,11 +20,13 @@ from training.features.gene_layout import GeneLayout
 from training.features.profile import ProfileFeatures
 from training.loop import autocast
 from training.transfer import BATCH, TransferNetwork, training_space
+from training.transfer_module import settle_batch_norm
 
 if TYPE_CHECKING:
     import optuna
 
 STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
+_SETTLED = 1024  # training images that set the statistics of batch normalization
 GAP = 0.03  # relative to how far the logit is from the mean profile's
 
 DEFAULTS: dict[str, Any] = {
@@ -141,6 +143,13 @@ class GeneImageNetwork(TransferNetwork):
             return module(batch + spread * torch.randn_like(batch))
 
         return logits
+
+    def _settle(self, train: ExpressionSamples) -> Callable[[], None]:
+        if self.mode == "head":
+            return lambda: None
+        some = np.random.default_rng(self.seed).permutation(len(train))[:_SETTLED]
+        images = self._images(train.take(np.sort(some)))
+        return lambda: settle_batch_norm(self.module_, images.split(2 * BATCH))
 
     def _rows(self, images: Tensor) -> np.ndarray:
         return np.concatenate([self._frozen_rows(part) for part in images.split(BATCH)])

@@ -165,7 +165,7 @@ class TransferNetwork(Classifier):
         def loss(rows: Tensor) -> Tensor:
             return criterion(logits(rows), codes[rows])
 
-        monitor = self._monitor(validation) if validation is not None and len(validation) else None
+        monitor = self._monitor(train, validation) if validation is not None and len(validation) else None
         settings = LoopSettings(
             self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
         )
@@ -205,12 +205,17 @@ class TransferNetwork(Classifier):
         ]
         return [*groups, (list(module.head.parameters()), 1.0)]
 
-    def _monitor(self, validation: Any) -> Callable[[], dict[str, float]]:
+    def _settle(self, train: Any) -> Callable[[], None]:
+        """Return what is done to the network before it is judged after an epoch; nothing, unless a subclass says so."""
+        return lambda: None
+
+    def _monitor(self, train: Any, validation: Any) -> Callable[[], dict[str, float]]:
         codes = validation.target
         labels = np.arange(len(self.classes_))
-        held_out = self._held_out(validation, watched=True)
+        held_out, settle = self._held_out(validation, watched=True), self._settle(train)
 
         def monitor() -> dict[str, float]:
+            settle()
             probabilities = held_out()
             if not np.isfinite(probabilities).all():
                 return {"validation_log_loss": float("inf"), "validation_accuracy": 0.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 import torch
@@ -85,6 +86,32 @@ def tapped(stages: nn.Sequential, maps: Tensor, first: int, grid: int = 0) -> tu
             spread = (maps.var(dim=(2, 3), correction=0) + 1e-5).sqrt()  # whose slope at zero is finite
             seen += [maps.mean(dim=(2, 3)), spread]
     return maps, seen
+
+
+def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of trained batch normalization to the means over ``batches`` (Wu and Johnson, 2021).
+
+    Its running averages lag behind weights that change fast, and where a map has shrunk to a pixel they are averages of
+    few numbers: a network that has learnt well then answers badly.
+    """
+    norms = [
+        part
+        for trained in (module.tail, module.head)
+        for part in trained.modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
+    ]
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # which means: the plain mean over batches
+    was_training = module.training
+    module.train()
+    with torch.no_grad():
+        for batch in batches:
+            module(batch)
+    module.train(was_training)
+    for norm, before in zip(norms, momentum, strict=True):
+        norm.momentum = before
 
 
 def head_width(stages: list[nn.Module], channels: int, size: int, grid: int = 0) -> int:
