@@ -31,28 +31,32 @@ GAP = 0.03  # relative to how far the logit is from the mean profile's
 
 DEFAULTS: dict[str, Any] = {
     "mode": "full",
-    "learning_rate": 2e-3,
-    "weight_decay": 0.05,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.1,
     "dropout": 0.3,
     "label_smoothing": 0.05,
     "balanced": False,
     "batch_size": 64,
-    "backbone_rate": 0.5,
-    "layer_decay": 0.9,
+    "backbone_rate": 1.0,
+    "layer_decay": 1.0,
     "selection": "all",
     "scaling": "standard",
     "layout": "given",
     "noise": 0.3,
+    "mixup": 0.0,
+    "wide": True,
 }
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
-    drawn = training_space(trial, settings)
+    drawn = training_space(trial, settings, rates=(0.1, 2.0))
     drawn["selection"] = trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000", "top_3000"])
     drawn["scaling"] = trial.suggest_categorical("scaling", ["standard", "min_max"])
     drawn["layout"] = trial.suggest_categorical("layout", list(settings["layouts"]))
     drawn["noise"] = trial.suggest_float("noise", 0.0, 0.6)
+    drawn["wide"] = trial.suggest_categorical("wide", [True, False])
+    drawn["mixup"] = trial.suggest_categorical("mixup", [0.0, 0.3, 1.0])
     return drawn
 
 
@@ -67,6 +71,11 @@ class GeneImageNetwork(TransferNetwork):
         See `GeneLayout`.
     noise
         Standard deviation of what is added to each gene in training, in units of the gene's own.
+    mixup
+        Parameter of the Beta distribution of shares in which training profiles and their labels are mixed in pairs
+        (Zhang et al., 2018); 0 for none.
+    wide
+        Whether the head sees the genes themselves beside the maps: linear models are strong on profiles.
     others
         See `TransferNetwork`.
     """
@@ -77,8 +86,8 @@ class GeneImageNetwork(TransferNetwork):
     def __init__(
         self,
         mode: str = "full",
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.05,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.1,
         dropout: float = 0.3,
         label_smoothing: float = 0.05,
         balanced: bool = False,
@@ -87,9 +96,11 @@ class GeneImageNetwork(TransferNetwork):
         scaling: str = "standard",
         layout: str = "given",
         noise: float = 0.3,
+        mixup: float = 0.0,
+        wide: bool = True,
         unfrozen: int = 1,
-        backbone_rate: float = 0.5,
-        layer_decay: float = 0.9,
+        backbone_rate: float = 1.0,
+        layer_decay: float = 1.0,
         image_size: int = 32,
         epochs: int = 30,
         patience: int = 6,
@@ -105,7 +116,13 @@ class GeneImageNetwork(TransferNetwork):
         self.scaling = scaling
         self.layout = layout
         self.noise = noise
+        self.mixup = mixup
+        self.wide = wide
         self.image_size = image_size
+
+    @property
+    def _wide(self) -> bool:
+        return self.wide
 
     def _learn_images(self, train: ExpressionSamples, context: FitContext) -> int:
         key = ("gene images", id(train), self.selection, self.scaling, self.layout, self.image_size, self.seed)
@@ -128,11 +145,36 @@ class GeneImageNetwork(TransferNetwork):
             values = (values - 0.5) * 4  # about as ImageNet's pixels lie once they are normalized
         return torch.from_numpy(self.layout_.transform(values)).to(self._device)
 
+    def _loss(
+        self,
+        train: ExpressionSamples,
+        context: FitContext,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        codes: Tensor,
+    ) -> Callable[[Tensor], Tensor]:
+        if len(self.module_.frozen) or not self.mixup:
+            return super()._loss(train, context, criterion, codes)
+        images, spread = self._images(train), self._spread()
+        share = torch.distributions.Beta(self.mixup, self.mixup)
+
+        def loss(rows: Tensor) -> Tensor:
+            others = rows[torch.randperm(len(rows), device=rows.device)]
+            weight = float(share.sample())
+            batch = weight * images[rows] + (1 - weight) * images[others]
+            logits = self.module_(batch + spread * torch.randn_like(batch))
+            return weight * criterion(logits, codes[rows]) + (1 - weight) * criterion(logits, codes[others])
+
+        return loss
+
+    def _spread(self) -> Tensor:
+        """Return the standard deviation of the noise that each pixel gets: none where there is no gene."""
+        spread = torch.zeros(self.size_ * self.size_, device=self._device)
+        spread[torch.as_tensor(self.layout_.pixel, device=self._device)] = self.noise
+        return spread.reshape(1, 1, self.size_, self.size_)
+
     def _training_logits(self, train: ExpressionSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         images = self._images(train)
-        holds_gene = torch.zeros(self.size_ * self.size_, device=self._device)
-        holds_gene[torch.as_tensor(self.layout_.pixel, device=self._device)] = self.noise
-        spread = holds_gene.reshape(1, 1, self.size_, self.size_)
+        spread = self._spread()
         module = self.module_
         if len(module.frozen):
             rows = torch.from_numpy(self._rows(images)).to(self._device)

@@ -33,8 +33,16 @@ MODES = ("head", "partial", "full")
 _LARGEST_HALF = 65504.0  # of a float16
 
 
-def training_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw how a network is trained; which modes are tried is ``tune.modes`` in ``params.yaml``."""
+def training_space(
+    trial: optuna.Trial, settings: Mapping[str, Any], rates: tuple[float, float] = (0.02, 0.5)
+) -> dict[str, Any]:
+    """Draw how a network is trained; which modes are tried is ``tune.modes`` in ``params.yaml``.
+
+    Parameters
+    ----------
+    rates
+        Bounds of ``backbone_rate``: below 1 for networks that know something of such images already.
+    """
     mode = trial.suggest_categorical("mode", list(settings.get("modes", MODES)))
     drawn = {
         "mode": mode,
@@ -48,7 +56,7 @@ def training_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str
     if mode == "partial":
         drawn["unfrozen"] = trial.suggest_int("unfrozen", 1, 3)
     if mode != "head":
-        drawn["backbone_rate"] = trial.suggest_float("backbone_rate", 0.02, 0.5, log=True)
+        drawn["backbone_rate"] = trial.suggest_float("backbone_rate", *rates, log=True)
         drawn["layer_decay"] = trial.suggest_float("layer_decay", 0.5, 1.0)
     return drawn
 
@@ -129,6 +137,11 @@ class TransferNetwork(Classifier):
 
     # What subclasses say of their images
 
+    @property
+    def _wide(self) -> bool:
+        """Whether the head sees the pixels too."""
+        return False
+
     @abstractmethod
     def _learn_images(self, train: Any, context: FitContext) -> int:
         """Fit what turns samples into images, and return the side of the images in pixels."""
@@ -136,6 +149,13 @@ class TransferNetwork(Classifier):
     @abstractmethod
     def _training_logits(self, train: Any, context: FitContext) -> Callable[[Tensor], Tensor]:
         """Return what gives logits of training rows, changed at random as the subclass sees fit."""
+
+    def _loss(
+        self, train: Any, context: FitContext, criterion: Callable[[Tensor, Tensor], Tensor], codes: Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        """Return what gives the loss of training rows."""
+        logits = self._training_logits(train, context)
+        return lambda rows: criterion(logits(rows), codes[rows])
 
     @abstractmethod
     def _held_out(self, samples: Any, *, watched: bool) -> Callable[[], np.ndarray]:
@@ -151,7 +171,8 @@ class TransferNetwork(Classifier):
         self.classes_ = list(train.classes)
         self.size_ = self._learn_images(train, context)
         stages = self._stages(self.weights)
-        self._make(stages, head_width(stages, self.channels, self.size_, self.grid))
+        pixels = self.channels * self.size_**2 if self._wide else 0
+        self._make(stages, pixels + head_width(stages, self.channels, self.size_, self.grid))
         module = self.module_
         codes = torch.tensor(train.target, device=self._device)
         weight = None
@@ -160,11 +181,7 @@ class TransferNetwork(Classifier):
             weight = torch.as_tensor(len(train) / (len(self.classes_) * counts), dtype=torch.float32)
             weight = weight.to(self._device)
         criterion = nn.CrossEntropyLoss(weight, label_smoothing=self.label_smoothing)
-        logits = self._training_logits(train, context)
-
-        def loss(rows: Tensor) -> Tensor:
-            return criterion(logits(rows), codes[rows])
-
+        loss = self._loss(train, context, criterion, codes)
         monitor = self._monitor(train, validation) if validation is not None and len(validation) else None
         settings = LoopSettings(
             self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
@@ -188,7 +205,8 @@ class TransferNetwork(Classifier):
         if self.mode not in last:
             raise UserError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
         self._device = torch.device(torch_device(self.device))
-        module = TransferModule(stages, max(0, last[self.mode]), width, len(self.classes_), self.dropout, self.grid)
+        frozen, classes = max(0, last[self.mode]), len(self.classes_)
+        module = TransferModule(stages, frozen, width, classes, self.dropout, self.grid, self._wide)
         if self._device.type == "cuda":
             module = module.to(memory_format=torch.channels_last)
         self.module_ = module.to(self._device)

@@ -26,13 +26,23 @@ class TransferModule(nn.Module):
         Of what the head sees.
     grid
         See `tapped`.
+    wide
+        Whether the head sees the pixels too: a linear model beside the deep one (Cheng et al., 2016).
     """
 
     def __init__(
-        self, stages: list[nn.Module], frozen: int, width: int, classes: int, dropout: float, grid: int = 0
+        self,
+        stages: list[nn.Module],
+        frozen: int,
+        width: int,
+        classes: int,
+        dropout: float,
+        grid: int = 0,
+        wide: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.wide = wide
         self.frozen = nn.Sequential(*stages[:frozen])
         self.tail = nn.Sequential(*stages[frozen:])
         for parameter in self.frozen.parameters():
@@ -56,15 +66,18 @@ class TransferModule(nn.Module):
 
     def before(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the frozen stages' last maps and what is tapped of them on the way."""
-        return tapped(self.frozen, images, 0, self.grid)
+        maps, seen = tapped(self.frozen, images, 0, self.grid, len(self.frozen) + len(self.tail))
+        return maps, [images.flatten(1), *seen] if self.wide else seen
 
     def after(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
         """Return logits of what `before` returned."""
-        _, more = tapped(self.tail, maps, len(self.frozen), self.grid)
+        _, more = tapped(self.tail, maps, len(self.frozen), self.grid, len(self.frozen) + len(self.tail))
         return self.head(torch.cat([*seen, *more], dim=1))
 
 
-def tapped(stages: nn.Sequential, maps: Tensor, first: int, grid: int = 0) -> tuple[Tensor, list[Tensor]]:
+def tapped(
+    stages: nn.Sequential, maps: Tensor, first: int, grid: int = 0, count: int = 0
+) -> tuple[Tensor, list[Tensor]]:
     """Run ``stages`` and return the last maps and a summary of each channel after every stage.
 
     The first of ``stages`` is stage ``first`` of the network; the stem, stage 0, is left out. Texture is told by the
@@ -73,13 +86,17 @@ def tapped(stages: nn.Sequential, maps: Tensor, first: int, grid: int = 0) -> tu
     Parameters
     ----------
     grid
-        0: mean and spread, which do not say where; a cell may lie anywhere. Above 0: means over ``grid`` by ``grid``
-        fields, since in a gene image the place is the gene.
+        0: mean and spread after every stage, which do not say where; a cell may lie anywhere. Above 0: of the last
+        stage's maps alone, the means over ``grid`` by ``grid`` fields, since in a gene image the place is the gene.
+    count
+        Stages of the whole network.
     """
     seen: list[Tensor] = []
     for number, stage in enumerate(stages, start=first):
         maps = stage(maps)
-        if number > 0 and grid:
+        if grid and number + 1 < count:
+            continue
+        if grid:
             fields = (min(grid, maps.shape[2]), min(grid, maps.shape[3]))
             seen.append(nn.functional.adaptive_avg_pool2d(maps, fields).flatten(1))
         elif number > 0:
@@ -117,7 +134,7 @@ def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None
 def head_width(stages: list[nn.Module], channels: int, size: int, grid: int = 0) -> int:
     """Return how many numbers of an image the head sees."""
     with torch.no_grad():
-        _, seen = tapped(nn.Sequential(*stages).eval(), torch.zeros(1, channels, size, size), 0, grid)
+        _, seen = tapped(nn.Sequential(*stages).eval(), torch.zeros(1, channels, size, size), 0, grid, len(stages))
     return sum(each.shape[1] for each in seen)
 
 
