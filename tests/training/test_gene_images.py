@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from training.features.gene_layout import GeneLayout, genome_order
 from training.features.profile import STUDY_VARIANCE, ProfileFeatures
 from training.gene_image_network import GeneImageNetwork
 from training.transfer import MODES
-from training.transfer_module import head_width, of_one_channel, tapped
+from training.transfer_module import TransferModule, head_width, of_one_channel, settle_batch_norm, tapped
 
 SIDE = 32
 SEED = 3
@@ -285,10 +285,48 @@ def test_the_head_is_told_where_in_a_gene_image_something_is() -> None:
     left, right = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
     left[..., 0, 0], right[..., 7, 7] = 1.0, 1.0
     for grid, differ in ((0, False), (4, True)):
-        (_, one), (_, other) = (tapped(nn.Sequential(*stages), image, 0, grid) for image in (left, right))
+        (_, one), (_, other) = (tapped(nn.Sequential(*stages), image, 0, grid, 3) for image in (left, right))
         seen = [torch.cat(each, dim=1) for each in (one, other)]
         assert bool((seen[0] != seen[1]).any()) == differ
-        assert head_width(stages, 1, 8, grid) == seen[0].shape[1] == (16 + 4 if grid else 2 * 2)
+        assert head_width(stages, 1, 8, grid) == seen[0].shape[1] == (4 if grid else 2 * 2)
+
+
+def test_a_part_of_the_network_taps_only_what_is_its_own() -> None:
+    stages: list[nn.Module] = [nn.Identity(), nn.AvgPool2d(2), nn.AvgPool2d(2)]
+    image = torch.rand(2, 1, 8, 8)
+    maps, before = tapped(nn.Sequential(*stages[:2]), image, 0, 4, 3)
+    _, after = tapped(nn.Sequential(*stages[2:]), maps, 2, 4, 3)
+    _, whole = tapped(nn.Sequential(*stages), image, 0, 4, 3)
+    assert before == []  # the last stage alone is seen, and it is in the other part
+    torch.testing.assert_close(after[0], whole[0])
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_a_wide_head_sees_every_gene_whatever_is_frozen(frozen: int) -> None:
+    stages: list[nn.Module] = [nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1)]
+    width = 16 + head_width(stages, 1, 4, 4)
+    module = TransferModule(stages, frozen, width, 3, 0.0, 4, wide=True).eval()
+    with torch.no_grad():
+        cast(nn.Linear, module.head[2]).weight[:, 16:] = 0  # what the maps say
+        changed = torch.rand(1, 1, 4, 4).repeat(17, 1, 1, 1)
+        for pixel in range(16):
+            changed[pixel, 0, pixel // 4, pixel % 4] += 1
+        logits = module(changed)
+    assert ((logits[:16] - logits[16]).abs().sum(dim=1) > 1e-4).all()
+
+
+def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> None:
+    stages: list[nn.Module] = [nn.BatchNorm2d(1), nn.BatchNorm2d(1)]
+    module = TransferModule(stages, 1, head_width(stages, 1, 4, 4), 2, 0.5, 4)
+    images = 5 + 3 * torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(SEED))
+    module.train()
+    settle_batch_norm(module, images.split(32))
+    frozen, trained = module.frozen[0], module.tail[0]
+    assert isinstance(frozen, nn.BatchNorm2d) and isinstance(trained, nn.BatchNorm2d)
+    assert frozen.running_mean is not None and trained.running_mean is not None
+    assert float(frozen.running_mean) == 0.0
+    assert float(trained.running_mean) == pytest.approx(float(images.mean()), rel=1e-3)
+    assert trained.momentum == 0.1 and module.training
 
 
 # The contract of the networks
@@ -545,3 +583,10 @@ def test_a_network_learns_what_the_genes_say() -> None:
     train, unseen = _samples(90), _samples(45, seed=1)
     fitted = _build("resnet50", "head", epochs=30).fit(train)
     assert (fitted.predict(unseen) == unseen.target).mean() > 0.6
+
+
+def test_mixed_profiles_teach_the_same_classes() -> None:
+    train = _samples(40)
+    plain, mixed = (_build("resnet50", mixup=share).fit(train) for share in (0.0, 0.4))
+    assert not np.array_equal(plain.predict_proba(train), mixed.predict_proba(train))
+    np.testing.assert_allclose(mixed.predict_proba(train).sum(axis=1), 1, rtol=1e-6)
