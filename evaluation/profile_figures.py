@@ -32,14 +32,14 @@ def genes_by_class(by_class: np.ndarray, names: Sequence[str], classes: Sequence
         order = np.argsort(-by_class[code], kind="stable")
         columns += [int(column) for column in order if int(column) not in columns][:_EACH]
     shown = by_class[known][:, columns]
-    size = np.abs(shown).max(initial=1e-12)
+    shown = shown / np.abs(shown).max(axis=1, keepdims=True, initial=1e-12)  # one class must not pale the others
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(1.6 + 0.16 * len(columns), 1.6 + 0.2 * len(known)))
-        image = axes.imshow(shown, cmap="RdBu_r", vmin=-size, vmax=size, aspect="auto")
+        image = axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
         axes.set_xticks(range(len(columns)), [symbol_of(names[column]) for column in columns], rotation=90, fontsize=6)
         axes.set_yticks(range(len(known)), [classes[code] for code in known], fontsize=7)
         axes.set(title=title)
-        figure.colorbar(image, ax=axes, label="mean contribution to the logit")
+        figure.colorbar(image, ax=axes, label="mean contribution to the logit, over the class's largest")
         plt.close(figure)
     return figure
 
@@ -57,10 +57,9 @@ def layout_maps(
         As in `genes_by_class`.
     """
     place = layout.set_index("gene").reindex(list(names))
-    rows, columns = (place[name].to_numpy(np.int64) for name in ("row", "column"))
-    side = int(max(rows.max(), columns.max())) + 1
+    rows, columns = (place[name].to_numpy(np.int64) - place[name].min() for name in ("row", "column"))
+    side = int(max(rows.max(), columns.max())) + 1  # of the genes' own square
     known = np.flatnonzero(np.isfinite(by_class).all(axis=1)).tolist()
-    size = np.quantile(np.abs(by_class[known]), 0.998) or 1e-12
     across = min(8, len(known))
     down = math.ceil(len(known) / across)
     with plt.rc_context(STYLE):
@@ -70,8 +69,9 @@ def layout_maps(
         for axes, code in zip(grid.flat, known, strict=False):
             pixels = np.zeros((side, side))
             pixels[rows, columns] = by_class[code]
+            size = np.quantile(np.abs(by_class[code]), 0.995) or 1e-12  # each class on its own scale
             axes.imshow(pixels, cmap="RdBu_r", vmin=-size, vmax=size)
             axes.set_title(classes[code], fontsize=7)
-        figure.suptitle(f"{title}: mean contribution where the genes lie", fontsize=9)
+        figure.suptitle(f"{title}: mean contribution where the genes lie, each class on its own scale", fontsize=9)
         plt.close(figure)
     return figure
