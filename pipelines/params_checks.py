@@ -63,7 +63,7 @@ def _check_expression(task: ExpressionTask, where: str, require: Require, share:
     if isinstance(task, LabelTask):
         least = task.data.minimum_patients
         require(least >= 3, f"{where}.data.minimum_patients", f"is {least}; train, validation and test need one each")
-        at_least_none(task.evaluate.stability_seeds, f"{where}.evaluate.stability_seeds", require)
+        _not_negative(task.evaluate.stability_seeds, f"{where}.evaluate.stability_seeds", require)
         require(bool(task.tune.layouts), f"{where}.tune.layouts", "is empty; name at least one")
         size = task.tune.image_size
         require(8 <= size <= 512, f"{where}.tune.image_size", f"is {size}; it must be between 8 and 512 pixels")
@@ -73,7 +73,7 @@ def _check_expression(task: ExpressionTask, where: str, require: Require, share:
         require(count >= 1, f"{where}.data.target_count", f"is {count}; it must be at least 1")
 
 
-def at_least_none(counts: PerBudget, key: str, require: Require) -> None:
+def _not_negative(counts: PerBudget, key: str, require: Require) -> None:
     """Refuse a count below zero."""
     for budget, count in dataclasses.asdict(counts).items():
         require(count >= 0, f"{key}.{budget}", f"is {count}; it must be at least 0")
