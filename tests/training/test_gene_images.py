@@ -320,6 +320,7 @@ def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> N
     module = TransferModule(stages, 1, head_width(stages, 1, 4, 4), 2, 0.5, 4)
     images = 5 + 3 * torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(SEED))
     module.train()
+    module(images - 100)  # what was seen before must leave no trace
     settle_batch_norm(module, images.split(32))
     frozen, trained = module.frozen[0], module.tail[0]
     assert isinstance(frozen, nn.BatchNorm2d) and isinstance(trained, nn.BatchNorm2d)
