@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
+from pipelines.policy import Policy
 from pipelines.typed_yaml import Choice, ParamsError, TypedReader
 
 PARAMS_FILE = Path("params.yaml")
@@ -402,6 +403,7 @@ class Params:
     device: str
     tasks: dict[str, Task]
     models: dict[str, Model]
+    policy: Policy
 
     def task(self, name: str) -> Task:
         """Return the task ``name``; `ParamsError` lists the known ones if there is none."""

@@ -28,9 +28,9 @@ from pipelines.simulate import Size, simulate
 from pipelines.simulate.cells import simulate_blood_cells
 from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
-from training.cell_network import viewed
 from training.estimator import FitContext
-from training.loop import LoopSettings, train_network
+from training.networks.cell_network import viewed
+from training.networks.loop import LoopSettings, train_network
 from training.track import alone
 
 SIZE = Size(lines=600, molecules=120, genes=500, programs=8)
@@ -94,7 +94,7 @@ def gathered_first_layer(prepared: Prepared) -> None:
 
 def gathered_memory(prepared: Prepared) -> None:
     """Compare the memory of XGBoost's training matrix, fed batch by batch, with the whole pair matrix."""
-    from training.trees import _quantized
+    from training.trees.responses import _quantized
 
     train = prepared.side("train")
     model = get_architecture("xgboost").build({"components": 0, "omics": "all"}, rounds=1)

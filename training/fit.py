@@ -20,12 +20,12 @@ from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import METRICS, Budget, Params, Task, read_params
 from pipelines.prepare import Prepared, read_prepared
-from training import distributed
 from training.architectures import Architecture, get_architecture
 from training.calibration import apply_temperature
 from training.device import torch_device
 from training.estimator import FitContext
 from training.final import FinalFit, fit_final
+from training.networks import distributed
 from training.predictor import Predictor
 from training.scores import SCORES
 from training.track import log_dataset, log_model, measured_cost, save_model

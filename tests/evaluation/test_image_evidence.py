@@ -41,10 +41,10 @@ from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone
 from training.calibration import apply_temperature, prediction_sets
-from training.cell_network import CellNetwork
 from training.contracts.images import ImageContract
 from training.final import CrossFitted
 from training.fit import Fitted, fit, with_probabilities
+from training.networks.cell_network import CellNetwork
 from training.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]

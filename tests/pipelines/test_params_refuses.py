@@ -210,6 +210,34 @@ models:
   smear-majority_class: {task: smear, architecture: majority_class}
   tumor-most_frequent: {task: tumor, architecture: most_frequent}
   genes-mean_expression: {task: genes, architecture: mean_expression, demo: false}
+policy:
+  gate:
+    margin: 0.01
+    non_inferiority: 0.03
+    simple_models: [ridge]
+    ece: 0.2
+    coverage_shortfall: 0.04
+    latency_ms_batch_1: 900.0
+    latency_ms_batch_32: 9000.0
+    megabytes: 100.0
+    completeness: 0.06
+    random_weights_correlation: 0.6
+  serve:
+    rows: 256
+    request_megabytes: 32.0
+    image_pixels: 40000000
+  monitor:
+    minimum_rows: 40
+    significance: 0.02
+    population_stability: 0.25
+    out_of_distribution_share: 0.15
+    performance_drop: 0.02
+  tasks:
+    smear:
+      floor: 0.5
+      promote: production
+      answers: [{finding: shortcut, answer: looked into, by: A. Person, up_to: 0.7}]
+      waivers: [{check: latency, reason: batch use only, by: A. Person, until: "2027-01-01"}]
 """
 HERE = "  # here"  # marks the line that the message must name
 T = "params.tasks.screen"

@@ -19,7 +19,7 @@ from pipelines.params import ImageTask, read_params
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture, names
 from training.backbone import Backbone
-from training.cell_network import CellNetwork
+from training.networks.cell_network import CellNetwork
 
 CLASSES = ("blue", "green", "red")
 TASK = "blood_cell"

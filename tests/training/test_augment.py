@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.training.image_samples import draw
-from training.augment import CHUNK, RandomTurn, StainJitter, augment, augmentation, grayed, restained
-from training.cell_network import viewed
+from training.networks.augment import CHUNK, RandomTurn, StainJitter, augment, augmentation, grayed, restained
+from training.networks.cell_network import viewed
 
 SIDE = 32
 

@@ -26,7 +26,7 @@ from pipelines.faults import UserError
 from tests.training.image_samples import NETWORKS, in_memory
 from training.architectures import get_architecture, names
 from training.backbone import Backbone, fingerprint, load_weights, weights_file
-from training.cell_network import CellNetwork
+from training.networks.cell_network import CellNetwork
 
 LITE = "efficientnet_lite0"
 CHECKPOINT = "efficientnet_b0_rwightman-7f5810bc.pth"  # what torchvision's own loader looks for

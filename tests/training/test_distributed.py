@@ -17,9 +17,9 @@ import json, sys
 from pathlib import Path
 import torch
 from torch import nn
-from training import distributed
+from training.networks import distributed
 from training.estimator import FitContext
-from training.loop import LoopSettings, train_network
+from training.networks.loop import LoopSettings, train_network
 
 out = Path(sys.argv[1])
 distributed.start()

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from pipelines.images import ImageSamples
 from tests.training.image_samples import from_files, in_memory, write_folder
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
-from training.cell_network import CellNetwork
 from training.estimator import FitContext
 from training.features import embedding
 from training.features.cell_image import descriptors
 from training.frozen import BATCH, FeatureCache
+from training.networks.cell_network import CellNetwork
 
 
 class Counting:

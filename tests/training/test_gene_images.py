@@ -28,9 +28,9 @@ from training.estimator import FitContext
 from training.features import gene_layout
 from training.features.gene_layout import GeneLayout, genome_order
 from training.features.profile import STUDY_VARIANCE, ProfileFeatures
-from training.gene_image_network import GeneImageNetwork
-from training.transfer import MODES
-from training.transfer_module import TransferModule, head_width, of_one_channel, settle_batch_norm, tapped
+from training.networks.gene_image_network import GeneImageNetwork
+from training.networks.transfer import MODES
+from training.networks.transfer_module import TransferModule, head_width, of_one_channel, settle_batch_norm, tapped
 
 SIDE = 32
 SEED = 3
@@ -328,6 +328,15 @@ def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> N
     assert float(frozen.running_mean) == 0.0
     assert float(trained.running_mean) == pytest.approx(float(images.mean()), rel=1e-3)
     assert trained.momentum == 0.1 and module.training
+
+
+def test_a_network_without_validation_rows_answers_with_settled_statistics(train: ExpressionSamples) -> None:
+    built = _build(NETWORKS[0], epochs=2, noise=0.0, mixup=0.0)
+    built.fit(train, None, FitContext())
+    before = {key: value.clone() for key, value in built.module_.state_dict().items() if "running" in key}
+    built._settle(train)()
+    after = built.module_.state_dict()
+    assert before and all(torch.allclose(value, after[key], atol=1e-5) for key, value in before.items())
 
 
 # The contract of the networks

@@ -20,8 +20,8 @@ from pipelines.faults import UserError
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
 from training.features.profile import ProfileFeatures
-from training.gene_modules import AdditiveAttention, WindowEmbedding
-from training.gene_network import GeneNetwork, RecurrentGeneNetwork, gene_positions, ridge
+from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
+from training.networks.gene_network import GeneNetwork, RecurrentGeneNetwork, gene_positions, ridge
 
 NAMES = ("attention_gru", "attention_lstm", "dnn", "gru", "lstm")
 RECURRENT = tuple(name for name in NAMES if name != "dnn")

@@ -22,15 +22,15 @@ from pipelines.faults import UserError
 from pipelines.images import ImageSamples
 from tests.training.contract_builders import image_contract
 from tests.training.image_samples import NETWORKS, TASK, draw, image_task, in_memory, labeled, settled_weights
-from training import cell_network, transfer_module
 from training.architectures import Architecture, get_architecture, names
-from training.cell_network import CellNetwork
 from training.estimator import Classifier, FitContext
 from training.final import CrossFitted
+from training.networks import cell_network, transfer_module
+from training.networks.cell_network import CellNetwork
+from training.networks.transfer import MODES
+from training.networks.transfer_module import TransferModule
 from training.predictor import Predictor
 from training.track import save_model
-from training.transfer import MODES
-from training.transfer_module import TransferModule
 
 ROUNDING = 1e-4  # a batch of another size is summed in another order
 LARGEST_MODEL = 150e6  # bytes

@@ -20,7 +20,7 @@ from training.architectures import get_architecture
 from training.features.cell_image import descriptors, foreground
 from training.features.embedding import embeddings
 from training.final import CrossFitted
-from training.image_trees import ImageTrees
+from training.trees.images import ImageTrees
 
 SIDE = 48
 FEATURES = ("embedding", "descriptors")

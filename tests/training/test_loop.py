@@ -17,7 +17,7 @@ from tests.training.tiny import build, rmse
 from training.architectures import get_architecture
 from training.architectures.mlp import MLP
 from training.estimator import FitContext
-from training.loop import LoopSettings, Trained, train_network
+from training.networks.loop import LoopSettings, Trained, train_network
 
 Monitor = Callable[[], dict[str, float]]
 Weights = dict[str, Tensor]

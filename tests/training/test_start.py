@@ -14,7 +14,7 @@ from tests.training.tiny import build
 from training.architectures import get_architecture
 from training.bilinear import moments_of, out_of_fold, solve
 from training.estimator import Attribution, FitContext, add
-from training.trees import _ALPHA, PairTrees
+from training.trees.responses import _ALPHA, PairTrees
 
 BITS = {"bits": 16}
 
@@ -92,7 +92,7 @@ def test_a_study_fits_the_start_once(train: ResponseSamples, monkeypatch: pytest
         fitted.append(options)
         return moments(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("training.trees.moments_of", tell)
+    monkeypatch.setattr("training.trees.responses.moments_of", tell)
     architecture, context = get_architecture("xgboost"), FitContext()
     for number in range(8):
         other = {"start": "none" if number % 4 == 1 else "bilinear", "components": number + 2}

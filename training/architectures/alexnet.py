@@ -7,7 +7,7 @@ from torchvision import models
 
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.cell_network import DEFAULTS, CellNetwork, space
+from training.networks.cell_network import DEFAULTS, CellNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
-from training.gene_network import RecurrentGeneNetwork, recurrent_space
+from training.networks.gene_network import RecurrentGeneNetwork, recurrent_space
 
 if TYPE_CHECKING:
     import optuna

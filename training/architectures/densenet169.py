@@ -7,8 +7,8 @@ from torchvision import models
 
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.dense import dense_stages
-from training.gene_image_network import DEFAULTS, GeneImageNetwork, space
+from training.networks.dense import dense_stages
+from training.networks.gene_image_network import DEFAULTS, GeneImageNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:

@@ -7,8 +7,8 @@ from torchvision import models
 
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.cell_network import DEFAULTS, CellNetwork, space
-from training.dense import dense_stages
+from training.networks.cell_network import DEFAULTS, CellNetwork, space
+from training.networks.dense import dense_stages
 
 
 def _create(pretrained: bool) -> nn.Module:

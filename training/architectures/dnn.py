@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
-from training.gene_modules import DenseTrunk
-from training.gene_network import GeneNetwork, shared_space
+from training.networks.gene_modules import DenseTrunk
+from training.networks.gene_network import GeneNetwork, shared_space
 
 if TYPE_CHECKING:
     import optuna
@@ -38,7 +38,7 @@ DEFAULTS = {
 
 @architecture("dnn", family="gene_targets", space=space, defaults=DEFAULTS)
 class DNN(GeneNetwork):
-    """`training.gene_modules.DenseTrunk` on standardized predictors."""
+    """`training.networks.gene_modules.DenseTrunk` on standardized predictors."""
 
     def _trunk(self, genes: int) -> DenseTrunk:
         return DenseTrunk(genes, self.width, self.depth, self.dropout)

@@ -10,7 +10,7 @@ from torch import nn
 
 from training.architectures import architecture
 from training.backbone import Backbone, load_weights
-from training.cell_network import DEFAULTS, CellNetwork, space
+from training.networks.cell_network import DEFAULTS, CellNetwork, space
 
 
 def _create(pretrained: bool) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.architectures import architecture
-from training.gene_network import RecurrentGeneNetwork, recurrent_space
+from training.networks.gene_network import RecurrentGeneNetwork, recurrent_space
 
 DEFAULTS = {
     "window": 96,

@@ -16,7 +16,7 @@ from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineFeatures
 from training.features.drug import DrugFeatures
 from training.features.pair import PairFeatures, PairMatrix
-from training.loop import LoopSettings, autocast, train_network
+from training.networks.loop import LoopSettings, autocast, train_network
 
 if TYPE_CHECKING:
     import optuna

@@ -1,4 +1,4 @@
-"""Random Forest (Breiman, 2001), grown in XGBoost: see `training.trees` for why."""
+"""Random Forest (Breiman, 2001), grown in XGBoost: see `training.trees.responses` for why."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.architectures import architecture
 from training.estimator import Estimator
-from training.gene_trees import GeneTargetTrees
-from training.image_trees import ImageTrees, features_of
-from training.profile_trees import TREE_SELECTIONS, ProfileLabelTrees
-from training.trees import PairTrees, Start
+from training.trees.genes import GeneTargetTrees
+from training.trees.images import ImageTrees, features_of
+from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
+from training.trees.responses import PairTrees, Start
 
 if TYPE_CHECKING:
     import optuna

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torchvision import models
 
-from training import cell_network, gene_image_network
 from training.architectures import architecture
 from training.backbone import Backbone
+from training.networks import cell_network, gene_image_network
 
 
 def _create(pretrained: bool) -> nn.Module:

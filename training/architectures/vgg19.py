@@ -7,8 +7,8 @@ from torchvision import models
 
 from training.architectures import architecture
 from training.backbone import Backbone
-from training.gene_image_network import DEFAULTS, GeneImageNetwork, space
-from training.vgg import vgg_stages
+from training.networks.gene_image_network import DEFAULTS, GeneImageNetwork, space
+from training.networks.vgg import vgg_stages
 
 
 def _create(pretrained: bool) -> nn.Module:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
 from training.estimator import Estimator
-from training.gene_trees import GeneTargetTrees
-from training.image_trees import ImageTrees, features_of
-from training.profile_trees import TREE_SELECTIONS, ProfileLabelTrees
-from training.trees import PairTrees, Start
+from training.trees.genes import GeneTargetTrees
+from training.trees.images import ImageTrees, features_of
+from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
+from training.trees.responses import PairTrees, Start
 
 if TYPE_CHECKING:
     import optuna

@@ -18,9 +18,9 @@ from pipelines.expression import ExpressionSamples
 from training.estimator import Attribution, FitContext
 from training.features.gene_layout import GeneLayout
 from training.features.profile import ProfileFeatures
-from training.loop import autocast
-from training.transfer import BATCH, TransferNetwork, training_space
-from training.transfer_module import settle_batch_norm
+from training.networks.loop import autocast
+from training.networks.transfer import BATCH, TransferNetwork, training_space
+from training.networks.transfer_module import settle_batch_norm
 
 if TYPE_CHECKING:
     import optuna

@@ -7,10 +7,10 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines.expression import ExpressionSamples
-from training import boosters
 from training.estimator import Attribution
 from training.features.profile import ProfileFeatures
-from training.label_trees import LabelTrees
+from training.trees import boosters
+from training.trees.labels import LabelTrees
 
 TREE_SELECTIONS = ("all", "variance", "top_300", "top_1000")
 PROFILE_BINS = 64  # expression is noisy: finer histograms cost time and change nothing

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from training import boosters
-from training.boosters import Rows
 from training.estimator import Classifier, FitContext
+from training.trees import boosters
+from training.trees.boosters import Rows
 
 
 class LabelTrees(Classifier):

@@ -1,8 +1,8 @@
 """Transfer learning: a network that was trained on other images learns ours, in part or whole.
 
 What stays frozen runs once over each image, in every mode: in ``head`` mode that leaves a linear layer to train, in
-``partial`` mode the last stages. `training.cell_network` does so with photographs of cells,
-`training.gene_image_network` with expression profiles laid out as images.
+``partial`` mode the last stages. `training.networks.cell_network` does so with photographs of cells,
+`training.networks.gene_image_network` with expression profiles laid out as images.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pipelines.faults import UserError
 from training.backbone import Backbone
 from training.device import torch_device
 from training.estimator import Classifier, FitContext
-from training.loop import LoopSettings, Trained, autocast, train_network
-from training.transfer_module import TransferModule, head_width, of_one_channel
+from training.networks.loop import LoopSettings, Trained, autocast, train_network
+from training.networks.transfer_module import TransferModule, head_width, of_one_channel
 
 if TYPE_CHECKING:
     import optuna
@@ -86,7 +86,7 @@ class TransferNetwork(Classifier):
 
     backbone: ClassVar[Backbone]
     channels: ClassVar[int] = 3
-    grid: ClassVar[int] = 0  # see `training.transfer_module.tapped`
+    grid: ClassVar[int] = 0  # see `training.networks.transfer_module.tapped`
 
     def __init__(
         self,
@@ -191,6 +191,8 @@ class TransferNetwork(Classifier):
         self.trained_: Trained = train_network(
             trained, loss, len(train), monitor, settings, context, groups=self._rates(module)
         )
+        if monitor is None:  # which settles after every epoch
+            self._settle(train)()
         seen = len(train) * max(1, len(self.trained_.history))
         self.images_per_second_ = seen / (time.perf_counter() - began)
         module.eval()

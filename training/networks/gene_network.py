@@ -21,8 +21,8 @@ from pipelines.faults import UserError
 from training.device import torch_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.profile import ProfileFeatures
-from training.gene_modules import Cell, GeneModule, RecurrentTrunk, Trunk
-from training.loop import LoopSettings, Trained, train_network
+from training.networks.gene_modules import Cell, GeneModule, RecurrentTrunk, Trunk
+from training.networks.loop import LoopSettings, Trained, train_network
 
 if TYPE_CHECKING:
     import optuna
@@ -47,7 +47,7 @@ class GeneNetwork(Estimator):
     mixup
         Parameter of the beta distribution by which pairs of samples are mixed (Zhang et al., 2018); 0 mixes none.
     learning_rate, weight_decay, batch_size
-        See `training.loop.LoopSettings`.
+        See `training.networks.loop.LoopSettings`.
     linear_start
         Share of the ridge prediction that the network starts from, 0 to 1.
     members

@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.images import ImageSamples
 from training.features.cell_image import descriptors
 from training.features.embedding import EMBEDDER, embeddings
-from training.label_trees import LabelTrees
+from training.trees.labels import LabelTrees
 
 _FEATURES = ("embedding", "descriptors")
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from training import distributed
 from training.estimator import FitContext
+from training.networks import distributed
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines.expression import ExpressionSamples
-from training import boosters
-from training.boosters import Rows
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.profile import ProfileFeatures
 from training.gene_targets import centered, chosen_targets, target_means
-from training.profile_trees import PROFILE_BINS, ProfileMatrix
+from training.trees import boosters
+from training.trees.boosters import Rows
+from training.trees.profiles import PROFILE_BINS, ProfileMatrix
 
 
 class GeneTargetTrees(ProfileMatrix, Estimator):

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from pipelines.faults import UserError
 from pipelines.images import ImageSamples
-from training.augment import augment, augmentation, grayed, restained
 from training.backbone import fingerprint
 from training.estimator import FitContext
 from training.frozen import FeatureCache
-from training.loop import autocast
-from training.transfer import BATCH, TransferNetwork, training_space
+from training.networks.augment import augment, augmentation, grayed, restained
+from training.networks.loop import autocast
+from training.networks.transfer import BATCH, TransferNetwork, training_space
 
 if TYPE_CHECKING:
     import optuna
@@ -50,7 +50,7 @@ class CellNetwork(TransferNetwork):
     Parameters
     ----------
     strength
-        Of augmentation, see `training.augment.augmentation`.
+        Of augmentation, see `training.networks.augment.augmentation`.
     color
         ``as_is``, or ``gray``: brightness alone, standardized over the cell, since stains differ between smears.
     views

@@ -1,0 +1,1 @@
+"""Random forests and gradient boosting, on each kind of sample."""
