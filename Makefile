@@ -6,8 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 TASK ?=
 ARCH ?=
-STAGE ?= staging
-PORT ?= 5001
+export STAGE ?= production
+export WORKERS ?= 1
+export PORT ?= 5001
 UV_VERSION := 0.13.8
 
 BIN := $(CURDIR)/.venv/bin
@@ -21,9 +22,9 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := 1
 
 READY := .venv/.ready
-need_task = $(if $(TASK),,$(error name the task: make $@ TASK=drug_response))
+need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: help demo data validate train ablate register serve score ui test lint format bench lock clean
+.PHONY: reproduce monitor promote rollback history verify retrain propose help demo data validate train compare ablate register serve score ui test lint format bench lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,7 +45,8 @@ demo: $(READY) ## set up, pull the simulated sample, run everything, show the le
 	@for task in $$(ls data); do python -m evaluation.leaderboard --task $$task --show; done
 	@printf '\nNext:\n'
 	@printf '  %s\n' "make ui                                   compare the runs in the MLflow UI" \
-		"make register TASK=drug_response          register the best model; staging if its margin is proved" \
+		"make register TASK=drug_response          register the best model with its evidence" \
+		"make promote TASK=drug_response           give it staging, if the gate lets it" \
 		"make serve TASK=drug_response             serve it on port $(PORT)" \
 		"make data FROM=DIR TASK=drug_response     bring your own data, then: make train TASK=drug_response"
 
@@ -59,17 +61,46 @@ train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; sho
 	@failed=0; dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
 	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
 
+compare: $(READY) ## TASK=T: every architecture against every other, with corrected significance and cost; reports/T/comparison
+	@$(need_task)python -m evaluation.compare --task $(TASK)
+
 ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
 	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablation --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
 
-register: $(READY) ## TASK=T [ARCH=A]: register the best model; staging only if its margin is proved
-	@$(need_task)python -m serving.register --task $(TASK) $(if $(ARCH),--architecture $(ARCH))
+# Values that people type reach the shell through the environment ("$$TASK"), never as its text.
+register: $(READY) ## TASK=T [ARCH=A] [BY=NAME]: complete the evidence of the best model, make it the candidate, say what the gate says
+	@$(need_task)python -m evaluation.candidate --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") && python -m serving.register --task "$$TASK" --by "$${BY:-}"
 
-serve: $(READY) ## TASK=T [STAGE=staging] [PORT=5001]: mlflow models serve
-	@$(need_task)mlflow models serve -m models:/$(TASK)@$(STAGE) --env-manager local --host 127.0.0.1 --port $(PORT)
+promote: $(READY) ## TASK=T [TO=staging|production] [VERSION=n] [BY=NAME] [WHY=...]: move a version on, if every check of the gate lets it
+	@$(need_task)python -m serving.promote --task "$$TASK" --to "$${TO:-staging}" --version "$${VERSION:-}" --by "$${BY:-}" --why "$${WHY:-}"
+
+rollback: $(READY) ## TASK=T WHY=... [BY=NAME]: the version that was in production before is served again
+	@$(need_task)python -m serving.rollback --task "$$TASK" --by "$${BY:-}" --why "$${WHY:-}"
+
+history: $(READY) ## TASK=T [JSON=1]: who moved which version where, when and why
+	@$(need_task)python -m serving.history --task "$$TASK" $(if $(value JSON),--json)
+
+verify: $(READY) ## TASK=T: do aliases, history, evidence and files still say the same?
+	@$(need_task)python -m serving.verify --task "$$TASK"
+
+serve: $(READY) ## TASK=T [STAGE=production] [WORKERS=1] [PORT=5001]: MLflow's scoring server with bounded requests
+	@$(need_task)python -m serving.endpoint --task "$$TASK" --stage "$$STAGE" --workers "$$WORKERS" --port "$$PORT"
 
 score: $(READY) ## MODEL=URI DATA=DIR: metrics with intervals on any labelled folder, one line of JSON
 	@$(if $(and $(MODEL),$(DATA)),,$(error name both: make score MODEL=models:/drug_response@staging DATA=DIR))python -m evaluation.score --model "$(MODEL)" --data "$(DATA)"
+
+# make itself exits with 2 whatever failed; `python -m serving.monitor` says 2 for "train again" and 1 for an error.
+monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: drift of what the endpoint logged; fails if it is time to train again
+	@$(need_task)$(if $(value LOG),,$(error name the folder: make monitor TASK=... LOG=DIR))python -m serving.monitor --task "$$TASK" --log "$$LOG" --labels "$${LABELS:-}" --version "$${VERSION:-}" --since "$${SINCE:-}"
+
+reproduce: $(READY) ## MODEL=models:/T/n [TOLERANCE=x]: make a version again from its tags, in a worktree, and say what differs
+	@$(if $(value MODEL),,$(error name the version: make reproduce MODEL=models:/drug_response/1))python -m serving.reproduce --model "$$MODEL" --tolerance "$${TOLERANCE:-}"
+
+retrain: $(READY) ## TASK=T [ARCH="A B"] [DRY=1]: new data or decisions become a version in staging, if the gate lets it pass
+	@$(need_task)python -m serving.retrain --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value DRY),--dry-run)
+
+propose: $(READY) ## TASK=T: a pull request with the dvc.lock and the report of the last retraining
+	@$(need_task)python -m serving.propose --task "$$TASK"
 
 ui: $(READY) ## the MLflow UI on port 5000
 	@mlflow server --host 127.0.0.1 --port 5000
@@ -77,8 +108,9 @@ ui: $(READY) ## the MLflow UI on port 5000
 test: $(READY) ## every test
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
 
-lint: $(READY) ## ruff (check and format) and mypy
+lint: $(READY) ## ruff (check and format), mypy, and the workflows' schema
 	@ruff check . && ruff format --check . && mypy
+	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: $(READY) ## let ruff mend what it can
 	@ruff check --fix . ; ruff format .
@@ -90,4 +122,4 @@ lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (pinned, ha
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean: ## remove what runs made (runs, models, reports), not data or .venv
-	@rm -rf models reports prepared checkpoints cache optuna.db mlflow.db mlruns mlartifacts .incoming
+	@rm -rf models reports prepared checkpoints cache .retrain optuna.db mlflow.db mlruns mlartifacts .incoming

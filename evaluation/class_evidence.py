@@ -13,7 +13,9 @@ from mlflow import MlflowClient
 
 from evaluation import figures
 from evaluation.classification import bootstrap_classification, classification_metrics, confusion
+from evaluation.means import coverage
 from evaluation.resample import Interval
+from evaluation.weakest import of_classes
 from pipelines.params import Evaluate, Task
 from training.calibration import prediction_sets
 from training.fit import Fitted
@@ -73,7 +75,8 @@ def classified(
     metrics = measure(predictions, classes, task.evaluate, seed)
     uncalibrated = classification_metrics(target, raw, classes=classes)
     held = prediction_sets(probabilities, fitted.threshold)
-    covered = float(held[np.arange(len(target)), target].mean())
+    true_is_held = held[np.arange(len(target)), target]
+    covered = float(true_is_held.mean())
     calibration = {
         "temperature": fitted.temperature,
         "ece_before": uncalibrated["ece"],
@@ -106,6 +109,15 @@ def classified(
             "baseline_labels": _labels(baseline, classes),
         },
         sections={
+            "worst": of_classes(metrics, target, classes),
+            "coverage": coverage(
+                task.evaluate.interval_coverage,
+                true_is_held,
+                predictions["group"],
+                resamples=task.evaluate.resamples,
+                confidence=task.evaluate.confidence,
+                seed=seed,
+            ),
             "calibration": calibration,
             "cross_validation": fitted.cross_validation,
             "audit": None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts},

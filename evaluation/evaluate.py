@@ -5,30 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+import yaml
+from mlflow.exceptions import MlflowException
 
 from evaluation.evidence import Evidence
 from evaluation.gene_evidence import gene_evidence
 from evaluation.image_evidence import image_evidence
 from evaluation.label_evidence import label_evidence
 from evaluation.response_evidence import response_evidence
+from evaluation.schema import SCHEMA, SCHEMA_FILE, check_schema
 from pipelines import tracking
 from pipelines.audit import read_audit
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
-from pipelines.files import jsonable, read_json, write_json
+from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, read_params
 from pipelines.prepare import REPORTS, Prepared, read_prepared
+from pipelines.validate import REPORT_FILE
 from training.fit import Fitted, read_fitted
 from training.predictor import Predictor
 from training.tune import MODELS
 
-SCHEMA = 1
+PREDICTIONS = "predictions.parquet"
+SPLIT = "split.parquet"
 
 
 def evaluate(
@@ -59,7 +65,6 @@ def evaluate(
     task = params.task(name)
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
-    folder.mkdir(parents=True, exist_ok=True)
     audit = read_audit(REPORTS / name)
     found: Evidence
     if isinstance(task, ResponseTask):
@@ -71,9 +76,12 @@ def evaluate(
     else:
         assert isinstance(task, GeneTask)
         found = gene_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = _keep(predictions, folder / PREDICTIONS)
     evidence = {
         "schema": SCHEMA,
         "task": name,
+        "family": task.family,
         "architecture": fitted.architecture,
         "baseline": task.evaluate.baseline,
         "simulated": found.simulated,
@@ -92,19 +100,23 @@ def evaluate(
         },
         **found.sections,
         "cost": fitted.cost,
+        "data": data_section(prepared, read_validation(REPORTS / name), audit),
         "hashes": {
             **tracking.lineage(name),
             "split.sha256": prepared.sha256,
             "params.sha256": params_sha256(params, name),
+            "model.sha256": logged_model_sha256(fitted.model_uri),
+            "predictions.sha256": file_sha256(kept),
         },
     }
-    evidence = jsonable(evidence)
-    evidence["sha256"] = evidence_sha256(evidence)
+    evidence = seal(evidence)
     write_json(folder / "evidence.json", evidence)
     with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as run:
         mlflow.log_metrics(found.to_log())
         _write(found, folder)
-        mlflow.log_artifact(str(folder / "evidence.json"))
+        _log_split(prepared)
+        for path in (folder / "evidence.json", kept, SCHEMA_FILE):
+            mlflow.log_artifact(str(path))
         mlflow.set_tags({"stage": "evaluate", "evidence.sha256": evidence["sha256"]})
         assert run.info.run_id == fitted.run_id
     for warning in found.warnings:
@@ -124,19 +136,101 @@ def evidence_sha256(evidence: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def seal(evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return evidence as JSON values that satisfy the schema, with its hash."""
+    content = jsonable({key: value for key, value in evidence.items() if key != "sha256"})
+    sealed = {**content, "sha256": evidence_sha256(content)}
+    check_schema(sealed, "the evidence")
+    return sealed
+
+
 def evidence_path(name: str, architecture: str, reports: Path = REPORTS) -> Path:
     """Return where the evidence of an architecture lies."""
     return reports / name / "models" / architecture / "evidence.json"
 
 
 def read_evidence(path: Path) -> dict[str, Any]:
-    """Read evidence and refuse it if it was edited."""
+    """Read evidence; refuse it if it was edited or is not of the schema.
+
+    Raises
+    ------
+    UserError
+        Names the file, and the place in it where the schema is not met.
+    """
     if not path.is_file():
         raise UserError(f"{path} is not there; run `dvc repro evaluate@...`")
-    evidence = read_json(path)
+    try:
+        evidence: dict[str, Any] = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); run the evaluate stage again") from error
+    check_schema(evidence, str(path))
     if evidence.get("sha256") != evidence_sha256(evidence):
         raise UserError(f"{path}: its content does not match its hash: it was edited; run the evaluate stage again")
     return evidence
+
+
+def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what is known of the data: how many samples, what validation said, what the audit found.
+
+    Samples are not named: of copies there are counts alone. ``passed`` and the audit are None where their stage has
+    not run.
+    """
+    table = prepared.table
+    told = None
+    if audit is not None:
+        told = {key: audit.get(key, []) for key in ("findings", "shortcuts")}
+        told |= {"groups": audit.get("groups", {}), "duplicates": audit.get("duplicates", {}).get("counts", {})}
+    checked: dict[str, Any] = {"passed": None, "warnings": []}
+    if validation is not None:
+        checked = {key: validation[key] for key in ("passed", "warnings", "counts")}
+    return {
+        "samples": table["split"].value_counts().to_dict(),
+        "groups": table.groupby("split")["group"].nunique().to_dict(),
+        "dropped": {rule: count for rule, count in prepared.counts["rows"]["dropped"].items() if count},
+        "validation": checked,
+        "audit": told,
+    }
+
+
+def read_validation(reports: Path) -> dict[str, Any] | None:
+    """Return what the stage ``validate`` wrote into ``reports``, None where it has not run."""
+    path = reports / REPORT_FILE
+    return read_json(path) if path.is_file() else None
+
+
+def logged_model_sha256(uri: str) -> str:
+    """Return the hash of the artifact folder of a logged model, ``models:/m-...``: what is served, and not a copy."""
+    try:
+        location = mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location
+        with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
+            about = mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/MLmodel", dst_path=folder)
+            place = yaml.safe_load(Path(about).read_text())["flavors"]["python_function"]["artifacts"]["model"]["path"]
+            return tracking.folder_sha256(
+                Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/{place}", dst_path=folder))
+            )
+    except (MlflowException, OSError, KeyError) as error:
+        raise UserError(f"the logged model {uri} cannot be read ({error}); run the fit stage again") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _keep(predictions: pd.DataFrame, path: Path) -> Path:
+    """Write the predictions of the test rows beside the evidence: others are compared on these very rows."""
+    with written_whole(path) as temporary:
+        predictions.to_parquet(temporary, index=False)
+    return path
+
+
+def _log_split(prepared: Prepared) -> None:
+    """Log who stood on which side, so that a later version knows which of its test rows this one has seen."""
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
+        path = Path(folder) / SPLIT
+        prepared.table[["sample_id", "group", "split"]].to_parquet(path, index=False)
+        mlflow.log_artifact(str(path))
 
 
 def _write(found: Evidence, folder: Path) -> None:
@@ -155,6 +249,13 @@ def main() -> int:
     params = read_params()
     name = arguments.task
     fitted, model, predictions = read_fitted(MODELS / name / arguments.architecture)
+    if tracking.folder_sha256(MODELS / name / arguments.architecture / "model") != logged_model_sha256(
+        fitted.model_uri
+    ):
+        raise UserError(
+            f"{MODELS / name / arguments.architecture / 'model'} is not what was logged as {fitted.model_uri}; "
+            "run the fit stage again"
+        )
     prepared = read_prepared(name, params.task(name))
     folder = evidence_path(name, arguments.architecture).parent
     evidence = evaluate(name, fitted, model, predictions, prepared, params, folder)

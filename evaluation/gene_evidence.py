@@ -12,24 +12,31 @@ from matplotlib.figure import Figure
 from evaluation import figures, target_figures
 from evaluation.class_evidence import columns_of, is_simulated, learning_history
 from evaluation.evidence import Evidence
+from evaluation.explain import checks
 from evaluation.explain.cells import chosen_rows
+from evaluation.explain.deletion import Deletion
 from evaluation.explain.targets import (
     TargetExplanation,
     attention_agreement,
     attention_by_window,
+    deletion,
     explain_targets,
 )
+from evaluation.means import coverage
 from evaluation.resample import Interval
 from evaluation.target_metrics import TargetIntervals, bootstrap_each_target, mean_over_targets, target_metrics
+from evaluation.weakest import of_genes
 from pipelines.expression import ExpressionSamples
 from pipelines.params import GeneTask
 from pipelines.prepare import Prepared
 from training.contracts.profiles import GeneContract
+from training.estimator import Estimator
 from training.fit import Fitted
 from training.gene_targets import target_means
 from training.predictor import Predictor
 
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
+RANDOM_TARGETS = 3  # whose explanations are compared with those of random weights
 _OF_COHORTS = ("r2", "rmse", "rmse_sd", "margin")  # logged of each cohort: MLflow takes 1000 metrics at once
 
 
@@ -81,9 +88,25 @@ def gene_evidence(
     rows = chosen_rows(cohort_of, cohort_of, task.evaluate.explained_samples.of(fitted.budget), seed)
     explained = test.take(rows)
     explanation = explain_targets(model.estimator, explained, scale, progress=True)
-    summary, warnings = None, []
+    summary, warnings = checks.NOT_EXPLAINED, []
+    bootstrap: dict[str, Any] = {
+        "resamples": task.evaluate.resamples,
+        "confidence": task.evaluate.confidence,
+        "seed": seed,
+    }
     if explanation is not None:
-        summary = _summary(explanation)
+        fell = deletion(model.estimator, explained, explanation, predictions["group"].to_numpy()[rows], **bootstrap)
+        alike = _random_correlation(model.estimator, explained, seed)
+        summary = _summary(explanation, fell, alike)
+        if fell is not None:
+            logged |= {
+                "explanation_deletion_drop": fell.drop_top,
+                "explanation_deletion_drop_random": fell.drop_random,
+            }
+            if not fell.passed:
+                warnings.append("masking the named genes moves predictions no more than masking random ones")
+        if alike is not None:
+            logged["explanation_random_correlation"] = alike
         logged["explanation_additivity_error"] = explanation.relative_error
         tables["predictors_by_target"] = explanation.predictors_by_target()
         tables["top_predictors"] = explanation.top_predictors()
@@ -115,6 +138,8 @@ def gene_evidence(
         },
         sections={
             "cross_validation": fitted.cross_validation,
+            "worst": of_genes(tables["by_gene"], _measured(predictions, genes)),
+            "coverage": coverage(contract.coverage, _held(predictions, contract), predictions["group"], **bootstrap),
             "interval": interval,
             "explanation": summary,
             "audit": None if audit is None else {"findings": audit.get("findings", [])},
@@ -199,11 +224,10 @@ def by_cohort(
 def interval_check(predictions: pd.DataFrame, contract: GeneContract, fitted: Fitted) -> dict[str, Any]:
     """Return how many of the test values the intervals of the endpoint hold, over all genes and gene by gene."""
     genes = contract.targets
-    measured, predicted = (columns_of(predictions, kind, genes) for kind in ("target", "prediction"))
-    half = np.array([np.nan if width is None else width for width in contract.half_widths])
-    known = ~np.isnan(measured)
-    held = (np.abs(np.where(known, measured - predicted, np.inf)) <= half).sum(axis=0)
-    shares = np.where(np.isnan(half) | ~known.any(axis=0), np.nan, held / np.maximum(known.sum(axis=0), 1))
+    held = _held(predictions, contract)
+    known = ~np.isnan(held)
+    inside = np.where(known, held, 0).sum(axis=0)
+    shares = np.where(known.any(axis=0), inside / np.maximum(known.sum(axis=0), 1), np.nan)
     said: dict[str, Any] = {"coverage": contract.coverage, "half_width": fitted.half_width}
     if np.isnan(shares).all():
         return {**said, "covered_on_test": None, "worst": None, "by_gene": {}}
@@ -214,6 +238,30 @@ def interval_check(predictions: pd.DataFrame, contract: GeneContract, fitted: Fi
         "worst": {"gene": genes[worst], "covered": float(shares[worst])},
         "by_gene": dict(zip(genes, shares.tolist(), strict=True)),
     }
+
+
+def _held(predictions: pd.DataFrame, contract: GeneContract) -> np.ndarray:
+    """Return 1 where the interval holds the measured value, ``(n, targets)``; NaN where there is no value or none."""
+    measured, predicted = (columns_of(predictions, kind, contract.targets) for kind in ("target", "prediction"))
+    half = np.array([np.nan if width is None else width for width in contract.half_widths])
+    unknown = np.isnan(measured) | np.isnan(half)
+    return np.where(unknown, np.nan, np.abs(measured - predicted) <= half)
+
+
+def _measured(predictions: pd.DataFrame, genes: list[str]) -> dict[str, int]:
+    """Return in how many rows each gene was measured."""
+    return dict(zip(genes, (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0).tolist(), strict=True))
+
+
+def _random_correlation(estimator: Estimator, samples: ExpressionSamples, seed: int) -> float | None:
+    """Return the mean of `checks.random_correlation` over the first few targets, None where there is no network."""
+    found = []
+    for position in range(min(RANDOM_TARGETS, len(samples.targets))):
+        alike = checks.random_correlation(estimator, samples, np.full(len(samples), position), seed + position)
+        if alike is None:
+            return None
+        found.append(alike)
+    return float(np.mean(found))
 
 
 def _errors_drawn(
@@ -237,7 +285,10 @@ def _errors_drawn(
     }
 
 
-def _summary(explanation: TargetExplanation) -> dict[str, Any]:
+def _summary(explanation: TargetExplanation, fell: Deletion | None, alike: float | None) -> dict[str, Any]:
+    done = [checks.completeness(explanation.relative_error)]
+    done += [] if fell is None else [checks.deletion(fell.difference)]
+    done += [] if alike is None else [checks.random_weights(alike)]
     worst = str(explanation.error_by_target.idxmax())
     return {
         "method": explanation.method,
@@ -246,7 +297,9 @@ def _summary(explanation: TargetExplanation) -> dict[str, Any]:
         "additive": explanation.relative_error < ADDITIVE_WITHIN,
         "worst_target": {"gene": worst, "additivity_relative_error": float(explanation.error_by_target[worst])},
         "predictors": len(explanation.mean_abs),
+        "deletion": None if fell is None else fell.as_dict(),
         "top": explanation.top_predictors().head(10).to_dict("records"),
+        "checks": done,
     }
 
 

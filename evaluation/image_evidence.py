@@ -10,6 +10,7 @@ import pandas as pd
 from evaluation import figures
 from evaluation.class_evidence import Classified, classified, is_simulated
 from evaluation.evidence import Evidence
+from evaluation.explain import checks
 from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells
 from pipelines.images import ImageSamples
 from pipelines.params import ImageTask
@@ -46,17 +47,20 @@ def image_evidence(
     rows = chosen_rows(found.target, found.predicted, task.evaluate.explained_samples.of(fitted.budget), seed)
     explanation = explain_cells(model.estimator, test, rows, seed)
     drawn, logged, warnings = dict(found.figures), dict(found.logged), []
+    section = checks.NOT_EXPLAINED
     if explanation is not None:
         drawn["grad_cam"] = _panel(explanation, test, found, f"{fitted.architecture}, {task.split.mode}")
         logged["explanation_on_the_cell"] = explanation.foreground_share
         logged["explanation_random_correlation"] = explanation.random_correlation
-        if not explanation.as_dict()["maps_depend_on_the_weights"]:
+        told = explanation.as_dict()
+        section = {**told, "checks": [checks.random_weights(explanation.random_correlation)]}
+        if not told["maps_depend_on_the_weights"]:
             warnings.append("the Grad-CAM maps hardly change with random weights: they show the image, not the model")
     return Evidence(
         metrics=found.metrics,
         strata={},
         test=found.test,
-        sections={**found.sections, "explanation": None if explanation is None else explanation.as_dict()},
+        sections={**found.sections, "explanation": section},
         simulated=is_simulated(test.table),
         tables=found.tables,
         figures=drawn,

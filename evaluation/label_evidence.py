@@ -10,8 +10,10 @@ import pandas as pd
 from evaluation import profile_figures
 from evaluation.class_evidence import classified, is_simulated
 from evaluation.evidence import Evidence
+from evaluation.explain import checks
 from evaluation.explain.cells import chosen_rows
-from evaluation.explain.profiles import TOP, Deletion, ProfileExplanation, deletion, explain_profiles, overlap
+from evaluation.explain.deletion import Deletion
+from evaluation.explain.profiles import TOP, ProfileExplanation, deletion, explain_profiles, overlap
 from pipelines.expression import ExpressionSamples
 from pipelines.params import LabelTask, Params
 from pipelines.prepare import Prepared
@@ -51,7 +53,7 @@ def label_evidence(
     drawn, tables, logged, warnings = dict(found.figures), dict(found.tables), dict(found.logged), []
     rows = chosen_rows(found.target, found.target, task.evaluate.explained_samples.of(fitted.budget), params.seed)
     explained = explain_profiles(model.estimator, test, rows)
-    section = None
+    section = checks.NOT_EXPLAINED
     if explained is not None:
         explanation, values = explained
         assert isinstance(model.estimator, (Classifier, CrossFitted))
@@ -68,6 +70,11 @@ def label_evidence(
         )
         stable = stability(fitted, prepared, params, task, explanation)
         section = _section(explanation, fell, stable)
+        chosen = test.take(rows)
+        alike = checks.random_correlation(model.estimator, chosen, chosen.target, params.seed)
+        if alike is not None:
+            section["checks"].append(checks.random_weights(alike))
+            logged["explanation_random_correlation"] = alike
         tables["genes_by_class"] = explanation.genes
         title = f"{fitted.architecture}, {task.split.mode}"
         named = (explanation.by_class, explanation.names, test.classes, title)
@@ -137,13 +144,8 @@ def _section(explanation: ProfileExplanation, fell: Deletion, stable: float | No
         "rows": len(explanation.rows),
         "additivity_relative_error": explanation.relative_error,
         "additive": explanation.relative_error < COMPLETE_WITHIN,
-        "deletion": {
-            "genes": fell.genes,
-            "drop_top": fell.drop_top,
-            "drop_random": fell.drop_random,
-            "difference": fell.difference.as_dict(),
-            "passed": fell.passed,
-        },
+        "deletion": fell.as_dict(),
         "stability": None if stable is None else {"top": TOP, "overlap": stable},
         "top": {str(label): part["gene"].tolist() for label, part in first.groupby("class")},
+        "checks": [checks.completeness(explanation.relative_error), checks.deletion(fell.difference)],
     }

@@ -6,12 +6,16 @@ resamples them as if they were is too narrow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from evaluation.metrics import encode, regression_metrics, weighted_regression_metrics
+
+# Counts held at once: 128 MiB.
+_COUNTS = 2**24
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def bootstrap_regression(
     return {name: percentile_interval(value[name], resampled[name], confidence) for name in value}
 
 
-def group_counts(n_groups: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+def group_counts(n_groups: int, resamples: int, seed: int | np.random.Generator) -> npt.NDArray[np.int64]:
     """How often each group is drawn when `n_groups` groups are drawn with replacement, `resamples` times.
 
     Returns
@@ -104,6 +108,20 @@ def group_counts(n_groups: int, resamples: int, seed: int) -> npt.NDArray[np.int
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}: at least 1 is needed")
     return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
+
+
+def group_count_blocks(n_groups: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the rows of `group_counts` block by block, where all of them at once would not fit in memory.
+
+    Raises
+    ------
+    ValueError
+        As in `group_counts`.
+    """
+    generator = np.random.default_rng(seed)
+    step = max(1, _COUNTS // n_groups)
+    for start in range(0, max(resamples, 1), step):
+        yield group_counts(n_groups, min(step, resamples - start), generator)
 
 
 def percentile_interval(value: float, resampled: npt.ArrayLike, confidence: float = 0.95) -> Interval:

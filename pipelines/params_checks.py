@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 
 from pipelines.params import (
@@ -18,8 +20,10 @@ from pipelines.params import (
     Params,
     PerBudget,
     ResponseTask,
+    Task,
     TuneTransfer,
 )
+from pipelines.policy import CHECKS, UNWAIVABLE, Policy, TaskPolicy
 from pipelines.typed_yaml import ParamsError
 
 Require = Callable[..., None]
@@ -82,6 +86,62 @@ def _not_negative(counts: PerBudget, key: str, require: Require) -> None:
 def _check_transfer(tune: TuneTransfer, where: str, require: Require) -> None:
     require(bool(tune.modes), f"{where}.tune.modes", "is empty; name at least one")
     require(bool(tune.weights), f"{where}.tune.weights", "is empty; it must be imagenet, none or a path")
+
+
+_SHARES = {
+    "gate": ("ece", "coverage_shortfall", "completeness", "random_weights_correlation"),
+    "monitor": ("out_of_distribution_share",),
+}
+_NOT_NEGATIVE = {"gate": ("non_inferiority",), "monitor": ("performance_drop",)}
+_POSITIVE = {
+    "gate": ("latency_ms_batch_1", "latency_ms_batch_32", "megabytes"),
+    "serve": ("rows", "request_megabytes", "image_pixels"),
+    "monitor": ("minimum_rows", "population_stability"),
+}
+
+
+def _check_policy(policy: Policy, tasks: dict[str, Task], require: Require, share: Require) -> None:
+    def of(names: Mapping[str, tuple[str, ...]]) -> list[tuple[str, float]]:
+        return [(f"{part}.{key}", getattr(getattr(policy, part), key)) for part, keys in names.items() for key in keys]
+
+    margin = policy.gate.margin
+    require(math.isfinite(margin), "policy.gate.margin", f"is {margin}; it must be a number")
+    share(policy.monitor.significance, "policy.monitor.significance")
+    for key, value in of(_SHARES):
+        share(value, f"policy.{key}", ends=True)
+    for key, value in of(_NOT_NEGATIVE):
+        require(0 <= value < math.inf, f"policy.{key}", f"is {value:g}; it must be at least 0")
+    for key, value in of(_POSITIVE):
+        require(0 < value < math.inf, f"policy.{key}", f"is {value:g}; it must be above 0")
+    for name, task in policy.tasks.items():
+        where = f"policy.tasks.{name}"
+        require(name in tasks, where, "is of no task; the tasks are " + ", ".join(sorted(tasks)))
+        _check_task_policy(task, where, require)
+
+
+def _check_task_policy(task: TaskPolicy, where: str, require: Require) -> None:
+    """Refuse a word of a person that names nobody or nothing, or would never count."""
+    require(task.floor < math.inf, f"{where}.floor", f"is {task.floor}; it must be a number")
+    answered: set[tuple[str, bool]] = set()
+    for place, answer in enumerate(task.answers):
+        here = f"{where}.answers[{place}]"
+        for word in ("finding", "answer", "by"):
+            require(bool(getattr(answer, word).strip()), f"{here}.{word}", "is empty")
+        require(not math.isnan(answer.up_to), f"{here}.up_to", "is not a number")
+        key = (answer.finding, answer.simulated)
+        require(key not in answered, f"{here}.finding", f"is {answer.finding!r}, which is answered twice")
+        answered.add(key)
+    for place, waiver in enumerate(task.waivers):
+        here = f"{where}.waivers[{place}]"
+        for word in ("reason", "by"):
+            require(bool(getattr(waiver, word).strip()), f"{here}.{word}", "is empty")
+        names = [name for name in CHECKS if name not in UNWAIVABLE]
+        require(waiver.check not in UNWAIVABLE, f"{here}.check", f"is {waiver.check!r}, which cannot be waived")
+        require(waiver.check in names, f"{here}.check", f"is {waiver.check!r}; it must be one of {', '.join(names)}")
+        try:
+            date.fromisoformat(waiver.until)
+        except ValueError:
+            require(False, f"{here}.until", f"is {waiver.until!r}; it must be a date such as 2027-01-31")
 
 
 def check(params: Params, path: Path, lines: dict[str, int]) -> None:
@@ -148,3 +208,4 @@ def check(params: Params, path: Path, lines: dict[str, int]) -> None:
         require(model.task in params.tasks, f"models.{key}.task", f"is {model.task!r}; there is no such task")
         expected = f"{model.task}-{model.architecture}"
         require(key == expected, f"models.{key}", f"must be named {expected}")
+    _check_policy(params.policy, params.tasks, require, share)

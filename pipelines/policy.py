@@ -5,8 +5,17 @@ They stand apart from the tasks in ``params.yaml``: a stricter gate changes no m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+# What `evaluation.gate` checks, in its order.
+CHECKS = (
+    *("margin", "simple_models", "production", "floor", "calibration", "coverage", "latency", "size", "explanation"),
+    *("validation", "audit", "identity", "data", "simulated"),
+)
+# Evidence of another version is no evidence, whoever says otherwise.
+UNWAIVABLE = ("identity",)
 
 
 @dataclass(frozen=True)
@@ -18,8 +27,8 @@ class Gate:
     margin
         The interval of the margin over the naive baseline lies above this.
     non_inferiority
-        How much worse than a simple model or the version in production the task's metric may be: the paired interval
-        lies above minus this.
+        How much worse the task's metric may be than a simple model's, by the difference itself, and than that of the
+        version in production, by the low end of the paired interval.
     simple_models
         Architectures that a candidate is compared with where they are trained.
     ece
@@ -106,17 +115,28 @@ class Answer:
         Who says so.
     up_to
         A probe's score up to which the answer holds: a worse finding has to be answered anew.
+    simulated
+        Whether it speaks of simulated data and holds for no other: who brings real data answers for it.
     """
 
     finding: str
     answer: str
     by: str
     up_to: float = 1.0
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
 class Waiver:
-    """A check of the gate that a person lets pass, by name and with a reason; ``until`` is an ISO date."""
+    """A check of the gate that a person lets pass, by name and with a reason.
+
+    Attributes
+    ----------
+    check
+        One of `CHECKS`, and none of `UNWAIVABLE`.
+    until
+        ISO date of the last day that it counts.
+    """
 
     check: str
     reason: str
@@ -131,14 +151,14 @@ class TaskPolicy:
     Attributes
     ----------
     floor
-        No class's recall, and no gene's or drug's share of explained variance, may have an interval below this.
+        No class, drug or gene may have a value below this, in the metric that the evidence's ``worst`` names.
     promote
         How far `serving.retrain` moves a model that passes.
     answers, waivers
         See there.
     """
 
-    floor: float = 0.0
+    floor: float = -math.inf
     promote: Literal["staging", "production"] = "staging"
     answers: tuple[Answer, ...] = ()
     waivers: tuple[Waiver, ...] = ()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import platform
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pipelines.files import cores
 
 # Set before MLflow is imported: nothing is sent anywhere, and nothing is loaded through pickle.
 for _name, _value in {
@@ -35,6 +38,8 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 
 DATA = Path("data")
 DATA_DVC = Path("data.dvc")
+ROOMS = ("pipelines", "training", "evaluation", "serving")
+_CHANGES_NAMED = 500  # characters
 
 for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -77,7 +82,7 @@ def run(
     parent
         Run id of the parent run.
     """
-    every = {"task": task, "stage": stage, **lineage(task), **(tags or {})}
+    every = {"task": task, "stage": stage, **lineage(task), **conditions(), **(tags or {})}
     if parent is not None:
         every["mlflow.parentRunId"] = parent
     if _PROJECT_RUN is not None:
@@ -100,13 +105,48 @@ def lineage(task: str) -> dict[str, str]:
     """
     tags = {"git.commit": git("rev-parse", "HEAD") or "none"}
     if tags["git.commit"] != "none":
-        tags["git.dirty"] = str(bool(git("status", "--porcelain", "--untracked-files=no"))).lower()
+        tags["git.dirty"] = str(bool(changes())).lower()
     if DATA_DVC.is_file():
         outs = (yaml.safe_load(DATA_DVC.read_text()) or {}).get("outs") or [{}]
         tags["dvc.data_md5"] = outs[0].get("md5", "none")
     if (folder := DATA / task).is_dir():
         tags["data.sha256"] = folder_sha256(folder)
     return tags
+
+
+def conditions() -> dict[str, str]:
+    """Return the tags that say under what a run was made: what may change a result though code and data are the same.
+
+    ``git.changed`` names the files that make the tree dirty.
+    """
+    tags = {
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "threads": os.environ.get("OMP_NUM_THREADS") or str(cores()),
+        "python": platform.python_version(),
+    }
+    if changed := changes():
+        tags["git.changed"] = " ".join(changed)[:_CHANGES_NAMED]
+    return tags
+
+
+def changes() -> list[str]:
+    """Return the files that differ from the commit: tracked ones, and code that git does not know yet.
+
+    ``dvc.lock`` is left out: DVC rewrites it while the stages run.
+    """
+    tracked = git("diff", "--name-only", "HEAD", "--", ".", ":(exclude)dvc.lock") or ""
+    unknown = git("ls-files", "--others", "--exclude-standard", "--", *(f"{room}/*.py" for room in ROOMS)) or ""
+    return sorted({*tracked.splitlines(), *unknown.splitlines()})
+
+
+def _cpu() -> str:
+    """Return the processor's model, as Linux names it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
 
 
 def git(*arguments: str) -> str | None:

@@ -1,58 +1,40 @@
-"""Register the best model of a task: ``python -m serving.register --task T [--architecture A]``."""
+"""Register a candidate with its evidence: ``python -m serving.register --task T``, after ``evaluation.candidate``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from evaluation.classification import HIGHER_IS_BETTER as OF_CLASSES
-from evaluation.evaluate import evidence_path, read_evidence
-from evaluation.metrics import HIGHER_IS_BETTER as OF_NUMBERS
+from evaluation.evaluate import read_evidence
+from evaluation.gate import lines
 from pipelines import tracking
 from pipelines.command import parser, run_command
-from pipelines.faults import UserError
-from pipelines.params import Params, read_params
+from pipelines.params import read_params
 from pipelines.prepare import REPORTS
-from serving.registry import register
-from training.architectures import get_architecture
+from serving.registry import register, whoever
 
-NOT_STAGED = 2
-
-
-def choose(name: str, params: Params, architecture: str | None, reports: Path = REPORTS) -> dict[str, Any]:
-    """Return the evidence of ``architecture``, or of the one that did best on rows held out of its fit.
-
-    The choice is made on validation rows: the best of five on the test split would owe a part of its score to luck.
-    """
-    baseline = params.task(name).evaluate.baseline
-    candidates = [architecture] if architecture else [a for a in params.architectures(name) if a != baseline]
-    paths = [evidence_path(name, each, reports) for each in candidates]
-    found = [read_evidence(path) for path in paths if path.is_file() or architecture]
-    if not found:
-        raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
-    metric = found[0]["validation"]["metric"]
-    sign = 1 if (OF_NUMBERS | OF_CLASSES)[metric] else -1
-    return max(found, key=lambda evidence: sign * evidence["validation"]["value"])
+REFUSED = 2
 
 
 def main() -> int:
-    """Register, and say whether the version was staged; exit code 2 where it was not."""
+    """Register, and say what the gate would say; exit code 2 where it would refuse staging."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--architecture", default="", help="this one, instead of the best on validation rows")
+    arguments.add_argument("--evidence", type=Path, help="default: reports/<task>/candidate/evidence.json")
+    arguments.add_argument("--by", default="", help="who registers, for the history (default: git's user.name)")
+    arguments.add_argument("--why", default="", help="for the history")
     given = arguments.parse_args()
-    params = read_params()
-    task = params.task(given.task)
-    if given.architecture:
-        get_architecture(given.architecture, task.family)
+    read_params().task(given.task)
     tracking.experiment(given.task)
-    evidence = choose(given.task, params, given.architecture or None)
-    registration = register(given.task, evidence)
-    where = f"{registration.name} version {registration.version} ({evidence['architecture']})"
-    if registration.staged:
-        print(f"registered {where} and gave it staging: {registration.reason}")
+    evidence = read_evidence(given.evidence or REPORTS / given.task / "candidate" / "evidence.json")
+    done = register(given.task, evidence, by=whoever(given.by), why=given.why)
+    for line in lines(done.verdicts):
+        print(line)
+    again = "is the candidate already" if done.entry is None else "is the candidate"
+    print(f"{given.task} version {done.version} ({evidence['architecture']}) {again}")
+    if done.passes:
+        print(f"the gate lets it on: make promote TASK={given.task}")
         return 0
-    print(f"registered {where}; staging stays where it was: {registration.reason}")
-    return NOT_STAGED
+    print("the gate does not let it on to staging")
+    return REFUSED
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
+import requests
 import torch
 from torch import nn
 
@@ -26,6 +28,7 @@ from pipelines.prepare import Prepared, prepare
 from pipelines.reading import read_samples
 from pipelines.simulate import Size, simulate
 from pipelines.simulate.cells import simulate_blood_cells
+from tests.serving import served
 from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
@@ -237,6 +240,68 @@ def pancan_reader(genes: int = 20_531, samples: int = 11_069) -> None:
     print(f"{other_memory / memory:.1f} times less memory")
 
 
+def endpoint(requests_each: int = 150, batch: int = 64) -> None:
+    """Compare HTTP with the call in this process, batches with rows, and a logged endpoint with one that logs nothing.
+
+    A classifier of simulated profiles; the two servers are asked in turn.
+    """
+    before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.ExitStack() as stack:
+        folder = Path(name)
+        os.environ["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{folder / 'mlflow.db'}"
+        mlflow.set_tracking_uri(uri)
+        task, prepared = served.profiles_prepared(1_000)
+        contract = served.save_fitted(served.PROFILES, "logistic_regression", task, prepared, folder / "model")
+        served.register(served.PROFILES, contract, folder / "model", prepared.samples.take(np.arange(2)))
+        served.with_policy(folder)
+        env = {"ONCOLINEAGE_PREDICTION_LOG": str(folder / "log"), "ONCOLINEAGE_LOG_SALT": "salt"}
+        plain, _ = stack.enter_context(served.serving(folder, served.PROFILES))
+        logged, _ = stack.enter_context(served.serving(folder, served.PROFILES, env=env))
+        model = mlflow.pyfunc.load_model(f"models:/{served.PROFILES}@production")
+        session = stack.enter_context(requests.Session())
+        frames = {count: contract.request(prepared.samples.take(np.arange(count))) for count in (1, batch)}
+        bodies = {count: json.dumps({"dataframe_records": f.to_dict("records")}) for count, f in frames.items()}
+
+        def ask(url: str, count: int) -> None:
+            headers = {"Content-Type": "application/json"}
+            session.post(f"{url}/invocations", data=bodies[count], headers=headers).raise_for_status()
+
+        jobs: dict[str, Callable[[], object]] = {
+            "process": lambda: model.predict(frames[1]),
+            "plain": lambda: ask(plain, 1),
+            "logged": lambda: ask(logged, 1),
+            "batch": lambda: ask(plain, batch),
+            "logged batch": lambda: ask(logged, batch),
+        }
+        times: dict[str, list[float]] = {job: [] for job in jobs}
+        for number in range(requests_each + 10):
+            order = list(jobs) if number % 2 else list(reversed(jobs))
+            for job in order:
+                began = time.perf_counter()
+                jobs[job]()
+                times[job].append(time.perf_counter() - began)
+        took = {job: statistics.median(each[10:]) for job, each in times.items()}
+        genes = len(frames[1]["expression"].iloc[0])
+        # What one request's luck gives to one server it does not take from the other: ratios pair by pair.
+        slower = {
+            count: statistics.median(b / a for a, b in zip(times[one][10:], times[other][10:], strict=True))
+            for count, one, other in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
+        }
+    if before[0] is None:
+        del os.environ["MLFLOW_TRACKING_URI"]
+    else:
+        os.environ["MLFLOW_TRACKING_URI"] = before[0]
+    mlflow.set_tracking_uri(before[1])
+    print(f"endpoint, profiles of {genes} genes: one row over HTTP {1e3 * took['plain']:.1f} ms, ", end="")
+    print(f"in this process {1e3 * took['process']:.1f} ms, {took['plain'] / took['process']:.2f} times; ", end="")
+    print(
+        f"{batch} rows at a time {batch / took['batch']:.0f} rows/s, one by one {1 / took['plain']:.0f} rows/s, ",
+        end="",
+    )
+    print(f"{batch * took['plain'] / took['batch']:.1f} times; logged over unlogged latency ", end="")
+    print(f"{slower[1]:.3f} (1 row), {slower[batch]:.3f} ({batch} rows)")
+
+
 def main() -> None:
     """Run all benchmarks on simulated data."""
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, medians of {ROUNDS} paired runs\n")
@@ -249,6 +314,7 @@ def main() -> None:
     gathered_memory(prepared)
     frozen_head_trials()
     pancan_reader()
+    endpoint()
 
 
 if __name__ == "__main__":

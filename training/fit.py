@@ -27,6 +27,7 @@ from training.estimator import FitContext
 from training.final import FinalFit, fit_final
 from training.networks import distributed
 from training.predictor import Predictor
+from training.reference import make_reference
 from training.scores import SCORES
 from training.track import log_dataset, log_model, measured_cost, save_model
 from training.trust import trust
@@ -125,10 +126,11 @@ def fit(
         trusted = trust(name, architecture.name, task, prepared, final)
         contract = trusted.contract
         validation = SCORES[task.tune.metric](measured, final.held_out)
+        reference = make_reference(contract, prepared, final)
         test = prepared.rows("test")
         with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
             saved = Path(temporary)
-            save_model(final.estimator, baseline, contract, saved)
+            save_model(final.estimator, baseline, contract, saved, reference)
             test_samples = prepared.samples.take(test)
             predicted, naively = final.estimator.outputs(test_samples), baseline.outputs(test_samples)
             cost = measured_cost(saved, final.estimator, test_samples, seconds)

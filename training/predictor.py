@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,36 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
+from pipelines.environment import MODEL_VERSION
 from pipelines.faults import UserError
 from training.architectures import get_architecture
 from training.contracts import Contract, contract_from
 from training.estimator import Estimator
 from training.final import CrossFitted
+from training.novelty import Novelty
+from training.prediction_log import PredictionLog
 
 CONTRACT_FILE = "contract.json"
+REFERENCE = "reference"
+SAMPLE_ID = "sample_id"  # of a request's row, where it has one: only its hash is kept, in the prediction log
 
 
 class Predictor(mlflow.pyfunc.PythonModel):
     """Loads an estimator and its contract from the artifact folder ``model``."""
 
+    log: PredictionLog | None = None
+    version = "unregistered"
+
     def load_context(self, context: Any) -> None:
         """Read contract and estimator; nothing is unpickled."""
         self.read(Path(context.artifacts["model"]))
+        self.version = os.environ.get(MODEL_VERSION) or "unregistered"
+        self.log = PredictionLog.from_environment(self.contract.task)
 
     def read(self, folder: Path) -> Predictor:
-        """Read contract, estimator and baseline from ``folder``."""
+        """Read contract, estimator, baseline and novelty from ``folder``."""
         content = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
         cross_fitted = content.pop("cross_fitted")
         self.contract: Contract = contract_from(content)
@@ -37,20 +48,28 @@ class Predictor(mlflow.pyfunc.PythonModel):
         own = CrossFitted if cross_fitted else get_architecture(self.contract.architecture, family).estimator
         self.estimator: Estimator = own.load(folder / "estimator")
         self.baseline: Estimator = get_architecture(self.contract.baseline, family).estimator.load(folder / "baseline")
+        self.novelty = Novelty.load(folder / REFERENCE) if (folder / REFERENCE).is_dir() else None
         return self
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answer a request, a row a question: what it holds and what is answered is said by the `Contract`.
 
-        With ``params={"explain": True}`` the answer also says why.
+        With ``params={"explain": True}`` the answer also says why. A column ``sample_id`` may name the rows.
         """
         try:
-            samples = self.contract.read(model_input)
-            answer = self.answer(samples)
+            names = model_input[SAMPLE_ID].tolist() if SAMPLE_ID in model_input else None
+            samples = self.contract.read(model_input.drop(columns=SAMPLE_ID, errors="ignore"))
+            described = self.contract.describe(samples)
+            answer = self._answer(samples, described)
+            if self.log is not None:
+                self.log.write(self.contract.identities(samples), names, answer, described)
             if (params or {}).get("explain"):
                 answer = answer.assign(**self.contract.explain(self.estimator, samples))
-        except UserError as error:  # MLflow's server makes a 400 of this, and a 500 of anything else
+        except UserError as error:  # MLflow's server makes a 400 of this
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        except Exception as error:  # and would of this, though it is no fault of who asks
+            message = f"the model failed: {type(error).__name__}"
+            raise MlflowException(message, error_code=INTERNAL_ERROR) from error
         return answer
 
     def outputs(self, samples: Any) -> np.ndarray:
@@ -58,8 +77,17 @@ class Predictor(mlflow.pyfunc.PythonModel):
         return self.contract.calibrated(self.estimator.outputs(samples))
 
     def answer(self, samples: Any) -> pd.DataFrame:
-        """Return predictions and what they are sure of, in the order of ``samples``."""
-        return self.contract.answer(self.outputs(samples), samples)
+        """Return predictions, what they are sure of, and how far off the samples are, in the order of ``samples``."""
+        return self._answer(samples, self.contract.describe(samples))
+
+    def _answer(self, samples: Any, described: pd.DataFrame) -> pd.DataFrame:
+        score: np.ndarray | None = None  # null: a model without a reference cannot say
+        threshold: float | None = None
+        if self.novelty is not None:
+            score, threshold = self.novelty.scores(self.contract.views(samples, described)), self.novelty.threshold
+        return self.contract.answer(self.outputs(samples), samples).assign(
+            out_of_distribution=score, out_of_distribution_threshold=threshold, model_version=self.version
+        )
 
 
 mlflow.models.set_model(Predictor())

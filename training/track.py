@@ -14,7 +14,7 @@ import mlflow
 import numpy as np
 import torch
 from mlflow.models import ModelSignature
-from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pipelines.expression import ExpressionSamples
 from pipelines.images import ImageSamples
@@ -23,7 +23,8 @@ from pipelines.samples import ResponseSamples
 from training.contracts import Contract, contract_text
 from training.estimator import Estimator
 from training.final import CrossFitted
-from training.predictor import CONTRACT_FILE
+from training.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID
+from training.reference import Reference
 
 _ROOMS = Path(__file__).parent.parent
 _PACKAGES = (
@@ -43,12 +44,19 @@ def log_dataset(name: str, prepared: Prepared) -> None:
     mlflow.log_input(dataset, context="training")
 
 
-def save_model(estimator: Estimator, baseline: Estimator, contract: Contract, folder: Path) -> None:
-    """Write estimator, contract and the baseline that it is measured against, as `Predictor.read` takes them."""
+def save_model(
+    estimator: Estimator, baseline: Estimator, contract: Contract, folder: Path, reference: Reference | None = None
+) -> None:
+    """Write estimator, contract and the baseline that it is measured against, as `Predictor.read` takes them.
+
+    Without a ``reference`` the model cannot say what is unlike its training rows: the fit stage always gives one.
+    """
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
     content = {**contract_text(contract), "cross_fitted": isinstance(estimator, CrossFitted)}
     (folder / CONTRACT_FILE).write_text(json.dumps(content), encoding="utf-8")
+    if reference is not None:
+        reference.save(folder / REFERENCE)
 
 
 def log_model(folder: Path, contract: Contract, example: Any) -> str:
@@ -76,7 +84,16 @@ def log_model(folder: Path, contract: Contract, example: Any) -> str:
 def signature(contract: Contract) -> ModelSignature:
     """Return the model's MLflow signature."""
     explain = ParamSchema([ParamSpec("explain", DataType.boolean, False)])
-    return ModelSignature(inputs=Schema(contract.inputs()), outputs=Schema(contract.outputs()), params=explain)
+    inputs = [*contract.inputs(), ColSpec(DataType.string, name=SAMPLE_ID, required=False)]
+    answered = contract.outputs()
+    outputs = [
+        *(column for column in answered if column.required),
+        ColSpec(DataType.double, name="out_of_distribution"),
+        ColSpec(DataType.double, name="out_of_distribution_threshold"),
+        ColSpec(DataType.string, name="model_version"),
+        *(column for column in answered if not column.required),
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=explain)
 
 
 def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: float) -> dict[str, float]:

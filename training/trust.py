@@ -19,8 +19,10 @@ from training.calibration import apply_temperature, conformal_threshold, fit_tem
 from training.contracts import Contract
 from training.contracts.images import ImageContract
 from training.contracts.profiles import GeneContract, LabelContract, used_genes
-from training.contracts.response import ResponseContract
+from training.contracts.response import EXPRESSION, ResponseContract
+from training.contracts.summaries import choose_panels
 from training.final import FinalFit
+from training.novelty import some
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,26 @@ def _response(common: dict[str, Any], task: Task, prepared: Prepared, final: Fin
         required=list(required_fields(task.data.missing, task.data.omics)),
         target=task.data.target,
         half_width=half if math.isfinite(half) else None,
+        panels=_expression_panels(prepared),
+        tissues=sorted({str(each) for each in prepared.samples.cell_lines["tissue"].iloc[_trained_lines(prepared)]}),
     )
     return Trust(contract, half)
+
+
+def _trained_lines(prepared: Prepared) -> np.ndarray:
+    return np.unique(prepared.side("train").cell)
+
+
+def _expression_panels(prepared: Prepared) -> dict[str, list[str]]:
+    if EXPRESSION not in prepared.samples.omics:
+        return {}
+    table = prepared.samples.omics[EXPRESSION].iloc[_trained_lines(prepared)]
+    return choose_panels(table.dropna(how="all").to_numpy(), [str(gene) for gene in table])
+
+
+def _profile_panels(prepared: Prepared, genes: list[str]) -> dict[str, list[str]]:
+    rows = some(prepared.rows("train"))
+    return choose_panels(prepared.samples.take(rows).logged(genes), genes)
 
 
 def _classes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> dict[str, Any]:
@@ -89,19 +109,22 @@ def _images(common: dict[str, Any], task: Task, prepared: Prepared, final: Final
 
 def _labels(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
     said = _classes(common, task, prepared, final)
-    said |= {"genes": used_genes(final.estimator, prepared.samples), "known": list(prepared.samples.genes)}
+    genes = used_genes(final.estimator, prepared.samples)
+    said |= {"genes": genes, "known": list(prepared.samples.genes), "panels": _profile_panels(prepared, genes)}
     return Trust(LabelContract(**said), temperature=said["temperature"], threshold=said["threshold"])
 
 
 def _genes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
     half = np.asarray(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
+    genes = used_genes(final.estimator, prepared.samples)
     contract = GeneContract(
         **common,
-        genes=used_genes(final.estimator, prepared.samples),
+        genes=genes,
         known=list(prepared.samples.genes),
         targets=list(prepared.samples.targets),
         spreads=[float(spread) for spread in np.nanstd(prepared.side("train").target, axis=0)],
         half_widths=[float(width) if math.isfinite(width) else None for width in half],
+        panels=_profile_panels(prepared, genes),
     )
     return Trust(contract, float(half.mean()))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from evaluation.explain.randomized import randomized
 from pipelines.images import ImageSamples
 from training.estimator import Estimator
 from training.features.cell_image import foreground
-from training.final import CrossFitted
 
 RANDOM_DRAWS = 3  # networks without knowledge; one alone may look at the cell by chance
 MAPS_DIFFER_BELOW = 0.5  # mean correlation with the maps of a network that has learnt nothing
@@ -83,18 +81,6 @@ def explain_cells(estimator: Estimator, samples: ImageSamples, rows: np.ndarray,
         float(cells.mean()),
         float(np.mean(alike)),
     )
-
-
-def randomized(estimator: Estimator, seed: int) -> Estimator:
-    """Return a copy of a network (of an ensemble its first) whose weights are drawn anew."""
-    first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
-    other = copy.deepcopy(first)
-    other._frozen_id = None  # what is cached under the name of the trained weights is not its own
-    torch.manual_seed(seed)
-    for module in other.module_.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return other
 
 
 def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:

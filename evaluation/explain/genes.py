@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from evaluation.explain.deletion import Deletion, delete, masked_lines
 from pipelines.samples import ResponseSamples
 from training.estimator import Attribution, Estimator
 
@@ -30,6 +32,8 @@ class Explanation:
         Gap of additivity, see `Attribution.relative_error`.
     method, rows
         Of the attribution, and how many rows it was computed on.
+    names, values
+        The measured features of the cell line and each row's contributions of them, ``(rows, names)``.
     """
 
     genes: pd.DataFrame
@@ -38,6 +42,8 @@ class Explanation:
     relative_error: float
     method: str
     rows: int
+    names: list[str]
+    values: np.ndarray
 
 
 def explained_rows(samples: ResponseSamples, count: int, seed: int) -> np.ndarray:
@@ -63,6 +69,8 @@ def explain(estimator: Estimator, samples: ResponseSamples) -> Explanation | Non
     gene = np.array([each[1] for each in table])
     of_line = ~np.isin(omics, ["drug", "fingerprint"])
     genes = _ranked(attribution.values[:, of_line], gene[of_line], omics[of_line])
+    columns = {name: set(map(str, table.columns)) for name, table in samples.omics.items()}
+    measured = np.array([one in columns.get(of, ()) for of, one in zip(omics, gene, strict=True)])
     sums = {
         name: float(np.abs(attribution.values[:, omics == name].sum(axis=1)).mean()) for name in dict.fromkeys(omics)
     }
@@ -73,6 +81,47 @@ def explain(estimator: Estimator, samples: ResponseSamples) -> Explanation | Non
         attribution.relative_error,
         attribution.method,
         len(samples),
+        [name for name, kept in zip(attribution.names, measured, strict=True) if kept],
+        attribution.values[:, measured],
+    )
+
+
+def deletion(
+    estimator: Estimator,
+    samples: ResponseSamples,
+    explanation: Explanation,
+    train: ResponseSamples,
+    groups: np.ndarray,
+    **bootstrap: Any,
+) -> Deletion | None:
+    """Mask the measured features that move each row's prediction most, and as many at random.
+
+    Parameters
+    ----------
+    estimator, samples, explanation
+        The explained model, its rows, and what was found.
+    train
+        Training rows; masked features are set to the mean of their cell lines.
+    groups
+        What varies independently, ``(n,)``.
+    bootstrap
+        See `evaluation.explain.deletion.delete`.
+
+    Returns
+    -------
+    Deletion or None
+        In units of the target; None where the model looks at fewer than two measured features.
+    """
+    if len(explanation.names) < 2:
+        return None
+    lines = np.unique(train.cell)
+    means = {name: table.iloc[lines].mean() for name, table in train.omics.items()}
+    before = estimator.outputs(samples)
+    return delete(
+        lambda columns: np.abs(estimator.outputs(masked_lines(samples, explanation.names, columns, means)) - before),
+        np.abs(explanation.values),
+        groups,
+        **bootstrap,
     )
 
 

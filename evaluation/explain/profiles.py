@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from evaluation.resample import Interval, group_counts, percentile_interval
+from evaluation.explain.deletion import Deletion, delete, masked_profiles
 from pipelines.expression import ExpressionSamples
 from training.estimator import Classifier, Estimator
 
 TOP = 50  # genes of a class that are listed, and compared between seeds and models
-DELETED = 50  # genes that are masked, at most a quarter of all
-RANDOM_DRAWS = 3
 
 
 @dataclass(frozen=True)
@@ -42,31 +40,6 @@ class ProfileExplanation:
     relative_error: float
     method: str
     rows: np.ndarray
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """What masking genes takes from the probability of the true class.
-
-    Attributes
-    ----------
-    genes
-        How many are masked, which means: set to the training rows' mean.
-    drop_top, drop_random
-        Mean drop with the genes that the explanation names, and with as many at random.
-    difference
-        Of the two, with an interval over groups; NaN at the ends where there is one group.
-    """
-
-    genes: int
-    drop_top: float
-    drop_random: float
-    difference: Interval
-
-    @property
-    def passed(self) -> bool:
-        """Return whether the named genes matter more than random ones, beyond the interval."""
-        return bool(self.difference.low > 0)
 
 
 def explain_profiles(
@@ -125,38 +98,20 @@ def deletion(
     seed
         Of the random genes and of the bootstrap.
     """
-    count = max(1, min(DELETED, len(names) // 4))
-    rng = np.random.default_rng(seed)
     target, every = samples.target, np.arange(len(samples))
 
     def probability(of: ExpressionSamples) -> np.ndarray:
         return estimator.outputs(of)[every, target]
 
     before = probability(samples)
-    top = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    fell = before - probability(masked(samples, names, top))
-    fell_at_random = np.zeros(len(samples))
-    for _ in range(RANDOM_DRAWS):
-        drawn = np.stack([rng.choice(len(names), count, replace=False) for _ in every])
-        fell_at_random += (before - probability(masked(samples, names, drawn))) / RANDOM_DRAWS
-    difference = _mean_interval(fell - fell_at_random, groups, resamples, confidence, seed)
-    return Deletion(count, float(fell.mean()), float(fell_at_random.mean()), difference)
-
-
-def masked(samples: ExpressionSamples, names: Sequence[str], columns: np.ndarray) -> ExpressionSamples:
-    """Return ``samples`` with genes set unknown, which models impute by the training rows' mean.
-
-    Parameters
-    ----------
-    names
-        Genes that ``columns`` counts.
-    columns
-        For each sample the positions of its masked genes, ``(n, k)``.
-    """
-    place = pd.Index(samples.genes).get_indexer(pd.Index(list(names)))
-    values = samples.values[samples.index]  # a copy: the index is an array
-    np.put_along_axis(values, place[columns], np.nan, axis=1)
-    return replace(samples, values=values, index=np.arange(len(samples)))
+    return delete(
+        lambda columns: before - probability(masked_profiles(samples, names, columns)),
+        values,
+        groups,
+        seed=seed,
+        resamples=resamples,
+        confidence=confidence,
+    )
 
 
 def overlap(one: pd.DataFrame, other: pd.DataFrame) -> float:
@@ -175,15 +130,3 @@ def _ranked(values: np.ndarray, names: list[str], label: str) -> pd.DataFrame:
     top.insert(0, "rank", np.arange(1, len(top) + 1))
     top.insert(0, "class", label)
     return top.assign(rows=len(values))
-
-
-def _mean_interval(values: np.ndarray, groups: np.ndarray, resamples: int, confidence: float, seed: int) -> Interval:
-    """Return the mean with an interval over groups."""
-    code = np.unique(groups, return_inverse=True)[1]
-    n_groups = int(code.max()) + 1
-    mean = float(values.mean())
-    if n_groups < 2:
-        return Interval(mean, float("nan"), float("nan"))
-    counts = group_counts(n_groups, resamples, seed)
-    total, rows = counts @ np.bincount(code, values), counts @ np.bincount(code)
-    return percentile_interval(mean, total / np.maximum(rows, 1), confidence)

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
+from evaluation.explain.deletion import Deletion, delete, masked_profiles
 from pipelines.expression import ExpressionSamples
 from training.estimator import Estimator
 
@@ -35,6 +36,8 @@ class TargetExplanation:
         The same of each target alone, see `training.estimator.Attribution`.
     method, rows
         Of the attribution, and how many rows it was computed on.
+    importance
+        Absolute contribution of each predictor (columns) in each row, summed over targets in units of ``scale``.
     """
 
     mean: pd.DataFrame
@@ -45,6 +48,7 @@ class TargetExplanation:
     error_by_target: pd.Series
     method: str
     rows: int
+    importance: pd.DataFrame
 
     @property
     def standardized(self) -> pd.DataFrame:
@@ -101,6 +105,7 @@ def explain_targets(
     gap = size = 0.0
     method = ""
     centered: dict[tuple[str, ...], np.ndarray] = {}
+    importance: dict[tuple[str, ...], np.ndarray] = {}
     for position, target in enumerate(tqdm(samples.targets, desc="explained genes", disable=not progress, leave=False)):
         found = estimator.attribute(samples, np.full(len(samples), position))
         if found is None:
@@ -108,6 +113,8 @@ def explain_targets(
         genes = tuple(name.removeprefix("expression:") for name in found.names)
         if genes not in centered:
             centered[genes] = _centered(samples, genes)
+            importance[genes] = np.zeros((len(samples), len(genes)))
+        importance[genes] += np.abs(found.values) / unit[position]
         names = pd.Index(genes)
         mean[target] = pd.Series(found.values.mean(axis=0), names)
         mean_abs[target] = pd.Series(np.abs(found.values).mean(axis=0), names)
@@ -124,7 +131,54 @@ def explain_targets(
         pd.Series(errors),
         method,
         len(samples),
+        _summed(importance),
     )
+
+
+def deletion(
+    estimator: Estimator,
+    samples: ExpressionSamples,
+    explanation: TargetExplanation,
+    groups: np.ndarray,
+    **bootstrap: Any,
+) -> Deletion | None:
+    """Mask the genes that most move each row's predictions of all targets, and as many at random.
+
+    Parameters
+    ----------
+    estimator, samples, explanation
+        The explained model, its rows, and what was found.
+    groups
+        What varies independently, ``(n,)``.
+    bootstrap
+        See `evaluation.explain.deletion.delete`.
+
+    Returns
+    -------
+    Deletion or None
+        Mean change over targets in their standard deviations; None where the model looks at fewer than two genes.
+    """
+    known = set(samples.genes)
+    importance = explanation.importance[[gene for gene in explanation.importance if gene in known]]
+    if importance.shape[1] < 2:
+        return None
+    names, unit = [str(gene) for gene in importance], explanation.scale.to_numpy()
+    before = estimator.outputs(samples)
+
+    def change(columns: np.ndarray) -> np.ndarray:
+        after = estimator.outputs(masked_profiles(samples, names, columns))
+        moved: np.ndarray = (np.abs(after - before) / unit).mean(axis=1)
+        return moved
+
+    return delete(change, importance.to_numpy(), groups, **bootstrap)
+
+
+def _summed(parts: dict[tuple[str, ...], np.ndarray]) -> pd.DataFrame:
+    """Return one table of what is told of several lists of genes, a column a gene."""
+    total = pd.DataFrame()
+    for genes, values in parts.items():
+        total = total.add(pd.DataFrame(values, columns=list(genes)), fill_value=0.0)
+    return total.fillna(0.0)
 
 
 def attention_by_window(estimator: Estimator, samples: ExpressionSamples, importance: pd.Series) -> pd.DataFrame | None:

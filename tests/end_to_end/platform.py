@@ -26,6 +26,9 @@ TASK = "drug_response"
 TINY = Size()  # as shipped: smaller ones leave too few lines to prove a margin on
 _COPIED = ("pipelines", "training", "evaluation", "serving", "params.yaml", "dvc.yaml", "MLproject", "Makefile")
 
+# Checks of the gate that a tiny sample or budget may fail.
+WAIVED = {"simple_models", "floor", "calibration", "coverage", "explanation", "audit", "latency"}
+
 # What makes every task small; dotted keys of the task in params.yaml.
 _SMALL: dict[str, Any] = {
     "tune.trials": {"quick": 2, "full": 2},
@@ -96,6 +99,35 @@ class Platform:
         """Return the leaderboard that the copy wrote."""
         return self.read(f"reports/{self.task}/leaderboard.json")
 
+    def register(self, architecture: str, *, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Complete the evidence of a model and make it the candidate."""
+        chosen = ("--task", self.task, "--architecture", architecture)
+        done = self.python("-m", "evaluation.candidate", *chosen, check=check)
+        return done if done.returncode else self.python("-m", "serving.register", "--task", self.task, check=check)
+
+    def stage(self, architecture: str) -> str:
+        """Register a model, bring it to staging and return its version.
+
+        A tiny sample and budget prove little: what they cannot is waived by name. The rest has to pass.
+        """
+        registered = self.register(architecture)
+        assert registered.returncode in (0, 2), registered.stdout + registered.stderr
+        refused = {line.split()[1].rstrip(":") for line in registered.stdout.splitlines() if line.startswith("fail ")}
+        assert refused <= WAIVED, registered.stdout
+        path = self.root / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        policy = params["policy"]["tasks"].setdefault(self.task, {})
+        waivers = [
+            {"check": check, "reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
+            for check in sorted(refused)
+        ]
+        policy["waivers"] = [*policy.get("waivers", []), *waivers]
+        path.write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
+        done = self.python("-m", "serving.promote", "--task", self.task)
+        assert "is now in staging" in done.stdout, done.stdout
+        aliases = self.python("-m", "serving.history", "--task", self.task, "--json")
+        return str(json.loads(aliases.stdout)[-1]["to_version"])
+
     @contextlib.contextmanager
     def served(self) -> Iterator[str]:
         """Start the endpoint as `make serve` does, give its URL, and stop it with all its children."""
@@ -104,8 +136,8 @@ class Platform:
             port = int(probe.getsockname()[1])
         server = subprocess.Popen(
             [
-                *(sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{self.task}@staging"),
-                *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
+                *(sys.executable, "-m", "serving.endpoint", "--task", self.task),
+                *("--stage", "staging", "--port", str(port)),
             ],
             cwd=self.root,
             env=self.env,
@@ -163,6 +195,8 @@ def make_platform(
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["tasks"] = {task: params["tasks"][like or task]}
     params["models"] = {key: model for key, model in params["models"].items() if model["task"] == task}
+    own = params["policy"]["tasks"]
+    params["policy"]["tasks"] = {task: own[task]} if task in own else {}
     params["models"] |= {f"{task}-{name}": {"task": task, "architecture": name} for name in models or ()}
     for dotted, value in {**_SMALL, **(changes or {})}.items():
         *sections, last = dotted.split(".")

@@ -186,8 +186,7 @@ def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(
 @pytest.fixture(scope="module")
 def staged(platform: Platform, client: MlflowClient) -> str:
     """Return the version in staging: the network, whose margin over the most frequent class is proved."""
-    done = platform.python("-m", "serving.register", "--task", TASK, "--architecture", SERVED, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    platform.stage(SERVED)
     version = client.get_model_version_by_alias(TASK, "staging")
     assert version.tags["architecture"] == SERVED
     assert version.tags["simulated"] == "true"

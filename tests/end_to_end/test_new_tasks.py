@@ -200,7 +200,7 @@ def test_a_new_task_is_validated_trained_and_compared(case: tuple[NewTask, Platf
 
 def test_a_new_task_is_registered_scored_and_served(case: tuple[NewTask, Platform]) -> None:
     task, platform = case
-    platform.python("-m", "serving.register", "--task", task.name, "--architecture", task.served)
+    platform.stage(task.served)
     model = f"models:/{task.name}@staging"
     done = platform.python("-m", "evaluation.score", "--model", model, "--data", f"data/{task.name}")
     scores = json.loads(done.stdout.splitlines()[-1])

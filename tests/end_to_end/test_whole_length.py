@@ -115,7 +115,7 @@ def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: Mlfl
             *("-P", f"task={TASK}", "-P", "architecture=elastic_net"),
             check=False,
         )
-        # 2 is "registered, not staged": a tiny sample owes nobody a proved margin
+        # 2 is "registered, and the gate would refuse": a tiny sample owes nobody every proof
         assert done.returncode == 0 or entry == "register", done.stderr[-2000:]
     newest = runs_of(client, "evaluate")[0]
     assert newest.data.tags["architecture"] == "elastic_net"
@@ -144,18 +144,18 @@ def test_a_killed_repro_goes_on_where_it_stopped(platform: Platform, tmp_path: P
     assert tuned["trials"] == 6
 
 
-def register(platform: Platform, architecture: str) -> subprocess.CompletedProcess[str]:
-    return platform.python("-m", "serving.register", "--task", TASK, "--architecture", architecture, check=False)
-
-
 def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient) -> None:
-    done = register(platform, "mean_effects")
+    done = platform.register("mean_effects")
     assert done.returncode == 2, done.stderr
-    assert "not above zero" in done.stdout
+    assert "fail   margin: the margin over mean_effects is 0 [0, 0]" in done.stdout
     version = next(
         v for v in client.search_model_versions(f"name = '{TASK}'") if v.tags["architecture"] == "mean_effects"
     )
-    assert "staging" not in client.get_model_version(TASK, version.version).aliases
+    for to in ("staging", "production"):
+        refused = platform.python("-m", "serving.promote", "--task", TASK, "--to", to, check=False)
+        assert refused.returncode == (2 if to == "staging" else 1), refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert client.get_model_version(TASK, version.version).aliases == ["candidate"]
 
 
 def test_edited_evidence_is_refused(platform: Platform, client: MlflowClient) -> None:
@@ -165,7 +165,7 @@ def test_edited_evidence_is_refused(platform: Platform, client: MlflowClient) ->
     evidence["test"]["metrics"]["margin"] = {"value": 0.5, "low": 0.4, "high": 0.6}
     path.write_text(json.dumps(evidence))
     try:
-        done = register(platform, "mean_effects")
+        done = platform.register("mean_effects")
     finally:
         path.write_text(before)
     assert done.returncode == 1
@@ -175,13 +175,13 @@ def test_edited_evidence_is_refused(platform: Platform, client: MlflowClient) ->
 @pytest.fixture(scope="module")
 def staged(platform: Platform, client: MlflowClient) -> str:
     """Return the version in staging; the sample is simulated so that the linear model's margin is large."""
-    done = register(platform, "elastic_net")
-    assert done.returncode == 0, done.stdout + done.stderr
+    platform.stage("elastic_net")
     version = client.get_model_version_by_alias(TASK, "staging")
     assert version.tags["architecture"] == "elastic_net"
     assert len(version.tags["evidence.sha256"]) == 64
-    again = register(platform, "elastic_net")
+    again = platform.register("elastic_net")
     assert f"version {version.version} " in again.stdout, "registering twice made a second version"
+    assert "aliases, evidence and files fit" in platform.python("-m", "serving.verify", "--task", TASK).stdout
     return str(version.version)
 
 

@@ -50,7 +50,8 @@ class Planted(Estimator):
         return self
 
     def predict(self, samples: ExpressionSamples) -> np.ndarray:
-        return 5 + samples.logged(PREDICTORS).astype(np.float64) @ WEIGHTS * SPREAD
+        imputed = np.nan_to_num(samples.logged(PREDICTORS).astype(np.float64))  # by the mean profile, which is zero
+        return 5 + imputed @ WEIGHTS * SPREAD
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution | None:
         assert output is not None
@@ -376,6 +377,34 @@ def test_attributions_that_add_up_give_no_warning(found: Evidence) -> None:
     assert found.sections["explanation"]["additive"]
     assert found.logged["explanation_additivity_error"] < 1e-6
     assert found.warnings == []
+    completeness, deletion = found.sections["explanation"]["checks"]
+    assert completeness["name"] == "completeness" and completeness["value"] < 1e-6
+    assert deletion["name"] == "deletion" and 0 < deletion["low"] < deletion["value"] < deletion["high"]
+
+
+def test_genes_that_are_named_wrongly_do_not_pass_the_deletion_test(setting: Setting) -> None:
+    class Shifted(Planted):
+        """Says of each predictor what its neighbor does."""
+
+        def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution | None:
+            true = super().attribute(samples, output)
+            assert true is not None
+            return replace(true, values=np.roll(true.values, 3, axis=1))
+
+    found = setting.evidence(Shifted())
+    assert found.sections["explanation"]["additive"]  # they add up all the same
+    assert not found.sections["explanation"]["deletion"]["passed"]
+    assert any("masking" in warning for warning in found.warnings)
+
+
+def test_every_gene_stands_among_the_worst_and_intervals_cover_with_an_interval(found: Evidence) -> None:
+    worst = found.sections["worst"]
+    assert (worst["unit"], worst["metric"]) == ("gene", "r2")
+    assert [row["value"] for row in worst["rows"]] == sorted(found.tables["by_gene"]["r2"])
+    assert {row["name"] for row in worst["rows"]} == set(TARGETS)
+    covered = found.sections["coverage"]
+    assert covered["observed"] == pytest.approx(found.sections["interval"]["covered_on_test"])
+    assert covered["low"] <= covered["observed"] <= covered["high"] and covered["declared"] == 0.9
 
 
 def test_attributions_that_do_not_add_up_give_a_warning(setting: Setting) -> None:
@@ -396,7 +425,7 @@ def test_the_target_whose_attributions_do_not_add_up_is_named_though_its_unit_is
 
 def test_a_model_that_looks_at_no_gene_has_no_explanation(setting: Setting) -> None:
     found = setting.evidence(Blind())
-    assert found.sections["explanation"] is None
+    assert found.sections["explanation"] == {"method": None, "checks": []}
     assert set(found.tables) == {"by_gene", "by_cohort"}
     assert "explanation_additivity_error" not in found.logged
 

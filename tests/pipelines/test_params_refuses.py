@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ from pipelines.params import (
     read_task,
     task_text,
 )
+from pipelines.policy import TaskPolicy
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,6 +246,10 @@ T = "params.tasks.screen"
 S = "params.tasks.smear"
 L = "params.tasks.tumor"
 G = "params.tasks.genes"
+P = "params.policy"
+PS = f"{P}.tasks.smear"
+ANSWERS = "[{finding: shortcut, answer: looked into, by: A. Person, up_to: 0.7}]"
+WAIVERS = '[{check: latency, reason: batch use only, by: A. Person, until: "2027-01-01"}]'
 
 
 @dataclass(frozen=True)
@@ -463,6 +469,57 @@ FAULTS = [
     changed(f"{G}.evaluate.metric", "rmse_sd", "within_drug_pearson", "one of r2, rmse"),
     Fault("a demo that is neither", {"demo: false}": f"demo: maybe}}{HERE}"},
           "params.models.genes-mean_expression.demo", "of type bool"),
+    # policy
+    Fault("an unknown threshold", {"    ece: 0.2\n": f"    ece: 0.2\n    brier: 0.2{HERE}\n"}, f"{P}.gate.brier",
+          "unknown key"),
+    changed(f"{P}.gate.margin", "0.01", ".inf", "must be a number"),
+    changed(f"{P}.gate.margin", "0.01", ".nan", "must be a number"),
+    changed(f"{P}.gate.non_inferiority", "0.03", "-0.03", "at least 0"),
+    changed(f"{P}.gate.non_inferiority", "0.03", ".nan", "at least 0"),
+    changed(f"{P}.gate.simple_models", "[ridge]", "ridge", "must be a list"),
+    changed(f"{P}.gate.ece", "0.2", "20", "between 0 and 1"),
+    changed(f"{P}.gate.coverage_shortfall", "0.04", "-0.04", "between 0 and 1"),
+    changed(f"{P}.gate.latency_ms_batch_1", "900.0", "0", "above 0"),
+    changed(f"{P}.gate.latency_ms_batch_32", "9000.0", ".inf", "above 0"),
+    changed(f"{P}.gate.megabytes", "100.0", "-1", "above 0"),
+    changed(f"{P}.gate.completeness", "0.06", "6%", "of type float"),
+    changed(f"{P}.gate.random_weights_correlation", "0.6", "1.1", "between 0 and 1"),
+    changed(f"{P}.serve.rows", "256", "0", "above 0"),
+    changed(f"{P}.serve.request_megabytes", "32.0", ".nan", "above 0"),
+    changed(f"{P}.serve.image_pixels", "40000000", "-1", "above 0"),
+    changed(f"{P}.monitor.minimum_rows", "40", "0", "above 0"),
+    changed(f"{P}.monitor.significance", "0.02", "1", "between 0 and 1"),
+    changed(f"{P}.monitor.population_stability", "0.25", "0", "above 0"),
+    changed(f"{P}.monitor.out_of_distribution_share", "0.15", "15", "between 0 and 1"),
+    changed(f"{P}.monitor.performance_drop", "0.02", "-1", "at least 0"),
+    Fault("a policy of no task", {"    smear:\n      floor": f"    smaer:{HERE}\n      floor"}, f"{P}.tasks.smaer",
+          "is of no task; the tasks are genes, screen, smear, tumor"),
+    changed(f"{PS}.floor", "0.5", ".nan", "must be a number"),
+    changed(f"{PS}.floor", "0.5", "half", "of type float"),
+    changed(f"{PS}.promote", "production", "everywhere", "one of staging, production"),
+    *(Fault(f"an answer {written}", {ANSWERS: f"[{written}]{HERE}"}, f"{PS}.answers[0].{key}", says)
+      for written, key, says in (
+        ("{finding: shortcut, answer: looked into, by: ' '}", "by", "is empty"),
+        ("{finding: shortcut, answer: '', by: A. Person}", "answer", "is empty"),
+        ("{finding: '', answer: looked into, by: A. Person}", "finding", "is empty"),
+        ("{finding: shortcut, answer: looked into, by: A. Person, up_to: .nan}", "up_to", "not a number"),
+        ("{finding: shortcut, answer: looked into, by: A. Person, simulated: no one}", "simulated", "of type bool"),
+    )),
+    Fault("an answer twice", {ANSWERS: f"[{{finding: a, answer: b, by: c}}, {{finding: a, answer: d, by: c}}]{HERE}"},
+          f"{PS}.answers[1].finding", "is 'a', which is answered twice"),
+    Fault("an answer by nobody", {ANSWERS: f"[{{finding: a, answer: b}}]{HERE}"}, f"{PS}.answers[0]", "lacks by"),
+    *(Fault(f"a waiver {written}", {WAIVERS: f"[{written}]{HERE}"}, f"{PS}.waivers[0].{key}", says)
+      for written, key, says in (
+        ('{check: speed, reason: a, by: b, until: "2027-01-01"}', "check", "is 'speed'; it must be one of margin, "),
+        ('{check: identity, reason: a, by: b, until: "2027-01-01"}', "check", "which cannot be waived"),
+        ('{check: size, reason: "", by: b, until: "2027-01-01"}', "reason", "is empty"),
+        ('{check: size, reason: a, by: "", until: "2027-01-01"}', "by", "is empty"),
+        ('{check: size, reason: a, by: b, until: never}', "until", "must be a date such as"),
+        ('{check: size, reason: a, by: b, until: "2027-02-30"}', "until", "must be a date such as"),
+        ("{check: size, reason: a, by: b, until: 2027-01-01}", "until", "of type str"),
+    )),
+    Fault("a waiver for ever", {WAIVERS: f"[{{check: size, reason: a, by: b}}]{HERE}"}, f"{PS}.waivers[0]",
+          "lacks until"),
 ]  # fmt: skip
 
 
@@ -769,3 +826,19 @@ def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: Task
 def test_every_shipped_task_survives_its_text() -> None:
     for task in read_params(ROOT / "params.yaml").tasks.values():
         assert read_task(task_text(task)) == task
+
+
+def test_policy_is_read_and_a_task_without_one_has_neither_floor_nor_answers(tmp_path: Path) -> None:
+    policy = read_params(written(tmp_path, GOOD)).policy
+    smear = policy.task("smear")
+    assert (smear.floor, smear.promote) == (0.5, "production")
+    assert [(each.finding, each.up_to, each.simulated) for each in smear.answers] == [("shortcut", 0.7, False)]
+    assert [(each.check, each.until) for each in smear.waivers] == [("latency", "2027-01-01")]
+    assert policy.task("screen") == TaskPolicy()
+    assert TaskPolicy().floor == -math.inf
+
+
+def test_answers_of_the_shipped_sample_hold_for_no_real_data() -> None:
+    for task in read_params(ROOT / "params.yaml").policy.tasks.values():
+        assert all(answer.simulated for answer in task.answers)
+        assert {waiver.check for waiver in task.waivers} <= {"simulated"}

@@ -334,7 +334,7 @@ def test_a_network_without_validation_rows_answers_with_settled_statistics(train
     built = _build(NETWORKS[0], epochs=2, noise=0.0, mixup=0.0)
     built.fit(train, None, FitContext())
     before = {key: value.clone() for key, value in built.module_.state_dict().items() if "running" in key}
-    built._settle(train)()
+    built._settle(train, FitContext())()
     after = built.module_.state_dict()
     assert before and all(torch.allclose(value, after[key], atol=1e-5) for key, value in before.items())
 

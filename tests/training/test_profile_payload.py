@@ -505,7 +505,7 @@ def test_a_contract_reads_back_from_json(asked: Asked) -> None:
 
 
 def test_the_answer_has_the_columns_of_the_signature(asked: Asked) -> None:
-    promised = {column.name: column.required for column in asked.contract.outputs()}
+    promised = {column.name: column.required for column in signature(asked.contract).outputs}
     frame = asked.contract.request(asked.unseen)
     plain = asked.predictor.predict(None, frame)
     explained = asked.predictor.predict(None, frame, {"explain": True})

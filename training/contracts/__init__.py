@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from mlflow.types.schema import Array, Map, Object, Property
 from pipelines.faults import UserError
 from training.calibration import apply_temperature, prediction_sets
 from training.estimator import Attribution, Estimator
+from training.novelty import View
 
 EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
@@ -83,6 +85,21 @@ class Contract(ABC):
     @abstractmethod
     def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
         """Return the answer to a request, with what is sure of it, from what an estimator said, calibrated."""
+
+    @abstractmethod
+    def describe(self, samples: Any) -> pd.DataFrame:
+        """Return named columns that summarize each input: numbers, and names of few categories.
+
+        They are what the prediction log keeps of a request.
+        """
+
+    @abstractmethod
+    def views(self, samples: Any, described: pd.DataFrame) -> dict[str, View]:
+        """Return what novelty is measured on, from ``samples`` and what `describe` said of them."""
+
+    @abstractmethod
+    def identities(self, samples: Any) -> list[bytes]:
+        """Return for each input bytes that are the same where the input is: what the prediction log hashes."""
 
     @abstractmethod
     def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
@@ -164,6 +181,11 @@ def contract_from(content: dict[str, Any]) -> Contract:
     kinds = importlib.import_module(_MODULES[family]).CONTRACTS
     made: Contract = kinds[family](**{key: value for key, value in content.items() if key != "family"})
     return made
+
+
+def summary_view(described: pd.DataFrame, columns: Sequence[str]) -> View:
+    """Return the view of some of the columns that `Contract.describe` made."""
+    return View("summary", described[list(columns)].to_numpy(np.float64), np.arange(len(described)))
 
 
 def listed(names: list[str], count: int = 5) -> str:

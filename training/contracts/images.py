@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,19 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from PIL import Image
 
+from pipelines.environment import IMAGE_PIXELS
 from pipelines.images import ImageSamples, decoding, to_pixels
 from pipelines.params import ImageTask, read_task
-from training.contracts import ClassContract, PayloadError, kind_of
+from training.contracts import ClassContract, PayloadError, kind_of, summary_view
+from training.contracts.summaries import IMAGE_COLUMNS, image_summary
 from training.estimator import Estimator
+from training.novelty import View
 from training.overlay import as_png, overlay
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
+_TOGETHER = 4  # images of that size that one request may hold in all
+_BLOCK = 256
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")  # those of a raw folder; for PostScript a program would be run
 
 
@@ -50,6 +56,22 @@ class ImageContract(ClassContract):
     def outputs(self) -> list[ColSpec]:
         """Return the columns of an answer; ``overlay``, with ``explain``, is a PNG in base64."""
         return [*super().outputs(), ColSpec(DataType.string, name="overlay", required=False)]
+
+    def describe(self, samples: ImageSamples) -> pd.DataFrame:
+        """See `image_summary`."""
+        blocks = range(0, len(samples), _BLOCK)
+        return pd.concat(
+            [image_summary(samples.pixels[samples.index[start : start + _BLOCK]]) for start in blocks],
+            ignore_index=True,
+        )
+
+    def views(self, samples: ImageSamples, described: pd.DataFrame) -> dict[str, View]:
+        """Return the summary."""
+        return {"image": summary_view(described, IMAGE_COLUMNS)}
+
+    def identities(self, samples: ImageSamples) -> list[bytes]:
+        """Return the hash of each file."""
+        return [digest.encode() for digest in samples.digests]
 
     def explain(self, estimator: Estimator, samples: ImageSamples) -> dict[str, pd.Series]:
         """Return where in each image the predicted class was seen."""
@@ -86,7 +108,13 @@ def read_image_payload(frame: pd.DataFrame, contract: ImageContract) -> ImageSam
     task = read_task(contract.task_text)
     assert isinstance(task, ImageTask)
     contents = [_content(value, row) for row, value in enumerate(frame["image"].tolist())]
-    pixels = [_pixels(content, row, task) for row, content in enumerate(contents)]
+    most = min(task.validate.largest_pixels, int(os.environ.get(IMAGE_PIXELS) or task.validate.largest_pixels))
+    left = _TOGETHER * most
+    decoded = []
+    for row, content in enumerate(contents):
+        pixels, count = _pixels(content, row, task, most, left)
+        decoded.append(pixels)
+        left -= count
     table = pd.DataFrame(
         {
             "sample_id": [f"row:{row}" for row in range(len(contents))],
@@ -94,7 +122,7 @@ def read_image_payload(frame: pd.DataFrame, contract: ImageContract) -> ImageSam
             "digest": [hashlib.sha256(content).hexdigest() for content in contents],
         }
     )
-    return ImageSamples(table, np.stack(pixels), np.arange(len(table)), tuple(contract.classes), decoding(task.data))
+    return ImageSamples(table, np.stack(decoded), np.arange(len(table)), tuple(contract.classes), decoding(task.data))
 
 
 def _content(value: Any, row: int) -> bytes:
@@ -110,16 +138,20 @@ def _content(value: Any, row: int) -> bytes:
         raise PayloadError(f"row {row}, field image: not base64 ({error})") from error
 
 
-def _pixels(content: bytes, row: int, task: ImageTask) -> np.ndarray:
+def _pixels(content: bytes, row: int, task: ImageTask, most: int, left: int) -> tuple[np.ndarray, int]:
+    """Decode an image of at most ``most`` pixels, of a request that may hold ``left`` more; return its pixels too."""
     where = f"row {row}, field image"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
                 width, height = image.size
-                most = task.validate.largest_pixels
                 if width * height > most:
                     raise PayloadError(f"{where}: {width} x {height} pixels are more than {most}")
+                if width * height > left:
+                    raise PayloadError(
+                        f"{where}: with it the images have more than {_TOGETHER * most} pixels; send fewer"
+                    )
                 if min(width, height) < task.validate.smallest_side:
                     least = task.validate.smallest_side
                     raise PayloadError(f"{where}: {width} x {height} pixels; each side needs at least {least}")
@@ -129,7 +161,7 @@ def _pixels(content: bytes, row: int, task: ImageTask) -> np.ndarray:
                     raise PayloadError(f"{where}: its mode is {image.mode}; send 8-bit RGB")
                 if (bits := _bits(content, image)) > 8:
                     raise PayloadError(f"{where}: has {bits} bits a channel; send 8-bit RGB")
-                return to_pixels(image, task.data)
+                return to_pixels(image, task.data), width * height
     except PayloadError:
         raise
     except Exception as error:  # Pillow raises many types for a broken file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,11 @@ from training.contracts import (
     largest_contributions,
     listed,
     number_of,
+    summary_view,
 )
+from training.contracts.summaries import profile_summary
 from training.estimator import Estimator
+from training.novelty import View
 
 MAX_ROWS = 2_000
 _MOST = {"log2": 128.0, "as_is": 1e30}  # above, a feature may be infinite; linear values are logged
@@ -47,12 +50,15 @@ class LabelContract(ClassContract):
         Those that the model looks at.
     known
         All genes that the training data had; a profile may hold them and they are not looked at.
+    panels
+        Of those that the model looks at, some that go together, by which inputs are described.
     """
 
     family = "profile_labels"
 
     genes: list[str]
     known: list[str]
+    panels: dict[str, list[str]] = field(default_factory=dict)
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """See `read_profiles`."""
@@ -77,7 +83,19 @@ class LabelContract(ClassContract):
 
     def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> pd.DataFrame:
         """Return label, probabilities, the set of classes, and which genes were imputed."""
-        return super().answer(outputs, samples).assign(imputed=samples.table["imputed"])
+        return super().answer(outputs, samples).assign(imputed=_imputed(samples))
+
+    def describe(self, samples: ExpressionSamples) -> pd.DataFrame:
+        """See `profile_summary`."""
+        return profile_summary(samples.logged(self.genes), self.genes, self.panels)
+
+    def views(self, samples: ExpressionSamples, described: pd.DataFrame) -> dict[str, View]:
+        """Return the summary, and the genes that the model looks at."""
+        return profile_views(samples.logged(self.genes), described)
+
+    def identities(self, samples: ExpressionSamples) -> list[bytes]:
+        """Return the values of the genes that the model looks at."""
+        return [row.tobytes() for row in samples.logged(self.genes)]
 
     def explain(self, estimator: Estimator, samples: ExpressionSamples) -> dict[str, pd.Series]:
         """Return what each gene adds to the logit of the label."""
@@ -91,7 +109,7 @@ class GeneContract(Contract):
 
     Attributes
     ----------
-    genes, known
+    genes, known, panels
         See `LabelContract`.
     targets
         Genes that are predicted, in log2 units.
@@ -109,6 +127,7 @@ class GeneContract(Contract):
     spreads: list[float]
     half_widths: list[float | None]
     coverage: float
+    panels: dict[str, list[str]] = field(default_factory=dict)
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """See `read_profiles`."""
@@ -143,7 +162,19 @@ class GeneContract(Contract):
         parts = {"prediction": named(outputs)}
         if np.isfinite(half).all():
             parts |= {"low": named(outputs - half), "high": named(outputs + half)}
-        return pd.DataFrame({**parts, "coverage": self.coverage, "imputed": samples.table["imputed"]})
+        return pd.DataFrame({**parts, "coverage": self.coverage, "imputed": _imputed(samples)})
+
+    def describe(self, samples: ExpressionSamples) -> pd.DataFrame:
+        """See `profile_summary`."""
+        return profile_summary(samples.logged(self.genes), self.genes, self.panels)
+
+    def views(self, samples: ExpressionSamples, described: pd.DataFrame) -> dict[str, View]:
+        """Return the summary, and the genes that the model looks at."""
+        return profile_views(samples.logged(self.genes), described)
+
+    def identities(self, samples: ExpressionSamples) -> list[bytes]:
+        """Return the values of the genes that the model looks at."""
+        return [row.tobytes() for row in samples.logged(self.genes)]
 
     def explain(self, estimator: Estimator, samples: ExpressionSamples) -> dict[str, pd.Series]:
         """Return the largest contributions to each target, in log2 units; ``base`` and they add up to it."""
@@ -158,6 +189,22 @@ class GeneContract(Contract):
                 row += [{"target": target, **each} for each in found]
                 of_row[target] = float(base)
         return {"base": pd.Series(bases, dtype=object), "attributions": pd.Series(rows, dtype=object)}
+
+
+def _imputed(samples: ExpressionSamples) -> pd.Series:
+    """Return which genes each profile of a request lacks; those of a training table are not listed."""
+    if "imputed" in samples.table:
+        return samples.table["imputed"]
+    return pd.Series([[] for _ in range(len(samples))], dtype=object)
+
+
+def profile_views(values: np.ndarray, described: pd.DataFrame) -> dict[str, View]:
+    """Return the summary's view and that of the genes, of profiles in log2 units, shape ``(n, genes)``."""
+    columns = [str(column) for column in described if column != "missing"]  # how many may be is the task's to say
+    return {
+        "summary": summary_view(described, columns),
+        "genes": View("profile", values, np.arange(len(values))),
+    }
 
 
 def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -> ExpressionSamples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,14 @@ from training.contracts import (
     listed,
     number_of,
 )
+from training.contracts.summaries import drug_numbers, drug_summary, profile_summary
 from training.estimator import Estimator
+from training.features.drug import fingerprints
+from training.novelty import View
 
 MAX_ROWS = 10_000
+EXPRESSION = "expression"
+_BITS = 1024
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class ResponseContract(Contract):
         Fields that a row must have; the others may be left out and are imputed.
     half_width, coverage
         Of the prediction interval.
+    panels
+        Of the expression's genes, some that go together, by which inputs are described.
+    tissues
+        Of the training lines; any other is described as another.
     """
 
     family = "response"
@@ -49,6 +58,8 @@ class ResponseContract(Contract):
     target: str
     half_width: float | None
     coverage: float
+    panels: dict[str, list[str]] = field(default_factory=dict)
+    tissues: list[str] = field(default_factory=list)
 
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
         """See `read_payload`."""
@@ -96,6 +107,51 @@ class ResponseContract(Contract):
         return pd.DataFrame(
             {"prediction": outputs, "low": outputs - half, "high": outputs + half, "coverage": self.coverage}
         )
+
+    def describe(self, samples: ResponseSamples) -> pd.DataFrame:
+        """Return `profile_summary` of the expression, the mean of each other omics, tissue, and `drug_summary`."""
+        cells, cell = np.unique(samples.cell, return_inverse=True)
+        drugs, drug = np.unique(samples.drug, return_inverse=True)
+        tissue = samples.cell_lines["tissue"].iloc[cells].astype(str)
+        known = {*self.tissues, UNKNOWN}
+        lines: list[pd.DataFrame] = [
+            pd.DataFrame({"tissue": pd.Series([each if each in known else "other" for each in tissue], dtype=object)})
+        ]
+        for omics in self.features:
+            values = samples.omics[omics].to_numpy()[cells]
+            if omics == EXPRESSION:
+                lines.append(profile_summary(values, self.features[omics], self.panels).add_prefix(f"{omics}_"))
+            else:
+                summary = profile_summary(values, self.features[omics], {})
+                lines.append(summary[["level", "missing"]].add_prefix(f"{omics}_"))
+        molecules = drug_summary(samples.drugs["smiles"].iloc[drugs].tolist())
+        of_lines = pd.concat(lines, axis=1).iloc[cell].reset_index(drop=True)
+        return pd.concat([of_lines, molecules.iloc[drug].reset_index(drop=True)], axis=1)
+
+    def views(self, samples: ResponseSamples, described: pd.DataFrame) -> dict[str, View]:
+        """Return the values of each omics, and what the molecule looks like: as numbers, and as a fingerprint."""
+        smiles = samples.drugs["smiles"].tolist()
+        bits = fingerprints(smiles, _BITS)
+        bits[bits[:, 0] > 0] = np.nan  # nothing is known of these
+        found = {omics: View("profile", samples.omics[omics].to_numpy(), samples.cell) for omics in self.features}
+        numbers = np.array([drug_numbers(each) for each in smiles])
+        found["drug"] = View("summary", numbers, samples.drug)
+        found["molecule"] = View("fingerprint", bits[:, 1:], samples.drug)
+        return found
+
+    def identities(self, samples: ResponseSamples) -> list[bytes]:
+        """Return values, tissue and drug of each row."""
+        tables = [samples.omics[omics].to_numpy() for omics in self.features]
+        tissues, smiles = samples.cell_lines["tissue"].tolist(), samples.drugs["smiles"].tolist()
+        lines = [
+            b"\0".join([str(tissue).encode(), *(table[line].tobytes() for table in tables)])
+            for line, tissue in enumerate(tissues)
+        ]
+        ids = [str(name) for name in samples.drugs.index]
+        drugs = [  # the id of a row that gave none begins with a space, see `read_payload`
+            f"{text}\0{'' if name.startswith(' ') else name}".encode() for text, name in zip(smiles, ids, strict=True)
+        ]
+        return [lines[cell] + b"\0" + drugs[drug] for cell, drug in zip(samples.cell, samples.drug, strict=True)]
 
     def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
         """Return what each feature adds to each prediction."""

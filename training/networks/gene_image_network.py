@@ -186,7 +186,7 @@ class GeneImageNetwork(TransferNetwork):
 
         return logits
 
-    def _settle(self, train: ExpressionSamples) -> Callable[[], None]:
+    def _settle(self, train: ExpressionSamples, context: FitContext) -> Callable[[], None]:
         if self.mode == "head":
             return lambda: None
         some = np.random.default_rng(self.seed).permutation(len(train))[:_SETTLED]

@@ -182,7 +182,7 @@ class TransferNetwork(Classifier):
             weight = weight.to(self._device)
         criterion = nn.CrossEntropyLoss(weight, label_smoothing=self.label_smoothing)
         loss = self._loss(train, context, criterion, codes)
-        monitor = self._monitor(train, validation) if validation is not None and len(validation) else None
+        monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
         settings = LoopSettings(
             self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
         )
@@ -192,7 +192,7 @@ class TransferNetwork(Classifier):
             trained, loss, len(train), monitor, settings, context, groups=self._rates(module)
         )
         if monitor is None:  # which settles after every epoch
-            self._settle(train)()
+            self._settle(train, context)()
         seen = len(train) * max(1, len(self.trained_.history))
         self.images_per_second_ = seen / (time.perf_counter() - began)
         module.eval()
@@ -225,14 +225,14 @@ class TransferNetwork(Classifier):
         ]
         return [*groups, (list(module.head.parameters()), 1.0)]
 
-    def _settle(self, train: Any) -> Callable[[], None]:
+    def _settle(self, train: Any, context: FitContext) -> Callable[[], None]:
         """Return what is done to the network before it is judged after an epoch; nothing, unless a subclass says so."""
         return lambda: None
 
-    def _monitor(self, train: Any, validation: Any) -> Callable[[], dict[str, float]]:
+    def _monitor(self, train: Any, validation: Any, context: FitContext) -> Callable[[], dict[str, float]]:
         codes = validation.target
         labels = np.arange(len(self.classes_))
-        held_out, settle = self._held_out(validation, watched=True), self._settle(train)
+        held_out, settle = self._held_out(validation, watched=True), self._settle(train, context)
 
         def monitor() -> dict[str, float]:
             settle()

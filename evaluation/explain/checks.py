@@ -1,0 +1,85 @@
+"""What an explanation is checked by, told alike for every kind of model: does it add up, and is it the model's?
+
+``completeness`` is how far attributions miss what they explain, relative to its size; small is good. ``random_weights``
+is how alike the explanations of the same network with random weights are; small is good. ``deletion`` is how much more
+masking the features that are named changes than masking random ones; above zero is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from evaluation.resample import Interval
+from training.estimator import Estimator
+from training.final import CrossFitted
+
+NOT_EXPLAINED: dict[str, Any] = {"method": None, "checks": []}  # the section of a model that looks at no feature
+RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network that has learnt nothing
+
+
+def completeness(relative_error: float) -> dict[str, Any]:
+    """Return the check of `training.estimator.Attribution.relative_error`."""
+    return _check("completeness", Interval(relative_error, float("nan"), float("nan")))
+
+
+def random_weights(correlation: float) -> dict[str, Any]:
+    """Return the check of the sanity test of Adebayo et al. (2018)."""
+    return _check("random_weights", Interval(correlation, float("nan"), float("nan")))
+
+
+def deletion(difference: Interval) -> dict[str, Any]:
+    """Return the check of the deletion test (Samek et al., 2017)."""
+    return _check("deletion", difference)
+
+
+def random_correlation(
+    estimator: Estimator, samples: Any, output: np.ndarray | None, seed: int, names: Collection[str] | None = None
+) -> float | None:
+    """Return how alike attributions are to those of the same network with random weights.
+
+    Parameters
+    ----------
+    estimator
+        Of an ensemble the first member is looked at.
+    samples, output
+        See `training.estimator.Estimator.attribute`; the first `RANDOM_ROWS` are enough.
+    seed
+        Of the weights.
+    names
+        Features that are compared, where others (such as a drug's mean response) do not pass through the network.
+
+    Returns
+    -------
+    float or None
+        Mean correlation over rows, across features; None where the estimator is no network.
+    """
+    from evaluation.explain.randomized import network_name, randomized
+
+    first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+    if network_name(first) is None:
+        return None
+    rows = np.arange(min(RANDOM_ROWS, len(samples)))
+    some, chosen = samples.take(rows), None if output is None else np.asarray(output)[rows]
+    trained = first.attribute(some, chosen)
+    other = randomized(first, seed).attribute(some, chosen)
+    if trained is None or other is None:
+        return None
+    kept = np.array([names is None or name in names for name in trained.names])
+    return row_correlation(trained.values[:, kept], other.values[:, kept])
+
+
+def row_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean correlation of the rows of two tables, whatever their scale; a constant row has none with any."""
+    found = []
+    for one, other in zip(a, b, strict=True):
+        flat = [each - each.mean() for each in (one, other)]
+        sizes = [float(np.sqrt(each @ each)) for each in flat]
+        found.append(float(flat[0] @ flat[1]) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0)
+    return float(np.mean(found))
+
+
+def _check(name: str, found: Interval) -> dict[str, Any]:
+    return {"name": name, **found.as_dict()}

@@ -1,0 +1,107 @@
+"""MLflow's scoring server with bounds: what uvicorn runs, see `serving.endpoint`.
+
+``mlflow models serve`` runs uvicorn on ``mlflow.pyfunc.scoring_server.app:app``, an application that reads a body of
+any size, makes a table of whatever JSON it holds, and takes no middleware. This is the same application, with
+``/ping``, ``/health``, ``/version`` and its time limit as they are, and a route of its own for ``/invocations``: it
+reads a bounded body, looks at the shape of the JSON, and gives it parsed to MLflow's own ``invocations``.
+
+Nothing of the platform but `serving.limits` may be imported here: the model brings the code that it was logged with,
+which must be the first to be found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+
+from serving.limits import Limits, Refused, parsed
+
+_JSON = "application/json"
+_LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which is a patient's data
+_logger = logging.getLogger(__name__)
+
+
+def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
+    """Return MLflow's scoring application with the bounded route in the place of its own."""
+    schema = model.metadata.get_input_schema()
+    app.router.routes = [route for route in app.router.routes if getattr(route, "path", "") != "/invocations"]
+    turns = asyncio.Semaphore(limits.together)
+
+    def compute(body: bytes) -> scoring_server.InvocationsResponse:
+        return scoring_server.invocations(parsed(body, limits), _JSON, model, schema)
+
+    @app.post("/invocations")
+    async def invocations(request: Request) -> Response:
+        try:
+            _check_headers(request)
+            body = await asyncio.wait_for(_body(request, limits), limits.seconds / 2)
+            async with turns:
+                result = await asyncio.to_thread(compute, body)
+        except Refused as refused:
+            return _fault(refused.status, "BAD_REQUEST", str(refused))
+        except TimeoutError:
+            return _fault(408, "BAD_REQUEST", "the request did not arrive in time")
+        except MlflowException as error:
+            if error.get_http_status_code() >= 500:
+                _logger.exception("the model failed")
+            return _fault(error.get_http_status_code(), str(error.error_code), _shortened(error.message))
+        return Response(result.response, result.status, media_type=result.mimetype)
+
+    return app
+
+
+def _check_headers(request: Request) -> None:
+    kind, _, rest = request.headers.get("content-type", "").partition(";")
+    charset = rest.strip().lower()
+    if kind.strip().lower() != _JSON or charset not in ("", "charset=utf-8", 'charset="utf-8"'):
+        raise Refused(415, f"send the header Content-Type: {_JSON}, and JSON in UTF-8")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "a body must not be compressed")
+
+
+async def _body(request: Request, limits: Limits) -> bytes:
+    """Return the body, no longer than the limit, whatever its header says."""
+    too_large = Refused(413, f"the request is larger than {limits.request_bytes / 1e6:g} MB; send fewer rows at a time")
+    declared = request.headers.get("content-length", "0")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limits.request_bytes:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limits.request_bytes:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _shortened(message: str) -> str:
+    """Return what a message of MLflow says, without the request that it repeats."""
+    text = message.rsplit("\nError: ", 1)[-1]
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+
+
+def _fault(status: int, code: str, message: str) -> Response:
+    # A client that is told so may go on sending: the connection is of no more use.
+    headers = {"Connection": "close"} if status in (408, 413) else None
+    return Response(json.dumps({"error_code": code, "message": message}), status, headers, media_type=_JSON)
+
+
+def _served() -> FastAPI:
+    model = scoring_server.load_model_with_mlflow_config(os.environ[scoring_server._SERVER_MODEL_PATH])
+    return bounded(scoring_server.init(model), model, Limits.from_environment())
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``app`` when uvicorn asks for it, and not when something is imported from here."""
+    if name != "app":
+        raise AttributeError(name)
+    globals()["app"] = made = _served()
+    return made

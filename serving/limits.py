@@ -1,0 +1,150 @@
+"""What a request to the endpoint may ask for, looked at before anything large is made of it.
+
+Knows nothing of models and imports none of the platform's code: the server runs the code that its model was logged
+with, see `serving.app`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+PREFIX = "ONCOLINEAGE_SERVE_"
+FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
+COLUMNS = 64  # of a request: its rows name fields, and no model has so many
+_OTHER_KEYS = ("params",)
+_MAPS_A_ROW = 64  # opening brackets that the text of a row may hold; a SMILES has a few
+_VALUES = 5_000_000
+
+
+class Refused(Exception):
+    """A request that is answered with ``status`` and a sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one request.
+
+    Attributes
+    ----------
+    rows
+        At most.
+    request_bytes
+        Of the body.
+    seconds
+        That a body may take to arrive, and an answer to be made.
+    together
+        Requests that are computed at a time in one process; the others wait.
+    """
+
+    rows: int = 512
+    request_bytes: int = 64_000_000
+    seconds: int = 60
+    together: int = 2
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which a server learns of them."""
+        return {PREFIX + each.name.upper(): str(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """Read what `environment` gave."""
+        found = {each.name: os.environ.get(PREFIX + each.name.upper()) for each in fields(cls)}
+        return cls(**{name: int(value) for name, value in found.items() if value})
+
+
+def parsed(body: bytes, limits: Limits) -> dict[str, Any]:
+    """Return the JSON of a body, refused before a table is made of it where the table would be too large.
+
+    A few hundred kilobytes of JSON can ask for a table of gigabytes: thousands of rows that each name another column.
+
+    Raises
+    ------
+    Refused
+        400: it is no JSON, has too many values, or is none of MLflow's formats within the limits.
+    """
+    if body.count(b"{") + body.count(b"[") > _MAPS_A_ROW * (limits.rows + 1):
+        raise Refused(400, f"the request has too many lists and maps; send at most {limits.rows} rows at a time")
+    if body.count(b",") > _VALUES:
+        raise Refused(400, f"the request has more than {_VALUES} values; send fewer rows at a time")
+    try:
+        content = json.loads(body)
+    except RecursionError as error:
+        raise Refused(400, "the request is nested too deeply to be JSON of rows") from error
+    except ValueError as error:  # also of text that is not UTF-8, and of integers with thousands of digits
+        raise Refused(400, f"the request is not JSON: {str(error)[:200]}") from error
+    if not isinstance(content, dict):
+        raise Refused(400, f"the request must be a dictionary with one of {', '.join(FORMATS)}")
+    check_shape(content, limits)
+    return content
+
+
+def check_shape(content: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse a request whose rows and columns are not those of a table of rows, or too many."""
+    given = [name for name in FORMATS if name in content]
+    if len(given) != 1:
+        raise Refused(400, f"the request must be a dictionary with one of {', '.join(FORMATS)}")
+    if unknown := [str(key)[:60] for key in content if key not in (*FORMATS, *_OTHER_KEYS)]:
+        raise Refused(400, f"the request has the unknown key {', '.join(unknown[:5])}")
+    if not isinstance(content.get("params") or {}, dict):
+        raise Refused(400, "params must be a dictionary")
+    name = given[0]
+    value = content[name]
+    if name == "dataframe_split":
+        _check_split(value, limits)
+    elif name == "inputs" and isinstance(value, dict):
+        _check_columns(value, limits)
+    else:
+        _check_rows(name, value, limits)
+
+
+def _check_rows(name: str, value: Any, limits: Limits) -> None:
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise Refused(400, f"{name} must be a list of rows, each a dictionary of field to value")
+    _few_rows(len(value), limits)
+    columns: set[str] = set()
+    for row in value:
+        columns.update(row)
+        _few_columns(len(columns))
+
+
+def _check_split(value: Any, limits: Limits) -> None:
+    if not isinstance(value, dict) or not {"columns", "data"} <= set(value) <= {"columns", "data", "index"}:
+        raise Refused(400, "dataframe_split must be a dictionary with columns and data")
+    columns, data = value["columns"], value["data"]
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        raise Refused(400, "dataframe_split, columns: must be a list of names")
+    _few_columns(len(columns))
+    if not isinstance(data, list) or not all(isinstance(row, list) and len(row) == len(columns) for row in data):
+        raise Refused(400, "dataframe_split, data: must be a list of rows, each a list with a value a column")
+    _few_rows(len(data), limits)
+    index = value.get("index", [])
+    if "index" in value and (not isinstance(index, list) or len(index) != len(data)):
+        raise Refused(400, "dataframe_split, index: must be a list with a value a row")
+
+
+def _check_columns(value: Mapping[str, Any], limits: Limits) -> None:
+    _few_columns(len(value))
+    if not all(isinstance(column, list) for column in value.values()):
+        raise Refused(400, "inputs must be a dictionary of field to a list with a value a row")
+    lengths = {len(column) for column in value.values()}
+    if len(lengths) > 1:
+        raise Refused(400, "inputs: the fields have different numbers of rows")
+    _few_rows(max(lengths, default=0), limits)
+
+
+def _few_rows(count: int, limits: Limits) -> None:
+    if count > limits.rows:
+        raise Refused(400, f"the request has {count} rows; send at most {limits.rows} at a time")
+
+
+def _few_columns(count: int) -> None:
+    if count > COLUMNS:
+        raise Refused(400, f"the request names more than {COLUMNS} fields")

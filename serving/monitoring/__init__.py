@@ -1,0 +1,1 @@
+"""What the endpoint logged, held against what the version was fitted on."""

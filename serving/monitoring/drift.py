@@ -1,0 +1,273 @@
+"""Whether one sample of rows has drifted from another: a test for chance, and an effect size for whether it matters.
+
+Rows are not always independent: one cell line is asked about with fifty drugs, one image is sent twice. Tests that
+counted such rows as evidence would alarm on every new cell line; here each sample counts as the rows it is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+Kind = Literal["number", "category", "missing"]
+Floats = npt.NDArray[np.float64]
+
+BINS = 10  # of the population stability index: the reference's deciles, as credit scoring has it
+_LEAST_EXPECTED = 5.0  # of a cell of the chi-square test (Cochran 1954)
+_LOOKED_AT = 5_000  # rows by which it is decided what determines what
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a column differs from its reference.
+
+    Attributes
+    ----------
+    column, kind
+        Name, and whether numbers, categories, or the share of missing values were compared.
+    statistic
+        Kolmogorov-Smirnov distance of numbers, Cramér's V of categories; 0 for equal samples, at most 1.
+    p
+        Of the test for chance.
+    adjusted
+        The same, corrected for all tests of the report; as ``p`` until `corrected`.
+    population_stability
+        Population stability index: how large the drift is, however many rows there are.
+    reference_rows, logged_rows
+        How many independent rows each sample is worth.
+    """
+
+    column: str
+    kind: Kind
+    statistic: float
+    p: float
+    adjusted: float
+    population_stability: float
+    reference_rows: float
+    logged_rows: float
+
+    def drifted(self, significance: float, population_stability: float) -> bool:
+        """Whether the drift is neither chance nor a trifle."""
+        return self.adjusted < significance and self.population_stability > population_stability
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping."""
+        return asdict(self)
+
+
+def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame, *, prefix: str = "") -> list[Drift]:
+    """Compare every column of ``reference`` with that of ``logged``.
+
+    Parameters
+    ----------
+    reference, logged
+        The same columns; numbers are compared as numbers, all else as categories. Where values are missing in either,
+        the share of missing values is compared besides.
+    prefix
+        Of the columns' names in what is returned.
+
+    Raises
+    ------
+    KeyError
+        ``logged`` lacks a column of ``reference``.
+    """
+    worth = independent_rows(reference, logged)
+    found = []
+    for column in reference.columns:
+        old, new = reference[column], logged[column]
+        rows = worth[column]
+        lacks_old, lacks_new = old.isna().to_numpy(), new.isna().to_numpy()
+        if lacks_old.any() or lacks_new.any():
+            gap = category_drift(prefix + column, pd.Series(lacks_old), pd.Series(lacks_new), rows, kind="missing")
+            found.append(gap)
+        if lacks_old.all() or lacks_new.all():
+            continue
+        kept = (rows[0] * (1 - lacks_old.mean()), rows[1] * (1 - lacks_new.mean()))
+        if _is_number(old) and _is_number(new):
+            numbers = [each.dropna().to_numpy(np.float64) for each in (old, new)]
+            found.append(number_drift(prefix + column, numbers[0], numbers[1], kept))
+        else:
+            found.append(category_drift(prefix + column, old.dropna(), new.dropna(), kept))
+    return found
+
+
+def number_drift(column: str, reference: Floats, logged: Floats, rows: tuple[float, float] | None = None) -> Drift:
+    """Compare two samples of numbers by the two-sample Kolmogorov-Smirnov test.
+
+    Parameters
+    ----------
+    column
+        Name.
+    reference, logged
+        Finite numbers, one a row.
+    rows
+        How many independent rows each sample is worth; all of them if None.
+
+    References
+    ----------
+    Hodges J. L. (1958). The significance probability of the Smirnov two-sample test. Arkiv för Matematik 3, 469-486.
+    """
+    sizes = rows or (float(len(reference)), float(len(logged)))
+    distance = float(stats.ks_2samp(reference, logged, method="asymp").statistic)
+    both = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
+    p = float(stats.kstwo.sf(distance, max(1, round(both))))
+    edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
+    old, new = (np.bincount(np.searchsorted(edges, each), minlength=len(edges) + 1) for each in (reference, logged))
+    return Drift(column, "number", distance, p, p, population_stability(old, new, sizes), *sizes)
+
+
+def category_drift(
+    column: str,
+    reference: pd.Series,
+    logged: pd.Series,
+    rows: tuple[float, float] | None = None,
+    *,
+    kind: Kind = "category",
+) -> Drift:
+    """Compare two samples of categories by the chi-square test of homogeneity.
+
+    Categories too rare to be tested are counted as one. Where rows are worth less than one each, counts shrink by as
+    much: the first-order correction of Rao and Scott.
+
+    Parameters
+    ----------
+    column, kind
+        Name and kind of what is returned.
+    reference, logged
+        Categories, one a row; a category may be in one of them alone.
+    rows
+        How many independent rows each sample is worth; all of them if None.
+
+    References
+    ----------
+    Rao J. N. K., Scott A. J. (1981). The analysis of categorical data from complex sample surveys. JASA 76, 221-230.
+    """
+    sizes = rows or (float(len(reference)), float(len(logged)))
+    names = sorted({*reference.astype(str), *logged.astype(str)})
+    counts = (each.astype(str).value_counts().reindex(names, fill_value=0) for each in (reference, logged))
+    old, new = (each.to_numpy(np.float64) for each in counts)
+    table = _pooled(np.stack([old / old.sum() * sizes[0], new / new.sum() * sizes[1]]))
+    statistic, p = 0.0, 1.0
+    if table.shape[1] > 1:
+        chi, p, *_ = stats.chi2_contingency(table)
+        statistic, p = float(np.sqrt(chi / table.sum())), float(p)
+    return Drift(column, kind, statistic, p, p, population_stability(old, new, sizes), *sizes)
+
+
+def population_stability(reference: npt.ArrayLike, logged: npt.ArrayLike, rows: tuple[float, float]) -> float:
+    """Return the population stability index of two rows of counts, ``sum((q - p) ln(q / p))``.
+
+    Half a row is added to each bin, so that an empty one is finite, and what two samples of the same distribution
+    would show, ``(bins - 1)(1 / n + 1 / m)``, is taken off: without it 50 rows look drifted by their number alone.
+
+    Parameters
+    ----------
+    reference, logged
+        Counts of the same bins.
+    rows
+        How many independent rows each is worth.
+
+    References
+    ----------
+    Yurdakul B., Naranjo J. (2020). Statistical properties of the population stability index. J. Risk Model
+    Validation 14(4).
+    """
+    counts = [np.asarray(each, dtype=np.float64) for each in (reference, logged)]
+    shares = []
+    for count, worth in zip(counts, rows, strict=True):
+        weighed = count / count.sum() * worth + 0.5
+        shares.append(weighed / weighed.sum())
+    old, new = shares
+    index = float(((new - old) * np.log(new / old)).sum())
+    expected = (len(old) - 1) * (1 / max(rows[0], 1) + 1 / max(rows[1], 1))
+    return max(0.0, index - expected)
+
+
+def corrected(drifts: Iterable[Drift]) -> list[Drift]:
+    """Return the drifts with p-values corrected for their number: with no drift at all one of them falls below ``a``
+    with a probability of at most ``a``.
+
+    References
+    ----------
+    Holm S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Statistics 6, 65-70.
+    """
+    given = list(drifts)
+    order = np.argsort([drift.p for drift in given], kind="stable")
+    made = list(given)
+    highest = 0.0
+    for place, position in enumerate(order):
+        highest = max(highest, min(1.0, given[position].p * (len(given) - place)))
+        made[position] = Drift(**{**asdict(given[position]), "adjusted": highest})
+    return made
+
+
+def independent_rows(reference: pd.DataFrame, logged: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return for each column how many independent rows the two samples are worth.
+
+    Rows of one entity (a cell line, a drug, an image sent twice) share their values in all columns that describe it.
+    So the entity behind a column is read off another continuous column that determines it, the one with the fewest
+    values; without one, equal numbers are the same entity, and rows of a category are independent. Entities of
+    unequal size count as Kish's effective number of them.
+
+    References
+    ----------
+    Kish L. (1965). Survey Sampling. Wiley: the effective sample size under unequal weights.
+    """
+    looked = pd.concat([reference.head(_LOOKED_AT), logged[list(reference.columns)].head(_LOOKED_AT)])
+    codes = {column: pd.factorize(looked[column], use_na_sentinel=False)[0] for column in reference.columns}
+    distinct = {column: int(code.max()) + 1 for column, code in codes.items()}
+    continuous = [column for column in reference.columns if _is_continuous(looked[column])]
+    continuous.sort(key=lambda column: distinct[column])
+    found = {}
+    for column in reference.columns:
+        others = (each for each in continuous if each != column)
+        own = column if column in continuous else None
+        by = next((each for each in others if _determines(codes[each], codes[column], distinct[each])), own)
+        if by is None:
+            found[column] = (float(len(reference)), float(len(logged)))
+        else:
+            found[column] = (effective_rows(reference[by]), effective_rows(logged[by]))
+    return found
+
+
+def effective_rows(entities: pd.Series) -> float:
+    """Return Kish's effective number of entities, of which each row names one."""
+    counts = entities.value_counts(dropna=False).to_numpy(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum())
+
+
+def _determines(finer: npt.NDArray[np.int64], coarser: npt.NDArray[np.int64], distinct: int) -> bool:
+    if distinct == len(finer):
+        return True
+    pairs = finer.astype(np.int64) * (int(coarser.max()) + 1) + coarser
+    return len(np.unique(pairs)) == distinct
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _is_continuous(values: pd.Series) -> bool:
+    """Whether equal values mean the same entity: numbers that are not whole, and more than a handful of them."""
+    if not _is_number(values):
+        return False
+    present = values.dropna().to_numpy(np.float64)
+    whole = present == np.round(present)
+    return bool(len(present)) and whole.mean() < 0.5
+
+
+def _pooled(table: Floats) -> Floats:
+    """Return ``(2, categories)`` with the rarest categories added up until each cell expects enough rows."""
+    order = np.argsort(table.sum(axis=0), kind="stable")
+    columns = [table[:, place] for place in order]
+    smaller = table.sum(axis=1).min() / table.sum()
+    while len(columns) > 1 and columns[0].sum() * smaller < _LEAST_EXPECTED:
+        pooled = columns[0] + columns[1]
+        columns = sorted([pooled, *columns[2:]], key=lambda column: float(column.sum()))
+    return np.stack(columns, axis=1)

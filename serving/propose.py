@@ -1,0 +1,100 @@
+"""A pull request with what a loop changed in the repository: ``python -m serving.propose --task T``.
+
+A loop writes ``dvc.lock``, and ``data.dvc`` where the data was imported. They are committed on a branch of their own,
+beside the checkout, whose files and branch stay as they are; the report is the pull request's text.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines.command import parser, run_command
+from pipelines.faults import UserError
+from pipelines.prepare import REPORTS
+from serving.retrain import FOLDER
+from serving.retraining.loop import read_state
+
+CHANGED = ("dvc.lock", "data.dvc")
+
+
+def propose(name: str, *, folder: Path = FOLDER) -> str:
+    """Commit, push and open the pull request, as far as that is not done.
+
+    Parameters
+    ----------
+    name
+        Of the task.
+    folder
+        Where the loop's state lies.
+
+    Returns
+    -------
+    str
+        What was done, in a sentence.
+
+    Raises
+    ------
+    UserError
+        No loop of the task has ended here; git or ``gh`` refuses.
+    """
+    state = read_state(folder / f"{name}.json")
+    text = REPORTS / name / "retraining.md"
+    if not state.finished or not text.is_file():
+        raise UserError(f"no loop of {name} has ended in this checkout; run `make retrain TASK={name}` first")
+    assert state.content is not None
+    paths = [path for path in CHANGED if Path(path).is_file()]
+    if not _run("git", "status", "--porcelain", "--", *paths):
+        return f"nothing to propose: {' and '.join(paths)} are as they were committed"
+    branch = f"retrain/{name}-{state.content['fingerprint'][:12]}"
+    title = f"Retrain {name}: {state.content['finished']['outcome']}"[:200]
+    if not _run("git", "ls-remote", "--heads", "origin", branch):
+        _run("git", "push", "--quiet", "origin", f"{_commit(paths, title)}:refs/heads/{branch}")
+    if _run("gh", "pr", "list", "--head", branch, "--state", "all", "--json", "number", "--jq", ".[].number"):
+        return f"{branch} was proposed already"
+    _run("gh", "pr", "create", "--head", branch, "--title", title, "--body-file", str(text))
+    return f"proposed as {branch}"
+
+
+def _commit(paths: list[str], title: str) -> str:
+    """Return a commit of ``paths`` on top of the present one, made with an index of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        beside = {"GIT_INDEX_FILE": f"{folder}/index"}
+        _run("git", "read-tree", "HEAD", more=beside)
+        _run("git", "add", "--", *paths, more=beside)
+        tree = _run("git", "write-tree", more=beside)
+    return _run("git", "commit-tree", tree, "-p", "HEAD", "-m", title, more=_author())
+
+
+def _author() -> dict[str, str]:
+    """Return who commits where git has not been told: the one whom ``BY`` names."""
+    by = os.environ.get("BY") or "retraining"
+    told = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True).stdout.strip()
+    if told:
+        return {}
+    person = {"NAME": by, "EMAIL": f"{by}@users.noreply.github.com"}
+    return {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in person.items()}
+
+
+def _run(*command: str, more: Mapping[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(more or {})})
+    except FileNotFoundError as error:
+        raise UserError(f"{command[0]} is not installed; it opens the pull request") from error
+    if done.returncode:
+        raise UserError(f"`{' '.join(command[:3])}` failed: {done.stderr.strip()[-500:]}")
+    return done.stdout.strip()
+
+
+def main() -> int:
+    """Propose, and say what was done."""
+    given = parser(__doc__ or "").parse_args()
+    print(propose(given.task))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

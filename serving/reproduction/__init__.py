@@ -1,0 +1,1 @@
+"""Making a registered version again, from its tags alone."""

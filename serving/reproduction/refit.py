@@ -1,0 +1,192 @@
+"""A version fitted once more: its commit, its data, its parameters and hyperparameters, in a store of its own."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from mlflow import MlflowClient
+
+from pipelines.faults import UserError
+from pipelines.files import read_json, write_json
+from pipelines.tracking import folder_sha256
+from serving.reproduction.logged_model import contract_of
+from serving.reproduction.worktree import Worktree, worktree
+
+_NOT_OF_THE_MODEL = ("members",)  # parameters of the fit's run that are no hyperparameters
+_TASK_TEXT = (
+    "import sys; from pipelines.params import read_params, task_text; print(task_text(read_params().task(sys.argv[1])))"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a version's tags and its run's parameters say of how it was made.
+
+    Attributes
+    ----------
+    name, version
+        Of the registered model.
+    tags
+        Of the run and, where they name the same, of the run before the version: the fit came first.
+    parameters
+        Of the run, as MLflow keeps them: text.
+    metrics
+        Of the run.
+    folder
+        The model's artifact folder.
+    predictions
+        Of the test rows, as the evaluate stage logged them; None if it did not.
+    requirements
+        Package to version that the model was logged with.
+    """
+
+    name: str
+    version: str
+    tags: dict[str, str]
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+    folder: Path
+    requirements: dict[str, str]
+    predictions: pd.DataFrame | None = None
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the run's parameters with their types."""
+        own = {key: value for key, value in self.parameters.items() if key not in _NOT_OF_THE_MODEL}
+        return {key: typed(value) for key, value in own.items()}
+
+    def tag(self, name: str) -> str:
+        """Return a tag that must be there."""
+        if (value := self.tags.get(name, "none")) == "none":
+            raise UserError(f"models:/{self.name}/{self.version} has no tag {name}: it cannot be made again")
+        return value
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What came out of the second fit.
+
+    Attributes
+    ----------
+    hashes
+        ``data.sha256``, ``split.sha256``, ``model.sha256`` (of the artifact folder) and, if the commit's code tells
+        it, ``params.sha256``.
+    params_from
+        Where the task's parameters were taken from: ``commit`` or ``model``.
+    parameters, metrics
+        Of the second fit's run.
+    predictions
+        Of the test rows, as the fit stage wrote them.
+    outputs
+        Arrays of `refit_outputs`: ``first`` is what the version says, ``second`` what its twin does.
+    """
+
+    hashes: dict[str, str]
+    params_from: str
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+    predictions: pd.DataFrame
+    outputs: dict[str, np.ndarray]
+
+
+def typed(text: str) -> Any:
+    """Return the value that MLflow made ``text`` of: a number, a truth value, None, a list; else the text itself."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}.get(text, text)
+    return value if str(value) == text else text
+
+
+def refit(recipe: Recipe, origin: Path) -> Refit:
+    """Fit a version again in a worktree of its commit; the worktree and its store are gone afterwards.
+
+    Parameters
+    ----------
+    recipe
+        Of the version.
+    origin
+        Root of the repository.
+
+    Raises
+    ------
+    UserError
+        A tag, the commit or the data is missing, or a stage failed there.
+    """
+    task, architecture = recipe.name, recipe.tag("architecture")
+    with worktree(origin, recipe.tag("git.commit")) as tree:
+        tree.data(task, recipe.tag("dvc.data_md5"))
+        _link_weights(tree)
+        params_from = _settle_params(tree, recipe)
+        store = f"sqlite:///{tree.root.parent / 'mlflow.db'}"
+        env = {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
+        env |= {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
+        if threads := recipe.tags.get("threads"):  # sums of floats depend on how many add them up
+            env["OMP_NUM_THREADS"] = threads
+        tree.run("prepare", sys.executable, "-m", "pipelines.prepare", "--task", task, env=env)
+        folder = tree.root / "models" / task / architecture
+        tuned = {"hyperparameters": recipe.hyperparameters, "study": recipe.tags.get("study", "none")}
+        write_json(folder / "tuned.json", {"task": task, "architecture": architecture, **tuned})
+        command = ("-m", "training.fit", "--task", task, "--architecture", architecture)
+        tree.run("fit", sys.executable, *command, env=env)
+        run = MlflowClient(store).get_run(read_json(folder / "fitted.json")["run_id"])
+        out = tree.root.parent / "outputs.npz"
+        script = str(Path(__file__).with_name("refit_outputs.py"))
+        own = str(recipe.folder.resolve())
+        tree.run("predict", sys.executable, "-P", script, task, own, str(folder / "model"), str(out), env=env)
+        hashes = {
+            "data.sha256": folder_sha256(tree.root / "data" / task),
+            "model.sha256": folder_sha256(folder / "model"),
+            "split.sha256": read_json(tree.root / "prepared" / task / "split.json")["sha256"],
+        }
+        with np.load(out, allow_pickle=False) as arrays:
+            outputs = dict(arrays)
+        if found := str(outputs.pop("params_sha256")):
+            hashes["params.sha256"] = found
+        predictions = pd.read_parquet(folder / "predictions.parquet")
+        return Refit(hashes, params_from, dict(run.data.params), dict(run.data.metrics), predictions, outputs)
+
+
+def _settle_params(tree: Worktree, recipe: Recipe) -> str:
+    """Give ``params.yaml`` the version's seed, budget and device, and its task where the commit has another.
+
+    A budget or a threshold is often changed for one training and not committed.
+    """
+    path = tree.root / "params.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    before = json.dumps(content)
+    content |= {"seed": int(recipe.tag("seed")), "budget": recipe.tag("budget")}
+    device = recipe.tags.get("device", "cpu").partition(":")[0]
+    content["device"] = "auto" if device == "cuda" else "cpu"
+    if json.dumps(content) != before:
+        _write_params(path, content)
+    own = json.loads(contract_of(recipe.folder).task_text)
+    there = json.loads(tree.run("params", sys.executable, "-c", _TASK_TEXT, recipe.name))
+    if own == there:
+        return "commit"
+    content["tasks"][recipe.name] = own
+    _write_params(path, content)
+    return "model"
+
+
+def _write_params(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+
+
+def _link_weights(tree: Worktree) -> None:
+    """Let the worktree see weights that lie in the repository's folder and are not in git."""
+    tasks = yaml.safe_load((tree.root / "params.yaml").read_text(encoding="utf-8"))["tasks"].values()
+    for weights in {str(task["tune"].get("weights", "none")) for task in tasks}:
+        there, here = tree.origin / weights, tree.root / weights
+        if not Path(weights).is_absolute() and there.exists() and not here.exists():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            here.symlink_to(there.resolve())

@@ -1,0 +1,48 @@
+"""What two models say of a worktree's test rows: run as a script with the worktree's own code.
+
+``python -P refit_outputs.py TASK MODEL OTHER OUT``: artifact folders of two models, and an ``.npz`` to write. It
+imports what the worktree's commit has, so it keeps to what every commit of the platform has.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.params import read_params
+from pipelines.prepare import read_prepared
+from training.predictor import Predictor
+
+
+def main(task: str, folder: str, other: str, out: str) -> None:
+    """Write what both models say and what is known of the rows.
+
+    ``first`` and ``second`` are calibrated outputs, ``naive`` those of the second's baseline.
+    """
+    prepared = read_prepared(task, read_params().task(task))
+    rows = prepared.rows("test")
+    samples = prepared.samples.take(rows)
+    table = prepared.table.iloc[rows]
+    second = Predictor().read(Path(other))
+    arrays = {
+        "first": Predictor().read(Path(folder)).outputs(samples),
+        "second": second.outputs(samples),
+        "naive": second.baseline.outputs(samples),
+        "target": np.asarray(samples.target),
+        "sample_id": table["sample_id"].to_numpy(str),
+    }
+    if "drug_id" in table:
+        arrays["drug_id"] = table["drug_id"].to_numpy(str)
+    try:
+        from evaluation.evaluate import params_sha256
+
+        arrays["params_sha256"] = np.array(params_sha256(read_params(), task))
+    except ImportError:  # the commit hashes them elsewhere
+        arrays["params_sha256"] = np.array("")
+    np.savez(out, allow_pickle=False, **arrays)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,132 @@
+"""A commit's code and a version's data beside the working tree, which stays as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipelines.faults import UserError
+
+_DVC_LOCAL = Path(".dvc") / "config.local"
+_OUTPUT = 3000  # characters of a failed command that are shown
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A commit checked out in a temporary place.
+
+    Attributes
+    ----------
+    root
+        Of the worktree.
+    origin
+        Root of the repository that it belongs to.
+    """
+
+    root: Path
+    origin: Path
+
+    def run(self, what: str, *command: str, env: Mapping[str, str] | None = None) -> str:
+        """Run a command in the worktree, with ``env`` added to the environment, and return what it prints.
+
+        Raises
+        ------
+        UserError
+            It failed; ``what`` and its last words are in the message.
+        """
+        kept = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={**kept, "PYTHONPATH": str(self.root), **(env or {})},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            raise UserError(f"{what} failed:\n{(done.stdout + done.stderr)[-_OUTPUT:].strip()}")
+        return done.stdout
+
+    def data(self, task: str, md5: str) -> None:
+        """Check out ``data/<task>`` by DVC, from the repository's cache, else from its remotes.
+
+        Parameters
+        ----------
+        task
+            Name of the task.
+        md5
+            Of the folder ``data`` as DVC recorded it; it need not be that of the commit.
+
+        Raises
+        ------
+        UserError
+            The commit has no ``data.dvc``, or the data is neither in the cache nor in a remote.
+        """
+        recorded = self.root / "data.dvc"
+        if not recorded.is_file():
+            raise UserError("the commit has no data.dvc: its data was never given to DVC")
+        content = yaml.safe_load(recorded.read_text(encoding="utf-8"))
+        if content["outs"][0].get("md5") != md5:
+            content["outs"] = [{"md5": md5, "hash": "md5", "path": content["outs"][0]["path"]}]
+            recorded.write_text(yaml.safe_dump(content), encoding="utf-8")
+        self._share_cache()
+        target = f"data/{task}"
+        try:
+            self.run("dvc checkout", *_dvc("checkout", "--quiet", target))
+        except UserError:
+            self.run(f"dvc pull of {target} ({md5})", *_dvc("pull", "--quiet", target))
+
+    def _share_cache(self) -> None:
+        """Let DVC in the worktree use the repository's cache, remotes and credentials."""
+        if (self.origin / _DVC_LOCAL).is_file():
+            shutil.copyfile(self.origin / _DVC_LOCAL, self.root / _DVC_LOCAL)
+            (self.root / _DVC_LOCAL).chmod(0o600)
+        there = Worktree(self.origin, self.origin)
+        cache = there.run("dvc cache dir", *_dvc("cache", "dir")).strip()
+        self.run("dvc config", *_dvc("config", "--local", "cache.dir", cache))
+        for line in there.run("dvc remote list", *_dvc("remote", "list")).splitlines():
+            name, _, url = line.removesuffix("(default)").strip().partition("\t")
+            if Path(url.strip()).is_dir():  # a relative one would point into the worktree, which has its commit's files
+                self.run("dvc remote modify", *_dvc("remote", "modify", "--local", name.strip(), "url", url.strip()))
+
+
+def _dvc(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "dvc", *arguments)
+
+
+@contextlib.contextmanager
+def worktree(origin: Path, commit: str) -> Iterator[Worktree]:
+    """Give ``commit`` checked out in a temporary place, and remove it at the end, however that comes.
+
+    Raises
+    ------
+    UserError
+        ``origin`` is no git repository, or the commit is not in it.
+    """
+    if not _git(origin, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
+        raise UserError(f"the commit {commit} is not in this repository; fetch it: git fetch origin {commit}")
+    place = Path(tempfile.mkdtemp(prefix="oncolineage-"))
+    root = place / "worktree"
+    try:
+        # Without hooks: those of `dvc install` would check out all data first.
+        made = _git(origin, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(root), commit)
+        if made.returncode:
+            raise UserError(f"git worktree add failed: {made.stderr.strip()}")
+        yield Worktree(root, origin)
+    finally:
+        _git(origin, "worktree", "remove", "--force", str(root))
+        shutil.rmtree(place, ignore_errors=True)
+        _git(origin, "worktree", "prune")
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)

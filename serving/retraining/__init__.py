@@ -1,0 +1,1 @@
+"""New data or decisions become a version that passed the gate, step by step."""

@@ -1,0 +1,26 @@
+"""Put the version that was in production before back: ``python -m serving.rollback --task T --by NAME --why WHY``."""
+
+from __future__ import annotations
+
+import time
+
+from pipelines.command import parser, run_command
+from pipelines.params import read_params
+from serving.registry import rollback, whoever
+
+
+def main() -> int:
+    """Roll back."""
+    arguments = parser(__doc__ or "")
+    arguments.add_argument("--by", default="", help="who goes back, for the history (default: git's user.name)")
+    arguments.add_argument("--why", default="", help="for the history; needed")
+    given = arguments.parse_args()
+    read_params().task(given.task)
+    began = time.monotonic()
+    done = rollback(given.task, by=whoever(given.by), why=given.why)
+    print(f"{given.task} version {done.version} is in production again, after {time.monotonic() - began:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

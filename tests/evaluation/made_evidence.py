@@ -1,0 +1,133 @@
+"""Evidence of schema 2 that was never measured, and a situation that fits it: what tests change one thing of."""
+
+from __future__ import annotations
+
+import copy
+from datetime import date
+from typing import Any
+
+from evaluation.evaluate import evidence_sha256
+from evaluation.gate import Situation
+from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
+
+TASK = "drug_response"
+HASH = {name: letter * 64 for name, letter in (("split", "a"), ("model", "b"), ("params", "c"), ("predictions", "d"))}
+FILES = "e" * 64
+DATA_MD5 = "0123456789abcdef.dir"
+
+_EVIDENCE: dict[str, Any] = {
+    "schema": 2,
+    "task": TASK,
+    "architecture": "mlp",
+    "baseline": "mean_effects",
+    "simulated": False,
+    "run_id": "run1",
+    "model_uri": "models:/m-1",
+    "budget": "quick",
+    "seconds": 1.0,
+    "validation": {"metric": "rmse", "value": 1.0},
+    "test": {
+        "samples": 100,
+        "groups": 20,
+        "mode": "cell_blind",
+        "confidence": 0.95,
+        "metrics": {
+            "r2": {"value": 0.8, "low": 0.75, "high": 0.85},
+            "margin": {"value": 0.2, "low": 0.1, "high": 0.3},
+            "ece": {"value": 0.05, "low": 0.01, "high": 0.09},
+        },
+    },
+    "worst": {
+        "unit": "class",
+        "metric": "recall",
+        "rows": [
+            {"name": "hem", "n": 20, "value": 0.7, "low": 0.5, "high": 0.9},
+            {"name": "all", "n": 80, "value": 0.9, "low": 0.8, "high": 1.0},
+        ],
+    },
+    "coverage": {"declared": 0.9, "observed": 0.91, "low": 0.85, "high": 0.95},
+    "explanation": {
+        "method": "integrated_gradients",
+        "checks": [
+            {"name": "completeness", "value": 0.01, "low": None, "high": None},
+            {"name": "random_weights", "value": 0.2, "low": None, "high": None},
+            {"name": "deletion", "value": 0.5, "low": 0.3, "high": 0.7},
+        ],
+    },
+    "cost": {"cost_latency_ms_batch_1": 5.0, "cost_latency_ms_batch_32": 50.0, "cost_model_megabytes": 1.0},
+    "data": {
+        "validation": {"passed": True, "warnings": []},
+        "audit": {
+            "findings": [
+                {"name": "few_groups", "message": "few", "severity": "warning", "score": None},
+                {"name": "shortcut_border", "message": "border", "severity": "warning", "score": 0.6},
+            ],
+            "shortcuts": [
+                {"probe": "border", "metric": "roc_auc", "score": 0.6, "finding": True},
+                {"probe": "metadata", "metric": "roc_auc", "score": 0.5, "finding": False},
+            ],
+            "groups": {},
+            "duplicates": {},
+        },
+    },
+    "comparisons": [
+        {"with": "mean_effects", "kind": "naive", "version": None, "difference": 0.2, "low": 0.1, "high": 0.3},
+        {"with": "ridge", "kind": "simple", "version": None, "difference": -0.01, "low": -0.1, "high": 0.08},
+        {"with": "xgboost", "kind": "peer", "version": None, "difference": -0.3, "low": -0.4, "high": -0.2},
+    ],
+    "cohorts": [],
+    "hashes": {
+        "git.commit": "1" * 40,
+        "git.dirty": "false",
+        "dvc.data_md5": DATA_MD5,
+        "data.sha256": "f" * 64,
+        **{f"{name}.sha256": value for name, value in HASH.items()},
+    },
+}
+for _each in _EVIDENCE["comparisons"]:
+    _each |= {"run_id": None, "metric": "r2", "p": None, "rows": 100, "groups": 20}
+
+
+def sealed(evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return the evidence with the hash of what it says now."""
+    return {**evidence, "sha256": evidence_sha256(evidence)}
+
+
+def made_evidence(**changes: Any) -> dict[str, Any]:
+    """Return evidence that passes every check, with parts at dotted places (``test__metrics__ece``) changed."""
+    evidence = copy.deepcopy(_EVIDENCE)
+    for place, value in changes.items():
+        *path, last = place.split("__")
+        part = evidence
+        for key in path:
+            part = part[int(key)] if isinstance(part, list) else part[key]
+        part[int(last) if isinstance(part, list) else last] = value
+    return sealed(evidence)
+
+
+def made_situation(evidence: dict[str, Any], **changes: Any) -> Situation:
+    """Return the situation in which this evidence is its version's."""
+    fitting = {
+        "to": "production",
+        "today": date(2026, 11, 20),
+        "run_id": "run1",
+        "model_uri": "models:/m-1",
+        "evidence_sha256": evidence["sha256"],
+        "model_sha256": HASH["model"],
+        "files_sha256": FILES,
+        "registered_files_sha256": FILES,
+        "dvc_data_md5": DATA_MD5,
+        "data_sha256": None,
+        "split_sha256": HASH["split"],
+        "version": 2,
+        "production": None,
+    }
+    return Situation(**{**fitting, **changes})
+
+
+def made_policy(**task: Any) -> Policy:
+    """Return a policy under which `made_evidence` passes."""
+    gate = Gate(0.0, 0.02, ("ridge",), 0.15, 0.05, 1000.0, 10000.0, 150.0, 0.05, 0.7)
+    answers = (Answer("few_groups", "known", "A. Person"), Answer("shortcut_border", "cropped", "B. Person", 0.7))
+    tasks = {TASK: TaskPolicy(**{"floor": 0.5, "answers": answers, **task})}
+    return Policy(gate, Serve(512, 64.0, 50_000_000), Monitor(50, 0.01, 0.2, 0.1, 0.0), tasks)

@@ -1,0 +1,313 @@
+"""A candidate that is chosen by luck, compared on other rows, or whose evidence is overwritten."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from sklearn.metrics import roc_auc_score
+
+import evaluation.candidate
+import evaluation.production
+from evaluation.candidate import candidate, choose
+from evaluation.evaluate import PREDICTIONS, SPLIT, evidence_path, file_sha256, read_evidence
+from pipelines import tracking
+from pipelines.faults import UserError
+from pipelines.files import write_json
+from pipelines.params import Params, read_params, task_text
+from pipelines.prepare import Prepared
+from tests.evaluation.evidence_made import made_evidence
+from training.contracts.images import ImageContract
+
+ROOT = Path(__file__).parents[2]
+TASK = "leukemia_cell"
+CLASSES = ("all", "hem")
+ROWS = 120
+SPLIT_SHA = "2" * 64
+
+
+@dataclass
+class Samples:
+    """Samples without features."""
+
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, rows: np.ndarray) -> Samples:
+        return Samples(self.table.iloc[rows].reset_index(drop=True))
+
+
+def predictions(noise: float, seed: int) -> pd.DataFrame:
+    """Return predictions of the test rows by a model that errs by ``noise``."""
+    target = np.arange(ROWS) % 2
+    score = 1 / (1 + np.exp(-(2 * target - 1 + noise * np.random.default_rng(seed).normal(size=ROWS))))
+    frame = pd.DataFrame({"sample_id": [f"s{row}" for row in range(ROWS)], "target": target})
+    frame["group"] = [f"g{row // 3}" for row in range(ROWS)]
+    return frame.assign(probability_all=1 - score, probability_hem=score, baseline_all=0.5, baseline_hem=0.5)
+
+
+@dataclass
+class Place:
+    """Reports and a tracking store with four evaluated models."""
+
+    reports: Path
+    params: Params
+    prepared: Prepared
+    client: MlflowClient
+
+    def add(self, architecture: str, noise: float, validation: float, **hashes: str) -> dict[str, Any]:
+        with tracking.mlflow.start_run(experiment_id=tracking.experiment(TASK)) as run:
+            logged = self.client.create_logged_model(
+                run.info.experiment_id, name=architecture, source_run_id=run.info.run_id
+            )
+        path = evidence_path(TASK, architecture, self.reports)
+        path.parent.mkdir(parents=True)
+        (path.parent / "roc_curves.png").write_bytes(b"\x89PNG")
+        predictions(noise, len(architecture)).to_parquet(path.parent / PREDICTIONS, index=False)
+        made = made_evidence()
+        sha256 = file_sha256(path.parent / PREDICTIONS)
+        evidence = made_evidence(
+            architecture=architecture,
+            run_id=run.info.run_id,
+            model_uri=f"models:/{logged.model_id}",
+            validation={"metric": "roc_auc", "value": validation},
+            hashes={**made["hashes"], "predictions.sha256": sha256, **hashes},
+        )
+        write_json(path, evidence)
+        return evidence
+
+    def candidate(self, architecture: str | None = None, **others: Any) -> dict[str, Any]:
+        return candidate(TASK, self.params, self.prepared, architecture, reports=self.reports, **others)
+
+    def promote(self, evidence: dict[str, Any], **tags: str) -> None:
+        """Put a version of an evaluated model in production."""
+        if not self.client.search_registered_models(f"name = '{TASK}'"):
+            self.client.create_registered_model(TASK)
+        every = {"architecture": evidence["architecture"], **evidence["hashes"], **tags}
+        made = self.client.create_model_version(
+            TASK, source=evidence["model_uri"], run_id=evidence["run_id"], tags=every
+        )
+        self.client.set_registered_model_alias(TASK, "production", made.version)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty tracking store: it takes seconds to make and no time to copy."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def place(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.setattr(tracking, "git", lambda *_: None)
+    before = tracking.mlflow.get_tracking_uri()
+    tracking.mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    table = predictions(1, 0)[["sample_id", "group"]].assign(split="test", fold=-1)
+    prepared = Prepared(Samples(table), table, SPLIT_SHA, {"rows": {"dropped": {}}})
+    made = Place(tmp_path / "reports", read_params(ROOT / "params.yaml"), prepared, MlflowClient())
+    for architecture, noise, validation in (
+        *(("majority_class", 9.0, 0.99), ("resnet50", 0.7, 0.9), ("random_forest", 1.5, 0.8)),
+        ("vgg16", 0.3, 0.7),
+    ):
+        made.add(architecture, noise, validation)
+    yield made
+    tracking.mlflow.set_tracking_uri(before)
+
+
+def by_kind(evidence: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [one for one in evidence["comparisons"] if one["kind"] == kind]
+
+
+def test_the_choice_is_made_on_validation_rows_and_never_takes_the_baseline(place: Place) -> None:
+    assert choose(TASK, place.params, None, place.reports)["architecture"] == "resnet50"  # vgg16 is best on test rows
+    assert choose(TASK, place.params, "vgg16", place.reports)["architecture"] == "vgg16"
+    with pytest.raises(UserError, match="dvc repro evaluate@"):
+        choose(TASK, place.params, "alexnet", place.reports)
+
+
+def test_it_is_compared_with_all_others_on_the_same_rows(place: Place) -> None:
+    evidence = place.candidate()
+    assert [(one["with"], one["kind"]) for one in evidence["comparisons"]] == [
+        ("majority_class", "naive"),
+        ("random_forest", "simple"),
+        ("vgg16", "peer"),
+    ]
+    target = predictions(1, 0)["target"]
+    auc = {
+        name: roc_auc_score(
+            target, pd.read_parquet(evidence_path(TASK, name, place.reports).parent / PREDICTIONS)["probability_hem"]
+        )
+        for name in ("resnet50", "random_forest", "vgg16")
+    }
+    expected = [auc["resnet50"] - other for other in (0.5, auc["random_forest"], auc["vgg16"])]
+    for one, difference in zip(evidence["comparisons"], expected, strict=True):
+        assert one["difference"] == pytest.approx(difference)
+        assert one["low"] <= one["difference"] <= one["high"]
+        assert (one["rows"], one["groups"], one["metric"]) == (ROWS, 40, "roc_auc")
+    assert expected[1] > 0 > expected[2]
+
+
+def test_all_of_it_is_kept_at_the_run_by_its_hash_and_never_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = place.candidate()
+    folder = place.reports / TASK / "candidate"
+    assert read_evidence(folder / "evidence.json") == evidence
+    below = f"evidence/{evidence['sha256']}"
+    there = {file.path for file in place.client.list_artifacts(evidence["run_id"], below)}
+    names = ("evidence.json", "evidence.schema.json", "card.md", "card.html", PREDICTIONS, "figures")
+    assert there == {f"{below}/{name}" for name in names}
+    logged: list[str] = []
+    monkeypatch.setattr(tracking.mlflow, "log_artifact", lambda path, *_: logged.append(path))
+    assert place.candidate()["sha256"] == evidence["sha256"] and logged == []
+    other = place.candidate("vgg16")
+    assert Path(logged[-1]).name == "evidence.json" and len(logged) == 6  # what says that all is there comes last
+    assert json.loads((folder / "evidence.json").read_text())["sha256"] == other["sha256"] != evidence["sha256"]
+    assert place.client.get_run(other["run_id"]).data.tags["evidence.sha256"] == other["sha256"]
+
+
+def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = place.candidate()
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(evaluation.candidate, "write_card", fail)
+    with pytest.raises(OSError, match="disk full"):
+        place.candidate("vgg16")
+    assert read_evidence(place.reports / TASK / "candidate" / "evidence.json") == evidence
+    assert {path.name for path in (place.reports / TASK).iterdir()} == {"models", "candidate"}
+
+
+def test_predictions_that_were_edited_are_refused(place: Place) -> None:
+    path = evidence_path(TASK, "vgg16", place.reports).parent / PREDICTIONS
+    frame = pd.read_parquet(path)
+    frame.assign(probability_hem=frame["target"], probability_all=1.0 - frame["target"]).to_parquet(path, index=False)
+    with pytest.raises(UserError, match="not what the evidence was measured on"):
+        place.candidate("vgg16")
+
+
+def test_another_split_is_refused_and_not_compared(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.add("alexnet", 0.5, 0.1, **{"split.sha256": "9" * 64})
+    assert "alexnet" not in {one["with"] for one in place.candidate()["comparisons"]}
+    assert "alexnet is not compared" in capsys.readouterr().err
+    with pytest.raises(UserError, match="another split"):
+        place.candidate("alexnet")
+
+
+# Against production.
+
+
+def test_the_version_in_production_is_taken_as_it_answered_on_the_same_split(place: Place) -> None:
+    other = place.candidate("vgg16")
+    place.promote(other, **{"evidence.sha256": other["sha256"]})
+    (facing,) = by_kind(place.candidate(), "production")
+    assert facing["with"] == "vgg16" and facing["version"] == "1" and facing["seen"] == 0
+    (peer,) = by_kind(place.candidate(), "peer")
+    assert (facing["difference"], facing["low"]) == (peer["difference"], peer["low"])
+    (itself,) = by_kind(place.candidate("vgg16"), "production")
+    assert itself["difference"] == itself["low"] == itself["high"] == 0
+    assert "is the version in production" in itself["note"]
+
+
+def planted(noise: float, classes: tuple[str, ...], params: Params) -> Any:
+    """Return a predictor of another split."""
+
+    def outputs(samples: Samples) -> np.ndarray:
+        frame = predictions(noise, 77).set_index("sample_id").loc[samples.table["sample_id"]]
+        return frame[[f"probability_{label}" for label in classes]].to_numpy()
+
+    contract: Any = object.__new__(ImageContract)
+    for name, value in (("task_text", task_text(params.task(TASK))), ("classes", list(classes))):
+        object.__setattr__(contract, name, value)
+    return SimpleNamespace(contract=contract, outputs=outputs)
+
+
+@pytest.mark.parametrize(
+    ("seen_groups", "rows", "said"),
+    [(None, ROWS, "not recorded"), (0, ROWS, "answered anew"), (15, 75, "are left out"), (35, ROWS, "favors it")],
+)
+def test_rows_that_production_was_fitted_on_do_not_flatter_it(
+    seen_groups: int | None, rows: int, said: str, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = read_evidence(evidence_path(TASK, "vgg16", place.reports))
+    if seen_groups is not None:  # one row of a group is enough: the others are of the same patient
+        groups = place.prepared.table.groupby("group", sort=False).head(1).reset_index(drop=True)
+        split = groups.assign(split=np.where(np.arange(len(groups)) < seen_groups, "train", "test"))
+        split.to_parquet(tmp_path / SPLIT)
+        place.client.log_artifact(other["run_id"], str(tmp_path / SPLIT))
+    place.promote(other, **{"split.sha256": "9" * 64})
+    # Its classes are in another order, as those of older data may be.
+    monkeypatch.setattr(evaluation.production, "load", lambda uri: planted(0.0, CLASSES[::-1], place.params))
+    evidence = place.candidate()
+    (facing,) = by_kind(evidence, "production")
+    assert said in facing["note"] and facing["rows"] == rows
+    assert facing.get("seen") == (None if seen_groups is None else 3 * seen_groups)
+    assert facing["difference"] < 0  # it makes no mistake
+    assert "9" * 64 not in json.dumps(facing)
+
+
+@pytest.mark.parametrize("classes", [("all", "other"), None])
+def test_a_version_that_cannot_answer_is_named_and_not_passed_over(
+    classes: tuple[str, ...] | None, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(uri: str) -> Any:
+        if classes is None:
+            raise TypeError("its contract is of another age")
+        made = planted(0.0, CLASSES, place.params)
+        object.__setattr__(made.contract, "classes", list(classes))
+        return made
+
+    place.promote(read_evidence(evidence_path(TASK, "vgg16", place.reports)), **{"split.sha256": "9" * 64})
+    monkeypatch.setattr(evaluation.production, "load", load)
+    (facing,) = by_kind(place.candidate(), "production")
+    assert facing["difference"] is None and facing["rows"] == 0
+    assert "cannot answer" in facing["note"]
+
+
+# Outside cohorts.
+
+
+def test_cohorts_are_scored_with_the_hash_of_their_data(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "away" / TASK).mkdir(parents=True)
+    (tmp_path / "away" / TASK / "images.csv").write_text("file\n")
+    interval = {"value": 0.7, "low": 0.6, "high": 0.8}
+    asked = []
+
+    def score(model: Any, folder: Path, *, seed: int) -> dict[str, Any]:
+        asked.append((model, folder))
+        return {"n": 9, "groups": 4, "dropped": {}, "metrics": {"roc_auc": interval}}
+
+    monkeypatch.setattr(evaluation.candidate, "load", lambda uri: uri)
+    monkeypatch.setattr(evaluation.candidate, "score", score)
+    evidence = place.candidate(cohorts={"away": tmp_path / "away"})
+    assert asked == [(evidence["model_uri"], tmp_path / "away" / TASK)]
+    (cohort,) = evidence["cohorts"]
+    assert cohort["name"] == "away" and cohort["metrics"] == {"roc_auc": interval}
+    assert cohort["data.sha256"] == tracking.folder_sha256(tmp_path / "away" / TASK)
+    assert evidence["test"] == read_evidence(evidence_path(TASK, "resnet50", place.reports))["test"]
+    with pytest.raises(UserError, match="no such folder"):
+        place.candidate(cohorts={"gone": tmp_path / "gone"})
+
+
+@pytest.mark.parametrize("given", [["away"], ["=x"], ["away="], ["a=x", "a=y"]])
+def test_a_cohort_needs_a_name_and_a_folder(given: list[str]) -> None:
+    with pytest.raises(UserError, match="NAME=DIR"):
+        evaluation.candidate._cohorts(given)

@@ -1,0 +1,118 @@
+"""A card that leaves out what a reader must know, or lets a name in the data write into the page."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+
+from evaluation.card import write_card
+from tests.evaluation.evidence_made import made_evidence
+
+HOSTILE = "<script>alert('x')</script>|`]( onerror=1 \n# no heading"
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def written(evidence: dict[str, Any], folder: Path) -> tuple[str, str]:
+    (folder / "figures").mkdir()
+    figure, _ = plt.subplots(figsize=(1, 1))
+    figure.savefig(folder / "figures" / "confusion_matrix.png")
+    plt.close(figure)
+    write_card(evidence, folder)
+    return (folder / "card.md").read_text(), (folder / "card.html").read_text()
+
+
+def comparison(**changed: Any) -> dict[str, Any]:
+    numbers = {"metric": "roc_auc", "difference": 0.1, "low": 0.05, "high": 0.2, "p": 0.01, "rows": 40, "groups": 12}
+    return {"with": "majority_class", "kind": "naive", "version": None, "run_id": None, **numbers, **changed}
+
+
+def test_the_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
+    production = comparison(
+        **{"with": "vgg16", "kind": "production", "version": "7", "note": "3 of 40 test rows are left out"}
+    )
+    evidence = made_evidence(comparisons=[comparison(), production], cohorts=[])
+    markdown, html = written(evidence, tmp_path)
+    plain = markdown.replace("\\", "")
+    tags = Tags()
+    tags.feed(html)
+    for told in (plain, tags.text):
+        for said in (
+            *("Simulated data", "Not intended", "medical device", "0.800 [0.700, 0.900]", "few_groups: few subjects"),
+            *("vgg16 (version 7)", "3 of 40 test rows are left out", "+0.100 [+0.050, +0.200]", "93.0%"),
+            *("subject_blind", "12 groups", "git checkout " + "a" * 40, "make train TASK=leukemia_cell ARCH=resnet50"),
+            *("random weights", "latency ms batch 1", evidence["sha256"], evidence["hashes"]["model.sha256"]),
+        ):
+            assert said in told, said
+    assert "![Confusion of the classes, test rows](figures/confusion_matrix.png)" in plain
+    sources = [dict(attrs)["src"] or "" for tag, attrs in tags.found if tag == "img"]
+    assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBOR")
+
+
+def test_measured_data_is_not_called_simulated(tmp_path: Path) -> None:
+    for text in written(made_evidence(simulated=False), tmp_path):
+        assert "imulated" not in text
+
+
+def test_a_hostile_name_stays_text(tmp_path: Path) -> None:
+    cohort = {"name": HOSTILE, "n": 3, "groups": 2, "metrics": {}, "data.sha256": "6" * 64}
+    evidence = made_evidence(
+        classes=(HOSTILE, "hem"), comparisons=[comparison(note=HOSTILE)], cohorts=[cohort], simulated=False
+    )
+    evidence["data"]["audit"]["findings"][0]["message"] = HOSTILE
+    markdown, html = written(evidence, tmp_path)
+    tags = Tags()
+    tags.feed(html)
+    assert {tag for tag, _ in tags.found}.isdisjoint({"script", "a", "iframe"})
+    assert all(not name.startswith("on") for _, attrs in tags.found for name, _ in attrs)
+    assert tags.text.count("<script>alert('x')</script>") >= 4
+    # Markdown passes HTML through, ends a cell at a bar, and begins a heading at the line's start.
+    assert not re.search(r"(?<!\\)<script", markdown)
+    assert "\n# no heading" not in markdown
+    (line,) = [line for line in markdown.splitlines() if "alert" in line and line.startswith("|") and " 20 " in line]
+    assert len(re.findall(r"(?<!\\)\|", line)) == 4
+    (command,) = [line for line in markdown.splitlines() if line.startswith("python -m evaluation.candidate")]
+    assert re.fullmatch(r"[\w\-./=@? ]+", command)
+
+
+@pytest.mark.parametrize("audit", [None, {"findings": [], "shortcuts": [], "groups": {}, "duplicates": {}}])
+def test_no_audit_is_not_a_clean_audit(audit: dict[str, Any] | None, tmp_path: Path) -> None:
+    data: dict[str, Any] = {"validation": {"passed": None, "warnings": []}, "audit": audit}
+    markdown, _ = written(made_evidence(data=data), tmp_path)
+    assert ("was not audited" in markdown) is (audit is None)
+    assert ("found nothing" in markdown) is (audit is not None)
+    assert "is not recorded" in markdown
+
+
+def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("difference", "low", "high", "p"))
+    evidence = made_evidence(
+        comparisons=[comparison(**nothing, note="cannot answer")],
+        cohorts=[],
+        coverage={"declared": 0.9, "observed": None, "low": None, "high": None},
+        explanation={"method": None, "checks": []},
+        worst={
+            "unit": "class",
+            "metric": "recall",
+            "rows": [{"name": "all", "n": 0, **dict.fromkeys(("value", "low", "high"))}],
+        },
+    )
+    for text in written(evidence, tmp_path):
+        assert "None" not in text and "nan" not in text
+        assert "cannot answer" in text and "no prediction sets" in text

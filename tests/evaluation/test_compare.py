@@ -1,0 +1,269 @@
+"""What would make a leaderboard lie: differences of chance called proved, stale predictions, runs out of view."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+import evaluation.compare
+import evaluation.leaderboard
+from evaluation import comparison_figures
+from evaluation.compare import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
+from evaluation.comparison_page import SIMULATED, as_html, as_text
+from evaluation.evaluate import evidence_path
+from evaluation.metrics import regression_metrics
+from pipelines import tracking
+from pipelines.faults import UserError
+from pipelines.files import read_json, write_json
+from pipelines.params import Params, read_params
+
+ROOT = Path(__file__).parents[2]
+TASK = "drug_response"
+ERRORS = {"mean_effects": 2.0, "xgboost": 0.50, "mlp": 0.501, "elastic_net": 1.0}
+
+
+@pytest.fixture
+def params(monkeypatch: pytest.MonkeyPatch) -> Params:
+    # Evidence whole and signed is the matter of its own tests; here it holds what a comparison reads.
+    for module in (evaluation.compare, evaluation.leaderboard):
+        monkeypatch.setattr(module, "read_evidence", read_json)
+    return read_params(ROOT / "params.yaml")
+
+
+def predictions(error: float, groups: int = 25, size: int = 4) -> pd.DataFrame:
+    """What a model predicts; models share most of their errors, and differ in how large these are."""
+    rng, rows = np.random.default_rng(1), groups * size
+    measured = rng.normal(0, 2, rows)
+    own = np.random.default_rng(int(1000 * error)).normal(0, 0.02, rows)
+    return pd.DataFrame(
+        {
+            "sample_id": [f"s{row}" for row in range(rows)],
+            "group": [f"g{row // size}" for row in range(rows)],
+            "drug_id": [f"d{row % size}" for row in range(rows)],
+            "target": measured,
+            "prediction": measured + error * rng.normal(0, 1, rows) + own,
+            "baseline": rng.normal(0, 2, rows),
+        }
+    )
+
+
+def evaluated(folder: Path, architecture: str, frame: pd.DataFrame, run_id: str = "none", **more: Any) -> None:
+    """Leave what the fit and evaluate stages leave."""
+    place = folder / "models" / TASK / architecture
+    place.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(place / "predictions.parquet")
+    found = regression_metrics(frame["target"], frame["prediction"], baseline=frame["baseline"])
+    metrics = {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in found.items()}
+    evidence = {
+        "architecture": architecture,
+        "budget": "quick",
+        "simulated": True,
+        "run_id": run_id,
+        "model_uri": "models:/m-none",
+        "seconds": 1.5,
+        "validation": {"metric": "rmse", "value": 1.0},
+        "test": {"metrics": metrics},
+        "cost": {"cost_latency_ms_batch_1": 2.0, "cost_fit_seconds": 3.0, "cost_model_megabytes": 0.5},
+        "sha256": f"hash of {architecture}",
+        **more,
+    }
+    write_json(evidence_path(TASK, architecture, folder / "reports"), evidence)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for architecture, error in ERRORS.items():
+        evaluated(tmp_path, architecture, predictions(error))
+    return tmp_path
+
+
+def compared(folder: Path, params: Params) -> dict[str, Any]:
+    return compare(TASK, params, reports=folder / "reports", models=folder / "models")
+
+
+def test_what_differs_by_chance_is_not_called_better(folder: Path, params: Params) -> None:
+    found = compared(folder, params)
+    assert [row["architecture"] for row in found["rows"]][2:] == ["elastic_net", "mean_effects"]
+    first, second = (row["architecture"] for row in found["rows"][:2])
+    assert {first, second} == {"xgboost", "mlp"}
+    assert found["best"]["indistinguishable"] == [second]
+    assert [row["standing"] for row in found["rows"]] == ["best", "indistinguishable", "worse", "worse"]
+    assert f"{first} has the best r2" in found["notes"][1]
+    assert f"not significantly better than {second}" in found["notes"][1]
+
+
+def test_every_pair_is_compared_and_corrected_for_all(folder: Path, params: Params) -> None:
+    pairs = compared(folder, params)["pairs"]
+    assert len({frozenset((pair["first"], pair["second"])) for pair in pairs}) == len(pairs) == 6
+    proved = [pair for pair in pairs if pair["significant"]]
+    assert len(proved) == 5
+    assert all(pair["p_corrected"] >= pair["p"] for pair in pairs)
+    assert min(pair["p_corrected"] for pair in pairs) == pytest.approx(6 * min(pair["p"] for pair in pairs))
+    assert all(pair["difference"] >= 0 for pair in pairs)  # the better one stands first
+
+
+def test_many_pairs_leave_room_to_be_significant() -> None:
+    for architectures in (2, 9, 30):
+        pairs = architectures * (architectures - 1) / 2
+        smallest = 2 / (enough_resamples(architectures, 1000, 0.05) + 1)
+        assert pairs * smallest <= 0.005
+    assert enough_resamples(1, 1000, 0.05) == 1000
+
+
+def test_less_is_better_puts_the_smallest_error_first(folder: Path, params: Params, tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("metric: r2  ", "metric: rmse")
+    (tmp_path / "params.yaml").write_text(text)
+    found = compared(folder, read_params(tmp_path / "params.yaml"))
+    assert found["metric"] == "rmse"
+    values = [row["value"] for row in found["rows"]]
+    assert values == sorted(values)
+    assert found["rows"][-1]["architecture"] == "mean_effects"
+    assert all(pair["difference"] >= 0 for pair in found["pairs"])
+
+
+def test_predictions_of_another_fit_than_the_evidence_are_refused(folder: Path, params: Params) -> None:
+    predictions(0.8).to_parquet(folder / "models" / TASK / "mlp" / "predictions.parquet")
+    with pytest.raises(UserError, match=r"mlp: its evidence says r2 .* different fits"):
+        compared(folder, params)
+
+
+def test_models_of_other_test_rows_are_refused_by_name(folder: Path, params: Params) -> None:
+    evaluated(folder, "mlp", predictions(0.501).iloc[3:])
+    with pytest.raises(UserError, match=r"mlp.*other test rows"):
+        compared(folder, params)
+
+
+def test_missing_predictions_are_named(folder: Path, params: Params) -> None:
+    (folder / "models" / TASK / "mlp" / "predictions.parquet").unlink()
+    with pytest.raises(UserError, match=r"mlp/predictions.parquet is not there"):
+        compared(folder, params)
+
+
+def test_one_architecture_is_compared_with_nothing(tmp_path: Path, params: Params) -> None:
+    evaluated(tmp_path, "mlp", predictions(0.5))
+    found = compared(tmp_path, params)
+    write(found, tmp_path / "comparison")
+    assert found["pairs"] == []
+    assert "nothing is compared" in found["notes"][1]
+    assert not (tmp_path / "comparison" / "differences.png").exists()
+
+
+def test_few_groups_and_mixed_budgets_are_said(tmp_path: Path, params: Params) -> None:
+    evaluated(tmp_path, "mlp", predictions(0.5, groups=6))
+    evaluated(tmp_path, "xgboost", predictions(0.6, groups=6), budget="full")
+    notes = " ".join(compared(tmp_path, params)["notes"])
+    assert "only 6 groups" in notes
+    assert "budgets: full, quick" in notes
+
+
+def test_every_output_calls_simulated_data_simulated(folder: Path, params: Params) -> None:
+    found = compared(folder, params)
+    out = folder / "reports" / TASK / "comparison"
+    write(found, out)
+    assert SIMULATED in (out / "comparison.md").read_text()
+    assert SIMULATED in (out / "comparison.html").read_text()
+    assert SIMULATED in read_json(out / "comparison.json")["notes"]
+    assert SIMULATED in as_text(found)
+    for draw in (comparison_figures.intervals, comparison_figures.differences, comparison_figures.quality_against_cost):
+        words = [axes.get_title(loc="left") for axes in draw(found).axes]
+        assert any("simulated data" in each for each in words)
+    assert "SIMULATED" not in as_text({**found, "simulated": False, "notes": []})
+
+
+def test_the_page_needs_no_other_file_and_escapes_names(folder: Path, params: Params) -> None:
+    found = compared(folder, params)
+    out = folder / "comparison"
+    write(found, out)
+    page = (out / "comparison.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r"<script|https?://|src=\"(?!data:)", page)
+    found["rows"][0]["architecture"] = "<b>&"
+    assert "<b>&" not in as_html(found, out)
+
+
+def test_what_was_written_before_does_not_stay(folder: Path, params: Params) -> None:
+    out = folder / "comparison"
+    out.mkdir()
+    (out / "old.png").write_text("old")
+    write(compared(folder, params), out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("comparison.html", "comparison.json", "comparison.md"),
+        *("differences.png", "intervals.png", "quality_against_cost.png"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    # One store for all: making one takes longer than the tests.
+    folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        yield MlflowClient()
+    mlflow.set_tracking_uri(before)
+
+
+def in_view(client: MlflowClient) -> set[str]:
+    runs = client.search_runs([tracking.experiment(TASK)], FILTER, max_results=1000)
+    return {run.info.run_id for run in runs}
+
+
+def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(
+    tmp_path: Path, params: Params, client: MlflowClient
+) -> None:
+    experiment = tracking.experiment(TASK)
+    old, new, other = (client.create_run(experiment, tags={"stage": "evaluate"}).info.run_id for _ in range(3))
+    evaluated(tmp_path, "mlp", predictions(0.5), run_id=old)
+    evaluated(tmp_path, "xgboost", predictions(1.0), run_id=other)
+    first = compared(tmp_path, params)
+    assert view(first, client) == []
+    assert in_view(client) == {old, other}
+
+    evaluated(tmp_path, "mlp", predictions(0.4), run_id=new, sha256="another")
+    found = compared(tmp_path, params)
+    assert found["id"] != first["id"]
+    write(found, tmp_path / "comparison")
+    assert view(found, client) == []
+    assert in_view(client) == {new, other}
+
+    run_id = log(found, tmp_path / "comparison")
+    assert log(found, tmp_path / "comparison") == run_id  # the same comparison again is the same run
+    run = client.get_run(run_id)
+    best = found["best"]
+    assert {key: run.data.metrics[f"best_r2{key}"] for key in ("", "_low", "_high")} == {
+        "": best["value"], "_low": best["low"], "_high": best["high"],
+    }  # fmt: skip
+    assert run.data.metrics["r2_xgboost"] == found["rows"][1]["value"]
+    assert run.data.tags["best_architecture"] == "mlp"
+    assert run.data.tags["stage"] == "compare"
+    assert run.data.tags["simulated"] == "true"
+    assert client.get_run(new).data.tags["comparison"] == run.data.tags["comparison"] == found["id"]
+    assert {Path(file.path).name for file in client.list_artifacts(run_id, "comparison")} >= {
+        *("comparison.json", "comparison.md", "comparison.html", "intervals.png"),
+    }
+
+
+def test_more_runs_than_the_ui_compares_are_left_out_by_name(params: Params, client: MlflowClient) -> None:
+    experiment = tracking.experiment(TASK)
+    runs = [client.create_run(experiment).info.run_id for _ in range(MAX_IN_VIEW + 2)]
+    rows = [{"architecture": f"model{place}", "run_id": run} for place, run in enumerate(runs)]
+    (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
+    assert in_view(client) == set(runs[:MAX_IN_VIEW])
+    assert "model100, model101" in warning
+
+
+def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: MlflowClient) -> None:
+    rows = [{"architecture": "mlp", "run_id": "0" * 32}]
+    (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
+    assert "mlp" in warning
+    assert "not in the tracking store" in warning

@@ -1,0 +1,179 @@
+"""Evidence that is not what it says: edited, of an older schema, or with a number where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import r2_score
+
+from evaluation.evaluate import evidence_sha256, read_evidence, seal
+from evaluation.explain.checks import random_correlation, row_correlation
+from evaluation.explain.deletion import delete
+from evaluation.means import coverage, mean_of_rows
+from evaluation.schema import SCHEMA_FILE, check_schema
+from evaluation.weakest import of_drugs
+from pipelines.faults import UserError
+from pipelines.files import write_json
+from tests.evaluation.evidence_made import made_evidence
+
+BOOTSTRAP: dict[str, Any] = {"resamples": 400, "confidence": 0.95, "seed": 3}
+
+
+def test_evidence_is_read_as_it_was_sealed(tmp_path: Path) -> None:
+    evidence = made_evidence()
+    write_json(tmp_path / "evidence.json", evidence)
+    assert read_evidence(tmp_path / "evidence.json") == evidence
+
+
+def test_edited_evidence_is_refused(tmp_path: Path) -> None:
+    evidence = made_evidence()
+    evidence["worst"]["rows"][0]["value"] = 0.99
+    write_json(tmp_path / "evidence.json", evidence)
+    with pytest.raises(UserError, match="edited"):
+        read_evidence(tmp_path / "evidence.json")
+
+
+@pytest.mark.parametrize("schema", [1, 3, "2", None])
+def test_another_schema_is_refused_with_what_to_do(schema: Any, tmp_path: Path) -> None:
+    evidence = {**made_evidence(), "schema": schema}
+    write_json(tmp_path / "evidence.json", {**evidence, "sha256": evidence_sha256(evidence)})
+    with pytest.raises(UserError, match="run the evaluate stage again"):
+        read_evidence(tmp_path / "evidence.json")
+
+
+def _set(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
+    def spoil(evidence: Any) -> None:
+        for part in path[:-1]:
+            evidence = evidence[part]
+        if value is KeyError:
+            del evidence[path[-1]]
+        else:
+            evidence[path[-1]] = value
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "place"),
+    [
+        (_set("test", "metrics", "margin", "low", value="0.4"), r"test\.metrics\.margin\.low"),
+        (_set("test", "metrics", "margin", value=KeyError), r"test\.metrics"),
+        (_set("coverage", "observed", value=1.2), r"coverage\.observed"),
+        (_set("worst", "rows", 1, "n", value=-1), r"worst\.rows\.1\.n"),
+        (_set("explanation", "checks", 0, "name", value="trust me"), r"explanation\.checks\.0\.name"),
+        (_set("explanation", value=None), "explanation"),
+        (_set("data", "validation", value=KeyError), "data"),
+        (_set("hashes", "model.sha256", value="none"), r"hashes\.model\.sha256"),
+        (_set("cost", "cost_latency_ms_batch_1", value=KeyError), "cost"),
+        (_set("more", value=1), "the top"),
+        (_set("comparisons", value=[]), "the top"),  # a candidate has cohorts too
+    ],
+)
+def test_a_fault_is_named_by_its_place_though_the_hash_is_right(
+    spoil: Callable[[dict[str, Any]], None], place: str, tmp_path: Path
+) -> None:
+    evidence = made_evidence()
+    spoil(evidence)
+    evidence["sha256"] = evidence_sha256(evidence)
+    write_json(tmp_path / "evidence.json", evidence)
+    with pytest.raises(UserError, match=rf"evidence\.json, {place}: "):
+        read_evidence(tmp_path / "evidence.json")
+    with pytest.raises(UserError, match=place):
+        seal(evidence)
+
+
+def test_a_file_cut_short_is_told(tmp_path: Path) -> None:
+    (tmp_path / "evidence.json").write_text(json.dumps(made_evidence())[:100])
+    with pytest.raises(UserError, match="not JSON"):
+        read_evidence(tmp_path / "evidence.json")
+
+
+def test_numbers_that_are_not_finite_are_null_and_the_hash_is_of_what_is_written() -> None:
+    evidence = made_evidence(coverage={"declared": 0.9, "observed": np.nan, "low": np.nan, "high": np.nan})
+    assert evidence["coverage"]["observed"] is None
+    assert evidence_sha256(json.loads(json.dumps(evidence))) == evidence["sha256"]
+
+
+def test_the_schema_is_a_schema_and_refuses_nothing_at_all() -> None:
+    assert json.loads(SCHEMA_FILE.read_text())["$schema"].endswith("2020-12/schema")
+    nothing: Any
+    for nothing in ({}, [], None, 2):
+        with pytest.raises(UserError):
+            check_schema(nothing, "it")
+
+
+# What the sections are made of.
+
+
+def test_coverage_resamples_groups_and_not_rows() -> None:
+    groups = np.repeat(np.arange(20), 30)
+    held = np.repeat(np.arange(20) < 18, 30).astype(float)  # whole groups are missed
+    by_group = coverage(0.9, held, groups, **BOOTSTRAP)
+    by_row = coverage(0.9, held, np.arange(600), **BOOTSTRAP)
+    assert by_group["observed"] == by_row["observed"] == pytest.approx(0.9)
+    assert by_group["high"] - by_group["low"] > 3 * (by_row["high"] - by_row["low"])
+
+
+def test_the_mean_of_several_columns_weighs_them_alike_and_leaves_out_what_is_unknown() -> None:
+    values = np.array([[1.0, 0.0, np.nan], [np.nan, 1.0, np.nan], [np.nan, 0.0, np.nan]])
+    assert mean_of_rows(values, [0, 1, 2], **BOOTSTRAP).value == pytest.approx((1 + 1 / 3) / 2)
+    assert np.isnan(mean_of_rows(np.full(4, np.nan), range(4), **BOOTSTRAP).value)
+    assert np.isnan(mean_of_rows(np.ones(4), np.zeros(4), **BOOTSTRAP).low)
+
+
+def test_the_drug_that_is_predicted_worst_comes_first_whatever_the_split_keeps_apart() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        [(f"L{i}", drug) for i in range(40) for drug in ("A", "B", "flat")], columns=["cell_line_id", "drug_id"]
+    )
+    frame["target"] = np.where(frame["drug_id"] == "flat", 2.0, rng.normal(100, 1, len(frame)))
+    frame["prediction"] = frame["target"] + np.where(frame["drug_id"] == "B", 2.0, 0.2) * rng.normal(size=len(frame))
+    for group in ("cell_line_id", "drug_id"):
+        worst = of_drugs(frame.assign(group=frame[group]), {"B": "bee"}, **BOOTSTRAP)
+        rows = worst["rows"]
+        assert [row["name"] for row in rows] == ["B", "A", "flat"]
+        assert rows[0]["label"] == "bee" and "label" not in rows[1]
+        assert np.isnan(rows[2]["value"])  # a drug to which all lines respond alike has no variance to explain
+        for row in rows[:2]:
+            part = frame[frame["drug_id"] == row["name"]]
+            assert row["value"] == pytest.approx(r2_score(part["target"], part["prediction"]), abs=1e-9)
+            assert row["low"] < row["value"] < row["high"]
+        assert rows[0]["high"] < rows[1]["low"]
+
+
+# Checks of explanations.
+
+
+@pytest.mark.parametrize(("honest", "passes"), [(True, True), (False, False)])
+def test_the_deletion_test_tells_named_features_from_any(honest: bool, passes: bool) -> None:
+    rng = np.random.default_rng(1)
+    values, weights = rng.normal(size=(60, 40)), np.zeros(40)
+    weights[:10] = 3.0
+
+    def change(columns: np.ndarray) -> np.ndarray:
+        return np.abs(np.take_along_axis(values * weights, columns, axis=1)).sum(axis=1)
+
+    importance = np.abs(values * weights) if honest else rng.random((60, 40))
+    found = delete(change, importance, np.arange(60), **BOOTSTRAP)
+    assert found.passed is passes
+    assert found.genes == 10
+    assert (found.drop_top > 2 * found.drop_random) is passes
+
+
+def test_likeness_to_random_weights_does_not_depend_on_scale() -> None:
+    rows = np.random.default_rng(2).normal(size=(5, 30))
+    assert row_correlation(rows, 1e-9 * rows + 5) == pytest.approx(1, abs=1e-6)
+    assert row_correlation(rows, -3 * rows) == pytest.approx(-1)
+    assert row_correlation(rows, np.ones((5, 30))) == 0
+
+
+def test_what_is_no_network_has_no_random_weights() -> None:
+    from tests.evaluation.test_explanations_add_up import Planted
+
+    assert random_correlation(Planted(), None, None, 0) is None

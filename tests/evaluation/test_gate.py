@@ -1,0 +1,253 @@
+"""A model without proof must not pass: each check is seen failing, each alone, and nothing that is lacking passes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.checks import OF
+from evaluation.gate import Verdict, allowed, as_dicts, failures, judge, lines
+from evaluation.schema import check_schema
+from pipelines.policy import CHECKS, UNWAIVABLE, Answer, Policy, Waiver
+from tests.evaluation.made_evidence import TASK, made_evidence, made_policy, made_situation, sealed
+
+ROWS = "worst__rows"
+PRODUCTION = {"with": "mlp", "kind": "production", "run_id": "r", "metric": "r2", "p": None, "rows": 9, "groups": 3}
+
+
+def with_production(version: str, difference: float | None, low: float | None) -> list[dict[str, Any]]:
+    high = None if difference is None else difference + 0.05
+    compared = {**PRODUCTION, "version": version, "difference": difference, "low": low, "high": high}
+    return [*made_evidence()["comparisons"], compared]
+
+
+def word(check: str, evidence: dict[str, Any], policy: Policy | None = None, **situation: Any) -> Verdict:
+    """Return the verdict of one check, the others having passed."""
+    verdicts = judge(evidence, policy or made_policy(), made_situation(evidence, **situation))
+    assert [each.check for each in failures(verdicts)] in ([], [check]), failures(verdicts)
+    (verdict,) = [each for each in verdicts if each.check == check]
+    assert verdict.reason
+    return verdict
+
+
+def test_good_evidence_passes_every_check() -> None:
+    evidence = made_evidence()
+    verdicts = judge(evidence, made_policy(), made_situation(evidence))
+    assert [verdict.check for verdict in verdicts] == list(CHECKS) == list(OF)
+    assert {verdict.status for verdict in verdicts} == {"pass"}
+    assert allowed(verdicts)
+    assert {each.check: each.by for each in verdicts if each.by} == {"audit": "A. Person, B. Person"}
+    json.dumps(as_dicts(verdicts))
+    assert len(list(lines(verdicts))) == len(CHECKS)
+
+
+FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("margin", {"test__metrics__margin__low": 0.0}, {}, "must lie above 0"),
+    ("margin", {"test__metrics__margin__low": None}, {}, "not defined"),
+    ("simple_models", {"comparisons__1__difference": -0.021}, {}, "at least -0.02"),
+    ("simple_models", {"comparisons__1__difference": None}, {}, "ridge not defined"),
+    ("simple_models", {"comparisons": []}, {}, "compared with nothing"),
+    ("production", {"comparisons": with_production("1", 0.0, -0.021)}, {"production": 1}, "at least -0.02"),
+    ("production", {"comparisons": with_production("1", None, None)}, {"production": 1}, "not defined"),
+    ("production", {"comparisons": with_production("1", 0.1, 0.0)}, {"production": 3}, "candidate` again"),
+    ("production", {}, {"production": 1}, "candidate` again"),
+    ("floor", {f"{ROWS}__0__value": 0.49}, {}, "1 below the floor: hem"),  # though its interval reaches to 0.9
+    ("floor", {f"{ROWS}__0__value": None}, {}, "without a value: hem"),
+    ("floor", {ROWS: []}, {}, "no class has a recall"),
+    ("calibration", {"test__metrics__ece__value": 0.151}, {}, "at most 0.15"),
+    ("calibration", {"test__metrics__ece__value": None}, {}, "not defined"),
+    ("coverage", {"coverage__observed": 0.84}, {}, "0.840 of test rows"),
+    ("coverage", {"coverage__observed": None}, {}, "not measured"),
+    ("latency", {"cost__cost_latency_ms_batch_1": 1001.0}, {}, "for 1 \\(at most 1000\\)"),
+    ("latency", {"cost__cost_latency_ms_batch_32": 10001.0}, {}, "for 32 \\(at most 10000\\)"),
+    ("latency", {"cost__cost_latency_ms_batch_32": None}, {}, "not defined"),
+    ("size", {"cost__cost_model_megabytes": 150.5}, {}, "at most 150"),
+    ("explanation", {"explanation__checks__0__value": 0.051}, {}, "completeness 0.051"),
+    ("explanation", {"explanation__checks__1__value": 0.71}, {}, "random_weights 0.71"),
+    ("explanation", {"explanation__checks__2__low": 0.0}, {}, "deletion"),
+    ("explanation", {"explanation__checks__0__value": None}, {}, "completeness not defined"),
+    ("explanation", {"explanation__checks": []}, {}, "not checked"),
+    ("validation", {"data__validation__passed": False}, {}, "did not pass"),
+    ("validation", {"data__validation": None}, {}, "cannot be read"),
+    ("audit", {"data__audit__findings__0__name": "copies"}, {}, "copies is not answered"),
+    ("audit", {"data__audit__findings__1__score": 0.71, "data__audit__shortcuts__0__score": 0.71}, {},
+     "answered for a score of 0.7"),
+    ("audit", {"data__audit__shortcuts__1__finding": True}, {}, "shortcut_metadata at 0.5 is not answered"),
+    ("audit", {"data__audit": None}, {}, "cannot be read"),
+    ("identity", {}, {"run_id": "run2"}, "not of this version: run$"),
+    ("identity", {}, {"model_uri": "models:/m-2"}, "not of this version: model$"),
+    ("identity", {}, {"model_sha256": "9" * 64}, "model's files"),
+    ("identity", {}, {"model_sha256": None}, "model's files"),
+    ("identity", {}, {"files_sha256": "9" * 64}, "served files"),
+    ("identity", {}, {"registered_files_sha256": None, "files_sha256": None}, "served files"),
+    ("identity", {}, {"evidence_sha256": "9" * 64}, "not of this version: evidence$"),
+    ("data", {}, {"dvc_data_md5": "other.dir"}, "data.dvc records other.dir"),
+    ("data", {}, {"dvc_data_md5": "other.dir", "data_sha256": "9" * 64}, "make train"),
+    ("data", {}, {"dvc_data_md5": None}, "data.dvc records None"),
+    ("data", {}, {"split_sha256": "9" * 64}, "the split is another"),
+    ("data", {}, {"split_sha256": None}, "the split is another"),
+    ("simulated", {"simulated": True}, {"to": "production"}, "says nothing of patients"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "changes", "situation", "says"), FAILING)
+def test_a_check_fails_alone(check: str, changes: dict[str, Any], situation: dict[str, Any], says: str) -> None:
+    verdict = word(check, made_evidence(**changes), **situation)
+    assert verdict.status == "fail"
+    assert_says(verdict, says)
+
+
+def assert_says(verdict: Verdict, says: str) -> None:
+    assert re.search(says, verdict.reason), verdict.reason
+
+
+def test_every_check_is_seen_failing() -> None:
+    assert {check for check, *_ in FAILING} == set(CHECKS)
+
+
+PASSING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("margin", {"test__metrics__margin__low": 1e-9}, {}, "margin over mean_effects"),
+    ("simple_models", {"comparisons__1__difference": -0.02}, {}, "ridge"),
+    ("simple_models", {"comparisons__1__kind": "peer"}, {}, "does not apply"),
+    ("production", {"comparisons": with_production("1", 0.0, -0.02)}, {"production": 1}, "over version 1"),
+    ("production", {}, {"production": 2}, "does not apply"),
+    ("floor", {f"{ROWS}__0__value": 0.5}, {}, "lowest recall of 2: hem"),
+    ("floor", {"worst__unit": "gene", f"{ROWS}__0__value": None}, {}, "without a value: hem"),
+    ("coverage", {"coverage__observed": 0.86}, {}, "0.9 is declared"),
+    ("explanation", {"explanation__checks": [], "architecture": "mean_effects"}, {}, "does not apply"),
+    ("audit", {"data__audit__findings": [], "data__audit__shortcuts": []}, {}, "found nothing"),
+    ("data", {}, {"dvc_data_md5": "other.dir", "data_sha256": "f" * 64}, "none other of this task"),
+    ("simulated", {"simulated": True}, {"to": "staging"}, "does not apply"),
+]
+
+
+@pytest.mark.parametrize(("check", "changes", "situation", "says"), PASSING)
+def test_a_check_passes_at_its_limit(check: str, changes: dict[str, Any], situation: dict[str, Any], says: str) -> None:
+    verdict = word(check, made_evidence(**changes), **situation)
+    assert verdict.status == "pass"
+    assert_says(verdict, says)
+
+
+def test_calibration_is_not_asked_of_numbers_but_never_forgotten_of_classes() -> None:
+    metrics = made_evidence()["test"]["metrics"]
+    del metrics["ece"]
+    assert word("calibration", made_evidence(test__metrics=metrics)).status == "fail"
+    of_genes = made_evidence(test__metrics=metrics, worst__unit="gene")
+    assert word("calibration", of_genes).reason.startswith("does not apply")
+
+
+def test_a_task_without_a_floor_says_so() -> None:
+    policy = made_policy()
+    evidence = made_evidence()
+    policy.tasks[TASK] = type(policy.tasks[TASK])(answers=policy.tasks[TASK].answers)
+    assert "no floor" in word("floor", evidence, policy).reason
+
+
+def test_evidence_that_was_edited_is_not_its_version_s() -> None:
+    evidence = made_evidence()
+    evidence["seconds"] = 2.0
+    assert word("identity", evidence).status == "fail"
+
+
+def test_answers_for_simulated_data_do_not_hold_for_real_data() -> None:
+    known = Answer("few_groups", "the sample is small", "A. Person", simulated=True)
+    policy = made_policy(answers=(known, Answer("shortcut_border", "cropped", "A. Person", 0.7)))
+    assert word("audit", made_evidence(), policy).status == "fail"
+    assert word("audit", made_evidence(simulated=True), policy, to="staging").status == "pass"
+
+
+def waiver(check: str, until: str = "2026-11-20") -> tuple[Waiver, ...]:
+    return (Waiver(check, "known", "A. Person", until),)
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if check not in UNWAIVABLE])
+def test_a_waiver_counts_by_name_until_its_day(check: str) -> None:
+    _, changes, situation, _ = next(each for each in FAILING if each[0] == check)
+    evidence = made_evidence(**changes)
+    waived = word(check, evidence, made_policy(waivers=waiver(check)), **situation)
+    assert (waived.status, waived.by) == ("waived", "A. Person")
+    assert "known" in waived.reason and "2026-11-20" in waived.reason
+    late = word(check, evidence, made_policy(waivers=waiver(check)), **{**situation, "today": date(2026, 11, 21)})
+    assert late.status == "fail"
+    assert "ended on 2026-11-20" in late.reason
+    other = "size" if check != "size" else "margin"
+    assert word(check, evidence, made_policy(waivers=waiver(other)), **situation).status == "fail"
+
+
+def test_a_waiver_of_what_passes_is_not_used() -> None:
+    assert word("size", made_evidence(), made_policy(waivers=waiver("size"))).status == "pass"
+
+
+@pytest.mark.parametrize("check", UNWAIVABLE)
+def test_nobody_waives_whose_evidence_it_is(check: str) -> None:
+    evidence = made_evidence()
+    policy = made_policy(waivers=waiver(check, "2099-01-01"))
+    assert word(check, evidence, policy, model_sha256="9" * 64).status == "fail"
+
+
+def places(part: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every key and entry of nested JSON values."""
+    below = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    return [path for key, value in below for path in ((*here, key), *places(value, (*here, key)))]
+
+
+JUNK = st.one_of(st.none(), st.text(max_size=3), st.booleans(), st.just(float("nan")), st.just([]), st.just({}))
+
+
+@settings(deadline=None, max_examples=400)
+@given(path=st.sampled_from(places(made_evidence())), junk=st.one_of(st.just(KeyError), JUNK))
+def test_what_is_lacking_or_spoilt_never_raises_and_never_helps(path: tuple[Any, ...], junk: Any) -> None:
+    """Evidence that fails in one thing does not pass by losing a part or by holding nonsense there."""
+    evidence = copy.deepcopy(made_evidence(test__metrics__margin__low=-0.1))
+    part = evidence
+    for key in path[:-1]:
+        part = part[key]
+    if junk is KeyError:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = junk
+    if path[0] != "sha256":
+        evidence = sealed({key: value for key, value in evidence.items() if key != "sha256"})
+    verdicts = judge(evidence, made_policy(), made_situation({"sha256": None, **evidence}))
+    assert [verdict.check for verdict in verdicts] == list(CHECKS)
+    assert not allowed(verdicts)
+    json.dumps(as_dicts(verdicts), allow_nan=False)
+
+
+@settings(deadline=None)
+@given(st.lists(st.builds(Verdict, st.sampled_from(CHECKS), st.sampled_from(["pass", "fail", "waived"]), st.just("x"))))
+def test_no_list_with_a_failure_or_without_a_check_allows(verdicts: list[Verdict]) -> None:
+    if allowed(verdicts):
+        assert sorted(each.check for each in verdicts) == sorted(CHECKS)
+        assert {each.status for each in verdicts} <= {"pass", "waived"}
+    every = [Verdict(check, "pass", "x") for check in CHECKS]
+    assert allowed(every)
+    assert not allowed(every[1:])
+    assert not allowed([*every, *[each for each in verdicts if each.status == "fail"], Verdict("size", "fail", "x")])
+
+
+@settings(deadline=None)
+@given(low=st.floats(-1, 1), width=st.floats(0, 1), threshold=st.floats(-0.5, 0.5))
+def test_the_whole_interval_of_the_margin_lies_above_the_threshold(low: float, width: float, threshold: float) -> None:
+    policy = made_policy()
+    object.__setattr__(policy.gate, "margin", threshold)
+    evidence = made_evidence(test__metrics__margin={"value": low + width / 2, "low": low, "high": low + width})
+    assert (word("margin", evidence, policy).status == "pass") == (low > threshold)
+
+
+@settings(deadline=None)
+@given(st.floats(-1, 1), st.floats(0, 1))
+def test_production_is_not_followed_by_what_may_be_worse(difference: float, width: float) -> None:
+    evidence = made_evidence(comparisons=with_production("1", difference, difference - width))
+    assert (word("production", evidence, production=1).status == "pass") == (difference - width >= -0.02)
+
+
+def test_sealed_evidence_is_of_the_schema() -> None:
+    check_schema(sealed(made_evidence()), "made")

@@ -1,0 +1,157 @@
+"""A registry with versions whose evidence passes, in folders and databases of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from pipelines import tracking
+from pipelines.policy import Policy
+from pipelines.prepare import PREPARED
+from pipelines.split import split_sha256
+from serving import registry
+from serving.situation import hashes
+from tests.evaluation.made_evidence import DATA_MD5, TASK, made_evidence, made_policy, sealed
+
+BY = "A. Person"
+POLICY: Policy = made_policy()
+
+
+def prepare_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``folder`` the checkout: data.dvc and a split that `made_version` is measured on."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # nothing is shared across a fork
+    Path("data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": DATA_MD5, "path": "data"}]}))
+    split = PREPARED / TASK
+    split.mkdir(parents=True)
+    _split_table().to_parquet(split / "samples.parquet", index=False)
+
+
+def _split_table() -> pd.DataFrame:
+    sides = {"sample_id": ["a", "b"], "group": ["a", "b"], "split": ["train", "test"], "fold": [0, 1]}
+    return pd.DataFrame(sides)
+
+
+@contextmanager
+def tracked(uri: str) -> Iterator[MlflowClient]:
+    """Make ``uri`` MLflow's store and registry."""
+    before = tracking.mlflow.get_tracking_uri()
+    tracking.mlflow.set_tracking_uri(uri)
+    try:
+        yield MlflowClient(uri)
+    finally:
+        tracking.mlflow.set_tracking_uri(before)
+
+
+def made_model(client: MlflowClient, text: str = "weights") -> tuple[str, str]:
+    """Log files that look like a model's, and return their run and URI."""
+    run = client.create_run(tracking.experiment(TASK))
+    model = client.create_logged_model(run.info.experiment_id, name="model", source_run_id=run.info.run_id)
+    folder = model_folder(client, f"models:/{model.model_id}")
+    (folder / "artifacts" / "model").mkdir(parents=True)
+    (folder / "artifacts" / "model" / "estimator").write_text(text)
+    (folder / "code.py").write_text("answer = 42\n")
+    flavor = {"artifacts": {"model": {"path": "artifacts/model"}}}
+    (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": flavor}}))
+    client.finalize_logged_model(model.model_id, "READY")
+    return run.info.run_id, f"models:/{model.model_id}"
+
+
+def model_folder(client: MlflowClient, uri: str) -> Path:
+    """Return where the files of a logged model lie."""
+    location = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
+    return Path(urllib.parse.urlparse(location).path)
+
+
+def logged_evidence(client: MlflowClient, run_id: str, uri: str, **changes: Any) -> dict[str, Any]:
+    """Return evidence of a model, logged to its run as `evaluation.candidate` does."""
+    evidence = made_evidence(**changes) | {"run_id": run_id, "model_uri": uri}
+    evidence["hashes"] |= {"model.sha256": hashes(uri).model, "split.sha256": split_sha256(_split_table())}
+    evidence = sealed({key: value for key, value in evidence.items() if key != "sha256"})
+    client.log_text(run_id, json.dumps(evidence), f"evidence/{evidence['sha256']}/evidence.json")
+    return evidence
+
+
+def made_version(client: MlflowClient, text: str = "weights", **changes: Any) -> int:
+    """Register a model of its own and return its version."""
+    evidence = logged_evidence(client, *made_model(client, text), **changes)
+    return registry.register(TASK, evidence, by=BY, policy=POLICY).version
+
+
+def compared_with(version: int, low: float = 0.0) -> list[dict[str, Any]]:
+    """Return comparisons with the simple models and with a version in production."""
+    return [
+        *made_evidence()["comparisons"],
+        {
+            **{"with": "mlp", "kind": "production", "version": str(version), "run_id": None, "metric": "r2"},
+            **{"difference": low + 0.1, "low": low, "high": low + 0.2, "p": None, "rows": 100, "groups": 20},
+        },
+    ]
+
+
+def aliases(client: MlflowClient) -> dict[str, int]:
+    """Return where MLflow says that aliases point."""
+    return {alias: int(version) for alias, version in client.get_registered_model(TASK).aliases.items()}
+
+
+def stages(client: MlflowClient) -> dict[int, str]:
+    """Return MLflow's deprecated stages."""
+    return {int(each.version): each.current_stage for each in client.search_model_versions(f"name = '{TASK}'")}
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Give the URI of a PostgreSQL server that lives as long as the block; skip where none can be started."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    initdb, server = (shutil.which(name) for name in ("initdb", "postgres"))
+    if initdb is None or server is None:
+        pytest.skip("no PostgreSQL server (initdb, postgres) is on the PATH")
+    # It refuses to run as root; a container's tests do.
+    user = "postgres" if Path("/proc/self").exists() and Path("/proc/self").owner() == "root" else None
+    folder = Path(tempfile.mkdtemp(prefix="oncolineage-pg-"))
+    if user is not None:
+        shutil.chown(folder, user)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = folder / "data"
+    started: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([initdb, "-D", str(data), "-A", "trust", "-U", "lab", "--no-sync"], check=True, **started)
+    quick = ["-c", "fsync=off", "-c", f"unix_socket_directories={folder}", "-c", "listen_addresses="]
+    process = subprocess.Popen([server, "-D", str(data), "-p", str(port), *quick], **started)
+    try:
+        _wait_for(folder, port, process)
+        yield f"postgresql+psycopg://lab@/postgres?host={folder}&port={port}"
+    finally:
+        process.send_signal(signal.SIGINT)  # does not wait for who is connected
+        process.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(folder: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+    import psycopg
+
+    for _ in range(300):
+        assert process.poll() is None, "the server did not start"
+        try:
+            psycopg.connect(host=str(folder), port=port, user="lab", dbname="postgres").close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError("the server does not answer")

@@ -1,0 +1,132 @@
+"""What the tests of the endpoint share: simulated models, fitted as the fit stage does, registered and served."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import requests
+from mlflow import MlflowClient
+
+from pipelines import tracking
+from pipelines.params import Task, read_params
+from pipelines.prepare import Prepared
+from tests.training.image_samples import image_task
+from tests.training.image_samples import in_memory as images_in_memory
+from tests.training.profile_samples import labels_samples
+from tests.training.tiny import ROOT
+from training.architectures import get_architecture
+from training.contracts import Contract
+from training.final import fit_final
+from training.reference import make_reference
+from training.track import log_model, save_model
+from training.trust import trust
+
+PROFILES, IMAGES = "tumor_type", "blood_cell"
+SETTINGS: dict[str, Any] = {"rounds": 20, "epochs": 2, "seed": 3, "device": "cpu"}
+
+
+def split(samples: Any, *, groups: np.ndarray | None = None) -> Prepared:
+    """Return samples split in turn: a fifth to the test split, a fifth to validation, the rest to training."""
+    place = np.arange(len(samples)) if groups is None else groups
+    side = np.array(["test", "validation", "train", "train", "train"], dtype=object)[place % 5]
+    table = pd.DataFrame(
+        {
+            "sample_id": samples.table["sample_id"],
+            "group": [f"group:{each}" for each in place],
+            "split": side,
+            "fold": place % 4,
+        }
+    )
+    return Prepared(samples, table, "0" * 64, {"rows": {"dropped": {}}, "without": {}})
+
+
+def profiles_prepared(count: int = 150, seed: int = 0) -> tuple[Task, Prepared]:
+    """Return simulated profiles of three classes."""
+    return read_params(ROOT / "params.yaml").task(PROFILES), split(labels_samples(count, seed=seed))
+
+
+def images_prepared(count: int = 60, side: int = 32, first: int = 0) -> tuple[Task, Prepared]:
+    """Return simulated images of three classes."""
+    task = image_task(side)
+    return task, split(images_in_memory(count, side, first=first))
+
+
+def save_fitted(name: str, architecture: str, task: Task, prepared: Prepared, folder: Path, **given: Any) -> Contract:
+    """Fit an architecture and save the model with contract and reference; returns the contract."""
+    found = get_architecture(architecture, task.family)
+    final = fit_final(found, given, prepared, members=1, settings=SETTINGS)
+    baseline = get_architecture(task.evaluate.baseline, task.family)
+    naive = fit_final(baseline, {}, prepared, members=1, settings=SETTINGS).estimator
+    contract = trust(name, architecture, task, prepared, final).contract
+    save_model(final.estimator, naive, contract, folder, make_reference(contract, prepared, final))
+    return contract
+
+
+def register(name: str, contract: Contract, folder: Path, example: Any, alias: str = "production") -> str:
+    """Log a saved model, make a version of it and give it an alias; returns the version."""
+    with tracking.run(name, "fit", contract.architecture) as run:
+        uri = log_model(folder, contract, example)
+    client = MlflowClient()
+    with contextlib.suppress(Exception):
+        client.create_registered_model(name)
+    version = client.create_model_version(name, source=uri, run_id=run.info.run_id).version
+    client.set_registered_model_alias(name, alias, version)
+    return str(version)
+
+
+def with_policy(folder: Path, **changes: Any) -> None:
+    """Write the repository's ``params.yaml`` into ``folder`` with other limits of serving."""
+    import yaml
+
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["policy"]["serve"] |= changes
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path, name: str, *options: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start the endpoint in ``folder``, which holds ``params.yaml``; give its URL and process, and stop it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | dict(env or {})
+    log = folder / f"server-{port}.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "serving.endpoint", "--task", name, "--port", str(port), *options],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 180
+        while time.monotonic() < until:
+            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+                if requests.get(f"{url}/ping", timeout=5).status_code == 200:
+                    break
+            assert server.poll() is None, log.read_text(errors="replace")[-3000:]
+            time.sleep(0.3)
+        yield url, server
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.monitoring.drift import (
+    Drift,
+    category_drift,
+    column_drifts,
+    corrected,
+    independent_rows,
+    number_drift,
+    population_stability,
+)
+
+SIGNIFICANCE, STABILITY = 0.01, 0.2
+TISSUES = ("lung", "skin", "blood", "breast", "colon")
+
+
+def sample(rows: int, seed: int) -> pd.DataFrame:
+    """Rows with numbers of several shapes, a column of zeros and ones, one with gaps, and categories."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(rng.normal(size=(rows, 12)), columns=[f"component_{place}" for place in range(12)])
+    table["sharpness"] = rng.lognormal(size=rows)
+    table["rings"] = rng.poisson(3, size=rows)
+    table["flag"] = rng.integers(0, 2, size=rows)
+    table["sometimes"] = np.where(rng.random(rows) < 0.1, np.nan, rng.normal(size=rows))
+    table["tissue"] = rng.choice(TISSUES, size=rows, p=[0.4, 0.3, 0.2, 0.07, 0.03])
+    return table
+
+
+def alarms(drifts: list[Drift]) -> set[tuple[str, str]]:
+    return {(each.column, each.kind) for each in corrected(drifts) if each.drifted(SIGNIFICANCE, STABILITY)}
+
+
+@pytest.mark.parametrize("rows", [60, 1_000])
+def test_nothing_drifts_where_nothing_did(rows: int) -> None:
+    # 20 reports with about 20 tests each; with alarms in 1 % of the reports, more than one is a chance of 2 %.
+    found = [alarms(column_drifts(sample(2_000, 1_000 + seed), sample(rows, seed))) for seed in range(20)]
+    assert sum(map(bool, found)) <= 1
+
+
+def test_tests_alone_alarm_as_seldom_as_significance_says() -> None:
+    # Without the effect size, which would hide a test that alarms too often.
+    level, repeats = 0.1, 80
+    alarmed = 0
+    for seed in range(repeats):
+        found = corrected(column_drifts(sample(400, 5_000 + seed), sample(100, 9_000 + seed)))
+        alarmed += any(each.adjusted < level for each in found)
+    allowed = level * repeats + 2.6 * np.sqrt(level * (1 - level) * repeats)
+    assert alarmed <= allowed
+
+
+def shifted(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(component_3=table["component_3"] + 0.8)
+
+
+def spread(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(component_3=table["component_3"] * 2.5)
+
+
+def stained(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(sharpness=table["sharpness"] * 0.4)
+
+
+def another_mix(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(tissue=np.random.default_rng(3).choice(TISSUES, len(table), p=[0.1, 0.1, 0.1, 0.2, 0.5]))
+
+
+def without_a_category(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(tissue=table["tissue"].replace("lung", "skin"))
+
+
+def with_a_new_category(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(tissue=table["tissue"].where(np.arange(len(table)) % 3 > 0, "bone"))
+
+
+def mostly_missing(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(sometimes=table["sometimes"].where(np.arange(len(table)) % 2 > 0))
+
+
+@pytest.mark.parametrize(
+    ("plant", "column", "kind"),
+    [
+        (shifted, "component_3", "number"),
+        (spread, "component_3", "number"),
+        (stained, "sharpness", "number"),
+        (another_mix, "tissue", "category"),
+        (without_a_category, "tissue", "category"),
+        (with_a_new_category, "tissue", "category"),
+        (mostly_missing, "sometimes", "missing"),
+    ],
+)
+@pytest.mark.parametrize("rows", [120, 1_500])
+def test_planted_drift_is_found_in_its_column_and_in_no_other(
+    plant: Callable[[pd.DataFrame], pd.DataFrame], column: str, kind: str, rows: int
+) -> None:
+    assert alarms(column_drifts(sample(2_000, 1), plant(sample(rows, 2)))) == {(column, kind)}
+
+
+def test_a_trifle_in_a_large_log_is_no_alarm() -> None:
+    reference, logged = sample(2_000, 1), sample(20_000, 2)
+    logged["component_3"] += 0.15
+    drift = next(each for each in corrected(column_drifts(reference, logged)) if each.column == "component_3")
+    assert drift.adjusted < SIGNIFICANCE  # it is there
+    assert not drift.drifted(SIGNIFICANCE, STABILITY)  # and does not matter
+
+
+def pairs(lines: int, drugs: int, seed: int) -> pd.DataFrame:
+    """Every cell line with every drug, as a screen asks: few independent cell lines, many rows."""
+    rng = np.random.default_rng(seed)
+    of_line = pd.DataFrame(
+        {
+            "expression_mean": rng.normal(size=lines),
+            "expression_spread": rng.normal(size=lines),
+            "detected": rng.integers(900, 1000, size=lines),
+            "tissue": rng.choice(TISSUES, size=lines),
+        }
+    )
+    of_drug = pd.DataFrame({"weight": np.random.default_rng(0).lognormal(size=drugs)})
+    return of_line.merge(of_drug, how="cross")
+
+
+def test_fifty_rows_of_a_cell_line_are_one_cell_line() -> None:
+    worth = independent_rows(pairs(40, 50, 1), pairs(8, 50, 2))
+    assert {column: round(rows[1]) for column, rows in worth.items()} == {
+        "expression_mean": 8,
+        "expression_spread": 8,
+        "detected": 8,
+        "tissue": 8,
+        "weight": 50,
+    }
+    # Eight new lines of the same kind, in 400 rows: counted as rows they would be another population every time.
+    assert not any(alarms(column_drifts(pairs(40, 50, 100 + seed), pairs(8, 50, seed))) for seed in range(20))
+
+
+def test_cell_lines_that_are_other_ones_are_seen_through_their_rows() -> None:
+    logged = pairs(40, 50, 2)
+    logged["expression_mean"] += 2
+    assert alarms(column_drifts(pairs(40, 50, 1), logged)) == {("expression_mean", "number")}
+
+
+def test_an_atom_is_no_entity() -> None:
+    # Half of the images are all foreground: they are images of their own, and count as such.
+    table = sample(300, 1).assign(foreground=lambda table: np.minimum(1.0, table["sharpness"] + 0.5))
+    assert independent_rows(table, table)["foreground"] == (300, 300)
+
+
+@given(
+    old=st.lists(st.integers(0, 500), min_size=2, max_size=12),
+    new=st.lists(st.integers(0, 500), min_size=2, max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_stability_is_finite_and_never_negative(old: list[int], new: list[int]) -> None:
+    bins = min(len(old), len(new))
+    first, second = np.array(old[:bins]), np.array(new[:bins])
+    if first.sum() and second.sum():
+        index = population_stability(first, second, (first.sum(), second.sum()))
+        assert 0 <= index < np.inf
+        assert population_stability(first, first, (first.sum(), first.sum())) == 0
+
+
+def test_numbers_and_categories_agree_with_their_textbook_tests() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=300), rng.normal(0.3, 1.2, size=200)
+    assert number_drift("x", one, two).p == pytest.approx(stats.ks_2samp(one, two, method="asymp").pvalue)
+    first, second = (pd.Series(rng.choice(["a", "b", "c"], 300, p=p)) for p in ([0.3, 0.3, 0.4], [0.5, 0.2, 0.3]))
+    table = np.stack([each.value_counts().sort_index() for each in (first, second)])
+    assert category_drift("x", first, second).p == pytest.approx(stats.chi2_contingency(table).pvalue)
+
+
+def test_holm_is_the_textbook_one() -> None:
+    given_p = (0.01, 0.04, 0.03, 0.005)
+    drifts = [Drift("x", "number", 0, p, p, 0, 1, 1) for p in given_p]
+    assert [each.adjusted for each in corrected(drifts)] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_columns_without_a_value_or_a_variation_do_not_stop_the_report() -> None:
+    reference = sample(200, 1).assign(never=np.nan, always=1.0, one="x")
+    logged = sample(100, 2).assign(never=np.nan, always=1.0, one="x")
+    found = {(each.column, each.kind): each for each in column_drifts(reference, logged)}
+    assert found["always", "number"].p == 1
+    assert found["one", "category"].p == 1
+    assert ("never", "number") not in found
+    assert alarms(list(found.values())) == set()
+    gone = logged.assign(component_0=np.nan)
+    assert alarms(column_drifts(reference, gone)) == {("component_0", "missing")}

@@ -1,0 +1,445 @@
+"""What would bring the endpoint down, or make it answer 500: whatever a stranger sends, over real HTTP.
+
+``ONCOLINEAGE_FUZZ=5000`` sends so many requests instead of 300.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import requests
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.serving import served
+from tests.training.image_samples import draw, encoded
+
+REQUESTS = int(os.environ.get("ONCOLINEAGE_FUZZ", "300"))
+ROWS, MEGABYTES, PIXELS = 40, 1.0, 300_000
+SLOWEST = 30  # seconds; of an answer on a busy machine
+GROWTH = 400  # megabytes that a server may have grown by
+JSON = {"Content-Type": "application/json"}
+FUZZ = settings(
+    max_examples=max(1, REQUESTS // 2),
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+
+
+@dataclass
+class Endpoint:
+    """A served model, a request that it answers, and what it was when it started."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    good: dict[str, Any]
+    session: requests.Session
+    first: Any = None
+    megabytes: float = 0.0
+
+    def post(self, body: bytes | str, headers: dict[str, str] | None = None) -> requests.Response:
+        began = time.monotonic()
+        answer = self.session.post(
+            f"{self.url}/invocations", data=body, headers=JSON if headers is None else headers, timeout=SLOWEST
+        )
+        assert time.monotonic() - began < SLOWEST
+        assert answer.status_code < 500, (answer.status_code, answer.text[:500], body[:500], headers)
+        assert len(answer.content) < 100_000
+        return answer
+
+    def ask(self) -> Any:
+        answer = self.post(json.dumps(self.good))
+        assert answer.status_code == 200, answer.text
+        return answer.json()["predictions"]
+
+    def resident(self) -> float:
+        family = psutil.Process(self.process.pid)
+        return sum(each.memory_info().rss for each in [family, *family.children(recursive=True)]) / 1e6
+
+    def still_well(self) -> None:
+        assert self.process.poll() is None
+        assert self.ask() == self.first
+        assert self.resident() < self.megabytes + GROWTH
+
+
+@pytest.fixture(scope="module")
+def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Endpoint]]:
+    """Serve a classifier of profiles and one of images, each with a small bound on everything."""
+    folder = tmp_path_factory.mktemp("served")
+    uri, inherited = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    here = Path.cwd()
+    with ExitStack() as stack:
+        os.chdir(folder)
+        stack.callback(os.chdir, here)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+        stack.callback(mlflow.set_tracking_uri, uri if inherited is None else inherited)
+        served.with_policy(folder, rows=ROWS, request_megabytes=MEGABYTES, image_pixels=PIXELS)
+        started = {}
+        for name, architecture, (task, prepared), given in (
+            (served.PROFILES, "logistic_regression", served.profiles_prepared(), {"selection": "top_30"}),
+            (served.IMAGES, "majority_class", served.images_prepared(), {}),
+        ):
+            model = folder / name
+            contract = served.save_fitted(name, architecture, task, prepared, model, **given)
+            served.register(name, contract, model, prepared.samples.take(np.arange(2)))
+            rows = contract.request(prepared.side("test").take(np.arange(2))).to_dict("records")
+            env = {"ONCOLINEAGE_PREDICTION_LOG": str(folder / "log"), "ONCOLINEAGE_LOG_SALT": "salt"}
+            url, process = stack.enter_context(served.serving(folder, name, env=env))
+            session = stack.enter_context(requests.Session())
+            endpoint = Endpoint(url, process, {"dataframe_records": rows}, session)
+            endpoint.first = endpoint.ask()
+            endpoint.megabytes = endpoint.resident()
+            started[name] = endpoint
+        yield started
+
+
+# Values that JSON can hold, and many that it should not.
+
+_ODD: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -(10**400), 2**63, 2**64, -(2**63) - 1, 1e308, -1e308, 5e-324]),
+    st.floats(),
+    st.text(max_size=30),
+    st.sampled_from(["x" * 100_000, "\u0000", "\ud800", "NaN", "' OR 1=1 --", "../../etc/passwd", "{}", "1" * 500]),
+)
+_ANY = st.recursive(
+    _ODD,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=12), inner, max_size=4)),
+    max_leaves=12,
+)
+_FORMATS = ["dataframe_records", "dataframe_split", "inputs", "instances", "messages", "prompt", "params", "columns"]
+_HEADERS = st.one_of(
+    st.just(JSON),
+    st.fixed_dictionaries(
+        {
+            "Content-Type": st.sampled_from(
+                [
+                    *("application/json", "application/json; charset=utf-8", "application/json; charset=latin-1"),
+                    *("text/csv", "application/x-parquet", "application/vnd.apache.parquet", "multipart/form-data"),
+                    *("application/json; format=pandas-split", "", ";;;", "application/JSON", "text/plain"),
+                ]
+            )
+        },
+        optional={
+            "Content-Encoding": st.sampled_from(["gzip", "deflate", "br", "identity", "nonsense"]),
+            "X-Long": st.just("x" * 3000),
+            "Accept": st.sampled_from(["text/html", "*/*", "nonsense"]),
+            "Expect": st.just("nonsense"),
+        },
+    ),
+)
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _split(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    columns = list(rows[0]) if rows else []
+    return {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]}
+
+
+@st.composite
+def _bodies(draw_: st.DrawFn, rows: st.SearchStrategy[Any], good: dict[str, Any]) -> bytes:
+    """Return a body: rows that are almost right, JSON of any shape, a good request cut or mangled, or bytes."""
+    kind = draw_(st.integers(0, 9))
+    if kind <= 3:
+        some = draw_(st.lists(rows, max_size=3)) * draw_(st.sampled_from([1, 1, 1, 2, 20]))
+        name = draw_(st.sampled_from(_FORMATS[:4]))
+        table: Any = some
+        if name == "dataframe_split":
+            table = _split(some)
+        elif name == "inputs" and draw_(st.booleans()):
+            table = {key: [row.get(key) for row in some] for row in some[:1] for key in row}
+        content = {name: table}
+        if draw_(st.booleans()):
+            content["params"] = draw_(st.one_of(st.just({"explain": True}), st.dictionaries(st.text(), _ANY), _ANY))
+        return _text(content)
+    if kind <= 5:
+        return _text(draw_(st.dictionaries(st.sampled_from(_FORMATS), _ANY, max_size=2)))
+    if kind == 6:
+        return _text(draw_(_ANY))
+    whole = _text(good)
+    if kind == 7:
+        return whole[: draw_(st.integers(0, len(whole)))]
+    if kind == 8:
+        mangled = bytearray(whole)
+        for place in draw_(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):
+            mangled[place] = draw_(st.integers(0, 255))
+        return bytes(mangled)
+    return draw_(st.binary(max_size=200))
+
+
+@st.composite
+def _profiles(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
+    """Return a good row with a few values, genes or fields that are not."""
+    profile = dict(good["expression"])
+    genes = list(profile)
+    for gene in draw_(st.lists(st.sampled_from(genes), max_size=3)):
+        profile[gene] = draw_(_ANY)
+    for gene in draw_(st.lists(st.sampled_from(genes), max_size=2)):
+        profile.pop(gene, None)
+    profile |= draw_(st.dictionaries(st.text(max_size=20), _ODD, max_size=2))
+    row: dict[str, Any] = {"expression": draw_(st.one_of(st.just(profile), st.just(profile), _ANY))}
+    if draw_(st.booleans()):
+        row["sample_id"] = draw_(st.one_of(st.text(max_size=20), _ODD))
+    return row | draw_(st.dictionaries(st.text(max_size=10), _ODD, max_size=1))
+
+
+def _png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
+    """Return a PNG that says it is so large, whatever it holds."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        part = name + content
+        return len(content).to_bytes(4, "big") + part + zlib.crc32(part).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, color, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def _frames(kind: str) -> bytes:
+    file = io.BytesIO()
+    frames = [Image.fromarray(np.full((20, 20, 3), shade, np.uint8)) for shade in range(60)]
+    frames[0].save(file, format=kind, save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+_PICTURE = Image.fromarray(draw(1, 3, 32))
+_FILES = [base64.b64decode(encoded(_PICTURE, kind)) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")]
+_BOMBS = [
+    _png(60_000, 60_000, zlib.compress(b"\0" * 1_000_000)),
+    _png(2**31 - 1, 2**31 - 1),
+    _png(500, 500, zlib.compress(b"\0" * 40_000_000)),
+    _png(0, 0),
+    _png(32, 32, b"nonsense"),
+    _png(32, 32, zlib.compress(bytes(32 * 97)), depth=16),
+    *(_frames(kind) for kind in ("GIF", "TIFF", "PNG", "WEBP")),
+]
+
+
+@st.composite
+def _images(draw_: st.DrawFn) -> dict[str, Any]:
+    """Return a row whose image is good, broken, a bomb, or none."""
+    content = draw_(st.sampled_from([*_FILES, *_BOMBS]))
+    if draw_(st.booleans()):
+        mangled = bytearray(content)
+        for place in draw_(st.lists(st.integers(0, len(content) - 1), max_size=6)):
+            mangled[place] = draw_(st.integers(0, 255))
+        content = bytes(mangled[: draw_(st.integers(len(content) // 2, len(content)))])
+    text = base64.b64encode(content).decode()
+    image = draw_(st.one_of(*[st.just(text)] * 4, st.just(f"data:image/png;base64,{text}"), st.just(text[:-1]), _ANY))
+    row: dict[str, Any] = {"image": image}
+    if draw_(st.booleans()):
+        row["sample_id"] = draw_(_ODD)
+    return row
+
+
+def test_profiles_of_strangers_are_answered_or_refused(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints[served.PROFILES]
+    rows = _profiles(endpoint.good["dataframe_records"][0])
+
+    @FUZZ
+    @given(_bodies(rows, endpoint.good), _HEADERS)
+    def send(body: bytes, headers: dict[str, str]) -> None:
+        endpoint.post(body, headers)
+
+    send()
+    endpoint.still_well()
+
+
+def test_images_of_strangers_are_answered_or_refused(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints[served.IMAGES]
+
+    @FUZZ
+    @given(_bodies(_images(), endpoint.good), _HEADERS)
+    def send(body: bytes, headers: dict[str, str]) -> None:
+        endpoint.post(body, headers)
+
+    send()
+    endpoint.still_well()
+
+
+def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
+    row = good["dataframe_records"][0]
+    many = int(MEGABYTES * 1e6)
+    return {
+        "deep lists": (b'{"inputs": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", 400),
+        "very deep lists": (b"[" * 500_000, 400),
+        "deep maps": (b'{"a":' * 2_000 + b"1" + b"}" * 2_000, 400),
+        "a number of 200,000 digits": (b'{"inputs": [' + b"9" * 200_000 + b"]}", 400),
+        "another column in each row": (_text({"dataframe_records": [{f"c{n}": 1} for n in range(20_000)]}), 400),
+        "another column in each of few rows": (
+            _text({"dataframe_records": [{f"c{n}_{m}": 1 for m in range(1_000)} for n in range(ROWS)]}),
+            400,
+        ),
+        "empty rows": (b'{"instances": [' + b"{}," * 300_000 + b"{}]}", 400),
+        "one row too many": (_text({"dataframe_records": [row] * (ROWS + 1)}), 400),
+        "many values": (b'{"inputs": [' + b"0," * 400_000 + b"0]}", 400),
+        "one field twice": (b'{"dataframe_records": [], "dataframe_records": 5}', 400),
+        "two formats": (_text({**good, "inputs": []}), 400),
+        "columns twice": (_text({"dataframe_split": {"columns": ["image"] * 2, "data": [["a", "b"]]}}), 400),
+        "too long": (b" " * (many + 1), 413),
+        "much too long": (b'{"dataframe_records": "' + b"x" * (20 * many) + b'"}', 413),
+    }
+
+
+@pytest.mark.parametrize("name", [served.PROFILES, served.IMAGES])
+def test_a_request_that_would_fill_the_memory_is_refused(endpoints: dict[str, Endpoint], name: str) -> None:
+    endpoint = endpoints[name]
+    for what, (body, status) in _bombs(endpoint.good).items():
+        try:
+            answer = endpoint.post(body)
+        except requests.ConnectionError:  # closed while the rest was sent, once too much had come
+            assert status == 413, what
+            continue
+        assert answer.status_code == status, (what, answer.status_code, answer.text[:300])
+        assert answer.json()["message"], what
+    endpoint.still_well()
+
+
+def test_images_together_are_bounded_too(endpoints: dict[str, Endpoint]) -> None:
+    """Each of them is small enough, and each of a few hundred bytes; all together would take minutes."""
+    side = int(PIXELS**0.5) - 1
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "white").save(file, format="PNG")
+    text = base64.b64encode(file.getvalue()).decode()
+    endpoint = endpoints[served.IMAGES]
+    assert endpoint.post(_text({"dataframe_records": [{"image": text}] * 4})).status_code == 200
+    refused = endpoint.post(_text({"dataframe_records": [{"image": text}] * 5}))
+    assert refused.status_code == 400
+    assert "row 4, field image" in refused.json()["message"]
+    larger = io.BytesIO()
+    Image.new("RGB", (side + 2, side + 2), "white").save(larger, format="PNG")
+    refused = endpoint.post(_text({"dataframe_records": [{"image": base64.b64encode(larger.getvalue()).decode()}]}))
+    assert refused.status_code == 400
+    assert f"more than {PIXELS}" in refused.json()["message"]
+
+
+def test_what_is_no_http_does_not_disturb_the_others(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints[served.PROFILES]
+    address = urlsplit(endpoint.url)
+    start = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    left_open = []
+    for sent in (
+        b"\x00\xff" * 500,
+        b"GET / HTTP/9.9\r\n\r\n",
+        start + b"Content-Length: 1000\r\n\r\n{",
+        start + b"Content-Length: -5\r\n\r\n{}",
+        start + b"Content-Length: 99999999999999999999\r\n\r\n{}",
+        start + b"Content-Length: nonsense\r\n\r\n{}",
+        start + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\n",
+        start + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\r\n",
+        start + b"X: " + b"y" * 200_000,
+        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+    ):
+        for closed in (True, False):
+            connection = socket.create_connection((address.hostname, address.port), timeout=SLOWEST)
+            try:
+                connection.sendall(sent)
+                if closed:
+                    connection.shutdown(socket.SHUT_WR)
+                    answer = connection.recv(200)
+                    assert b" 50" not in answer.split(b"\r\n")[0], (sent[:200], answer)
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+            if closed:
+                connection.close()
+            else:
+                left_open.append(connection)
+    endpoint.still_well()
+    for connection in left_open:
+        connection.close()
+
+
+def test_a_body_without_an_end_is_not_read_to_the_end(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints[served.PROFILES]
+    sent = 0
+
+    def parts() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(2_000):
+            sent += 100_000
+            yield b"x" * 100_000
+
+    try:
+        answer = requests.post(f"{endpoint.url}/invocations", data=parts(), headers=JSON, timeout=SLOWEST)
+        assert answer.status_code == 413
+    except requests.ConnectionError:
+        pass
+    assert sent < 100 * MEGABYTES * 1e6
+    endpoint.still_well()
+
+
+def test_other_routes_say_what_they_said(endpoints: dict[str, Endpoint]) -> None:
+    for endpoint in endpoints.values():
+        assert requests.get(f"{endpoint.url}/ping", timeout=SLOWEST).status_code == 200
+        assert requests.get(f"{endpoint.url}/health", timeout=SLOWEST).status_code == 200
+        assert requests.get(f"{endpoint.url}/version", timeout=SLOWEST).text == mlflow.__version__
+        assert requests.get(f"{endpoint.url}/invocations", timeout=SLOWEST).status_code == 405
+        assert requests.get(f"{endpoint.url}/nothing", timeout=SLOWEST).status_code == 404
+
+
+def test_a_stage_that_no_version_has_is_named_with_what_to_do(endpoints: dict[str, Endpoint]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.endpoint", "--task", served.PROFILES, "--stage", "nowhere"],
+        env=os.environ | {"PYTHONPATH": str(served.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "no version of tumor_type has the alias nowhere" in done.stderr and "make promote" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_alias_that_moves_does_not_change_what_is_served(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints[served.PROFILES]
+    assert {row["model_version"] for row in endpoint.first} == {"1"}
+    client = mlflow.MlflowClient()
+    first = client.get_model_version(served.PROFILES, "1")
+    again = client.create_model_version(served.PROFILES, source=first.source, run_id=first.run_id)
+    client.set_registered_model_alias(served.PROFILES, "production", again.version)
+    assert endpoint.ask() == endpoint.first
+
+
+def test_what_was_asked_is_in_the_log_and_names_are_not(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints[served.PROFILES]
+    rows = [{**row, "sample_id": "PATIENT-7"} for row in endpoint.good["dataframe_records"]]
+    assert endpoint.post(_text({"dataframe_records": rows})).status_code == 200
+    expected = hmac.digest(b"salt", b"PATIENT-7", hashlib.sha256).hex()
+    until = time.monotonic() + SLOWEST
+    found = 0
+    while found == 0 and time.monotonic() < until:
+        time.sleep(0.3)
+        files = list(Path("log").rglob("*.parquet"))
+        found = sum(int((pd.read_parquet(file)["sample_sha256"] == expected).sum()) for file in files)
+    assert found == 2

@@ -1,0 +1,117 @@
+"""A history that can be edited unseen proves nothing: an edit breaks the chain, and aliases follow from it alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving import history
+from serving.history import FIRST, Entry, anchor, broken, next_entry, replay
+
+TASK = "drug_response"
+
+
+def chained(*moves: tuple[str, str, int | None]) -> list[Entry]:
+    """Return a history of (action, alias, version)."""
+    entries: list[Entry] = []
+    for action, alias, version in moves:
+        said = {"by": "A. Person", "why": "", "evidence_sha256": "a" * 64, "verdicts": ()}
+        before = replay(entries).aliases.get(alias)
+        moved = {"action": action, "alias": alias, "from_version": before, "to_version": version}
+        entries.append(next_entry(entries, TASK, "2026-11-20T10:00:00+00:00", **said, **moved))
+    return entries
+
+
+def promoted(version: int) -> list[tuple[str, str, int]]:
+    return [("register", "candidate", version), ("promote", "staging", version), ("promote", "production", version)]
+
+
+def back_to(version: int) -> tuple[str, str, int]:
+    return ("rollback", "production", version)
+
+
+def test_what_the_rows_amount_to() -> None:
+    assert replay([]).aliases == {}
+    state = replay(chained(*promoted(1), *promoted(2), ("register", "candidate", 3), ("promote", "staging", 3)))
+    assert state.aliases == {"candidate": 3, "staging": 3, "production": 2, "previous": 1}
+    assert state.stages == {1: "Archived", 2: "Production", 3: "Staging"}
+
+
+def test_going_back_twice_goes_back_twice() -> None:
+    every = [*promoted(1), *promoted(2), *promoted(3)]
+    assert replay(chained(*every)).aliases["previous"] == 2
+    assert replay(chained(*every, back_to(2))).aliases == {"candidate": 3, "production": 2, "previous": 1}
+    assert replay(chained(*every, back_to(2), back_to(1))).aliases == {"candidate": 3, "production": 1}
+
+
+def test_a_version_that_comes_again_stands_once_on_the_way_back() -> None:
+    state = replay(chained(*promoted(1), *promoted(2), *promoted(1)))
+    assert (state.aliases["production"], state.aliases["previous"]) == (1, 2)
+    assert replay(chained(*promoted(1), *promoted(2), *promoted(1), back_to(2))).aliases.get("previous") is None
+
+
+def test_putting_back_moves_nothing_of_itself() -> None:
+    moves = promoted(1)
+    assert replay(chained(*moves, ("restore", "", None))) == replay(chained(*moves))
+
+
+def test_a_sound_history_is_sound() -> None:
+    entries = chained(*promoted(1), *promoted(2))
+    assert broken(entries, anchor(entries)) == []
+    assert broken([], None) == []
+    assert entries[0].previous_hash == FIRST
+
+
+FIELDS: dict[str, Any] = {
+    "by": "B",
+    "time": "2020-01-01T00:00:00+00:00",
+    "action": "rollback",
+    "alias": "previous",
+    "from_version": 9,
+    "to_version": 9,
+    "why": "because",
+    "evidence_sha256": "b" * 64,
+    "verdicts": ({"check": "size", "status": "pass"},),
+    "task": "blood_cell",
+    "previous_hash": "c" * 64,
+    "hash": "d" * 64,
+}
+
+
+@settings(deadline=None)
+@given(place=st.integers(0, 5), field=st.sampled_from(sorted(FIELDS)))
+def test_an_edit_anywhere_is_found(place: int, field: str) -> None:
+    entries = chained(*promoted(1), *promoted(2))
+    head = anchor(entries)
+    edited = replace(entries[place], **{field: FIELDS[field]})
+    assert broken([*entries[:place], edited, *entries[place + 1 :]], head)
+    # With its hash made right again the next row, or the anchor, still tells.
+    if field not in ("hash",):
+        assert broken([*entries[:place], edited.sealed(), *entries[place + 1 :]], head)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_rows_taken_out_doubled_or_swapped_are_found(data: st.DataObject) -> None:
+    entries = chained(*promoted(1), *promoted(2))
+    places = data.draw(st.lists(st.integers(0, 5), max_size=7))
+    if places != list(range(6)):
+        assert broken([entries[place] for place in places], anchor(entries))
+
+
+def test_a_row_comes_back_from_the_database_as_it_went(tmp_path: Any) -> None:
+    (entry,) = chained(("promote", "staging", 1))
+    verdict = {"check": "size", "status": "pass", "reason": "µ ≤ 1", "by": None}
+    entry = replace(entry, verdicts=(verdict,), why="größer").sealed()
+    with sa.create_engine(f"sqlite:///{tmp_path}/x.db").begin() as connection:
+        assert history.read(connection, TASK) == []
+        history.create(connection)
+        history.create(connection)
+        history.append(connection, entry)
+        assert history.read(connection, TASK) == [entry]
+        assert history.read(connection, "blood_cell") == []
+        assert broken(history.read(connection, TASK), anchor([entry])) == []

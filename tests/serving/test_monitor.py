@@ -1,0 +1,457 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from pipelines import tracking
+from pipelines.environment import LOG_SALT
+from pipelines.faults import UserError
+from pipelines.params import Params, read_params, task_text
+from pipelines.policy import Monitor
+from serving import monitor as monitoring
+from serving.monitor import monitor
+from serving.monitoring.logged import Logged, read_log, since_time
+from serving.monitoring.performance import Performance, measure, read_labels
+from serving.monitoring.watch import Reference, watch
+from training.contracts import Contract, contract_text
+from training.contracts.images import ImageContract
+from training.contracts.profiles import GeneContract
+from training.contracts.response import ResponseContract
+from training.prediction_log import PredictionLog
+
+ROOT = Path(__file__).parents[2]
+TASK, VERSION, SALT = "leukemia_cell", "3", "a salt of the laboratory"
+CLASSES = ["all", "hem"]
+POLICY = Monitor(50, 0.01, 0.2, 0.1, 0.0)
+NOTHING: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
+def image_contract(params: Params) -> ImageContract:
+    said: dict[str, Any] = {"task": TASK, "architecture": "resnet50", "baseline": "majority_class"}
+    text = task_text(params.task(TASK))
+    return ImageContract(**said, task_text=text, classes=CLASSES, temperature=1.0, threshold=0.5, coverage=0.9)
+
+
+def response_contract(params: Params) -> ResponseContract:
+    said: dict[str, Any] = {"task": "drug_response", "architecture": "mlp", "baseline": "mean_effects"}
+    text = task_text(params.task("drug_response"))
+    return ResponseContract(
+        **said, task_text=text, features={}, required=[], target="ln_ic50", half_width=1.0, coverage=0.9
+    )
+
+
+def gene_contract(params: Params) -> GeneContract:
+    said: dict[str, Any] = {"task": "gene_expression", "architecture": "ridge", "baseline": "mean_expression"}
+    text = task_text(params.task("gene_expression"))
+    genes: dict[str, Any] = {"genes": ["A"], "known": ["A"], "targets": ["X|1", "Y|2"], "spreads": [1.0, 2.0]}
+    return GeneContract(**said, task_text=text, **genes, half_widths=[None, None], coverage=0.9)
+
+
+def inputs(rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "brightness": rng.normal(120, 20, rows),
+            "mean_red": rng.normal(150, 15, rows),
+            "sharpness": rng.lognormal(2, 0.5, rows),
+            "foreground": rng.beta(4, 2, rows),
+            "scanner": rng.choice(["one", "two", "three"], rows, p=[0.5, 0.4, 0.1]),
+        }
+    )
+
+
+def answers(rows: int, rng: np.random.Generator) -> pd.DataFrame:
+    return pd.DataFrame({"label": rng.choice(CLASSES, rows, p=[0.6, 0.4]), "probability": rng.beta(8, 2, rows)})
+
+
+def log_rows(rows: int, seed: int = 1, version: str = VERSION) -> pd.DataFrame:
+    """Rows as `training.prediction_log` writes them."""
+    rng = np.random.default_rng(seed)
+    about = pd.DataFrame(
+        {
+            "time": pd.date_range("2026-11-01", periods=rows, freq="min", tz="UTC"),
+            "request_id": [f"{seed}-{row // 4}" for row in range(rows)],
+            "row": [row % 4 for row in range(rows)],
+            "row_sha256": [f"{seed}-{row}" for row in range(rows)],
+            "sample_sha256": [hashed(f"S{row}") for row in range(rows)],
+            "model_version": version,
+            "out_of_distribution": rng.gamma(2, 0.15, rows),
+            "out_of_distribution_threshold": 1.0,
+        }
+    )
+    return pd.concat([about, answers(rows, rng), inputs(rows, rng).add_prefix("input_")], axis=1)
+
+
+def hashed(sample_id: str) -> str:
+    return hmac.digest(SALT.encode(), sample_id.encode(), hashlib.sha256).hex()
+
+
+def reference(params: Params, seed: int = 0) -> Reference:
+    rng = np.random.default_rng(seed)
+    return Reference(TASK, VERSION, image_contract(params), inputs(1_500, rng), answers(1_500, rng), 1.0)
+
+
+def test_a_log_like_the_reference_is_fine(params: Params) -> None:
+    decisions = [watch(reference(params, 100 + seed), Logged(log_rows(200, seed)), POLICY) for seed in range(20)]
+    assert sum(bool(each.findings) for each in decisions) <= 1
+
+
+def darker(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(input_brightness=rows["input_brightness"] - 25)
+
+
+def another_stain(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(input_mean_red=rows["input_mean_red"] * 0.85)
+
+
+def out_of_focus(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(input_sharpness=rows["input_sharpness"] * 0.5)
+
+
+def a_new_scanner(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(input_scanner=rows["input_scanner"].replace({"one": "four"}))
+
+
+def one_label(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(label=np.where(np.arange(len(rows)) % 10 > 0, "all", "hem"))
+
+
+def unsure(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(probability=0.5 + 0.5 * (rows["probability"] - 0.5))
+
+
+def unlike_anything(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(out_of_distribution=rows["out_of_distribution"] + (np.arange(len(rows)) % 4 == 0) * 2.0)
+
+
+def unmeasurable(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(out_of_distribution=rows["out_of_distribution"].where(np.arange(len(rows)) % 4 > 0))
+
+
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (darker, "input brightness drifted"),
+        (another_stain, "input mean_red drifted"),
+        (out_of_focus, "input sharpness drifted"),
+        (a_new_scanner, "input scanner drifted"),
+        (one_label, "prediction label drifted"),
+        (unsure, "prediction probability drifted"),
+        (unlike_anything, "out of distribution"),
+        (unmeasurable, "out of distribution"),
+    ],
+)
+def test_planted_drift_calls_for_retraining_and_is_named(
+    params: Params, plant: Callable[[pd.DataFrame], pd.DataFrame], told: str
+) -> None:
+    found = watch(reference(params), Logged(plant(log_rows(200))), POLICY)
+    assert found.decision == "retrain"
+    assert len(found.findings) == 1
+    assert told in found.findings[0]
+
+
+def test_a_hundred_rows_of_one_new_cell_line_are_one_new_cell_line(params: Params) -> None:
+    rows = log_rows(200)
+    rows.loc[:99, "out_of_distribution"] = 3.0
+    found = watch(reference(params), Logged(rows), POLICY)
+    assert found.novelty.share.value >= 0.5
+    assert not found.novelty.exceeded
+
+
+def test_a_log_of_another_models_columns_is_refused(params: Params) -> None:
+    with pytest.raises(UserError, match="input_sharpness"):
+        watch(reference(params), Logged(log_rows(60).drop(columns="input_sharpness")), POLICY)
+
+
+def test_every_predicted_gene_is_watched(params: Params) -> None:
+    contract, rng = gene_contract(params), np.random.default_rng(0)
+
+    def said(rows: int, shift: float) -> list[str]:
+        values = zip(rng.normal(5, 1, rows), rng.normal(7 + shift, 1, rows), strict=True)
+        return [json.dumps({"X|1": one, "Y|2": two}) for one, two in values]
+
+    old = monitoring.predictions_of(contract, pd.DataFrame({"prediction": said(1_000, 0)}))
+    kept = Reference("gene_expression", VERSION, contract, inputs(1_000, rng), old, 1.0)
+    rows = log_rows(200).drop(columns=["label", "probability"]).assign(prediction=said(200, 1.5))
+    found = watch(kept, Logged(rows), POLICY)
+    assert [told.split(" drifted")[0] for told in found.findings] == ["prediction prediction_Y|2"]
+
+
+# --- the log
+
+
+def written(folder: Path, rows: pd.DataFrame, name: str = "one") -> Path:
+    place = folder / TASK / "2026-11-01"
+    place.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(place / f"{name}.parquet", index=False)
+    return folder
+
+
+def test_files_that_cannot_be_read_are_named_and_counted(tmp_path: Path) -> None:
+    written(tmp_path, log_rows(60), "good")
+    whole = (tmp_path / TASK / "2026-11-01" / "good.parquet").read_bytes()
+    for name, content in (("cut", whole[: len(whole) // 2]), ("empty", b""), ("noise", b"no parquet" * 50)):
+        (tmp_path / TASK / "2026-11-01" / f"{name}.parquet").write_bytes(content)
+    log_rows(9).drop(columns="model_version").to_parquet(tmp_path / TASK / "other.parquet")
+    (tmp_path / TASK / "2026-11-01" / ".half.tmp").write_bytes(whole[:100])
+    found = read_log(tmp_path, TASK, VERSION, least=50)
+    assert len(found.rows) == 60
+    assert sorted(found.skipped) == [
+        *(f"2026-11-01/{name}.parquet" for name in ("cut", "empty", "noise")),
+        "other.parquet",
+    ]
+    assert "model_version" in found.skipped["other.parquet"]
+
+
+def test_rows_of_other_versions_are_left_out_and_counted(tmp_path: Path) -> None:
+    written(tmp_path, log_rows(60), "one")
+    written(tmp_path, darker(log_rows(70, 2, version="2")), "two")
+    written(tmp_path, log_rows(5, 3, version="unregistered"), "three")
+    found = read_log(tmp_path, TASK, VERSION, least=50)
+    assert set(found.rows["model_version"]) == {VERSION}
+    assert found.other_versions == {"2": 70, "unregistered": 5}
+
+
+def test_too_few_rows_allow_no_statement(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        read_log(tmp_path / "nowhere", TASK, VERSION, least=50)
+    with pytest.raises(UserError, match="no prediction log"):
+        read_log(tmp_path, TASK, VERSION, least=50)
+    written(tmp_path, log_rows(49))
+    with pytest.raises(UserError, match=r"49 logged rows .* at least 50"):
+        read_log(tmp_path, TASK, VERSION, least=50)
+    written(tmp_path, log_rows(200))
+    with pytest.raises(UserError, match=r"0 logged rows .*there are 200 of version 3"):
+        read_log(tmp_path, TASK, "4", least=50)
+    with pytest.raises(UserError, match="20 logged rows"):
+        read_log(tmp_path, TASK, VERSION, least=50, since=since_time("2026-11-01T03:00"))
+    with pytest.raises(UserError, match="no date"):
+        since_time("yesterday")
+
+
+# --- labels
+
+
+def evidence(metric: str, value: float, low: float, high: float) -> dict[str, Any]:
+    metrics = {metric: {"value": value, "low": low, "high": high}}
+    return {"test": {"confidence": 0.95, "metrics": metrics}}
+
+
+def labels_csv(folder: Path, table: pd.DataFrame) -> Path:
+    table.to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+def labelled(params: Params, tmp_path: Path, right: float, kept: dict[str, Any] = NOTHING) -> Performance:
+    """Performance where the share ``right`` of the answers is right, as hematologists found later."""
+    rows = log_rows(300)
+    wrong = np.random.default_rng(0).random(300) >= right
+    true = np.where(wrong, rows["label"].map({"all": "hem", "hem": "all"}), rows["label"])
+    path = labels_csv(tmp_path, pd.DataFrame({"sample_id": [f"S{row}" for row in range(300)], "label": true}))
+    settings = {"metric": "macro_f1", "least": 50, "drop": 0.0, "resamples": 300, **kept}
+    contract = image_contract(params)
+    return measure(
+        contract, rows, read_labels(path, contract, hashed), evidence("macro_f1", 0.9, 0.87, 0.93), **settings
+    )
+
+
+def test_labels_that_agree_hold_and_labels_that_do_not_drop(params: Params, tmp_path: Path) -> None:
+    held = labelled(params, tmp_path, 0.93)
+    assert held.status == "held"
+    assert held.rows == 300
+    dropped = labelled(params, tmp_path, 0.7)
+    assert dropped.status == "dropped"
+    assert dropped.now is not None
+    assert 0.5 < dropped.now.low < dropped.now.value < dropped.now.high < 0.8
+    assert labelled(params, tmp_path, 0.7, {"drop": 0.3}).status == "held"
+    assert labelled(params, tmp_path, 0.7, {"least": 301}).status == "unknown"
+    found = watch(reference(params), Logged(log_rows(200)), POLICY, dropped)
+    assert found.decision == "retrain"
+    assert "macro_f1 of 300 labelled rows" in found.findings[0]
+    assert watch(reference(params), Logged(log_rows(200)), POLICY, held).decision == "fine"
+
+
+def test_the_last_answer_counts_and_unknown_samples_are_counted(params: Params, tmp_path: Path) -> None:
+    once = log_rows(100).assign(label="all")
+    rows = pd.concat([once, once.assign(label="hem")], ignore_index=True)
+    table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(104)], "label": ["hem", "all"] * 52})
+    contract = image_contract(params)
+    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
+    settings: dict[str, Any] = {"metric": "accuracy", "least": 50, "drop": 0.0, "resamples": 100}
+    found = measure(contract, rows, labels, evidence("accuracy", 0.5, 0.4, 0.6), **settings)
+    assert (found.rows, found.labels_without_answer) == (100, 4)
+    assert found.now is not None
+    assert found.now.value == 0.5
+    every = labels.assign(measured="hem")
+    assert measure(contract, rows, every, evidence("accuracy", 1.0, 1.0, 1.0), **settings).status == "held"
+
+
+@pytest.mark.parametrize("metric", ["r2", "rmse"])
+@pytest.mark.parametrize("noise", [0.3, 2.5])
+def test_numbers_drop_in_the_metrics_own_direction(params: Params, tmp_path: Path, metric: str, noise: float) -> None:
+    rng = np.random.default_rng(0)
+    rows = log_rows(200).assign(prediction=rng.normal(2, 1.5, 200))
+    measured = rows["prediction"] + rng.normal(0, noise, 200)
+    table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(200)], "target": measured})
+    contract = response_contract(params)
+    then = evidence("r2", 0.95, 0.93, 0.97) if metric == "r2" else evidence("rmse", 0.32, 0.28, 0.36)
+    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
+    found = measure(contract, rows, labels, then, metric=metric, least=50, drop=0.0, resamples=200)
+    assert found.status == ("held" if noise < 1 else "dropped")
+
+
+def test_many_targets_are_measured_together(params: Params, tmp_path: Path) -> None:
+    rng, contract = np.random.default_rng(0), gene_contract(params)
+    predicted = pd.DataFrame(rng.normal(5, 1, (80, 2)), columns=["prediction_X|1", "prediction_Y|2"])
+    rows = pd.concat([log_rows(80)[["sample_sha256"]], predicted], axis=1)
+    table = pd.DataFrame(predicted.to_numpy() + rng.normal(0, 0.1, (80, 2)), columns=contract.targets)
+    table.insert(0, "sample_id", [f"S{row}" for row in range(80)])
+    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
+    settings: dict[str, Any] = {"metric": "r2", "least": 50, "drop": 0.0, "resamples": 100}
+    found = measure(contract, rows, labels, evidence("r2", 0.95, 0.9, 0.99), **settings)
+    assert found.now is not None
+    assert found.now.value > 0.95
+
+
+def test_a_metric_that_a_log_cannot_tell_gives_way_to_one_that_it_can(params: Params, tmp_path: Path) -> None:
+    kept = evidence("roc_auc", 0.9, 0.8, 0.95)
+    kept["test"]["metrics"] |= evidence("balanced_accuracy", 0.9, 0.85, 0.95)["test"]["metrics"]
+    contract = image_contract(params)
+    table = pd.DataFrame({"sample_id": ["S0", "S1"], "label": CLASSES})
+    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
+    found = measure(contract, log_rows(60), labels, kept, metric="roc_auc", least=50, drop=0, resamples=10)
+    assert found.metric == "balanced_accuracy"
+    assert found.status == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"sample_id": ["a"]}, "lacks the column label"),
+        ({"label": ["all"]}, "lacks the column sample_id"),
+        ({"sample_id": ["a", "b", "a"], "label": ["all", "hem", "all"]}, "column sample_id, row 3: .* twice"),
+        ({"sample_id": ["a", "b"], "label": ["all", "ALL"]}, "column label, row 2: must be one of all, hem"),
+        ({"sample_id": ["a", None], "label": ["all", "hem"]}, "column sample_id, row 2"),
+    ],
+)
+def test_labels_at_fault_are_refused_by_row(
+    params: Params, tmp_path: Path, table: dict[str, list[Any]], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        read_labels(labels_csv(tmp_path, pd.DataFrame(table)), image_contract(params), hashed)
+    with pytest.raises(UserError, match=r"target, row 1: must be a finite number"):
+        frame = pd.DataFrame({"sample_id": ["a"], "target": ["much"]})
+        read_labels(labels_csv(tmp_path, frame), response_contract(params), hashed)
+
+
+# --- the whole
+
+
+@pytest.fixture
+def registered(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A registered version with a reference, in staging; its number is 1."""
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    before = tracking.mlflow.get_tracking_uri()
+    tracking.mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    made = reference(params)
+    write_model(tmp_path / "files", made.contract, made)
+    client = MlflowClient()
+    client.create_registered_model(TASK)
+    tags = {"simulated": "true", "architecture": "resnet50"}
+    version = client.create_model_version(TASK, source=str(tmp_path / "files"), tags=tags)
+    client.set_registered_model_alias(TASK, "staging", version.version)
+    yield tmp_path
+    tracking.mlflow.set_tracking_uri(before)
+
+
+def write_model(files: Path, contract: Contract, made: Reference) -> None:
+    """Write what a logged model keeps, but for what it predicts with."""
+    place = files / "artifacts" / "any" / "reference"
+    place.mkdir(parents=True)
+    (files / "MLmodel").write_text("flavors: {python_function: {artifacts: {model: {path: artifacts/any}}}}\n")
+    content = {**contract_text(contract), "cross_fitted": False}
+    (place.parent / "contract.json").write_text(json.dumps(content))
+    made.inputs.to_parquet(place / "inputs.parquet")
+    made.predictions.assign(target="all").to_parquet(place / "predictions.parquet")
+    (place / "novelty.json").write_text(json.dumps({"threshold": 1.0, "parts": []}))
+
+
+def test_the_report_is_written_and_logged(registered: Path, params: Params) -> None:
+    log = written(registered / "log", darker(log_rows(200, version="1")))
+    report, folder = monitor(TASK, params, log)
+    assert report["decision"] == "retrain"
+    assert json.loads((folder / "monitor.json").read_text()) == report
+    page = (folder / "monitor.html").read_text()
+    assert "input brightness drifted" in page
+    assert "simulated data" in page
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page.replace("data:image", "")  # nothing is fetched
+    client = MlflowClient()
+    runs = client.search_runs([tracking.experiment(TASK)])
+    assert [run.data.tags["stage"] for run in runs] == ["monitor"]
+    assert runs[0].data.tags["decision"] == "retrain"
+    assert runs[0].data.metrics["stability_input_brightness"] > 0.2
+    assert runs[0].data.metrics["p_input_sharpness"] > 0.01
+    kept = {each.path for each in client.list_artifacts(runs[0].info.run_id, "monitor")}
+    assert kept == {"monitor/monitor.json", "monitor/monitor.html"}
+
+
+def test_labels_are_joined_by_the_salt_of_the_log(
+    registered: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = evidence("macro_f1", 0.9, 0.87, 0.93)
+    kept["test"]["metrics"] |= evidence("weighted_f1", 0.9, 0.87, 0.93)["test"]["metrics"]
+    monkeypatch.setattr(monitoring, "evidence_of", lambda *_: kept)
+    rows = log_rows(200, version="1")
+    # The hash is the endpoint's own, not this file's.
+    prediction_log = PredictionLog(registered / "unused", TASK, SALT.encode())
+    rows["sample_sha256"] = [prediction_log._hash(f"S{row}".encode()) for row in range(200)]
+    prediction_log.close()
+    log = written(registered / "log", rows)
+    wrong = rows["label"].where(np.arange(200) % 3 > 0, rows["label"].map({"all": "hem", "hem": "all"}))
+    table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(200)], "label": wrong})
+    path = labels_csv(registered, table)
+    monkeypatch.delenv(LOG_SALT, raising=False)
+    with pytest.raises(UserError, match=LOG_SALT):
+        monitor(TASK, params, log, labels=path)
+    monkeypatch.setenv(LOG_SALT, SALT)
+    report, folder = monitor(TASK, params, log, labels=path)
+    assert report["decision"] == "retrain"
+    assert report["performance"]["status"] == "dropped"
+    assert report["performance"]["rows"] == 200
+    assert (folder / "monitor.html").read_text().count("data:image/png;base64,") == 5
+    monkeypatch.setenv(LOG_SALT, "another")
+    strange, _ = monitor(TASK, params, log, labels=path)
+    assert strange["performance"]["status"] == "unknown"
+    assert strange["performance"]["labels_without_answer"] == 200
+
+
+def test_what_cannot_be_watched_is_said(registered: Path, params: Params) -> None:
+    log = written(registered / "log", log_rows(200, version="1"))
+    with pytest.raises(UserError, match="make register TASK=blood_cell"):
+        monitor("blood_cell", params, log)
+    with pytest.raises(UserError, match="no version 7"):
+        monitor(TASK, params, log, version="7")
+    for path in (registered / "files").rglob("inputs.parquet"):
+        path.unlink()
+    with pytest.raises(UserError, match="keeps no reference"):
+        monitor(TASK, params, log)
+    MlflowClient().delete_registered_model_alias(TASK, "staging")
+    with pytest.raises(UserError, match="in production or staging"):
+        monitor(TASK, params, log)
+    assert not (registered / "reports").exists()

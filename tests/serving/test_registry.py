@@ -1,0 +1,574 @@
+"""No alias may move without passing evidence, and nobody may move one, or edit what it rests on, unseen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from mlflow import MlflowClient
+
+from pipelines.faults import UserError
+from pipelines.policy import Policy, Waiver
+from serving import answers, history, promote, register, registry, rollback, verify
+from serving.ledger import database_uri, look, move
+from serving.registry import GateError
+from serving.verify import Problem
+from tests.evaluation.made_evidence import TASK, made_evidence, made_policy, sealed
+from tests.serving.made_registry import (
+    BY,
+    POLICY,
+    aliases,
+    compared_with,
+    logged_evidence,
+    made_model,
+    made_version,
+    model_folder,
+    prepare_folder,
+    stages,
+    tracked,
+)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an empty MLflow database: its migrations take longer than a test."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with tracked(f"sqlite:///{path}") as client:
+        client.search_registered_models()
+    return path
+
+
+@pytest.fixture
+def client(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    prepare_folder(tmp_path, monkeypatch)
+    (tmp_path / "mlflow.db").write_bytes(empty.read_bytes())
+    with tracked(f"sqlite:///{tmp_path}/mlflow.db") as made:
+        yield made
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let every model answer; return the URIs that were asked."""
+    asked: list[str] = []
+
+    def answer(uri: str) -> int:
+        asked.append(uri)
+        return 1
+
+    monkeypatch.setattr(registry, "answer_example", answer)
+    return asked
+
+
+def up(version: int | None = None, to: Any = "staging", policy: Policy = POLICY) -> registry.Promotion:
+    return registry.promote(TASK, to, version, by=BY, policy=policy)
+
+
+def produced(client: MlflowClient, text: str = "weights", **changes: Any) -> int:
+    """Register a version and bring it to production."""
+    version = made_version(client, text, **changes)
+    up(version)
+    up(version, "production")
+    return version
+
+
+def kinds() -> set[str]:
+    return {problem.kind for problem in verify.verify(TASK)}
+
+
+def sql(statement: str) -> None:
+    """Do something behind the tools' back."""
+    with sa.create_engine(mlflow.get_tracking_uri()).begin() as connection:
+        connection.execute(sa.text(statement))
+
+
+# The way of a version.
+
+
+def test_a_version_goes_from_candidate_to_staging_to_production(client: MlflowClient) -> None:
+    first = made_version(client)
+    assert aliases(client) == {"candidate": first}
+    assert stages(client) == {first: "None"}
+    done = up()
+    assert {verdict.status for verdict in done.verdicts} == {"pass"}
+    assert aliases(client) == {"candidate": first, "staging": first}
+    assert stages(client) == {first: "Staging"}
+    up(to="production")
+    assert aliases(client) == {"candidate": first, "production": first}
+    assert stages(client) == {first: "Production"}
+    second = made_version(client, comparisons=compared_with(first))
+    up()
+    up(to="production")
+    assert aliases(client) == {"candidate": second, "production": second, "previous": first}
+    assert stages(client) == {first: "Archived", second: "Production"}
+    told = [
+        (each.number, each.action, each.alias, each.from_version, each.to_version) for each in registry.history(TASK)
+    ]
+    assert told == [
+        (1, "register", "candidate", None, 1),
+        (2, "promote", "staging", None, 1),
+        (3, "promote", "production", None, 1),
+        (4, "register", "candidate", 1, 2),
+        (5, "promote", "staging", None, 2),
+        (6, "promote", "production", 1, 2),
+    ]
+    assert {each.by for each in registry.history(TASK)} == {BY}
+    assert all(each.evidence_sha256 and each.verdicts for each in registry.history(TASK))
+    assert verify.verify(TASK) == []
+
+
+def test_registering_and_promoting_twice_changes_nothing(client: MlflowClient) -> None:
+    evidence = logged_evidence(client, *made_model(client))
+    first = registry.register(TASK, evidence, by=BY, policy=POLICY)
+    again = registry.register(TASK, evidence, by=BY, policy=POLICY)
+    assert (first.version, again.version, again.entry) == (1, 1, None)
+    up()
+    assert up().entry is None
+    up(to="production")
+    assert up(1, "production").entry is None
+    assert len(registry.history(TASK)) == 3
+
+
+def test_new_evidence_of_a_version_replaces_the_old_and_both_stay_on_record(client: MlflowClient) -> None:
+    run, uri = made_model(client)
+    old = logged_evidence(client, run, uri)
+    new = logged_evidence(client, run, uri, seconds=2.0)
+    for evidence in (old, new):
+        assert registry.register(TASK, evidence, by=BY, policy=POLICY).version == 1
+    assert client.get_model_version(TASK, "1").tags["evidence.sha256"] == new["sha256"]
+    assert [each.evidence_sha256 for each in registry.history(TASK)] == [old["sha256"], new["sha256"]]
+    assert verify.verify(TASK) == []
+
+
+def test_a_version_carries_its_hashes(client: MlflowClient) -> None:
+    evidence = logged_evidence(client, *made_model(client))
+    registry.register(TASK, evidence, by=BY, policy=POLICY)
+    tags = client.get_model_version(TASK, "1").tags
+    expected = {key: str(value) for key, value in evidence["hashes"].items()}
+    expected |= {"architecture": "mlp", "simulated": "false", "evidence.run_id": evidence["run_id"]}
+    assert expected.items() <= tags.items()
+
+
+# What is refused.
+
+
+def test_a_model_that_fails_a_check_is_registered_and_goes_nowhere(client: MlflowClient) -> None:
+    evidence = logged_evidence(client, *made_model(client), test__metrics__margin__low=-0.1)
+    done = registry.register(TASK, evidence, by=BY, policy=POLICY)
+    assert not done.passes
+    with pytest.raises(GateError, match="margin over mean_effects") as raised:
+        up()
+    assert [each.check for each in raised.value.verdicts if each.status == "fail"] == ["margin"]
+    assert aliases(client) == {"candidate": 1}
+    waived = made_policy(waivers=(Waiver("margin", "a trial", "B. Person", "2999-01-01"),))
+    up(policy=waived)
+    (verdict,) = [each for each in registry.history(TASK)[-1].verdicts if each["check"] == "margin"]
+    assert (verdict["status"], verdict["by"]) == ("waived", "B. Person")
+
+
+def test_production_is_for_the_version_in_staging_and_judged_anew(client: MlflowClient) -> None:
+    first = made_version(client)
+    with pytest.raises(UserError, match="production is for the version in staging"):
+        up(to="production")
+    up()
+    second = made_version(client)
+    with pytest.raises(UserError, match=f"not version {second} of {TASK}"):
+        up(second, "production")
+    stricter = replace(POLICY, gate=replace(POLICY.gate, megabytes=0.5))
+    with pytest.raises(GateError, match="megabytes"):
+        up(first, "production", stricter)
+    assert aliases(client) == {"candidate": second, "staging": first}
+
+
+def test_a_comparison_with_what_was_in_production_does_not_count(client: MlflowClient) -> None:
+    first = produced(client)
+    second = made_version(client, comparisons=compared_with(first))
+    third = made_version(client, comparisons=compared_with(first))
+    up(second)
+    up(second, "production")
+    with pytest.raises(GateError, match=f"not compared with version {second}"):
+        up(third)
+    assert aliases(client)["production"] == second
+
+
+def test_a_model_that_may_be_worse_than_production_is_refused(client: MlflowClient) -> None:
+    first = produced(client)
+    made_version(client, comparisons=compared_with(first, low=-0.1))
+    with pytest.raises(GateError, match="over version 1"):
+        up()
+
+
+def test_a_simulated_model_stays_out_of_production_without_a_waiver(client: MlflowClient) -> None:
+    version = made_version(client, simulated=True)
+    up()
+    with pytest.raises(GateError, match="simulated"):
+        up(to="production")
+    up(to="production", policy=made_policy(waivers=(Waiver("simulated", "a demonstration", "B", "2999-01-01"),)))
+    assert aliases(client)["production"] == version
+
+
+def test_evidence_that_is_not_this_model_s_is_not_registered(client: MlflowClient) -> None:
+    run, uri = made_model(client)
+    evidence = logged_evidence(client, run, uri)
+    other = sealed({**{key: value for key, value in evidence.items() if key != "sha256"}, "seconds": 3.0})
+    files = logged_evidence(client, run, uri, hashes={**evidence["hashes"], "model.sha256": "9" * 64})
+    files["hashes"]["model.sha256"] = "9" * 64
+    files = sealed({key: value for key, value in files.items() if key != "sha256"})
+    client.log_text(run, json.dumps(files), f"evidence/{files['sha256']}/evidence.json")
+    for bad, says in (
+        ({**evidence, "task": "blood_cell"}, "of the task 'blood_cell'"),
+        ({**evidence, "run_id": "0" * 32}, "not in the tracking store"),
+        (other, "has no artifact"),
+        (files, "are not those of the evidence"),
+    ):
+        with pytest.raises(UserError, match=says):
+            registry.register(TASK, bad, by=BY, policy=POLICY)
+    assert client.search_registered_models() == []
+    client.delete_run(run)
+    with pytest.raises(UserError, match="was deleted"):
+        registry.register(TASK, evidence, by=BY, policy=POLICY)
+
+
+def test_a_move_without_a_name_or_a_reason_is_refused(client: MlflowClient) -> None:
+    produced(client)
+    with pytest.raises(UserError, match="wants a name"):
+        registry.promote(TASK, by=" ", policy=POLICY)
+    with pytest.raises(UserError, match="say why"):
+        registry.rollback(TASK, by=BY, why="")
+    with pytest.raises(UserError, match=r"no version of .* was in production before"):
+        registry.rollback(TASK, by=BY, why="trouble")
+    with pytest.raises(UserError, match="has no version 9"):
+        up(9)
+    with pytest.raises(UserError, match="staging or production"):
+        up(1, "candidate")
+
+
+def test_files_changed_after_registration_are_not_promoted(client: MlflowClient) -> None:
+    made_version(client)
+    (model_folder(client, client.get_model_version(TASK, "1").source) / "code.py").write_text("answer = 41\n")
+    with pytest.raises(GateError, match="served files"):
+        up()
+
+
+def test_evidence_edited_after_registration_is_not_judged(client: MlflowClient) -> None:
+    version = client.get_model_version(TASK, str(made_version(client)))
+    place = f"evidence/{version.tags['evidence.sha256']}/evidence.json"
+    better = made_evidence(test__metrics__margin__low=0.9)
+    client.log_text(version.run_id, json.dumps(better), place)
+    with pytest.raises(UserError, match="was edited"):
+        up()
+    client.log_text(version.run_id, json.dumps({**better, "seconds": 7}), place)
+    with pytest.raises(UserError, match="does not match its hash"):
+        up()
+
+
+# The way back.
+
+
+def test_rollback_goes_back_as_often_as_there_was_something_before(client: MlflowClient, answering: list[str]) -> None:
+    first = produced(client)
+    second = produced(client, comparisons=compared_with(first))
+    third = produced(client, comparisons=compared_with(second))
+    assert aliases(client) | {"candidate": 0} == {"candidate": 0, "production": third, "previous": second}
+    registry.rollback(TASK, by=BY, why="too many alarms")
+    assert aliases(client) | {"candidate": 0} == {"candidate": 0, "production": second, "previous": first}
+    registry.rollback(TASK, by=BY, why="still")
+    assert aliases(client) | {"candidate": 0} == {"candidate": 0, "production": first}
+    assert stages(client) == {first: "Production", second: "Archived", third: "Archived"}
+    with pytest.raises(UserError, match="no version of"):
+        registry.rollback(TASK, by=BY, why="again")
+    entry = registry.history(TASK)[-1]
+    assert (entry.action, entry.from_version, entry.to_version, entry.why) == ("rollback", second, first, "still")
+    assert len(answering) == 2
+    assert verify.verify(TASK) == []
+
+
+def test_a_version_that_was_rolled_back_has_to_pass_again(client: MlflowClient, answering: list[str]) -> None:
+    first = produced(client)
+    second = produced(client, comparisons=compared_with(first))
+    registry.rollback(TASK, by=BY, why="too many alarms")
+    with pytest.raises(UserError, match="in staging"):
+        up(second, "production")
+
+
+def test_rollback_does_not_ask_for_thresholds_but_for_the_same_files(
+    client: MlflowClient, answering: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = produced(client)
+    produced(client, comparisons=compared_with(first))
+    folder = model_folder(client, client.get_model_version(TASK, str(first)).source)
+    estimator = folder / "artifacts" / "model" / "estimator"
+    estimator.write_text("other weights")
+    with pytest.raises(UserError, match="are not those that were registered"):
+        registry.rollback(TASK, by=BY, why="too many alarms")
+    estimator.write_text("weights")
+    Path("data.dvc").write_text("outs: [{md5: new.dir, path: data}]")  # today's data is no matter
+    monkeypatch.setattr(registry, "read_params", lambda: pytest.fail("thresholds were read"))
+    assert registry.rollback(TASK, by=BY, why="too many alarms").version == first
+
+
+_MODEL = """
+import os
+import mlflow
+import pandas as pd
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        if "BROKEN" in os.environ:
+            raise ValueError("the weights are broken")
+        return pd.DataFrame({"prediction": model_input["x"] * 2})
+
+mlflow.models.set_model(Model())
+"""
+
+
+def test_rollback_asks_the_model_before_it_moves_anything(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version before is loaded as it would be served; one that does not answer is no way back."""
+    (tmp_path / "model.py").write_text(_MODEL)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "estimator").write_text("weights")
+    mlflow.set_experiment(TASK)
+    with mlflow.start_run() as run:
+        uri = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(tmp_path / "model.py"),
+            artifacts={"model": str(tmp_path / "weights")},
+            input_example=pd.DataFrame({"x": [1.0, 2.0]}),
+            pip_requirements=["mlflow"],
+        ).model_uri
+    registry.register(TASK, logged_evidence(client, run.info.run_id, uri), by=BY, policy=POLICY)
+    up()
+    up(to="production")
+    produced(client, comparisons=compared_with(1))
+    before = aliases(client)
+    monkeypatch.setenv("BROKEN", "yes")
+    with pytest.raises(UserError, match=r"does not load or answer: .*the weights are broken"):
+        registry.rollback(TASK, by=BY, why="too many alarms")
+    with monkeypatch.context() as hurried:
+        hurried.setattr(answers.answer_example, "__defaults__", (0.01,))
+        with pytest.raises(UserError, match="does not answer within"):
+            registry.rollback(TASK, by=BY, why="too many alarms")
+    assert aliases(client) == before
+    monkeypatch.delenv("BROKEN")
+    assert registry.rollback(TASK, by=BY, why="too many alarms").version == 1
+    assert aliases(client)["production"] == 1
+    (verdict,) = registry.history(TASK)[-1].verdicts
+    assert verdict["reason"] == "loaded, and answered 2 rows"
+
+
+# What verify finds.
+
+
+@pytest.fixture
+def two(client: MlflowClient) -> tuple[int, int]:
+    """Return a version in production and one in staging, with nothing to find fault with."""
+    first = produced(client)
+    second = made_version(client, comparisons=compared_with(first))
+    up()
+    assert verify.verify(TASK) == []
+    return first, second
+
+
+def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: MlflowClient, two: tuple[int, int]) -> None:
+    first, second = two
+    client.set_registered_model_alias(TASK, "production", str(second))
+    client.delete_registered_model_alias(TASK, "staging")
+    assert [problem.kind for problem in verify.verify(TASK)] == ["alias", "alias"]
+    for does in (lambda: up(first), lambda: registry.rollback(TASK, by=BY, why="x"), lambda: made_version(client)):
+        with pytest.raises(UserError, match="behind the tools' back"):
+            does()
+    assert registry.restore(TASK, by=BY, why="found by verify") is not None
+    assert aliases(client) == {"candidate": second, "staging": second, "production": first}
+    assert verify.verify(TASK) == []
+    assert registry.restore(TASK, by=BY, why="again") is None
+    assert registry.history(TASK)[-1].action == "restore"
+
+
+def test_aliases_of_a_registry_without_history_are_found(client: MlflowClient) -> None:
+    run, uri = made_model(client)
+    client.create_registered_model(TASK)
+    client.create_model_version(TASK, uri, run)
+    client.set_registered_model_alias(TASK, "production", "1")
+    assert kinds() == {"alias"}
+    registry.restore(TASK, by=BY, why="nobody knows whence")
+    assert aliases(client) == {}
+    assert verify.verify(TASK) == []
+
+
+def test_a_stage_moved_by_hand_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
+    client.transition_model_version_stage(TASK, str(two[1]), "Production")
+    assert kinds() == {"stage"}
+    registry.restore(TASK, by=BY, why="found by verify")
+    assert verify.verify(TASK) == []
+
+
+def test_edited_evidence_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
+    version = client.get_model_version(TASK, str(two[0]))
+    place = f"evidence/{version.tags['evidence.sha256']}/evidence.json"
+    path = Path(client.download_artifacts(version.run_id, place))
+    evidence = json.loads(path.read_text()) | {"seconds": 0.5}
+    client.log_text(version.run_id, json.dumps(evidence), place)
+    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("evidence", two[0])]
+
+
+@pytest.mark.parametrize("file", ["artifacts/model/estimator", "code.py", "MLmodel"])
+def test_edited_files_are_found(client: MlflowClient, two: tuple[int, int], file: str) -> None:
+    path = model_folder(client, client.get_model_version(TASK, str(two[1])).source) / file
+    path.write_text(path.read_text() + "\n# edited\n")
+    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("files", two[1])]
+
+
+def test_what_loading_leaves_beside_a_model_is_no_edit(client: MlflowClient, two: tuple[int, int]) -> None:
+    folder = model_folder(client, client.get_model_version(TASK, str(two[1])).source)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "code.pyc").write_bytes(b"x")
+    assert verify.verify(TASK) == []
+
+
+def test_missing_files_runs_and_versions_are_found(client: MlflowClient, two: tuple[int, int]) -> None:
+    first, second = two
+    (model_folder(client, client.get_model_version(TASK, str(second)).source) / "MLmodel").unlink()
+    client.delete_run(client.get_model_version(TASK, str(first)).run_id)
+    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("run", first), ("files", second)]
+    client.delete_model_version(TASK, str(first))
+    assert ("version", first) in [(each.kind, each.version) for each in verify.verify(TASK)]
+
+
+@pytest.mark.parametrize("tag", ["evidence.sha256", "model.sha256", "data.sha256", "files.sha256"])
+def test_edited_tags_are_found(client: MlflowClient, two: tuple[int, int], tag: str) -> None:
+    client.set_model_version_tag(TASK, str(two[0]), tag, "9" * 64)
+    assert {each.version for each in verify.verify(TASK)} == {two[0]}
+
+
+def test_a_version_that_was_pointed_at_another_model_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
+    other = client.get_model_version(TASK, str(two[1])).source
+    sql(f"UPDATE model_versions SET source = '{other}' WHERE version = {two[0]}")
+    assert Problem("version", "", two[0]).kind in kinds()
+
+
+TABLE = history.TABLE
+TAMPERED = {
+    "an edited row": f"UPDATE {TABLE} SET by = 'Somebody Else' WHERE number = 2",
+    "an edited verdict": f"UPDATE {TABLE} SET verdicts = '[]' WHERE number = 2",
+    "a row taken out": f"DELETE FROM {TABLE} WHERE number = 2",
+    "the last row cut off": f"DELETE FROM {TABLE} WHERE number = 5",
+    "all rows taken out": f"DELETE FROM {TABLE}",
+    "the anchor taken away": "DELETE FROM registered_model_tags",
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_a_tampered_history_is_found_and_not_added_to(client: MlflowClient, two: tuple[int, int], what: str) -> None:
+    statement = TAMPERED[what]
+    if TABLE in statement:
+        with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+            sql(statement)
+        assert verify.verify(TASK) == []
+        for verb in ("update", "delete"):
+            sql(f"DROP TRIGGER {TABLE}_no_{verb}")
+        assert kinds() == {"history"}
+    sql(statement)
+    problems = [problem for problem in verify.verify(TASK) if "trigger" not in problem.message]
+    assert "history" in {problem.kind for problem in problems}
+    with pytest.raises(UserError, match="from a backup"):
+        up(two[1], "production")
+
+
+def test_a_forged_row_with_a_right_hash_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
+    """Whoever writes rows and hashes by hand still lacks the gate's verdicts."""
+    bad = made_version(client, test__metrics__margin__low=-0.1)
+    move(TASK, expected=look(TASK), by="X", action="promote", alias="staging", to_version=bad, why="")
+    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("verdict", bad)]
+
+
+# Where the registry is.
+
+
+def test_a_server_needs_its_database_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for uri in ("http://lab:5000", "https://lab"):
+        monkeypatch.setattr(mlflow, "get_registry_uri", lambda uri=uri: uri)
+        monkeypatch.delenv("ONCOLINEAGE_REGISTRY_URI", raising=False)
+        with pytest.raises(UserError, match="set ONCOLINEAGE_REGISTRY_URI"):
+            database_uri()
+        monkeypatch.setenv("ONCOLINEAGE_REGISTRY_URI", f"sqlite:///{tmp_path}/x.db")
+        assert database_uri() == f"sqlite:///{tmp_path}/x.db"
+        monkeypatch.setenv("ONCOLINEAGE_REGISTRY_URI", "mysql://lab/x")
+        with pytest.raises(UserError, match="SQLite or PostgreSQL only"):
+            database_uri()
+
+
+def test_a_database_that_is_away_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    uri = "postgresql://lab:secret@127.0.0.1:1/registry?connect_timeout=2"
+    monkeypatch.setattr(mlflow, "get_registry_uri", lambda: uri)
+    with pytest.raises(UserError, match="cannot be used") as raised:
+        look(TASK)
+    assert "secret" not in str(raised.value)
+
+
+# The commands.
+
+
+def command(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", [module.__name__, "--task", TASK, *arguments])
+    return int(module.main())
+
+
+def test_the_commands_say_what_they_did(
+    client: MlflowClient, answering: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parents[2]
+    (Path.cwd() / "params.yaml").write_text((root / "params.yaml").read_text())
+    monkeypatch.setattr(registry, "read_params", lambda: type("P", (), {"policy": POLICY}))
+    folder = Path("reports") / TASK / "candidate"
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        run, uri = made_model(client)
+        evidence = logged_evidence(client, run, uri, comparisons=compared_with(number - 1))
+        (folder / "evidence.json").write_text(json.dumps(evidence))
+        assert command(monkeypatch, register, "--by", BY) == 0
+        assert f"version {number} (mlp) is the candidate" in capsys.readouterr().out
+        assert command(monkeypatch, promote, "--by", BY, "--version", "") == 0
+        assert command(monkeypatch, promote, "--by", BY, "--to", "production", "--why", "better") == 0
+        assert f"version {number} is now in production" in capsys.readouterr().out
+    assert command(monkeypatch, rollback, "--by", BY, "--why", "alarms") == 0
+    assert "version 1 is in production again" in capsys.readouterr().out
+    assert command(monkeypatch, history, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["number"] for row in rows] == list(range(1, 8))
+    assert rows[-1]["why"] == "alarms"
+    assert command(monkeypatch, history) == 0
+    assert "2 -> 1" in capsys.readouterr().out
+    assert command(monkeypatch, verify) == 0
+    client.set_registered_model_alias(TASK, "production", "2")
+    capsys.readouterr()
+    assert command(monkeypatch, verify) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert command(monkeypatch, verify, "--restore", "--by", BY) == 0
+    bad = logged_evidence(client, *made_model(client), test__metrics__margin__low=-1.0)
+    (folder / "evidence.json").write_text(json.dumps(bad))
+    assert command(monkeypatch, register, "--by", BY) == register.REFUSED
+    assert command(monkeypatch, promote, "--by", BY) == promote.REFUSED
+    assert "the gate refuses" in capsys.readouterr().err
+
+
+def test_no_other_code_of_the_platform_moves_an_alias() -> None:
+    """`serving.ledger` alone writes aliases and stages, and `serving.registry` alone calls it."""
+    root = Path(__file__).parents[2]
+    moves = ("set_registered_model_alias", "transition_model_version_stage", "delete_registered_model_alias")
+    for room in ("pipelines", "training", "evaluation", "serving"):
+        for path in (root / room).rglob("*.py"):
+            text = path.read_text()
+            assert not any(move in text for move in moves), path
+            if path.name not in ("ledger.py", "registry.py"):
+                assert "ledger import look, move" not in text and "ledger.move" not in text, path
+    assert os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION") == "false"

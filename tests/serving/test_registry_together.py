@@ -1,0 +1,180 @@
+"""Two people promote at once: one wins, the other is told, and the history has no gap. On SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from mlflow import MlflowClient
+
+from pipelines.faults import UserError
+from serving import history, ledger, registry, verify
+from tests.evaluation.made_evidence import TASK
+from tests.serving.made_registry import POLICY, aliases, made_version, postgres, prepare_folder, stages, tracked
+
+PEOPLE = 6
+ROUNDS = 4
+_FORK = multiprocessing.get_context("fork")  # a new interpreter would import for longer than the test runs
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("together")
+    if request.param == "sqlite":
+        yield f"sqlite:///{folder}/mlflow.db", folder
+    else:
+        with postgres() as uri:
+            yield uri, folder
+
+
+@pytest.fixture(scope="module")
+def client(store: tuple[str, Path]) -> Iterator[MlflowClient]:
+    uri, folder = store
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_folder(folder, patch)
+        with tracked(uri) as made:
+            for _ in range(PEOPLE):
+                made_version(made)
+            yield made
+
+
+def together(does: Callable[[int, Any], str], count: int = PEOPLE) -> list[str]:
+    """Run ``does`` with a number and a barrier in so many processes at once and return what each said."""
+    barrier, said = _FORK.Barrier(count), _FORK.Queue()
+
+    def person(number: int) -> None:
+        try:
+            answer = does(number, barrier)
+        except UserError as error:
+            answer = f"told: {error}"
+        except BaseException:
+            answer = f"raised: {traceback.format_exc()}"
+        said.put((number, answer))
+
+    processes = [_FORK.Process(target=person, args=(number,)) for number in range(count)]
+    for process in processes:
+        process.start()
+    answers = dict(said.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    assert not [answer for answer in answers.values() if answer.startswith("raised")], answers
+    return [answers[number] for number in range(count)]
+
+
+def seen_by_all(barrier: Any) -> Callable[[str], ledger.Found]:
+    """Return `ledger.look` that answers once everybody has looked: all decide on the same state."""
+
+    def look(task: str) -> ledger.Found:
+        found = ledger.look(task)
+        barrier.wait(timeout=60)
+        return found
+
+    return look
+
+
+def sound(client: MlflowClient) -> None:
+    found = ledger.look(TASK)
+    assert history.broken(found.entries, found.head) == []
+    assert [entry.number for entry in found.entries] == list(range(1, len(found.entries) + 1))
+    assert aliases(client) == found.state.aliases
+    assert {version: stage for version, stage in stages(client).items() if stage != "None"} == found.state.stages
+
+
+def test_of_people_who_promote_different_versions_one_wins(client: MlflowClient) -> None:
+    for _ in range(ROUNDS):
+        before = len(registry.history(TASK))
+        staged = aliases(client).get("staging")
+        others = [number for number in range(1, PEOPLE + 1) if number != staged]
+
+        def person(number: int, barrier: Any, others: list[int] = others) -> str:
+            registry.look = seen_by_all(barrier)  # type: ignore[assignment]
+            done = registry.promote(TASK, "staging", others[number], by=f"Person {number}", policy=POLICY)
+            return f"won: {done.version}"
+
+        answers = together(person, len(others))
+        (won,) = [answer for answer in answers if answer.startswith("won")]
+        winner = answers.index(won)
+        told = [answer for answer in answers if answer.startswith("told")]
+        assert len(told) == len(others) - 1
+        assert all(f"Person {winner} moved version {others[winner]} to staging" in answer for answer in told)
+        assert aliases(client)["staging"] == others[winner]
+        assert len(registry.history(TASK)) == before + 1
+        sound(client)
+
+
+def test_of_people_who_take_one_version_to_production_one_does(client: MlflowClient) -> None:
+    if aliases(client).get("staging") is None:
+        registry.promote(TASK, "staging", 1, by="Person", policy=POLICY)
+    before = len(registry.history(TASK))
+
+    def person(number: int, barrier: Any) -> str:
+        registry.look = seen_by_all(barrier)  # type: ignore[assignment]
+        registry.promote(TASK, "production", by=f"Person {number}", policy=POLICY)
+        return "won"
+
+    answers = together(person)
+    assert answers.count("won") == 1
+    assert sum("a moment ago" in answer for answer in answers) == PEOPLE - 1
+    assert len(registry.history(TASK)) == before + 1
+    sound(client)
+
+
+def _evidence_of(found: ledger.Found, version: int) -> str | None:
+    return next(entry.evidence_sha256 for entry in found.entries if entry.to_version == version)
+
+
+def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: MlflowClient) -> None:
+    """Nobody waits for anybody: every success is a row, every row a success."""
+    before = len(registry.history(TASK))
+
+    def person(number: int, barrier: Any) -> str:
+        rows = 0
+        barrier.wait(timeout=60)
+        for turn in range(ROUNDS):
+            version = 1 + (number + turn) % PEOPLE
+            try:
+                moved = registry.promote(TASK, "staging", version, by=f"Person {number}", policy=POLICY)
+                rows += moved.entry is not None
+            except registry.GateError as error:  # not compared with what is in production
+                assert {each.check for each in error.verdicts if each.status == "fail"} == {"production"}
+            except UserError as error:
+                assert "a moment ago" in str(error)
+            found = ledger.look(TASK)
+            ledger.move(
+                TASK,
+                expected=found,
+                by=f"Person {number}",
+                action="register",
+                alias="candidate",
+                to_version=version,
+                why="",
+                evidence_sha256=_evidence_of(found, version),
+            )
+            rows += 1
+            assert history.broken(found.entries, found.head) == []
+            assert found.moved() == []
+        return str(rows)
+
+    written = sum(int(answer) for answer in together(person))
+    assert len(registry.history(TASK)) == before + written
+    sound(client)
+
+
+def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient, store: tuple[str, Path]) -> None:
+    statements = [f"UPDATE {history.TABLE} SET why = 'x'", f"DELETE FROM {history.TABLE}"]
+    if store[0].startswith("postgresql"):
+        statements.append(f"TRUNCATE {history.TABLE}")
+    for statement in statements:
+        with sa.create_engine(store[0]).connect() as connection, pytest.raises(sa.exc.DBAPIError, match="append-only"):
+            connection.execute(sa.text(statement))
+    assert ledger.look(TASK).missing_triggers == ()
+
+
+def test_verify_finds_nothing_to_say(client: MlflowClient) -> None:
+    assert verify.verify(TASK) == []

@@ -1,0 +1,513 @@
+"""A loop that runs twice, forgets where it was, or says that it moved what it did not, costs a night and trust."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.faults import UserError
+from pipelines.files import read_json, write_json
+from pipelines.params import Params, read_params
+from serving import retrain as entry
+from serving.retrain import BUSY, REFUSED, Outcome, retrain
+from serving.retraining import fingerprint as marks
+from serving.retraining import loop as loops
+from serving.retraining import stages
+from serving.retraining.changes import Snapshot, decisions, keep, kept, params_changed, samples_changed
+from serving.retraining.lock import BusyError, alone
+from serving.retraining.loop import STOP, Results, Step, read_state
+from serving.retraining.steps import Plan
+
+ROOT = Path(__file__).parents[2]
+TASK = "drug_response"
+NAMES = ("first", "second", "third", "fourth")
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with data and decisions, in which DVC finds all as it should be and the registry is empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "data" / TASK).mkdir(parents=True)
+    (tmp_path / "data" / TASK / "response.csv").write_text("1")
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.setattr(stages, "pull", lambda: "pulled")
+    monkeypatch.setattr(stages, "stale", lambda targets: {})
+    monkeypatch.setattr(entry, "registered", lambda plan: None)
+    return tmp_path
+
+
+class Counted:
+    """Steps that write down when they begin and end, and end the process where they are told to."""
+
+    def __init__(self, log: Path, die: str = "", stop: str = "", fail: str = "") -> None:
+        self.log, self.die, self.stop, self.fail = log, die, stop, fail
+
+    def __call__(self, plan: Plan) -> list[Step]:
+        return [Step(name, f"do {name}", self._step(name)) for name in NAMES]
+
+    def lines(self) -> list[str]:
+        return self.log.read_text().split("\n")[:-1] if self.log.is_file() else []
+
+    def _step(self, name: str) -> Callable[[Results], Mapping[str, Any]]:
+        def run(results: Results) -> Mapping[str, Any]:
+            self._write(f"begin {name}")
+            if self.die == f"in {name}":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fail == name:
+                raise UserError(f"{name} cannot be done")
+            assert list(results) == list(NAMES[: NAMES.index(name)])
+            self._write(f"end {name}")
+            found: dict[str, Any] = {"after": list(results), "done": "all is well"}
+            return found | ({STOP: "refused for a reason"} if self.stop == name else {})
+
+        return run
+
+    def _write(self, line: str) -> None:
+        with self.log.open("a") as file:
+            file.write(line + "\n")
+
+
+def run(params: Params, steps: Counted, **more: Any) -> Outcome:
+    return retrain(TASK, params, by="ada", steps_of=steps, tell=lambda line: None, **more)
+
+
+def in_a_process(does: Callable[[], object]) -> int:
+    """Run something in a copy of this process and return how it ended; minus the signal that ended it."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            does()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+# Killed, and going on
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("where", ["in", "before the note of", "after the note of"])
+def test_a_killed_loop_goes_on_where_it_stopped(
+    where: str, name: str, params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Counted(checkout / "log", die=f"{where} {name}")
+    real = loops.write_json
+
+    def dies(path: Path, content: Any) -> None:
+        last = next(reversed(content.get("steps") or {"": 0}))
+        if steps.die == f"before the note of {last}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(path, content)
+        if steps.die == f"after the note of {last}":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(loops, "write_json", dies)
+    assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
+    read_state(Path(".retrain") / f"{TASK}.json")  # whole
+    steps.die = ""
+    outcome = run(params, steps)
+    assert (outcome.code, outcome.sentence) == (0, "all is well")
+    ended = [line for line in steps.lines() if line.startswith("end")]
+    # Only what was not noted is done again.
+    again = [f"end {name}"] * (2 if where == "before the note of" else 1)
+    assert ended == [each for other in NAMES for each in (again if other == name else [f"end {other}"])]
+    assert read_state(Path(".retrain") / f"{TASK}.json").finished
+    before = steps.lines()
+    assert run(params, steps).sentence.startswith("nothing new")
+    assert steps.lines() == before
+
+
+@pytest.mark.parametrize("what", ["report", "keep", "finish"])
+def test_a_loop_killed_at_its_end_reports_and_ends(
+    what: str, params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Counted(checkout / "log")
+    with monkeypatch.context() as patch:
+        real = getattr(entry, what)
+
+        def dies(*arguments: Any, **named: Any) -> Any:
+            # The first `keep` is of what was before; the loop has not begun then.
+            if what != "keep" or arguments[1].name == "last":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **named)
+
+        patch.setattr(entry, what, dies)
+        assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
+    once = steps.lines()
+    outcome = run(params, steps)
+    assert outcome.code == 0 and outcome.report is not None and outcome.report.is_file()
+    assert steps.lines() == once  # no step ran again
+    assert kept(Path(".retrain") / TASK / "last") is not None
+
+
+def test_other_data_begins_anew_and_is_compared_with_the_last_loop_that_ended(params: Params, checkout: Path) -> None:
+    steps = Counted(checkout / "log")
+    split(checkout, {"a": "g1", "b": "g2"})
+    assert run(params, steps).code == 0
+    (checkout / "data" / TASK / "response.csv").write_text("2")
+    steps.die = "in fourth"
+    assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
+    split(checkout, {"a": "g1", "b": "g2", "c": "g3"})  # what the killed loop had prepared
+    steps.die = ""
+    (checkout / "data" / TASK / "response.csv").write_text("3")
+    steps.log.unlink()
+    outcome = run(params, steps)
+    assert [line for line in steps.lines() if line.startswith("end")] == [f"end {name}" for name in NAMES]
+    assert outcome.report is not None
+    assert "| samples | 2 | 3 | 1 | 0 |" in outcome.report.read_text()
+
+
+def split(checkout: Path, groups: Mapping[str, str], sides: Mapping[str, str] | None = None) -> None:
+    """Write what the stage `prepare` leaves."""
+    folder = checkout / "prepared" / TASK
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame({"sample_id": list(groups), "group": list(groups.values())})
+    table["split"] = [(sides or {}).get(each, "train") for each in groups]
+    table.to_parquet(folder / "samples.parquet")
+    write_json(folder / "split.json", {"sha256": "0" * 64, "rows": {"raw": len(groups), "kept": len(groups)}})
+
+
+# Nothing new
+
+
+def test_what_was_refused_is_not_tried_again_until_something_changes(params: Params, checkout: Path) -> None:
+    steps = Counted(checkout / "log", stop="third")
+    outcome = run(params, steps)
+    assert (outcome.code, outcome.sentence) == (REFUSED, "refused for a reason")
+    assert steps.lines()[-1] == "end third"  # nothing after the refusal
+    again = run(params, steps)
+    assert again.code == 0 and "nothing new" in again.sentence and "refused for a reason" in again.sentence
+    # A person answers for it: that is something new.
+    policy = replace(params.policy, gate=replace(params.policy.gate, ece=0.9))
+    steps.stop = ""
+    assert run(replace(params, policy=policy), steps).code == 0
+    assert steps.lines()[-1] == "end fourth"
+
+
+def test_the_registry_says_that_nothing_is_new_where_no_loop_has_run(
+    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def registered(plan: Plan) -> str:
+        asked.append(plan.fingerprint)
+        return "7"
+
+    monkeypatch.setattr(entry, "registered", registered)
+    steps = Counted(checkout / "log")
+    outcome = run(params, steps)
+    assert outcome.code == 0 and "version 7" in outcome.sentence
+    assert steps.lines() == [] and len(asked) == 1
+    assert not (checkout / ".retrain" / f"{TASK}.json").exists()
+
+
+def test_outputs_that_dvc_finds_changed_are_made_again(
+    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Counted(checkout / "log")
+    run(params, steps)
+    (checkout / "models" / TASK).mkdir(parents=True)
+    monkeypatch.setattr(stages, "stale", lambda targets: {targets[0]: "changed outs"})
+    assert run(params, steps).sentence == "all is well"
+    assert steps.lines().count("end second") == 2
+    # A runner's checkout puts dvc.lock back; what has an alias is not trained anew for that.
+    monkeypatch.setattr(entry, "registered", lambda plan: "7")
+    assert run(params, steps).sentence.startswith("nothing new: the loop of")
+    assert steps.lines().count("end second") == 2
+
+
+def test_a_dry_run_writes_nothing(params: Params, checkout: Path) -> None:
+    before = sorted(path.as_posix() for path in checkout.rglob("*"))
+    lines = entry.dry_run(TASK, params, by="ada", architectures=["elastic_net"])
+    assert any(line.startswith("staging:") for line in lines)
+    assert any("elastic_net" in line and "mean_effects" in line and "xgboost" not in line for line in lines)
+    assert sorted(path.as_posix() for path in checkout.rglob("*")) == before
+    run(params, Counted(checkout / "log"), architectures=["elastic_net"])
+    assert entry.dry_run(TASK, params, by="ada", architectures=["elastic_net"])[-1].startswith("nothing new")
+
+
+def test_an_unknown_architecture_is_named(params: Params, checkout: Path) -> None:
+    with pytest.raises(UserError, match="has no resnet50; it has"):
+        run(params, Counted(checkout / "log"), architectures=["resnet50"])
+
+
+# Failing
+
+
+def test_a_failure_is_reported_and_gone_on_from(
+    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = checkout / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    steps = Counted(checkout / "log", fail="second")
+    with pytest.raises(UserError, match="second cannot be done"):
+        run(params, steps)
+    text = (checkout / "reports" / TASK / "retraining.md").read_text()
+    assert "An error ended the loop: second cannot be done" in text
+    assert "`staging` and `production` were not touched" in text
+    assert summary.read_text() == f"before\n{text}\n"
+    steps.fail = ""
+    assert run(params, steps).code == 0
+    assert steps.lines().count("begin first") == 1
+
+
+def test_a_state_that_was_edited_is_refused(params: Params, checkout: Path) -> None:
+    path = checkout / ".retrain" / f"{TASK}.json"
+    path.parent.mkdir()
+    for text in ("{", "[]", '{"schema": 1}', '{"schema": 99}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match="delete it to start the loop anew"):
+            run(params, Counted(checkout / "log"))
+
+
+# One at a time
+
+
+def test_the_second_is_told_who_is_first(
+    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone(Path(".retrain"), "tumor_type", "grace"):
+
+        def second() -> None:
+            started = time.monotonic()
+            with pytest.raises(BusyError, match=rf"grace is retraining tumor_type since .* \(process {os.getppid()}\)"):
+                run(params, Counted(checkout / "log"))
+            assert time.monotonic() - started < 5
+            monkeypatch.setattr(sys, "argv", ["retrain", "--task", TASK])
+            monkeypatch.setattr(entry, "FOLDER", Path(".retrain"))
+            assert entry.main() == BUSY
+
+        assert in_a_process(second) == 0
+    assert not (checkout / "log").exists()
+    assert run(params, Counted(checkout / "log")).code == 0
+
+
+def test_a_killed_holder_holds_nothing(checkout: Path) -> None:
+    def dies() -> None:
+        with alone(Path(".retrain"), TASK, "ada"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_a_process(dies) == -signal.SIGKILL
+    with alone(Path(".retrain"), TASK, "grace"):
+        assert read_json(Path(".retrain") / "holder.json")["by"] == "grace"
+
+
+def test_children_end_with_a_killed_loop(tmp_path: Path) -> None:
+    # As DVC does it: the loop's child starts a shell, which starts the stage.
+    told = tmp_path / "told"
+    stage = f"import os,time; open(r'{told}','w').write(str(os.getpid())); time.sleep(600)"
+    code = (
+        "from serving.retraining.tether import run_tethered\n"
+        f"run_tethered(['sh', '-c', {f'{sys.executable} -c {json.dumps(stage)}; true'!r}])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    try:
+        grandchild = psutil.Process(int(until(lambda: told.is_file() and told.read_text())))
+        family = [*psutil.Process(parent.pid).children(recursive=True)]
+        assert grandchild in family and len(family) >= 2
+    finally:
+        parent.kill()
+        parent.wait()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_the_exit_code_of_a_child_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    from serving.retraining.tether import run_tethered
+
+    assert run_tethered([sys.executable, "-c", "import sys; sys.exit(5)"]) == 5
+    assert run_tethered([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"]) == 128 + 15
+    assert run_tethered(["sh", "-c", "exit $NUMBER"], {**os.environ, "NUMBER": "9"}) == 9
+
+
+def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
+    for _ in range(int(seconds / 0.05)):
+        if found := holds():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to be in time")
+
+
+# The fingerprint
+
+
+@pytest.fixture
+def repository(checkout: Path) -> Path:
+    """Return a checkout with two architectures and the stages that lead to them."""
+    for path in ("code/a.py", "code/b.py", "code/features/x.py", "code/validate.py"):
+        (checkout / path).parent.mkdir(exist_ok=True, parents=True)
+        (checkout / path).write_text(path)
+    (checkout / "dvc.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "stages": {
+                    "validate": {
+                        "foreach": "${tasks}",
+                        "do": {
+                            "cmd": "validate ${key}",
+                            "deps": ["data/${key}", "code/validate.py"],
+                            "outs": [{"reports/${key}/validation.json": {"cache": False}}],
+                        },
+                    },
+                    "fit": {
+                        "foreach": "${models}",
+                        "do": {
+                            "cmd": "fit ${item.architecture}",
+                            "deps": [
+                                *("data/${item.task}", "reports/${item.task}/validation.json"),
+                                *("code/${item.architecture}.py", "code/features"),
+                            ],
+                            "outs": ["models/${item.task}/${item.architecture}"],
+                        },
+                    },
+                    "board": {
+                        "foreach": "${tasks}",
+                        "do": {"cmd": "board ${key}", "deps": ["models/${key}"]},
+                    },
+                    "alone": {"cmd": "of no task", "deps": ["nowhere"]},
+                }
+            }
+        )
+    )
+    return checkout
+
+
+def test_every_component_changes_with_what_it_is_of_and_with_nothing_else(params: Params, repository: Path) -> None:
+    def parts(given: Params = params, chosen: Sequence[str] = ("a",)) -> dict[str, str]:
+        return marks.components(given, TASK, chosen)
+
+    first = parts()
+
+    def changed(now: Mapping[str, str]) -> set[str]:
+        return {key for key in first if first[key] != now[key]}
+
+    (repository / "code" / "features" / "__pycache__").mkdir()
+    (repository / "code" / "features" / "__pycache__" / "x.pyc").write_text("byte code")
+    (repository / "code" / "b.py").write_text("another architecture's file")
+    (repository / "models" / TASK / "a").mkdir(parents=True)
+    (repository / "models" / TASK / "a" / "made").write_text("an output")
+    assert changed(parts()) == set()
+    assert changed(parts(replace(params, seed=1))) == {"params"}
+    assert changed(parts(chosen=("a", "b"))) == {"code", "architectures"}
+    tasks = {**params.policy.tasks, TASK: replace(params.policy.task(TASK), promote="production")}
+    assert changed(parts(replace(params, policy=replace(params.policy, tasks=tasks)))) == {"policy"}
+    others = {**params.policy.tasks, "blood_cell": replace(params.policy.task("blood_cell"), floor=0.123)}
+    assert changed(parts(replace(params, policy=replace(params.policy, tasks=others)))) == set()
+    (repository / "code" / "features" / "x.py").write_text("other")
+    assert changed(parts()) == {"code"}
+    (repository / "code" / "features" / "x.py").write_text("code/features/x.py")
+    (repository / "data" / TASK / "response.csv").write_text("2")
+    assert changed(parts()) == {"data"}
+    assert marks.fingerprint(parts()) != marks.fingerprint(first)
+
+
+def test_stages_that_are_not_understood_are_named(repository: Path) -> None:
+    written = yaml.safe_load((repository / "dvc.yaml").read_text())
+    written["stages"]["fit"]["do"]["cmd"] = "fit ${item.budget}"
+    (repository / "dvc.yaml").write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError, match=r"stage fit: \$\{item.budget\} is not understood"):
+        marks.code(TASK, ["a"])
+    written["stages"]["fit"]["foreach"] = "${others}"
+    (repository / "dvc.yaml").write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError, match="stage fit loops over"):
+        marks.code(TASK, ["a"])
+
+
+def test_code_is_what_dvc_knows_as_dependencies(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(ROOT)
+    chosen = params.architectures(TASK)
+    found = marks.code(TASK, chosen)
+    made = ("data/", "prepared/", "models/", "reports/")
+    known, commands = set(), {}
+    with Repo(str(ROOT)) as repo:
+        for stage in repo.index.stages:
+            name = getattr(stage, "name", None)
+            if name and (f"@{TASK}" == name[name.find("@") :] or f"@{TASK}-" in name):
+                commands[name] = stage.cmd
+                known |= {dep.def_path for dep in stage.deps if dep.def_path and not dep.def_path.startswith(made)}
+    known.discard("params.yaml")  # what is read of it is among the parameters
+    assert commands == {key: value for key, value in found.items() if "@" in key}
+    assert known == {key for key in found if "@" not in key}
+
+
+# What changed
+
+
+tables = st.dictionaries(
+    st.sampled_from([f"s{i}" for i in range(12)]),
+    st.tuples(st.sampled_from(["g0", "g1", "g2"]), st.sampled_from(["train", "test", "validation"])),
+    min_size=1,
+)
+
+
+def table(rows: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame([(key, *each) for key, each in rows.items()], columns=["sample_id", "group", "split"])
+
+
+@given(old=tables, new=tables)
+def test_samples_and_groups_are_counted(old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]]) -> None:
+    found = samples_changed(table(old), table(new))
+    for what, before, after in (
+        ("samples", set(old), set(new)),
+        ("groups", {group for group, _ in old.values()}, {group for group, _ in new.values()}),
+    ):
+        assert found[what] == {
+            "before": len(before),
+            "after": len(after),
+            "added": len(after - before),
+            "gone": len(before - after),
+        }
+    both = set(old) & set(new)
+    assert found["sides"]["moved"] == sum(old[key][1] != new[key][1] for key in both)
+    assert found["sides"]["left_test"] == sum(old[key][1] == "test" != new[key][1] for key in both)
+
+
+def test_decisions_of_the_task_are_compared_by_key() -> None:
+    text = (ROOT / "params.yaml").read_text()
+    before = decisions(text, TASK)
+    content = yaml.safe_load(text)
+    content["tasks"][TASK]["split"]["test"] = 0.3
+    content["tasks"]["blood_cell"]["data"]["size"] = 1
+    content["policy"]["gate"]["ece"] = 0.9
+    del content["seed"]
+    changed = params_changed(before, decisions(yaml.safe_dump(content), TASK))
+    assert {key for key, _, _ in changed} == {"seed", f"tasks.{TASK}.split.test", "policy.gate.ece"}
+    assert (f"tasks.{TASK}.split.test", 0.2, 0.3) in changed
+
+
+def test_a_snapshot_is_kept_and_read(tmp_path: Path) -> None:
+    assert kept(tmp_path) is None
+    keep(Snapshot(table({"s1": ("g1", "test")}), {"params": {"seed": 1}}), tmp_path)
+    found = kept(tmp_path)
+    assert found is not None and found.samples is not None
+    assert found.samples.to_dict("records") == [{"sample_id": "s1", "group": "g1", "split": "test"}]
+    keep(Snapshot(None, {}), tmp_path)
+    assert kept(tmp_path) == Snapshot(None, {})

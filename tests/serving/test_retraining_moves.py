@@ -1,0 +1,330 @@
+"""A report that says more than was done, or a second promotion after a kill, makes the history a lie."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from evaluation.gate import Verdict
+from pipelines import tracking
+from pipelines.faults import UserError
+from pipelines.params import Params, read_params
+from pipelines.policy import CHECKS
+from serving.retraining import steps as under_test
+from serving.retraining.changes import Snapshot
+from serving.retraining.loop import STOP, OutdatedError, State, Step, begin, go, read_state
+from serving.retraining.report import report
+from serving.retraining.steps import FINGERPRINT, Plan, look, move, registered
+
+ROOT = Path(__file__).parents[2]
+TASK = "drug_response"
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def plan(params: Params) -> Plan:
+    return Plan(TASK, params, ("mean_effects", "elastic_net"), "ada", "f" * 64)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
+    """Return a registry with three versions of the task."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri, uri)
+    client.create_registered_model(TASK)
+    for number in (1, 2, 3):
+        client.create_model_version(TASK, source=f"{folder}/{number}", tags={"data.sha256": str(number)})
+    return client
+
+
+@pytest.fixture
+def registry(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setattr(under_test, "MlflowClient", lambda: store)
+    for alias in store.get_registered_model(TASK).aliases:
+        store.delete_registered_model_alias(TASK, alias)
+    return store
+
+
+# What is served, and what is known
+
+
+def test_an_empty_registry_serves_nothing(
+    plan: Plan, registry: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert look(plan) == {"aliases": {}, "served": None}
+    uri = f"sqlite:///{tmp_path}/empty.db"
+    monkeypatch.setattr(under_test, "MlflowClient", lambda: MlflowClient(uri, uri))
+    assert look(plan) == {"aliases": {}, "served": None}
+    assert registered(plan) is None
+
+
+def test_production_is_what_the_candidate_is_held_against(plan: Plan, registry: MlflowClient) -> None:
+    registry.set_registered_model_alias(TASK, "staging", "2")
+    assert look(plan)["served"] == {"alias": "staging", "version": "2", "data.sha256": "2"}
+    registry.set_registered_model_alias(TASK, "production", "1")
+    assert look(plan)["served"] == {"alias": "production", "version": "1", "data.sha256": "1"}
+
+
+def test_only_what_an_alias_points_to_is_known(plan: Plan, registry: MlflowClient) -> None:
+    registry.set_model_version_tag(TASK, "2", FINGERPRINT, plan.fingerprint)
+    registry.set_registered_model_alias(TASK, "production", "1")
+    assert registered(plan) is None  # data that came back has to bring its version back
+    for alias in ("candidate", "staging"):
+        registry.set_registered_model_alias(TASK, alias, "2")
+        assert registered(plan) == "2"
+        registry.delete_registered_model_alias(TASK, alias)
+
+
+# Moves
+
+
+@pytest.fixture
+def promoted(registry: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Return the promotions that are asked for; they move the alias."""
+    asked: list[tuple[str, str]] = []
+
+    def promote(name: str, to: str, version: str, **named: Any) -> None:
+        assert named["by"] == "ada" and named["why"] == "retraining ffffffffffff"
+        asked.append((to, version))
+        registry.set_registered_model_alias(name, to, version)
+
+    monkeypatch.setattr(under_test.registry, "promote", promote)
+    return asked
+
+
+def results(plan: Plan, version: str) -> dict[str, dict[str, Any]]:
+    return {"look": look(plan), "register": {"version": version}}
+
+
+def test_a_move_that_was_made_is_not_made_again(
+    plan: Plan, registry: MlflowClient, promoted: list[tuple[str, str]]
+) -> None:
+    registry.set_registered_model_alias(TASK, "staging", "2")
+    known = results(plan, "3")
+    first = move(plan, known, "staging")
+    assert first == {"version": "3", "alias": "staging", "before": "2", "done": "version 3 is in staging"}
+    assert move(plan, known, "staging") == first  # killed before the note was written
+    assert promoted == [("staging", "3")]
+
+
+def test_a_version_in_production_is_not_sent_back_to_staging(
+    plan: Plan, registry: MlflowClient, promoted: list[tuple[str, str]]
+) -> None:
+    registry.set_registered_model_alias(TASK, "production", "3")
+    known = results(plan, "3")
+    assert move(plan, known, "staging")["done"] == "version 3 is in production"
+    assert promoted == []
+    text = written(plan, {**known, "staging": move(plan, known, "staging")})
+    assert "- `staging`: not moved, version 3 is in production" in text
+
+
+def test_evidence_against_a_production_of_yesterday_is_collected_anew(
+    plan: Plan, registry: MlflowClient, tmp_path: Path
+) -> None:
+    registry.set_registered_model_alias(TASK, "production", "2")
+    seen = iter(["1", "2", "2"])
+    judged: list[str] = []
+
+    def judge(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        if known["evidence"]["production"] == "1":
+            return under_test.judge(plan, known, "staging")
+        judged.append(known["evidence"]["production"])
+        return {}
+
+    loop = [
+        Step("look", "", lambda _: {}),
+        Step("evidence", "", lambda _: {"production": next(seen)}),
+        Step("register", "", lambda _: {"version": "3"}),
+        Step("gate", "", judge),
+    ]
+    state = begin(read_state(tmp_path / "state.json"), fingerprint="f", components={}, by="ada")
+    with pytest.raises(OutdatedError, match="production was moved to version 2"):
+        go(state, loop, lambda line: None)
+    again = read_state(tmp_path / "state.json")
+    assert list(again.results) == ["look"]
+    go(again, loop, lambda line: None)
+    assert judged == ["2"]
+
+
+def test_the_gate_stops_the_loop_and_says_why(
+    plan: Plan, registry: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = [Verdict(check, "pass", "fine") for check in CHECKS]
+    monkeypatch.setattr(under_test.registry, "judged", lambda *_, **__: verdicts)
+    known: dict[str, dict[str, Any]] = {"register": {"version": "3"}, "evidence": {"production": None}}
+    assert STOP not in under_test.judge(plan, known, "staging")
+    verdicts[2] = Verdict("production", "fail", "worse | by far")
+    refused = under_test.judge(plan, known, "staging")
+    assert refused[STOP] == "version 3 may not go to staging: production: worse | by far"
+    text = written(plan, {"register": known["register"], "gate": refused})
+    assert "| production | ❌ fail | worse \\| by far |" in text
+    assert "not touched" in text
+    monkeypatch.setattr(under_test.registry, "judged", lambda *_, **__: verdicts[:2])
+    assert STOP in under_test.judge(plan, known, "staging")  # a check that was not made has not passed
+
+
+def test_production_is_in_the_loop_only_where_the_policy_says_so(plan: Plan, params: Params) -> None:
+    assert [step.name for step in under_test.steps(plan)][-1] == "staging"
+    tasks = {**params.policy.tasks, TASK: replace(params.policy.task(TASK), promote="production")}
+    bold = replace(plan, params=replace(params, policy=replace(params.policy, tasks=tasks)))
+    assert [step.name for step in under_test.steps(bold)][-2:] == ["gate_of_production", "production"]
+
+
+def test_what_changed_while_it_ran_is_not_registered(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "components", lambda *_: {"data": "other"})
+    monkeypatch.setattr(under_test.registry, "register", lambda *_, **__: pytest.fail("registered"))
+    with pytest.raises(UserError, match="changed while the loop ran"):
+        under_test.register(plan, {})
+
+
+def test_somebody_is_named_before_hours_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "git", lambda *_: None)
+    for name in ("BY", "GITHUB_ACTOR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="the history wants a name"):
+        under_test.whoever()
+    monkeypatch.setenv("GITHUB_ACTOR", "grace")
+    assert under_test.whoever() == "grace"
+    monkeypatch.setenv("BY", "ada")
+    assert under_test.whoever() == "ada"
+    assert under_test.whoever("lin") == "lin"
+
+
+# The report
+
+
+EVIDENCE: dict[str, Any] = {
+    "architecture": "elastic_net",
+    "simulated": True,
+    "validation": {"metric": "rmse", "value": 1.25},
+    "test": {
+        "mode": "cell_blind",
+        "samples": 40,
+        "groups": 8,
+        "confidence": 0.95,
+        "metrics": {
+            "r2": {"value": 0.5, "low": 0.4, "high": 0.6},
+            "within_drug_pearson": {"value": None, "low": None, "high": None},
+        },
+    },
+    "comparisons": [
+        *[
+            {"with": "mean_effects", "kind": "naive", "version": None, "metric": "r2"}
+            | {"difference": 0.2, "low": 0.1, "high": 0.3}
+        ],
+        *[
+            {"with": "xgboost", "kind": "production", "version": "1", "metric": "r2"}
+            | {"difference": -0.015, "low": -0.03, "high": 0.001}
+        ],
+    ],
+}
+
+
+def written(plan: Plan, found: Mapping[str, Mapping[str, Any]], **more: Any) -> str:
+    content = {
+        "fingerprint": plan.fingerprint,
+        "components": {"data": "d" * 64},
+        "by": plan.by,
+        "started": "2026-11-20T12:00:00+00:00",
+        "steps": {name: {"result": result} for name, result in found.items()},
+        "finished": None,
+    }
+    samples = pd.DataFrame({"sample_id": ["TCGA-AA-0001"], "group": ["TCGA-AA"], "split": ["test"]})
+    after = samples.assign(sample_id=["TCGA-BB-0002"], group=["TCGA-BB"])
+    given: dict[str, Any] = {
+        "before": Snapshot(samples, {"params": {"seed": 1, "policy.note": "a|b\nc"}, "rows": {"raw": 5}}),
+        "after": Snapshot(after, {"params": {"seed": 2}, "rows": {"raw": 3}}),
+        "evidence": None,
+        "previous": {},
+        "outcome": "done",
+    }
+    return report(plan.name, State(Path("none"), content), **{**given, **more})
+
+
+def test_the_report_says_what_differs(plan: Plan) -> None:
+    previous = {"alias": "production", "version": "1", "data.sha256": "a" * 64}
+    found: dict[str, Any] = {
+        "check": {"warnings": 2, "findings": ["drug_under_two_ids"]},
+        "register": {"version": "2"},
+        "staging": {"version": "2", "alias": "staging", "before": "1", "done": "version 2 is in staging"},
+    }
+    text = written(plan, found, evidence=EVIDENCE, previous=previous, outcome="version 2 is in staging")
+    assert "The data is simulated." in text
+    for line in (
+        "| raw rows (net) | 5 | 3 | 0 | 2 |",
+        "| samples | 1 | 1 | 1 | 1 |",
+        "| groups | 1 | 1 | 1 | 1 |",
+        f"| `data.sha256` | `{'a' * 12}` | `{'d' * 12}` |",
+        "| `seed` | `1` | `2` |",
+        "| `policy.note` | `a\\|b c` | – |",
+        "| r2 | 0.500 | [0.400, 0.600] |",
+        "| within_drug_pearson | – | [–, –] |",
+        "| **production**: `xgboost`, version 1 | r2 | -0.015 | [-0.030, +0.001] |",
+        "| naive: `mean_effects` | r2 | +0.200 | [+0.100, +0.300] |",
+        "- `staging`: version 1 → version 2",
+    ):
+        assert line in text.splitlines(), line
+    assert "2 warnings" in text and "`drug_under_two_ids`" in text
+    assert f"make promote TASK={TASK} TO=production VERSION=2" in text
+    # A table's rows are as wide as its head, whatever a reason holds.
+    width = None
+    for line in text.splitlines():
+        cells = line.replace("\\|", "").count("|")
+        width = None if not line.startswith("|") else (width or cells)
+        assert not line.startswith("|") or cells == width, line
+
+
+def test_the_report_names_no_patient(plan: Plan) -> None:
+    text = written(plan, {"check": {"warnings": 0, "findings": []}}, evidence=EVIDENCE)
+    assert "TCGA" not in text
+
+
+def test_real_data_is_not_called_simulated(plan: Plan) -> None:
+    real = copy.deepcopy(EVIDENCE) | {"simulated": False, "comparisons": EVIDENCE["comparisons"][:1]}
+    text = written(plan, {}, evidence=real)
+    assert "simulated" not in text
+    assert "No version was in production to compare with." in text
+
+
+def test_production_is_said_with_the_way_back(plan: Plan) -> None:
+    moved = {"version": "2", "before": "1", "done": "version 2 is in production"}
+    found: dict[str, Any] = {
+        "register": {"version": "2"},
+        "staging": {**moved, "before": None, "alias": "staging"},
+        "production": {**moved, "alias": "production"},
+    }
+    text = written(plan, found)
+    assert "- `staging`: nothing → version 2" in text
+    assert "- `production`: version 1 → version 2" in text
+    assert f"To roll back: `make rollback TASK={TASK}" in text and "Production was not touched" not in text
+
+
+def test_the_evidence_of_another_loop_is_not_taken(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "read_evidence", lambda path: {"sha256": "b"})
+    assert under_test.candidate(TASK, {"evidence": {"sha256": "b"}}) == {"sha256": "b"}
+    with pytest.raises(UserError, match="not the evidence of this loop"):
+        under_test.candidate(TASK, {"evidence": {"sha256": "a"}})
+
+
+def test_the_choice_is_made_among_what_the_loop_trained(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def choose(name: str, params: Params, *_: Any, **__: Any) -> Any:
+        asked.append(params.architectures(name))
+        return {"architecture": "elastic_net"}
+
+    monkeypatch.setattr(under_test, "choose", choose)
+    assert under_test.best_of(plan) == "elastic_net"
+    assert asked == [["mean_effects", "elastic_net"]]

@@ -1,0 +1,201 @@
+"""What runs unwatched, with rights to write and promote: only verbs that people run too, and no text as code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.params import read_params
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
+NAMES = [path.stem for path in WORKFLOWS]
+VERB = re.compile(r"make ([a-z]+)")
+
+# For verbs that want more than the workflow's environment gives them.
+GIVEN = {"TASK": "drug_response", "VERSION": "1", "WHY": "a test", "BY": "ada", "TO": "production"}
+
+
+def read(name: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    return found
+
+
+def triggers(workflow: dict[Any, Any]) -> dict[str, Any]:
+    """Return what stands under `on`, which YAML 1.1 takes for a truth value."""
+    found: dict[str, Any] = workflow[True]
+    return found
+
+
+def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def verbs(name: str) -> list[str]:
+    return [VERB.findall(step["run"])[0] for step in steps(read(name)) if "run" in step]
+
+
+def test_the_three_workflows_are_there() -> None:
+    assert NAMES == ["ci", "promote", "retrain"]
+    assert verbs("ci") == ["lint", "test"]
+    assert verbs("retrain") == ["retrain", "propose"]
+    assert verbs("promote") == ["promote", "verify"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schema_is_met_and_lint_looks(name: str, tmp_path: Path) -> None:
+    check = ["check-jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    path = ROOT / ".github" / "workflows" / f"{name}.yml"
+    assert subprocess.run([*check, str(path)]).returncode == 0
+    broken = tmp_path / "broken.yml"
+    broken.write_text(path.read_text().replace("runs-on:", "runs-off:"))
+    assert subprocess.run([*check, str(broken)], capture_output=True).returncode == 1
+    recipe = subprocess.run(["make", "-n", "lint"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert " ".join(check) + " .github/workflows/*.yml" in recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_step_is_a_verb_of_the_makefile(name: str) -> None:
+    for step in steps(read(name)):
+        assert ("run" in step) != ("uses" in step)
+        if "run" in step:
+            assert VERB.fullmatch(step["run"].strip()), step["run"]
+            known = subprocess.run(
+                ["make", "-n", VERB.findall(step["run"])[0]],
+                cwd=ROOT,
+                env={**os.environ, **GIVEN},
+                capture_output=True,
+                text=True,
+            )
+            assert known.returncode == 0, known.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_expression_becomes_shell_text(name: str) -> None:
+    for step in steps(read(name)):
+        assert "${{" not in step.get("run", ""), step
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_workflow_may_do_and_for_how_long_is_said(name: str) -> None:
+    workflow = read(name)
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        assert 0 < job["timeout-minutes"] <= 1440
+        writes = {key for key, value in job.get("permissions", {}).items() if value == "write"}
+        assert writes == ({"contents", "pull-requests"} if name == "retrain" else set())
+        concurrency = job.get("concurrency") or workflow["concurrency"]
+        # A run of ci may be overtaken by a newer one; half a retraining or promotion may not be cut off.
+        assert concurrency["cancel-in-progress"] is (name == "ci")
+        assert ("task" in concurrency["group"]) == (name != "ci")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_actions_are_pinned_and_few(name: str) -> None:
+    used = {step["uses"] for step in steps(read(name)) if "uses" in step}
+    for each in used:
+        assert re.fullmatch(r"actions/[a-z-]+@v\d+", each), each
+    for step in steps(read(name)):
+        if step.get("uses", "").startswith("actions/checkout") and name != "retrain":  # which pushes a branch
+            assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_of_strangers_meets_no_secret(name: str) -> None:
+    workflow = read(name)
+    assert "pull_request_target" not in triggers(workflow)
+    if "pull_request" in triggers(workflow):
+        text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+        assert "secrets." not in text and "self-hosted" not in text
+
+
+def test_every_task_can_be_named() -> None:
+    tasks = list(read_params(ROOT / "params.yaml").tasks)
+    for name in ("retrain", "promote"):
+        assert triggers(read(name))["workflow_dispatch"]["inputs"]["task"]["options"] == tasks
+    matrix = read("retrain")["jobs"]["loop"]["strategy"]["matrix"]["task"]
+    assert re.findall(r"\"(\w+)\"", matrix) == tasks
+
+
+def test_retraining_is_begun_by_clock_hand_and_data() -> None:
+    workflow = read("retrain")
+    assert set(triggers(workflow)) == {"schedule", "workflow_dispatch", "push"}
+    assert triggers(workflow)["push"] == {"branches": ["main"], "paths": ["data.dvc", "params.yaml"]}
+    job = workflow["jobs"]["loop"]
+    assert {"self-hosted", "gpu"} <= set(job["runs-on"])
+    upload = next(step for step in job["steps"] if "upload-artifact" in step.get("uses", ""))
+    assert upload["if"] == "always()"  # a refusal is what one wants to read
+
+
+def test_a_promotion_is_by_hand_and_approved() -> None:
+    workflow = read("promote")
+    assert set(triggers(workflow)) == {"workflow_dispatch"}
+    assert all(given["required"] for given in triggers(workflow)["workflow_dispatch"]["inputs"].values())
+    job = workflow["jobs"]["promote"]
+    assert job["environment"] == "production"
+    assert job["env"]["BY"] == "${{ github.actor }}" and job["env"]["TO"] == "production"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a copy of the Makefile whose `python` writes down what it is given and does nothing else."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.lock").write_text("")
+    bin = tmp_path / ".venv" / "bin"
+    bin.mkdir(parents=True)
+    python = bin / "python"
+    python.write_text(f'#!/bin/sh\nfor each in "$@"; do printf "%s\\n" "[$each]" >> {tmp_path}/given; done\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv" / ".ready").write_text("")
+    return tmp_path
+
+
+HOSTILE = [
+    "it's new; touch pwned",
+    '" ; touch pwned ; "',
+    "$(touch pwned)",
+    "`touch pwned`",
+    "$(shell touch pwned)",
+    "${PATH} && touch pwned",
+    "--to production",
+    "two\nlines; touch pwned",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("verb", ["promote", "retrain", "propose", "verify"])
+def test_what_people_type_is_an_argument_and_never_a_command(verb: str, text: str, checkout: Path) -> None:
+    typed = {"TASK": "drug_response", "VERSION": "3", "WHY": text, "BY": text, "TO": "production"}
+    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
+    done = subprocess.run(["make", verb], cwd=checkout, env=kept | typed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (checkout / "pwned").exists()
+    given = (checkout / "given").read_text()
+    assert "[drug_response]" in given
+    if verb == "promote":
+        assert f"[{text}]" in given or f"[--why={text}]" in given
+        assert "[3]" in given or "[--version=3]" in given
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("verb", ["promote", "retrain", "propose", "verify"])
+def test_a_task_that_is_no_task_is_no_command_either(verb: str, text: str, checkout: Path) -> None:
+    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
+    typed = {"TASK": text, "VERSION": text, "WHY": "x", "BY": "ada", "TO": "production"}
+    subprocess.run(["make", verb], cwd=checkout, env=kept | typed, capture_output=True)
+    assert not (checkout / "pwned").exists()
+
+
+def test_every_verb_is_listed_and_phony() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    listed = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None and set(phony[1].split()) == listed
+    assert {"retrain", "propose"} <= listed

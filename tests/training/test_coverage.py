@@ -1,0 +1,65 @@
+"""What would make "nine of ten" a lie: sets and intervals that hold less, or promise more, on rows nobody has seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.expression import ExpressionSamples
+from pipelines.params import read_params
+from tests.serving.served import PROFILES, save_fitted, split
+from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
+from tests.training.tiny import ROOT
+from training.contracts.profiles import LabelContract
+from training.predictor import Predictor
+
+UNSEEN = 1_500
+
+
+def _blurred(count: int, seed: int) -> ExpressionSamples:
+    """Return profiles with so much noise that a third are taken for another class."""
+    samples = labels_samples(count, seed=seed)
+    noise = 2 ** np.random.default_rng([seed, 1]).normal(0, 3.5, samples.values.shape)
+    return with_values(samples, samples.values * noise)
+
+
+@pytest.mark.parametrize("declared", [0.8, 0.9])
+def test_sets_of_classes_hold_what_they_declare(declared: float, tmp_path: Path) -> None:
+    task = read_params(ROOT / "params.yaml").task(PROFILES)
+    task = replace(task, evaluate=replace(task.evaluate, interval_coverage=declared))
+    save_fitted(PROFILES, "logistic_regression", task, split(_blurred(1_500, 0)), tmp_path, selection="top_30")
+    predictor = Predictor().read(tmp_path)
+    unseen = _blurred(UNSEEN, 7)
+    answer = predictor.answer(unseen)
+    true = np.array(CLASSES)[unseen.target]
+    held = np.mean([label in labels for label, labels in zip(true, answer["labels"], strict=True)])
+    assert set(answer["coverage"]) == {declared}
+    assert np.mean(answer["label"] == true) < declared - 0.05, "the label alone holds as much: nothing is tested"
+    # 300 calibration rows: the threshold's own spread is 0.02; a wrong one is off by far more
+    assert abs(held - declared) < 0.06, held
+    assert isinstance(predictor.contract, LabelContract)
+    wrong = replace(predictor.contract, threshold=predictor.contract.threshold - 0.2)
+    sets = wrong.answer(predictor.outputs(unseen), unseen)["labels"]
+    assert declared - np.mean([label in labels for label, labels in zip(true, sets, strict=True)]) > 0.06
+
+
+@pytest.mark.parametrize("declared", [0.8, 0.9])
+def test_intervals_hold_what_they_declare(declared: float, tmp_path: Path) -> None:
+    task = read_params(ROOT / "params.yaml").task("gene_expression")
+    task = replace(task, evaluate=replace(task.evaluate, interval_coverage=declared))
+    prepared = split(gene_samples(1_500))
+    save_fitted("gene_expression", "ridge", task, prepared, tmp_path, selection="all", kernel="linear")
+    predictor = Predictor().read(tmp_path)
+    unseen = gene_samples(UNSEEN, seed=7)
+    answer = predictor.answer(unseen)
+    targets = list(unseen.targets)
+    low, high = (np.array([[row[gene] for gene in targets] for row in answer[name]]) for name in ("low", "high"))
+    held = ((unseen.target >= low) & (unseen.target <= high)).mean(axis=0)
+    assert set(answer["coverage"]) == {declared}
+    assert (np.abs(held - declared) < 0.06).all(), held
+    middle, half = (low + high) / 2, (high - low) / 2
+    narrow = (np.abs(unseen.target - middle) <= 0.8 * half).mean()
+    assert declared - narrow > 0.06

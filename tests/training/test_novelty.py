@@ -1,0 +1,289 @@
+"""What would make the warning worthless: inputs of another world that pass, or known ones that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.expression import ExpressionSamples
+from pipelines.images import ImageSamples
+from pipelines.prepare import Prepared
+from pipelines.samples import ResponseSamples
+from tests.serving.served import images_prepared, split
+from tests.training.contract_builders import image_contract, response_contract
+from tests.training.image_samples import TASK, in_memory, labeled
+from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
+from tests.training.tiny import NAME, question, response_task, tiny_params, tiny_prepared
+from training.contracts import Contract
+from training.contracts.profiles import GeneContract, LabelContract
+from training.contracts.summaries import choose_panels
+from training.novelty import SHARE, Novelty, View, fit_novelty
+
+
+@dataclass(frozen=True)
+class Known:
+    """What novelty was fitted on, and unseen rows of the same kind."""
+
+    contract: Contract
+    train: Any
+    unseen: Any
+    novelty: Novelty
+
+    def scores(self, samples: Any) -> np.ndarray:
+        return self.novelty.scores(self.contract.views(samples, self.contract.describe(samples)))
+
+    def share_beyond(self, samples: Any) -> float:
+        return float((self.scores(samples) > self.novelty.threshold).mean())
+
+
+def _leveled(samples: ExpressionSamples) -> ExpressionSamples:
+    """Return profiles each of whose genes has a level of its own, as real ones have."""
+    levels = np.random.default_rng(7).normal(0, 2, len(samples.genes))
+    return with_values(samples, samples.values * 2**levels)
+
+
+def _known(contract: Contract, prepared: Prepared, unseen: Any) -> Known:
+    rows = prepared.rows("train", "validation")
+    samples, about = prepared.samples.take(rows), prepared.table.iloc[rows]
+    views = contract.views(samples, contract.describe(samples))
+    novelty = fit_novelty(views, about["fold"].to_numpy(), about["group"].to_numpy())
+    return Known(contract, samples, unseen, novelty)
+
+
+def _label_contract(samples: ExpressionSamples) -> LabelContract:
+    genes = list(samples.genes)
+    panels = choose_panels(samples.logged(genes), genes)
+    about: dict[str, Any] = {"task": "tumor_type", "architecture": "x", "baseline": "y", "task_text": "{}"}
+    sure: dict[str, Any] = {"classes": list(CLASSES), "temperature": 1.0, "threshold": 0.5, "coverage": 0.9}
+    return LabelContract(**about, **sure, genes=genes, known=genes, panels=panels)
+
+
+@pytest.fixture(scope="module")
+def profiles() -> Known:
+    prepared = split(_leveled(labels_samples(600)))
+    return _known(_label_contract(prepared.samples), prepared, _leveled(labels_samples(600, seed=9)))
+
+
+@pytest.fixture(scope="module")
+def genes() -> Known:
+    samples = gene_samples(500)
+    contract = GeneContract(
+        task="gene_expression",
+        architecture="x",
+        baseline="y",
+        task_text="{}",
+        genes=list(samples.predictors),
+        known=list(samples.genes),
+        targets=list(samples.targets),
+        spreads=[1.0] * len(samples.targets),
+        half_widths=[None] * len(samples.targets),
+        coverage=0.9,
+    )
+    return _known(contract, split(samples), gene_samples(500, seed=5))
+
+
+@pytest.fixture(scope="module")
+def images() -> Known:
+    task, prepared = images_prepared(400, 48)
+    contract = image_contract(TASK, "x", task, prepared.samples, 1.0, 0.2)
+    return _known(contract, prepared, in_memory(300, 48, first=5_000))
+
+
+@pytest.fixture(scope="module")
+def responses(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    prepared = tiny_prepared(tmp_path_factory.mktemp("raw"))
+    contract = response_contract(NAME, "x", response_task(tiny_params()), prepared, 1.0, 0.9)
+    return _known(contract, prepared, prepared.side("test"))
+
+
+# Known inputs
+
+
+@pytest.mark.parametrize("family", ["profiles", "genes", "images"])
+def test_of_unseen_rows_of_the_same_kind_about_one_in_a_hundred_is_called_odd(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    known: Known = request.getfixturevalue(family)
+    scores = known.scores(known.unseen)
+    assert np.isfinite(scores).all() and (scores >= 0).all()
+    assert known.share_beyond(known.unseen) <= 4 * SHARE
+    assert (scores > known.novelty.threshold / 3).mean() > 0.5, "the threshold lies far beyond all that is known"
+
+
+def test_pairs_of_unseen_lines_are_rarely_odd(responses: Known) -> None:
+    assert responses.share_beyond(responses.unseen) <= 0.15  # a few lines alone
+
+
+def test_the_rate_is_kept_on_average_over_many_draws() -> None:
+    beyond = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        loadings = rng.normal(0, 1, (3, 12))
+
+        def drawn(count: int, rng: np.random.Generator = rng, loadings: np.ndarray = loadings) -> dict[str, View]:
+            values = rng.normal(0, 1, (count, 3)) @ loadings + rng.standard_t(5, (count, 12))
+            return {
+                "summary": View("summary", values[:, :5], np.arange(count)),
+                "genes": View("profile", values, np.arange(count)),
+            }
+
+        novelty = fit_novelty(drawn(400), np.arange(400) % 5, np.arange(400))
+        beyond.append((novelty.scores(drawn(500)) > novelty.threshold).mean())
+    assert SHARE / 3 < np.mean(beyond) < 2 * SHARE, np.mean(beyond)
+
+
+# Planted outliers
+
+OF_PROFILES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "genes in another order": lambda values, rng: values[:, rng.permutation(values.shape[1])],
+    "each profile shuffled": lambda values, rng: rng.permuted(values, axis=1),
+    "another platform's scale": lambda values, rng: values * 12,
+    "logged twice": lambda values, rng: np.log2(values + 1),
+    "counts of a shallow library": lambda values, rng: rng.poisson(values / 200).astype(float),
+    "nothing measured": lambda values, rng: np.zeros_like(values),
+    "another organism": lambda values, rng: 2 ** rng.normal(5, 2.5, values.shape) - 0.5,
+}
+
+
+@pytest.mark.parametrize("family", ["profiles", "genes"])
+@pytest.mark.parametrize("what", list(OF_PROFILES))
+def test_a_profile_of_something_else_is_found(family: str, what: str, request: pytest.FixtureRequest) -> None:
+    known: Known = request.getfixturevalue(family)
+    rng = np.random.default_rng(3)
+    values = OF_PROFILES[what](known.unseen.values.clip(0).astype(np.float64), rng)
+    if family == "genes":  # logged profiles have but two programs and little noise besides
+        values = values.clip(0, 100)
+    assert known.share_beyond(with_values(known.unseen, values)) > 0.9
+
+
+def test_missing_genes_alone_are_not_odd(profiles: Known) -> None:
+    values = profiles.unseen.values.copy()
+    rng = np.random.default_rng(0)
+    values[rng.random(values.shape) < 0.05] = np.nan
+    assert profiles.share_beyond(with_values(profiles.unseen, values)) < 0.06
+
+
+def _pictures(draw: Callable[[int, int, np.random.Generator], np.ndarray], count: int = 30) -> ImageSamples:
+    rng = np.random.default_rng(4)
+    pixels = np.stack([draw(48, number, rng) for number in range(count)]).clip(0, 255).astype(np.uint8)
+    return labeled(pixels, np.arange(count) % 3)
+
+
+def _landscape(side: int, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a sky that gets lighter toward a horizon, over dark green with trees."""
+    y = np.linspace(0, 1, side)[:, None, None]
+    sky = np.array([110, 160, 230]) + 80 * y
+    ground = np.array([40, 80, 30]) * (1 + 0.3 * rng.normal(size=(side, side, 1)))
+    return np.where(y < rng.uniform(0.4, 0.6), sky, ground)
+
+
+OF_IMAGES: dict[str, Callable[[int, int, np.random.Generator], np.ndarray]] = {
+    "noise": lambda side, number, rng: rng.integers(0, 256, (side, side, 3)),
+    "black": lambda side, number, rng: np.zeros((side, side, 3)) + number / 10,
+    "one color": lambda side, number, rng: np.zeros((side, side, 3)) + rng.integers(0, 256, 3),
+    "a landscape": _landscape,
+    "text on paper": lambda side, number, rng: np.where(
+        (rng.random((side, side, 1)) < 0.3) & (np.arange(side)[:, None, None] % 6 < 4), 10, 250
+    ).repeat(3, axis=2),
+    "stripes": lambda side, number, rng: np.zeros((side, side, 3)) + 255 * (np.arange(side) % 8 < 4)[None, :, None],
+}
+
+
+@pytest.mark.parametrize("what", list(OF_IMAGES))
+def test_a_photo_of_something_else_is_found(images: Known, what: str) -> None:
+    assert images.share_beyond(_pictures(OF_IMAGES[what])) > 0.9
+
+
+@pytest.mark.parametrize("what", ["inverted", "blue and red swapped", "gray", "out of focus", "overexposed"])
+def test_an_image_of_another_microscope_is_found(images: Known, what: str) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    pixels = images.unseen.pixels.astype(np.float64)
+    changed = {
+        "inverted": 255 - pixels,
+        "blue and red swapped": pixels[..., ::-1] * np.array([1.0, 0.6, 1.0]),
+        "gray": pixels.mean(axis=3, keepdims=True).repeat(3, axis=3),
+        "out of focus": gaussian_filter(pixels, (0, 4, 4, 0)),
+        "overexposed": (pixels * 1.6).clip(0, 255),
+    }[what]
+    samples = replace(images.unseen, pixels=changed.clip(0, 255).astype(np.uint8))
+    assert images.share_beyond(samples) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("what", "smiles"),
+    [
+        ("a chain of fat", "C" * 40),
+        ("a peptide", "NCC(=O)" * 12 + "O"),
+        ("a metal complex", "[NH3][Pt]([NH3])(Cl)Cl"),
+        ("a sugar", "OCC1OC(OC2C(CO)OC(OC3C(CO)OC(O)C(O)C3O)C(O)C2O)C(O)C(O)C1O"),
+        ("a fluorinated acid", "OC(=O)" + "C(F)(F)" * 9 + "F"),
+    ],
+)
+def test_a_drug_unlike_any_trained_is_found(responses: Known, what: str, smiles: str) -> None:
+    samples = question(responses.train, line="L", drug="D", smiles=smiles)
+    assert responses.scores(samples)[0] > responses.novelty.threshold, what
+
+
+def test_another_line_with_a_known_drug_is_found(responses: Known) -> None:
+    samples: ResponseSamples = responses.unseen
+    rng = np.random.default_rng(2)
+    omics = {
+        name: pd.DataFrame(rng.permuted(table.to_numpy(), axis=1), index=table.index, columns=table.columns)
+        for name, table in samples.omics.items()
+    }
+    assert responses.share_beyond(replace(samples, omics=omics)) > 0.9
+
+
+def test_one_odd_side_is_not_hidden_by_a_known_one(responses: Known) -> None:
+    """A drug that was trained, asked about for a line of noise, is as odd as the line."""
+    known = responses.scores(responses.unseen)
+    table = responses.unseen.omics["expression"]
+    noise = pd.DataFrame(table.to_numpy() * 30, index=table.index, columns=table.columns)
+    odd = responses.scores(replace(responses.unseen, omics={**responses.unseen.omics, "expression": noise}))
+    assert (odd > known).all() and (odd > 2 * responses.novelty.threshold).all()
+
+
+def test_a_line_that_was_not_measured_is_not_odd_for_it(responses: Known) -> None:
+    samples = responses.unseen
+    empty = {
+        name: pd.DataFrame(np.full(table.shape, np.nan), index=table.index, columns=table.columns)
+        for name, table in samples.omics.items()
+    }
+    assert responses.share_beyond(replace(samples, omics=empty)) < 0.05
+    assert np.isfinite(responses.scores(replace(samples, omics=empty))).all()
+
+
+# What is saved
+
+
+@pytest.mark.parametrize("family", ["profiles", "images", "responses"])
+def test_the_saved_score_is_the_same_and_no_pickle(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    known: Known = request.getfixturevalue(family)
+    known.novelty.save(tmp_path)
+    again = Novelty.load(tmp_path)  # np.load refuses pickles here
+    assert again.threshold == known.novelty.threshold
+    np.testing.assert_array_equal(replace(known, novelty=again).scores(known.unseen), known.scores(known.unseen))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_000_000
+
+
+def test_a_row_scores_the_same_alone(profiles: Known, images: Known, responses: Known) -> None:
+    for known in (profiles, images, responses):
+        together = known.scores(known.unseen)
+        for row in (0, len(known.unseen) - 1):
+            alone = known.scores(known.unseen.take(np.array([row])))
+            assert alone[0] == pytest.approx(together[row], rel=1e-4)
+
+
+def test_a_model_that_looks_at_nothing_finds_nothing_odd() -> None:
+    samples = labels_samples(60)
+    contract = replace(_label_contract(samples), genes=[], panels={})
+    known = _known(contract, split(samples), samples)
+    assert known.share_beyond(samples) == 0
+    assert (known.scores(samples) == 0).all()

@@ -1,0 +1,277 @@
+"""What would make the log a leak of patients' data, a lie, or a reason why nobody is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.environment import LOG_SALT, PREDICTION_LOG
+from tests.serving.served import IMAGES, PROFILES, images_prepared, profiles_prepared, save_fitted
+from tests.training.tiny import ROOT
+from training.contracts import Contract
+from training.prediction_log import PredictionLog, prediction_columns
+from training.predictor import Predictor
+
+SALT = b"a salt of the laboratory"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    task, prepared = profiles_prepared()
+    folder = tmp_path_factory.mktemp("model")
+    save_fitted(PROFILES, "logistic_regression", task, prepared, folder, selection="top_30")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def request_frame(model: Path) -> pd.DataFrame:
+    contract: Contract = Predictor().read(model).contract
+    _, prepared = profiles_prepared()
+    frame = contract.request(prepared.side("test").take(np.arange(4)))
+    return frame.assign(sample_id=pd.Series(["PATIENT-7", "PATIENT-8", None, "PATIENT-7"], dtype=object))
+
+
+def _logging(model: Path, folder: Path, seconds: float = 0.05) -> Predictor:
+    predictor = Predictor().read(model)
+    predictor.version = "12"
+    predictor.log = PredictionLog(folder, PROFILES, SALT, seconds)
+    return predictor
+
+
+def _written(folder: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(path) for path in sorted(folder.rglob("*.parquet"))], ignore_index=True)
+
+
+def _row(value: float) -> tuple[list[bytes], pd.DataFrame, pd.DataFrame]:
+    answer = pd.DataFrame(
+        {
+            "prediction": [value],
+            "out_of_distribution": [0.5],
+            "out_of_distribution_threshold": [1.0],
+            "model_version": ["1"],
+        }
+    )
+    return [b"row"], answer, pd.DataFrame({"level": [value]})
+
+
+def test_what_is_answered_is_logged_row_by_row(model: Path, request_frame: pd.DataFrame, tmp_path: Path) -> None:
+    predictor = _logging(model, tmp_path)
+    before = datetime.now(UTC)
+    answers = [predictor.predict(None, request_frame), predictor.predict(None, request_frame)]
+    assert predictor.log is not None
+    predictor.log.close()
+    rows = _written(tmp_path)
+    assert len(rows) == 8
+    assert rows["request_id"].nunique() == 2 and rows["row"].tolist() == [0, 1, 2, 3] * 2
+    assert (rows["time"] >= before).all() and (rows["time"] <= datetime.now(UTC)).all()
+    assert str(rows["time"].dtype).endswith("UTC]")
+    assert set(rows["model_version"]) == {"12"}
+    for name in ("label", "probability", "out_of_distribution", "out_of_distribution_threshold"):
+        assert rows[name].tolist() == [value for answer in answers for value in answer[name]], name
+    samples = predictor.contract.read(request_frame.drop(columns="sample_id"))
+    described = predictor.contract.describe(samples)
+    assert [name for name in map(str, rows) if name.startswith("input_")] == [f"input_{name}" for name in described]
+    np.testing.assert_array_equal(rows["input_level"][:4], described["level"])
+    files = list(tmp_path.rglob("*"))
+    date = before.date().isoformat()
+    assert all(path.parent == tmp_path / PROFILES / date for path in files if path.is_file())
+
+
+def test_equal_inputs_have_equal_hashes_and_others_others(
+    model: Path, request_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    predictor = _logging(model, tmp_path)
+    backwards = request_frame.assign(
+        expression=pd.Series([dict(reversed(list(profile.items()))) for profile in request_frame["expression"]])
+    )
+    predictor.predict(None, request_frame)
+    predictor.predict(None, backwards)
+    assert predictor.log is not None
+    predictor.log.close()
+    rows = _written(tmp_path)
+    assert rows["row_sha256"].nunique() == 4
+    assert rows["row_sha256"][:4].tolist() == rows["row_sha256"][4:].tolist()
+    expected = hmac.digest(SALT, b"PATIENT-7", hashlib.sha256).hex()
+    assert rows["sample_sha256"][0] == rows["sample_sha256"][3] == expected
+    assert rows["sample_sha256"].isna().tolist() == [False, False, True, False] * 2
+
+
+def test_no_id_and_no_value_of_a_request_is_in_the_log(
+    model: Path, request_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    predictor = _logging(model, tmp_path)
+    predictor.predict(None, request_frame)
+    assert predictor.log is not None
+    predictor.log.close()
+    rows = _written(tmp_path)
+    text = rows.to_json() + "".join(map(str, rows.columns))
+    assert "PATIENT" not in text
+    genes = set(request_frame["expression"][0])
+    assert not genes & {str(value) for column in rows for value in rows[column]}
+    sent = {value for profile in request_frame["expression"] for value in profile.values()}
+    kept = {value for column in rows.select_dtypes("number") for value in rows[column]}
+    assert len(sent & kept) == 0
+    unsalted = {hashlib.sha256(name.encode()).hexdigest() for name in ("PATIENT-7", "PATIENT-8")}
+    assert not unsalted & set(rows["sample_sha256"].dropna())
+
+
+def test_another_salt_gives_other_hashes_and_none_gives_secret_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(PREDICTION_LOG, raising=False)
+    assert PredictionLog.from_environment(PROFILES) is None
+    monkeypatch.setenv(PREDICTION_LOG, str(tmp_path))
+    found = []
+    for salt in ("one", "two", "", ""):
+        monkeypatch.setenv(LOG_SALT, salt)
+        log = PredictionLog.from_environment(PROFILES)
+        assert log is not None
+        found.append(log._hash(b"PATIENT-7"))
+        log.close()
+    assert len(set(found)) == 4
+    assert LOG_SALT in caplog.text
+
+
+def test_images_and_their_ids_are_logged_as_summaries(tmp_path: Path) -> None:
+    task, prepared = images_prepared()
+    contract = save_fitted(IMAGES, "majority_class", task, prepared, tmp_path / "model")
+    predictor = Predictor().read(tmp_path / "model")
+    predictor.log = PredictionLog(tmp_path / "log", IMAGES, SALT)
+    frame = contract.request(prepared.side("test").take(np.arange(3)))
+    predictor.predict(None, frame)
+    predictor.log.close()
+    rows = _written(tmp_path / "log")
+    assert rows["row_sha256"].nunique() == 3 and {"input_sharpness", "input_brightness"} <= set(rows)
+    assert sum(path.stat().st_size for path in (tmp_path / "log").rglob("*.parquet")) < 60_000
+
+
+def test_many_predicted_numbers_are_kept_as_json() -> None:
+    answer = pd.DataFrame.from_records(
+        [{"prediction": {"A": float(row)}, "low": {"A": 0.0}, "coverage": 0.9} for row in (1, 2)]
+    )
+    kept = prediction_columns(answer)
+    assert list(kept) == ["prediction", "low"]
+    assert json.loads(kept["prediction"][1]) == {"A": 2.0}
+
+
+# A log that cannot be written
+
+
+@pytest.mark.parametrize("fault", ["a file in the way", "no such device"])
+def test_a_log_that_cannot_be_written_costs_no_answer(
+    model: Path,
+    request_frame: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    if fault == "a file in the way":
+        (tmp_path / PROFILES).write_text("")
+    else:
+
+        def full(*arguments: Any, **options: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    predictor = _logging(model, tmp_path, seconds=0.01)
+    good = Predictor().read(model).predict(None, request_frame)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            answer = predictor.predict(None, request_frame)
+            pd.testing.assert_frame_equal(answer.drop(columns="model_version"), good.drop(columns="model_version"))
+            time.sleep(0.03)
+        assert predictor.log is not None
+        predictor.log.close()
+    assert predictor.log.dropped == 20
+    told = [record for record in caplog.records if "not logged" in record.getMessage()]
+    assert len(told) == 1
+    assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(".*"))
+
+
+def test_a_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / PROFILES).write_text("")
+    log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
+    identities, answer, described = _row(1.0)
+    log.write(identities, None, answer, described)
+    until = time.monotonic() + 20
+    while log.dropped == 0 and time.monotonic() < until:
+        time.sleep(0.01)
+    (tmp_path / PROFILES).unlink()
+    log.write(identities, None, answer, described)
+    log.close()
+    assert log.dropped == 1 and len(_written(tmp_path)) == 1
+
+
+def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    monkeypatch.setattr(PredictionLog, "_write", lambda self, waiting: free.wait(30))
+    log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
+    identities, answer, described = _row(1.0)
+    began = time.monotonic()
+    while not log._queue.full():
+        log.write(identities, None, answer, described)
+        assert time.monotonic() - began < 20
+    for _ in range(100):
+        log.write(identities, None, answer, described)
+    assert log.dropped == 100
+    assert log._queue.qsize() == 1_000
+    free.set()
+    log.close()
+
+
+def test_rows_are_written_within_a_moment_and_at_the_latest_at_the_end(tmp_path: Path) -> None:
+    """A process that ends in the usual way loses nothing, though its last second was not yet written."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from tests.training.test_prediction_log import PROFILES, SALT, PredictionLog, _row\n"
+        "log = PredictionLog(Path(sys.argv[2]), PROFILES, SALT, 60.0)\n"
+        "for value in range(5):\n"
+        "    identities, answer, described = _row(float(value))\n"
+        "    log.write(identities, None, answer, described)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(ROOT), str(tmp_path)],
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    assert sorted(_written(tmp_path)["prediction"]) == [0, 1, 2, 3, 4]
+
+
+def test_what_does_not_answer_is_not_logged(model: Path, request_frame: pd.DataFrame, tmp_path: Path) -> None:
+    from mlflow.exceptions import MlflowException
+
+    predictor = _logging(model, tmp_path)
+    bad = request_frame.assign(expression=pd.Series([{"NOPE": 1.0} for _ in range(len(request_frame))], dtype=object))
+    with pytest.raises(MlflowException):
+        predictor.predict(None, bad)
+    assert predictor.log is not None
+    predictor.log.close()
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_two_processes_do_not_write_into_one_file(tmp_path: Path) -> None:
+    logs = [PredictionLog(tmp_path, PROFILES, SALT, 0.01) for _ in range(2)]
+    for log in logs:
+        for value in range(10):
+            identities, answer, described = _row(float(value))
+            log.write(identities, None, answer, described)
+    for log in logs:
+        log.close()
+    assert len(_written(tmp_path)) == 20

@@ -1,0 +1,196 @@
+"""What is said of an input in a few numbers: for novelty, for the prediction log and for its monitoring.
+
+A summary is no copy of a request: nobody can make the image or the profile of it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from rdkit.Chem import rdMolDescriptors
+from scipy.ndimage import laplace
+from skimage.filters import threshold_otsu
+from sklearn.utils.extmath import randomized_svd
+
+from pipelines.molecules import parent, parse
+
+PANELS, PANEL_GENES = 8, 20
+_SIDE = 112  # pixels to which a larger image is averaged before its spectrum is taken
+_BANDS = 4  # octaves of spatial frequency, the finest last
+
+
+def image_summary(pixels: np.ndarray) -> pd.DataFrame:
+    """Return color, sharpness, foreground and spectrum of images.
+
+    Parameters
+    ----------
+    pixels
+        RGB, uint8, shape ``(n, size, size, 3)``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row an image. Colors and shares lie between 0 and 1; ``sharpness`` is the logarithm of the variance of the
+        Laplacian (Pech-Pacheco et al., 2000); ``band_1`` to ``band_4`` are the logarithms of the gray values' power in
+        an octave of spatial frequency each.
+    """
+    return pd.DataFrame([_image(each) for each in pixels], columns=IMAGE_COLUMNS)
+
+
+IMAGE_COLUMNS = [
+    *("brightness", "contrast", "saturation", "saturation_spread"),
+    *("red", "green", "blue", "red_spread", "green_spread", "blue_spread"),
+    *("sharpness", "foreground", "center", "edge", "dark", "bright"),
+    *(f"band_{number}" for number in range(1, _BANDS + 1)),
+]
+
+
+def _image(pixels: np.ndarray) -> list[float]:
+    channels = pixels.reshape(-1, 3).astype(np.float32) / 255
+    gray = channels.mean(axis=1)
+    square = gray.reshape(pixels.shape[:2])
+    saturation = channels.max(axis=1) - channels.min(axis=1)
+    side = square.shape[0]
+    quarter = max(1, side // 4)
+    middle = square[quarter : side - quarter, quarter : side - quarter]
+    frame = np.concatenate([square[:2].ravel(), square[-2:].ravel(), square[:, :2].ravel(), square[:, -2:].ravel()])
+    cut = threshold_otsu(square) if square.min() < square.max() else square.min()
+    return [
+        float(value)
+        for value in (
+            *(gray.mean(), gray.std(), saturation.mean(), saturation.std()),
+            *channels.mean(axis=0),
+            *channels.std(axis=0),
+            *(np.log(laplace(square).var() + 1e-6), (square <= cut).mean(), middle.mean() - gray.mean()),
+            *(frame.mean() - gray.mean(), (gray < 0.06).mean(), (gray > 0.94).mean()),
+            *_bands(square),
+        )
+    ]
+
+
+def _bands(square: np.ndarray) -> list[float]:
+    factor = max(1, square.shape[0] // _SIDE)
+    side = square.shape[0] // factor * factor
+    small = square[:side, :side].reshape(side // factor, factor, side // factor, factor).mean(axis=(1, 3))
+    power = np.abs(np.fft.rfft2(small - small.mean())) ** 2 / small.size
+    octave = _octaves(len(small))
+    total = np.bincount(octave.ravel(), power.ravel(), minlength=_BANDS + 1)[1:]
+    count = np.bincount(octave.ravel(), minlength=_BANDS + 1)[1:]
+    return np.log(total / np.maximum(count, 1) + 1e-6).tolist()
+
+
+@lru_cache(maxsize=4)
+def _octaves(side: int) -> np.ndarray:
+    """Return the octave of each frequency of `numpy.fft.rfft2`; 0 for the mean."""
+    radius = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
+    with np.errstate(divide="ignore"):
+        octave = np.floor(np.log2(np.minimum(radius, 0.499) / 0.5)) + 1 + _BANDS
+    return np.where(radius == 0, 0, np.clip(octave, 1, _BANDS)).astype(np.int64)
+
+
+def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[str]]:
+    """Return panels of genes that go together: the largest loadings of each principal component.
+
+    Parameters
+    ----------
+    values
+        Training profiles in log2 units, shape ``(n, genes)``; NaN where unknown.
+    genes
+        Their names.
+    """
+    spread = np.nanstd(values, axis=0) if len(values) else np.zeros(len(genes))
+    varies = np.isfinite(spread) & (spread > 1e-6)
+    if len(values) < 3 or varies.sum() < 2:
+        return {}
+    z = (values[:, varies] - np.nanmean(values[:, varies], axis=0)) / spread[varies]
+    names = np.array(genes, dtype=object)[varies]
+    count = min(PANELS, len(z) - 1, z.shape[1])
+    _, _, rotation = randomized_svd(np.nan_to_num(z), n_components=count, random_state=0)
+    rotation *= np.where(rotation.sum(axis=1, keepdims=True) < 0, -1, 1)
+    size = min(PANEL_GENES, max(1, len(names) // 2))
+    return {
+        f"panel_{number}": names[np.argsort(-row, kind="stable")[:size]].tolist()
+        for number, row in enumerate(rotation, start=1)
+    }
+
+
+def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return level, spread, shares and panel means of profiles.
+
+    Parameters
+    ----------
+    values
+        In log2 units (or standardized), shape ``(n, genes)``; NaN where unknown.
+    genes
+        Their names.
+    panels
+        Of `choose_panels`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``level`` and ``spread`` (mean and standard deviation of a profile's values), ``detected`` (share of them above
+        0), ``missing`` (share of genes without a value), and a column a panel: its mean. NaN where nothing is known.
+    """
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    total = np.maximum(count, 1)
+    filled = np.where(known, values, 0).astype(np.float64)
+    mean = filled.sum(axis=1) / total
+    variance = np.maximum((filled**2).sum(axis=1) / total - mean**2, 0)
+    unknown = count == 0
+    found = {
+        "level": np.where(unknown, np.nan, mean),
+        "spread": np.where(unknown, np.nan, np.sqrt(variance)),
+        "detected": np.where(unknown, np.nan, (filled > 0).sum(axis=1) / total),
+        "missing": 1 - count / max(1, values.shape[1]),
+    }
+    place = {gene: column for column, gene in enumerate(genes)}
+    for name, members in panels.items():
+        columns = [place[gene] for gene in members if gene in place]
+        inside = known[:, columns].sum(axis=1)
+        found[name] = np.where(inside, filled[:, columns].sum(axis=1) / np.maximum(inside, 1), np.nan)
+    return pd.DataFrame(found)
+
+
+DRUG_COLUMNS = [
+    *("molecular_weight", "log_p", "polar_area", "hydrogen_donors", "hydrogen_acceptors"),
+    *("rotatable_bonds", "rings", "aromatic_rings", "sp3_carbons", "heteroatoms", "charge"),
+]
+
+
+@lru_cache(maxsize=8192)
+def drug_numbers(smiles: str | None) -> tuple[float, ...]:
+    """Return descriptors of a molecule in the order of `DRUG_COLUMNS`; NaN where it is not known."""
+    molecule = parse(smiles) if isinstance(smiles, str) else None
+    if molecule is None:
+        return (float("nan"),) * len(DRUG_COLUMNS)
+    log_p, _ = rdMolDescriptors.CalcCrippenDescriptors(molecule)
+    return (
+        float(rdMolDescriptors._CalcMolWt(molecule)),
+        float(log_p),
+        float(rdMolDescriptors.CalcTPSA(molecule)),
+        float(rdMolDescriptors.CalcNumHBD(molecule)),
+        float(rdMolDescriptors.CalcNumHBA(molecule)),
+        float(rdMolDescriptors.CalcNumRotatableBonds(molecule)),
+        float(rdMolDescriptors.CalcNumRings(molecule)),
+        float(rdMolDescriptors.CalcNumAromaticRings(molecule)),
+        float(rdMolDescriptors.CalcFractionCSP3(molecule)),
+        float(rdMolDescriptors.CalcNumHeteroatoms(molecule)),
+        float(sum(atom.GetFormalCharge() for atom in molecule.GetAtoms())),
+    )
+
+
+def drug_summary(smiles: Sequence[str | None]) -> pd.DataFrame:
+    """Return `drug_numbers` of each, and ``drug``: a short hash of the molecule, for how often which is asked about."""
+    table = pd.DataFrame([drug_numbers(each) for each in smiles], columns=DRUG_COLUMNS)
+    return table.assign(drug=pd.Series([_pseudonym(each) for each in smiles], dtype=object))
+
+
+def _pseudonym(smiles: str | None) -> str:
+    molecule = parent(smiles) if isinstance(smiles, str) else None
+    return "unknown" if molecule is None else hashlib.sha256(molecule.encode()).hexdigest()[:8]

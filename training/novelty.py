@@ -1,0 +1,284 @@
+"""How far an input lies from what a model was trained on: one score, and the threshold that few known inputs pass.
+
+Each view of an input (its summary, its genes, its molecule) is measured in its own way, in units of what unseen
+training rows reach; the score is the largest. One odd view is enough, and no other can hide it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.covariance import ledoit_wolf
+from sklearn.utils.extmath import randomized_svd
+
+SHARE = 0.01  # of known inputs that may lie beyond the threshold
+ROWS = 2_000  # training rows that are looked at, at most
+_LEAST = 5  # different rows, below which a view tells nothing
+_FOLDS = 5
+_COMPONENTS = 20
+_CLIP = 6.0  # robust standard deviations beyond which a training row does not stretch the covariance further
+
+Kind = Literal["summary", "profile", "fingerprint"]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class View:
+    """What an input looks like from one side.
+
+    Attributes
+    ----------
+    kind
+        ``summary``: a few numbers that go together; ``profile``: many numbers; ``fingerprint``: zeros and ones.
+    values
+        Shape ``(different inputs, columns)``; a row of NaN where this side is not known.
+    index
+        For each input its row in ``values``, shape ``(n,)``: a cell line is stored once for all its drugs.
+    """
+
+    kind: Kind
+    values: np.ndarray
+    index: np.ndarray
+
+    def take(self, rows: np.ndarray) -> View:
+        """Return the view of the inputs at ``rows``, with only their values."""
+        used, index = np.unique(self.index[rows], return_inverse=True)
+        return View(self.kind, self.values[used], index)
+
+
+Views = Mapping[str, View]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was fitted of one view: each of ``scales`` is what only `SHARE` of unseen training values exceed."""
+
+    view: str
+    kind: Kind
+    scales: tuple[float, ...]
+    arrays: Arrays
+
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        """Return how far values lie, in units of the scales; NaN where they are not known."""
+        return (_MEASURES[self.kind][1](self.arrays, values) / np.array(self.scales)).max(axis=1)
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """A fitted score.
+
+    Attributes
+    ----------
+    parts
+        None where the model looks at nothing: then the score is 0.
+    threshold
+        Beyond it an input is called out of distribution.
+    """
+
+    parts: tuple[Part, ...]
+    threshold: float
+
+    def scores(self, views: Views) -> np.ndarray:
+        """Return the score of each input, float64, shape ``(n,)``: 1 is where its oddest view begins to be odd."""
+        count = len(next(iter(views.values())).index) if views else 0
+        found = np.zeros(count)
+        for part in self.parts:
+            view = views[part.view]
+            found = np.fmax(found, part.scores(view.values)[view.index])
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write ``novelty.json`` and ``novelty.npz``: text and plain arrays."""
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [{"view": part.view, "kind": part.kind, "scales": list(part.scales)} for part in self.parts]
+        content = {"threshold": self.threshold, "share": SHARE, "parts": parts}
+        (folder / "novelty.json").write_text(json.dumps(content), encoding="utf-8")
+        arrays: dict[str, Any] = {
+            f"{number}.{name}": array for number, part in enumerate(self.parts) for name, array in part.arrays.items()
+        }
+        np.savez(folder / "novelty.npz", **arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Novelty:
+        """Read what `save` wrote."""
+        content = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
+        with np.load(folder / "novelty.npz", allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        parts = []
+        for number, part in enumerate(content["parts"]):
+            prefix = f"{number}."
+            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            parts.append(Part(part["view"], part["kind"], tuple(part["scales"]), own))
+        return cls(tuple(parts), content["threshold"])
+
+
+def some(rows: np.ndarray, count: int = ROWS) -> np.ndarray:
+    """Return at most ``count`` of ``rows``, drawn at random and the same every time, in their order."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))]
+
+
+def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
+    """Fit the score, and its threshold on rows that it was not fitted on.
+
+    Parameters
+    ----------
+    views
+        Of training rows.
+    folds
+        Fold of each, shape ``(n,)``; groups do not cross them. What a fold scores when it is left out sets the
+        threshold; then all rows are fitted.
+    groups
+        What varies independently, shape ``(n,)``. Each group weighs the same in the threshold, and so does the one that
+        is to come, as in `training.calibration.conformal_threshold`: with fewer than 99 groups it is the largest score.
+    """
+    parts = _fit(views)
+    if not parts:
+        return Novelty((), 0.0)
+    scores = np.full(len(folds), np.nan)
+    for fold in np.unique(folds):
+        inside = np.flatnonzero(folds != fold)
+        if len(inside) == 0:
+            continue
+        refitted = {name: _fit_view(view.take(inside)) for name, view in views.items()}
+        known = tuple(Part(p.view, p.kind, p.scales, refitted[p.view] or p.arrays) for p in parts)
+        outside = np.flatnonzero(folds == fold)
+        scores[outside] = Novelty(known, 0.0).scores({name: v.take(outside) for name, v in views.items()})
+    measured = np.isfinite(scores)
+    found = _quantile_of_groups(scores[measured], groups[measured]) if measured.any() else 1.0
+    return Novelty(parts, max(1.0, found))
+
+
+def _fit(views: Views) -> tuple[Part, ...]:
+    parts = []
+    for name, view in views.items():
+        arrays = _fit_view(view)
+        if arrays is not None:
+            parts.append(Part(name, view.kind, _scales(view), arrays))
+    return tuple(parts)
+
+
+def _known(view: View) -> np.ndarray:
+    used = view.values[np.unique(view.index)]
+    return used[np.isfinite(used).any(axis=1)] if used.shape[1] else used[:0]
+
+
+def _fit_view(view: View) -> Arrays | None:
+    known = _known(view)
+    return _MEASURES[view.kind][0](known) if len(known) >= _LEAST else None
+
+
+def _scales(view: View) -> tuple[float, ...]:
+    """Return what `SHARE` of values exceed that a measure was not fitted on."""
+    fit, score = _MEASURES[view.kind]
+    values = _known(view)
+    fold = np.random.default_rng(0).permutation(len(values)) % _FOLDS
+    found = []
+    for each in range(_FOLDS):
+        arrays = fit(values[fold != each])
+        if arrays is not None:
+            found.append(score(arrays, values[fold == each]))
+    scores = np.concatenate(found)
+    return tuple(np.maximum(np.nanquantile(scores, 1 - SHARE, axis=0, method="higher"), 1e-9).tolist())
+
+
+def _quantile_of_groups(scores: np.ndarray, groups: np.ndarray) -> float:
+    _, code, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.argsort(scores)
+    below = np.cumsum(1 / sizes[code[order]])
+    place = int(np.searchsorted(below, (1 - SHARE) * (len(sizes) + 1) - 1e-9))
+    return float(scores[order[min(place, len(order) - 1)]])
+
+
+def _fit_distance(values: np.ndarray) -> Arrays | None:
+    """Fit medians, robust spreads, and a covariance shrunk as by Ledoit and Wolf (2004)."""
+    center = np.nanmedian(values, axis=0)
+    low, high = np.nanquantile(values, [0.25, 0.75], axis=0)
+    spread = (high - low) / 1.349
+    # Counts are often the same in most rows; and what never varied does not tell how far it may.
+    spread = np.where(spread > 0, spread, np.nanstd(values, axis=0))
+    varies = np.isfinite(spread) & (spread > 1e-9)
+    if not varies.any():
+        return None
+    z = np.nan_to_num((values[:, varies] - center[varies]) / spread[varies])
+    covariance, _ = ledoit_wolf(np.clip(z, -_CLIP, _CLIP), assume_centered=True)
+    precision = np.linalg.pinv(covariance, hermitian=True)
+    return {
+        "columns": np.flatnonzero(varies),
+        "center": center[varies],
+        "spread": spread[varies],
+        "precision": precision,
+    }
+
+
+def _distance(arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values).any(axis=1)
+    z = np.nan_to_num((values[:, arrays["columns"]] - arrays["center"]) / arrays["spread"])
+    squared = np.einsum("ij,jk,ik->i", z, arrays["precision"], z)
+    return _column(known, np.sqrt(np.maximum(squared, 0) / len(arrays["columns"])))
+
+
+def _fit_components(values: np.ndarray) -> Arrays | None:
+    """Fit principal components of standardized columns, and the spread of rows along them."""
+    center, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    varies = np.isfinite(spread) & (spread > 1e-6)
+    if not varies.any():
+        return None
+    spread = np.maximum(spread[varies], 0.1 * np.median(spread[varies]))  # a gene that hardly moves is mostly noise
+    z = np.nan_to_num((values[:, varies] - center[varies]) / spread).astype(np.float32)
+    count = max(1, min(_COMPONENTS, len(z) // _FOLDS, z.shape[1] // 2))
+    _, size, rotation = randomized_svd(z, n_components=count, random_state=0)
+    return {
+        "columns": np.flatnonzero(varies),
+        "center": center[varies].astype(np.float32),
+        "spread": spread.astype(np.float32),
+        "rotation": rotation.astype(np.float32),
+        "size": np.maximum(size / math.sqrt(len(z)), 1e-6).astype(np.float32),
+    }
+
+
+def _components(arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    """Return how far rows lie along the components (Hotelling's T) and off them (Jackson and Mudholkar, 1979)."""
+    columns = arrays["columns"]
+    part = values if len(columns) == values.shape[1] else values[:, columns]
+    known = np.isfinite(part).any(axis=1)
+    z = np.nan_to_num((part - arrays["center"]) / arrays["spread"])
+    scores = z @ arrays["rotation"].T
+    along = np.sqrt(np.mean((scores / arrays["size"]) ** 2, axis=1))
+    left = np.maximum((z**2).sum(axis=1) - (scores**2).sum(axis=1), 0)
+    off = np.sqrt(left / z.shape[1]) if len(arrays["rotation"]) < z.shape[1] else np.zeros(len(z))
+    return np.hstack([_column(known, along), _column(known, off)])
+
+
+def _fit_neighbor(values: np.ndarray) -> Arrays | None:
+    return {"bits": np.packbits(values > 0, axis=1), "length": np.array(values.shape[1])}
+
+
+def _neighbor(arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    """Return how unlike the nearest training molecule is: the odds against a Tanimoto similarity, nowhere bounded."""
+    known = np.isfinite(values).any(axis=1)
+    theirs = np.unpackbits(arrays["bits"], axis=1, count=int(arrays["length"])).astype(np.float32)
+    own = (np.nan_to_num(values) > 0).astype(np.float32)
+    shared = own @ theirs.T
+    union = own.sum(axis=1)[:, None] + theirs.sum(axis=1)[None, :] - shared
+    similarity = (shared / np.maximum(union, 1)).max(axis=1)
+    return _column(known, (1 - similarity) / (similarity + 0.05))
+
+
+def _column(known: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    return np.where(known, scores.astype(np.float64), np.nan)[:, None]
+
+
+# How each kind of view is fitted, and how far values lie in one or more ways: shape (n, ways).
+_MEASURES: dict[Kind, tuple[Callable[[np.ndarray], Arrays | None], Callable[[Arrays, np.ndarray], np.ndarray]]] = {
+    "summary": (_fit_distance, _distance),
+    "profile": (_fit_components, _components),
+    "fingerprint": (_fit_neighbor, _neighbor),
+}

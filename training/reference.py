@@ -1,0 +1,72 @@
+"""What a model was trained on, in summaries: what drift is measured against, and what novelty was fitted on.
+
+It lies in the model's own folder, ``reference/``, so that a version that is rolled back to brings its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipelines.prepare import Prepared
+from training.contracts import ClassContract, Contract
+from training.final import FinalFit
+from training.novelty import Novelty, fit_novelty, some
+from training.prediction_log import prediction_columns
+
+INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is kept of the training rows.
+
+    Attributes
+    ----------
+    inputs
+        `Contract.describe` of at most 2,000 training rows; no ids.
+    predictions
+        Of at most 2,000 rows that were predicted unseen, as the prediction log writes them, and ``target``: the class,
+        the number, or JSON text of many.
+    novelty
+        Fitted on the rows of ``inputs``.
+    """
+
+    inputs: pd.DataFrame
+    predictions: pd.DataFrame
+    novelty: Novelty
+
+    def save(self, folder: Path) -> None:
+        """Write everything as Parquet, JSON and plain arrays."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.inputs.to_parquet(folder / INPUTS, index=False)
+        self.predictions.to_parquet(folder / PREDICTIONS, index=False)
+        self.novelty.save(folder)
+
+
+def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> Reference:
+    """Describe the rows that a final fit was made on, and what it said of rows that it did not see."""
+    rows = some(prepared.rows("train", "validation"))
+    samples = prepared.samples.take(rows)
+    described = contract.describe(samples)
+    about = prepared.table.iloc[rows]
+    novelty = fit_novelty(contract.views(samples, described), about["fold"].to_numpy(), about["group"].to_numpy())
+    places = some(np.arange(len(final.held_out_rows)))
+    unseen = prepared.samples.take(final.held_out_rows[places])
+    answer = contract.answer(contract.calibrated(final.held_out[places]), unseen)
+    predictions = prediction_columns(answer).assign(target=_targets(contract, unseen.target))
+    return Reference(described, predictions, novelty)
+
+
+def _targets(contract: Contract, target: np.ndarray) -> pd.Series:
+    if isinstance(contract, ClassContract):
+        return pd.Series(np.array(contract.classes, dtype=object)[target])
+    if target.ndim == 1:
+        return pd.Series(target)
+    names: list[str] = getattr(contract, "targets")  # noqa: B009  # of the one family that predicts many
+    rows = [json.dumps(dict(zip(names, map(float, row), strict=True))) for row in target]
+    return pd.Series(rows, dtype=object)
