@@ -20,6 +20,8 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 export MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK := true
 export GX_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := 1
+# Threads that wait for one another sleep: beside other work, those that spin cost many times the work itself.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 READY := .venv/.ready
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))

@@ -14,6 +14,7 @@ from evaluation.explain import checks
 from evaluation.explain.cells import chosen_rows
 from evaluation.explain.deletion import Deletion
 from evaluation.explain.profiles import TOP, ProfileExplanation, deletion, explain_profiles, overlap
+from evaluation.explain.randomized import integrate_coarsely
 from pipelines.expression import ExpressionSamples
 from pipelines.params import LabelTask, Params
 from pipelines.prepare import Prepared
@@ -123,6 +124,7 @@ def stability(
     for draw in range(1, seeds + 1):
         other = architecture.build(fitted.hyperparameters, **{**settings, "seed": params.seed + draw})
         other.fit(prepared.side("train"), prepared.side("validation"))
+        integrate_coarsely(other)
         again = explain_profiles(other, test, explanation.rows)
         assert again is not None
         shares.append(overlap(explanation.genes, again[0].genes))

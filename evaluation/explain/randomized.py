@@ -26,6 +26,7 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
     place = network_name(other)
     if place is None:
         raise TypeError(f"{type(first).__name__} holds no network")
+    integrate_coarsely(other)
     torch.manual_seed(seed)
     for module in getattr(other, place).modules():
         if hasattr(module, "reset_parameters"):
@@ -33,6 +34,12 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
         else:
             _draw(module)
     return other
+
+
+def integrate_coarsely(estimator: Estimator) -> None:
+    """Let an estimator take its coarsest integral: for attributions that are ranked or correlated, not added up."""
+    if hasattr(estimator, "steps"):
+        estimator.steps = estimator.steps[:1]
 
 
 def _draw(module: torch.nn.Module) -> None:

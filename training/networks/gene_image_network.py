@@ -25,7 +25,7 @@ from training.networks.transfer_module import settle_batch_norm
 if TYPE_CHECKING:
     import optuna
 
-STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
+STEPS = (32, 128, 384)  # of the integral; finer ones only for samples that miss their logit
 _SETTLED = 1024  # training images that set the statistics of batch normalization
 GAP = 0.03  # relative to how far the logit is from the mean profile's
 
@@ -119,6 +119,8 @@ class GeneImageNetwork(TransferNetwork):
         self.mixup = mixup
         self.wide = wide
         self.image_size = image_size
+
+    steps: tuple[int, ...] = STEPS
 
     @property
     def _wide(self) -> bool:
@@ -223,7 +225,7 @@ class GeneImageNetwork(TransferNetwork):
         reached = logits[np.arange(len(chosen)), chosen]
         values = np.zeros((len(chosen), len(self.layout_.genes)))
         left = np.arange(len(chosen))
-        for steps in STEPS:
+        for steps in self.steps:
             values[left] = self._integrated(images[left], base_image, chosen[left], steps)
             gap = np.abs(base + values.sum(axis=1) - reached)
             left = np.flatnonzero(gap > GAP * np.abs(reached - base))
