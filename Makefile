@@ -42,7 +42,7 @@ $(READY): requirements.lock
 demo: $(READY) ## set up, pull the simulated sample, run everything, show the leaderboard
 	@[ -d data ] || dvc pull data.dvc
 	@before=$$(git hash-object dvc.lock 2>/dev/null || true); \
-	dvc repro $$(python -m pipelines.targets --demo) && dvc repro --single-item $$(python -m pipelines.targets --leaderboards); \
+	dvc repro $$(python -m pipelines.targets --demo) && dvc repro --single-item $$(python -m pipelines.targets --leaderboards) || exit 1; \
 	if [ "$$before" = "$$(git hash-object dvc.lock)" ]; then echo "nothing to do: data, code and parameters are as they were"; fi
 	@for task in $$(ls data); do python -m evaluation.leaderboard --task $$task --show; done
 	@printf '\nNext:\n'

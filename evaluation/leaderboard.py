@@ -161,6 +161,8 @@ def main() -> int:
     params = read_params()
     folder = REPORTS / given.task
     if given.show:
+        if not (folder / "leaderboard.json").is_file():
+            raise UserError(f"there is no leaderboard of {given.task} yet; run `make train TASK={given.task}`")
         rows = read_json(folder / "leaderboard.json")
     else:
         rows = leaderboard(given.task, params)
