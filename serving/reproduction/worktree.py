@@ -94,9 +94,11 @@ class Worktree:
         cache = there.run("dvc cache dir", *_dvc("cache", "dir")).strip()
         self.run("dvc config", *_dvc("config", "--local", "cache.dir", cache))
         for line in there.run("dvc remote list", *_dvc("remote", "list")).splitlines():
-            name, _, url = line.removesuffix("(default)").strip().partition("\t")
+            name, _, url = (
+                line.replace("\t", " ").removesuffix("(default)").strip().partition(" ")
+            )  # as DVC aligns them
             if Path(url.strip()).is_dir():  # a relative one would point into the worktree, which has its commit's files
-                self.run("dvc remote modify", *_dvc("remote", "modify", "--local", name.strip(), "url", url.strip()))
+                self.run("dvc remote modify", *_dvc("remote", "modify", "--local", name, "url", url.strip()))
 
 
 def _dvc(*arguments: str) -> tuple[str, ...]:
