@@ -26,7 +26,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: reproduce monitor promote rollback history verify retrain propose help demo data validate train compare ablate register serve score ui test lint format bench lock clean
+.PHONY: soak reproduce monitor promote rollback history verify retrain propose help demo data validate train compare ablate register serve score ui test lint format bench lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -109,6 +109,9 @@ ui: $(READY) ## the MLflow UI on port 5000
 
 test: $(READY) ## every test
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+
+soak: $(READY) ## what takes many minutes: a retraining loop that is killed in the midst of a fit
+	@OMP_NUM_THREADS=1 python -m pytest -m soak
 
 lint: $(READY) ## ruff (check and format), mypy, and the workflows' schema
 	@ruff check . && ruff format --check . && mypy

@@ -15,7 +15,7 @@ import pytest
 from pipelines.files import read_json
 from tests.end_to_end.platform import TASK, Platform, make_platform
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 LOOP = ("-m", "serving.retrain", "--task", TASK, "--architectures", "elastic_net", "--by", "ada")
 
