@@ -17,8 +17,6 @@ from pipelines.policy import Gate, TaskPolicy
 Status = Literal["pass", "fail", "waived"]
 Evidence = dict[str, Any]
 
-JUDGED = 20  # test rows of a drug or a gene, below which its R2 says nothing
-
 
 @dataclass(frozen=True)
 class Situation:
@@ -151,10 +149,8 @@ def _production(case: Case) -> Verdict:
 def _floor(case: Case) -> Verdict:
     """No class, drug or gene has a value below the task's floor.
 
-    Of a class the value counts, not the high end of its interval: that it is so rare that nothing is certain of it is
-    no reason to serve it to patients. Of hundreds of drugs or genes, a few have a handful of test rows and an R2 that
-    says nothing: one fails if it has at least `JUDGED` rows and its whole interval lies below. A class without test
-    rows fails; a drug or gene without a value is told.
+    The value counts, not the high end of its interval: that a class is so rare that nothing is certain of it is no
+    reason to serve it to patients. A class without test rows fails; a drug or gene without a value is told.
     """
     floor, worst = case.task.floor, case.evidence["worst"]
     if math.isinf(floor):
@@ -165,10 +161,7 @@ def _floor(case: Case) -> Verdict:
     if not known:
         return case.verdict("floor", False, f"no {unit} has a {metric}")
     lowest = min(known, key=lambda row: row["value"])
-    if unit == "class":
-        below = [row for row in known if row["value"] < floor]
-    else:
-        below = [row for row in known if row["n"] >= JUDGED and (row["high"] is None or row["high"] < floor)]
+    below = [row for row in known if row["value"] < floor]
     where = f"{lowest['name']} {_interval(lowest)}, n {lowest['n']}"
     said = f"lowest {metric} of {len(known)}: {where}; the floor is {floor:g}"
     if below:
