@@ -17,12 +17,10 @@ from training.frozen import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, TransferNetwork, training_space
-from training.networks.transfer_module import settle_batch_norm
 
 if TYPE_CHECKING:
     import optuna
 
-_SETTLED = 768  # training images that set the statistics of batch normalization
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
 
 DEFAULTS: dict[str, Any] = {
@@ -131,14 +129,6 @@ class CellNetwork(TransferNetwork):
             return module.after(maps, seen)
 
         return anew
-
-    def _settle(self, train: ImageSamples, context: FitContext) -> Callable[[], None]:
-        if self.mode == "head":
-            return lambda: None
-        some = np.random.default_rng(self.seed).permutation(len(train))[:_SETTLED]
-        logits = self._training_logits(train, context)  # restained as in training: clean stains alone are another mean
-        batches = torch.from_numpy(some).split(BATCH)
-        return lambda: settle_batch_norm(self.module_, batches, logits)
 
     def _bytes_of_features(self, samples: ImageSamples) -> float:
         one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Self
 
 import torch
@@ -105,20 +105,11 @@ def tapped(
     return maps, seen
 
 
-def settle_batch_norm(
-    module: TransferModule, batches: Iterable[Tensor], forward: Callable[[Tensor], Tensor] | None = None
-) -> None:
+def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None:
     """Set the statistics of trained batch normalization to the means over ``batches`` (Wu and Johnson, 2021).
 
     Its running averages lag behind weights that change fast, and where a map has shrunk to a pixel they are averages of
     few numbers: a network that has learnt well then answers badly.
-
-    Parameters
-    ----------
-    batches
-        What ``forward`` takes.
-    forward
-        Runs a batch through ``module``; without it, batches are images.
     """
     norms = [
         part
@@ -134,7 +125,7 @@ def settle_batch_norm(
     module.train()
     with torch.no_grad():
         for batch in batches:
-            (forward or module)(batch)
+            module(batch)
     module.train(was_training)
     for norm, before in zip(norms, momentum, strict=True):
         norm.momentum = before
