@@ -38,6 +38,8 @@ def params_with_two_tasks() -> str:
     content["models"] = {key: model for key, model in content["models"].items() if model["task"] == NAME}
     for model in list(content["models"].values()):
         content["models"][f"{OTHER}-{model['architecture']}"] = model | {"task": OTHER}
+    policies = content["policy"]["tasks"]
+    content["policy"]["tasks"] = dict.fromkeys((NAME, OTHER), policies[NAME]) if NAME in policies else {}
     return yaml.safe_dump(content)
 
 

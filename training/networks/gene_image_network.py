@@ -25,7 +25,7 @@ from training.networks.transfer_module import settle_batch_norm
 if TYPE_CHECKING:
     import optuna
 
-STEPS = (32, 128, 384)  # of the integral; finer ones only for samples that miss their logit
+STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
 _SETTLED = 1024  # training images that set the statistics of batch normalization
 GAP = 0.03  # relative to how far the logit is from the mean profile's
 
