@@ -12,11 +12,10 @@ import hmac
 import json
 import logging
 import os
-import queue
 import secrets
 import threading
-import time
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,9 +28,8 @@ import pandas as pd
 from pipelines.environment import LOG_SALT, PREDICTION_LOG
 
 INPUT = "input_"
-_REQUESTS = 1_000  # that wait to be written, at most
-_ROWS = 10_000  # of a file, about
-_SECONDS = 1.0
+_ROWS = 20_000  # that wait to be written, at most, or one request's more
+_SECONDS = 5.0
 _JSON_OF_MANY = ("prediction", "low", "high")
 _logger = logging.getLogger(__name__)
 
@@ -42,18 +40,16 @@ class Asked:
 
     Attributes
     ----------
-    identities
-        Bytes of each row, see `Contract.identities`; hashed before they are written.
-    names
-        ``sample_id`` of each row, or None; hashed too.
+    identities, names
+        Hashes of each row's features and of its ``sample_id``, None where it has none.
     answer, described
         Rows of the answer and of `Contract.describe`.
     """
 
     moment: datetime
     request_id: str
-    identities: Sequence[bytes]
-    names: Sequence[Any] | None
+    identities: list[str]
+    names: list[str | None]
     answer: pd.DataFrame
     described: pd.DataFrame
 
@@ -90,7 +86,9 @@ class PredictionLog:
         self.dropped = 0
         self._lock = threading.Lock()
         self._warned = False
-        self._queue: queue.Queue[Asked | None] = queue.Queue(_REQUESTS)
+        self._waiting: deque[Asked] = deque()
+        self._rows = 0
+        self._due, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="prediction log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -112,46 +110,64 @@ class PredictionLog:
     def write(
         self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: pd.DataFrame, described: pd.DataFrame
     ) -> None:
-        """Hand a request over; at once, and without an error whatever becomes of it."""
-        asked = Asked(datetime.now(UTC), uuid.uuid4().hex, identities, names, answer, described)
-        try:
-            self._queue.put_nowait(asked)
-        except queue.Full:
+        """Hand a request over; at once, and without an error whatever becomes of it.
+
+        Parameters
+        ----------
+        identities
+            Bytes of each row, see `Contract.identities`; hashed here, so that no patient's features wait in memory.
+        names
+            ``sample_id`` of each row, or None; hashed too.
+        answer, described
+            Rows of the answer and of `Contract.describe`.
+        """
+        if self._rows >= _ROWS:
             self._lost(len(answer), "answers are faster than they can be written")
+            return
+        hashed = [self._hash(each) for each in identities]
+        called = [
+            self._hash(name.encode()) if isinstance(name, str) else None for name in names or [None] * len(answer)
+        ]
+        self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, called, answer, described))
+        self._count(len(answer))
+        if self._rows > _ROWS // 4:  # wakes nobody before: a thread that runs after every request costs it a twentieth
+            self._due.set()
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join(timeout=30)
+        self._closing.set()
+        self._due.set()
+        self._thread.join(timeout=30)
         atexit.unregister(self.close)
 
     def _work(self) -> None:
-        going = True
-        while going:
-            first = self._queue.get()
-            if first is None:
-                break
-            waiting, rows = [first], len(first.answer)
-            until = time.monotonic() + self.seconds
-            while rows < _ROWS:
-                try:
-                    asked = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-                except queue.Empty:
-                    break
-                if asked is None:
-                    going = False
-                    break
-                waiting.append(asked)
-                rows += len(asked.answer)
-            try:
-                self._write(waiting)
-            except Exception as error:  # whatever it is, answers go on
-                self._lost(rows, f"{type(error).__name__}: {error}")
+        while not self._closing.is_set():
+            self._due.wait(self.seconds)
+            self._due.clear()
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not taken:
+            return
+        rows = sum(len(asked.answer) for asked in taken)
+        try:
+            self._write(taken)
+        except Exception as error:  # whatever it is, answers go on
+            self._lost(rows, f"{type(error).__name__}: {error}")
+        finally:
+            self._count(-rows)
+
+    def _count(self, rows: int) -> None:
+        with self._lock:
+            self._rows += rows
 
     def _write(self, waiting: Sequence[Asked]) -> None:
         table = self._table(waiting)
-        for date, part in table.groupby(table["time"].dt.date):
+        dates = table["time"].dt.date.to_numpy()
+        for date in np.unique(dates):
+            part = table[dates == date]
             folder = self.folder / str(date)
             folder.mkdir(parents=True, exist_ok=True)
             name = uuid.uuid4().hex
@@ -167,17 +183,14 @@ class PredictionLog:
         answer = pd.concat([asked.answer for asked in waiting], ignore_index=True)
         described = pd.concat([asked.described for asked in waiting], ignore_index=True)
         counts = [len(asked.answer) for asked in waiting]
-        names = [name for asked in waiting for name in (asked.names or [None] * len(asked.answer))]
         moments = pd.to_datetime([asked.moment for asked in waiting], utc=True)
         about = pd.DataFrame(
             {
                 "time": moments.repeat(counts),
                 "request_id": np.repeat(np.array([asked.request_id for asked in waiting], dtype=object), counts),
                 "row": [row for count in counts for row in range(count)],
-                "row_sha256": [self._hash(each) for asked in waiting for each in asked.identities],
-                "sample_sha256": pd.Series(
-                    [self._hash(name.encode()) if isinstance(name, str) else None for name in names], dtype="string"
-                ),
+                "row_sha256": [each for asked in waiting for each in asked.identities],
+                "sample_sha256": pd.Series([each for asked in waiting for each in asked.names], dtype="string"),
                 "model_version": answer["model_version"].astype("string"),
             }
         )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -219,17 +220,25 @@ def test_a_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:
 
 def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = threading.Event()
-    monkeypatch.setattr(PredictionLog, "_write", lambda self, waiting: free.wait(30))
+    taken: list[int] = []
+
+    def slow(self: PredictionLog, waiting: Sequence[Any]) -> None:
+        taken.append(len(waiting))
+        free.wait(30)
+
+    monkeypatch.setattr(PredictionLog, "_write", slow)
+    monkeypatch.setattr("training.prediction_log._ROWS", 50)
     log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
     identities, answer, described = _row(1.0)
     began = time.monotonic()
-    while not log._queue.full():
+    while not log.dropped:
         log.write(identities, None, answer, described)
         assert time.monotonic() - began < 20
     for _ in range(100):
         log.write(identities, None, answer, described)
-    assert log.dropped == 100
-    assert log._queue.qsize() == 1_000
+    assert log.dropped == 101
+    waiting = sum(len(asked.answer) for asked in log._waiting)
+    assert log._rows == waiting + (taken[0] if taken else 0) == 50
     free.set()
     log.close()
 
