@@ -8,6 +8,10 @@ pancan            nothing; both official files lie in DIR, or: --from MATRIX --s
 xena              --from MATRIX --samples PHENOTYPE [--label COLUMN] [--patient COLUMN]
 geo               --from SERIES_MATRIX --label KEY [--patient KEY] [--probes CSV]
 uci               nothing
+gdsc              nothing; the official files of GDSC, DepMap and the CCLE lie in DIR, or:
+                  --from RESPONSE [RESPONSE ...] [--models CSV ...] [--details XLSX] [--compounds CSV] [--smiles CSV]
+                  [--expression M] [--mutation M [--variants V]] [--copy-number M [--copy-number-scale S]]
+                  [--methylation M] [--genes CSV] [--replicates best]
 """
 
 from __future__ import annotations
@@ -16,12 +20,16 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from pipelines.command import run_command
 from pipelines.faults import UserError
-from pipelines.sources import blood_cells, cnmc, geo, pancan, pbc, uci, xena
+from pipelines.sources import blood_cells, cnmc, drug_response, geo, pancan, pbc, uci, xena
+from pipelines.sources.depmap import Scale, Variants
+from pipelines.sources.drug_response import Choices, Files
 from pipelines.sources.expression_folder import Expression, write_expression
 from pipelines.sources.raw_folder import refuse_existing, write_raw
+from pipelines.sources.response_folder import Replicates, write_response
 
 IMAGES = {"blood_cells": blood_cells.read, "cnmc": cnmc.read, "pbc": pbc.read}
 EXPRESSION = {
@@ -31,28 +39,51 @@ EXPRESSION = {
     "uci": (),
 }
 """Which options a layout takes."""
+ONE_FILE = ("details", "compounds", "smiles", "expression", "mutation", "copy_number", "methylation", "genes")
+RESPONSE = {"gdsc": ("models", *ONE_FILE, "variants", "copy_number_scale", "replicates")}
+OPTIONS = {**EXPRESSION, **RESPONSE}
 NEEDED = {"xena": "samples", "geo": "label"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the raw folder; nothing is written where the source is not of the layout."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--layout", choices=[*IMAGES, *EXPRESSION], required=True)
-    options.add_argument("--from", dest="origin", type=Path, required=True, help="the unpacked download")
+    options.add_argument("--layout", choices=[*IMAGES, *OPTIONS], required=True)
+    options.add_argument("--from", dest="origin", type=Path, nargs="+", required=True, help="the unpacked download")
     options.add_argument("--out", type=Path, required=True, help="new folder in the raw format")
     options.add_argument("--test", action="store_true", help="with the labeled test images of cnmc")
     options.add_argument("--samples", type=Path, help="clinical or phenotype table of the samples")
     options.add_argument("--label", help="column or characteristic that is the class")
     options.add_argument("--patient", help="column or characteristic that is the patient")
     options.add_argument("--probes", type=Path, help="csv table probe,gene")
+    responses = options.add_argument_group("of gdsc, all tables also gzipped")
+    responses.add_argument("--models", type=Path, nargs="+", help="DepMap's Model.csv, sample_info.csv")
+    responses.add_argument("--details", type=Path, help="GDSC's Cell_Lines_Details.xlsx")
+    responses.add_argument("--compounds", type=Path, help="GDSC's screened_compounds_rel_8.5.csv")
+    responses.add_argument("--smiles", type=Path, help="table with smiles and one of drug_id, pubchem_id, name")
+    responses.add_argument("--expression", type=Path, help="OmicsExpression...TPMLogp1.csv, CCLE_RNAseq_...")
+    responses.add_argument("--mutation", type=Path, help="OmicsSomaticMutations...csv, CCLE_mutations.csv")
+    responses.add_argument("--variants", choices=get_args(Variants), help="that count in a table of calls (hotspot)")
+    responses.add_argument("--copy-number", type=Path, help="OmicsCNGene...csv, CCLE_gene_cn.csv")
+    responses.add_argument("--copy-number-scale", choices=get_args(Scale), help="where the layout does not tell it")
+    responses.add_argument("--methylation", type=Path, help="CCLE_RRBS_TSS1kb_20181022.txt.gz")
+    responses.add_argument("--genes", type=Path, help="table with gene, and ensembl where files name genes so")
+    responses.add_argument("--replicates", choices=get_args(Replicates), help="measurements of one pair (refuse)")
     given = options.parse_args(argv)
     if given.test and given.layout != "cnmc":
         raise UserError(f"--test: {given.layout} has no official test images")
-    for option in ("samples", "label", "patient", "probes"):
-        if getattr(given, option) is not None and option not in EXPRESSION.get(given.layout, ()):
-            raise UserError(f"--{option}: {given.layout} takes none")
+    for option in dict.fromkeys(option for taken in OPTIONS.values() for option in taken):
+        if getattr(given, option) is not None and option not in OPTIONS.get(given.layout, ()):
+            raise UserError(f"--{option.replace('_', '-')}: {given.layout} takes none")
         if getattr(given, option) is None and NEEDED.get(given.layout) == option:
             raise UserError(f"--{option}: {given.layout} needs it")
+    if given.layout in RESPONSE:
+        refuse_existing(given.out)
+        print(f"{given.out}: {_write_response(given)}; next: make data FROM={given.out} TASK=...")
+        return
+    if len(given.origin) > 1:
+        raise UserError(f"--from: {given.layout} takes one")
+    (given.origin,) = given.origin
     if given.layout in IMAGES:
         images = cnmc.read(given.origin, test=True) if given.test else IMAGES[given.layout](given.origin)
         write_raw(images, given.out)
@@ -77,6 +108,20 @@ def _expression(given: argparse.Namespace) -> Expression:
         return geo.read(given.origin, label=given.label, patient=given.patient, probes=given.probes)
     matrix, clinical = (given.origin, given.samples) if given.samples else pancan.find(given.origin)
     return pancan.read(matrix, clinical)
+
+
+def _write_response(given: argparse.Namespace) -> str:
+    files = drug_response.find(
+        given.origin, Files((), tuple(given.models or ()), **{name: getattr(given, name) for name in ONE_FILE})
+    )
+    choices = Choices(given.variants or "hotspot", given.copy_number_scale, given.replicates or "refuse")
+    folder = drug_response.read(files, choices)
+    write_response(folder, given.out)
+    for line in (*folder.notes, *folder.unmatched.report()):
+        print(line)
+    if set(folder.omics) < set(drug_response.OMICS):
+        print(f"write data.omics: [{', '.join(folder.omics)}] for the task in params.yaml: the others have no file")
+    return drug_response.summary(folder)
 
 
 def _counted(labels: Iterable[str]) -> str:

@@ -38,6 +38,9 @@ ROW_GROUP_SAMPLES = 16_384  # every row group repeats the description of each of
 _BARCODE = re.compile(r"(?P<patient>TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})-(?P<type>[0-9]{2})[A-Z]?(?:-[A-Z0-9-]+)?")
 _GZIP = b"\x1f\x8b"
 
+Row = tuple[int, str, bytes | None]
+"""Position in the file, name, values as text."""
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -226,28 +229,51 @@ def read_rows(
     DataError
         A row is too short or too long, has no name or one that stood before, or a cell is no finite number.
     """
+    return read_values(_named_rows(lines, separator, file), columns, file, separator, keep, block, unit)
+
+
+def _named_rows(lines: Iterable[bytes], separator: bytes, file: str) -> Iterator[Row]:
+    for row, line in enumerate(line for line in lines if line.strip()):
+        name, apart, values = line.rstrip(b"\r\n").partition(separator)
+        yield row, _text(name, file, row + 1), values if apart else None
+
+
+def read_values(
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    file: str,
+    separator: bytes,
+    keep: np.ndarray | None = None,
+    block: int = BLOCK_BYTES,
+    unit: str = "gene",
+) -> tuple[list[str], np.ndarray]:
+    """Read rows whose name was taken off already; as `read_rows` does, which says what is returned and raised.
+
+    Parameters
+    ----------
+    rows
+        The position of each in the file, for messages; its name; its values as text, None where there is none.
+    columns, file, separator, keep, block, unit
+        As in `read_rows`.
+    """
     chosen = np.arange(len(columns)) if keep is None else np.flatnonzero(keep)
     everything = len(chosen) == len(columns)
     values = np.empty((0, len(chosen)), np.float32)
     seen: dict[str, int] = {}
     waiting: list[bytes] = []
+    places: list[int] = []
     size = 0
 
     def parse() -> None:
-        parsed = _parse(waiting, separator, columns, file, len(seen) - len(waiting))
+        parsed = _parse(waiting, separator, columns, file, places)
         before = len(values)
         # Grown in place, by what is needed: a list of blocks joined in the end would be there twice.
         values.resize((before + len(parsed), len(chosen)), refcheck=False)
         values[before:] = parsed if everything else parsed[:, chosen]
 
-    for line in tqdm(lines, desc=file, unit=unit, disable=None):
-        if not line.strip():
-            continue
-        name, apart, rest = line.rstrip(b"\r\n").partition(separator)
-        row = len(seen)
-        label = _text(name, file, row + 1)
-        found = np.count_nonzero(np.frombuffer(rest, np.uint8) == separator[0]) + 1 if apart else 0
-        if found != len(columns):
+    for row, label, rest in tqdm(rows, desc=file, unit=unit, disable=None):
+        found = 0 if rest is None else np.count_nonzero(np.frombuffer(rest, np.uint8) == separator[0]) + 1
+        if rest is None or found != len(columns):
             message = f"{label} has {found} values, the header names {len(columns)}; the file may be cut short"
             raise DataError([Finding.at_rows("row_width", file, None, [row], message)])
         if not label:
@@ -257,10 +283,11 @@ def read_rows(
             raise DataError([Finding.at_rows("name_unique", file, None, [seen[label], row], message)])
         seen[label] = row
         waiting.append(rest)
+        places.append(row)
         size += len(rest)
         if size >= block:
             parse()
-            waiting, size = [], 0
+            waiting, places, size = [], [], 0
     if waiting:
         parse()
     if not seen:
@@ -268,7 +295,7 @@ def read_rows(
     return list(seen), values
 
 
-def _parse(rows: list[bytes], separator: bytes, columns: Sequence[str], file: str, before: int) -> np.ndarray:
+def _parse(rows: list[bytes], separator: bytes, columns: Sequence[str], file: str, places: list[int]) -> np.ndarray:
     # As one column of numbers: a table of ten thousand columns takes three times as long to parse.
     text = b"\n".join(rows).replace(separator, b"\n").replace(b'"', b"") + b"\n"
     parsed = _numbers(text, len(rows) * len(columns))
@@ -281,7 +308,7 @@ def _parse(rows: list[bytes], separator: bytes, columns: Sequence[str], file: st
             low, high = (middle, high) if good else (low, middle)
         row, column = divmod(low, len(columns))
         message = f"{cells[low].decode('utf-8', 'replace')!r} is no finite number; mend it or download the file again"
-        raise DataError([Finding.at_rows("column_type", file, columns[column], [before + row], message)])
+        raise DataError([Finding.at_rows("column_type", file, columns[column], [places[row]], message)])
     return parsed.reshape(len(rows), len(columns))
 
 

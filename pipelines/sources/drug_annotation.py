@@ -1,0 +1,116 @@
+"""Drugs of a response table with what is known of them: names, targets, PubChem ids, and structures as SMILES."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipelines import molecules
+from pipelines.sources.cell_line_names import stripped
+from pipelines.sources.official_table import Alternatives, read_official, whole
+
+SMILES = "table of SMILES"
+KEYS = ("drug_id", "pubchem_id", "name")
+"""By which a structure is found, in this order."""
+_SMILES: Alternatives = {
+    "smiles": ("smiles", "canonical_smiles", "canonicalsmiles", "isomeric_smiles", "isomericsmiles"),
+    "drug_id": ("drug_id",),
+    "pubchem_id": ("pubchem_id", "pubchem", "pubchem_cid", "pubchemcid", "cid"),
+    "name": ("drug_name", "name", "compoundname"),
+}
+
+
+def read_smiles(path: Path) -> pd.DataFrame:
+    """Read a table of structures.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``smiles`` and all of `KEYS`; rows without a structure are left out.
+
+    Raises
+    ------
+    UserError
+        The file is not of the layout, names no drug, or RDKit cannot parse a SMILES.
+    """
+    table = read_official(path, SMILES, ["smiles"], _SMILES, only=True)
+    if not any(key in table.frame for key in KEYS):
+        raise table.fault("column_exists", "drug_id", [], f"one of {', '.join(KEYS)} must say which drug it is")
+    unread = [smiles != "" and molecules.parse(smiles) is None for smiles in table.frame["smiles"]]
+    if any(unread):
+        message = "RDKit cannot parse the SMILES; correct it, or leave the cell empty"
+        raise table.fault("smiles_parses", "smiles", np.flatnonzero(unread), message)
+    frame = pd.DataFrame({column: table.column(column).map(whole) for column in ("smiles", *KEYS)})
+    return frame[frame["smiles"] != ""]
+
+
+def annotate(
+    response: pd.DataFrame, compounds: pd.DataFrame | None, smiles: pd.DataFrame | None
+) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Return the table of drugs.
+
+    Parameters
+    ----------
+    response
+        As `gdsc.read_response` returns it.
+    compounds
+        As `gdsc.read_compounds` returns it.
+    smiles
+        As `read_smiles` returns it. A drug is found by its id (``GDSC1:1003`` or ``1003``), its PubChem id, or one of
+        its names but for case and punctuation. A key that stands with two molecules finds neither.
+
+    Returns
+    -------
+    drugs : pandas.DataFrame
+        ``drug_id``, ``name``, ``synonyms``, ``pubchem_id``, ``smiles``, ``target``, ``pathway``; a row a drug.
+    unknown : dict
+        For each reason the drugs that something is not known of.
+    """
+    drugs = response.drop_duplicates("drug_id").set_index("drug_id")
+    drugs = drugs[["gdsc_drug_id", "drug_name", "putative_target", "pathway_name"]]
+    drugs.columns = pd.Index(["gdsc_drug_id", "name", "target", "pathway"])
+    unknown: dict[str, list[str]] = {}
+    if compounds is None:
+        compounds = pd.DataFrame(columns=["name", "synonyms", "target", "pathway", "pubchem_id"], dtype="str")
+    else:
+        strange = ~drugs["gdsc_drug_id"].isin(compounds.index)
+        unknown["not among the screened compounds"] = drugs.index[strange].tolist()
+    known = compounds.reindex(drugs["gdsc_drug_id"]).fillna("").set_index(drugs.index)
+    drugs[["synonyms", "pubchem_id"]] = known[["synonyms", "pubchem_id"]]
+    for column in ("target", "pathway"):
+        drugs[column] = drugs[column].where(drugs[column] != "", known[column])
+    drugs["smiles"] = ""
+    if smiles is not None:
+        found, several = _structures(smiles)
+        pairs = {drug: list(_keys(str(drug), row)) for drug, row in drugs.iterrows()}
+        drugs["smiles"] = [next((found[key] for key in keys if key in found), "") for keys in pairs.values()]
+        unknown["several structures in the table of SMILES"] = [
+            str(drug) for drug, keys in pairs.items() if not drugs.at[drug, "smiles"] and several & set(keys)
+        ]
+    unknown["no SMILES"] = drugs.index[drugs["smiles"] == ""].tolist()
+    columns = ["name", "synonyms", "pubchem_id", "smiles", "target", "pathway"]
+    return drugs[columns].reset_index(), {why: names for why, names in unknown.items() if names}
+
+
+def _structures(table: pd.DataFrame) -> tuple[dict[tuple[str, str], str], set[tuple[str, str]]]:
+    """Return the SMILES of each key that stands with one molecule, and the other keys."""
+    of: dict[tuple[str, str], dict[str, str]] = {}
+    for _, row in table.iterrows():
+        form = molecules.canonical(row["smiles"]) or ""
+        for key in KEYS:
+            value = stripped(row[key]) if key == "name" else row[key]
+            if value:
+                of.setdefault((key, value), {}).setdefault(form, row["smiles"])
+    several = {key for key, forms in of.items() if len(forms) > 1}
+    return {key: next(iter(forms.values())) for key, forms in of.items() if key not in several}, several
+
+
+def _keys(drug_id: str, drug: pd.Series) -> Iterable[tuple[str, str]]:
+    yield "drug_id", drug_id
+    yield "drug_id", drug["gdsc_drug_id"]
+    yield "pubchem_id", molecules.pubchem_id(drug["pubchem_id"]) or ""
+    for name in (drug["name"], *drug["synonyms"].split(",")):
+        yield "name", stripped(name)

@@ -1,0 +1,157 @@
+"""From responses, cell lines, drugs and omics as their places publish them to a raw folder of kind ``response``.
+
+Rows are joined by cell line. Whatever has no certain place is left out, and stands in ``unmatched.csv`` with the reason
+and the number of rows that it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
+from pipelines.sources import gdsc
+from pipelines.sources.cell_line_names import IDS, CellLineNames
+from pipelines.sources.expression_folder import ROW_GROUP_SAMPLES
+from pipelines.sources.omics_table import Omics
+from pipelines.sources.raw_folder import written_folder
+from pipelines.sources.screened_lines import CELL, Unmatched
+
+UNMATCHED_FILE = "unmatched.csv"
+SHARING = ("expression", "copy_number")
+"""Omics that must hold the same genes where they hold mostly the same."""
+
+Replicates = Literal["refuse", "best"]
+"""What several measurements of a cell line and a drug in a study are: an error; or the best fitted curve is kept."""
+
+
+@dataclass(frozen=True)
+class ResponseFolder:
+    """The tables of a raw folder.
+
+    Attributes
+    ----------
+    response, cell_lines, drugs
+        As they are written.
+    omics
+        For each omics its values, whose ``lines`` are cell line ids.
+    unmatched
+        What was left out.
+    notes
+        What was done to the values.
+    """
+
+    response: pd.DataFrame
+    cell_lines: pd.DataFrame
+    drugs: pd.DataFrame
+    omics: dict[str, Omics]
+    unmatched: Unmatched
+    notes: tuple[str, ...] = ()
+
+
+def place_once(response: pd.DataFrame, replicates: Replicates, unmatched: Unmatched) -> pd.DataFrame:
+    """Return a response table with one measurement of each study, cell line and drug.
+
+    Raises
+    ------
+    DataError
+        There are several, and they are refused; names the rows of the file.
+    """
+    several = response.duplicated([*KEYS], keep=False)
+    if not several.any():
+        return response
+    if replicates == "refuse" or "rmse" not in response:
+        first = response.loc[several].groupby([*KEYS]).head(2)
+        file = first[gdsc.FILE].iloc[0]
+        rows = first.loc[first[gdsc.FILE] == file, gdsc.ROW] - 1
+        pairs = response.loc[several, [*KEYS]].drop_duplicates()
+        message = (
+            f"{len(pairs)} pairs of a cell line and a drug stand several times, such as {'|'.join(pairs.iloc[0])}; "
+            "keep one measurement of each, or give --replicates best to keep the curve with the lowest RMSE"
+        )
+        raise DataError([Finding.at_rows("measurement_unique", str(file), None, rows, message)])
+    best = response.sort_values("rmse", kind="stable").drop_duplicates([*KEYS]).index
+    left = response.drop(best)
+    for row in left[[*KEYS, gdsc.FILE]].itertuples(index=False):
+        unmatched.add("|".join(row[:3]), "measurement", 1, row[3], "another measurement of the pair has a lower RMSE")
+    return response.loc[best.sort_values()].reset_index(drop=True)
+
+
+def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
+    """Leave out constant features, and give expression and copy number the same genes if they share most of them.
+
+    Models take a gene's expression and its copies side by side, and `make validate` refuses all but the same genes.
+    """
+    made = dict(omics)
+    for name, table in omics.items():
+        if name != "mutation" and len(table.lines) > 1 and (constant := set(table.constant())):
+            made[name] = table.only(
+                [each for each in table.features if each not in constant], "one value in all cell lines, or none"
+            )
+    if all(name in made for name in SHARING):
+        first, second = (set(made[name].features) for name in SHARING)
+        if 2 * len(first & second) > min(len(first), len(second)):
+            for name, other in zip(SHARING, reversed(SHARING), strict=True):
+                made[name] = made[name].only(first & second, f"not in the table of {other.replace('_', ' ')}")
+    for name, table in made.items():
+        if not table.features:
+            raise UserError(f"{table.file}: no feature of {name} is left; all had one value")
+    return made
+
+
+def describe_lines(response: pd.DataFrame, names: CellLineNames) -> pd.DataFrame:
+    """Return the table of the cell lines of a response table; ``tcga_code`` is its TCGA_DESC."""
+    codes = response[response["tcga_desc"] != ""].drop_duplicates(CELL).set_index(CELL)["tcga_desc"]
+    rows = []
+    for line_id in response[CELL].unique():
+        line = names.lines[line_id]
+        ids = {kind: ";".join(sorted(line.ids.get(kind, ()))) for kind in IDS}
+        name = line.names[0] if line.names else line_id
+        rows.append((line_id, name, line.tissue, line.histology, codes.get(line_id, ""), *ids.values()))
+    return pd.DataFrame(rows, columns=[CELL, "name", "tissue", "histology", "tcga_code", *IDS])
+
+
+def write_response(folder: ResponseFolder, out: Path) -> None:
+    """Write a raw folder of kind ``response``, whole or not at all.
+
+    ``response.parquet`` holds study, cell line, drug, ``ln_ic50`` and all other columns of the source,
+    ``<omics>.parquet`` a column a feature, ``unmatched.csv`` what was left out.
+
+    Raises
+    ------
+    UserError
+        ``out`` is there already, or the disk refuses.
+    """
+    columns = [*KEYS, "ln_ic50"]
+    others = [name for name in folder.response if name not in (*columns, gdsc.FILE, gdsc.ROW)]
+    response = folder.response[columns + others]
+    text = [name for name in response.columns if pd.api.types.is_string_dtype(response[name])]
+    with written_folder(out) as whole:
+        response = response.assign(**{name: response[name].where(response[name] != "", None) for name in text})
+        response.to_parquet(whole / RESPONSE_FILE, index=False)
+        folder.cell_lines.to_csv(whole / CELL_LINES_FILE, index=False)
+        folder.drugs.to_csv(whole / DRUGS_FILE, index=False)
+        for name, table in folder.omics.items():
+            _write_omics(table, whole / f"{name}.parquet")
+        if folder.unmatched.rows:
+            folder.unmatched.table().to_csv(whole / UNMATCHED_FILE, index=False)
+
+
+def _write_omics(table: Omics, path: Path) -> None:
+    columns = [pa.array(table.lines, pa.string())]
+    columns += [pa.array(np.ascontiguousarray(table.values[:, place]), from_pandas=True) for place in table.columns]
+    pyarrow.parquet.write_table(
+        pa.table(columns, names=[CELL, *table.features]),
+        path,
+        row_group_size=ROW_GROUP_SAMPLES,
+        use_dictionary=False,
+        write_statistics=False,
+    )

@@ -1,0 +1,262 @@
+"""Stand-ins of the official files of GDSC, DepMap and the CCLE: their columns, with invented lines and values."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import openpyxl
+import pandas as pd
+
+
+class Line(NamedTuple):
+    """A cell line; the empty identifiers are those that DepMap's table lacks."""
+
+    model: str
+    name: str
+    ccle: str
+    cosmic: str
+    sanger: str
+    tissue: str
+    alias: str = ""
+
+
+LINES = [
+    Line("ACH-000101", "Alpha-1", "ALPHA1_LUNG", "900101", "SIDM00101", "Lung"),
+    Line("ACH-000102", "Beta 2", "BETA2_BREAST", "900102", "SIDM00102", "Breast"),
+    Line("ACH-000103", "G.G", "GG_OESOPHAGUS", "900103", "", "Esophagus"),  # differs from the next in a dot alone
+    Line("ACH-000104", "GG", "GG_THYROID", "900104", "SIDM00104", "Thyroid"),
+    Line("ACH-000105", "Delta:5", "DELTA5_SKIN", "", "", "Skin", "Old Delta, D5"),  # known by its names alone
+    Line("ACH-000106", "Zeta-A", "ZETAA_BONE", "900106", "SIDM00106", "Bone"),
+    Line("ACH-000107", "Zeta-B", "ZETAB_BONE", "900106", "SIDM00106", "Bone"),  # the identifiers of the one before
+    Line("ACH-000108", "Theta", "THETA_LUNG", "900108", "SIDM00108", "Lung"),
+    Line("ACH-000109", "Iota", "IOTA_LUNG", "900109", "", "Lung"),
+    Line("ACH-000110", "Kappa", "KAPPA_SKIN", "", "SIDM00110", "Skin"),
+    Line("ACH-000111", "Lambda", "LAMBDA_BREAST", "900111", "SIDM00111", "Breast"),
+    Line("ACH-000113", "Mu", "MU_OVARY", "900113", "SIDM00113", "Ovary"),
+    Line("ACH-000112", "Never", "NEVER_OVARY", "900112", "SIDM00112", "Ovary"),  # not screened
+]
+SCREENED = [  # what GDSC writes: Sanger id, COSMIC id, name; and the model it must become, if it is certain
+    ("SIDM00101", "900101", "ALPHA-1", "ACH-000101"),
+    ("SIDM00102", "900102", "Beta2", "ACH-000102"),
+    ("SIDM00103", "900103", "G.G", "ACH-000103"),
+    ("SIDM00104", "900104", "GG", "ACH-000104"),
+    ("SIDM00105", "900105", "old-delta", "ACH-000105"),
+    ("SIDM00106", "900106", "Zeta", ""),  # two models
+    ("SIDM00108", "999999", "Theta", ""),  # another COSMIC id than the model's
+    ("SIDM00109", "900109", "IOTA", "ACH-000109"),
+    ("SIDM00110", "900110", "Kappa", "ACH-000110"),
+    ("SIDM00111", "900111", "Lambda", "ACH-000111"),
+    ("SIDM00113", "900113", "MU", "ACH-000113"),
+    ("SIDM00999", "900999", "Omega", ""),  # in no table
+]
+CERTAIN = [model for *_, model in SCREENED if model]
+DRUGS = {  # number, name, target, pathway; the number 7 is of both studies
+    "GDSC1": [(7, "Inventib", "GENE1", "Signals"), (8, "Fictimab", "", ""), (9, "Nullstat", "GENE3, GENE4", "Other")],
+    "GDSC2": [
+        (7, "Inventib", "GENE1", "Signals"),
+        (1011, "Novelate", "GENE5", "DNA"),
+        (1012, "Madeupine", "", "Other"),
+    ],
+}
+GENES = {"GENE1": 11, "GENE2": 22, "GENE3": 33, "GENE4": 44, "GENE5": 55, "GENE-6": 66}
+RESPONSE_COLUMNS = [
+    *("DATASET", "NLME_RESULT_ID", "NLME_CURVE_ID", "COSMIC_ID", "CELL_LINE_NAME", "SANGER_MODEL_ID", "TCGA_DESC"),
+    *("DRUG_ID", "DRUG_NAME", "PUTATIVE_TARGET", "PATHWAY_NAME", "COMPANY_ID", "WEBRELEASE", "MIN_CONC", "MAX_CONC"),
+    *("LN_IC50", "AUC", "RMSE", "Z_SCORE"),
+]
+
+Damage = Callable[[Path], Any]
+
+
+def response_rows(study: str, seed: int = 0) -> pd.DataFrame:
+    """Return every screened line with every drug of a study."""
+    rng = np.random.default_rng([seed, len(DRUGS[study]), study == "GDSC1"])
+    rows: list[tuple[object, ...]] = []
+    for drug, name, target, pathway in DRUGS[study]:
+        for sanger, cosmic, line, _ in SCREENED:
+            z_score, ln_ic50, auc, rmse = (*rng.normal(2, 2, 2).round(6), *rng.uniform(0.01, 0.2, 2).round(6))
+            tcga = "UNCLASSIFIED" if line == "Omega" else "LUAD"
+            curve = (study, 281, 15_000_000 + len(rows), int(cosmic), line, sanger, tcga)
+            compound = (drug, name, target or None, pathway or None, 1046, "Y", 0.001, 10.0)
+            rows.append((*curve, *compound, ln_ic50, auc, rmse, z_score))
+    return pd.DataFrame(rows, columns=RESPONSE_COLUMNS)
+
+
+def write_workbook(path: Path, sheets: dict[str, pd.DataFrame]) -> Path:
+    """Write a workbook of typed cells, after each table an empty row."""
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for title, frame in sheets.items():
+        sheet = book.create_sheet(title)
+        sheet.append(list(frame.columns))
+        for row in frame.astype(object).where(frame.notna(), None).itertuples(index=False):
+            sheet.append(list(row))
+        sheet.append([None] * frame.shape[1])
+    book.save(path)
+    return path
+
+
+def models(*, old: bool = False) -> pd.DataFrame:
+    """Return Model.csv, or as ``old`` sample_info.csv."""
+    names = {
+        "ModelID": "DepMap_ID",
+        "CellLineName": "cell_line_name",
+        "StrippedCellLineName": "stripped_cell_line_name",
+        "CCLEName": "CCLE_Name",
+        "COSMICID": "COSMICID",
+        "SangerModelID": "Sanger_Model_ID",
+        "OncotreeLineage": "lineage",
+        "OncotreePrimaryDisease": "primary_disease",
+        "alias": "alias",
+    }
+    rows = []
+    for each in LINES:
+        bare = "".join(filter(str.isalnum, each.name)).upper()
+        cosmic = f"{each.cosmic}.0" if each.cosmic else ""  # as table programs leave it
+        told = (each.model, each.name, bare, each.ccle, cosmic, each.sanger, each.tissue)
+        rows.append((*told, f"Cancer of {each.tissue}", each.alias))
+    frame = pd.DataFrame(rows, columns=list(names))
+    return frame.rename(columns=names) if old else frame
+
+
+def profiles(low: float, high: float, seed: int) -> pd.DataFrame:
+    """Return a value a line and a gene, with the models as index."""
+    values = np.random.default_rng(seed).uniform(low, high, (len(LINES), len(GENES))).round(4)
+    return pd.DataFrame(values, pd.Index([each.model for each in LINES]), list(GENES))
+
+
+EXPRESSION = profiles(0, 12, 1)
+COPY_NUMBER = profiles(0.2, 4, 2)
+METHYLATION = profiles(0, 1, 3).set_axis(
+    [f"{gene}_1_{100 * number}_{100 * number + 99}" for number, gene in enumerate(GENES)], axis=1
+)
+HOTSPOT = (profiles(0, 1, 4) < 0.4).astype(int)
+
+
+def by_model(values: pd.DataFrame, *, old: bool) -> pd.DataFrame:
+    """Return a matrix with a model a row; the new layout also has a run of a model that is not its default."""
+    frame = values.rename(columns={gene: f"{gene} ({entrez})" for gene, entrez in GENES.items()})
+    if old:
+        return frame.rename_axis("").reset_index()
+    other = frame.iloc[[0]] + 1
+    frame = pd.concat([other, frame]).rename_axis("ModelID").reset_index()
+    runs = [str(number) for number in range(len(frame))]
+    told = pd.DataFrame(
+        {
+            "": runs,
+            "SequencingID": [f"CDS-00000{run}" for run in runs],
+            "ModelID": frame.pop("ModelID"),
+            "IsDefaultEntryForModel": ["No", *["Yes"] * (len(frame) - 1)],
+            "ModelConditionID": [f"MC-00000{run}-ab" for run in runs],
+            "IsDefaultEntryForMC": "Yes",
+        }
+    )
+    return pd.concat([told, frame], axis=1)
+
+
+def calls(*, old: bool) -> pd.DataFrame:
+    """Return a table of calls: the hotspots of `HOTSPOT`, and in every sequenced line a silent variant of GENE2."""
+    rows = [
+        (model, gene, True, "missense_variant") for model, row in HOTSPOT.iterrows() for gene in row.index[row == 1]
+    ]
+    rows += [(model, "GENE2", False, "synonymous_variant") for model in HOTSPOT.index]
+    rows += [("ACH-000101", gene, False, "frameshift_variant") for gene in GENES]
+    frame = pd.DataFrame(rows, columns=["ModelID", "HugoSymbol", "Hotspot", "VariantInfo"])
+    frame["ProteinChange"] = 'p.A1B, "quoted"'
+    frame["LikelyLoF"] = frame["VariantInfo"] == "frameshift_variant"
+    if not old:
+        return frame.assign(IsDefaultEntryForModel="Yes")
+    frame["VariantInfo"] = frame["VariantInfo"].map(
+        {
+            "missense_variant": "Missense_Mutation",
+            "synonymous_variant": "Silent",
+            "frameshift_variant": "Frame_Shift_Del",
+        }
+    )
+    names = ["DepMap_ID", "Hugo_Symbol", "isTCGAhotspot", "Variant_Classification", "Protein_Change", "isDeleterious"]
+    return frame.set_axis(names, axis=1).assign(isCOSMIChotspot=False)
+
+
+def by_feature(values: pd.DataFrame, lead: Mapping[str, object], *, both: bool = False) -> pd.DataFrame:
+    """Return a matrix with a feature a row, and lines under their names of the CCLE."""
+    names = {each.model: f"{each.ccle} ({each.model})" if both else each.ccle for each in LINES}
+    frame = values.rename(index=names).T.reset_index(drop=True)
+    return pd.concat([pd.DataFrame(lead), frame], axis=1)
+
+
+def write_gct(path: Path, frame: pd.DataFrame) -> Path:
+    text = f"#1.2\n{len(frame)}\t{frame.shape[1] - 2}\n" + frame.to_csv(sep="\t", index=False)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def write_methylation(path: Path) -> Path:
+    """Write the layout of RRBS, with its padded gaps and its last row without a name."""
+    frame = by_feature(
+        METHYLATION,
+        {"locus_id": METHYLATION.columns, "CpG_sites_hg19": "1:5;1:9", "avg_coverage": [str(n) for n in range(6)]},
+    ).astype(str)
+    frame.loc[1, "ALPHA1_LUNG"] = "     NA"
+    frame.loc[2, "ALPHA1_LUNG"] = "\tNA"
+    frame.loc[3, "BETA2_BREAST"] = "    NaN"
+    text = frame.to_csv(sep="\t", index=False) + "\t" * (frame.shape[1] - 1) + "\n"
+    path.write_bytes(gzip.compress(text.encode()))
+    return path
+
+
+def write_gdsc(folder: Path) -> Path:
+    """Write both studies, the details and the compounds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_workbook(folder / "GDSC1_fitted_dose_response_27Oct23.xlsx", {"Sheet 1": response_rows("GDSC1")})
+    response_rows("GDSC2").to_csv(folder / "GDSC2_fitted_dose_response_27Oct23.csv", index=False)
+    columns = ["Sample Name", "COSMIC identifier", "GDSC\nTissue descriptor 1", "GDSC\nTissue\ndescriptor 2"]
+    rows = [(name, int(cosmic), "lung", "lung_NSCLC") for _, cosmic, name, model in SCREENED if model]
+    details = pd.DataFrame(rows, columns=columns)
+    details.loc[len(details)] = ["TOTAL:", None, None, None]
+    decode = pd.DataFrame({"Key": ["Y"], "Meaning": ["yes"]})
+    write_workbook(folder / "Cell_Lines_Details.xlsx", {"Decode": decode, "Cell line details": details})
+    pd.DataFrame(
+        [
+            (7, "SANGER", "Inventib", "INV-7, Inventinib", "GENE1", "Signals"),
+            (8, "MGH", "Fictimab", "", "GENE2", "Signals"),
+            (1011, "SANGER", "Novelate", "", "GENE5", "DNA"),
+            (1012, "SANGER", "Madeupine", "MDP", "GENE6", "Other"),
+        ],
+        columns=["DRUG_ID", "SCREENING_SITE", "DRUG_NAME", "SYNONYMS", "TARGET", "TARGET_PATHWAY"],
+    ).to_csv(folder / "screened_compounds_rel_8.5.csv", index=False)
+    return folder
+
+
+def write_new(folder: Path) -> Path:
+    """Write DepMap's files in the layout of 25Q2 and later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    models().drop(columns="alias").to_csv(folder / "Model.csv", index=False)
+    for name, values in {
+        "OmicsExpressionTPMLogp1HumanProteinCodingGenes.csv": EXPRESSION,
+        "OmicsCNGeneWGS.csv": COPY_NUMBER,
+        "OmicsSomaticMutationsMatrixHotspot.csv": HOTSPOT,
+    }.items():
+        by_model(values, old=False).to_csv(folder / name, index=False)
+    return folder
+
+
+def write_old(folder: Path) -> Path:
+    """Write DepMap's files in the layout of 2022."""
+    folder.mkdir(parents=True, exist_ok=True)
+    models(old=True).to_csv(folder / "sample_info.csv", index=False)
+    by_model(EXPRESSION, old=True).to_csv(folder / "CCLE_expression.csv", index=False)
+    by_model((COPY_NUMBER + 1).apply(np.log2), old=True).to_csv(folder / "CCLE_gene_cn.csv", index=False)
+    calls(old=True).to_csv(folder / "CCLE_mutations.csv", index=False)
+    return folder
+
+
+SMILES = """drug_id,name,PubChem,SMILES
+GDSC1:8,,,CC(=O)Oc1ccccc1C(=O)O
+,invent inib,,CN1C=NC2=C1C(=O)N(C(=O)N2C)C
+1011,,,C1CCCCC1
+,Madeupine,,
+"""

@@ -1,0 +1,769 @@
+"""Official drug-response files must become a valid raw folder: every row under its certain cell line, or listed."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.faults import DataError, UserError
+from pipelines.reading import read_samples
+from pipelines.sources import official_table
+from pipelines.sources.__main__ import main
+from pipelines.sources.cell_line_names import (
+    AMBIGUOUS,
+    CONTRADICTED,
+    UNKNOWN,
+    CellLine,
+    CellLineNames,
+    identifiers_of,
+    ids_of,
+    stripped,
+)
+from pipelines.sources.depmap import read_matrix, read_models
+from pipelines.sources.gdsc import read_response
+from pipelines.validate import validate_folder
+from tests.pipelines import drug_response_files as files
+from tests.pipelines.drug_response_files import (
+    CERTAIN,
+    COPY_NUMBER,
+    DRUGS,
+    EXPRESSION,
+    GENES,
+    HOTSPOT,
+    LINES,
+    METHYLATION,
+    RESPONSE_COLUMNS,
+    SCREENED,
+    Damage,
+)
+from tests.pipelines.response_tables import NAME, shipped_task
+
+GDSC1, GDSC2 = "GDSC1_fitted_dose_response_27Oct23.xlsx", "GDSC2_fitted_dose_response_27Oct23.csv"
+NEW_EXPRESSION = "OmicsExpressionTPMLogp1HumanProteinCodingGenes.csv"
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hold GDSC's files in ``gdsc``, DepMap's newer and older ones in ``new`` and ``old``, the CCLE's in ``ccle``."""
+    folder = tmp_path_factory.mktemp("downloads")
+    files.write_gdsc(folder / "gdsc")
+    files.write_new(folder / "new")
+    files.write_old(folder / "old")
+    (folder / "ccle").mkdir()
+    files.write_methylation(folder / "ccle" / "CCLE_RRBS_TSS1kb_20181022.txt.gz")
+    (folder / "smiles.csv").write_text(files.SMILES)
+    return folder
+
+
+@pytest.fixture
+def origin(downloads: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(downloads, tmp_path / "origin")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "raw" / "set"
+
+
+def run(out: Path, origin: Path | list[Path], *more: object) -> None:
+    paths = origin if isinstance(origin, list) else [origin]
+    main(["--layout", "gdsc", "--out", str(out), "--from", *map(str, paths), *map(str, more)])
+
+
+def unmatched(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "unmatched.csv", keep_default_na=False)
+
+
+def findings(out: Path, *omics: Literal["expression", "mutation", "copy_number", "methylation"]) -> list[str]:
+    task = shipped_task()
+    validation = validate_folder(out, NAME, replace(task, data=replace(task.data, omics=omics)))
+    assert validation.counts["rows"]["response.parquet"] > 0
+    return [str(finding) for finding in validation.findings]
+
+
+def table(out: Path, omics: str) -> pd.DataFrame:
+    return pd.read_parquet(out / f"{omics}.parquet").set_index("cell_line_id")
+
+
+def assert_values(out: Path, omics: str, expected: pd.DataFrame) -> None:
+    found = table(out, omics)
+    assert set(found.index) == set(expected.index)
+    np.testing.assert_allclose(found.loc[expected.index, expected.columns], expected, rtol=2e-6, atol=2e-6)
+
+
+# The whole way.
+
+
+def test_a_folder_of_newer_files_becomes_a_valid_raw_folder_and_tells_what_is_left_out(
+    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(origin / "old")
+    run(out, origin, "--smiles", origin / "smiles.csv")
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    assert findings(out, "expression", "mutation", "copy_number", "methylation") == []
+    kept = read_samples(out, shipped_task())
+    assert len(kept.samples) == 6 * 8 and kept.counts["rows"]["dropped"]["without_expression"] == 6
+
+    response = pd.read_parquet(out / "response.parquet")
+    # The name of one line is an alias that the newer table does not tell: it is known by GDSC's own details.
+    lines = ["COSMIC-900105" if model == "ACH-000105" else model for model in CERTAIN]
+    assert sorted(response["cell_line_id"].unique()) == sorted(lines)
+    assert response.groupby("study").size().to_dict() == {study: 3 * len(lines) for study in DRUGS}
+    assert set(response["drug_id"]) == {f"{study}:{drug[0]}" for study, drugs in DRUGS.items() for drug in drugs}
+
+    measured = [model for model in CERTAIN if model != "ACH-000105"]
+    for omics, values in (("expression", EXPRESSION), ("copy_number", COPY_NUMBER), ("mutation", HOTSPOT)):
+        assert_values(out, omics, values.loc[measured])
+    sites = METHYLATION.loc[measured].copy()
+    for model, site in (("ACH-000101", 1), ("ACH-000101", 2), ("ACH-000102", 3)):
+        sites.loc[model, sites.columns[site]] = np.nan
+    assert_values(out, "methylation", sites)
+    assert {str(kind) for kind in table(out, "mutation").dtypes} == {"int8"}
+    assert {str(kind) for kind in table(out, "expression").dtypes} == {"float32"}
+
+    left = unmatched(out)
+    lost = left[left["rows_lost"] > 0]
+    assert lost[lost["file"] == GDSC2].drop(columns="file").to_numpy().tolist() == [
+        ["SIDM00106 (Zeta)", "sanger_model_id", 3, AMBIGUOUS, "ACH-000106;ACH-000107"],
+        ["SIDM00108 (Theta)", "sanger_model_id", 3, CONTRADICTED, "ACH-000108"],
+        ["SIDM00999 (Omega)", "sanger_model_id", 3, UNKNOWN, ""],
+    ]
+    assert lost["rows_lost"].sum() == 2 * 3 * 3 == 2 * len(SCREENED) * 3 - len(response)
+    said = capsys.readouterr().out
+    assert f"{GDSC1}: {UNKNOWN}: 1 (SIDM00999 (Omega)); 3 rows lost" in said
+    assert f"{NEW_EXPRESSION}: without a certain response: 5 (ACH-000105, ACH-000106," in said
+    assert "54 responses (27 of GDSC1, 27 of GDSC2), 9 cell lines, 6 drugs; expression 8 x 6, mutation 8 x 6" in said
+    assert "copy_number: relative copy numbers; the file's scale is relative" in said
+
+
+def test_older_files_give_the_same_omics_and_synonyms_find_their_line(origin: Path, out: Path) -> None:
+    shutil.rmtree(origin / "new")
+    run(out, origin)
+    assert findings(out, "expression", "mutation", "copy_number") == []
+    assert set(pd.read_parquet(out / "response.parquet")["cell_line_id"]) == set(CERTAIN)
+    for omics, values in (("expression", EXPRESSION), ("copy_number", COPY_NUMBER), ("mutation", HOTSPOT)):
+        assert_values(out, omics, values.loc[CERTAIN])
+    lines = pd.read_csv(out / "cell_lines.csv", dtype=str, keep_default_na=False).set_index("cell_line_id")
+    assert list(lines.loc["ACH-000105", ["name", "tissue", "cosmic_id", "tcga_code"]]) == [
+        *("Delta:5", "Skin", "900105", "LUAD")  # the COSMIC id is of GDSC's details, the tissue is DepMap's
+    ]
+    assert list(lines.loc["ACH-000101"]) == [
+        *("Alpha-1", "Lung", "Cancer of Lung", "LUAD", "ACH-000101", "SIDM00101", "900101", "ALPHA1_LUNG")
+    ]
+
+
+def test_files_of_the_ccle_give_the_same_omics(origin: Path, out: Path) -> None:
+    linear = 2**EXPRESSION - 1
+    ids = [f"ENSG{number:011d}.4" for number in range(len(GENES))]
+    gct = files.write_gct(
+        origin / "ccle.gct.gz", files.by_feature(linear / 7, {"Name": ids, "Description": list(GENES)}, both=True)
+    )
+    copies = files.by_feature(
+        COPY_NUMBER.apply(np.log2),
+        {
+            "EGID": list(GENES.values()),
+            "SYMBOL": list(GENES),
+            "CHR": ["1"] * 6,
+            "CHRLOC": [1] * 6,
+            "CHRLOCEND": [9] * 6,
+        },
+    )
+    copies.to_csv(origin / "copies.txt", sep="\t", index=False)
+    sheet = origin / "old" / "sample_info.csv"
+    responses = [origin / "gdsc" / GDSC1, origin / "gdsc" / GDSC2]
+    run(out, responses, "--models", sheet, "--expression", gct, "--copy-number", origin / "copies.txt")
+    assert findings(out, "expression", "copy_number") == []
+    assert_values(out, "copy_number", COPY_NUMBER.loc[CERTAIN])
+    tpm = (linear.mul(1e6 / linear.sum(axis=1), axis=0) + 1).apply(np.log2)
+    assert_values(out, "expression", tpm.loc[CERTAIN])
+
+    rsem = files.by_feature(linear, {"gene_id": ids, "transcript_ids": ["ENST1,ENST2"] * 6})
+    rsem.to_csv(origin / "rsem.txt", sep="\t", index=False)
+    (origin / "genes.csv").write_text(
+        "gene,ensembl\n" + "".join(f"{g},{i[:-2]}\n" for g, i in zip(GENES, ids, strict=True))
+    )
+    other = out.with_name("other")
+    run(other, responses, "--models", sheet, "--expression", origin / "rsem.txt", "--genes", origin / "genes.csv")
+    pd.testing.assert_frame_equal(table(other, "expression"), table(out, "expression"), rtol=1e-5)
+
+
+def test_gdsc_alone_makes_a_raw_folder_whose_tissues_are_its_own(origin: Path, out: Path) -> None:
+    run(out, [origin / "gdsc" / GDSC2])
+    lines = pd.read_csv(out / "cell_lines.csv", keep_default_na=False).set_index("cell_line_id")
+    assert set(lines.index) == {sanger for sanger, *_ in SCREENED}
+    assert lines["tissue"].to_dict() == {each: "" if each == "SIDM00999" else "LUAD" for each in lines.index}
+    assert len(pd.read_parquet(out / "response.parquet")) == 3 * len(SCREENED)
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("cell_lines.csv", "drugs.csv", "response.parquet", "unmatched.csv")
+    ]
+
+
+# The response.
+
+
+def test_every_column_of_the_response_is_kept_whatever_the_file(tmp_path: Path) -> None:
+    frame = files.response_rows("GDSC1")
+    frame.loc[3, "PUTATIVE_TARGET"] = None
+    book = files.write_workbook(tmp_path / "a.xlsx", {"Sheet 1": frame})
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    frame.to_csv(tmp_path / "c.tsv.gz", sep="\t", index=False)
+    read = [read_response([path]) for path in (book, tmp_path / "b.csv", tmp_path / "c.tsv.gz")]
+    for other in read[1:]:
+        pd.testing.assert_frame_equal(read[0].drop(columns="_file"), other.drop(columns="_file"), check_like=True)
+    ours = read[0]
+    names = {"DATASET": "study", "DRUG_ID": "gdsc_drug_id"}
+    assert set(ours) - {"drug_id", "_file", "_row"} == {names.get(each, each.lower()) for each in RESPONSE_COLUMNS}
+    for column in ("LN_IC50", "AUC", "RMSE", "Z_SCORE", "MIN_CONC", "MAX_CONC", "NLME_CURVE_ID", "COMPANY_ID"):
+        assert ours[column.lower()].tolist() == frame[column].tolist(), column
+    for column in ("CELL_LINE_NAME", "DRUG_NAME", "PUTATIVE_TARGET", "WEBRELEASE", "COSMIC_ID"):
+        assert ours[column.lower()].tolist() == frame[column].fillna("").astype(str).tolist(), column
+
+
+def test_columns_that_no_release_has_yet_are_kept_as_well(tmp_path: Path) -> None:
+    frame = files.response_rows("GDSC2").assign(Comment="kept", Nothing=None)
+    frame["New Score (%)"] = 7.5
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    ours = read_response([tmp_path / "a.csv"])
+    assert ours["new_score"].unique().tolist() == [7.5] and set(ours["comment"]) == {"kept"}
+    assert set(ours["nothing"]) == {""}
+
+
+def test_a_table_read_in_blocks_is_the_whole_and_counts_its_rows_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = files.response_rows("GDSC2")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    whole = read_response([tmp_path / "a.csv"])
+    monkeypatch.setattr(official_table, "BLOCK_ROWS", 7)
+    pd.testing.assert_frame_equal(read_response([tmp_path / "a.csv"]), whole)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    lines[20] = lines[20] + ",more"
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"a\.csv, row 20: has 20 fields, the header 19"):
+        read_response([tmp_path / "a.csv"])
+
+
+def test_of_several_measurements_the_best_fitted_is_kept_only_if_asked_for(
+    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = origin / "gdsc" / GDSC2
+    frame = pd.read_csv(path)
+    again = frame.iloc[[0]].assign(LN_IC50=-1.5, RMSE=0.001, NLME_CURVE_ID=1)
+    pd.concat([frame, again]).to_csv(path, index=False)
+    with pytest.raises(DataError, match=rf"{GDSC2}, rows 1, {len(frame) + 1}: 1 pairs .* GDSC2\|SIDM00101\|GDSC2:7;"):
+        run(out, [path])
+    run(out, [path], "--replicates", "best")
+    response = pd.read_parquet(out / "response.parquet")
+    assert len(response) == len(frame)
+    kept = response[(response["cell_line_id"] == "SIDM00101") & (response["drug_id"] == "GDSC2:7")]
+    assert (kept["ln_ic50"].item(), kept["nlme_curve_id"].item()) == (-1.5, 1)
+    left = unmatched(out)
+    assert left[left["kind"] == "measurement"][["identifier", "rows_lost"]].to_numpy().tolist() == [
+        ["GDSC2|SIDM00101|GDSC2:7", 1]
+    ]
+    assert "another measurement of the pair has a lower RMSE: 1" in capsys.readouterr().out
+
+
+# Drugs.
+
+
+def test_drugs_have_what_compounds_and_structures_tell(origin: Path, out: Path) -> None:
+    gdsc = origin / "gdsc"
+    compounds = gdsc / "screened_compounds_rel_8.5.csv"
+    run(out, [gdsc / GDSC1, gdsc / GDSC2], "--compounds", compounds, "--smiles", origin / "smiles.csv")
+    drugs = pd.read_csv(out / "drugs.csv", keep_default_na=False).set_index("drug_id")
+    assert list(drugs.loc["GDSC1:7", ["name", "synonyms", "target"]]) == ["Inventib", "INV-7, Inventinib", "GENE1"]
+    assert list(drugs.loc["GDSC1:8", ["target", "pathway"]]) == ["GENE2", "Signals"]  # of the compounds alone
+    assert drugs["smiles"].to_dict() == {
+        "GDSC1:7": "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",  # by name, but for case and spaces
+        "GDSC1:8": "CC(=O)Oc1ccccc1C(=O)O",  # by its whole id
+        "GDSC1:9": "",
+        "GDSC2:7": "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
+        "GDSC2:1011": "C1CCCCC1",  # by its number
+        "GDSC2:1012": "",
+    }
+    left = unmatched(out)
+    drugs_left = left[left["kind"] == "drug"]
+    assert drugs_left[["identifier", "reason"]].to_numpy().tolist() == [
+        ["GDSC1:9", "not among the screened compounds"],
+        ["GDSC1:9", "no SMILES"],
+        ["GDSC2:1012", "no SMILES"],
+    ]
+
+
+def test_a_name_of_two_structures_finds_none_and_a_synonym_finds_one(origin: Path, out: Path) -> None:
+    (origin / "smiles.csv").write_text(
+        "name,smiles\nFictimab,CCO\nfictimab,OCC\nNovelate,CCO\nNOVELATE,CCN\nInv 7,c1ccccc1\nMDP,CCCC\n"
+    )
+    gdsc = origin / "gdsc"
+    compounds = gdsc / "screened_compounds_rel_8.5.csv"
+    run(out, [gdsc / GDSC1, gdsc / GDSC2], "--compounds", compounds, "--smiles", origin / "smiles.csv")
+    smiles = pd.read_csv(out / "drugs.csv", keep_default_na=False).set_index("drug_id")["smiles"].to_dict()
+    assert smiles == {
+        **{"GDSC1:7": "c1ccccc1", "GDSC1:8": "CCO", "GDSC1:9": ""},  # one molecule may be written in two ways
+        **{"GDSC2:7": "c1ccccc1", "GDSC2:1011": "", "GDSC2:1012": "CCCC"},
+    }
+    left = unmatched(out)
+    several = left[left["reason"] == "several structures in the table of SMILES"]
+    assert several["identifier"].tolist() == ["GDSC2:1011"]
+
+
+# Cell lines.
+
+
+def known(*, old: bool = True, tmp_path: Path) -> CellLineNames:
+    files.models(old=old).to_csv(tmp_path / "models.csv", index=False)
+    names = CellLineNames()
+    assert names.add(read_models(tmp_path / "models.csv")) == {}
+    return names
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("ACH-000102", "ACH-000102"),
+        ("SIDM00102", "ACH-000102"),
+        ("900102", "ACH-000102"),
+        ("BETA2_BREAST", "ACH-000102"),
+        ("BETA2_BREAST (ACH-000102)", "ACH-000102"),
+        ("beta-2", "ACH-000102"),
+        ("d5", "ACH-000105"),  # a synonym
+        ("GG", "ACH-000104"),  # as it is written, before all that is stripped alike
+        ("G.G", "ACH-000103"),
+        ("GG_OESOPHAGUS", "ACH-000103"),
+    ],
+)
+def test_a_cell_line_is_found_by_any_identifier(text: str, model: str, tmp_path: Path) -> None:
+    match = known(tmp_path=tmp_path).match(identifiers_of(text))
+    assert (match.line_id, match.reason) == (model, "")
+
+
+@pytest.mark.parametrize(
+    ("identifiers", "reason", "candidates"),
+    [
+        ({"name": "g g"}, AMBIGUOUS, ("ACH-000103", "ACH-000104")),
+        ({"name": "GG", "cosmic_id": "900103"}, "", ("ACH-000103",)),  # the identifier, and not the name
+        ({"name": "GG", "cosmic_id": "1"}, CONTRADICTED, ("ACH-000104",)),
+        ({"name": "GG", "depmap_id": "ACH-000104", "cosmic_id": "900103"}, CONTRADICTED, ("ACH-000103", "ACH-000104")),
+        ({"cosmic_id": "900106"}, AMBIGUOUS, ("ACH-000106", "ACH-000107")),
+        ({"cosmic_id": "900106", "name": "zeta b"}, "", ("ACH-000107",)),
+        ({"cosmic_id": "900106", "name": "Theta"}, AMBIGUOUS, ("ACH-000106", "ACH-000107")),
+        ({"name": "Kappa", "cosmic_id": "1"}, "", ("ACH-000110",)),  # whose COSMIC id nobody knows
+        (identifiers_of("BETA2_SKIN"), CONTRADICTED, ("ACH-000102",)),
+        ({"name": "Sigma"}, UNKNOWN, ()),
+        ({"name": "-"}, UNKNOWN, ()),
+        ({}, UNKNOWN, ()),
+    ],
+)
+def test_nobody_is_taken_for_another(
+    identifiers: dict[str, str], reason: str, candidates: tuple[str, ...], tmp_path: Path
+) -> None:
+    match = known(tmp_path=tmp_path).match(identifiers)
+    assert match.reason == reason
+    assert (match.candidates if reason else (match.line_id,)) == candidates
+
+
+def test_two_lines_of_a_source_that_fit_one_model_are_left_out_but_for_the_one_with_its_identifier(
+    origin: Path, out: Path
+) -> None:
+    path = origin / "gdsc" / GDSC2
+    frame = pd.read_csv(path)
+    first = frame[frame["SANGER_MODEL_ID"] == "SIDM00101"]
+    kappa = frame[frame["SANGER_MODEL_ID"] == "SIDM00110"]  # DepMap tells no COSMIC id of it
+    delta = frame[frame["SANGER_MODEL_ID"] == "SIDM00105"]  # nor any of this
+    twins = [
+        kappa.assign(SANGER_MODEL_ID="", COSMIC_ID=5, LN_IC50=1.0),
+        delta.assign(SANGER_MODEL_ID="SIDM77777", COSMIC_ID=7),
+    ]
+    pd.concat([first, kappa, delta, *twins]).to_csv(path, index=False)
+    run(out, [path], "--models", origin / "old" / "sample_info.csv")
+    response = pd.read_parquet(out / "response.parquet")
+    assert sorted(response["cell_line_id"].unique()) == ["ACH-000101", "ACH-000110"]
+    assert response.loc[response["cell_line_id"] == "ACH-000110", "sanger_model_id"].tolist() == ["SIDM00110"] * 3
+    left = unmatched(out)
+    left = left[left["reason"] == "fits the same cell line as another"]
+    assert left[["identifier", "rows_lost", "candidates"]].to_numpy().tolist() == [
+        ["SIDM00105 (old-delta)", 3, "ACH-000105"],
+        ["5 (Kappa)", 3, "ACH-000110"],
+        ["SIDM77777 (old-delta)", 3, "ACH-000105"],
+    ]
+
+
+def test_two_columns_of_a_matrix_that_fit_one_line_are_both_left_out(origin: Path, out: Path) -> None:
+    frame = files.by_model(EXPRESSION, old=True)
+    twin = frame.iloc[[0]].assign(**{"": "ALPHA1_LUNG"})
+    pd.concat([frame, twin]).to_csv(origin / "twice.csv", index=False)
+    gdsc = origin / "gdsc" / GDSC2
+    run(out, [gdsc], "--models", origin / "old" / "sample_info.csv", "--expression", origin / "twice.csv")
+    assert set(table(out, "expression").index) == set(CERTAIN) - {"ACH-000101"}
+    left = unmatched(out)
+    left = left[left["file"] == "twice.csv"]
+    assert left[left["rows_lost"] > 0][["identifier", "candidates"]].to_numpy().tolist() == [
+        ["ACH-000101", "ACH-000101"],
+        ["ALPHA1_LUNG", "ACH-000101"],
+    ]
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_a_stripped_name_stays_and_case_and_punctuation_do_not_count(name: str) -> None:
+    bare = stripped(name)
+    assert stripped(bare) == bare
+    assert stripped(name.upper()) == stripped(name.lower()) == bare
+    assert stripped("-".join(name)) == stripped(f" {name}.") == bare or any(map(_is_mark, name))
+
+
+def _is_mark(letter: str) -> bool:
+    return not letter.isascii()  # a combining mark goes with the letter before it
+
+
+few = st.sampled_from(["", "1", "2", "3"])
+given_ids = st.fixed_dictionaries(
+    {"sanger_model_id": few, "cosmic_id": few, "name": st.sampled_from(["", "A-1", "A1", "B"])}
+)
+
+
+@settings(deadline=None)
+@given(st.lists(given_ids, max_size=6), given_ids, st.randoms())
+def test_a_match_is_the_same_in_any_order_and_never_contradicts(
+    rows: list[dict[str, str]], wanted: dict[str, str], random: object
+) -> None:
+    lines = [
+        CellLine(f"L{number}", (row["name"],), ids_of({kind: row[kind] for kind in ("sanger_model_id", "cosmic_id")}))
+        for number, row in enumerate(rows)
+    ]
+    names = CellLineNames()
+    names.add(lines)
+    match = names.match(wanted)
+    random.shuffle(lines)  # type: ignore[attr-defined]
+    again = CellLineNames()
+    again.add(lines)
+    assert again.match(wanted) == match
+    fits = [line for line in lines if not line.contradicts(wanted)]
+    by_id = [
+        line.line_id
+        for line in fits
+        if any(wanted[kind] in line.ids.get(kind, ()) for kind in ("sanger_model_id", "cosmic_id"))
+    ]
+    if match.line_id is not None:
+        assert match.line_id in {line.line_id for line in fits}
+        assert match.by == "name" or match.line_id in by_id
+    elif len(by_id) == 1:
+        pytest.fail(f"{by_id} is the only line with an identifier of {wanted}")
+
+
+# Matrices.
+
+
+def test_genes_are_chosen_and_those_that_the_file_lacks_are_listed(origin: Path, out: Path) -> None:
+    (origin / "genes.csv").write_text("gene\nGENE2\nGENE-6\nGENE9\n")
+    run(out, origin / "gdsc", *named(origin), "--genes", origin / "genes.csv")
+    assert list(table(out, "expression").columns) == ["GENE2", "GENE-6"]
+    left = unmatched(out)
+    assert left[left["kind"] == "gene"][["identifier", "file"]].to_numpy().tolist() == [
+        ["GENE9", NEW_EXPRESSION],
+        ["GENE9", "OmicsSomaticMutationsMatrixHotspot.csv"],
+        ["GENE9", "OmicsCNGeneWGS.csv"],
+    ]
+
+
+def named(origin: Path) -> list[str | Path]:
+    new = origin / "new"
+    return [
+        *("--models", new / "Model.csv", "--expression", new / NEW_EXPRESSION),
+        *("--copy-number", new / "OmicsCNGeneWGS.csv"),
+        *("--mutation", new / "OmicsSomaticMutationsMatrixHotspot.csv"),
+    ]
+
+
+def test_expression_and_copy_number_get_the_same_genes_that_vary(origin: Path, out: Path) -> None:
+    expression = files.by_model(EXPRESSION, old=False)
+    expression["GENE1 (11)"] = 0.0
+    expression.drop(columns="GENE2 (22)").to_csv(origin / "new" / NEW_EXPRESSION, index=False)
+    run(out, origin / "gdsc", *named(origin))
+    assert findings(out, "expression", "mutation", "copy_number") == []
+    kept = ["GENE3", "GENE4", "GENE5", "GENE-6"]
+    assert list(table(out, "expression").columns) == list(table(out, "copy_number").columns) == kept
+    assert list(table(out, "mutation").columns) == list(GENES)
+    left = unmatched(out)
+    assert left[left["kind"] == "feature"][["identifier", "file", "reason"]].to_numpy().tolist() == [
+        ["GENE1", NEW_EXPRESSION, "one value in all cell lines, or none"],
+        ["GENE1", "OmicsCNGeneWGS.csv", "not in the table of expression"],
+        ["GENE2", "OmicsCNGeneWGS.csv", "not in the table of expression"],
+    ]
+
+
+def test_a_symbol_of_two_genes_is_left_out(tmp_path: Path) -> None:
+    frame = files.by_model(EXPRESSION, old=True).rename(columns={"GENE2 (22)": "GENE1 (999)"})
+    frame.to_csv(tmp_path / "m.csv", index=False)
+    omics = read_matrix(tmp_path / "m.csv", lambda _: True)
+    assert omics.features == ["GENE3", "GENE4", "GENE5", "GENE-6"]
+    assert omics.dropped == {"has no name of its own": ["GENE1"]}
+    np.testing.assert_allclose(omics.values[:, omics.columns], EXPRESSION[omics.features], rtol=1e-6)
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("block", [1, 300, 10**7])
+def test_a_matrix_read_in_blocks_of_some_of_its_rows_equals_pandas(old: bool, block: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv.gz"
+    files.by_model(EXPRESSION, old=old).to_csv(path, index=False, quoting=2 if old else 0)
+    some = ["ACH-000102", "ACH-000107"]
+    omics = read_matrix(path, some.__contains__, block=block)
+    assert omics.lines == some and omics.features == list(GENES) and omics.values.dtype == np.float32
+    np.testing.assert_array_equal(omics.values, EXPRESSION.loc[some].to_numpy(np.float32))
+
+
+@pytest.mark.parametrize("row", [1, len(LINES) + 1], ids=["of another run", "of a line that is not wanted"])
+def test_a_row_that_is_left_out_may_still_be_where_the_file_is_cut(row: int, tmp_path: Path) -> None:
+    lines = files.by_model(EXPRESSION, old=False).to_csv(index=False).splitlines()
+    lines[row] = lines[row].rpartition(",")[0]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    with pytest.raises(
+        DataError, match=rf"m\.csv, row {row}: ACH-\d+ has 5 values, the header names 6; the file may be"
+    ):
+        read_matrix(tmp_path / "m.csv", ["ACH-000101"].__contains__)
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize(
+    ("variants", "expected"),
+    [("damaging", lambda hot: hot * 0), ("any", lambda hot: hot)],
+)
+def test_what_counts_as_a_mutation_is_chosen(
+    old: bool, variants: str, expected: Callable[[pd.DataFrame], pd.DataFrame], origin: Path, out: Path
+) -> None:
+    files.calls(old=old).to_csv(origin / "calls.csv", index=False)
+    where = ["--models", origin / "old" / "sample_info.csv", "--mutation", origin / "calls.csv"]
+    run(out, [origin / "gdsc" / GDSC2], *where, "--variants", variants)
+    wanted = expected(HOTSPOT.loc[CERTAIN]).copy()
+    wanted.loc["ACH-000101"] = 1
+    assert_values(out, "mutation", wanted)
+
+
+def test_a_table_of_calls_may_hold_a_model_several_times(origin: Path, out: Path) -> None:
+    frame = files.calls(old=False)
+    other = frame.assign(IsDefaultEntryForModel="No", Hotspot=True, HugoSymbol="GENE2")
+    pd.concat([frame, other]).to_csv(origin / "calls.csv", index=False)
+    where = ["--models", origin / "old" / "sample_info.csv", "--mutation", origin / "calls.csv"]
+    run(out, [origin / "gdsc" / GDSC2], *where)
+    assert_values(out, "mutation", HOTSPOT.loc[CERTAIN])
+
+
+# What is refused.
+
+
+def change(file: str, old: str, new: str) -> Damage:
+    def damage(origin: Path) -> None:
+        path = origin / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+def put(file: str, content: bytes) -> Damage:
+    return lambda origin: (origin / file).write_bytes(content)
+
+
+def cut(file: str, share: float = 0.6) -> Damage:
+    def damage(origin: Path) -> None:
+        content = (origin / file).read_bytes()
+        (origin / file).write_bytes(content[: int(share * len(content))])
+
+    return damage
+
+
+def taken_from(file: str, other: str) -> Damage:
+    return lambda origin: shutil.copyfile(origin / other, origin / file)
+
+
+def zipped(file: str) -> Damage:
+    def damage(origin: Path) -> None:
+        with zipfile.ZipFile(origin / file, "w") as archive:
+            archive.writestr("table.csv", "a,b\n1,2\n")
+
+    return damage
+
+
+def rows(file: str, mend: Callable[[pd.DataFrame], pd.DataFrame]) -> Damage:
+    return lambda origin: mend(pd.read_csv(origin / file, dtype=str)).to_csv(origin / file, index=False)
+
+
+HTML = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
+R1, R2 = f"gdsc/{GDSC1}", f"gdsc/{GDSC2}"
+X, CN = f"new/{NEW_EXPRESSION}", "new/OmicsCNGeneWGS.csv"
+MUT, MODEL = "new/OmicsSomaticMutationsMatrixHotspot.csv", "new/Model.csv"
+DETAILS, COMPOUNDS = "gdsc/Cell_Lines_Details.xlsx", "gdsc/screened_compounds_rel_8.5.csv"
+RRBS = "ccle/CCLE_RRBS_TSS1kb_20181022.txt.gz"
+FAULTS: dict[str, tuple[Damage, str]] = {
+    "no response": (lambda o: shutil.rmtree(o / "gdsc"), "holds no file named GDSC"),
+    "a page, not a response": (put(R2, HTML), rf"{GDSC2}: is a web page or an error message, not the file; download"),
+    "a page in gzip": (put(X, gzip.compress(HTML)), "is a web page or an error message"),
+    "empty": (put(MODEL, b""), r"Model\.csv: is empty; download it again"),
+    "cut gzip": (cut(RRBS), "RRBS.*: the compressed file is broken or cut short"),
+    "cut workbook": (cut(R1), rf"{GDSC1}: is no readable workbook; it is broken or cut short"),
+    "an archive": (zipped(R1), f"{GDSC1}: is no readable workbook; unpack it"),
+    "UTF-16": (put(MODEL, "ModelID,x\n".encode("utf-16")), r"Model\.csv: is no text in UTF-8"),
+    "no column": (change(R2, "LN_IC50", "IC50"), rf"{GDSC2}, column ln_ic50: the column is missing; the file has DATA"),
+    "compounds as response": (taken_from(R2, COMPOUNDS), "is it the GDSC fitted dose response"),
+    "a column twice": (change(R2, "Z_SCORE", "AUC"), rf"{GDSC2}, column auc: the column stands twice"),
+    "not a number": (
+        rows(R2, lambda t: t.assign(LN_IC50=["1.5", "low", *t["LN_IC50"][2:]])),
+        rf"{GDSC2}, column LN_IC50, row 2: is no finite number; mend it .*\(found low\)",
+    ),
+    "infinite": (
+        rows(R2, lambda t: t.assign(LN_IC50=[*t["LN_IC50"][:-1], "-inf"])),
+        rf"{GDSC2}, column LN_IC50, row 36: is no finite number",
+    ),
+    "AUC not a number": (rows(R2, lambda t: t.assign(AUC="?")), rf"{GDSC2}, column AUC, rows 1, 2, .*: is no finite"),
+    "no drug": (rows(R2, lambda t: t.assign(DRUG_ID=["", *t["DRUG_ID"][1:]])), "column DRUG_ID, row 1: is empty"),
+    "two names of a drug": (
+        rows(R2, lambda t: t.assign(DRUG_NAME=["Other", *t["DRUG_NAME"][1:]])),
+        r"column DRUG_ID, rows 1, 2: has several names \(Inventib, Other\)",
+    ),
+    "a study twice": (taken_from("gdsc/GDSC3_fitted_dose_response.csv", R2), "GDSC2 stands in GDSC2_.* and in GDSC3_"),
+    "a measurement twice": (rows(R2, lambda t: pd.concat([t, t.iloc[[4]]])), rf"{GDSC2}, rows 5, 37: 1 pairs .* stand"),
+    "a cut response": (cut(R2), rf"{GDSC2}, row \d+: has \d+ fields, the header 19; the file may be cut short"),
+    "a model twice": (rows(MODEL, lambda t: pd.concat([t, t.iloc[[1]]])), "column ModelID, rows 2, 14: stands twice"),
+    "no model": (rows(MODEL, lambda t: t.assign(ModelID=["", *t["ModelID"][1:]])), "column ModelID, row 1: is empty"),
+    "expression as models": (taken_from(MODEL, R2), r"column modelid: the column is missing.*is it the DepMap table"),
+    "models of others": (
+        rows(MODEL, lambda t: t.assign(COSMICID="1", SangerModelID="2", CellLineName="x", StrippedCellLineName="x")),
+        r"holds no screened cell line|none of 12 cell lines is certain",
+    ),
+    "details without ids": (taken_from(DETAILS, R1), "column sample_name: the column is missing"),
+    "a compound twice": (
+        rows(COMPOUNDS, lambda t: pd.concat([t, t.iloc[[0]].assign(TARGET="GENE4")])),
+        "column DRUG_ID, rows 1, 5: stands twice, and differently",
+    ),
+    "no SMILES": (change("smiles.csv", "C1CCCCC1", "C1CCC("), r"smiles\.csv, column SMILES, row 3: RDKit cannot parse"),
+    "no drug of SMILES": (put("smiles.csv", b"smiles\nCCO\n"), "column drug_id: one of drug_id, pubchem_id, name must"),
+    "a model's table as matrix": (taken_from(X, MODEL), "must have a column ModelID.*is it DepMap's matrix by model"),
+    "matrix without models": (change(CN, ",ModelID,", ",ModelConditionID2,"), "must have a column ModelID"),
+    "a gene twice": (change(X, "GENE2 (22)", "GENE1 (11)"), r"column GENE1 \(11\): the column stands twice"),
+    "no value": (
+        rows(X, lambda t: t.assign(**{"GENE2 (22)": [*t["GENE2 (22)"][:3], "high", *t["GENE2 (22)"][4:]]})),
+        rf"{NEW_EXPRESSION}, column GENE2 \(22\), row 4: 'high' is no finite number",
+    ),
+    "a default model twice": (
+        rows(X, lambda t: t.assign(IsDefaultEntryForModel="Yes")),
+        rf"{NEW_EXPRESSION}, rows 1, 2: ACH-000101 stands twice",
+    ),
+    "a cut matrix": (cut(X), rf"{NEW_EXPRESSION}, row \d+: ACH-\d+ has \d values, the header names 6; the file may"),
+    "counts as expression": (
+        lambda o: files.by_model((EXPRESSION * 100).round(), old=False).to_csv(o / X, index=False),
+        r"its values lie within .*; log2\(TPM \+ 1\) is 0 or more, below 25",
+    ),
+    "mutations as expression": (taken_from(X, MUT), "not whole throughout; is it the file of expression"),
+    "effects as expression": (
+        lambda o: files.by_model(EXPRESSION - 3, old=False).to_csv(o / X, index=False),
+        r"its values lie within -2\.\d+ and",
+    ),
+    "expression as mutations": (taken_from(MUT, X), "a mutation matrix holds 0, 1 and 2; is it the right file"),
+    "whole copies": (taken_from(CN, MUT), "all values are whole, which relative copies are not; name another with"),
+    "another kind of the CCLE": (taken_from(X, RRBS), "holds methylation of the CCLE, and is given as expression"),
+    "no layout of the CCLE": (put(RRBS, b"a\tb\tc\nx\t1\t2\n"), "a methylation file of the CCLE begins with locus_id"),
+    "a list without genes": (put("genes.csv", b"symbol\nTP53\n"), "column gene: the column is missing"),
+    "a list of other genes": (put("genes.csv", b"gene\nGENE77\n"), r"has no feature to keep \(it has GENE-6, "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "says"), FAULTS.values(), ids=FAULTS.keys())
+def test_what_is_wrong_is_told_and_nothing_is_written(damage: Damage, says: str, origin: Path, out: Path) -> None:
+    shutil.rmtree(origin / "old")
+    damage(origin)
+    genes = ["--genes", origin / "genes.csv"] if (origin / "genes.csv").exists() else []
+    with pytest.raises(UserError, match=says):
+        run(out, origin, "--smiles", origin / "smiles.csv", *genes)
+    assert not out.parent.exists()
+
+
+GCT = {"Name": [f"ENSG{number}" for number in range(6)], "Description": list(GENES)}
+LINEAR = 2**EXPRESSION - 1
+CCLE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut": (
+        lambda p: p.write_text(files.write_gct(p, files.by_feature(LINEAR, GCT)).read_text().replace("6\t13", "7\t13")),
+        "says that it has 7 rows and has 6; it is cut short",
+    ),
+    "no size": (lambda p: p.write_text("#1.2\nName\tDescription\tA_LUNG\n"), "line 2 of a GCT must tell its size"),
+    "counts": (lambda p: files.write_gct(p, files.by_feature(LINEAR.round(), GCT)), "all values are whole, so it"),
+    "logarithms": (lambda p: files.write_gct(p, files.by_feature(EXPRESSION, GCT)), "they seem to be logarithms"),
+    "negative": (lambda p: files.write_gct(p, files.by_feature(LINEAR - 1, GCT)), "RPKM and TPM are not below 0"),
+    "a line twice": (
+        lambda p: files.write_gct(p, files.by_feature(LINEAR, GCT).rename(columns={"BETA2_BREAST": "ALPHA1_LUNG"})),
+        "column ALPHA1_LUNG: the column stands twice",
+    ),
+    "nothing of a line": (
+        lambda p: files.write_gct(p, files.by_feature(LINEAR, GCT).assign(ALPHA1_LUNG=0)),
+        "a cell line has no expression at all",
+    ),
+    "other lines": (
+        lambda p: files.write_gct(p, files.by_feature(LINEAR, GCT).iloc[:, :3].set_axis([*GCT, "Q_LUNG"], axis=1)),
+        r"holds no screened cell line \(it has Q_LUNG\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("write", "says"), CCLE_FAULTS.values(), ids=CCLE_FAULTS.keys())
+def test_what_is_wrong_with_a_file_of_the_ccle_is_told(
+    write: Callable[[Path], object], says: str, origin: Path, out: Path
+) -> None:
+    write(origin / "x.gct")
+    models = ["--models", origin / "old" / "sample_info.csv"]
+    with pytest.raises(UserError, match=says):
+        run(out, [origin / "gdsc" / GDSC2], *models, "--expression", origin / "x.gct")
+    assert not out.parent.exists()
+
+
+def test_a_scale_that_the_values_contradict_is_refused_and_a_named_one_taken(origin: Path, out: Path) -> None:
+    path = origin / "copies.csv"
+    files.by_model(COPY_NUMBER.apply(np.log2), old=True).to_csv(path, index=False)
+    where = [*("--models", origin / "old" / "sample_info.csv"), "--copy-number", path]
+    with pytest.raises(UserError, match="which is not the scale log2_plus_1; name another with --copy-number-scale"):
+        run(out, [origin / "gdsc" / GDSC2], *where)
+    files.by_model(EXPRESSION, old=True).to_csv(origin / "not_copies.csv", index=False)
+    with pytest.raises(UserError, match=r"within 0\.\d+ and 11\.\d+, which is not the scale log2_plus_1"):
+        run(out, [origin / "gdsc" / GDSC2], *where[:2], "--copy-number", origin / "not_copies.csv")
+    run(out, [origin / "gdsc" / GDSC2], *where, "--copy-number-scale", "log2_ratio")
+    assert_values(out, "copy_number", COPY_NUMBER.loc[CERTAIN])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--layout", "uci", "--from", "a", "b"], "--from: uci takes one"),
+        (["--layout", "uci", "--from", "a", "--copy-number", "x"], "--copy-number: uci takes none"),
+        (["--layout", "gdsc", "--from", "a", "--label", "x"], "--label: gdsc takes none"),
+        (["--layout", "gdsc", "--from", "a"], "a: no such file"),
+        (["--layout", "gdsc", "--from", ".", "."], "--from: takes one folder, or files"),
+    ],
+)
+def test_options_of_other_layouts_are_refused(arguments: list[str], says: str, out: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        main([*arguments, "--out", str(out)])
+
+
+def test_several_files_for_one_place_must_be_named(origin: Path, out: Path) -> None:
+    shutil.copytree(origin / "new", origin / "again")
+    with pytest.raises(UserError, match=f"holds {NEW_EXPRESSION}, {NEW_EXPRESSION}; name one with --expression"):
+        run(out, origin)
+
+
+def test_what_is_there_is_not_written_over(origin: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "mine.csv").write_text("mine")
+    with pytest.raises(UserError, match="is there already; name a new folder"):
+        run(out, [origin / "gdsc" / GDSC2])
+    assert [path.name for path in out.iterdir()] == ["mine.csv"]
