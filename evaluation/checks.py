@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
-from evaluation.evaluate import evidence_sha256
+from evaluation.sealed import evidence_sha256
 from pipelines.policy import Gate, TaskPolicy
 
 Status = Literal["pass", "fail", "waived"]
@@ -73,12 +73,15 @@ class Verdict:
         The numbers, in a sentence.
     by
         Who waived it, or whose answers it rests on.
+    names
+        Of the classes, drugs or genes that failed it, where a check fails by name.
     """
 
     check: str
     status: Status
     reason: str
     by: str | None = None
+    names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.status:<6} {self.check}: {self.reason}" + (f" ({self.by})" if self.by else "")
@@ -93,9 +96,11 @@ class Case:
     task: TaskPolicy
     now: Situation
 
-    def verdict(self, check: str, holds: bool, reason: str, by: str | None = None) -> Verdict:
+    def verdict(
+        self, check: str, holds: bool, reason: str, by: str | None = None, names: tuple[str, ...] = ()
+    ) -> Verdict:
         """Return the verdict of ``check``."""
-        return Verdict(check, "pass" if holds else "fail", reason, by)
+        return Verdict(check, "pass" if holds else "fail", reason, by, names)
 
 
 def _margin(case: Case) -> Verdict:
@@ -150,7 +155,8 @@ def _floor(case: Case) -> Verdict:
     """No class, drug or gene has a value below the task's floor.
 
     The value counts, not the high end of its interval: that a class is so rare that nothing is certain of it is no
-    reason to serve it to patients. A class without test rows fails; a drug or gene without a value is told.
+    reason to serve it to patients. A class without test rows fails; a drug or gene without a value is told. Who waives
+    it names what may lie below, so that no other slips through later.
     """
     floor, worst = case.task.floor, case.evidence["worst"]
     if math.isinf(floor):
@@ -165,10 +171,11 @@ def _floor(case: Case) -> Verdict:
     where = f"{lowest['name']} {_interval(lowest)}, n {lowest['n']}"
     said = f"lowest {metric} of {len(known)}: {where}; the floor is {floor:g}"
     if below:
-        said = f"{len(below)} below the floor: {_listed([row['name'] for row in below])}; {said}"
+        said = f"{len(below)} below the floor: {_listed([row['name'] for row in below], 50)}; {said}"
     if unknown:
         said += f"; without a value: {_listed(unknown)}"
-    return case.verdict("floor", not below and not (unknown and unit == "class"), said)
+    failed = [*(row["name"] for row in below), *(unknown if unit == "class" else ())]
+    return case.verdict("floor", not failed, said, names=tuple(failed))
 
 
 def _calibration(case: Case) -> Verdict:

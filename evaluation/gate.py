@@ -67,11 +67,15 @@ def _waived(verdict: Verdict, case: Case) -> Verdict:
     for waiver in case.task.waivers:
         if waiver.check != verdict.check:
             continue
+        if beyond := sorted(set(verdict.names) - set(waiver.of)):
+            unnamed = f"{verdict.reason}; the waiver by {waiver.by} does not name {', '.join(beyond)}"
+            verdict = dataclasses.replace(verdict, reason=unnamed)
+            continue
         if case.now.today > date.fromisoformat(waiver.until):
             ended = f"{verdict.reason}; the waiver by {waiver.by} ended on {waiver.until}"
             return dataclasses.replace(verdict, reason=ended)
         reason = f"{waiver.reason} (until {waiver.until}); without the waiver: {verdict.reason}"
-        return Verdict(verdict.check, "waived", reason, waiver.by)
+        return Verdict(verdict.check, "waived", reason, waiver.by, verdict.names)
     return verdict
 
 

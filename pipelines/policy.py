@@ -102,6 +102,26 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Dashboard:
+    """Whom the dashboard asks.
+
+    Attributes
+    ----------
+    endpoints
+        ``<task>`` or ``<task>@<alias>`` to the address that ``make serve`` serves it at; production without an alias.
+        ``ONCOLINEAGE_ENDPOINTS`` goes before it, see `serving.board.endpoints`.
+    seconds
+        That an answer may take.
+    mlflow_ui
+        Address of the MLflow UI, for links.
+    """
+
+    endpoints: dict[str, str]
+    seconds: float = 60.0
+    mlflow_ui: str = "http://127.0.0.1:5000"
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a person says to a finding of the audit; without it nobody promotes what the finding may have flattered.
 
@@ -136,12 +156,15 @@ class Waiver:
         One of `CHECKS`, and none of `UNWAIVABLE`.
     until
         ISO date of the last day that it counts.
+    of
+        For ``floor``: the classes, drugs or genes that may lie below it, as the gate's verdict names them.
     """
 
     check: str
     reason: str
     by: str
     until: str
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +195,7 @@ class Policy:
     serve: Serve
     monitor: Monitor
     tasks: dict[str, TaskPolicy]
+    dashboard: Dashboard = Dashboard({})
 
     def task(self, name: str) -> TaskPolicy:
         """Return what holds for the task ``name``; a task that is not named has no floor, answer or waiver."""

@@ -164,7 +164,20 @@ def test_answers_for_simulated_data_do_not_hold_for_real_data() -> None:
 
 
 def waiver(check: str, until: str = "2026-11-20") -> tuple[Waiver, ...]:
-    return (Waiver(check, "known", "A. Person", until),)
+    return (Waiver(check, "known", "A. Person", until, ("hem",) if check == "floor" else ()),)
+
+
+def test_a_floor_is_waived_for_those_who_are_named_alone() -> None:
+    low = made_evidence(**{f"{ROWS}__0__value": 0.1, f"{ROWS}__1__value": 0.2})
+    first = Waiver("floor", "rare", "A. Person", "2026-11-20", ("hem",))
+    both = Waiver("floor", "both rare", "B. Person", "2026-11-20", ("hem", "all"))
+    refused = word("floor", low, made_policy(waivers=(first,)))
+    assert refused.status == "fail"
+    assert "does not name all" in refused.reason
+    assert refused.names == ("hem", "all")
+    assert word("floor", low, made_policy(waivers=(first, both))).by == "B. Person"
+    unnamed = Waiver("floor", "all of them", "A. Person", "2026-11-20")
+    assert word("floor", low, made_policy(waivers=(unnamed,))).status == "fail"
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if check not in UNWAIVABLE])

@@ -31,6 +31,7 @@ from pipelines.params import (
     ParamsError,
     PerBudget,
     ResponseData,
+    ResponseSplit,
     ResponseTask,
     Split,
     Task,
@@ -328,6 +329,13 @@ FAULTS = [
     changed(f"{T}.data.missing.expression", "drop", "one_hot", "one of drop, impute"),
     changed(f"{T}.data.missing.tissue", "one_hot", "impute", "one of drop, one_hot"),
     changed(f"{T}.split.mode", "cell_blind", "line_blind", "one of random, cell_blind, drug_blind, tissue_blind"),
+    Fault("studies across which nothing is asked", {"    split:\n      mode: cell_blind\n":
+          f"    split:{HERE}\n      mode: cross_study\n"}, f"{T}.split",
+          "has the mode cross_study and no train_study"),
+    Fault("one study for two", {"      mode: cell_blind\n": "      mode: cell_blind\n      train_study: a\n"
+          f"      test_study: a{HERE}\n"}, f"{T}.split.test_study", "is 'a', as train_study is"),
+    Fault("studies of images", {"      mode: subject_blind\n": "      mode: subject_blind\n"
+          f"      train_study: a{HERE}\n"}, f"{S}.split.train_study", "unknown key"),
     changed(f"{T}.tune.objective", "validation", "test", "one of validation, cross_validation"),
     changed(f"{T}.tune.metric", "rmse", "accuracy", "one of rmse"),
     changed(f"{T}.evaluate.metric", "r2", "r_squared", "one of r2"),
@@ -517,6 +525,8 @@ FAULTS = [
         ('{check: size, reason: a, by: b, until: never}', "until", "must be a date such as"),
         ('{check: size, reason: a, by: b, until: "2027-02-30"}', "until", "must be a date such as"),
         ("{check: size, reason: a, by: b, until: 2027-01-01}", "until", "of type str"),
+        ('{check: floor, reason: a, by: b, until: "2027-01-01"}', "check", "name what may lie below it"),
+        ('{check: size, reason: a, by: b, until: "2027-01-01", of: [x]}', "of", "only a floor is waived by name"),
     )),
     Fault("a waiver for ever", {WAIVERS: f"[{{check: size, reason: a, by: b}}]{HERE}"}, f"{PS}.waivers[0]",
           "lacks until"),
@@ -678,12 +688,14 @@ _tasks = st.builds(
         constant_column_share=_share,
     ),
     split=st.builds(
-        Split,
-        mode=st.sampled_from(["random", "cell_blind", "drug_blind", "tissue_blind"]),
+        ResponseSplit,
+        mode=st.sampled_from(["random", "cell_blind", "drug_blind", "tissue_blind", "cross_study"]),
         test=_share,
         validation=_share,
         folds=_count,
         near_identical=_share,
+        train_study=_word,
+        test_study=_word,
     ),
     tune=st.builds(
         Tune,
