@@ -35,11 +35,31 @@ def parent(smiles: str) -> str | None:
     A salt and its free base, or two stereoisomers, are not the same compound and yet no unseen drug to one another:
     fingerprints hardly tell them apart.
     """
+    largest = _largest_fragment(smiles)
+    return None if largest is None else Chem.MolToSmiles(largest, isomericSmiles=False)
+
+
+@lru_cache(maxsize=8192)
+def without_salt(smiles: str) -> str | None:
+    """Return the canonical SMILES of the largest fragment, the one that `parent` names, with its stereochemistry."""
+    largest = _largest_fragment(smiles)
+    return None if largest is None else Chem.MolToSmiles(largest)
+
+
+def _largest_fragment(smiles: str) -> Any | None:
     molecule = parse(smiles)
     if molecule is None:
         return None
     fragments = Chem.GetMolFrags(molecule, asMols=True, sanitizeFrags=False)
-    return max((each.GetNumHeavyAtoms(), Chem.MolToSmiles(each, isomericSmiles=False)) for each in fragments)[1]
+    # Of fragments of one size the choice must not depend on how the SMILES is spelled.
+    return max(
+        fragments,
+        key=lambda each: (
+            each.GetNumHeavyAtoms(),
+            Chem.MolToSmiles(each, isomericSmiles=False),
+            Chem.MolToSmiles(each),
+        ),
+    )
 
 
 def pubchem_id(value: Any) -> str | None:

@@ -70,9 +70,9 @@ def gathered_first_layer(prepared: Prepared) -> None:
     train = prepared.side("train")
     model = get_architecture("mlp").build({"components": 0, "omics": "all", "units": 256}, epochs=1, device="cpu")
     model.fit(train)
-    matrix = model.features_.transform(train)
-    cells, drugs, cell, drug = model._tensors(matrix, torch.device("cpu"))
-    target = torch.as_tensor(train.target - matrix.offset, dtype=torch.float32)
+    inputs = model._inputs(train)
+    (cells,), (drugs,), cell, drug = inputs.cells, inputs.drugs, inputs.cell, inputs.drug
+    target = torch.as_tensor(train.target - inputs.matrix.offset, dtype=torch.float32)
     settings = LoopSettings(1, 1, 2048, 1e-3, 0.0, 0)
 
     def epoch(forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -87,8 +87,8 @@ def gathered_first_layer(prepared: Prepared) -> None:
         )
 
     ours, other, ratio = paired(
-        lambda: epoch(lambda rows: model.network_.gathered(cells, drugs, cell[rows], drug[rows])),
-        lambda: epoch(lambda rows: model.network_(cells[cell[rows]], drugs[drug[rows]])),
+        lambda: epoch(lambda rows: model.network_.gathered((cells,), (drugs,), cell[rows], drug[rows])),
+        lambda: epoch(lambda rows: model.network_((cells[cell[rows]],), (drugs[drug[rows]],))),
     )
     print(
         f"MLP epoch of {len(train)} pairs: gathered {ours:.2f} s, concatenated {other:.2f} s, {ratio:.1f} times faster"

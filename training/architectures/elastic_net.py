@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from pipelines.samples import ResponseSamples
 from training.architectures import architecture
 from training.bilinear import Bilinear, moments_of, solve
 from training.estimator import Attribution, Estimator, FitContext
+from training.features.cell_line_choices import CELL_LINE_DEFAULTS, CellLineChoices, cell_line_space
 
 if TYPE_CHECKING:
     import optuna
@@ -23,36 +25,25 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "l1_share": trial.suggest_float("l1_share", 0.0, 1.0),
         "interactions": trial.suggest_categorical("interactions", [True, False]),
         "components": trial.suggest_categorical("components", [32, 64]),
-        "omics": trial.suggest_categorical("omics", ["expression", "all"]),
+        **cell_line_space(trial, settings),
     }
 
 
-DEFAULTS = {"alpha": 0.01, "l1_share": 0.2, "interactions": True, "components": 64, "omics": "expression"}
+DEFAULTS = {"alpha": 0.01, "l1_share": 0.2, "interactions": True, "components": 64, **CELL_LINE_DEFAULTS}
 
 
 @architecture("elastic_net", space=space, defaults=DEFAULTS)
-class ElasticNet(Estimator):
+@dataclass(eq=False, repr=False, kw_only=True)
+class ElasticNet(CellLineChoices, Estimator):
     """Linear in line features, drug features and, where asked for, their products."""
 
-    def __init__(
-        self,
-        alpha: float = 0.01,
-        l1_share: float = 0.2,
-        interactions: bool = True,
-        components: int = 64,
-        omics: str = "expression",
-        profile_components: int = 12,
-        bits: int = 128,
-        seed: int = 0,
-    ) -> None:
-        self.alpha = alpha
-        self.l1_share = l1_share
-        self.interactions = interactions
-        self.components = components
-        self.omics = omics
-        self.profile_components = profile_components
-        self.bits = bits
-        self.seed = seed
+    alpha: float = 0.01
+    l1_share: float = 0.2
+    interactions: bool = True
+    components: int = 64
+    profile_components: int = 12
+    bits: int = 128
+    seed: int = 0
 
     def fit(
         self,
@@ -63,13 +54,13 @@ class ElasticNet(Estimator):
         """Fit on the moments of the training rows, which a study needs once for all penalties."""
         context = context or FitContext()
         features: dict[str, Any] = {
-            "omics": self.omics,
             "components": self.components,
             "interactions": self.interactions,
             "profile_components": self.profile_components,
             "bits": self.bits,
         }
-        moments = context.remember((id(train), *features.values()), lambda: moments_of(train, **features))
+        key = (id(train), repr(self.cell_line_features(train)), *features.values())
+        moments = context.remember(key, lambda: moments_of(train, choices=self, **features))
         self.model_ = solve(moments, alpha=self.alpha, l1_share=self.l1_share)
         return self
 

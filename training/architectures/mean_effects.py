@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+from scipy.special import expit
 
 from pipelines.samples import ResponseSamples
+from pipelines.sensitivity import SensitivitySamples
 from training.architectures import architecture
-from training.estimator import Attribution, Estimator, FitContext
+from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.features.drug import DrugFeatures
+from training.sensitivity import log_odds
 
 
 @architecture("mean_effects")
@@ -63,4 +66,47 @@ class MeanEffects(Estimator):
         """Take on the means."""
         self.drug_ = DrugFeatures.from_state(state["drug"])
         self.line_ids_, self.line_effect_ = list(state["line_ids"]), state["line_effect"]
+        return self
+
+
+@architecture("mean_effects", family="response_labels")
+class SensitiveShare(Classifier):
+    """The baseline of sensitivity: the drug's share of sensitive training lines, and what the line adds to it."""
+
+    def fit(
+        self,
+        train: SensitivitySamples,
+        validation: SensitivitySamples | None = None,
+        context: FitContext | None = None,
+    ) -> Self:
+        """Fit the shares of the training rows."""
+        self.effects_ = MeanEffects().fit(train.called)
+        return self
+
+    def predict_proba(self, samples: ResponseSamples) -> np.ndarray:
+        """Return the probabilities of resistant and sensitive, ``(n, 2)``."""
+        odds = log_odds(self.effects_.predict(samples))
+        return np.column_stack([expit(-odds), expit(odds)])
+
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        """Return what drug and line add to the log odds of a class, from those of the overall share."""
+        drug, line = self.effects_._effects(samples)
+        overall, of_drug, of_both = map(log_odds, (self.effects_.drug_.overall, drug, drug + line))
+        code = self.predict(samples) if output is None else np.asarray(output)
+        sign = np.where(code == 1, 1.0, -1.0)
+        values = np.column_stack([of_drug - overall, of_both - of_drug]) * sign[:, None]
+        names = ["drug:sensitive_share", "cell_line:effect"]
+        return Attribution(names, values, overall * sign, of_both * sign, "exact")
+
+    def cost(self) -> dict[str, float]:
+        """Return the number of shares."""
+        return self.effects_.cost()
+
+    def state(self) -> dict[str, Any]:
+        """Return the shares."""
+        return self.effects_.state()
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Take on the shares."""
+        self.effects_ = MeanEffects().restore(state)
         return self

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.architectures import architecture
 from training.estimator import Estimator
+from training.features.cell_line_choices import CELL_LINE_DEFAULTS, cell_line_space
 from training.trees.genes import GeneTargetTrees
 from training.trees.images import ImageTrees, features_of
 from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
@@ -55,8 +56,8 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "row_share": trial.suggest_float("row_share", 0.3, 0.9),
         "column_share": trial.suggest_float("column_share", 0.1, 0.7),
         "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 50.0, log=True),
-        "omics": trial.suggest_categorical("omics", ["expression", "all"]),
         "components": trial.suggest_categorical("components", [32, 64]),
+        **cell_line_space(trial, settings),
         "identity": trial.suggest_categorical("identity", ["profile", "none"]),
         "center": trial.suggest_categorical("center", [True, False]),
     }
@@ -67,8 +68,8 @@ DEFAULTS = {
     "row_share": 0.6,
     "column_share": 0.3,
     "min_child_weight": 10.0,
-    "omics": "expression",
     "components": 64,
+    **CELL_LINE_DEFAULTS,
     "identity": "profile",
     "center": True,
 }
@@ -82,9 +83,7 @@ class RandomForest(_Forest, PairTrees):
     row_share: float = 0.6
     column_share: float = 0.3
     min_child_weight: float = 10.0
-    omics: str = "expression"
     components: int = 64
-    keep_share: float = 1.0
     identity: str = "profile"
     profile_components: int = 16
     bits: int = 256

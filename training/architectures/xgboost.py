@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
 from training.estimator import Estimator
+from training.features.cell_line_choices import CELL_LINE_DEFAULTS, cell_line_space
 from training.trees.genes import GeneTargetTrees
 from training.trees.images import ImageTrees, features_of
 from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
@@ -55,8 +56,8 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "column_share": trial.suggest_float("column_share", 0.05, 0.7),
         "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 1000.0, log=True),
         "l2": trial.suggest_float("l2", 0.1, 200.0, log=True),
-        "omics": trial.suggest_categorical("omics", ["expression", "all"]),
         "components": trial.suggest_categorical("components", [0, 64]),
+        **cell_line_space(trial, settings),
         "identity": trial.suggest_categorical("identity", ["profile", "none"]),
         "start": trial.suggest_categorical("start", ["bilinear", "drug_mean", "none"]),
     }
@@ -69,8 +70,8 @@ DEFAULTS = {
     "column_share": 0.3,
     "min_child_weight": 50.0,
     "l2": 20.0,
-    "omics": "expression",
     "components": 64,
+    **CELL_LINE_DEFAULTS,
     "identity": "profile",
     "start": "bilinear",
 }
@@ -86,9 +87,7 @@ class XGBoost(_Boosted, PairTrees):
     row_share: float = 0.7
     min_child_weight: float = 50.0
     l2: float = 20.0
-    omics: str = "expression"
     components: int = 64
-    keep_share: float = 1.0
     identity: str = "profile"
     profile_components: int = 16
     bits: int = 256

@@ -25,6 +25,7 @@ from training.contracts import (
 )
 from training.contracts.summaries import drug_numbers, drug_summary, profile_summary
 from training.estimator import Estimator
+from training.features.cell_line import measured
 from training.features.drug import fingerprints
 from training.novelty import View
 
@@ -49,6 +50,8 @@ class ResponseContract(Contract):
         Of the expression's genes, some that go together, by which inputs are described.
     tissues
         Of the training lines; any other is described as another.
+    needed
+        Tables without which the model does not look at a line, see `CellLineFeatures.complete`; an answer notes it.
     """
 
     family = "response"
@@ -60,6 +63,7 @@ class ResponseContract(Contract):
     coverage: float
     panels: dict[str, list[str]] = field(default_factory=dict)
     tissues: list[str] = field(default_factory=list)
+    needed: list[str] = field(default_factory=list)
 
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
         """See `read_payload`."""
@@ -99,14 +103,27 @@ class ResponseContract(Contract):
             *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")),
             ColSpec(DataType.double, name="base", required=False),
             ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+            *self._noted(),
         ]
+
+    def _noted(self) -> list[ColSpec]:
+        return [ColSpec(DataType.string, name="note", required=False)] if self.needed else []
+
+    def notes(self, samples: ResponseSamples) -> dict[str, pd.Series]:
+        """Return what is to be said of an answer besides: that the model had to leave the line aside."""
+        if not self.needed:
+            return {}
+        lacks = {name: ~measured(samples.omics[name])[samples.cell] for name in self.needed}
+        lacking = [", ".join(name for name in self.needed if lacks[name][row]) for row in range(len(samples))]
+        said = [f"lacks {names}, without which a baseline answers" if names else None for names in lacking]
+        return {"note": pd.Series(said, dtype=object)}
 
     def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
         """Return prediction, ``low`` and ``high`` of the interval, and the ``coverage`` that it was made for."""
         half = np.nan if self.half_width is None else self.half_width
         return pd.DataFrame(
             {"prediction": outputs, "low": outputs - half, "high": outputs + half, "coverage": self.coverage}
-        )
+        ).assign(**self.notes(samples))
 
     def describe(self, samples: ResponseSamples) -> pd.DataFrame:
         """Return `profile_summary` of the expression, the mean of each other omics, tissue, and `drug_summary`."""

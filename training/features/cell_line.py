@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
+from sklearn.impute import KNNImputer
+from sklearn.preprocessing import QuantileTransformer
 
+from pipelines.faults import UserError
 from pipelines.samples import UNKNOWN
+from training.features.selection import SELECTIONS, SUPERVISED, selected
+
+SCALINGS = ("standard", "min_max", "quantile_normal", "quantile_uniform")
+IMPUTATIONS = ("mean", "knn", "drop")
+
+_QUANTILES = 100  # at most: as many as there are training lines
+_TAIL = 1e-7  # of the normal distribution, where scikit-learn clips as well: no value is infinite
+_NEIGHBORS = 5
 
 
 @dataclass
 class _Table:
-    """The affine map of one omics table: impute, keep, scale, and rotate where PCA is asked for.
+    """The map of one omics table: keep, impute, scale, and rotate where PCA is asked for.
 
     Attributes
     ----------
     names
         All features of the raw table, in its order.
     kept
-        Positions of the features that pass the variance filter.
+        Positions of the features that are selected.
     fill
         Mean of every kept feature over the training lines; stands in where a value is missing.
     center, scale
@@ -29,6 +42,11 @@ class _Table:
         Orthonormal columns, shape ``(len(kept), k)``; None without PCA.
     flagged
         Whether a column says that the line was not measured.
+    quantiles, distribution
+        Of every kept feature, shape ``(levels, len(kept))``, and ``normal`` or ``uniform``, what they are mapped to;
+        None where scaling is by ``center`` and ``scale``.
+    middle
+        Means of the scaled features, which are taken off before they are rotated; None where they are 0.
     """
 
     names: list[str]
@@ -38,23 +56,33 @@ class _Table:
     scale: np.ndarray
     components: np.ndarray | None
     flagged: bool
+    quantiles: np.ndarray | None = None
+    distribution: str = ""
+    middle: np.ndarray | None = None
+
+    @property
+    def inner(self) -> int:
+        """Return the number of columns but for the flag."""
+        return len(self.kept) if self.components is None else self.components.shape[1]
 
     @property
     def width(self) -> int:
-        return (len(self.kept) if self.components is None else self.components.shape[1]) + int(self.flagged)
+        return self.inner + int(self.flagged)
 
-    def scaled(self, table: pd.DataFrame) -> np.ndarray:
-        """Return the kept features, imputed and scaled, shape ``(lines, len(kept))``."""
+    def scaled(self, table: pd.DataFrame, impute: bool = True) -> np.ndarray:
+        """Return the kept features, scaled, gaps imputed by the mean or else left, shape ``(lines, len(kept))``."""
         values = _aligned(table, self.names)[:, self.kept]
-        return (np.where(np.isnan(values), self.fill, values) - self.center) / self.scale
+        if impute:
+            values = np.where(np.isnan(values), self.fill, values)
+        if self.quantiles is None:
+            return (values - self.center) / self.scale
+        return _ranked(values, self.quantiles, self.distribution)
 
-    def transform(self, table: pd.DataFrame) -> np.ndarray:
-        values = self.scaled(table)
-        if self.components is not None:
-            values = values @ self.components
-        if self.flagged:
-            values = np.hstack([values, np.isnan(table.to_numpy(np.float64)).all(axis=1, keepdims=True)])
-        return values
+    def centered(self, scaled: np.ndarray) -> np.ndarray:
+        return scaled if self.middle is None else scaled - self.middle
+
+    def rotated(self, scaled: np.ndarray) -> np.ndarray:
+        return scaled if self.components is None else self.centered(scaled) @ self.components
 
 
 @dataclass
@@ -66,61 +94,164 @@ class CellLineFeatures:
     omics
         Tables that are used, in this order.
     scaling
-        ``standard`` (zero mean, unit variance) or ``min_max`` (to 0..1), per feature over the training lines.
+        Of every feature by itself, over the training lines: ``standard`` (zero mean, unit variance), ``min_max`` (to
+        0..1), ``quantile_normal`` or ``quantile_uniform`` (ranks among the training lines, spread as a standard normal
+        or a uniform distribution; as scikit-learn's QuantileTransformer).
     keep_share
-        Share of each table's features that is kept, the most variable first; features that do not vary never are.
+        Share of each table's features that a selection other than ``all`` keeps.
     components
         Principal components a table is reduced to; 0 for none. Fewer where lines or features are fewer.
+    selection
+        Which features are kept, see `training.features.selection.selected`: ``all``, ``variance``,
+        ``mutual_information`` or ``rfe``. Features that do not vary never are.
+    imputation
+        Of a table that a line lacks, or of single values. ``mean``: by the mean over the training lines. ``knn``: by
+        the mean of the five training lines that are nearest by what was measured of both, over all tables
+        (Troyanskaya et al., 2001). ``drop``: a training line that lacks a table is left out of the fit, and of such a
+        line nothing is said later, see `complete`; single values that a table lacks are imputed by the mean.
     """
 
     omics: tuple[str, ...]
     scaling: str = "standard"
-    keep_share: float = 1.0
+    keep_share: float = 0.25
     components: int = 0
+    selection: str = "all"
+    imputation: str = "mean"
     tables: dict[str, _Table] = field(default_factory=dict)
     tissues: list[str] = field(default_factory=list)
+    neighbors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    needed: list[str] = field(default_factory=list)
 
-    def fit(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> CellLineFeatures:
-        """Fit on the cell lines of the training rows, and on no others."""
-        self.tables = {name: self._fit_table(omics[name]) for name in self.omics}
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("scaling", self.scaling, SCALINGS),
+            ("selection", self.selection, SELECTIONS),
+            ("imputation", self.imputation, IMPUTATIONS),
+        ):
+            if value not in choices:
+                raise UserError(f"{name}: {value!r} is none of {', '.join(choices)}")
+
+    @property
+    def supervised(self) -> bool:
+        """Whether `fit` needs the response."""
+        return self.selection in SUPERVISED
+
+    def fit(
+        self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], response: np.ndarray | None = None
+    ) -> CellLineFeatures:
+        """Fit on the cell lines of the training rows, and on no others.
+
+        Parameters
+        ----------
+        lines, omics
+            Tables of these lines.
+        response
+            Of these lines, shape ``(lines, columns)``, see `training.features.line_response`; needed by the selections
+            ``mutual_information`` and ``rfe``.
+
+        Raises
+        ------
+        UserError
+            ``imputation`` is ``drop`` and no line has every table.
+        """
+        if self.imputation == "drop":
+            # A table that no line has is none.
+            self.needed = [name for name in self.omics if measured(omics[name]).any()]
+            whole = self.complete(lines, omics)
+            if not whole.any():
+                raise UserError(
+                    f"imputation drop: none of {len(lines)} training lines has all of {', '.join(self.needed)}; "
+                    "choose mean or knn"
+                )
+            lines, omics = lines[whole], {name: omics[name][whole] for name in self.omics}
+            response = None if response is None else response[whole]
+        self.tables = {name: self._fit_table(omics[name], response) for name in self.omics}
+        if self.imputation == "knn" and self.tables:
+            gaps_left = [table.scaled(omics[name], impute=False) for name, table in self.tables.items()]
+            self.neighbors = np.hstack(gaps_left).astype(np.float32)
+        if self.components:
+            for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
+                self._fit_components(table, scaled[measured(omics[name])])
         self.tissues = sorted(set(lines["tissue"]) - {UNKNOWN})
         return self
 
-    def _fit_table(self, table: pd.DataFrame) -> _Table:
+    def _fit_table(self, table: pd.DataFrame, response: np.ndarray | None) -> _Table:
         values = table.to_numpy(np.float64)
-        missing = np.isnan(values).all(axis=1)
-        known = values[~missing]
-        if len(known) == 0:
-            known = np.zeros((1, values.shape[1]))
-        fill = np.nan_to_num(np.nanmean(known, axis=0))
-        known = np.where(np.isnan(known), fill, known)
-        variance = known.var(axis=0)
-        wanted = max(1, round(self.keep_share * len(variance)))
-        most = np.sort(np.argsort(-variance, kind="stable")[:wanted])
-        kept = most[variance[most] > 1e-12]
-        known = known[:, kept]
+        has = measured(table)
+        values = values[has] if has.any() else np.zeros((1, values.shape[1]))
+        fill = np.nansum(values, axis=0) / np.maximum((~np.isnan(values)).sum(axis=0), 1)
+        known = np.where(np.isnan(values), fill, values)
+        kept = selected(known, self.selection, self.keep_share, None if response is None else response[has])
+        values, known = values[:, kept], known[:, kept]
         if self.scaling == "min_max":
             center, scale = known.min(axis=0), np.ptp(known, axis=0)
         else:
             center, scale = known.mean(axis=0), known.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0)
-        components = None
-        if self.components and kept.size:
-            scaled = (known - center) / scale
-            # Not centered again: with min-max scaling the first component carries the mean, and the map stays linear.
-            _, _, rotation = np.linalg.svd(scaled, full_matrices=False)
-            rotation = rotation[: self.components]
-            largest = np.abs(rotation).argmax(axis=1)
-            components = (rotation * np.sign(rotation[np.arange(len(rotation)), largest])[:, None]).T
-        return _Table(list(table.columns), kept, fill[kept], center, scale, components, bool(missing.any()))
+        fitted = _Table(list(table.columns), kept, fill[kept], center, scale, None, not has.all())
+        if self.scaling.startswith("quantile") and kept.size:
+            transformer = QuantileTransformer(n_quantiles=min(_QUANTILES, len(values)), subsample=None)
+            fitted.quantiles = transformer.fit(values).quantiles_
+            fitted.distribution = self.scaling.removeprefix("quantile_")
+        return fitted
+
+    def _fit_components(self, table: _Table, scaled: np.ndarray) -> None:
+        if not table.kept.size:
+            return
+        if self.scaling != "standard":  # whose means are 0
+            table.middle = scaled.mean(axis=0)
+        _, _, rotation = np.linalg.svd(table.centered(scaled), full_matrices=False)
+        rotation = rotation[: self.components]
+        largest = np.abs(rotation).argmax(axis=1)
+        table.components = (rotation * np.sign(rotation[np.arange(len(rotation)), largest])[:, None]).T
+
+    def complete(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> np.ndarray:
+        """Return which lines have what the imputation ``drop`` asks for, bool, shape ``(lines,)``.
+
+        That is every table that a training line has; all lines are complete under any other imputation. Of a line that
+        is not, a model answers no more than what it would say of any line (the drug's mean): whoever would rather have
+        it refused says ``missing: {<table>: drop}`` in ``params.yaml``.
+        """
+        found = np.ones(len(lines), dtype=bool)
+        for name in self.needed:
+            found &= measured(omics[name])
+        return found
+
+    def _scaled(self, omics: dict[str, pd.DataFrame]) -> list[np.ndarray]:
+        """Return each table's kept features, imputed and scaled, shapes ``(lines, len(kept))``."""
+        blocks = [table.scaled(omics[name], self.imputation != "knn") for name, table in self.tables.items()]
+        if self.imputation != "knn" or not blocks:
+            return blocks
+        joined = np.hstack(blocks)
+        gaps = np.isnan(joined).any(axis=1)
+        if gaps.any():
+            imputer = KNNImputer(n_neighbors=_NEIGHBORS).fit(self.neighbors.astype(np.float64))
+            joined[gaps] = imputer.transform(joined[gaps])
+        return np.split(joined, np.cumsum([block.shape[1] for block in blocks])[:-1], axis=1)
 
     def transform(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> np.ndarray:
         """Return float32 of shape ``(lines, width)``."""
-        blocks = [table.transform(omics[name]) for name, table in self.tables.items()]
-        blocks.append(
-            (lines["tissue"].to_numpy()[:, None] == np.array(self.tissues, dtype=object)[None, :]).astype(float)
-        )
-        return np.hstack(blocks).astype(np.float32)
+        blocks = []
+        for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
+            blocks += [table.rotated(scaled), *_flags(table, omics[name])]
+        return np.hstack([*blocks, self._of_tissue(lines)]).astype(np.float32)
+
+    def _of_tissue(self, lines: pd.DataFrame) -> np.ndarray:
+        return (lines["tissue"].to_numpy()[:, None] == np.array(self.tissues, dtype=object)[None, :]).astype(float)
+
+    @property
+    def width(self) -> int:
+        """Return the number of columns of `transform`."""
+        return sum(table.width for table in self.tables.values()) + len(self.tissues)
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """Return where each table's values stand in `transform`, without the flag after them; tissues stand last."""
+        start, found = 0, {}
+        for name, table in self.tables.items():
+            found[name] = slice(start, start + table.inner)
+            start += table.width
+        return found
 
     @property
     def names(self) -> list[str]:
@@ -136,7 +267,7 @@ class CellLineFeatures:
 
         A component's share goes to its features by their squared loadings, which add up to one. (The share by actual
         contribution, loading times value over score, is exact for a linear model but without bound where the score is
-        near zero.)
+        near zero.) Any scaling takes a feature by itself, so that a scaled feature's share is the raw one's.
 
         Parameters
         ----------
@@ -148,15 +279,19 @@ class CellLineFeatures:
         numpy.ndarray
             Shape ``(n, len(names))``.
         """
-        return self._blocks(attribution, lambda table, part: part @ np.square(table.components).T)
+        return self._to_features(attribution, lambda components, part: part @ np.square(components).T)
 
     def spread_gradient(
         self, gradient: np.ndarray, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], cell: np.ndarray
     ) -> np.ndarray:
         """Return path-averaged gradients times the distance from the baseline, per raw feature.
 
-        Exact for Integrated Gradients, since the map from raw to transformed features is affine. The baseline is a
-        line whose transformed features are all zero: the training mean under standard scaling.
+        Integrated Gradients of the scaled features: the map from scaled to transformed features is affine, so that
+        what they add up to is kept. A scaled feature comes of one raw feature and what it adds is that one's, also
+        where scaling is by quantiles and no straight line leads through the raw values. (One that was imputed by
+        neighbors comes of the neighbors' values of that feature.) The baseline is a line whose transformed features are
+        all zero: the training mean with PCA or standard scaling, else the training median (``quantile_normal``) or
+        minimum.
 
         Parameters
         ----------
@@ -167,39 +302,27 @@ class CellLineFeatures:
         cell
             Row of each sample in them, shape ``(n,)``.
         """
-        transformed = self.transform(lines, omics)[cell]
-        scaled = {name: table.scaled(omics[name])[cell] for name, table in self.tables.items()}
-        start, blocks = 0, []
-        for name, table in self.tables.items():
-            inner = table.width - int(table.flagged)
-            part = gradient[:, start : start + inner]
-            if table.components is not None:
-                part = part @ table.components.T
-            blocks.append(part * scaled[name])
-            if table.flagged:
-                blocks.append((gradient * transformed)[:, start + inner : start + inner + 1])
-            start += table.width
-        blocks.append((gradient * transformed)[:, start:])
-        return np.hstack(blocks)
+        distances = []
+        for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
+            distances += [scaled if table.components is None else table.centered(scaled), *_flags(table, omics[name])]
+        slope = self._to_features(gradient, lambda components, part: part @ components.T)
+        return slope * np.hstack([*distances, self._of_tissue(lines)])[cell]
 
-    def _blocks(self, values: np.ndarray, down: Any) -> np.ndarray:
+    def _to_features(self, values: np.ndarray, down: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return ``values`` of the transformed features with components brought ``down`` to scaled features."""
         start, blocks = 0, []
         for table in self.tables.values():
-            inner = table.width - int(table.flagged)
-            part = values[:, start : start + inner]
-            blocks.append(part if table.components is None else down(table, part))
-            blocks.append(values[:, start + inner : start + table.width])
+            part = values[:, start : start + table.inner]
+            blocks.append(part if table.components is None else down(table.components, part))
+            blocks.append(values[:, start + table.inner : start + table.width])
             start += table.width
         return np.hstack([*blocks, values[:, start:]])
 
     def state(self) -> dict[str, Any]:
         """Return everything that was fitted, as JSON values and arrays."""
         return {
+            **vars(self),
             "omics": list(self.omics),
-            "scaling": self.scaling,
-            "keep_share": self.keep_share,
-            "components": self.components,
-            "tissues": self.tissues,
             "tables": {name: vars(table) for name, table in self.tables.items()},
         }
 
@@ -215,3 +338,26 @@ def _aligned(table: pd.DataFrame, names: list[str]) -> np.ndarray:
     if list(table.columns) != names:
         table = table.reindex(columns=names)
     return table.to_numpy(np.float64)
+
+
+def measured(table: pd.DataFrame) -> np.ndarray:
+    """Return which lines have any value of the table, bool, shape ``(lines,)``."""
+    return ~np.isnan(table.to_numpy(np.float64)).all(axis=1)
+
+
+def _flags(table: _Table, raw: pd.DataFrame) -> list[np.ndarray]:
+    return [1.0 - measured(raw)[:, None]] if table.flagged else []
+
+
+def _ranked(values: np.ndarray, quantiles: np.ndarray, distribution: str) -> np.ndarray:
+    """Return where values lie among the quantiles of their column; gaps stay.
+
+    As scikit-learn's QuantileTransformer: a value that several quantiles share stands in their middle, one at the first
+    or the last quantile or beyond it at the end.
+    """
+    levels = np.linspace(0, 1, len(quantiles))
+    ranks = np.empty_like(values)
+    for column, (value, at) in enumerate(zip(values.T, quantiles.T, strict=True)):
+        above, below = np.interp(value, at, levels), -np.interp(-value, -at[::-1], -levels[::-1])
+        ranks[:, column] = np.select([value <= at[0], value >= at[-1]], [0.0, 1.0], (above + below) / 2)
+    return ndtri(np.clip(ranks, _TAIL, 1 - _TAIL)) if distribution == "normal" else ranks

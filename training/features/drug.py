@@ -11,6 +11,7 @@ from rdkit.Chem import rdFingerprintGenerator
 
 from pipelines.molecules import canonical, parse
 from pipelines.samples import ResponseSamples
+from training.features.line_response import residual_matrix
 
 _SHRINKAGE = 1.0  # prior observations at the overall mean, so that a drug seen once does not stand for itself alone
 
@@ -62,16 +63,12 @@ class DrugFeatures:
     def _fit_profile(self, train: ResponseSamples, drug: np.ndarray, residual: np.ndarray, n_drugs: int) -> np.ndarray:
         if self.identity != "profile" or self.components == 0:
             return np.zeros((n_drugs, 0))
-        lines, line = np.unique(train.cell, return_inverse=True)
-        total, count = np.zeros((2, len(lines), n_drugs))
-        np.add.at(total, (line, drug), residual)
-        np.add.at(count, (line, drug), 1)
-        matrix = total / np.maximum(count, 1)  # a pair that was not measured stands at its drug's mean
+        matrix = residual_matrix(np.unique(train.cell, return_inverse=True)[1], drug, residual)
         _, size, rotation = np.linalg.svd(matrix, full_matrices=False)
         rotation, size = rotation[: self.components], size[: self.components]
         largest = np.abs(rotation).argmax(axis=1)
         signs = np.sign(rotation[np.arange(len(rotation)), largest])
-        return (rotation * (signs * size / np.sqrt(len(lines)))[:, None]).T
+        return (rotation * (signs * size / np.sqrt(len(matrix)))[:, None]).T
 
     def known(self, drugs: pd.DataFrame) -> np.ndarray:
         """Return for each drug its position among the training drugs, by id or else by molecule; -1 if unseen."""

@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.samples import ResponseSamples
 from training.features.cell_line import CellLineFeatures
 from training.features.drug import DrugFeatures
+from training.features.line_response import line_response
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class PairMatrix:
         Row of each sample in them, shape ``(n,)``.
     offset
         What the model's prediction is added to, float32, shape ``(n,)``.
+    complete
+        Which lines have what the model asks for, bool, shape ``(lines,)``; None where all have.
     """
 
     cells: np.ndarray
@@ -32,6 +35,7 @@ class PairMatrix:
     cell: np.ndarray
     drug: np.ndarray
     offset: np.ndarray
+    complete: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -39,6 +43,16 @@ class PairMatrix:
     def gather(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return the features of ``rows``, float32, shape ``(len(rows), cell width + drug width)``."""
         return np.hstack([self.cells[self.cell[rows]], self.drugs[self.drug[rows]]])
+
+    def learnt(self, values: np.ndarray) -> np.ndarray:
+        """Return what a model learnt to say of each sample, shape ``(n, ...)``, and 0 where the line is not complete.
+
+        Such a line is answered by the offset alone. What is said may be a prediction or shares of it, which thereby
+        still add up.
+        """
+        if self.complete is None:
+            return values
+        return np.where(self.complete[self.cell].reshape(-1, *[1] * (values.ndim - 1)), values, 0.0)
 
     def batches(self, size: int = 16384) -> Iterator[slice]:
         """Return slices that cover all rows."""
@@ -64,23 +78,32 @@ class PairFeatures:
 
     def fit(self, train: ResponseSamples) -> PairFeatures:
         """Fit both featurizers on the lines and drugs of the training rows."""
-        lines = np.unique(train.cell)
-        self.cell_line.fit(
-            train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}
-        )
         self.drug.fit(train)
+        lines = np.unique(train.cell)
+        response = None
+        if self.cell_line.supervised:
+            response = line_response(train, train.target - self.drug.offset(train.drugs)[train.drug])
+        self.cell_line.fit(
+            train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}, response
+        )
         return self
+
+    def complete(self, samples: ResponseSamples) -> np.ndarray:
+        """Return which samples a model may learn from, bool, shape ``(n,)``: see `CellLineFeatures.complete`."""
+        return self.cell_line.complete(samples.cell_lines, samples.omics)[samples.cell]
 
     def transform(self, samples: ResponseSamples) -> PairMatrix:
         """Return the features of ``samples``."""
         overall = np.full(len(samples.drugs), self.drug.overall)
         offset = self.drug.offset(samples.drugs) if self.center else overall
+        complete = self.cell_line.complete(samples.cell_lines, samples.omics)
         return PairMatrix(
             cells=self.cell_line.transform(samples.cell_lines, samples.omics),
             drugs=self.drug.transform(samples.drugs),
             cell=samples.cell,
             drug=samples.drug,
             offset=offset[samples.drug].astype(np.float32),
+            complete=None if complete.all() else complete,
         )
 
     @property
@@ -91,7 +114,7 @@ class PairFeatures:
     @property
     def cell_width(self) -> int:
         """Return the number of transformed cell-line features."""
-        return sum(table.width for table in self.cell_line.tables.values()) + len(self.cell_line.tissues)
+        return self.cell_line.width
 
     def spread(self, attribution: np.ndarray) -> np.ndarray:
         """Hand attributions of gathered features, shape ``(n, width)``, down to ``names``."""

@@ -90,12 +90,16 @@ class AdditiveAttention(nn.Module):
         super().__init__()
         self.energy = nn.Sequential(nn.Linear(features, features), nn.Tanh(), nn.Linear(features, heads, bias=False))
 
-    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return what is attended to, ``(n, heads * features)``, and the weights, ``(n, steps, heads)``.
 
-        ``states`` has the shape ``(n, steps, features)``; a head's weights sum to 1 over the steps.
+        ``states`` has the shape ``(n, steps, features)``; a head's weights sum to 1 over the steps. ``there``, bool,
+        ``(n, steps)``, says which steps are read, in each row at least one; without it all are.
         """
-        weights = self.energy(states).float().softmax(dim=1)
+        energy = self.energy(states).float()
+        if there is not None:
+            energy = energy.masked_fill(~there[..., None], -torch.inf)
+        weights = energy.softmax(dim=1)
         return torch.einsum("nsh,nsf->nhf", weights.to(states.dtype), states).flatten(1), weights
 
 

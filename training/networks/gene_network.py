@@ -20,6 +20,7 @@ from pipelines.expression import POSITION, ExpressionSamples
 from pipelines.faults import UserError
 from training.device import torch_device
 from training.estimator import Attribution, Estimator, FitContext
+from training.features.gene_order import correlation_order
 from training.features.profile import ProfileFeatures
 from training.networks.gene_modules import Cell, GeneModule, RecurrentTrunk, Trunk
 from training.networks.loop import LoopSettings, Trained, train_network
@@ -447,13 +448,8 @@ def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: s
         start = known[POSITION[1]].to_numpy(float)
         # 1, 2, ... 22, then X, Y and whatever else by name, then those of which nothing is known.
         positions = np.lexsort((start, chromosome.fillna("~").to_numpy(str), number))
-    elif order == "correlation" and len(genes) > 2:
-        from scipy.cluster.hierarchy import leaves_list, linkage
-
-        values = features.transform(train)
-        values = values / np.maximum(np.linalg.norm(values, axis=0), 1e-6)
-        distance = np.clip(1 - np.abs(values.T @ values), 0, 1)
-        positions = leaves_list(linkage(distance[np.triu_indices(len(genes), 1)], "average"))
+    elif order == "correlation":
+        positions = correlation_order(features.transform(train))
     if permutation:
         positions = np.random.default_rng(permutation).permutation(positions)
     return positions.astype(np.int64)

@@ -18,7 +18,7 @@ from pipelines.samples import ResponseSamples
 from training.bilinear import Bilinear, moments_of, out_of_fold, solve
 from training.device import threads, xgboost_device
 from training.estimator import Attribution, Estimator, FitContext, add
-from training.features.cell_line import CellLineFeatures
+from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures
 from training.features.pair import PairFeatures, PairMatrix
 
@@ -30,17 +30,13 @@ _ALPHA = 0.05  # of that model's penalty; on held-out lines of GDSC it is better
 _MAX_BIN = 64  # omics are noisy: finer histograms cost time and change nothing
 
 
-class PairTrees(Estimator):
+class PairTrees(CellLineChoices, Estimator):
     """Trees on gathered pair features.
 
     Parameters
     ----------
-    omics
-        ``expression`` or ``all``.
     components
         Principal components of each omics table; 0 for the features themselves.
-    keep_share
-        Share of each table's features kept, the most variable first.
     identity, profile_components
         See `DrugFeatures`.
     bits
@@ -49,9 +45,7 @@ class PairTrees(Estimator):
         As in ``params.yaml``.
     """
 
-    omics: str
     components: int
-    keep_share: float
     identity: str
     profile_components: int
     bits: int
@@ -59,12 +53,12 @@ class PairTrees(Estimator):
     device: str
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
-        chosen = ("expression",) if self.omics == "expression" and "expression" in train.omics else tuple(train.omics)
+        """Return the featurizers, not yet fitted."""
         return PairFeatures(
-            CellLineFeatures(chosen, "standard", self.keep_share, self.components),
+            self.cell_line_features(train, self.components),
             DrugFeatures(self.bits, self.identity, self.profile_components),
             self._start == "drug_mean",
-        ).fit(train)
+        )
 
     @property
     @abstractmethod
@@ -92,8 +86,8 @@ class PairTrees(Estimator):
         """Grow the trees; with ``validation`` boosting stops once its error no longer falls."""
         context = context or FitContext()
         self.linear_, start = self._linear(train, context)
-        key: tuple[object, ...] = (id(train), id(validation), self.omics, self.components, self.keep_share)
-        key += (self.identity, self.profile_components, self.bits, self._start, self.seed)
+        # What is not yet fitted says in its repr all that the fit depends on besides the rows.
+        key = (id(train), id(validation), repr(self._features(train)), self._start, self.seed)
         self.features_, grown, watched = context.remember(key, lambda: self._matrices(train, start, validation))
         rounds, patience = self._rounds()
         params = {
@@ -139,8 +133,12 @@ class PairTrees(Estimator):
     def _matrices(
         self, train: ResponseSamples, start: np.ndarray | None, validation: ResponseSamples | None
     ) -> tuple[PairFeatures, xgboost.QuantileDMatrix, xgboost.QuantileDMatrix | None]:
-        self.features_ = self._features(train)
+        self.features_ = self._features(train).fit(train)
+        complete = self.features_.complete(train)
+        train, start = train.take(complete), None if start is None else start[complete]
         grown = _quantized(self._matrix(train, start), train.target)
+        if validation is not None:
+            validation = validation.take(self.features_.complete(validation))
         if validation is None or len(validation) == 0:
             return self.features_, grown, None
         return self.features_, grown, _quantized(self._matrix(validation), validation.target, grown)
@@ -160,7 +158,7 @@ class PairTrees(Estimator):
     def _margin(self, matrix: PairMatrix) -> np.ndarray:
         self.booster_.set_param({"nthread": threads(), "device": xgboost_device(self.device)})
         margins = [self.booster_.inplace_predict(matrix.gather(rows)) for rows in matrix.batches()]
-        return (np.concatenate(margins) if margins else np.zeros(0)).astype(np.float64)
+        return matrix.learnt((np.concatenate(margins) if margins else np.zeros(0)).astype(np.float64))
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return SHAP values of the trees (path-dependent TreeSHAP; Lundberg et al., 2020) on top of their start's."""
@@ -171,8 +169,8 @@ class PairTrees(Estimator):
         values = np.vstack([explainer.shap_values(matrix.gather(rows)) for rows in matrix.batches(4096)])
         trees = Attribution(
             self.features_.names,
-            self.features_.spread(values.astype(np.float64)),
-            np.full(len(samples), float(np.ravel(explainer.expected_value)[0])),
+            matrix.learnt(self.features_.spread(values.astype(np.float64))),
+            matrix.learnt(np.full(len(samples), float(np.ravel(explainer.expected_value)[0]))),
             self._margin(matrix),
             "tree_shap",
         )

@@ -1,0 +1,246 @@
+"""Drawings of molecules that would mislead: colors of other atoms, a scale that lies, a drug that stands twice."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.evaluate import _write
+from evaluation.evidence import Evidence
+from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
+from evaluation.response_evidence import ExplainedPairs, explain_pairs
+from pipelines.params import PerBudget
+from pipelines.prepare import Prepared
+from pipelines.samples import ResponseSamples, make_samples
+from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
+from training.architectures import get_architecture
+from training.estimator import Estimator
+from training.features.molecule_graph import drawn_molecule
+from training.fit import Fitted
+
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
+SVG = "{http://www.w3.org/2000/svg}"
+UNIT = "ln IC50 (µM)"
+
+
+class Planted(Estimator):
+    """Says of every oxygen that it adds what its line's gene A is."""
+
+    def fit(self, train: Any, validation: Any = None, context: Any = None) -> Planted:
+        return self
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        return np.zeros(len(samples))
+
+    def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> list[np.ndarray]:
+        gene = samples.omics["expression"]["A"].to_numpy(np.float64)[samples.cell]
+        sign = np.ones(len(samples)) if output is None else np.where(output == 1, -1.0, 1.0)
+        return [
+            np.array([float(symbol == "O") for symbol in _symbols(smiles)]) * value
+            for smiles, value in zip(samples.drugs["smiles"].iloc[samples.drug], gene * sign, strict=True)
+        ]
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> Planted:
+        return self
+
+
+class Blind(Planted):
+    """Looks at no atom."""
+
+    def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Any:
+        return Estimator.atom_attributions(self, samples, output)
+
+
+def _symbols(smiles: str | None) -> list[str]:
+    molecule = drawn_molecule(smiles)
+    return [] if molecule is None else [atom.GetSymbol() for atom in molecule.GetAtoms()]
+
+
+@pytest.fixture
+def samples() -> ResponseSamples:
+    drugs = {"S1:1": ASPIRIN, "S2:1": "OC(=O)c1ccccc1OC(C)=O.[Na+]", "S1:2": "CCO", "S1:3": None, "S1:4": "CCCC"}
+    lines = [f"L{number}" for number in range(40)]
+    pairs = pd.DataFrame([(line, drug) for line in lines for drug in drugs], columns=["cell_line_id", "drug_id"])
+    return make_samples(
+        pairs,
+        pd.DataFrame({"tissue": "lung"}, index=pd.Index(lines)),
+        pd.DataFrame(
+            {"smiles": list(drugs.values()), "name": ["aspirin <&>", "aspirin", None, "unknown", ""]},
+            index=pd.Index(list(drugs)),
+        ),
+        {"expression": pd.DataFrame({"A": np.linspace(1, 2, 40)}, index=pd.Index(lines))},
+    )
+
+
+def _made(smiles: str, contributions: list[float]) -> DrugAtoms:
+    return DrugAtoms("S1:1", "aspirin", smiles, np.array(contributions), 7)
+
+
+def _highlights(svg: str) -> dict[int, str]:
+    """Return the color of each highlighted atom."""
+    found = {}
+    for each in ET.fromstring(svg).iter(f"{SVG}ellipse"):
+        atom = re.fullmatch(r"atom-(\d+)", each.get("class", ""))
+        assert atom is not None
+        found[int(atom[1])] = re.search(r"fill:(#[0-9A-Fa-f]{6})", each.get("style", ""))[1]  # type: ignore[index]
+    return found
+
+
+def _redness(color: str) -> int:
+    return int(color[1:3], 16) - int(color[5:7], 16)
+
+
+# Which drugs, and how much
+
+
+def test_planted_atoms_are_found(samples: ResponseSamples) -> None:
+    found = explain_atoms(Planted(), samples, seed=1)
+    assert [drug.drug_id for drug in found][1:] == ["S1:2", "S1:4"]
+    assert found[0].drug_id in ("S1:1", "S2:1")  # one molecule, which stands once
+    for drug in found:
+        oxygen = np.array(_symbols(drug.smiles)) == "O"
+        assert (drug.contributions[oxygen] > 1).all() and not drug.contributions[~oxygen].any()
+        assert drug.rows == LINES
+    assert [drug.name for drug in found][1:] == ["S1:2", "S1:4"]
+
+
+def test_contributions_are_the_mean_over_lines(samples: ResponseSamples) -> None:
+    few = samples.take(np.flatnonzero((samples.drug == 2) & (samples.cell < 4)))
+    (drug,) = explain_atoms(Planted(), few, seed=1)
+    assert drug.rows == 4
+    assert drug.contributions.max() == pytest.approx(few.omics["expression"]["A"].iloc[:4].mean())
+
+
+def test_no_more_drugs_than_asked_for(samples: ResponseSamples) -> None:
+    assert len(explain_atoms(Planted(), samples, seed=1, drugs=2)) == 2
+
+
+def test_the_output_that_is_asked_for_is_explained(samples: ResponseSamples) -> None:
+    one, other = (explain_atoms(Planted(), samples, seed=1, output=output)[0] for output in (0, 1))
+    np.testing.assert_array_equal(one.contributions, -other.contributions)
+
+
+def test_models_without_atoms_and_drugs_without_molecules_explain_nothing(samples: ResponseSamples) -> None:
+    assert explain_atoms(Blind(), samples, seed=1) == []
+    assert explain_atoms(Planted(), samples.take(samples.drug == 3), seed=1) == []
+    assert explain_atoms(Planted(), samples.take(np.array([], dtype=int)), seed=1) == []
+    assert drawings([], UNIT) == {} and table([]).empty
+
+
+def test_the_table_lists_every_atom_beside_its_drawing(samples: ResponseSamples) -> None:
+    found = explain_atoms(Planted(), samples, seed=1)
+    listed = table(found)
+    assert list(drawings(found, UNIT)) == list(dict.fromkeys(listed["drawing"]))
+    for (_, part), drug in zip(listed.groupby("drawing"), found, strict=True):
+        assert part["atom"].tolist() == list(range(len(drug.contributions)))
+        assert part["element"].tolist() == _symbols(drug.smiles)
+        assert part["contribution"].tolist() == drug.contributions.tolist()
+
+
+# Drawing
+
+
+@pytest.mark.parametrize(
+    "smiles", [ASPIRIN, "C", "CCN.Cl", "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"]
+)
+def test_a_drawing_has_the_atoms_of_the_molecule(smiles: str) -> None:
+    count = len(_symbols(smiles))
+    assert sorted(_highlights(draw(_made(smiles, [0.1] * count), UNIT))) == list(range(count))
+
+
+def test_colors_say_which_atoms_raise_and_which_lower() -> None:
+    values = [0.4, -0.4, 0.2, 0.0, *[0.0] * 8, -0.1]
+    colors = _highlights(draw(_made(ASPIRIN, values), UNIT))
+    red = {atom: _redness(color) for atom, color in colors.items()}
+    assert red[0] > red[2] > abs(red[3]) and red[1] < red[12] < -abs(red[3])
+    assert abs(red[3]) < 10
+    brightness = [min(int(color[at : at + 2], 16) for at in (1, 3, 5)) + 256 for color in colors.values()]
+    assert min(brightness) > 256 + 20  # letters can be read on every color
+
+
+def test_a_drawing_tells_in_words_what_it_shows() -> None:
+    root = ET.fromstring(draw(_made(ASPIRIN, [0.0] * 12 + [-0.25]), UNIT))
+    assert root.get("role") == "img"
+    told = {
+        each.get("id"): each.text or ""
+        for each in (root.find(f"{SVG}title"), root.find(f"{SVG}desc"))
+        if each is not None
+    }
+    assert set((root.get("aria-labelledby") or "").split()) == set(told)
+    assert told["title"] == "aspirin (S1:1)"
+    assert "O 12: -0.25" in told["description"] and "7 cell lines" in told["description"]
+    written = [each.text for each in root.iter(f"{SVG}text")]
+    assert {"−0.25", "0", "+0.25", "lowers it", "raises it"} <= set(written)
+    assert any(UNIT in (text or "") for text in written)
+
+
+def test_names_that_are_no_xml_are_drawn(samples: ResponseSamples) -> None:
+    assert (
+        ET.fromstring(draw(DrugAtoms("1", "aspirin <&>", "CCO", np.ones(3), 1), UNIT)).find(f"{SVG}title") is not None
+    )
+
+
+def test_atoms_that_all_add_nothing_are_drawn_pale() -> None:
+    assert all(abs(_redness(color)) < 10 for color in _highlights(draw(_made("CCO", [0, 0, 0]), UNIT)).values())
+
+
+@pytest.mark.parametrize("smiles", [ASPIRIN, "no molecule", ""])
+def test_contributions_of_another_molecule_are_refused(smiles: str) -> None:
+    with pytest.raises(ValueError, match="S1:1: 3 contributions do not fit"):
+        draw(_made(smiles, [0.1, 0.2, 0.3]), UNIT)
+
+
+# Evidence
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return tiny_prepared(tmp_path_factory.mktemp("raw") / "cell_blind")
+
+
+def _explained(architecture: str, prepared: Prepared) -> ExplainedPairs:
+    task = response_task(tiny_params())
+    task = replace(task, evaluate=replace(task.evaluate, resamples=50, explained_samples=PerBudget(12, 12)))
+    known = get_architecture(architecture)
+    made = build(known, epochs=2, rounds=5).fit(prepared.side("train"), prepared.side("validation"))
+    fitted = Fitted(NAME, architecture, "quick", "", "", {}, "rmse", 1.0, 1.0, "", 1.0, {})
+    test = prepared.side("test")
+    predictions = test.pairs.assign(group=test.pairs["cell_line_id"], prediction=made.predict(test))
+    return explain_pairs(task, fitted, made, predictions, prepared, UNIT, seed=1)
+
+
+def test_evidence_of_a_graph_network_has_atoms_and_drawings(prepared: Prepared, tmp_path: Path) -> None:
+    found = _explained("gnn", prepared)
+    listed = found.tables["atoms"]
+    known = prepared.side("test").drugs["smiles"].dropna()
+    assert set(listed["drug_id"]) <= set(known.index)
+    assert 1 < listed["drug_id"].nunique() <= DRUGS
+    assert list(found.drawings) == list(dict.fromkeys(listed["drawing"]))
+    for name, part in listed.groupby("drawing"):
+        assert sorted(_highlights(found.drawings[str(name)])) == part["atom"].tolist()
+    logged: dict[str, str] = {}
+    evidence = Evidence({}, {}, {}, {}, True, {"atoms": listed}, {}, {}, drawings=found.drawings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlflow.log_artifact", lambda path, folder: logged.__setitem__(Path(path).name, folder))
+        _write(evidence, tmp_path)
+    assert logged == {"atoms.csv": "tables", **{f"{name}.svg": "figures" for name in found.drawings}}
+    assert {path.name for path in tmp_path.iterdir()} == set(logged)
+    for name, drawing in found.drawings.items():
+        assert (tmp_path / f"{name}.svg").read_text(encoding="utf-8") == drawing
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "atoms.csv", keep_default_na=False), listed)
+
+
+def test_evidence_of_other_models_has_no_atoms(prepared: Prepared) -> None:
+    found = _explained("elastic_net", prepared)
+    assert "top_genes" in found.tables
+    assert "atoms" not in found.tables and not found.drawings

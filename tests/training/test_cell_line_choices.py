@@ -1,0 +1,496 @@
+"""What would make a choice of features lie: noise kept for signal, unseen lines looked at, a map that is not kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.preprocessing import QuantileTransformer
+
+from pipelines.faults import UserError
+from pipelines.params import Params
+from pipelines.prepare import Prepared
+from pipelines.samples import UNKNOWN, ResponseSamples, make_samples
+from tests.training.tiny import NAME, build, changed, response_task, with_omics
+from training.architectures import get_architecture
+from training.estimator import Estimator
+from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
+from training.features.cell_line_choices import CELL_LINE_DEFAULTS, CellLineChoices, cell_line_space, imputations
+from training.features.drug import DrugFeatures
+from training.features.line_response import line_response, residual_matrix
+from training.features.pair import PairFeatures
+from training.features.selection import SELECTIONS, SUPERVISED, selected
+from training.final import fit_final
+from training.persistence import load_state, save_state
+from training.trust import trust
+
+OMICS = ("expression", "mutation", "copy_number", "methylation")
+LEAVES_OUT = [name for name in SELECTIONS if name != "all"]
+Tables = dict[str, pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def train(prepared: Prepared) -> ResponseSamples:
+    return prepared.side("train")
+
+
+def _lines(count: int) -> pd.DataFrame:
+    return pd.DataFrame({"tissue": ["lung", UNKNOWN, "skin"] * count}).iloc[:count]
+
+
+def _table(values: Any) -> pd.DataFrame:
+    return pd.DataFrame(np.asarray(values, np.float32)).add_prefix("G")
+
+
+# Selection
+
+
+def _screen(gene: np.ndarray, genes: np.ndarray, *, shuffled: int | None = None) -> ResponseSamples:
+    """Return responses of lines to two classes of drugs, which a line answers to by ``gene``, one up and one down.
+
+    Its mean over the drugs tells nothing of the gene. Every drug's responses are shuffled alike where asked for.
+    """
+    rng = np.random.default_rng(1)
+    lines, drugs = len(genes), 12
+    effect = np.where(np.arange(drugs) % 2, 1.0, -1.0)
+    answered = gene if shuffled is None else np.random.default_rng(shuffled).permutation(gene)
+    target = 3 + answered[:, None] * effect + rng.normal(0, 0.3, (lines, drugs))
+    cell, drug = (each.ravel() for each in np.indices((lines, drugs)))
+    names = pd.Index([f"L{index}" for index in range(lines)])
+    return make_samples(
+        pd.DataFrame({"cell_line_id": names[cell], "drug_id": [f"D{d}" for d in drug], "target": target.ravel()}),
+        pd.DataFrame({"tissue": "lung"}, index=names),
+        pd.DataFrame({"smiles": None}, index=[f"D{index}" for index in range(drugs)], dtype=object),
+        {"expression": _table(genes).set_index(names)},
+    )
+
+
+def _noise(lines: int = 80, genes: int = 40) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 1, (lines, genes))
+
+
+def _kept(samples: ResponseSamples, selection: str, share: float = 0.1) -> list[int]:
+    features = PairFeatures(
+        CellLineFeatures(("expression",), keep_share=share, selection=selection), DrugFeatures(0, "none")
+    )
+    return features.fit(samples).cell_line.tables["expression"].kept.tolist()
+
+
+@pytest.mark.parametrize(
+    ("selection", "form"),
+    [*product(SUPERVISED, ["line", "mutation"]), ("mutual_information", "parabola")],  # through which a line is flat
+)
+def test_a_gene_that_tells_of_the_response_is_found_in_noise(selection: str, form: str) -> None:
+    genes = _noise()
+    genes[:, 17] *= 0.2  # the least variable of all
+    if form == "mutation":
+        genes[:, 10:20] = genes[:, 10:20] > 0
+    gene = (genes[:, 17] - genes[:, 17].mean()) / genes[:, 17].std()
+    samples = _screen(gene**2 - 1 if form == "parabola" else gene, genes)
+    kept = _kept(samples, selection)
+    assert 17 in kept
+    assert len(kept) == 4
+
+
+@pytest.mark.parametrize("selection", SUPERVISED)
+def test_no_gene_is_preferred_where_the_response_is_shuffled(selection: str) -> None:
+    genes = _noise(60, 30)
+    times = sum(17 in _kept(_screen(genes[:, 17], genes, shuffled=seed), selection) for seed in range(12))
+    assert times <= 5, "of 12, where 1 is chance"
+    assert 17 in _kept(_screen(genes[:, 17], genes), selection)
+
+
+def test_the_variance_is_the_raw_one() -> None:
+    genes = _noise()
+    genes[:, [3, 30]] *= 5
+    for scaling in SCALINGS:
+        lines = CellLineFeatures(("expression",), scaling, 0.05, selection="variance")
+        assert lines.fit(_lines(80), {"expression": _table(genes)}).names[:2] == ["expression:G3", "expression:G30"]
+
+
+@pytest.mark.parametrize("selection", LEAVES_OUT)
+def test_a_feature_that_does_not_vary_is_never_selected(selection: str) -> None:
+    genes = _noise(20, 10)
+    genes[:, 2:] = 7.0
+    kept = selected(genes, selection, 0.5, np.random.default_rng(0).normal(size=(20, 2)))
+    assert kept.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("selection", SUPERVISED)
+def test_without_any_answer_the_most_variable_are_selected(selection: str) -> None:
+    genes = _noise()
+    for response in (np.zeros((80, 2)), np.zeros((80, 0))):
+        np.testing.assert_array_equal(
+            selected(genes, selection, 0.1, response), selected(genes, "variance", 0.1, response)
+        )
+    with pytest.raises(ValueError, match="needs the response"):
+        selected(genes, selection, 0.1)
+
+
+def test_the_response_of_a_line_is_that_of_the_rows_given() -> None:
+    rng = np.random.default_rng(0)
+    samples = _screen(rng.normal(size=9), _noise(9, 3))
+    residual = rng.normal(size=len(samples))
+    rows = rng.permutation(len(samples))[:70]
+    some, order = samples.take(rows), rng.permutation(70)
+    found = line_response(some, residual[rows])
+    assert found.shape == (9, 4)
+    shuffled = line_response(some.take(order), residual[rows][order])
+    np.testing.assert_allclose(np.abs(shuffled), np.abs(found), atol=1e-9)
+    # Components: inner products of lines are kept as well as four numbers can.
+    matrix = np.zeros((9, 12))
+    matrix[some.cell, some.drug] = residual[rows]
+    largest = np.sort(np.linalg.eigvalsh(matrix @ matrix.T))[::-1][:4]
+    np.testing.assert_allclose(np.square(found).sum(axis=0), largest)
+    twice = residual_matrix(np.array([0, 0, 1]), np.array([1, 1, 0]), np.array([1.0, 3.0, 5.0]))
+    np.testing.assert_allclose(twice, [[0, 2], [5, 0]])
+
+
+# Training rows only
+
+
+@pytest.mark.parametrize(("selection", "scaling", "imputation"), product(LEAVES_OUT, SCALINGS[2:3], IMPUTATIONS[1:]))
+def test_nothing_is_learnt_of_unseen_lines(prepared: Prepared, selection: str, scaling: str, imputation: str) -> None:
+    other = changed(prepared.samples, prepared.rows("validation", "test"))
+    states = []
+    for samples in (prepared.samples, other):
+        cell_line = CellLineFeatures(OMICS, scaling, 0.3, 4, selection, imputation)
+        states.append(PairFeatures(cell_line, DrugFeatures(0)).fit(samples.take(prepared.rows("train"))).state())
+    np.testing.assert_equal(states[1], states[0])
+
+
+def test_a_selection_looks_at_the_answers_of_the_training_rows(prepared: Prepared, train: ResponseSamples) -> None:
+    shuffled = np.random.default_rng(0).permutation(train.cell.max() + 1)[train.cell]
+    other = replace(train, pairs=train.pairs.assign(target=train.target + 9 * shuffled))
+    for selection in SUPERVISED:
+        assert _kept(train, selection, 0.2) != _kept(other, selection, 0.2)
+
+
+# Scaling
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("lines", [7, 250])
+def test_quantiles_are_scikit_learn_s(distribution: str, lines: int) -> None:
+    rng = np.random.default_rng(lines)
+    values = rng.gamma(1, 1, (lines, 6)).astype(np.float32)
+    values[:, 1] = rng.integers(0, 2, lines)
+    values[:, 2] = rng.integers(0, 5, lines)
+    values[: lines // 2, 3] = values[:, 3].min()
+    values[0, 4] = np.nan
+    new = np.vstack([values, rng.normal(0, 2, (50, 6)), rng.integers(-1, 6, (50, 6))]).astype(np.float32)
+    features = CellLineFeatures(("expression",), f"quantile_{distribution}")
+    features.fit(_lines(lines), {"expression": _table(values)})
+    theirs = QuantileTransformer(n_quantiles=min(100, lines), output_distribution=distribution, subsample=None).fit(
+        values.astype(np.float64)
+    )
+    new[np.isnan(new)] = np.nanmean(values[:, 4].astype(np.float64))
+    ours = features.tables["expression"].scaled(_table(new))
+    np.testing.assert_allclose(ours, theirs.transform(new.astype(np.float64)), atol=1e-5)
+
+
+def test_components_are_of_centered_features(train: ResponseSamples) -> None:
+    lines = np.unique(train.cell)
+    for scaling in SCALINGS:
+        features = CellLineFeatures(("expression",), scaling, components=3)
+        features.fit(train.cell_lines.iloc[lines], {"expression": train.omics["expression"].iloc[lines]})
+        scores = features.transform(train.cell_lines, train.omics)[lines, :3]
+        np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
+
+
+# Imputation
+
+
+def _two_clusters() -> tuple[pd.DataFrame, Tables]:
+    """Return 12 lines of two kinds, of which line 0 was not measured in the second table, and line 1 lacks a value."""
+    kind = np.arange(12)[:, None] % 2
+    rng = np.random.default_rng(0)
+    expression, mutation = rng.normal(4 * kind, 0.1, (12, 5)), rng.normal(10 * kind, 0.1, (12, 3))
+    mutation[0], expression[1, 2] = np.nan, np.nan
+    return _lines(12), {"expression": _table(expression), "mutation": _table(mutation)}
+
+
+@pytest.mark.parametrize("scaling", ["standard", "min_max"])
+def test_a_missing_table_is_that_of_the_nearest_lines(scaling: str) -> None:
+    lines, omics = _two_clusters()
+    features = CellLineFeatures(tuple(omics), scaling, imputation="knn").fit(lines, omics)
+    values = features.transform(lines, omics)
+    mutation = values[:, [index for index, name in enumerate(features.names) if name.startswith("mutation:G")]]
+    np.testing.assert_allclose(mutation[0], mutation[2:12:2].mean(axis=0), atol=1e-5)
+    assert np.abs(mutation[0] - mutation[1::2].mean(axis=0)).min() > 0.5
+    assert values[:, features.names.index("mutation:not_measured")].tolist() == [1.0] + [0.0] * 11
+    neighbors = values[[3, 5, 7, 9, 11], 2].mean()
+    assert values[1, 2] == pytest.approx(neighbors, abs=1e-5)
+    # A line of which nothing was measured is average.
+    nothing = {name: table.iloc[:1] * np.nan for name, table in omics.items()}
+    blank = features.transform(lines[:1], nothing)
+    measured = values[1:, 5:8].mean(axis=0)
+    np.testing.assert_allclose(blank[0, 5:8], measured, atol=1e-5)
+
+
+def test_a_line_s_neighbors_do_not_depend_on_who_else_is_asked_for(train: ResponseSamples) -> None:
+    features = PairFeatures(CellLineFeatures(OMICS, imputation="knn"), DrugFeatures(0)).fit(train).cell_line
+    whole = features.transform(train.cell_lines, train.omics)
+    incomplete = [row for row in range(len(whole)) if any(t.iloc[row].isna().any() for t in train.omics.values())]
+    assert len(incomplete) > 2
+    for row in incomplete:
+        one = {name: table.iloc[[row]] for name, table in train.omics.items()}
+        alone = features.transform(train.cell_lines.iloc[[row]], one)
+        np.testing.assert_allclose(alone[0], whole[row], atol=1e-5)
+
+
+def test_drop_leaves_lines_without_a_table_out_of_the_fit() -> None:
+    lines, omics = _two_clusters()
+    omics["methylation"] = omics["mutation"] * np.nan  # a table that no line has is none
+    dropped = CellLineFeatures(tuple(omics), imputation="drop").fit(lines, omics)
+    whole = CellLineFeatures(tuple(omics)).fit(lines[1:], {name: table[1:] for name, table in omics.items()})
+    np.testing.assert_equal(dropped.state()["tables"], whole.state()["tables"])
+    assert dropped.complete(lines, omics).tolist() == [False] + [True] * 11
+    assert CellLineFeatures(tuple(omics)).fit(lines, omics).complete(lines, omics).all()
+    omics["mutation"][1:] = np.nan
+    omics["expression"][:1] = np.nan
+    omics["mutation"].iloc[0] = 1.0
+    with pytest.raises(UserError, match="none of 12 training lines has all of expression, mutation; choose mean"):
+        CellLineFeatures(tuple(omics), imputation="drop").fit(lines, omics)
+
+
+@pytest.fixture(scope="module")
+def half_measured(prepared: Prepared) -> ResponseSamples:
+    """Return the samples with every third line lacking mutations, and every line all else."""
+    omics = {name: table.fillna(table.mean()) for name, table in prepared.samples.omics.items()}
+    mutation = omics["mutation"].copy()
+    mutation.iloc[::3] = np.nan
+    return with_omics(prepared.samples, {**omics, "mutation": mutation})
+
+
+@pytest.mark.parametrize("name", ["elastic_net", "mlp", "random_forest", "xgboost"])
+def test_a_line_that_was_dropped_is_answered_without_a_look_at_it(
+    name: str, prepared: Prepared, half_measured: ResponseSamples
+) -> None:
+    architecture = get_architecture(name)
+    chosen = {**architecture.defaults, "omics": "all", "imputation": "drop", "components": 4}
+    chosen |= {"start": "drug_mean"} if name == "xgboost" else {}
+    train, validation = (half_measured.take(prepared.rows(side)) for side in ("train", "validation"))
+    model = build(architecture, chosen).fit(train, validation)
+    predicted = model.predict(half_measured)
+    lacking = half_measured.cell % 3 == 0
+    average = DrugFeatures(0, "none").fit(train).offset(train.drugs)[half_measured.drug]
+    np.testing.assert_allclose(predicted[lacking], average[lacking], rtol=1e-5)
+    assert np.abs(predicted - average)[~lacking].max() > 0.02
+    few = np.flatnonzero(lacking)[:5]
+    attribution = model.attribute(half_measured.take(few))
+    assert attribution is not None
+    np.testing.assert_allclose(attribution.prediction, predicted[few], atol=1e-4)
+    np.testing.assert_allclose(attribution.base + attribution.values.sum(axis=1), predicted[few], atol=1e-4)
+    assert not attribution.values[:, [name != "drug:offset" for name in attribution.names]].any()
+    # Nor are such lines learnt from.
+    table = half_measured.omics["expression"].copy()
+    table.iloc[::3] = 50.0
+    other = with_omics(half_measured, {**half_measured.omics, "expression": table})
+    train, validation = (other.take(prepared.rows(side)) for side in ("train", "validation"))
+    again = build(architecture, chosen).fit(train, validation)
+    np.testing.assert_array_equal(again.predict(other), predicted)
+
+
+# Any small table
+
+
+def _small_table(lines: int) -> st.SearchStrategy[np.ndarray]:
+    cell = st.one_of(st.sampled_from([0.0, 1.0, 5.0, np.nan]), st.floats(-100, 100, width=32))
+    return st.integers(1, 4).flatmap(lambda width: arrays(np.float32, (lines, width), elements=cell))
+
+
+@st.composite
+def _small(draw: st.DrawFn) -> tuple[pd.DataFrame, Tables, np.ndarray]:
+    lines = draw(st.integers(1, 7))
+    omics = {}
+    for name in OMICS[: draw(st.integers(1, 3))]:
+        values = draw(_small_table(lines))
+        values[draw(arrays(bool, lines))] = np.nan
+        if draw(st.booleans()):
+            values[:, 0] = 3.0
+        omics[name] = _table(values)
+    response = draw(arrays(np.float64, (lines, draw(st.integers(1, 2))), elements=st.floats(-5, 5)))
+    return _lines(lines), omics, response
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    small=_small(),
+    selection=st.sampled_from(SELECTIONS),
+    scaling=st.sampled_from(SCALINGS),
+    imputation=st.sampled_from(IMPUTATIONS),
+    share=st.sampled_from([0.1, 0.5, 1.0]),
+    components=st.sampled_from([0, 1, 3]),
+)
+def test_any_choice_takes_any_small_table(
+    small: tuple[pd.DataFrame, Tables, np.ndarray],
+    selection: str,
+    scaling: str,
+    imputation: str,
+    share: float,
+    components: int,
+) -> None:
+    lines, omics, response = small
+    features = CellLineFeatures(tuple(omics), scaling, share, components, selection, imputation)
+    try:
+        features.fit(lines, omics, response)
+    except UserError as error:
+        assert imputation == "drop" and "choose mean or knn" in str(error)
+        some = [table for table in omics.values() if table.notna().any(axis=None)]
+        assert not np.all([table.notna().any(axis=1) for table in some], axis=0).any()
+        return
+    values = features.transform(lines, omics)
+    assert values.shape == (len(lines), features.width)
+    assert np.isfinite(values).all()
+    assert len(set(features.names)) == len(features.names)
+    for name, table in features.tables.items():
+        assert selection == "all" or len(table.kept) <= max(1, round(share * omics[name].shape[1]))
+    with TemporaryDirectory() as folder:
+        save_state(features.state(), Path(folder))
+        loaded = CellLineFeatures.from_state(load_state(Path(folder)))
+    assert loaded.names == features.names
+    np.testing.assert_array_equal(loaded.transform(lines, omics), values)
+    np.testing.assert_array_equal(loaded.complete(lines, omics), features.complete(lines, omics))
+    # What each raw feature adds to a linear function of the transformed ones is all of it.
+    slope = np.random.default_rng(0).normal(size=(len(lines), features.width))
+    shares = features.spread_gradient(slope, lines, omics, np.arange(len(lines)))
+    assert shares.shape == (len(lines), len(features.names))
+    np.testing.assert_allclose(shares.sum(axis=1), (values * slope).sum(axis=1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(features.spread(slope).sum(axis=1), slope.sum(axis=1), atol=1e-9)
+
+
+@pytest.mark.parametrize(("selection", "scaling", "imputation"), product(SELECTIONS, SCALINGS, IMPUTATIONS))
+def test_an_empty_and_a_constant_table_are_no_features(selection: str, scaling: str, imputation: str) -> None:
+    response = np.random.default_rng(0).normal(size=(6, 2))
+    constant, empty = _table(np.full((6, 3), 2.0)), _table(np.full((6, 3), np.nan))
+    for components in (0, 2):
+        features = CellLineFeatures(("expression", "mutation"), scaling, 0.5, components, selection, imputation)
+        features.fit(_lines(6), {"expression": constant, "mutation": empty}, response)
+        assert features.names == ["mutation:not_measured", "tissue:lung", "tissue:skin"]
+        new = {"expression": constant + 1.0, "mutation": constant}
+        assert features.transform(_lines(6), new).shape == (6, 3)
+
+
+@pytest.mark.parametrize(("field", "value"), [("selection", "best"), ("scaling", "quantile"), ("imputation", "median")])
+def test_an_unknown_choice_is_refused(field: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"{field}: '{value}' is none of "):
+        CellLineFeatures(("expression",), **{field: value})  # type: ignore[arg-type]
+
+
+# What was saved before there was a choice
+
+
+def test_features_saved_before_there_was_a_choice_are_read(train: ResponseSamples) -> None:
+    lines = np.unique(train.cell)
+    omics = {name: table.iloc[lines] for name, table in train.omics.items()}
+    for scaling, components in product(("standard", "min_max"), (0, 3)):
+        fitted = CellLineFeatures(OMICS, scaling, 1.0, components).fit(train.cell_lines.iloc[lines], omics)
+        before = fitted.state()
+        for key in ("selection", "imputation", "neighbors", "needed"):
+            del before[key]
+        before["tables"] = {
+            name: {key: value for key, value in table.items() if key not in ("quantiles", "distribution", "middle")}
+            for name, table in before["tables"].items()
+        }
+        read = CellLineFeatures.from_state(before)
+        expected = fitted
+        for table in expected.tables.values():
+            table.middle = None  # components were not centered then
+        for each in (train.omics, omics):
+            rows = train.cell_lines if each is train.omics else train.cell_lines.iloc[lines]
+            np.testing.assert_array_equal(read.transform(rows, each), expected.transform(rows, each))
+
+
+# Models
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("components", [0, 6])
+@pytest.mark.parametrize("name", ["elastic_net", "mlp", "random_forest", "xgboost"])
+def test_attributions_add_up_under_any_scaling(name: str, components: int, scaling: str, prepared: Prepared) -> None:
+    architecture = get_architecture(name)
+    chosen = {**architecture.defaults, "omics": "all", "components": components, "scaling": scaling}
+    chosen |= {"selection": "rfe", "imputation": "knn", "keep_share": 0.5}
+    model = build(architecture, chosen, epochs=4, rounds=10).fit(prepared.side("train"), prepared.side("validation"))
+    attribution = model.attribute(prepared.side("test").take(np.arange(12)))
+    assert attribution is not None
+    assert np.abs(attribution.prediction - attribution.base).mean() > 0.1
+    assert attribution.relative_error < (0.05 if attribution.method == "integrated_gradients" else 1e-3)
+
+
+def test_a_model_with_every_choice_is_loaded_as_it_was(prepared: Prepared, tmp_path: Path) -> None:
+    architecture = get_architecture("elastic_net")
+    for selection, scaling, imputation in zip((*LEAVES_OUT, "all"), SCALINGS, (*IMPUTATIONS, "mean"), strict=True):
+        chosen = {**architecture.defaults, "omics": "all", "selection": selection, "scaling": scaling}
+        model = build(architecture, {**chosen, "imputation": imputation}).fit(prepared.side("train"))
+        model.save(tmp_path / selection)
+        loaded: Estimator = architecture.estimator.load(tmp_path / selection)
+        np.testing.assert_array_equal(loaded.predict(prepared.samples), model.predict(prepared.samples))
+
+
+# The search space
+
+
+def test_what_is_not_missing_is_not_imputed_in_a_study(train: ResponseSamples) -> None:
+    whole = with_omics(train, {name: table.fillna(0.0) for name, table in train.omics.items()})
+    assert imputations(whole) == ("mean",)
+    few, most = ({}, {})
+    for name, table in whole.omics.items():
+        few[name], most[name] = table.copy(), table.copy()
+    lines = np.unique(train.cell)
+    few["mutation"].iloc[lines[: len(lines) // 4]] = np.nan
+    most["mutation"].iloc[lines[len(lines) // 4 :]] = np.nan
+    assert imputations(with_omics(train, few)) == IMPUTATIONS
+    assert imputations(with_omics(train, most)) == ("mean", "knn")
+    unseen = {name: table.copy() for name, table in whole.omics.items()}
+    unseen["mutation"].iloc[np.setdiff1d(np.arange(len(train.cell_lines)), lines)] = np.nan
+    assert imputations(with_omics(train, unseen)) == ("mean",)
+
+
+def test_a_space_draws_what_has_a_meaning(train: ResponseSamples) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [cell_line_space(study.ask(), {}) for _ in range(200)]
+    for key, choices in (("selection", SELECTIONS), ("imputation", IMPUTATIONS)):
+        assert {each[key] for each in drawn if key in each} == set(choices)
+    for each in drawn:
+        assert ("keep_share" in each) == (each["selection"] != "all")
+        assert ("imputation" in each) == (each["omics"] == "all")
+        CellLineChoices(**each).cell_line_features(train, 3)
+    assert cell_line_space(optuna.trial.FixedTrial(dict(CELL_LINE_DEFAULTS)), {}) == CELL_LINE_DEFAULTS
+    alone = {"selection": "all", "scaling": "standard"}
+    assert cell_line_space(optuna.trial.FixedTrial(alone), {"imputations": ("mean",)}, omics=("all",)) == alone
+
+
+# At the endpoint
+
+
+def test_an_answer_notes_that_the_line_was_left_aside(
+    prepared: Prepared, half_measured: ResponseSamples, params: Params
+) -> None:
+    task, architecture = response_task(params), get_architecture("elastic_net")
+    given = replace(prepared, samples=half_measured)
+    for imputation, members in (("drop", 1), ("drop", 2), ("mean", 1)):
+        chosen = {**architecture.defaults, "omics": "all", "imputation": imputation}
+        final = fit_final(architecture, chosen, given, members=members, settings={"seed": 0})
+        contract = trust(NAME, architecture.name, task, given, final).contract
+        samples = given.samples.take(np.arange(40))
+        answer = contract.answer(final.estimator.outputs(samples), samples)
+        if imputation == "mean":
+            assert "note" not in answer
+            continue
+        lacking = samples.cell % 3 == 0
+        assert 0 < lacking.sum() < 40
+        assert answer["note"].isna().tolist() == (~lacking).tolist()
+        assert set(answer["note"].dropna()) == {"lacks mutation, without which a baseline answers"}
+        assert [column.name for column in contract.outputs() if column.name in answer] == list(answer)

@@ -1,0 +1,359 @@
+"""What would make a molecule's graph lie: the order of its atoms, its salt, a drug that has none, shares that leak."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rdkit import Chem
+
+from pipelines.molecules import parent, without_salt
+from pipelines.params import Params, Threshold
+from pipelines.prepare import Prepared, prepare
+from pipelines.samples import Kept
+from pipelines.sensitivity import SensitivitySamples
+from tests.training.tiny import FittedModel, build, changed, question, response_task, sensitivity_task
+from training.architectures import get_architecture
+from training.architectures.gnn import GNN
+from training.estimator import Attribution
+from training.features.molecule_graph import (
+    ATOM_NAMES,
+    BOND_NAMES,
+    NO_MOLECULE,
+    MoleculeGraphs,
+    by_atom,
+    drawn_molecule,
+    molecule_graph,
+)
+from training.final import CrossFitted
+from training.networks.molecule_encoder import MoleculeEncoder
+from training.sensitivity import Sensitivity
+
+ETHANOL, BENZENE, METHANE = "CCO", "c1ccccc1", "C"
+IMATINIB = "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
+MOLECULES = (
+    *(ETHANOL, BENZENE, METHANE, IMATINIB),
+    "C[C@H](N)C(=O)O",  # alanine, one hand
+    "F/C=C/C(=O)[O-]",  # a double bond with sides, a charge
+    "CC(C)C[C@H](NC(=O)[C@H](Cc1ccccc1)NC(=O)c1cnccn1)B(O)O",  # bortezomib
+    "O=S(=O)(c1ccc(Br)cc1)N1CC[N+](C)(C)CC1",
+)
+
+
+def _rows(graph: Any) -> tuple[list[Any], list[Any]]:
+    return graph.x.tolist(), [graph.edge_index.tolist(), graph.edge_attr.tolist()]
+
+
+def _column(names: list[str], name: str, values: torch.Tensor) -> list[float]:
+    found: list[float] = values[:, names.index(name)].tolist()
+    return found
+
+
+@pytest.fixture
+def model(fitted: FittedModel) -> GNN:
+    found = fitted("gnn")
+    assert isinstance(found, GNN)
+    return found
+
+
+# Graphs
+
+
+def test_the_graph_of_ethanol() -> None:
+    graph = molecule_graph(ETHANOL)
+    assert graph is not None
+    assert (graph.num_nodes, graph.num_edges) == (3, 4)
+    assert sorted(map(tuple, graph.edge_index.T.tolist())) == [(0, 1), (1, 0), (1, 2), (2, 1)]
+    assert _column(ATOM_NAMES, "atom:element_C", graph.x) == [1, 1, 0]
+    assert _column(ATOM_NAMES, "atom:element_O", graph.x) == [0, 0, 1]
+    assert _column(ATOM_NAMES, "atom:neighbors_2", graph.x) == [0, 1, 0]
+    assert [_column(ATOM_NAMES, f"atom:hydrogens_{n}", graph.x).index(1) for n in (3, 2, 1)] == [0, 1, 2]
+    assert not any(_column(ATOM_NAMES, "atom:aromatic", graph.x) + _column(ATOM_NAMES, "atom:in_ring", graph.x))
+    assert _column(BOND_NAMES, "bond:type_SINGLE", graph.edge_attr) == [1] * 4
+    assert graph.is_undirected()
+
+
+def test_the_graph_of_benzene() -> None:
+    graph = molecule_graph(BENZENE)
+    assert graph is not None
+    assert (graph.num_nodes, graph.num_edges) == (6, 12)
+    for name in ("atom:aromatic", "atom:in_ring", "atom:hybridization_SP2", "atom:hydrogens_1"):
+        assert _column(ATOM_NAMES, name, graph.x) == [1] * 6
+    for name in ("bond:type_AROMATIC", "bond:conjugated", "bond:in_ring"):
+        assert _column(BOND_NAMES, name, graph.edge_attr) == [1] * 12
+
+
+def test_every_property_of_an_atom_is_told_once() -> None:
+    for smiles in (*MOLECULES, "[Pt](Cl)(Cl)(N)N", "[Xe]", "OS(=O)(=O)O", "[Zr+4]", "FS(F)(F)(F)(F)F"):
+        graph = molecule_graph(smiles)
+        assert graph is not None
+        for names, values in ((ATOM_NAMES, graph.x), (BOND_NAMES, graph.edge_attr)):
+            for group in {name.split("_")[0] for name in names if name.endswith("_other")}:
+                columns = [number for number, name in enumerate(names) if name.split("_")[0] == group]
+                assert (values[:, columns].sum(dim=1) == 1).all(), (smiles, group)
+
+
+def test_mirror_images_and_sides_of_double_bonds_are_told_apart() -> None:
+    for one, two in (("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"), ("F/C=C/F", "F/C=C\\F"), ("CC[NH3+]", "CCN")):
+        assert _rows(molecule_graph(one)) != _rows(molecule_graph(two))
+    first, second = (molecule_graph(smiles) for smiles in ("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"))
+    assert first is not None and second is not None
+    hands = [_column(ATOM_NAMES, f"atom:chirality_{hand}", first.x) for hand in "SR"]
+    assert hands == [_column(ATOM_NAMES, f"atom:chirality_{hand}", second.x) for hand in "RS"]
+    assert sorted(map(sum, hands)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("smiles", "hand"),  # the amino acids are all L: only cysteine's sulfur turns the name round
+    [
+        ("C[C@H](N)C(=O)O", "S"),
+        ("N[C@@H](CO)C(=O)O", "S"),
+        ("N[C@@H](CS)C(=O)O", "R"),
+        ("N[C@@H](Cc1ccccc1)C(=O)O", "S"),
+        ("CC(C)[C@H](N)C(=O)O", "S"),
+    ],
+)
+def test_the_hand_of_an_atom_is_the_chemists(smiles: str, hand: str) -> None:
+    graph = molecule_graph(smiles)
+    assert graph is not None
+    found = {each: sum(_column(ATOM_NAMES, f"atom:chirality_{each}", graph.x)) for each in "RS"}
+    assert found == {hand: 1, "RS".replace(hand, ""): 0}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(MOLECULES), st.integers(0, 2**31 - 1))
+def test_how_a_molecule_is_spelled_changes_nothing_of_its_graph(smiles: str, seed: int) -> None:
+    spelled = Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(smiles), 1, randomSeed=seed)[0]
+    assert _rows(molecule_graph(spelled)) == _rows(molecule_graph(smiles))
+
+
+@pytest.mark.parametrize(
+    ("salt", "free"),
+    [("CCN.Cl", "CCN"), ("[Na+].CC(=O)[O-]", "CC(=O)[O-]"), ("C[C@H](N)C(=O)O.C[C@@H](N)C(=O)O", None)],
+)
+def test_counter_ions_are_left_out(salt: str, free: str | None) -> None:
+    backwards = ".".join(reversed(salt.split(".")))
+    assert without_salt(salt) == without_salt(backwards)
+    assert _rows(molecule_graph(salt)) == _rows(molecule_graph(backwards))
+    if free is not None:
+        assert _rows(molecule_graph(salt)) == _rows(molecule_graph(free))
+        assert parent(salt) == parent(free)
+
+
+@pytest.mark.parametrize("smiles", [None, "", "  ", "no molecule", "c1ccccc", "C(C)(C)(C)(C)C", "C" * 3000])
+def test_what_is_no_molecule_has_no_graph(smiles: str | None) -> None:
+    assert molecule_graph(smiles) is None
+    assert drawn_molecule(smiles) is None
+
+
+# Arrays
+
+
+def test_graphs_as_arrays_say_what_the_graphs_do() -> None:
+    smiles = [ETHANOL, None, METHANE, BENZENE]
+    graphs = MoleculeGraphs().fit([ETHANOL, None, BENZENE])
+    parts, there, ends = graphs.transform(smiles)
+    assert there.sum(axis=1).tolist() == [3, 0, 1, 6]
+    assert (ends[..., 0] >= 0).sum(axis=1).tolist() == [2, 0, 0, 6]
+    known = [molecule_graph(each) for each in (ETHANOL, BENZENE)]
+    atoms = np.concatenate([graph.x.numpy() for graph in known if graph is not None])
+    np.testing.assert_allclose(graphs.atom_mean, atoms.mean(axis=0))
+    centered = parts[[0, 3], :6, : len(ATOM_NAMES)][there[[0, 3]]]
+    np.testing.assert_allclose(centered * graphs.atom_scale, atoms - graphs.atom_mean, rtol=0, atol=1e-6)
+    assert float(np.square(centered).mean()) == pytest.approx(1, abs=1e-4)
+    bonds = [graph.edge_attr.numpy()[::2] for graph in known if graph is not None]
+    np.testing.assert_allclose(graphs.bond_mean, np.concatenate(bonds).mean(axis=0))
+    for row, values in zip((0, 3), bonds, strict=True):
+        found = parts[row, 6 : 6 + len(values), len(ATOM_NAMES) : -1] * graphs.bond_scale
+        np.testing.assert_allclose(found, values - graphs.bond_mean, rtol=0, atol=1e-6)
+    assert not parts[0, 3:6].any() and not parts[0, 6:, : len(ATOM_NAMES)].any()
+    assert parts[..., -1].tolist() == [[float(row == 1 and place == 0) for place in range(12)] for row in range(4)]
+    assert graphs.names[-1] == NO_MOLECULE
+
+
+def test_no_drug_with_a_molecule_is_no_fault() -> None:
+    graphs = MoleculeGraphs().fit([None])
+    parts, there, ends = graphs.transform([None, "nonsense"])
+    assert parts.shape == (2, 1, len(graphs.names))
+    assert not there.any()
+    assert ends.shape == (2, 0, 2)
+    assert np.isfinite(graphs.atom_mean).all() and np.isfinite(graphs.bond_mean).all()
+
+
+def test_what_a_bond_adds_is_halved_between_its_atoms() -> None:
+    _, there, ends = MoleculeGraphs().transform([ETHANOL, None, METHANE])
+    parts = np.array([[1, 2, 3, 10, 20], [7, 0, 0, 0, 0], [5, 0, 0, 0, 0]], dtype=float)
+    ethanol, none, methane = by_atom(parts, there, ends)
+    joined = ends[0].tolist()
+    assert joined == [[0, 1], [1, 2]]
+    assert ethanol.tolist() == [6, 17, 13]
+    assert none.shape == (0,)
+    assert methane.tolist() == [5]
+
+
+# The encoder
+
+
+def _encoder(convolution: str, activation: str = "silu") -> MoleculeEncoder:
+    torch.manual_seed(0)
+    return MoleculeEncoder(16, 3, convolution, activation, 0.3).eval()
+
+
+def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    parts, there, ends = map(torch.as_tensor, arrays)
+    return parts, there, ends
+
+
+@pytest.mark.parametrize("convolution", ["gine", "gatv2"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_the_order_of_atoms_and_bonds_does_not_matter_to_the_encoder(convolution: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts, there, ends = MoleculeGraphs().fit(MOLECULES).transform(MOLECULES)
+    shuffled = parts.copy(), there.copy(), ends.copy()
+    places = there.shape[1]
+    for row in range(len(MOLECULES)):
+        atoms, bonds = rng.permutation(places), rng.permutation(ends.shape[1])  # moves the padding, too
+        shuffled[0][row, atoms], shuffled[1][row, atoms] = parts[row, :places], there[row]
+        shuffled[0][row, places + bonds] = parts[row, places:]
+        moved = np.where(ends[row] >= 0, atoms[ends[row]], -1)
+        shuffled[2][row, bonds] = moved[:, ::-1]  # and a bond's ends
+    with torch.no_grad():
+        encoder = _encoder(convolution)
+        found, again = encoder(*_tensors((parts, there, ends))), encoder(*_tensors(shuffled))
+    torch.testing.assert_close(again, found, rtol=0, atol=1e-5)
+    assert len(torch.unique(found.round(decimals=4), dim=0)) == len(MOLECULES)
+
+
+@pytest.mark.parametrize("convolution", ["gine", "gatv2"])
+def test_who_is_joined_to_whom_matters(convolution: str) -> None:
+    graphs = MoleculeGraphs().fit(MOLECULES)
+    parts, there, ends = graphs.transform(["CCCCCC(C)CO", "CCCC(C)CCCO"])  # the same atoms and bonds, joined otherwise
+    with torch.no_grad():
+        one, two = _encoder(convolution)(*_tensors((parts, there, ends)))
+    for column in range(parts.shape[2]):
+        assert sorted(parts[0, :, column]) == pytest.approx(sorted(parts[1, :, column]))
+    assert (one - two).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("convolution", ["gine", "gatv2"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
+def test_a_molecule_of_which_nothing_is_known_is_the_same_whatever_its_shape(convolution: str, activation: str) -> None:
+    parts, there, ends = _tensors(MoleculeGraphs().transform(MOLECULES))
+    with torch.no_grad():
+        assert not _encoder(convolution, activation)(torch.zeros_like(parts), there, ends).any()
+
+
+@pytest.mark.parametrize("convolution", ["gine", "gatv2"])
+def test_molecules_do_not_look_at_one_another(convolution: str) -> None:
+    graphs = MoleculeGraphs().fit(MOLECULES)
+    encoder = _encoder(convolution)
+    with torch.no_grad():
+        together = encoder(*_tensors(graphs.transform([*MOLECULES, None])))
+        for smiles, code in zip([*MOLECULES, None], together, strict=True):
+            torch.testing.assert_close(encoder(*_tensors(graphs.transform([smiles])))[0], code, rtol=0, atol=1e-5)
+
+
+# The model
+
+
+@pytest.mark.parametrize("smiles", [None, "nonsense", METHANE, "[Xe]", "CCN.Cl", "C" * 300, IMATINIB])
+def test_any_drug_is_answered_and_explained(model: GNN, prepared: Prepared, smiles: str | None) -> None:
+    asked = question(prepared.samples, line="NEW", drug="NEW", smiles=smiles)
+    target = prepared.side("train").target
+    assert abs(model.predict(asked)[0] - target.mean()) < 5 * target.std()
+    attribution, (atoms,) = model.attribute(asked), model.atom_attributions(asked)
+    assert attribution.relative_error < 0.05
+    molecule = drawn_molecule(smiles)
+    assert len(atoms) == (0 if molecule is None else molecule.GetNumAtoms())
+    assert bool(_of_molecule(attribution, NO_MOLECULE).any()) == (molecule is None)
+    assert bool(_of_molecule(attribution, "atom:").any()) == (molecule is not None)
+
+
+def _of_molecule(attribution: Attribution, *tables: str) -> np.ndarray:
+    """Return the sum of the columns that begin so, ``(n,)``."""
+    found: np.ndarray = attribution.values[:, [name.startswith(tables) for name in attribution.names]].sum(axis=1)
+    return found
+
+
+@pytest.mark.parametrize("convolution", ["gine", "gatv2"])
+def test_what_atoms_add_is_what_the_molecule_adds(prepared: Prepared, convolution: str) -> None:
+    architecture = get_architecture("gnn")
+    model = build(architecture, {**architecture.defaults, "convolution": convolution}, epochs=3)
+    model.fit(prepared.side("train"))
+    test = prepared.side("test")
+    attribution, atoms = model.attribute(test), model.atom_attributions(test)
+    assert attribution is not None and atoms is not None
+    of_graph = _of_molecule(attribution, "atom:", "bond:")
+    np.testing.assert_allclose([each.sum() for each in atoms], of_graph, rtol=0, atol=1e-6)
+    assert np.abs(of_graph).mean() > 1e-3
+    without = test.drugs["smiles"].isna().to_numpy()[test.drug]
+    assert 0 < without.sum() < len(test)
+    assert [len(each) == 0 for each in atoms] == without.tolist()
+    assert np.ptp(attribution.base) < 1e-6  # all drugs are told from one baseline
+
+
+def test_how_a_drug_is_spelled_moves_no_atom(model: GNN, prepared: Prepared) -> None:
+    spellings = Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(IMATINIB), 5, randomSeed=1)
+    assert len({*spellings, IMATINIB}) == 6
+    asked = [question(prepared.samples, line="NEW", drug="NEW", smiles=each) for each in (IMATINIB, *spellings)]
+    predictions, atoms = ([answer(each)[0] for each in asked] for answer in (model.predict, model.atom_attributions))
+    assert len(set(predictions)) == 1
+    for each in atoms[1:]:
+        np.testing.assert_array_equal(each, atoms[0])
+
+
+def test_the_graph_is_learnt_from(prepared: Prepared) -> None:
+    architecture = get_architecture("gnn")
+    model = build(architecture, {**architecture.defaults, "identity": "none"}, epochs=10).fit(prepared.side("train"))
+    answers = {
+        smiles: model.predict(question(prepared.samples, line="NEW", drug="NEW", smiles=smiles))[0]
+        for smiles in (*MOLECULES, None)
+    }
+    assert len(set(answers.values())) == len(answers)
+
+
+def test_averages_are_those_of_the_training_drugs(drug_blind: Prepared) -> None:
+    rows, test = drug_blind.rows("train"), drug_blind.rows("test")
+    strange = changed(drug_blind.samples, test)
+    here, there = (
+        build(get_architecture("gnn"), epochs=1).fit(samples.take(rows)) for samples in (drug_blind.samples, strange)
+    )
+    assert isinstance(here, GNN) and isinstance(there, GNN)
+    for one, other in zip(here.learnt_["graphs"].values(), there.learnt_["graphs"].values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    used = drug_blind.samples.drugs["smiles"].iloc[np.unique(drug_blind.samples.drug[rows])].tolist()
+    np.testing.assert_array_equal(here.learnt_["graphs"]["atom_mean"], MoleculeGraphs().fit(used).atom_mean)
+
+
+def test_an_ensemble_explains_by_the_mean_of_its_members(model: GNN, prepared: Prepared) -> None:
+    other = build(get_architecture("gnn"), epochs=1, seed=8).fit(prepared.side("train"))
+    ensemble = CrossFitted("gnn", model.get_params(deep=False))
+    ensemble.members_ = [model, other]
+    test = prepared.side("test").take(np.arange(6))
+    found, one, two = (each.atom_attributions(test) for each in (ensemble, model, other))
+    assert found is not None and one is not None and two is not None
+    for mean, first, second in zip(found, one, two, strict=True):
+        np.testing.assert_allclose(mean, (first + second) / 2)
+    ensemble.members_ = [build(get_architecture("mean_effects"))]
+    assert ensemble.atom_attributions(test) is None
+
+
+def test_of_a_classifier_atoms_add_to_the_log_odds(prepared: Prepared, params: Params) -> None:
+    task = sensitivity_task(response_task(params), Threshold("quantile", 2.0, 0.3))
+    called = prepare(Kept(prepared.samples, prepared.counts), task, params.seed)
+    train, test = called.side("train"), called.side("test")
+    assert isinstance(test, SensitivitySamples)
+    architecture = get_architecture("gnn", "response_labels")
+    model = build(architecture, epochs=3).fit(train, called.side("validation"))
+    assert isinstance(model, Sensitivity)
+    for output in (None, np.zeros(len(test), int), np.ones(len(test), int)):
+        attribution, atoms = model.attribute(test, output), model.atom_attributions(test, output)
+        assert attribution is not None and atoms is not None
+        of_graph = _of_molecule(attribution, "atom:", "bond:")
+        np.testing.assert_allclose([each.sum() for each in atoms], of_graph, rtol=0, atol=1e-6)
+    assert np.abs(of_graph).max() > 0

@@ -1,0 +1,383 @@
+"""What would make the networks of drug response lie: an order, a vocabulary or a filled gap that nobody measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rdkit import Chem
+from torch import Tensor
+
+from pipelines.params import Params
+from pipelines.prepare import Prepared
+from pipelines.samples import ResponseSamples
+from tests.training.contract_builders import response_contract
+from tests.training.tiny import NAME, FittedModel, build, changed, question, response_task, rmse, with_omics
+from training.architectures import get_architecture
+from training.architectures.multi_omics import FusionModule, MultiOmics
+from training.architectures.transformer import Transformer
+from training.contracts import PayloadError
+from training.features.gene_order import correlation_order
+from training.features.smiles_tokens import SmilesTokens, tokens_of
+from training.networks.ordered_response import OrderedResponseNetwork
+from training.networks.response_network import ResponseNetwork
+from training.predictor import Predictor
+from training.track import alone, save_model
+
+NETWORKS = ("mlp", "cnn1d", "transformer", "multi_omics")
+ORDERED = ("cnn1d", "transformer")
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
+ASPIRIN_BACKWARDS = "OC(=O)c1ccccc1OC(C)=O"
+TABLES = ("expression", "mutation", "copy_number", "methylation")
+
+
+def _fitted(name: str, samples: ResponseSamples, **hyperparameters: Any) -> Any:
+    architecture = get_architecture(name)
+    return build(architecture, {**architecture.defaults, **hyperparameters}, epochs=2).fit(samples)
+
+
+def _ordered(name: str, samples: ResponseSamples) -> OrderedResponseNetwork:
+    made = _fitted(name, samples)
+    assert isinstance(made, OrderedResponseNetwork)
+    return made
+
+
+@pytest.fixture(scope="module")
+def fusion(fitted: FittedModel) -> MultiOmics:
+    model = fitted("multi_omics")
+    assert isinstance(model, MultiOmics)
+    return model
+
+
+# All of them
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_encoded_once_and_gathered_is_what_each_pair_gives(
+    name: str, prepared: Prepared, fitted: FittedModel
+) -> None:
+    model = fitted(name)
+    assert isinstance(model, ResponseNetwork)
+    inputs = model._inputs(prepared.side("test"))
+    with torch.no_grad():
+        once = model.network_.gathered(inputs.cells, inputs.drugs, inputs.cell, inputs.drug)
+        each = model.network_(
+            tuple(part[inputs.cell] for part in inputs.cells), tuple(part[inputs.drug] for part in inputs.drugs)
+        )
+    torch.testing.assert_close(once, each, rtol=0, atol=1e-5)
+    assert once.std() > 0
+
+
+@pytest.mark.parametrize("name", ["cnn1d", "transformer", "multi_omics"])
+def test_a_batch_encodes_no_line_twice_and_none_that_it_lacks(
+    name: str, prepared: Prepared, fitted: FittedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = fitted(name).network_
+    inputs = fitted(name)._inputs(prepared.samples)
+    encode, seen = network.cell_code, []
+
+    def counted(cells: Tensor, *known: Tensor) -> Tensor:
+        seen.append(len(cells))
+        return encode(cells, *known)
+
+    monkeypatch.setattr(network, "cell_code", counted)
+    rows = torch.arange(0, len(inputs.cell), 7)
+    network.gathered(inputs.cells, inputs.drugs, inputs.cell[rows], inputs.drug[rows])
+    assert seen == [len(inputs.cell[rows].unique())]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_cost_grows_with_the_network(name: str, prepared: Prepared) -> None:
+    train = prepared.side("train")
+    small, large = (_fitted(name, train, layers=layers).cost() for layers in (1, 3))
+    assert large["parameters"] - small["parameters"] == 2 * (32 * 32 + 32)
+    assert large["multiply_adds"] - small["multiply_adds"] == 2 * 32 * 32
+
+
+# The order of genes
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_the_order_of_genes_is_learnt_from_training_rows_alone(name: str, prepared: Prepared) -> None:
+    rows, test = prepared.rows("train"), prepared.rows("test")
+    other = changed(prepared.samples, test)
+    order, again = (_ordered(name, samples.take(rows)).gene_order for samples in (prepared.samples, other))
+    assert order == again
+    assert sorted(order) == sorted(f"expression:{gene}" for gene in prepared.samples.omics["expression"])
+    trained = np.unique(prepared.samples.cell[rows])
+    of_half = np.flatnonzero(np.isin(prepared.samples.cell, trained[::2]))
+    assert _ordered(name, changed(prepared.samples, of_half).take(rows)).gene_order != order
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_the_order_of_genes_travels_with_the_model(
+    name: str, prepared: Prepared, fitted: FittedModel, tmp_path: Path
+) -> None:
+    model = fitted(name)
+    assert isinstance(model, OrderedResponseNetwork)
+    model.save(tmp_path / "model")
+    loaded = get_architecture(name).estimator.load(tmp_path / "model")
+    assert isinstance(loaded, OrderedResponseNetwork)
+    assert loaded.gene_order == model.gene_order
+    loaded.learnt_["order"] = loaded.learnt_["order"][::-1].copy()  # another order is another network
+    other = type(loaded)(**loaded.get_params()).restore(loaded.state())
+    assert np.abs(other.predict(prepared.samples) - model.predict(prepared.samples)).max() > 0.01
+
+
+def test_neighbors_in_the_order_rise_and_fall_together() -> None:
+    rng = np.random.default_rng(0)
+    programs = np.repeat(np.arange(6), 10)
+    values = rng.normal(size=(40, 6))[:, programs] + 0.5 * rng.normal(size=(40, 60))
+    values *= rng.choice([-1, 1], size=60)  # genes that go against one another belong together, too
+    mixed = rng.permutation(60)
+    order = correlation_order(values[:, mixed] - values[:, mixed].mean(axis=0))
+    assert sorted(order) == list(range(60))
+    assert np.count_nonzero(np.diff(programs[mixed][order])) == 5  # each program stands in one piece
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2, 3])
+def test_an_order_of_few_genes(columns: int) -> None:
+    order = correlation_order(np.random.default_rng(0).normal(size=(5, columns)))
+    assert sorted(order) == list(range(columns))
+
+
+def test_of_very_many_genes_the_most_variable_are_read(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = prepared.side("train")
+    monkeypatch.setattr(OrderedResponseNetwork, "widest", 10)
+    lines = train.omics["expression"].iloc[np.unique(train.cell)]
+    expected = lines.astype(np.float64).var(ddof=0).nlargest(10).index
+    assert sorted(_ordered("cnn1d", train).gene_order) == sorted(f"expression:{gene}" for gene in expected)
+
+
+@pytest.mark.parametrize(("panels", "sizes"), [(4, {8, 6}), (16, {2}), (64, {1})])
+def test_each_gene_is_in_one_panel(prepared: Prepared, panels: int, sizes: set[int]) -> None:
+    model = _fitted("transformer", prepared.side("train"), panels=panels)
+    found = model.gene_panels
+    assert [gene for panel in found for gene in panel] == model.gene_order
+    assert len(found) <= panels
+    assert {len(panel) for panel in found} == sizes
+    assert model.network_.panels.steps == len(found)
+
+
+# The tokens of a molecule
+
+
+@pytest.mark.parametrize(
+    ("smiles", "tokens"),
+    [
+        ("OCC", ["C", "C", "O"]),
+        ("ClCCBr", ["Cl", "C", "C", "Br"]),
+        ("[Na+].[Cl-]", ["[Cl-]", ".", "[Na+]"]),
+        ("F/C=C/F", ["F", "/", "C", "=", "C", "/", "F"]),
+        ("N[C@@H](C)C(=O)O", ["C", "[C@H]", "(", "N", ")", "C", "(", "=", "O", ")", "O"]),
+        (None, []),
+        ("no molecule", []),
+    ],
+)
+def test_tokens_of_a_molecule(smiles: str | None, tokens: list[str]) -> None:
+    assert tokens_of(smiles) == tokens
+
+
+def test_tokens_leave_out_nothing_of_a_molecule(prepared: Prepared) -> None:
+    for smiles in [*prepared.samples.drugs["smiles"].dropna(), "[13CH3][N+](C)(C)C", ASPIRIN]:
+        assert "".join(tokens_of(smiles)) == Chem.MolToSmiles(Chem.MolFromSmiles(smiles))
+
+
+def test_rare_and_unseen_tokens_are_read_as_unknown() -> None:
+    tokens = SmilesTokens().fit(["CCO", "CCN", "CCCl", None])
+    assert tokens.names == ["token:unknown", "token:C"]
+    assert tokens.length == 3
+    kinds, there = tokens.transform(["CCO", "[Xe]", None, "CCCCC"])
+    assert kinds.shape == (4, 3, 2)
+    assert kinds.argmax(axis=2)[0].tolist() == [1, 1, 0]
+    assert kinds[1].tolist() == [[1, 0], [0, 0], [0, 0]]
+    assert there.tolist() == [[True] * 3, [True, False, False], [False] * 3, [True] * 3]
+    assert (kinds.sum(axis=2) == there).all()
+    assert SmilesTokens(longest=2).fit(["CCO", "CCN"]).length == 2
+
+
+def test_the_vocabulary_is_the_training_drugs(drug_blind: Prepared) -> None:
+    rows, test = drug_blind.rows("train"), drug_blind.rows("test")
+    strange = changed(drug_blind.samples, test)
+    strange.drugs.loc[np.isin(np.arange(len(strange.drugs)), strange.drug[test]), "smiles"] = "[Xe].[Xe]"
+    assert "[Xe].[Xe]" in set(strange.drugs["smiles"])
+    here, there = (_fitted("transformer", samples.take(rows)) for samples in (drug_blind.samples, strange))
+    assert here.tokens == there.tokens
+    assert not any("Xe" in name for name in there.tokens.names)
+    used = drug_blind.samples.drugs["smiles"].iloc[np.unique(drug_blind.samples.drug[rows])]
+    assert here.tokens == SmilesTokens().fit(used.tolist())
+
+
+@pytest.mark.parametrize("smiles", ["[Xe]", "[Xe].[Kr]", "C" * 300, None, ASPIRIN])
+def test_any_drug_is_answered(fitted: FittedModel, prepared: Prepared, smiles: str | None) -> None:
+    model = fitted("transformer")
+    target = prepared.side("train").target
+    asked = question(prepared.samples, line="NEW", drug="NEW", smiles=smiles)
+    prediction = model.predict(asked)
+    assert abs(prediction[0] - target.mean()) < 5 * target.std()
+    attribution = model.attribute(asked)
+    assert attribution is not None
+    assert attribution.relative_error < 0.05
+    of_tokens = [index for index, name in enumerate(attribution.names) if name.startswith("token:")]
+    assert bool(attribution.values[:, of_tokens].any()) == (smiles is not None)
+
+
+def test_how_a_molecule_is_spelled_does_not_matter(fitted: FittedModel, prepared: Prepared) -> None:
+    one, two = (
+        fitted("transformer").predict(question(prepared.samples, line="NEW", drug="NEW", smiles=smiles))
+        for smiles in (ASPIRIN, ASPIRIN_BACKWARDS)
+    )
+    np.testing.assert_array_equal(one, two)
+
+
+def test_the_molecule_is_read_token_by_token(prepared: Prepared) -> None:
+    model = _fitted("transformer", prepared.side("train"), identity="none")
+    model.set_params(bits=0)
+    model = type(model)(**model.get_params()).fit(prepared.side("train"))  # all that is known of a drug is its SMILES
+    answers = {
+        smiles: model.predict(question(prepared.samples, line="NEW", drug="NEW", smiles=smiles))[0]
+        for smiles in ("CCO", "COC", "CCN", "CCCCCC", None)
+    }
+    assert len(set(answers.values())) == len(answers)  # COC has the tokens of CCO in another order
+
+
+def test_what_stands_behind_a_molecule_s_end_changes_nothing(fitted: FittedModel, prepared: Prepared) -> None:
+    model = fitted("transformer")
+    assert isinstance(model, Transformer)
+    drugs, kinds, there = model._inputs(prepared.samples).drugs
+    assert not there.all()
+    noise = torch.where(there[..., None], kinds, torch.randn_like(kinds))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.network_.drug_code(drugs, noise, there), model.network_.drug_code(drugs, kinds, there)
+        )
+
+
+# Omics that are missing
+
+
+def _code(model: MultiOmics, cells: Tensor, measured: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model.network_.cell_code(cells, measured)
+
+
+def test_what_stands_in_for_a_missing_table_changes_nothing(fusion: MultiOmics, prepared: Prepared) -> None:
+    cells, measured = fusion._inputs(prepared.samples).cells
+    whole = measured.all(dim=1)
+    cells, measured = cells[whole], measured[whole]
+    assert len(cells) > 10
+    for column, block in enumerate(fusion._tables().values()):
+        lacks = measured.clone()
+        lacks[::2, column] = False
+        other = cells.clone()
+        other[::2, block] = 1e3 * torch.randn_like(other[::2, block])
+        torch.testing.assert_close(_code(fusion, other, lacks), _code(fusion, cells, lacks), rtol=0, atol=0)
+        assert not torch.equal(_code(fusion, cells, lacks)[::2], _code(fusion, cells, measured)[::2])
+        assert torch.equal(_code(fusion, cells, lacks)[1::2], _code(fusion, cells, measured)[1::2])
+
+
+def test_a_line_teaches_nothing_to_the_encoder_of_a_table_that_it_lacks(fusion: MultiOmics, prepared: Prepared) -> None:
+    cells, measured = fusion._inputs(prepared.samples).cells
+    lacks = measured.clone()
+    lacks[:, 1] = False
+    fusion.network_.zero_grad()
+    fusion.network_.cell_code(cells, lacks).sum().backward()
+    slopes = [
+        sum(float(each.grad.abs().sum()) for each in encoder.parameters() if each.grad is not None)
+        for encoder in fusion.network_.encoders  # type: ignore[union-attr]
+    ]
+    fusion.network_.zero_grad()
+    assert slopes[1] == 0
+    assert all(slope > 0 for number, slope in enumerate(slopes) if number != 1)
+
+
+@pytest.mark.parametrize("absent", [("methylation",), ("expression",), TABLES[1:], TABLES], ids="-".join)
+def test_samples_without_a_table_are_predicted_as_if_no_line_had_it(
+    fusion: MultiOmics, prepared: Prepared, absent: tuple[str, ...]
+) -> None:
+    samples = prepared.side("test")
+    without = with_omics(samples, {name: table for name, table in samples.omics.items() if name not in absent})
+    empty = {name: table * np.nan if name in absent else table for name, table in samples.omics.items()}
+    prediction = fusion.predict(without)
+    np.testing.assert_array_equal(prediction, fusion.predict(with_omics(samples, empty)))
+    assert np.isfinite(prediction).all()
+    assert rmse(prediction, samples.target) < rmse(prepared.side("train").target.mean(), samples.target)
+    attribution = fusion.attribute(without)
+    assert attribution.relative_error < 0.05
+    of_absent = [name.split(":")[0] in absent for name in attribution.names]
+    assert sum(of_absent) > 0
+    assert not attribution.values[:, of_absent].any()
+    assert attribution.values[:, [name.startswith("tissue:") for name in attribution.names]].any()
+
+
+@pytest.mark.parametrize("fusing", ["mean", "gated"])
+def test_lines_without_a_table_do_not_depend_on_what_others_have_in_it(prepared: Prepared, fusing: str) -> None:
+    table = prepared.samples.omics["methylation"]
+    lacking = np.arange(len(table)) % 3 == 0
+    sparse = table.mask(np.broadcast_to(lacking[:, None], table.shape))
+    samples = with_omics(prepared.samples, {**prepared.samples.omics, "methylation": sparse})
+    model = _fitted("multi_omics", samples.take(prepared.rows("train")), fusion=fusing)
+    shuffled = sparse.copy()
+    shuffled[~lacking] = sparse[~lacking].to_numpy()[::-1]
+    before, after = (
+        model.predict(with_omics(samples, {**samples.omics, "methylation": each})) for each in (sparse, shuffled)
+    )
+    never_had = lacking[samples.cell]
+    np.testing.assert_array_equal(before[never_had], after[never_had])
+    assert (before[~never_had] != after[~never_had]).mean() > 0.9
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_measured_tables_share_all_of_the_weight(gated: bool) -> None:
+    torch.manual_seed(0)
+    network = FusionModule([slice(0, 3), slice(3, 5), slice(5, 9)], 2, 4, 1, gated, 0.0, 1, 8, "silu", 0.0)
+    measured = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
+    weights = network._weights(torch.randn(4, 3, 8), measured)
+    assert ((weights > 0) == measured).all()
+    torch.testing.assert_close(weights.sum(dim=1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+    if not gated:
+        torch.testing.assert_close(weights[1], torch.tensor([0.5, 0.0, 0.5]))
+    code = network.cell_code(torch.randn(4, 11), measured)
+    code.sum().backward()
+    assert all(torch.isfinite(each.grad).all() for each in network.parameters() if each.grad is not None)
+
+
+def test_tables_are_dropped_in_training_alone() -> None:
+    torch.manual_seed(0)
+    blocks = [slice(0, 3), slice(3, 5)]
+    network = FusionModule(blocks, 1, 4, 1, True, 0.3, 1, 8, "silu", 0.0)
+    cells, measured = torch.randn(4000, 6), torch.ones(4000, 2, dtype=torch.bool)
+    with torch.no_grad():
+        whole = network.eval().cell_code(cells, measured)
+        assert torch.equal(whole, network.cell_code(cells, measured))
+        dropped = network.train().cell_code(cells, measured)
+        none = network.eval().cell_code(cells, ~measured)
+    same = (dropped == whole).all(dim=1).float().mean()
+    bare = (dropped == none).all(dim=1).float().mean()
+    assert float(same) == pytest.approx(0.7**2, abs=0.03)
+    assert float(bare) == pytest.approx(0.3**2, abs=0.03)
+
+
+def test_a_request_without_any_omics_is_answered(
+    fusion: MultiOmics, fitted: FittedModel, prepared: Prepared, params: Params, tmp_path: Path
+) -> None:
+    task = response_task(params)
+    contract = response_contract(NAME, "multi_omics", task, prepared, 1.5, 0.9)
+    save_model(fusion, fitted("mean_effects"), contract, tmp_path)
+    predictor = Predictor().read(tmp_path)
+    one = alone(prepared.side("test"), 1)
+    row = contract.request(one).to_dict("records")[0]
+    strict = response_contract(NAME, "mlp", task, prepared, 1.5, 0.9)
+    for left in (TABLES[:1], TABLES[1:], TABLES):
+        asked = pd.DataFrame([{key: value for key, value in row.items() if key not in left}])
+        answer = predictor.predict(None, asked, {"explain": True})
+        empty = {name: table * np.nan if name in left else table for name, table in one.omics.items()}
+        np.testing.assert_allclose(answer["prediction"], fusion.predict(replace(one, omics=empty)), rtol=0, atol=1e-5)
+        if "expression" in left:
+            with pytest.raises(PayloadError, match="expression is missing"):
+                strict.read(asked)

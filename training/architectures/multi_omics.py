@@ -1,0 +1,211 @@
+"""An encoder for each omics table, and late fusion of those that a line has: a missing one is masked, not imputed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from pipelines.samples import ResponseSamples
+from training.architectures import architecture
+from training.estimator import Attribution
+from training.features.cell_line import CellLineFeatures, measured
+from training.features.cell_line_choices import cell_line_space
+from training.networks.pair_module import ACTIVATIONS, PairModule, head
+from training.networks.response_network import ResponseNetwork
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw hyperparameters."""
+    masked = {**settings, "imputations": ("mean",)}  # whatever stands in for a missing table is not looked at
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
+        "fusion": trial.suggest_categorical("fusion", ["mean", "gated"]),
+        "modality_dropout": trial.suggest_float("modality_dropout", 0.0, 0.5),
+        "depth": trial.suggest_int("depth", 1, 2),
+        "layers": trial.suggest_int("layers", 1, 3),
+        "units": trial.suggest_categorical("units", [64, 128, 256]),
+        "activation": trial.suggest_categorical("activation", ["relu", "tanh", "silu"]),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+        "batch_size": trial.suggest_categorical("batch_size", [1024, 2048, 4096]),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
+        "components": trial.suggest_categorical("components", [0, 32, 64, 128]),
+        "identity": trial.suggest_categorical("identity", ["profile", "one_hot", "none"]),
+        **cell_line_space(trial, masked, omics=("all",)),
+    }
+
+
+DEFAULTS = {
+    "learning_rate": 1e-3,
+    "fusion": "mean",
+    "modality_dropout": 0.1,
+    "depth": 1,
+    "layers": 2,
+    "units": 256,
+    "activation": "silu",
+    "dropout": 0.2,
+    "batch_size": 1024,
+    "weight_decay": 0.05,
+    "components": 64,
+    "identity": "profile",
+    "selection": "all",
+    "scaling": "standard",
+}
+
+
+class FusionModule(PairModule):
+    """Encoders of tables, the mean of the codes of those that were measured, and tissue beside.
+
+    Parameters
+    ----------
+    blocks
+        Where each table's values stand among a line's features; the mask of `cell_code` has their order.
+    tissues
+        How many columns of the tissue stand last.
+    drug_width
+        Number of a drug's features.
+    depth
+        Hidden layers of an encoder.
+    gated
+        Whether the mean is weighted by what each encoder finds, or plain.
+    modality_dropout
+        Share of measured tables that are masked in training, anew for each line in each step (Neverova et al., 2016).
+    layers, units, activation, dropout
+        Of the head; units, activation and dropout of the encoders too.
+    """
+
+    def __init__(
+        self,
+        blocks: list[slice],
+        tissues: int,
+        drug_width: int,
+        depth: int,
+        gated: bool,
+        modality_dropout: float,
+        layers: int,
+        units: int,
+        activation: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.tissues = tissues
+        self.modality_dropout = modality_dropout
+        widths = [block.stop - block.start for block in blocks]
+        self.encoders = nn.ModuleList(_encoder(width, depth, units, activation, dropout) for width in widths)
+        self.gates = nn.ModuleList(nn.Linear(units, 1) for _ in blocks) if gated else None
+        self.tissue = nn.Parameter(torch.zeros(tissues, units))
+        self.drug = nn.Linear(drug_width, units)
+        self.hidden = head(layers, units, activation, dropout)
+
+    def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
+        """Return a code a line, ``(lines, units)``; ``known`` is which tables were measured, bool, ``(lines, tables)``.
+
+        What stands in ``cells`` for a table that was not measured changes nothing.
+        """
+        (measured,) = known
+        if self.training and self.modality_dropout > 0:
+            measured = measured & (torch.rand(measured.shape, device=measured.device) >= self.modality_dropout)
+        of_tissue = cells[:, cells.shape[1] - self.tissues :] @ self.tissue
+        if not self.blocks:
+            return of_tissue
+        codes = torch.stack(
+            [encode(cells[:, block]) for encode, block in zip(self.encoders, self.blocks, strict=True)], dim=1
+        )
+        return (self._weights(codes, measured)[..., None] * codes).sum(dim=1) + of_tissue
+
+    def _weights(self, codes: Tensor, measured: Tensor) -> Tensor:
+        """Return how much each table counts, ``(lines, tables)``: measured ones sum to 1, the others are 0."""
+        if self.gates is None:
+            return measured / measured.sum(dim=1, keepdim=True).clamp(min=1)
+        said = torch.cat([gate(codes[:, table]) for table, gate in enumerate(self.gates)], dim=1)
+        # Finite, so that a line without any table has weights: all are 0 by the mask.
+        return said.masked_fill(~measured, -1e9).softmax(dim=1) * measured
+
+    def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
+        """Return a code a drug, ``(drugs, units)``."""
+        return self.drug(drugs)
+
+
+def _encoder(width: int, depth: int, units: int, activation: str, dropout: float) -> nn.Sequential:
+    stack: list[nn.Module] = []
+    for number in range(depth):
+        stack += [nn.Linear(units if number else width, units), ACTIVATIONS[activation](), nn.Dropout(dropout)]
+    return nn.Sequential(*stack, nn.Linear(units, units))
+
+
+@architecture("multi_omics", space=space, defaults=DEFAULTS)
+@dataclass(eq=False, repr=False, kw_only=True)
+class MultiOmics(ResponseNetwork):
+    """`FusionModule` on all tables; any may be missing of a line, and any may be left out of samples altogether.
+
+    Parameters
+    ----------
+    fusion
+        ``gated`` or ``mean``, see `FusionModule`.
+    depth, modality_dropout
+        See `FusionModule`.
+    components
+        Principal components that each table is reduced to; 0 for none.
+
+    The others are those of `ResponseNetwork`.
+    """
+
+    masks_omics = True
+
+    omics: str = "all"
+    fusion: str = "mean"
+    modality_dropout: float = 0.1
+    depth: int = 1
+    components: int = 64
+
+    def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
+        return self.cell_line_features(train, self.components)
+
+    def _module(self, cell_width: int, drug_width: int) -> FusionModule:
+        return FusionModule(
+            list(self._tables().values()),
+            len(self.features_.cell_line.tissues),
+            drug_width,
+            self.depth,
+            self.fusion == "gated",
+            self.modality_dropout,
+            self.layers,
+            self.units,
+            self.activation,
+            self.dropout,
+        )
+
+    def _tables(self) -> dict[str, slice]:
+        """Return where the values of each table stand that has any."""
+        return {name: block for name, block in self.features_.cell_line.blocks.items() if block.stop > block.start}
+
+    def _known_of_lines(self, samples: ResponseSamples) -> tuple[np.ndarray, ...]:
+        """Return which tables were measured of each line, bool, shape ``(lines, tables)``."""
+        found = [measured(samples.omics[name]) for name in self._tables()]
+        return (np.column_stack(found) if found else np.zeros((len(samples.cell_lines), 0), dtype=bool),)
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        """Return the predicted target, shape ``(n,)``; tables that the samples lack count as not measured."""
+        return super().predict(self._whole(samples))
+
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        """See `ResponseNetwork.attribute`; the baseline is a line of which the same tables were measured."""
+        return super().attribute(self._whole(samples), output)
+
+    def _whole(self, samples: ResponseSamples) -> ResponseSamples:
+        """Return the samples with a table of gaps for each that they lack."""
+        lacking = {
+            name: pd.DataFrame(np.nan, index=samples.cell_lines.index, columns=table.names)
+            for name, table in self.features_.cell_line.tables.items()
+            if name not in samples.omics
+        }
+        return replace(samples, omics={**samples.omics, **lacking}) if lacking else samples

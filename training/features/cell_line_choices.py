@@ -1,0 +1,95 @@
+"""What is tuned of a cell line's features: the same in every architecture that looks at the line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.samples import ResponseSamples
+from training.features.cell_line import IMPUTATIONS, CellLineFeatures, measured
+from training.features.selection import SELECTIONS
+
+if TYPE_CHECKING:
+    import optuna
+
+CELL_LINE_DEFAULTS = {"omics": "expression", "selection": "all", "scaling": "standard"}
+
+_SHARES = (0.1, 0.25, 0.5)
+_SCALINGS = ("standard", "min_max", "quantile_normal")
+_ENOUGH = 0.5  # more of the training lines have every table, or `drop` is not tried
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class CellLineChoices:
+    """Hyperparameters of a cell line's features; a dataclass, so that an estimator adds its own fields.
+
+    Parameters
+    ----------
+    omics
+        ``expression``, or ``all`` tables.
+    selection, keep_share, scaling, imputation
+        See `training.features.cell_line.CellLineFeatures`.
+    """
+
+    omics: str = "expression"
+    selection: str = "all"
+    keep_share: float = 0.25
+    scaling: str = "standard"
+    imputation: str = "mean"
+
+    def cell_line_features(self, train: ResponseSamples, components: int = 0) -> CellLineFeatures:
+        """Return the featurizer of the lines of ``train``, not yet fitted.
+
+        Parameters
+        ----------
+        train
+            Whose tables are chosen from; all of them where there is no expression.
+        components
+            Principal components a table is reduced to; 0 for none.
+        """
+        chosen = ("expression",) if self.omics == "expression" and "expression" in train.omics else tuple(train.omics)
+        return CellLineFeatures(
+            chosen, self.scaling, self.keep_share, components, self.selection, imputation=self.imputation
+        )
+
+
+def cell_line_space(
+    trial: optuna.Trial, settings: Mapping[str, Any], omics: Sequence[str] = ("expression", "all")
+) -> dict[str, Any]:
+    """Draw `CellLineChoices`: how many features are kept only where some are left out, imputation only of all tables.
+
+    Parameters
+    ----------
+    trial, settings
+        As an architecture's space takes them; ``settings["imputations"]`` are those that the data allow.
+    omics
+        Choices of tables; one choice is not drawn.
+    """
+    drawn: dict[str, Any] = {}
+    if len(omics) > 1:
+        drawn["omics"] = trial.suggest_categorical("omics", omics)
+    drawn["selection"] = trial.suggest_categorical("selection", SELECTIONS)
+    drawn["scaling"] = trial.suggest_categorical("scaling", _SCALINGS)
+    if drawn["selection"] != "all":
+        drawn["keep_share"] = trial.suggest_categorical("keep_share", _SHARES)
+    tried = settings.get("imputations", IMPUTATIONS)
+    if drawn.get("omics", omics[0]) == "all" and len(tried) > 1:
+        drawn["imputation"] = trial.suggest_categorical("imputation", tried)
+    return drawn
+
+
+def imputations(train: ResponseSamples) -> tuple[str, ...]:
+    """Return the imputations that are worth a trial on these training rows.
+
+    One is as good as another where no value is missing; ``drop`` is left out where half of the lines would be dropped.
+    """
+    lines = np.unique(train.cell)
+    tables = [table.iloc[lines] for table in train.omics.values()]
+    if not any(table.isna().to_numpy().any() for table in tables):
+        return IMPUTATIONS[:1]
+    found = [measured(table) for table in tables]
+    complete = np.all([lines for lines in found if lines.any()], axis=0)
+    return IMPUTATIONS if np.mean(complete) > _ENOUGH else tuple(each for each in IMPUTATIONS if each != "drop")

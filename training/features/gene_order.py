@@ -1,0 +1,25 @@
+"""An order of genes in which those that rise and fall together stand together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def correlation_order(values: np.ndarray) -> np.ndarray:
+    """Return the leaves of a hierarchical clustering of columns (average linkage), int64, shape ``(columns,)``.
+
+    The distance of two columns is one less the size of their correlation.
+
+    Parameters
+    ----------
+    values
+        Centered columns of the training rows, shape ``(n, columns)``. Memory grows with the square of the columns.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    count = values.shape[1]
+    if count < 3:
+        return np.arange(count)
+    values = values / np.maximum(np.linalg.norm(values, axis=0), 1e-6)
+    distance = np.clip(1 - np.abs(values.T @ values), 0, 1)
+    return leaves_list(linkage(distance[np.triu_indices(count, 1)], "average")).astype(np.int64)

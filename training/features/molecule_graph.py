@@ -1,0 +1,220 @@
+"""A molecule as a graph: its atoms and its bonds, each told by a row of zeros and ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.molecules import parse, without_salt
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+NO_MOLECULE = "molecule:none"
+_OTHER = "other"
+
+
+@dataclass(frozen=True)
+class _Property:
+    """One thing that is told of an atom or a bond.
+
+    Attributes
+    ----------
+    name
+        Of the property.
+    of
+        Returns its value for an atom or a bond of RDKit's.
+    values
+        That have a column each; any other value has one in common. None where the property is a flag.
+    """
+
+    name: str
+    of: Callable[[Any], Any]
+    values: tuple[Any, ...] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        return [self.name] if self.values is None else [f"{self.name}_{value}" for value in (*self.values, _OTHER)]
+
+    def encode(self, part: Any) -> list[float]:
+        value = self.of(part)
+        if self.values is None:
+            return [float(value)]
+        place = self.values.index(value) if value in self.values else len(self.values)
+        return [float(place == column) for column in range(len(self.values) + 1)]
+
+
+def _handedness(atom: Any) -> str:
+    """Return R or S, which unlike RDKit's own tag does not depend on the order of the neighbors."""
+    return str(atom.GetProp("_CIPCode")) if atom.HasProp("_CIPCode") else "none"
+
+
+_OF_ATOMS = (
+    _Property("element", lambda atom: atom.GetSymbol(), ("B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I")),
+    _Property("neighbors", lambda atom: atom.GetDegree(), (1, 2, 3, 4)),
+    _Property("charge", lambda atom: atom.GetFormalCharge(), (-1, 0, 1)),
+    _Property("hydrogens", lambda atom: atom.GetTotalNumHs(), (0, 1, 2, 3)),
+    _Property("hybridization", lambda atom: str(atom.GetHybridization()), ("SP", "SP2", "SP3")),
+    _Property("chirality", _handedness, ("none", "R", "S")),
+    _Property("aromatic", lambda atom: atom.GetIsAromatic()),
+    _Property("in_ring", lambda atom: atom.IsInRing()),
+)
+_OF_BONDS = (
+    _Property("type", lambda bond: str(bond.GetBondType()), ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")),
+    _Property("stereo", lambda bond: str(bond.GetStereo()).removeprefix("STEREO"), ("NONE", "Z", "E")),
+    _Property("conjugated", lambda bond: bond.GetIsConjugated()),
+    _Property("in_ring", lambda bond: bond.IsInRing()),
+)
+ATOM_NAMES = [f"atom:{column}" for each in _OF_ATOMS for column in each.columns]
+BOND_NAMES = [f"bond:{column}" for each in _OF_BONDS for column in each.columns]
+
+
+def drawn_molecule(smiles: str | None) -> Any | None:
+    """Return RDKit's molecule whose atoms are those of `molecule_graph`, in the same order; None where it has none.
+
+    It is parsed from the canonical SMILES of the largest fragment: counter-ions are left out, as where drugs are
+    grouped by their `pipelines.molecules.parent`.
+    """
+    fragment = without_salt(smiles) if isinstance(smiles, str) else None
+    return None if fragment is None else parse(fragment)
+
+
+@lru_cache(maxsize=8192)
+def molecule_graph(smiles: str | None) -> Data | None:
+    """Return the graph of a molecule: the same however its SMILES is spelled.
+
+    Returns
+    -------
+    torch_geometric.data.Data or None
+        ``x`` float32 ``(atoms, len(ATOM_NAMES))``; ``edge_index`` int64 ``(2, 2 * bonds)``, a bond in one direction and
+        then in the other; ``edge_attr`` float32 ``(2 * bonds, len(BOND_NAMES))``. Hydrogens are a property of their
+        atom. None without a SMILES, or where RDKit cannot read it. Callers share it: it must not be changed.
+    """
+    import torch
+    from torch_geometric.data import Data  # takes seconds to import, which only this architecture should cost
+
+    molecule = drawn_molecule(smiles)
+    if molecule is None:
+        return None
+    atoms = [[number for each in _OF_ATOMS for number in each.encode(atom)] for atom in molecule.GetAtoms()]
+    bonds, ends = [], []
+    for bond in molecule.GetBonds():
+        row = [number for each in _OF_BONDS for number in each.encode(bond)]
+        begin, end = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        bonds += [row, row]
+        ends += [(begin, end), (end, begin)]
+    return Data(
+        x=torch.tensor(atoms, dtype=torch.float32),
+        edge_index=torch.tensor(ends, dtype=torch.long).reshape(-1, 2).T.contiguous(),
+        edge_attr=torch.tensor(bonds, dtype=torch.float32).reshape(-1, len(BOND_NAMES)),
+    )
+
+
+@dataclass
+class MoleculeGraphs:
+    """Graphs of drugs as arrays with a row a drug, centered on the average atom and bond of the training drugs.
+
+    They are scaled by one number each, to unit variance over all columns: a column of its own scale would make much of
+    an element that hardly any drug has. A network without constants (see `training.networks.molecule_encoder`) answers
+    zero to a molecule of which nothing is known, whatever its shape: one baseline for all drugs.
+
+    Attributes
+    ----------
+    atom_mean, bond_mean
+        Shapes ``(len(ATOM_NAMES),)`` and ``(len(BOND_NAMES),)``.
+    atom_scale, bond_scale
+        Root mean square of what is left when the mean is taken off.
+    """
+
+    atom_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(ATOM_NAMES)))
+    bond_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(BOND_NAMES)))
+    atom_scale: float = 1.0
+    bond_scale: float = 1.0
+
+    def fit(self, smiles: Sequence[str | None]) -> MoleculeGraphs:
+        """Learn the averages of the training drugs."""
+        graphs = [graph for each in smiles if (graph := molecule_graph(each)) is not None]
+        self.atom_mean, self.atom_scale = _center_and_scale([graph.x.numpy() for graph in graphs], len(ATOM_NAMES))
+        bonds = [graph.edge_attr.numpy() for graph in graphs]
+        self.bond_mean, self.bond_scale = _center_and_scale(bonds, len(BOND_NAMES))
+        return self
+
+    def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what each part of the molecules is, which atoms there are, and what the bonds join.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            ``parts``, float32, ``(n, atoms + bonds, len(names))``: first atoms, then bonds, each with zeros in the
+            other's columns and behind the last one; the first part of a drug without a molecule says so.
+            ``there``, bool, ``(n, atoms)``. ``ends``, int64, ``(n, bonds, 2)``, -1 behind the last bond.
+        """
+        graphs = [molecule_graph(each) for each in smiles]
+        known = [graph for graph in graphs if graph is not None]
+        atoms = max([1, *(len(graph.x) for graph in known)])
+        bonds = max([0, *(len(graph.edge_attr) // 2 for graph in known)])
+        parts = np.zeros((len(graphs), atoms + bonds, len(self.names)), np.float32)
+        there = np.zeros((len(graphs), atoms), bool)
+        ends = np.full((len(graphs), bonds, 2), -1)
+        for row, graph in enumerate(graphs):
+            if graph is None:
+                parts[row, 0, -1] = 1
+                continue
+            joined = graph.edge_index[:, ::2].T.numpy()  # each bond once
+            there[row, : len(graph.x)] = True
+            ends[row, : len(joined)] = joined
+            of_atoms = (graph.x.numpy() - self.atom_mean) / self.atom_scale
+            of_bonds = (graph.edge_attr[::2].numpy() - self.bond_mean) / self.bond_scale
+            parts[row, : len(of_atoms), : len(ATOM_NAMES)] = of_atoms
+            parts[row, atoms : atoms + len(of_bonds), len(ATOM_NAMES) : -1] = of_bonds
+        return parts, there, ends
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the last axis of the parts."""
+        return [*ATOM_NAMES, *BOND_NAMES, NO_MOLECULE]
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that was learnt, as arrays."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> MoleculeGraphs:
+        """Rebuild from `state`."""
+        return cls(**state)
+
+
+def _center_and_scale(tables: list[np.ndarray], columns: int) -> tuple[np.ndarray, float]:
+    """Return the mean of each column over all rows, and the root mean square of what is left; 0 and 1 without rows."""
+    values = np.concatenate([np.zeros((0, columns)), *tables])
+    if not len(values):
+        return np.zeros(columns), 1.0
+    mean = values.mean(axis=0)
+    return mean, float(np.sqrt(np.square(values - mean).mean())) or 1.0
+
+
+def by_atom(parts: np.ndarray, there: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    """Hand what each part of molecules adds to their atoms; a bond's is halved between the two that it joins.
+
+    Parameters
+    ----------
+    parts
+        Shape ``(n, atoms + bonds)``.
+    there, ends
+        See `MoleculeGraphs.transform`.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        For each molecule a number an atom, in the order of `drawn_molecule`; empty where there is none.
+    """
+    atoms = there.shape[1]
+    found = parts[:, :atoms].copy()
+    molecule, bond = np.nonzero(ends[..., 0] >= 0)
+    for end in range(2):
+        np.add.at(found, (molecule, ends[molecule, bond, end]), parts[molecule, atoms + bond] / 2)
+    return [values[known] for values, known in zip(found, there, strict=True)]

@@ -1,0 +1,85 @@
+"""A molecule as a sequence of tokens: the atoms, bonds, branches and ring closures of its canonical SMILES."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipelines.molecules import canonical
+
+# Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
+_TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")
+_KNOWN_FROM = 2  # training molecules that have a token; rarer ones are read as unknown, so that this is learnt, too
+UNKNOWN = "unknown"
+
+
+def tokens_of(smiles: str | None) -> list[str]:
+    """Return the tokens of the canonical SMILES; none where there is no SMILES or it cannot be parsed."""
+    spelled = canonical(smiles) if isinstance(smiles, str) else None
+    return [] if spelled is None else _TOKEN.findall(spelled)
+
+
+@dataclass
+class SmilesTokens:
+    """Tokens by number.
+
+    Parameters
+    ----------
+    longest
+        At most so many tokens are read; later ones of a longer molecule are not.
+
+    Attributes
+    ----------
+    vocabulary
+        Tokens that are told apart; number 0 is any other.
+    length
+        Tokens of the longest training molecule, ``longest`` at most. Every molecule is filled up to it.
+    """
+
+    longest: int = 100
+    vocabulary: list[str] = field(default_factory=list)
+    length: int = 1
+
+    def fit(self, smiles: Sequence[str | None]) -> SmilesTokens:
+        """Learn the vocabulary of the training drugs."""
+        found = [tokens_of(each) for each in smiles]
+        count: dict[str, int] = {}
+        for tokens in found:
+            for token in set(tokens):
+                count[token] = count.get(token, 0) + 1
+        self.vocabulary = sorted(token for token, times in count.items() if times >= _KNOWN_FROM)
+        self.length = min(self.longest, max([1, *map(len, found)]))
+        return self
+
+    def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which token stands where, float32 of zeros and ones, and where any does, bool.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            Shapes ``(n, length, 1 + len(vocabulary))`` and ``(n, length)``.
+        """
+        number = {token: 1 + index for index, token in enumerate(self.vocabulary)}
+        kinds = np.zeros((len(smiles), self.length, 1 + len(number)), np.float32)
+        for row, each in enumerate(smiles):
+            for place, token in enumerate(tokens_of(each)[: self.length]):
+                kinds[row, place, number.get(token, 0)] = 1
+        return kinds, np.asarray(kinds.any(axis=2))
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the last axis of `transform`."""
+        return [f"token:{token}" for token in (UNKNOWN, *self.vocabulary)]
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that was learnt, as JSON values."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> SmilesTokens:
+        """Rebuild from `state`."""
+        return cls(**state)

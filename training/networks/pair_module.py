@@ -1,0 +1,62 @@
+"""What the networks of drug response have in common: lines and drugs are encoded apart, a light head joins a pair."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+Tensors = tuple[Tensor, ...]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+
+class PairModule(nn.Module, ABC):
+    """A network from a cell line and a drug to one number.
+
+    A line's code is the same in all of its pairs, and so is a drug's: each is computed once and then gathered, which is
+    what lets an encoder be deep. Rows must not look at one another (no batch normalization).
+
+    Attributes
+    ----------
+    hidden
+        The head, see `head`; it takes the sum of a line's and a drug's code.
+    """
+
+    hidden: nn.Module
+
+    @abstractmethod
+    def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
+        """Return a code a line, ``(lines, units)``, of its features ``(lines, width)`` and what else is known of it."""
+
+    @abstractmethod
+    def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
+        """Return a code a drug, ``(drugs, units)``, of its features ``(drugs, width)`` and, if used, its molecule."""
+
+    def joint(self, cell_code: Tensor, drug_code: Tensor) -> Tensor:
+        """Return one number a pair, ``(n,)``, of the codes of its line and its drug, a row a pair."""
+        return self.hidden(cell_code + drug_code).squeeze(-1)
+
+    def forward(self, cells: Tensors, drugs: Tensors) -> Tensor:
+        """Return one number a row, ``(n,)``; every tensor has a row a pair."""
+        return self.joint(self.cell_code(*cells), self.drug_code(*drugs))
+
+    def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:
+        """Return what `forward` does on rows ``cell`` of ``cells`` and ``drug`` of ``drugs``, each encoded once."""
+        lines, line = torch.unique(cell, return_inverse=True)
+        molecules, molecule = torch.unique(drug, return_inverse=True)
+        from_cells = self.cell_code(*(each[lines] for each in cells))
+        from_drugs = self.drug_code(*(each[molecules] for each in drugs))
+        return self.joint(from_cells[line], from_drugs[molecule])
+
+
+def head(layers: int, units: int, activation: str, dropout: float) -> nn.Sequential:
+    """Return what joins a pair: an activation on the summed codes, ``layers - 1`` layers, and one number.
+
+    The first layer over ``[line, drug]`` is the sum of a layer over each, which the encoders end with.
+    """
+    hidden: list[nn.Module] = [ACTIVATIONS[activation](), nn.Dropout(dropout)]
+    for _ in range(layers - 1):
+        hidden += [nn.Linear(units, units), ACTIVATIONS[activation](), nn.Dropout(dropout)]
+    return nn.Sequential(*hidden, nn.Linear(units, 1))
