@@ -56,6 +56,7 @@ def classified(
     *,
     seed: int,
     audit: dict[str, Any] | None = None,
+    within: str | None = None,
 ) -> Classified:
     """Measure the test rows of a classifier.
 
@@ -67,12 +68,14 @@ def classified(
         Of the bootstrap.
     audit
         What the audit of the data found: a score that a nuisance reaches too is not worth much.
+    within
+        Column of the predictions that names the drug, where two classes are also to be told apart within drugs.
     """
     target = predictions["target"].to_numpy(np.int64)
     probabilities, raw, baseline = (
         columns_of(predictions, kind, classes) for kind in ("probability", "raw", "baseline")
     )
-    metrics = measure(predictions, classes, task.evaluate, seed)
+    metrics = measure(predictions, classes, task.evaluate, seed, within)
     uncalibrated = classification_metrics(target, raw, classes=classes)
     held = prediction_sets(probabilities, fitted.threshold)
     true_is_held = held[np.arange(len(target)), target]
@@ -134,7 +137,9 @@ def is_simulated(table: pd.DataFrame) -> bool:
     return bool(table.get("simulated", pd.Series([False])).astype(str).str.lower().eq("true").any())
 
 
-def measure(predictions: pd.DataFrame, classes: Sequence[str], settings: Evaluate, seed: int) -> dict[str, Interval]:
+def measure(
+    predictions: pd.DataFrame, classes: Sequence[str], settings: Evaluate, seed: int, within: str | None = None
+) -> dict[str, Interval]:
     """Return every metric of a table of predictions with its interval."""
     return bootstrap_classification(
         predictions["target"].to_numpy(np.int64),
@@ -143,6 +148,7 @@ def measure(predictions: pd.DataFrame, classes: Sequence[str], settings: Evaluat
         classes=classes,
         baseline=columns_of(predictions, "baseline", classes),
         margin_metric=settings.metric,
+        within=None if within is None else predictions[within],
         resamples=settings.resamples,
         confidence=settings.confidence,
         seed=seed,

@@ -17,7 +17,8 @@ from scipy import sparse
 from evaluation.metrics import Floats, Integers, encode
 from evaluation.resample import Interval, group_counts, percentile_interval
 
-# The metrics of a class (precision_<class>, ...) are all the better the higher they are.
+# The metrics of a class (precision_<class>, ...) are all the better the higher they are. How common the second of two
+# classes is tells what an average precision is to be held against, and is neither good nor bad.
 HIGHER_IS_BETTER: dict[str, bool] = {
     "accuracy": True,
     "balanced_accuracy": True,
@@ -29,7 +30,12 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "log_loss": False,
     "brier": False,
     "margin": True,
+    "within_drug_roc_auc": True,
+    "within_drug_pr_auc": True,
 }
+
+WITHIN = ("within_drug_roc_auc", "within_drug_pr_auc", "within_drug_prevalence")  # means over drugs
+_NOT_OF_ROWS = ("margin", *WITHIN)
 
 _OF_CLASS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
 
@@ -52,6 +58,7 @@ def classification_metrics(
     classes: Sequence[str],
     baseline: npt.ArrayLike | None = None,
     margin_metric: str = "accuracy",
+    within: npt.ArrayLike | None = None,
 ) -> dict[str, float]:
     """Metrics of one set of predicted probabilities.
 
@@ -68,6 +75,8 @@ def classification_metrics(
         Probabilities that the naive baseline predicts for the same rows. Without it `margin` is absent.
     margin_metric : str
         Metric that the margin is taken of.
+    within : array of shape (n_rows,), optional
+        Drug of each row, with two classes. Without it `prevalence` and the `within_drug_*` metrics are absent.
 
     Returns
     -------
@@ -82,7 +91,10 @@ def classification_metrics(
           scikit-learn has it;
         - `precision_<class>`, `recall_<class>`, `f1_<class>`, `roc_auc_<class>`, `pr_auc_<class>`;
         - `margin`: what the model is better by than the baseline, positive where it is better, also of a metric that
-          is the better the lower it is.
+          is the better the lower it is;
+        - `prevalence`: share of rows of the second class, which is the `pr_auc` of chance;
+        - `within_drug_roc_auc`, `within_drug_pr_auc`, `within_drug_prevalence`: unweighted means over the drugs that
+          have rows of both classes of what each has, where differences between drugs earn nothing.
 
         What the data leave undefined is NaN: every metric of a class without rows, the precision of a class that is
         never predicted, areas where all rows are of one class. Means over classes leave out classes without rows.
@@ -106,6 +118,7 @@ def classification_metrics(
         classes=classes,
         baseline=baseline,
         margin_metric=margin_metric,
+        within=within,
     )
     return {name: float(values[0]) for name, values in metrics.items()}
 
@@ -119,6 +132,7 @@ def weighted_classification_metrics(
     classes: Sequence[str],
     baseline: npt.ArrayLike | None = None,
     margin_metric: str = "accuracy",
+    within: npt.ArrayLike | None = None,
 ) -> dict[str, Floats]:
     """`classification_metrics` for each of many weightings of the groups.
 
@@ -128,7 +142,7 @@ def weighted_classification_metrics(
 
     Parameters
     ----------
-    target, probabilities, classes, baseline, margin_metric
+    target, probabilities, classes, baseline, margin_metric, within
         As in `classification_metrics`.
     groups : array of shape (n_rows,)
         Group of each row.
@@ -138,7 +152,8 @@ def weighted_classification_metrics(
     Returns
     -------
     dict of str to array of shape (n_weightings,)
-        The metrics of `classification_metrics`.
+        The metrics of `classification_metrics`. A drug whose rows all lie in one group counts as often as that group
+        was drawn: each draw of the group is a drug of its own.
 
     Raises
     ------
@@ -146,8 +161,11 @@ def weighted_classification_metrics(
         As in `classification_metrics`, and if `counts` has another shape or a weighting without weight.
     """
     names = metric_names(classes)
-    if margin_metric not in names:
-        raise ValueError(f"margin_metric is {margin_metric!r}, not one of {', '.join(names)}")
+    known = [*names, *(WITHIN if within is not None else ())]
+    if margin_metric not in known:
+        raise ValueError(f"margin_metric is {margin_metric!r}, not one of {', '.join(known)}")
+    if within is not None and len(classes) != 2:
+        raise ValueError(f"within is given with {len(classes)} classes; metrics within drugs are of two")
     code = _codes("target", target, len(classes))
     model = _probabilities("probabilities", probabilities, code.size, len(classes))
     naive = None if baseline is None else _probabilities("baseline", baseline, code.size, len(classes))
@@ -170,13 +188,21 @@ def weighted_classification_metrics(
     for start in range(0, len(weights), step):
         block_weights = np.ascontiguousarray(weights[start : start + step].T, dtype=np.float64)
         block = dict(zip(names, scored.metrics(block_weights), strict=True))
-        if reference is not None:
+        if reference is not None and margin_metric in names:
             ranks = margin_metric.startswith(("roc_auc", "pr_auc"))
             naive_block = dict(zip(names, reference.metrics(block_weights, ranks=ranks), strict=True))
             sign = 1.0 if HIGHER_IS_BETTER.get(margin_metric, True) else -1.0
             block["margin"] = sign * (block[margin_metric] - naive_block[margin_metric])
         blocks.append(block)
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    found = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    if within is not None:
+        drug = encode("within", within, code.size)[1][order]
+        found |= {"prevalence": _prevalence(code, group, weights)}
+        found |= _within_drugs(code, model[order, 1], group, drug, weights)
+        if naive is not None and margin_metric in WITHIN:
+            of_naive = _within_drugs(code, naive[order, 1], group, drug, weights)
+            found["margin"] = found[margin_metric] - of_naive[margin_metric]
+    return found
 
 
 def bootstrap_classification(
@@ -187,6 +213,7 @@ def bootstrap_classification(
     classes: Sequence[str],
     baseline: npt.ArrayLike | None = None,
     margin_metric: str = "accuracy",
+    within: npt.ArrayLike | None = None,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -197,7 +224,7 @@ def bootstrap_classification(
 
     Parameters
     ----------
-    target, probabilities, classes, baseline, margin_metric
+    target, probabilities, classes, baseline, margin_metric, within
         As in `classification_metrics`.
     groups : array of shape (n_rows,)
         What varies independently and is drawn anew, such as the subject. Where each row is a group of its own, this
@@ -226,7 +253,7 @@ def bootstrap_classification(
     Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
     """
     value = classification_metrics(
-        target, probabilities, classes=classes, baseline=baseline, margin_metric=margin_metric
+        target, probabilities, classes=classes, baseline=baseline, margin_metric=margin_metric, within=within
     )
     labels, _ = encode("groups", groups, np.shape(target)[0])
     resampled = weighted_classification_metrics(
@@ -237,12 +264,15 @@ def bootstrap_classification(
         classes=classes,
         baseline=baseline,
         margin_metric=margin_metric,
+        within=within,
     )
     return {name: percentile_interval(value[name], resampled[name], confidence) for name in value}
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:
-    """Return the names of all metrics but `margin`, in their order: overall, then class by class.
+    """Return the names of all metrics of rows, in their order: overall, then class by class.
+
+    `margin` and what is measured within drugs are none of them.
 
     Raises
     ------
@@ -251,7 +281,7 @@ def metric_names(classes: Sequence[str]) -> list[str]:
     """
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes are {', '.join(map(str, classes)) or 'none'}: at least two are needed, each once")
-    overall = [name for name in HIGHER_IS_BETTER if name != "margin"]
+    overall = [name for name in HIGHER_IS_BETTER if name not in _NOT_OF_ROWS]
     return overall + [f"{name}_{label}" for label in classes for name in _OF_CLASS]
 
 
@@ -427,6 +457,42 @@ class _Scored:
         ]
         of_class = zip(precision, recall, f1, roc_auc, pr_auc, strict=True)
         return overall + [values for metrics in of_class for values in metrics]
+
+
+def _within_drugs(
+    code: Integers, score: Floats, group: Integers, drug: Integers, weights: Floats | npt.NDArray[np.int64]
+) -> dict[str, Floats]:
+    """Return `WITHIN` for `score` (n_rows,) of the second class, under `weights` of shape (n_weightings, n_groups)."""
+    total, drugs = np.zeros((len(WITHIN), len(weights))), np.zeros(len(weights))
+    order = np.argsort(drug, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(drug[order])) + 1):
+        positive, whose = code[rows] == 1, group[rows]
+        if positive.all() or not positive.any():
+            continue
+        ranked = _Ranked.build(score[rows], positive, whose)
+        one_group = bool((whose == whose[0]).all())
+        step = max(1, _BLOCK // rows.size)
+        for start in range(0, len(weights), step):
+            part = slice(start, start + step)
+            block = np.asarray(weights[part], dtype=np.float64)
+            areas = ranked.areas(np.ascontiguousarray(block.T))
+            defined = ~np.isnan(areas[0])
+            draws = np.where(defined, block[:, whose[0]] if one_group else 1.0, 0.0)
+            found = np.stack([*areas, _prevalence(code[rows], whose, block)])
+            total[:, part] += np.where(defined, draws * found, 0.0)
+            drugs[part] += draws
+    means = total / np.where(drugs > 0, drugs, np.nan)
+    return dict(zip(WITHIN, means, strict=True))
+
+
+def _prevalence(code: Integers, group: Integers, weights: Floats | npt.NDArray[np.int64]) -> Floats:
+    """Return the share of rows of the second class under each weighting, (n_weightings,); NaN where none has weight."""
+    of_group, of_class = (
+        np.bincount(of, minlength=weights.shape[1]).astype(np.float64) for of in (group, group[code == 1])
+    )
+    rows = weights @ of_group
+    share: Floats = (weights @ of_class) / np.where(rows > 0, rows, np.nan)
+    return share
 
 
 def _bin(confidence: Floats) -> Integers:

@@ -38,6 +38,7 @@ from serving.reproduction.refit import Recipe, Refit, refit
 from serving.situation import model_files
 from training.contracts import ClassContract
 from training.contracts.profiles import GeneContract
+from training.contracts.sensitivity import SensitivityContract
 
 DIFFERS = 2
 ELSEWHERE = 1e-3  # tolerance on another machine or with other packages: of outputs, and of metrics
@@ -282,6 +283,7 @@ def test_metrics(folder: Path, outputs: Mapping[str, np.ndarray]) -> dict[str, f
     target, predicted, naive = (outputs[name] for name in ("target", "second", "naive"))
     if isinstance(contract, ClassContract):
         settings: dict[str, Any] = {"classes": contract.classes, "baseline": naive, "margin_metric": metric}
+        settings |= {"within": outputs["drug_id"]} if isinstance(contract, SensitivityContract) else {}
         return classification_metrics(target, predicted, **settings)
     if isinstance(contract, GeneContract):
         found = target_metrics(target, predicted, scale=contract.spreads, baseline=naive, margin_metric=metric)

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from pipelines.params import ResponseTask, Task, task_text
+from pipelines.params import ResponseTask, SensitivityTask, Task, task_text
 from pipelines.prepare import Prepared
 from pipelines.samples import required_fields
+from training.architectures import get_architecture
 from training.calibration import apply_temperature, conformal_threshold, fit_temperature
 from training.contracts import Contract
 from training.contracts.images import ImageContract
 from training.contracts.profiles import GeneContract, LabelContract, used_genes
 from training.contracts.response import EXPRESSION, ResponseContract
+from training.contracts.sensitivity import SensitivityContract
 from training.contracts.summaries import choose_panels
+from training.estimator import Estimator
+from training.features.cell_line import measured
+from training.features.cell_line_choices import CellLineChoices
 from training.final import FinalFit
 from training.novelty import some
 
@@ -64,16 +69,44 @@ def trust(name: str, architecture: str, task: Task, prepared: Prepared, final: F
 def _response(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
     assert isinstance(task, ResponseTask)
     half = float(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
-    contract = ResponseContract(
-        **common,
-        features={omics: [str(column) for column in table] for omics, table in prepared.samples.omics.items()},
-        required=list(required_fields(task.data.missing, task.data.omics)),
-        target=task.data.target,
-        half_width=half if math.isfinite(half) else None,
-        panels=_expression_panels(prepared),
-        tissues=sorted({str(each) for each in prepared.samples.cell_lines["tissue"].iloc[_trained_lines(prepared)]}),
-    )
+    asked = _of_pairs(common["architecture"], task, prepared, final.estimator)
+    contract = ResponseContract(**common, **asked, half_width=half if math.isfinite(half) else None)
     return Trust(contract, half)
+
+
+def _sensitivity(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
+    assert isinstance(task, SensitivityTask)
+    said = _classes(common, task, prepared, final)
+    asked = _of_pairs(common["architecture"], task, prepared, final.estimator)
+    asked["thresholds"] = prepared.samples.thresholds.state()
+    contract = SensitivityContract(**said, **asked, half_width=None)
+    return Trust(contract, temperature=said["temperature"], threshold=said["threshold"])
+
+
+def _of_pairs(architecture: str, task: ResponseTask, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
+    """Return what contracts say of pairs of a cell line and a drug."""
+    masked = task.data.omics if get_architecture(architecture).estimator.masks_omics else ()
+    return {
+        "features": {omics: [str(column) for column in table] for omics, table in prepared.samples.omics.items()},
+        "required": [each for each in required_fields(task.data.missing, task.data.omics) if each not in masked],
+        "target": task.data.target,
+        "panels": _expression_panels(prepared),
+        "tissues": sorted({str(each) for each in prepared.samples.cell_lines["tissue"].iloc[_trained_lines(prepared)]}),
+        "needed": _needed(estimator, prepared),
+    }
+
+
+def _needed(estimator: Estimator, prepared: Prepared) -> list[str]:
+    """Return the tables without which the estimator leaves a line aside: by its choices, or those of what it wraps."""
+    chosen = estimator.get_params(deep=False)
+    while "hyperparameters" in chosen:
+        chosen = chosen["hyperparameters"]
+    known = {each.name for each in fields(CellLineChoices)}
+    choices = CellLineChoices(**{key: value for key, value in chosen.items() if key in known})
+    train = prepared.side("train")
+    lines = np.unique(train.cell)
+    used = choices.cell_line_features(train).omics if choices.imputation == "drop" else ()
+    return [name for name in used if measured(train.omics[name].iloc[lines]).any()]
 
 
 def _trained_lines(prepared: Prepared) -> np.ndarray:
@@ -131,6 +164,7 @@ def _genes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalF
 
 _OF_FAMILY: dict[str, Callable[[dict[str, Any], Task, Prepared, FinalFit], Trust]] = {
     "response": _response,
+    "response_labels": _sensitivity,
     "images": _images,
     "profile_labels": _labels,
     "gene_targets": _genes,

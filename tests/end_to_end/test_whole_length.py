@@ -27,7 +27,7 @@ ARCHITECTURES = {"mean_effects", "elastic_net", "random_forest", "xgboost", "mlp
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """Return a platform on which `dvc repro` has run once."""
-    made = make_platform(tmp_path_factory.mktemp("platform") / "repo")
+    made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES))
     made.dvc("repro")
     return made
 

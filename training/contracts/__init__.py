@@ -27,6 +27,7 @@ _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a 
 CONTRIBUTIONS = Array(Object([Property("feature", DataType.string), Property("value", DataType.double)]))
 _MODULES = {
     "response": "training.contracts.response",
+    "response_labels": "training.contracts.sensitivity",
     "images": "training.contracts.images",
     "profile_labels": "training.contracts.profiles",
     "gene_targets": "training.contracts.profiles",

@@ -1,0 +1,197 @@
+"""Sensitive and resistant lines, and areas under the curve, on the whole length: every command, in this process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient, pyfunc
+
+from evaluation.card import MARKDOWN
+from pipelines import tracking
+from pipelines.simulate import Size, simulate
+from serving.answers import answer_example
+from serving.registry import promote
+
+ROOT = Path(__file__).parents[2]
+CALLS, AREAS = "calls", "areas"
+ARCHITECTURES = ("mean_effects", "elastic_net")
+SIZE = Size(molecules=16, genes=80)  # fewer lines than are shipped prove no margin
+_FEW = {"quick": 1, "full": 1}
+
+
+@dataclass(frozen=True)
+class Here:
+    """A checkout with two tasks, driven by its commands."""
+
+    root: Path
+
+    def run(self, module: str, *arguments: str, task: str = CALLS) -> int:
+        """Run ``python -m module --task task arguments`` in this process."""
+        before = sys.argv
+        sys.argv = [module, "--task", task, *arguments]
+        try:
+            return int(importlib.import_module(module).main() or 0)
+        finally:
+            sys.argv = before
+
+    def evidence(self, architecture: str, task: str = CALLS) -> dict[str, Any]:
+        return self.read(f"reports/{task}/models/{architecture}/evidence.json")
+
+    def read(self, path: str) -> Any:
+        return json.loads((self.root / path).read_text())
+
+
+def _params() -> dict[str, Any]:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    task = params["tasks"]["drug_response"]
+    task["tune"] |= {"trials": _FEW, "epochs": _FEW, "rounds": _FEW}
+    task["evaluate"] |= {"resamples": 200, "explained_samples": {"quick": 30, "full": 30}}
+    task["data"]["omics"] = ["expression", "mutation"]
+    areas = json.loads(json.dumps(task))
+    areas["data"] |= {"target": "auc"}
+    areas["validate"] |= {"target_range": [0.0, 1.2]}
+    areas["fit"] = {"members": {"quick": 1, "full": 1}}
+    calls = json.loads(json.dumps(task))
+    calls["problem"] = "classification"
+    calls["data"] |= {"threshold": {"method": "waterfall", "prior_rows": 5}}
+    calls["tune"] |= {"metric": "log_loss"}
+    calls["fit"] = {"members": {"quick": 5, "full": 5}}
+    calls["evaluate"] |= {"metric": "within_drug_roc_auc"}
+    params["tasks"] = {CALLS: calls, AREAS: areas}
+    params["models"] = {
+        f"{name}-{architecture}": {"task": name, "architecture": architecture}
+        for name in params["tasks"]
+        for architecture in ARCHITECTURES
+    }
+    # What a tiny sample cannot prove is waived by name; all else of the gate has to hold.
+    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
+    waived = [{"check": check, **why} for check in ("explanation", "audit", "latency", "calibration", "coverage")]
+    params["policy"]["tasks"] = {CALLS: {"waivers": waived}}
+    return params
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    """Make a checkout, and bring both tasks to their leaderboards."""
+    root = tmp_path_factory.mktemp("checkout")
+    before = tracking.mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setenv("OPTUNA_STORAGE", f"sqlite:///{root}/optuna.db")
+        patch.setattr(tracking, "git", lambda *arguments: None)
+        tracking.mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+        (root / "params.yaml").write_text(yaml.safe_dump(_params(), sort_keys=False))
+        simulate(root / "data" / CALLS, SIZE)
+        shutil.copytree(root / "data" / CALLS, root / "data" / AREAS)
+        table = pd.read_parquet(root / "data" / AREAS / "response.parquet")
+        table["auc"] = 1 / (1 + np.exp(-(table["ln_ic50"] - 1) / 2))
+        table.drop(columns="ln_ic50").to_parquet(root / "data" / AREAS / "response.parquet", index=False)
+        made = Here(root)
+        for task in (CALLS, AREAS):
+            for stage in ("pipelines.validate", "pipelines.audit", "pipelines.prepare"):
+                assert made.run(stage, task=task) == 0
+            for architecture in ARCHITECTURES:
+                for stage in ("training.tune", "training.fit", "evaluation.evaluate"):
+                    assert made.run(stage, "--architecture", architecture, task=task) == 0
+            assert made.run("evaluation.leaderboard", task=task) == 0
+        yield made
+    tracking.mlflow.set_tracking_uri(before)
+
+
+def test_the_leaderboard_shows_what_was_learnt_beside_the_drug_s_share(here: Here) -> None:
+    rows = {row["architecture"]: row for row in here.read(f"reports/{CALLS}/leaderboard.json")}
+    assert set(rows) == set(ARCHITECTURES)
+    assert rows["mean_effects"]["value"] == 0.5, "a share of a drug ranks nothing within it"
+    assert rows["elastic_net"]["margin_low"] > 0.05, "what was planted is to be learnt"
+    assert rows["elastic_net"]["margin"] == pytest.approx(rows["elastic_net"]["value"] - 0.5)
+
+
+def test_evidence_has_every_metric_with_its_interval_and_the_thresholds(here: Here) -> None:
+    evidence = here.evidence("elastic_net")
+    metrics = evidence["test"]["metrics"]
+    wanted = {"accuracy", "f1_sensitive", "balanced_accuracy", "pr_auc", "prevalence", "roc_auc", "log_loss", "brier"}
+    wanted |= {"ece", "within_drug_roc_auc", "within_drug_pr_auc", "within_drug_prevalence", "margin"}
+    assert wanted <= set(metrics)
+    for name in wanted:
+        assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"], name
+    assert metrics["pr_auc"]["low"] > metrics["prevalence"]["value"]
+    assert evidence["test"]["thresholds"]["learnt_on"] == "training rows"
+    assert evidence["explanation"]["checks"] and evidence["calibration"]["temperature"] > 0
+    folder = here.root / "reports" / CALLS / "models" / "elastic_net"
+    assert {path.stem for path in folder.glob("*.png")} >= {"precision_recall", "roc_curves", "calibration"}
+    predicted = pd.read_parquet(folder / "predictions.parquet")
+    np.testing.assert_array_equal(predicted["target"], (predicted["response"] < predicted["threshold"]).astype(int))
+    by_drug = pd.read_csv(folder / "by_drug.csv", dtype={"drug_id": str}).set_index("drug_id")
+    thresholds = predicted.groupby("drug_id")["threshold"].first()
+    np.testing.assert_allclose(by_drug["threshold"].loc[thresholds.index], thresholds)
+    logged = MlflowClient().get_run(evidence["run_id"]).data.metrics
+    assert logged["test_within_drug_roc_auc_low"] == metrics["within_drug_roc_auc"]["low"]
+
+
+def test_the_same_split_is_made_of_calls_and_of_numbers(here: Here) -> None:
+    calls, areas = (here.read(f"prepared/{task}/split.json") for task in (CALLS, AREAS))
+    assert calls["sha256"] == areas["sha256"] and set(calls["sensitive"]) == {"train", "validation", "test"}
+
+
+def test_areas_are_predicted_in_their_own_unit(here: Here) -> None:
+    rows = {row["architecture"]: row for row in here.read(f"reports/{AREAS}/leaderboard.json")}
+    assert rows["elastic_net"]["margin_low"] > 0
+    predicted = pd.read_parquet(here.root / "reports" / AREAS / "models" / "elastic_net" / "predictions.parquet")
+    assert predicted["target"].between(0, 1).all() and predicted["prediction"].between(-0.5, 1.5).all()
+
+
+def test_a_candidate_is_registered_promoted_scored_and_answers(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here.run("evaluation.candidate", "--architecture", "elastic_net") == 0
+    assert here.run("evaluation.compare") == 0
+    card = (here.root / "reports" / CALLS / "candidate" / MARKDOWN).read_text()
+    assert "within_drug_roc_auc" in card.replace("\\", "") and "sensitive or resistant" in card
+    capsys.readouterr()
+    assert here.run("serving.register", "--by", "A. Person") == 0, capsys.readouterr().out
+    done = promote(CALLS, "staging", by="A. Person")
+    assert done.alias == "staging"
+    assert answer_example(f"models:/{CALLS}@staging") == 2, "with the code that it brings, and nothing of the checkout"
+
+    model = f"models:/{CALLS}@staging"
+    sys.argv, before = ["score", "--model", model, "--data", f"data/{CALLS}"], sys.argv
+    try:
+        assert importlib.import_module("evaluation.score").main() == 0
+    finally:
+        sys.argv = before
+    scores = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert scores["metrics"]["within_drug_roc_auc"]["low"] > 0.5 and scores["metrics"]["prevalence"]["value"] < 1
+
+    served = pyfunc.load_model(model)
+    contract = served.unwrap_python_model().contract
+    folder = here.root / "data" / CALLS
+    profile = pd.read_parquet(folder / "expression.parquet").set_index("cell_line_id").iloc[0]
+    row: dict[str, Any] = {"expression": profile.astype(float).to_dict()}
+    drugs = pd.read_csv(folder / "drugs.csv").dropna(subset="smiles")
+    known = row | {"smiles": drugs["smiles"].iloc[0], "drug_id": str(drugs["drug_id"].iloc[0])}
+    unknown = row | {"smiles": "CC(=O)Oc1ccccc1C(=O)O", "drug_id": "NEW"}
+    answer = served.predict(pd.DataFrame([known, unknown]), params={"explain": True})
+    assert set(answer["label"]) <= {"sensitive", "resistant"}
+    sensitive = answer["probability_sensitive"].to_numpy()
+    assert ((sensitive > 0) & (sensitive < 1)).all()
+    np.testing.assert_array_equal(answer["label"] == "sensitive", sensitive > 0.5)
+    assert answer["threshold"].tolist() == [
+        contract.thresholds["by_drug"][known["drug_id"]],
+        contract.thresholds["overall"],
+    ]
+    assert answer["coverage"].eq(0.9).all() and answer["labels"].str.len().between(1, 2).all()
+    assert np.isfinite(answer["out_of_distribution"]).all() and answer["model_version"].notna().all()
+    assert all(each["feature"] for each in answer["attributions"].iloc[0])
+    with pytest.raises(Exception, match="row 0, field smiles"):
+        served.predict(pd.DataFrame([row | {"smiles": "no molecule"}]))

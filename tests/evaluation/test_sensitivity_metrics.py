@@ -1,0 +1,221 @@
+"""Metrics within drugs that are not scikit-learn's, that differences between drugs earn, or that lack their chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from sklearn import metrics as sk
+
+from evaluation import figures
+from evaluation.class_evidence import measure
+from evaluation.classification import (
+    WITHIN,
+    bootstrap_classification,
+    classification_metrics,
+    weighted_classification_metrics,
+)
+from evaluation.paired import higher_is_better, naive, paired_difference
+from evaluation.resample import group_counts
+from evaluation.sensitivity_evidence import by_drug
+from pipelines.params import REPORTED, SensitivityTask, Threshold
+from pipelines.sensitivity import CLASSES
+from tests.training.tiny import response_task, sensitivity_task, tiny_params
+
+LIST = list(CLASSES)
+
+
+def sample(seed: int, rows: int = 150, drugs: int = 6, groups: int = 12) -> dict[str, Any]:
+    """Return rows whose scores have ties; the first drug is all resistant."""
+    rng = np.random.default_rng(seed)
+    drug = rng.integers(0, drugs, rows)
+    target = ((rng.random(rows) < 0.4) & (drug > 0)).astype(int)
+    score = np.clip(np.round(0.25 * target + rng.random(rows) * 0.6 + 0.02 * drug, 2), 0.01, 0.99)
+    share = np.round(rng.random(drugs) * 0.5 + 0.1, 2)[drug]
+    return {
+        "target": target,
+        "probabilities": np.column_stack([1 - score, score]),
+        "baseline": np.column_stack([1 - share, share]),
+        "groups": rng.integers(0, groups, rows),
+        "within": np.array([f"D{each}" for each in drug]),
+    }
+
+
+def by_scikit_learn(made: dict[str, Any], weight: np.ndarray, draws: dict[str, float] | None = None) -> list[float]:
+    """Return the means over drugs of ROC-AUC, average precision and share of sensitive rows."""
+    found, times = [], []
+    for drug in np.unique(made["within"]):
+        rows = (made["within"] == drug) & (weight > 0)
+        target, score, own = made["target"][rows], made["probabilities"][rows, 1], weight[rows]
+        if len(np.unique(target)) < 2:
+            continue
+        roc = sk.roc_auc_score(target, score, sample_weight=own)
+        found.append(
+            [roc, sk.average_precision_score(target, score, sample_weight=own), np.average(target, weights=own)]
+        )
+        times.append((draws or {}).get(drug, 1.0))
+    return list(np.average(found, axis=0, weights=times)) if found else [np.nan] * 3
+
+
+def test_values_within_drugs_are_those_of_scikit_learn() -> None:
+    made = sample(1)
+    groups = made.pop("groups")
+    found = classification_metrics(**made, classes=LIST)
+    np.testing.assert_allclose([found[name] for name in WITHIN], by_scikit_learn(made, np.ones(len(groups))))
+    assert found["prevalence"] == made["target"].mean()
+    assert found["pr_auc"] == pytest.approx(sk.average_precision_score(made["target"], made["probabilities"][:, 1]))
+    assert found["f1_sensitive"] == pytest.approx(
+        sk.f1_score(made["target"], made["probabilities"][:, 1] > made["probabilities"][:, 0])
+    )
+    without = classification_metrics(**{key: made[key] for key in made if key != "within"}, classes=LIST)
+    assert without == {name: found[name] for name in without}
+    assert set(found) - set(without) == {"prevalence", *WITHIN}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 3), min_size=8, max_size=8).filter(any))
+def test_a_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed: int, drawn: list[int]) -> None:
+    made = sample(seed, rows=70, drugs=4, groups=8)
+    labels, group = np.unique(made.pop("groups"), return_inverse=True)
+    counts = np.array(drawn[: len(labels)])
+    if not counts.any():
+        return
+    found = weighted_classification_metrics(
+        made["target"], made["probabilities"], group, counts[None, :], classes=LIST, within=made["within"]
+    )
+    expected = by_scikit_learn(made, counts[group].astype(float))
+    np.testing.assert_allclose([found[name][0] for name in WITHIN], expected, rtol=1e-9, atol=1e-12)
+    share = np.average(made["target"], weights=counts[group])
+    assert found["prevalence"][0] == pytest.approx(share)
+
+
+def test_a_drug_of_one_group_counts_as_often_as_it_is_drawn() -> None:
+    """As in a drug-blind split, where drugs are what is resampled."""
+    made = sample(3)
+    made["groups"] = made["within"]
+    names = np.unique(made["within"])
+    counts = group_counts(len(names), 50, seed=1)
+    arguments = {key: made[key] for key in ("target", "probabilities", "groups", "within")}
+    found = weighted_classification_metrics(**arguments, counts=counts, classes=LIST)
+    for place, row in enumerate(counts):
+        draws = dict(zip(names, row.astype(float), strict=True))
+        expected = by_scikit_learn(made, np.array([draws[each] for each in made["within"]]), draws)
+        np.testing.assert_allclose([found[name][place] for name in WITHIN], expected, rtol=1e-9)
+
+
+def test_differences_between_drugs_earn_nothing_within_them() -> None:
+    made = sample(5)
+    groups = made.pop("groups")
+    before = classification_metrics(**made, classes=LIST)
+    known = pd.Series(made["target"]).groupby(made["within"]).transform("mean").to_numpy()
+    score = 0.05 + 0.4 * made["probabilities"][:, 1] + 0.5 * known
+    after = classification_metrics(**{**made, "probabilities": np.column_stack([1 - score, score])}, classes=LIST)
+    assert after["roc_auc"] > before["roc_auc"] + 0.03
+    np.testing.assert_allclose([after[name] for name in WITHIN], [before[name] for name in WITHIN], rtol=1e-9)
+    of_baseline = classification_metrics(**{**made, "probabilities": made["baseline"]}, classes=LIST)
+    assert of_baseline["within_drug_roc_auc"] == 0.5
+    assert of_baseline["within_drug_pr_auc"] == pytest.approx(of_baseline["within_drug_prevalence"])
+    assert len(groups)
+
+
+@pytest.mark.parametrize("metric", ["within_drug_roc_auc", "within_drug_pr_auc", "pr_auc", "log_loss"])
+def test_the_margin_is_over_the_baseline_on_the_same_rows(metric: str) -> None:
+    made = sample(7)
+    made.pop("groups")
+    found = classification_metrics(**made, classes=LIST, margin_metric=metric)
+    of_naive = classification_metrics(**{**made, "probabilities": made["baseline"]}, classes=LIST)
+    sign = -1 if metric == "log_loss" else 1
+    assert found["margin"] == pytest.approx(sign * (found[metric] - of_naive[metric]))
+
+
+def test_what_one_class_leaves_undefined_is_no_number() -> None:
+    made = sample(9)
+    made.pop("groups")
+    found = classification_metrics(**{**made, "target": np.zeros_like(made["target"])}, classes=LIST)
+    assert found["prevalence"] == 0
+    assert np.isnan([found[name] for name in (*WITHIN, "roc_auc", "pr_auc")]).all()
+
+
+def test_more_than_two_classes_have_no_metric_within_drugs() -> None:
+    with pytest.raises(ValueError, match="within is given with 3 classes"):
+        classification_metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
+    with pytest.raises(ValueError, match="margin_metric is 'within_drug_roc_auc', not one of"):
+        classification_metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
+
+
+def test_intervals_hold_their_value_and_do_not_depend_on_the_order_of_rows() -> None:
+    made = sample(11, rows=400, groups=40)
+    found = bootstrap_classification(**made, classes=LIST, margin_metric="within_drug_roc_auc", resamples=300)
+    for name in (*WITHIN, "prevalence", "margin", "roc_auc"):
+        assert found[name].low < found[name].value < found[name].high
+    order = np.random.default_rng(0).permutation(400)
+    shuffled = {key: values[order] for key, values in made.items()}
+    again = bootstrap_classification(**shuffled, classes=LIST, margin_metric="within_drug_roc_auc", resamples=300)
+    assert again == found
+
+
+# As the evidence uses them
+
+
+def task_of(metric: str) -> SensitivityTask:
+    task = sensitivity_task(response_task(tiny_params()), Threshold("waterfall", 5.0))
+    return SensitivityTask(**{**vars(task), "evaluate": _with_metric(task.evaluate, metric)})
+
+
+def _with_metric(settings: Any, metric: str) -> Any:
+    return type(settings)(**{**vars(settings), "metric": metric, "resamples": 200})
+
+
+def predictions(seed: int) -> pd.DataFrame:
+    made = sample(seed, rows=300, groups=30)
+    columns = {"probability": made["probabilities"], "raw": made["probabilities"], "baseline": made["baseline"]}
+    table = {f"{kind}_{label}": values[:, code] for kind, values in columns.items() for code, label in enumerate(LIST)}
+    about = {"sample_id": [f"s{row}" for row in range(300)], "drug_id": made["within"], "group": made["groups"]}
+    return pd.DataFrame({**about, "target": made["target"], "threshold": 1.5, **table}).astype({"group": str})
+
+
+@pytest.mark.parametrize("metric", sorted(set(REPORTED["response_labels"]) - {"margin"}))
+def test_every_reported_metric_is_measured_alike_alone_and_in_pairs(metric: str) -> None:
+    task, ours = task_of(metric), predictions(13)
+    found = measure(ours, LIST, task.evaluate, 0, "drug_id")
+    difference = paired_difference(task, ours, naive(task, ours), metric, resamples=200)
+    margin = found["margin"]
+    assert (difference.difference, difference.low, difference.high) == pytest.approx(
+        (margin.value, margin.low, margin.high)
+    )
+    own = paired_difference(task, ours, ours, "margin", resamples=200)
+    assert (own.difference, own.low, own.high) == (0, 0, 0)
+    assert higher_is_better(task, metric) == (metric not in ("ece", "log_loss", "brier"))
+
+
+def test_the_table_of_drugs_is_scikit_learn_s() -> None:
+    frame = predictions(17)
+    table = by_drug(frame, {"D1": "a name"}).set_index("drug_id")
+    assert np.isnan(table.loc["D0", ["roc_auc", "pr_auc"]].astype(float)).all() and table.index[-1] == "D0"
+    assert table.loc["D1", "name"] == "a name" and table.loc["D2", "name"] == ""
+    for drug, row in table.drop("D0").iterrows():
+        part = frame[frame["drug_id"] == drug]
+        assert row["samples"] == len(part) and row["sensitive"] == part["target"].mean()
+        assert row["roc_auc"] == sk.roc_auc_score(part["target"], part["probability_sensitive"])
+    assert table["roc_auc"].dropna().is_monotonic_decreasing
+
+
+def _labels(figure: Figure) -> list[str]:
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_curve_of_precision_shows_areas_baseline_and_chance() -> None:
+    made = sample(19)
+    target, score, share = made["target"], made["probabilities"][:, 1], made["baseline"][:, 1]
+    labels = _labels(figures.precision_recall_curves(target == 1, {"mlp": score, "baseline": share}, "title"))
+    areas = [sk.average_precision_score(target, each) for each in (score, share)]
+    assert labels == [f"chance: {target.mean():.3f}", f"mlp: {areas[0]:.3f}", f"baseline: {areas[1]:.3f}"]
+    none = _labels(figures.precision_recall_curves(np.zeros(5), {"mlp": np.ones(5)}, "title"))
+    assert none == ["chance: 0.000", "mlp: undefined, no row is positive"]

@@ -1,0 +1,318 @@
+"""A call that test rows have a say in, a threshold that is not the published one, a drug called by that of another."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.faults import DataError, UserError
+from pipelines.formats import ResponseTables, read_response_tables
+from pipelines.params import ParamsError, ResponseTask, SensitivityTask, Threshold, read_params, read_task, task_text
+from pipelines.prepare import prepare, read_prepared, write_prepared
+from pipelines.samples import Kept, ResponseSamples, keep_samples
+from pipelines.sensitivity import call, call_by_training_rows, learn_thresholds, waterfall
+from pipelines.validate import validate_folder
+from tests.pipelines.response_folder import write_response_folder
+from tests.pipelines.response_tables import ROOT, make_tables, samples_of, shipped_task, shuffled, split_of
+
+METHODS = ("waterfall", "quantile", "otsu")
+RULE = Threshold("waterfall", 5.0)
+SHIPPED = (ROOT / "params.yaml").read_text()
+CALLED = "      threshold: {method: waterfall, prior_rows: 5}\n"
+
+
+def params_text(threshold: str = CALLED, **edits: str) -> str:
+    """Return the shipped file with its first task made a classification; ``edits`` replace the value of a key."""
+    text = SHIPPED.replace("problem: regression", "problem: classification", 1)
+    text = re.sub(r"(\n      target: ln_ic50[^\n]*\n)", rf"\1{threshold}", text, count=1)
+    text = text.replace("metric: rmse", "metric: log_loss", 1).replace("metric: r2 ", "metric: roc_auc ", 1)
+    for key, value in edits.items():
+        text = re.sub(rf"(\n      {key}: ).*", rf"\g<1>{value}", text, count=1)
+    return text
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "params.yaml").write_text(text)
+    return folder / "params.yaml"
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> SensitivityTask:
+    task = read_params(written(tmp_path, params_text())).task("drug_response")
+    assert isinstance(task, SensitivityTask)
+    return task
+
+
+def with_response(tables: ResponseTables, values: np.ndarray) -> ResponseTables:
+    return replace(tables, response=tables.response.assign(ln_ic50=values.astype(np.float32)))
+
+
+def samples(lines: int = 24, drugs: int = 12) -> ResponseSamples:
+    return samples_of(make_tables(lines, drugs), shipped_task())
+
+
+# Learning thresholds
+
+
+EVERY = samples()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(METHODS), st.floats(0, 20))
+def test_test_rows_change_no_threshold_and_no_call_of_another_row(seed: int, method: str, prior: float) -> None:
+    rng = np.random.default_rng(seed)
+    train = np.sort(rng.choice(len(EVERY), len(EVERY) // 2, replace=False))
+    others = np.setdiff1d(np.arange(len(EVERY)), train)
+    response = rng.normal(2, 2, len(EVERY))
+    of_test, of_training = response.copy(), response.copy()
+    of_test[others] = rng.normal(0, 100, len(others))
+    of_training[train] += 1
+    rule = Threshold(method, prior, share=0.3)  # type: ignore[arg-type]
+    first, second, third = (
+        call_by_training_rows(replace(EVERY, pairs=EVERY.pairs.assign(target=values)), rule, train)
+        for values in (response, of_test, of_training)
+    )
+    assert first.thresholds == second.thresholds
+    np.testing.assert_array_equal(first.target[train], second.target[train])
+    np.testing.assert_array_equal(first.pairs["threshold"], second.pairs["threshold"])
+    # Training rows do change them, all by about as much: the property is not empty.
+    assert (third.pairs["threshold"] > first.pairs["threshold"] + 0.1).mean() > 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_thresholds_do_not_depend_on_the_order_of_rows(method: str) -> None:
+    rule = Threshold(method, 5.0)  # type: ignore[arg-type]
+    tables = make_tables()
+    first, second = (learn_thresholds(samples_of(each, shipped_task()), rule) for each in (tables, shuffled(tables, 3)))
+    assert first.overall == second.overall and first.by_molecule == second.by_molecule
+    assert first.by_drug == second.by_drug
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=40, unique=True))
+def test_the_waterfall_is_the_published_one(values: list[float]) -> None:
+    """By the published steps, in their order: from the highest response down, and with true distances to the line."""
+    falling = np.sort(np.array(values))[::-1]
+    rank = np.arange(len(falling)) / len(falling)  # any scale of the axes has the same farthest point
+    found = waterfall(np.array(values))
+    correlation = np.corrcoef(-falling, rank)[0, 1]
+    if correlation > 0.95:
+        assert found == np.median(falling)
+        return
+    start, end = np.array([rank[0], falling[0]]), np.array([rank[-1], falling[-1]])
+    along = (end - start) / np.linalg.norm(end - start)
+    offset = np.column_stack([rank, falling]) - start
+    distance = np.abs(offset[:, 0] * along[1] - offset[:, 1] * along[0])
+    assert distance[np.flatnonzero(falling == found)[0]] == pytest.approx(distance.max(), rel=1e-9, abs=1e-12)
+
+
+def test_a_waterfall_splits_few_sensitive_lines_from_many_resistant_ones() -> None:
+    rng = np.random.default_rng(1)
+    values = np.concatenate([rng.normal(-3, 0.4, 12), rng.normal(4, 0.4, 88)])
+    assert 10 <= (values < waterfall(values)).sum() <= 16
+    straight = np.linspace(-2, 2, 50)
+    assert waterfall(straight) == pytest.approx(0)
+    assert waterfall(np.array([1.5])) == waterfall(np.full(9, 1.5)) == 1.5
+
+
+def test_a_quantile_calls_its_share_of_every_drug_sensitive() -> None:
+    every = samples(lines=40)
+    called = call_by_training_rows(every, Threshold("quantile", 0.0, share=0.2), np.arange(len(every)))
+    shares = pd.Series(called.target).groupby(called.drug).mean()
+    np.testing.assert_allclose(shares, 0.2, atol=0.026)
+
+
+def test_otsu_lies_between_two_modes() -> None:
+    tables = make_tables(lines=40, drugs=2)
+    low = np.random.default_rng(0).random(len(tables.response)) < 0.4
+    values = np.where(low, -3.0, 3.0) + np.random.default_rng(1).normal(0, 0.3, len(low))
+    every = samples_of(with_response(tables, values), shipped_task())
+    called = call_by_training_rows(every, Threshold("otsu", 0.0), np.arange(len(every)))
+    np.testing.assert_array_equal(called.target == 1, every.target < 0)
+
+
+# Few rows, no rows, one class
+
+
+def test_few_rows_draw_a_drug_towards_the_threshold_over_all() -> None:
+    every = samples(lines=30, drugs=4)
+    drug = every.drugs.index[every.drug]
+    one_row = np.flatnonzero(drug == "D01")[:1]
+    train = np.concatenate([np.flatnonzero((drug != "D01") & (drug != "D02")), one_row])
+    found = learn_thresholds(every.take(train), RULE)
+    own = float(every.target[one_row[0]])
+    assert found.by_drug["D01"] == pytest.approx((own + 5 * found.overall) / 6)
+    many = every.target[drug == "D00"]
+    assert found.by_drug["D00"] == pytest.approx((30 * waterfall(many) + 5 * found.overall) / 35)
+    alone = learn_thresholds(every.take(train), replace(RULE, prior_rows=0.0))
+    assert alone.by_drug["D01"] == own
+
+
+def test_an_unseen_drug_has_the_threshold_over_all_unless_its_molecule_is_known() -> None:
+    every = samples(drugs=4)
+    drug = every.drugs.index[every.drug]
+    found = learn_thresholds(every.take(np.flatnonzero(drug != "D03")), RULE)
+    assert "D03" not in found.by_drug
+    asked = pd.DataFrame(
+        {"smiles": ["CCCCO", "OCC", "OC", None, "CO", None]},
+        index=["D03", "another id", "D01", "D02", "D99", "nobody knows"],
+    )
+    expected = [
+        found.overall,  # D03 itself
+        found.by_drug["D01"],  # its molecule in another spelling
+        found.by_drug["D01"],  # the id counts first
+        found.by_drug["D02"],
+        found.by_drug["D00"],
+        found.overall,
+    ]
+    assert found.of(asked).tolist() == expected
+
+
+def test_a_molecule_under_two_ids_is_known_by_the_more_measured_one() -> None:
+    tables = make_tables(drugs=3)
+    tables = replace(tables, drugs=tables.drugs.assign(smiles=["CO", "CO", "CCO"]))
+    every = samples_of(tables, shipped_task())
+    few = np.flatnonzero(every.drug == 0)[:3]
+    found = learn_thresholds(every.take(np.concatenate([few, np.flatnonzero(every.drug > 0)])), RULE)
+    assert found.by_molecule["CO"] == found.by_drug["D01"] != found.by_drug["D00"]
+
+
+def test_training_rows_that_are_all_called_alike_are_refused() -> None:
+    tables = make_tables()
+    every = samples_of(with_response(tables, np.full(len(tables.response), 2.0)), shipped_task())
+    with pytest.raises(UserError, match="calls all 100 training rows resistant; choose another method"):
+        call_by_training_rows(every, RULE, np.arange(100))
+
+
+def test_lower_than_the_threshold_is_sensitive_and_the_threshold_itself_is_not() -> None:
+    every = samples()
+    thresholds = learn_thresholds(every, RULE)
+    at = thresholds.of(every.drugs)[every.drug]
+    target = np.where(np.arange(len(every)) % 2, at, np.nextafter(at, -np.inf))
+    called = call(replace(every, pairs=every.pairs.assign(target=target)), thresholds)
+    np.testing.assert_array_equal(called.target, np.arange(len(every)) % 2 == 0)
+    assert called.target.dtype == np.int64 and called.classes == ("resistant", "sensitive")
+
+
+def test_what_was_measured_and_what_was_called_stay_apart() -> None:
+    every = samples()
+    called = call_by_training_rows(every, RULE, np.arange(len(every))).take(np.arange(7))
+    np.testing.assert_array_equal(called.measured.target, every.target[:7])
+    np.testing.assert_array_equal(called.called.target, called.target)
+    assert called.measured is called.measured, "a study's memory knows samples by their identity"
+    assert type(called.measured) is ResponseSamples
+
+
+# Preparing
+
+
+def kept(tables: ResponseTables, task: ResponseTask) -> Kept:
+    return keep_samples(tables, task)
+
+
+def test_prepare_learns_on_the_training_side_and_tells_the_calls(task: SensitivityTask) -> None:
+    task = replace(task, split=replace(task.split, **vars(split_of("cell_blind"))))
+    tables = make_tables(lines=40)
+    made = prepare(kept(tables, task), task, seed=1)
+    assert made.samples.thresholds == learn_thresholds(made.samples.measured.take(made.rows("train")), RULE)
+    below = made.table["response"] < made.table["threshold"]
+    np.testing.assert_array_equal(made.table["target"], below.astype(int))
+    assert made.counts["sensitive"] == made.table.groupby("split")["target"].sum().to_dict()
+    regression = replace(shipped_task(), split=task.split)
+    assert made.sha256 == prepare(kept(tables, regression), regression, seed=1).sha256
+
+
+def test_another_rule_or_other_responses_want_another_prepare(
+    task: SensitivityTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = replace(task, split=replace(task.split, **vars(split_of("random"))))
+    folder = write_response_folder(Path("data/screen"))
+    made = prepare(keep_samples(read_response_tables(folder, small), small), small, seed=1)
+    write_prepared(made, Path("prepared/screen"), small, 1)
+    again = read_prepared("screen", small)
+    assert again.samples.thresholds == made.samples.thresholds
+    pd.testing.assert_frame_equal(again.table, made.table, check_dtype=False)
+    other = replace(small, data=replace(small.data, threshold=Threshold("quantile", 5.0, 0.3)))
+    with pytest.raises(UserError, match=r"the targets are not those in .*dvc repro -f prepare@screen"):
+        read_prepared("screen", other)
+    regression = replace(shipped_task(), split=small.split)
+    with pytest.raises(UserError, match="the targets are not those in"):
+        read_prepared("screen", regression)
+    table = pd.read_parquet(folder / "response.parquet")
+    table["ln_ic50"] = table["ln_ic50"] + 0.001  # the calls stay, what was measured does not
+    table.to_parquet(folder / "response.parquet", index=False)
+    with pytest.raises(UserError, match="the targets are not those in"):
+        read_prepared("screen", small)
+
+
+# Parameters
+
+
+def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: SensitivityTask) -> None:
+    assert task.family == "response_labels" and task.data.threshold == RULE
+    assert read_task(task_text(task)) == task
+
+
+@pytest.mark.parametrize(
+    ("text", "line_of", "says"),
+    [
+        (params_text(CALLED.replace("waterfall", "median")), "threshold:", "one of waterfall, quantile, otsu"),
+        (params_text(CALLED.replace("5}", "-1}")), "threshold:", "prior_rows is -1; it must be at least 0"),
+        (params_text(CALLED.replace("5}", ".inf}")), "threshold:", "prior_rows is inf; it must be at least 0"),
+        (params_text(CALLED.replace("5}", "few}")), "threshold:", "prior_rows is 'few'; it must be of type float"),
+        (params_text(CALLED.replace("5}", "5, share: 1.2}")), "threshold:", "share is 1.2; shares lie between"),
+        (params_text(CALLED.replace("5}", "5, share: 0}")), "threshold:", "share is 0; shares lie between"),
+        (params_text(CALLED.replace("5}", "5, cutoff: 2}")), "threshold:", "unknown key .*threshold.cutoff"),
+        (params_text(CALLED.replace(", prior_rows: 5", "")), "threshold:", "lacks prior_rows"),
+        (params_text(""), "    data:", "params.tasks.drug_response.data lacks threshold"),
+        (params_text().replace("problem: classification", "problem: regression", 1), "threshold:", "unknown key"),
+        (params_text().replace("metric: log_loss", "metric: rmse", 1), "metric: rmse", "must be one of log_loss"),
+        (params_text().replace("metric: roc_auc", "metric: r2", 1), "metric: r2", "is 'r2'; it must be one of"),
+        (params_text(target="auc"), "target_range:", r"from -20 to 20 is none of areas .* write \[0.0, 1.2\]"),
+    ],
+)
+def test_a_fault_in_the_rule_is_refused_with_its_line(text: str, line_of: str, says: str, tmp_path: Path) -> None:
+    path = written(tmp_path, text)
+    line = next(number for number, each in enumerate(text.splitlines(), 1) if line_of in each)
+    with pytest.raises(ParamsError, match=rf"line {line}: .*{says}"):
+        read_params(path)
+
+
+# Areas under the dose-response curve
+
+
+@pytest.fixture
+def of_areas(tmp_path: Path) -> ResponseTask:
+    text = SHIPPED.replace("target: ln_ic50", "target: auc", 1)
+    path = written(tmp_path, text.replace("target_range: [-20.0, 20.0]", "target_range: [0.0, 1.2]", 1))
+    task = read_params(path).task("drug_response")
+    assert isinstance(task, ResponseTask)
+    return task
+
+
+def test_areas_are_validated_in_their_range(of_areas: ResponseTask, tmp_path: Path) -> None:
+    folder = write_response_folder(tmp_path / "raw")
+    lacking = validate_folder(folder, "screen", of_areas)
+    assert [(each.expectation, each.file, each.column) for each in lacking.errors] == [
+        ("column_exists", "response.parquet", "auc")
+    ]
+    assert "the file has study, cell_line_id, drug_id, ln_ic50" in str(lacking.errors[0])
+    with pytest.raises(DataError, match=r"response\.parquet, column auc: the column is missing"):
+        read_response_tables(folder, of_areas)
+    table = pd.read_parquet(folder / "response.parquet")
+    table["auc"] = 1 / (1 + np.exp(-table["ln_ic50"] / 3))
+    table.to_parquet(folder / "response.parquet", index=False)
+    assert validate_folder(folder, "screen", of_areas).passed
+    table.loc[[3, 5], "auc"] = [1.5, -0.1]
+    table.to_parquet(folder / "response.parquet", index=False)
+    (fault,) = validate_folder(folder, "screen", of_areas).errors
+    assert (fault.expectation, fault.column, fault.rows) == ("target_in_range", "auc", (4, 6))
+    assert "must lie within 0 and 1.2" in fault.message

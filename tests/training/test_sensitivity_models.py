@@ -1,0 +1,334 @@
+"""A probability that test rows, other units or a weak regressor bend, or a model of responses that is no classifier."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+from sklearn.base import clone
+from sklearn.metrics import log_loss, roc_auc_score
+
+from pipelines.params import Params, Threshold
+from pipelines.prepare import Prepared, prepare
+from pipelines.samples import Kept, ResponseSamples
+from pipelines.sensitivity import SensitivitySamples, call_by_training_rows
+from tests.training.tiny import build, question, response_task, sensitivity_task
+from training.architectures import get_architecture, names
+from training.contracts import contract_from, contract_text
+from training.contracts.sensitivity import SensitivityContract
+from training.estimator import Classifier, FitContext
+from training.final import CrossFitted, fit_final
+from training.sensitivity import Sensitivity, _fit_link
+from training.trust import trust
+
+FAMILY = "response_labels"
+CHEAP = ("mean_effects", "elastic_net", "xgboost", "mlp")
+RULE = Threshold("quantile", 2.0, 0.3)
+
+Fitted = Callable[[str], Classifier]
+
+
+@pytest.fixture(scope="module")
+def called(prepared: Prepared, params: Params) -> Prepared:
+    task = sensitivity_task(response_task(params), RULE)
+    return prepare(Kept(prepared.samples, prepared.counts), task, params.seed)
+
+
+@pytest.fixture(scope="module")
+def model_of(called: Prepared) -> Fitted:
+    """Return a function that gives the fitted classifier of an architecture, fitted once."""
+    models: dict[str, Classifier] = {}
+
+    def get(name: str) -> Classifier:
+        if name not in models:
+            models[name] = fresh(name).fit(called.side("train"), called.side("validation"))
+        return models[name]
+
+    return get
+
+
+def fresh(name: str) -> Any:
+    return build(get_architecture(name, FAMILY))
+
+
+@pytest.fixture(params=CHEAP)
+def model(request: pytest.FixtureRequest, model_of: Fitted) -> Classifier:
+    return model_of(request.param)
+
+
+def with_response(samples: ResponseSamples, response: np.ndarray) -> ResponseSamples:
+    return replace(samples, pairs=samples.pairs.assign(target=response))
+
+
+# Which architectures there are
+
+
+def test_every_architecture_of_responses_is_a_classifier_of_calls_too() -> None:
+    assert names(FAMILY) == names("response")
+    for name in names("response"):
+        regressor, classifier = get_architecture(name), get_architecture(name, FAMILY)
+        assert classifier.space is regressor.space and classifier.defaults == regressor.defaults
+        assert classifier.family == FAMILY and issubclass(classifier.estimator, Classifier)
+
+
+def test_settings_and_hyperparameters_reach_the_regressor() -> None:
+    built = get_architecture("xgboost", FAMILY).build({"depth": 3}, rounds=7, seed=11, epochs=5)
+    assert isinstance(built, Sensitivity)
+    assert {"depth": 3, "rounds": 7, "seed": 11}.items() <= built.hyperparameters.items()
+    json.dumps(built.get_params())
+    assert clone(built).get_params() == built.get_params()
+
+
+# Predicting
+
+
+def test_probabilities_are_probabilities(model: Classifier, called: Prepared) -> None:
+    samples = called.samples
+    probability = model.predict_proba(samples)
+    assert probability.shape == (len(samples), 2) and probability.dtype == np.float64
+    assert ((probability > 0) & (probability < 1)).all()
+    np.testing.assert_allclose(probability.sum(axis=1), 1)
+    np.testing.assert_array_equal(model.predict(samples), probability.argmax(axis=1))
+    assert model.predict_proba(samples.take(np.array([], dtype=int))).shape == (0, 2)
+
+
+def test_a_request_without_calls_is_answered_alike(model: Classifier, called: Prepared) -> None:
+    test = called.side("test")
+    np.testing.assert_array_equal(model.predict_proba(test.measured), model.predict_proba(test))
+
+
+@pytest.mark.parametrize("smiles", ["CC(=O)Oc1ccccc1C(=O)O", None])
+def test_an_unseen_drug_of_an_unseen_line_is_answered(model: Classifier, called: Prepared, smiles: str | None) -> None:
+    probability = model.predict_proba(question(called.samples, line="NEW", drug="NEW", smiles=smiles))
+    assert np.isfinite(probability).all() and 0.01 < probability[0, 1] < 0.99
+
+
+# Fitting
+
+
+@pytest.mark.parametrize("name", ["elastic_net", "xgboost"])
+def test_a_classifier_learns_more_than_the_baseline(name: str, model_of: Fitted, called: Prepared) -> None:
+    """On the rows that it saw: so few lines prove nothing of others, see `tests.end_to_end.test_sensitivity_length`."""
+    train = called.side("train")
+    naive, better = (model_of(each).predict_proba(train) for each in ("mean_effects", name))
+    assert roc_auc_score(train.target, better[:, 1]) > roc_auc_score(train.target, naive[:, 1])
+    assert log_loss(train.target, better) < log_loss(train.target, naive)
+
+
+@pytest.mark.parametrize(("slope", "constant"), [(2.0, -0.4), (0.0, 0.3), (-1.0, 0.0)])
+def test_the_link_is_found_again(slope: float, constant: float) -> None:
+    rng = np.random.default_rng(0)
+    odds, below = rng.normal(-1, 1, 20_000), rng.normal(0, 1, 20_000)
+    target = (rng.random(20_000) < expit(odds + slope * below + constant)).astype(int)
+    found = _fit_link(odds, below, target)
+    assert found[0] == pytest.approx(max(slope, 0), abs=0.1)
+    if slope >= 0:
+        assert found[1] == pytest.approx(constant, abs=0.1)
+    assert _fit_link(odds[:2], below[:2], np.array([1, 1]))[1] < 1, "a few rows move it little"
+
+
+def test_the_baseline_is_the_drug_s_share_of_sensitive_lines(model_of: Fitted, called: Prepared) -> None:
+    train, test = called.side("train"), called.side("test")
+    target = pd.Series(train.target)
+    by_drug = target.groupby(train.drug).agg(["sum", "count"])
+    share = (by_drug["sum"] + target.mean()) / (by_drug["count"] + 1)
+    expected = np.clip(share.to_numpy()[np.searchsorted(by_drug.index, test.drug)], 0.001, 0.999)
+    np.testing.assert_allclose(model_of("mean_effects").predict_proba(test)[:, 1], expected, rtol=1e-9)
+
+
+def test_a_regressor_that_knows_drugs_alone_is_no_worse_than_the_baseline(model_of: Fitted, called: Prepared) -> None:
+    test = called.side("test")
+    knows_drugs = Sensitivity("mean_effects", {}).fit(called.side("train"), called.side("validation"))
+    naive = log_loss(test.target, model_of("mean_effects").predict_proba(test))
+    assert log_loss(test.target, knows_drugs.predict_proba(test)) < naive + 0.03
+
+
+@pytest.mark.parametrize("name", ["mean_effects", "elastic_net"])
+def test_test_rows_change_nothing_of_a_fit(name: str, prepared: Prepared) -> None:
+    train, test = prepared.rows("train"), prepared.rows("test")
+    response = prepared.samples.target
+    response[test] = np.random.default_rng(0).normal(50, 20, len(test))
+    found = []
+    for samples in (prepared.samples, with_response(prepared.samples, response)):
+        every = call_by_training_rows(samples, RULE, train)
+        fitted = fresh(name).fit(every.take(train), every.take(prepared.rows("validation")))
+        found.append(fitted.predict_proba(every))
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("factor", [0.05, 20.0])
+def test_the_unit_of_the_response_changes_no_probability(prepared: Prepared, factor: float) -> None:
+    train = prepared.rows("train")
+    found = []
+    for samples in (prepared.samples, with_response(prepared.samples, prepared.samples.target * factor)):
+        every = call_by_training_rows(samples, RULE, train)
+        fitted = Sensitivity("mean_effects", {}).fit(every.take(train), every.take(prepared.rows("validation")))
+        found.append(fitted.predict_proba(every))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_the_link_is_fitted_on_validation_rows_and_the_regressor_is_not(called: Prepared) -> None:
+    train, validation = called.side("train"), called.side("validation")
+    with_it, without = (Sensitivity("elastic_net", {}).fit(train, shown) for shown in (validation, None))
+    every = called.samples
+    np.testing.assert_array_equal(with_it.regressor_.predict(every), without.regressor_.predict(every))
+    assert (with_it.slope_, with_it.constant_) != (without.slope_, without.constant_)
+
+
+def test_a_lower_prediction_is_never_a_weaker_sign_of_sensitivity(called: Prepared) -> None:
+    train, validation = called.side("train"), called.side("validation")
+    wrong = replace(validation, pairs=validation.pairs.assign(target=1 - validation.target))
+    assert Sensitivity("elastic_net", {}).fit(train, validation).slope_ > 0
+    assert Sensitivity("elastic_net", {}).fit(train, wrong).slope_ == 0
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_validation_rows_of_one_class_leave_the_link_to_the_training_rows(called: Prepared, code: int) -> None:
+    train, validation = called.side("train"), called.side("validation")
+    one = validation.take(validation.target == code)
+    shown, without = (Sensitivity("elastic_net", {}).fit(train, each) for each in (one, None))
+    assert (shown.slope_, shown.constant_) == (without.slope_, without.constant_)
+
+
+def test_training_rows_of_one_class_leave_the_drug_s_share(called: Prepared) -> None:
+    train = called.side("train")
+    fitted = Sensitivity("mean_effects", {}).fit(train.take(train.target == 0), None)
+    assert (fitted.predict_proba(called.samples)[:, 1] < 0.01).all()
+
+
+@pytest.mark.parametrize("name", ["elastic_net", "xgboost", "mlp"])
+def test_a_study_s_memory_changes_no_result(name: str, called: Prepared) -> None:
+    train, validation = called.side("train"), called.side("validation")
+    context = FitContext()
+    for part in (train, train.take(np.arange(len(train) // 2)), train):
+        shared = fresh(name).fit(part, validation, context).predict_proba(validation)
+        np.testing.assert_array_equal(shared, fresh(name).fit(part, validation).predict_proba(validation))
+    assert context.memory
+
+
+# Explaining
+
+
+def test_attributions_add_up_to_the_log_odds_of_the_class_that_is_asked(model: Classifier, called: Prepared) -> None:
+    test = called.side("test")
+    odds = logit(model.predict_proba(test)[:, 1])
+    for code, sign in ((1, 1.0), (0, -1.0)):
+        found = model.attribute(test, np.full(len(test), code))
+        assert found is not None
+        np.testing.assert_allclose(found.prediction, sign * odds, atol=1e-4)
+        assert len(set(found.names)) == len(found.names) and found.values.shape == (len(test), len(found.names))
+        assert found.relative_error < (0.1 if found.method == "integrated_gradients" else 1e-3)
+    predicted = model.attribute(test)
+    assert predicted is not None
+    assert (predicted.prediction >= -1e-9).all(), "without a class it is the predicted one that is explained"
+
+
+def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_link(
+    model_of: Fitted, called: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, test = model_of("elastic_net"), called.side("test")
+    assert isinstance(model, Sensitivity) and model.atom_attributions(test) is None
+    atoms = [np.array([0.5, -2.0, row]) for row in range(len(test))]
+    monkeypatch.setattr(model.regressor_, "atom_attributions", lambda samples: atoms)
+    found = model.atom_attributions(test, np.ones(len(test), int))
+    explained, inner = model.attribute(test, np.ones(len(test), int)), model.regressor_.attribute(test)
+    assert found is not None and explained is not None
+    column = int(np.abs(inner.values).sum(axis=0).argmax())
+    ratio = explained.values[:, column] / inner.values[:, column]
+    assert (ratio < 0).all(), "what raises the response is a sign of resistance"
+    for row, each in enumerate(found):
+        np.testing.assert_allclose(each, atoms[row] * ratio[row])
+
+
+# Saving
+
+
+def refuse(*arguments: Any, **options: Any) -> None:
+    raise AssertionError("pickle was used")
+
+
+def test_a_loaded_model_answers_the_same_and_needs_no_pickle(
+    model: Classifier, called: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    assert loaded.get_params() == model.get_params()
+    np.testing.assert_array_equal(loaded.predict_proba(called.samples), model.predict_proba(called.samples))
+
+
+@pytest.mark.parametrize("name", ["mean_effects", "elastic_net"])
+def test_an_ensemble_of_folds_is_a_classifier_that_saves_and_loads(name: str, called: Prepared, tmp_path: Path) -> None:
+    architecture = get_architecture(name, FAMILY)
+    final = fit_final(architecture, {}, called, members=5, settings={})
+    assert final.held_out.shape == (len(called.rows("train", "validation")), 2)
+    if architecture.space is None:
+        return  # fitted once, see there
+    assert isinstance(final.estimator, CrossFitted)
+    final.estimator.save(tmp_path / "model")
+    test = called.side("test")
+    np.testing.assert_array_equal(CrossFitted.load(tmp_path / "model").outputs(test), final.estimator.outputs(test))
+    explained = final.estimator.attribute(test, np.ones(len(test), int))
+    assert explained is not None and explained.relative_error < 1e-3
+
+
+# The contract
+
+
+@pytest.fixture(scope="module")
+def contract(called: Prepared, params: Params) -> SensitivityContract:
+    task = sensitivity_task(response_task(params), RULE)
+    architecture = get_architecture("elastic_net", FAMILY)
+    final = fit_final(architecture, {}, called, members=1, settings={})
+    made = trust("screen", "elastic_net", task, called, final).contract
+    assert isinstance(made, SensitivityContract)
+    return made
+
+
+def test_an_answer_tells_class_probability_set_and_threshold(
+    contract: SensitivityContract, model_of: Fitted, called: Prepared
+) -> None:
+    test: SensitivitySamples = called.side("test")
+    asked = contract.read(contract.request(test))
+    np.testing.assert_array_equal(asked.drugs.index[asked.drug], test.drugs.index[test.drug])
+    probability = contract.calibrated(model_of("elastic_net").outputs(asked))
+    answer = contract.answer(probability, asked)
+    assert list(answer) == [column.name for column in contract.outputs() if column.required]
+    np.testing.assert_allclose(answer["threshold"], test.pairs["threshold"])
+    np.testing.assert_allclose(answer["probability_sensitive"], probability[:, 1])
+    np.testing.assert_array_equal(answer["label"] == "sensitive", probability[:, 1] > 0.5)
+    assert set(answer["label"]) == {"sensitive", "resistant"}
+    for label, row, held in zip(answer["label"], answer["probabilities"], answer["labels"], strict=True):
+        assert label in held and set(row) == {"resistant", "sensitive"}
+    held = [true in labels for true, labels in zip(np.array(test.classes)[test.target], answer["labels"], strict=True)]
+    assert np.mean(held) > 0.75 and answer["coverage"].eq(0.9).all()
+
+
+def test_an_unseen_drug_is_answered_with_the_threshold_over_all(
+    contract: SensitivityContract, called: Prepared
+) -> None:
+    asked = question(called.samples, line="NEW", drug="NEW", smiles="CC(=O)Oc1ccccc1C(=O)O")
+    answer = contract.answer(np.array([[0.4, 0.6]]), asked)
+    assert answer["threshold"].tolist() == [called.samples.thresholds.overall]
+
+
+def test_an_explanation_is_of_being_sensitive_whatever_is_answered(
+    contract: SensitivityContract, model_of: Fitted, called: Prepared
+) -> None:
+    asked = contract.read(contract.request(called.side("test")))
+    told = contract.explain(model_of("elastic_net"), asked)
+    sums = [base + sum(each["value"] for each in row) for base, row in zip(*told.values(), strict=True)]
+    np.testing.assert_allclose(expit(sums), model_of("elastic_net").predict_proba(asked)[:, 1], atol=1e-6)
+
+
+def test_a_contract_survives_its_text(contract: SensitivityContract) -> None:
+    assert contract_from(json.loads(json.dumps(contract_text(contract)))) == contract

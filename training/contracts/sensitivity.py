@@ -1,0 +1,59 @@
+"""What the endpoint of sensitive and resistant pairs takes and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.types import ColSpec, DataType
+
+from pipelines.samples import ResponseSamples
+from pipelines.sensitivity import CLASSES, Thresholds
+from training.contracts import CONTRIBUTIONS, ClassContract, contribution_columns
+from training.contracts.response import ResponseContract
+from training.estimator import Estimator
+
+SENSITIVE = CLASSES.index("sensitive")
+
+
+@dataclass(frozen=True)
+class SensitivityContract(ResponseContract, ClassContract):
+    """It takes what a model of responses takes, and answers what a classifier answers.
+
+    Attributes
+    ----------
+    thresholds
+        Of `pipelines.sensitivity.Thresholds`: each answer tells the drug's, in the unit of ``target``.
+    """
+
+    family = "response_labels"
+
+    thresholds: dict[str, Any] = field(default_factory=dict)
+
+    def outputs(self) -> list[ColSpec]:
+        """Return class, probabilities, set of classes and threshold; with ``explain`` contributions to the log odds."""
+        return [
+            *ClassContract.outputs(self),
+            ColSpec(DataType.double, name="probability_sensitive"),
+            ColSpec(DataType.double, name="threshold"),
+            ColSpec(DataType.double, name="base", required=False),
+            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+            *self._noted(),
+        ]
+
+    def answer(self, outputs: np.ndarray, samples: ResponseSamples) -> pd.DataFrame:
+        """Return what every classifier answers, the probability of being sensitive, and the drug's threshold."""
+        threshold = Thresholds(**self.thresholds).of(samples.drugs)[samples.drug]
+        return ClassContract.answer(self, outputs, samples).assign(
+            probability_sensitive=outputs[:, SENSITIVE], threshold=threshold, **self.notes(samples)
+        )
+
+    def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
+        """Return what each feature adds to the log odds of being sensitive, whatever the class that is answered."""
+        attribution = estimator.attribute(samples, np.full(len(samples), SENSITIVE))
+        return {} if attribution is None else contribution_columns(attribution)
+
+
+CONTRACTS = {"response_labels": SensitivityContract}
