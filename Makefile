@@ -26,7 +26,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: soak reproduce monitor promote rollback history verify retrain propose help demo data validate train compare ablate register serve score ui test lint format bench lock clean
+.PHONY: soak reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; sho
 
 compare: $(READY) ## TASK=T: every architecture against every other, with corrected significance and cost; reports/T/comparison
 	@$(need_task)python -m evaluation.compare --task $(TASK)
+
+generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"]: every architecture in every split mode, with intervals; goes on where it was broken off
+	@$(need_task)python -m evaluation.generalization --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES)
 
 ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
 	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablation --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
@@ -107,8 +110,13 @@ propose: $(READY) ## TASK=T: a pull request with the dvc.lock and the report of 
 ui: $(READY) ## the MLflow UI on port 5000
 	@mlflow server --host 127.0.0.1 --port 5000
 
+dashboard: PORT := 8501
+dashboard: $(READY) ## [PORT=8501]: predict, compare, registry and drift in the browser, over served endpoints and the registry
+	@echo "http://127.0.0.1:$$PORT"
+	@streamlit run serving/dashboard.py --server.port "$$PORT"
+
 test: $(READY) ## every test
-	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40
 
 soak: $(READY) ## what takes many minutes: a retraining loop that is killed in the midst of a fit
 	@OMP_NUM_THREADS=1 python -m pytest -m soak

@@ -27,6 +27,7 @@ _CAPTIONS = {  # figures in the order of the card
     "measured_against_predicted": "Measured against predicted, test rows",
     "confusion_matrix": "Confusion of the classes, test rows",
     "roc_curves": "Receiver operating characteristic of each class",
+    "precision_recall": "Precision and recall beside the baseline's and chance",
     "calibration": "Calibration: how often a confidence is right",
     "worst_and_best_genes": "Genes that are predicted worst and best",
     "residuals_by_level": "Residuals by level",
@@ -34,6 +35,8 @@ _CAPTIONS = {  # figures in the order of the card
     "grad_cam": "Where the model looks (Grad-CAM)",
     "top_genes": "Genes that move the prediction most",
     "top_genes_by_drug": "Genes that move the prediction most, by drug",
+    "contributions_by_omics": "What each omics table, the tissue and the drug add to the prediction",
+    "sensitizing_genes": "Genes that make a line sensitive or resistant, drug by drug",
     "genes_by_class": "Genes that carry each class",
     "predictors_by_target": "Genes that each target is predicted from",
     "layout": "Where genes lie in the image",
@@ -255,7 +258,36 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
         )
     elif top:
         blocks.append(_text("Features that move it most: " + ", ".join(str(one["gene"]) for one in top) + "."))
+    return blocks + _biomarkers(explained.get("biomarkers"))
+
+
+def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
+    """Return which known biomarkers the model names, and whether the data shows them at all."""
+    if not known:
+        return []
+    rows = [
+        [
+            str(one["drug_id"]) if one["drug_id"] == one["drug"] else f"{one['drug']} ({one['drug_id']})",
+            f"{one['gene']} {one['omics'].replace('_', ' ')}: {one['makes']}",
+            f"{one['status']}: {one['why']}",
+            one["data"] if one["data_effect"] is None else f"{one['data']}: {_data_effect(one)}",
+        ]
+        for one in known["rows"]
+        if one["status"] != "not in the data"
+    ]
+    absent = known["status"].get("not in the data", 0)
+    told = f"{known['found']} of {known['looked_up']} that could be looked up are found, which means {known['rule']}"
+    if not known["looked_up"]:
+        told = "none could be looked up"
+    blocks = [_text(f"Known biomarkers, drug by drug: {told}; {_count(absent)} are not in the data.")]
+    if rows:
+        head = ["drug", "known", "in the model", "in the data: change of the measured response"]
+        blocks.append(_table(head, rows))
     return blocks
+
+
+def _data_effect(row: dict[str, Any]) -> str:
+    return _interval({"value": row["data_effect"], "low": row["data_low"], "high": row["data_high"]}, sign="+")
 
 
 def _limits(evidence: dict[str, Any]) -> list[str]:

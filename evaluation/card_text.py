@@ -29,7 +29,8 @@ NO_USE = Use("A model of a family that has no card of its own yet.", (), (_NO_DE
 
 USES = {
     "response": Use(
-        "Predicts how strongly a drug inhibits a cancer cell line: ln IC50 in µM, with an interval.",
+        "Predicts how strongly a drug inhibits a cancer cell line (ln IC50 in µM, or the area under the dose-response "
+        "curve), with an interval.",
         (
             "Ranking cell lines for a drug, or drugs for a cell line, before they are tested in the laboratory.",
             "Naming genes that go with sensitivity or resistance, as hypotheses to be tested.",
@@ -42,6 +43,26 @@ USES = {
         (
             "Most of the variance of ln IC50 is between drugs: look at what is explained within each drug.",
             "An association of a gene with response is no proof that it causes it.",
+        ),
+    ),
+    "response_labels": Use(
+        "Tells whether a cancer cell line is sensitive or resistant to a drug, as a probability, and gives a set of "
+        "classes beside it.",
+        (
+            "Choosing cell lines for a drug, or drugs for a cell line, before they are tested in the laboratory.",
+            "Naming genes that go with sensitivity or resistance, as hypotheses to be tested.",
+        ),
+        (
+            _NO_DEVICE,
+            "Response of tumors: cell lines have no immune system, no vessels and no pharmacokinetics.",
+            "Drugs or tissues that the training data does not resemble; see the score of being out of distribution.",
+        ),
+        (
+            "Sensitive means: below a threshold of the drug that was learnt on its training lines. It is relative to "
+            "them, and no concentration that a patient reaches.",
+            "Lines near the threshold are called one or the other all the same, and measurements of two laboratories "
+            "often disagree on them.",
+            "Drugs differ in how many lines are sensitive: look at what is told apart within each drug.",
         ),
     ),
     "images": Use(
@@ -102,6 +123,10 @@ METRICS = {
     "weighted_f1": "mean over rows of F1",
     "roc_auc": "area under the receiver operating characteristic",
     "pr_auc": "area under precision and recall",
+    "prevalence": "share of rows of the second class, which pr_auc is to be held against",
+    "within_drug_roc_auc": "mean over drugs of roc_auc within each; a drug of one class has none",
+    "within_drug_pr_auc": "mean over drugs of pr_auc within each",
+    "within_drug_prevalence": "mean over the same drugs of the share of the second class",
     "ece": "gap between confidence and how often it is right; low is good",
     "log_loss": "in nats; low is good",
     "brier": "squared error of probabilities; low is good",

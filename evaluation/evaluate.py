@@ -20,13 +20,17 @@ from evaluation.gene_evidence import gene_evidence
 from evaluation.image_evidence import image_evidence
 from evaluation.label_evidence import label_evidence
 from evaluation.response_evidence import response_evidence
-from evaluation.schema import SCHEMA, SCHEMA_FILE, check_schema
+from evaluation.schema import SCHEMA, SCHEMA_FILE
+from evaluation.sealed import evidence_path, seal
+from evaluation.sealed import evidence_sha256 as evidence_sha256  # offered here, too
+from evaluation.sealed import read_evidence as read_evidence
+from evaluation.sensitivity_evidence import sensitivity_evidence
 from pipelines import tracking
 from pipelines.audit import read_audit
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
-from pipelines.files import jsonable, read_json, write_json, written_whole
-from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, read_params
+from pipelines.files import read_json, write_json, written_whole
+from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, SensitivityTask, read_params
 from pipelines.prepare import REPORTS, Prepared, read_prepared
 from pipelines.validate import REPORT_FILE
 from training.fit import Fitted, read_fitted
@@ -67,7 +71,9 @@ def evaluate(
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
     audit = read_audit(REPORTS / name)
     found: Evidence
-    if isinstance(task, ResponseTask):
+    if isinstance(task, SensitivityTask):
+        found = sensitivity_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
+    elif isinstance(task, ResponseTask):
         found = response_evidence(task, fitted, model, predictions, prepared, seed=params.seed)
     elif isinstance(task, ImageTask):
         found = image_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
@@ -128,45 +134,6 @@ def params_sha256(params: Params, name: str) -> str:
     """Return the hash of all parameters that decide the task's models."""
     decided = {"seed": params.seed, "budget": params.budget, "task": asdict(params.task(name))}
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
-
-
-def evidence_sha256(evidence: dict[str, Any]) -> str:
-    """Return the hash of the evidence without its own hash."""
-    content = {key: value for key, value in evidence.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def seal(evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return evidence as JSON values that satisfy the schema, with its hash."""
-    content = jsonable({key: value for key, value in evidence.items() if key != "sha256"})
-    sealed = {**content, "sha256": evidence_sha256(content)}
-    check_schema(sealed, "the evidence")
-    return sealed
-
-
-def evidence_path(name: str, architecture: str, reports: Path = REPORTS) -> Path:
-    """Return where the evidence of an architecture lies."""
-    return reports / name / "models" / architecture / "evidence.json"
-
-
-def read_evidence(path: Path) -> dict[str, Any]:
-    """Read evidence; refuse it if it was edited or is not of the schema.
-
-    Raises
-    ------
-    UserError
-        Names the file, and the place in it where the schema is not met.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} is not there; run `dvc repro evaluate@...`")
-    try:
-        evidence: dict[str, Any] = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); run the evaluate stage again") from error
-    check_schema(evidence, str(path))
-    if evidence.get("sha256") != evidence_sha256(evidence):
-        raise UserError(f"{path}: its content does not match its hash: it was edited; run the evaluate stage again")
-    return evidence
 
 
 def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: dict[str, Any] | None) -> dict[str, Any]:
@@ -241,6 +208,9 @@ def _write(found: Evidence, folder: Path) -> None:
     for key, figure in found.figures.items():
         figure.savefig(folder / f"{key}.png")
         mlflow.log_artifact(str(folder / f"{key}.png"), "figures")
+    for key, drawing in found.drawings.items():
+        (folder / f"{key}.svg").write_text(drawing, encoding="utf-8")
+        mlflow.log_artifact(str(folder / f"{key}.svg"), "figures")
 
 
 def main() -> int:

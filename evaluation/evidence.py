@@ -28,8 +28,8 @@ class Evidence:
         Further sections of ``evidence.json``.
     simulated
         Whether the test rows are simulated.
-    tables, figures
-        Written as ``<name>.csv`` and ``<name>.png``.
+    tables, figures, drawings
+        Written as ``<name>.csv``, ``<name>.png`` and ``<name>.svg``; a drawing is the text of the SVG.
     logged
         Further metrics of the run.
     warnings
@@ -45,6 +45,7 @@ class Evidence:
     figures: dict[str, Figure]
     logged: dict[str, float]
     warnings: list[str] = field(default_factory=list)
+    drawings: dict[str, str] = field(default_factory=dict)
 
     def to_log(self) -> dict[str, float]:
         """Return the metrics of the run: ``test_<metric>``, with ``_low`` and ``_high``, as far as they are defined."""

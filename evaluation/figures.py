@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
 from evaluation.classification import reliability
 
@@ -133,6 +133,26 @@ def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Seq
             axes.plot(false, true, color=color, label=f"{classes[k]}: {np.trapezoid(true, false):.3f}")
         axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title, aspect="equal")
         axes.legend(title="area", loc="lower right", frameon=False, fontsize=7 if len(shown) < 12 else 4)
+        plt.close(figure)
+    return figure
+
+
+def precision_recall_curves(positive: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike], title: str) -> Figure:
+    """Return the precision over the recall of each model's scores, above the share of positives, which is chance."""
+    true = np.asarray(positive, dtype=bool)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(4.8, 4.4))
+        chance = true.mean()
+        axes.axhline(chance, color=GRAY, linewidth=0.8, linestyle=":", label=f"chance: {chance:.3f}")
+        for color, (name, score) in zip(_colors(len(scores)), scores.items(), strict=True):
+            if not true.any():
+                axes.plot([], [], color=color, label=f"{name}: undefined, no row is positive")
+                continue
+            precision, recall, _ = precision_recall_curve(true, np.asarray(score))
+            area = average_precision_score(true, np.asarray(score))
+            axes.step(recall, precision, where="post", color=color, label=f"{name}: {area:.3f}")
+        axes.set(xlabel="recall", ylabel="precision", title=title, xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.legend(title="average precision", loc="upper right", frameon=False, fontsize=7)
         plt.close(figure)
     return figure
 

@@ -18,7 +18,7 @@ from evaluation.class_evidence import columns_of
 from evaluation.metrics import Floats
 from evaluation.resample import group_count_blocks, percentile_interval
 from pipelines.faults import UserError
-from pipelines.params import GeneTask, ResponseTask, Task
+from pipelines.params import GeneTask, ResponseTask, SensitivityTask, Task
 
 ID = "sample_id"
 
@@ -187,7 +187,7 @@ def _measure(
 ) -> Floats:
     """Return ``metric`` under each weighting of the groups, shape ``(n_weightings,)``."""
     to_baseline = metric in ("margin", "r2_over_baseline")  # the rest is not computed where nobody asks for it
-    if isinstance(task, ResponseTask):
+    if isinstance(task, ResponseTask) and not isinstance(task, SensitivityTask):
         found = metrics.weighted_regression_metrics(
             predictions["target"],
             predictions["prediction"],
@@ -210,6 +210,7 @@ def _measure(
         found = {name: target_metrics.mean_over_targets(values) for name, values in by_target.items()}
     else:
         classes = _names(predictions, "probability")
+        of_drugs = (task.evaluate.metric if metric == "margin" else metric) in (*classification.WITHIN, "prevalence")
         found = classification.weighted_classification_metrics(
             predictions["target"].to_numpy(np.int64),
             columns_of(predictions, "probability", classes),
@@ -217,7 +218,8 @@ def _measure(
             counts,
             classes=classes,
             baseline=columns_of(predictions, "baseline", classes) if to_baseline else None,
-            margin_metric=task.evaluate.metric,
+            margin_metric=task.evaluate.metric if to_baseline else "accuracy",
+            within=predictions["drug_id"] if of_drugs else None,
         )
     if metric not in found:
         raise UserError(f"metric {metric} cannot be measured on these predictions; there are {', '.join(found)}")
@@ -271,7 +273,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def higher_is_better(task: Task, metric: str) -> bool:
     """Return whether more of ``metric`` is better; so it is of every metric of a single class."""
-    if isinstance(task, ResponseTask):
+    if isinstance(task, ResponseTask) and not isinstance(task, SensitivityTask):
         return metrics.HIGHER_IS_BETTER.get(metric, True)
     if isinstance(task, GeneTask):
         return target_metrics.HIGHER_IS_BETTER.get(metric, True)

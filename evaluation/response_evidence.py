@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from evaluation import figures
+from evaluation.drug_explanations import explain_drugs
 from evaluation.evidence import Evidence
-from evaluation.explain import checks
+from evaluation.explain import atoms, checks
 from evaluation.explain.deletion import Deletion
 from evaluation.explain.genes import Explanation, deletion, explain, explained_rows
 from evaluation.means import coverage
 from evaluation.resample import Interval, bootstrap_regression
+from evaluation.response_figures import omics_contributions
 from evaluation.weakest import of_drugs
 from pipelines.params import ResponseTask
 from pipelines.prepare import Prepared
+from pipelines.samples import ResponseSamples
+from training.estimator import Estimator
+from training.final import CrossFitted
 from training.fit import Fitted
 from training.predictor import Predictor
+from training.sensitivity import Sensitivity
 
+ROWS_FOR_DRUGS = 2  # times the rows that are spread over all drugs: so many more explain single drugs
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
-UNIT = "ln IC50 (µM)"
+UNITS = {"ln_ic50": "ln IC50 (µM)", "auc": "area under the dose-response curve"}
 
 
 def response_evidence(
@@ -41,62 +50,136 @@ def response_evidence(
         if part["group"].nunique() > 1
     }
     test = prepared.side("test")
-    rows = explained_rows(test, task.evaluate.explained_samples.of(fitted.budget), seed)
-    explained = test.take(rows)
-    explanation = explain(model.estimator, explained)
-    bootstrap: dict[str, Any] = {
-        "resamples": task.evaluate.resamples,
-        "confidence": task.evaluate.confidence,
-        "seed": seed,
-    }
+    unit = UNITS.get(task.data.target, task.data.target)
+    explained = explain_pairs(task, fitted, model.estimator, predictions, prepared, unit, seed=seed)
+    bootstrap = _bootstrap(task, seed)
     interval = _interval_check(predictions, fitted, task)
     per_drug = by_drug(predictions)
     title = f"{fitted.architecture}, {task.split.mode}"
     measured, predicted = (predictions[name].to_numpy() for name in ("target", "prediction"))
-    drawn = {"measured_against_predicted": figures.measured_against_predicted(measured, predicted, title, UNIT)}
-    tables = {"by_drug": per_drug}
-    logged = {"test_interval_coverage": interval["covered_on_test"]}
-    summary, warnings = checks.NOT_EXPLAINED, []
-    if explanation is not None:
-        groups = predictions["group"].to_numpy()[rows]
-        fell = deletion(model.estimator, explained, explanation, prepared.side("train"), groups, **bootstrap)
-        alike = checks.random_correlation(model.estimator, explained, None, seed, set(explanation.names))
-        summary = _explanation_summary(explanation, fell, alike)
-        logged["explanation_additivity_error"] = explanation.relative_error
-        if fell is not None:
-            logged |= {
-                "explanation_deletion_drop": fell.drop_top,
-                "explanation_deletion_drop_random": fell.drop_random,
-            }
-            if not fell.passed:
-                warnings.append("masking the named genes moves predictions no more than masking random ones")
-        if alike is not None:
-            logged["explanation_random_correlation"] = alike
-        if not summary["additive"]:
-            warnings.append(f"attributions miss the prediction by {explanation.relative_error:.1%}")
-    if explanation is not None and len(explanation.genes):
-        tables |= {"top_genes": explanation.genes, "top_genes_by_drug": explanation.by_drug}
-        drawn["top_genes"] = figures.largest_contributions(explanation.genes, title, UNIT)
-        drawn["top_genes_by_drug"] = figures.contributions_by_drug(explanation.by_drug, title)
+    drawn = {"measured_against_predicted": figures.measured_against_predicted(measured, predicted, title, unit)}
     by_study = {study: {key: value.as_dict() for key, value in found.items()} for study, found in strata.items()}
     return Evidence(
         metrics=metrics,
         strata=strata,
         test={"by_study": by_study},
         sections={
-            "worst": of_drugs(predictions, _drug_names(test.drugs), **bootstrap),
+            "worst": of_drugs(predictions, drug_names(test.drugs), **bootstrap),
             "coverage": coverage(
                 task.evaluate.interval_coverage, _held(predictions, fitted), predictions["group"], **bootstrap
             ),
             "interval": interval,
-            "explanation": summary,
+            "explanation": explained.section,
         },
-        simulated=bool(test.cell_lines.get("simulated", pd.Series([False])).any()),
-        tables=tables,
-        figures=drawn,
-        logged=logged,
-        warnings=warnings,
+        simulated=is_simulated_screen(test),
+        tables={"by_drug": per_drug} | explained.tables,
+        figures=drawn | explained.figures,
+        logged={"test_interval_coverage": interval["covered_on_test"]} | explained.logged,
+        warnings=explained.warnings,
+        drawings=explained.drawings,
     )
+
+
+def is_simulated_screen(samples: ResponseSamples) -> bool:
+    """Return whether the cell lines of some pairs are simulated."""
+    return bool(samples.cell_lines.get("simulated", pd.Series([False])).any())
+
+
+@dataclass(frozen=True)
+class ExplainedPairs:
+    """What the evidence says of why a model predicts what it does: see `evaluation.evidence.Evidence`."""
+
+    section: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+    figures: dict[str, Figure]
+    logged: dict[str, float]
+    warnings: list[str]
+    drawings: dict[str, str] = field(default_factory=dict)
+
+
+def explain_pairs(
+    task: ResponseTask,
+    fitted: Fitted,
+    estimator: Estimator,
+    predictions: pd.DataFrame,
+    prepared: Prepared,
+    unit: str,
+    *,
+    seed: int,
+    output: int | None = None,
+) -> ExplainedPairs:
+    """Explain a model on some test rows, spread over the drugs, and check whether that can be believed.
+
+    Parameters
+    ----------
+    task, fitted, predictions, prepared
+        From the fit stage.
+    estimator
+        Of the model.
+    unit
+        Of what is explained, for figures.
+    seed
+        Of rows, random features and weights.
+    output
+        Of a classifier the code of the class whose log odds are explained.
+    """
+    test = prepared.side("test")
+    rows = explained_rows(test, task.evaluate.explained_samples.of(fitted.budget), seed)
+    explained = test.take(rows)
+    explanation = explain(estimator, explained, output)
+    if explanation is None:
+        return ExplainedPairs(checks.NOT_EXPLAINED, {}, {}, {}, [])
+    groups = predictions["group"].to_numpy()[rows]
+    fell = deletion(estimator, explained, explanation, prepared.side("train"), groups, **_bootstrap(task, seed))
+    alike = checks.random_correlation(_regressor(estimator), explained, None, seed, set(explanation.names))
+    section = _explanation_summary(explanation, fell, alike)
+    logged, warnings = {"explanation_additivity_error": explanation.relative_error}, []
+    if fell is not None:
+        logged |= {"explanation_deletion_drop": fell.drop_top, "explanation_deletion_drop_random": fell.drop_random}
+        if not fell.passed:
+            warnings.append("masking the named genes moves predictions no more than masking random ones")
+    if alike is not None:
+        logged["explanation_random_correlation"] = alike
+    if not section["additive"]:
+        warnings.append(f"attributions miss the prediction by {explanation.relative_error:.1%}")
+    if not len(explanation.genes):
+        return ExplainedPairs(section, {}, {}, logged, warnings)
+    title = f"{fitted.architecture}, {task.split.mode}"
+    single = explain_drugs(task, estimator, prepared, ROWS_FOR_DRUGS * len(rows), title, unit, seed=seed, output=output)
+    by_atom = atoms.explain_atoms(estimator, test, seed=seed, output=output)
+    if biomarkers := single.section.get("biomarkers"):
+        logged |= {f"biomarkers_{key}": float(biomarkers[key]) for key in ("found", "looked_up")}
+    return ExplainedPairs(
+        section | single.section,
+        {
+            "top_genes": explanation.genes,
+            "top_genes_by_drug": explanation.by_drug,
+            "contributions_by_omics": explanation.by_omics,
+            "contributions_by_gene": explanation.by_gene,
+            "contributions_by_drug": explanation.sums_by_drug,
+            **single.tables,
+            **({"atoms": atoms.table(by_atom)} if by_atom else {}),
+        },
+        {
+            "top_genes": figures.largest_contributions(explanation.genes, title, unit),
+            "top_genes_by_drug": figures.contributions_by_drug(explanation.by_drug, title),
+            "contributions_by_omics": omics_contributions(explanation.by_omics, title, unit),
+            **single.figures,
+        },
+        logged,
+        warnings,
+        atoms.drawings(by_atom, unit),
+    )
+
+
+def _regressor(estimator: Estimator) -> Estimator:
+    """Return what may be a network: of a classifier of responses the regressor, of an ensemble that of its first."""
+    first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+    return first.regressor_ if isinstance(first, Sensitivity) else first
+
+
+def _bootstrap(task: ResponseTask, seed: int) -> dict[str, Any]:
+    return {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
 
 
 def measure(predictions: pd.DataFrame, task: ResponseTask, seed: int) -> dict[str, Interval]:
@@ -146,7 +229,8 @@ def _held(predictions: pd.DataFrame, fitted: Fitted) -> np.ndarray:
     return np.where(np.isnan(fitted.half_width), np.nan, error <= fitted.half_width)
 
 
-def _drug_names(drugs: pd.DataFrame) -> dict[str, str]:
+def drug_names(drugs: pd.DataFrame) -> dict[str, str]:
+    """Return the names of the drugs that have one, by id."""
     named = drugs["name"].dropna() if "name" in drugs else pd.Series(dtype=object)
     return {str(drug): str(name) for drug, name in named.items()}
 

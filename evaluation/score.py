@@ -26,10 +26,12 @@ from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.gene_names import match_genes
 from pipelines.groups import group_samples
 from pipelines.images import read_images
-from pipelines.params import ExpressionTask, ImageTask, ResponseTask, Task, read_task
+from pipelines.params import ExpressionTask, ImageTask, ResponseTask, SensitivityTask, Task, read_task
 from pipelines.samples import Kept, keep_samples
+from pipelines.sensitivity import Thresholds, call
 from training.contracts.profiles import GeneContract, LabelContract
 from training.contracts.response import ResponseContract
+from training.contracts.sensitivity import SensitivityContract
 from training.predictor import Predictor
 
 
@@ -71,13 +73,14 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
         "seed": seed,
     }
     outputs = model.outputs(samples)
-    if isinstance(task, ResponseTask):
+    if isinstance(task, ResponseTask) and not isinstance(task, SensitivityTask):
         metrics = bootstrap_regression(samples.target, outputs, groups, within=samples.pairs["drug_id"], **settings)
     elif isinstance(model.contract, GeneContract):
         settings |= {"margin_metric": task.evaluate.metric, "scale": model.contract.spreads}
         metrics = bootstrap_targets(samples.target, outputs, groups, **settings)
     else:
         settings |= {"classes": samples.classes, "margin_metric": task.evaluate.metric}
+        settings |= {"within": samples.pairs["drug_id"]} if isinstance(task, SensitivityTask) else {}
         metrics = bootstrap_classification(samples.target, outputs, groups, **settings)
     return {
         "n": len(samples),
@@ -97,7 +100,10 @@ def _read(folder: Path, task: Task, model: Predictor) -> Kept:
     tables = read_response_tables(folder, task, optional=optional)
     _require_features(tables, model)
     _require_sound(tables, task)
-    return keep_samples(tables, task)
+    kept = keep_samples(tables, task)
+    if isinstance(model.contract, SensitivityContract):  # by the thresholds that the model was trained on
+        return Kept(call(kept.samples, Thresholds(**model.contract.thresholds)), kept.counts)
+    return kept
 
 
 def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> Kept:

@@ -17,7 +17,9 @@ PARAMS_FILE = Path("params.yaml")
 
 Budget = Literal["quick", "full"]
 Missing = Literal["drop", "impute", "one_hot"]
-SplitMode = Literal["random", "cell_blind", "drug_blind", "tissue_blind", "subject_blind", "patient_blind"]
+SplitMode = Literal[
+    "random", "cell_blind", "drug_blind", "tissue_blind", "cross_study", "subject_blind", "patient_blind"
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,33 @@ class ResponseData:
     target: str
     omics: tuple[Literal["expression", "mutation", "copy_number", "methylation"], ...]
     missing: MissingPolicy
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """How the response is learnt below which a cell line counts as sensitive to a drug; see `pipelines.sensitivity`.
+
+    Attributes
+    ----------
+    method
+        ``waterfall`` (the inflection of a drug's sorted responses; Barretina et al., 2012), ``quantile`` (the lowest
+        ``share`` of a drug's training rows is sensitive) or ``otsu`` (between two modes; Otsu, 1979).
+    prior_rows
+        Weight of the threshold over all drugs in that of each drug, in rows.
+    share
+        Of the training rows of a drug; ``quantile`` alone looks at it.
+    """
+
+    method: Literal["waterfall", "quantile", "otsu"]
+    prior_rows: float
+    share: float = 0.25
+
+
+@dataclass(frozen=True)
+class SensitivityData(ResponseData):
+    """What is taken where pairs are sensitive or resistant."""
+
+    threshold: Threshold
 
 
 @dataclass(frozen=True)
@@ -191,6 +220,20 @@ class Split:
 
 
 @dataclass(frozen=True)
+class ResponseSplit(Split):
+    """How pairs of a cell line and a drug are assigned.
+
+    Attributes
+    ----------
+    train_study, test_study
+        Whose rows are trained on and whose are tested in the mode ``cross_study``; no other mode looks at them.
+    """
+
+    train_study: str = ""
+    test_study: str = ""
+
+
+@dataclass(frozen=True)
 class Tune:
     """How an architecture is tuned."""
 
@@ -298,9 +341,19 @@ class ResponseTask(Task):
     family = "response"
 
     kind: Literal["response"]
-    problem: Literal["regression"]
     data: ResponseData
     validate: ValidateResponse
+    split: ResponseSplit
+
+
+@dataclass(frozen=True)
+class SensitivityTask(ResponseTask):
+    """Cell lines that are sensitive or resistant to a drug, by a threshold on their response."""
+
+    family = "response_labels"
+
+    problem: Literal["classification"]
+    data: SensitivityData
 
 
 @dataclass(frozen=True)
@@ -349,18 +402,20 @@ class GeneTask(ExpressionTask):
 
 TASKS: dict[tuple[str, ...], type[Task]] = {
     ("response", "regression"): ResponseTask,
+    ("response", "classification"): SensitivityTask,
     ("images", "classification"): ImageTask,
     ("expression", "classification"): LabelTask,
     ("expression", "regression"): GeneTask,
 }
 MODES: dict[str, tuple[SplitMode, ...]] = {
-    "response": ("random", "cell_blind", "drug_blind", "tissue_blind"),
+    "response": ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study"),
     "images": ("random", "subject_blind"),
     "expression": ("random", "patient_blind"),
 }
 _OF_CLASSES = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc")
 METRICS: dict[str, tuple[str, ...]] = {  # what a study can optimize
     "response": ("rmse", "mae", "mse", "r2", "pearson", "spearman"),
+    "response_labels": ("log_loss", *_OF_CLASSES),
     "images": ("log_loss", *_OF_CLASSES),
     "profile_labels": ("log_loss", *_OF_CLASSES),
     "gene_targets": ("rmse", "mae", "mse", "r2"),
@@ -369,6 +424,10 @@ REPORTED: dict[str, tuple[str, ...]] = {  # what a leaderboard can show
     "response": (
         *("r2", "rmse", "mae", "mse", "pearson", "spearman"),
         *("within_drug_pearson", "within_drug_spearman", "r2_over_baseline", "margin"),
+    ),
+    "response_labels": (
+        *(*_OF_CLASSES, "pr_auc", "ece", "log_loss", "brier"),
+        *("within_drug_roc_auc", "within_drug_pr_auc", "margin"),
     ),
     "images": (*_OF_CLASSES, "pr_auc", "ece", "margin"),
     "profile_labels": (*_OF_CLASSES, "pr_auc", "ece", "margin"),

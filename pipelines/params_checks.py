@@ -20,6 +20,7 @@ from pipelines.params import (
     Params,
     PerBudget,
     ResponseTask,
+    SensitivityTask,
     Task,
     TuneTransfer,
 )
@@ -34,10 +35,23 @@ def _check_response(task: ResponseTask, where: str, require: Require, share: Req
     require(len(set(task.data.omics)) == len(task.data.omics), f"{where}.data.omics", "names a table twice")
     low, high = task.validate.target_range
     require(low < high, f"{where}.validate.target_range", f"from {low:g} to {high:g} is empty")
+    if task.data.target == "auc":  # a share of the doses' range; fits overshoot 1 a little
+        said = f"from {low:g} to {high:g} is none of areas under a curve; write [0.0, 1.2], and 2 at most"
+        require(low >= 0 and high <= 2, f"{where}.validate.target_range", said)
+    if isinstance(task, SensitivityTask):
+        rule, here = task.data.threshold, f"{where}.data.threshold"
+        share(rule.share, f"{here}.share")
+        weight = 0 <= rule.prior_rows < math.inf
+        require(weight, f"{here}.prior_rows", f"is {rule.prior_rows:g}; it must be at least 0")
     rows = task.validate.minimum_rows
     require(rows >= 1, f"{where}.validate.minimum_rows", f"is {rows}; it must be at least 1")
     for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
         share(getattr(task.validate, key), f"{where}.validate.{key}", ends=True)
+    split = task.split
+    for key in ("train_study", "test_study") if split.mode == "cross_study" else ():
+        require(bool(getattr(split, key)), f"{where}.split", f"has the mode cross_study and no {key}; name a study")
+    one = bool(split.test_study) and split.train_study == split.test_study
+    require(not one, f"{where}.split.test_study", f"is {split.test_study!r}, as train_study is; name another study")
 
 
 def _check_images(task: ImageTask, where: str, require: Require) -> None:
@@ -97,6 +111,7 @@ _POSITIVE = {
     "gate": ("latency_ms_batch_1", "latency_ms_batch_32", "megabytes"),
     "serve": ("rows", "request_megabytes", "image_pixels"),
     "monitor": ("minimum_rows", "population_stability"),
+    "dashboard": ("seconds",),
 }
 
 
@@ -113,6 +128,9 @@ def _check_policy(policy: Policy, tasks: dict[str, Task], require: Require, shar
         require(0 <= value < math.inf, f"policy.{key}", f"is {value:g}; it must be at least 0")
     for key, value in of(_POSITIVE):
         require(0 < value < math.inf, f"policy.{key}", f"is {value:g}; it must be above 0")
+    for name, url in policy.dashboard.endpoints.items():
+        whole = re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) is not None
+        require(whole, f"policy.dashboard.endpoints.{name}", f"is {url!r}; write it as http://127.0.0.1:5001")
     for name, task in policy.tasks.items():
         where = f"policy.tasks.{name}"
         require(name in tasks, where, "is of no task; the tasks are " + ", ".join(sorted(tasks)))
@@ -138,6 +156,11 @@ def _check_task_policy(task: TaskPolicy, where: str, require: Require) -> None:
         names = [name for name in CHECKS if name not in UNWAIVABLE]
         require(waiver.check not in UNWAIVABLE, f"{here}.check", f"is {waiver.check!r}, which cannot be waived")
         require(waiver.check in names, f"{here}.check", f"is {waiver.check!r}; it must be one of {', '.join(names)}")
+        floor = waiver.check == "floor"
+        require(bool(waiver.of) or not floor, f"{here}.check", "is 'floor' without `of`: name what may lie below it")
+        require(
+            floor or not waiver.of, f"{here}.of", f"has no meaning for {waiver.check!r}; only a floor is waived by name"
+        )
         try:
             date.fromisoformat(waiver.until)
         except ValueError:

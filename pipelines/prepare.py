@@ -13,14 +13,15 @@ from pipelines.command import parser, run_command
 from pipelines.expression import aim
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import GeneTask, Task, read_params
+from pipelines.params import GeneTask, SensitivityTask, Task, read_params
+from pipelines.places import DATA, PREPARED
+from pipelines.places import REPORTS as REPORTS  # offered here, too
 from pipelines.reading import read_samples
 from pipelines.samples import Kept
+from pipelines.sensitivity import LABELS, call_by_training_rows
 from pipelines.split import guard, sample_identities, split_samples, split_sha256
 
-PREPARED = Path("prepared")
-DATA = Path("data")
-REPORTS = Path("reports")
+OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests
 _OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds")
 
 
@@ -70,11 +71,24 @@ def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
         raise UserError(f"no sample is left after the rules of `data` in params.yaml: {kept.counts['rows']}")
     table = split_samples(kept.samples, task.split, seed)
     order = kept.samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
-    samples, counts = kept.samples.take(order), kept.counts
+    samples, counts = kept.samples.take(order), _without(kept.counts, len(kept.samples) - len(table))
     if isinstance(task, GeneTask):
         samples = aim(samples, task.data, _rows(table, "train"))
         counts = {**counts, "targets": list(samples.targets), "predictors": len(samples.predictors)}
+    if isinstance(task, SensitivityTask):
+        samples = call_by_training_rows(samples, task.data.threshold, _rows(table, "train"))
+        table = table.assign(**{column: samples.table[column].to_numpy() for column in LABELS})
+        counts = {**counts, "sensitive": table.groupby("split")["target"].sum().to_dict()}
     return Prepared(samples, table, split_sha256(table), counts)
+
+
+def _without(counts: dict[str, Any], left_out: int) -> dict[str, Any]:
+    """Return ``counts`` with the rows that a split leaves out, which are of no side, among those dropped."""
+    if not left_out:
+        return counts
+    rows = counts["rows"]
+    dropped = {**rows["dropped"], OFF_QUESTION: left_out}
+    return {**counts, "rows": {**rows, "kept": rows["kept"] - left_out, "dropped": dropped}}
 
 
 def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> None:
@@ -111,6 +125,7 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
         table = pd.read_parquet(folder / "samples.parquet")
         summary = read_json(folder / "split.json")
         sha256, mode, recorded = split_sha256(table), summary["mode"], summary["sha256"]
+        left_out = int(summary["rows"]["dropped"].get(OFF_QUESTION, 0))
     except (OSError, ValueError, KeyError, TypeError) as error:  # files that are missing, cut short or edited
         message = f"{folder}: the split cannot be read ({error}); run `dvc repro -f prepare@{name}`"
         raise UserError(message) from error
@@ -121,13 +136,15 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
             f"{folder}: the split is {mode}, params.yaml asks for {task.split.mode}; run `dvc repro prepare@{name}`"
         )
     samples = read_samples(data / name, task).samples
-    if set(samples.table["sample_id"]) != set(table["sample_id"]) or len(samples) != len(table):
+    if not set(table["sample_id"]) <= set(samples.table["sample_id"]) or len(samples) != len(table) + left_out:
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
     samples = samples.take(samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
-    for column, noun in (("target", "targets"), ("digest", "samples")):
+    if isinstance(task, SensitivityTask):
+        samples = call_by_training_rows(samples, task.data.threshold, _rows(table, "train"))
+    for column, noun in (*((each, "targets") for each in LABELS), ("digest", "samples")):
         if column in table and not np.array_equal(samples.table[column], table[column]):
             raise UserError(f"{folder}: the {noun} are not those in {data / name}; run `dvc repro -f prepare@{name}`")
-    guard(table, sample_identities(samples, task.split.mode))
+    guard(table, sample_identities(samples, task.split.mode), task.split)
     if isinstance(task, GeneTask):
         samples = aim(samples, task.data, _rows(table, "train"))
     counts = {key: value for key, value in summary.items() if key not in _OF_THE_SPLIT}

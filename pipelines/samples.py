@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ class ResponseSamples:
         """Return the measured response, float64, shape ``(n,)``."""
         return self.pairs["target"].to_numpy(np.float64)
 
-    def take(self, rows: np.ndarray) -> ResponseSamples:
+    def take(self, rows: np.ndarray) -> Self:
         """Return the samples at ``rows`` (positions, or a boolean mask); the feature tables are shared."""
         return replace(
             self,

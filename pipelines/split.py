@@ -1,7 +1,8 @@
 """Assigning samples to train, validation, test and folds, by group; and the guard that refuses a leak.
 
 A *group* never crosses a split. Which group a sample belongs to depends on the question asked of the model
-(`SplitMode`): unseen cell lines, drugs, tissues or subjects, or merely unseen pairs or images.
+(`SplitMode`): unseen cell lines, drugs, tissues or subjects, unseen cell lines of another study, or merely unseen pairs
+or images.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 from pipelines.faults import UserError
 from pipelines.groups import group_samples, sample_identities
 from pipelines.params import Split
+from pipelines.studies import across, asked, of_either, refuse_mixed, refuse_small
 
 SIDES = ("train", "test", "validation")
 NO_FOLD = -1
@@ -40,7 +42,7 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The samples' own table with ``group, split, fold``, ordered by ``sample_id``. ``fold`` is
-        `NO_FOLD` on test rows.
+        `NO_FOLD` on test rows. In the mode ``cross_study`` only the rows of the question: see `pipelines.studies`.
 
     Raises
     ------
@@ -49,6 +51,9 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     """
     order = np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable")
     samples = samples.take(order)
+    studies = across(split)
+    if studies is not None:
+        samples = samples.take(of_either(samples.table["study"], studies))
     groups, strata = group_samples(samples, split)
     sizes = groups.value_counts()
     stratum = pd.Series(strata.to_numpy(), index=groups.to_numpy()).groupby(level=0).min()
@@ -59,9 +64,15 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
             f"split mode {split.mode} finds {len(names)} groups; train, validation, test and {split.folds} folds need "
             f"at least {needed}: bring more data, lower split.folds, or choose another mode"
         )
+    if studies is not None:
+        refuse_small(samples.table["study"], groups, studies, needed)
     shares = {"train": 1 - split.test - split.validation, "test": split.test, "validation": split.validation}
     side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]))
-    kept = [name for name in names if side[name] != "test"]
+    if studies is not None:
+        of_the_question = asked(samples.table["study"], groups.map(side), studies)
+        samples, groups = samples.take(of_the_question), groups[of_the_question].reset_index(drop=True)
+        sizes = groups.value_counts()
+    kept = [name for name in names if side[name] != "test" and name in sizes]
     even = dict.fromkeys(range(split.folds), 1 / split.folds)
     fold = _deal(kept, sizes, stratum, even, np.random.default_rng([seed, 1]))
     table = samples.table.assign(
@@ -76,12 +87,12 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
         )
     if unfilled := sorted(set(range(split.folds)) - set(table["fold"])):
         raise SplitError(f"split mode {split.mode}: folds {unfilled} got no group; lower split.folds")
-    guard(table, sample_identities(samples, split.mode))
+    guard(table, sample_identities(samples, split.mode), split)
     return table
 
 
-def guard(table: pd.DataFrame, identities: dict[str, pd.Series]) -> None:
-    """Refuse a split in which a group or an identical sample stands on two sides or in two folds.
+def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | None = None) -> None:
+    """Refuse a split in which a group or an identical sample stands on two sides or in two folds, or studies mix.
 
     Parameters
     ----------
@@ -89,12 +100,16 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series]) -> None:
         ``sample_id``, ``group``, ``split``, ``fold``; a row a sample.
     identities
         From `sample_identities`, in the order of ``table``.
+    split
+        Whose studies are kept apart, in the mode ``cross_study``.
 
     Raises
     ------
     SplitError
         Names the groups or samples that leak and the sides that they stand on.
     """
+    if (studies := across(split)) is not None:
+        refuse_mixed(table, studies)
     if (doubled := table["sample_id"].duplicated()).any():
         raise SplitError(f"sample {table.loc[doubled, 'sample_id'].iloc[0]} stands twice in the split table")
     sides, folds = table["split"].astype(str), table["fold"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evaluation.explain import sums
 from evaluation.explain.deletion import Deletion, delete, masked_lines
 from pipelines.samples import ResponseSamples
 from training.estimator import Attribution, Estimator
@@ -26,6 +27,8 @@ class Explanation:
     by_drug
         ``drug_id, drug, rank, gene, omics, mean_abs, mean, rows``: the top features of each drug. A positive mean
         raises the predicted IC50: resistance.
+    by_omics, by_gene, sums_by_drug
+        The same contributions summed up: see `evaluation.explain.sums`.
     groups
         Mean absolute contribution of each table (``expression``, ``tissue``, ``drug``, ...).
     relative_error
@@ -38,6 +41,9 @@ class Explanation:
 
     genes: pd.DataFrame
     by_drug: pd.DataFrame
+    by_omics: pd.DataFrame
+    by_gene: pd.DataFrame
+    sums_by_drug: pd.DataFrame
     groups: dict[str, float]
     relative_error: float
     method: str
@@ -53,31 +59,40 @@ def explained_rows(samples: ResponseSamples, count: int, seed: int) -> np.ndarra
     return np.sort(order[np.argsort(position, kind="stable")[:count]])
 
 
-def explain(estimator: Estimator, samples: ResponseSamples) -> Explanation | None:
+def explain(estimator: Estimator, samples: ResponseSamples, output: int | None = None) -> Explanation | None:
     """Attribute the predictions of ``samples`` to raw features and sum up.
+
+    Parameters
+    ----------
+    estimator, samples
+        What is explained.
+    output
+        Of a classifier the code of the class whose log odds are explained.
 
     Returns
     -------
     Explanation or None
         None where the estimator looks at no feature.
     """
-    attribution = estimator.attribute(samples)
+    attribution = estimator.attribute(samples, None if output is None else np.full(len(samples), output))
     if attribution is None:
         return None
     table = [name.split(":", 1) for name in attribution.names]
     omics = np.array([each[0] for each in table])
     gene = np.array([each[1] for each in table])
-    of_line = ~np.isin(omics, ["drug", "fingerprint"])
+    of_line = sums.of_line(attribution.names, samples)
     genes = _ranked(attribution.values[:, of_line], gene[of_line], omics[of_line])
-    columns = {name: set(map(str, table.columns)) for name, table in samples.omics.items()}
-    measured = np.array([one in columns.get(of, ()) for of, one in zip(omics, gene, strict=True)])
-    sums = {
+    measured = sums.measured(attribution.names, samples)
+    groups = {
         name: float(np.abs(attribution.values[:, omics == name].sum(axis=1)).mean()) for name in dict.fromkeys(omics)
     }
     return Explanation(
         genes,
         _by_drug(attribution, samples, gene, omics, of_line),
-        sums,
+        sums.by_omics(attribution, samples),
+        sums.by_gene(attribution, samples),
+        sums.by_drug(attribution, samples),
+        groups,
         attribution.relative_error,
         attribution.method,
         len(samples),
@@ -110,15 +125,21 @@ def deletion(
     Returns
     -------
     Deletion or None
-        In units of the target; None where the model looks at fewer than two measured features.
+        In units of the target, of a classifier in probability of the last class; None where the model looks at fewer
+        than two measured features.
     """
     if len(explanation.names) < 2:
         return None
     lines = np.unique(train.cell)
     means = {name: table.iloc[lines].mean() for name, table in train.omics.items()}
-    before = estimator.outputs(samples)
+
+    def told(asked: ResponseSamples) -> np.ndarray:
+        outputs = estimator.outputs(asked)
+        return outputs if outputs.ndim == 1 else outputs[:, -1]
+
+    before = told(samples)
     return delete(
-        lambda columns: np.abs(estimator.outputs(masked_lines(samples, explanation.names, columns, means)) - before),
+        lambda columns: np.abs(told(masked_lines(samples, explanation.names, columns, means)) - before),
         np.abs(explanation.values),
         groups,
         **bootstrap,

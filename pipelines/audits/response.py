@@ -28,6 +28,7 @@ from pipelines.samples import UNKNOWN, ResponseSamples, molecule_keys
 _UNIT = {
     "subject_blind": "subject",
     "cell_blind": "cell line",
+    "cross_study": "cell line",
     "drug_blind": "drug",
     "tissue_blind": "tissue",
 }

@@ -12,8 +12,14 @@ from pipelines.groups import expression, images, response
 from pipelines.images import ImageSamples
 from pipelines.params import Split, SplitMode
 from pipelines.samples import ResponseSamples
+from pipelines.sensitivity import SensitivitySamples
 
-_OF: dict[type, ModuleType] = {ResponseSamples: response, ImageSamples: images, ExpressionSamples: expression}
+_OF: dict[type, ModuleType] = {
+    ResponseSamples: response,
+    SensitivitySamples: response,
+    ImageSamples: images,
+    ExpressionSamples: expression,
+}
 
 
 def group_samples(samples: Any, split: Split) -> tuple[pd.Series, pd.Series]:

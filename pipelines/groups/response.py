@@ -29,8 +29,12 @@ def group_samples(samples: ResponseSamples, split: Split) -> tuple[pd.Series, pd
         return pd.Series(drug_groups(samples.drugs).to_numpy()[samples.drug]), none
     tissue = samples.cell_lines["tissue"]
     cell_group = cell_line_groups(samples, split.near_identical)
-    if split.mode == "cell_blind":
-        return pd.Series(cell_group.to_numpy()[samples.cell]), pd.Series(tissue.to_numpy()[samples.cell])
+    if split.mode in ("cell_blind", "cross_study"):
+        group, stratum = (pd.Series(each.to_numpy()[samples.cell]) for each in (cell_group, tissue))
+        if split.mode == "cross_study":  # lines that only one study has are dealt evenly too
+            met = samples.pairs["study"].astype(str).groupby(group).agg(lambda studies: "+".join(sorted(set(studies))))
+            stratum = group.map(met) + "|" + stratum
+        return group, stratum
     if split.mode == "tissue_blind":
         joined = connected(tissue.index, [*pairs_by(cell_group), *pairs_by(tissue)])
         name = tissue.groupby(joined).agg(lambda values: "+".join(sorted(set(values))))

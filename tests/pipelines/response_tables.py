@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.formats import ResponseTables
-from pipelines.params import ResponseTask, Split, SplitMode, read_params
+from pipelines.params import ResponseSplit, ResponseTask, SplitMode, read_params
 from pipelines.samples import ResponseSamples, keep_samples
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +27,11 @@ def shipped_task() -> ResponseTask:
     return task
 
 
-def split_of(mode: SplitMode, **settings: Any) -> Split:
+def split_of(mode: SplitMode, **settings: Any) -> ResponseSplit:
     """Return a split of few folds, since the tables here are small."""
-    return Split(**{"mode": mode, "test": 0.2, "validation": 0.1, "folds": 3, "near_identical": 0.99} | settings)
+    return ResponseSplit(
+        **{"mode": mode, "test": 0.2, "validation": 0.1, "folds": 3, "near_identical": 0.99} | settings
+    )
 
 
 def make_tables(

@@ -162,6 +162,24 @@ def test_it_splits_in_seconds_without_a_leak(mode: SplitMode, tables: ResponseTa
             guard(moved, identities)
 
 
+def test_lines_are_held_out_across_studies(kept: Kept, task: ResponseTask) -> None:
+    split = replace(task.split, mode="cross_study", train_study="GDSC1", test_study="GDSC2")
+    table = split_samples(kept.samples, split, seed=1)
+    assert table.groupby("split")["study"].unique().map(list).to_dict() == {
+        "test": ["GDSC2"],
+        "train": ["GDSC1"],
+        "validation": ["GDSC1"],
+    }
+    assert table.groupby("cell_line_id")["split"].nunique().max() == 1
+    lines = table.drop_duplicates("cell_line_id")["split"].value_counts(normalize=True)
+    assert lines["test"] == pytest.approx(0.2, abs=0.03)
+    # Two in five drugs of the tested study are known from the other one, under ids of their own.
+    tested = set(table.loc[table["split"] == "test", "drug_id"])
+    assert not tested & set(table.loc[table["split"] == "train", "drug_id"])
+    known = set(molecule_keys(kept.samples.drugs.loc[table.loc[table["split"] == "train", "drug_id"].unique()]))
+    assert np.mean([key in known for key in molecule_keys(kept.samples.drugs.loc[sorted(tested)])]) > 0.35
+
+
 def test_large_tissues_are_on_every_side_of_unseen_cell_lines(kept: Kept, task: ResponseTask) -> None:
     table = split_samples(kept.samples, replace(task.split, mode="cell_blind"), seed=1)
     lines = table.drop_duplicates("cell_line_id")

@@ -1,0 +1,9 @@
+"""Where things lie in a checkout, relative to the folder that commands are started in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = Path("data")  # raw folders, one a task
+PREPARED = Path("prepared")  # splits
+REPORTS = Path("reports")  # what people read

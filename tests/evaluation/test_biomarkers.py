@@ -1,0 +1,429 @@
+"""A marker is found because it is there: planted ones are, absent ones and those of the wrong sign are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.card import _biomarkers
+from evaluation.drug_explanations import explain_drugs
+from evaluation.explain import sums
+from evaluation.explain.biomarkers import (
+    FILE,
+    PLACES,
+    Marker,
+    data_effect,
+    feature_of,
+    ids_of,
+    look_up,
+    marked_drugs,
+    read_markers,
+    slope,
+)
+from evaluation.explain.genes import explain
+from evaluation.explain.sensitizing import FEWEST, LINES, directed, rows_by_drug, sensitizing
+from pipelines.prepare import Prepared
+from pipelines.samples import ResponseSamples, make_samples
+from pipelines.typed_yaml import ParamsError
+from tests.training.tiny import response_task, tiny_params
+from training.estimator import Attribution, Estimator, FitContext
+
+GENES = [f"G{number}" for number in range(30)]
+BRAF = Marker("Dabrafenib", ("GSK-2118436",), "BRAF", "mutation", "sensitive", "somebody")
+ERBB2 = Marker("Lapatinib", (), "ERBB2", "expression", "sensitive", "somebody")
+TP53 = Marker("Nutlin-3a", ("Nutlin-3a (-)",), "TP53", "mutation", "resistant", "somebody")
+
+
+@pytest.fixture(scope="module")
+def samples() -> ResponseSamples:
+    """Return 60 lines that met four drugs; a mutated BRAF lowers what dabrafenib does by 3, and so on."""
+    rng = np.random.default_rng(3)
+    lines = [f"L{number:02d}" for number in range(60)]
+    drugs = pd.DataFrame(
+        {"name": ["dabrafenib", "LAPATINIB", "Nutlin-3a (-)", "another"], "smiles": ["C", "CC", "CCC", None]},
+        index=pd.Index(["D1", "D2", "D3", "D4"]),
+    )
+    pairs = pd.DataFrame([(line, drug) for line in lines for drug in drugs.index], columns=["cell_line_id", "drug_id"])
+    mutation = pd.DataFrame((rng.random((60, 32)) < 0.25).astype(float), columns=["BRAF", "TP53", *GENES])
+    expression = pd.DataFrame(rng.normal(5, 1, (60, 31)), columns=["ERBB2|2064", *GENES])
+    omics = {
+        name: table.set_index(pd.Index(lines)) for name, table in (("mutation", mutation), ("expression", expression))
+    }
+    found = make_samples(pairs, pd.DataFrame({"tissue": "lung"}, index=pd.Index(lines)), drugs, omics)
+    return replace(found, pairs=pairs.assign(target=Planted().predict(found) + rng.normal(0, 0.3, len(pairs))))
+
+
+class Planted(Estimator):
+    """A linear model of each drug's own marker, with small weights on the other genes.
+
+    Parameters
+    ----------
+    sign
+        With which the markers are taken in.
+    weight
+        Of the markers.
+    """
+
+    def __init__(self, sign: float = 1.0, weight: float = 3.0) -> None:
+        self.sign = sign
+        self.weight = weight
+
+    def fit(
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
+    ) -> Planted:
+        return self
+
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        names = [f"{omics}:{gene}" for omics, table in samples.omics.items() for gene in table.columns]
+        values = np.hstack([table.to_numpy(np.float64)[samples.cell] for table in samples.omics.values()])
+        values = (values - values.mean(axis=0)) * np.linspace(0.001, 0.01, len(names))
+        for drug, name, way in (("D1", "mutation:BRAF", -1), ("D2", "expression:ERBB2|2064", -1),
+                                ("D3", "mutation:TP53", 1)):  # fmt: skip
+            rows, place = np.flatnonzero(samples.pairs["drug_id"] == drug), names.index(name)
+            values[rows, place] *= way * self.sign * self.weight / np.linspace(0.001, 0.01, len(names))[place]
+        drugs = np.full((len(samples), 1), 0.5)
+        tissue = np.full((len(samples), 1), 0.25)
+        names = [*names, "tissue:lung", "drug:mean_response", "fingerprint:7", "atom:C"]
+        values = np.hstack([values, tissue, drugs, drugs / 2, drugs / 4])
+        base = np.full(len(samples), 2.0)
+        return Attribution(names, values, base, base + values.sum(axis=1), "planted")
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        return self.attribute(samples).prediction
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> Planted:
+        return self
+
+
+def looked_up(samples: ResponseSamples, *markers: Marker, model: Planted | None = None) -> pd.DataFrame:
+    every = directed((model or Planted()).attribute(samples), samples)
+    return look_up(markers, every, samples, samples, resamples=200)
+
+
+# Sums.
+
+
+def test_sums_by_omics_add_up_to_the_prediction(samples: ResponseSamples) -> None:
+    made = Planted().attribute(samples)
+    found = sums.by_omics(made, samples).set_index("omics")
+    assert set(found.index) == {"mutation", "expression", "tissue", "the_drug"}
+    assert found["mean"].sum() + made.base.mean() == pytest.approx(made.prediction.mean())
+    assert found["features"].sum() == len(made.names)
+    assert found["share"].sum() == pytest.approx(1)
+    assert found["mean_abs"]["the_drug"] == pytest.approx(0.875)  # mean response, fingerprint, atoms
+    assert found["mean_abs"]["tissue"] == pytest.approx(0.25)
+
+
+def test_sums_by_drug_add_up_and_tell_what_does_not(samples: ResponseSamples) -> None:
+    made = Planted().attribute(samples)
+    found = sums.by_drug(made, samples)
+    assert found.columns.is_unique
+    tables = [name for name in found if name not in ("drug_id", "drug", "rows", "base", "prediction", "gap")]
+    np.testing.assert_allclose(found["base"] + found[tables].sum(axis=1), found["prediction"])
+    np.testing.assert_allclose(found["gap"], 0, atol=1e-12)
+    assert {"mutation", "expression", "tissue", "the_drug"} == set(tables)
+    assert found["rows"].tolist() == [60] * 4
+    liar = sums.by_drug(replace(made, prediction=made.prediction + 0.7), samples)
+    np.testing.assert_allclose(liar["gap"], 0.7)
+
+
+def test_sums_by_gene_add_the_omics_of_a_gene_and_nothing_else(samples: ResponseSamples) -> None:
+    made = Planted().attribute(samples)
+    found = sums.by_gene(made, samples).set_index("gene")
+    own = [made.names.index(f"{omics}:G7") for omics in ("mutation", "expression")]
+    assert found["mean_abs"]["G7"] == pytest.approx(np.abs(made.values[:, own].sum(axis=1)).mean())
+    assert found["mutation"]["G7"] == pytest.approx(np.abs(made.values[:, own[0]]).mean())
+    by_omics = sums.by_omics(made, samples).set_index("omics")["mean"]
+    assert found["mean"].sum() == pytest.approx(by_omics[["mutation", "expression"]].sum())
+    assert "ERBB2" in found.index and "lung" not in found.index
+    assert found["expression"]["BRAF"] == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 6), seed=st.integers(0, 999))
+def test_sums_of_any_attribution_add_up(samples: ResponseSamples, rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    some = samples.take(rng.integers(0, len(samples), rows))
+    names = ["mutation:BRAF", "mutation:not_measured", "expression:G1", "tissue:lung", "drug:offset", "smiles:C"]
+    kept = rng.permutation(len(names))[: rng.integers(1, len(names) + 1)]
+    values, base = rng.normal(size=(rows, len(kept))), rng.normal(size=rows)
+    made = Attribution([names[k] for k in kept], values, base, base + values.sum(axis=1), "any")
+    by_omics, by_drug = sums.by_omics(made, some), sums.by_drug(made, some)
+    assert by_omics["mean"].sum() + base.mean() == pytest.approx(made.prediction.mean())
+    np.testing.assert_allclose(by_drug["gap"], 0, atol=1e-9)
+    assert by_drug["rows"].sum() == rows
+
+
+@pytest.mark.parametrize(
+    ("feature", "gene"),
+    [
+        ("methylation:SKI_1_2159133_2160133", "SKI"),
+        ("methylation:NKX2-1_14_36989430_36990430", "NKX2-1"),
+        ("methylation:AMELX_X_11311533_11312533", "AMELX"),
+        ("methylation:SIMG0001_promoter", "SIMG0001"),
+        ("expression:TP53|7157", "TP53"),
+        ("expression:HLA-A", "HLA-A"),
+    ],
+)
+def test_a_feature_is_of_its_gene(feature: str, gene: str) -> None:
+    assert sums.gene_of(feature) == gene
+
+
+def test_the_explanation_carries_its_sums_and_counts_no_atom_as_a_gene(samples: ResponseSamples) -> None:
+    found = explain(Planted(), samples)
+    assert found is not None
+    assert "the_drug" in set(found.by_omics["omics"])
+    assert found.sums_by_drug["drug_id"].tolist() == ["D1", "D2", "D3", "D4"]
+    assert not found.genes["omics"].isin(["atom", "drug", "fingerprint"]).any()
+
+
+# The genes that make a line sensitive.
+
+
+def test_the_planted_gene_stands_first_with_its_direction(samples: ResponseSamples) -> None:
+    found = directed(Planted().attribute(samples), samples)
+    first = found[found["rank"] == 1].set_index("drug_id")
+    assert first["gene"].to_dict() | {"D4": ""} == {"D1": "BRAF", "D2": "ERBB2|2064", "D3": "TP53", "D4": ""}
+    assert first["direction"].to_dict() | {"D4": 1} == {"D1": -1, "D2": -1, "D3": 1, "D4": 1}
+    assert (found["effect"] == found["direction"] * found["mean_abs"]).all()
+    assert (found.groupby("drug_id")["rank"].max() == 63).all()
+
+
+def test_what_makes_sensitive_is_said_in_words(samples: ResponseSamples) -> None:
+    said = sensitizing(directed(Planted().attribute(samples), samples), 3)
+    of = said[said["rank"] == 1].set_index("drug_id")["sensitive_when"]
+    assert (of["D1"], of["D2"], of["D3"]) == ("mutated", "high", "not mutated")
+    assert said.groupby("drug_id").size().max() == 3
+    turned = sensitizing(directed(Planted(sign=-1).attribute(samples), samples), 3)
+    assert turned[turned["rank"] == 1].set_index("drug_id")["sensitive_when"]["D2"] == "low"
+
+
+def test_a_feature_that_does_not_vary_or_is_unknown_has_no_direction(samples: ResponseSamples) -> None:
+    mutation = samples.omics["mutation"].assign(BRAF=0.0)
+    mutation.loc[mutation.index[:30], "TP53"] = np.nan
+    changed = replace(samples, omics={**samples.omics, "mutation": mutation})
+    found = directed(Planted().attribute(samples), changed).set_index(["drug_id", "gene"])
+    assert found.loc[("D1", "BRAF"), "direction"] == 0
+    assert found.loc[("D3", "TP53"), "direction"] == 1  # of the lines whose value is known
+    assert not (sensitizing(found.reset_index())["gene"] == "BRAF").any()
+
+
+def test_drugs_with_few_lines_are_left_out(samples: ResponseSamples) -> None:
+    few = samples.take(np.flatnonzero((samples.pairs["drug_id"] == "D2") | (samples.cell < FEWEST - 1)))
+    assert set(directed(Planted().attribute(few), few)["drug_id"]) == {"D2"}
+    none = samples.take(np.flatnonzero(samples.cell < FEWEST - 1))
+    assert directed(Planted().attribute(none), none).empty
+
+
+def test_marked_drugs_come_first_and_others_as_far_as_rows_go(samples: ResponseSamples) -> None:
+    def drugs(first: list[str], count: int) -> dict[Any, int]:
+        rows = rows_by_drug(samples, first, count, seed=1)
+        assert len(set(rows)) == len(rows)
+        return samples.pairs["drug_id"].iloc[rows].value_counts().to_dict()
+
+    assert drugs(["D3", "gone"], 0) == {"D3": LINES}
+    assert drugs(["D3"], 2 * LINES) == {"D3": LINES, "D1": LINES, "D2": LINES}
+    assert drugs([], LINES - 1) == {}
+    assert (rows_by_drug(samples, ["D3"], 0, 1) == rows_by_drug(samples, ["D3"], 0, 1)).all()
+
+
+# Markers.
+
+
+def test_planted_markers_are_found_in_model_and_data(samples: ResponseSamples) -> None:
+    found = looked_up(samples, BRAF, ERBB2, TP53)
+    assert found["status"].tolist() == ["found"] * 3
+    assert found["rank"].tolist() == [1] * 3
+    assert found["data"].tolist() == ["shown"] * 3
+    spread = samples.omics["expression"]["ERBB2|2064"].std()  # an effect of expression is that of one deviation
+    assert found["data_effect"].to_numpy() == pytest.approx([-3, -3 * spread, 3], abs=0.4)
+    assert np.sign(found["effect"]).tolist() == [-1, -1, 1]
+
+
+def test_a_marker_that_the_model_does_not_rely_on_is_not_found_though_the_data_shows_it(
+    samples: ResponseSamples,
+) -> None:
+    found = looked_up(samples, BRAF, ERBB2, TP53, model=Planted(weight=0.0005))
+    assert found["status"].tolist() == ["not found"] * 3
+    assert found["why"].str.contains(rf"its place is \d+, beyond {PLACES}").all()
+    assert found["data"].tolist() == ["shown"] * 3
+
+
+def test_a_marker_of_the_wrong_sign_is_not_found(samples: ResponseSamples) -> None:
+    found = looked_up(samples, BRAF, ERBB2, TP53, model=Planted(sign=-1))
+    assert found["status"].tolist() == ["not found"] * 3
+    assert set(found["why"]) == {"its direction is the other one"}
+    wrong = looked_up(samples, replace(BRAF, makes="resistant"))
+    assert (wrong["status"][0], wrong["data"][0]) == ("not found", "contrary")
+
+
+def test_what_is_not_in_the_data_is_said_to_be_missing(samples: ResponseSamples) -> None:
+    absent = [
+        replace(BRAF, drug="Vemurafenib", synonyms=()),
+        replace(BRAF, gene="NRAS"),
+        replace(BRAF, omics="copy_number"),
+    ]
+    found = looked_up(samples, *absent)
+    assert found["status"].tolist() == ["not in the data"] * 3
+    assert found["why"].tolist() == ["there is no Vemurafenib", "there is no NRAS in mutation",
+                                     "there is no BRAF in copy number"]  # fmt: skip
+
+
+def test_what_the_model_does_not_look_at_is_not_found_and_says_why(samples: ResponseSamples) -> None:
+    every = directed(Planted().attribute(samples), samples)
+    blind = look_up([BRAF, ERBB2], every[every["omics"] != "mutation"], samples, samples, resamples=50)
+    assert blind["status"].tolist() == ["not found", "found"]
+    assert blind["why"][0] == "the model does not look at mutation"
+    dropped = look_up([BRAF], every[every["gene"] != "BRAF"], samples, samples, resamples=50)
+    assert dropped["why"][0] == "the model does not look at BRAF"
+
+
+def test_a_drug_without_tested_lines_is_not_tested(samples: ResponseSamples) -> None:
+    every = directed(Planted().attribute(samples), samples)
+    found = look_up([BRAF], every[every["drug_id"] != "D1"], samples, samples, resamples=50)
+    assert (found["status"][0], found["data"][0]) == ("not tested", "shown")
+
+
+def test_a_weight_of_nothing_is_never_found(samples: ResponseSamples) -> None:
+    every = directed(Planted().attribute(samples), samples)
+    nothing = every[every["gene"] == "BRAF"].assign(mean_abs=0.0, effect=0.0, rank=1)
+    assert look_up([BRAF], nothing, samples, samples, resamples=50)["why"][0] == "it adds nothing"
+
+
+def test_the_place_counts_one_in_a_hundred_where_features_are_many(samples: ResponseSamples) -> None:
+    every = directed(Planted().attribute(samples), samples)
+    row = every[(every["drug_id"] == "D1") & (every["gene"] == "BRAF")]
+    others = [row.assign(gene=f"X{number}", rank=number + 1) for number in range(2999)]
+    for place, status in ((30, "found"), (31, "not found")):
+        many = pd.concat([row.assign(rank=place), *others], ignore_index=True)
+        assert look_up([BRAF], many, samples, samples, resamples=20)["status"][0] == status
+
+
+# What the data shows.
+
+
+def test_slope_is_the_difference_of_means_and_its_interval_covers_it() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.random(80) < 0.3).astype(float)
+    y = rng.normal(size=80) + 1.5 * x
+    found = slope(x, y, np.arange(80), resamples=400, confidence=0.95, seed=1)
+    assert found.value == pytest.approx(y[x == 1].mean() - y[x == 0].mean())
+    assert found.low < found.value < found.high
+    wider = slope(np.repeat(x, 5), np.repeat(y, 5), np.repeat(np.arange(80), 5), resamples=400, confidence=0.95, seed=1)
+    assert (wider.low, wider.high) == pytest.approx((found.low, found.high))  # copies of a line are no more lines
+
+
+def test_the_mean_of_an_id_is_no_effect(samples: ResponseSamples) -> None:
+    pairs = samples.pairs.copy()
+    mutated = samples.omics["mutation"]["BRAF"].to_numpy()[samples.cell] > 0
+    rng = np.random.default_rng(1)
+    pairs["target"] = rng.normal(0, 1, len(pairs)) + np.where(pairs["drug_id"] == "D1", 0.0, 5.0)
+    # One id met mutated lines more often: taken together without their means, it would look like an effect.
+    kept = np.flatnonzero(
+        (pairs["drug_id"].isin(["D1", "D2"])) & ((pairs["drug_id"] == "D1") | mutated | (samples.cell < 9))
+    )
+    found = data_effect(BRAF, ["D1", "D2"], "mutation:BRAF", replace(samples, pairs=pairs).take(kept),
+                        resamples=300, confidence=0.95, seed=0)  # fmt: skip
+    assert found["data"] == "not shown"
+
+
+def test_few_carriers_are_too_few(samples: ResponseSamples) -> None:
+    mutated = samples.omics["mutation"]["BRAF"].to_numpy()[samples.cell] > 0
+    lines = np.unique(samples.cell[mutated])[2:]
+    without = samples.take(np.flatnonzero(~np.isin(samples.cell, lines)))
+    found = data_effect(BRAF, ["D1"], "mutation:BRAF", without, resamples=50, confidence=0.95, seed=0)
+    assert found["data"] == "too few lines"
+    assert found["data_carriers"] == 2
+    few = samples.take(np.flatnonzero(samples.cell < 10))
+    assert data_effect(ERBB2, ["D2"], "expression:ERBB2|2064", few, resamples=50, confidence=0.95, seed=0)["data"] == (
+        "too few lines"
+    )
+
+
+def test_the_measured_response_is_asked_where_pairs_are_called(samples: ResponseSamples) -> None:
+    pairs = samples.pairs.assign(response=samples.pairs["target"], target=0)
+    found = data_effect(
+        BRAF, ["D1"], "mutation:BRAF", replace(samples, pairs=pairs), resamples=50, confidence=0.95, seed=0
+    )
+    assert found["data_effect"] == pytest.approx(-3, abs=0.4)
+
+
+# The shipped list, and the evidence.
+
+
+def test_the_shipped_markers_read_and_name_no_drug_and_gene_twice() -> None:
+    markers = read_markers()
+    keys = [(marker.drug, marker.gene, marker.omics) for marker in markers]
+    assert len(set(keys)) == len(keys) >= 30
+    wanted = {("Dabrafenib", "BRAF"), ("Lapatinib", "ERBB2"), ("Nutlin-3a", "MDM2"), ("Nutlin-3a", "TP53")}
+    assert wanted <= {key[:2] for key in keys}
+    assert all(len(marker.reference) > 30 and "(" in marker.reference for marker in markers)
+
+
+def test_a_list_with_a_fault_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "biomarkers.yaml"
+    path.write_text(FILE.read_text().replace("makes: sensitive", "makes: happy", 1))
+    line = path.read_text().splitlines().index("    makes: happy") + 1
+    with pytest.raises(ParamsError, match=rf"line {line}: .* is 'happy'; it must be one of sensitive, resistant"):
+        read_markers(path)
+
+
+def test_drugs_and_genes_are_known_by_all_their_names(samples: ResponseSamples) -> None:
+    assert ids_of(TP53, samples.drugs) == ["D3"]  # Nutlin-3a (-)
+    assert ids_of(replace(BRAF, drug="x", synonyms=("DABRA-FENIB",)), samples.drugs) == ["D1"]
+    assert ids_of(replace(BRAF, drug="d4"), samples.drugs) == ["D4"]  # called so by its id
+    assert ids_of(BRAF, samples.drugs.assign(name=None)) == []
+    assert feature_of(ERBB2, samples) == "expression:ERBB2|2064"
+    assert feature_of(replace(BRAF, gene="none", aliases=("TP53",)), samples) == "mutation:TP53"
+    assert marked_drugs([TP53, BRAF, TP53], samples.drugs) == ["D3", "D1"]
+
+
+def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: ResponseSamples) -> None:
+    task = response_task(tiny_params())
+    task = replace(task, evaluate=replace(task.evaluate, resamples=100))
+    sides = np.where(samples.cell < 45, "train", "test")
+    table = samples.pairs.assign(sample_id=[str(n) for n in range(len(samples))], group=samples.pairs["cell_line_id"])
+    prepared = Prepared(samples, table.assign(split=sides, fold=0), "0", {})
+    found = explain_drugs(task, Planted(), prepared, 100, "a title", "ln IC50", seed=1)
+    section = found.section["biomarkers"]
+    by_gene = {(row["drug"], row["gene"]): row for row in section["rows"]}
+    assert by_gene["Dabrafenib", "BRAF"]["status"] == "found"
+    assert by_gene["Lapatinib", "ERBB2"]["status"] in ("found", "not in the data")
+    assert by_gene["Nutlin-3a", "MDM2"]["status"] == "not in the data"
+    assert by_gene["Nutlin-3a", "MDM2"]["rank"] is None
+    assert section["found"] == (found.tables["biomarkers"]["status"] == "found").sum() == 3
+    assert set(found.tables) == {"biomarkers", "sensitizing_genes"}
+    assert set(found.figures) == {"sensitizing_genes"}
+    blocks = _biomarkers(section)
+    assert blocks[0]["text"].startswith(
+        "Known biomarkers, drug by drug: 3 of 3 that could be looked up are found, which means among the first 10"
+    )
+    assert ["Dabrafenib (D1)", "BRAF mutation: sensitive"] in [row[:2] for row in blocks[1]["rows"]]
+    assert any(row[3].startswith("shown: -") for row in blocks[1]["rows"])
+    assert _biomarkers(None) == []
+    nothing = {**section, "looked_up": 0, "rows": [], "status": {"not in the data": 35}}
+    assert _biomarkers(nothing) == [
+        {"kind": "text", "text": "Known biomarkers, drug by drug: none could be looked up; 35 are not in the data."}
+    ]
+
+
+def test_a_model_that_looks_at_no_gene_names_no_marker(samples: ResponseSamples) -> None:
+    class Blind(Planted):
+        def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+            ones = np.ones(len(samples))
+            return Attribution(["drug:mean_response"], ones[:, None], ones, ones * 2, "exact")
+
+    task = response_task(tiny_params())
+    table = samples.pairs.assign(split="test")
+    found = explain_drugs(task, Blind(), Prepared(samples, table, "0", {}), 100, "", "", seed=1)
+    assert (found.section, found.tables, found.figures) == ({}, {}, {})

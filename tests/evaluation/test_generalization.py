@@ -1,0 +1,434 @@
+"""A table of scores that mixes rows, settings or runs: every cell is of its own mode, beside its own baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from evaluation import generalization_page as page
+from evaluation.apart import Outcome, fit_apart, fit_here
+from evaluation.generalization import (
+    SHOWN,
+    Plan,
+    contests,
+    generalize,
+    in_mode,
+    main,
+    measure,
+    of_known_drugs,
+    plans,
+    response_task,
+    tell,
+    units,
+)
+from evaluation.paired import naive, paired_difference
+from pipelines import tracking
+from pipelines.faults import UserError
+from pipelines.files import read_json, write_json
+from pipelines.groups.response import cell_line_groups
+from pipelines.params import Params, SplitMode
+from pipelines.prepare import Prepared, prepare
+from pipelines.reading import read_samples
+from pipelines.samples import Kept
+from pipelines.simulate import Size, simulate
+from tests.evaluation.deadly import Deadly
+from tests.training.tiny import NAME, tiny_params, with_task
+from training.tune import fit_settings
+
+MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "cross_study")
+BASELINE, MODEL = "mean_effects", "elastic_net"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a working directory with a tracking store of its own and a simulated raw folder."""
+    folder, before = tmp_path_factory.mktemp("generalization"), mlflow.get_tracking_uri()
+    simulate(folder / "data" / NAME, Size(lines=48, molecules=14, genes=30, programs=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setattr(tracking, "git", lambda *arguments: None)
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        yield folder
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    params = tiny_params(epochs=2, rounds=5)
+    task = response_task(NAME, params)
+    return with_task(params, replace(task, evaluate=replace(task.evaluate, resamples=100)))
+
+
+@pytest.fixture(scope="module")
+def kept(place: Path, params: Params) -> Kept:
+    return read_samples(place / "data" / NAME, params.task(NAME))
+
+
+def planned(
+    params: Params,
+    folder: Path,
+    *,
+    modes: tuple[SplitMode, ...] = MODES,
+    architectures: tuple[str, ...] = (MODEL,),
+    data: str = "of the data",
+    models: Path = Path("no models"),
+) -> list[Plan]:
+    return plans(NAME, params, modes=modes, architectures=architectures, data_sha256=data, folder=folder, models=models)
+
+
+@pytest.fixture(scope="module")
+def done(place: Path, params: Params, kept: Kept) -> list[Plan]:
+    every = planned(params, place / "done")
+    assert generalize(NAME, params, every, kept, fit=fit_here) == []
+    return every
+
+
+def result(every: list[Plan], mode: str, architecture: str) -> dict[str, Any]:
+    found = next(plan.read() for plan in every if (plan.mode, plan.architecture) == (mode, architecture))
+    assert found is not None
+    return found
+
+
+def predictions(every: list[Plan], mode: str, architecture: str) -> pd.DataFrame:
+    return pd.read_parquet(next(p.predictions for p in every if (p.mode, p.architecture) == (mode, architecture)))
+
+
+class Recorded:
+    """A fit that answers at once, and knows what it was asked."""
+
+    def __init__(self, faults: dict[tuple[str, str], BaseException] | None = None) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.faults = faults or {}
+
+    def __call__(self, architecture: str, family: str, chosen: Any, prepared: Prepared, *_: Any, **__: Any) -> Outcome:
+        mode = "cell_blind" if prepared.table["group"].isin(prepared.table["cell_line_id"]).all() else "drug_blind"
+        self.asked.append((mode, architecture))
+        if fault := self.faults.get((mode, architecture)):
+            raise fault
+        test, held = prepared.rows("test"), prepared.rows("validation")
+        return Outcome(np.full(len(test), 1.0), np.full(len(held), 1.0), held, 0.5, 100.0)
+
+
+def never(*_: Any, **__: Any) -> Outcome:
+    raise AssertionError("nothing was to be fitted")
+
+
+# What stands in a cell.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cell_is_of_the_test_rows_of_its_mode(mode: SplitMode, done: list[Plan], kept: Kept, params: Params) -> None:
+    prepared = prepare(kept, in_mode(response_task(NAME, params), mode), params.seed)
+    trained = prepared.table[prepared.table["split"] != "test"]
+    for architecture in (BASELINE, MODEL):
+        table = predictions(done, mode, architecture)
+        assert table["sample_id"].tolist() == prepared.table.loc[prepared.rows("test"), "sample_id"].tolist()
+        assert not set(table["sample_id"]) & set(trained["sample_id"])
+        if mode in ("cell_blind", "cross_study"):
+            assert not set(table["cell_line_id"]) & set(trained["cell_line_id"])
+        if mode == "cross_study":
+            assert set(table["study"]) == {"SIM2"} and set(trained["study"]) == {"SIM1"}
+        if mode == "drug_blind":
+            assert not set(table["drug_id"]) & set(trained["drug_id"])
+        assert result(done, mode, architecture)["split.sha256"] == prepared.sha256
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_baseline_beside_a_model_is_the_one_fitted_in_its_mode(mode: SplitMode, done: list[Plan]) -> None:
+    own, beside = predictions(done, mode, BASELINE), predictions(done, mode, MODEL)
+    np.testing.assert_array_equal(own["prediction"], beside["baseline"])
+    assert result(done, mode, BASELINE)["metrics"]["margin"]["value"] == 0
+    assert beside["prediction"].std() > 0 and not np.allclose(beside["prediction"], beside["baseline"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_scores_and_the_paired_margin_are_those_of_the_kept_predictions(
+    mode: SplitMode, done: list[Plan], params: Params
+) -> None:
+    task, table, said = response_task(NAME, params), predictions(done, mode, MODEL), result(done, mode, MODEL)
+    measured = table["target"].to_numpy(np.float64)
+    r2 = 1 - ((measured - table["prediction"]) ** 2).sum() / ((measured - measured.mean()) ** 2).sum()
+    assert said["metrics"]["r2"]["value"] == pytest.approx(r2)
+    assert set(said["metrics"]) == set(SHOWN)
+    paired = paired_difference(task, table, naive(task, table), "r2", resamples=100, seed=params.seed)
+    margin = said["metrics"]["margin"]
+    assert (margin["value"], margin["low"], margin["high"]) == pytest.approx(
+        (paired.difference, paired.low, paired.high)
+    )
+    assert margin["low"] < margin["high"] and said["seconds"] > 0 and said["peak_megabytes"] > 50
+    assert said["rows"]["test"] == len(table) and said["units"] == table["group"].nunique()
+
+
+def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: Kept, params: Params) -> None:
+    assert [result(done, mode, MODEL)["unit"] for mode in MODES] == ["cell line", "cell line", "drug", "cell line"]
+    task = in_mode(response_task(NAME, params), "random")
+    prepared = prepare(kept, task, params.seed)
+    line = cell_line_groups(prepared.samples, task.split.near_identical)
+    expected = prepared.table["cell_line_id"].map(line)
+    assert units(prepared, task.split).tolist() == expected.tolist()
+    assert prepared.table["group"].nunique() > expected.nunique()  # pairs, which are not independent
+
+
+def test_one_unit_gives_values_without_an_interval(done: list[Plan], params: Params) -> None:
+    table = predictions(done, "cell_blind", MODEL)
+    found = measure(table.assign(group="one"), response_task(NAME, params), params.seed)
+    full = measure(table, response_task(NAME, params), params.seed)
+    assert found["r2"].value == pytest.approx(full["r2"].value)
+    assert np.isnan([found["r2"].low, found["margin"].high]).all() and np.isfinite(full["r2"].low)
+
+
+def test_every_cell_is_a_run_of_its_own(done: list[Plan]) -> None:
+    for plan in done:
+        said = plan.read()
+        assert said is not None
+        run = MlflowClient().get_run(said["run_id"])
+        assert run.data.tags["stage"] == "generalize"
+        assert (run.data.tags["split.mode"], run.data.tags["architecture"]) == (plan.mode, plan.architecture)
+        assert run.data.metrics["test_r2"] == pytest.approx(said["metrics"]["r2"]["value"])
+        assert run.data.metrics["test_r2_low"] == pytest.approx(said["metrics"]["r2"]["low"])
+        assert plan.result.name in [each.path for each in MlflowClient().list_artifacts(said["run_id"])]
+
+
+# What is kept, and what is made again.
+
+
+def test_what_is_done_is_not_done_again(done: list[Plan], kept: Kept, params: Params) -> None:
+    assert generalize(NAME, params, done, kept, fit=never) == []
+
+
+def test_a_broken_run_goes_on_with_what_is_missing(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
+    every = planned(params, tmp_path, modes=("cell_blind",), architectures=(MODEL, "xgboost"))
+    broken = Recorded({("cell_blind", "xgboost"): KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        generalize(NAME, params, every, kept, fit=broken)
+    assert [plan.read() is not None for plan in every] == [True, True, False]
+    again = Recorded()
+    assert generalize(NAME, params, every, kept, fit=again) == []
+    assert again.asked == [("cell_blind", "xgboost")]
+    table = predictions(every, "cell_blind", "xgboost")  # its baseline was read, not fitted again
+    np.testing.assert_array_equal(table["baseline"], predictions(every, "cell_blind", BASELINE)["prediction"])
+
+
+@pytest.mark.parametrize("what", ["data", "seed", "budget", "shares"])
+def test_other_data_or_settings_make_every_cell_stale(what: str, done: list[Plan], place: Path, params: Params) -> None:
+    task = response_task(NAME, params)
+    changed = {
+        "data": params,
+        "seed": replace(params, seed=params.seed + 1),
+        "budget": with_task(params, replace(task, tune=replace(task.tune, epochs=replace(task.tune.epochs, quick=3)))),
+        "shares": with_task(params, replace(task, split=replace(task.split, test=0.3))),
+    }[what]
+    again = planned(changed, place / "done", data="of other data" if what == "data" else "of the data")
+    assert all(plan.read() is None for plan in again)
+    assert all(plan.read() is not None for plan in done)
+
+
+def test_other_studies_make_the_cells_across_studies_stale_and_no_others(
+    done: list[Plan], place: Path, params: Params
+) -> None:
+    task = response_task(NAME, params)
+    turned = replace(task.split, train_study="SIM2", test_study="SIM1")
+    again = planned(with_task(params, replace(task, split=turned)), place / "done")
+    assert {plan.mode for plan in again if plan.read() is None} == {"cross_study"}
+
+
+def test_predictions_that_are_gone_make_a_cell_stale(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
+    every = planned(params, tmp_path, modes=("cell_blind",))
+    generalize(NAME, params, every, kept, fit=Recorded())
+    every[1].predictions.unlink()
+    every[0].result.write_text("{ cut short")
+    again = Recorded()
+    generalize(NAME, params, every, kept, fit=again)
+    assert [name for _, name in again.asked] == [BASELINE, MODEL]
+
+
+def test_tuned_hyperparameters_are_used_and_a_new_study_makes_its_cells_stale(
+    tmp_path: Path, place: Path, done: list[Plan], params: Params
+) -> None:
+    assert {plan.origin for plan in done} == {"defaults"}
+    write_json(tmp_path / NAME / MODEL / "tuned.json", {"hyperparameters": {"alpha": 0.3}})
+    again = planned(params, place / "done", models=tmp_path)
+    changed = [plan for plan in again if plan.architecture == MODEL]
+    assert all((plan.hyperparameters, plan.origin) == ({"alpha": 0.3}, "tuned") for plan in changed)
+    assert [plan for plan in again if plan.read() is None] == changed
+    (tmp_path / NAME / MODEL / "tuned.json").write_text("{")
+    with pytest.raises(UserError, match=r"tuned.json cannot be read .*; run the tune stage again"):
+        planned(params, tmp_path, models=tmp_path)
+
+
+# What goes wrong.
+
+
+def test_a_fit_that_fails_holds_up_no_other(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
+    every = planned(params, tmp_path, modes=("cell_blind", "drug_blind"), architectures=(MODEL, "xgboost"))
+    failing = Recorded({("cell_blind", MODEL): UserError("it diverged")})
+    failed = generalize(NAME, params, every, kept, fit=failing)
+    assert failed == ["cell_blind elastic_net: it diverged"]
+    assert [plan.read() is not None for plan in every] == [True, False, True, True, True, True]
+    told = page.as_markdown(tell(NAME, params, every, failed, kept.samples))
+    assert "Failed: cell_blind elastic_net: it diverged" in told
+    assert "Not run yet, or made from other data or settings: `cell_blind` (elastic_net)." in told
+
+
+def test_without_its_baseline_no_model_is_shown(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
+    every = planned(params, tmp_path, modes=("cell_blind", "drug_blind"))
+    failed = generalize(
+        NAME, params, every, kept, fit=Recorded({("cell_blind", BASELINE): UserError("there was no memory")})
+    )
+    assert failed[0] == "cell_blind mean_effects: there was no memory"
+    assert "there is no fit of mean_effects, over which every margin is taken" in failed[1]
+    assert [plan.read() is not None for plan in every] == [False, False, True, True]
+
+
+def test_a_mode_that_cannot_be_split_holds_up_no_other(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
+    task = response_task(NAME, params)
+    nowhere = with_task(params, replace(task, split=replace(task.split, test_study="nowhere")))
+    every = planned(nowhere, tmp_path, modes=("cross_study", "cell_blind"))
+    failed = generalize(NAME, nowhere, every, kept, fit=Recorded())
+    assert failed == ["cross_study: split.test_study is 'nowhere', which is no study of the data; the studies are "
+                      "SIM1, SIM2"]  # fmt: skip
+    assert [plan.mode for plan in every if plan.read() is not None] == ["cell_blind"] * 2
+
+
+def test_a_fit_that_diverges_is_no_score(kept: Kept, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.architectures.mean_effects import MeanEffects
+
+    prepared = prepare(kept, in_mode(response_task(NAME, params), "cell_blind"), params.seed)
+    monkeypatch.setattr(MeanEffects, "predict", lambda self, samples: np.full(len(samples), np.nan))
+    with pytest.raises(UserError, match="the fit of mean_effects diverged"):
+        fit_here(BASELINE, "response", {}, prepared, fit_settings(params, params.task(NAME)))
+
+
+def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_is_told(kept: Kept, params: Params) -> None:
+    prepared = prepare(kept, in_mode(response_task(NAME, params), "cell_blind"), params.seed)
+    settings = fit_settings(params, params.task(NAME))
+    here, apart = (fit(BASELINE, "response", {}, prepared, settings) for fit in (fit_here, fit_apart))
+    np.testing.assert_array_equal(here.predicted, apart.predicted)
+    np.testing.assert_array_equal(here.held_out, apart.held_out)
+    assert apart.peak_megabytes > 50
+    deadly = Deadly(prepared.samples, prepared.table, prepared.sha256, prepared.counts)
+    with pytest.raises(UserError, match="the process that fitted mean_effects was killed; most often memory"):
+        fit_apart(BASELINE, "response", {}, deadly, settings)
+
+
+def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
+    done: list[Plan], kept: Kept, params: Params
+) -> None:
+    plan = next(each for each in done if (each.mode, each.architecture) == ("cross_study", MODEL))
+    table, drugs = pd.read_parquet(plan.predictions), kept.samples.drugs
+    lost = drugs["name"] == "simulated drug 2"  # one molecule under two ids; the first study is made to lack it
+    assert drugs.index[lost].tolist() == ["SIM1:02", "SIM2:02"]
+    samples = kept.samples.take((kept.samples.pairs["drug_id"] != "SIM1:02").to_numpy())
+    part = of_known_drugs(NAME, params, plan, samples)
+    assert part is not None
+    known = table[~table["drug_id"].isin(drugs.index[lost])]
+    assert 0 < part["rows"] == len(known) < len(table)
+    assert part["drugs"] == known["drug_id"].nunique()
+    alone = measure(known, response_task(NAME, params), params.seed)["r2"]
+    assert part["metrics"]["r2"] == alone.as_dict()
+    assert of_known_drugs(NAME, params, done[0], kept.samples) is None  # of another mode
+
+
+def test_a_task_of_another_kind_is_refused(params: Params) -> None:
+    with pytest.raises(UserError, match="blood_cell does not predict the response of cell lines to drugs"):
+        response_task("blood_cell", params)
+
+
+# The table.
+
+
+def test_the_best_network_is_chosen_by_validation_and_held_against_xgboost(
+    tmp_path: Path, done: list[Plan], params: Params, place: Path
+) -> None:
+    every = planned(params, tmp_path, modes=("cell_blind",), architectures=("xgboost", "mlp"))
+    every = [*every, replace(every[-1], architecture="another")]
+    truth = predictions(done, "cell_blind", MODEL)
+    shifts = {BASELINE: 3.0, "xgboost": 1.0, "mlp": 0.4, "another": 0.1}
+    validation = {BASELINE: 9.0, "xgboost": 0.5, "mlp": 1.0, "another": 2.0}  # RMSE: the lower the better
+    for plan in every:
+        shift = shifts[plan.architecture] * np.where(np.arange(len(truth)) % 2, 1, -1)
+        plan.predictions.parent.mkdir(parents=True, exist_ok=True)
+        truth.assign(prediction=truth["target"] + shift).to_parquet(plan.predictions)
+        own = {"metric": "rmse", "value": validation[plan.architecture]}
+        write_json(plan.result, {"fingerprint": plan.fingerprint, "architecture": plan.architecture, "validation": own})
+    (found,) = contests(NAME, params, every)
+    assert (found["network"], found["rival"]) == ("mlp", "xgboost")  # `another` is better on the test rows alone
+    assert found["low"] > 0
+    assert "the best network by validation, `mlp`, is better than `xgboost`" in page.as_markdown(
+        told([], modes=["cell_blind"], contests=[found])
+    )
+
+
+def told(rows: list[dict[str, Any]], **other: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "task": NAME, "simulated": False, "baseline": BASELINE, "confidence": 0.95, "budget": "quick",
+        "modes": list(MODES), "architectures": [BASELINE, MODEL], "rows": rows, "contests": [], "missing": [],
+        "failed": [],
+    }  # fmt: skip
+    return base | other
+
+
+def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_is_simulated(
+    tmp_path: Path, done: list[Plan], kept: Kept, params: Params
+) -> None:
+    found = tell(NAME, params, done, [], kept.samples)
+    page.write(found, tmp_path)
+    text = (tmp_path / "generalization.md").read_text()
+    assert text.startswith("**SIMULATED data")
+    for architecture in (BASELINE, MODEL):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{architecture}`")]
+        cells = line.strip("| ").split(" | ")[1:]
+        assert len(cells) == len(MODES) + 1
+        for mode, cell in zip(MODES, cells, strict=False):
+            scores = result(done, mode, architecture)["metrics"]
+            assert cell.startswith("{value:.3f} [{low:.3f}, {high:.3f}]".format(**scores["r2"]))
+            margin = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**scores["margin"])
+            assert (margin in cell) == (architecture != BASELINE)
+    table = pd.read_csv(tmp_path / "generalization.csv")
+    assert len(table) == len(done) + 2
+    assert set(table["mode"]) == {*MODES, "cross_study, known drugs"}
+    assert {"r2", "r2_low", "r2_high", "margin", "within_drug_pearson", "seconds", "peak_megabytes"} <= set(table)
+    assert (tmp_path / "generalization.png").stat().st_size > 5000
+    assert read_json(tmp_path / "generalization.json")["rows"][0]["mode"] == "random"
+    assert not page.as_markdown({**found, "simulated": False}).startswith("**SIMULATED")
+
+
+def test_the_figure_has_a_panel_a_column_and_the_baseline_in_each(done: list[Plan], kept: Kept, params: Params) -> None:
+    drawn = page.figure(tell(NAME, params, done, [], kept.samples))
+    titles = [axes.get_title(loc="left").split("\n")[0] for axes in drawn.axes]
+    assert titles == [*MODES, "cross_study, known drugs"]
+    for axes, mode in zip(drawn.axes, MODES, strict=False):
+        lines = [float(np.atleast_1d(line.get_xdata())[0]) for line in axes.lines]
+        assert lines == [pytest.approx(result(done, mode, BASELINE)["metrics"]["r2"]["value"])]
+        assert len(axes.collections) == 4  # a dot and an interval each
+
+
+def test_the_command_makes_the_table_and_says_where_it_is(
+    place: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from evaluation import generalization
+
+    monkeypatch.setattr(generalization, "read_params", lambda: params)
+    monkeypatch.setattr(generalization, "generalize", partial(generalize, fit=fit_here))
+    arguments = ["--task", NAME, "--modes", "cell_blind", "--architectures", MODEL]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith(f"| `{MODEL}`")]
+    assert [cell == "-" for cell in line.strip("| ").split(" | ")[1:]] == [True, False, True, True, True]
+    assert "`drug_blind` (all)" in printed
+    assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
+    monkeypatch.setattr(generalization, "generalize", partial(generalize, fit=never))
+    assert main(arguments) == 0
+    with pytest.raises(UserError, match="there is no architecture 'no_such'"):
+        main(["--task", NAME, "--architectures", "no_such"])

@@ -1,0 +1,242 @@
+"""A model that met the line in the first study has not been tested on the second: lines held out, studies unmixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from pipelines.faults import UserError
+from pipelines.formats import ResponseTables
+from pipelines.groups import sample_identities
+from pipelines.params import ResponseSplit, ResponseTask
+from pipelines.prepare import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
+from pipelines.samples import ResponseSamples, keep_samples
+from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
+from pipelines.studies import StudyError
+from tests.pipelines.response_folder import write_response_folder
+from tests.pipelines.response_tables import NAME, make_tables, samples_of, shipped_task, shuffled
+from tests.pipelines.test_split_integrity import Screen, screens
+
+FIRST, SECOND = "GDSC1", "GDSC2"
+
+
+def split_of(**settings: object) -> ResponseSplit:
+    given: dict[str, object] = {"mode": "cross_study", "test": 0.2, "validation": 0.1, "folds": 3}
+    given |= {"near_identical": 0.99, "train_study": FIRST, "test_study": SECOND}
+    return ResponseSplit(**{**given, **settings})  # type: ignore[arg-type]
+
+
+TASK = replace(shipped_task(), split=split_of())
+
+
+def measured_again(tables: ResponseTables, lines: int | None = None) -> ResponseTables:
+    """Return the tables with the first ``lines`` lines in a second study too, and its drugs under ids of their own."""
+    second = tables.response.assign(
+        study=SECOND, drug_id="other " + tables.response["drug_id"], ln_ic50=tables.response["ln_ic50"] + 1
+    )
+    if lines is not None:
+        second = second[second["cell_line_id"].str[1:].astype(int) < lines]
+    renamed = tables.drugs.assign(drug_id="other " + tables.drugs["drug_id"])
+    return replace(
+        tables,
+        response=pd.concat([tables.response, second], ignore_index=True),
+        drugs=pd.concat([tables.drugs, renamed], ignore_index=True),
+    )
+
+
+def split_table(tables: ResponseTables, seed: int = 5, **settings: object) -> pd.DataFrame:
+    return split_samples(samples_of(tables, TASK), split_of(**settings), seed)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(screen=screens(), seed=st.integers(0, 2**32 - 1), order=st.integers(0, 99), third=st.booleans())
+def test_lines_stay_apart_studies_unmixed_and_only_the_question_is_kept(
+    screen: Screen, seed: int, order: int, third: bool
+) -> None:
+    response = screen.tables.response
+    own = response[response["study"] == FIRST]
+    again = own[np.random.default_rng(order).random(len(own)) < 0.7].assign(study=SECOND)
+    others = [own.head(20).assign(study="GDSC3")] if third else []
+    tables = replace(screen.tables, response=pd.concat([own, again, *others], ignore_index=True))
+    samples = samples_of(tables, TASK)
+    try:
+        table = split_samples(samples, split_of(), seed)
+    except (SplitError, StudyError) as error:
+        assert "group" in str(error)
+        reject()
+
+    assert table["sample_id"].is_monotonic_increasing
+    assert table["sample_id"].is_unique
+    assert set(table["split"]) == set(SIDES)
+    assert set(table.loc[table["split"] == "test", "study"]) == {SECOND}
+    assert set(table.loc[table["split"] != "test", "study"]) == {FIRST}
+    assert set(table.loc[table["split"] == "test", "fold"]) == {NO_FOLD}
+    assert set(table.loc[table["split"] != "test", "fold"]) == {0, 1, 2}
+
+    # No line on two sides or in two folds, whatever its name.
+    line = table["cell_line_id"].replace({b: a for a, b in screen.same_lines})
+    for place in ("split", "fold"):
+        assert table.groupby(line)[place].nunique().max() == 1
+        assert table.groupby("group")[place].nunique().max() == 1
+
+    # Every row of the question, and no other.
+    held_out = set(line[table["split"] == "test"])
+    pairs = samples.pairs
+    true_line = pairs["cell_line_id"].replace({b: a for a, b in screen.same_lines})
+    tested = (pairs["study"] == SECOND) & true_line.isin(held_out)
+    trained = (pairs["study"] == FIRST) & true_line.isin(set(line) - held_out)
+    assert set(table["sample_id"]) == set(pairs.loc[tested | trained, "sample_id"])
+
+    again_table = split_samples(samples_of(shuffled(tables, order), TASK), split_of(), seed)
+    assert split_sha256(again_table) == split_sha256(table)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lines=st.integers(12, 60),
+    test=st.sampled_from([0.1, 0.2, 0.3]),
+    validation=st.sampled_from([0.1, 0.15]),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_shares_are_those_of_the_lines(lines: int, test: float, validation: float, folds: int, seed: int) -> None:
+    table = split_table(measured_again(make_tables(lines, 3)), seed, test=test, validation=validation, folds=folds)
+    counts = table.drop_duplicates("group")["split"].value_counts()
+    assert counts.sum() == lines
+    for side, share in {"test": test, "validation": validation, "train": 1 - test - validation}.items():
+        assert abs(counts[side] - share * lines) <= 1
+
+
+def test_lines_of_both_studies_are_held_out_in_proportion_too() -> None:
+    tables = measured_again(make_tables(100, 4), lines=40)  # of 100 lines the second study has 40
+    for seed in range(5):
+        tested = split_table(tables, seed).query("split == 'test'")["cell_line_id"].nunique()
+        assert 6 <= tested <= 10  # a fifth of 40
+
+
+def test_the_same_lines_are_dealt_as_if_studies_did_not_matter() -> None:
+    tables = measured_again(make_tables(40, 3))
+    blind = split_samples(samples_of(tables, TASK), replace(split_of(), mode="cell_blind"), 5)
+    across = split_table(tables)
+    of_line = blind.drop_duplicates("cell_line_id").set_index("cell_line_id")["split"]
+    assert (across["split"] == across["cell_line_id"].map(of_line)).all()
+    assert len(across) == len(blind) / 2
+
+
+# What cannot be asked.
+
+
+def test_a_study_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(StudyError, match=r"split.test_study is 'CTRP', which is no study of the data; .* GDSC1, GDSC2"):
+        split_table(measured_again(make_tables()), test_study="CTRP")
+    with pytest.raises(StudyError, match=r"split.train_study is not given; the studies are GDSC1, GDSC2"):
+        split_table(measured_again(make_tables()), train_study="")
+
+
+def test_one_study_is_not_two() -> None:
+    with pytest.raises(StudyError, match=r"split.test_study is 'GDSC1', as split.train_study is"):
+        split_table(measured_again(make_tables()), test_study=FIRST)
+
+
+def test_a_study_that_is_too_small_is_named() -> None:
+    with pytest.raises(StudyError, match=r"study GDSC2 has 3 groups of cell lines, at least 4 are needed"):
+        split_table(measured_again(make_tables(), lines=3))
+    assert set(split_table(measured_again(make_tables(), lines=12))["split"]) == set(SIDES)
+
+
+# The guard is shown to fail.
+
+
+@pytest.fixture
+def good() -> tuple[pd.DataFrame, ResponseSamples]:
+    samples = samples_of(measured_again(make_tables(30, 4)), TASK)
+    table = split_samples(samples, split_of(), 5)
+    samples = samples.take(samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
+    guard(table, sample_identities(samples, "cross_study"), split_of())
+    return table.copy(), samples
+
+
+@pytest.mark.parametrize(("side", "study"), [("train", SECOND), ("validation", SECOND), ("test", FIRST)])
+def test_guard_finds_a_row_of_the_other_study(
+    good: tuple[pd.DataFrame, ResponseSamples], side: str, study: str
+) -> None:
+    table, samples = good
+    row = table.index[table["split"] == side][0]
+    table.loc[row, "study"] = study
+    message = rf"the split leaks: sample {table.loc[row, 'sample_id']} of study {study} stands on side {side}".replace(
+        "|", r"\|"
+    )
+    with pytest.raises(StudyError, match=message):
+        guard(table, sample_identities(samples, "cross_study"), split_of())
+
+
+def test_guard_finds_a_test_line_among_the_training_rows(good: tuple[pd.DataFrame, ResponseSamples]) -> None:
+    table, samples = good
+    tested = table.loc[table["split"] == "test", "cell_line_id"].iloc[0]
+    row = table.index[table["split"] == "train"][0]
+    pairs = samples.pairs.copy()
+    pairs.loc[row, "cell_line_id"] = tested
+    with pytest.raises(SplitError, match=r"1 cell line\(s\) on two sides"):
+        guard(table, sample_identities(replace(samples, pairs=pairs), "cross_study"), split_of())
+
+
+# Written and read.
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_response_folder(tmp_path / "data" / NAME)
+    path = tmp_path / "data" / NAME / "response.parquet"
+    response = pd.read_parquet(path).drop_duplicates(["cell_line_id", "drug_id"]).assign(study=FIRST)
+    pd.concat([response, response.assign(study=SECOND)]).to_parquet(path, index=False)
+    return tmp_path
+
+
+def made(place: Path, task: ResponseTask = TASK) -> Prepared:
+    from pipelines.reading import read_samples
+
+    prepared = prepare(read_samples(place / "data" / NAME, task), task, 3)
+    write_prepared(prepared, place / "prepared" / NAME, task, 3)
+    return prepared
+
+
+def test_what_is_left_out_is_counted_and_what_is_read_is_what_was_written(place: Path) -> None:
+    written, read = made(place), read_prepared(NAME, TASK)
+    rows = read.counts["rows"]
+    assert rows["kept"] == len(read.samples) == len(read.table)
+    assert rows["kept"] + sum(rows["dropped"].values()) == rows["raw"]
+    assert rows["dropped"][OFF_QUESTION] > 0
+    pd.testing.assert_frame_equal(read.samples.pairs, written.samples.pairs)
+    assert read.sha256 == written.sha256
+
+
+@pytest.mark.parametrize("what", ["a row less", "a row more"])
+def test_other_data_than_was_split_is_refused(place: Path, what: str) -> None:
+    made(place)
+    path = place / "data" / NAME / "response.parquet"
+    table = pd.read_parquet(path)
+    more = pd.concat([table, table.head(1).assign(study="GDSC3")])  # of no side, so that no id of the split is missing
+    (table.iloc[1:] if what == "a row less" else more).to_parquet(path, index=False)
+    with pytest.raises(UserError, match="the split is not of the data in"):
+        read_prepared(NAME, TASK)
+
+
+def test_a_split_of_other_studies_is_refused(place: Path) -> None:
+    made(place)
+    other = replace(TASK, split=split_of(train_study=SECOND, test_study=FIRST))
+    with pytest.raises(StudyError, match="the split leaks"):
+        read_prepared(NAME, other)
+
+
+def test_no_other_mode_leaves_a_row_out() -> None:
+    kept = keep_samples(measured_again(make_tables(30, 6)), TASK)
+    prepared = prepare(kept, replace(TASK, split=replace(split_of(), mode="drug_blind")), 3)
+    assert OFF_QUESTION not in prepared.counts["rows"]["dropped"]
+    assert len(prepared.table) == len(kept.samples)
