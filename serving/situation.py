@@ -17,12 +17,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.evaluate import read_evidence
 from evaluation.gate import Situation
+from evaluation.sealed import read_evidence
 from pipelines import tracking
 from pipelines.faults import UserError
-from pipelines.prepare import PREPARED
-from pipelines.split import split_sha256
+from pipelines.places import PREPARED
 
 FILES_TAG = "files.sha256"
 # Python and MLflow leave these beside a model that is loaded where it lies.
@@ -158,6 +157,8 @@ def data_md5() -> str | None:
 
 
 def _split_sha256(name: str) -> str | None:
+    from pipelines.split import split_sha256  # with RDKit, which who only looks at the registry does not wait for
+
     path = PREPARED / name / "samples.parquet"
     return split_sha256(pd.read_parquet(path)) if path.is_file() else None
 

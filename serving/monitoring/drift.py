@@ -242,6 +242,35 @@ def effective_rows(entities: pd.Series) -> float:
     return float(counts.sum() ** 2 / (counts**2).sum())
 
 
+def share_beyond(scores: pd.Series, thresholds: float | pd.Series, significance: float) -> tuple[float, float, float]:
+    """Return the share of rows whose out-of-distribution score lies beyond the threshold, with its interval.
+
+    Parameters
+    ----------
+    scores
+        A row each. A score that is not finite comes from a row that nothing can be said of: it is not of the
+        distribution.
+    thresholds
+        Of the version, or of each row.
+    significance
+        On either side of the interval, which is that of Clopper and Pearson.
+
+    Returns
+    -------
+    tuple of float
+        Share, low and high end.
+    """
+    numbers = scores.astype(np.float64)
+    limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), len(numbers))
+    share = float((~(numbers.to_numpy() <= limits)).mean())
+    # All rows of one new cell line score the same: they are as new as one row.
+    worth = effective_rows(numbers.where(np.isfinite(numbers), numbers.index + 2.0**40))
+    hits = share * worth
+    low = float(stats.beta.ppf(significance, hits, worth - hits + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(1 - significance, hits + 1, worth - hits)) if hits < worth else 1.0
+    return share, low, high
+
+
 def _determines(finer: npt.NDArray[np.int64], coarser: npt.NDArray[np.int64], distinct: int) -> bool:
     if distinct == len(finer):
         return True

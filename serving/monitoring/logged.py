@@ -86,6 +86,30 @@ def read_log(folder: Path, task: str, version: str, *, least: int, since: dateti
     UserError
         There is no log, or fewer than ``least`` rows of the version in it.
     """
+    rows, files, skipped = read_rows(folder, task)
+    if since is not None:
+        rows = rows[rows["time"] >= since]
+    versions = rows["model_version"].astype(str)
+    others = versions[versions != version].value_counts().sort_index()
+    rows = rows[versions == version].sort_values("time", kind="stable").reset_index(drop=True)
+    if len(rows) < least:
+        told = ", ".join(f"{count} of version {name}" for name, count in others.items())
+        raise UserError(
+            f"{folder}: {len(rows)} logged rows of {task} version {version}, at least {least} are needed for a "
+            "statement" + (f" (there are {told})" if told else "")
+        )
+    named = {str(name): int(count) for name, count in others.items()}
+    return Logged(rows, files, skipped, named)
+
+
+def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str]]:
+    """Read all rows of a task's log, of whatever version; return also how many files, and why others were not read.
+
+    Raises
+    ------
+    UserError
+        There is no log.
+    """
     own = folder / task if (folder / task).is_dir() else folder
     if not own.is_dir():
         raise UserError(f"{folder}: no such folder; set ONCOLINEAGE_PREDICTION_LOG to it where the model is served")
@@ -98,20 +122,7 @@ def read_log(folder: Path, task: str, version: str, *, least: int, since: dateti
     if not tables:
         told = f" ({len(skipped)} that cannot be read: {', '.join(list(skipped)[:3])})" if skipped else ""
         raise UserError(f"{own}: there is no prediction log in it{told}")
-    rows = pd.concat(tables, ignore_index=True)
-    if since is not None:
-        rows = rows[rows["time"] >= since]
-    versions = rows["model_version"].astype(str)
-    others = versions[versions != version].value_counts().sort_index()
-    rows = rows[versions == version].sort_values("time", kind="stable").reset_index(drop=True)
-    if len(rows) < least:
-        told = ", ".join(f"{count} of version {name}" for name, count in others.items())
-        raise UserError(
-            f"{own}: {len(rows)} logged rows of {task} version {version}, at least {least} are needed for a statement"
-            + (f" (there are {told})" if told else "")
-        )
-    named = {str(name): int(count) for name, count in others.items()}
-    return Logged(rows, len(tables), skipped, named)
+    return pd.concat(tables, ignore_index=True), len(tables), skipped
 
 
 def since_time(text: str) -> datetime | None:

@@ -8,11 +8,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from evaluation.resample import Interval
 from pipelines.policy import Monitor
-from serving.monitoring.drift import Drift, column_drifts, corrected, effective_rows
+from serving.monitoring.drift import Drift, column_drifts, corrected, share_beyond
 from serving.monitoring.logged import Logged
 from serving.monitoring.performance import HIGHER_IS_BETTER, Performance
 from training.contracts import ClassContract, Contract
@@ -153,15 +152,7 @@ def predictions_of(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _novelty(reference: Reference, rows: pd.DataFrame, policy: Monitor) -> Novelty:
-    scores = rows[NOVELTY].astype(np.float64)
-    # A score that is not finite comes from a row that nothing can be said of: it is not of the distribution.
-    beyond = ~(scores.to_numpy() <= reference.threshold)
-    share = float(beyond.mean())
-    # All rows of one new cell line score the same: they are as new as one row.
-    worth = effective_rows(scores.where(np.isfinite(scores), rows.index + 2.0**40))
-    hits = share * worth
-    low = float(stats.beta.ppf(policy.significance, hits, worth - hits + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(1 - policy.significance, hits + 1, worth - hits)) if hits < worth else 1.0
+    share, low, high = share_beyond(rows[NOVELTY], reference.threshold, policy.significance)
     return Novelty(Interval(share, low, high), reference.threshold, policy.out_of_distribution_share)
 
 

@@ -37,7 +37,12 @@ def prepare_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # nothing is shared across a fork
     Path("data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": DATA_MD5, "path": "data"}]}))
-    split = PREPARED / TASK
+    write_split(folder)
+
+
+def write_split(folder: Path) -> None:
+    """Write the split that `made_version` is measured on into the checkout ``folder``."""
+    split = folder / PREPARED / TASK
     split.mkdir(parents=True)
     _split_table().to_parquet(split / "samples.parquet", index=False)
 

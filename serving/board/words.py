@@ -1,0 +1,104 @@
+"""How the dashboard writes: names in the place of ids, scores with their interval, moments, and text left as it is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+SIMULATED = "Simulated data: nothing here is a result about patients, cells or drugs."
+RESEARCH = "For research: no output of this page is a medical device's."
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$:])")
+_SPACE = "\u00a0"  # a score and its interval stay on one line
+_WRITTEN = {  # what is not written as any other word would be
+    **{name: name.upper() for name in ("mlp", "dnn", "gnn", "lstm", "gru", "vgg16", "vgg19")},
+    "cnn1d": "1D CNN",
+    "multi_omics": "Multi-omics",
+    "xgboost": "XGBoost",
+    "alexnet": "AlexNet",
+    "attention_lstm": "Attention LSTM",
+    "attention_gru": "Attention GRU",
+    "resnet50": "ResNet50",
+    **{f"densenet{depth}": f"DenseNet{depth}" for depth in (121, 169, 201)},
+    **{f"efficientnet_{size}": f"EfficientNet-{size.capitalize()}" for size in ("b0", "b3", "lite0")},
+}
+
+
+def named(identifier: str) -> str:
+    """Return ``drug_response`` as "Drug response": how tasks, architectures, classes and tissues are written."""
+    text = identifier.replace("_", " ").strip()
+    return _WRITTEN.get(identifier, text[:1].upper() + text[1:])
+
+
+def plain(text: Any) -> str:
+    """Return text in which Streamlit's Markdown sees nothing but text, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def number(value: float | None, digits: int = 3, sign: str = "") -> str:
+    """Return a number with ``digits`` decimals, and a dash for what is not known."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:{sign},.{digits}f}"
+    return text.replace("-", "−")
+
+
+def with_interval(found: Mapping[str, Any], key: str = "value", digits: int = 3, sign: str = "") -> str:
+    """Return a score with the ends of its interval; a score without an interval is not shown.
+
+    Parameters
+    ----------
+    found
+        ``key``, ``low`` and ``high``.
+    """
+    ends = [found.get(key), found.get("low"), found.get("high")]
+    if any(end is None or not math.isfinite(end) for end in ends):
+        return "– (no interval)"
+    value, low, high = (number(end, digits, sign) for end in ends)
+    return f"{value}{_SPACE}[{low},{_SPACE}{high}]"
+
+
+def share(value: float | None, digits: int = 0) -> str:
+    """Return a share in percent."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{_SPACE}%"
+
+
+def share_with_interval(found: Mapping[str, Any], key: str = "value") -> str:
+    """Return a share in percent with the ends of its interval, as `with_interval` does."""
+    ends = [found.get(key), found.get("low"), found.get("high")]
+    if any(end is None or not math.isfinite(end) for end in ends):
+        return "– (no interval)"
+    value, low, high = (float(end or 0) for end in ends)
+    return f"{share(value, 1)}{_SPACE}[{100 * low:.1f},{_SPACE}{100 * high:.1f}]"
+
+
+def micromolar(value: float | None) -> str:
+    """Return a concentration with three significant digits, in µM."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value >= 1000 or value < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.3g}"
+
+
+def moment(text: str) -> str:
+    """Return an ISO moment as "20 Nov 2026, 16:49 UTC"; text that is none as it stands."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    found = found.astimezone(UTC) if found.tzinfo else found
+    return f"{found.day} {found:%b %Y, %H:%M} UTC"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return "1 sample", "3 samples"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,116 @@
+"""Choosing samples: one of the task's data, or a file that somebody brings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from pipelines.faults import UserError
+from serving.board import collection
+from serving.board.glossary import means
+from serving.board.tables import csv_of
+from serving.board.uploads import TABLES, Profiles, omics_of, read_profiles
+from serving.board.words import counted, plain
+from serving.screens import frame
+
+OF_DATA, OWN = "From this data set", "Your own file"
+_MOST_MEGABYTES = 200
+
+
+def source(task: str, what: str) -> str:
+    """Let people say where samples come from."""
+    chosen = st.segmented_control(
+        what, [OF_DATA, OWN], default=OF_DATA, required=True, key=f"source {task}", label_visibility="visible"
+    )
+    return str(chosen)
+
+
+def own_files(
+    task: str, omics: Sequence[str], known: dict[str, list[str]], example: pd.DataFrame | None
+) -> dict[str, Profiles]:
+    """Let people bring tables, and say at once what is wrong with them; empty until there is one that can be used.
+
+    Parameters
+    ----------
+    omics
+        Which tables the task knows; the first one is needed, and a file's name says which it is.
+    known
+        Features of each.
+    example
+        A row of the data that is offered as an example file.
+    """
+    more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
+    files = st.file_uploader(
+        "Expression profiles (CSV, TSV or Parquet)",
+        type=list(TABLES),
+        accept_multiple_files=len(omics) > 1,
+        key=f"files {task}",
+        help=f"A row a sample and a column a gene, or the other way round. {means('profile')}{more}",
+        max_upload_size=_MOST_MEGABYTES,
+    )
+    if example is not None:
+        st.download_button(
+            "Download an example file",
+            csv_of(example),
+            file_name="example_profile.csv",
+            mime="text/csv",
+            on_click="ignore",
+            type="tertiary",
+            icon=":material/download:",
+        )
+    given = files if isinstance(files, list) else [files] if files is not None else []
+    found: dict[str, Profiles] = {}
+    with frame.told():
+        for file in given:
+            name = omics_of(file.name, omics)
+            if name in found:
+                raise UserError(f"{file.name}: there is a table of {name.replace('_', ' ')} already; remove one.")
+            found[name] = _read(file.name, file.getvalue(), tuple(known.get(name, ())))
+        _check(found, omics)
+        for name, table in found.items():
+            samples, features = table.values.shape
+            st.success(
+                plain(f"{name.replace('_', ' ').capitalize()}: {counted(samples, 'sample')}, {features:,} features.")
+            )
+            for note in table.notes:
+                st.caption(plain(note))
+        return found
+    return {}
+
+
+def tissues(found: dict[str, Profiles]) -> dict[str, str | None]:
+    """Return the tissues that the files name."""
+    return {sample: tissue for table in found.values() for sample, tissue in table.tissue.items()}
+
+
+def example_of(path: Path, key: str) -> pd.DataFrame | None:
+    """Return the first profile of the data as people would bring it; None where there is no data."""
+    return _example(str(path), key, path.stat().st_mtime if path.is_file() else 0.0)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _example(path: str, key: str, changed: float) -> pd.DataFrame | None:
+    try:
+        ids = collection.first_ids(Path(path), key, 2)
+        return collection.profiles(Path(path), key, ids).reset_index()
+    except UserError:
+        return None
+
+
+@st.cache_data(show_spinner="Reading the file", max_entries=8)
+def _read(name: str, content: bytes, known: tuple[str, ...]) -> Profiles:
+    return read_profiles(name, content, known)
+
+
+def _check(found: dict[str, Profiles], omics: Sequence[str]) -> None:
+    if found and omics[0] not in found:
+        raise UserError(f"A table of {omics[0]} is needed beside the others; name the file so.")
+    first = set(found[omics[0]].values.index) if found else set()
+    for name, table in found.items():
+        if not first & set(table.values.index):
+            raise UserError(
+                f"The samples of the table of {name.replace('_', ' ')} have other names than those of {omics[0]}."
+            )

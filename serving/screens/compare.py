@@ -1,0 +1,145 @@
+"""Page "Compare": the architectures of a task side by side, what they cost, and what their explanations name."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from serving.board import charts
+from serving.board.glossary import means, metric_means
+from serving.board.standings import (
+    COSTS,
+    Explained,
+    Standings,
+    against_cost,
+    agreement,
+    board,
+    explained,
+    known_costs,
+    same_parts,
+    score_of,
+    scores,
+    shared_features,
+    standings,
+)
+from serving.board.trust import score_word
+from serving.board.words import named, plain, share, with_interval
+from serving.screens import frame
+
+
+def page() -> None:
+    """Draw the page."""
+    name = frame.task_name()
+    st.title("Compare")
+    with frame.told():
+        found = standings(name, frame.REPORTS)
+        frame.simulated(found.simulated)
+        _leaderboard(found)
+        _costs(found)
+        _explanations(found)
+
+
+def _leaderboard(found: Standings) -> None:
+    baseline = next((row["architecture"] for row in found.rows if row["baseline"]), "the baseline")
+    word = score_word(found.metric)
+    st.subheader("Leaderboard", help=metric_means(found.metric, str(baseline)) + " " + means("confidence_interval"))
+    st.markdown(
+        plain(f"{word} on the test rows, which no model was trained or chosen on, with 95 % intervals."),
+        help=metric_means(found.metric, str(baseline)),
+    )
+    table = scores(found)
+    best = table.iloc[0] if len(table) else None
+    said = f"{best['architecture']} has the highest place with {best['score']}" if best is not None else "no scores"
+    frame.chart(charts.scores(table, f"{word}, test rows"), alt=f"{word} of {len(table)} architectures; {said}.")
+    shown = board(found).rename(
+        columns={"Score": f"{word} [95 %]", "Margin": f"Margin over {named(str(baseline)).lower()}"}
+    )
+    frame.table(shown, alt=f"Leaderboard of {found.task}: {word}, margin and cost of each architecture")
+    for note in found.notes:
+        st.markdown(plain(note))
+    if not found.notes:
+        st.caption(
+            plain("Intervals that overlap do not say who is better: `make compare` compares pair by pair, corrected:"),
+            help=means("margin"),
+        )
+        st.code(f"make compare TASK={found.task}", language=None)
+
+
+def _costs(found: Standings) -> None:
+    st.subheader("Quality against cost", help=means("cost"))
+    known = known_costs(found)
+    if not known:
+        frame.advice("No architecture has recorded what it costs; train it again to see.")
+        return
+    cost = st.selectbox("Cost", known, format_func=lambda key: COSTS[key][0], key="cost")
+    table = against_cost(found, cost)
+    word = score_word(found.metric)
+    frame.chart(
+        charts.against_cost(table, COSTS[cost][0], f"{word}, test rows"),
+        alt=f"{word} with intervals of {len(table)} architectures over {COSTS[cost][0].lower()}.",
+    )
+
+
+def _explanations(found: Standings) -> None:
+    st.subheader("Explanations of two models", help=means("agreement"))
+    have = [name for name in found.names if explained(found.task, name, frame.REPORTS) is not None]
+    if len(have) < 2:
+        frame.advice(
+            f"{len(have)} of {len(found.names)} architectures say what they look at; it takes two to compare.",
+            f"make train TASK={found.task}",
+        )
+        return
+    sides = st.columns(2, gap="large")
+    chosen = [
+        side.selectbox(title, have, index=place, format_func=named, key=f"explained {found.task} {place}")
+        for place, (side, title) in enumerate(zip(sides, ("One model", "Another model"), strict=True))
+    ]
+    overall = True
+    if _by_part(found, chosen):
+        overall = st.toggle("Over all, in the place of part by part", value=False, key=f"overall {found.task}")
+    both = [explained(found.task, name, frame.REPORTS, overall=overall) for name in chosen]
+    one, other = both
+    if one is None or other is None:
+        return
+    if one.image is not None or other.image is not None:
+        for side, name, each in zip(sides, chosen, both, strict=True):
+            if each is not None and each.image is not None:
+                side.image(str(each.image), width="stretch", alt=f"Where {named(name)} looks (Grad-CAM)")
+                side.caption(means("grad_cam"))
+            else:
+                side.info("This one has no image of where it looks.")
+        return
+    _bars(found, chosen, one, other)
+
+
+def _by_part(found: Standings, names: list[str]) -> bool:
+    """Return whether both have explanations part by part as well as over all."""
+    for name in names:
+        parted = explained(found.task, name, frame.REPORTS, overall=False)
+        whole = explained(found.task, name, frame.REPORTS, overall=True)
+        if parted is None or whole is None or parted.of is None or whole.of is not None:
+            return False
+    return True
+
+
+def _bars(found: Standings, names: list[str], one: Explained, other: Explained) -> None:
+    part = None
+    if one.of is not None:
+        parts = same_parts(one, other)
+        if not parts:
+            frame.advice("The two explain nothing in common.")
+            return
+        part = st.selectbox(one.of, parts, key=f"part {found.task}")
+    tops = [each.top(part) for each in (one, other)]
+    shared = shared_features(*tops)
+    same = agreement(found, names[0], names[1])
+    said = f"{len(shared)} of the top {max(len(top) for top in tops)} are named by both"
+    said += f"; over everything they share {share(same)} of their top genes" if same is not None else ""
+    st.markdown(plain(f"{said}."), help=means("agreement"))
+    for side, name, top in zip(st.columns(2, gap="large"), names, tops, strict=True):
+        with side:
+            row = score_of(found, name)
+            st.markdown(f"**{plain(named(name))}** {plain(score_word(found.metric))} {plain(with_interval(row))}")
+            frame.chart(
+                charts.features(top, shared, "Mean size of the contribution"),
+                alt=f"Features that move {named(name)} most: {', '.join(top['feature'].head(5))}.",
+            )

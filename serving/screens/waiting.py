@@ -1,0 +1,83 @@
+"""Work that goes on while the page stays usable: what is shown meanwhile, how to stop it, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from serving.board.asking import NoAnswer
+from serving.board.jobs import Job
+from serving.screens.frame import fault
+
+T = TypeVar("T")
+_JOBS = "jobs"
+_LOOK = 0.7  # seconds between two looks at a job
+_AT_ONCE = 0.15  # seconds that a page gives a job before it shows that it waits; most files are read in less
+
+
+def job(key: str, work: Callable[[Job[T]], T], *, fresh: bool = False, seconds: float = float("inf")) -> Job[T]:
+    """Return the session's job of this name, started where there is none yet or a ``fresh`` one is wanted."""
+    jobs: dict[str, Job[Any]] = st.session_state.setdefault(_JOBS, {})
+    if fresh or key not in jobs:
+        if key in jobs:
+            jobs[key].cancel()
+        jobs[key] = Job(work, seconds=seconds)
+    return jobs[key]
+
+
+def known(key: str) -> Job[Any] | None:
+    """Return the job of this name, None where none was started."""
+    found: Job[Any] | None = st.session_state.get(_JOBS, {}).get(key)
+    return found
+
+
+def forget(prefix: str) -> None:
+    """Drop the jobs whose names start so: they are started anew when they are next wanted."""
+    jobs: dict[str, Job[Any]] = st.session_state.get(_JOBS, {})
+    for key in [key for key in jobs if key.startswith(prefix)]:
+        jobs.pop(key).cancel()
+
+
+def shown(work: Job[T], draw: Callable[[T], None], *, label: str, key: str, stoppable: bool = True) -> None:
+    """Draw what a job returned, or what went wrong; until then say that it goes on.
+
+    Parameters
+    ----------
+    work, draw
+        The job, and what is done with its value.
+    label
+        What goes on, for people: "Asking the model".
+    key
+        Of the widgets.
+    stoppable
+        Whether people may stop it.
+    """
+    work.wait(_AT_ONCE)
+    if not work.done:
+        _wait(work, label, key, stoppable)
+    elif work.cancelled:
+        st.info("Stopped; nothing came of it.", icon=":material/cancel:")
+    elif work.error is not None:
+        fault(str(work.error))
+        if isinstance(work.error, NoAnswer) and work.error.command:
+            st.code(work.error.command, language=None)
+    else:
+        draw(work.value)
+
+
+@st.fragment(run_every=_LOOK)
+def _wait(work: Job[Any], label: str, key: str, stoppable: bool) -> None:
+    """Show how far a job is, and draw the whole page again once it is done."""
+    if work.done:
+        st.rerun()
+    text = f"{label} … {work.seconds:.0f} s"
+    if not stoppable:
+        st.caption(f":material/hourglass_top: {text}")
+        return
+    told, stop = st.columns([5, 1], vertical_alignment="center")
+    told.progress(work.share, text=text)
+    if stop.button("Stop", key=f"stop {key}", width="stretch"):
+        work.cancel()
+        st.rerun()

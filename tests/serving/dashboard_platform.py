@@ -1,0 +1,300 @@
+"""A small platform for the tests of the dashboard: simulated data, fitted models that answer over HTTP, reports.
+
+The models are real ones, fitted in a moment; what answers for them is a plain HTTP server that hands requests to
+`training.predictor.Predictor` and errors on as the endpoint does. Real endpoints are tested in `test_endpoint_fuzz`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import predictions_to_json
+from PIL import Image
+
+from pipelines.files import write_json
+from pipelines.params import read_params
+from pipelines.simulate import simulate
+from tests.serving import made_registry, served
+from tests.training.image_samples import write_folder
+from tests.training.profile_samples import gene_samples, labels_samples
+from tests.training.tiny import ROOT, SIZE, tiny_params, tiny_prepared
+from training.overlay import as_png, overlay
+from training.predictor import Predictor
+
+RESPONSE, IMAGES, LABELS, GENES, UNSERVED = (
+    "drug_response",
+    "blood_cell",
+    "tumor_type",
+    "gene_expression",
+    "leukemia_cell",
+)
+SLOW_SECONDS = 25
+
+
+@dataclass
+class Platform:
+    """What a dashboard of the tests looks at.
+
+    Attributes
+    ----------
+    folder
+        Where it is started: parameters, data, reports, MLflow's database.
+    environment
+        That it is started with.
+    url
+        Of the server of the models; the path says which.
+    asked
+        What the models were asked, the newest last: task and body.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    url: str
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
+@contextmanager
+def platform(folder: Path) -> Iterator[Platform]:
+    """Make the platform, and let its models answer as long as the block lasts."""
+    models = _models(folder)
+    _data(folder)
+    _reports(folder)
+    asked: list[tuple[str, dict[str, Any]]] = []
+    hurry = threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(models, asked, hurry))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    database = f"sqlite:///{folder / 'mlflow.db'}"
+    _params(folder, url)
+    _registry(folder, database)
+    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": database, "OMP_NUM_THREADS": "1"}
+    try:
+        yield Platform(folder, environment, url, asked)
+    finally:
+        hurry.set()
+        server.shutdown()
+        server.server_close()
+
+
+def free_port() -> int:
+    """Return a port that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def one_image(code: int = 0, side: int = 64) -> bytes:
+    """Return a PNG like those of the data."""
+    from tests.training.image_samples import draw
+
+    made = io.BytesIO()
+    Image.fromarray(draw(code, 7_000, side)).save(made, format="PNG")
+    return made.getvalue()
+
+
+def _models(folder: Path) -> dict[str, Predictor]:
+    """Fit a model of each family and read it as an endpoint would."""
+    params = tiny_params(epochs=2, rounds=10)
+    response = tiny_prepared(folder / "raw")
+    made = {
+        RESPONSE: (params.task(RESPONSE), response, "elastic_net", {}),
+        LABELS: (*served.profiles_prepared(90), "logistic_regression", {"selection": "top_30"}),
+        IMAGES: (*served.images_prepared(), "majority_class", {}),
+        GENES: (read_params(ROOT / "params.yaml").task(GENES), served.split(gene_samples(100)), "ridge", {}),
+    }
+    found = {}
+    for name, (task, prepared, architecture, given) in made.items():
+        served.save_fitted(name, architecture, task, prepared, folder / "fitted" / name, **given)
+        found[name] = Predictor().read(folder / "fitted" / name)
+        found[name].version = "1"
+    return found
+
+
+def _data(folder: Path) -> None:
+    data = folder / "data"
+    simulate(data / RESPONSE, SIZE)
+    for name, samples, key in ((LABELS, labels_samples(30), "label"), (GENES, gene_samples(30), "label")):
+        (data / name).mkdir(parents=True)
+        table = pd.DataFrame(samples.values, columns=list(samples.genes))
+        table.insert(0, "sample_id", samples.table["sample_id"].to_numpy())
+        table.to_parquet(data / name / "expression.parquet", index=False)
+        samples.table[["sample_id", "patient_id", key]].to_csv(data / name / "samples.csv", index=False)
+    write_folder(data / IMAGES, 2)
+
+
+def _params(folder: Path, url: str) -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    down = f"http://127.0.0.1:{free_port()}"
+    content["policy"]["dashboard"] = {
+        "endpoints": {
+            **{name: f"{url}/{name}" for name in (RESPONSE, IMAGES, LABELS, GENES)},
+            f"{RESPONSE}@staging": f"{url}/slow",
+            f"{RESPONSE}@previous": down,
+            f"{RESPONSE}@candidate": f"{url}/nonsense",
+        },
+        "seconds": 20.0,
+        "mlflow_ui": "http://127.0.0.1:5000",
+    }
+    content["tasks"][IMAGES]["data"]["classes"] = ["blue", "green", "red"]
+    content["policy"]["tasks"] = {}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
+
+
+def _registry(folder: Path, database: str) -> None:
+    """Put a version of the task of responses into production, with a second one as the candidate."""
+    here = Path.cwd()
+    before = os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOLCLASS")
+    os.chdir(folder)
+    try:
+        (folder / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": made_registry.DATA_MD5, "path": "data"}]}))
+        made_registry.write_split(folder)
+        with made_registry.tracked(database) as client:
+            first = made_registry.made_version(client, simulated=True)
+            policy = replace(made_registry.POLICY, tasks={RESPONSE: _lenient()})
+            for to in ("staging", "production"):
+                made_registry.registry.promote(RESPONSE, to, first, by=made_registry.BY, why="the tests", policy=policy)
+            made_registry.made_version(client, "other weights", simulated=True)
+    finally:
+        os.chdir(here)
+        if before is not None:
+            os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = before
+
+
+def _lenient() -> Any:
+    from pipelines.policy import Waiver
+
+    own = made_registry.POLICY.tasks[RESPONSE]
+    waiver = Waiver("simulated", "a test of the dashboard", made_registry.BY, "2999-12-31")
+    return replace(own, waivers=(waiver,))
+
+
+def _reports(folder: Path) -> None:
+    reports = folder / "reports" / RESPONSE
+    write_json(reports / "leaderboard.json", [_row("elastic_net", 0.86), _row("mlp", 0.81), _row("mean_effects", 0.7)])
+    for name in ("elastic_net", "mlp"):
+        models = reports / "models" / name
+        models.mkdir(parents=True)
+        rng = np.random.default_rng(len(name))
+        genes = [f"SIMG{number:04d}" for number in rng.permutation(12)]
+        table = pd.DataFrame({"gene": genes, "omics": "expression", "mean_abs": np.linspace(0.3, 0.01, 12)})
+        table.assign(mean=table["mean_abs"]).to_csv(models / "top_genes.csv", index=False)
+        table = pd.concat([table.assign(drug_id=f"SIM1:0{k}", drug=f"simulated drug {k}") for k in range(2)])
+        table.assign(mean=table["mean_abs"], rank=1, rows=8).to_csv(models / "top_genes_by_drug.csv", index=False)
+    for hour, share in ((10, 0.02), (15, 0.4)):
+        monitor = reports / "monitor" / f"2026-11-20T{hour}-55-12-258605Z"
+        write_json(monitor / "monitor.json", _monitored(share))
+        (monitor / "monitor.html").write_text("<h1>report</h1>")
+    broken = reports / "monitor" / "2026-11-20T16-55-12-258605Z"
+    broken.mkdir()
+    (broken / "monitor.json").write_text("{")
+
+
+def _row(architecture: str, value: float) -> dict[str, Any]:
+    return {
+        "architecture": architecture,
+        "metric": "r2",
+        **{"value": value, "low": value - 0.02, "high": value + 0.02},
+        **{"margin": value - 0.7, "margin_low": value - 0.73, "margin_high": value - 0.67},
+        "seconds": 1.5,
+        "run_id": f"run of {architecture}",
+        "model_uri": "models:/m-1",
+        "baseline": architecture == "mean_effects",
+        "validation": value,
+        "simulated": True,
+        "cost": {"cost_latency_ms_batch_1": 10 * value, "cost_fit_seconds": 1.5, "cost_model_megabytes": 0.2},
+        "agreement": {"mlp": 0.4} if architecture == "elastic_net" else {},
+    }
+
+
+def _monitored(share: float) -> dict[str, Any]:
+    def column(name: str, index: float) -> dict[str, Any]:
+        numbers = {"statistic": 0.1, "p": 0.01, "adjusted": 0.02, "population_stability": index}
+        rows = {"reference_rows": 500.0, "logged_rows": 100.0}
+        return {"column": name, "kind": "number", **numbers, **rows, "drifted": index > 0.2}
+
+    return {
+        "task": RESPONSE,
+        "version": "1",
+        "architecture": "elastic_net",
+        "simulated": True,
+        "decision": "retrain" if share > 0.1 else "fine",
+        "findings": [f"{share:.1%} of the rows are out of distribution"] if share > 0.1 else [],
+        "notes": [],
+        "log": {"rows": 100, "first": "", "last": "", "files": 1, "skipped_files": {}, "rows_of_other_versions": {}},
+        "policy": {"significance": 0.01, "population_stability": 0.2, "out_of_distribution_share": 0.1},
+        "inputs": [column("expression_level", share), column("expression_spread", 0.05)],
+        "predictions": [column("prediction", share / 2)],
+        "out_of_distribution": {
+            **{"value": share, "low": share / 2, "high": min(1.0, share * 1.5)},
+            **{"threshold": 1.0, "limit": 0.1, "exceeded": share > 0.1},
+        },
+        "performance": None,
+    }
+
+
+def _handler(
+    models: dict[str, Predictor], asked: list[tuple[str, dict[str, Any]]], hurry: threading.Event
+) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            name = self.path.strip("/").split("/")[0]
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append((name, body))
+            if name == "slow":
+                hurry.wait(SLOW_SECONDS)
+                name = RESPONSE
+            if name == "nonsense":
+                self._send(200, "<html>a shop</html>")
+                return
+            try:
+                self._send(200, _answer(models[name], name, body))
+            except MlflowException as error:
+                self._send(
+                    error.get_http_status_code(), json.dumps({"error_code": "BAD_REQUEST", "message": error.message})
+                )
+
+        def _send(self, status: int, text: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            return
+
+    return Handler
+
+
+def _answer(model: Predictor, name: str, body: dict[str, Any]) -> str:
+    frame = pd.DataFrame(body["dataframe_records"])
+    answer = model.predict(None, frame, body.get("params"))
+    if name == IMAGES and (body.get("params") or {}).get("explain"):
+        # The majority class looks nowhere: a map stands in for that of a network, in the form that a network's has.
+        answer = answer.assign(overlay=[_overlay(image) for image in frame["image"]])
+    out = io.StringIO()
+    predictions_to_json(answer, out)
+    return out.getvalue()
+
+
+def _overlay(image: str) -> str:
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
+    place = np.linspace(0, 1, pixels.shape[0])
+    return as_png(overlay(pixels, np.outer(place, place).astype(np.float32)))

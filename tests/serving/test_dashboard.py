@@ -1,0 +1,701 @@
+"""What would mislead who reads the dashboard, or leave them without an answer: all that needs no browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
+
+from pipelines.faults import UserError
+from pipelines.params import ParamsError, read_params
+from pipelines.policy import Dashboard
+from serving.board import collection, drifting, endpoints, glossary, questions, standings, tables, trust, words
+from serving.board.asking import NoAnswer, Refused, ask
+from serving.board.cards import card
+from serving.board.collection import Drug
+from serving.board.endpoints import Endpoint
+from serving.board.jobs import Cancelled, Job
+from serving.board.links import Links
+from serving.board.uploads import omics_of, read_profiles
+from tests.evaluation.made_evidence import made_evidence
+from tests.serving import dashboard_platform as made
+from tests.serving.dashboard_platform import GENES, IMAGES, LABELS, RESPONSE, Platform, one_image
+from tests.training.tiny import ROOT
+
+KNOWN = ["TP53|7157", "EGFR|1956", "KRAS|3845", "BRAF|673"]
+
+
+@pytest.fixture(scope="module")
+def platform(dashboard_platform: Platform) -> Platform:
+    return dashboard_platform
+
+
+def endpoint(platform: Platform, name: str) -> Endpoint:
+    return Endpoint(name, "production", f"{platform.url}/{name}")
+
+
+# Endpoints
+
+
+def test_production_comes_first_and_the_environment_before_params() -> None:
+    dashboard = Dashboard({"a@staging": "http://h:2", "a": "http://h:1/invocations", "b": "http://h:3/"})
+    found = endpoints.endpoints(dashboard, {})
+    assert [(each.alias, each.url) for each in found["a"]] == [("production", "http://h:1"), ("staging", "http://h:2")]
+    assert found["b"][0].url == "http://h:3"
+    other = endpoints.endpoints(dashboard, {endpoints.ENDPOINTS: "a=http://else:9  c@staging=https://x"})
+    assert {task: [each.url for each in all_] for task, all_ in other.items()} == {
+        "a": ["http://else:9"],
+        "c": ["https://x"],
+    }
+    with pytest.raises(UserError, match=r"ONCOLINEAGE_ENDPOINTS: 'a:9'"):
+        endpoints.endpoints(dashboard, {endpoints.ENDPOINTS: "a:9"})
+
+
+def test_the_command_that_starts_an_endpoint_names_task_alias_and_port() -> None:
+    assert Endpoint("a", "production", "http://h:5004").how_to_start == "make serve TASK=a PORT=5004"
+    assert Endpoint("a", "staging", "https://h").how_to_start == "make serve TASK=a STAGE=staging"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5001", "ftp://h:1", "http://", "http://a b"])
+def test_an_address_that_is_none_is_refused_with_its_line(tmp_path: Path, url: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    line = next(
+        n for n, each in enumerate(text.splitlines(), 1) if each.strip() == "drug_response: http://127.0.0.1:5001"
+    )
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("drug_response: http://127.0.0.1:5001", f'drug_response: "{url}"'))
+    with pytest.raises(ParamsError, match=rf"line {line}: params\.policy\.dashboard\.endpoints\.drug_response"):
+        read_params(path)
+
+
+def test_every_shipped_task_has_an_endpoint_of_its_own() -> None:
+    params = read_params(ROOT / "params.yaml")
+    found = endpoints.endpoints(params.policy.dashboard, {})
+    urls = [each.url for all_ in found.values() for each in all_]
+    assert set(found) <= set(params.tasks)
+    assert len(set(urls)) == len(urls) >= 5
+
+
+# Asking
+
+
+def profile(platform: Platform, name: str, rows: int = 1) -> pd.DataFrame:
+    return pd.read_parquet(platform.folder / "data" / name / "expression.parquet").set_index("sample_id").iloc[:rows]
+
+
+def of_lines(platform: Platform, lines: int, drugs: list[Drug]) -> questions.Question:
+    folder = platform.folder / "data" / RESPONSE
+    found = collection.cell_lines(folder).index[:lines]
+    expression = collection.profiles(folder / "expression.parquet", "cell_line_id", list(found))
+    return questions.of_responses({"expression": expression}, {}, drugs)
+
+
+def test_a_real_model_takes_what_each_page_asks(platform: Platform) -> None:
+    drugs = collection.drugs(platform.folder / "data" / RESPONSE)
+    response = of_lines(platform, 2, [drugs[0], Drug(None, "mine", "CC(=O)Nc1ccc(O)cc1")])
+    answers = ask(endpoint(platform, RESPONSE), response.rows, response.names, explain=True)
+    table = tables.ranked(answers, response.about, {str(drugs[0].drug_id): 1.0})
+    assert (
+        len(table) == 4 and (table["low"] < table["prediction"]).all() and (table["prediction"] < table["high"]).all()
+    )
+    assert table["usual"].notna().sum() == 2
+    found = tables.contributions(answers[0])
+    assert found["value"].sum() + answers[0]["base"] == pytest.approx(answers[0]["prediction"], abs=1e-4)
+
+    labels = questions.of_profiles(profile(platform, LABELS, 3))
+    answers = ask(endpoint(platform, LABELS), labels.rows, labels.names)
+    of_classes = tables.classes(answers, labels.names)
+    assert list(of_classes["sample"]) == labels.names and of_classes["probability"].between(0, 1).all()
+    assert tables.probabilities(answers[0])["probability"].sum() == pytest.approx(1)
+
+    genes = questions.of_profiles(profile(platform, GENES, 2))
+    answers = ask(endpoint(platform, GENES), genes.rows, genes.names)
+    assert set(tables.targets(answers, genes.names)["sample"]) == set(genes.names)
+
+    images = questions.of_images({"a.png": one_image(0), "b.png": one_image(1)})
+    answers = ask(endpoint(platform, IMAGES), images.rows, images.names, explain=True)
+    assert all(base64.b64decode(each["overlay"]).startswith(b"\x89PNG") for each in answers)
+
+
+def test_many_rows_go_in_parts_and_come_back_in_order(platform: Platform) -> None:
+    drugs = collection.drugs(platform.folder / "data" / RESPONSE)
+    question = of_lines(platform, 3, drugs)
+    told: list[tuple[int, int]] = []
+    target = endpoint(platform, RESPONSE)
+    whole = ask(target, question.rows, question.names)
+    before = len(platform.asked)
+    parts = ask(target, question.rows, question.names, rows_at_once=5, tell=lambda done, of: told.append((done, of)))
+    assert [row["prediction"] for row in parts] == pytest.approx([row["prediction"] for row in whole])
+    assert len(platform.asked) - before == math.ceil(len(question.rows) / 5) > 2
+    assert told[0] == (0, len(question.rows)) and told[-1] == (len(question.rows),) * 2
+
+
+def test_a_refusal_names_the_sample_and_not_the_row_of_a_part(platform: Platform) -> None:
+    values = profile(platform, LABELS, 12)
+    question = questions.of_profiles(values)
+    question.rows[10]["expression"]["GENE1"] = -5.0
+    with pytest.raises(Refused, match=r"“S10”.*GENE1.*below 0"):
+        ask(endpoint(platform, LABELS), question.rows, question.names, rows_at_once=4)
+
+
+def test_a_model_of_another_task_is_suspected(platform: Platform) -> None:
+    question = questions.of_images({"a": one_image()})
+    wrong = Endpoint(IMAGES, "production", f"{platform.url}/{LABELS}")
+    with pytest.raises(Refused, match="Is it a model of blood_cell that is served at"):
+        ask(wrong, question.rows, question.names)
+
+
+def test_nothing_that_answers_is_told_with_the_command_that_helps() -> None:
+    there = Endpoint(RESPONSE, "production", f"http://127.0.0.1:{made.free_port()}")
+    with pytest.raises(NoAnswer, match="No model answers at") as caught:
+        ask(there, [{"a": 1}], ["a"])
+    assert caught.value.command == there.how_to_start
+
+
+def test_what_is_slow_or_no_endpoint_is_told(platform: Platform) -> None:
+    began = time.monotonic()
+    with pytest.raises(NoAnswer, match=r"within 0\.3 s"):
+        ask(Endpoint(RESPONSE, "staging", f"{platform.url}/slow"), [{"a": 1}], ["a"], seconds=0.3)
+    assert time.monotonic() - began < 5
+    with pytest.raises(NoAnswer, match="no endpoint of this platform"):
+        ask(Endpoint(RESPONSE, "candidate", f"{platform.url}/nonsense"), [{"a": 1}], ["a"])
+
+
+# Jobs
+
+
+def test_a_job_is_stopped_between_its_parts_and_told_of_its_faults() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def long(job: Job[int]) -> int:
+        begun.set()
+        try:
+            while True:
+                job.tell(1, 4)
+                time.sleep(0.01)
+        except Cancelled:
+            ended.set()
+            raise
+
+    job = Job(long)
+    assert begun.wait(5) and not job.done
+    job.cancel()
+    assert job.done and job.cancelled and not job.succeeded and ended.wait(5)
+
+    def broken(_: Job[int]) -> int:
+        raise ZeroDivisionError("a secret of a patient")
+
+    failed = Job(broken)
+    assert failed.wait(5) and failed.error is not None
+    assert "secret" not in str(failed.error) and "ZeroDivisionError" in str(failed.error)
+
+
+def test_nobody_waits_for_ever() -> None:
+    never = threading.Event()
+    job: Job[bool] = Job(lambda _: never.wait(30), seconds=0.05)
+    assert not job.wait(0.01) or job.error is not None
+    time.sleep(0.1)
+    assert job.done and "Nothing came within" in str(job.error)
+    never.set()
+
+
+# Uploads
+
+
+def frames() -> st.SearchStrategy[pd.DataFrame]:
+    def table(rows: int, genes: list[str], seed: int) -> pd.DataFrame:
+        values = np.random.default_rng(seed).normal(5, 2, (rows, len(genes))).round(3)
+        return pd.DataFrame(values, columns=genes, index=[f"S{row}" for row in range(rows)])
+
+    genes = st.lists(st.sampled_from([*KNOWN, "A1BG|1", "MDM2|4193"]), min_size=2, unique=True).filter(
+        lambda found: set(found) & set(KNOWN)
+    )
+    return st.builds(table, st.integers(1, 6), genes, st.integers(0, 99))
+
+
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+@given(frames(), st.booleans(), st.sampled_from(["parquet", ",", ";", "\t"]), st.booleans(), st.sampled_from("|s"))
+def test_a_table_is_read_the_same_however_it_is_written(
+    table: pd.DataFrame, turned: bool, how: str, bom: bool, names: str
+) -> None:
+    if names == "s":  # a laboratory's symbols in the place of SYMBOL|ENTREZ
+        table = table.set_axis([column.split("|")[0] for column in table.columns], axis=1)
+    written = table.T if turned else table
+    written = written.rename_axis("gene" if turned else "sample_id").reset_index()
+    if how == "parquet":
+        buffer = io.BytesIO()
+        written.to_parquet(buffer, index=False)
+        name, content = "table.parquet", buffer.getvalue()
+    else:
+        decimal = "," if how == ";" else "."
+        text = written.to_csv(index=False, sep=how, decimal=decimal)
+        name, content = "table.csv", text.encode("utf-8-sig" if bom else "utf-8")
+    found = read_profiles(name, content, KNOWN)
+    pd.testing.assert_frame_equal(found.values, table, check_names=False, check_column_type=False)
+    assert bool(found.notes) == turned
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", b"", "a.csv: the file is empty"),
+        ("a.csv", b"sample_id,TP53\n", "has no rows"),
+        ("a.csv", b"\xff\xfe\x00a", "UTF-8"),
+        ("a.csv", b"sample_id,TP53\nS1,\x00", "no text"),
+        ("a.xlsx", b"PK", "CSV, TSV or Parquet"),
+        ("a.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
+        ("a.csv", b"sample_id,TP53,TP53\nS1,1,2\n", "column TP53 stands twice"),
+        ("a.csv", b"sample_id,TP53\nS1,1\nS1,2\n", "sample S1 stands twice"),
+        ("a.csv", b"sample_id,TP53\n,1\n", "column sample_id, row 1: is empty"),
+        ("a.csv", b"sample_id,TP53,EGFR\nS1,1,2\nS2,high,3\n", "column TP53, sample S2: “high” is not a number"),
+        ("a.csv", b"sample_id,TP53\nS1,high\n", "“high” is not a number"),
+        ("a.csv", b"sample_id,TP53\nS1,inf\n", "column TP53, sample S1: is infinite"),
+        ("a.csv", b"sample_id,FOO,BAR\nS1,1,2\n", "none of its 2 columns is a gene that the model knows"),
+        ("a.csv", b"sample_id,remark\nS1,fine\n", "no column holds numbers"),
+        ("a.csv", b"sample_id,TP53\nS1,1,2,3\nS2,1\n", "row 1: has 4 values, the first line names 2 columns"),
+        ("a.csv", b"sample_id,TP53\nS1,1\nS2,1,2,3\n", "cannot be read as a table"),
+    ],
+)
+def test_a_bad_file_is_refused_by_name_column_and_row(name: str, content: bytes, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_profiles(name, content, KNOWN)
+
+
+def test_a_table_of_r_has_names_without_a_head() -> None:
+    found = read_profiles("r.tsv", b"TP53\tEGFR\nS1\t1\t2\nS2\t3\t4\n", KNOWN)
+    assert found.values.to_dict("index") == {"S1": {"TP53": 1, "EGFR": 2}, "S2": {"TP53": 3, "EGFR": 4}}
+
+
+def test_what_else_stands_in_a_file_is_kept_apart() -> None:
+    content = b"sample_id,tissue,TP53,remark,EGFR\nS1,lung,1,fine,2\nS2,,3,bad,\n"
+    found = read_profiles("a.csv", content, KNOWN)
+    assert list(found.values.columns) == ["TP53", "EGFR"] and found.values["EGFR"].isna().tolist() == [False, True]
+    assert found.tissue == {"S1": "lung"}
+    assert found.notes == ["Columns without numbers were left out: remark."]
+    omics = ["expression", "mutation", "copy_number"]
+    assert [omics_of(name, omics) for name in ("x.csv", "my-copy-number.csv", "Mutation 2.parquet")] == [
+        "expression",
+        "copy_number",
+        "mutation",
+    ]
+
+
+# Questions
+
+
+def test_only_what_the_model_knows_is_sent_and_the_rest_is_told() -> None:
+    values = pd.DataFrame({"TP53": [1.0], "FOO": [2.0], "EGFR": [math.nan]}, index=["S1"])
+    contract = {"genes": ["TP53|7157", "EGFR|1956"], "known": ["TP53|7157", "EGFR|1956", "KRAS|3845"]}
+    question = questions.of_profiles(values, contract)
+    assert question.rows == [{"expression": {"TP53|7157": 1.0, "EGFR|1956": None}, "sample_id": "S1"}]
+    assert question.notes == ["The model does not know 1 column, left out: FOO."]
+    json.dumps(question.rows, allow_nan=False)
+
+
+def test_a_table_with_gaps_that_may_be_missing_is_left_to_imputation() -> None:
+    index = ["A", "B"]
+    omics = {
+        "expression": pd.DataFrame({"G": [1.0, 2.0]}, index=index),
+        "mutation": pd.DataFrame({"M": [1.0, math.nan]}, index=index),
+        "proteins": pd.DataFrame({"P": [1.0, 1.0]}, index=index),
+    }
+    contract = {"features": {"expression": ["G"], "mutation": ["M"]}, "required": ["expression"]}
+    drug = Drug("D1", "a drug", None)
+    question = questions.of_responses(omics, {"A": "lung"}, [drug], contract)
+    assert [row["mutation"] for row in question.rows] == [{"M": 1.0}, None]
+    assert [row.get("tissue") for row in question.rows] == ["lung", None]
+    assert "smiles" not in question.rows[0] and question.rows[0]["drug_id"] == "D1"
+    assert question.notes == ["The model does not look at proteins; it was left out."]
+    assert questions.only(question, 1).names == ["B with a drug"]
+
+
+# Answers
+
+
+def answer(prediction: float, **more: Any) -> dict[str, Any]:
+    novelty = {"out_of_distribution": 0.4, "out_of_distribution_threshold": 1.0, "model_version": "3"}
+    return {"prediction": prediction, "low": prediction - 1, "high": prediction + 1, "coverage": 0.9, **novelty, **more}
+
+
+def test_the_most_sensitive_drug_of_each_sample_comes_first() -> None:
+    about = pd.DataFrame({"sample": list("aabb"), "drug": list("xyxy"), "drug_id": list("xyxy")})
+    table = tables.ranked([answer(2), answer(-1), answer(0), answer(3)], about, {"x": 1.0})
+    assert [tuple(row) for row in table[["sample", "drug", "rank"]].to_numpy()] == [
+        ("a", "y", 1),
+        ("a", "x", 2),
+        ("b", "x", 1),
+        ("b", "y", 2),
+    ]
+    assert table["against_usual"].tolist()[1] == 1.0 and table["usual"].isna().tolist()[0]
+
+
+@pytest.mark.parametrize(
+    ("score", "limit", "familiar"),
+    [(0.4, 1.0, True), (1.0, 1.0, True), (1.1, 1.0, False), (None, 1.0, False), (None, None, None), (0.4, None, None)],
+)
+def test_what_lies_beyond_the_threshold_is_not_called_familiar(
+    score: float | None, limit: float | None, familiar: bool | None
+) -> None:
+    given = answer(1, out_of_distribution=score, out_of_distribution_threshold=limit)
+    about = pd.DataFrame({"sample": ["a"], "drug": ["x"], "drug_id": ["x"]})
+    table = tables.ranked([given], about)
+    assert table.loc[0, "familiar"] is familiar
+    said, level = trust.familiarity(table, "predictions")
+    assert level == {True: "fine", False: "warning", None: "unknown"}[familiar]
+    assert ("do not hold" in said) == (familiar is False)
+
+
+def test_a_note_of_the_model_is_passed_on() -> None:
+    about = pd.DataFrame({"sample": ["a", "b"], "drug": ["x", "x"], "drug_id": ["x", "x"]})
+    table = tables.ranked([answer(1, note="lacks mutation, without which a baseline answers"), answer(2)], about)
+    assert tables.notes_of(table) == [
+        "1 of 2 predictions: the sample lacks mutation, without which a baseline answers."
+    ]
+
+
+def test_sensitive_lines_are_ranked_by_probability() -> None:
+    about = pd.DataFrame({"sample": ["a", "a"], "drug": ["x", "y"], "drug_id": ["x", "y"]})
+    rows = [
+        {"label": label, "probabilities": {"resistant": 1 - p, "sensitive": p}, "labels": [label], "coverage": 0.9}
+        for label, p in (("resistant", 0.2), ("sensitive", 0.7))
+    ]
+    table = tables.ranked_labels(rows, about)
+    assert list(table["drug"]) == ["y", "x"] and list(table["sensitive"]) == [0.7, 0.2]
+
+
+def test_contributions_are_sorted_named_and_complete() -> None:
+    given = [
+        {"feature": "expression:TP53|7157", "value": 0.1},
+        {"feature": "mutation:BRAF", "value": -0.7},
+        {"feature": "drug:known", "value": 0.2},
+        {"feature": "fingerprint:17", "value": 0.1},
+        {"feature": "tissue:large_intestine", "value": 0.05},
+        {"feature": "all_others", "value": 3.0},
+    ]
+    found = tables.contributions({"attributions": given})
+    assert list(found["feature"]) == ["BRAF", "TP53", "large intestine", "the drug itself", "all others together"]
+    assert list(found["kind"])[:3] == ["mutation", "expression", "tissue"]
+    assert list(found["value"])[3:] == pytest.approx([0.3, 3.0]) and found["value"].sum() == pytest.approx(2.75)
+    of_two = [{"target": "A", "feature": "G1", "value": 1.0}, {"target": "B", "feature": "G2", "value": 2.0}]
+    assert list(tables.contributions({"attributions": of_two}, "B")["feature"]) == ["G2"]
+    assert tables.contributions({}).empty
+    assert tables.base_of({"base": {"A": 1.5}}, "A") == 1.5 and tables.base_of({}) is None
+
+
+def test_no_cell_of_a_download_is_run_by_a_spreadsheet() -> None:
+    text = tables.csv_of(pd.DataFrame({"sample": ["=1+1", "S,1", "+x", "−1"], "value": [-1.5, 2, 3, 4]})).decode(
+        "utf-8-sig"
+    )
+    found = pd.read_csv(io.StringIO(text))
+    assert list(found["sample"]) == ["'=1+1", "S,1", "'+x", "−1"] and list(found["value"]) == [-1.5, 2, 3, 4]
+
+
+# Words
+
+
+def test_no_score_is_written_without_its_interval() -> None:
+    def shown(found: dict[str, Any], **how: Any) -> str:
+        return words.with_interval(found, **how).replace("\u00a0", " ")
+
+    assert shown({"value": 0.7654, "low": 0.7, "high": 0.8}) == "0.765 [0.700, 0.800]"
+    assert shown({"value": -0.5, "low": -0.75, "high": 0.25}, sign="+") == "−0.500 [−0.750, +0.250]"
+    for missing in (
+        {"value": 0.7},
+        {"value": 0.7, "low": None, "high": 0.8},
+        {"value": 0.7, "low": math.nan, "high": 1},
+    ):
+        assert words.with_interval(missing) == "– (no interval)"
+        assert words.share_with_interval(missing) == "– (no interval)"
+
+
+def test_text_of_others_is_text() -> None:
+    from markdown_it import MarkdownIt
+
+    nasty = "a_b_ *c* [x](http://y) <b>z</b> `q` $x$ :red[r] # h | ~~s~~"
+    shown = MarkdownIt("commonmark").renderInline(words.plain(nasty))
+    assert "<em>" not in shown and "<a " not in shown and "<b>" not in shown and "<code>" not in shown
+    assert re.search(r"(?<!\\)[:$]", words.plain(nasty)) is None
+
+
+def test_moments_and_numbers_are_written_for_people() -> None:
+    assert words.moment("2026-11-20T16:49:30.648+00:00") == "20 Nov 2026, 16:49 UTC"
+    assert words.moment("soon") == "soon"
+    assert words.number(1234.5678, 1) == "1,234.6" and words.number(math.nan) == "–" and words.number(-1, 0) == "−1"
+    assert words.micromolar(0.12345) == "0.123" and words.micromolar(1e-5) == "1.0e-05"
+    assert words.named("seg_neutrophil") == "Seg neutrophil" and words.named("mlp") == "MLP"
+    assert words.listed(list("abcdefg"), 3) == "a, b, c and 4 more"
+
+
+def test_every_word_that_a_page_explains_is_in_the_glossary() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "serving" / "screens").glob("*.py"))
+    asked = set(re.findall(r'\bmeans\("(\w+)"\)', code))
+    known = set(glossary.terms())
+    assert asked and asked <= known
+    assert (
+        glossary.metric_means("r2_over_baseline", "mean_effects")
+        == "Share of mean effects's squared error that is saved."
+    )
+    with pytest.raises(KeyError):
+        glossary.means("no such word")
+
+
+# Standings, registry, drift
+
+
+def test_a_leaderboard_shows_intervals_and_says_that_it_is_simulated(platform: Platform) -> None:
+    found = standings.standings(RESPONSE, platform.folder / "reports")
+    board = standings.board(found)
+    assert found.simulated and list(board["Architecture"]) == ["Elastic net", "MLP", "Mean effects (baseline)"]
+    assert board["Score"].str.fullmatch(r"0\.\d{3}\s\[0\.\d{3},\s0\.\d{3}\]").all()
+    assert board.loc[2, "Margin"] == "–" and board.loc[0, "Standing"] == "not compared yet"
+    assert standings.agreement(found, "elastic_net", "mlp") == 0.4
+    costs = standings.against_cost(found, "cost_latency_ms_batch_1")
+    assert list(costs["cost"]) == pytest.approx([8.6, 8.1, 7.0]) and {"low", "high"} <= set(costs)
+
+
+def test_a_score_without_an_interval_is_in_no_chart(tmp_path: Path) -> None:
+    rows = [made._row("mlp", 0.8), {**made._row("xgboost", 0.9), "low": None}]
+    (tmp_path / RESPONSE).mkdir()
+    (tmp_path / RESPONSE / "leaderboard.json").write_text(json.dumps(rows))
+    found = standings.standings(RESPONSE, tmp_path)
+    assert list(standings.scores(found)["architecture"]) == ["MLP"]
+    assert standings.board(found).loc[1, "Score"] == "– (no interval)"
+
+
+def test_a_comparison_of_earlier_fits_is_not_shown(tmp_path: Path) -> None:
+    rows = [made._row("mlp", 0.8), made._row("mean_effects", 0.7)]
+    (tmp_path / RESPONSE / "comparison").mkdir(parents=True)
+    (tmp_path / RESPONSE / "leaderboard.json").write_text(json.dumps(rows))
+    compared = {"rows": [{**row, "standing": "best"} for row in rows], "notes": ["a note"], "pairs": []}
+    path = tmp_path / RESPONSE / "comparison" / "comparison.json"
+    path.write_text(json.dumps(compared))
+    assert standings.standings(RESPONSE, tmp_path).notes == ["a note"]
+    path.write_text(json.dumps(compared).replace("run of mlp", "an earlier run"))
+    assert standings.standings(RESPONSE, tmp_path).notes == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '[{"architecture": "mlp"}]'])
+def test_a_leaderboard_that_is_none_is_told(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="make train TASK=drug_response"):
+        standings.standings(RESPONSE, tmp_path)
+    (tmp_path / RESPONSE).mkdir()
+    (tmp_path / RESPONSE / "leaderboard.json").write_text(text)
+    with pytest.raises(UserError, match=r"leaderboard\.json"):
+        standings.standings(RESPONSE, tmp_path)
+
+
+def test_explanations_of_two_models_are_laid_side_by_side(platform: Platform) -> None:
+    reports = platform.folder / "reports"
+    one, other = (standings.explained(RESPONSE, name, reports) for name in ("elastic_net", "mlp"))
+    assert one is not None and other is not None and one.of is None
+    tops = [each.top(count=5) for each in (one, other)]
+    assert set(standings.shared_features(*tops)) == set(tops[0]["feature"]) & set(tops[1]["feature"])
+    parted = standings.explained(RESPONSE, "mlp", reports, overall=False)
+    assert parted is not None and parted.of == "Drug" and parted.parts == ["simulated drug 0", "simulated drug 1"]
+    assert standings.explained(RESPONSE, "mean_effects", reports) is None
+
+
+def test_reports_are_read_in_order_and_a_broken_one_is_named(platform: Platform) -> None:
+    found, unreadable = drifting.reports_of(RESPONSE, platform.folder / "reports")
+    assert unreadable == ["2026-11-20T16-55-12-258605Z"]
+    table = drifting.over_time(found)
+    assert list(table["share"]) == [0.02, 0.4] and list(table["drifted"]) == [0, 1]
+    assert drifting.share_text(found[1]).split() == ["40.0", "%", "[20.0,", "60.0]"]
+    assert drifting.stability(found)["column"].iloc[0] == "expression level"
+    assert drifting.columns_table(found[1])["Value"].iloc[0] == "expression level"
+    assert drifting.reports_of("no_task", platform.folder / "reports") == ([], [])
+
+
+def test_the_log_is_read_day_by_day_and_version_by_version(tmp_path: Path) -> None:
+    times = pd.to_datetime(["2026-11-19T08:00Z", "2026-11-19T09:00Z", "2026-11-20T08:00Z", "2026-11-20T09:00Z"])
+    rows = pd.DataFrame(
+        {
+            "time": times,
+            "model_version": ["1", "1", "1", "2"],
+            "out_of_distribution": [0.5, 2.0, 0.1, 3.0],
+            "out_of_distribution_threshold": 1.0,
+        }
+    )
+    (tmp_path / RESPONSE).mkdir()
+    rows.to_parquet(tmp_path / RESPONSE / "a.parquet")
+    found = drifting.by_day(tmp_path, RESPONSE, 0.01)
+    assert list(found["version"]) == ["1", "1", "2"] and list(found["share"]) == [0.5, 0.0, 1.0]
+    assert ((found["low"] <= found["share"]) & (found["share"] <= found["high"])).all()
+    with pytest.raises(UserError, match="no such folder"):
+        drifting.by_day(tmp_path / "nowhere", RESPONSE, 0.01)
+
+
+def test_a_card_is_made_of_the_evidence_and_not_of_the_page_beside_it() -> None:
+    content, _, page = card(made_evidence(simulated=True), {"top_genes": b"\x89PNG"})
+    assert content["simulated"] is True and "<html" in page
+    kinds = {block["kind"] for section in content["sections"] for block in section["blocks"]}
+    assert kinds == {"text", "items", "table", "figure", "code"}
+
+
+def test_coverage_is_told_with_its_interval() -> None:
+    said = trust.coverage(0.9, made_evidence(), of_classes=False).replace("\u00a0", " ")
+    assert said.startswith("Each interval is made to hold the measured value in 90 % of cases; ")
+    assert said.endswith("on test data it did in 91.0 % [85.0, 95.0].")
+    assert trust.coverage(0.9, None, of_classes=True).endswith("in 90\u00a0% of cases.")
+    assert "without a promise" in trust.coverage(None, made_evidence(), of_classes=False)
+    scores = trust.scores(made_evidence(), "response")
+    assert list(scores["Score"]) == ["Margin", "R²"] and scores["On test data"].str.contains(r"\[").all()
+
+
+def test_links_lead_into_mlflow() -> None:
+    links = Links("http://mlflow:5000/")
+    assert links.version("a b", 3) == "http://mlflow:5000/#/models/a%20b/versions/3"
+    assert links.run("2", "abc") == "http://mlflow:5000/#/experiments/2/runs/abc"
+
+
+# What is offered
+
+
+def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
+    pd.DataFrame(
+        {
+            "drug_id": ["A:1", "B:1", "A:2", "A:3"],
+            "name": ["Erlotinib", "Erlotinib", "Nutlin-3a", None],
+            "smiles": ["C", "C", None, "CC"],
+            "target": ["EGFR", "EGFR", None, None],
+        }
+    ).to_csv(tmp_path / "drugs.csv", index=False)
+    found = {drug.drug_id: drug for drug in collection.drugs(tmp_path)}
+    assert [found[each].label for each in ("A:1", "B:1", "A:2", "A:3")] == [
+        "Erlotinib (A)",
+        "Erlotinib (B)",
+        "Nutlin-3a",
+        "A:3",
+    ]
+    assert found["A:2"].smiles is None and found["A:1"].about == "EGFR"
+    lines = pd.DataFrame(
+        {"cell_line_id": ["L1", "L2", "L3"], "name": ["HeLa", "HeLa", "X"], "tissue": ["cervix"] * 2 + [None]}
+    )
+    lines.to_csv(tmp_path / "cell_lines.csv", index=False)
+    pd.DataFrame({"cell_line_id": ["L1", "L2"], "G": [1.0, 2.0]}).to_parquet(tmp_path / "expression.parquet")
+    assert list(collection.cell_lines(tmp_path)["label"]) == ["HeLa – cervix (L1)", "HeLa – cervix (L2)"]
+
+
+def test_missing_data_is_told_with_what_brings_it(tmp_path: Path) -> None:
+    for look in (collection.cell_lines, collection.drugs, collection.samples):
+        with pytest.raises(UserError, match="dvc pull"):
+            look(tmp_path)
+    assert collection.example_images(tmp_path) == {} and collection.features(tmp_path / "a.parquet", "id") == []
+    assert collection.usual_responses(tmp_path, "ln_ic50").empty
+
+
+# The theme
+
+
+def luminance(color: str) -> float:
+    """Relative luminance, WCAG 2.2."""
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def blended(color: str, ground: str, opacity: float) -> str:
+    parts = [
+        round(int(color[at : at + 2], 16) * opacity + int(ground[at : at + 2], 16) * (1 - opacity)) for at in (1, 3, 5)
+    ]
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+@pytest.fixture(scope="module")
+def theme() -> dict[str, Any]:
+    return dict(tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text()))
+
+
+def test_colors_are_told_apart_by_everybody(theme: dict[str, Any]) -> None:
+    from serving.board import charts
+
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    colors = theme["theme"]
+    grounds = [colors["backgroundColor"], colors["secondaryBackgroundColor"], colors["sidebar"]["backgroundColor"]]
+    for ground in grounds:
+        assert contrast(colors["textColor"], ground) > 7
+        assert (
+            contrast(blended(colors["textColor"], ground, 0.6), ground) > 4.5
+        )  # captions are 60 % of the text's color
+        assert contrast(colors["linkColor"], ground) > 4.5
+    assert contrast("#ffffff", colors["primaryColor"]) > 4.5  # the text of the button
+    for name in ("red", "orange", "yellow", "blue", "green", "gray"):
+        assert contrast(colors[f"{name}TextColor"], colors[f"{name}BackgroundColor"]) > 4.5, name
+    for color in (charts.BLUE, charts.RED, charts.GRAY):
+        assert contrast(color, colors["backgroundColor"]) > 3  # graphics
+
+
+def test_it_listens_to_this_machine_and_tells_nobody(theme: dict[str, Any]) -> None:
+    assert theme["server"]["address"] == "127.0.0.1"
+    assert theme["browser"]["gatherUsageStats"] is False
+    assert theme["client"]["showErrorDetails"] == "none"
+
+
+# Pages, run without a browser
+
+
+@pytest.fixture
+def here(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+    monkeypatch.chdir(platform.folder)
+    monkeypatch.delenv(endpoints.ENDPOINTS, raising=False)
+    yield platform
+
+
+def opened() -> AppTest:
+    return AppTest.from_file(str(ROOT / "serving" / "dashboard.py"), default_timeout=30).run()
+
+
+def test_the_first_page_loads_neither_mlflow_nor_torch() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; from serving.screens import predict, frame; "
+        "print([name for name in ('torch', 'mlflow', 'altair', 'rdkit', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_task_without_an_endpoint_is_told_how_to_get_one(here: Platform) -> None:
+    at = opened()
+    at.sidebar.selectbox(key="task").select(made.UNSERVED).run()
+    assert not at.exception and "has no endpoint yet" in at.info[0].value
+    assert any("make serve TASK=leukemia_cell" in code.value for code in at.code)
+
+
+def test_parameters_that_make_no_sense_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    at = opened()
+    assert not at.exception and "params.yaml" in at.error[0].value.replace("\\", "")
+    (tmp_path / "params.yaml").write_text("seed: [\n")
+    at.run()
+    assert not at.exception and at.error
+
+
+def test_an_incomplete_question_is_answered_with_what_is_missing(here: Platform) -> None:
+    at = opened()
+    before = len(here.asked)
+    at.button(key=f"predict {RESPONSE}").click().run()
+    assert not at.exception and "Choose a cell line first" in at.warning[0].value
+    assert len(here.asked) == before

@@ -1,0 +1,405 @@
+"""What a person would meet in the dashboard, in a real browser: every page, bad files, models that are down or slow.
+
+One server and one browser for all. Skipped only where there is no Chromium (Debian: ``apt-get install chromium``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pytest
+import requests
+
+from tests.serving.dashboard_platform import GENES, IMAGES, LABELS, RESPONSE, UNSERVED, Platform, free_port, one_image
+from tests.training.tiny import ROOT
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian has it as `chromium`")
+WAIT = 60_000  # milliseconds for what takes one on a busy core
+FIRST_PAGE_SECONDS = 3.0
+
+# Text that is too pale for what is behind it: contrast below 4.5, or 3 where it is large (WCAG 2.2, 1.4.3).
+TOO_PALE = """() => {
+  const rgba = (text) => {
+    const m = text.match(/[\\d.]+/g).map(Number);
+    const scale = text.startsWith('color(srgb') ? 255 : 1;
+    return [m[0] * scale, m[1] * scale, m[2] * scale, m[3] ?? 1];
+  };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+  const light = (c) => {
+    const l = c.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * l[0] + 0.7152 * l[1] + 0.0722 * l[2];
+  };
+  const ground = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.push(rgba(getComputedStyle(e).backgroundColor));
+    return layers.reverse().reduce((under, top) => over(top, under), [255, 255, 255, 1]);
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
+    if (!text || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (element.closest('[disabled], [aria-disabled=true], script, style, [data-testid=stIconMaterial]')) continue;
+    const box = element.getBoundingClientRect();
+    if (box.width < 2 || box.height < 2) continue;
+    const style = getComputedStyle(element), color = rgba(style.color);
+    let opacity = 1;
+    for (let e = element; e; e = e.parentElement) opacity *= Number(getComputedStyle(e).opacity);
+    color[3] *= opacity;
+    const under = ground(element), shown = over(color, under);
+    const [high, low] = [light(shown), light(under)].sort((a, b) => b - a);
+    const ratio = (high + 0.05) / (low + 0.05);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${text.slice(0, 60)}`);
+  }
+  return found;
+}"""
+
+
+@contextlib.contextmanager
+def streamlit(platform: Platform) -> Iterator[str]:
+    """Run the dashboard as `make dashboard` does; give its address."""
+    port = free_port()
+    log = platform.folder / f"streamlit-{port}.log"
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "serving" / "dashboard.py")]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "--server.port", str(port)],
+            cwd=platform.folder,
+            env=os.environ | platform.environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(f"{url}/_stcore/health", timeout=2).ok:
+                    break
+            assert server.poll() is None, log.read_text(errors="replace")[-3000:]
+            time.sleep(0.05)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=20)
+    assert "Traceback" not in log.read_text(errors="replace"), log.read_text(errors="replace")[-3000:]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def served(dashboard_platform: Platform, browser: Any) -> Iterator[str]:
+    with streamlit(dashboard_platform) as url:
+        yield url
+
+
+@dataclass
+class Window:
+    """The one window, what it asked for, and how long its first page took."""
+
+    page: Any
+    url: str
+    asked: list[str]
+    first_page_seconds: float
+    slowdown: float
+
+
+@pytest.fixture(scope="module")
+def window(served: str, browser: Any) -> Iterator[Window]:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.set_default_timeout(WAIT)
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    times = slowdown()
+    began = time.monotonic()
+    first_page(page, served)
+    yield Window(page, served, asked, time.monotonic() - began, times)
+    context.close()
+
+
+@pytest.fixture
+def visit(window: Window) -> Any:
+    """Give the window with a session of its own: what another test did is forgotten."""
+    first_page(window.page, window.url)
+    settle(window.page)
+    return window.page
+
+
+def first_page(page: Any, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("heading", name="Predict", exact=True).wait_for()
+    page.get_by_role("button", name="Predict", exact=True).wait_for()
+
+
+def slowdown() -> float:
+    """Return how many times longer than alone a program takes on this machine now, since others are at work."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run([sys.executable, "-c", "import pandas"], check=True)
+    took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return max(1.0, took / worked)
+
+
+def settle(page: Any) -> None:
+    """Wait until Streamlit has drawn what it was asked for; it takes a moment to hear of it."""
+    page.wait_for_timeout(250)
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
+    )
+
+
+def go(page: Any, name: str) -> None:
+    page.get_by_test_id("stSidebarNavLink").filter(has_text=name).click()
+    page.get_by_role("heading", name=name, exact=True).first.wait_for()
+    settle(page)
+
+
+def choose(page: Any, label: str, option: str) -> None:
+    box = page.get_by_role("combobox", name=re.compile(re.escape(label))).first
+    box.click()
+    box.fill(option)
+    page.get_by_role("option", name=re.compile(re.escape(option), re.IGNORECASE)).first.click()
+    settle(page)
+
+
+def of_task(page: Any, task: str) -> None:
+    words = task.replace("_", " ").capitalize()
+    choose(page, "Task", words)
+
+
+def model(page: Any, alias: str) -> None:
+    choose(page, "Model", alias)
+
+
+def predict(page: Any) -> None:
+    page.get_by_role("button", name="Predict", exact=True).click()
+
+
+def own_file(page: Any, *paths: Path) -> None:
+    page.get_by_role("radio", name="Your own file").click()
+    settle(page)
+    page.locator("input[type=file]").first.set_input_files([str(path) for path in paths])
+    settle(page)
+
+
+def chart(page: Any, text: str) -> None:
+    """Wait for the chart whose text, for who cannot see it, begins so."""
+    page.get_by_label(re.compile(f"^{re.escape(text)}")).first.wait_for()
+
+
+def no_fault_of_the_page(page: Any) -> None:
+    assert page.get_by_test_id("stException").count() == 0
+
+
+def test_the_first_page_is_there_at_once(window: Window) -> None:
+    took = window.first_page_seconds / window.slowdown
+    assert took < FIRST_PAGE_SECONDS, (window.first_page_seconds, window.slowdown)
+
+
+def test_a_cell_line_is_asked_about_and_drugs_are_ranked(visit: Any) -> None:
+    choose(visit, "Cell line", "simulated line 1")
+    predict(visit)
+    visit.get_by_role("heading", name=re.compile("^Drugs for simulated line 1")).wait_for()
+    visit.get_by_text(re.compile("Production is version 1, MLP, since .* on the word of A. Person")).wait_for()
+    visit.get_by_text("Simulated data: nothing here is a result").first.wait_for()
+    visit.get_by_text(re.compile(r"on test data it did in 91\.0\s%\s\[85\.0,\s95\.0\]")).wait_for()
+    visit.get_by_text(re.compile("The prediction is the sum of the base")).wait_for()
+    chart(visit, "Predicted ln IC50 (µM) of ")
+    with visit.expect_download() as download:
+        visit.get_by_role("button", name=re.compile("Download all .* predictions as CSV")).click()
+    table = pd.read_csv(download.value.path(), encoding="utf-8-sig")
+    assert table["prediction"].is_monotonic_increasing and (table["low"] < table["high"]).all()
+    visit.get_by_text("How good is version 1").click()
+    visit.get_by_text(re.compile(r"Margin \+0\.200\s\[\+0\.100,\s\+0\.300\]")).wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_an_upload_is_read_and_answered(visit: Any, dashboard_platform: Platform, tmp_path: Path) -> None:
+    table = pd.read_parquet(dashboard_platform.folder / "data" / RESPONSE / "expression.parquet").head(2)
+    turned = table.set_index("cell_line_id").T.rename_axis("gene")
+    turned.columns = ["patient A", "patient B"]
+    path = tmp_path / "turned.csv"
+    turned.to_csv(path)
+    own_file(visit, path)
+    visit.get_by_text("Expression: 2 samples, 30 features.").wait_for()
+    visit.get_by_text("it was turned round").wait_for()
+    predict(visit)
+    visit.get_by_role("heading", name=re.compile("^Drugs for patient A")).wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_a_bad_upload_is_told_and_the_page_lives(visit: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("sample_id,SIMG0000,SIMG0001\nS1,1.5,high\n")
+    own_file(visit, bad)
+    visit.get_by_text("bad.csv, column SIMG0001, sample S1: “high” is not a number.").wait_for()
+    short = tmp_path / "short.csv"
+    short.write_text("sample_id,SIMG0000,SIMG0001\nS1,1.5,2\n")
+    visit.get_by_role("button", name=re.compile("Remove|Delete")).first.click()
+    settle(visit)
+    own_file(visit, short)
+    predict(visit)
+    visit.get_by_text(re.compile("The model cannot take this: “S1 with .*lacks .* features")).wait_for()
+    visit.get_by_role("radio", name="From this data set").click()
+    settle(visit)
+    assert visit.get_by_role("button", name="Predict", exact=True).is_enabled()
+    no_fault_of_the_page(visit)
+
+
+def test_an_endpoint_that_is_down_is_told_with_the_command_that_starts_it(visit: Any) -> None:
+    model(visit, "Previous")
+    choose(visit, "Cell line", "simulated line 1")
+    predict(visit)
+    visit.get_by_text(re.compile("No model answers at 127.0.0.1")).wait_for()
+    visit.get_by_text(re.compile("make serve TASK=drug_response STAGE=previous PORT=")).wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_a_slow_endpoint_holds_up_nobody(visit: Any) -> None:
+    model(visit, "Staging")
+    choose(visit, "Cell line", "simulated line 1")
+    predict(visit)
+    visit.get_by_text(re.compile("Asking the model at .* s$")).first.wait_for()
+    began = time.monotonic()
+    go(visit, "Glossary")
+    go(visit, "Predict")
+    assert time.monotonic() - began < 6
+    visit.get_by_text(re.compile("Asking the model at .* s$")).first.wait_for()
+    visit.get_by_role("button", name="Stop").click()
+    visit.get_by_text("Stopped; nothing came of it.").wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_an_image_is_named_and_shown_with_where_the_network_looked(visit: Any, tmp_path: Path) -> None:
+    of_task(visit, IMAGES)
+    good, broken = tmp_path / "cell.png", tmp_path / "broken.png"
+    good.write_bytes(one_image())
+    broken.write_bytes(one_image()[:200])
+    own_file(visit, good)
+    predict(visit)
+    visit.get_by_role("img", name=re.compile("^Grad-CAM of cell.png")).wait_for()
+    chart(visit, "Probabilities of the classes")
+    own_file(visit, broken)
+    predict(visit)
+    visit.get_by_text(re.compile("The model cannot take this: “broken.png”.*not an image")).wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_a_profile_is_named_with_its_genes(visit: Any) -> None:
+    of_task(visit, LABELS)
+    choose(visit, "Sample", "S4")
+    predict(visit)
+    visit.get_by_role("heading", name="Genes behind it").wait_for()
+    chart(visit, "Contributions to the answer")
+    of_task(visit, GENES)
+    choose(visit, "Sample", "S4")
+    predict(visit)
+    visit.get_by_role("heading", name=re.compile("^Predicted genes of S4")).wait_for()
+    chart(visit, "Contributions to the prediction of")
+    no_fault_of_the_page(visit)
+
+
+def test_architectures_are_compared_with_intervals(visit: Any) -> None:
+    go(visit, "Compare")
+    visit.get_by_text("Simulated data: nothing here is a result").first.wait_for()
+    board = visit.get_by_role("table", name=re.compile("^Leaderboard of drug_response"))
+    assert re.search(
+        r"Elastic net.*0\.860\s\[0\.840,\s0\.880\].*\+0\.160\s\[\+0\.130,\s\+0\.190\]", board.inner_text(), re.S
+    )
+    for text in (
+        "R² of 3 architectures",
+        "R² with intervals of 3 architectures over",
+        "Features that move Elastic net",
+    ):
+        chart(visit, text)
+    choose(visit, "Another model", "Elastic net")
+    visit.get_by_text("12 of the top 12 are named by both").wait_for()
+    of_task(visit, UNSERVED)
+    visit.get_by_text(re.compile("no model of leukemia_cell is evaluated yet")).wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_the_registry_tells_who_put_what_where_and_why(visit: Any) -> None:
+    go(visit, "Registry")
+    visit.get_by_text(re.compile("Production since .*, by promote, on the word of A. Person: “the tests”")).wait_for()
+    gate = visit.get_by_role("table", name="Checks of the gate and their results")
+    assert re.search(r"Simulated\s+\S*\s*waived", gate.inner_text())
+    link = visit.get_by_role("link", name="Version in MLflow").get_attribute("href")
+    assert link == "http://127.0.0.1:5000/#/models/drug_response/versions/1"
+    visit.get_by_role("tab", name="Model card").click()
+    visit.get_by_role("heading", name="drug_response: mlp").wait_for()
+    visit.get_by_role("heading", name="Limits").wait_for()
+    visit.get_by_text("History, 4 rows").click()
+    visit.get_by_role("table", name=re.compile("^History")).wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_drift_is_shown_over_time(visit: Any) -> None:
+    go(visit, "Monitoring")
+    visit.get_by_text("Time to train again.").wait_for()
+    visit.get_by_text(re.compile(r"40\.0\s%\s\[20\.0,\s60\.0\]")).first.wait_for()
+    for text in ("Share of samples unlike the training data in 2 reports", "Stability index of what moved most"):
+        chart(visit, text)
+    visit.get_by_text("Reports that cannot be read: 2026-11-20T16-55-12-258605Z.").wait_for()
+    of_task(visit, LABELS)
+    visit.get_by_text("There is no report on Tumor type yet").wait_for()
+    no_fault_of_the_page(visit)
+
+
+@pytest.mark.parametrize("name", ["Predict", "Compare", "Registry", "Monitoring", "Glossary"])
+def test_everything_can_be_read(visit: Any, name: str) -> None:
+    go(visit, name)
+    visit.wait_for_timeout(300)
+    assert visit.evaluate(TOO_PALE) == []
+
+
+def test_a_word_is_explained_to_the_keyboard_and_the_button_is_reached_by_it(visit: Any) -> None:
+    go(visit, "Predict")
+    choose(visit, "Cell line", "simulated line 2")
+    seen: list[str] = []
+    visit.get_by_role("combobox", name=re.compile("Task")).focus()
+    for _ in range(60):
+        visit.keyboard.press("Tab")
+        focused = visit.evaluate("() => (document.activeElement.innerText || '').trim()")
+        seen.append(focused)
+        if focused.endswith("Predict") and visit.evaluate("() => document.activeElement.tagName") == "BUTTON":
+            break
+    else:
+        pytest.fail(f"Tab does not lead to the button: {seen}")
+    shadow = visit.evaluate(
+        "() => getComputedStyle(document.activeElement).boxShadow + getComputedStyle(document.activeElement).outline"
+    )
+    assert "rgb" in shadow  # the focus can be seen
+    visit.keyboard.press("Enter")
+    visit.get_by_role("heading", name=re.compile("^Drugs for simulated line 2")).wait_for()
+
+
+def test_nothing_is_asked_of_any_other_machine(window: Window) -> None:
+    elsewhere = {urlsplit(url).hostname for url in window.asked if url.startswith(("http", "ws"))}
+    assert elsewhere == {"127.0.0.1"}
