@@ -14,6 +14,7 @@ BLUE, RED, GRAY, TEXT = "#2b6ca3", "#b5403a", "#5b6472", "#101828"
 ROW = 22  # pixels of a bar or point and what is around it
 _LABELS: dict[str, Any] = {
     "labelLimit": 260,
+    "labelFlush": False,
     "labelFontSize": 13,
     "titleFontSize": 13,
     "labelColor": TEXT,
@@ -179,7 +180,7 @@ def unlike(table: pd.DataFrame, time: str, limit: float | None) -> alt.TopLevelM
     limit
         None where there is none to show.
     """
-    across = alt.X(f"{time}:T", title=None, axis=_axis(format="%d %b %H:%M", labelOverlap=True))
+    across = alt.X(f"{time}:T", title=None, axis=_axis(format="%d %b %H:%M", labelOverlap=True, tickCount=5))
     upright = alt.Y("share:Q", title="Unlike the training data", axis=_axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     color = alt.Color(
         "version:N", title="Version", scale=alt.Scale(range=[BLUE, "#7a4fa3", "#0f7c7c"]), legend=_legend()
@@ -219,8 +220,11 @@ def stability(table: pd.DataFrame, limit: float) -> alt.TopLevelMixin:
     """
     columns = list(dict.fromkeys(table["column"]))
     moments = sorted(table["time"].unique())
-    shown = table.assign(report=[f"{pd.Timestamp(time):%d %b %H:%M}" for time in table["time"]])
-    order = [f"{pd.Timestamp(time):%d %b %H:%M}" for time in moments]
+    minutes = {f"{pd.Timestamp(time):%d %b %H:%M}" for time in moments}
+    form = "%d %b %H:%M" if len(minutes) == len(moments) else "%d %b %H:%M:%S.%f"  # two reports are never one column
+    order = [pd.Timestamp(time).strftime(form)[:18] for time in moments]
+    names = dict(zip(moments, order, strict=True))
+    shown = table.assign(report=table["time"].map(names))
     row = alt.Y("column:N", sort=columns, title=None, axis=alt.Axis(**_LABELS))
     across = alt.X("report:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, **_LABELS))
     color = alt.Color(

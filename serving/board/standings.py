@@ -209,6 +209,7 @@ def _shown(found: Explained) -> Explained | None:
 def _features(table: pd.DataFrame, part: pd.Series, column: str) -> pd.DataFrame:
     kind = table["omics"].astype(str).str.replace("_", " ") if "omics" in table else pd.Series("", index=table.index)
     gene = table["gene"].astype(str).map(symbol_of)
+    gene = gene.where(kind != "tissue", gene.str.replace("_", " "))
     feature = [f"{name} ({of})" if of and of != "expression" else name for name, of in zip(gene, kind, strict=True)]
     mean = table["mean"] if "mean" in table else table[column]
     made = pd.DataFrame({"part": part, "feature": feature, "value": table[column], "mean": mean})

@@ -11,6 +11,7 @@ from typing import Any
 SIMULATED = "Simulated data: nothing here is a result about patients, cells or drugs."
 RESEARCH = "For research: no output of this page is a medical device's."
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$:])")
+_BLANK = re.compile(r"[ \t\r\n]+")
 _SPACE = "\u00a0"  # a score and its interval stay on one line
 _WRITTEN = {  # what is not written as any other word would be
     **{name: name.upper() for name in ("mlp", "dnn", "gnn", "lstm", "gru", "vgg16", "vgg19")},
@@ -34,7 +35,7 @@ def named(identifier: str) -> str:
 
 def plain(text: Any) -> str:
     """Return text in which Streamlit's Markdown sees nothing but text, on one line."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+    return _MARKDOWN.sub(r"\\\1", _BLANK.sub(" ", str(text)).strip(" "))
 
 
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:

@@ -16,7 +16,7 @@ from serving.board.uploads import TABLES, Profiles, omics_of, read_profiles
 from serving.board.words import counted, plain
 from serving.screens import frame
 
-OF_DATA, OWN = "From this data set", "Your own file"
+OF_DATA, OWN = "From the data", "Your own file"
 _MOST_MEGABYTES = 200
 
 

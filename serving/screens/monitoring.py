@@ -62,7 +62,7 @@ def _last(report: Report) -> None:
     else:
         st.error("Time to train again.", icon=":material/error:")
         st.code(f"make retrain TASK={content['task']}", language=None)
-    left, middle, right = st.columns(3)
+    left, middle, right = st.columns([2, 1, 1])
     left.metric("Unlike the training data", share_text(report), help=means("unlike_share"), border=True)
     middle.metric(
         "Values that drifted", f"{len(report.drifted)} of {len(report.columns)}", help=means("drifted"), border=True

@@ -16,6 +16,7 @@ from serving.screens import frame, waiting
 
 _STATUS = {"pass": ":green-badge[:material/check: passes]", "waived": ":orange-badge[:material/gavel: waived]"}
 _FAILS = ":red-badge[:material/close: fails]"
+_DONE = {"register": "registered", "promote": "promoted", "rollback": "rolled back", "restore": "restored"}
 _ORDER = {"fail": 0, "waived": 1, "pass": 2}
 
 
@@ -97,8 +98,8 @@ def _version(standing: Any, of_task: Any, links: Links) -> None:
         st.markdown(f"**Version {version.number}** – {plain(named(version.architecture))}", help=means("version"))
         if entry is not None:
             why = f": “{entry.why}”" if entry.why else ""
-            moved = f"{named(standing.alias)} since {moment(entry.time)}, by {entry.action}"
-            st.markdown(plain(f"{moved}, on the word of {entry.by}{why}."))
+            moved = f"{named(standing.alias)} since {moment(entry.time)}, {_DONE.get(entry.action, entry.action)}"
+            st.markdown(plain(f"{moved} on the word of {entry.by}{why}."))
         else:
             st.markdown("The history does not say who put it there.")
         if version.evidence_sha256:

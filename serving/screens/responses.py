@@ -225,8 +225,9 @@ def _number_table(own: pd.DataFrame, target: str) -> None:
             "Rank": own["rank"],
             "Drug": own["drug"],
             short: own["prediction"],
-            "Low": own["low"],
-            "High": own["high"],
+            "Interval": [
+                f"{number(low, 2)} to {number(high, 2)}" for low, high in zip(own["low"], own["high"], strict=True)
+            ],
         }
     )
     if target == LN_IC50:
@@ -234,21 +235,22 @@ def _number_table(own: pd.DataFrame, target: str) -> None:
     if own["usual"].notna().any():
         shown["Usual"] = own["usual"]
         shown["Difference"] = own["against_usual"]
-    shown["Familiar"] = _yes_no(own)
+    if not own["familiar"].eq(True).all():  # where all are, the panel above says so
+        shown["Familiar"] = _yes_no(own)
 
     def two(help: str | None = None, form: str = "%.2f") -> Any:
-        return st.column_config.NumberColumn(format=form, help=help, width=76)
+        return st.column_config.NumberColumn(format=form, help=help, width=66)
 
     st.dataframe(
         shown,
         hide_index=True,
         height=min(420, 36 * (len(shown) + 1) + 2),
         column_config={
-            "Rank": st.column_config.NumberColumn(width=50),
+            "Rank": st.column_config.NumberColumn(width=45),
+            "Drug": st.column_config.TextColumn(width=140),
             short: two(means(LN_IC50) if target == LN_IC50 else None),
-            "Low": two(means("interval")),
-            "High": two(means("interval")),
-            "IC50 (µM)": st.column_config.TextColumn(help=means("ic50"), width=80),
+            "Interval": st.column_config.TextColumn(help=means("interval"), width=105),
+            "IC50 (µM)": st.column_config.TextColumn(help=means("ic50"), width=75),
             "Usual": two(means("usual")),
             "Difference": two(means("usual"), "%+.2f"),
             "Familiar": st.column_config.TextColumn(help=means("familiar"), width=70),

@@ -11,6 +11,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -430,6 +431,8 @@ def test_text_of_others_is_text() -> None:
     shown = MarkdownIt("commonmark").renderInline(words.plain(nasty))
     assert "<em>" not in shown and "<a " not in shown and "<b>" not in shown and "<code>" not in shown
     assert re.search(r"(?<!\\)[:$]", words.plain(nasty)) is None
+    scored = words.with_interval({"value": 0.7, "low": 0.6, "high": 0.8})
+    assert "\u00a0" in words.plain(scored)  # a score and its interval stay on one line
 
 
 def test_moments_and_numbers_are_written_for_people() -> None:
@@ -519,6 +522,17 @@ def test_reports_are_read_in_order_and_a_broken_one_is_named(platform: Platform)
     assert drifting.stability(found)["column"].iloc[0] == "expression level"
     assert drifting.columns_table(found[1])["Value"].iloc[0] == "expression level"
     assert drifting.reports_of("no_task", platform.folder / "reports") == ([], [])
+
+
+def test_two_reports_of_one_minute_stay_two_columns(platform: Platform) -> None:
+    from serving.board import charts
+
+    found, _ = drifting.reports_of(RESPONSE, platform.folder / "reports")
+    later = drifting.Report(found[0].time + timedelta(seconds=5), found[1].content, found[1].page)
+    drawn = charts.stability(drifting.stability([found[0], later]), 0.2).to_dict()
+    cells = [row for data in drawn["datasets"].values() for row in data]
+    assert len({row["report"] for row in cells}) == 2
+    assert len({(row["report"], row["column"]) for row in cells}) == len(cells)
 
 
 def test_the_log_is_read_day_by_day_and_version_by_version(tmp_path: Path) -> None:

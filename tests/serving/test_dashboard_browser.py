@@ -24,6 +24,8 @@ import pandas as pd
 import pytest
 import requests
 
+from pipelines.params import read_params
+from serving.board.trust import what_it_does
 from tests.serving.dashboard_platform import GENES, IMAGES, LABELS, RESPONSE, UNSERVED, Platform, free_port, one_image
 from tests.training.tiny import ROOT
 
@@ -189,8 +191,12 @@ def choose(page: Any, label: str, option: str) -> None:
 
 
 def of_task(page: Any, task: str) -> None:
-    words = task.replace("_", " ").capitalize()
-    choose(page, "Task", words)
+    """Choose a task, and wait until the page speaks of it: the page before may have boxes of the same names."""
+    choose(page, "Task", task.replace("_", " ").capitalize())
+    if page.get_by_role("heading", name="Predict", exact=True).count():
+        family = read_params(ROOT / "params.yaml").task(task).family
+        page.get_by_text(what_it_does(family), exact=True).wait_for()
+        settle(page)
 
 
 def model(page: Any, alias: str) -> None:
@@ -266,7 +272,7 @@ def test_a_bad_upload_is_told_and_the_page_lives(visit: Any, tmp_path: Path) -> 
     own_file(visit, short)
     predict(visit)
     visit.get_by_text(re.compile("The model cannot take this: “S1 with .*lacks .* features")).wait_for()
-    visit.get_by_role("radio", name="From this data set").click()
+    visit.get_by_role("radio", name="From the data").click()
     settle(visit)
     assert visit.get_by_role("button", name="Predict", exact=True).is_enabled()
     no_fault_of_the_page(visit)
@@ -347,7 +353,7 @@ def test_architectures_are_compared_with_intervals(visit: Any) -> None:
 
 def test_the_registry_tells_who_put_what_where_and_why(visit: Any) -> None:
     go(visit, "Registry")
-    visit.get_by_text(re.compile("Production since .*, by promote, on the word of A. Person: “the tests”")).wait_for()
+    visit.get_by_text(re.compile("Production since .*, promoted on the word of A. Person: “the tests”")).wait_for()
     gate = visit.get_by_role("table", name="Checks of the gate and their results")
     assert re.search(r"Simulated\s+\S*\s*waived", gate.inner_text())
     link = visit.get_by_role("link", name="Version in MLflow").get_attribute("href")
