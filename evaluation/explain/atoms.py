@@ -83,7 +83,7 @@ def explain_atoms(
         drug = int(samples.drug[row])
         if len(found):
             key = without_salt(samples.drugs["smiles"].iloc[drug]) or ""
-            moved[key] = max(moved.get(key, (-1.0, -1)), (float(np.abs(found).sum()), drug))
+            moved[key] = max(moved.get(key, (-1.0, -1)), (abs(float(found.sum())), drug))
     chosen = [drug for _, drug in sorted(moved.values(), key=lambda each: (-each[0], each[1]))[:drugs]]
     rows = order[(nth < LINES) & np.isin(samples.drug[order], chosen)]
     values = _contributions(estimator, samples, rows, output)

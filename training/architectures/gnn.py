@@ -50,7 +50,7 @@ DEFAULTS = {
     "units": 256,
     "activation": "silu",
     "dropout": 0.1,
-    "batch_size": 4096,
+    "batch_size": 2048,
     "weight_decay": 0.05,
     "components": 64,
     "identity": "profile",
@@ -73,7 +73,7 @@ class GNN(ResponseNetwork):
     The others are those of `training.networks.response_network.ResponseNetwork`.
     """
 
-    batch_size: int = 4096
+    batch_size: int = 2048
     dropout: float = 0.1
     bits: int = 0
     convolution: str = "gine"
