@@ -98,7 +98,7 @@ def images() -> Known:
 @pytest.fixture(scope="module")
 def responses(tmp_path_factory: pytest.TempPathFactory) -> Known:
     prepared = tiny_prepared(tmp_path_factory.mktemp("raw"))
-    contract = response_contract(NAME, "x", response_task(tiny_params()), prepared, 1.0, 0.9)
+    contract = response_contract(NAME, "elastic_net", response_task(tiny_params()), prepared, 1.0, 0.9)
     return _known(contract, prepared, prepared.side("test"))
 
 
