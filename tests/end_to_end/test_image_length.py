@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from pipelines.simulate.cells import simulate_blood_cells
-from tests.end_to_end.platform import Platform, make_platform
+from tests.end_to_end.small_platform import Platform, make_platform
 
 pytestmark = pytest.mark.slow
 TASK = "blood_cell"

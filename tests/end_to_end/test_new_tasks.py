@@ -19,7 +19,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.end_to_end.platform import Platform, make_platform
+from tests.end_to_end.small_platform import Platform, make_platform
 
 pytestmark = pytest.mark.slow
 SEED = 5

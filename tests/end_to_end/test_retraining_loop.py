@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipelines.files import read_json
-from tests.end_to_end.platform import TASK, Platform, make_platform
+from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
 

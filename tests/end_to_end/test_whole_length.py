@@ -18,7 +18,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from tests.end_to_end.platform import TASK, Platform, make_platform
+from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
 pytestmark = pytest.mark.slow
 ARCHITECTURES = {"mean_effects", "elastic_net", "random_forest", "xgboost", "mlp"}

@@ -19,7 +19,7 @@ from pipelines.simulate.expression import simulate_tumor_type
 from serving.reproduce import ELSEWHERE, compare, recipe_of, tolerance_of, verdict
 from serving.reproduction.refit import Recipe, Refit, typed
 from serving.reproduction.worktree import worktree
-from tests.end_to_end.platform import Platform, make_platform
+from tests.end_to_end.small_platform import Platform, make_platform
 
 TASK, ARCHITECTURE = "tumor_type", "logistic_regression"
 CLASSES = ["SIMA", "SIMB"]
