@@ -242,6 +242,8 @@ def _validation(case: Case) -> Verdict:
 def _audit(case: Case) -> Verdict:
     """Every finding and shortcut of the audit is answered by a person, up to the score that it had then."""
     audit = case.evidence["data"]["audit"]
+    if audit is None:
+        return case.verdict("audit", False, "the raw data was not audited; run the stages audit and evaluate again")
     found = {each["name"]: each.get("score") for each in audit["findings"]}
     found |= {f"shortcut_{each['probe']}": each["score"] for each in audit["shortcuts"] if each["finding"]}
     if not found:

@@ -151,7 +151,7 @@ def weighted_target_metrics(
         raise ValueError("counts holds a negative or non-finite weight, or a weighting without any weight")
 
     sums = _Sums.build(y, prediction, naive, group)
-    step = max(1, _BLOCK // sums.by_group.shape[1])
+    step = max(1, _BLOCK // sums.by_group[:, 0].size)
     blocks = [
         sums.metrics(weights[start : start + step], spread, names, margin_metric)
         for start in range(0, len(weights), step)
@@ -263,9 +263,8 @@ def bootstrap_each_target(
 class _Sums:
     """What adds up over rows, by group."""
 
-    by_group: Floats  # (n_groups, n_quantities x n_targets)
+    by_group: Floats  # (n_quantities, n_groups, n_targets)
     smallest: Floats  # (n_targets,) below which a spread is rounding
-    n_quantities: int
 
     @classmethod
     def build(cls, y: Floats, prediction: Floats, naive: Floats | None, group: npt.NDArray[np.intp]) -> _Sums:
@@ -284,17 +283,18 @@ class _Sums:
             naive_error = np.where(known, y - naive[order], 0.0)
             quantities += [np.abs(naive_error), naive_error**2]
         starts = np.flatnonzero(np.r_[True, np.diff(group) != 0])
-        by_group = np.add.reduceat(np.hstack(quantities), starts, axis=0)
-        return cls(by_group, _TOLERANCE * magnitude, len(quantities))
+        by_group = np.add.reduceat(np.stack(quantities), starts, axis=1)
+        return cls(by_group, _TOLERANCE * magnitude)
 
     def metrics(self, weights: Floats, scale: Floats | None, names: list[str], margin_metric: str) -> dict[str, Floats]:
         """The metrics `names` (n_weightings, n_targets), for `weights` of shape (n_weightings, n_groups)."""
-        sums = (weights @ self.by_group).reshape(len(weights), self.n_quantities, -1).swapaxes(0, 1)
+        # A product a quantity: within one product equal columns may round differently, as the processor's blocks fall.
+        sums = weights @ self.by_group
         rows = np.where(sums[0] > 0, sums[0], np.nan)
         variance = sums[2] / rows - (sums[1] / rows) ** 2
         variance = np.where(variance > self.smallest**2, variance, np.nan)
         found = _errors(sums[3] / rows, sums[4] / rows, variance, scale)
-        if self.n_quantities > 5:
+        if len(sums) > 5:
             naive = _errors(sums[5] / rows, sums[6] / rows, variance, scale)
             has_error = naive["rmse"] > self.smallest
             found["r2_over_baseline"] = 1 - found["mse"] / np.where(has_error, naive["mse"], np.nan)

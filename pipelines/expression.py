@@ -102,7 +102,7 @@ class ExpressionSamples:
     def logged(self, genes: Sequence[str] | None = None) -> np.ndarray:
         """Return log2(x + 1) of linear values, other values as they are; float32, ``(n, genes)``."""
         values = self.values[self.index]
-        if genes is not None:
+        if genes is not None and tuple(genes) != self.genes:  # a request holds the model's genes in their order
             columns = pd.Index(self.genes).get_indexer(pd.Index(list(genes)))
             if (columns < 0).any():
                 raise KeyError(f"no column for gene {genes[int(np.flatnonzero(columns < 0)[0])]!r}")

@@ -80,7 +80,7 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("audit", {"data__audit__findings__1__score": 0.71, "data__audit__shortcuts__0__score": 0.71}, {},
      "answered for a score of 0.7"),
     ("audit", {"data__audit__shortcuts__1__finding": True}, {}, "shortcut_metadata at 0.5 is not answered"),
-    ("audit", {"data__audit": None}, {}, "cannot be read"),
+    ("audit", {"data__audit": None}, {}, "was not audited"),
     ("identity", {}, {"run_id": "run2"}, "not of this version: run$"),
     ("identity", {}, {"model_uri": "models:/m-2"}, "not of this version: model$"),
     ("identity", {}, {"model_sha256": "9" * 64}, "model's files"),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from training.architectures import architecture
-from training.features.cell_line_choices import cell_line_space
 from training.networks.ordered_response import OrderedResponseNetwork
 from training.networks.pair_module import ACTIVATIONS, PairModule, head
+from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
     import optuna
@@ -22,18 +22,10 @@ if TYPE_CHECKING:
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     return {
-        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 6e-3, log=True),
         "channels": trial.suggest_categorical("channels", [16, 32, 64]),
         "kernel": trial.suggest_categorical("kernel", [5, 9, 17]),
         "blocks": trial.suggest_int("blocks", 1, 3),
-        "layers": trial.suggest_int("layers", 1, 3),
-        "units": trial.suggest_categorical("units", [64, 128, 256]),
-        "activation": trial.suggest_categorical("activation", ["relu", "tanh", "silu"]),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.6),
-        "batch_size": trial.suggest_categorical("batch_size", [2048, 4096]),
-        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
-        "identity": trial.suggest_categorical("identity", ["profile", "one_hot", "none"]),
-        **cell_line_space(trial, settings, omics=("expression",)),
+        **response_space(trial, settings, learning_rate=(3e-4, 6e-3), dropout=0.6, omics=("expression",)),
     }
 
 

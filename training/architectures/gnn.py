@@ -12,9 +12,10 @@ import pandas as pd
 from pipelines.samples import ResponseSamples
 from training.architectures import architecture
 from training.features.cell_line import CellLineFeatures
-from training.features.cell_line_choices import CELL_LINE_DEFAULTS, cell_line_space
+from training.features.cell_line_choices import CELL_LINE_DEFAULTS
 from training.features.molecule_graph import MoleculeGraphs, by_atom
 from training.networks.response_network import ResponseNetwork
+from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
     import optuna
@@ -25,19 +26,11 @@ if TYPE_CHECKING:
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     return {
-        "learning_rate": trial.suggest_float("learning_rate", 2e-4, 5e-3, log=True),
         "convolution": trial.suggest_categorical("convolution", ["gine", "gatv2"]),
         "depth": trial.suggest_int("depth", 2, 4),
         "width": trial.suggest_categorical("width", [32, 64, 128]),
-        "layers": trial.suggest_int("layers", 1, 3),
-        "units": trial.suggest_categorical("units", [64, 128, 256]),
-        "activation": trial.suggest_categorical("activation", ["relu", "tanh", "silu"]),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.4),
-        "batch_size": trial.suggest_categorical("batch_size", [2048, 4096]),
-        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
         "components": trial.suggest_categorical("components", [32, 64, 128]),
-        "identity": trial.suggest_categorical("identity", ["profile", "one_hot", "none"]),
-        **cell_line_space(trial, settings),
+        **response_space(trial, settings, learning_rate=(2e-4, 5e-3), dropout=0.4),
     }
 
 

@@ -15,9 +15,9 @@ from pipelines.samples import ResponseSamples
 from training.architectures import architecture
 from training.estimator import Attribution
 from training.features.cell_line import CellLineFeatures, measured
-from training.features.cell_line_choices import cell_line_space
 from training.networks.pair_module import ACTIVATIONS, PairModule, head
 from training.networks.response_network import ResponseNetwork
+from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
     import optuna
@@ -27,19 +27,13 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     masked = {**settings, "imputations": ("mean",)}  # whatever stands in for a missing table is not looked at
     return {
-        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
         "fusion": trial.suggest_categorical("fusion", ["mean", "gated"]),
         "modality_dropout": trial.suggest_float("modality_dropout", 0.0, 0.5),
         "depth": trial.suggest_int("depth", 1, 2),
-        "layers": trial.suggest_int("layers", 1, 3),
-        "units": trial.suggest_categorical("units", [64, 128, 256]),
-        "activation": trial.suggest_categorical("activation", ["relu", "tanh", "silu"]),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
-        "batch_size": trial.suggest_categorical("batch_size", [1024, 2048, 4096]),
-        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
         "components": trial.suggest_categorical("components", [0, 32, 64, 128]),
-        "identity": trial.suggest_categorical("identity", ["profile", "one_hot", "none"]),
-        **cell_line_space(trial, masked, omics=("all",)),
+        **response_space(
+            trial, masked, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=(1024, 2048, 4096), omics=("all",)
+        ),
     }
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from pipelines.samples import ResponseSamples
 from training.architectures import architecture
-from training.features.cell_line_choices import cell_line_space
 from training.features.smiles_tokens import SmilesTokens
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.ordered_response import OrderedResponseNetwork
 from training.networks.pair_module import ACTIVATIONS, PairModule, head
+from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
     import optuna
@@ -27,20 +27,12 @@ if TYPE_CHECKING:
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     return {
-        "learning_rate": trial.suggest_float("learning_rate", 2e-4, 4e-3, log=True),
         "panels": trial.suggest_categorical("panels", [16, 32, 64]),
         "width": trial.suggest_categorical("width", [32, 64]),
         "heads": trial.suggest_categorical("heads", [2, 4]),
         "depth": trial.suggest_int("depth", 1, 3),
         "drug_depth": trial.suggest_int("drug_depth", 0, 2),
-        "layers": trial.suggest_int("layers", 1, 3),
-        "units": trial.suggest_categorical("units", [64, 128, 256]),
-        "activation": trial.suggest_categorical("activation", ["relu", "tanh", "silu"]),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
-        "batch_size": trial.suggest_categorical("batch_size", [2048, 4096]),
-        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
-        "identity": trial.suggest_categorical("identity", ["profile", "one_hot", "none"]),
-        **cell_line_space(trial, settings, omics=("expression",)),
+        **response_space(trial, settings, learning_rate=(2e-4, 4e-3), dropout=0.5, omics=("expression",)),
     }
 
 
