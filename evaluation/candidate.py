@@ -19,13 +19,14 @@ from mlflow import MlflowClient
 
 from evaluation.card import write_card
 from evaluation.classification import HIGHER_IS_BETTER as OF_CLASSES
-from evaluation.evaluate import PREDICTIONS, evidence_path, file_sha256, read_evidence, seal
+from evaluation.evaluate import PREDICTIONS, file_sha256
 from evaluation.gene_evidence import target_spreads
 from evaluation.metrics import HIGHER_IS_BETTER as OF_NUMBERS
 from evaluation.paired import naive, paired_difference
 from evaluation.production import opponent, scale_of
 from evaluation.schema import SCHEMA_FILE
 from evaluation.score import load, score
+from evaluation.sealed import evidence_path, read_evidence, seal
 from pipelines import tracking
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError

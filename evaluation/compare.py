@@ -27,10 +27,10 @@ from tqdm import tqdm
 
 from evaluation import comparison_figures
 from evaluation.comparison_page import as_html, as_markdown, as_text, figures_of, sentences
-from evaluation.evaluate import evidence_path, read_evidence
 from evaluation.gene_evidence import target_spreads
 from evaluation.leaderboard import leaderboard
 from evaluation.paired import Resampled, higher_is_better, holm, matched, resample, subtract
+from evaluation.sealed import evidence_path, read_evidence
 from pipelines import tracking
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError

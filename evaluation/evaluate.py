@@ -16,21 +16,14 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from evaluation.evidence import Evidence
-from evaluation.gene_evidence import gene_evidence
-from evaluation.image_evidence import image_evidence
-from evaluation.label_evidence import label_evidence
-from evaluation.response_evidence import response_evidence
 from evaluation.schema import SCHEMA, SCHEMA_FILE
 from evaluation.sealed import evidence_path, seal
-from evaluation.sealed import evidence_sha256 as evidence_sha256  # offered here, too
-from evaluation.sealed import read_evidence as read_evidence
-from evaluation.sensitivity_evidence import sensitivity_evidence
 from pipelines import tracking
 from pipelines.audit import read_audit
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, SensitivityTask, read_params
+from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, SensitivityTask, Task, read_params
 from pipelines.prepare import REPORTS, Prepared, read_prepared
 from pipelines.validate import REPORT_FILE
 from training.fit import Fitted, read_fitted
@@ -70,18 +63,7 @@ def evaluate(
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
     audit = read_audit(REPORTS / name)
-    found: Evidence
-    if isinstance(task, SensitivityTask):
-        found = sensitivity_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    elif isinstance(task, ResponseTask):
-        found = response_evidence(task, fitted, model, predictions, prepared, seed=params.seed)
-    elif isinstance(task, ImageTask):
-        found = image_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    elif isinstance(task, LabelTask):
-        found = label_evidence(task, fitted, model, predictions, prepared, params, audit=audit)
-    else:
-        assert isinstance(task, GeneTask)
-        found = gene_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
+    found = _found(task, fitted, model, predictions, prepared, params, audit)
     folder.mkdir(parents=True, exist_ok=True)
     kept = _keep(predictions, folder / PREDICTIONS)
     evidence = {
@@ -128,6 +110,38 @@ def evaluate(
     for warning in found.warnings:
         print(f"warning: {name} {fitted.architecture}: {warning}", file=sys.stderr)
     return evidence
+
+
+def _found(
+    task: Task,
+    fitted: Fitted,
+    model: Predictor,
+    predictions: pd.DataFrame,
+    prepared: Prepared,
+    params: Params,
+    audit: dict[str, Any] | None,
+) -> Evidence:
+    """Return what is measured and explained; each family loads what it needs, and no network without one."""
+    if isinstance(task, SensitivityTask):
+        from evaluation.sensitivity_evidence import sensitivity_evidence
+
+        return sensitivity_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
+    if isinstance(task, ResponseTask):
+        from evaluation.response_evidence import response_evidence
+
+        return response_evidence(task, fitted, model, predictions, prepared, seed=params.seed)
+    if isinstance(task, ImageTask):
+        from evaluation.image_evidence import image_evidence
+
+        return image_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
+    if isinstance(task, LabelTask):
+        from evaluation.label_evidence import label_evidence
+
+        return label_evidence(task, fitted, model, predictions, prepared, params, audit=audit)
+    from evaluation.gene_evidence import gene_evidence
+
+    assert isinstance(task, GeneTask)
+    return gene_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
 
 
 def params_sha256(params: Params, name: str) -> str:

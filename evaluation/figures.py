@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
 from evaluation.classification import reliability
 
@@ -119,6 +118,8 @@ def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Seq
 
     Classes that all rows or none are of are named in the legend without a curve.
     """
+    from sklearn import metrics  # here: a leaderboard draws neither curve, and scikit-learn takes seconds to load
+
     code, scores = np.asarray(target), np.asarray(probabilities)
     shown = range(len(classes)) if len(classes) > 2 else [1]
     with plt.rc_context(STYLE):
@@ -129,7 +130,7 @@ def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Seq
             if positive.all() or not positive.any():
                 axes.plot([], [], color=color, label=f"{classes[k]}: undefined, {positive.sum()} of {len(code)} rows")
                 continue
-            false, true, _ = roc_curve(positive, scores[:, k])
+            false, true, _ = metrics.roc_curve(positive, scores[:, k])
             axes.plot(false, true, color=color, label=f"{classes[k]}: {np.trapezoid(true, false):.3f}")
         axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title, aspect="equal")
         axes.legend(title="area", loc="lower right", frameon=False, fontsize=7 if len(shown) < 12 else 4)
@@ -139,6 +140,8 @@ def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Seq
 
 def precision_recall_curves(positive: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike], title: str) -> Figure:
     """Return the precision over the recall of each model's scores, above the share of positives, which is chance."""
+    from sklearn import metrics
+
     true = np.asarray(positive, dtype=bool)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.8, 4.4))
@@ -148,8 +151,8 @@ def precision_recall_curves(positive: npt.ArrayLike, scores: Mapping[str, npt.Ar
             if not true.any():
                 axes.plot([], [], color=color, label=f"{name}: undefined, no row is positive")
                 continue
-            precision, recall, _ = precision_recall_curve(true, np.asarray(score))
-            area = average_precision_score(true, np.asarray(score))
+            precision, recall, _ = metrics.precision_recall_curve(true, np.asarray(score))
+            area = metrics.average_precision_score(true, np.asarray(score))
             axes.step(recall, precision, where="post", color=color, label=f"{name}: {area:.3f}")
         axes.set(xlabel="recall", ylabel="precision", title=title, xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(title="average precision", loc="upper right", frameon=False, fontsize=7)

@@ -7,17 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import figures
 from evaluation.classification import HIGHER_IS_BETTER as OF_CLASSES
-from evaluation.evaluate import evidence_path, read_evidence
-from evaluation.explain.profiles import overlap
 from evaluation.metrics import HIGHER_IS_BETTER as OF_NUMBERS
+from evaluation.sealed import evidence_path, read_evidence
 from evaluation.target_metrics import HIGHER_IS_BETTER as OF_TARGETS
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
-from pipelines.prepare import REPORTS
+from pipelines.places import REPORTS
 
 
 def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict[str, Any]]:
@@ -73,6 +71,8 @@ def agreement(models: Path, architecture: str, others: list[str]) -> dict[str, f
     own = tables[architecture]
     if own is None:
         return {}
+    from evaluation.explain.profiles import overlap  # here: most tasks name no genes, and it loads what models need
+
     return {name: overlap(own, table) for name, table in tables.items() if table is not None and name != architecture}
 
 
@@ -170,6 +170,8 @@ def main() -> int:
         title = f"{given.task}, {params.task(given.task).split.mode}"
         title += "\nsimulated data: no result about patients or drugs" if rows[0]["simulated"] else ""
         metric = rows[0]["metric"]
+        from evaluation import figures  # here: `--show` draws nothing
+
         figures.leaderboard(rows, metric, title).savefig(folder / "leaderboard.png")
         latency = [{**row, "latency_ms": row["cost"].get("cost_latency_ms_batch_1")} for row in rows]
         figures.quality_against_cost(latency, metric, "latency_ms", title).savefig(folder / "quality_against_cost.png")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.evaluate import read_evidence
 from evaluation.gate import lines
+from evaluation.sealed import read_evidence
 from pipelines import tracking
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from pipelines.prepare import REPORTS
+from pipelines.places import REPORTS
 from serving.registry import register, whoever
 
 REFUSED = 2

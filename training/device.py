@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from pipelines.faults import UserError
 from pipelines.files import cores
+
+# NVIDIA's driver, on Tegra, under Windows, and AMD's.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
 
 
 def threads() -> int:
@@ -21,6 +26,8 @@ def torch_device(device: str) -> str:
     UserError
         The device is none of these, or CUDA is asked for and not there.
     """
+    if device == "auto" and not _may_have_gpu():
+        return "cpu"
     import torch
 
     if device == "auto":
@@ -32,6 +39,13 @@ def torch_device(device: str) -> str:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device is {device!r}, but PyTorch sees no CUDA device; set device: auto in params.yaml")
     return device
+
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth asking PyTorch, which takes seconds to load: on Linux a GPU is a device file."""
+    if "torch" in sys.modules or sys.platform != "linux":
+        return True
+    return any(Path(device).exists() for device in _GPU_FILES)
 
 
 def xgboost_device(device: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -25,7 +26,6 @@ from training.calibration import apply_temperature
 from training.device import torch_device
 from training.estimator import FitContext
 from training.final import FinalFit, fit_final
-from training.networks import distributed
 from training.predictor import Predictor
 from training.reference import make_reference
 from training.scores import SCORES
@@ -272,9 +272,12 @@ def main() -> int:
             f"{folder / 'tuned.json'} is not there; run `dvc repro tune@{arguments.task}-{architecture.name}`"
         )
     tuned = read_json(folder / "tuned.json")
-    distributed.start()
-    if distributed.rank():
-        return follow(architecture, tuned["hyperparameters"], prepared, params, task, tuned["study"])
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher has started several processes
+        from training.networks import distributed
+
+        distributed.start()
+        if distributed.rank():
+            return follow(architecture, tuned["hyperparameters"], prepared, params, task, tuned["study"])
     fitted = fit(arguments.task, architecture, tuned["hyperparameters"], prepared, params, folder, study=tuned["study"])
     write_json(folder / "fitted.json", asdict(fitted))
     print(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
@@ -22,6 +21,8 @@ def overlay(pixels: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     heatmap
         0..1, shape ``(size, size)``.
     """
+    import matplotlib  # here, since few who load an endpoint ask it to explain
+
     color = matplotlib.colormaps["inferno"](heatmap)[..., :3] * 255
     share = (_OPACITY * heatmap)[..., None]
     return (pixels * (1 - share) + color * share).clip(0, 255).astype(np.uint8)

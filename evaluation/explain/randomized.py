@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import copy
-
-import torch
+import sys
+from typing import TYPE_CHECKING
 
 from training.estimator import Estimator
 from training.final import CrossFitted
-from training.networks.gene_image_network import GeneImageNetwork
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _PLACES = ("module_", "network_")  # where estimators keep their network
 
 
 def network_name(estimator: Estimator) -> str | None:
     """Return the attribute that holds an estimator's network, None where it is no network."""
+    if "torch" not in sys.modules:
+        return None  # whatever holds a network has loaded PyTorch, which takes seconds
+    import torch
+
     return next((name for name in _PLACES if isinstance(getattr(estimator, name, None), torch.nn.Module)), None)
 
 
 def randomized(estimator: Estimator, seed: int) -> Estimator:
     """Return a copy of a network (of an ensemble its first) whose weights are drawn anew."""
+    import torch
+
     first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
     other = copy.deepcopy(first)
     if hasattr(other, "_frozen_id"):
@@ -39,12 +47,14 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
 
 def integrate_coarsely(estimator: Estimator) -> None:
     """Let an estimator take its coarsest integral: for attributions that are ranked or correlated, not added up."""
-    if isinstance(estimator, GeneImageNetwork):
-        estimator.steps = estimator.steps[:1]
+    if isinstance(steps := getattr(estimator, "steps", None), tuple):
+        estimator.steps = steps[:1]
 
 
-def _draw(module: torch.nn.Module) -> None:
+def _draw(module: nn.Module) -> None:
     """Draw anew what a module without a method for it holds itself, at the spread that it has: buffers too."""
+    import torch
+
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     with torch.no_grad():
         for values in own:

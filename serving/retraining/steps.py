@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from evaluation.candidate import EVIDENCE, choose
 from evaluation.candidate import FOLDER as CANDIDATE_FOLDER
 from evaluation.candidate import candidate as complete
-from evaluation.evaluate import read_evidence
 from evaluation.gate import allowed, as_dicts
+from evaluation.sealed import read_evidence
 from pipelines.faults import UserError
 from pipelines.files import read_json
 from pipelines.params import Params

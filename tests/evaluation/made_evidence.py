@@ -6,7 +6,7 @@ import copy
 from datetime import date
 from typing import Any
 
-from evaluation.evaluate import evidence_sha256
+from evaluation.sealed import evidence_sha256
 from evaluation.gate import Situation
 from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
 

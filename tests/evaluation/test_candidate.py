@@ -19,7 +19,8 @@ from sklearn.metrics import roc_auc_score
 import evaluation.candidate
 import evaluation.production
 from evaluation.candidate import candidate, choose
-from evaluation.evaluate import PREDICTIONS, SPLIT, evidence_path, file_sha256, read_evidence
+from evaluation.evaluate import PREDICTIONS, SPLIT, file_sha256
+from evaluation.sealed import evidence_path, read_evidence
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import write_json

@@ -18,8 +18,8 @@ import evaluation.leaderboard
 from evaluation import comparison_figures
 from evaluation.compare import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
 from evaluation.comparison_page import SIMULATED, as_html, as_text
-from evaluation.evaluate import evidence_path
 from evaluation.metrics import regression_metrics
+from evaluation.sealed import evidence_path
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json

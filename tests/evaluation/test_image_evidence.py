@@ -26,10 +26,11 @@ from torch import nn
 from evaluation import figures, leaderboard, score
 from evaluation.class_evidence import columns_of, learning_history
 from evaluation.classification import classification_metrics, metric_names
-from evaluation.evaluate import evaluate, evidence_path, evidence_sha256, read_evidence
+from evaluation.evaluate import evaluate
 from evaluation.evidence import Evidence
 from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells, randomized
 from evaluation.image_evidence import PANELS, image_evidence
+from evaluation.sealed import evidence_path, evidence_sha256, read_evidence
 from pipelines import tracking
 from pipelines.audit import audit_samples, write_audit
 from pipelines.faults import DataError, UserError
