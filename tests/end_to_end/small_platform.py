@@ -161,6 +161,31 @@ class Platform:
             server.wait()
 
 
+def small_params(
+    task: str,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    like: str | None = None,
+    models: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return the content of the repository's ``params.yaml`` with one task, made small; see `make_platform`."""
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["tasks"] = {task: params["tasks"][like or task]}
+    own_models = {key: model for key, model in params["models"].items() if model["task"] == task}
+    params["models"] = own_models if models is None else {}
+    own = params["policy"]["tasks"]
+    params["policy"]["tasks"] = {task: own[task]} if task in own else {}
+    params["models"] |= {f"{task}-{name}": {"task": task, "architecture": name} for name in models or ()}
+    for dotted, value in {**_SMALL, **(changes or {})}.items():
+        *sections, last = dotted.split(".")
+        section = params["tasks"][task]
+        for each in sections:
+            section = section[each]
+        assert last in section, dotted
+        section[last] = value
+    return params
+
+
 def make_platform(
     root: Path,
     task: str = TASK,
@@ -194,20 +219,7 @@ def make_platform(
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / name)
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params["tasks"] = {task: params["tasks"][like or task]}
-    own_models = {key: model for key, model in params["models"].items() if model["task"] == task}
-    params["models"] = own_models if models is None else {}
-    own = params["policy"]["tasks"]
-    params["policy"]["tasks"] = {task: own[task]} if task in own else {}
-    params["models"] |= {f"{task}-{name}": {"task": task, "architecture": name} for name in models or ()}
-    for dotted, value in {**_SMALL, **(changes or {})}.items():
-        *sections, last = dotted.split(".")
-        section = params["tasks"][task]
-        for each in sections:
-            section = section[each]
-        assert last in section, dotted
-        section[last] = value
+    params = small_params(task, changes=changes, like=like, models=models)
     # In flow style as in the repository, where tests replace text: `trials: {quick: 2, full: 2}`.
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
     ignored = ("/mlflow.db", "/optuna.db", "/mlruns", "/models", "/reports", "/prepared", "/checkpoints", "/cache")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +15,16 @@ import yaml
 from mlflow import MlflowClient, pyfunc
 
 from evaluation.card import MARKDOWN
-from pipelines import tracking
 from pipelines.simulate import Size, simulate
 from serving.answers import answer_example
 from serving.registry import promote
+from tests.end_to_end.checkout import Checkout, checked_out
 
 ROOT = Path(__file__).parents[2]
 CALLS, AREAS = "calls", "areas"
 ARCHITECTURES = ("mean_effects", "elastic_net")
 SIZE = Size(molecules=16, genes=80)  # fewer lines than are shipped prove no margin
 _FEW = {"quick": 1, "full": 1}
-
-
-@dataclass(frozen=True)
-class Here:
-    """A checkout with two tasks, driven by its commands."""
-
-    root: Path
-
-    def run(self, module: str, *arguments: str, task: str = CALLS) -> int:
-        """Run ``python -m module --task task arguments`` in this process."""
-        before = sys.argv
-        sys.argv = [module, "--task", task, *arguments]
-        try:
-            return int(importlib.import_module(module).main() or 0)
-        finally:
-            sys.argv = before
-
-    def evidence(self, architecture: str, task: str = CALLS) -> dict[str, Any]:
-        return self.read(f"reports/{task}/models/{architecture}/evidence.json")
-
-    def read(self, path: str) -> Any:
-        return json.loads((self.root / path).read_text())
 
 
 def _params() -> dict[str, Any]:
@@ -82,36 +57,21 @@ def _params() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Make a checkout, and bring both tasks to their leaderboards."""
-    root = tmp_path_factory.mktemp("checkout")
-    before = tracking.mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("OPTUNA_STORAGE", f"sqlite:///{root}/optuna.db")
-        patch.setattr(tracking, "git", lambda *arguments: None)
-        tracking.mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
-        (root / "params.yaml").write_text(yaml.safe_dump(_params(), sort_keys=False))
-        simulate(root / "data" / CALLS, SIZE)
-        shutil.copytree(root / "data" / CALLS, root / "data" / AREAS)
-        table = pd.read_parquet(root / "data" / AREAS / "response.parquet")
+    with checked_out(tmp_path_factory.mktemp("checkout"), _params()) as made:
+        data = made.root / "data"
+        simulate(data / CALLS, SIZE)
+        shutil.copytree(data / CALLS, data / AREAS)
+        table = pd.read_parquet(data / AREAS / "response.parquet")
         table["auc"] = 1 / (1 + np.exp(-(table["ln_ic50"] - 1) / 2))
-        table.drop(columns="ln_ic50").to_parquet(root / "data" / AREAS / "response.parquet", index=False)
-        made = Here(root)
+        table.drop(columns="ln_ic50").to_parquet(data / AREAS / "response.parquet", index=False)
         for task in (CALLS, AREAS):
-            for stage in ("pipelines.validate", "pipelines.audit", "pipelines.prepare"):
-                assert made.run(stage, task=task) == 0
-            for architecture in ARCHITECTURES:
-                for stage in ("training.tune", "training.fit", "evaluation.evaluate"):
-                    assert made.run(stage, "--architecture", architecture, task=task) == 0
-            assert made.run("evaluation.leaderboard", task=task) == 0
+            made.train(task, ARCHITECTURES)
         yield made
-    tracking.mlflow.set_tracking_uri(before)
 
 
-def test_the_leaderboard_shows_what_was_learnt_beside_the_drug_s_share(here: Here) -> None:
+def test_the_leaderboard_shows_what_was_learnt_beside_the_drug_s_share(here: Checkout) -> None:
     rows = {row["architecture"]: row for row in here.read(f"reports/{CALLS}/leaderboard.json")}
     assert set(rows) == set(ARCHITECTURES)
     assert rows["mean_effects"]["value"] == 0.5, "a share of a drug ranks nothing within it"
@@ -119,8 +79,8 @@ def test_the_leaderboard_shows_what_was_learnt_beside_the_drug_s_share(here: Her
     assert rows["elastic_net"]["margin"] == pytest.approx(rows["elastic_net"]["value"] - 0.5)
 
 
-def test_evidence_has_every_metric_with_its_interval_and_the_thresholds(here: Here) -> None:
-    evidence = here.evidence("elastic_net")
+def test_evidence_has_every_metric_with_its_interval_and_the_thresholds(here: Checkout) -> None:
+    evidence = here.read(f"reports/{CALLS}/models/elastic_net/evidence.json")
     metrics = evidence["test"]["metrics"]
     wanted = {"accuracy", "f1_sensitive", "balanced_accuracy", "pr_auc", "prevalence", "roc_auc", "log_loss", "brier"}
     wanted |= {"ece", "within_drug_roc_auc", "within_drug_pr_auc", "within_drug_prevalence", "margin"}
@@ -141,35 +101,33 @@ def test_evidence_has_every_metric_with_its_interval_and_the_thresholds(here: He
     assert logged["test_within_drug_roc_auc_low"] == metrics["within_drug_roc_auc"]["low"]
 
 
-def test_the_same_split_is_made_of_calls_and_of_numbers(here: Here) -> None:
+def test_the_same_split_is_made_of_calls_and_of_numbers(here: Checkout) -> None:
     calls, areas = (here.read(f"prepared/{task}/split.json") for task in (CALLS, AREAS))
     assert calls["sha256"] == areas["sha256"] and set(calls["sensitive"]) == {"train", "validation", "test"}
 
 
-def test_areas_are_predicted_in_their_own_unit(here: Here) -> None:
+def test_areas_are_predicted_in_their_own_unit(here: Checkout) -> None:
     rows = {row["architecture"]: row for row in here.read(f"reports/{AREAS}/leaderboard.json")}
     assert rows["elastic_net"]["margin_low"] > 0
     predicted = pd.read_parquet(here.root / "reports" / AREAS / "models" / "elastic_net" / "predictions.parquet")
     assert predicted["target"].between(0, 1).all() and predicted["prediction"].between(-0.5, 1.5).all()
 
 
-def test_a_candidate_is_registered_promoted_scored_and_answers(here: Here, capsys: pytest.CaptureFixture[str]) -> None:
-    assert here.run("evaluation.candidate", "--architecture", "elastic_net") == 0
-    assert here.run("evaluation.compare") == 0
+def test_a_candidate_is_registered_promoted_scored_and_answers(
+    here: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here.run("evaluation.candidate", "--task", CALLS, "--architecture", "elastic_net") == 0
+    assert here.run("evaluation.compare", "--task", CALLS) == 0
     card = (here.root / "reports" / CALLS / "candidate" / MARKDOWN).read_text()
     assert "within_drug_roc_auc" in card.replace("\\", "") and "sensitive or resistant" in card
     capsys.readouterr()
-    assert here.run("serving.register", "--by", "A. Person") == 0, capsys.readouterr().out
+    assert here.run("serving.register", "--task", CALLS, "--by", "A. Person") == 0, capsys.readouterr().out
     done = promote(CALLS, "staging", by="A. Person")
     assert done.alias == "staging"
     assert answer_example(f"models:/{CALLS}@staging") == 2, "with the code that it brings, and nothing of the checkout"
 
     model = f"models:/{CALLS}@staging"
-    sys.argv, before = ["score", "--model", model, "--data", f"data/{CALLS}"], sys.argv
-    try:
-        assert importlib.import_module("evaluation.score").main() == 0
-    finally:
-        sys.argv = before
+    assert here.run("evaluation.score", "--model", model, "--data", f"data/{CALLS}") == 0
     scores = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert scores["metrics"]["within_drug_roc_auc"]["low"] > 0.5 and scores["metrics"]["prevalence"]["value"] < 1
 
