@@ -104,7 +104,7 @@ def candidate(
     folder = reports / name / FOLDER
     with tempfile.TemporaryDirectory(dir=reports / name, prefix=".candidate-") as building:
         built = Path(building) / FOLDER
-        figures = sorted(own.glob("*.png"))
+        figures = sorted([*own.glob("*.png"), *own.glob("*.svg")])
         (built / "figures").mkdir(parents=True)
         for path in figures:
             shutil.copy(path, built / "figures")

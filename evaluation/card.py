@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ _CAPTIONS = {  # figures in the order of the card
     "learning_curves": "Learning curves",
 }
 
+_NUMBERED = {"molecule": "What each atom of a drug adds to the prediction"}
+_MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
+
 Block = dict[str, Any]
 
 
@@ -57,12 +61,16 @@ def write_card(evidence: dict[str, Any], folder: Path) -> None:
     folder
         Where the evidence is.
     """
-    figures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}
+    figures = read_figures(folder / "figures")
     card = content(evidence, list(figures))
-    pictures = {stem: base64.b64encode(path.read_bytes()).decode() for stem, path in figures.items()}
-    for name, text in ((MARKDOWN, as_markdown(card)), (HTML, as_html(card, pictures))):
+    for name, text in ((MARKDOWN, as_markdown(card)), (HTML, as_html(card, figures))):
         with written_whole(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def read_figures(folder: Path) -> dict[str, bytes]:
+    """Return the figures in ``folder``, PNG and SVG, by their file names."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*")) if path.suffix in _MEDIA}
 
 
 def as_markdown(card: dict[str, Any]) -> str:
@@ -70,16 +78,24 @@ def as_markdown(card: dict[str, Any]) -> str:
     return _environment(autoescape=False).get_template("card.md.jinja").render(card)
 
 
-def as_html(card: dict[str, Any], pictures: dict[str, str]) -> str:
-    """Return a card as one HTML file; ``pictures`` are PNG files in base64, by the figure's name."""
+def as_html(card: dict[str, Any], figures: Mapping[str, bytes]) -> str:
+    """Return a card as one HTML file; ``figures`` are PNG or SVG, by their file names."""
+    pictures = {
+        name: f"data:{_MEDIA[Path(name).suffix]};base64,{base64.b64encode(data).decode()}"
+        for name, data in figures.items()
+    }
     return _environment(autoescape=True).get_template("card.html.jinja").render(card, pictures=pictures)
 
 
 def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
-    """Return title, lead, notice and sections of the card; a section is a title and its blocks."""
+    """Return title, lead, notice and sections of the card; a section is a title and its blocks.
+
+    ``figures`` are file names.
+    """
     task, architecture = evidence["task"], evidence["architecture"]
     use = USES.get(evidence.get("family", ""), NO_USE)
-    drawn = [stem for stem in _CAPTIONS if stem in figures] + [stem for stem in figures if stem not in _CAPTIONS]
+    order = {stem: place for place, stem in enumerate(_CAPTIONS)}
+    drawn = sorted(figures, key=lambda name: order.get(Path(name).stem, len(order)))
     sections = [
         ("What it is for", _intended(use)),
         ("Data", _data(evidence)),
@@ -92,7 +108,7 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         ("What it looks at", _explanation(evidence)),
         ("Limits", [_items([*_limits(evidence), *use.limits])]),
         ("Cost", _cost(evidence)),
-        ("Figures", [{"kind": "figure", "name": stem, "caption": _CAPTIONS.get(stem, stem)} for stem in drawn]),
+        ("Figures", [{"kind": "figure", "name": name, "caption": _caption(Path(name).stem)} for name in drawn]),
         ("How to make it again", _again(evidence)),
         ("Where it comes from", _provenance(evidence)),
     ]
@@ -102,6 +118,12 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         "simulated": evidence["simulated"],
         "sections": [{"title": title, "blocks": blocks} for title, blocks in sections if blocks],
     }
+
+
+def _caption(stem: str) -> str:
+    """Return what a figure shows; molecules are numbered, and each drawing names its drug."""
+    kind = re.sub(r"_\d+$", "", stem)
+    return _CAPTIONS.get(stem, _NUMBERED.get(kind, stem))
 
 
 def _intended(use: Use) -> list[Block]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,7 @@ def card(evidence: dict[str, Any], figures: Mapping[str, bytes]) -> tuple[dict[s
     evidence
         Checked against its hash.
     figures
-        PNG, by their names.
+        PNG or SVG, by their file names.
     """
     made = content(evidence, list(figures))
-    pictures = {name: base64.b64encode(data).decode() for name, data in figures.items()}
-    return made, dict(figures), as_html(made, pictures)
+    return made, dict(figures), as_html(made, figures)

@@ -16,6 +16,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from evaluation.card import read_figures
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json
@@ -145,7 +146,7 @@ def evidence(version: Version) -> dict[str, Any]:
 
 
 def figures(version: Version) -> dict[str, bytes]:
-    """Return the figures of the model card, PNG, by their names; none where they cannot be read."""
+    """Return the figures of the model card by their file names; none where they cannot be read."""
     if version.evidence_sha256 is None:
         return {}
     place = f"evidence/{version.evidence_sha256}/figures"
@@ -154,7 +155,7 @@ def figures(version: Version) -> dict[str, bytes]:
             found = Path(_download(f"runs:/{version.run_id}/{place}", folder))
         except (MlflowException, OSError):
             return {}
-        return {path.stem: path.read_bytes() for path in sorted(found.glob("*.png"))}
+        return read_figures(found)
 
 
 def contract(version: Version) -> dict[str, Any] | None:

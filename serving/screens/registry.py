@@ -207,4 +207,6 @@ def _block(block: Mapping[str, Any], figures: Mapping[str, bytes]) -> None:
         head = [name or "\u200b" * (place + 1) for place, name in enumerate(block["head"])]
         frame.table(pd.DataFrame(block["rows"], columns=head), alt="Table of the model card")
     elif kind == "figure" and block["name"] in figures:
-        st.image(figures[block["name"]], caption=plain(block["caption"]), alt=block["caption"])
+        figure = figures[block["name"]]
+        shown = figure.decode() if block["name"].endswith(".svg") else figure  # Streamlit takes SVG as text
+        st.image(shown, caption=plain(block["caption"]), alt=block["caption"])

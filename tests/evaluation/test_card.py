@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -63,6 +64,21 @@ def test_the_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
     assert "![Confusion of the classes, test rows](figures/confusion_matrix.png)" in plain
     sources = [dict(attrs)["src"] or "" for tag, attrs in tags.found if tag == "img"]
     assert len(sources) == 1 and sources[0].startswith("data:image/png;base64,iVBOR")
+
+
+def test_molecules_are_in_the_card_as_they_were_drawn(tmp_path: Path) -> None:
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg"><title>imatinib</title></svg>'
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "molecule_1.svg").write_text(drawing)
+    (tmp_path / "figures" / "notes.txt").write_text("no figure")
+    write_card(made_evidence(), tmp_path)
+    markdown = (tmp_path / "card.md").read_text().replace("\\", "")
+    assert "![What each atom of a drug adds to the prediction](figures/molecule_1.svg)" in markdown
+    tags = Tags()
+    tags.feed((tmp_path / "card.html").read_text())
+    (source,) = [dict(attrs)["src"] or "" for tag, attrs in tags.found if tag == "img"]
+    kind, _, content = source.partition(";base64,")
+    assert kind == "data:image/svg+xml" and base64.b64decode(content).decode() == drawing
 
 
 def test_measured_data_is_not_called_simulated(tmp_path: Path) -> None:

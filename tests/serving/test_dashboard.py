@@ -555,8 +555,8 @@ def test_the_log_is_read_day_by_day_and_version_by_version(tmp_path: Path) -> No
 
 
 def test_a_card_is_made_of_the_evidence_and_not_of_the_page_beside_it() -> None:
-    content, _, page = card(made_evidence(simulated=True), {"top_genes": b"\x89PNG"})
-    assert content["simulated"] is True and "<html" in page
+    content, _, page = card(made_evidence(simulated=True), {"top_genes.png": b"\x89PNG", "molecule_1.svg": b"<svg/>"})
+    assert content["simulated"] is True and "<html" in page and "data:image/svg+xml" in page
     kinds = {block["kind"] for section in content["sections"] for block in section["blocks"]}
     assert kinds == {"text", "items", "table", "figure", "code"}
 
