@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
 from training.networks.gene_modules import DenseTrunk
-from training.networks.gene_network import GeneNetwork, shared_space
+from training.networks.gene_network import GeneNetwork
+from training.networks.gene_space import shared_space
 
 if TYPE_CHECKING:
     import optuna

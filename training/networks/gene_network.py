@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -26,7 +26,7 @@ from training.networks.gene_modules import Cell, GeneModule, RecurrentTrunk, Tru
 from training.networks.loop import LoopSettings, Trained, train_network
 
 if TYPE_CHECKING:
-    import optuna
+    pass
 
 ORDERS = ("table", "chromosome", "correlation")
 _PENALTIES = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)  # of ridge, as shares of the number of genes
@@ -386,34 +386,6 @@ class RecurrentGeneNetwork(GeneNetwork):
             return None
         parts = self._batched(self.network_.attention, self._inputs(samples))
         return np.concatenate([np.zeros((0, len(self.steps))), *parts])
-
-
-def shared_space(trial: optuna.Trial) -> dict[str, Any]:
-    """Draw the hyperparameters that all these networks have."""
-    return {
-        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
-        "noise": trial.suggest_float("noise", 0.0, 1.0),
-        "mixup": trial.suggest_categorical("mixup", [0.0, 0.2, 0.4, 1.0]),
-        "weight_decay": trial.suggest_float("weight_decay", 0.03, 10.0, log=True),
-        "batch_size": trial.suggest_categorical("batch_size", [64, 128]),
-        "linear_start": trial.suggest_categorical("linear_start", [0.0, 0.5, 0.9]),
-    }
-
-
-def recurrent_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw the hyperparameters of a recurrent network; ``settings["orders"]`` are the orders of genes to try.
-
-    The order along the genome is no default: not all samples say where their genes lie.
-    """
-    return {
-        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 6e-3, log=True),
-        "width": trial.suggest_categorical("width", [32, 64]),
-        "depth": trial.suggest_int("depth", 1, 2),
-        "window": trial.suggest_categorical("window", [48, 72, 96]),
-        "embedding": trial.suggest_categorical("embedding", [64, 128]),
-        "order": trial.suggest_categorical("order", list(settings.get("orders", ("table", "correlation")))),
-        **shared_space(trial),
-    }
 
 
 def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: str, permutation: int = 0) -> np.ndarray:
