@@ -26,7 +26,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := .venv/.ready
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: soak reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean
+.PHONY: soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +63,10 @@ train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; sho
 	@failed=0; dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
 	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
 
+# Values that people type reach the shell through the environment; without WORKERS and CLUSTER this is DVC's own stage.
+tune: $(READY) ## TASK=T ARCH=A [WORKERS=n] [CLUSTER=ray://HOST:PORT|local]: n workers on one study; several need PostgreSQL, see docs/tuning.md
+	@$(need_task)$(if $(value ARCH),,$(error name the architecture: make tune TASK=... ARCH=mlp))python -m training.tune --task "$$TASK" --architecture "$$ARCH" --workers "$$WORKERS" --cluster "$${CLUSTER:-}"
+
 compare: $(READY) ## TASK=T: every architecture against every other, with corrected significance and cost; reports/T/comparison
 	@$(need_task)python -m evaluation.compare --task $(TASK)
 
@@ -84,6 +88,12 @@ rollback: $(READY) ## TASK=T WHY=... [BY=NAME]: the version that was in producti
 
 history: $(READY) ## TASK=T [JSON=1]: who moved which version where, when and why
 	@$(need_task)python -m serving.history --task "$$TASK" $(if $(value JSON),--json)
+
+backup: $(READY) ## TO=DIR: registry, history, runs, studies and artifacts into a new folder, with their hashes
+	@$(if $(value TO),,$(error name a new folder: make backup TO=DIR))python -m serving.backup --to "$$TO"
+
+restore: $(READY) ## FROM=DIR [SHA256=...] [ARTIFACTS_ONLY=1]: what make backup saved comes back; nothing is written over
+	@$(if $(value FROM),,$(error name the backup: make restore FROM=DIR))python -m serving.restore --from "$$FROM" --sha256 "$${SHA256:-}" $(if $(value ARTIFACTS_ONLY),--artifacts-only)
 
 verify: $(READY) ## TASK=T: do aliases, history, evidence and files still say the same?
 	@$(need_task)python -m serving.verify --task "$$TASK"
@@ -118,12 +128,18 @@ dashboard: $(READY) ## [PORT=8501]: predict, compare, registry and drift in the 
 test: $(READY) ## every test
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40
 
-soak: $(READY) ## what takes many minutes: a retraining loop that is killed in the midst of a fit
+soak: $(READY) ## what takes many minutes: a retraining loop and studies of many workers, killed in their midst
 	@OMP_NUM_THREADS=1 python -m pytest -m soak
 
-lint: $(READY) ## ruff (check and format), mypy, and the workflows' schema
+lint: $(READY) ## ruff (check and format), mypy, and what workflows, compose, Dockerfiles and Kubernetes manifests must be
 	@ruff check . && ruff format --check . && mypy
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.gpu.yaml
+	@hadolint --failure-threshold info infra/docker/*.Dockerfile
+	@python infra/check_compose.py && python infra/check_manifests.py
+
+audit: $(READY) ## known vulnerabilities and licenses of the locked packages; offline it says so and does not fail
+	@python -m infra.audit_dependencies && python -m infra.list_licenses --check
 
 format: $(READY) ## let ruff mend what it can
 	@ruff check --fix . ; ruff format .
@@ -133,6 +149,7 @@ bench: $(READY) ## speed and memory as ratios, measured side by side
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (pinned, hashed)
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync --quiet --require-hashes requirements.lock && touch $(READY) && python -m infra.list_licenses
 
 clean: ## remove what runs made (runs, models, reports), not data or .venv
-	@rm -rf models reports prepared checkpoints cache .retrain optuna.db mlflow.db mlruns mlartifacts .incoming
+	@rm -rf models reports prepared checkpoints cache .retrain optuna.db mlflow.db mlruns mlartifacts .incoming optuna.db.lock

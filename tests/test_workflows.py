@@ -44,7 +44,7 @@ def verbs(name: str) -> list[str]:
 
 def test_the_three_workflows_are_there() -> None:
     assert NAMES == ["ci", "promote", "retrain"]
-    assert verbs("ci") == ["lint", "test"]
+    assert verbs("ci") == ["lint", "audit", "test"]
     assert verbs("retrain") == ["retrain", "propose"]
     assert verbs("promote") == ["promote", "verify"]
 

@@ -1,0 +1,140 @@
+"""Known vulnerabilities of the locked packages: ``python -m infra.audit_dependencies``, by pip-audit.
+
+It fails where one is known that ``infra/accepted_vulnerabilities.yaml`` does not name. Where the service cannot be
+asked (offline, or behind a mirror that knows no vulnerabilities) it says so and does not fail. pip-audit itself would
+say that nothing is known of what it could not look up. One package is asked about first, and no other where that fails.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.locked import locked
+
+ACCEPTED = Path(__file__).with_name("accepted_vulnerabilities.yaml")
+PROBE_SECONDS, SECONDS = 60, 480
+_FIELDS = {"id", "package", "reason", "by", "until"}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the service says.
+
+    Attributes
+    ----------
+    known
+        A line for each vulnerability that is not accepted.
+    accepted
+        A line for each that is.
+    unknown
+        Names of the packages that it could not look up.
+    """
+
+    known: list[str]
+    accepted: list[str]
+    unknown: list[str]
+
+
+class CannotLookError(Exception):
+    """The service was not asked, or did not answer."""
+
+
+def ask(packages: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
+    """Return what pip-audit says of each package: ``name``, ``version``, ``vulns`` or ``skip_reason``.
+
+    Raises
+    ------
+    CannotLookError
+        It takes longer, or gives no answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
+        pins = Path(temporary) / "pins.txt"
+        pins.write_text("".join(f"{name}=={version}\n" for name, version in packages))
+        command = [sys.executable, "-m", "pip_audit", "--requirement", str(pins), "--no-deps", "--disable-pip"]
+        command += ["--format", "json", "--progress-spinner", "off", "--timeout", "10", "--cache-dir", temporary]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise CannotLookError(f"no answer within {seconds:g} s") from error
+    try:
+        found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+        return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise CannotLookError((done.stderr.strip().splitlines() or ["it says nothing"])[-1][:300]) from error
+
+
+def accepted(today: str, path: Path = ACCEPTED) -> set[tuple[str, str]]:
+    """Return package and id of what may stay today.
+
+    Raises
+    ------
+    ValueError
+        An entry lacks a field or has another.
+    """
+    entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    for entry in entries:
+        if not isinstance(entry, dict) or set(entry) != _FIELDS:
+            raise ValueError(f"{path}: {entry!r} must have {', '.join(sorted(_FIELDS))}, and no more")
+    return {(entry["package"].lower(), entry["id"]) for entry in entries if str(entry["until"]) >= today}
+
+
+def sorted_out(found: list[dict[str, Any]], may_stay: set[tuple[str, str]]) -> Looked:
+    """Return what pip-audit found, by what becomes of it."""
+    looked = Looked([], [], [])
+    for package in found:
+        if "skip_reason" in package:
+            looked.unknown.append(package["name"])
+        for each in package.get("vulns", []):
+            names = {each["id"], *each.get("aliases", [])}
+            mended = ", ".join(each.get("fix_versions", [])) or "no version"
+            line = f"{package['name']} {package['version']}: {each['id']}, mended in {mended}"
+            stays = any((package["name"].lower(), name) in may_stay for name in names)
+            (looked.accepted if stays else looked.known).append(line)
+    return looked
+
+
+def main() -> int:
+    """Ask, and say what is known."""
+    if importlib.util.find_spec("pip_audit") is None:
+        print("error: pip-audit is not installed; it is one of the packages of the extra `dev`", file=sys.stderr)
+        return 1
+    packages = locked()
+    try:
+        may_stay = accepted(datetime.now(UTC).date().isoformat())
+        if unknown := sorted_out(ask(packages[:1], PROBE_SECONDS), may_stay).unknown:
+            raise CannotLookError(f"it does not know {unknown[0]}, and would know nothing of the others")
+        looked = sorted_out(_each_version_once(packages), may_stay)
+    except CannotLookError as error:
+        print(f"NOT LOOKED: the service of known vulnerabilities cannot be asked ({error}).")
+        print(f"Nothing is known of the {len(packages)} locked packages, good or bad; run it again with a network.")
+        return 0
+    for line in looked.accepted:
+        print(f"accepted: {line}")
+    for line in looked.known:
+        print(f"error: {line}", file=sys.stderr)
+    if looked.unknown:
+        print(f"not looked up, since the service does not know them: {', '.join(sorted(set(looked.unknown)))}")
+    count = len(packages) - len(looked.unknown)
+    print(f"{count} of {len(packages)} locked packages looked up: {len(looked.known)} vulnerabilities to mend")
+    return 1 if looked.known else 0
+
+
+def _each_version_once(packages: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Ask about all; pip-audit takes one version of a package at a time."""
+    first = dict(reversed(packages))
+    others = [each for each in packages if first[each[0]] != each[1]]
+    return ask(list(first.items()), SECONDS) + (ask(others, SECONDS) if others else [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

