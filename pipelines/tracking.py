@@ -9,18 +9,20 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from pipelines import patience
 from pipelines.files import cores
 
-# Set before MLflow is imported: nothing is sent anywhere, and nothing is loaded through pickle.
+# Whatever the environment says: nothing is loaded through pickle, here and in every process that is started from here.
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+# Set before MLflow is imported: nothing is sent anywhere.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",
@@ -39,11 +41,41 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 DATA = Path("data")
 DATA_DVC = Path("data.dvc")
 ROOMS = ("pipelines", "training", "evaluation", "serving")
+SERVER = "the tracking server (MLFLOW_TRACKING_URI)"
 _CHANGES_NAMED = 500  # characters
 
 for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module="mlflow")
+
+
+Result = TypeVar("Result")
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether MLflow failed since its server or its database is away, and not since it said no."""
+    if isinstance(error, ConnectionError):
+        return True
+    if not isinstance(error, MlflowException):
+        return False
+    if error.error_code == "TEMPORARILY_UNAVAILABLE":
+        return True
+    said = str(error)
+    if "API request to" in said:  # 4xx: the request is at fault
+        return "failed with error code 4" not in said
+    # In MLflow's own words of a database that has gone, told by a server or, without one, in this process.
+    return any(words in said for words in ("OperationalError", "server closed the connection", "connection failed"))
+
+
+def patiently(call: Callable[[], Result]) -> Result:
+    """Return what a call of MLflow returns, waiting out a tracking server that is away.
+
+    Raises
+    ------
+    Unreachable
+        It stayed away for longer than `pipelines.patience.patience`.
+    """
+    return patience.patiently(call, is_outage, SERVER)
 
 
 def experiment(task: str) -> str:
@@ -88,14 +120,24 @@ def run(
     if _PROJECT_RUN is not None:
         every["project_run_id"] = _PROJECT_RUN
     every = {key: str(value) for key, value in every.items()}
-    with mlflow.start_run(
-        run_id=run_id,
-        experiment_id=None if run_id else experiment(task),
-        run_name=None if run_id else name,
-        nested=parent is not None,
-        tags=None if run_id else every,
-    ) as active:
+    active = patiently(
+        lambda: mlflow.start_run(
+            run_id=run_id,
+            experiment_id=None if run_id else experiment(task),
+            run_name=None if run_id else name,
+            nested=parent is not None,
+            tags=None if run_id else every,
+        )
+    )
+    try:
         yield active
+    except BaseException:
+        with contextlib.suppress(MlflowException, ConnectionError):  # the error that ended the run is what is told
+            mlflow.end_run("FAILED")
+        raise
+    patiently(lambda: mlflow.MlflowClient().set_terminated(active.info.run_id, "FINISHED"))
+    with contextlib.suppress(MlflowException, ConnectionError):  # closes this process's side
+        mlflow.end_run("FINISHED")
 
 
 def lineage(task: str) -> dict[str, str]:

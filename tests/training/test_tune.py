@@ -30,9 +30,11 @@ from pipelines.params import Params
 from pipelines.prepare import Prepared
 from pipelines.samples import ResponseSamples
 from tests.training.tiny import NAME, ROOT, tiny_params, with_task
+from training import claims
 from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
-from training.tune import Tuned, storage_url, study_name, tune
+from training.study_storage import storage_url
+from training.tune import Tuned, study_name, tune
 
 # A network whose third trial hangs after its second epoch, until it is killed.
 SCRIPT = """
@@ -206,14 +208,14 @@ def test_only_the_trials_of_dead_workers_are_run_again(told: Architecture, tmp_p
     study = optuna.create_study()
     dead = subprocess.Popen(["true"])
     dead.wait()
-    mine, host = training.tune.worker(), socket.gethostname()
+    mine, host = claims.worker(), socket.gethostname()
     began = psutil.Process().create_time()
     workers = {
         "alive": mine,
         "dead": f"{host}|{dead.pid}|1",
         "another process of that number": f"{host}|{os.getpid()}|{began - 1000:.0f}",
         "on another machine": f"another-{host}|{dead.pid}|1",
-        "nobody knows": None,
+        "claimed by nobody": None,
     }
     for name, who in workers.items():
         trial = study.ask({"level": optuna.distributions.FloatDistribution(0, 1)})
@@ -221,16 +223,21 @@ def test_only_the_trials_of_dead_workers_are_run_again(told: Architecture, tmp_p
         trial.set_user_attr("mlflow_run_id", f"run of {name}")
         if who is not None:
             trial.set_user_attr("worker", who)
-    training.tune._requeue_orphans(study)
+    claims.requeue_orphans(study)
     states = {trial.user_attrs["name"]: trial.state for trial in study.trials[: len(workers)]}
     failed = [name for name, state in states.items() if state == TrialState.FAIL]
-    assert failed == ["dead", "another process of that number"]
-    assert {states[name] for name in workers if name not in failed} == {TrialState.RUNNING}
+    # Under the lock a trial without a name is one whose worker died in the midst of claiming it.
+    assert failed == ["dead", "another process of that number", "claimed by nobody"]
+    failed.remove("claimed by nobody")
+    assert {states["alive"], states["on another machine"]} == {TrialState.RUNNING}
     for broken, name in zip((study.trials[1], study.trials[2]), failed, strict=True):
         again = study.ask()
+        again.set_user_attr("worker", mine)
         assert again.suggest_float("level", 0, 1) == broken.params["level"]
         assert again.user_attrs["mlflow_run_id"] == f"run of {name}"
         assert again.user_attrs["origin"] == broken.number, "checkpoints are kept under the first number"
+    claims.requeue_orphans(study)
+    assert len(study.trials) == len(workers) + len(failed), "what nobody began is drawn anew, and nothing twice"
 
 
 # What a trial is judged on

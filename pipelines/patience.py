@@ -1,0 +1,93 @@
+"""Waiting out a server that is away for a while: bounded, with growing pauses, and a clear word at the bound."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pipelines.faults import UserError
+
+OUTAGE_SECONDS = "OUTAGE_SECONDS"  # the environment variable
+_DEFAULT_SECONDS = 600.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0
+
+Result = TypeVar("Result")
+
+
+class Unreachable(UserError):
+    """A server stayed away for longer than `patience`."""
+
+
+def patience() -> float:
+    """Return for how many seconds an outage is waited out: ``OUTAGE_SECONDS``, or ten minutes.
+
+    Raises
+    ------
+    UserError
+        The variable is no number above 0.
+    """
+    text = os.environ.get(OUTAGE_SECONDS, "")
+    if not text:
+        return _DEFAULT_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise UserError(f"{OUTAGE_SECONDS} is {text!r}; it must be a number of seconds above 0")
+    return seconds
+
+
+def pauses() -> Callable[[], float]:
+    """Return a function that gives the next pause: from 0.2 s doubling up to 15 s.
+
+    A random half is taken off, so that many workers do not come back at the same moment.
+    """
+    pause = _FIRST_PAUSE
+
+    def following() -> float:
+        nonlocal pause
+        given = pause * random.uniform(0.5, 1.0)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+        return given
+
+    return following
+
+
+def patiently(call: Callable[[], Result], is_outage: Callable[[Exception], bool], server: str) -> Result:
+    """Return what ``call`` returns, called again while ``is_outage`` says of its error that the server is away.
+
+    Parameters
+    ----------
+    call
+        May be called several times: it must be harmless to do again what was done already.
+    server
+        What the error calls the server, and the variable that names it.
+
+    Raises
+    ------
+    Unreachable
+        The outage lasted for longer than `patience`.
+    """
+    limit, began, following = patience(), time.monotonic(), pauses()
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            pause = following()
+            if time.monotonic() + pause - began > limit:
+                raise unreachable(server, limit) from error
+        time.sleep(pause)
+
+
+def unreachable(server: str, seconds: float) -> Unreachable:
+    """Return the error that says what is away, for how long, and what to do."""
+    return Unreachable(
+        f"{server} could not be reached for {seconds:g} s ({OUTAGE_SECONDS}); start it again and run the same command: "
+        "trials go on from their checkpoints"
+    )

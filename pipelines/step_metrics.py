@@ -1,0 +1,139 @@
+"""Metrics of every step of a fit, sent to MLflow beside the fit, so that neither an outage nor a kill loses any."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from pipelines.patience import patience, pauses, unreachable
+from pipelines.tracking import SERVER, is_outage
+
+_FLUSH_SECONDS = 2.0
+_BATCH = 1000  # metrics: the most that MLflow takes at once
+
+
+class StepMetrics:
+    """A buffer of step metrics of one run, flushed in batches by a thread of its own.
+
+    Each metric is written to ``spool`` before it is sent. A fit that is killed and gone on with sends the spool again:
+    MLflow keeps a metric of the same name, step, value and time once. A step that was logged before is left out, so
+    that the epochs that are trained again after a kill do not stand twice.
+
+    Parameters
+    ----------
+    run_id
+        The run that the metrics belong to.
+    spool
+        File of the metrics, for who deletes it once the run has ended; without one they are in memory only.
+    """
+
+    def __init__(self, run_id: str, spool: Path | None = None) -> None:
+        self._run_id, self._spool = run_id, spool
+        self._client = MlflowClient()
+        self._waiting: list[Metric] = _read(spool) if spool is not None else []
+        self._known = {(metric.key, metric.step) for metric in self._waiting}
+        self._guard = threading.Lock()
+        self._ending = threading.Event()
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._send, name="step metrics", daemon=True)
+        self._thread.start()
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Take the metrics of ``step``; returns at once.
+
+        Raises
+        ------
+        Unreachable
+            The tracking server has been away for longer than `patience`.
+        """
+        if self._fault is not None:
+            raise self._fault
+        now = int(time.time() * 1000)
+        with self._guard:
+            new = [
+                Metric(key, float(value), now, step) for key, value in metrics.items() if (key, step) not in self._known
+            ]
+            if self._spool is not None and new:
+                self._spool.parent.mkdir(parents=True, exist_ok=True)
+                lines = (json.dumps([metric.key, metric.value, metric.timestamp, metric.step]) for metric in new)
+                with self._spool.open("a", encoding="utf-8") as file:
+                    file.write("".join(f"{line}\n" for line in lines))
+            self._known.update((metric.key, metric.step) for metric in new)
+            self._waiting += new
+
+    def close(self) -> None:
+        """Send what is left, waiting out an outage.
+
+        Raises
+        ------
+        Unreachable
+            The tracking server stayed away; the spool keeps what was not sent.
+        """
+        self._ending.set()
+        self._thread.join()
+        if self._fault is not None:
+            raise self._fault
+
+    def abandon(self) -> None:
+        """End the thread after one more attempt; the spool stays for who goes on with the run."""
+        self._fault = self._fault or InterruptedError("the fit has ended")
+        self._ending.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        following, failing_since = pauses(), None
+        while True:
+            ended = self._ending.wait(_FLUSH_SECONDS if failing_since is None else following())
+            with self._guard:
+                batch = self._waiting[:_BATCH]
+            try:
+                if batch:
+                    self._client.log_batch(self._run_id, metrics=batch)
+            except Exception as error:
+                failing_since = failing_since or time.monotonic()
+                if not is_outage(error):
+                    self._fault = error
+                elif time.monotonic() - failing_since > patience():
+                    self._fault = unreachable(SERVER, patience())
+                    self._fault.__cause__ = error
+                if self._fault is not None:
+                    return
+                if ended:  # the event no longer makes it wait
+                    time.sleep(following())
+                continue
+            following, failing_since = pauses(), None
+            with self._guard:
+                del self._waiting[: len(batch)]
+                left = bool(self._waiting)
+            if ended and (not left or self._fault is not None):
+                return
+
+
+@contextlib.contextmanager
+def sending(run_id: str, spool: Path | None = None) -> Iterator[StepMetrics]:
+    """Give a buffer that is sent to the end, or abandoned with its spool kept if the block raises."""
+    steps = StepMetrics(run_id, spool)
+    try:
+        yield steps
+    except BaseException:
+        steps.abandon()
+        raise
+    steps.close()
+
+
+def _read(spool: Path) -> list[Metric]:
+    """Return the metrics in ``spool``; a last line that a kill has cut short is left out, and cut off the file."""
+    if not spool.is_file():
+        return []
+    text = spool.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        spool.write_text(whole, encoding="utf-8")
+    return [Metric(key, value, timestamp, step) for key, value, timestamp, step in map(json.loads, whole.splitlines())]

@@ -1,0 +1,119 @@
+"""Rounds of random kills: ``python -m tests.training.killed_rounds [ROUNDS]`` prints what was lost and doubled.
+
+In each round four workers share a study on PostgreSQL; between one and six of them are killed at random moments, in
+the midst of claims too, and followed by others.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+
+from tests.training.postgres import postgres
+from training.claims import work
+from training.study_storage import open_storage, study_lock
+
+WORKERS, BUDGET, STEPS = 4, 12, 12
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def one_worker(study: str, number: int) -> None:
+    """Work on the study until its budget is spent."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found = optuna.load_study(study_name=study, storage=open_storage(wait=True))
+    found.sampler = optuna.samplers.RandomSampler(seed=number)
+    work(found, _objective, BUDGET, study_lock(study))
+
+
+def _objective(trial: optuna.Trial) -> float:
+    x, origin = trial.suggest_float("x", 0, 1), trial.user_attrs["origin"]
+    checkpoint = Path(f"{trial.study.study_name}.{origin}")
+    for step in range(int(checkpoint.read_text()) if checkpoint.is_file() else 0, STEPS):
+        time.sleep(0.05)
+        temporary = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}")
+        temporary.write_text(str(step + 1))
+        temporary.replace(checkpoint)
+    return x
+
+
+def one_round(number: int, rng: random.Random) -> dict[str, int]:
+    """Run one study under kills and count its trials."""
+    name = f"round-{number}"
+    study = optuna.create_study(study_name=name, storage=open_storage(wait=True))
+    study.enqueue_trial({"x": 0.5})
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.killed_rounds"])
+    started = 0
+
+    def start() -> BaseProcess:
+        nonlocal started
+        started += 1
+        process = context.Process(target=one_worker, args=(name, 1000 * number + started))
+        process.start()
+        return process
+
+    running = [start() for _ in range(WORKERS)]
+    kills, killed = rng.randint(1, 6), 0
+    next_kill: float | None = None
+    until = time.monotonic() + 120
+    while running and time.monotonic() < until:
+        if next_kill is None and any(Path.cwd().glob(f"{name}.*")):  # trials have begun
+            next_kill = time.monotonic() + rng.uniform(0, 0.4)
+        if next_kill is not None and killed < kills and time.monotonic() > next_kill:
+            rng.choice(running).kill()
+            killed, next_kill = killed + 1, time.monotonic() + rng.uniform(0, 0.5)
+        time.sleep(0.002)
+        for process in list(running):
+            if process.exitcode is None:
+                continue
+            running.remove(process)
+            if process.exitcode != 0:
+                assert process.exitcode < 0, "a worker failed"
+                running.append(start())
+    assert not running, "the study did not end"
+    trials = study.get_trials(deepcopy=False)
+    done = Counter(trial.user_attrs["origin"] for trial in trials if trial.state in DONE)
+    begun = {trial.user_attrs["origin"] for trial in trials if "origin" in trial.user_attrs}
+    return {
+        "done": len(done),
+        "lost": max(0, BUDGET - len(done)) + len(begun - set(done)),
+        "doubled": sum(done.values()) - len(done) + max(0, len(done) - BUDGET),
+        "open": sum(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials),
+        "kills": killed,
+        "run again": sum("retry_of" in trial.user_attrs for trial in trials),
+    }
+
+
+def rounds(number: int, seed: int = 0) -> dict[str, int]:
+    """Return the sums over ``number`` rounds, on a PostgreSQL of their own, in a folder of their own."""
+    rng, total, before = random.Random(seed), Counter[str](), (Path.cwd(), os.environ.get("OPTUNA_STORAGE"))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        Path(folder).chmod(0o755)
+        try:
+            with postgres() as server:
+                os.environ["OPTUNA_STORAGE"] = server.database("studies")
+                for each in range(number):
+                    total.update(one_round(each, rng))
+        finally:
+            os.chdir(before[0])
+            os.environ.pop("OPTUNA_STORAGE", None)
+            if before[1] is not None:
+                os.environ["OPTUNA_STORAGE"] = before[1]
+    return {"rounds": number, **total}
+
+
+if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    print(json.dumps(rounds(int(sys.argv[1]) if len(sys.argv) > 1 else 50)))

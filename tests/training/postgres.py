@@ -1,0 +1,60 @@
+"""A real PostgreSQL of a test's own, from a wheel, that can be stopped and started."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+pgserver = pytest.importorskip("pgserver", reason="the wheel pgserver is not to be had for this Python")
+from pgserver._commands import pg_ctl  # noqa: E402
+
+
+@dataclass
+class Postgres:
+    """A running server; ``url`` is for SQLAlchemy, Optuna and MLflow alike."""
+
+    server: Any
+
+    @property
+    def url(self) -> str:
+        return str(self.server.get_uri()).replace("postgresql://postgres:@", "postgresql+psycopg://postgres@")
+
+    def stop(self) -> None:
+        """Stop it at once; every connection breaks."""
+        pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=self.server.pgdata, user=self.server.system_user)
+
+    def start(self) -> None:
+        self.server.ensure_postgres_running()
+
+    def database(self, name: str) -> str:
+        """Make a database and return its URL."""
+        with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
+            connection.execute(f'create database "{name}"')
+        return self.url.replace("/postgres?", f"/{name}?")
+
+
+@contextlib.contextmanager
+def postgres(connections: int = 100) -> Iterator[Postgres]:
+    """Run a server.
+
+    Its files do not lie in pytest's folders: as root it runs as somebody else, from whom every other pytest that starts
+    on the machine would lock them.
+    """
+    with tempfile.TemporaryDirectory(prefix="oncolineage-pg-", ignore_cleanup_errors=True) as folder:
+        server = pgserver.get_server(folder, cleanup_mode="stop")
+        running = Postgres(server)
+        try:
+            if connections != 100:
+                with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                    connection.execute(f"alter system set max_connections = {connections}")
+                running.stop()
+                running.start()
+            yield running
+        finally:
+            server.cleanup()

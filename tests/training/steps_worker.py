@@ -1,0 +1,108 @@
+"""A worker on a study of an architecture that only counts: ``python -m tests.training.steps_worker FOLDER``.
+
+A fit makes eight steps, writes each down in ``steps.jsonl`` with its process, and a checkpoint after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from pipelines.command import run_command
+from pipelines.params import Params
+from pipelines.prepare import Prepared, prepare
+from pipelines.reading import read_samples
+from pipelines.samples import ResponseSamples
+from tests.training.tiny import NAME, tiny_params, tiny_prepared
+from training.architectures import Architecture
+from training.estimator import Estimator, FitContext
+from training.tune import Tuned, follow, tune
+from training.workers import WorkerCommand, add_worker_arguments
+
+STEPS = 8
+MODULE = "tests.training.steps_worker"
+
+
+class Steps(Estimator):
+    """Its error is its ``level``."""
+
+    def __init__(self, level: float = 0.5, seconds: float = 0.05) -> None:
+        self.level, self.seconds = level, seconds
+
+    def fit(
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
+    ) -> Self:
+        assert context is not None and context.checkpoint is not None and context.on_step is not None
+        context.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        begun = int(context.checkpoint.read_text()) if context.checkpoint.is_file() else 0
+        for step in range(begun, STEPS):
+            time.sleep(self.seconds)
+            context.on_step(step, {"train_loss": self.level + step})
+            with Path("steps.jsonl").open("a") as file:
+                print(json.dumps([context.checkpoint.name.split(".")[0], step, os.getpid()]), file=file)
+            temporary = context.checkpoint.with_suffix(f".{os.getpid()}")
+            temporary.write_text(str(step + 1))
+            temporary.replace(context.checkpoint)
+        return self
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        return samples.target + self.level
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        return self
+
+
+def architecture(seconds: float = 0.05) -> Architecture:
+    def build_space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {"level": trial.suggest_float("level", 0.1, 1), "seconds": seconds}
+
+    return Architecture("steps", "response", Steps, build_space, {"level": 0.5, "seconds": seconds})
+
+
+def question(budget: int) -> tuple[Prepared, Params]:
+    """Return samples and parameters, the same in every process."""
+    folder, params = Path("data") / NAME, tiny_params(trials=budget)
+    if not folder.is_dir():  # the first process makes the samples, the workers read them
+        return tiny_prepared(folder), params
+    task = params.task(NAME)
+    task = replace(task, split=replace(task.split, mode="cell_blind"))
+    return prepare(read_samples(folder, task), task, params.seed), params
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--budget", type=int, required=True)
+    parser.add_argument("--seconds", type=float, default=0.05)
+    add_worker_arguments(parser)
+    arguments = parser.parse_args(argv)
+    prepared, params = question(arguments.budget)
+    if arguments.worker_of:
+        follow(NAME, architecture(arguments.seconds), prepared, params, arguments.worker_of, arguments.number)
+        return 0
+    tuned: Tuned = tune(
+        NAME,
+        architecture(arguments.seconds),
+        prepared,
+        params,
+        workers=arguments.workers,
+        cluster=arguments.cluster,
+        command=WorkerCommand(MODULE, ("--budget", str(arguments.budget), "--seconds", str(arguments.seconds))),
+        progress=False,
+    )
+    Path("tuned.json").write_text(json.dumps(asdict(tuned)))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

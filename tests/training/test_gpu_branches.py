@@ -1,0 +1,177 @@
+"""What only runs on a GPU, run without one: a fake device that says it is CUDA and computes on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from tests.training.image_samples import draw, labeled
+from tests.training.profile_samples import gene_samples
+from training.architectures import get_architecture
+from training.estimator import FitContext
+from training.networks import loop, transfer
+from training.networks.cell_network import CellNetwork
+from training.networks.loop import LoopSettings, autocast, train_network
+
+CUDA = torch.device("cuda")
+SETTINGS = LoopSettings(epochs=4, patience=4, batch_size=8, learning_rate=1e-2, weight_decay=0.0, seed=0)
+
+
+class OnTheCpu(TorchFunctionMode):
+    """Sends what is meant for CUDA to the CPU, and counts it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def here(value: Any) -> Any:
+            if isinstance(value, torch.device) and value.type == "cuda":
+                self.sent += 1
+                return torch.device("cpu")
+            return value
+
+        return func(*map(here, args), **{key: here(value) for key, value in (kwargs or {}).items()})
+
+
+@pytest.fixture
+def precision(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, torch.dtype]]:
+    """Make autocast on CUDA one on the CPU; gives what was asked for each time."""
+    asked: list[tuple[str, torch.dtype]] = []
+    real = torch.autocast
+
+    def on_the_cpu(device: str, dtype: torch.dtype, **others: Any) -> torch.autocast:
+        asked.append((device, dtype))
+        return real("cpu", dtype=dtype, **others)
+
+    monkeypatch.setattr(torch, "autocast", on_the_cpu)
+    return asked
+
+
+@pytest.fixture
+def cuda(
+    monkeypatch: pytest.MonkeyPatch, precision: list[tuple[str, torch.dtype]]
+) -> Iterator[Callable[[float], OnTheCpu]]:
+    """Make networks believe that they are on CUDA with so many free bytes; gives what sends them to the CPU."""
+    with contextlib.ExitStack() as stack:
+
+        def start(free: float) -> OnTheCpu:
+            monkeypatch.setattr(transfer, "torch_device", lambda device: "cuda")
+            monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (free, free))
+            return stack.enter_context(OnTheCpu())
+
+        yield start
+
+
+def test_on_cuda_work_is_in_bfloat16_and_on_a_cpu_in_float32(precision: list[tuple[str, torch.dtype]]) -> None:
+    a = torch.ones(2, 2)
+    with autocast(CUDA):
+        assert (a @ a).dtype == torch.bfloat16
+    with autocast(torch.device("cpu")):
+        assert (a @ a).dtype == torch.float32
+    assert precision == [("cuda", torch.bfloat16)]
+
+
+def _trained(seen: set[torch.dtype]) -> tuple[nn.Module, list[float]]:
+    draw_rows = torch.Generator().manual_seed(0)
+    inputs = torch.randn(32, 4, generator=draw_rows)
+    target = inputs[:, :1] - inputs[:, 1:2]
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def loss(rows: Tensor) -> Tensor:
+        answer = network(inputs[rows])
+        seen.add(answer.dtype)
+        return nn.functional.mse_loss(answer.float(), target[rows])
+
+    trained = train_network(network, loss, 32, None, SETTINGS, FitContext())
+    return network, [metrics["train_loss"] for metrics in trained.history]
+
+
+def test_the_loop_computes_in_bfloat16_and_keeps_weights_in_float32(
+    monkeypatch: pytest.MonkeyPatch, precision: list[tuple[str, torch.dtype]]
+) -> None:
+    on_cpu: set[torch.dtype] = set()
+    _, expected = _trained(on_cpu)
+    monkeypatch.setattr(loop, "autocast", lambda device: autocast(CUDA))
+    on_cuda: set[torch.dtype] = set()
+    network, losses = _trained(on_cuda)
+    assert (on_cpu, on_cuda) == ({torch.float32}, {torch.bfloat16})
+    assert len(precision) == SETTINGS.epochs * 4  # once a step
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert losses[-1] < losses[0]
+    assert losses != expected
+    np.testing.assert_allclose(losses, expected, rtol=0.05)
+
+
+def _images(count: int, first: int = 0) -> Any:
+    codes = np.arange(count) % 3
+    return labeled(np.stack([draw(int(code), first + number, 32) for number, code in enumerate(codes)]), codes)
+
+
+def _network(mode: str) -> CellNetwork:
+    architecture = get_architecture("efficientnet_lite0", "images")
+    others = {"weights": "none", "epochs": 1, "seed": 1, "views": 2, "test_views": 1, "device": "auto"}
+    estimator = architecture.build({**architecture.defaults, "mode": mode}, **others)
+    assert isinstance(estimator, CellNetwork)
+    return estimator
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_an_image_network_is_channels_last_on_cuda_and_predicts_as_on_a_cpu(
+    mode: str, cuda: Callable[[float], OnTheCpu], precision: list[tuple[str, torch.dtype]]
+) -> None:
+    train, unseen = _images(12), _images(6, first=100)
+    expected = _network(mode).fit(train).predict_proba(unseen)
+    assert not precision
+    mode_of_cuda = cuda(1e12)
+    fitted = _network(mode).fit(train)
+    found = fitted.predict_proba(unseen)
+    assert mode_of_cuda.sent
+    assert set(precision) == {("cuda", torch.bfloat16)}
+    filters = [p for p in fitted.module_.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert filters
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in filters)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=0.1)
+
+
+@pytest.mark.parametrize(("free", "resident"), [(1e12, True), (1e4, False)])
+def test_pixels_lie_on_the_device_where_there_is_room_and_come_out_the_same(
+    free: float, resident: bool, cuda: Callable[[float], OnTheCpu]
+) -> None:
+    train = _images(9)
+    network = _network("full")
+    network._device = CUDA
+    mode_of_cuda = cuda(free)
+    rows = torch.tensor([5, 0, 7])
+    pixels = network._resident(train)
+    once = mode_of_cuda.sent
+    assert (once > 0) == resident  # all pixels are sent at once, before any is asked for
+    images = pixels(rows)
+    assert (mode_of_cuda.sent > once) != resident  # otherwise each batch is
+    expected = torch.from_numpy(train.pixels[train.index[rows.numpy()]]).permute(0, 3, 1, 2).float()
+    assert torch.equal(images, expected)
+
+
+def test_recurrent_layers_are_explained_with_cudnn_off() -> None:
+    samples = gene_samples(40)
+    architecture = get_architecture("gru", "gene_targets")
+    estimator: Any = architecture.build(dict(architecture.defaults), epochs=1, seed=0, device="cpu").fit(samples)
+    backward: list[bool] = []
+    layers = [module for module in estimator.network_.modules() if isinstance(module, nn.GRU)]
+    for layer in layers:
+        layer.register_full_backward_pre_hook(lambda module, gradient: backward.append(torch.backends.cudnn.enabled))
+    assert layers
+    assert torch.backends.cudnn.enabled
+    estimator.attribute(samples.take(np.arange(3)), np.zeros(3, dtype=np.int64))
+    assert backward
+    assert not any(backward)
+    assert torch.backends.cudnn.enabled  # as it was

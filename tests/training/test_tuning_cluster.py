@@ -1,0 +1,104 @@
+"""The same workers placed by a real Ray on this machine; and what is told when it cannot place them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pipelines.faults import UserError
+from tests.training.postgres import postgres
+from training import cluster
+from training.workers import WorkerCommand
+
+# What a task runs: a study whose trials are a sleep, without the weight of the real worker's imports.
+WORKER = """
+import json, os, sys, time
+from pathlib import Path
+
+import optuna
+
+from pipelines.faults import UserError
+from training.claims import work
+from training.study_storage import open_storage, study_lock
+
+
+def objective(trial):
+    with Path("began.jsonl").open("a") as file:
+        print(json.dumps([trial.user_attrs["origin"], os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")]), file=file)
+    time.sleep(0.3)
+    return trial.suggest_float("x", 0, 1)
+
+
+def main(arguments):
+    if "broken" in arguments:
+        raise UserError("the worker says why")
+    work(optuna.load_study(study_name="one", storage=open_storage(wait=True)), objective, 10, study_lock("one"))
+    return 0
+"""
+
+
+def test_ray_places_the_workers_and_replaces_one_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason='the extra "ray" is not installed')
+    (tmp_path / "cluster_worker.py").write_text(WORKER)
+    monkeypatch.setenv("GPUS_PER_WORKER", "0")
+    lost: list[int] = []
+
+    def lose_one() -> None:
+        began = tmp_path / "began.jsonl"
+        until = time.monotonic() + 120
+        while not lost and time.monotonic() < until:
+            time.sleep(0.05)
+            lines = began.read_text().splitlines() if began.is_file() else []
+            if lines:
+                lost.append(json.loads(lines[-1])[1])
+                os.kill(lost[0], signal.SIGKILL)
+
+    with postgres() as server:
+        monkeypatch.setenv("OPTUNA_STORAGE", server.database("studies"))
+        study = optuna.create_study(study_name="one", storage=os.environ["OPTUNA_STORAGE"])
+        killer = threading.Thread(target=lose_one)
+        killer.start()
+        seen: list[int] = []
+
+        def watch() -> int:
+            seen.append(len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))))
+            return seen[-1]
+
+        cluster.run_on_cluster(WorkerCommand("cluster_worker"), 2, "local", watch)
+        killer.join()
+        assert lost
+        done = study.get_trials(states=(TrialState.COMPLETE,))
+        assert len(done) == len({trial.user_attrs["origin"] for trial in done}) == 10
+        assert seen[-1] == 10
+        began = [json.loads(line) for line in (tmp_path / "began.jsonl").read_text().splitlines()]
+        assert len({process for _, process, _ in began}) >= 3, "two workers, and one in the place of the lost"
+        with pytest.raises(UserError, match="the worker says why"):
+            cluster.run_on_cluster(WorkerCommand("cluster_worker", ("broken",)), 1, "local", lambda: 0)
+
+
+def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r'CLUSTER needs Ray, the extra "ray".*uv pip install'):
+        cluster.run_on_cluster(WorkerCommand("any"), 1, "local", lambda: 0)
+
+
+@pytest.mark.parametrize(("text", "share"), [("", None), ("0", 0.0), ("0.25", 0.25), ("1", 1.0), ("2", 2.0)])
+def test_a_worker_s_share_of_a_gpu(text: str, share: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUS_PER_WORKER", text)
+    assert cluster.gpus_per_worker() == share
+
+
+@pytest.mark.parametrize("text", ["half", "-1", "1.5", "nan"])
+def test_a_share_that_no_gpu_can_give_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUS_PER_WORKER", text)
+    with pytest.raises(UserError, match="GPUS_PER_WORKER"):
+        cluster.gpus_per_worker()

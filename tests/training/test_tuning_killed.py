@@ -1,0 +1,306 @@
+"""Servers that go away in the midst of a study: nothing is lost, or it ends with a clear word and goes on later."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
+
+from pipelines import patience, tracking
+from pipelines.faults import UserError
+from pipelines.patience import Unreachable, patiently
+from pipelines.step_metrics import StepMetrics, sending
+from tests.training.postgres import postgres
+from training import claims
+from training.claims import work
+from training.study_storage import PatientStorage, open_storage, study_lock
+
+
+def _until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+# PostgreSQL
+
+
+def test_a_study_goes_on_after_its_database_was_stopped_and_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres() as server:
+        monkeypatch.setenv("OPTUNA_STORAGE", server.database("studies"))
+        optuna.create_study(study_name="one", storage=open_storage(wait=False))
+        ran: list[int] = []
+        faults: list[BaseException] = []
+
+        def objective(trial: optuna.Trial) -> float:
+            x = trial.suggest_float("x", 0, 1)
+            for step in range(4):
+                time.sleep(0.05)
+                trial.report(x, step)
+            ran.append(trial.number)
+            return x
+
+        def one() -> None:
+            try:
+                study = optuna.load_study(study_name="one", storage=open_storage(wait=True))
+                work(study, objective, 16, study_lock("one"))
+            except BaseException as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=one) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for done in (3, 8):
+            _until(lambda done=done: len(ran) >= done)
+            server.stop()
+            time.sleep(0.4)
+            server.start()
+        for thread in threads:
+            thread.join(60)
+        assert not faults
+        trials = optuna.load_study(study_name="one", storage=open_storage(wait=True)).trials
+        ended = [trial for trial in trials if trial.state != TrialState.FAIL]
+        assert len(ended) == len({trial.user_attrs["origin"] for trial in ended}) == 16
+        assert {trial.state for trial in ended} == {TrialState.COMPLETE}
+        assert all(set(trial.intermediate_values) == {0, 1, 2, 3} for trial in ended)
+        # A claim that the stop has broken off may leave a trial that nobody ran, and no other.
+        assert all("worker" not in trial.user_attrs for trial in trials if trial.state == TrialState.FAIL)
+        assert sorted(ran) == sorted(trial.number for trial in ended)
+
+
+def test_a_database_that_stays_away_ends_the_worker_and_the_trial_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres() as server:
+        monkeypatch.setenv("OPTUNA_STORAGE", server.database("studies"))
+        monkeypatch.setenv("OUTAGE_SECONDS", "1")
+        study = optuna.create_study(study_name="one", storage=open_storage(wait=False))
+
+        def objective(trial: optuna.Trial) -> float:
+            x = trial.suggest_float("x", 0, 1)
+            server.stop()
+            trial.report(x, 0)
+            return x
+
+        with pytest.raises(Unreachable, match=r"OPTUNA_STORAGE\) could not be reached for 1 s .*run the same command"):
+            work(study, objective, 2, study_lock("one"))
+        server.start()
+        again = optuna.load_study(study_name="one", storage=open_storage(wait=True))
+        monkeypatch.setattr(claims, "_is_alive", lambda who: who == "next")  # the worker's process has ended
+        monkeypatch.setattr(claims, "worker", lambda: "next")
+        work(again, lambda trial: trial.suggest_float("x", 0, 1), 2, study_lock("one"))
+        first, *others = again.trials
+        assert first.state == TrialState.FAIL
+        assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
+        assert others[0].params == first.params
+        assert others[0].user_attrs["origin"] == first.number
+
+
+def test_what_the_database_has_done_before_its_answer_was_lost_is_not_an_error() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+
+    class Lossy:
+        """Does as it is told, and loses the first answer."""
+
+        lost = False
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def set_trial_state_values(self, *arguments: Any) -> bool:
+            done = self.inner.set_trial_state_values(*arguments)
+            if not self.lost:
+                self.lost = True
+                raise OperationalError("update", {}, Exception("server closed the connection"))
+            return bool(done)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    storage = PatientStorage(Lossy(study._storage))
+    assert storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [1.0])
+    assert study.trials[0].value == 1.0
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [1.0])
+
+
+# The tracking server
+
+
+class Server:
+    """A tracking server on a port of its own."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url, self._folder, self._store = f"http://127.0.0.1:{self.port}", folder, store
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._folder / "server.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
+                    *("--workers", "1", "--backend-store-uri", f"sqlite:///{self._store}"),
+                ],
+                cwd=self._folder,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # eight processes that nobody needs
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=0.2):
+                return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+            _until(lambda: not self.answers())  # its children close the port a moment later
+
+
+@pytest.fixture
+def server(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    store = tmp_path / "tracked.db"
+    store.write_bytes(empty_store.read_bytes())
+    running, before = Server(tmp_path, store), mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.setattr(tracking, "git", lambda *arguments: None)
+    mlflow.set_tracking_uri(running.url)
+    running.start()
+    try:
+        _until(running.answers)
+        yield running
+    finally:
+        running.stop()
+        mlflow.set_tracking_uri(before)
+
+
+def test_no_metric_is_lost_when_the_tracking_server_is_restarted_in_training(server: Server, tmp_path: Path) -> None:
+    with tracking.run("drug_response", "tune", "a trial") as run:
+        with sending(run.info.run_id, tmp_path / "spool.jsonl") as steps:
+            for step in range(300):
+                if step == 100:
+                    server.stop()
+                steps.log({"loss": step / 7, "error": 1.0}, step)
+                if step == 200:
+                    server.start()
+                time.sleep(0.002)
+        server.stop()
+        restarting = threading.Timer(1.0, server.start)
+        restarting.start()
+    restarting.join()
+    client = mlflow.MlflowClient()
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [(metric.step, metric.value) for metric in history] == [(step, step / 7) for step in range(300)]
+    assert len(client.get_metric_history(run.info.run_id, "error")) == 300
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_metrics_of_a_fit_that_was_killed_are_sent_by_who_goes_on(store: str, tmp_path: Path) -> None:
+    spool = tmp_path / "checkpoints" / "3.metrics.jsonl"
+    client = mlflow.MlflowClient()
+    run_id = client.create_run("0").info.run_id
+    killed = StepMetrics(run_id, spool)
+    killed._guard.acquire()  # the thread sends nothing from here on, as after a kill
+    killed._guard.release()
+    killed._ending.set()
+    killed._thread.join()
+    for step in range(5):
+        killed.log({"loss": float(step)}, step)
+    with spool.open("a") as file:
+        file.write('["loss", 5.0, 17')  # the kill came in the midst of a line
+    assert not client.get_metric_history(run_id, "loss")
+    with sending(run_id, spool) as steps:
+        steps.log({"loss": 40.0}, 4)  # an epoch that is trained again
+        steps.log({"loss": float("nan")}, 5)
+        steps.log({"loss": 6.0}, 6)
+    with sending(run_id, spool):  # and once more
+        pass
+    history = client.get_metric_history(run_id, "loss")
+    assert [metric.step for metric in history] == list(range(7))
+    assert [metric.value for metric in history][:5] == [0, 1, 2, 3, 4]
+
+
+def test_a_tracking_server_that_stays_away_ends_the_fit_with_a_clear_word(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = mlflow.MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("OUTAGE_SECONDS", "0.5")
+    server.stop()
+    spool = tmp_path / "spool.jsonl"
+    with (
+        pytest.raises(Unreachable, match=r"MLFLOW_TRACKING_URI\) could not be reached for 0.5 s"),
+        sending(run_id, spool) as steps,
+    ):
+        steps.log({"loss": 1.0}, 0)
+    assert spool.read_text().count("\n") == 1, "kept for who goes on"
+    with pytest.raises(Unreachable, match="MLFLOW_TRACKING_URI"):
+        tracking.patiently(lambda: mlflow.log_metric("loss", 1.0, run_id=run_id))
+
+
+def test_an_error_that_is_no_outage_is_not_waited_out(store: str, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def call() -> None:
+        calls.append(1)
+        mlflow.get_run("0" * 32)
+
+    with pytest.raises(mlflow.exceptions.MlflowException):
+        tracking.patiently(call)
+    assert len(calls) == 1
+    with pytest.raises(mlflow.exceptions.MlflowException), sending("0" * 32, tmp_path / "spool.jsonl") as steps:
+        steps.log({"loss": 1.0}, 0)
+
+
+# Waiting
+
+
+def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience.random, "uniform", lambda low, high: high)
+    following = patience.pauses()
+    given = [following() for _ in range(12)]
+    assert given[:4] == [0.2, 0.4, 0.8, 1.6]
+    assert max(given) == given[-1] == 15
+    monkeypatch.setenv("OUTAGE_SECONDS", "0.3")
+    calls: list[int] = []
+
+    def away() -> None:
+        calls.append(1)
+        raise ConnectionError
+
+    with pytest.raises(Unreachable):
+        patiently(away, lambda error: isinstance(error, ConnectionError), "it")
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("text", ["ten", "0", "-1", "nan"])
+def test_a_bound_that_is_no_number_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTAGE_SECONDS", text)
+    with pytest.raises(UserError, match="OUTAGE_SECONDS"):
+        patience.patience()

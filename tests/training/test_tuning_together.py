@@ -1,0 +1,239 @@
+"""What many workers on one study would break: the budget, a trial run twice or by nobody, runs that say otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from pipelines.faults import UserError
+from tests.training.postgres import Postgres, postgres
+from tests.training.steps_worker import MODULE
+from tests.training.tiny import ROOT
+from tests.training.tuned_together import count, steps_made
+from training import claims, workers
+from training.claims import Beats, locked, requeue_orphans, work
+from training.study_storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def shared(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Point Optuna to a database of this test's own."""
+    url = server.database(tmp_path.name)
+    monkeypatch.setenv("OPTUNA_STORAGE", url)
+    return url
+
+
+def _study(name: str) -> optuna.Study:
+    return optuna.create_study(study_name=name, storage=open_storage(wait=True), load_if_exists=True)
+
+
+# Processes
+
+
+def test_four_workers_share_the_trials_and_one_may_be_killed(
+    server: Postgres, shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked = server.database("tracking")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    before = mlflow.get_tracking_uri()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", MODULE, "--workers", "4", "--budget", "12", "--seconds", "0.2"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    until, killed = time.monotonic() + 150, None
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+        made = steps_made(tmp_path)
+        if killed is None and any(step >= 2 for _, step, _ in made):
+            killed = next(made for made in made if made[1] >= 2)
+            os.kill(killed[2], signal.SIGKILL)
+    said = (tmp_path / "log.txt").read_text()[-3000:]
+    assert process.wait(10) == 0, said
+    assert killed is not None
+    tuned = json.loads((tmp_path / "tuned.json").read_text())
+    mlflow.set_tracking_uri(tracked)
+    try:
+        counted = count(tuned["study"], shared, 12, tuned["run_id"])
+        assert (counted.done, counted.faults()) == (12, {}), said
+        assert mlflow.get_run(tuned["run_id"]).info.status == "FINISHED"
+    finally:
+        mlflow.set_tracking_uri(before)
+    made = steps_made(tmp_path)
+    assert len({process for _, _, process in made}) >= 4, "each worker had its share"
+    # One step at most is made again: the one whose checkpoint the kill came before.
+    again = [step for trial, step, _ in made if trial == killed[0]]
+    assert set(again) == set(range(8)) and len(again) <= 9
+    assert len({process for trial, _, process in made if trial == killed[0]}) == 2
+    assert not list((tmp_path / "checkpoints").rglob("*.pt"))
+    assert not list((tmp_path / "checkpoints").rglob("*.jsonl"))
+
+
+def test_a_worker_that_fails_ends_the_study_with_its_fault(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import sys; sys.exit(3)")
+    (tmp_path / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(UserError, match=r"worker \d ended with exit status 3"):
+        workers.run_processes(workers.WorkerCommand("broken"), 2, lambda: 0)
+    with pytest.raises(UserError, match=r"killed 6 times \(last by SIGKILL\) and no trial ended"):
+        workers.run_processes(workers.WorkerCommand("killed"), 1, lambda: 0)
+
+
+def test_each_worker_has_a_gpu_and_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-5")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    assert workers.gpus() == ["2", "GPU-5"]
+    given = [workers.worker_environment(number, 3, workers.gpus()) for number in (1, 2, 3)]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in given] == ["2", "GPU-5", "2"]
+    assert {each["OMP_NUM_THREADS"] for each in given} == {"2"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert workers.gpus() == []
+
+
+# The claim
+
+
+@pytest.mark.parametrize(("number", "budget"), [(1, 3), (2, 1), (4, 7), (8, 12), (6, 2)])
+def test_the_budget_is_exact_however_many_share_it(shared: str, number: int, budget: int) -> None:
+    _study("shared").enqueue_trial({"x": 0.5})
+    ran: list[int] = []
+    starting = threading.Barrier(number)
+
+    def objective(trial: optuna.Trial) -> float:
+        ran.append(trial.number)
+        time.sleep(0.01)
+        if trial.number % 3 == 1:
+            raise optuna.TrialPruned
+        return trial.suggest_float("x", 0, 1)
+
+    def one() -> None:
+        study, lock = _study("shared"), study_lock("shared")
+        starting.wait()
+        work(study, objective, budget, lock)
+
+    threads = [threading.Thread(target=one) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    trials = _study("shared").trials
+    assert sorted(ran) == [trial.number for trial in trials] == list(range(budget))
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert trials[0].params.get("x") == 0.5
+
+
+def test_a_worker_that_lost_the_lock_in_its_claim_gives_the_trial_back(shared: str) -> None:
+    study, lock, other = _study("lost"), study_lock("lost"), study_lock("lost")
+    lock.acquire()
+    taken = threading.Event()
+
+    def second() -> None:
+        with locked(other):
+            taken.set()
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    assert not taken.wait(0.3), "one at a time"
+    engine = optuna.storages.RDBStorage(shared).engine
+    with engine.begin() as connection:  # as a restart of the database does
+        connection.exec_driver_sql(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
+        )
+    assert taken.wait(10)
+    waiting.join()
+    assert not lock.held()
+    study.optimize(lambda trial: 1.0, n_trials=1)  # another worker spends the budget meanwhile
+    lost = claims._Lost()
+    ran: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        ran.append(trial.number)
+        return 1.0
+
+    claimed = claims._claimed(study, objective, 1, lock, lost)
+    study.optimize(claimed, n_trials=1, catch=(claims.LostTrial,))
+    assert lost.trial and not ran
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+    requeue_orphans(study)
+    assert len(study.trials) == 2, "what was beyond the budget is not queued again"
+
+
+def test_a_trial_that_takes_every_worker_with_it_is_given_up(shared: str) -> None:
+    study = _study("deadly")
+    for _ in range(claims.MOST_ATTEMPTS):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        trial.set_user_attr("worker", f"{claims.socket.gethostname()}|{2**22 + 1}|1")
+        requeue_orphans(study)
+        requeue_orphans(study)
+    assert {trial.state for trial in study.trials} == {TrialState.FAIL}
+    assert len(study.trials) == claims.MOST_ATTEMPTS
+    assert len({trial.params["x"] for trial in study.trials}) == 1
+
+
+def test_silence_counts_only_while_somebody_listens() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr("worker", "another-host|1|1")
+
+    def heard(beats: Beats, times: list[float]) -> list[bool]:
+        running = study.get_trials(states=(TrialState.RUNNING,))
+        return [bool(beats.silent(running, now)) for now in times]
+
+    listened = heard(Beats(), [float(second) for second in range(0, 140, 10)])
+    assert listened == [False] * 13 + [True]
+    assert not any(heard(Beats(), [0.0, 600.0, 610.0, 1200.0])), "the database was away, not the worker"
+    beats = Beats()
+    for second in range(0, 300, 10):
+        trial.set_user_attr("beat", second)
+        assert not heard(beats, [float(second)])[0]
+
+
+# What cannot be shared
+
+
+def test_several_workers_on_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///optuna.db")
+    refuse_what_many_workers_cannot_share(1, "", "sqlite:///mlflow.db")
+    with pytest.raises(UserError, match=r"WORKERS=4 needs .*OPTUNA_STORAGE=postgresql\+psycopg://"):
+        refuse_what_many_workers_cannot_share(4, "", "http://127.0.0.1:5000")
+    with pytest.raises(UserError, match=r"CLUSTER=local needs"):
+        refuse_what_many_workers_cannot_share(1, "local", "http://127.0.0.1:5000")
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql+psycopg://u:p@h/d")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI=http://HOST:5000"):
+        refuse_what_many_workers_cannot_share(4, "", "sqlite:///mlflow.db")
+    refuse_what_many_workers_cannot_share(4, "", "http://127.0.0.1:5000")
+    refuse_what_many_workers_cannot_share(4, "", "postgresql+psycopg://u:p@h/another")
+    with pytest.raises(UserError, match="the same database"):
+        refuse_what_many_workers_cannot_share(4, "", "postgresql+psycopg://u:p@h/d")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "postgresql+psycopg://u:secret@127.0.0.1:1/d"])
+def test_a_storage_that_cannot_be_opened_is_told_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", url)
+    began = time.monotonic()
+    with pytest.raises(UserError, match="OPTUNA_STORAGE") as caught:
+        open_storage(wait=False)
+    assert "secret" not in str(caught.value)
+    assert time.monotonic() - began < 20

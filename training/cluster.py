@@ -1,0 +1,125 @@
+"""The same workers on a cluster: Ray places them, gives each its share of a GPU, and replaces those of a lost node."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.faults import UserError
+from training.workers import WorkerCommand
+
+GPUS_PER_WORKER = "GPUS_PER_WORKER"  # the environment variable
+_MOST_RETRIES = 20  # of one worker, for nodes and processes that are lost
+_WATCH_SECONDS = 1.0
+# What workers need to know; secrets among them travel to the cluster, which must be one's own.
+_HANDED_ON = ("OPTUNA_STORAGE", "MLFLOW_", "AWS_", "OUTAGE_SECONDS", "OMP_", "ONCOLINEAGE_")
+
+
+def gpus_per_worker() -> float | None:
+    """Return ``GPUS_PER_WORKER``, which may be a fraction; None where it is not set.
+
+    Raises
+    ------
+    UserError
+        It is no number of GPUs that Ray can give: a fraction below 1, or a whole number.
+    """
+    text = os.environ.get(GPUS_PER_WORKER, "")
+    if not text:
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not share >= 0 or (share > 1 and not share.is_integer()):
+        raise UserError(f"{GPUS_PER_WORKER} is {text!r}; it must be a fraction like 0.25, or a whole number of GPUs")
+    return share
+
+
+def work_in(folder: str, module: str, arguments: list[str], environment: dict[str, str]) -> int:
+    """Run ``module.main(arguments)`` in ``folder``, which must be there on every node: a shared file system."""
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    return int(importlib.import_module(module).main(arguments) or 0)
+
+
+def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Callable[[], int]) -> None:
+    """Run ``workers`` Ray tasks until each has found the study's budget spent.
+
+    A task whose process or node is lost is run again elsewhere, and goes on with its trial from the checkpoint.
+
+    Parameters
+    ----------
+    address
+        ``ray://host:port``, or ``local`` for a cluster on this machine that ends with this process.
+    watch
+        Called about every second; returns how many trials have ended.
+
+    Raises
+    ------
+    UserError
+        Ray is not installed or not reachable, or a worker ended with an error.
+    """
+    share = gpus_per_worker()
+    ray = _ray()
+    try:
+        _connect(ray, address)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"CLUSTER={address}: {error}; give ray://HOST:PORT of a running cluster, or local") from error
+    try:
+        if share is None:
+            share = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+        task = ray.remote(num_cpus=1, num_gpus=share, max_retries=_MOST_RETRIES)(work_in)
+        environment = {key: value for key, value in os.environ.items() if key.startswith(_HANDED_ON)}
+        folder = str(Path.cwd())
+        left = [
+            task.remote(folder, command.module, command.numbered(number), environment)
+            for number in range(1, workers + 1)
+        ]
+        while left:
+            ready, left = ray.wait(left, num_returns=1, timeout=_WATCH_SECONDS)
+            watch()
+            try:
+                ray.get(ready)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise UserError(str(error.cause)) from error
+                raise
+            except ray.exceptions.RayError as error:
+                raise UserError(
+                    f"a worker was lost {_MOST_RETRIES + 1} times: {str(error).splitlines()[0]}; "
+                    "run the same command to go on"
+                ) from error
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            'CLUSTER needs Ray, the extra "ray" of pyproject.toml; install it with '
+            'uv pip install "ray[client]>=2.50,<3", or run WORKERS=n without CLUSTER'
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    # Workers import the project from the folder that they work in.
+    runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
+    if address != "local":
+        ray.init(address=address, runtime_env=runtime, logging_level="warning")
+        return
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=100 * 1024**2,  # nothing travels but the arguments
+        runtime_env=runtime,
+        logging_level="warning",
+        log_to_driver=True,
+    )

@@ -1,0 +1,290 @@
+"""Where studies lie: SQLite for one worker, PostgreSQL for many, and the lock under which trials are claimed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+
+from pipelines import patience
+from pipelines.faults import UserError
+
+SERVER = "the studies' database (OPTUNA_STORAGE)"
+
+
+def storage_url() -> str:
+    """Return the URL of the study storage: ``OPTUNA_STORAGE``, or an SQLite file beside the repository's work."""
+    return os.environ.get("OPTUNA_STORAGE") or "sqlite:///optuna.db"
+
+
+def refuse_what_many_workers_cannot_share(workers: int, cluster: str, tracking_uri: str) -> None:
+    """Refuse several workers, or workers on a ``cluster``, on what only one process can write to.
+
+    Raises
+    ------
+    UserError
+        The study storage is not PostgreSQL, or the tracking store is a file.
+    """
+    if workers == 1 and not cluster:
+        return
+    who = f"CLUSTER={cluster} needs" if cluster else f"WORKERS={workers} needs"
+    if not _parsed(storage_url()).drivername.startswith("postgresql"):
+        raise UserError(
+            f"{who} a study storage that many processes can write to, and OPTUNA_STORAGE names none;"
+            " set OPTUNA_STORAGE=postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, or run one worker"
+        )
+    if tracking_uri == storage_url():
+        raise UserError(
+            "OPTUNA_STORAGE and MLFLOW_TRACKING_URI name the same database, and each keeps the version of its tables "
+            "under the same name; give each a database of its own"
+        )
+    if not tracking_uri.startswith(("http://", "https://", "postgresql")):
+        raise UserError(
+            f"{who} a tracking store that many processes can write to, and MLFLOW_TRACKING_URI names "
+            "a file; set MLFLOW_TRACKING_URI=http://HOST:5000 (a tracking server) or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, or run one worker"
+        )
+
+
+def _parsed(url: str) -> sqlalchemy.engine.URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise UserError(
+            "OPTUNA_STORAGE is no URL of a database; "
+            "give one like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE or sqlite:///optuna.db"
+        ) from error
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the database failed since it is away or busy, and not since it said no."""
+    if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, (OperationalError, InterfaceError, PendingRollbackError))
+
+
+def _method(name: str) -> Callable[..., Any]:
+    def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
+        return self.wait_out(lambda: getattr(self.inner, name)(*arguments, **named))
+
+    return call
+
+
+class PatientStorage(BaseStorage):
+    """A study storage that waits out a database that is away.
+
+    Every method may be done twice without harm, but for `create_new_trial`: one whose answer was lost may have made a
+    trial that nobody runs. Who holds the study's lock next finds it, since it bears no worker's name.
+    """
+
+    def __init__(self, inner: BaseStorage) -> None:
+        self.inner = inner
+        self._given_up: patience.Unreachable | None = None
+
+    def wait_out(self, call: Callable[[], Any]) -> Any:
+        """Return what ``call`` returns; after an outage that was too long nothing waits for as long again."""
+        try:
+            if self._given_up is None:
+                return patience.patiently(call, _is_outage, SERVER)
+            answer = call()
+        except patience.Unreachable as error:
+            self._given_up = error
+            raise
+        except Exception as error:
+            if self._given_up is not None and _is_outage(error):
+                raise self._given_up from error
+            raise
+        self._given_up = None
+        return answer
+
+    create_new_study = _method("create_new_study")
+    delete_study = _method("delete_study")
+    get_all_studies = _method("get_all_studies")
+    get_all_trials = _method("get_all_trials")
+    get_best_trial = _method("get_best_trial")
+    get_study_directions = _method("get_study_directions")
+    get_study_id_from_name = _method("get_study_id_from_name")
+    get_study_name_from_id = _method("get_study_name_from_id")
+    get_study_system_attrs = _method("get_study_system_attrs")
+    get_study_user_attrs = _method("get_study_user_attrs")
+    get_trial = _method("get_trial")
+    get_trial_id_from_study_id_trial_number = _method("get_trial_id_from_study_id_trial_number")
+    create_new_trial = _method("create_new_trial")
+    set_study_system_attr = _method("set_study_system_attr")
+    set_study_user_attr = _method("set_study_user_attr")
+    set_trial_intermediate_value = _method("set_trial_intermediate_value")
+    set_trial_param = _method("set_trial_param")
+    set_trial_system_attr = _method("set_trial_system_attr")
+    set_trial_user_attr = _method("set_trial_user_attr")
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Set the state; one that was set though the answer was lost is taken for set."""
+        asked_before = False
+
+        def call() -> bool:
+            nonlocal asked_before
+            again, asked_before = asked_before, True
+            try:
+                return self.inner.set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if again and self.inner.get_trial(trial_id).state == state:
+                    return True
+                raise
+
+        return bool(self.wait_out(call))
+
+    def remove_session(self) -> None:
+        """Give the database session of this thread back."""
+        self.inner.remove_session()
+
+
+def open_storage(*, wait: bool) -> PatientStorage:
+    """Open the study storage.
+
+    Parameters
+    ----------
+    wait
+        Whether a database that does not answer is waited for. At the start of a study it is not: a wrong address
+        would be waited for too.
+
+    Raises
+    ------
+    UserError
+        The database does not answer, or the URL names none.
+    """
+    _parsed(storage_url())
+
+    def opened() -> BaseStorage:
+        return optuna.storages.get_storage(RDBStorage(storage_url()))
+
+    try:
+        return PatientStorage(patience.patiently(opened, _is_outage, SERVER) if wait else opened())
+    except (ImportError, OperationalError, StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"{SERVER} cannot be opened: {reason}; look at the address and whether it runs") from error
+
+
+class StudyLock(Protocol):
+    """What one worker at a time holds while it claims a trial; it falls free when its holder dies."""
+
+    def acquire(self) -> None:
+        """Wait for the lock."""
+
+    def release(self) -> None:
+        """Give it back; no error if it is not held."""
+
+    def held(self) -> bool:
+        """Whether it is still held: a database that was restarted has forgotten it."""
+
+
+class _FileStudyLock:
+    """A lock on a file: the system frees it when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def acquire(self) -> None:
+        self._lock.acquire()
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def held(self) -> bool:
+        return self._lock.is_locked
+
+
+class _ThreadStudyLock:
+    """A lock within the process, for a database that only this process has."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self) -> None:
+        self._lock.acquire()
+
+    def release(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def held(self) -> bool:
+        return self._lock.locked()
+
+
+class _PostgresStudyLock:
+    """A session's advisory lock, on a connection of its own: the server frees it when the connection ends."""
+
+    # What the server does about a host that has vanished without closing its connections; in seconds and times.
+    _KEEPALIVE = "set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3"
+
+    def __init__(self, url: str, study: str) -> None:
+        self._engine = sqlalchemy.create_engine(
+            url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 10}
+        )
+        self._key = int.from_bytes(hashlib.sha256(study.encode()).digest()[:8], signed=True)
+        self._connection: sqlalchemy.Connection | None = None
+        self._is_held = False
+
+    def acquire(self) -> None:
+        patience.patiently(self._acquire, _is_outage, SERVER)
+
+    def _acquire(self) -> None:
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+                self._connection.exec_driver_sql(self._KEEPALIVE)
+            self._connection.execute(sqlalchemy.text("select pg_advisory_lock(:key)"), {"key": self._key})
+        except Exception:
+            self._drop()
+            raise
+        self._is_held = True
+
+    def release(self) -> None:
+        if not self._is_held or self._connection is None:
+            return
+        self._is_held = False
+        try:
+            self._connection.execute(sqlalchemy.text("select pg_advisory_unlock(:key)"), {"key": self._key})
+        except DBAPIError:  # with its connection the lock has gone
+            self._drop()
+
+    def held(self) -> bool:
+        if not self._is_held or self._connection is None:
+            return False
+        try:
+            self._connection.exec_driver_sql("select 1")
+        except DBAPIError:
+            self._drop()
+        return self._is_held
+
+    def _drop(self) -> None:
+        self._is_held = False
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.invalidate()
+                self._connection.close()
+            self._connection = None
+
+
+def study_lock(study: str) -> StudyLock:
+    """Return the lock of the study's name in the storage that `storage_url` names; each worker needs one of its own."""
+    url = _parsed(storage_url())
+    if url.drivername.startswith("postgresql"):
+        return _PostgresStudyLock(storage_url(), study)
+    if url.drivername.startswith("sqlite") and url.database and url.database != ":memory:":
+        return _FileStudyLock(Path(f"{url.database}.lock"))
+    return _ThreadStudyLock()

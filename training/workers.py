@@ -1,0 +1,139 @@
+"""Several worker processes on one machine: a GPU each where there are GPUs, and another one for each that is killed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines.faults import UserError
+from pipelines.files import cores
+
+_WATCH_SECONDS = 1.0
+_STOP_SECONDS = 10.0
+_KILLED_IN_VAIN = 5  # per worker: so many may be killed with no trial ended in between
+
+
+@dataclass(frozen=True)
+class WorkerCommand:
+    """What a worker runs: ``python -m module *arguments``, or ``module.main(arguments)`` on a cluster.
+
+    ``module`` must come to `training.tune.follow`; ``--worker-of RUN --number N`` is added to ``arguments``.
+    """
+
+    module: str
+    arguments: tuple[str, ...] = ()
+
+    def numbered(self, number: int) -> list[str]:
+        """Return the arguments of worker ``number``, from 1."""
+        return [*self.arguments, "--number", str(number)]
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workers`` and ``--cluster``, and what a worker is told by the process that starts it."""
+    parser.add_argument("--workers", type=_count, default=1, help="processes that share the trials (default 1)")
+    parser.add_argument("--cluster", default="", help="ray://HOST:PORT, or local: let Ray place the workers")
+    parser.add_argument("--worker-of", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers; it must be 1 or more")
+    return int(text)
+
+
+def gpus() -> list[str]:
+    """Return the GPUs of this machine as ``CUDA_VISIBLE_DEVICES`` names them; those it names, if it is set."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [each for each in (part.strip() for part in named.split(",")) if each and each != "-1"]
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [str(number) for number in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+
+
+def worker_environment(number: int, workers: int, devices: list[str]) -> dict[str, str]:
+    """Return the environment of worker ``number``, from 1: its GPU, and its share of the cores."""
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // workers)))
+    if devices:
+        environment["CUDA_VISIBLE_DEVICES"] = devices[(number - 1) % len(devices)]
+    return environment
+
+
+def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]) -> None:
+    """Run ``workers`` processes until each has found the study's budget spent.
+
+    A worker that is killed is followed by another, which may go on with its trial.
+
+    Parameters
+    ----------
+    watch
+        Called about every second; returns how many trials have ended.
+
+    Raises
+    ------
+    UserError
+        A worker ended with an error, or workers are killed again and again without a trial ending.
+    """
+    devices = gpus()
+
+    def start(number: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", command.module, *command.numbered(number)],
+            env=worker_environment((number - 1) % workers + 1, workers, devices),
+        )
+
+    running = {number: start(number) for number in range(1, workers + 1)}
+    following, in_vain, done = workers + 1, 0, watch()
+    try:
+        while running:
+            time.sleep(_WATCH_SECONDS)
+            now = watch()
+            in_vain, done = (0 if now > done else in_vain), now
+            for number, process in list(running.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del running[number]
+                if code > 0:
+                    raise UserError(
+                        f"worker {number} ended with exit status {code}, see its message above; "
+                        "run the same command to go on"
+                    )
+                if code < 0:
+                    in_vain += 1
+                    if in_vain > _KILLED_IN_VAIN * workers:
+                        raise UserError(
+                            f"workers were killed {in_vain} times (last by {signal.Signals(-code).name}) and no trial "
+                            "ended in between; give them more memory, or run fewer at once"
+                        )
+                    # A number of its own: it must not draw what the one before it has drawn.
+                    running[following] = start(following)
+                    following += 1
+        watch()
+    finally:
+        _stop(list(running.values()))
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    until = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
