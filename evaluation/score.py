@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.classification import bootstrap_classification
+from evaluation.registered_files import FILES_TAG, check_files, version_behind
 from evaluation.resample import bootstrap_regression
 from evaluation.target_metrics import bootstrap_targets
 from pipelines import tracking
@@ -177,11 +178,15 @@ def load(uri: str) -> Predictor:
     Raises
     ------
     UserError
-        There is no such model, or it is not one of this platform's.
+        There is no such model, it is not one of this platform's, or its files are not those that were registered.
     """
     mlflow = tracking.mlflow
     try:
-        loaded = mlflow.pyfunc.load_model(uri)
+        version = version_behind(uri)
+        place = uri if version is None else mlflow.artifacts.download_artifacts(artifact_uri=uri)
+        if version is not None and FILES_TAG in version.tags:
+            check_files(version, Path(place))
+        loaded = mlflow.pyfunc.load_model(place)
     except mlflow.exceptions.MlflowException as error:
         raise UserError(f"model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {error}") from error
     predictor = loaded.unwrap_python_model()

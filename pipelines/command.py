@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from pipelines.faults import UserError
+from pipelines.redaction import redacted
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -24,14 +27,39 @@ def architecture_parser(description: str) -> argparse.ArgumentParser:
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run an entry point and exit: 0 when done, 1 with ``error: ...`` on stderr for what the user can mend."""
+    """Run an entry point and exit: 0 when done, 1 with ``error: ...`` on stderr for what the user can mend.
+
+    Anything else that is raised is printed as Python does. Neither shows a credential.
+    """
     try:
         code = main()
     except UserError as error:
-        for line in str(error).splitlines():
+        for line in redacted(str(error)).splitlines():
             print(f"error: {line}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("interrupted; run the same command to go on", file=sys.stderr)
         code = 130
+    except Exception as error:  # those of databases and of HTTP repeat the address that they were given
+        refusal = _refusal(error)
+        said = traceback.format_exc() if refusal is None else f"error: {refusal}\n"
+        print(redacted(said), end="", file=sys.stderr)
+        code = 1
     sys.exit(code or 0)
+
+
+def _refusal(error: Exception) -> str | None:
+    """Return what to say where the tracking server did not let somebody in, or not do this; None for another error.
+
+    It is MLflow's or, of an artifact, that of requests, known by what they carry: importing either for its name would
+    make every command slow to start.
+    """
+    status = getattr(error, "get_http_status_code", int)() or getattr(
+        getattr(error, "response", None), "status_code", 0
+    )
+    if status == 401:
+        return "the tracking server does not let you in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if status == 403:
+        who = os.environ.get("MLFLOW_TRACKING_USERNAME", "?")
+        return f"the tracking server refuses: the account {who!r} may not do this; ask its administrator ({error})"
+    return None

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
-from pipelines.faults import DataError, Finding
+from pipelines.faults import DataError, Finding, UserError
 from pipelines.params import ResponseTask
+from pipelines.parquet_size import check_parquet_size
 
 RESPONSE_FILE = "response.parquet"
 CELL_LINES_FILE = "cell_lines.csv"
@@ -155,7 +156,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         doubled = _doubled(pyarrow.parquet.read_schema(path).names, path.name)
         if not doubled:
+            check_parquet_size(path, path.name)
             return pd.read_parquet(path)
+    except UserError as error:
+        raise DataError([Finding("file_size", path.name, str(error).removeprefix(f"{path.name}: "))]) from error
     except Exception as error:  # pyarrow raises several unrelated types for a broken file
         reason = " ".join(str(error).split())
         message = f"not a readable parquet file ({reason}); it may be truncated, write or copy it again"

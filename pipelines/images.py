@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from pipelines.faults import DataError, Finding
 from pipelines.files import cores, written_whole
 from pipelines.formats import read_table
+from pipelines.image_formats import FORMATS
 from pipelines.params import ImageData, ImageTask
 from pipelines.samples import Kept
 
@@ -220,7 +221,7 @@ def _decode_all(files: Sequence[Path], data: ImageData, into: np.ndarray) -> Non
     def decode(position: int) -> Finding | None:
         path = files[position]
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 into[position] = to_pixels(image, data)
         except Exception as error:  # Pillow raises many types for a broken file
             name = f"{IMAGES_FOLDER}/{path.parent.name}/{path.name}"

@@ -12,9 +12,11 @@ which must be the first to be found.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -26,6 +28,7 @@ from serving.limits import Limits, Refused, parsed
 
 _JSON = "application/json"
 _LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which is a patient's data
+_WAITING = 8  # requests of the largest size that one process holds; small ones are not refused before
 _logger = logging.getLogger(__name__)
 
 
@@ -34,6 +37,7 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
     schema = model.metadata.get_input_schema()
     app.router.routes = [route for route in app.router.routes if getattr(route, "path", "") != "/invocations"]
     turns = asyncio.Semaphore(limits.together)
+    held = _Held(limits)
 
     def compute(body: bytes) -> scoring_server.InvocationsResponse:
         return scoring_server.invocations(parsed(body, limits), _JSON, model, schema)
@@ -42,9 +46,10 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
     async def invocations(request: Request) -> Response:
         try:
             _check_headers(request)
-            body = await asyncio.wait_for(_body(request, limits), limits.seconds / 2)
-            async with turns:
-                result = await asyncio.to_thread(compute, body)
+            with held.share() as share:
+                body = await asyncio.wait_for(_body(request, limits, share), limits.seconds / 2)
+                async with turns:
+                    result = await asyncio.to_thread(compute, body)
         except Refused as refused:
             return _fault(refused.status, "BAD_REQUEST", str(refused))
         except TimeoutError:
@@ -58,6 +63,31 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
     return app
 
 
+class _Held:
+    """The bytes of all requests that arrive or wait for their turn; there is room for `_WAITING` of the largest."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = _WAITING * limits.request_bytes
+        self._bytes = 0
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Give what counts the bytes of one request, and give them back with it."""
+        own = 0
+
+        def count(size: int) -> None:
+            nonlocal own
+            if self._bytes + size > self._most:
+                raise Refused(503, "too many large requests wait; send this one again in a while")
+            own += size
+            self._bytes += size
+
+        try:
+            yield count
+        finally:
+            self._bytes -= own
+
+
 def _check_headers(request: Request) -> None:
     kind, _, rest = request.headers.get("content-type", "").partition(";")
     charset = rest.strip().lower()
@@ -67,7 +97,7 @@ def _check_headers(request: Request) -> None:
         raise Refused(415, "a body must not be compressed")
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
+async def _body(request: Request, limits: Limits, share: Callable[[int], None]) -> bytes:
     """Return the body, no longer than the limit, whatever its header says."""
     too_large = Refused(413, f"the request is larger than {limits.request_bytes / 1e6:g} MB; send fewer rows at a time")
     declared = request.headers.get("content-length", "0")
@@ -78,6 +108,7 @@ async def _body(request: Request, limits: Limits) -> bytes:
         size += len(part)
         if size > limits.request_bytes:
             raise too_large
+        share(len(part))
         parts.append(part)
     return b"".join(parts)
 
@@ -90,7 +121,7 @@ def _shortened(message: str) -> str:
 
 def _fault(status: int, code: str, message: str) -> Response:
     # A client that is told so may go on sending: the connection is of no more use.
-    headers = {"Connection": "close"} if status in (408, 413) else None
+    headers = {"Connection": "close"} if status in (408, 413, 503) else None
     return Response(json.dumps({"error_code": code, "message": message}), status, headers, media_type=_JSON)
 
 

@@ -17,6 +17,7 @@ from mlflow import MlflowClient, artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
+from evaluation.registered_files import check_files
 from pipelines import tracking
 from pipelines.command import parser, run_command
 from pipelines.environment import IMAGE_PIXELS, MODEL_VERSION
@@ -53,11 +54,19 @@ def limits_of(serve: Serve) -> Limits:
 
 
 def command(name: str, version: str, serve: Serve, *, host: str, port: int, workers: int) -> tuple[list[str], dict]:
-    """Return the command that serves a version, and its environment."""
+    """Return the command that serves a version, and its environment.
+
+    Raises
+    ------
+    UserError
+        The files cannot be read, or are not those that were registered.
+    """
     try:
         folder = artifacts.download_artifacts(f"models:/{name}/{version}")
+        registered = MlflowClient().get_model_version(name, version)
     except (MlflowException, OSError) as error:
         raise UserError(f"{name} version {version}: its files cannot be read: {error}") from error
+    check_files(registered, Path(folder))
     limits = limits_of(serve)
     line, environment = scoring_server.get_cmd(folder, port, host, limits.seconds, workers)
     arguments = shlex.split(line)

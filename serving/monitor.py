@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from evaluation.registered_files import FILES_TAG, check_files
 from pipelines import tracking
 from pipelines.command import parser, run_command
 from pipelines.environment import LOG_SALT
@@ -190,6 +191,8 @@ def monitor(
     chosen = watched_version(MlflowClient(), name, version)
     logged = read_log(log, name, str(chosen.version), least=policy.minimum_rows, since=since)
     with model_files(chosen.source) as files:
+        if FILES_TAG in chosen.tags:
+            check_files(chosen, files)
         reference = read_reference(chosen, predictor_folder(files))
     performance = None
     if labels is not None:

@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from evaluation.gate import Verdict, allowed, as_dicts, failures, judge
+from evaluation.registered_files import keep_hashes
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import read_params
@@ -85,7 +86,7 @@ def register(
     name
         Name of the task.
     evidence
-        As read by `evaluation.evaluate.read_evidence`, and logged to its run by `evaluation.candidate`.
+        As read by `evaluation.sealed.read_evidence`, and logged to its run by `evaluation.candidate`.
     by, why
         For the history.
     policy
@@ -104,6 +105,7 @@ def register(
     files = hashes(evidence["model_uri"])
     if files.model is None or files.model != evidence["hashes"].get("model.sha256"):
         raise UserError(f"the files of {evidence['model_uri']} are not those of the evidence; run `make train` again")
+    keep_hashes(evidence["run_id"], files.each)
     version = _version(name, evidence)
     found = look(name)
     refuse_unsound(found, name)
@@ -320,4 +322,7 @@ def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.source == evidence["model_uri"]:
             return version
-    return client.create_model_version(name, source=evidence["model_uri"], run_id=evidence["run_id"])
+    # A server takes a logged model as a source only under its id.
+    uri = evidence["model_uri"]
+    model_id = uri.removeprefix("models:/") if uri.startswith("models:/m-") else None
+    return client.create_model_version(name, source=uri, run_id=evidence["run_id"], model_id=model_id)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +17,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from evaluation.gate import Situation
+from evaluation.registered_files import FILES_TAG, served_hashes
 from evaluation.sealed import read_evidence
 from pipelines import tracking
 from pipelines.faults import UserError
+from pipelines.file_hashes import combined
 from pipelines.places import PREPARED
-
-FILES_TAG = "files.sha256"
-# Python and MLflow leave these beside a model that is loaded where it lies.
-_NOT_OF_THE_MODEL = {"__pycache__", "registered_model_meta"}
 
 
 def situation(
@@ -113,10 +110,13 @@ class Hashes:
         the evidence calls ``model.sha256``.
     files
         Of all that is served, the code included. A tag of the version.
+    each
+        Of each file that is served, by its place.
     """
 
     model: str | None
     files: str | None
+    each: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 def hashes(uri: str) -> Hashes:
@@ -125,7 +125,8 @@ def hashes(uri: str) -> Hashes:
         with model_files(uri) as folder:
             logged = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
             place = logged["flavors"]["python_function"]["artifacts"]["model"]["path"]
-            return Hashes(tracking.folder_sha256(folder / place), _files_sha256(folder))
+            each = served_hashes(folder)
+            return Hashes(tracking.folder_sha256(folder / place), combined(each), each)
     except (UserError, OSError, KeyError, TypeError, yaml.YAMLError):
         return Hashes(None, None)
 
@@ -135,16 +136,6 @@ def model_files(uri: str) -> Iterator[Path]:
     """Give a copy of the folder of a logged model."""
     with _downloaded(uri, f"the files of model {uri} cannot be read") as folder:
         yield folder
-
-
-def _files_sha256(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        place = path.relative_to(folder)
-        if not set(place.parts) & _NOT_OF_THE_MODEL:
-            digest.update(place.as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def data_md5() -> str | None:

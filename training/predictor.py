@@ -15,6 +15,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from pipelines.environment import MODEL_VERSION
 from pipelines.faults import UserError
+from pipelines.file_hashes import check_hashes
 from training.architectures import get_architecture
 from training.contracts import Contract, contract_from
 from training.estimator import Estimator
@@ -40,7 +41,8 @@ class Predictor(mlflow.pyfunc.PythonModel):
         self.log = PredictionLog.from_environment(self.contract.task)
 
     def read(self, folder: Path) -> Predictor:
-        """Read contract, estimator, baseline and novelty from ``folder``."""
+        """Read contract, estimator, baseline and novelty from ``folder``, if its files are those that were saved."""
+        check_hashes(folder)
         content = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
         cross_fitted = content.pop("cross_fitted")
         self.contract: Contract = contract_from(content)

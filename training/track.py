@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import resource
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pipelines.expression import ExpressionSamples
+from pipelines.file_hashes import write_hashes
 from pipelines.images import ImageSamples
 from pipelines.prepare import Prepared
 from pipelines.samples import ResponseSamples
@@ -57,6 +58,7 @@ def save_model(
     (folder / CONTRACT_FILE).write_text(json.dumps(content), encoding="utf-8")
     if reference is not None:
         reference.save(folder / REFERENCE)
+    write_hashes(folder)
 
 
 def log_model(folder: Path, contract: Contract, example: Any) -> str:
@@ -105,7 +107,8 @@ def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: flo
     cost = {f"cost_{name}": float(value) for name, value in estimator.cost().items()}
     cost["cost_fit_seconds"] = seconds
     cost["cost_peak_memory_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # a model that has not loaded it has used none of its memory
+    if torch is not None and torch.cuda.is_available():
         cost["cost_peak_gpu_megabytes"] = torch.cuda.max_memory_allocated() / 1e6
     cost["cost_model_megabytes"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
     for batch in (1, 32):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pipelines.image_formats import FORMATS
 from pipelines.images import IMAGES_FOLDER, ImageSamples
 from pipelines.nuisances import metadata
 
@@ -67,7 +68,7 @@ def _moments(patch: np.ndarray) -> np.ndarray:
 
 def _header(path: Path) -> dict[str, Any]:
     """Return what an image file says of itself; no pixel is decoded."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         tables = getattr(image, "quantization", None) or {}
         return {
             "width": image.width,

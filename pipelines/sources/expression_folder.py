@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,9 @@ BLOCK_BYTES = 16 * 2**20
 ROW_GROUP_SAMPLES = 16_384  # every row group repeats the description of each of the many columns
 _BARCODE = re.compile(r"(?P<patient>TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})-(?P<type>[0-9]{2})[A-Z]?(?:-[A-Z0-9-]+)?")
 _GZIP = b"\x1f\x8b"
+UNPACKED_BYTES, UNPACKED_TIMES = 4_000_000_000, 300  # of a gzipped file: the larger of the two; text packs to a tenth
+LINE_BYTES = 500_000_000  # a matrix of all CpG sites of a genome has lines of this size
+ANNOTATION_BYTES = 1_000_000_000
 
 Row = tuple[int, str, bytes | None]
 """Position in the file, name, values as text."""
@@ -158,13 +162,40 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
             raw.seek(0)
             if zipped:
                 with gzip.GzipFile(fileobj=raw) as unpacked:
-                    yield io.BufferedReader(unpacked, 2**20)
+                    yield io.BufferedReader(_Unpacked(unpacked, path), 2**20)
             else:
                 yield raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: the compressed file is broken or cut short ({error}); download it again") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes of a gzipped text, as long as they are not many more than its size and its lines do not go on and on.
+
+    A megabyte of zeros that are gzipped takes a kilobyte: a small file may unpack to more than the memory holds.
+    """
+
+    def __init__(self, stream: gzip.GzipFile, path: Path) -> None:
+        self._stream, self._path = stream, path
+        self._most = max(UNPACKED_BYTES, UNPACKED_TIMES * path.stat().st_size)
+        self._count = self._line = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._stream.read(len(buffer))
+        buffer[: len(block)] = block
+        self._count += len(block)
+        end = block.rfind(b"\n")
+        self._line = self._line + len(block) if end < 0 else len(block) - end - 1
+        if self._count > self._most:
+            raise UserError(f"{self._path}: unpacks to more than {self._most / 1e9:g} GB; is it the right file?")
+        if self._line > LINE_BYTES:
+            raise UserError(f"{self._path}: has a line of more than {LINE_BYTES / 1e6:g} MB; is it the right file?")
+        return len(block)
 
 
 def read_header(lines: Iterator[bytes], file: str, first: str, *, separator: bytes = b"\t") -> list[str]:
@@ -366,7 +397,9 @@ def read_annotation(path: Path, choose: Callable[[Collection[str]], Sequence[str
         A column is missing or stands twice, a row is not as wide as the header, or two rows of a key differ.
     """
     with opened(path) as stream:
-        raw = stream.read()
+        raw = stream.read(ANNOTATION_BYTES + 1)
+    if len(raw) > ANNOTATION_BYTES:
+        raise UserError(f"{path}: has more than {ANNOTATION_BYTES / 1e6:g} MB; is it the table of the samples?")
     try:
         content = raw.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -30,6 +30,7 @@ from pipelines.faults import DataError, Finding, UserError
 from pipelines.sources.expression_folder import UNKNOWN, opened
 
 BLOCK_ROWS = 50_000
+WORKBOOK_BYTES = 2_000_000_000  # of its XML; the largest sheet of GDSC has 0.3 GB
 _ZIP = b"PK\x03\x04"
 _BROKEN_WORKBOOK = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, ParseError)
 _LATIN = "oncolineage.latin-1"  # bytes that are not UTF-8, as in tables that were saved long ago
@@ -224,6 +225,12 @@ def _rows(path: Path, what: str, needed: Sequence[str], alternatives: Alternativ
 def _sheet(path: Path, what: str, needed: Sequence[str], alternatives: Alternatives) -> Iterator[Iterator[list[str]]]:
     """Give the rows of the first sheet that has the needed columns."""
     try:
+        with zipfile.ZipFile(path) as archive:  # which unpacks no more of a member than its directory says
+            size = sum(member.file_size for member in archive.infolist())
+        if size > WORKBOOK_BYTES:
+            raise UserError(
+                f"{path}: unpacks to {size / 1e9:.1f} GB, more than {WORKBOOK_BYTES / 1e9:g}; save its sheet as csv"
+            )
         with path.open("rb") as raw, contextlib.closing(openpyxl.load_workbook(raw, True, data_only=True)) as book:
             sheets = book.worksheets
             if not sheets:

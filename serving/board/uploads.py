@@ -15,11 +15,13 @@ import pyarrow
 
 from pipelines.faults import UserError
 from pipelines.gene_names import match_genes
+from pipelines.parquet_size import check_parquet_size
 from serving.board.words import listed
 
 TABLES = ("csv", "tsv", "txt", "parquet")
 IMAGES = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
 MOST_SAMPLES, MOST_IMAGES = 200, 64
+MOST_VALUES = 50_000_000  # of a table, whichever way round: 200 samples of 250,000 genes
 _IDS = ("sample_id", "cell_line_id", "sample", "id", "name", "gene", "genes", "gene_id", "gene_name", "symbol")
 _ABOUT = ("tissue", "label", "patient_id", "sample_type", "simulated", "study", "platform", "library_size")
 
@@ -94,7 +96,10 @@ def _table(name: str, content: bytes) -> pd.DataFrame:
         raise UserError(f"{name}: the file is empty.")
     if ending == "parquet":
         try:
+            check_parquet_size(io.BytesIO(content), name, MOST_VALUES)
             found = pd.read_parquet(io.BytesIO(content))
+        except UserError:
+            raise
         except (ValueError, OSError, pyarrow.ArrowException) as error:
             raise UserError(f"{name}: it cannot be read as Parquet. Was it cut off?") from error
         return found if isinstance(found.index, pd.RangeIndex) else found.reset_index()

@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
+from pipelines.image_formats import FORMATS
 from pipelines.params import ImageTask
 from serving.board import collection
 from serving.board.endpoints import Endpoint
@@ -181,7 +182,7 @@ def _shown(content: bytes) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 image.thumbnail((_PREVIEW, _PREVIEW))
                 small = image.convert("RGB")
     except Exception:  # Pillow raises many types for a broken file, and the endpoint is going to say what is wrong

@@ -18,9 +18,11 @@ import pandas as pd
 import requests
 from mlflow import MlflowClient
 
+from evaluation.registered_files import FILES_TAG, keep_hashes
 from pipelines import tracking
 from pipelines.params import Task, read_params
 from pipelines.prepare import Prepared
+from serving.situation import hashes
 from tests.training.image_samples import image_task
 from tests.training.image_samples import in_memory as images_in_memory
 from tests.training.profile_samples import labels_samples
@@ -80,7 +82,10 @@ def register(name: str, contract: Contract, folder: Path, example: Any, alias: s
     client = MlflowClient()
     with contextlib.suppress(Exception):
         client.create_registered_model(name)
-    version = client.create_model_version(name, source=uri, run_id=run.info.run_id).version
+    files = hashes(uri)
+    keep_hashes(run.info.run_id, files.each)
+    tags = {FILES_TAG: str(files.files)}
+    version = client.create_model_version(name, source=uri, run_id=run.info.run_id, tags=tags).version
     client.set_registered_model_alias(name, alias, version)
     return str(version)
 

@@ -17,6 +17,7 @@ from mlflow.types import ColSpec, DataType
 from PIL import Image
 
 from pipelines.environment import IMAGE_PIXELS
+from pipelines.image_formats import FORMATS
 from pipelines.images import ImageSamples, decoding, to_pixels
 from pipelines.params import ImageTask, read_task
 from training.contracts import ClassContract, PayloadError, kind_of, summary_view
@@ -29,7 +30,6 @@ MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
 _TOGETHER = 4  # images of that size that one request may hold in all
 _BLOCK = 256
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")  # those of a raw folder; for PostScript a program would be run
 
 
 @dataclass(frozen=True)

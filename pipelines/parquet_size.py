@@ -1,0 +1,31 @@
+"""How many values a Parquet file gives, looked up in its footer: a few kilobytes can unpack to gigabytes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pyarrow.parquet
+
+from pipelines.faults import UserError
+
+MOST_VALUES = 4_000_000_000  # of a raw table: 16 GB of float32; all of TCGA has 0.7 billion
+
+
+def check_parquet_size(source: Path | io.BytesIO, name: str, most: int | None = None) -> None:
+    """Refuse a file whose rows times columns, or whose lists, give more than ``most`` values (`MOST_VALUES` if None).
+
+    Raises
+    ------
+    UserError
+        Names the file and how much it would give.
+    """
+    most = MOST_VALUES if most is None else most
+    about = pyarrow.parquet.ParquetFile(source).metadata
+    values = about.num_rows * about.num_columns
+    schema = about.schema
+    lists = [place for place in range(about.num_columns) if schema.column(place).max_repetition_level > 0]
+    groups = [about.row_group(number) for number in range(about.num_row_groups)] if lists else []
+    values += sum(group.column(place).num_values for group in groups for place in lists)
+    if values > most:
+        raise UserError(f"{name}: the file unpacks to {values:,} values, more than {most:,}; bring fewer at a time")

@@ -1,0 +1,227 @@
+"""A backup that does not come back is none: originals are destroyed, then registry, history and studies read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+
+from pipelines.faults import UserError
+from pipelines.file_hashes import file_hashes
+from serving import registry
+from serving.backup import backup
+from serving.restore import restore
+from serving.stores import artifact_locations, databases
+from serving.verify import verify
+from tests.evaluation.made_evidence import TASK
+from tests.serving.made_registry import BY, POLICY, aliases, made_version, prepare_folder, tracked
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkout whose version 1 is in staging, with a study beside it; its copy lies beside it, too."""
+    folder = tmp_path_factory.mktemp("backup") / "checkout"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_folder(folder, patch)
+        with tracked(f"sqlite:///{folder}/mlflow.db") as client:
+            made_version(client)
+            registry.promote(TASK, "staging", by=BY, policy=POLICY)
+    study = optuna.create_study(study_name="kept", storage=f"sqlite:///{folder}/optuna.db")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    shutil.copytree(folder, folder.parent / "copy")
+    return folder
+
+
+@pytest.fixture
+def checkout(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the checkout as it was made: databases name its place, so it always stands there."""
+    shutil.rmtree(made)
+    shutil.copytree(made.parent / "copy", made)
+    monkeypatch.chdir(made)
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{made}/optuna.db")
+    return made
+
+
+def destroy(folder: Path) -> None:
+    """Delete databases and artifacts."""
+    for name in ("mlflow.db", "optuna.db"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "mlruns")
+
+
+def test_what_was_destroyed_comes_back(checkout: Path, tmp_path: Path) -> None:
+    to = tmp_path / "saved"
+    artifacts = file_hashes(checkout / "mlruns")
+    assert artifacts
+    with tracked(f"sqlite:///{checkout}/mlflow.db") as client:
+        history, pointed = registry.history(TASK), aliases(client)
+        assert [entry.action for entry in history] == ["register", "promote"]
+        backup(to, progress=False)
+        destroy(checkout)
+        restore(to, progress=False)
+        assert registry.history(TASK) == history
+        assert aliases(client) == pointed == {"candidate": 1, "staging": 1}
+        assert verify(TASK) == []  # history, aliases, evidence, files, and the triggers that keep the history
+    assert file_hashes(checkout / "mlruns") == artifacts
+    study = optuna.load_study(study_name="kept", storage=f"sqlite:///{checkout}/optuna.db")
+    assert len(study.trials) == 3
+    assert to.stat().st_mode & 0o077 == 0  # accounts' password hashes are in it
+
+
+def test_nothing_is_written_over(checkout: Path, tmp_path: Path) -> None:
+    to = tmp_path / "saved"
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        backup(to, progress=False)
+        before = file_hashes(checkout)
+        with pytest.raises(UserError, match="is not empty; nothing was restored"):
+            restore(to, progress=False)
+        with pytest.raises(UserError, match="nothing is written over it"):
+            backup(to, progress=False)
+        assert file_hashes(checkout) == before
+
+        (checkout / "mlflow.db").unlink()
+        (checkout / "optuna.db").unlink()
+        victim = next(path for path in (checkout / "mlruns").rglob("code.py"))
+        victim.write_text("answer = 43\n")
+        with pytest.raises(UserError, match=r"lie other artifacts .*code\.py was changed"):
+            restore(to, progress=False)
+        assert not (checkout / "mlflow.db").exists() and victim.read_text() == "answer = 43\n"
+
+
+def test_a_restore_that_was_broken_off_goes_on(checkout: Path, tmp_path: Path) -> None:
+    to = tmp_path / "saved"
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        backup(to, progress=False)
+        (checkout / "mlflow.db").unlink()
+        (checkout / "optuna.db").unlink()
+        next(path for path in (checkout / "mlruns").rglob("code.py")).unlink()  # the others are there already
+        restore(to, progress=False)
+        assert verify(TASK) == []
+
+
+def test_a_lost_store_comes_back_under_the_databases_of_today(checkout: Path, tmp_path: Path) -> None:
+    to = tmp_path / "saved"
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        backup(to, progress=False)
+        shutil.rmtree(checkout / "mlruns")
+        databases_now = (checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()
+        assert verify(TASK) != []
+        restore(to, artifacts_only=True, progress=False)
+        assert verify(TASK) == []
+    assert ((checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()) == databases_now
+
+
+def _change(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["databases/tracking.db", "databases/studies.db", "code.py"])
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [(_change, "was changed"), (Path.unlink, "is missing"), (lambda path: path.rename(f"{path}.x"), "was added")],
+)
+def test_a_damaged_backup_is_refused_by_name(
+    name: str, damage: Callable[[Path], object], told: str, checkout: Path, tmp_path: Path
+) -> None:
+    to = tmp_path / "saved"
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        backup(to, progress=False)
+        destroy(checkout)
+        damage(to / name if "/" in name else next(to.rglob(name)))
+        with pytest.raises(UserError, match=rf"damaged, nothing was restored: .*{Path(name).name}.*{told}"):
+            restore(to, progress=False)
+        assert not (checkout / "mlflow.db").exists() and not (checkout / "mlruns").exists()
+
+
+def test_a_manifest_that_was_rewritten_is_known_by_its_hash(checkout: Path, tmp_path: Path) -> None:
+    to = tmp_path / "saved"
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        backup(to, progress=False)
+        with pytest.raises(UserError, match="it is another backup, or was changed"):
+            restore(to, sha256="0" * 64, progress=False)
+        manifest = json.loads((to / "manifest.json").read_text())
+        (to / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+        with pytest.raises(UserError, match="format 2"):
+            restore(to, progress=False)
+
+
+def test_a_database_that_is_written_meanwhile_is_saved_whole(checkout: Path, tmp_path: Path) -> None:
+    """Every transaction writes two rows: a torn copy would hold an odd number, or fail SQLite's own check."""
+    database = checkout / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE pairs (number INTEGER)")
+    written, stop = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(database, timeout=30)) as connection:
+            for number in range(1_000_000):
+                with connection:
+                    connection.execute("INSERT INTO pairs VALUES (?)", (number,))
+                    connection.execute("INSERT INTO pairs VALUES (?)", (number,))
+                written.set()
+                if stop.wait(0.002):
+                    return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert written.wait(30)
+        with tracked(f"sqlite:///{database}"):
+            backup(tmp_path / "saved", progress=False)
+    finally:
+        stop.set()
+        writer.join()
+    with closing(sqlite3.connect(tmp_path / "saved" / "databases" / "tracking.db")) as saved:
+        assert saved.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        pairs = saved.execute("SELECT COUNT(*) FROM pairs").fetchone()[0]
+    with closing(sqlite3.connect(database)) as now:
+        assert 0 < pairs <= now.execute("SELECT COUNT(*) FROM pairs").fetchone()[0] and pairs % 2 == 0
+
+
+def test_a_backup_that_fails_leaves_nothing(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(location: str) -> object:
+        raise UserError(f"artifacts at {location} cannot be reached")
+
+    monkeypatch.setattr("serving.stores.opened", broken)
+    (tmp_path / "empty").mkdir()
+    with tracked(f"sqlite:///{checkout}/mlflow.db"), pytest.raises(UserError, match="cannot be reached"):
+        backup(tmp_path / "empty" / "saved", progress=False)
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path}/optuna.db")
+    monkeypatch.setattr("serving.ledger.tracking.mlflow.get_tracking_uri", lambda: f"sqlite:///{tmp_path}/none.db")
+    monkeypatch.setattr("serving.ledger.tracking.mlflow.get_registry_uri", lambda: f"sqlite:///{tmp_path}/none.db")
+    with pytest.raises(UserError, match="no tracking database to save"):
+        backup(tmp_path / "saved", progress=False)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("OPTUNA_STORAGE", "mysql+pymysql://lab:secret-word@host/studies")
+    with pytest.raises(UserError, match="is neither PostgreSQL") as caught:
+        databases()
+    assert "secret-word" not in str(caught.value)
+
+
+def test_a_servers_artifacts_want_the_place_behind_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving.stores import behind_server
+
+    monkeypatch.delenv("ONCOLINEAGE_ARTIFACTS_URI", raising=False)
+    with pytest.raises(UserError, match="set ONCOLINEAGE_ARTIFACTS_URI"):
+        behind_server("mlflow-artifacts:/1")
+    monkeypatch.setenv("ONCOLINEAGE_ARTIFACTS_URI", "s3://bucket/runs/")
+    assert behind_server("mlflow-artifacts://host:5000/1/a") == "s3://bucket/runs/1/a"
+    assert behind_server("mlflow-artifacts:/1") == "s3://bucket/runs/1"
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        places = artifact_locations(databases()[0])
+    assert places and not any(a != b and a.startswith(f"{b}/") for a in places for b in places)

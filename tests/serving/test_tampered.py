@@ -1,0 +1,212 @@
+"""What would let files be served that are not those that were registered."""
+
+from __future__ import annotations
+
+import json
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from evaluation.registered_files import FILES_TAG, check_files, served_hashes
+from evaluation.score import load
+from pipelines.faults import UserError
+from pipelines.file_hashes import HASHES_FILE, check_hashes, combined, file_hashes, write_hashes
+from pipelines.params import read_params
+from pipelines.tracking import folder_sha256
+from serving import endpoint
+from tests.serving import served
+from training.predictor import Predictor
+
+TASK = served.PROFILES
+MODEL = f"models:/{TASK}@production"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a folder with a model in production, whose store and files are its own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    uri = mlflow.get_tracking_uri()
+    store = f"sqlite:///{folder / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setenv("MLFLOW_TRACKING_URI", store)
+        mlflow.set_tracking_uri(store)
+        served.with_policy(folder)
+        task, prepared = served.profiles_prepared()
+        given = {"selection": "top_30"}
+        contract = served.save_fitted(TASK, "logistic_regression", task, prepared, folder / "model", **given)
+        served.register(TASK, contract, folder / "model", prepared.samples.take(np.arange(2)))
+        yield folder
+        mlflow.set_tracking_uri(uri)
+
+
+@pytest.fixture
+def files(checkout: Path) -> Iterator[Path]:
+    """Give the folder of the registered files, and put back what a test did to it."""
+    folder = Path(mlflow.artifacts.download_artifacts(MODEL))
+    assert folder.is_relative_to(checkout)  # the files themselves, no copy of them
+    kept = checkout / "kept"
+    shutil.copytree(folder, kept)
+    yield folder
+    shutil.rmtree(folder)
+    kept.rename(folder)
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _command() -> tuple[list[str], dict[str, Any]]:
+    serve = read_params().policy.serve
+    return endpoint.command(TASK, "1", serve, host="127.0.0.1", port=5001, workers=1)
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(served.ROOT)}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_untouched_files_are_served_and_loaded(files: Path) -> None:
+    own, environment = _command()
+    assert own[-1] == endpoint.APPLICATION
+    assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert load(MODEL).contract.task == TASK
+
+
+def test_a_byte_of_any_file_is_noticed_and_the_file_named(files: Path) -> None:
+    version = mlflow.MlflowClient().get_model_version(TASK, "1")
+    changed = [files / place for place in served_hashes(files)]
+    names = {path.name for path in changed}
+    assert {"MLmodel", "python_env.yaml", "predictor.py", "contract.json", "state.safetensors", HASHES_FILE} <= names
+    for path in changed:
+        if path.stat().st_size == 0:
+            path.write_bytes(b"#")
+            _refused(version, files, path)
+            path.write_bytes(b"")
+            continue
+        _flip(path)
+        _refused(version, files, path)
+        _flip(path)
+    check_files(version, files)
+
+
+def _refused(version: Any, files: Path, path: Path) -> None:
+    place = path.relative_to(files).as_posix()
+    with pytest.raises(UserError) as refused:
+        check_files(version, files)
+    assert f"registered: {place} was changed; it is not loaded" in str(refused.value)
+
+
+def test_an_endpoint_does_not_start_on_changed_files(files: Path) -> None:
+    weights = next(files.rglob("state.safetensors"))
+    _flip(weights)
+    done = _run("serving.endpoint", "--task", TASK)
+    assert done.returncode == 1
+    assert f"{weights.relative_to(files)} was changed" in done.stderr and "make rollback" in done.stderr
+    assert "Traceback" not in done.stderr and "at http" not in done.stdout
+    with pytest.raises(UserError, match=r"state\.safetensors was changed"):
+        load(MODEL)
+
+
+def test_files_that_were_added_or_are_missing_are_named(files: Path) -> None:
+    (files / "code" / "sitecustomize.py").write_text("raise SystemExit('planted')\n")
+    with pytest.raises(UserError, match=r"code/sitecustomize\.py was added"):
+        _command()
+    (files / "code" / "sitecustomize.py").unlink()
+    next(files.rglob("contract.json")).unlink()
+    with pytest.raises(UserError, match=r"contract\.json is missing"):
+        _command()
+
+
+def test_planted_bytecode_is_not_run(files: Path, tmp_path: Path) -> None:
+    """Python prefers bytecode beside a file to the file itself, if it says that it is of this file."""
+    code = files / "code" / "pipelines" / "faults.py"
+    evil = tmp_path / "faults.py"
+    evil.write_text(
+        f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\nclass UserError(ValueError): ...\n"
+    )
+    cached = code.parent / "__pycache__" / f"faults.{sys.implementation.cache_tag}.pyc"
+    cached.parent.mkdir(exist_ok=True)
+    py_compile.compile(str(evil), str(cached), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    shown = f"import sys; sys.path.insert(0, {str(code.parent.parent)!r}); import pipelines.faults"
+    run = [sys.executable, "-B", "-c", shown]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(run, cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "ran").exists()  # so it would be run
+    (tmp_path / "ran").unlink()
+    _command()
+    assert not cached.exists()
+    subprocess.run(run, cwd=tmp_path, env=environment, check=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_list_of_hashes_that_was_rewritten_does_not_help(files: Path) -> None:
+    """Who changes a file, the model's own list and the run's list is still told by the tag, if without names."""
+    weights = next(files.rglob("state.safetensors"))
+    _flip(weights)
+    write_hashes(next(files.rglob(HASHES_FILE)).parent)
+    version = mlflow.MlflowClient().get_model_version(TASK, "1")
+    kept = f"files/{version.tags[FILES_TAG]}.json"
+    before = mlflow.artifacts.load_text(f"runs:/{version.run_id}/{kept}")
+    mlflow.MlflowClient().log_text(version.run_id, json.dumps(served_hashes(files)), kept)
+    try:
+        with pytest.raises(UserError, match="not those that were registered; it is not loaded"):
+            _command()
+    finally:
+        mlflow.MlflowClient().log_text(version.run_id, before, kept)
+
+
+def test_a_version_without_a_hash_is_not_served(files: Path) -> None:
+    client = mlflow.MlflowClient()
+    first = client.get_model_version(TASK, "1")
+    other = client.create_model_version(TASK, source=first.source, run_id=first.run_id)
+    with pytest.raises(UserError, match=rf"has no tag {FILES_TAG}.*make register"):
+        check_files(client.get_model_version(TASK, other.version), files)
+
+
+def test_a_model_that_is_not_registered_checks_its_own_files(files: Path, checkout: Path, tmp_path: Path) -> None:
+    """``mlflow models serve`` and whoever loads a folder get here, without the registry."""
+    own = tmp_path / "model"
+    shutil.copytree(checkout / "model", own)
+    check_hashes(own)
+    assert Predictor().read(own).contract.task == TASK
+    for place in file_hashes(own, leave_out=(HASHES_FILE,)):
+        _flip(own / place)
+        with pytest.raises(UserError, match=rf"not as it was saved: {place} was changed"):
+            Predictor().read(own)
+        _flip(own / place)
+    (own / "more.json").write_text("{}")
+    with pytest.raises(UserError, match=r"more\.json was added"):
+        Predictor().read(own)
+    (own / "more.json").unlink()
+    (own / HASHES_FILE).write_text("[]")
+    with pytest.raises(UserError, match="no map of file to hash"):
+        Predictor().read(own)
+    (own / HASHES_FILE).unlink()
+    with pytest.raises(UserError, match=f"has no {HASHES_FILE}"):
+        Predictor().read(own)
+    uri = mlflow.MlflowClient().get_model_version(TASK, "1").source
+    _flip(next((files / "artifacts").rglob("contract.json")))
+    with pytest.raises(UserError, match=r"contract\.json was changed"):
+        mlflow.pyfunc.load_model(uri)
+
+
+def test_the_combined_hash_is_that_of_the_folder(tmp_path: Path) -> None:
+    """Hashes that were registered before are compared with it: their order of files must stay."""
+    for place in ("b-c/x", "b/x", "a", "b.txt"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(place)
+    assert combined(file_hashes(tmp_path)) == folder_sha256(tmp_path)

@@ -1,0 +1,239 @@
+"""What a small file or request could unpack to: it is refused before the memory is full. Requests: `serving.limits`."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from PIL import Image
+
+from pipelines import parquet_size
+from pipelines.faults import UserError
+from pipelines.formats import read_table
+from pipelines.images import ImageData, load_pixels
+from pipelines.molecules import MAX_SMILES_LENGTH, canonical
+from pipelines.sources import expression_folder, official_table
+from pipelines.sources.expression_folder import opened, read_annotation
+from pipelines.sources.official_table import read_official
+from serving.app import _WAITING, bounded
+from serving.board import uploads
+from serving.limits import Limits
+
+NAMES = {"name": ("name",), "value": ("value",)}
+
+
+def _table(path: Path) -> None:
+    read_official(path, "table of names", ["name"], NAMES)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the bounds of files so small that tests can pass them."""
+    monkeypatch.setattr(expression_folder, "UNPACKED_BYTES", 3_000_000)
+    monkeypatch.setattr(expression_folder, "UNPACKED_TIMES", 2)
+    monkeypatch.setattr(expression_folder, "LINE_BYTES", 1_500_000)
+    monkeypatch.setattr(expression_folder, "ANNOTATION_BYTES", 2_000_000)
+    monkeypatch.setattr(official_table, "WORKBOOK_BYTES", 1_000_000)
+    monkeypatch.setattr(parquet_size, "MOST_VALUES", 1_000_000)
+
+
+def _gzipped(path: Path, content: bytes) -> Path:
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+@pytest.mark.usefixtures("small")
+def test_a_gzipped_table_that_goes_on_and_on_is_refused(tmp_path: Path) -> None:
+    fine = _gzipped(tmp_path / "fine.csv.gz", b"name,value\n" + b"a,1\n" * 20_000)
+    _table(fine)
+    bomb = _gzipped(tmp_path / "bomb.csv.gz", b"name,value\n" + b"a,1\n" * 900_000)
+    assert bomb.stat().st_size < 20_000
+    with pytest.raises(UserError, match=r"bomb\.csv\.gz: unpacks to more than 0\.003 GB"):
+        _table(bomb)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_gzipped_line_that_goes_on_and_on_is_refused(tmp_path: Path) -> None:
+    line = _gzipped(tmp_path / "line.csv.gz", b"name,value\n" + b"a" * 2_900_000)
+    with pytest.raises(UserError, match=r"line\.csv\.gz: has a line of more than 1\.5 MB"):
+        _table(line)
+    with opened(line) as stream, pytest.raises(UserError, match="has a line"):
+        list(stream)
+    wide = _gzipped(tmp_path / "wide.txt.gz", (b"a" * 1_000_000 + b"\n") * 2)
+    with opened(wide) as stream:
+        assert [len(each) for each in stream] == [1_000_001] * 2
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_table_of_samples_that_goes_on_and_on_is_refused(tmp_path: Path, zipped: bool) -> None:
+    content = b"sample,tissue\n" + b"a,lung\n" * 400_000
+    path = tmp_path / "samples.csv"
+    path.write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(UserError, match=r"samples\.csv: has more than 2 MB"):
+        read_annotation(path, list)
+
+
+def _workbook(path: Path) -> Path:
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["name", "value"])
+    book.worksheets[0].append(["a", 1])
+    book.save(path)
+    return path
+
+
+def _with_member(path: Path, member: str, content: bytes) -> None:
+    """Put a member into a workbook in the place of its own."""
+    with zipfile.ZipFile(path) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, kept in {**members, member: content}.items():
+            archive.writestr(name, kept)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_workbook_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = _workbook(tmp_path / "drugs.xlsx")
+    _table(path)
+    _with_member(path, "xl/sharedStrings.xml", b" " * 2_000_000)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(UserError, match=r"drugs\.xlsx: unpacks to 0\.0 GB, more than 0\.001"):
+        _table(path)
+
+
+def test_a_workbook_whose_directory_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    path = _workbook(tmp_path / "drugs.xlsx")
+    _with_member(path, "xl/worksheets/sheet1.xml", b"<worksheet>" + b" " * 5_000_000)
+    content = path.read_bytes()
+    told = (5_000_011).to_bytes(4, "little")
+    assert content.count(told) == 2  # before the member and in the directory
+    path.write_bytes(content.replace(told, (500).to_bytes(4, "little")))
+    with pytest.raises(UserError, match="broken or cut short"):
+        _table(path)
+
+
+def test_a_workbook_whose_xml_grows_as_it_is_read_is_refused(tmp_path: Path) -> None:
+    """Ten entities of ten of the one before: a billion laughs."""
+    entities = '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{level} "{f"&a{level - 1};" * 10}">' for level in range(1, 10))
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    cell = '<c r="A1" t="inlineStr"><is><t>&a9;</t></is></c>'
+    rows = f'<sheetData><row r="1">{cell}</row></sheetData>'
+    sheet = f'<!DOCTYPE w [{entities}]><worksheet xmlns="{space}">{rows}</worksheet>'
+    path = _workbook(tmp_path / "drugs.xlsx")
+    _with_member(path, "xl/worksheets/sheet1.xml", sheet.encode())
+    with pytest.raises(UserError, match=r"drugs\.xlsx"):
+        _table(path)
+
+
+def _repeated(values: int, lists: bool = False) -> bytes:
+    """Return a Parquet file of a few kilobytes that repeats one value."""
+    column = pa.array(np.zeros(values, np.float32))
+    if lists:
+        column = pa.ListArray.from_arrays(pa.array([0, values], pa.int32()), column)
+    file = io.BytesIO()
+    pa.parquet.write_table(pa.table({"gene": column, "other": column}), file, compression="zstd")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: bool
+) -> None:
+    bomb = _repeated(600_000, lists)
+    assert len(bomb) < 60_000
+    monkeypatch.setattr(parquet_size, "MOST_VALUES", 1_000_000)
+    monkeypatch.setattr(uploads, "MOST_VALUES", 1_000_000)
+    path = tmp_path / "expression.parquet"
+    path.write_bytes(bomb)
+    with pytest.raises(UserError, match=r"expression\.parquet: the file unpacks to 1,[0-9,]+ values, more than 1,000"):
+        read_table(path)
+    with pytest.raises(UserError, match=r"mine\.parquet: the file unpacks to 1,[0-9,]+ values"):
+        uploads.read_profiles("mine.parquet", bomb)
+
+
+def test_an_image_is_not_read_as_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow starts Ghostscript for PostScript, whatever the file is called."""
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **more: pytest.fail("Ghostscript was started"))
+    path = tmp_path / "a.png"
+    Image.new("RGB", (20, 20)).save(path, format="EPS")
+    with pytest.raises(UserError, match="cannot be decoded"):
+        load_pixels([path], ["digest"], ImageData(("a", "b"), 1.0, 8), tmp_path / "cache")
+
+
+def test_an_image_of_very_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("1", (14_000, 14_000)).save(path)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(UserError, match=r"cannot be decoded.*decompression bomb"):
+        load_pixels([path], ["digest"], ImageData(("a", "b"), 1.0, 8), tmp_path / "cache")
+
+
+def test_a_molecule_of_any_length_is_not_parsed() -> None:
+    assert canonical("C" * MAX_SMILES_LENGTH) is not None
+    assert canonical("C" * (MAX_SMILES_LENGTH + 1)) is None
+
+
+class _Model:
+    """Is never asked: no body of these tests is a table."""
+
+    class metadata:
+        @staticmethod
+        def get_input_schema() -> None:
+            return None
+
+
+async def _posted(app: FastAPI, sizes: list[int]) -> list[int]:
+    """Post bodies of so many bytes, of which none ends before all have begun; return what status each is answered."""
+    route = next(each for each in app.routes if getattr(each, "path", "") == "/invocations")
+    begun, all_begun = 0, asyncio.Event()
+
+    async def post(size: int) -> int:
+        parts = iter([b"[" + b" " * (size - 2), b"]"])
+
+        async def receive() -> dict[str, Any]:
+            nonlocal begun
+            part = next(parts)
+            if part == b"]":
+                begun += 1
+                await all_begun.wait()
+            return {"type": "http.request", "body": part, "more_body": part != b"]"}
+
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}
+        answer: Response = await route.endpoint(Request(scope, receive))  # type: ignore[attr-defined]
+        return answer.status_code
+
+    async def begin() -> None:
+        await asyncio.sleep(0.2)
+        all_begun.set()
+
+    beginning = asyncio.create_task(begin())
+    answers = await asyncio.gather(*(post(size) for size in sizes))
+    await beginning
+    return answers
+
+
+def test_requests_that_wait_together_are_bounded() -> None:
+    async def check() -> None:
+        app = bounded(FastAPI(), _Model(), Limits(request_bytes=1_000))
+        assert await _posted(app, [1_000] * _WAITING) == [400] * _WAITING  # held, looked at, and no table
+        too_many = await _posted(app, [1_000] * (_WAITING + 2))
+        assert (too_many.count(400), too_many.count(503)) == (_WAITING, 2)
+        # What was held is given back, and small requests are many.
+        assert await _posted(app, [50] * 100) == [400] * 100
+        assert await _posted(app, [1_001]) == [413]
+        assert await _posted(app, [1_000] * _WAITING) == [400] * _WAITING
+
+    asyncio.run(check())

@@ -1,0 +1,271 @@
+"""What would let a file run code when it is loaded: a pickle, planted on every path that a file takes."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import mlflow
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+from safetensors.numpy import save_file
+
+from evaluation.score import load
+from pipelines.faults import UserError
+from pipelines.formats import read_table
+from pipelines.images import ImageData, load_pixels
+from pipelines.tracking import ROOMS
+from serving.answers import answer_example
+from serving.board.uploads import read_profiles
+from tests.training.tiny import ROOT
+from training.backbone import load_weights
+from training.networks.loop import _Checkpoint
+from training.novelty import Novelty
+from training.persistence import load_state
+from training.trees.boosters import from_array
+
+CODE = [path for room in (*ROOMS, "infra") for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+class _Evil:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Iterator[Path]:
+    """Give the path of a file that no test may find when it is done."""
+    path = tmp_path / "the code of a pickle was run"
+    yield path
+    assert not path.exists()
+
+
+def test_the_pickle_that_is_planted_does_run(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(_Evil(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()
+
+
+def test_the_setting_holds_whatever_the_environment_says() -> None:
+    program = "import os, pipelines.tracking; print(os.environ['MLFLOW_ALLOW_PICKLE_DESERIALIZATION'])"
+    environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "false"
+
+
+def _mlflow_model(folder: Path, flavor: dict[str, Any]) -> None:
+    folder.mkdir()
+    (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": flavor, "model_uuid": "0" * 32}))
+
+
+def _plant(folder: Path, flavor: str, ran: Path) -> None:
+    """Write a logged model of a flavor that keeps a pickle."""
+    python = {"python_version": "3.11.0"}
+    if flavor == "pyfunc":
+        own = {"loader_module": "mlflow.pyfunc.model", "python_model": "model.pkl", "cloudpickle_version": "3.0.0"}
+        flavors = {"python_function": python | own}
+    else:
+        about = {"pickled_model": "model.pkl", "serialization_format": flavor, "sklearn_version": "1.7.0"}
+        own = {"loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict"}
+        flavors = {"python_function": python | own, "sklearn": about}
+    _mlflow_model(folder, flavors)
+    (folder / "model.pkl").write_bytes(pickle.dumps(_Evil(ran)))
+
+
+@pytest.mark.parametrize("flavor", ["pyfunc", "pickle", "cloudpickle"])
+def test_a_logged_model_that_is_a_pickle_is_refused(tmp_path: Path, ran: Path, flavor: str) -> None:
+    folder = tmp_path / "model"
+    _plant(folder, flavor, ran)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load(str(folder))
+    assert not ran.exists()
+    with pytest.MonkeyPatch.context() as patch:  # it is the setting that keeps it from running
+        patch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+        with contextlib.suppress(Exception):
+            mlflow.pyfunc.load_model(str(folder))
+    assert ran.exists()
+    ran.unlink()
+
+
+def test_processes_that_load_a_model_refuse_a_pickle(tmp_path: Path, ran: Path) -> None:
+    folder = tmp_path / "model"
+    _plant(folder, "pyfunc", ran)
+    with pytest.raises(UserError, match="does not load or answer"):
+        answer_example(str(folder))
+    environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "evaluation.score", "--model", str(folder), "--data", str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cannot be loaded" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, ran: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"epoch": 1, "network": _Evil(ran)}, path)
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters())
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        _Checkpoint(path, network, optimizer, schedule, torch.Generator()).load()
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_that_are_a_pickle_are_refused(tmp_path: Path, ran: Path, name: str, zipped: bool) -> None:
+    path = tmp_path / name
+    torch.save({"weight": _Evil(ran)}, path, _use_new_zipfile_serialization=zipped)
+    network = torch.nn.Linear(1, 1)
+    with pytest.raises(UserError, match=r"holds more than tensors|cannot be read as weights"):
+        load_weights(network, [network], path, "linear")
+
+
+def test_the_state_of_an_estimator_that_is_a_pickle_is_refused(tmp_path: Path, ran: Path) -> None:
+    save_file({"a": np.zeros(1)}, tmp_path / "state.safetensors")
+    (tmp_path / "state.json").write_bytes(pickle.dumps(_Evil(ran)))
+    with pytest.raises(ValueError, match=r"decode|JSON|Expecting"):
+        load_state(tmp_path)
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "state.safetensors").write_bytes(pickle.dumps(_Evil(ran)))
+    with pytest.raises(Exception, match="header"):
+        load_state(tmp_path)
+
+
+def test_trees_that_are_a_pickle_are_refused(ran: Path) -> None:
+    with pytest.raises(Exception, match=r"XGBoost|json|JSON|model"):
+        from_array(np.frombuffer(pickle.dumps(_Evil(ran)), np.uint8))
+
+
+def _objects(path: Path) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.array([_Evil(path)], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path, ran: Path) -> None:
+    (tmp_path / "novelty.json").write_text(json.dumps({"threshold": 0.5, "share": 0.95, "parts": []}))
+    with zipfile.ZipFile(tmp_path / "novelty.npz", "w") as archive:
+        archive.writestr("0.center.npy", _objects(ran))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        Novelty.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [_objects, lambda path: pickle.dumps(_Evil(path))], ids=["objects", "pickle"])
+def test_a_cache_of_pixels_that_is_a_pickle_is_made_anew(
+    tmp_path: Path, ran: Path, content: Callable[[Path], bytes]
+) -> None:
+    from PIL import Image
+
+    image = tmp_path / "a.png"
+    Image.new("RGB", (8, 8), "red").save(image)
+    data = ImageData(classes=("a", "b"), size=8, crop=1.0)
+    first = np.array(load_pixels([image], ["digest"], data, tmp_path / "cache"))
+    (cached,) = (tmp_path / "cache").rglob("*.npy")
+    cached.write_bytes(content(ran))
+    assert (load_pixels([image], ["digest"], data, tmp_path / "cache") == first).all()
+
+
+def _pickled_type(path: Path) -> pa.Table:
+    """Return a table whose column says that it is of a Python type, which older versions of Arrow unpickled."""
+    told = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": pickle.dumps(_Evil(path))}
+    field = pa.field("gene", pa.float64(), metadata=told)
+    return pa.table([pa.array(["a"]), pa.array([1.0])], schema=pa.schema([pa.field("sample_id", pa.string()), field]))
+
+
+def test_a_table_with_a_pickle_in_its_description_is_read_without_it(tmp_path: Path, ran: Path) -> None:
+    path = tmp_path / "expression.parquet"
+    pa.parquet.write_table(_pickled_type(ran), path)
+    assert read_table(path, text=("sample_id",), all_other_numbers=True)["gene"].tolist() == [1.0]
+    assert read_profiles(path.name, path.read_bytes()).values.shape == (1, 1)
+
+
+@pytest.mark.parametrize("written", ["pickle", "joblib", "feather", "npy"])
+def test_a_table_that_is_something_else_is_refused(tmp_path: Path, ran: Path, written: str) -> None:
+    path = tmp_path / "expression.parquet"
+    match written:
+        case "joblib":
+            joblib.dump(_Evil(ran), path)
+        case "feather":
+            pa.feather.write_feather(_pickled_type(ran), str(path))
+        case "npy":
+            path.write_bytes(_objects(ran))
+        case _:
+            path.write_bytes(pickle.dumps(_Evil(ran)))
+    with pytest.raises(UserError, match="not a readable parquet file"):
+        read_table(path, text=("sample_id",))
+    for name in ("profiles.parquet", "profiles.csv", "profiles.pkl"):
+        with pytest.raises(UserError, match=name):
+            read_profiles(name, path.read_bytes())
+
+
+# Nothing that would do it is written in the first place.
+
+_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+_NEVER = {"eval", "exec", "compile", "os.system", "os.popen", "pandas.read_pickle", "pd.read_pickle", "yaml.load"}
+_NEVER |= {"yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "torch.jit.load", "torch.package.PackageImporter"}
+_SETTINGS = {"allow_pickle", "shell", "trust_remote_code", "allow_dangerous_deserialization"}
+
+
+def faults(source: str) -> list[str]:
+    """Return what in a source may run code of a file or of a shell."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            found += [f"line {node.lineno}: imports {name}" for name in names if name.split(".")[0] in _MODULES]
+        if not isinstance(node, ast.Call):
+            continue
+        name, given = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
+        if name in _NEVER:
+            found.append(f"line {node.lineno}: calls {name}")
+        if name == "torch.load" and given.get("weights_only") != "True":
+            found.append(f"line {node.lineno}: torch.load without weights_only=True")
+        found += [
+            f"line {node.lineno}: {each}={given[each]}" for each in _SETTINGS & set(given) if given[each] != "False"
+        ]
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("import pickle", "from joblib import load", "import os, dill", "from cloudpickle.cloudpickle import loads"),
+        *("eval('1')", "exec(code)", "yaml.load(text, Loader=yaml.Loader)", "os.system('ls')", "pd.read_pickle(path)"),
+        *("torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=wanted)"),
+        *("np.load(path, allow_pickle=True)", "np.load(path, allow_pickle=given)", "subprocess.run(text, shell=True)"),
+    ],
+)
+def test_code_that_could_is_found(source: str) -> None:
+    assert len(faults(source)) == 1
+
+
+def test_code_that_could_not_is_not_found() -> None:
+    fine = "network.eval(); yaml.safe_load(text); np.load(path); torch.load(path, weights_only=True); re.compile('a')"
+    assert faults(fine) == []
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_code_of_the_rooms_runs_code_of_a_file(path: Path) -> None:
+    # Of PyTorch's own reading without code: its error has no other name.
+    named = {"training/backbone.py": ["imports pickle"]}.get(path.relative_to(ROOT).as_posix(), [])
+    found = [each.partition(": ")[2] for each in faults(path.read_text(encoding="utf-8"))]
+    assert found == named

@@ -1,0 +1,206 @@
+"""Where a password would end up: on a terminal, in a log, in a report, in MLflow. It is planted and searched for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+import sqlalchemy as sa
+
+from pipelines.redaction import HIDDEN, redacted
+from tests.pipelines.image_folder import write_image_folder
+from tests.serving import served
+from tests.serving.made_registry import postgres
+from tests.training.tiny import ROOT
+
+TASK = "leukemia_cell"
+STORAGE, TRACKING, SALT = "p4ss-of-the-studies", "p4ss-of-the-tracking", "s4lt-of-the-log"
+SECRETS = {
+    "MLFLOW_TRACKING_USERNAME": "lab",
+    "MLFLOW_TRACKING_PASSWORD": "p4ss-of-basic-auth",
+    "ONCOLINEAGE_LOG_SALT": SALT,
+    "AWS_ACCESS_KEY_ID": "AKIA-of-the-store",
+    "AWS_SECRET_ACCESS_KEY": "s3cret-of-the-store",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY": "s3cret-of-the-server",
+}
+PLANTED = [STORAGE, TRACKING, *(value for name, value in SECRETS.items() if value != "lab")]
+NOWHERE = "127.0.0.1:1"  # nothing listens there
+_RUN = """
+import importlib, json, os, sys
+from pipelines.command import run_command
+
+for line, given in json.loads(sys.argv[1]):
+    os.environ.update(given)
+    sys.argv = line.split()
+    try:
+        run_command(importlib.import_module(sys.argv[0]).main)
+    except SystemExit as ended:
+        print(sys.argv[0], "exited with", ended.code)
+"""
+
+
+def leaked(text: str | bytes) -> list[str]:
+    """Return the secrets that a text holds."""
+    content = text.encode() if isinstance(text, str) else text
+    return [secret for secret in PLANTED if secret.encode() in content]
+
+
+def _environment(folder: Path, **given: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "OPTUNA"))}
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    return kept | own | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"} | SECRETS | given
+
+
+def _run(folder: Path, *lines: tuple[str, dict[str, str]]) -> str:
+    """Run entry points in one process, each with more variables; return what they printed, if it is no secret."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, json.dumps(lines)],
+        cwd=folder,
+        env=_environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    said = done.stdout + done.stderr
+    assert leaked(said) == [], said
+    return said
+
+
+def _search(folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    found = {str(path.relative_to(folder)): leaked(path.read_bytes()) for path in files}
+    assert {path: secrets for path, secrets in found.items() if secrets} == {}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a folder with a tiny task of images."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    write_image_folder(tmp_path / "data" / TASK)
+    return tmp_path
+
+
+def test_studies_and_runs_leave_no_secret(checkout: Path) -> None:
+    """The storage of studies cannot be reached, is none, is no address; then all goes well."""
+    tune, fit = (f"training.{stage} --task {TASK} --architecture majority_class" for stage in ("tune", "fit"))
+    wrong = [f"postgresql+psycopg://lab:{STORAGE}@{NOWHERE}/studies", f"nothing://lab:{STORAGE}@{NOWHERE}/studies"]
+    wrong += [f"//lab:{STORAGE}@{NOWHERE}/studies"]
+    with postgres() as uri:
+        right = {"OPTUNA_STORAGE": uri.replace("lab@", f"lab:{STORAGE}@")}
+        before: list[tuple[str, dict[str, str]]] = [
+            (f"pipelines.{stage} --task {TASK}", {}) for stage in ("validate", "prepare")
+        ]
+        refused = [(tune, {"OPTUNA_STORAGE": storage}) for storage in wrong]
+        said = _run(checkout, *before, *refused, (tune, right), (fit, right))
+        assert said.count("training.tune exited with 1") == 3 and said.count("exited with 0") == 4, said
+        for reason in ("connection failed", "Can't load plugin", "OPTUNA_STORAGE is no URL"):
+            assert reason in said, reason
+        engine = sa.create_engine(uri)
+        with engine.connect() as connection:
+            rows = [
+                str(row)
+                for table in sa.inspect(engine).get_table_names()
+                for row in connection.execute(sa.text(f'SELECT * FROM "{table}"'))
+            ]
+        engine.dispose()
+    assert any(TASK in row for row in rows)  # the study is there
+    assert leaked("\n".join(rows)) == []
+    assert (checkout / "mlflow.db").is_file() and (checkout / "models" / TASK).is_dir()
+    _search(checkout)
+
+
+def test_a_tracking_server_that_cannot_be_reached_is_named_without_its_password(checkout: Path) -> None:
+    server = {"MLFLOW_TRACKING_URI": f"http://lab:{TRACKING}@{NOWHERE}"}
+    commands = [
+        f"serving.endpoint --task {TASK}",
+        f"evaluation.score --model models:/{TASK}@production --data data",
+        f"serving.reproduce --model models:/{TASK}/1",
+        f"serving.monitor --task {TASK} --log log",
+        f"serving.history --task {TASK}",
+        f"serving.promote --task {TASK} --by somebody",
+    ]
+    database = {"ONCOLINEAGE_REGISTRY_URI": f"postgresql://lab:{TRACKING}@{NOWHERE}/registry"}
+    said = _run(checkout, *((each, server) for each in commands), (f"serving.verify --task {TASK}", database))
+    assert said.count("exited with 1") == 7, said
+    assert f"http://lab:{HIDDEN}@{NOWHERE}" in said and f"lab:{HIDDEN}@{NOWHERE}/registry" in said
+    _search(checkout)
+
+
+@pytest.fixture
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a folder with a model in production, and what it answers in ``request.json``."""
+    uri = mlflow.get_tracking_uri()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    served.with_policy(tmp_path)
+    task, prepared = served.profiles_prepared()
+    contract = served.save_fitted(served.PROFILES, "majority_class", task, prepared, tmp_path / "model")
+    rows = prepared.samples.take(np.arange(2))
+    served.register(served.PROFILES, contract, tmp_path / "model", rows)
+    contract.request(rows).to_json(tmp_path / "request.json", orient="records")
+    yield tmp_path
+    mlflow.set_tracking_uri(uri)
+
+
+def test_an_endpoint_that_answers_and_refuses_leaves_no_secret(registered: Path) -> None:
+    log = registered / "log"
+    environment = _environment(registered, ONCOLINEAGE_PREDICTION_LOG=str(log))
+    with served.serving(registered, served.PROFILES, env=environment) as (url, _):
+        rows = (registered / "request.json").read_text()
+        for body, status in (
+            (f'{{"dataframe_records": {rows}}}', 200),
+            ('{"dataframe_records": [{"expression": 5}]}', 400),
+            ("[" * 5000, 400),
+            ("nonsense", 400),
+        ):
+            answer = requests.post(
+                f"{url}/invocations", data=body, headers={"Content-Type": "application/json"}, timeout=60
+            )
+            assert answer.status_code == status, answer.text
+            assert leaked(answer.content) == [] and leaked(str(answer.headers)) == []
+        until = time.monotonic() + 30
+        while not list(log.rglob("*.parquet")) and time.monotonic() < until:
+            time.sleep(0.3)
+    logged = [pd.read_parquet(path) for path in log.rglob("*.parquet")]
+    assert sum(map(len, logged)) == 2
+    assert [leaked(table.to_csv()) for table in logged] == [[]] * len(logged)
+    _search(registered)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("no secret: http://127.0.0.1:5000/x@y", "no secret: http://127.0.0.1:5000/x@y"),
+        ("models:/drug_response@production", "models:/drug_response@production"),
+        ("at postgresql+psycopg://lab:hush@db:5432/x, twice", f"at postgresql+psycopg://lab:{HIDDEN}@db:5432/x, twice"),
+        ("'https://:hush@host' and s3://a:b@c", f"'https://:{HIDDEN}@host' and s3://a:{HIDDEN}@c"),
+    ],
+)
+def test_passwords_of_urls_are_hidden(text: str, expected: str) -> None:
+    assert redacted(text) == expected
+
+
+def test_what_the_environment_keeps_is_hidden_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://lab:p@ss/w%20rd@db/studies")
+    monkeypatch.setenv("SOME_API_TOKEN", "t0ken-of-it")
+    monkeypatch.setenv("OTHER_SECRET", "short")
+    told = redacted("p@ss/w%20rd, p@ss/w rd and t0ken-of-it; a short word stays")
+    assert told == f"{HIDDEN}, {HIDDEN} and {HIDDEN}; a short word stays"
+
+
+def test_what_is_searched_for_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(f"postgresql://lab:{STORAGE}@db")
+    with pytest.raises(AssertionError):
+        _search(tmp_path)
