@@ -1,0 +1,69 @@
+"""Whether every service of ``infra/compose.yaml`` is hardened: part of ``make lint``, beside the schema's check."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COMPOSE = Path(__file__).parent / "compose.yaml"
+PINNED = re.compile(r"[\w./-]+(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})")
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SALT|_KEY$|CREDENTIAL")
+URL_WITH_PASSWORD = re.compile(r"://[^\s:/@]+:[^\s@/]+@")
+
+
+def problems(compose: dict[str, Any]) -> list[str]:
+    """Return what is wrong, a sentence each."""
+    found = [f"{name}: {each}" for name, service in compose["services"].items() for each in _of(service, compose)]
+    for name, secret in compose.get("secrets", {}).items():
+        if set(secret) != {"file"}:
+            found.append(f"secret {name} is not read from a file")
+    return found
+
+
+def _of(service: dict[str, Any], compose: dict[str, Any]) -> Iterator[str]:
+    if not PINNED.fullmatch(service.get("image", "")):
+        yield f"image {service.get('image')} is not pinned to a version"
+    user = str(service.get("user", "0")).split(":")[0]
+    if not user.isdigit() or user == "0":
+        yield "runs as root; give it a user by number"
+    if service.get("cap_drop") != ["ALL"] or service.get("cap_add") or service.get("privileged"):
+        yield "keeps capabilities"
+    if "no-new-privileges:true" not in service.get("security_opt", []):
+        yield "may gain privileges"
+    if service.get("read_only") is not True:
+        yield "may write to its image"
+    if "mem_limit" not in service or "pids_limit" not in service:
+        yield "has no limit of memory or processes"
+    if not service.get("healthcheck"):
+        yield "has no health check; say so with `disable: true` where nothing listens"
+    if service.get("network_mode") == "host":
+        yield "shares the machine's network"
+    for port in service.get("ports", []):
+        if not str(port).startswith("127.0.0.1:"):
+            yield f"port {port} is open to the network; put a proxy with TLS before it"
+    for name, value in service.get("environment", {}).items():
+        if (SECRET.search(name) and not name.endswith("_FILE")) or URL_WITH_PASSWORD.search(str(value)):
+            yield f"{name} stands in clear; name a secret's file with {name}_FILE"
+        if str(value).startswith("/run/secrets/") and str(value).removeprefix("/run/secrets/") not in service.get(
+            "secrets", []
+        ):
+            yield f"{name} names a secret that the service does not have"
+    for each in service.get("secrets", []):
+        if each not in compose.get("secrets", {}):
+            yield f"there is no secret {each}"
+
+
+def main() -> int:
+    """Print the problems."""
+    found = problems(yaml.safe_load(COMPOSE.read_text()))
+    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Whether every Kubernetes overlay builds, fits Kubernetes' own schemas and is hardened: part of ``make lint``.
+
+``kubectl kustomize`` builds each overlay as ``kubectl apply`` would; `kubernetes_validate` holds the schemas, and knows
+no custom resource: of the kinds in `CUSTOM` only the pods are looked at. What the schemas do not ask for is asked here.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import yaml
+
+OVERLAYS = Path(__file__).parent / "kubernetes"
+CUSTOM = {"RayCluster"}
+VERSION = "1.34"
+PINNED = re.compile(r"[\w./-]+(?::\d+/[\w./-]+)?(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})")
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SALT|_KEY$|CREDENTIAL")
+URL_WITH_PASSWORD = re.compile(r"://[^\s:/@]+:[^\s@/]+@")
+
+
+def built(overlay: Path) -> list[dict[str, Any]]:
+    """Return the manifests that an overlay amounts to; raises `ValueError` with what kustomize says."""
+    done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"{overlay.name}: {done.stderr.strip()}")
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def problems(manifests: list[dict[str, Any]]) -> list[str]:
+    """Return what is wrong, a sentence each."""
+    found = [problem for manifest in manifests for problem in _of_manifest(manifest)]
+    kinds = {manifest["kind"] for manifest in manifests}
+    denied = [
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == "NetworkPolicy"
+        and manifest["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    ]
+    if "Deployment" in kinds and not denied:
+        found.append("no NetworkPolicy denies everything that is not named")
+    return found
+
+
+def unnamed(folder: Path) -> list[str]:
+    """Return the YAML files of a kustomization's folder that it does not name: they would never be applied."""
+    said = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    patches = [patch["path"] for patch in said.get("patches", []) if "path" in patch]
+    named = {*said["resources"], *patches, *said.get("configurations", []), "kustomization.yaml"}
+    return sorted(f"{folder.name}/{path.name} is not named" for path in folder.glob("*.yaml") if path.name not in named)
+
+
+def _of_manifest(manifest: dict[str, Any]) -> Iterator[str]:
+    kind, name = manifest.get("kind", "?"), manifest.get("metadata", {}).get("name", "?")
+    where = f"{kind} {name}"
+    if kind not in CUSTOM:
+        try:
+            kubernetes_validate.validate(manifest, VERSION, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            at = ".".join(str(part) for part in error.path)
+            yield f"{where}: {at}: {error.message}"
+        except kubernetes_validate.SchemaNotFoundError:
+            yield f"{where}: there is no such kind of resource"
+    if kind == "Secret":
+        yield f"{where}: a secret stands in the repository; refer to one by its name"
+    for text in _texts(manifest):
+        if URL_WITH_PASSWORD.search(text):
+            yield f"{where}: a URL holds a password"
+    for pod in _pods(manifest):
+        yield from (f"{where}: {problem}" for problem in _of_pod(pod))
+
+
+def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
+    own = pod.get("securityContext", {})
+    if own.get("runAsNonRoot") is not True or not own.get("runAsUser"):
+        yield "may run as root; set runAsNonRoot and runAsUser"
+    if own.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        yield "has no seccompProfile RuntimeDefault"
+    if pod.get("automountServiceAccountToken") is not False:
+        yield "gets a token for the cluster's API"
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        yield from (f"container {container['name']}: {problem}" for problem in _of_container(container))
+
+
+def _of_container(container: dict[str, Any]) -> Iterator[str]:
+    if not PINNED.fullmatch(container.get("image", "")):
+        yield f"image {container.get('image')} is not pinned to a version"
+    own = container.get("securityContext", {})
+    if own.get("allowPrivilegeEscalation") is not False or own.get("privileged") or own.get("runAsUser") == 0:
+        yield "may gain privileges"
+    if own.get("capabilities", {}).get("drop") != ["ALL"]:
+        yield "keeps capabilities"
+    if own.get("readOnlyRootFilesystem") is not True:
+        yield "may write to its image"
+    resources = container.get("resources", {})
+    if "memory" not in resources.get("limits", {}) or not {"cpu", "memory"} <= set(resources.get("requests", {})):
+        yield "asks for no cpu and memory, or has no limit of memory"
+    for variable in container.get("env", []):
+        if "value" in variable and SECRET.search(variable["name"]) and not variable["name"].endswith("_FILE"):
+            yield f"{variable['name']} stands in clear; name a file of a secret with {variable['name']}_FILE"
+
+
+def _pods(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        if isinstance(part.get("containers"), list):
+            yield part
+        for value in part.values():
+            yield from _pods(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _pods(value)
+
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, (dict, list)):
+        for value in part.values() if isinstance(part, dict) else part:
+            yield from _texts(value)
+
+
+def main() -> int:
+    """Print the problems of every kustomization."""
+    found = []
+    for file in sorted(OVERLAYS.rglob("kustomization.yaml")):
+        found += unnamed(file.parent)
+        try:
+            found += [f"{file.parent.name}: {problem}" for problem in problems(built(file.parent))]
+        except ValueError as error:
+            found.append(str(error))
+    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+# One image for tracking server, tuning, serving and dashboard: one lock, so both ends of every connection speak the
+# same version of MLflow. Build from the repository's root:
+#   docker build -f infra/docker/platform.Dockerfile -t oncolineage:0.1.0 .
+FROM python:3.12.11-slim-trixie AS build
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/venv
+# Before the code: a change of the code does not fetch the packages again.
+COPY requirements.lock /tmp/requirements.lock
+RUN /opt/venv/bin/pip install --require-hashes --no-deps -r /tmp/requirements.lock
+
+FROM python:3.12.11-slim-trixie AS runtime
+# git: lineage tags and DVC; postgresql-client: backup and restore; libxrender1, libxext6: RDKit's drawings.
+# Debian's stable release is the pin: an exact version of a package vanishes with its next security fix.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git make postgresql-client libxrender1 libxext6 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin lab \
+    && install --directory --owner=10001 --group=10001 /work /predictions /backup
+COPY --from=build /opt/venv /opt/venv
+COPY --chmod=0755 infra/docker/with-secrets /usr/local/bin/with-secrets
+COPY . /app
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    OMP_WAIT_POLICY=PASSIVE \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+    MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK=true \
+    GX_ANALYTICS_ENABLED=false \
+    DVC_NO_ANALYTICS=1
+WORKDIR /app
+USER 10001:10001
+ENTRYPOINT ["with-secrets"]
+CMD ["python", "-m", "serving.endpoint", "--help"]
+# Of an endpoint; what runs another process names its own, or none where nothing listens.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=180s --retries=4 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5001/ping', timeout=4)"]

@@ -1,0 +1,66 @@
+"""Write the secrets of a new installation: ``python infra/make_secrets.py [--to infra/secrets]``.
+
+Random, a file each, and never written over. The folder is its owner's alone; the files in it may be read by everybody,
+since a container sees a file with the permissions that it has here, and has another user. `infra/compose.yaml` mounts
+the files; ``kubectl create secret generic oncolineage --from-file=infra/secrets`` gives them to `infra/kubernetes`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def contents() -> dict[str, str]:
+    """Return file name to content of a new set of secrets."""
+    database, access, key, admin, platform = (secrets.token_hex(24) for _ in range(5))
+    uri = f"postgresql+psycopg://lab:{database}@postgres:5432"
+    allowed = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": "mlflow", "credentials": [{"accessKey": access, "secretKey": key}], "actions": allowed}
+    return {
+        "postgres_password": database,
+        "tracking_database": f"{uri}/mlflow",
+        "studies_database": f"{uri}/studies",
+        "s3.json": json.dumps({"identities": [identity]}),
+        "aws_credentials": f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {key}\n",
+        "auth.ini": "[mlflow]\n"
+        "default_permission = READ\n"
+        f"database_uri = {uri}/mlflow\n"
+        "admin_username = admin\n"
+        f"admin_password = {admin}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        # Else every request, one for each file of a model, waits for a slow hash of its password.
+        "auth_cache_ttl_seconds = 60\n",
+        "flask_secret_key": secrets.token_hex(32),
+        "admin_password": admin,
+        "platform_password": platform,
+        "log_salt": secrets.token_hex(32),
+    }
+
+
+def main() -> int:
+    """Write the files; with one of them there already, none."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--to", type=Path, default=HERE / "secrets", help="folder")
+    folder = arguments.parse_args().to
+    made = contents()
+    if there := sorted(name for name in made if (folder / name).exists()):
+        print(f"error: {folder} holds {', '.join(there)} already; nothing was written", file=sys.stderr)
+        return 1
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for name, content in made.items():
+        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "w") as file:
+            file.write(content)
+    print(f"{len(made)} secrets are in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The whole length over servers: PostgreSQL, MLflow with accounts, artifacts in an S3 store; and who may not, does not.
+
+What `infra/compose.yaml` starts in containers runs here in processes: the same commands, a real PostgreSQL, and moto in
+the place of the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import optuna
+import pytest
+import requests
+import sqlalchemy as sa
+from pgserver._commands import POSTGRES_BIN_PATH
+
+from pipelines import tracking
+from pipelines.file_hashes import file_hashes
+from serving import registry
+from serving.verify import verify
+from tests.end_to_end.checkout import Checkout, checked_out
+from tests.end_to_end.small_platform import ROOT, WAIVED, small_params
+from tests.end_to_end.test_new_tasks import TASKS, first_profile, is_subtype
+from tests.servers import ADMIN, ADMIN_PASSWORD, s3_store, tracking_server
+from tests.serving.served import serving
+from tests.training.postgres import Postgres, postgres
+
+pytestmark = pytest.mark.slow
+CASE = TASKS[0]
+TASK = CASE.name
+BUCKET = "s3://oncolineage"
+PASSWORDS = {"platform": "platform-of-a-test", "reader": "reader-of-a-test-1"}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A checkout that works over servers, and what its processes are told."""
+
+    here: Checkout
+    url: str
+    database: Postgres
+    folder: Path
+    artifacts: dict[str, str]
+
+    def command(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a module in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.here.root,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def as_reader(self) -> dict[str, str]:
+        """Return the variables of somebody whose account may read, and who has no login of the database."""
+        return {
+            "MLFLOW_TRACKING_USERNAME": "reader",
+            "MLFLOW_TRACKING_PASSWORD": PASSWORDS["reader"],
+            "ONCOLINEAGE_REGISTRY_URI": "",
+        }
+
+
+def script(name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of ``infra/`` as an installation does."""
+    command = [sys.executable, str(ROOT / "infra" / name), *arguments]
+    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Return an installation whose model is in staging, brought there by the account ``platform``."""
+    folder = tmp_path_factory.mktemp("servers")
+    params = small_params(TASK, changes=CASE.changes, like=CASE.like, models=CASE.models)
+    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
+    params["policy"]["tasks"] = {TASK: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}}
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(postgres())
+        store = stack.enter_context(s3_store(folder))
+        assert script("make_bucket.py", BUCKET, **store).stdout == f"{BUCKET}: made\n"
+        assert script("make_bucket.py", BUCKET, **store).stdout == f"{BUCKET}: there\n"
+        uri = database.database("mlflow")
+        url = stack.enter_context(tracking_server(folder, uri, BUCKET, store))
+        root = {
+            "MLFLOW_TRACKING_URI": url,
+            "MLFLOW_TRACKING_USERNAME": ADMIN,
+            "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD,
+        }
+        for name, password in PASSWORDS.items():
+            made = script("add_account.py", name, ONCOLINEAGE_ACCOUNT_PASSWORD=password, **root)
+            assert made.stdout == f"{name}: made\n", made.stderr
+        here = stack.enter_context(checked_out(folder, params))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for key, value in {
+            "MLFLOW_TRACKING_URI": url,
+            "MLFLOW_TRACKING_USERNAME": "platform",
+            "MLFLOW_TRACKING_PASSWORD": PASSWORDS["platform"],
+            "OPTUNA_STORAGE": database.database("studies"),
+            "ONCOLINEAGE_REGISTRY_URI": uri,
+        }.items():
+            patch.setenv(key, value)
+        tracking.mlflow.set_tracking_uri(url)
+        CASE.sample(here.root / "data" / TASK)
+        here.train(TASK, CASE.models)
+        assert here.run("evaluation.candidate", "--task", TASK, "--architecture", CASE.served) == 0
+        assert here.run("serving.register", "--task", TASK, "--by", "ada") == 0
+        assert here.run("serving.promote", "--task", TASK, "--by", "ada") == 0
+        yield Installation(here, url, database, folder, store)
+
+
+def test_what_was_made_lies_on_the_servers_and_is_served(installed: Installation) -> None:
+    assert verify(TASK) == []
+    assert not (installed.folder / "mlflow.db").exists() and not (installed.folder / "optuna.db").exists()
+    assert not (installed.folder / "mlruns").exists()
+    studies = optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"])
+    assert len([name for name in studies if name.startswith(f"{TASK}-{CASE.served}-")]) == 1
+    row = first_profile(installed.here.root / "data" / TASK)
+    with serving(installed.here.root, TASK, "--stage", "staging") as (url, _):
+        answer = requests.post(f"{url}/invocations", json={"dataframe_records": [row]}, timeout=60)
+    assert answer.status_code == 200, answer.text[:500]
+    is_subtype(answer.json()["predictions"][0])
+
+
+def test_the_server_answers_neither_strangers_nor_under_a_foreign_name(installed: Installation) -> None:
+    asked = f"{installed.url}/api/2.0/mlflow/experiments/search?max_results=5"
+    right = ("platform", PASSWORDS["platform"])
+    assert requests.get(asked, auth=right, timeout=20).status_code == 200
+    assert requests.get(asked, timeout=20).status_code == 401
+    assert requests.get(asked, auth=("platform", "wrong-password"), timeout=20).status_code == 401
+    # A page that a browser was led to under another name (DNS rebinding) gets nothing.
+    assert requests.get(asked, auth=right, headers={"Host": "evil.example"}, timeout=20).status_code == 403
+
+
+def state(installed: Installation) -> tuple[object, ...]:
+    """Return what servers and checkout hold that a refused command might have half written."""
+    engine = sa.create_engine(os.environ["ONCOLINEAGE_REGISTRY_URI"], poolclass=sa.pool.NullPool)
+    tables = ("experiments", "runs", "tags", "model_versions", "registered_model_aliases", "oncolineage_history")
+    with engine.connect() as connection:
+        rows = [sorted(map(repr, connection.execute(sa.text(f"SELECT * FROM {each}")))) for each in tables]
+    return (*rows, file_hashes(installed.here.root / "models"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("training.fit", "--task", TASK, "--architecture", CASE.served),
+        ("serving.register", "--task", TASK, "--by", "eve"),
+        ("serving.promote", "--task", TASK, "--to", "production", "--by", "eve"),
+    ],
+)
+def test_a_reader_is_refused_and_leaves_nothing(command: tuple[str, ...], installed: Installation) -> None:
+    before = state(installed)
+    done = installed.command(*command, **installed.as_reader())
+    assert done.returncode == 1, done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "the account 'reader' may not do this" in errors[0] or "set ONCOLINEAGE_REGISTRY_URI" in errors[0], errors
+    assert "Traceback" not in done.stderr
+    assert PASSWORDS["reader"] not in done.stderr + done.stdout
+    assert state(installed) == before
+
+
+def test_who_is_not_known_is_told_how_to_log_in(installed: Installation) -> None:
+    before = state(installed)
+    wrong = {"MLFLOW_TRACKING_PASSWORD": "not-the-password"}
+    done = installed.command("training.fit", "--task", TASK, "--architecture", CASE.served, **wrong)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "error: the tracking server does not let you in: set MLFLOW_TRACKING_USERNAME" in done.stderr
+    assert "not-the-password" not in done.stderr + done.stdout
+    assert state(installed) == before
+
+
+def test_an_account_does_not_move_aliases_without_the_right_on_the_database(installed: Installation) -> None:
+    """Who may only read the database looks at the history, and does not write to it."""
+    uri = os.environ["ONCOLINEAGE_REGISTRY_URI"]
+    engine = sa.create_engine(uri, poolclass=sa.pool.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE ROLE auditor LOGIN"))
+        connection.execute(sa.text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor"))
+    only = {"ONCOLINEAGE_REGISTRY_URI": uri.replace("postgres@", "auditor@", 1)}
+    before = state(installed)
+    looked = installed.command("serving.history", "--task", TASK, **only)
+    assert looked.returncode == 0 and "promote" in looked.stdout, looked.stderr
+    done = installed.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
+    assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
+    assert state(installed) == before
+
+
+def destroy(installed: Installation) -> None:
+    """Leave nothing in the databases and in the store; their servers stay."""
+    for variable in ("ONCOLINEAGE_REGISTRY_URI", "OPTUNA_STORAGE"):
+        engine = sa.create_engine(os.environ[variable], poolclass=sa.pool.NullPool)
+        with engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+    store = boto3.resource("s3", endpoint_url=installed.artifacts["MLFLOW_S3_ENDPOINT_URL"], **credentials(installed))
+    bucket = store.Bucket(BUCKET.removeprefix("s3://"))
+    assert list(bucket.objects.limit(1))
+    bucket.objects.delete()
+
+
+def credentials(installed: Installation) -> dict[str, str]:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    return {"region_name": "us-east-1"} | {name.lower(): installed.artifacts[name] for name in names}
+
+
+def test_what_was_destroyed_comes_back(
+    installed: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registry, history, studies, artifacts and accounts are those of before; the commands need no tracking server."""
+    before, studies = state(installed), optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"])
+    history = [str(entry) for entry in registry.history(TASK)]
+    monkeypatch.setenv("PATH", f"{POSTGRES_BIN_PATH}{os.pathsep}{os.environ['PATH']}")  # its own pg_dump
+    saved = tmp_path / "saved"
+    behind = {"ONCOLINEAGE_ARTIFACTS_URI": BUCKET, **installed.artifacts}
+    done = installed.command("serving.backup", "--to", str(saved), **behind)
+    assert done.returncode == 0, done.stderr
+    assert {each.name for each in (saved / "databases").iterdir()} == {"tracking.dump", "studies.dump"}
+    refused = installed.command("serving.restore", "--from", str(saved), **behind)
+    assert refused.returncode == 1 and "is not empty; nothing was restored" in refused.stderr
+
+    destroy(installed)
+    done = installed.command("serving.restore", "--from", str(saved), **behind)
+    assert done.returncode == 0, done.stderr
+    assert state(installed) == before
+    assert optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"]) == studies
+    verified = installed.command("serving.verify", "--task", TASK)  # by the account of before, through the server
+    assert verified.returncode == 0 and "history, aliases, evidence and files fit" in verified.stdout, verified.stderr
+    shown = installed.command("serving.history", "--task", TASK)
+    assert shown.stdout.splitlines() == history

@@ -1,0 +1,89 @@
+"""The servers that an installation has, for tests: MLflow's with accounts, and an S3-compatible store's stand-in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import requests
+
+ADMIN, ADMIN_PASSWORD = "admin", "admin-of-a-test-1"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _listening(command: list[str], url: str, log: Path, env: Mapping[str, str], seconds: float = 300) -> Iterator[None]:
+    """Run a server until the block ends; it and its children are killed then."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, env=dict(env), stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=log.parent
+        )
+        try:
+            deadline = time.monotonic() + seconds
+            while True:
+                with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+                    if requests.get(url, timeout=5).status_code == 200:
+                        break
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.2)
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def s3_store(folder: Path) -> Iterator[dict[str, str]]:
+    """Run moto's S3 and give the variables by which MLflow and boto3 find it."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with _listening([sys.executable, "-m", "moto.server", "-p", str(port)], url, folder / "s3.log", os.environ):
+        yield {
+            "MLFLOW_S3_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "testing-access",
+            "AWS_SECRET_ACCESS_KEY": "testing-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+
+@contextlib.contextmanager
+def tracking_server(folder: Path, database: str, artifacts: str, env: Mapping[str, str]) -> Iterator[str]:
+    """Run MLflow's server as ``infra/compose.yaml`` does (accounts, artifacts passed on, hosts named); give its URL."""
+    port = free_port()
+    config = folder / "auth.ini"
+    config.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database.replace('%', '%%')}\n"
+        f"admin_username = {ADMIN}\nadmin_password = {ADMIN_PASSWORD}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n"
+    )
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--app-name=basic-auth"),
+        *(f"--artifacts-destination={artifacts}", f"--allowed-hosts=127.0.0.1:{port}", "--workers=1"),
+    ]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    own = {
+        "MLFLOW_BACKEND_STORE_URI": database,
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "of-a-test-only",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for what the platform does not use
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    url = f"http://127.0.0.1:{port}"
+    with _listening(command, f"{url}/health", folder / "tracking.log", {**kept, **env, **own}):
+        yield url

@@ -1,0 +1,325 @@
+"""How it runs elsewhere: manifests that are hardened and fit their schemas, and checks that refuse what is not."""
+
+from __future__ import annotations
+
+import copy
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.check_compose import problems as compose_problems
+from infra.check_manifests import OVERLAYS, built, unnamed
+from infra.check_manifests import problems as manifest_problems
+from serving.board.endpoints import ENDPOINTS
+from serving.ledger import REGISTRY_URI
+from serving.stores import ARTIFACTS_URI
+
+ROOT = Path(__file__).parents[1]
+INFRA = ROOT / "infra"
+COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())
+SCHEMA = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+HADOLINT = ["hadolint", "--failure-threshold", "info"]
+PLATFORM = [name for name, service in COMPOSE["services"].items() if service["image"].startswith("oncolineage:")]
+
+
+@pytest.fixture(scope="module")
+def overlays() -> dict[str, list[dict[str, Any]]]:
+    """Return what each kustomization amounts to."""
+    return {file.parent.name: built(file.parent) for file in OVERLAYS.rglob("kustomization.yaml")}
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_lint_runs_every_check() -> None:
+    recipe = run("make", "-C", str(ROOT), "-n", "lint").stdout
+    for line in (
+        " ".join(SCHEMA) + " infra/compose.yaml infra/compose.gpu.yaml",
+        " ".join(HADOLINT) + " infra/docker/*.Dockerfile",
+        "python infra/check_compose.py",
+        "python infra/check_manifests.py",
+    ):
+        assert line in recipe
+
+
+# Compose
+
+
+def test_compose_is_hardened_and_fits_its_schema(tmp_path: Path) -> None:
+    assert compose_problems(COMPOSE) == []
+    assert run(*SCHEMA, str(INFRA / "compose.yaml"), str(INFRA / "compose.gpu.yaml")).returncode == 0
+    broken = tmp_path / "compose.yaml"
+    broken.write_text((INFRA / "compose.yaml").read_text().replace("mem_limit: 2g", "memory_limit: 2g", 1))
+    assert run(*SCHEMA, str(broken)).returncode == 1
+
+
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "unpinned image": (lambda s: s.update(image="postgres"), "is not pinned"),
+    "latest": (lambda s: s.update(image="postgres:latest"), "is not pinned"),
+    "root": (lambda s: s.update(user="0:0"), "runs as root"),
+    "no user": (lambda s: s.pop("user"), "runs as root"),
+    "user by name": (lambda s: s.update(user="root"), "runs as root"),
+    "capabilities": (lambda s: s.pop("cap_drop"), "keeps capabilities"),
+    "privileged": (lambda s: s.update(privileged=True), "keeps capabilities"),
+    "new privileges": (lambda s: s.pop("security_opt"), "may gain privileges"),
+    "writable image": (lambda s: s.update(read_only=False), "may write to its image"),
+    "no limit": (lambda s: s.pop("mem_limit"), "no limit of memory"),
+    "no health check": (lambda s: s.pop("healthcheck"), "no health check"),
+    "host network": (lambda s: s.update(network_mode="host"), "shares the machine's network"),
+    "open port": (lambda s: s.update(ports=["5432:5432"]), "is open to the network"),
+    "secret in clear": (lambda s: s["environment"].update(POSTGRES_PASSWORD="hunter2"), "stands in clear"),
+    "password in a URL": (lambda s: s["environment"].update(URI="postgresql://lab:pw1@db/x"), "stands in clear"),
+    "secret of another": (lambda s: s["environment"].update(A_FILE="/run/secrets/log_salt"), "does not have"),
+    "unknown secret": (lambda s: s.update(secrets=["postgres_password", "other"]), "there is no secret other"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_compose_with_a_fault_is_refused(fault: str) -> None:
+    plant, told = FAULTS[fault]
+    broken = copy.deepcopy(COMPOSE)
+    plant(broken["services"]["postgres"])
+    found = compose_problems(broken)
+    assert len(found) == 1 and found[0].startswith("postgres: ") and told in found[0], found
+
+
+def test_a_secret_of_compose_is_a_file() -> None:
+    broken = copy.deepcopy(COMPOSE)
+    broken["secrets"]["log_salt"] = {"environment": "SALT"}
+    assert compose_problems(broken) == ["secret log_salt is not read from a file"]
+
+
+def test_services_wait_for_what_they_need() -> None:
+    services = COMPOSE["services"]
+    for service in services.values():
+        for needed, how in service.get("depends_on", {}).items():
+            checked = not services[needed]["healthcheck"].get("disable", False)
+            assert how["condition"] == ("service_healthy" if checked else "service_completed_successfully"), needed
+            assert set(services[needed].get("profiles", [])) <= set(service.get("profiles", []))
+    volumes = [each.split(":")[0] for s in services.values() for each in s.get("volumes", []) if isinstance(each, str)]
+    assert set(volumes) == set(COMPOSE["volumes"])
+
+
+def test_variables_are_those_that_the_code_reads() -> None:
+    given = {name.removesuffix("_FILE") for name in PLATFORM for name in COMPOSE["services"][name]["environment"]}
+    ours = {name for name in given if name.startswith("ONCOLINEAGE_")}
+    assert {REGISTRY_URI, ARTIFACTS_URI, ENDPOINTS} <= ours
+    code = [*ROOT.glob("pipelines/*.py"), *ROOT.glob("serving/**/*.py"), *INFRA.glob("*.py")]
+    text = "\n".join(path.read_text() for path in code)
+    for name in ours:
+        assert f'"{name}"' in text, name
+
+
+# Secrets
+
+
+def test_secrets_are_made_once_and_never_shown(tmp_path: Path) -> None:
+    make = (sys.executable, str(INFRA / "make_secrets.py"), "--to", str(tmp_path / "secrets"))
+    done = run(*make)
+    assert done.returncode == 0, done.stderr
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert set(made) == set(COMPOSE["secrets"])
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    assert not [name for name, content in made.items() if content.strip() in done.stdout]
+    assert made["postgres_password"] in made["tracking_database"] and made["admin_password"] in made["auth.ini"]
+    again = run(*make)
+    assert again.returncode == 1 and "nothing was written" in again.stderr
+    assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made
+    run(*make[:-1], str(tmp_path / "others"))
+    assert made["log_salt"] != (tmp_path / "others" / "log_salt").read_text()
+
+
+def test_a_secret_reaches_a_process_from_its_file_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('it\'s $(a) "word"\n')
+    (tmp_path / "empty").write_text("")
+    entry = str(INFRA / "docker" / "with-secrets")
+    show = (entry, sys.executable, "-c", "import os; print(os.environ['X_PASSWORD'], 'X_PASSWORD_FILE' in os.environ)")
+
+    def start(path: Path) -> subprocess.CompletedProcess[str]:
+        kept = {"PATH": "/usr/bin:/bin", "X_PASSWORD_FILE": str(path), "AWS_SHARED_CREDENTIALS_FILE": "/none"}
+        return subprocess.run(show, env=kept, capture_output=True, text=True)
+
+    assert start(tmp_path / "secret").stdout == 'it\'s $(a) "word" False\n'
+    for name, told in (("none", "cannot be read"), ("empty", "is empty")):
+        done = start(tmp_path / name)
+        assert done.returncode == 1 and told in done.stderr and "X_PASSWORD_FILE" in done.stderr
+
+
+def test_no_secret_is_committed() -> None:
+    assert run("git", "-C", str(ROOT), "check-ignore", "infra/secrets/postgres_password").returncode == 0
+    ignored = (INFRA / "docker" / "platform.Dockerfile.dockerignore").read_text().splitlines()
+    assert "*" in ignored and not [line for line in ignored if re.match(r"!(infra/?$|infra/secrets|\.git|data)", line)]
+
+
+# Dockerfiles
+
+
+@pytest.mark.parametrize("name", ["platform", "store"])
+def test_dockerfiles_pass_and_a_fault_does_not(name: str, tmp_path: Path) -> None:
+    text = (INFRA / "docker" / f"{name}.Dockerfile").read_text()
+    assert run(*HADOLINT, str(INFRA / "docker" / f"{name}.Dockerfile")).returncode == 0
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "10001:10001"
+    assert "HEALTHCHECK" in text
+    broken = tmp_path / "Dockerfile"
+    for fault in (
+        re.sub(r"^(FROM \S+):\S+", r"\1", text, flags=re.MULTILINE),  # unpinned
+        re.sub(r"# hadolint ignore=\S+\n", "", text) + "\nUSER root\n",
+    ):
+        broken.write_text(fault)
+        assert run(*HADOLINT, str(broken)).returncode == 1
+
+
+def test_the_image_holds_what_the_lock_names_by_hash() -> None:
+    text = (INFRA / "docker" / "platform.Dockerfile").read_text()
+    assert "--require-hashes --no-deps -r /tmp/requirements.lock" in text
+    assert text.count("\nFROM ") == 2 and "COPY --from=build /opt/venv /opt/venv" in text
+    for path in re.findall(r"^COPY (?:--\S+ )*(infra/\S+)", text, re.MULTILINE):
+        assert (ROOT / path).is_file()
+    kept = (INFRA / "docker" / "platform.Dockerfile.dockerignore").read_text()
+    for path in re.findall(r"^!(\S+)", kept, re.MULTILINE):
+        assert (ROOT / path).exists(), path
+    for service in COMPOSE["services"].values():
+        for script in re.findall(
+            r"infra/\S+\.py", " ".join(map(str, service["command"])) if "command" in service else ""
+        ):
+            assert f"!{script}" in kept
+
+
+# Kubernetes
+
+
+def test_every_overlay_builds_and_is_hardened(overlays: dict[str, list[dict[str, Any]]]) -> None:
+    assert set(overlays) == {"base", "cluster", "gpu"}
+    for name, manifests in overlays.items():
+        assert manifest_problems(manifests) == [], name
+    kinds = {(each["kind"], each["metadata"]["name"]) for each in overlays["gpu"]}
+    assert {
+        ("Deployment", "tracking"),
+        ("Deployment", "serving"),
+        ("HorizontalPodAutoscaler", "serving"),
+        ("PodDisruptionBudget", "serving"),
+        ("CronJob", "retrain"),
+        ("RayCluster", "tuning"),
+        ("StatefulSet", "postgres"),
+        ("StatefulSet", "store"),
+        ("NetworkPolicy", "default-deny"),
+    } <= kinds
+    for file in OVERLAYS.rglob("kustomization.yaml"):
+        assert unnamed(file.parent) == []
+
+
+def of(manifests: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    return next(each for each in manifests if (each["kind"], each["metadata"]["name"]) == (kind, name))
+
+
+def pod(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    return of(manifests, "Deployment", "serving")["spec"]["template"]["spec"]
+
+
+def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    return pod(manifests)["containers"][0]
+
+
+SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "hunter2"}}
+BROKEN: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
+    "unknown field": (lambda m: container(m).update(imagePullPolice="Always"), "imagePullPolice"),
+    "wrong type": (lambda m: of(m, "Deployment", "tracking")["spec"].update(replicas="two"), "replicas"),
+    "unknown kind": (lambda m: of(m, "CronJob", "retrain").update(kind="CronJobs"), "no such kind"),
+    "unpinned image": (lambda m: container(m).update(image="oncolineage"), "is not pinned"),
+    "latest": (lambda m: container(m).update(image="registry.example:5000/oncolineage:latest"), "is not pinned"),
+    "root": (lambda m: pod(m)["securityContext"].update(runAsUser=0), "may run as root"),
+    "root by default": (lambda m: pod(m)["securityContext"].pop("runAsNonRoot"), "may run as root"),
+    "system calls": (lambda m: pod(m)["securityContext"].pop("seccompProfile"), "no seccompProfile"),
+    "token": (lambda m: pod(m).pop("automountServiceAccountToken"), "a token for the cluster's API"),
+    "privileges": (lambda m: container(m)["securityContext"].pop("allowPrivilegeEscalation"), "may gain privileges"),
+    "capabilities": (lambda m: container(m)["securityContext"].pop("capabilities"), "keeps capabilities"),
+    "writable image": (lambda m: container(m)["securityContext"].pop("readOnlyRootFilesystem"), "may write"),
+    "no limit": (lambda m: container(m)["resources"].pop("limits"), "no limit of memory"),
+    "secret in clear": (lambda m: container(m)["env"].append({"name": "A_TOKEN", "value": "x1"}), "stands in clear"),
+    "secret in a manifest": (lambda m: m.append(SECRET), "a secret stands in the repository"),
+    "password in a URL": (
+        lambda m: of(m, "ConfigMap", "settings")["data"].update(URI="postgresql://lab:pw1@postgres/x"),
+        "a URL holds a password",
+    ),
+    "open network": (lambda m: m.remove(of(m, "NetworkPolicy", "default-deny")), "no NetworkPolicy denies"),
+    "Ray as root": (
+        lambda m: of(m, "RayCluster", "tuning")["spec"]["headGroupSpec"]["template"]["spec"].pop("securityContext"),
+        "may run as root",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_manifest_with_a_fault_is_refused(fault: str, overlays: dict[str, list[dict[str, Any]]]) -> None:
+    plant, told = BROKEN[fault]
+    broken = copy.deepcopy(overlays["gpu"])
+    plant(broken)
+    found = manifest_problems(broken)
+    assert found and all(told in each or "no seccompProfile" in each for each in found), found
+    assert any(told in each for each in found)
+
+
+def test_a_file_that_no_kustomization_names_is_found(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [a.yaml, ../base]\npatches: [{path: b.yaml}]\n")
+    for name in ("a.yaml", "b.yaml", "forgotten.yaml"):
+        (tmp_path / name).write_text("")
+    assert unnamed(tmp_path) == [f"{tmp_path.name}/forgotten.yaml is not named"]
+
+
+def test_a_patch_of_what_is_not_there_does_not_build(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [a.yaml]\npatches: [{path: b.yaml}]\n")
+    manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
+    (tmp_path / "a.yaml").write_text(manifest % "one")
+    (tmp_path / "b.yaml").write_text(manifest % "two")
+    with pytest.raises(ValueError, match=r"no matches|failed to find"):
+        built(tmp_path)
+
+
+def test_every_volume_secret_and_service_that_a_manifest_names_is_there(
+    overlays: dict[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    manifests = overlays["gpu"]
+    names = {(each["kind"], each["metadata"]["name"]) for each in manifests}
+    text = yaml.safe_dump_all(manifests)
+    for claim in set(re.findall(r"claimName: (\S+)", text)):
+        assert ("PersistentVolumeClaim", claim) in names
+    for service in set(re.findall(r"https?://([a-z-]+):\d+", text)) - {"localhost"}:
+        assert ("Service", service) in names, service
+    assert set(re.findall(r"secretName: (\S+)", text)) == {"oncolineage"}
+    run(sys.executable, str(INFRA / "make_secrets.py"), "--to", str(tmp_path / "secrets"))
+    files = {path.name for path in (tmp_path / "secrets").iterdir()}
+    mounted = {item["key"] for each in _parts(manifests, "secret") for item in each["items"]}
+    assert mounted <= files
+    for each in _parts(manifests, "configMap"):
+        assert ("ConfigMap", each["name"]) in names
+
+
+def test_retraining_and_tuning_get_a_gpu_and_probes_ask_the_endpoint(
+    overlays: dict[str, list[dict[str, Any]]],
+) -> None:
+    manifests = overlays["gpu"]
+    retrain = of(manifests, "CronJob", "retrain")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert retrain["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    group = of(manifests, "RayCluster", "tuning")["spec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert group["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    served = container(manifests)
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert served[probe]["httpGet"] == {"path": "/ping", "port": "http"}
+
+
+def _parts(part: Any, key: str) -> list[dict[str, Any]]:
+    """Return the values of ``key`` at any depth."""
+    if isinstance(part, list):
+        return [found for each in part for found in _parts(each, key)]
+    if not isinstance(part, dict):
+        return []
+    own = [part[key]] if isinstance(part.get(key), dict) else []
+    return own + [found for each in part.values() for found in _parts(each, key)]
