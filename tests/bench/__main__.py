@@ -1,0 +1,90 @@
+"""``python -m tests.bench [NAME ...] [--small] [--report docs]``: run all benchmarks, or those named."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.bench.measured import Record
+
+# A benchmark's name, and the module and function that run it; imported only when it runs.
+BENCHES = {
+    "loop": ("training_loop", "training_loop"),
+    "gathered": ("pair_matrix", "gathered"),
+    "head": ("frozen_head", "frozen_head_trials"),
+    "images": ("image_reading", "image_reading"),
+    "tables": ("table_reading", "table_reading"),
+    "pancan": ("pancan", "pancan_reader"),
+    "explanations": ("explanations", "explanations"),
+    "endpoint": ("served_endpoint", "endpoint"),
+    "dvc": ("commands", "dvc_nothing_to_do"),
+    "start": ("commands", "start_up"),
+}
+
+
+def function(name: str) -> Callable[..., list[Record]]:
+    """Return the function of a benchmark."""
+    module, inside = BENCHES[name]
+    found: Callable[..., list[Record]] = getattr(importlib.import_module(f"tests.bench.{module}"), inside)
+    return found
+
+
+def run(name: str, *, small: bool) -> dict[str, Any]:
+    """Run a benchmark; return its records, and what is to be known of the machine while it ran."""
+    import torch
+
+    print(f"\n{name}", flush=True)
+    job, began = function(name), time.perf_counter()
+    before = os.getloadavg()[0]
+    records = job(small=small)
+    took = time.perf_counter() - began
+    print(f"{name} took {took:.0f} s, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after", flush=True)
+    return {
+        "about": (job.__doc__ or "").strip(),
+        "small": small,
+        "seconds": round(took, 1),
+        "load": [round(before, 2), round(os.getloadavg()[0], 2)],
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        f"PyTorch {torch.__version__}",
+        "day": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "records": [record.content() for record in records],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmarks named, all of them without names; with ``--report`` write the figures into a folder."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHES)}; all without a name")
+    parser.add_argument("--small", action="store_true", help="at a size that only shows that it works")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write performance.md, .json and the picture there")
+    given = parser.parse_args(argv)
+    if unknown := [name for name in given.names if name not in BENCHES]:
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    failed = []
+    for name in given.names or BENCHES:
+        try:
+            result = run(name, small=given.small)
+        except Exception as error:  # the others are still worth their figures
+            print(f"{name} FAILED: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            failed.append(name)
+            continue
+        if given.report is not None:
+            from tests.bench.report import add
+
+            add(given.report, name, result, order=list(BENCHES))
+    if failed:
+        sys.exit(f"\nfailed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

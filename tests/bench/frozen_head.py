@@ -1,0 +1,89 @@
+"""``head`` mode on cached features, against the plain loop in which the backbone runs in every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.images import ImageSamples, read_images
+from pipelines.params import ImageTask, read_params
+from pipelines.simulate.cells import simulate_blood_cells
+from tests.bench.measured import Record
+from training.architectures.efficientnet_lite0 import EfficientNetLite0
+from training.estimator import FitContext
+from training.networks.cell_network import viewed
+from training.track import alone
+
+
+class EveryEpoch(EfficientNetLite0):
+    """The same network without a cache: its frozen stages run over the same views anew in every epoch."""
+
+    def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[torch.Tensor], torch.Tensor]:
+        def logits(rows: torch.Tensor) -> torch.Tensor:
+            images = self._float(train.pixels[train.index[rows.numpy()]])
+            views = torch.randint(self.views, (len(rows),))
+            for view in views.unique():
+                images[views == view] = viewed(images[views == view], int(view), self.strength)
+            with torch.no_grad():
+                maps, seen = self.module_.before(self._normalized(images))
+            return self.module_.after(maps, seen)
+
+        return logits
+
+    def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
+        return super()._frozen(alone(samples, len(samples)), view, strength)  # pixels in memory are not cached
+
+
+def frozen_head_trials(small: bool = False) -> list[Record]:
+    """Time the trials of a study in ``head`` mode, with cached features and with the backbone in every epoch.
+
+    One pass: all trials of a study share the features, and the first pays for them.
+    """
+    trials, epochs, per_class = (3, 3, 10) if small else (20, 12, 40)
+    task = read_params().task("blood_cell")
+    assert isinstance(task, ImageTask)
+    task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=96))
+    rng = np.random.default_rng(0)
+    points: list[dict[str, Any]] = [
+        {
+            "learning_rate": float(10 ** rng.uniform(-3.5, -1.5)),
+            "dropout": float(rng.uniform(0, 0.5)),
+            "weight_decay": float(10 ** rng.uniform(-4, -0.5)),
+        }
+        for _ in range(trials)
+    ]
+    seconds, heads = [0.0, 0.0], [torch.empty(0), torch.empty(0)]
+    accuracies: tuple[list[float], list[float]] = ([], [])
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # where the cache starts empty
+        simulate_blood_cells(Path("raw"), per_class=per_class)
+        samples = read_images(Path("raw"), task, cache=Path("cache")).samples
+        held_out = np.arange(len(samples)) % 5 == 0
+        train, validation = samples.take(~held_out), samples.take(held_out)
+        settings: dict[str, Any] = {"mode": "head", "epochs": epochs, "patience": epochs, "seed": 1, "device": "cpu"}
+        networks = (EfficientNetLite0, EveryEpoch)
+        contexts = [FitContext() for _ in networks]
+        for turn, point in enumerate(points):
+            for number in (0, 1) if turn % 2 == 0 else (1, 0):
+                network = networks[number]
+                began = time.perf_counter()
+                fitted = network(**point, **settings).fit(train, validation, contexts[number])
+                seconds[number] += time.perf_counter() - began
+                accuracies[number].append(fitted.trained_.history[-1]["validation_accuracy"])
+                heads[number] = fitted.module_.head.state_dict()["2.weight"]
+    ours, other = (float(np.mean(each)) for each in accuracies)
+    apart = sum(one != another for one, another in zip(*accuracies, strict=True))
+    name = f"head mode, {trials} trials of {epochs} epochs, {len(train)} + {len(validation)} images of 96 px"
+    sides = ("features cached", "backbone in every epoch")
+    record = Record(name, seconds[0], seconds[1], seconds[1] / seconds[0], "s", sides=sides)
+    print(record.line(), end="; ")
+    print(f"mean validation accuracy {ours:.4f} and {other:.4f}, ", end="")
+    print(f"{apart} trials differ, weights of the last head by {(heads[0] - heads[1]).norm() / heads[1].norm():.1e}")
+    return [record]

@@ -1,0 +1,114 @@
+"""Timing two ways of doing one thing side by side, and the record that comes of it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Record:
+    """One comparison.
+
+    Attributes
+    ----------
+    name
+        What is done, and how much of it.
+    ours, other
+        Medians, in ``unit``.
+    ratio
+        How the two compare, see ``higher_is_better``; the median over pairs where there are pairs.
+    unit
+        Of ``ours`` and ``other``.
+    bound
+        What the issue asks for, None where it asks for nothing.
+    higher_is_better
+        Of ``ratio``: true where it says how many times faster or smaller ours is, false where it says how many times
+        longer ours takes than something that does less (a process that does nothing, a call without a network).
+    bound_on
+        Whether ``bound`` is of ``ratio`` or of ``ours``, which then may not be higher.
+    sides
+        What the two are.
+    """
+
+    name: str
+    ours: float
+    other: float
+    ratio: float
+    unit: str
+    bound: float | None = None
+    higher_is_better: bool = True
+    bound_on: Literal["ratio", "ours"] = "ratio"
+    sides: tuple[str, str] = ("ours", "other")
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bound is kept; None where there is none."""
+        if self.bound is None:
+            return None
+        if self.bound_on == "ours":
+            return self.ours <= self.bound
+        return self.ratio >= self.bound if self.higher_is_better else self.ratio <= self.bound
+
+    @property
+    def asked(self) -> str:
+        """Return the bound in words, empty where there is none."""
+        if self.bound is None:
+            return ""
+        if self.bound_on == "ours":
+            return f"at most {self.bound:g} {self.unit}"
+        return f"at {'least' if self.higher_is_better else 'most'} {self.bound:g}"
+
+    def line(self) -> str:
+        """Return one line with both sides and the ratio."""
+        unit, (one, two) = self.unit, self.sides
+        verdict = {None: "", True: f" (asked: {self.asked})", False: f" (MISSED, asked: {self.asked})"}[self.holds]
+        times = "times better" if self.higher_is_better else "times as much"
+        return (
+            f"{self.name}: {one} {number(self.ours)} {unit}, {two} {number(self.other)} {unit}, "
+            f"{number(self.ratio)} {times}{verdict}"
+        )
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them."""
+        return asdict(self)
+
+
+def number(value: float) -> str:
+    """Return three digits of a number, four where it is near 1."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if 0.1 <= abs(value) < 10 else f"{value:.3g}"
+
+
+def in_turn(
+    jobs: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> list[list[float]]:
+    """Return for each job its times in ``rounds`` rounds, which run the jobs forwards and backwards in turn.
+
+    Every job runs once untimed before.
+    """
+    for job in jobs:
+        job()
+    times: list[list[float]] = [[] for _ in jobs]
+    for each in range(rounds):
+        for place in range(len(jobs)) if each % 2 == 0 else reversed(range(len(jobs))):
+            began = clock()
+            jobs[place]()
+            times[place].append(clock() - began)
+    return times
+
+
+def paired(
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    *,
+    rounds: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[float, float, float]:
+    """Return the median seconds of both, measured in turn, and the median ratio other / ours."""
+    a, b = in_turn([ours, other], rounds, clock)
+    return statistics.median(a), statistics.median(b), statistics.median(y / x for x, y in zip(a, b, strict=True))

@@ -1,0 +1,96 @@
+"""The endpoint: HTTP against the call in this process, batches against rows, logged against not logged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import requests
+
+from tests.bench.measured import Record
+from tests.serving import served
+
+
+def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> list[Record]:
+    """Compare HTTP with the call in this process, batches with rows, and a logged endpoint with one that logs nothing.
+
+    A classifier of simulated profiles; the two servers are asked in turn.
+    """
+    requests_each = 20 if small else requests_each
+    before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.ExitStack() as stack:
+        folder = Path(name)
+        os.environ["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{folder / 'mlflow.db'}"
+        mlflow.set_tracking_uri(uri)
+        task, prepared = served.profiles_prepared(1_000)
+        contract = served.save_fitted(served.PROFILES, "logistic_regression", task, prepared, folder / "model")
+        served.register(served.PROFILES, contract, folder / "model", prepared.samples.take(np.arange(2)))
+        served.with_policy(folder)
+        env = {"ONCOLINEAGE_PREDICTION_LOG": str(folder / "log"), "ONCOLINEAGE_LOG_SALT": "salt"}
+        silent, _ = stack.enter_context(served.serving(folder, served.PROFILES))
+        logging, _ = stack.enter_context(served.serving(folder, served.PROFILES, env=env))
+        model = mlflow.pyfunc.load_model(f"models:/{served.PROFILES}@production")
+        session = stack.enter_context(requests.Session())
+        frames = {count: contract.request(prepared.samples.take(np.arange(count))) for count in (1, batch)}
+        bodies = {count: json.dumps({"dataframe_records": f.to_dict("records")}) for count, f in frames.items()}
+
+        def ask(url: str, count: int) -> None:
+            headers = {"Content-Type": "application/json"}
+            session.post(f"{url}/invocations", data=bodies[count], headers=headers).raise_for_status()
+
+        jobs: dict[str, Callable[[], object]] = {
+            "process": lambda: model.predict(frames[1]),
+            "plain": lambda: ask(silent, 1),
+            "logged": lambda: ask(logging, 1),
+            "batch": lambda: ask(silent, batch),
+            "logged batch": lambda: ask(logging, batch),
+        }
+        times: dict[str, list[float]] = {job: [] for job in jobs}
+        for number in range(requests_each + 10):
+            order = list(jobs) if number % 2 else list(reversed(jobs))
+            for job in order:
+                began = time.perf_counter()
+                jobs[job]()
+                times[job].append(time.perf_counter() - began)
+        took = {job: statistics.median(each[10:]) for job, each in times.items()}
+        genes = len(frames[1]["expression"].iloc[0])
+        # What one request's luck gives to one server it does not take from the other: ratios pair by pair.
+        slower = {
+            count: statistics.median(b / a for a, b in zip(times[one][10:], times[other][10:], strict=True))
+            for count, one, other in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
+        }
+    if before[0] is None:
+        del os.environ["MLFLOW_TRACKING_URI"]
+    else:
+        os.environ["MLFLOW_TRACKING_URI"] = before[0]
+    mlflow.set_tracking_uri(before[1])
+    ms = {job: 1e3 * seconds for job, seconds in took.items()}
+    rows, each = batch / took["batch"], 1 / took["plain"]
+    name = f"endpoint, profiles of {genes} genes"
+    records = [
+        Record(
+            *(f"{name}, one row", ms["plain"], ms["process"], ms["plain"] / ms["process"], "ms"),
+            higher_is_better=False,
+            sides=("over HTTP", "in this process"),
+        ),
+        Record(f"{name}, {batch} rows", rows, each, rows / each, "rows/s", sides=("at a time", "one by one")),
+        *(
+            Record(
+                *(f"{name}, request log, {count} rows a request", ms[logged], ms[plain], slower[count], "ms"),
+                higher_is_better=False,
+                sides=("logged", "not logged"),
+            )
+            for count, plain, logged in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
+        ),
+    ]
+    for record in records:
+        print(record.line(), flush=True)
+    return records
