@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,12 @@ def test_a_study_goes_on_after_its_database_was_stopped_and_started(
         threads = [threading.Thread(target=one) for _ in range(4)]
         for thread in threads:
             thread.start()
+
+        def reached(count: int) -> bool:
+            return len(ran) >= count
+
         for done in (3, 8):
-            _until(lambda done=done: len(ran) >= done)
+            _until(partial(reached, done))
             server.stop()
             time.sleep(0.4)
             server.start()
