@@ -67,7 +67,7 @@ def memory(prepared: Prepared) -> Record:
 
     train = prepared.side("train")
     model = get_architecture("xgboost").build({"components": 0, "omics": "all"}, rounds=1)
-    matrix = model._features(train).transform(train)
+    matrix = model._features(train).fit(train).transform(train)
     ours = peak_megabytes(lambda: _quantized(matrix, train.target))
     whole = peak_megabytes(lambda: matrix.gather())
     name = f"XGBoost's pair matrix of {len(train)} x {matrix.gather(slice(0, 1)).shape[1]}, memory"
