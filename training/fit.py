@@ -21,6 +21,7 @@ from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import METRICS, Budget, Params, Task, read_params
 from pipelines.prepare import Prepared, read_prepared
+from pipelines.step_metrics import sending
 from training.architectures import Architecture, get_architecture
 from training.calibration import apply_temperature
 from training.device import torch_device
@@ -108,14 +109,17 @@ def fit(
         log_dataset(name, prepared)
         mlflow.log_params({**hyperparameters, "members": members})
         mlflow.log_metrics(_counts(prepared))
+        with sending(run.info.run_id) as steps:
 
-        def on_step(step: int, metrics: dict[str, float]) -> None:
-            mlflow.log_metrics(step_metrics(metrics), step=step)
+            def on_step(step: int, metrics: dict[str, float]) -> None:
+                steps.log(step_metrics(metrics), step)
 
-        context = FitContext(on_step, _checkpoint(study), progress=True)
-        began = time.perf_counter()
-        final = fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
-        seconds = time.perf_counter() - began
+            context = FitContext(on_step, _checkpoint(study), progress=True)
+            began = time.perf_counter()
+            final = fit_final(
+                architecture, hyperparameters, prepared, members=members, settings=settings, context=context
+            )
+            seconds = time.perf_counter() - began
         if not np.isfinite(final.held_out).all():
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
         for left in (CHECKPOINTS / "fit").glob(f"{study}*.pt"):
