@@ -106,7 +106,7 @@ class ExpressionSamples:
             columns = pd.Index(self.genes).get_indexer(pd.Index(list(genes)))
             if (columns < 0).any():
                 raise KeyError(f"no column for gene {genes[int(np.flatnonzero(columns < 0)[0])]!r}")
-            values = values[:, columns]
+            values = np.ascontiguousarray(values[:, columns])  # one layout, so that sums round alike however it came
         return to_log2(values, self.scale)
 
     def take(self, rows: np.ndarray) -> ExpressionSamples:
