@@ -29,7 +29,8 @@ from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import GeneTask, Params, read_params
-from pipelines.prepare import REPORTS, Prepared, read_prepared
+from pipelines.places import REPORTS
+from pipelines.prepared import Prepared, read_prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
 from training.final import CrossFitted, fit_final

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.faults import UserError
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.architectures import get_architecture
 from training.estimator import FitContext
 from training.final import fit_final

@@ -32,7 +32,8 @@ from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import GeneTask, Params, Task, read_params
-from pipelines.prepare import REPORTS, Prepared, read_prepared
+from pipelines.places import REPORTS
+from pipelines.prepared import Prepared, read_prepared
 from training.architectures import get_architecture
 
 FOLDER = "candidate"

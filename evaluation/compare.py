@@ -36,7 +36,8 @@ from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import GeneTask, Params, Task, read_params
-from pipelines.prepare import REPORTS, read_prepared
+from pipelines.places import REPORTS
+from pipelines.prepared import read_prepared
 from training.tune import MODELS
 
 SCHEMA = 1

@@ -15,7 +15,7 @@ from evaluation.explain.sensitizing import directed, rows_by_drug, sensitizing
 from evaluation.explain.sums import measured
 from pipelines.files import jsonable
 from pipelines.params import ResponseTask
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.estimator import Estimator
 
 _TOLD = ("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "features", "effect")

@@ -19,12 +19,13 @@ from evaluation.evidence import Evidence
 from evaluation.schema import SCHEMA, SCHEMA_FILE
 from evaluation.sealed import evidence_path, seal
 from pipelines import tracking
-from pipelines.audit import read_audit
+from pipelines.auditing import read_audit
 from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, SensitivityTask, Task, read_params
-from pipelines.prepare import REPORTS, Prepared, read_prepared
+from pipelines.places import REPORTS
+from pipelines.prepared import Prepared, read_prepared
 from pipelines.validate import REPORT_FILE
 from training.fit import Fitted, read_fitted
 from training.predictor import Predictor

@@ -28,7 +28,7 @@ from evaluation.target_metrics import TargetIntervals, bootstrap_each_target, me
 from evaluation.weakest import of_genes
 from pipelines.expression import ExpressionSamples
 from pipelines.params import GeneTask
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.contracts.profiles import GeneContract
 from training.estimator import Estimator
 from training.fit import Fitted

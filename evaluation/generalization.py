@@ -42,7 +42,8 @@ from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.groups.response import cell_line_groups, drug_groups
 from pipelines.params import MODES, Params, ResponseTask, Split, SplitMode, read_params
-from pipelines.prepare import DATA, REPORTS, Prepared, prepare
+from pipelines.places import DATA, REPORTS
+from pipelines.prepared import Prepared, prepare
 from pipelines.reading import read_samples
 from pipelines.samples import Kept, ResponseSamples
 from pipelines.studies import CROSS_STUDY

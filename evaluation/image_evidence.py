@@ -14,7 +14,7 @@ from evaluation.explain import checks
 from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells
 from pipelines.images import ImageSamples
 from pipelines.params import ImageTask
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.fit import Fitted
 from training.predictor import Predictor
 

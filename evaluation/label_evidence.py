@@ -17,7 +17,7 @@ from evaluation.explain.profiles import TOP, ProfileExplanation, deletion, expla
 from evaluation.explain.randomized import integrate_coarsely
 from pipelines.expression import ExpressionSamples
 from pipelines.params import LabelTask, Params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.architectures import get_architecture
 from training.estimator import Classifier, Estimator
 from training.final import CrossFitted

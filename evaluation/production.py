@@ -21,7 +21,8 @@ from evaluation.evaluate import PREDICTIONS, SPLIT, file_sha256
 from evaluation.score import load
 from pipelines import tracking
 from pipelines.params import GeneTask, Task, read_task
-from pipelines.prepare import DATA, Prepared
+from pipelines.places import DATA
+from pipelines.prepared import Prepared
 from pipelines.reading import read_samples
 from training.contracts import ClassContract
 from training.contracts.profiles import GeneContract

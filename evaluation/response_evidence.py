@@ -20,7 +20,7 @@ from evaluation.resample import Interval, bootstrap_regression
 from evaluation.response_figures import omics_contributions
 from evaluation.weakest import of_drugs
 from pipelines.params import ResponseTask
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples
 from training.estimator import Estimator
 from training.final import CrossFitted

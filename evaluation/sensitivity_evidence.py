@@ -13,7 +13,7 @@ from evaluation.class_evidence import classified, columns_of, measure
 from evaluation.evidence import Evidence
 from evaluation.response_evidence import drug_names, explain_pairs, is_simulated_screen
 from pipelines.params import SensitivityTask
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.sensitivity import CLASSES, SensitivitySamples
 from training.fit import Fitted
 from training.predictor import Predictor

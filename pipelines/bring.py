@@ -14,7 +14,7 @@ from pathlib import Path
 from pipelines.command import run_command
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params
-from pipelines.prepare import DATA
+from pipelines.places import DATA
 from pipelines.validate import validate_folder
 
 INCOMING = Path(".incoming")

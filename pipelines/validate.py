@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 from pipelines.command import parser, run_command
 from pipelines.faults import Finding
 from pipelines.params import Task, read_params
-from pipelines.report import write_page
+from pipelines.places import DATA, REPORTS
 
 if TYPE_CHECKING:
     from pipelines.expectations import Suite
 
-DATA = Path("data")
-REPORTS = Path("reports")
 REPORT_FILE = "validation.json"
 DOCS_FOLDER = "data_docs"
 
@@ -189,6 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
     options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
     arguments = options.parse_args(argv)
+    from pipelines.report import write_page
+
     task = read_params().task(arguments.task)
     data = arguments.data or DATA / arguments.task
     reports = arguments.reports or REPORTS / arguments.task

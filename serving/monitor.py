@@ -28,8 +28,8 @@ from pipelines.environment import LOG_SALT
 from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.params import Params, read_params
+from pipelines.places import REPORTS
 from pipelines.policy import Monitor
-from pipelines.prepare import REPORTS
 from serving.monitoring.drift import Drift
 from serving.monitoring.logged import Logged, read_log, since_time
 from serving.monitoring.page import figures, page

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
-from pipelines.prepare import REPORTS
+from pipelines.places import REPORTS
 from serving.retrain import FOLDER
 from serving.retraining.loop import read_state
 

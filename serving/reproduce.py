@@ -32,7 +32,7 @@ from pipelines.command import run_command
 from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import read_task
-from pipelines.prepare import REPORTS
+from pipelines.places import REPORTS
 from serving.reproduction.logged_model import contract_of, predictor_folder
 from serving.reproduction.refit import Recipe, Refit, refit
 from serving.situation import model_files

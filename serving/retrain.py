@@ -18,7 +18,7 @@ from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import written_whole
 from pipelines.params import Params, read_params
-from pipelines.prepare import REPORTS
+from pipelines.places import REPORTS
 from serving.retraining import stages
 from serving.retraining.changes import Snapshot, decisions_at, keep, kept, take
 from serving.retraining.fingerprint import components, fingerprint

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext, add
 

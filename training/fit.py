@@ -20,7 +20,7 @@ from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import METRICS, Budget, Params, Task, read_params
-from pipelines.prepare import Prepared, read_prepared
+from pipelines.prepared import Prepared, read_prepared
 from pipelines.step_metrics import sending
 from training.architectures import Architecture, get_architecture
 from training.calibration import apply_temperature

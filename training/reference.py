@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.contracts import ClassContract, Contract
 from training.final import FinalFit
 from training.novelty import Novelty, fit_novelty, some

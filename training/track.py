@@ -19,7 +19,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from pipelines.expression import ExpressionSamples
 from pipelines.file_hashes import write_hashes
 from pipelines.images import ImageSamples
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples
 from training.contracts import Contract, contract_text
 from training.estimator import Estimator

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import Params, ResponseTask, Task, TuneProfiles, TuneTransfer
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
 from training.claims import ORIGIN, RUN_ID

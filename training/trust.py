@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.params import ResponseTask, SensitivityTask, Task, task_text
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import required_fields
 from training.architectures import get_architecture
 from training.calibration import apply_temperature, conformal_threshold, fit_temperature

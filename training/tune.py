@@ -21,7 +21,7 @@ from pipelines.command import architecture_parser, run_command
 from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, Task, read_params
-from pipelines.prepare import Prepared, read_prepared
+from pipelines.prepared import Prepared, read_prepared
 from training.architectures import Architecture, get_architecture
 from training.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.cluster import run_on_cluster

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.command import run_command
-from pipelines.simulate.cells import simulate_blood_cells, simulate_leukemia_cells
-from pipelines.simulate.expression import simulate_gene_expression, simulate_tumor_type
-from pipelines.simulate.response import simulate
 
-TASKS: dict[str, Callable[..., None]] = {
-    "tumor_type": simulate_tumor_type,
-    "gene_expression": simulate_gene_expression,
-    "drug_response": simulate,
-    "blood_cell": simulate_blood_cells,
-    "leukemia_cell": simulate_leukemia_cells,
+TASKS = {
+    "tumor_type": ("expression", "simulate_tumor_type"),
+    "gene_expression": ("expression", "simulate_gene_expression"),
+    "drug_response": ("response", "simulate"),
+    "blood_cell": ("cells", "simulate_blood_cells"),
+    "leukemia_cell": ("cells", "simulate_leukemia_cells"),
 }
+"""Module and function that write the sample of each task; imported when it is asked for."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=Path, required=True, help="folder, made if it is not there")
     options.add_argument("--seed", type=int, default=7)
     given = options.parse_args(argv)
-    TASKS[given.task](given.out, seed=given.seed)
+    module, function = TASKS[given.task]
+    getattr(importlib.import_module(f"pipelines.simulate.{module}"), function)(given.out, seed=given.seed)
     print(f"simulated sample written to {given.out}")
 
 

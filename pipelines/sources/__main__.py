@@ -20,18 +20,17 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from pipelines.command import run_command
 from pipelines.faults import UserError
-from pipelines.sources import blood_cells, cnmc, drug_response, geo, pancan, pbc, uci, xena
-from pipelines.sources.depmap import Scale, Variants
-from pipelines.sources.drug_response import Choices, Files
-from pipelines.sources.expression_folder import Expression, write_expression
-from pipelines.sources.raw_folder import refuse_existing, write_raw
-from pipelines.sources.response_folder import Replicates, write_response
+from pipelines.sources.choices import Choices, Replicates, Scale, Variants
 
-IMAGES = {"blood_cells": blood_cells.read, "cnmc": cnmc.read, "pbc": pbc.read}
+if TYPE_CHECKING:
+    from pipelines.sources.expression_folder import Expression
+    from pipelines.sources.raw_folder import SourceImage
+
+IMAGES = ("blood_cells", "cnmc", "pbc")
 EXPRESSION = {
     "pancan": ("samples",),
     "xena": ("samples", "label", "patient"),
@@ -70,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     responses.add_argument("--genes", type=Path, help="table with gene, and ensembl where files name genes so")
     responses.add_argument("--replicates", choices=get_args(Replicates), help="measurements of one pair (refuse)")
     given = options.parse_args(argv)
+    from pipelines.sources.expression_folder import write_expression
+    from pipelines.sources.raw_folder import refuse_existing, write_raw
+
     if given.test and given.layout != "cnmc":
         raise UserError(f"--test: {given.layout} has no official test images")
     for option in dict.fromkeys(option for taken in OPTIONS.values() for option in taken):
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--from: {given.layout} takes one")
     (given.origin,) = given.origin
     if given.layout in IMAGES:
-        images = cnmc.read(given.origin, test=True) if given.test else IMAGES[given.layout](given.origin)
+        images = _images(given)
         write_raw(images, given.out)
         said = f"{len(images)} images ({_counted(image.label for image in images)})"
     else:
@@ -99,7 +101,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{given.out}: {said}; next: make data FROM={given.out} TASK=...")
 
 
+def _images(given: argparse.Namespace) -> list[SourceImage]:
+    from pipelines.sources import blood_cells, cnmc, pbc
+
+    if given.layout == "cnmc":
+        return cnmc.read(given.origin, test=given.test)
+    return blood_cells.read(given.origin) if given.layout == "blood_cells" else pbc.read(given.origin)
+
+
 def _expression(given: argparse.Namespace) -> Expression:
+    from pipelines.sources import geo, pancan, uci, xena
+
     if given.layout == "uci":
         return uci.read(given.origin)
     if given.layout == "xena":
@@ -111,9 +123,11 @@ def _expression(given: argparse.Namespace) -> Expression:
 
 
 def _write_response(given: argparse.Namespace) -> str:
-    files = drug_response.find(
-        given.origin, Files((), tuple(given.models or ()), **{name: getattr(given, name) for name in ONE_FILE})
-    )
+    from pipelines.sources import drug_response
+    from pipelines.sources.response_folder import write_response
+
+    named = {name: getattr(given, name) for name in ONE_FILE}
+    files = drug_response.find(given.origin, drug_response.Files((), tuple(given.models or ()), **named))
     choices = Choices(given.variants or "hotspot", given.copy_number_scale, given.replicates or "refuse")
     folder = drug_response.read(files, choices)
     write_response(folder, given.out)

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding
 from pipelines.sources.cell_line_names import CellLine, ids_of, stripped
+from pipelines.sources.choices import Scale, Variants
 from pipelines.sources.expression_folder import BLOCK_BYTES, Row, read_values
 from pipelines.sources.matrix_text import check_width, header_of, kept_rows, lead_of, none_wanted, split_lead
 from pipelines.sources.official_table import Alternatives, official_text, plain, read_blocks, read_official, whole
@@ -24,11 +24,6 @@ from pipelines.sources.omics_table import HIGHEST_LOG, GeneList, Omics, Wanted, 
 
 MODELS = "DepMap table of models (Model.csv, in older releases sample_info.csv)"
 MUTATIONS = "DepMap table of mutations (OmicsSomaticMutations.csv, in older releases CCLE_mutations.csv)"
-
-Scale = Literal["relative", "log2_plus_1", "log2_ratio"]
-"""Of copy numbers: 1 is the genome's mean; log2(relative + 1); log2(relative)."""
-Variants = Literal["hotspot", "damaging", "any"]
-"""What counts as a mutation of a gene: a known hotspot; a likely loss of function; whatever is not silent."""
 
 _MODELS: Alternatives = {
     "depmap_id": ("modelid", "depmap_id", "depmapid"),

@@ -12,11 +12,11 @@ import pandas as pd
 from pipelines.faults import UserError
 from pipelines.sources import ccle, depmap, gdsc
 from pipelines.sources.cell_line_names import CellLineNames
-from pipelines.sources.depmap import Scale, Variants
+from pipelines.sources.choices import Choices
 from pipelines.sources.drug_annotation import annotate, read_smiles
 from pipelines.sources.omics_table import GeneList, Omics, Wanted, read_genes
 from pipelines.sources.raw_folder import listed
-from pipelines.sources.response_folder import Replicates, ResponseFolder, agree, describe_lines, place_once
+from pipelines.sources.response_folder import ResponseFolder, agree, describe_lines, place_once
 from pipelines.sources.screened_lines import CELL, ScreenedLines, Unmatched
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
@@ -81,25 +81,6 @@ class Files:
     genes: Path | None = None
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What cannot be told from the files.
-
-    Attributes
-    ----------
-    variants
-        Which variants of a table of calls count as a mutation.
-    scale
-        Of the copy numbers of a matrix with a model a row; told by its layout if None.
-    replicates
-        What happens to several measurements of one pair.
-    """
-
-    variants: Variants = "hotspot"
-    scale: Scale | None = None
-    replicates: Replicates = "refuse"
-
-
 def find(origins: Sequence[Path], given: Files) -> Files:
     """Return the files to read: those that are named, and from a folder those with official names.
 
@@ -137,7 +118,7 @@ def find(origins: Sequence[Path], given: Files) -> Files:
     return replace(given, **found)
 
 
-def read(files: Files, choices: Choices = Choices()) -> ResponseFolder:
+def read(files: Files, choices: Choices) -> ResponseFolder:
     """Read the files and join them by cell line.
 
     Raises

@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.params import read_params
-from pipelines.prepare import read_prepared
 from training.predictor import Predictor
+
+try:
+    from pipelines.prepared import read_prepared
+except ImportError:  # the commit reads them elsewhere
+    from pipelines.prepare import read_prepared  # type: ignore[attr-defined, no-redef]
 
 
 def main(task: str, folder: str, other: str, out: str) -> None:

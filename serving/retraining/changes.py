@@ -13,7 +13,7 @@ import yaml
 from pipelines import tracking
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import PARAMS_FILE
-from pipelines.prepare import PREPARED
+from pipelines.places import PREPARED
 
 _COLUMNS = ["sample_id", "group", "split"]
 

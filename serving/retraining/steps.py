@@ -18,7 +18,8 @@ from evaluation.sealed import read_evidence
 from pipelines.faults import UserError
 from pipelines.files import read_json
 from pipelines.params import Params
-from pipelines.prepare import REPORTS, read_prepared
+from pipelines.places import REPORTS
+from pipelines.prepared import read_prepared
 from serving import registry
 from serving.history import CANDIDATE, PRODUCTION, STAGING
 from serving.registry import Target

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from pipelines.params import read_params
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.reading import read_samples
-from pipelines.simulate import Size, simulate
+from pipelines.simulate.response import Size, simulate
 from tests.bench.measured import Record, paired
 from training.architectures import get_architecture
 from training.estimator import FitContext

@@ -19,7 +19,7 @@ from typing import Any
 import requests
 import yaml
 
-from pipelines.simulate import Size, simulate
+from pipelines.simulate.response import Size, simulate
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"

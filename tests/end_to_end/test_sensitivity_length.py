@@ -15,7 +15,7 @@ import yaml
 from mlflow import MlflowClient, pyfunc
 
 from evaluation.card import MARKDOWN
-from pipelines.simulate import Size, simulate
+from pipelines.simulate.response import Size, simulate
 from serving.answers import answer_example
 from serving.registry import promote
 from tests.end_to_end.checkout import Checkout, checked_out

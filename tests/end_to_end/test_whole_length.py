@@ -278,7 +278,7 @@ def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform
 def test_endpoint_equals_the_model_in_process(platform: Platform, staged: str) -> None:
     script = (
         "import json, mlflow\n"
-        "from pipelines.prepare import read_prepared\n"
+        "from pipelines.prepared import read_prepared\n"
         "from pipelines.params import read_params\n"
         "from evaluation.score import load\n"
         f"task = read_params().task('{TASK}')\n"

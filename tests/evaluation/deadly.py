@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 
 
 class Deadly(Prepared):

@@ -22,7 +22,7 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import GeneTask, Params, PerBudget, read_params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
 from training.final import fit_final

@@ -17,7 +17,7 @@ from evaluation.evidence import Evidence
 from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
 from evaluation.response_evidence import ExplainedPairs, explain_pairs
 from pipelines.params import PerBudget
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture

@@ -29,7 +29,7 @@ from evaluation.explain.biomarkers import (
 )
 from evaluation.explain.genes import explain
 from evaluation.explain.sensitizing import FEWEST, LINES, directed, rows_by_drug, sensitizing
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples, make_samples
 from pipelines.typed_yaml import ParamsError
 from tests.training.tiny import response_task, tiny_params

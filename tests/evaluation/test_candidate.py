@@ -25,7 +25,7 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, read_params, task_text
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from tests.evaluation.evidence_made import made_evidence
 from training.contracts.images import ImageContract
 

@@ -23,7 +23,7 @@ from evaluation.gene_evidence import gene_evidence, interval_check, target_sprea
 from pipelines.expression import ExpressionSamples
 from pipelines.files import jsonable
 from pipelines.params import GeneTask, PerBudget, read_params, task_text
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from training.contracts.profiles import GeneContract
 from training.estimator import Attribution, Estimator, FitContext
 from training.final import CrossFitted

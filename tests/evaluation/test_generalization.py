@@ -36,10 +36,10 @@ from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.groups.response import cell_line_groups
 from pipelines.params import Params, SplitMode
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.reading import read_samples
 from pipelines.samples import Kept
-from pipelines.simulate import Size, simulate
+from pipelines.simulate.response import Size, simulate
 from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
 from training.tune import fit_settings

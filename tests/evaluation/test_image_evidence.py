@@ -32,11 +32,11 @@ from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells
 from evaluation.image_evidence import PANELS, image_evidence
 from evaluation.sealed import evidence_path, evidence_sha256, read_evidence
 from pipelines import tracking
-from pipelines.audit import audit_samples, write_audit
+from pipelines.auditing import audit_samples, write_audit
 from pipelines.faults import DataError, UserError
 from pipelines.images import ImageSamples, read_images
 from pipelines.params import ImageTask, Params, PerBudget, read_params
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.simulate.cells import simulate_blood_cells
 from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipelines import audit as stage
 from pipelines import audits
-from pipelines.audit import Audit, audit_samples, read_audit, write_audit
+from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
 from pipelines.formats import ResponseTables
 from pipelines.images import ImageSamples
 from pipelines.nuisances.images import image_nuisances

@@ -15,7 +15,7 @@ from pipelines.faults import UserError
 from pipelines.formats import ResponseTables
 from pipelines.groups import sample_identities
 from pipelines.params import ResponseSplit, ResponseTask
-from pipelines.prepare import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
+from pipelines.prepared import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
 from pipelines.samples import ResponseSamples, keep_samples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
 from pipelines.studies import StudyError

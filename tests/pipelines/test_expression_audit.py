@@ -13,7 +13,7 @@ import pytest
 
 from pipelines import audit as stage
 from pipelines import audits
-from pipelines.audit import Audit, audit_samples, read_audit, write_audit
+from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
 from pipelines.expression import ExpressionTables
 from pipelines.nuisances.expression import expression_nuisances
 from pipelines.params import ExpressionTask, SplitMode

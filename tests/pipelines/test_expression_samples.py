@@ -21,7 +21,7 @@ from pipelines.expression import (
 )
 from pipelines.faults import DataError, UserError
 from pipelines.params import LabelTask
-from pipelines.prepare import prepare, read_prepared, write_prepared
+from pipelines.prepared import prepare, read_prepared, write_prepared
 from pipelines.samples import Kept
 from tests.pipelines.expression_folder import (
     GENES,

@@ -18,7 +18,7 @@ from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.formats import ResponseTables
 from pipelines.params import ResponseTask
-from pipelines.prepare import Prepared, prepare, read_prepared, write_prepared
+from pipelines.prepared import Prepared, prepare, read_prepared, write_prepared
 from pipelines.reading import read_samples
 from pipelines.samples import keep_samples
 from pipelines.split import SplitError, split_sha256
@@ -314,7 +314,7 @@ def test_a_split_cut_off_between_its_files_is_refused(
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage, "write_json", killed)
+    monkeypatch.setattr("pipelines.prepared.write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         write_prepared(other, Path("prepared") / NAME, task, SEED + 1)
     with pytest.raises(UserError, match="run `dvc repro -f prepare@"):

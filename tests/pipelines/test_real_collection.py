@@ -14,7 +14,7 @@ from pipelines.groups import sample_identities
 from pipelines.groups.response import cell_line_groups, drug_groups
 from pipelines.molecules import pubchem_id
 from pipelines.params import ResponseTask, SplitMode
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.samples import Kept, keep_samples, molecule_keys
 from pipelines.split import SIDES, SplitError, guard, split_samples
 from tests.pipelines.response_tables import MODES, REAL_DATA, shipped_task

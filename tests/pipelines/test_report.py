@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.audit import Audit, AuditFinding, write_audit
+from pipelines.auditing import Audit, AuditFinding, write_audit
 from pipelines.faults import ROWS_SHOWN, Finding
 from pipelines.report import PAGE, write_page
 from pipelines.validate import Validation, write_validation

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines.faults import DataError, UserError
 from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.params import ParamsError, ResponseTask, SensitivityTask, Threshold, read_params, read_task, task_text
-from pipelines.prepare import prepare, read_prepared, write_prepared
+from pipelines.prepared import prepare, read_prepared, write_prepared
 from pipelines.samples import Kept, ResponseSamples, keep_samples
 from pipelines.sensitivity import call, call_by_training_rows, learn_thresholds, waterfall
 from pipelines.validate import validate_folder

@@ -12,10 +12,10 @@ import pytest
 
 from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.params import ResponseTask, SplitMode
-from pipelines.prepare import prepare
+from pipelines.prepared import prepare
 from pipelines.samples import keep_samples
-from pipelines.simulate import Size, simulate
 from pipelines.simulate.__main__ import main
+from pipelines.simulate.response import Size, simulate
 from pipelines.split import SIDES
 from pipelines.validate import validate_folder
 from tests.pipelines.response_tables import MODES, NAME, shipped_task

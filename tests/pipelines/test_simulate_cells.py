@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pipelines.images import ImageSamples, read_images
 from pipelines.params import ImageTask, read_params
-from pipelines.prepare import prepare
+from pipelines.prepared import prepare
 from pipelines.simulate.__main__ import main
 from pipelines.simulate.cells import simulate_blood_cells, simulate_leukemia_cells
 from pipelines.split import SIDES

@@ -29,7 +29,7 @@ from PIL import Image
 
 from pipelines.files import write_json
 from pipelines.params import read_params
-from pipelines.simulate import simulate
+from pipelines.simulate.response import simulate
 from tests.serving import made_registry, served
 from tests.training.image_samples import write_folder
 from tests.training.profile_samples import gene_samples, labels_samples

@@ -21,8 +21,8 @@ import yaml
 from mlflow import MlflowClient
 
 from pipelines import tracking
+from pipelines.places import PREPARED
 from pipelines.policy import Policy
-from pipelines.prepare import PREPARED
 from pipelines.split import split_sha256
 from serving import registry
 from serving.situation import hashes

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from evaluation.registered_files import FILES_TAG, keep_hashes
 from pipelines import tracking
 from pipelines.params import Task, read_params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from serving.situation import hashes
 from tests.training.image_samples import image_task
 from tests.training.image_samples import in_memory as images_in_memory

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines import tracking
 from pipelines.params import Params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from tests.training.tiny import FittedModel, build, tiny_params, tiny_prepared
 from training.architectures import get_architecture
 from training.estimator import Estimator

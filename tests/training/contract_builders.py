@@ -6,7 +6,7 @@ import math
 
 from pipelines.images import ImageSamples
 from pipelines.params import ResponseTask, Task, task_text
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import required_fields
 from training.architectures import get_architecture
 from training.contracts.images import ImageContract

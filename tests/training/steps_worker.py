@@ -18,7 +18,7 @@ import numpy as np
 
 from pipelines.command import run_command
 from pipelines.params import Params
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.reading import read_samples
 from pipelines.samples import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared

@@ -18,7 +18,7 @@ import torch
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import UNKNOWN, ResponseSamples
 from tests.training.tiny import FittedModel, build, changed, question, rmse, with_omics
 from training.architectures import Architecture, get_architecture, names

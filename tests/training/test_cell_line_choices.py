@@ -19,7 +19,7 @@ from sklearn.preprocessing import QuantileTransformer
 
 from pipelines.faults import UserError
 from pipelines.params import Params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import UNKNOWN, ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import training.final
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples
 from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture

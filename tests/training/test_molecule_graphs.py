@@ -13,7 +13,7 @@ from rdkit import Chem
 
 from pipelines.molecules import parent, without_salt
 from pipelines.params import Params, Threshold
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.samples import Kept
 from pipelines.sensitivity import SensitivitySamples
 from tests.training.tiny import FittedModel, build, changed, question, response_task, sensitivity_task

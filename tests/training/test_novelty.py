@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.expression import ExpressionSamples
 from pipelines.images import ImageSamples
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples
 from tests.serving.served import images_prepared, split
 from tests.training.contract_builders import image_contract, response_contract

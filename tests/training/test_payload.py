@@ -15,7 +15,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from pipelines.params import Params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import UNKNOWN, ResponseSamples
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, FittedModel, build, response_task

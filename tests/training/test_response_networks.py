@@ -14,7 +14,7 @@ from rdkit import Chem
 from torch import Tensor
 
 from pipelines.params import Params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, FittedModel, build, changed, question, response_task, rmse, with_omics

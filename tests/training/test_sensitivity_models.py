@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
 
 from pipelines.params import Params, Threshold
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.samples import Kept, ResponseSamples
 from pipelines.sensitivity import SensitivitySamples, call_by_training_rows
 from tests.training.tiny import build, question, response_task, sensitivity_task

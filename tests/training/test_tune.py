@@ -27,7 +27,7 @@ from optuna.trial import TrialState
 import training.tune
 from pipelines.faults import UserError
 from pipelines.params import Params
-from pipelines.prepare import Prepared
+from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples
 from tests.training.tiny import NAME, ROOT, tiny_params, with_task
 from training import claims

@@ -21,10 +21,10 @@ from pipelines.params import (
     Threshold,
     read_params,
 )
-from pipelines.prepare import Prepared, prepare
+from pipelines.prepared import Prepared, prepare
 from pipelines.reading import read_samples
 from pipelines.samples import ResponseSamples, make_samples
-from pipelines.simulate import Size, simulate
+from pipelines.simulate.response import Size, simulate
 from training.architectures import Architecture
 from training.estimator import Estimator
 

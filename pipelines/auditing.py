@@ -1,0 +1,111 @@
+"""Copies, shortcuts and uneven groups among the samples of a task: how they are looked for, written and logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.audits import AuditFinding, Parts
+from pipelines.audits.expression import audit_expression
+from pipelines.audits.images import audit_images
+from pipelines.audits.response import audit_response
+from pipelines.files import read_json, write_json
+from pipelines.params import Split, Task
+
+AUDIT_FILE = "audit.json"
+_KINDS: dict[str, Callable[[Any, Path, Split, int], Parts]] = {
+    "images": audit_images,
+    "response": audit_response,
+    "expression": audit_expression,
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome of auditing the samples of a task.
+
+    Attributes
+    ----------
+    task, kind
+        Name and kind of the task.
+    samples
+        How many there are.
+    duplicates
+        ``counts``; ``pairs``, the gravest first, and ``merged_groups``, at most `pipelines.audits.LISTED` of each.
+    shortcuts
+        A mapping a probe, from `pipelines.probes`.
+    groups
+        How many groups, how uneven, and which labels few of them carry.
+    findings
+        What is not as it should be.
+    """
+
+    task: str
+    kind: str
+    samples: int
+    duplicates: dict[str, Any]
+    shortcuts: tuple[dict[str, Any], ...]
+    groups: dict[str, Any]
+    findings: tuple[AuditFinding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Return whether nothing was found."""
+        return not self.findings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``audit.json`` holds."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def audit_samples(samples: Any, folder: Path, name: str, task: Task, seed: int) -> Audit:
+    """Look for copies, shortcuts and uneven groups.
+
+    Parameters
+    ----------
+    samples
+        Labeled samples of any kind.
+    folder
+        Their raw folder, for what only the files tell.
+    name, task
+        The task and its name.
+    seed
+        Of the probes.
+
+    Returns
+    -------
+    Audit
+        The same for any order of the samples.
+    """
+    samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
+    duplicates, shortcuts, groups, findings = _KINDS[task.kind](samples, folder, task.split, seed)
+    return Audit(name, task.kind, len(samples), duplicates, tuple(shortcuts), groups, tuple(findings))
+
+
+def write_audit(audit: Audit, reports: Path) -> Path:
+    """Write ``audit.json`` into ``reports`` and return its path."""
+    path = reports / AUDIT_FILE
+    write_json(path, audit.as_dict())
+    return path
+
+
+def read_audit(reports: Path) -> dict[str, Any] | None:
+    """Return what `write_audit` wrote into ``reports``, None where the audit has not run."""
+    path = reports / AUDIT_FILE
+    return read_json(path) if path.is_file() else None
+
+
+def log_audit(audit: Audit, folder: Path, reports: Path) -> None:
+    """Log the outcome and its report to MLflow, in a run of its own."""
+    from pipelines import tracking
+
+    tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(folder)}
+    probes = {f"probe_{one['probe']}": one["score"] for one in audit.shortcuts if one["score"] is not None}
+    counts = {"audit_findings": len(audit.findings), "duplicate_pairs": audit.duplicates["counts"]["pairs"]}
+    with tracking.run(audit.task, "audit", f"audit {audit.task}", tags=tags):
+        tracking.mlflow.log_metrics({**counts, **probes})
+        tracking.mlflow.log_artifact(str(reports / AUDIT_FILE))
