@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.training.image_samples import draw
-from training.networks.augment import CHUNK, RandomTurn, StainJitter, augment, augmentation, grayed, restained
+from training.networks.augment import (
+    CHUNK,
+    RandomTurn,
+    StainJitter,
+    augment,
+    augmentation,
+    grayed,
+    restained,
+    standardized,
+)
 from training.networks.cell_network import viewed
 
 SIDE = 32
@@ -186,25 +195,40 @@ def test_gray_does_not_tell_how_the_smear_was_lit_or_which_channel_was_stained()
     torch.testing.assert_close(grayed(moved), gray, rtol=0, atol=0.1)
 
 
-def test_gray_of_an_image_does_not_depend_on_the_others_or_on_its_frame() -> None:
+def test_standard_colors_do_not_tell_how_the_smear_was_lit_or_stained() -> None:
+    images = _images().clamp(20, 200)
+    standard = standardized(images)
+    assert not torch.equal(standard[:, 0], standard[:, 1]), "channels lie apart as they did"
+    changed = images * torch.tensor([0.8, 0.9, 1.1]).view(1, 3, 1, 1) + torch.tensor([12.0, -8.0, 20.0]).view(
+        1, 3, 1, 1
+    )
+    torch.testing.assert_close(standardized(changed), standard, rtol=0, atol=0.1)
+    assert (standard.mean(dim=(2, 3)) - 120).abs().max() < 5
+
+
+@pytest.mark.parametrize("change", [grayed, standardized])
+def test_gray_and_standard_colors_of_an_image_depend_neither_on_the_others_nor_on_its_frame(
+    change: Callable[[Tensor], Tensor],
+) -> None:
     images = _framed()
-    whole = grayed(images)
-    torch.testing.assert_close(torch.cat([grayed(image[None]) for image in images]), whole)
+    whole = change(images)
+    torch.testing.assert_close(torch.cat([change(image[None]) for image in images]), whole)
     frame = images.amax(dim=1) == 0
     assert (whole.amax(dim=1)[frame] == 0).all()
     cut = images[:, :, 2:-2, 2:-2]
     inside = cut.amax(dim=1, keepdim=True) > 0
     assert not frame[:, 2:-2, 2:-2].all()
     whole_cell = (images.amax(dim=1) > 0).sum((1, 2)) == inside[:, 0].sum((1, 2))
-    torch.testing.assert_close(grayed(cut)[whole_cell], whole[:, :, 2:-2, 2:-2][whole_cell], rtol=0, atol=1e-3)
+    torch.testing.assert_close(change(cut)[whole_cell], whole[:, :, 2:-2, 2:-2][whole_cell], rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("change", [grayed, standardized])
 @pytest.mark.parametrize("shade", [0.0, 7.0, 128.0, 255.0])
-def test_gray_of_a_blank_image_is_finite(shade: float) -> None:
-    gray = grayed(torch.full((2, 3, 8, 8), shade))
-    assert torch.isfinite(gray).all()
-    assert gray.min() >= 0
-    assert gray.max() <= 255
+def test_a_blank_image_stays_finite(shade: float, change: Callable[[Tensor], Tensor]) -> None:
+    changed = change(torch.full((2, 3, 8, 8), shade))
+    assert torch.isfinite(changed).all()
+    assert changed.min() >= 0
+    assert changed.max() <= 255
 
 
 # Views, on which frozen stages run

@@ -265,6 +265,7 @@ def test_what_changes_a_feature_makes_a_new_one(
     assert _ran(counted, samples, strength=1.0) == 2 * n, "the first view is the image itself, however strong"
     assert _ran(counted, samples, views=4) == n
     assert _ran(counted, samples, color="gray") == 3 * n
+    assert _ran(counted, samples, color="standard") == 3 * n
     assert _ran(counted, samples, mode="partial") == 3 * n, "another stage's features were taken"
     assert _ran(counted, samples, mode="partial", unfrozen=2) == 3 * n
     # other weights

@@ -30,11 +30,32 @@ def grayed(images: Tensor) -> Tensor:
     """
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
     gray = (images * weights).sum(dim=1, keepdim=True)
-    cell = (images.amax(dim=1, keepdim=True) >= 8).to(images.dtype)
+    return _spread_alike(gray, _cell(images), 30).expand_as(images)
+
+
+def standardized(images: Tensor) -> Tensor:
+    """Return images whose channels have one mean and one spread over the cell; a black frame stays black.
+
+    What differs from smear to smear, how strongly each dye took and how the slide was lit, is gone; where in the cell
+    which dye lies is left (after Reinhard et al., 2001, without a reference image).
+
+    Parameters
+    ----------
+    images
+        Float in 0..255, shape ``(n, 3, h, w)``.
+    """
+    return _spread_alike(images, _cell(images), 40)
+
+
+def _cell(images: Tensor) -> Tensor:
+    return (images.amax(dim=1, keepdim=True) >= 8).to(images.dtype)
+
+
+def _spread_alike(channels: Tensor, cell: Tensor, spread: float) -> Tensor:
     count = cell.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    mean = (gray * cell).sum(dim=(2, 3), keepdim=True) / count
-    spread = (((gray - mean) ** 2 * cell).sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1)
-    return (cell * (120 + 30 * (gray - mean) / spread).clamp(0, 255)).expand_as(images)
+    mean = (channels * cell).sum(dim=(2, 3), keepdim=True) / count
+    deviation = (((channels - mean) ** 2 * cell).sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1)
+    return cell * (120 + spread * (channels - mean) / deviation).clamp(0, 255)
 
 
 class StainJitter(v2.Transform):

@@ -14,13 +14,18 @@ from pipelines.images import ImageSamples
 from training.backbone import fingerprint
 from training.estimator import FitContext
 from training.frozen import FeatureCache
-from training.networks.augment import augment, augmentation, grayed, restained
+from training.networks.augment import augment, augmentation, grayed, restained, standardized
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, TransferNetwork, training_space
 
 if TYPE_CHECKING:
     import optuna
 
+COLORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "as_is": lambda images: images,
+    "gray": grayed,
+    "standard": standardized,
+}
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
 
 DEFAULTS: dict[str, Any] = {
@@ -38,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     drawn = training_space(trial, settings)
-    drawn["color"] = trial.suggest_categorical("color", ["as_is", "gray"])
+    drawn["color"] = trial.suggest_categorical("color", list(COLORS))
     if drawn["mode"] == "full":  # frozen features are made for one strength, once
         drawn["strength"] = trial.suggest_float("strength", 0.0, 1.0)
     return drawn
@@ -52,7 +57,8 @@ class CellNetwork(TransferNetwork):
     strength
         Of augmentation, see `training.networks.augment.augmentation`.
     color
-        ``as_is``, or ``gray``: brightness alone, standardized over the cell, since stains differ between smears.
+        ``as_is``; or, since stains differ between smears, ``standard``: each channel standardized over the cell; or
+        ``gray``: brightness alone, standardized.
     views
         Turned, mirrored and restained views of an image on which frozen stages run once each.
     test_views
@@ -177,7 +183,7 @@ class CellNetwork(TransferNetwork):
         return images.contiguous(memory_format=torch.channels_last)
 
     def _normalized(self, images: Tensor) -> Tensor:
-        images = grayed(images) if self.color == "gray" else images
+        images = COLORS[self.color](images)
         mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
         std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
         return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
