@@ -17,6 +17,7 @@ from tests.training.tiny import build, rmse
 from training.architectures import get_architecture
 from training.architectures.mlp import MLP
 from training.estimator import FitContext
+from training.networks import loop
 from training.networks.loop import LoopSettings, Trained, train_network
 
 Monitor = Callable[[], dict[str, float]]
@@ -337,3 +338,17 @@ def test_an_error_that_is_not_a_number_is_never_the_best(network: nn.Module) -> 
     assert trained.best_epoch == 1
     assert len(after) == 5
     assert _equal(_weights(network), after[1])
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, float("inf"), float("nan")])
+def test_gradients_are_clipped_to_the_bits_that_pytorch_clips_them_to(scale: float) -> None:
+    networks = [_network(0).eval() for _ in range(2)]  # without dropout, which would draw anew
+    for network in networks:
+        network[0].requires_grad_(False)  # a frozen layer has no gradient
+        (scale * _loss(network)(torch.arange(N_ROWS))).backward()
+    loop._clip(list(networks[0].parameters()), 5.0)
+    nn.utils.clip_grad_norm_(list(networks[1].parameters()), 5.0)
+    for mine, theirs in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert (mine.grad is None) == (theirs.grad is None)
+        if mine.grad is not None and theirs.grad is not None:
+            assert torch.equal(mine.grad.view(torch.int32), theirs.grad.view(torch.int32))

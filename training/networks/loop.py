@@ -20,6 +20,8 @@ from tqdm import tqdm
 from training.estimator import FitContext
 from training.networks import distributed
 
+_LONGEST_GRADIENT = 5.0  # norm over all parameters
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -126,7 +128,7 @@ def train_network(
             value.backward()
             if several:
                 distributed.average_gradients(network)
-            nn.utils.clip_grad_norm_(clipped, 5.0)
+            _clip(clipped, _LONGEST_GRADIENT)
             optimizer.step()
             schedule.step()
             total += value.detach() * len(rows)
@@ -167,6 +169,17 @@ def autocast(device: torch.device) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def _clip(parameters: list[nn.Parameter], longest: float) -> None:
+    """Scale the gradients, all on one device, so that together they are at most ``longest``.
+
+    `torch.nn.utils.clip_grad_norm_` comes to the same bits, and sorts gradients by device and type first, twice: that
+    costs a small network a twentieth of each step.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, torch.clamp(longest / (length + 1e-6), max=1.0))
 
 
 def _warm_cosine(steps: int) -> Callable[[int], float]:
