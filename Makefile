@@ -36,7 +36,7 @@ $(READY): requirements.lock
 	@echo "setting up .venv (the first time this downloads a few gigabytes: PyTorch and its CUDA libraries)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	@touch $@
 
 demo: $(READY) ## set up, pull the simulated sample, run everything, show the leaderboard
