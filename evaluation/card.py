@@ -57,7 +57,7 @@ def write_card(evidence: dict[str, Any], folder: Path) -> None:
     Parameters
     ----------
     evidence
-        Of a candidate, see `evaluation.candidate`.
+        Of a candidate, see `evaluation.candidacy`.
     folder
         Where the evidence is.
     """

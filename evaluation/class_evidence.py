@@ -18,7 +18,7 @@ from evaluation.resample import Interval
 from evaluation.weakest import of_classes
 from pipelines.params import Evaluate, Task
 from training.calibration import prediction_sets
-from training.fit import Fitted
+from training.fitted import Fitted
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from pipelines.params import GeneTask
 from pipelines.prepared import Prepared
 from training.contracts.profiles import GeneContract
 from training.estimator import Estimator
-from training.fit import Fitted
+from training.fitted import Fitted
 from training.gene_targets import target_means
 from training.predictor import Predictor
 

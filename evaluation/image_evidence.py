@@ -15,7 +15,7 @@ from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells
 from pipelines.images import ImageSamples
 from pipelines.params import ImageTask
 from pipelines.prepared import Prepared
-from training.fit import Fitted
+from training.fitted import Fitted
 from training.predictor import Predictor
 
 PANELS = 16  # images of the Grad-CAM panel

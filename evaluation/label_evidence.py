@@ -21,9 +21,9 @@ from pipelines.prepared import Prepared
 from training.architectures import get_architecture
 from training.estimator import Classifier, Estimator
 from training.final import CrossFitted
-from training.fit import Fitted
+from training.fitted import Fitted
 from training.predictor import Predictor
-from training.tune import fit_settings
+from training.trials import fit_settings
 
 COMPLETE_WITHIN = 0.05  # relative gap up to which attributions are said to add up
 

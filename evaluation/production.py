@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.evaluate import PREDICTIONS, SPLIT, file_sha256
-from evaluation.score import load
+from evaluation.measuring import PREDICTIONS, SPLIT, file_sha256
+from evaluation.scoring import load
 from pipelines import tracking
 from pipelines.params import GeneTask, Task, read_task
 from pipelines.places import DATA

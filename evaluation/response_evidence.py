@@ -24,7 +24,7 @@ from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples
 from training.estimator import Estimator
 from training.final import CrossFitted
-from training.fit import Fitted
+from training.fitted import Fitted
 from training.predictor import Predictor
 from training.sensitivity import Sensitivity
 

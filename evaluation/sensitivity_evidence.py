@@ -15,7 +15,7 @@ from evaluation.response_evidence import drug_names, explain_pairs, is_simulated
 from pipelines.params import SensitivityTask
 from pipelines.prepared import Prepared
 from pipelines.sensitivity import CLASSES, SensitivitySamples
-from training.fit import Fitted
+from training.fitted import Fitted
 from training.predictor import Predictor
 
 DRUG = "drug_id"

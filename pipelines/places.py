@@ -6,4 +6,5 @@ from pathlib import Path
 
 DATA = Path("data")  # raw folders, one a task
 PREPARED = Path("prepared")  # splits
+MODELS = Path("models")  # what studies and fits leave, a folder an architecture below the task's
 REPORTS = Path("reports")  # what people read

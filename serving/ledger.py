@@ -25,8 +25,8 @@ from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 
 from pipelines import tracking
 from pipelines.faults import UserError
-from serving import history
-from serving.history import ALIASES, CANDIDATE, Entry, State, anchor, broken, next_entry, replay
+from serving import history_table
+from serving.history_table import ALIASES, CANDIDATE, Entry, State, anchor, broken, next_entry, replay
 
 REGISTRY_URI = "ONCOLINEAGE_REGISTRY_URI"
 HEAD = "oncolineage.history"  # tag of the registered model: number and hash of the last row
@@ -136,7 +136,7 @@ def move(
     expected
         What the decision was made on. Where an alias other than ``candidate`` was moved since, nothing is written.
     by, action, alias, to_version, why, evidence_sha256, verdicts
-        Of the `serving.history.Entry`.
+        Of the `serving.history_table.Entry`.
     tags
         Of the version ``to_version``.
 
@@ -146,9 +146,9 @@ def move(
         Somebody was faster; an alias was moved behind the tools' back; the version is not there.
     """
     with _transaction(writes=True) as connection:
-        history.create(connection)
+        history_table.create(connection)
         now = _found(connection, task)
-        refuse_unsound(now, task, restoring=action == history.RESTORE)
+        refuse_unsound(now, task, restoring=action == history_table.RESTORE)
         if alias != CANDIDATE:
             _refuse_stale(expected, now, task)
         if to_version is not None and to_version not in now.stages:
@@ -166,7 +166,7 @@ def move(
             evidence_sha256=evidence_sha256,
             verdicts=tuple(dict(verdict) for verdict in verdicts),
         )
-        history.append(connection, entry)
+        history_table.append(connection, entry)
         entries = (*now.entries, entry)
         _put(connection, _MODEL_TAGS, {"name": task, "key": HEAD}, value=anchor(entries))
         state = replay(entries)
@@ -206,8 +206,8 @@ def _refuse_stale(expected: Found, now: Found, task: str) -> None:
 
 
 def _found(connection: sa.Connection, task: str) -> Found:
-    entries = history.read(connection, task)
-    there = history.exists(connection)
+    entries = history_table.read(connection, task)
+    there = history_table.exists(connection)
     head = connection.execute(sa.select(_MODEL_TAGS.c.value).where(*_of(_MODEL_TAGS, name=task, key=HEAD))).scalar()
     named = connection.execute(sa.select(_ALIASES.c.alias, _ALIASES.c.version).where(*_of(_ALIASES, name=task)))
     aliases = {alias: int(version) for alias, version in named if alias in ALIASES}
@@ -215,7 +215,7 @@ def _found(connection: sa.Connection, task: str) -> Found:
         sa.select(_VERSIONS.c.version, _VERSIONS.c.current_stage).where(*_of(_VERSIONS, name=task))
     )
     stages = {int(version): stage for version, stage in staged if stage != _DELETED}
-    triggers = history.missing_triggers(connection) if there else []
+    triggers = history_table.missing_triggers(connection) if there else []
     return Found(tuple(entries), head, aliases, stages, tuple(triggers))
 
 
@@ -259,7 +259,7 @@ def _transaction(*, writes: bool) -> Iterator[sa.Connection]:
         with engine.begin() as connection:
             if writes and connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(history.TABLE.encode()))))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(history_table.TABLE.encode()))))
             yield connection
     except sa.exc.DBAPIError as error:
         shown = sa.make_url(uri).render_as_string(hide_password=True)

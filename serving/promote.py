@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from evaluation.gate import lines
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from serving.registry import GateError, promote, whoever
 
 REFUSED = 2
 
@@ -23,6 +21,9 @@ def main() -> int:
     given = arguments.parse_args()
     if given.version and not given.version.isdecimal():
         arguments.error(f"--version is a number, not {given.version!r}")
+    from evaluation.gate import lines
+    from serving.registry import GateError, promote, whoever
+
     read_params().task(given.task)
     try:
         done = promote(

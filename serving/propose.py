@@ -15,8 +15,7 @@ from pathlib import Path
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
 from pipelines.places import REPORTS
-from serving.retrain import FOLDER
-from serving.retraining.loop import read_state
+from serving.retraining.loop import FOLDER, read_state
 
 CHANGED = ("dvc.lock", "data.dvc")
 

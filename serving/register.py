@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.gate import lines
-from evaluation.sealed import read_evidence
-from pipelines import tracking
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
 from pipelines.places import REPORTS
-from serving.registry import register, whoever
 
 REFUSED = 2
 
@@ -22,6 +18,11 @@ def main() -> int:
     arguments.add_argument("--by", default="", help="who registers, for the history (default: git's user.name)")
     arguments.add_argument("--why", default="", help="for the history")
     given = arguments.parse_args()
+    from evaluation.gate import lines
+    from evaluation.sealed import read_evidence
+    from pipelines import tracking
+    from serving.registry import register, whoever
+
     read_params().task(given.task)
     tracking.experiment(given.task)
     evidence = read_evidence(given.evidence or REPORTS / given.task / "candidate" / "evidence.json")

@@ -20,9 +20,9 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import read_params
 from pipelines.policy import Policy
-from serving import history as log
+from serving import history_table as log
 from serving.answers import answer_example
-from serving.history import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
+from serving.history_table import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
 from serving.ledger import Found, look, move, refuse_unsound
 from serving.situation import FILES_TAG, Hashes, evidence_of, hashes, situation, version_of
 

@@ -6,7 +6,6 @@ import time
 
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from serving.registry import rollback, whoever
 
 
 def main() -> int:
@@ -15,6 +14,8 @@ def main() -> int:
     arguments.add_argument("--by", default="", help="who goes back, for the history (default: git's user.name)")
     arguments.add_argument("--why", default="", help="for the history; needed")
     given = arguments.parse_args()
+    from serving.registry import rollback, whoever
+
     read_params().task(given.task)
     began = time.monotonic()
     done = rollback(given.task, by=whoever(given.by), why=given.why)

@@ -20,7 +20,7 @@ from evaluation.card import read_figures
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json
-from serving.history import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
+from serving.history_table import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
 from serving.ledger import Found, database_uri, look
 from serving.situation import evidence_of, version_of
 

@@ -12,6 +12,7 @@ from typing import Any
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 
+FOLDER = Path(".retrain")  # of state and lock
 SCHEMA = 1
 STOP = "stop"
 

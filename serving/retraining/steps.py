@@ -10,9 +10,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from evaluation.candidate import EVIDENCE, choose
-from evaluation.candidate import FOLDER as CANDIDATE_FOLDER
-from evaluation.candidate import candidate as complete
+from evaluation.candidacy import EVIDENCE, choose
+from evaluation.candidacy import FOLDER as CANDIDATE_FOLDER
+from evaluation.candidacy import candidate as complete
 from evaluation.gate import allowed, as_dicts
 from evaluation.sealed import read_evidence
 from pipelines.faults import UserError
@@ -21,7 +21,7 @@ from pipelines.params import Params
 from pipelines.places import REPORTS
 from pipelines.prepared import read_prepared
 from serving import registry
-from serving.history import CANDIDATE, PRODUCTION, STAGING
+from serving.history_table import CANDIDATE, PRODUCTION, STAGING
 from serving.registry import Target
 from serving.retraining import stages
 from serving.retraining.fingerprint import components, fingerprint

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from evaluation import ablation
-from evaluation.ablation import ablate, ablation_path, as_text, compare, permutable, write_ablation
+from evaluation import ablation, permuted_genes
+from evaluation.ablation import PERMUTATIONS
 from evaluation.gene_evidence import gene_evidence
+from evaluation.permuted_genes import ablate, ablation_path, as_text, compare, permutable, write_ablation
 from evaluation.target_metrics import bootstrap_targets
 from pipelines import tracking
 from pipelines.faults import UserError
@@ -26,9 +27,9 @@ from pipelines.prepared import Prepared
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
 from training.final import fit_final
-from training.fit import Fitted, fit
+from training.fitted import Fitted, fit
 from training.predictor import Predictor
-from training.tune import fit_settings
+from training.trials import fit_settings
 
 ROOT = Path(__file__).parents[2]
 NAME = "gene_expression"
@@ -84,7 +85,8 @@ class Reference:
     predictions: pd.DataFrame
 
     def ablate(self, prepared: Prepared, params: Params, **others: Any) -> dict[str, Any]:
-        return ablate(NAME, self.fitted, self.model, self.predictions, prepared, params, **others)
+        settings = {"permutations": PERMUTATIONS, **others}
+        return ablate(NAME, self.fitted, self.model, self.predictions, prepared, params, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,7 @@ def test_both_sides_are_trained_alike(
         assert hyperparameters == {**reference.fitted.hyperparameters, "permutation": 1}
         return fit_final(architecture, {**hyperparameters, "permutation": 0}, *arguments, **others)
 
-    monkeypatch.setattr(ablation, "fit_final", unpermuted)
+    monkeypatch.setattr(permuted_genes, "fit_final", unpermuted)
     found = reference.ablate(prepared, params, permutations=1)
     for metric, interval in found["gain"].items():
         assert interval == pytest.approx({"value": 0.0, "low": 0.0, "high": 0.0}, abs=1e-5), metric
@@ -151,7 +153,7 @@ def test_the_budget_is_that_of_the_reference(
         seen.append({"members": members, "settings": settings})
         raise Done
 
-    monkeypatch.setattr(ablation, "fit_final", stop)
+    monkeypatch.setattr(permuted_genes, "fit_final", stop)
     with pytest.raises(Done):
         reference.ablate(prepared, replace(params, budget="full"))
     assert seen == [{"members": 2, "settings": fit_settings(params, params.task(NAME))}]
@@ -187,7 +189,7 @@ def test_the_command_tells_the_outcome_in_a_line(
     monkeypatch.chdir(place)
     write_json(Path("models") / NAME / ARCHITECTURE / "fitted.json", asdict(reference.fitted))
     monkeypatch.setattr(ablation, "read_params", lambda: params)
-    monkeypatch.setattr(ablation, "read_prepared", lambda name, task: prepared)
+    monkeypatch.setattr("pipelines.prepared.read_prepared", lambda name, task: prepared)
     ablation.main(["--task", NAME, "--architecture", ARCHITECTURE, "--permutations", "1"])
     (line,) = capsys.readouterr().out.strip().splitlines()[-1:]
     assert line.startswith(f"{NAME} {ARCHITECTURE}: test r2 gains ")

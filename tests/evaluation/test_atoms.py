@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.evaluate import _write
 from evaluation.evidence import Evidence
 from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
+from evaluation.measuring import _write
 from evaluation.response_evidence import ExplainedPairs, explain_pairs
 from pipelines.params import PerBudget
 from pipelines.prepared import Prepared
@@ -23,7 +23,7 @@ from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_pr
 from training.architectures import get_architecture
 from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
-from training.fit import Fitted
+from training.fitted import Fitted
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 SVG = "{http://www.w3.org/2000/svg}"

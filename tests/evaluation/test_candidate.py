@@ -16,10 +16,11 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
+import evaluation.candidacy
 import evaluation.candidate
 import evaluation.production
-from evaluation.candidate import candidate, choose
-from evaluation.evaluate import PREDICTIONS, SPLIT, file_sha256
+from evaluation.candidacy import candidate, choose
+from evaluation.measuring import PREDICTIONS, SPLIT, file_sha256
 from evaluation.sealed import evidence_path, read_evidence
 from pipelines import tracking
 from pipelines.faults import UserError
@@ -188,7 +189,7 @@ def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pyt
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(evaluation.candidate, "write_card", fail)
+    monkeypatch.setattr(evaluation.candidacy, "write_card", fail)
     with pytest.raises(OSError, match="disk full"):
         place.candidate("vgg16")
     assert read_evidence(place.reports / TASK / "candidate" / "evidence.json") == evidence
@@ -296,8 +297,8 @@ def test_cohorts_are_scored_with_the_hash_of_their_data(
         asked.append((model, folder))
         return {"n": 9, "groups": 4, "dropped": {}, "metrics": {"roc_auc": interval}}
 
-    monkeypatch.setattr(evaluation.candidate, "load", lambda uri: uri)
-    monkeypatch.setattr(evaluation.candidate, "score", score)
+    monkeypatch.setattr(evaluation.candidacy, "load", lambda uri: uri)
+    monkeypatch.setattr(evaluation.candidacy, "score", score)
     evidence = place.candidate(cohorts={"away": tmp_path / "away"})
     assert asked == [(evidence["model_uri"], tmp_path / "away" / TASK)]
     (cohort,) = evidence["cohorts"]

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-import evaluation.compare
-import evaluation.leaderboard
+import evaluation.comparison
+import evaluation.ranking
 from evaluation import comparison_figures
-from evaluation.compare import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
+from evaluation.comparison import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
 from evaluation.comparison_page import SIMULATED, as_html, as_text
 from evaluation.metrics import regression_metrics
 from evaluation.sealed import evidence_path
@@ -33,7 +33,7 @@ ERRORS = {"mean_effects": 2.0, "xgboost": 0.50, "mlp": 0.501, "elastic_net": 1.0
 @pytest.fixture
 def params(monkeypatch: pytest.MonkeyPatch) -> Params:
     # Evidence whole and signed is the matter of its own tests; here it holds what a comparison reads.
-    for module in (evaluation.compare, evaluation.leaderboard):
+    for module in (evaluation.comparison, evaluation.ranking):
         monkeypatch.setattr(module, "read_evidence", read_json)
     return read_params(ROOT / "params.yaml")
 

@@ -27,7 +27,7 @@ from pipelines.prepared import Prepared
 from training.contracts.profiles import GeneContract
 from training.estimator import Attribution, Estimator, FitContext
 from training.final import CrossFitted
-from training.fit import Fitted, with_targets
+from training.fitted import Fitted, with_targets
 from training.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]

@@ -16,13 +16,13 @@ from mlflow import MlflowClient
 
 from evaluation import generalization_page as page
 from evaluation.apart import Outcome, fit_apart, fit_here
-from evaluation.generalization import (
+from evaluation.generalization import main
+from evaluation.generalization_table import (
     SHOWN,
     Plan,
     contests,
     generalize,
     in_mode,
-    main,
     measure,
     of_known_drugs,
     plans,
@@ -42,7 +42,7 @@ from pipelines.samples import Kept
 from pipelines.simulate.response import Size, simulate
 from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
-from training.tune import fit_settings
+from training.trials import fit_settings
 
 MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "cross_study")
 BASELINE, MODEL = "mean_effects", "elastic_net"
@@ -417,10 +417,10 @@ def test_the_figure_has_a_panel_a_column_and_the_baseline_in_each(done: list[Pla
 def test_the_command_makes_the_table_and_says_where_it_is(
     place: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation import generalization
+    from evaluation import generalization, generalization_table
 
     monkeypatch.setattr(generalization, "read_params", lambda: params)
-    monkeypatch.setattr(generalization, "generalize", partial(generalize, fit=fit_here))
+    monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=fit_here))
     arguments = ["--task", NAME, "--modes", "cell_blind", "--architectures", MODEL]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
@@ -428,7 +428,7 @@ def test_the_command_makes_the_table_and_says_where_it_is(
     assert [cell == "-" for cell in line.strip("| ").split(" | ")[1:]] == [True, False, True, True, True]
     assert "`drug_blind` (all)" in printed
     assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
-    monkeypatch.setattr(generalization, "generalize", partial(generalize, fit=never))
+    monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=never))
     assert main(arguments) == 0
     with pytest.raises(UserError, match="there is no architecture 'no_such'"):
         main(["--task", NAME, "--architectures", "no_such"])

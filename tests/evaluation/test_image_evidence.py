@@ -23,13 +23,13 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import nn
 
-from evaluation import figures, leaderboard, score
+from evaluation import figures, leaderboard, ranking, score, scoring
 from evaluation.class_evidence import columns_of, learning_history
 from evaluation.classification import classification_metrics, metric_names
-from evaluation.evaluate import evaluate
 from evaluation.evidence import Evidence
 from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells, randomized
 from evaluation.image_evidence import PANELS, image_evidence
+from evaluation.measuring import evaluate
 from evaluation.sealed import evidence_path, evidence_sha256, read_evidence
 from pipelines import tracking
 from pipelines.auditing import audit_samples, write_audit
@@ -44,7 +44,7 @@ from training.backbone import Backbone
 from training.calibration import apply_temperature, prediction_sets
 from training.contracts.images import ImageContract
 from training.final import CrossFitted
-from training.fit import Fitted, fit, with_probabilities
+from training.fitted import Fitted, fit, with_probabilities
 from training.networks.cell_network import CellNetwork
 from training.predictor import Predictor
 
@@ -611,7 +611,7 @@ def cohort(place: Path, prepared: Prepared) -> Path:
 
 
 def test_scoring_the_test_rows_as_a_folder_gives_the_evidence_again(trees: Judged, cohort: Path) -> None:
-    found = score.score(trees.model, cohort, seed=SEED)
+    found = scoring.score(trees.model, cohort, seed=SEED)
     assert found["n"] == trees.evidence["test"]["samples"]
     assert found["groups"] == trees.evidence["test"]["groups"]
     assert set(found["metrics"]) == set(trees.evidence["test"]["metrics"])
@@ -642,7 +642,7 @@ def test_a_cohort_with_a_broken_image_is_refused_by_its_name(trees: Judged, coho
     path = sorted((tmp_path / "cohort/images/monocyte").iterdir())[0]
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=f"images/monocyte/{path.name}: cannot be decoded"):
-        score.score(trees.model, tmp_path / "cohort")
+        scoring.score(trees.model, tmp_path / "cohort")
 
 
 def test_a_cohort_of_one_subject_has_no_interval_and_is_refused(trees: Judged, cohort: Path, tmp_path: Path) -> None:
@@ -650,7 +650,7 @@ def test_a_cohort_of_one_subject_has_no_interval_and_is_refused(trees: Judged, c
     listed = pd.read_csv(tmp_path / "cohort/images.csv", dtype=str)
     listed.assign(subject_id="S1").to_csv(tmp_path / "cohort/images.csv", index=False)
     with pytest.raises(UserError, match="all samples are of one group"):
-        score.score(trees.model, tmp_path / "cohort")
+        scoring.score(trees.model, tmp_path / "cohort")
 
 
 # Side by side.
@@ -659,7 +659,7 @@ def test_a_cohort_of_one_subject_has_no_interval_and_is_refused(trees: Judged, c
 def test_the_leaderboard_ranks_by_the_tasks_metric_with_cost_and_margin(
     trees: Judged, majority: Judged, params: Params
 ) -> None:
-    rows = leaderboard.leaderboard(NAME, params)
+    rows = ranking.leaderboard(NAME, params)
     assert [row["architecture"] for row in rows] == ["xgboost", "majority_class"]
     for row, one in zip(rows, (trees, majority), strict=True):
         assert row["metric"] == "accuracy"
@@ -691,7 +691,7 @@ def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
         assert "SIMULATED" in told
         assert f"{trees.metric('accuracy')['value']:.3f}" in told
         (cost,) = [line for line in told.splitlines() if line.startswith("xgboost") and trees.fitted.run_id not in line]
-        assert len(cost.split()) == 1 + len(leaderboard.COSTS)
+        assert len(cost.split()) == 1 + len(ranking.COSTS)
         assert "-" in cost.split()  # trees have no multiply-adds, which is no zero
     assert [row["architecture"] for row in json.loads((folder / "leaderboard.json").read_text())] == [
         "xgboost",

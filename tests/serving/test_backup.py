@@ -17,9 +17,9 @@ from pipelines.faults import UserError
 from pipelines.file_hashes import file_hashes
 from serving import registry
 from serving.backup import backup
+from serving.problems import verify
 from serving.restore import restore
 from serving.stores import artifact_locations, databases
-from serving.verify import verify
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, made_version, prepare_folder, tracked
 

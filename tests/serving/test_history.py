@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import history
-from serving.history import FIRST, Entry, anchor, broken, next_entry, replay
+from serving import history_table
+from serving.history_table import FIRST, Entry, anchor, broken, next_entry, replay
 
 TASK = "drug_response"
 
@@ -108,10 +108,10 @@ def test_a_row_comes_back_from_the_database_as_it_went(tmp_path: Any) -> None:
     verdict = {"check": "size", "status": "pass", "reason": "µ ≤ 1", "by": None}
     entry = replace(entry, verdicts=(verdict,), why="größer").sealed()
     with sa.create_engine(f"sqlite:///{tmp_path}/x.db").begin() as connection:
-        assert history.read(connection, TASK) == []
-        history.create(connection)
-        history.create(connection)
-        history.append(connection, entry)
-        assert history.read(connection, TASK) == [entry]
-        assert history.read(connection, "blood_cell") == []
-        assert broken(history.read(connection, TASK), anchor([entry])) == []
+        assert history_table.read(connection, TASK) == []
+        history_table.create(connection)
+        history_table.create(connection)
+        history_table.append(connection, entry)
+        assert history_table.read(connection, TASK) == [entry]
+        assert history_table.read(connection, "blood_cell") == []
+        assert broken(history_table.read(connection, TASK), anchor([entry])) == []

@@ -18,10 +18,10 @@ from pipelines.environment import LOG_SALT
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params, task_text
 from pipelines.policy import Monitor
-from serving import monitor as monitoring
-from serving.monitor import monitor
+from serving.monitoring import report as monitoring
 from serving.monitoring.logged import Logged, read_log, since_time
 from serving.monitoring.performance import Performance, measure, read_labels
+from serving.monitoring.report import monitor
 from serving.monitoring.watch import Reference, watch
 from training.contracts import Contract, contract_text
 from training.contracts.images import ImageContract

@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 
 from pipelines.faults import UserError
 from pipelines.policy import Policy, Waiver
-from serving import answers, history, promote, register, registry, rollback, verify
+from serving import answers, history, history_table, problems, promote, register, registry, rollback, verify
 from serving.ledger import database_uri, look, move
+from serving.problems import Problem
 from serving.registry import GateError
-from serving.verify import Problem
 from tests.evaluation.made_evidence import TASK, made_evidence, made_policy, sealed
 from tests.serving.made_registry import (
     BY,
@@ -80,7 +80,7 @@ def produced(client: MlflowClient, text: str = "weights", **changes: Any) -> int
 
 
 def kinds() -> set[str]:
-    return {problem.kind for problem in verify.verify(TASK)}
+    return {problem.kind for problem in problems.verify(TASK)}
 
 
 def sql(statement: str) -> None:
@@ -121,7 +121,7 @@ def test_a_version_goes_from_candidate_to_staging_to_production(client: MlflowCl
     ]
     assert {each.by for each in registry.history(TASK)} == {BY}
     assert all(each.evidence_sha256 and each.verdicts for each in registry.history(TASK))
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_registering_and_promoting_twice_changes_nothing(client: MlflowClient) -> None:
@@ -144,7 +144,7 @@ def test_new_evidence_of_a_version_replaces_the_old_and_both_stay_on_record(clie
         assert registry.register(TASK, evidence, by=BY, policy=POLICY).version == 1
     assert client.get_model_version(TASK, "1").tags["evidence.sha256"] == new["sha256"]
     assert [each.evidence_sha256 for each in registry.history(TASK)] == [old["sha256"], new["sha256"]]
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_a_version_carries_its_hashes(client: MlflowClient) -> None:
@@ -287,7 +287,7 @@ def test_rollback_goes_back_as_often_as_there_was_something_before(client: Mlflo
     entry = registry.history(TASK)[-1]
     assert (entry.action, entry.from_version, entry.to_version, entry.why) == ("rollback", second, first, "still")
     assert len(answering) == 2
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_a_version_that_was_rolled_back_has_to_pass_again(client: MlflowClient, answering: list[str]) -> None:
@@ -374,7 +374,7 @@ def two(client: MlflowClient) -> tuple[int, int]:
     first = produced(client)
     second = made_version(client, comparisons=compared_with(first))
     up()
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
     return first, second
 
 
@@ -382,13 +382,13 @@ def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: Mlfl
     first, second = two
     client.set_registered_model_alias(TASK, "production", str(second))
     client.delete_registered_model_alias(TASK, "staging")
-    assert [problem.kind for problem in verify.verify(TASK)] == ["alias", "alias"]
+    assert [problem.kind for problem in problems.verify(TASK)] == ["alias", "alias"]
     for does in (lambda: up(first), lambda: registry.rollback(TASK, by=BY, why="x"), lambda: made_version(client)):
         with pytest.raises(UserError, match="behind the tools' back"):
             does()
     assert registry.restore(TASK, by=BY, why="found by verify") is not None
     assert aliases(client) == {"candidate": second, "staging": second, "production": first}
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
     assert registry.restore(TASK, by=BY, why="again") is None
     assert registry.history(TASK)[-1].action == "restore"
 
@@ -401,14 +401,14 @@ def test_aliases_of_a_registry_without_history_are_found(client: MlflowClient) -
     assert kinds() == {"alias"}
     registry.restore(TASK, by=BY, why="nobody knows whence")
     assert aliases(client) == {}
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_a_stage_moved_by_hand_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
     client.transition_model_version_stage(TASK, str(two[1]), "Production")
     assert kinds() == {"stage"}
     registry.restore(TASK, by=BY, why="found by verify")
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_edited_evidence_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
@@ -417,36 +417,36 @@ def test_edited_evidence_is_found(client: MlflowClient, two: tuple[int, int]) ->
     path = Path(client.download_artifacts(version.run_id, place))
     evidence = json.loads(path.read_text()) | {"seconds": 0.5}
     client.log_text(version.run_id, json.dumps(evidence), place)
-    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("evidence", two[0])]
+    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("evidence", two[0])]
 
 
 @pytest.mark.parametrize("file", ["artifacts/model/estimator", "code.py", "MLmodel"])
 def test_edited_files_are_found(client: MlflowClient, two: tuple[int, int], file: str) -> None:
     path = model_folder(client, client.get_model_version(TASK, str(two[1])).source) / file
     path.write_text(path.read_text() + "\n# edited\n")
-    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("files", two[1])]
+    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("files", two[1])]
 
 
 def test_what_loading_leaves_beside_a_model_is_no_edit(client: MlflowClient, two: tuple[int, int]) -> None:
     folder = model_folder(client, client.get_model_version(TASK, str(two[1])).source)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "code.pyc").write_bytes(b"x")
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_missing_files_runs_and_versions_are_found(client: MlflowClient, two: tuple[int, int]) -> None:
     first, second = two
     (model_folder(client, client.get_model_version(TASK, str(second)).source) / "MLmodel").unlink()
     client.delete_run(client.get_model_version(TASK, str(first)).run_id)
-    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("run", first), ("files", second)]
+    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("run", first), ("files", second)]
     client.delete_model_version(TASK, str(first))
-    assert ("version", first) in [(each.kind, each.version) for each in verify.verify(TASK)]
+    assert ("version", first) in [(each.kind, each.version) for each in problems.verify(TASK)]
 
 
 @pytest.mark.parametrize("tag", ["evidence.sha256", "model.sha256", "data.sha256", "files.sha256"])
 def test_edited_tags_are_found(client: MlflowClient, two: tuple[int, int], tag: str) -> None:
     client.set_model_version_tag(TASK, str(two[0]), tag, "9" * 64)
-    assert {each.version for each in verify.verify(TASK)} == {two[0]}
+    assert {each.version for each in problems.verify(TASK)} == {two[0]}
 
 
 def test_a_version_that_was_pointed_at_another_model_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
@@ -455,7 +455,7 @@ def test_a_version_that_was_pointed_at_another_model_is_found(client: MlflowClie
     assert Problem("version", "", two[0]).kind in kinds()
 
 
-TABLE = history.TABLE
+TABLE = history_table.TABLE
 TAMPERED = {
     "an edited row": f"UPDATE {TABLE} SET by = 'Somebody Else' WHERE number = 2",
     "an edited verdict": f"UPDATE {TABLE} SET verdicts = '[]' WHERE number = 2",
@@ -472,13 +472,13 @@ def test_a_tampered_history_is_found_and_not_added_to(client: MlflowClient, two:
     if TABLE in statement:
         with pytest.raises(sa.exc.IntegrityError, match="append-only"):
             sql(statement)
-        assert verify.verify(TASK) == []
+        assert problems.verify(TASK) == []
         for verb in ("update", "delete"):
             sql(f"DROP TRIGGER {TABLE}_no_{verb}")
         assert kinds() == {"history"}
     sql(statement)
-    problems = [problem for problem in verify.verify(TASK) if "trigger" not in problem.message]
-    assert "history" in {problem.kind for problem in problems}
+    found = [problem for problem in problems.verify(TASK) if "trigger" not in problem.message]
+    assert "history" in {problem.kind for problem in found}
     with pytest.raises(UserError, match="from a backup"):
         up(two[1], "production")
 
@@ -487,7 +487,7 @@ def test_a_forged_row_with_a_right_hash_is_found(client: MlflowClient, two: tupl
     """Whoever writes rows and hashes by hand still lacks the gate's verdicts."""
     bad = made_version(client, test__metrics__margin__low=-0.1)
     move(TASK, expected=look(TASK), by="X", action="promote", alias="staging", to_version=bad, why="")
-    assert [(each.kind, each.version) for each in verify.verify(TASK)] == [("verdict", bad)]
+    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("verdict", bad)]
 
 
 # Where the registry is.

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-from serving import history, ledger, registry, verify
+from serving import history_table, ledger, problems, registry
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import (
     BY,
@@ -90,8 +90,8 @@ def before_and_after(module: Any, name: str) -> dict[str, Callable[[], None]]:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    **before_and_after(history, "create"),
-    **before_and_after(history, "append"),
+    **before_and_after(history_table, "create"),
+    **before_and_after(history_table, "append"),
     **before_and_after(ledger, "_put"),
     **before_and_after(ledger, "_set_aliases"),
     **before_and_after(ledger, "_set_stages"),
@@ -110,10 +110,10 @@ def test_killed_inside_the_transaction_nothing_has_happened(client: MlflowClient
 
     assert killed(promote) == -signal.SIGKILL
     assert state(client) == before
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
     # And whoever comes next is not held up.
     registry.promote(TASK, "staging", 5 - (before[0].get("staging") or 2), by=BY, policy=POLICY)
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_killed_after_the_transaction_all_has_happened(client: MlflowClient) -> None:
@@ -128,7 +128,7 @@ def test_killed_after_the_transaction_all_has_happened(client: MlflowClient) -> 
     assert aliases(client)["staging"] == number
     assert stages(client)[number] == "Staging"
     assert len(registry.history(TASK)) == len(entries) + 1
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_killed_at_any_moment_the_state_is_one_that_the_history_tells(client: MlflowClient) -> None:
@@ -150,12 +150,12 @@ def test_killed_at_any_moment_the_state_is_one_that_the_history_tells(client: Ml
     for _ in range(KILLS):
         assert killed(promote, moments.uniform(0, 3 * takes)) == -signal.SIGKILL
         found = ledger.look(TASK)
-        assert history.broken(found.entries, found.head) == []
+        assert history_table.broken(found.entries, found.head) == []
         assert found.moved() == found.staged_wrongly() == []
         rows.append(len(found.entries))
     assert rows == sorted(rows)
     assert rows[-1] > rows[0], "no promotion came through; the test has seen nothing"
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []
 
 
 def test_the_database_is_not_left_locked(client: MlflowClient) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from pipelines.faults import UserError
-from serving import history, ledger, registry, verify
+from serving import history_table, ledger, problems, registry
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import POLICY, aliases, made_version, postgres, prepare_folder, stages, tracked
 
@@ -80,7 +80,7 @@ def seen_by_all(barrier: Any) -> Callable[[str], ledger.Found]:
 
 def sound(client: MlflowClient) -> None:
     found = ledger.look(TASK)
-    assert history.broken(found.entries, found.head) == []
+    assert history_table.broken(found.entries, found.head) == []
     assert [entry.number for entry in found.entries] == list(range(1, len(found.entries) + 1))
     assert aliases(client) == found.state.aliases
     assert {version: stage for version, stage in stages(client).items() if stage != "None"} == found.state.stages
@@ -157,7 +157,7 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
                 evidence_sha256=_evidence_of(found, version),
             )
             rows += 1
-            assert history.broken(found.entries, found.head) == []
+            assert history_table.broken(found.entries, found.head) == []
             assert found.moved() == []
         return str(rows)
 
@@ -167,9 +167,9 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
 
 
 def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient, store: tuple[str, Path]) -> None:
-    statements = [f"UPDATE {history.TABLE} SET why = 'x'", f"DELETE FROM {history.TABLE}"]
+    statements = [f"UPDATE {history_table.TABLE} SET why = 'x'", f"DELETE FROM {history_table.TABLE}"]
     if store[0].startswith("postgresql"):
-        statements.append(f"TRUNCATE {history.TABLE}")
+        statements.append(f"TRUNCATE {history_table.TABLE}")
     for statement in statements:
         with sa.create_engine(store[0]).connect() as connection, pytest.raises(sa.exc.DBAPIError, match="append-only"):
             connection.execute(sa.text(statement))
@@ -177,4 +177,4 @@ def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient, stor
 
 
 def test_verify_finds_nothing_to_say(client: MlflowClient) -> None:
-    assert verify.verify(TASK) == []
+    assert problems.verify(TASK) == []

@@ -16,8 +16,9 @@ from mlflow import MlflowClient
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.simulate.expression import simulate_tumor_type
-from serving.reproduce import ELSEWHERE, compare, recipe_of, tolerance_of, verdict
+from serving.reproduction.comparison import compare, recipe_of, verdict
 from serving.reproduction.refit import Recipe, Refit, typed
+from serving.reproduction.tolerance import ELSEWHERE, tolerance_of
 from serving.reproduction.worktree import worktree
 from tests.end_to_end.small_platform import Platform, make_platform
 

@@ -24,14 +24,15 @@ from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from serving import retrain as entry
-from serving.retrain import BUSY, REFUSED, Outcome, retrain
+from serving.retrain import BUSY
 from serving.retraining import fingerprint as marks
 from serving.retraining import loop as loops
-from serving.retraining import stages
+from serving.retraining import stages, whole_loop
 from serving.retraining.changes import Snapshot, decisions, keep, kept, params_changed, samples_changed
 from serving.retraining.lock import BusyError, alone
 from serving.retraining.loop import STOP, Results, Step, read_state
 from serving.retraining.steps import Plan
+from serving.retraining.whole_loop import REFUSED, Outcome, retrain
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -54,7 +55,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.setattr(stages, "pull", lambda: "pulled")
     monkeypatch.setattr(stages, "stale", lambda targets: {})
-    monkeypatch.setattr(entry, "registered", lambda plan: None)
+    monkeypatch.setattr(whole_loop, "registered", lambda plan: None)
     return tmp_path
 
 
@@ -147,7 +148,7 @@ def test_a_loop_killed_at_its_end_reports_and_ends(
 ) -> None:
     steps = Counted(checkout / "log")
     with monkeypatch.context() as patch:
-        real = getattr(entry, what)
+        real = getattr(whole_loop, what)
 
         def dies(*arguments: Any, **named: Any) -> Any:
             # The first `keep` is of what was before; the loop has not begun then.
@@ -155,7 +156,7 @@ def test_a_loop_killed_at_its_end_reports_and_ends(
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*arguments, **named)
 
-        patch.setattr(entry, what, dies)
+        patch.setattr(whole_loop, what, dies)
         assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
     once = steps.lines()
     outcome = run(params, steps)
@@ -217,7 +218,7 @@ def test_the_registry_says_that_nothing_is_new_where_no_loop_has_run(
         asked.append(plan.fingerprint)
         return "7"
 
-    monkeypatch.setattr(entry, "registered", registered)
+    monkeypatch.setattr(whole_loop, "registered", registered)
     steps = Counted(checkout / "log")
     outcome = run(params, steps)
     assert outcome.code == 0 and "version 7" in outcome.sentence
@@ -235,19 +236,19 @@ def test_outputs_that_dvc_finds_changed_are_made_again(
     assert run(params, steps).sentence == "all is well"
     assert steps.lines().count("end second") == 2
     # A runner's checkout puts dvc.lock back; what has an alias is not trained anew for that.
-    monkeypatch.setattr(entry, "registered", lambda plan: "7")
+    monkeypatch.setattr(whole_loop, "registered", lambda plan: "7")
     assert run(params, steps).sentence.startswith("nothing new: the loop of")
     assert steps.lines().count("end second") == 2
 
 
 def test_a_dry_run_writes_nothing(params: Params, checkout: Path) -> None:
     before = sorted(path.as_posix() for path in checkout.rglob("*"))
-    lines = entry.dry_run(TASK, params, by="ada", architectures=["elastic_net"])
+    lines = whole_loop.dry_run(TASK, params, by="ada", architectures=["elastic_net"])
     assert any(line.startswith("staging:") for line in lines)
     assert any("elastic_net" in line and "mean_effects" in line and "xgboost" not in line for line in lines)
     assert sorted(path.as_posix() for path in checkout.rglob("*")) == before
     run(params, Counted(checkout / "log"), architectures=["elastic_net"])
-    assert entry.dry_run(TASK, params, by="ada", architectures=["elastic_net"])[-1].startswith("nothing new")
+    assert whole_loop.dry_run(TASK, params, by="ada", architectures=["elastic_net"])[-1].startswith("nothing new")
 
 
 def test_an_unknown_architecture_is_named(params: Params, checkout: Path) -> None:
@@ -299,7 +300,6 @@ def test_the_second_is_told_who_is_first(
                 run(params, Counted(checkout / "log"))
             assert time.monotonic() - started < 5
             monkeypatch.setattr(sys, "argv", ["retrain", "--task", TASK])
-            monkeypatch.setattr(entry, "FOLDER", Path(".retrain"))
             assert entry.main() == BUSY
 
         assert in_a_process(second) == 0

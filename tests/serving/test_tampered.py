@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from evaluation.registered_files import FILES_TAG, check_files, served_hashes
-from evaluation.score import load
+from evaluation.scoring import load
 from pipelines.faults import UserError
 from pipelines.file_hashes import HASHES_FILE, check_hashes, combined, file_hashes, write_hashes
 from pipelines.params import read_params
 from pipelines.tracking import folder_sha256
-from serving import endpoint
+from serving import server_command
 from tests.serving import served
 from training.predictor import Predictor
 
@@ -70,7 +70,7 @@ def _flip(path: Path) -> None:
 
 def _command() -> tuple[list[str], dict[str, Any]]:
     serve = read_params().policy.serve
-    return endpoint.command(TASK, "1", serve, host="127.0.0.1", port=5001, workers=1)
+    return server_command.command(TASK, "1", serve, host="127.0.0.1", port=5001, workers=1)
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -81,7 +81,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_untouched_files_are_served_and_loaded(files: Path) -> None:
     own, environment = _command()
-    assert own[-1] == endpoint.APPLICATION
+    assert own[-1] == server_command.APPLICATION
     assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
     assert load(MODEL).contract.task == TASK
 

@@ -24,7 +24,7 @@ from pipelines.samples import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
 from training.estimator import Estimator, FitContext
-from training.tune import Tuned, follow, tune
+from training.study import Tuned, follow, tune
 from training.workers import WorkerCommand, add_worker_arguments
 
 STEPS = 8

@@ -24,7 +24,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-import training.tune
+import training.study
 from pipelines.faults import UserError
 from pipelines.params import Params
 from pipelines.prepared import Prepared
@@ -33,8 +33,8 @@ from tests.training.tiny import NAME, ROOT, tiny_params, with_task
 from training import claims
 from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
+from training.study import Tuned, study_name, tune
 from training.study_storage import storage_url
-from training.tune import Tuned, study_name, tune
 
 # A network whose third trial hangs after its second epoch, until it is killed.
 SCRIPT = """
@@ -44,7 +44,7 @@ from pathlib import Path
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
 from training.architectures.mlp import MLP
-from training.tune import tune
+from training.study import tune
 
 
 class Slow(MLP):
@@ -370,7 +370,7 @@ def test_a_fault_in_the_code_is_not_swallowed(
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of the room that `study_name` takes for its own."""
     shutil.copytree(ROOT / "training", tmp_path / "training", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(training.tune, "__file__", str(tmp_path / "training" / "tune.py"))
+    monkeypatch.setattr(training.study, "__file__", str(tmp_path / "training" / "study.py"))
     return tmp_path / "training"
 
 
@@ -392,7 +392,7 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
 
 
 @pytest.mark.parametrize(
-    "file", ["architectures/mlp.py", "architectures/__init__.py", "loop.py", "features/cell_line.py", "tune.py"]
+    "file", ["architectures/mlp.py", "architectures/__init__.py", "loop.py", "features/cell_line.py", "study.py"]
 )
 def test_the_code_that_a_study_runs_changes_it(prepared: Prepared, params: Params, room: Path, file: str) -> None:
     before = _name(prepared, params)

@@ -1,0 +1,250 @@
+"""What became of a task's versions: an append-only, hash-chained table beside MLflow's own, in the same database.
+
+Every row holds the hash of the row before it, so a row that is changed or taken out breaks the chain; the registered
+model carries the hash of the last one as a tag, so that rows cannot be cut off the end. Triggers refuse updates and
+deletions. Which alias points where follows from the rows alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+TABLE = "oncolineage_history"
+FIRST = "0" * 64  # what the first row has in place of the hash of the one before
+REGISTER, PROMOTE, ROLLBACK, RESTORE = "register", "promote", "rollback", "restore"
+CANDIDATE, STAGING, PRODUCTION, PREVIOUS = "candidate", "staging", "production", "previous"
+ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row: who moved which alias when, from where to where, why, and by which evidence.
+
+    Attributes
+    ----------
+    number
+        From 1, without a gap, within a task.
+    time
+        UTC, ISO 8601.
+    action
+        ``register``, ``promote``, ``rollback`` or ``restore``; the last moves no alias of itself but puts all where
+        the rows before it say.
+    from_version, to_version
+        Of the alias; None where it pointed nowhere.
+    evidence_sha256
+        Of the evidence that the move rests on.
+    verdicts
+        Of the gate, as in `evaluation.gate.Verdict`.
+    previous_hash, hash
+        The chain.
+    """
+
+    task: str
+    number: int
+    time: str
+    by: str
+    action: str
+    alias: str
+    from_version: int | None
+    to_version: int | None
+    why: str
+    evidence_sha256: str | None
+    verdicts: tuple[dict[str, Any], ...]
+    previous_hash: str
+    hash: str = ""
+
+    def sealed(self) -> Entry:
+        """Return the entry with its hash."""
+        return Entry(**{**_fields(self), "hash": self.computed_hash()})
+
+    def computed_hash(self) -> str:
+        """Return the hash over all that the row says but its own hash."""
+        content = {key: value for key, value in asdict(self).items() if key != "hash"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        from_, to = ("-" if version is None else version for version in (self.from_version, self.to_version))
+        moved = f"{self.alias} {from_} -> {to}" if self.alias else "aliases as they were"
+        return f"{self.number:>4}  {self.time}  {self.action:<8}  {moved:<24}  {self.by}" + (
+            f": {self.why}" if self.why else ""
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the aliases point after some rows.
+
+    Attributes
+    ----------
+    aliases
+        Alias to version; one that points nowhere is left out.
+    stages
+        Version to the stage that MLflow's deprecated column is to show; what is not named has none.
+    """
+
+    aliases: dict[str, int]
+    stages: dict[int, str]
+
+
+def replay(entries: Sequence[Entry]) -> State:
+    """Return what the rows amount to.
+
+    A version leaves staging when it goes to production. ``previous`` is what was in production before, and a rollback
+    takes the version that it leaves off the list: going back twice goes back twice, never forth.
+    """
+    candidate: int | None = None
+    staging: int | None = None
+    line: list[int] = []  # versions in production, the present one last
+    seen: set[int] = set()
+    for entry in entries:
+        version = entry.to_version
+        if entry.action == RESTORE or version is None:
+            continue
+        if entry.alias == CANDIDATE:
+            candidate = version
+        elif entry.alias == STAGING:
+            staging = version
+        elif entry.action == ROLLBACK:
+            line = line[:-1] if line[-2:-1] == [version] else [version]
+        elif entry.alias == PRODUCTION:
+            line = [each for each in line if each != version] + [version]
+            staging = None if staging == version else staging
+        if entry.alias != CANDIDATE:
+            seen.add(version)
+    found = {CANDIDATE: candidate, STAGING: staging, PRODUCTION: None, PREVIOUS: None}
+    found |= dict(zip((PRODUCTION, PREVIOUS), reversed(line), strict=False))
+    stages = dict.fromkeys(seen, "Archived")
+    if staging is not None:
+        stages[staging] = "Staging"
+    if line:
+        stages[line[-1]] = "Production"
+    return State({alias: version for alias, version in found.items() if version is not None}, stages)
+
+
+def broken(entries: Sequence[Entry], head: str | None) -> list[str]:
+    """Return what is wrong with the chain, a sentence each.
+
+    Parameters
+    ----------
+    entries
+        All of a task, by number.
+    head
+        What the registered model says of the last row: ``<number>:<hash>``; None where it says nothing.
+    """
+    problems, before = [], FIRST
+    for place, entry in enumerate(entries, start=1):
+        if entry.number != place:
+            problems.append(f"the history has no row {place}: row {entry.number} follows row {place - 1}")
+            return problems
+        if entry.hash != entry.computed_hash():
+            problems.append(f"row {place} of the history was edited: its content does not match its hash")
+        if entry.previous_hash != before:
+            problems.append(f"row {place} of the history does not follow from the row before it")
+        before = entry.hash
+    expected = anchor(entries)
+    if head != expected:
+        problems.append(f"the history ends at {_short(expected)}, the registered model's tag says {_short(head)}")
+    return problems
+
+
+def anchor(entries: Sequence[Entry]) -> str | None:
+    """Return what the registered model says of the last row."""
+    return f"{entries[-1].number}:{entries[-1].hash}" if entries else None
+
+
+def next_entry(entries: Sequence[Entry], task: str, time: str, **said: Any) -> Entry:
+    """Return the row that follows ``entries``."""
+    before = entries[-1].hash if entries else FIRST
+    return Entry(task, len(entries) + 1, time, **said, previous_hash=before).sealed()
+
+
+# The table. A metadata of its own: MLflow's migrations do not know of it, and leave it alone.
+
+_METADATA = sa.MetaData()
+_TABLE = sa.Table(
+    TABLE,
+    _METADATA,
+    sa.Column("task", sa.String(256), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("time", sa.String(40), nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("action", sa.String(20), nullable=False),
+    sa.Column("alias", sa.String(20), nullable=False),
+    sa.Column("from_version", sa.Integer),
+    sa.Column("to_version", sa.Integer),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("evidence_sha256", sa.String(64)),
+    sa.Column("verdicts", sa.Text, nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.UniqueConstraint("task", "previous_hash"),
+)
+_REFUSED = f"{TABLE} is append-only"
+_TRIGGERS = {
+    "sqlite": [
+        f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
+        for verb in ("update", "delete")
+    ],
+    "postgresql": [
+        f"CREATE OR REPLACE FUNCTION {TABLE}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$",
+        *(
+            f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {TABLE}_refuse()"
+            for verb in ("update", "delete", "truncate")
+        ),
+    ],
+}
+_NAMED = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'",
+}
+
+
+def exists(connection: sa.Connection) -> bool:
+    """Return whether the table is there."""
+    return sa.inspect(connection).has_table(TABLE)
+
+
+def create(connection: sa.Connection) -> None:
+    """Make table and triggers, in the transaction of ``connection``, if they are not there."""
+    if exists(connection):
+        return
+    _METADATA.create_all(connection, checkfirst=False)
+    for statement in _TRIGGERS[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+def missing_triggers(connection: sa.Connection) -> list[str]:
+    """Return the names of triggers that somebody took away or switched off."""
+    verbs = ("update", "delete") if connection.dialect.name == "sqlite" else ("update", "delete", "truncate")
+    there = {name for (name,) in connection.exec_driver_sql(_NAMED[connection.dialect.name])}
+    return [f"{TABLE}_no_{verb}" for verb in verbs if f"{TABLE}_no_{verb}" not in there]
+
+
+def read(connection: sa.Connection, task: str) -> list[Entry]:
+    """Return the rows of a task, by number; none where there is no table yet."""
+    if not exists(connection):
+        return []
+    rows = connection.execute(sa.select(_TABLE).where(_TABLE.c.task == task).order_by(_TABLE.c.number))
+    return [Entry(**{**row, "verdicts": tuple(json.loads(row["verdicts"]))}) for row in rows.mappings()]
+
+
+def append(connection: sa.Connection, entry: Entry) -> None:
+    """Write a row, in the transaction of ``connection``."""
+    row = {**_fields(entry), "verdicts": json.dumps(entry.verdicts, sort_keys=True, ensure_ascii=False)}
+    connection.execute(sa.insert(_TABLE).values(**row))
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    return {key: getattr(entry, key) for key in entry.__dataclass_fields__}
+
+
+def _short(head: str | None) -> str:
+    return "nothing" if head is None else f"row {head[: head.find(':') + 13]}"

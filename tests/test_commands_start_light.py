@@ -1,0 +1,59 @@
+"""A command that loads what it does not need yet lets people wait seconds for its help, and for a word misspelt."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("pipelines", "training", "evaluation", "serving", "infra")
+HEAVY = (
+    *("mlflow", "torch", "pandas", "sklearn", "optuna", "matplotlib", "great_expectations", "xgboost", "dvc"),
+    *("streamlit", "ray", "captum", "shap", "scipy", "pyarrow", "rdkit", "sqlalchemy", "PIL"),
+)
+HELP = """
+import runpy, sys
+module, *heavy = sys.argv[1:]
+sys.argv = [module, "--help"]
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+except SystemExit as ended:
+    print("ended with", ended.code, file=sys.stderr)
+print("loaded", *(name for name in heavy if name in sys.modules), file=sys.stderr)
+"""
+
+
+def commands() -> list[str]:
+    """Return every module of the rooms that is a command."""
+    return sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        if re.search(r"^    run_command\(main\)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+
+
+def test_every_command_that_files_name_is_among_them() -> None:
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("MLproject", "dvc.yaml", "Makefile"))
+    named = set(re.findall(rf"-m ((?:{'|'.join(ROOMS)})(?:\.\w+)+)", text))
+    assert len(named) > 15
+    assert {name for name in named if not name.startswith("infra.")} <= set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_loads_no_library_of_the_work(command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, command, *HEAVY],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("usage: ")
+    assert done.stderr.splitlines()[-2:] == ["ended with 0", "loaded"], "import it in main, behind the arguments"

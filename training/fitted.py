@@ -1,0 +1,261 @@
+"""The final fit of a tuned architecture: logged as a model, and what it leaves for `evaluation` and `serving`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from pipelines import tracking
+from pipelines.faults import UserError
+from pipelines.files import read_json, written_whole
+from pipelines.params import METRICS, Budget, Params, Task
+from pipelines.prepared import Prepared
+from pipelines.step_metrics import sending
+from training.architectures import Architecture, get_architecture
+from training.calibration import apply_temperature
+from training.device import torch_device
+from training.estimator import FitContext
+from training.final import FinalFit, fit_final
+from training.predictor import Predictor
+from training.reference import make_reference
+from training.scores import SCORES
+from training.track import log_dataset, log_model, measured_cost, save_model
+from training.trials import CHECKPOINTS, fit_settings, step_metrics
+from training.trust import trust
+
+LARGEST_MODEL = 150  # megabytes
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the stage leaves behind for `evaluation` and `serving`.
+
+    Attributes
+    ----------
+    run_id, model_uri
+        MLflow run and logged model.
+    validation
+        The study's metric on rows held out of the fit; what architectures are chosen by, never the test split.
+    half_width
+        Of the prediction interval; NaN for classes.
+    temperature, threshold
+        Of calibrated probabilities and of the set of classes; 1 and 0 for numbers.
+    cross_validation
+        ``cv_<metric>_mean`` and ``cv_<metric>_sd`` over the folds; empty where one model was fitted.
+    """
+
+    task: str
+    architecture: str
+    budget: Budget
+    run_id: str
+    model_uri: str
+    hyperparameters: dict[str, Any]
+    metric: str
+    validation: float
+    half_width: float
+    split_sha256: str
+    seconds: float
+    cost: dict[str, float]
+    temperature: float = 1.0
+    threshold: float = 0.0
+    cross_validation: dict[str, float] = field(default_factory=dict)
+
+
+def fit(
+    name: str,
+    architecture: Architecture,
+    hyperparameters: dict[str, Any],
+    prepared: Prepared,
+    params: Params,
+    folder: Path,
+    *,
+    study: str = "none",
+) -> Fitted:
+    """Fit, log and save a model.
+
+    Parameters
+    ----------
+    name, architecture, hyperparameters, prepared, params
+        What is fitted on what.
+    folder
+        Takes ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows).
+    study
+        Name of the study that found the hyperparameters.
+    """
+    task = params.task(name)
+    tags = {
+        "architecture": architecture.name,
+        "budget": params.budget,
+        "seed": params.seed,
+        "split.sha256": prepared.sha256,
+        "study": study,
+        "device": torch_device(params.device),
+    }
+    members = affordable(architecture, task.fit.members.of(params.budget))
+    settings = fit_settings(params, task)
+    tags |= architecture.estimator.origin(hyperparameters, settings)
+    with tracking.run(name, "fit", architecture.name, tags=tags) as run:
+        log_dataset(name, prepared)
+        mlflow.log_params({**hyperparameters, "members": members})
+        mlflow.log_metrics(_counts(prepared))
+        with sending(run.info.run_id) as steps:
+
+            def on_step(step: int, metrics: dict[str, float]) -> None:
+                steps.log(step_metrics(metrics), step)
+
+            context = FitContext(on_step, _checkpoint(study), progress=True)
+            began = time.perf_counter()
+            final = fit_final(
+                architecture, hyperparameters, prepared, members=members, settings=settings, context=context
+            )
+            seconds = time.perf_counter() - began
+        if not np.isfinite(final.held_out).all():
+            raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
+        for left in (CHECKPOINTS / "fit").glob(f"{study}*.pt"):
+            left.unlink()
+        naive = get_architecture(task.evaluate.baseline, task.family)
+        baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
+        measured = prepared.samples.target[final.held_out_rows]
+        trusted = trust(name, architecture.name, task, prepared, final)
+        contract = trusted.contract
+        validation = SCORES[task.tune.metric](measured, final.held_out)
+        reference = make_reference(contract, prepared, final)
+        test = prepared.rows("test")
+        with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
+            saved = Path(temporary)
+            save_model(final.estimator, baseline, contract, saved, reference)
+            test_samples = prepared.samples.take(test)
+            predicted, naively = final.estimator.outputs(test_samples), baseline.outputs(test_samples)
+            cost = measured_cost(saved, final.estimator, test_samples, seconds)
+            model_uri = log_model(saved, contract, prepared.samples.take(test[:2]))
+            shutil.rmtree(folder / "model", ignore_errors=True)
+            shutil.copytree(saved, folder / "model")
+        folds = cross_validated(final, prepared, METRICS[task.family]) if members > 1 else {}
+        mlflow.log_metrics({f"validation_{task.tune.metric}": validation, **trusted.metrics(), **cost, **folds})
+        _refuse_large(cost, architecture.name)
+    predictions = prepared.table.iloc[test]
+    if task.problem == "classification":
+        classes, temperature = prepared.samples.classes, trusted.temperature
+        predictions = with_probabilities(predictions, classes, predicted, temperature, naively)
+    elif predicted.ndim == 2:
+        predictions = with_targets(predictions, prepared.samples.targets, test_samples.target, predicted, naively)
+    else:
+        predictions = predictions.assign(prediction=predicted, baseline=naively)
+    with written_whole(folder / "predictions.parquet") as path:
+        predictions.to_parquet(path, index=False)
+    return Fitted(
+        name,
+        architecture.name,
+        params.budget,
+        run.info.run_id,
+        model_uri,
+        hyperparameters,
+        task.tune.metric,
+        validation,
+        trusted.half_width,
+        prepared.sha256,
+        seconds,
+        cost,
+        trusted.temperature,
+        trusted.threshold,
+        folds,
+    )
+
+
+def affordable(architecture: Architecture, members: int) -> int:
+    """Return ``members``, or 1 where the models of so many folds would be too large to be served as one."""
+    expected = architecture.estimator.expected_megabytes() if members > 1 else 0.0
+    if members * expected <= LARGEST_MODEL:
+        return members
+    print(f"{architecture.name}: {members} members of {expected:.0f} MB exceed {LARGEST_MODEL} MB; one model is fitted")
+    return 1
+
+
+def follow(
+    architecture: Architecture,
+    hyperparameters: dict[str, Any],
+    prepared: Prepared,
+    params: Params,
+    task: Task,
+    study: str,
+) -> int:
+    """Take part in a fit that another process leads: the same steps, and nothing written."""
+    members = affordable(architecture, task.fit.members.of(params.budget))
+    settings = fit_settings(params, task)
+    context = FitContext(checkpoint=_checkpoint(study))
+    fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
+    return 0
+
+
+def _checkpoint(study: str) -> Path | None:
+    return None if study == "none" else CHECKPOINTS / "fit" / f"{study}.pt"
+
+
+def cross_validated(final: FinalFit, prepared: Prepared, metrics: Sequence[str]) -> dict[str, float]:
+    """Return the mean and the standard deviation over the folds of each metric, each fold predicted unseen."""
+    fold = prepared.table["fold"].to_numpy()[final.held_out_rows]
+    measured = prepared.samples.target[final.held_out_rows]
+    found: dict[str, float] = {}
+    for metric in metrics:
+        scores = [SCORES[metric](measured[fold == one], final.held_out[fold == one]) for one in np.unique(fold)]
+        found |= {f"cv_{metric}_mean": float(np.mean(scores)), f"cv_{metric}_sd": float(np.std(scores, ddof=1))}
+    return found
+
+
+def with_targets(
+    table: pd.DataFrame, targets: Sequence[str], measured: np.ndarray, predicted: np.ndarray, baseline: np.ndarray
+) -> pd.DataFrame:
+    """Return ``table`` with a column a target gene: ``target_``, ``prediction_`` and ``baseline_``, in log2 units."""
+    columns = {"target": measured, "prediction": predicted, "baseline": baseline}
+    made = {
+        f"{kind}_{gene}": values[:, place] for kind, values in columns.items() for place, gene in enumerate(targets)
+    }
+    return pd.concat([table.reset_index(drop=True), pd.DataFrame(made)], axis=1)
+
+
+def with_probabilities(
+    table: pd.DataFrame, classes: Sequence[str], raw: np.ndarray, temperature: float, baseline: np.ndarray
+) -> pd.DataFrame:
+    """Return ``table`` with a column a class: ``probability_``, ``raw_`` (before calibration) and ``baseline_``."""
+    columns = {"probability": apply_temperature(raw, temperature), "raw": raw, "baseline": baseline}
+    made = {
+        f"{kind}_{label}": values[:, code] for kind, values in columns.items() for code, label in enumerate(classes)
+    }
+    return table.assign(prediction=raw.argmax(axis=1), **made)
+
+
+def _refuse_large(cost: dict[str, float], architecture: str) -> None:
+    if cost["cost_model_megabytes"] > LARGEST_MODEL:
+        raise UserError(
+            f"{architecture}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {LARGEST_MODEL} are served; "
+            "lower fit.members in params.yaml"
+        )
+
+
+def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:
+    """Return what `fit` and its entry point left in ``folder``: receipt, model, predictions of the test rows."""
+    if not (folder / "fitted.json").is_file():
+        raise UserError(
+            f"{folder / 'fitted.json'} is not there; run `dvc repro fit@{folder.parent.name}-{folder.name}`"
+        )
+    fitted = Fitted(**read_json(folder / "fitted.json"))
+    return fitted, Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet")
+
+
+def _counts(prepared: Prepared) -> dict[str, float]:
+    """Return what was dropped, kept and imputed, as metrics of the run."""
+    counts = {f"data_rows_{side}": float(n) for side, n in prepared.table["split"].value_counts().items()}
+    counts |= {f"data_dropped_{rule}": float(n) for rule, n in prepared.counts["rows"]["dropped"].items()}
+    counts |= {
+        f"data_{each['rule']}_{field}": float(each["kept"]) for field, each in prepared.counts["without"].items()
+    }
+    return counts
