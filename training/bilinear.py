@@ -105,6 +105,8 @@ class Moments:
         Whether products are features.
     mean, covariance
         Of the features.
+    unseen_spread
+        How many times wider a feature spreads over lines that it was not fitted on, at least 1, shape ``(width,)``.
     target_mean, products
         Mean of the target beyond the drug's mean, and its covariance with each feature.
     """
@@ -113,6 +115,7 @@ class Moments:
     interactions: bool
     mean: np.ndarray
     covariance: np.ndarray
+    unseen_spread: np.ndarray
     target_mean: float
     products: np.ndarray
 
@@ -159,11 +162,24 @@ def moments_of(
     mean = total / len(train)
     covariance = outer / len(train) - np.outer(mean, mean)
     products = cross / len(train) - mean * residual.mean()
-    return Moments(features, interactions, mean, covariance, float(residual.mean()), products)
+    unseen = _unseen_spread(features, train, width)
+    return Moments(features, interactions, mean, covariance, unseen, float(residual.mean()), products)
+
+
+def _unseen_spread(features: PairFeatures, train: ResponseSamples, width: int) -> np.ndarray:
+    """Return how much wider each of ``width`` columns of `_design` spreads over other lines; a product as its line."""
+    lines = np.unique(train.cell)
+    of_line = features.cell_line.unseen_spread({name: table.iloc[lines] for name, table in train.omics.items()})
+    of_drug = np.ones(len(features.drug.names))
+    products = width - len(of_line) - len(of_drug)
+    return np.concatenate([of_line, of_drug, np.repeat(of_line, products // max(len(of_line), 1))])
 
 
 def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bilinear:
-    """Return the elastic net (Zou and Hastie, 2005) on features of unit variance.
+    """Return the elastic net (Zou and Hastie, 2005) on features of unit variance over lines that it has not seen.
+
+    On the training lines alone a component along which they hardly differ would be as cheap to weigh as any other, and
+    decide what is said of all lines that do differ there.
 
     Parameters
     ----------
@@ -175,7 +191,7 @@ def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bi
         Share of it that is lasso.
     """
     scale = np.sqrt(np.diag(moments.covariance))
-    scale = np.where(scale > 1e-6, scale, np.inf)
+    scale = np.where(scale > 1e-6, scale, np.inf) * moments.unseen_spread
     # Least squares sees rows only through X'X and X'y. A square matrix R with R'R = X'X has the same solution, so
     # scikit-learn gets hundreds of rows instead of hundreds of thousands.
     gram = moments.covariance / np.outer(scale, scale)

@@ -22,6 +22,8 @@ IMPUTATIONS = ("mean", "knn", "drop")
 _QUANTILES = 100  # at most: as many as there are training lines
 _TAIL = 1e-7  # of the normal distribution, where scikit-learn clips as well: no value is infinite
 _NEIGHBORS = 5
+_NO_SPREAD = 1e-9
+_PARTS = 5  # that training lines are cut into, to see how lines spread that components were not fitted on
 
 
 @dataclass
@@ -205,6 +207,31 @@ class CellLineFeatures:
         largest = np.abs(rotation).argmax(axis=1)
         table.components = (rotation * np.sign(rotation[np.arange(len(rotation)), largest])[:, None]).T
 
+    def unseen_spread(self, omics: dict[str, pd.DataFrame]) -> np.ndarray:
+        """Return how many times wider than the training lines other lines spread along each column of `transform`.
+
+        Where lines are hardly more than features, the last components are directions in which these very lines happen
+        not to differ: other lines differ there by a hundred times as much. It is measured on training lines, each part
+        of them along the components of the others.
+
+        Parameters
+        ----------
+        omics
+            Tables of the lines that were fitted on, in that order.
+
+        Returns
+        -------
+        numpy.ndarray
+            At least 1, shape ``(width,)``; infinite for a component that a fifth fewer lines would not have shown.
+        """
+        found = np.ones(self.width)
+        blocks = self.blocks.values()
+        for (name, table), scaled, block in zip(self.tables.items(), self._scaled(omics), blocks, strict=True):
+            if table.components is not None:
+                values = table.centered(scaled)[measured(omics[name])]
+                found[block] = _unseen_spread(values, table.components)
+        return found
+
     def complete(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> np.ndarray:
         """Return which lines have what the imputation ``drop`` asks for, bool, shape ``(lines,)``.
 
@@ -331,6 +358,23 @@ class CellLineFeatures:
         """Rebuild from `state`."""
         tables = {name: _Table(**table) for name, table in state["tables"].items()}
         return cls(**{**state, "omics": tuple(state["omics"]), "tables": tables})
+
+
+def _unseen_spread(values: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Return `CellLineFeatures.unseen_spread` of components ``(features, k)`` of ``values`` (lines, features)."""
+    own, count = (values @ components).std(axis=0), components.shape[1]
+    squares, lines = np.zeros(count), np.zeros(count)
+    part = np.arange(len(values)) % _PARTS
+    for left_out in np.unique(part):
+        rest, others = values[part != left_out], values[part == left_out]
+        middle = rest.mean(axis=0) if len(rest) else np.zeros(values.shape[1])
+        _, size, rotation = np.linalg.svd(rest - middle, full_matrices=False)
+        rotation = rotation[size > _NO_SPREAD * max(size.max(initial=0.0), _NO_SPREAD)][:count]
+        squares[: len(rotation)] += (((others - middle) @ rotation.T) ** 2).sum(axis=0)
+        lines[: len(rotation)] += len(others)
+    unseen = np.sqrt(squares / np.maximum(lines, 1))
+    ratio = np.divide(unseen, own, out=np.ones(count), where=own > _NO_SPREAD)
+    return np.where(lines == len(values), np.maximum(ratio, 1.0), np.inf)
 
 
 def _aligned(table: pd.DataFrame, names: list[str]) -> np.ndarray:

@@ -1,0 +1,88 @@
+"""What a linear model would say of new lines where it knows hardly more lines than genes: anything at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import r2_score
+
+from pipelines.params import ResponseSplit, SplitMode
+from pipelines.prepared import Prepared, prepare
+from pipelines.reading import read_samples
+from pipelines.simulate.response import Size, simulate
+from tests.training.tiny import NAME, build, tiny_params
+from training.architectures import get_architecture
+from training.features.cell_line import CellLineFeatures
+
+GENES = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("few lines")
+    simulate(found, Size(lines=48, molecules=14, genes=GENES, programs=2))
+    return found
+
+
+def _split(folder: Path, mode: SplitMode) -> Prepared:
+    params = tiny_params()
+    task = params.task(NAME)
+    assert isinstance(task.split, ResponseSplit)
+    split = replace(task.split, mode=mode, train_study="", test_study="")
+    if mode == "cross_study":
+        split = replace(split, train_study="SIM1", test_study="SIM2")
+    task = replace(task, split=split)
+    return prepare(read_samples(folder, task), task, params.seed)
+
+
+@pytest.mark.parametrize("mode", ["cell_blind", "cross_study"])
+@pytest.mark.parametrize("interactions", [True, False])
+def test_directions_in_which_training_lines_happen_not_to_differ_decide_nothing(
+    mode: SplitMode, interactions: bool, folder: Path
+) -> None:
+    prepared = _split(folder, mode)
+    train, test = prepared.side("train"), prepared.side("test")
+    assert len(np.unique(train.cell)) == GENES  # as many directions as lines: the last ones are nearly nothing
+    architecture = get_architecture("elastic_net")
+    model = build(architecture, {**architecture.defaults, "interactions": interactions}).fit(train)
+    assert r2_score(train.target, model.predict(train)) > 0.4
+    assert r2_score(test.target, model.predict(test)) > -0.5  # was -465
+
+
+def _fitted(lines: int, genes: int) -> tuple[CellLineFeatures, dict[str, pd.DataFrame], np.ndarray]:
+    """Return features of some of many like lines, the tables of these, and how the others spread."""
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=(lines + 2000, genes)) @ rng.normal(size=(genes, genes)) + 5
+    table = pd.DataFrame(values, columns=[f"G{gene}" for gene in range(genes)])
+    about = pd.DataFrame({"tissue": "lung"}, index=table.index)
+    known = {"expression": table.iloc[:lines]}
+    features = CellLineFeatures(("expression",), components=64).fit(about.iloc[:lines], known)
+    return features, known, features.transform(about, {"expression": table}).astype(np.float64)
+
+
+def test_the_spread_of_other_lines_is_told_from_the_training_lines_alone() -> None:
+    features, known, every = _fitted(lines=60, genes=40)
+    told = features.unseen_spread(known)[: features.width - 1]
+    true = every[60:, :-1].std(axis=0) / every[:60, :-1].std(axis=0)
+    assert true[-1] > 2.5 > 1.2 > true[0]  # the last component deceives, the first does not
+    seen = np.isfinite(told)
+    assert seen.sum() >= 38 and (told >= 1).all()
+    assert np.abs(np.log(told[seen] / np.maximum(true[seen], 1))).max() < np.log(2)
+
+
+def test_many_lines_are_weighed_as_they_were() -> None:
+    features, known, _ = _fitted(lines=1500, genes=40)
+    assert features.unseen_spread(known).max() < 1.1
+
+
+def test_a_table_without_components_or_with_one_line_is_left_as_it_is() -> None:
+    table = pd.DataFrame({"A": [1.0, 2.0, 4.0], "B": [3.0, 1.0, 1.0]})
+    about = pd.DataFrame({"tissue": "lung"}, index=table.index)
+    plain = CellLineFeatures(("expression",)).fit(about, {"expression": table})
+    assert plain.unseen_spread({"expression": table}).tolist() == [1.0, 1.0, 1.0]
+    alone = CellLineFeatures(("expression",), components=4).fit(about[:1], {"expression": table[:1]})
+    assert len(alone.unseen_spread({"expression": table[:1]})) == alone.width
