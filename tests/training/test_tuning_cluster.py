@@ -8,14 +8,17 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 
 from pipelines.faults import UserError
 from tests.training.postgres import postgres
+from tests.training.ray_nodes import node_of, ray_nodes
 from training import cluster
 from training.workers import WorkerCommand
 
@@ -31,16 +34,25 @@ from training.claims import work
 from training.study_storage import open_storage, study_lock
 
 
+together = 1  # so many workers begin before any goes on
+
+
 def objective(trial):
     with Path("began.jsonl").open("a") as file:
         print(json.dumps([trial.user_attrs["origin"], os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")]), file=file)
-    time.sleep(0.3)
+    until = time.monotonic() + 60
+    while len({json.loads(line)[1] for line in open("began.jsonl")}) < together and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.3 * together)
     return trial.suggest_float("x", 0, 1)
 
 
 def main(arguments):
+    global together
     if "broken" in arguments:
         raise UserError("the worker says why")
+    if "three" in arguments:
+        together = 3
     work(optuna.load_study(study_name="one", storage=open_storage(wait=True)), objective, 10, study_lock("one"))
     return 0
 """
@@ -83,6 +95,50 @@ def test_ray_places_the_workers_and_replaces_one_that_is_lost(tmp_path: Path, mo
         assert len({process for _, process, _ in began}) >= 3, "two workers, and one in the place of the lost"
         with pytest.raises(UserError, match="the worker says why"):
             cluster.run_on_cluster(WorkerCommand("cluster_worker", ("broken",)), 1, "local", lambda: 0)
+
+
+@pytest.mark.soak  # a minute and a half, most of it until two nodes, the client's server and the workers have started
+def test_over_ray_s_client_a_study_outlives_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason='the extra "ray" is not installed')
+    (tmp_path / "cluster_worker.py").write_text(WORKER)
+    lost: list[int] = []
+
+    def lose_the_other_node() -> None:
+        # Three workers fill both nodes; the one that is alone on its node goes with it, in the midst of a trial.
+        until = time.monotonic() + 120
+        while not lost and time.monotonic() < until:
+            time.sleep(0.05)
+            alive = {process for _, process, _ in _began(tmp_path) if psutil.pid_exists(process)}
+            if len(alive) == 3:
+                nodes = {process: node_of(process) for process in alive}
+                counted = Counter(node.pid for node in nodes.values())
+                lost.extend(process for process, node in nodes.items() if counted[node.pid] == 1)
+                node_of(lost[0]).kill()
+
+    with postgres() as server, ray_nodes(2, 1, tmp_path) as address:
+        monkeypatch.setenv("OPTUNA_STORAGE", server.database("studies"))
+        study = optuna.create_study(study_name="one", storage=os.environ["OPTUNA_STORAGE"])
+        killer = threading.Thread(target=lose_the_other_node)
+        killer.start()
+        cluster.run_on_cluster(WorkerCommand("cluster_worker", ("three",)), 3, address, lambda: 0)
+        killer.join()
+        assert len(lost) == 1
+        done = study.get_trials(states=(TrialState.COMPLETE,))
+        assert len(done) == len({trial.user_attrs["origin"] for trial in done}) == 10
+        last = [origin for origin, process, _ in _began(tmp_path) if process == lost[0]][-1]
+        assert [process for origin, process, _ in _began(tmp_path) if origin == last][-1] != lost[0], "run again"
+        assert last in {trial.user_attrs["origin"] for trial in done}
+        assert {trial.user_attrs["origin"] for trial in study.trials if "origin" in trial.user_attrs} == {
+            trial.user_attrs["origin"] for trial in done
+        }
+        with pytest.raises(UserError, match="the worker says why"):
+            cluster.run_on_cluster(WorkerCommand("cluster_worker", ("broken",)), 1, address, lambda: 0)
+
+
+def _began(folder: Path) -> list[tuple[int, int, str | None]]:
+    """Return origin, process and GPUs of every trial that was begun, in their order."""
+    path = folder / "began.jsonl"
+    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
