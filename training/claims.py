@@ -86,22 +86,33 @@ class Beats:
         return {number for number, (_, since) in self._heard.items() if now - since > _SILENT_SECONDS}
 
 
-def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> None:
+def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[FrozenTrial]:
     """Fail the running trials whose worker has died and queue them again, for the same MLflow run; under the lock.
 
     It can be broken off anywhere: what has failed without a fault of its own and has no successor yet is queued by the
     next who comes by.
+
+    Returns
+    -------
+    list
+        The study's trials, as they are after that. They are read anew only where something was changed: each reading
+        fetches every running trial from the database, and all other workers wait for the lock meanwhile.
     """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    trials = study.get_trials(deepcopy=False)
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     silent = beats.silent(running) if beats is not None else set()
+    told = False
     for trial in running:
         who = trial.user_attrs.get(WORKER)
         alive = False if who is None else _is_alive(who)
         if alive is False or (alive is None and trial.number in silent):
+            told = True
             with contextlib.suppress(UpdateFinishedTrialError, ValueError):  # it ended just now
                 study.tell(trial.number, state=TrialState.FAIL)
-    trials = study.get_trials(deepcopy=False)
+    if told:
+        trials = study.get_trials(deepcopy=False)
     succeeded = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
+    queued = False
     for trial in trials:
         fixed = trial.system_attrs.get("fixed_params", {})
         orphan = trial.state == TrialState.FAIL and _FAULT not in trial.user_attrs and trial.number not in succeeded
@@ -116,6 +127,8 @@ def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> None:
         if RUN_ID in trial.user_attrs:
             carried[RUN_ID] = trial.user_attrs[RUN_ID]
         study.enqueue_trial({**fixed, **trial.params}, user_attrs=carried)
+        queued = True
+    return study.get_trials(deepcopy=False) if queued else trials
 
 
 def attempt(trial: FrozenTrial | optuna.Trial) -> int:
@@ -162,8 +175,7 @@ def work(
     while goes_on():
         lock.acquire()
         try:
-            requeue_orphans(study, beats)
-            trials = study.get_trials(deepcopy=False)
+            trials = requeue_orphans(study, beats)
             states = [trial.state for trial in trials]
             if TrialState.WAITING not in states and _alive(trials) >= budget:
                 if TrialState.RUNNING not in states:
