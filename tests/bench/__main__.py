@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench.measured import Record
+from tests.bench.measured import Record, Table
 
 # A benchmark's name, and the module and function that run it; imported only when it runs.
 BENCHES = {
@@ -24,16 +24,17 @@ BENCHES = {
     "tables": ("table_reading", "table_reading"),
     "pancan": ("pancan", "pancan_reader"),
     "explanations": ("explanations", "explanations"),
+    "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
     "dvc": ("commands", "dvc_nothing_to_do"),
     "start": ("commands", "start_up"),
 }
 
 
-def function(name: str) -> Callable[..., list[Record]]:
+def function(name: str) -> Callable[..., list[Record | Table]]:
     """Return the function of a benchmark."""
     module, inside = BENCHES[name]
-    found: Callable[..., list[Record]] = getattr(importlib.import_module(f"tests.bench.{module}"), inside)
+    found: Callable[..., list[Record | Table]] = getattr(importlib.import_module(f"tests.bench.{module}"), inside)
     return found
 
 
@@ -44,7 +45,7 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
     print(f"\n{name}", flush=True)
     job, began = function(name), time.perf_counter()
     before = os.getloadavg()[0]
-    records = job(small=small)
+    found = job(small=small)
     took = time.perf_counter() - began
     print(f"{name} took {took:.0f} s, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after", flush=True)
     return {
@@ -57,7 +58,8 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}",
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "records": [record.content() for record in records],
+        "records": [each.content() for each in found if isinstance(each, Record)],
+        "tables": [each.content() for each in found if isinstance(each, Table)],
     }
 
 

@@ -77,6 +77,32 @@ class Record:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Table:
+    """What follows from the figures of a benchmark, as it stands below its records.
+
+    Attributes
+    ----------
+    title, columns
+        Above it, and above its columns.
+    rows
+        As many texts each as there are columns.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+    def lines(self) -> list[str]:
+        """Return it as Markdown."""
+        lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", "|---" * len(self.columns) + "|"]
+        return [*lines, *(f"| {' | '.join(row)} |" for row in self.rows), ""]
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them."""
+        return asdict(self)
+
+
 def number(value: float) -> str:
     """Return three digits of a number, four where it is near 1."""
     if abs(value) >= 100:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from evaluation.figures import BLUE, GRAY, RED, STYLE
 from pipelines.files import read_json, write_json, written_whole
-from tests.bench.measured import Record, number
+from tests.bench.measured import Record, Table, number
 
 BEGIN, END = "<!-- what follows is written by: python -m tests.bench --report docs -->", "<!-- end -->"
 HEAD = """# Performance
@@ -78,6 +78,8 @@ def measured(results: dict[str, dict[str, Any]]) -> str:
                 f"| {record.name} | {one}: {number(record.ours)} {record.unit} | "
                 f"{two}: {number(record.other)} {record.unit} | {number(record.ratio)} {means} | {verdict} |"
             )
+        for table in result.get("tables", []):
+            lines += ["", *Table(**table).lines()[:-1]]
         busy = max(result["load"]) > result["cores"]
         lines += [
             "",
