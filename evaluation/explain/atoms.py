@@ -24,7 +24,7 @@ COLUMNS = ["drawing", "drug_id", "drug", "atom", "element", "contribution", "row
 
 _WIDTH, _HEIGHT, _LEGEND = 480, 360, 84  # pixels; the legend stands below
 _SHADES = mpl.colormaps["RdBu_r"]  # ColorBrewer's, told apart by the color-blind; red is resistance, as in all figures
-_LEFT_OUT = 0.12  # the ends of the scale are left out: letters would not be read on them
+_LEFT_OUT = 0.18  # the ends of the scale are left out: on them black letters have a contrast below 4.5
 _SVG = "http://www.w3.org/2000/svg"
 
 ET.register_namespace("", _SVG)
@@ -159,7 +159,7 @@ def _framed(svg: str, drug: DrugAtoms, unit: str, limit: float) -> str:
     height = _HEIGHT + _LEGEND
     root.attrib |= {"height": f"{height}px", "viewBox": f"0 0 {_WIDTH} {height}"}
     root.attrib |= {"role": "img", "aria-labelledby": "title description"}
-    for place, (tag, text) in enumerate([("title", _title(drug)), ("desc", _told(drug, unit))]):
+    for place, (tag, text) in enumerate([("title", _title(drug)), ("desc", described(drug, unit))]):
         told = ET.Element(f"{{{_SVG}}}{tag}", {"id": "title" if tag == "title" else "description"})
         told.text = text
         root.insert(place, told)
@@ -174,7 +174,7 @@ def _framed(svg: str, drug: DrugAtoms, unit: str, limit: float) -> str:
         _text(root, label, left + share * width, _HEIGHT + 52)
     _text(root, "lowers it", left - 34, _HEIGHT + 36)
     _text(root, "raises it", left + width + 34, _HEIGHT + 36)
-    _text(root, f"what each atom adds to {unit}, mean of {drug.rows} cell lines", _WIDTH / 2, _HEIGHT + 72)
+    _text(root, f"what each atom adds to {unit}, {_over(drug)}", _WIDTH / 2, _HEIGHT + 72)
     return ET.tostring(root, encoding="unicode")
 
 
@@ -191,15 +191,19 @@ def _title(drug: DrugAtoms) -> str:
     return drug.name if drug.name == drug.drug_id else f"{drug.name} ({drug.drug_id})"
 
 
-def _told(drug: DrugAtoms, unit: str) -> str:
+def described(drug: DrugAtoms, unit: str) -> str:
     """Return in words what the colors show: the atoms that add most, either way."""
     symbols, values = _elements(drug.smiles), drug.contributions
     order = np.argsort(-np.abs(values), kind="stable")[:5]
     most = ", ".join(f"{symbols[atom]} {atom}: {values[atom]:+.2g}" for atom in order)
     return (
-        f"The molecule of {_title(drug)} with {len(values)} atoms, colored by what each adds to {unit} on average over "
-        f"{drug.rows} cell lines: red raises it, blue lowers it. The largest: {most}; all together {values.sum():+.2g}."
+        f"The molecule of {_title(drug)} with {len(values)} atoms, colored by what each adds to {unit}, {_over(drug)}: "
+        f"red raises it, blue lowers it. The largest: {most}; all together {values.sum():+.2g}."
     )
+
+
+def _over(drug: DrugAtoms) -> str:
+    return f"mean of {drug.rows} cell lines" if drug.rows > 1 else "for one sample"
 
 
 def _elements(smiles: str) -> list[str]:

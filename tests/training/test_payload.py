@@ -20,7 +20,7 @@ from pipelines.samples import UNKNOWN, ResponseSamples
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, FittedModel, build, response_task
 from training.architectures import get_architecture, names
-from training.contracts import EXPLAINED_FEATURES, PayloadError
+from training.contracts import EXPLAINED_FEATURES, PayloadError, number_of, response
 from training.contracts.response import MAX_ROWS, ResponseContract, read_payload
 from training.final import CrossFitted
 from training.predictor import Predictor
@@ -215,6 +215,39 @@ def test_a_fault_is_told_by_row_and_field(
     assert f"row 1, field {field}:" in message
     assert told in message
     assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(True, "it is bool"), (math.nan, "finite"), (None, "it is null"), ("1", "it is str"), (-1, "below 0")],
+)
+def test_a_profile_that_looks_like_the_one_above_is_looked_at_all_the_same(
+    rows: list[Row], contract: ResponseContract, value: Any, told: str
+) -> None:
+    """Many drugs are asked about one line, and true is equal to 1."""
+    rows[0]["expression"][GENE] = 1
+    many = json.loads(json.dumps([{**rows[0], "drug_id": f"D{number}"} for number in range(6)]))
+    assert len(read_payload(pd.DataFrame(many), contract)) == 6
+    many[4]["expression"][GENE] = value
+    message = _refusal(many, contract)
+    assert f"row 4, field expression.{GENE}:" in message and told in message
+    del many[4]["expression"][GENE]
+    assert "row 4, field expression: lacks 1 of" in _refusal(many, contract)
+
+
+def test_one_profile_is_checked_once_however_many_drugs_it_is_asked_about(
+    rows: list[Row], contract: ResponseContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def looked_at(value: Any, where: str) -> float:
+        checked.append(where)
+        return number_of(value, where)
+
+    monkeypatch.setattr(response, "number_of", looked_at)
+    many = json.loads(json.dumps([{**rows[0], "drug_id": f"D{number}"} for number in range(50)]))
+    found = read_payload(pd.DataFrame(many), contract)
+    assert len(found) == 50 and len(checked) == len(set(checked)) == sum(map(len, contract.features.values()))
 
 
 def test_a_missing_and_an_unknown_gene_do_not_make_up_for_each_other(

@@ -24,6 +24,7 @@ from training.novelty import View
 
 EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
+ATOMS = Array(DataType.double)
 CONTRIBUTIONS = Array(Object([Property("feature", DataType.string), Property("value", DataType.double)]))
 _MODULES = {
     "response": "training.contracts.response",
@@ -159,6 +160,17 @@ class ClassContract(Contract):
 def contribution_columns(attribution: Attribution) -> dict[str, pd.Series]:
     """Return ``base`` and ``attributions``, which add up to what is explained."""
     return {"base": pd.Series(attribution.base), "attributions": pd.Series(largest_contributions(attribution))}
+
+
+def atom_columns(found: Sequence[np.ndarray] | None) -> dict[str, pd.Series]:
+    """Return ``atoms``, what each atom of the molecule adds; nothing where the model sees no atoms.
+
+    Parameters
+    ----------
+    found
+        Of `training.estimator.Estimator.atom_attributions`.
+    """
+    return {} if found is None else {"atoms": pd.Series([each.tolist() for each in found], dtype=object)}
 
 
 def largest_contributions(attribution: Attribution, count: int = EXPLAINED_FEATURES) -> list[list[dict[str, Any]]]:

@@ -15,9 +15,11 @@ from mlflow.types.schema import AnyType, Map
 from pipelines.molecules import canonical
 from pipelines.samples import UNKNOWN, ResponseSamples, make_samples
 from training.contracts import (
+    ATOMS,
     CONTRIBUTIONS,
     Contract,
     PayloadError,
+    atom_columns,
     contribution_columns,
     kind_of,
     listed,
@@ -98,11 +100,12 @@ class ResponseContract(Contract):
         ]
 
     def outputs(self) -> list[ColSpec]:
-        """Return prediction and interval; with ``explain`` contributions that add up to the prediction."""
+        """Return prediction and interval; with ``explain`` contributions that add up to the prediction, and by atom."""
         return [
             *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")),
             ColSpec(DataType.double, name="base", required=False),
             ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+            ColSpec(ATOMS, name="atoms", required=False),
             *self._noted(),
         ]
 
@@ -171,9 +174,11 @@ class ResponseContract(Contract):
         return [lines[cell] + b"\0" + drugs[drug] for cell, drug in zip(samples.cell, samples.drug, strict=True)]
 
     def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
-        """Return what each feature adds to each prediction."""
+        """Return what each feature adds to each prediction, and each atom of the drug where the model sees atoms."""
         attribution = estimator.attribute(samples)
-        return {} if attribution is None else contribution_columns(attribution)
+        if attribution is None:
+            return {}
+        return contribution_columns(attribution) | atom_columns(estimator.atom_attributions(samples))
 
 
 def read_payload(frame: pd.DataFrame, contract: ResponseContract) -> ResponseSamples:
@@ -214,8 +219,9 @@ def read_payload(frame: pd.DataFrame, contract: ResponseContract) -> ResponseSam
     molecules: dict[str, str | None] = {}
     spellings: list[str | None] = []
     cell, drug = [], []
+    above: dict[str, _Checked] = {}
     for row, record in enumerate(frame.to_dict("records")):
-        profile = {name: _profile(record.get(name), name, row, contract) for name in contract.features}
+        profile = {name: _as_above(record.get(name), name, row, contract, above) for name in contract.features}
         tissue = _text(record.get("tissue"), "tissue", row)
         key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
         if key not in lines:
@@ -249,6 +255,28 @@ def read_payload(frame: pd.DataFrame, contract: ResponseContract) -> ResponseSam
         pd.DataFrame({"smiles": pd.Series(spellings, index=drug_ids, dtype=object)}),
         omics,
     )
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A table of a row, as it came and as it was read."""
+
+    values: Mapping[str, Any]
+    types: list[type]
+    read: np.ndarray | None
+
+
+def _as_above(
+    values: Any, name: str, row: int, contract: ResponseContract, above: dict[str, _Checked]
+) -> np.ndarray | None:
+    """Return `_profile`, which is the row above's where the table is: many drugs are asked about one line."""
+    if not isinstance(values, Mapping):
+        return _profile(values, name, row, contract)
+    types = [type(value) for value in values.values()]  # true is equal to 1, and is no number
+    before = above.get(name)
+    if before is None or types != before.types or values != before.values:
+        before = above[name] = _Checked(values, types, _profile(values, name, row, contract))
+    return before.read
 
 
 def _profile(values: Any, name: str, row: int, contract: ResponseContract) -> np.ndarray | None:

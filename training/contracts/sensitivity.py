@@ -11,7 +11,7 @@ from mlflow.types import ColSpec, DataType
 
 from pipelines.samples import ResponseSamples
 from pipelines.sensitivity import CLASSES, Thresholds
-from training.contracts import CONTRIBUTIONS, ClassContract, contribution_columns
+from training.contracts import ATOMS, CONTRIBUTIONS, ClassContract, atom_columns, contribution_columns
 from training.contracts.response import ResponseContract
 from training.estimator import Estimator
 
@@ -40,6 +40,7 @@ class SensitivityContract(ResponseContract, ClassContract):
             ColSpec(DataType.double, name="threshold"),
             ColSpec(DataType.double, name="base", required=False),
             ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+            ColSpec(ATOMS, name="atoms", required=False),
             *self._noted(),
         ]
 
@@ -51,9 +52,12 @@ class SensitivityContract(ResponseContract, ClassContract):
         )
 
     def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
-        """Return what each feature adds to the log odds of being sensitive, whatever the class that is answered."""
-        attribution = estimator.attribute(samples, np.full(len(samples), SENSITIVE))
-        return {} if attribution is None else contribution_columns(attribution)
+        """Return what each feature and atom adds to the log odds of being sensitive, whatever class is answered."""
+        explained = np.full(len(samples), SENSITIVE)
+        attribution = estimator.attribute(samples, explained)
+        if attribution is None:
+            return {}
+        return contribution_columns(attribution) | atom_columns(estimator.atom_attributions(samples, explained))
 
 
 CONTRACTS = {"response_labels": SensitivityContract}
