@@ -21,37 +21,28 @@ sys.path[:] = [
 import streamlit as st  # noqa: E402
 
 from pipelines.faults import UserError  # noqa: E402
+from serving.board.loading import load  # noqa: E402
 from serving.screens import frame  # noqa: E402
 
 
 def _predict() -> None:
-    from serving.screens import predict
-
-    predict.page()
+    load("serving.screens.predict").page()
 
 
 def _compare() -> None:
-    from serving.screens import compare
-
-    compare.page()
+    load("serving.screens.compare").page()
 
 
 def _registry() -> None:
-    from serving.screens import registry
-
-    registry.page()
+    load("serving.screens.registry").page()
 
 
 def _monitoring() -> None:
-    from serving.screens import monitoring
-
-    monitoring.page()
+    load("serving.screens.monitoring").page()
 
 
 def _glossary() -> None:
-    from serving.screens import glossary
-
-    glossary.page()
+    load("serving.screens.glossary").page()
 
 
 def main() -> None:

@@ -56,13 +56,27 @@ def responses(table: pd.DataFrame, title: str) -> alt.TopLevelMixin:
 
 
 def sensitive(table: pd.DataFrame) -> alt.TopLevelMixin:
-    """Return the probability that a sample is sensitive, one bar a drug."""
+    """Return the probability that a sample is sensitive, one bar a drug; the color says what is not ruled out.
+
+    Parameters
+    ----------
+    table
+        Of `serving.board.tables.ranked_labels`, of one sample.
+    """
     shown = table.assign(known=_known(table))
     row = alt.Y("drug:N", sort=shown["drug"].tolist(), title=None, axis=alt.Axis(**_LABELS))
     across = alt.X("sensitive:Q", title="Probability of being sensitive", scale=alt.Scale(domain=[0, 1]), axis=_axis())
-    bars = (
-        alt.Chart(shown).mark_bar().encode(y=row, x=across, color=_familiar_color(shown), tooltip=["drug", "sensitive"])
-    )
+    colors = {"sensitive alone": BLUE, "either is possible": "#9fb0c3", "resistant alone": RED, "neither fits": GRAY}
+    there = [name for name in colors if name in set(shown["holds"])]
+    scale = alt.Scale(domain=there, range=[colors[name] for name in there])
+    hover = [
+        alt.Tooltip("drug:N", title="Drug"),
+        alt.Tooltip("sensitive:Q", title="Probability of being sensitive", format=".2f"),
+        alt.Tooltip("holds:N", title="Not ruled out"),
+        alt.Tooltip("known:N", title="Sample and drug"),
+    ]
+    color = alt.Color("holds:N", title="Not ruled out", scale=scale, legend=_legend())
+    bars = alt.Chart(shown).mark_bar().encode(y=row, x=across, color=color, tooltip=hover)
     return alt.layer(bars, _texts(shown, row, "sensitive")).properties(height=alt.Step(ROW))
 
 
@@ -81,7 +95,7 @@ def probabilities(table: pd.DataFrame) -> alt.TopLevelMixin:
     return alt.layer(bars, _texts(shown, row, "probability")).properties(height=alt.Step(ROW + 6))
 
 
-def contributions(table: pd.DataFrame, raises: str, lowers: str) -> alt.TopLevelMixin:
+def contributions(table: pd.DataFrame, raises: str, lowers: str, red: str = "") -> alt.TopLevelMixin:
     """Return what each feature adds to a prediction.
 
     Parameters
@@ -90,12 +104,13 @@ def contributions(table: pd.DataFrame, raises: str, lowers: str) -> alt.TopLevel
         Of `serving.board.tables.contributions`.
     raises, lowers
         What a positive and a negative contribution mean.
+    red
+        Which of the two is red, so that resistance always is; ``raises`` unless said otherwise.
     """
     names = [f"{name} ({kind})" if kind and kind != "expression" else name for name, kind in _pairs(table)]
     shown = table.assign(shown=names, does=[raises if value > 0 else lowers for value in table["value"]])
-    color = alt.Color(
-        "does:N", title=None, scale=alt.Scale(domain=[raises, lowers], range=[RED, BLUE]), legend=_legend()
-    )
+    colors = [BLUE, RED] if red == lowers else [RED, BLUE]
+    color = alt.Color("does:N", title=None, scale=alt.Scale(domain=[raises, lowers], range=colors), legend=_legend())
     return (
         alt.Chart(shown)
         .mark_bar()

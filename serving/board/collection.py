@@ -1,21 +1,43 @@
-"""What of a task's raw data a page offers to choose from: cell lines, drugs, profiles and images, by their names."""
+"""What of a task's raw data a page offers to choose from: cell lines, drugs, samples and images, by their names.
+
+The first page is made of these lists, and pandas alone would take longer to load than all the rest of it: tables of
+names are read without.
+"""
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-import pyarrow.parquet
-
 from pipelines.faults import UserError
-from pipelines.formats import CELL_LINES_FILE, DRUGS_FILE, RESPONSE_FILE
+from pipelines.raw_files import CELL_LINES_FILE, DRUGS_FILE
 from serving.board.words import named
 
 EXPRESSION_FILE, SAMPLES_FILE, IMAGES_FOLDER = "expression.parquet", "samples.csv", "images"
 EXAMPLES_A_CLASS = 6
+_EMPTY = {"", "NA", "N/A", "NaN", "nan", "None", "null"}  # what pandas, which reads them elsewhere, takes for no value
+
+Named = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cell line of the data that has an expression profile.
+
+    Attributes
+    ----------
+    name, tissue
+        As the data has them; the name is the id where it has no other.
+    label
+        What people read: name and tissue, with the id where two lines are called the same.
+    """
+
+    name: str
+    tissue: str | None
+    label: str
 
 
 @dataclass(frozen=True)
@@ -38,25 +60,26 @@ class Drug:
     about: str = ""
 
 
-def cell_lines(folder: Path) -> pd.DataFrame:
-    """Return ``name, tissue, label`` of the lines that have an expression profile, by ``cell_line_id``.
+def cell_lines(folder: Path) -> dict[str, Line]:
+    """Return the lines that have an expression profile, by ``cell_line_id``, in the order of their labels.
 
     Raises
     ------
     UserError
         There is no data, or it cannot be read.
     """
-    table = _csv(folder / CELL_LINES_FILE, "cell_line_id")
-    measured = _ids(folder / EXPRESSION_FILE, "cell_line_id")
-    table = table[table.index.isin(measured)]
-    name = table["name"] if "name" in table else pd.Series(table.index, index=table.index)
-    name = name.where(name.notna(), pd.Series(table.index, index=table.index)).astype(str)
-    tissue = table["tissue"] if "tissue" in table else pd.Series(None, index=table.index, dtype=object)
-    tissue = tissue.astype(object).where(tissue.notna(), None)
-    shown = [f"{one} – {named(of).lower()}" if of else one for one, of in zip(name, tissue, strict=True)]
-    twice = pd.Series(shown).duplicated(keep=False)
-    label = [f"{text} ({line})" if again else text for line, text, again in zip(table.index, shown, twice, strict=True)]
-    return pd.DataFrame({"name": name, "tissue": tissue, "label": label}).sort_values("label")
+    rows = _measured(folder / CELL_LINES_FILE, folder / EXPRESSION_FILE, "cell_line_id")
+    shown = {line: _with(row.get("name", line), named(row.get("tissue", "")).lower()) for line, row in rows.items()}
+    times = Counter(shown.values())
+    found = {
+        line: Line(
+            row.get("name", line),
+            row.get("tissue"),
+            shown[line] if times[shown[line]] == 1 else f"{shown[line]} ({line})",
+        )
+        for line, row in rows.items()
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1].label))
 
 
 def drugs(folder: Path) -> list[Drug]:
@@ -67,22 +90,16 @@ def drugs(folder: Path) -> list[Drug]:
     UserError
         There is no data, or it cannot be read.
     """
-    table = _csv(folder / DRUGS_FILE, "drug_id")
-    ids = [str(one) for one in table.index]
-    names = [
-        str(one) if isinstance(one, str) else drug
-        for one, drug in zip(table.get("name", pd.Series(ids)), ids, strict=True)
+    rows = _csv(folder / DRUGS_FILE, "drug_id")
+    labels = drug_labels(rows, [row.get("name", drug) for drug, row in rows.items()])
+    found = [
+        Drug(drug, labels[drug], row.get("smiles"), row.get("target") or row.get("pathway") or "")
+        for drug, row in rows.items()
     ]
-    labels, found = drug_labels(ids, names), []
-    for place, drug in enumerate(ids):
-        row = table.iloc[place]
-        about = next((str(row[c]) for c in ("target", "pathway") if c in table and isinstance(row[c], str)), "")
-        smiles = row["smiles"] if isinstance(row.get("smiles"), str) else None
-        found.append(Drug(drug, labels[drug], smiles, about))
     return sorted(found, key=lambda drug: drug.label.lower())
 
 
-def drug_labels(ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+def drug_labels(ids: Iterable[str], names: Iterable[str]) -> Named:
     """Return what each drug is called: its name, with the study before the colon of its id where names repeat."""
     called = dict(zip(ids, names, strict=True))
     times = Counter(called.values())
@@ -94,52 +111,26 @@ def drug_labels(ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def usual_responses(folder: Path, target: str) -> pd.Series:
-    """Return the median of what was measured for each drug, by ``drug_id``; empty where it cannot be told."""
-    try:
-        table = pd.read_parquet(folder / RESPONSE_FILE, columns=["drug_id", target])
-    except (OSError, ValueError, pyarrow.ArrowException):
-        return pd.Series(dtype=float)
-    return table.groupby("drug_id")[target].median()
-
-
-def profiles(path: Path, key: str, ids: Sequence[str]) -> pd.DataFrame:
-    """Return rows of a wide table by their ids; ids that it lacks are left out.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
-    try:
-        found = pd.read_parquet(path, filters=[(key, "in", list(ids))])
-    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read; bring the data back with `dvc pull data.dvc`") from error
-    return found.set_index(key)
-
-
 def features(path: Path, key: str) -> list[str]:
     """Return the names of a wide table's features, from its head alone; none where it cannot be read."""
+    import pyarrow.parquet
+
     try:
         return [name for name in pyarrow.parquet.read_schema(path).names if name != key]
     except (OSError, pyarrow.ArrowException):
         return []
 
 
-def samples(folder: Path) -> pd.DataFrame:
-    """Return ``label`` and ``shown`` of the profiles of an expression task, by ``sample_id``.
+def samples(folder: Path) -> Named:
+    """Return what people read of the profiles of an expression task, id and label, by ``sample_id``.
 
     Raises
     ------
     UserError
         There is no data, or it cannot be read.
     """
-    table = _csv(folder / SAMPLES_FILE, "sample_id")
-    table = table[table.index.isin(_ids(folder / EXPRESSION_FILE, "sample_id"))]
-    label = table["label"] if "label" in table else pd.Series(None, index=table.index, dtype=object)
-    label = label.astype(object).where(label.notna(), None)
-    shown = [f"{sample} – {of}" if of else str(sample) for sample, of in zip(table.index, label, strict=True)]
-    return pd.DataFrame({"label": label, "shown": shown}, index=table.index)
+    rows = _measured(folder / SAMPLES_FILE, folder / EXPRESSION_FILE, "sample_id")
+    return {sample: _with(sample, row.get("label", "")) for sample, row in rows.items()}
 
 
 def example_images(folder: Path) -> dict[str, Path]:
@@ -149,15 +140,6 @@ def example_images(folder: Path) -> dict[str, Path]:
         for place, path in enumerate(sorted(label.iterdir())[:EXAMPLES_A_CLASS], start=1):
             found[f"{named(label.name)} {place}"] = path
     return found
-
-
-def _csv(path: Path, key: str) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"{path} is not there; `dvc pull data.dvc` brings the data, `make data FROM=...` other data")
-    try:
-        return pd.read_csv(path, dtype={key: str}).set_index(key)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as a table with the column {key}") from error
 
 
 def first_ids(path: Path, key: str, count: int) -> list[str]:
@@ -171,8 +153,35 @@ def first_ids(path: Path, key: str, count: int) -> list[str]:
     return _ids(path, key)[:count]
 
 
-def _ids(path: Path, key: str) -> list[str]:
+def _with(name: str, of: str) -> str:
+    return f"{name} – {of}" if of else name
+
+
+def _measured(path: Path, profiles: Path, key: str) -> dict[str, Named]:
+    """Return the rows of `_csv` whose profiles were measured."""
+    rows, measured = _csv(path, key), set(_ids(profiles, key))
+    return {one: row for one, row in rows.items() if one in measured}
+
+
+def _csv(path: Path, key: str) -> dict[str, Named]:
+    """Return what a table says of each id, by column, without what is empty."""
+    if not path.is_file():
+        raise UserError(f"{path} is not there; `dvc pull data.dvc` brings the data, `make data FROM=...` other data")
     try:
-        return [str(one) for one in pyarrow.parquet.read_table(path, columns=[key])[key].to_pylist()]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return {
+                row.pop(key): {name: value for name, value in row.items() if value and value.strip() not in _EMPTY}
+                for row in csv.DictReader(file, restval="", strict=True)
+            }
+    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as a table with the column {key}") from error
+
+
+def _ids(path: Path, key: str) -> list[str]:
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:  # `read_table` loads pandas
+            return [str(one) for one in file.read(columns=[key])[key].to_pylist()]
     except (OSError, KeyError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read; `dvc pull data.dvc` brings the data") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from evaluation.card_text import METRICS
+from evaluation.card_text import METRICS, NO_USE, USES
 
 _FILE = Path(__file__).with_name("glossary.yaml")
 
@@ -43,3 +43,8 @@ def metric_means(metric: str, baseline: str = "the baseline") -> str:
     """Return what a metric is, as model cards say; its own name where they do not."""
     text = METRICS.get(metric, metric.replace("_", " ")).format(baseline=baseline.replace("_", " "))
     return text[:1].upper() + text[1:] + "."
+
+
+def what_it_does(family: str) -> str:
+    """Return in one sentence what models of a family do."""
+    return USES.get(family, NO_USE).what

@@ -37,9 +37,10 @@ class Job(Generic[T]):
     def __init__(self, work: Callable[[Job[T]], T], *, seconds: float = float("inf")) -> None:
         self.error: UserError | None = None
         self.cancelled = False
-        self._share = 0.0
+        self._told = (0, 0)
         self._value: list[T] = []
         self._started = time.monotonic()
+        self._stopped: float | None = None
         self._seconds = seconds
         self._ended = threading.Event()
         threading.Thread(target=self._run, args=(work,), name="dashboard job", daemon=True).start()
@@ -49,7 +50,7 @@ class Job(Generic[T]):
         """Whether there is a value, an error or nobody who waits."""
         if not self._ended.is_set() and time.monotonic() - self._started > self._seconds:
             self.error = UserError(f"Nothing came within {self._seconds:g} s; try again, with fewer rows perhaps.")
-            self._ended.set()
+            self._end()
         return self._ended.is_set()
 
     @property
@@ -68,9 +69,21 @@ class Job(Generic[T]):
         return time.monotonic() - self._started
 
     @property
+    def age(self) -> float:
+        """Return for how long it has been done; 0 while it is not."""
+        return 0.0 if self._stopped is None else time.monotonic() - self._stopped
+
+    @property
     def share(self) -> float:
         """Return how much of the work is done, from 0 to 1, as far as it tells."""
-        return self._share
+        done, of = self._told
+        return min(1.0, done / max(of, 1))
+
+    @property
+    def progress(self) -> str:
+        """Return "128 of 436"; empty where there is only one thing to do, or nothing is told."""
+        done, of = self._told
+        return f"{done:,} of {of:,}" if of > 1 else ""
 
     def tell(self, done: int, of: int) -> None:
         """Say how far the work is; called by the work itself.
@@ -80,7 +93,7 @@ class Job(Generic[T]):
         Cancelled
             Nobody waits for it.
         """
-        self._share = min(1.0, done / max(of, 1))
+        self._told = (done, of)
         if self._ended.is_set():
             raise Cancelled
 
@@ -88,7 +101,7 @@ class Job(Generic[T]):
         """Wait no longer. What is on its way comes to nothing."""
         if not self._ended.is_set():
             self.cancelled = True
-            self._ended.set()
+            self._end()
 
     def wait(self, seconds: float) -> bool:
         """Wait, for tests and for what is nearly always there at once; returns whether the job is done."""
@@ -108,7 +121,11 @@ class Job(Generic[T]):
             _logger.exception("a job of the dashboard failed")
             self._fail(UserError(f"Something went wrong ({type(error).__name__}); the dashboard's terminal says more."))
         finally:
-            self._ended.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._stopped = time.monotonic() if self._stopped is None else self._stopped
+        self._ended.set()
 
     def _fail(self, error: UserError) -> None:
         if not self._ended.is_set():

@@ -23,6 +23,13 @@ _KINDS = {
     "tissue": "tissue",
     "drug": _OF_DRUG,
     "fingerprint": _OF_DRUG,
+    **dict.fromkeys(("atom", "bond", "molecule", "token"), _OF_DRUG),  # what networks see of the molecule
+}
+_SETS = {
+    frozenset({"sensitive"}): "sensitive alone",
+    frozenset({"sensitive", "resistant"}): "either is possible",
+    frozenset({"resistant"}): "resistant alone",
+    frozenset(): "neither fits",
 }
 
 
@@ -62,13 +69,16 @@ def ranked_labels(answers: Sequence[Row], about: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``rank, sample, drug, drug_id, label, sensitive`` (its probability), ``labels`` (the set, as text), and novelty
-        as in `ranked`.
+        ``rank, sample, drug, drug_id, label, sensitive`` (its probability), ``labels`` (the set, as text), ``holds``
+        (what the set says, in words), ``called_below`` (the drug's threshold: a line whose response lies below it is
+        called sensitive), and novelty as in `ranked`.
     """
     made = about.reset_index(drop=True).copy()
     made["label"] = [row.get("label") for row in answers]
     made["sensitive"] = [float((row.get("probabilities") or {}).get("sensitive", math.nan)) for row in answers]
     made["labels"] = [", ".join(row.get("labels") or []) for row in answers]
+    made["holds"] = ["not known" if row.get("labels") is None else _SETS[frozenset(row["labels"])] for row in answers]
+    made["called_below"] = [_float(row.get("threshold")) for row in answers]
     made = made.assign(**_novelty(answers))
     made = made.sort_values(["sample", "sensitive"], ascending=[True, False], kind="stable").reset_index(drop=True)
     made.insert(0, "rank", made.groupby("sample").cumcount() + 1)

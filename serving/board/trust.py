@@ -97,10 +97,5 @@ def limits(family: str) -> list[str]:
     return [*use.limits, *(f"Not for: {one[:1].lower()}{one[1:]}" for one in use.not_intended)]
 
 
-def what_it_does(family: str) -> str:
-    """Return in one sentence what models of a family do."""
-    return USES.get(family, NO_USE).what
-
-
 def _shown(metrics: Mapping[str, Any], chosen: list[str]) -> list[str]:
     return [with_interval(metrics[name], sign="+" if name == "margin" else "") for name in chosen]

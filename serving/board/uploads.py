@@ -1,4 +1,4 @@
-"""Files that people bring: profiles as CSV or Parquet, whichever way round, and images."""
+"""Files that people bring: profiles as CSV or Parquet, whichever way round."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from pipelines.parquet_size import check_parquet_size
 from serving.board.words import listed
 
 TABLES = ("csv", "tsv", "txt", "parquet")
-IMAGES = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
-MOST_SAMPLES, MOST_IMAGES = 200, 64
+MOST_SAMPLES = 200
 MOST_VALUES = 50_000_000  # of a table, whichever way round: 200 samples of 250,000 genes
 _IDS = ("sample_id", "cell_line_id", "sample", "id", "name", "gene", "genes", "gene_id", "gene_name", "symbol")
 _ABOUT = ("tissue", "label", "patient_id", "sample_type", "simulated", "study", "platform", "library_size")

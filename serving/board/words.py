@@ -94,6 +94,11 @@ def moment(text: str) -> str:
     return f"{found.day} {found:%b %Y, %H:%M} UTC"
 
 
+def version_title(architecture: str, version: int | str) -> str:
+    """Return how a version is called."""
+    return f"version {version}, {named(architecture)}"
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """Return "1 sample", "3 samples"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,28 +1,30 @@
-"""From a question to its answers: who is asked, the button, the wait, and what is explained row by row."""
+"""From a question to its answers: who is asked, the button and the wait."""
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
 from serving.board.asking import ROWS_AT_ONCE, Row, ask
 from serving.board.endpoints import Endpoint, endpoints, how_to_configure
 from serving.board.glossary import means
 from serving.board.jobs import Job
-from serving.board.questions import Question, only
-from serving.board.tables import OTHERS, THE_DRUG, base_of, contributions
-from serving.board.words import moment, named, number, plain
+from serving.board.loading import load
+from serving.board.words import moment, named, plain, version_title
 from serving.screens import frame, waiting
-from serving.screens.trust import title_of
+
+if TYPE_CHECKING:
+    from serving.board.questions import Question
 
 Contract = Mapping[str, Any]
-Make = Callable[[Contract | None], Question]
-_GENES = 15  # in a chart
+Make = Callable[[Contract | None], "Question"]
+_REGISTRY = "serving.board.registered"  # imports MLflow
+_BELIEVED = 60.0  # seconds for which the registry is not asked again: somebody may promote, or serve, another version
 _PATIENCE = 5.0  # seconds that a question waits for what the registry says of the model
 
 
@@ -69,7 +71,10 @@ def choose_endpoint(task: str) -> Endpoint | None:
 
 
 def about(endpoint: Endpoint) -> None:
-    """Say which version the registry has under the endpoint's alias; drawn last, since it imports MLflow."""
+    """Say which version the registry has under the endpoint's alias; MLflow is loaded for it when the page is drawn."""
+    if _REGISTRY not in sys.modules and waiting.known(_key(endpoint)) is None:
+        waiting.afterwards(lambda: _about(endpoint), "Asking the registry")
+        return
     found = _about(endpoint)
     if found.done and not found.succeeded:
         st.caption(plain(f"The registry cannot be read: {found.error or 'stopped'}"))
@@ -82,7 +87,7 @@ def about(endpoint: Endpoint) -> None:
             return
         entry = standing.entry
         since = f", since {moment(entry.time)} on the word of {entry.by}" if entry is not None else ""
-        title = title_of(standing.version.architecture, standing.version.number)
+        title = version_title(standing.version.architecture, standing.version.number)
         st.caption(plain(f"{named(endpoint.alias)} is {title}{since}."))
 
     waiting.shown(found, draw, label="Asking the registry", key=f"about {endpoint.task}", stoppable=False)
@@ -90,12 +95,16 @@ def about(endpoint: Endpoint) -> None:
 
 def _about(endpoint: Endpoint) -> Job[tuple[Any, Contract | None]]:
     def read(_: Job[Any]) -> tuple[Any, Contract | None]:
-        from serving.board import registered  # MLflow takes seconds to import
+        registered = load(_REGISTRY)
 
         standing = registered.registered(endpoint.task).standing(endpoint.alias)
         return standing, None if standing is None else registered.contract(standing.version)
 
-    return waiting.job(f"about {endpoint.task} {endpoint.alias}", read)
+    return waiting.job(_key(endpoint), read, believed=_BELIEVED)
+
+
+def _key(endpoint: Endpoint) -> str:
+    return f"about {endpoint.task} {endpoint.alias}"
 
 
 def button(endpoint: Endpoint, make: Make | None, why_not: str, *, rows_at_once: int = ROWS_AT_ONCE) -> None:
@@ -143,56 +152,3 @@ def results(endpoint: Endpoint, draw: Callable[[Asked], None], empty: str) -> No
         draw(asked)
 
     waiting.shown(found, drawn, label=f"Asking the model at {endpoint.place}", key=f"ask {endpoint.task}")
-
-
-def explained(asked: Asked, row: int, draw: Callable[[Row], None], label: str) -> None:
-    """Ask for the explanation of one row, and draw it."""
-    endpoint, seconds = asked.endpoint, frame.params().policy.dashboard.seconds
-    question = only(asked.question, row)
-
-    def work(job: Job[Row]) -> Row:
-        found = ask(endpoint, question.rows, question.names, explain=True, seconds=seconds, tell=job.tell)
-        return found[0]
-
-    key = f"explain {endpoint.task} {asked.name} {row}"
-    waiting.shown(waiting.job(key, work), draw, label=label, key=key)
-
-
-def genes(answer: Row, *, raises: str, lowers: str, file: str, what: str, target: str | None = None) -> None:
-    """Draw what moved a prediction: a chart, what it starts from, and the table to download.
-
-    Parameters
-    ----------
-    raises, lowers
-        What positive and negative contributions mean.
-    what
-        Is explained, for the chart's text.
-    """
-    from serving.board import charts  # Altair is not needed until there is something to draw
-
-    table = contributions(answer, target)
-    if table.empty:
-        st.info("This model looks at no gene that it could name.", icon=":material/info:")
-        return
-    rest = table["feature"].isin([OTHERS, THE_DRUG])
-    top = table[~rest].head(_GENES)
-    _sum(table, top, base_of(answer, target))
-    if (top["value"].abs() > 0).any():
-        most = ", ".join(str(name) for name in top["feature"].head(3))
-        frame.chart(charts.contributions(top, raises, lowers), alt=f"Contributions to {what}; the largest: {most}.")
-    shown = pd.DataFrame({"feature": table["feature"], "kind": table["kind"], "contribution": table["value"]})
-    frame.download(shown, file, "Download the contributions as CSV")
-
-
-def _sum(table: pd.DataFrame, top: pd.DataFrame, base: float | None) -> None:
-    """Say what the parts of a prediction add up to."""
-    if base is None:
-        return
-    drug = table.loc[table["feature"] == THE_DRUG, "value"].sum()
-    others = float(table["value"].sum() - drug - top["value"].sum())
-    parts = [("the base", base, ""), ("the drug itself", drug, "+"), ("what is shown below", top["value"].sum(), "+")]
-    parts += [("all else", others, "+")]
-    said = [f"{word} {number(float(value), 2, sign)}" for word, value, sign in parts if word == "the base" or value]
-    total = number(base + float(table["value"].sum()), 2)
-    text = f"The prediction is the sum of {', '.join(said[:-1])} and {said[-1]}: {total}."
-    st.markdown(plain(text), help=f"{means('base')} {means('contribution')}")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from pipelines.faults import UserError
 from serving.board import collection
 from serving.board.glossary import means
-from serving.board.tables import csv_of
-from serving.board.uploads import TABLES, Profiles, omics_of, read_profiles
+from serving.board.loading import load
 from serving.board.words import counted, plain
 from serving.screens import frame
+
+if TYPE_CHECKING:  # pandas is not needed until somebody brings a file
+    import pandas as pd
+
+    from serving.board.uploads import Profiles
 
 OF_DATA, OWN = "From the data", "Your own file"
 _MOST_MEGABYTES = 200
@@ -42,10 +46,11 @@ def own_files(
     example
         A row of the data that is offered as an example file.
     """
+    csv_of, uploads = load("serving.board.tables").csv_of, load("serving.board.uploads")
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
     files = st.file_uploader(
         "Expression profiles (CSV, TSV or Parquet)",
-        type=list(TABLES),
+        type=list(uploads.TABLES),
         accept_multiple_files=len(omics) > 1,
         key=f"files {task}",
         help=f"A row a sample and a column a gene, or the other way round. {means('profile')}{more}",
@@ -65,7 +70,7 @@ def own_files(
     found: dict[str, Profiles] = {}
     with frame.told():
         for file in given:
-            name = omics_of(file.name, omics)
+            name = uploads.omics_of(file.name, omics)
             if name in found:
                 raise UserError(f"{file.name}: there is a table of {name.replace('_', ' ')} already; remove one.")
             found[name] = _read(file.name, file.getvalue(), tuple(known.get(name, ())))
@@ -95,14 +100,16 @@ def example_of(path: Path, key: str) -> pd.DataFrame | None:
 def _example(path: str, key: str, changed: float) -> pd.DataFrame | None:
     try:
         ids = collection.first_ids(Path(path), key, 2)
-        return collection.profiles(Path(path), key, ids).reset_index()
+        found: pd.DataFrame = load("serving.board.measured").profiles(Path(path), key, ids)
+        return found.reset_index()
     except UserError:
         return None
 
 
 @st.cache_data(show_spinner="Reading the file", max_entries=8)
 def _read(name: str, content: bytes, known: tuple[str, ...]) -> Profiles:
-    return read_profiles(name, content, known)
+    found: Profiles = load("serving.board.uploads").read_profiles(name, content, known)
+    return found
 
 
 def _check(found: dict[str, Profiles], omics: Sequence[str]) -> None:

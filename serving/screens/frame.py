@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
 from pipelines.faults import UserError
@@ -14,8 +13,10 @@ from pipelines.params import PARAMS_FILE, Params, Task, read_params
 from pipelines.places import DATA as DATA
 from pipelines.places import REPORTS as REPORTS
 from serving.board.glossary import means
-from serving.board.tables import csv_of
 from serving.board.words import RESEARCH, SIMULATED, named, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TASK = "task"
 
@@ -93,6 +94,8 @@ def chart(made: Any, alt: str) -> None:
 
 def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -> None:
     """Offer a table as a CSV file."""
+    from serving.board.tables import csv_of  # pandas is not needed until there is a table
+
     st.download_button(
         label, csv_of(content), file_name=file, mime="text/csv", on_click="ignore", icon=":material/download:", key=file
     )

@@ -1,14 +1,12 @@
-"""Predict: what a cell image shows, and where the network saw it."""
+"""Predict: what a cell image shows. What is asked; answers are drawn in `image_answers`."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 from PIL import Image
 
@@ -16,14 +14,17 @@ from pipelines.image_formats import FORMATS
 from pipelines.params import ImageTask
 from serving.board import collection
 from serving.board.endpoints import Endpoint
-from serving.board.glossary import means
-from serving.board.questions import of_images
-from serving.board.tables import Row, classes, coverage_of, probabilities, version_of
-from serving.board.uploads import IMAGES, MOST_IMAGES
-from serving.board.words import counted, named, plain, share
-from serving.screens import asking, choosing, frame, trust
+from serving.board.loading import load
+from serving.board.words import counted, named
+from serving.screens import asking, choosing, frame
 from serving.screens.asking import Asked, Make
 
+if TYPE_CHECKING:  # pandas and charts are loaded with the first question, not with the first page
+    from serving.board.questions import Question
+
+_ANSWERS = "serving.screens.image_answers"
+_ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
+_MOST = 64
 _AT_ONCE = 8  # images in a request: an image takes a moment
 _PREVIEW = 512  # pixels
 
@@ -50,7 +51,7 @@ def _question(name: str) -> tuple[Make | None, str]:
     if choosing.source(name, "Which images") == choosing.OWN:
         given = st.file_uploader(
             "Cell images (PNG, JPEG, TIFF, BMP or WebP)",
-            type=list(IMAGES),
+            type=list(_ENDINGS),
             accept_multiple_files=True,
             key=f"images {name}",
             help="One cell an image, stained and photographed as the training images were.",
@@ -61,7 +62,7 @@ def _question(name: str) -> tuple[Make | None, str]:
         files = _examples(name)
     if files:
         st.image(
-            [_shown(content) for content in list(files.values())[:4]],
+            [shown(content) for content in list(files.values())[:4]],
             width=110,
             caption=[_short(each) for each in list(files)[:4]],
             alt=[f"Image {each}" for each in list(files)[:4]],
@@ -70,9 +71,16 @@ def _question(name: str) -> tuple[Make | None, str]:
             st.caption(f"and {len(files) - 4} more")
     if not files:
         return None, "Choose or bring an image first."
-    if len(files) > MOST_IMAGES:
-        return None, f"{counted(len(files), 'image')}: bring at most {MOST_IMAGES} at a time."
-    return (lambda _: of_images(files)), ""
+    if len(files) > _MOST:
+        return None, f"{counted(len(files), 'image')}: bring at most {_MOST} at a time."
+    return (lambda _: _of_files(files)), ""
+
+
+def _of_files(files: dict[str, bytes]) -> Question:
+    """Return the question about images; runs on a thread."""
+    made: Question = load("serving.board.questions").of_images(files)
+    load(_ANSWERS)  # here, on the thread, so that the page need not wait
+    return made
 
 
 def _examples(name: str) -> dict[str, bytes]:
@@ -90,94 +98,8 @@ def _examples(name: str) -> dict[str, bytes]:
     return {each: Path(found[each]).read_bytes() for each in chosen}
 
 
-def _results(asked: Asked, name: str, task: ImageTask) -> None:
-    table = classes(asked.answers, asked.question.names)
-    version = version_of(asked.answers)
-    trust.panel(name, task.family, table, what="images", version=version, declared=coverage_of(asked.answers))
-    if len(table) > 1:
-        summary(table, "Image")
-    frame.download(table, f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV")
-    names = asked.question.names
-    chosen = names[0] if len(names) == 1 else st.selectbox("Image", names, key=f"shown {name}")
-    row = names.index(str(chosen))
-    answer, content = asked.answers[row], base64.b64decode(asked.question.rows[row]["image"])
-    st.subheader(f"{plain(named(str(answer['label'])))} – {share(answer['probability'])}", help=means("probability"))
-    st.markdown(plain(_set_of(answer)), help=means("label_set"))
-
-    def pictures(explained: Row | None) -> None:
-        image, map_ = st.columns(2)
-        image.image(_shown(content), caption="The image", width="stretch", alt=f"The image {chosen}")
-        if explained is None:
-            return
-        shown = _overlay(explained)
-        if shown is None:
-            map_.info("This model looks at no place that it could show.", icon=":material/info:")
-        else:
-            map_.image(
-                shown,
-                caption="Where the network looked (Grad-CAM)",
-                width="stretch",
-                alt=f"Grad-CAM of {chosen}: where the network saw {named(str(answer['label'])).lower()}",
-            )
-
-    asking.explained(asked, row, pictures, "Asking where it looked")
-    st.caption(means("grad_cam"))
-    shares(answer, f"the image {chosen}")
-
-
-def shares(answer: Row, what: str) -> None:
-    """Draw the probability of each class."""
-    from serving.board import charts  # Altair is not needed until there is something to draw
-
-    found = probabilities(answer)
-    shown = found.assign(label=[named(str(label)) for label in found["label"]])
-    pairs = zip(shown["label"].head(3), shown["probability"].head(3), strict=True)
-    said = ", ".join(f"{label} {share(float(value))}" for label, value in pairs)
-    frame.chart(charts.probabilities(shown), alt=f"Probabilities of the classes of {what}: {said}.")
-
-
-def summary(table: pd.DataFrame, what: str) -> None:
-    """Show a row a sample."""
-    said = {True: "yes", False: "no"}
-    st.dataframe(
-        pd.DataFrame(
-            {
-                what: table["sample"],
-                "Class": [named(str(label)) for label in table["label"]],
-                "Probability": table["probability"],
-                "Not ruled out": table["labels"],
-                "Like the training data": [said.get(value, "not known") for value in table["familiar"]],
-            }
-        ),
-        hide_index=True,
-        height=min(320, 36 * (len(table) + 1) + 2),
-        column_config={
-            "Probability": st.column_config.NumberColumn(format="%.2f", help=means("probability")),
-            "Not ruled out": st.column_config.TextColumn(help=means("label_set")),
-            "Like the training data": st.column_config.TextColumn(help=means("familiar")),
-        },
-        alt=f"Predicted classes of {len(table)} samples",
-    )
-
-
-def _set_of(answer: Row) -> str:
-    held = [named(str(label)) for label in answer.get("labels") or []]
-    if not held:
-        return "It rules out every class: this is like nothing that it knows."
-    if len(held) == 1:
-        return f"It rules out every class but {held[0]}."
-    return f"It does not rule out {', '.join(held[:-1])} or {held[-1]}."
-
-
-def _overlay(answer: Row) -> bytes | None:
-    try:
-        return base64.b64decode(str(answer["overlay"]), validate=True)
-    except (KeyError, binascii.Error):
-        return None
-
-
 @st.cache_data(show_spinner=False, max_entries=128)
-def _shown(content: bytes) -> bytes:
+def shown(content: bytes) -> bytes:
     """Return an image as a small PNG, which every browser shows; a gray square where it cannot be read."""
     try:
         with warnings.catch_warnings():
@@ -194,3 +116,7 @@ def _shown(content: bytes) -> bytes:
 
 def _short(name: str) -> str:
     return name if len(name) <= 18 else f"{name[:8]}…{name[-8:]}"
+
+
+def _results(asked: Asked, name: str, task: ImageTask) -> None:
+    load(_ANSWERS).draw(asked, name, task)

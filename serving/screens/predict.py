@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
-from serving.board import trust
+from serving.board.glossary import what_it_does
+from serving.board.loading import load
 from serving.board.words import plain
-from serving.screens import asking, frame, images, profiles, responses
+from serving.screens import asking, frame
 
-_OF: dict[str, Any] = {
-    "response": responses.draw,
-    "response_labels": responses.draw,
-    "images": images.draw,
-    "profile_labels": profiles.draw,
-    "gene_targets": profiles.draw,
+_OF = {  # of each family its module, loaded when it is looked at
+    "response": "responses",
+    "response_labels": "responses",
+    "images": "images",
+    "profile_labels": "profiles",
+    "gene_targets": "profiles",
 }
 
 
@@ -23,12 +22,12 @@ def page() -> None:
     """Draw the page."""
     name, task = frame.task_name(), frame.task()
     st.title("Predict")
-    st.markdown(plain(trust.what_it_does(task.family)))
+    st.markdown(plain(what_it_does(task.family)))
     model, said = st.columns([1, 2], gap="large", vertical_alignment="bottom")
     with model:
         endpoint = asking.choose_endpoint(name)
     if endpoint is None:
         return
-    _OF[task.family](name, task, endpoint)
+    load(f"serving.screens.{_OF[task.family]}").draw(name, task, endpoint)
     with said:
         asking.about(endpoint)

@@ -1,26 +1,26 @@
-"""Predict: what an expression profile is of, and what other genes it has."""
+"""Predict: what an expression profile is of, and what other genes it has. Answers are drawn in `profile_answers`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 
-from pipelines.gene_names import match_genes
 from pipelines.params import ExpressionTask
 from serving.board import collection
 from serving.board.endpoints import Endpoint
-from serving.board.glossary import means
-from serving.board.questions import Question, of_profiles
-from serving.board.tables import Row, classes, coverage_of, targets, version_of
-from serving.board.words import counted, listed, named, number, plain, share
-from serving.screens import asking, choosing, frame, images, trust
+from serving.board.loading import load
+from serving.screens import asking, choosing, frame
 from serving.screens.asking import Asked, Contract, Make
 
+if TYPE_CHECKING:  # pandas and charts are loaded with the first question, not with the first page
+    import pandas as pd
+
+    from serving.board.questions import Question
+
 KEY = "sample_id"
-_SHOWN = 30
+_ANSWERS = "serving.screens.profile_answers"
 
 
 def draw(name: str, task: ExpressionTask, endpoint: Endpoint) -> None:
@@ -34,7 +34,7 @@ def draw(name: str, task: ExpressionTask, endpoint: Endpoint) -> None:
     with right:
         asking.results(
             endpoint,
-            lambda asked: _genes(asked, name, task) if of_genes else _labels(asked, name, task),
+            lambda asked: _results(asked, name, task),
             f"Choose a sample or bring expression profiles, and press Predict: the model says {what}, how sure it is, "
             "and which genes it goes by.",
         )
@@ -49,7 +49,7 @@ def _question(name: str) -> tuple[Make | None, str]:
         if not found:
             return None, "Bring a file with an expression profile first."
         values = found["expression"].values
-        return (lambda contract: of_profiles(values, contract)), ""
+        return (lambda contract: _of_values(values, contract)), ""
     chosen = _sample(name)
     if chosen is None:
         return None, "Choose a sample first."
@@ -58,7 +58,14 @@ def _question(name: str) -> tuple[Make | None, str]:
 
 def _of_sample(path: Path, sample: str, contract: Contract | None) -> Question:
     """Return the question about a sample of the data; runs on a thread."""
-    return of_profiles(collection.profiles(path, KEY, [sample]), contract)
+    return _of_values(load("serving.board.measured").profiles(path, KEY, [sample]), contract)
+
+
+def _of_values(values: pd.DataFrame, contract: Contract | None) -> Question:
+    """Return the question about profiles; runs on a thread."""
+    made: Question = load("serving.board.questions").of_profiles(values, contract)
+    load(_ANSWERS)  # here, on the thread, so that the page need not wait
+    return made
 
 
 def _sample(name: str) -> str | None:
@@ -66,9 +73,9 @@ def _sample(name: str) -> str | None:
         found = _samples(str(frame.DATA / name))
         chosen = st.selectbox(
             "Sample",
-            list(found.index),
+            list(found),
             index=None,
-            format_func=lambda one: str(found.loc[one, "shown"]),
+            format_func=found.__getitem__,
             placeholder=f"Type to search {len(found):,} samples",
             key=f"chosen {name}",
             persist_state="session",
@@ -79,129 +86,9 @@ def _sample(name: str) -> str | None:
 
 
 @st.cache_data(show_spinner=False, ttl=60)
-def _samples(folder: str) -> pd.DataFrame:
+def _samples(folder: str) -> dict[str, str]:
     return collection.samples(Path(folder))
 
 
-def _labels(asked: Asked, name: str, task: ExpressionTask) -> None:
-    table = classes(asked.answers, asked.question.names)
-    version = version_of(asked.answers)
-    trust.panel(name, task.family, table, what="samples", version=version, declared=coverage_of(asked.answers))
-    if len(table) > 1:
-        images.summary(table, "Sample")
-    frame.download(table, f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV")
-    row = _shown_row(asked, name)
-    answer, sample = asked.answers[row], asked.question.names[row]
-    st.subheader(f"{plain(named(str(answer['label'])))} – {share(answer['probability'])}", help=means("probability"))
-    _imputed(answer)
-    images.shares(answer, sample)
-    st.subheader("Genes behind it", help=means("contribution"))
-
-    def shown(explained: Row) -> None:
-        label = named(str(answer["label"]))
-        asking.genes(
-            explained,
-            raises=f"for {label}",
-            lowers=f"against {label}",
-            file=f"{sample}_contributions.csv",
-            what=f"the answer {label} for {sample}",
-        )
-
-    asking.explained(asked, row, shown, "Asking which genes it goes by")
-
-
-def _genes(asked: Asked, name: str, task: ExpressionTask) -> None:
-    from serving.board import charts  # Altair is not needed until there is something to draw
-
-    table = targets(asked.answers, asked.question.names)
-    version, declared = version_of(asked.answers), coverage_of(asked.answers)
-    of_samples = table.drop_duplicates("sample")
-    trust.panel(name, task.family, of_samples, what="samples", version=version, declared=declared)
-    table["measured"] = _measured(asked, table, task.data.scale)
-    frame.download(
-        table.drop(columns=["note"]), f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV"
-    )
-    row = _shown_row(asked, name)
-    answer, sample = asked.answers[row], asked.question.names[row]
-    _imputed(answer)
-    own = table[table["sample"] == sample].sort_values("prediction", ascending=False, kind="stable")
-    st.subheader(f"Predicted genes of {plain(sample)}", help="In log2 units. " + means("interval"))
-    shown = own.rename(columns={"measured": "usual"}).assign(drug=own["gene"]).head(_SHOWN)
-    first = own.iloc[0]
-    frame.chart(
-        charts.responses(shown, "Predicted expression (log2)"),
-        alt=f"Predicted expression of {len(shown)} genes with intervals; the highest is {first['gene']} with "
-        f"{number(first['prediction'], 2)} [{number(first['low'], 2)}, {number(first['high'], 2)}].",
-    )
-    if own["measured"].notna().any():
-        st.caption("Point: prediction. Line: its interval. Gray tick: what was measured.")
-    _gene_table(own)
-    st.subheader("Genes behind one", help=means("contribution"))
-    target = st.selectbox(
-        "Predicted gene",
-        own["target"].tolist(),
-        format_func=lambda one: str(own.loc[own["target"] == one, "gene"].iloc[0]),
-        key=f"target {name}",
-    )
-
-    def explained(found: Row) -> None:
-        asking.genes(
-            found,
-            raises="raises it",
-            lowers="lowers it",
-            file=f"{sample}_{target}_contributions.csv",
-            what=f"the prediction of {target} for {sample}",
-            target=str(target),
-        )
-
-    asking.explained(asked, row, explained, "Asking which genes it goes by")
-
-
-def _gene_table(own: pd.DataFrame) -> None:
-    shown = pd.DataFrame(
-        {"Gene": own["gene"], "Predicted (log2)": own["prediction"], "Low": own["low"], "High": own["high"]}
-    )
-    if own["measured"].notna().any():
-        shown["Measured (log2)"] = own["measured"]
-    two = st.column_config.NumberColumn(format="%.2f")
-    st.dataframe(
-        shown,
-        hide_index=True,
-        height=min(360, 36 * (len(shown) + 1) + 2),
-        column_config={
-            "Predicted (log2)": two,
-            "Low": st.column_config.NumberColumn(format="%.2f", help=means("interval")),
-            "High": two,
-            "Measured (log2)": two,
-        },
-        alt=f"Predicted expression of {len(shown)} genes with intervals",
-    )
-
-
-def _shown_row(asked: Asked, name: str) -> int:
-    names = asked.question.names
-    if len(names) == 1:
-        return 0
-    return names.index(str(st.selectbox("Sample", names, key=f"shown {name}")))
-
-
-def _imputed(answer: Row) -> None:
-    lacking = [str(gene) for gene in answer.get("imputed") or []]
-    if lacking:
-        st.info(
-            plain(f"{counted(len(lacking), 'gene')} not in the profile, filled in: {listed(lacking)}."),
-            icon=":material/info:",
-        )
-
-
-def _measured(asked: Asked, table: pd.DataFrame, scale: str) -> list[float]:
-    """Return what the profiles themselves have of the predicted genes, in log2 units; NaN where they have nothing."""
-    found: list[float] = []
-    given = dict(zip(asked.question.names, asked.question.rows, strict=True))
-    for sample, part in table.groupby("sample", sort=False):
-        profile = given[str(sample)]["expression"]
-        match = match_genes(list(profile), part["target"].tolist()).found
-        values = [profile.get(match.get(target, ""), None) for target in part["target"]]
-        numbers = np.array([np.nan if value is None else float(value) for value in values])
-        found += (np.log2(numbers + 1) if scale == "linear" else numbers).tolist()
-    return found
+def _results(asked: Asked, name: str, task: ExpressionTask) -> None:
+    load(_ANSWERS).draw(asked, name, task)

@@ -11,6 +11,7 @@ import streamlit as st
 from serving.board.glossary import means
 from serving.board.jobs import Job
 from serving.board.links import Links
+from serving.board.loading import load
 from serving.board.words import moment, named, plain
 from serving.screens import frame, waiting
 
@@ -37,9 +38,10 @@ def page() -> None:
 
 def _everywhere(tasks: list[str]) -> Job[list[Any]]:
     def read(_: Job[list[Any]]) -> list[Any]:
-        from serving.board import registered  # MLflow takes seconds to import
+        registered = load("serving.board.registered")  # MLflow takes seconds to import
 
-        return registered.everywhere(tasks)
+        found: list[Any] = registered.everywhere(tasks)
+        return found
 
     return waiting.job("registry all", read)
 
@@ -168,9 +170,11 @@ def _moved(entry: Any) -> str:
 
 def _content(version: Any) -> Job[tuple[dict[str, Any], dict[str, bytes], str]]:
     def read(_: Job[Any]) -> tuple[dict[str, Any], dict[str, bytes], str]:
-        from serving.board import cards, registered  # MLflow takes seconds to import
+        cards, registered = load("serving.board.cards"), load("serving.board.registered")
 
-        return cards.card(registered.evidence(version), registered.figures(version))
+        made: tuple[dict[str, Any], dict[str, bytes], str]
+        made = cards.card(registered.evidence(version), registered.figures(version))
+        return made
 
     return waiting.job(f"card {version.task} {version.number}", read)
 

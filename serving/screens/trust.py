@@ -10,7 +10,8 @@ import streamlit as st
 from serving.board import trust
 from serving.board.glossary import means, metric_means
 from serving.board.jobs import Job
-from serving.board.words import named, plain
+from serving.board.loading import load
+from serving.board.words import plain
 from serving.screens import frame, waiting
 
 _ICONS = {"fine": ":material/check_circle:", "warning": ":material/warning:", "unknown": ":material/help:"}
@@ -52,22 +53,19 @@ def panel(
                 st.markdown(f"**{plain(word)}** {plain(shown)}", help=metric_means(metric, baseline))
             frame.sentences(trust.limits(family))
 
-    waiting.shown(
-        evidence(task, version), draw, label="Looking up its evidence", key=f"evidence {task}", stoppable=False
-    )
+    found = evidence(task, version)
+    waiting.shown(found, draw, label="Looking up its evidence", key=f"evidence {task}", stoppable=False)
+    if found.done and not found.succeeded:  # what the model itself declares holds without a registry
+        st.markdown(plain(trust.coverage(declared, None, of_classes)), help=means("coverage"))
 
 
 def evidence(task: str, version: str) -> Job[dict[str, Any]]:
     """Return the job that reads the evidence of a version."""
 
     def read(_: Job[dict[str, Any]]) -> dict[str, Any]:
-        from serving.board import registered  # MLflow takes seconds to import
+        registered = load("serving.board.registered")  # MLflow takes seconds to import
 
-        return registered.evidence(registered.version(task, int(version)))
+        found: dict[str, Any] = registered.evidence(registered.version(task, int(version)))
+        return found
 
     return waiting.job(f"evidence {task} {version}", read)
-
-
-def title_of(architecture: str, version: int | str) -> str:
-    """Return how a version is called."""
-    return f"version {version}, {named(architecture)}"

@@ -14,17 +14,33 @@ from serving.screens.frame import fault
 T = TypeVar("T")
 _JOBS = "jobs"
 _LOOK = 0.7  # seconds between two looks at a job
+_RETRY = 60.0  # seconds after which what failed is tried again when it is next wanted
 _AT_ONCE = 0.15  # seconds that a page gives a job before it shows that it waits; most files are read in less
 
 
-def job(key: str, work: Callable[[Job[T]], T], *, fresh: bool = False, seconds: float = float("inf")) -> Job[T]:
-    """Return the session's job of this name, started where there is none yet or a ``fresh`` one is wanted."""
+def job(key: str, work: Callable[[Job[T]], T], *, fresh: bool = False, believed: float = float("inf")) -> Job[T]:
+    """Return the session's job of this name, started where there is none yet or a ``fresh`` one is wanted.
+
+    Parameters
+    ----------
+    key, work
+        Its name, and what it does.
+    fresh
+        Whether what an earlier job of this name found is of no use.
+    believed
+        For how many seconds it is; what failed is tried again after a minute at the latest.
+    """
     jobs: dict[str, Job[Any]] = st.session_state.setdefault(_JOBS, {})
-    if fresh or key not in jobs:
+    if fresh or key not in jobs or _stale(jobs[key], believed):
         if key in jobs:
             jobs[key].cancel()
-        jobs[key] = Job(work, seconds=seconds)
+        jobs[key] = Job(work)
     return jobs[key]
+
+
+def _stale(found: Job[Any], believed: float) -> bool:
+    limit = min(believed, _RETRY) if found.error is not None else believed
+    return found.done and not found.cancelled and found.age > limit
 
 
 def known(key: str) -> Job[Any] | None:
@@ -67,12 +83,26 @@ def shown(work: Job[T], draw: Callable[[T], None], *, label: str, key: str, stop
         draw(work.value)
 
 
+def afterwards(begin: Callable[[], Job[Any]], label: str) -> None:
+    """Begin work once the browser has drawn the page: what loads for seconds would hold up the page itself."""
+    _begin(begin, label, [])
+
+
+@st.fragment(run_every=_LOOK)
+def _begin(begin: Callable[[], Job[Any]], label: str, drawn: list[bool]) -> None:
+    if drawn:  # the browser looks again: it has the page
+        begin()
+        st.rerun()
+    drawn.append(True)
+    st.caption(f":material/hourglass_top: {label} …")
+
+
 @st.fragment(run_every=_LOOK)
 def _wait(work: Job[Any], label: str, key: str, stoppable: bool) -> None:
     """Show how far a job is, and draw the whole page again once it is done."""
     if work.done:
         st.rerun()
-    text = f"{label} … {work.seconds:.0f} s"
+    text = f"{label}{f', {work.progress} answered' if work.progress else ''} … {work.seconds:.0f} s"
     if not stoppable:
         st.caption(f":material/hourglass_top: {text}")
         return

@@ -7,6 +7,7 @@ The models are real ones, fitted in a moment; what answers for them is a plain H
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import os
@@ -28,12 +29,14 @@ from mlflow.pyfunc.scoring_server import predictions_to_json
 from PIL import Image
 
 from pipelines.files import write_json
-from pipelines.params import read_params
+from pipelines.params import Threshold, read_params
+from pipelines.prepared import prepare
+from pipelines.reading import read_samples
 from pipelines.simulate.response import simulate
 from tests.serving import made_registry, served
 from tests.training.image_samples import write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
-from tests.training.tiny import ROOT, SIZE, tiny_params, tiny_prepared
+from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
 from training.overlay import as_png, overlay
 from training.predictor import Predictor
 
@@ -44,6 +47,9 @@ RESPONSE, IMAGES, LABELS, GENES, UNSERVED = (
     "gene_expression",
     "leukemia_cell",
 )
+CALLS = "drug_calls"  # the same lines and drugs, as sensitive or resistant
+GRAPH = "graph"  # under which alias a graph network answers for the task of responses
+THRESHOLD = Threshold("waterfall", 5.0)
 SLOW_SECONDS = 25
 
 
@@ -113,8 +119,12 @@ def _models(folder: Path) -> dict[str, Predictor]:
     """Fit a model of each family and read it as an endpoint would."""
     params = tiny_params(epochs=2, rounds=10)
     response = tiny_prepared(folder / "raw")
-    made = {
+    calls = sensitivity_task(response_task(params), THRESHOLD)
+    called = prepare(read_samples(folder / "raw", calls), calls, params.seed)
+    made: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
         RESPONSE: (params.task(RESPONSE), response, "elastic_net", {}),
+        GRAPH: (params.task(RESPONSE), response, "gnn", {"batch_size": 64, "units": 32, "width": 16, "depth": 2}),
+        CALLS: (calls, called, "elastic_net", {}),
         LABELS: (*served.profiles_prepared(90), "logistic_regression", {"selection": "top_30"}),
         IMAGES: (*served.images_prepared(), "majority_class", {}),
         GENES: (read_params(ROOT / "params.yaml").task(GENES), served.split(gene_samples(100)), "ridge", {}),
@@ -130,6 +140,7 @@ def _models(folder: Path) -> dict[str, Predictor]:
 def _data(folder: Path) -> None:
     data = folder / "data"
     simulate(data / RESPONSE, SIZE)
+    shutil.copytree(data / RESPONSE, data / CALLS)
     for name, samples, key in ((LABELS, labels_samples(30), "label"), (GENES, gene_samples(30), "label")):
         (data / name).mkdir(parents=True)
         table = pd.DataFrame(samples.values, columns=list(samples.genes))
@@ -144,7 +155,8 @@ def _params(folder: Path, url: str) -> None:
     down = f"http://127.0.0.1:{free_port()}"
     content["policy"]["dashboard"] = {
         "endpoints": {
-            **{name: f"{url}/{name}" for name in (RESPONSE, IMAGES, LABELS, GENES)},
+            **{name: f"{url}/{name}" for name in (RESPONSE, IMAGES, LABELS, GENES, CALLS)},
+            f"{RESPONSE}@{GRAPH}": f"{url}/{GRAPH}",
             f"{RESPONSE}@staging": f"{url}/slow",
             f"{RESPONSE}@previous": down,
             f"{RESPONSE}@candidate": f"{url}/nonsense",
@@ -153,6 +165,12 @@ def _params(folder: Path, url: str) -> None:
         "mlflow_ui": "http://127.0.0.1:5000",
     }
     content["tasks"][IMAGES]["data"]["classes"] = ["blue", "green", "red"]
+    calls = copy.deepcopy(content["tasks"][RESPONSE]) | {"problem": "classification"}
+    calls["data"] |= {"threshold": {"method": THRESHOLD.method, "prior_rows": THRESHOLD.prior_rows}}
+    calls["tune"] |= {"metric": "log_loss"}
+    calls["evaluate"] |= {"metric": "within_drug_roc_auc"}
+    content["tasks"][CALLS] = calls
+    content["models"][f"{CALLS}-mean_effects"] = {"task": CALLS, "architecture": "mean_effects"}
     content["policy"]["tasks"] = {}
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")

@@ -25,8 +25,19 @@ import pytest
 import requests
 
 from pipelines.params import read_params
-from serving.board.trust import what_it_does
-from tests.serving.dashboard_platform import GENES, IMAGES, LABELS, RESPONSE, UNSERVED, Platform, free_port, one_image
+from serving.board.glossary import what_it_does
+from tests.serving.dashboard_platform import (
+    CALLS,
+    GENES,
+    GRAPH,
+    IMAGES,
+    LABELS,
+    RESPONSE,
+    UNSERVED,
+    Platform,
+    free_port,
+    one_image,
+)
 from tests.training.tiny import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -194,7 +205,7 @@ def of_task(page: Any, task: str) -> None:
     """Choose a task, and wait until the page speaks of it: the page before may have boxes of the same names."""
     choose(page, "Task", task.replace("_", " ").capitalize())
     if page.get_by_role("heading", name="Predict", exact=True).count():
-        family = read_params(ROOT / "params.yaml").task(task).family
+        family = "response_labels" if task == CALLS else read_params(ROOT / "params.yaml").task(task).family
         page.get_by_text(what_it_does(family), exact=True).wait_for()
         settle(page)
 
@@ -243,6 +254,49 @@ def test_a_cell_line_is_asked_about_and_drugs_are_ranked(visit: Any) -> None:
     assert table["prediction"].is_monotonic_increasing and (table["low"] < table["high"]).all()
     visit.get_by_text("How good is version 1").click()
     visit.get_by_text(re.compile(r"Margin \+0\.200\s\[\+0\.100,\s\+0\.300\]")).wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_sensitive_and_resistant_are_told_with_what_is_not_ruled_out(visit: Any) -> None:
+    of_task(visit, CALLS)
+    choose(visit, "Cell line", "simulated line 1")
+    predict(visit)
+    visit.get_by_role("heading", name=re.compile("^Drugs for simulated line 1")).wait_for()
+    visit.get_by_text(re.compile(r"^Of \d+ drugs: to \d+ the cells are called sensitive and resistance is")).wait_for()
+    visit.get_by_text(re.compile(r"The set of classes is made to hold the true class in 90\s% of cases")).wait_for()
+    chart(visit, "Probability that simulated line 1")
+    visit.get_by_text(re.compile("^The log odds of being sensitive is the sum of the base")).wait_for()
+    chart(visit, "Contributions to the prediction for simulated line 1")
+    assert visit.evaluate(TOO_PALE) == []
+    with visit.expect_download() as download:
+        visit.get_by_role("button", name=re.compile("Download all .* predictions as CSV")).click()
+    table = pd.read_csv(download.value.path(), encoding="utf-8-sig")
+    assert table["sensitive"].is_monotonic_decreasing and table["sensitive"].between(0, 1).all()
+    assert set(table["holds"]) <= {"sensitive alone", "either is possible", "resistant alone", "neither fits"}
+    assert table["called_below"].notna().all()
+    no_fault_of_the_page(visit)
+
+
+def test_atoms_that_move_a_prediction_are_drawn_on_the_molecule(visit: Any) -> None:
+    model(visit, GRAPH)
+    choose(visit, "Cell line", "simulated line 1")
+    predict(visit)
+    visit.get_by_role("heading", name="Atoms behind it").wait_for()
+    drawn = visit.get_by_role("img", name=re.compile("^The molecule of .* atoms, colored by what each adds to ln IC50"))
+    drawn.wait_for()
+    visit.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    size = drawn.evaluate("(image) => [image.naturalWidth, image.naturalHeight, image.getBoundingClientRect().width]")
+    assert size[0] > 400 and size[1] > 400 and size[2] > 300  # drawn, and large enough to be read
+    genes = visit.get_by_label(re.compile("^Contributions to the prediction for")).first.get_attribute("aria-label")
+    assert genes is not None and "atom:" not in genes and "bond:" not in genes
+    with visit.expect_download() as download:
+        visit.get_by_role("button", name="Download the atoms as CSV").click()
+    atoms = pd.read_csv(download.value.path(), encoding="utf-8-sig")
+    told = drawn.get_attribute("alt") or ""
+    assert f"with {len(atoms)} atoms" in told and f"all together {atoms['contribution'].sum():+.2g}" in told
+    with visit.expect_download() as download:
+        visit.get_by_role("button", name="Download the drawing").click()
+    assert "<svg" in Path(download.value.path()).read_text()
     no_fault_of_the_page(visit)
 
 

@@ -1,0 +1,98 @@
+"""Why a model answers as it does: one row is asked about again, and what moved it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from serving.board.asking import Row, ask
+from serving.board.glossary import means
+from serving.board.jobs import Job
+from serving.board.questions import only
+from serving.board.tables import OTHERS, THE_DRUG, base_of, contributions
+from serving.board.words import number, plain
+from serving.screens import frame, waiting
+from serving.screens.asking import Asked
+
+_GENES = 15  # in a chart
+
+
+def explained(
+    asked: Asked, row: int, draw: Callable[[Row], None], label: str, more: Callable[[Row], Row] = lambda answer: answer
+) -> None:
+    """Ask for the explanation of one row, and draw it.
+
+    Parameters
+    ----------
+    more
+        Makes of the answer what is drawn; runs on a thread, since it may take a while.
+    """
+    endpoint, seconds = asked.endpoint, frame.params().policy.dashboard.seconds
+    question = only(asked.question, row)
+
+    def work(job: Job[Row]) -> Row:
+        found = ask(endpoint, question.rows, question.names, explain=True, seconds=seconds, tell=job.tell)
+        return more(found[0])
+
+    key = f"explain {endpoint.task} {asked.name} {row}"
+    waiting.shown(waiting.job(key, work), draw, label=label, key=key)
+
+
+def genes(
+    answer: Row,
+    *,
+    raises: str,
+    lowers: str,
+    file: str,
+    what: str,
+    target: str | None = None,
+    red: str = "",
+    summed: str = "The prediction",
+) -> None:
+    """Draw what moved a prediction: a chart, what it starts from, and the table to download.
+
+    Parameters
+    ----------
+    raises, lowers
+        What positive and negative contributions mean.
+    what
+        Is explained, for the chart's text.
+    target
+        Which of several predicted genes is meant.
+    red
+        Which of ``raises`` and ``lowers`` is red.
+    summed
+        What the contributions add up to.
+    """
+    from serving.board import charts  # Altair is not needed until there is something to draw
+
+    table = contributions(answer, target)
+    if table.empty:
+        st.info("This model looks at no gene that it could name.", icon=":material/info:")
+        return
+    rest = table["feature"].isin([OTHERS, THE_DRUG])
+    top = table[~rest].head(_GENES)
+    _sum(table, top, base_of(answer, target), summed)
+    if (top["value"].abs() > 0).any():
+        most = ", ".join(str(name) for name in top["feature"].head(3))
+        frame.chart(
+            charts.contributions(top, raises, lowers, red), alt=f"Contributions to {what}; the largest: {most}."
+        )
+    shown = pd.DataFrame({"feature": table["feature"], "kind": table["kind"], "contribution": table["value"]})
+    frame.download(shown, file, "Download the contributions as CSV")
+
+
+def _sum(table: pd.DataFrame, top: pd.DataFrame, base: float | None, summed: str) -> None:
+    """Say what the parts of a prediction add up to."""
+    if base is None:
+        return
+    drug = table.loc[table["feature"] == THE_DRUG, "value"].sum()
+    others = float(table["value"].sum() - drug - top["value"].sum())
+    parts = [("the base", base, ""), ("the drug itself", drug, "+"), ("what is shown below", top["value"].sum(), "+")]
+    parts += [("all else", others, "+")]
+    said = [f"{word} {number(float(value), 2, sign)}" for word, value, sign in parts if word == "the base" or value]
+    total = number(base + float(table["value"].sum()), 2)
+    text = f"{summed} is the sum of {', '.join(said[:-1])} and {said[-1]}: {total}."
+    st.markdown(plain(text), help=f"{means('base')} {means('contribution')}")
