@@ -131,6 +131,11 @@ class Estimator(BaseEstimator, ABC):
         """Return what scores and ensembles work on: the predicted target ``(n,)`` or probabilities ``(n, classes)``."""
         return self.predict(samples)
 
+    @classmethod
+    def mean_outputs(cls, members: Sequence[Self], samples: Any) -> np.ndarray:
+        """Return the mean of what ``members`` answer; a subclass whose members have a part in common runs it once."""
+        return np.mean([member.outputs(samples) for member in members], axis=0)
+
     def attribute(self, samples: Any, output: np.ndarray | None = None) -> Attribution | None:
         """Return what each raw feature adds to each prediction, or None where the model looks at no feature.
 

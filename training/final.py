@@ -70,7 +70,7 @@ class CrossFitted(Estimator):
 
     def outputs(self, samples: Any) -> np.ndarray:
         """Return the mean of the members' outputs: ``(n,)``, ``(n, targets)``, or probabilities ``(n, classes)``."""
-        return np.mean([member.outputs(samples) for member in self.members_], axis=0)
+        return type(self.members_[0]).mean_outputs(self.members_, samples)
 
     def predict(self, samples: Any) -> np.ndarray:
         """Return the mean prediction ``(n,)`` or ``(n, targets)``, or the class that is most probable on average."""

@@ -256,6 +256,33 @@ def test_a_study_s_memory_is_asked_before_the_disk(
     np.testing.assert_array_equal(shared.predict_proba(samples), fresh.predict_proba(samples))
 
 
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_members_of_an_ensemble_run_their_common_stages_once(
+    counted: type[Counted], samples: ImageSamples, mode: str
+) -> None:
+    members = [_network(mode=mode, seed=seed, learning_rate=1e-2).fit(samples) for seed in range(3)]
+    request = dataclasses.replace(samples, pixels=np.array(samples.pixels))  # no files: nothing of it is in a cache
+    apart = np.mean([member.outputs(request) for member in members], axis=0)
+    assert np.ptp([member.outputs(request) for member in members], axis=0).max() > 0, "they all learnt the same"
+    before = counted.images
+    together = Counted.mean_outputs(members, request)
+    assert counted.images - before == 2 * len(samples), "two views of each image, whatever the number of members"
+    np.testing.assert_array_equal(together, apart)
+
+
+def test_members_whose_frozen_stages_differ_answer_each_for_itself(
+    counted: type[Counted], samples: ImageSamples
+) -> None:
+    members = [_network(seed=seed).fit(samples) for seed in range(2)]
+    with torch.no_grad():
+        next(members[1].module_.frozen.parameters()).mul_(1.5)
+    members[1]._frozen_id = None
+    request = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    apart = np.mean([member.outputs(request) for member in members], axis=0)
+    assert np.abs(members[0].outputs(request) - members[1].outputs(request)).max() > 1e-3
+    np.testing.assert_array_equal(Counted.mean_outputs(members, request), apart)
+
+
 def test_what_changes_a_feature_makes_a_new_one(
     counted: type[Counted], samples: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -114,8 +115,14 @@ class CellNetwork(TransferNetwork):
         if len(module.frozen) and self._bytes_of_features(train) <= LARGEST_FEATURES:
             key: tuple[object, ...] = ("frozen", id(train), self.weights, len(module.frozen), self.views)
             key += (self.strength, self.color)
-            # The samples are remembered too: while they live, no others can have their id.
-            _, views = context.remember(key, lambda: (train, self._all_views(train, context.progress)))
+
+            def made() -> tuple[ImageSamples, np.ndarray, float]:
+                began = time.perf_counter()
+                views = self._all_views(train, context.progress)
+                seconds = np.maximum(time.perf_counter() - began, self._seconds_on_file(train))
+                return train, views, float(seconds)  # the samples too: while they live, no others can have their id
+
+            _, views, self._frozen_seconds = context.remember(key, made)
             store = torch.from_numpy(views)
             store = store.to(self._device) if self._device.type == "cuda" else store
 
@@ -153,13 +160,21 @@ class CellNetwork(TransferNetwork):
         if not isinstance(samples.pixels, np.memmap):  # a request's images leave no trace
             parts = [run(samples.pixels[rows]) for rows, _ in _batches(samples)]
             return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
-        if self._frozen_id is None:
-            self._frozen_id = fingerprint(self.module_.frozen)
+        if len(self.module_.tail) and not self._shape:
             run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # tells the shape of what the cache holds
+        return self._cache(samples, view, strength).features(samples, run, progress=progress)
+
+    def _cache(self, samples: ImageSamples, view: int, strength: float) -> FeatureCache:
+        identity, *_ = self._frozen_identity()
         strength = strength if view else 0.0
-        made_of = f"{self._frozen_id} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
-        cache = FeatureCache(f"{made_of} {samples.made} {self._layout()} view {view} {strength}")
-        return cache.features(samples, run, progress=progress)
+        made_of = f"{identity} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
+        return FeatureCache(f"{made_of} {samples.made} {self._layout()} view {view} {strength}")
+
+    def _seconds_on_file(self, samples: ImageSamples) -> float:
+        """Return how long the features of all views took when they were made; 0 where no file is kept of them."""
+        if not isinstance(samples.pixels, np.memmap):
+            return 0.0
+        return sum(self._cache(samples, view, self.strength).seconds(samples) for view in range(self.views))
 
     def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
         images = viewed(self._float(pixels), view, strength)
@@ -193,6 +208,24 @@ class CellNetwork(TransferNetwork):
     def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:
         held = self._held(samples, 1 if watched else self.test_views)
         return lambda: self._mean_softmax(samples, held)
+
+    @classmethod
+    def mean_outputs(cls, members: Sequence[Self], samples: ImageSamples) -> np.ndarray:
+        """Return the mean of what ``members`` answer; frozen stages, which are the same in all, run once."""
+        if len({member._frozen_identity() for member in members}) > 1:
+            return super().mean_outputs(members, samples)
+        first = members[0]
+        held = first._held(samples, first.test_views)
+        for member in members:
+            member.module_.eval()
+            member._shape = first._shape
+        return np.mean([member._mean_softmax(samples, held) for member in members], axis=0)
+
+    def _frozen_identity(self) -> tuple[object, ...]:
+        """Return all that decides what the frozen stages give of an image."""
+        if self._frozen_id is None:
+            self._frozen_id = fingerprint(self.module_.frozen)
+        return self._frozen_id, self._layout(), self.strength, self.test_views
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view what the frozen stages give; None where there are none, or where it is too much."""
