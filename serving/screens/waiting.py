@@ -15,6 +15,7 @@ T = TypeVar("T")
 _JOBS = "jobs"
 _LOOK = 0.7  # seconds between two looks at a job
 _RETRY = 60.0  # seconds after which what failed is tried again when it is next wanted
+_AFTER = 2.0  # seconds that the browser has for drawing the page before anything heavy begins
 _AT_ONCE = 0.15  # seconds that a page gives a job before it shows that it waits; most files are read in less
 
 
@@ -88,7 +89,7 @@ def afterwards(begin: Callable[[], Job[Any]], label: str) -> None:
     _begin(begin, label, [])
 
 
-@st.fragment(run_every=_LOOK)
+@st.fragment(run_every=_AFTER)
 def _begin(begin: Callable[[], Job[Any]], label: str, drawn: list[bool]) -> None:
     if drawn:  # the browser looks again: it has the page
         begin()
