@@ -254,10 +254,21 @@ def test_a_few_missing_genes_are_imputed_by_the_training_mean_and_listed(
     assert answer[said][1] != asked.predictor.predict(None, _frame(profiles))[said][1]
 
 
-def test_a_few_unknown_genes_are_left_out(asked: Asked, profiles: list[Profile]) -> None:
+def test_a_few_unknown_genes_are_left_out_and_named(asked: Asked, profiles: list[Profile]) -> None:
     expected = asked.predictor.predict(None, _frame(profiles))
+    assert expected["ignored"].tolist() == [[], [], []]
     profiles[1] |= {"NOT_A_GENE": 1.0, "NOR_THIS": "not even looked at"}
-    pd.testing.assert_frame_equal(asked.predictor.predict(None, _frame(profiles)), expected)
+    answer = asked.predictor.predict(None, _frame(profiles))
+    assert answer["ignored"].tolist() == [[], ["NOT_A_GENE", "NOR_THIS"], []]
+    pd.testing.assert_frame_equal(answer.drop(columns="ignored"), expected.drop(columns="ignored"))
+    declared = {column.name: column.required for column in signature(asked.contract).outputs.inputs}
+    assert declared["ignored"] and declared["imputed"]
+
+
+def test_known_genes_that_are_not_looked_at_are_not_called_ignored(asked: Asked) -> None:
+    whole = [dict(zip(asked.unseen.genes, map(float, row), strict=True)) for row in asked.unseen.values[:2]]
+    assert asked.predictor.predict(None, _frame(whole))["ignored"].tolist() == [[], []]
+    assert asked.predictor.answer(asked.unseen)["ignored"].tolist() == [[]] * len(asked.unseen)
 
 
 @pytest.mark.parametrize("number", [0, 3, np.float32(2.5), np.int64(2), -0.0, True + 0])
@@ -393,8 +404,19 @@ def test_a_profile_of_other_genes_is_told_without_giving_it_back(asked: Asked, p
     other = {f"ENSG{number:011d}" + "X" * 1000: 1.0 for number in range(3000)}
     message = _refusal([profiles[0], other], asked.contract)
     assert "row 1, field expression: 3000 of 3000 genes are unknown" in message
-    assert "and 2980 more" in message
-    assert len(message) < 2000
+    assert "and 2800 more" in message
+    assert len(message) < 200 * 70  # 200 names, cut
+
+
+def test_every_missing_gene_is_listed_up_to_two_hundred(labels: Asked) -> None:
+    genes = [f"M{number:03}" for number in range(250)]
+    wide = replace(labels.contract, genes=genes, known=genes)
+    message = _refusal([dict.fromkeys(genes[150:], 1.0)], wide)
+    assert all(gene in message for gene in genes[:150])
+    assert "more" not in message.split("missing: ")[1]
+    beyond = _refusal([{}], wide)
+    assert genes[199] in beyond and genes[200] not in beyond
+    assert beyond.endswith("and 50 more")
 
 
 def test_a_missing_and_an_unknown_gene_do_not_make_up_for_each_other(asked: Asked, profiles: list[Profile]) -> None:

@@ -33,7 +33,8 @@ from training.novelty import View
 
 MAX_ROWS = 2_000
 _MOST = {"log2": 128.0, "as_is": 1e30}  # above, a feature may be infinite; linear values are logged
-_LISTED = 20
+_LISTED = 200  # genes that a refusal names
+_SAID = ("imputed", "ignored")  # genes that a profile lacks, and those that it has and no training profile had
 _TOP = 10  # contributions to each of many predicted genes
 _OF_TARGETS = Array(
     Object([Property(name, DataType.string) for name in ("target", "feature")] + [Property("value", DataType.double)])
@@ -76,14 +77,14 @@ class LabelContract(ClassContract):
         """Return the columns of an answer; with ``explain`` contributions that add up to the label's logit."""
         return [
             *super().outputs(),
-            ColSpec(Array(DataType.string), name="imputed"),
+            *(ColSpec(Array(DataType.string), name=name) for name in _SAID),
             ColSpec(DataType.double, name="base", required=False),
             ColSpec(CONTRIBUTIONS, name="attributions", required=False),
         ]
 
     def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> pd.DataFrame:
-        """Return label, probabilities, the set of classes, and which genes were imputed."""
-        return super().answer(outputs, samples).assign(imputed=_imputed(samples))
+        """Return label, probabilities, the set of classes, and which genes were imputed and which ignored."""
+        return super().answer(outputs, samples).assign(**_said(samples))
 
     def describe(self, samples: ExpressionSamples) -> pd.DataFrame:
         """See `profile_summary`."""
@@ -146,13 +147,13 @@ class GeneContract(Contract):
         return [
             *(ColSpec(Map(DataType.double), name=name) for name in ("prediction", "low", "high")),
             ColSpec(DataType.double, name="coverage"),
-            ColSpec(Array(DataType.string), name="imputed"),
+            *(ColSpec(Array(DataType.string), name=name) for name in _SAID),
             ColSpec(Map(DataType.double), name="base", required=False),
             ColSpec(_OF_TARGETS, name="attributions", required=False),
         ]
 
     def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> pd.DataFrame:
-        """Return each target with its interval, in log2 units, and which genes were imputed."""
+        """Return each target with its interval, in log2 units, and which genes were imputed and which ignored."""
         half = np.array([np.nan if width is None else width for width in self.half_widths])
 
         def named(values: np.ndarray) -> pd.Series:
@@ -162,7 +163,7 @@ class GeneContract(Contract):
         parts = {"prediction": named(outputs)}
         if np.isfinite(half).all():
             parts |= {"low": named(outputs - half), "high": named(outputs + half)}
-        return pd.DataFrame({**parts, "coverage": self.coverage, "imputed": _imputed(samples)})
+        return pd.DataFrame({**parts, "coverage": self.coverage, **_said(samples)})
 
     def describe(self, samples: ExpressionSamples) -> pd.DataFrame:
         """See `profile_summary`."""
@@ -191,11 +192,10 @@ class GeneContract(Contract):
         return {"base": pd.Series(bases, dtype=object), "attributions": pd.Series(rows, dtype=object)}
 
 
-def _imputed(samples: ExpressionSamples) -> pd.Series:
-    """Return which genes each profile of a request lacks; those of a training table are not listed."""
-    if "imputed" in samples.table:
-        return samples.table["imputed"]
-    return pd.Series([[] for _ in range(len(samples))], dtype=object)
+def _said(samples: ExpressionSamples) -> dict[str, pd.Series]:
+    """Return which genes each profile of a request lacks, and which nobody knows; of a training table, none."""
+    nothing: pd.Series = pd.Series([[] for _ in range(len(samples))], dtype=object)
+    return {name: samples.table.get(name, nothing) for name in _SAID}
 
 
 def profile_views(values: np.ndarray, described: pd.DataFrame) -> dict[str, View]:
@@ -221,7 +221,8 @@ def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -
     Returns
     -------
     ExpressionSamples
-        In the order of the rows; ``table["imputed"]`` lists the genes that each row lacks.
+        In the order of the rows; ``table["imputed"]`` lists the genes that each row lacks, ``table["ignored"]`` those
+        that it names and the training data did not have.
 
     Raises
     ------
@@ -243,6 +244,7 @@ def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -
     assert isinstance(task, ExpressionTask)
     values = np.full((len(frame), len(contract.genes)), np.nan, dtype=np.float32)
     imputed: list[list[str]] = []
+    ignored: list[list[str]] = []
     used = set(contract.genes)
     # All that are known: a symbol that two of them bear says not which is meant, though the model looks at one alone.
     known = [*contract.genes, *(gene for gene in contract.known if gene not in used)]
@@ -272,8 +274,10 @@ def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -
                 f"missing: {listed(lacking, _LISTED)}"
             )
         imputed.append(lacking)
+        ignored.append(list(unknown))
     ids = [f"row:{row}" for row in range(len(frame))]
-    table = pd.DataFrame({"sample_id": ids, "patient_id": ids, "imputed": pd.Series(imputed, dtype=object)})
+    said = {name: pd.Series(genes, dtype=object) for name, genes in zip(_SAID, (imputed, ignored), strict=True)}
+    table = pd.DataFrame({"sample_id": ids, "patient_id": ids, **said})
     genes = tuple(contract.genes)
     return ExpressionSamples(
         table, values, np.arange(len(table)), genes, pd.DataFrame(index=pd.Index(genes)), task.data.scale
