@@ -97,7 +97,7 @@ def test_studies_and_runs_leave_no_secret(checkout: Path) -> None:
     wrong = [f"postgresql+psycopg://lab:{STORAGE}@{NOWHERE}/studies", f"nothing://lab:{STORAGE}@{NOWHERE}/studies"]
     wrong += [f"//lab:{STORAGE}@{NOWHERE}/studies"]
     with postgres() as uri:
-        right = {"OPTUNA_STORAGE": uri.replace("lab@", f"lab:{STORAGE}@")}
+        right = {"OPTUNA_STORAGE": uri.replace("postgres@", f"postgres:{STORAGE}@")}
         before: list[tuple[str, dict[str, str]]] = [
             (f"pipelines.{stage} --task {TASK}", {}) for stage in ("validate", "prepare")
         ]

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,42 +115,8 @@ def stages(client: MlflowClient) -> dict[int, str]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Give the URI of a PostgreSQL server that lives as long as the block; skip where none can be started."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    initdb, server = (shutil.which(name) for name in ("initdb", "postgres"))
-    if initdb is None or server is None:
-        pytest.skip("no PostgreSQL server (initdb, postgres) is on the PATH")
-    # It refuses to run as root; a container's tests do.
-    user = "postgres" if Path("/proc/self").exists() and Path("/proc/self").owner() == "root" else None
-    folder = Path(tempfile.mkdtemp(prefix="oncolineage-pg-"))
-    if user is not None:
-        shutil.chown(folder, user)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = folder / "data"
-    started: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([initdb, "-D", str(data), "-A", "trust", "-U", "lab", "--no-sync"], check=True, **started)
-    quick = ["-c", "fsync=off", "-c", f"unix_socket_directories={folder}", "-c", "listen_addresses="]
-    process = subprocess.Popen([server, "-D", str(data), "-p", str(port), *quick], **started)
-    try:
-        _wait_for(folder, port, process)
-        yield f"postgresql+psycopg://lab@/postgres?host={folder}&port={port}"
-    finally:
-        process.send_signal(signal.SIGINT)  # does not wait for who is connected
-        process.wait(timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
+    """Give the URI of a PostgreSQL server that lives as long as the block; skip where the wheel is not to be had."""
+    from tests.training.postgres import postgres as server  # what needs no server is not skipped with it
 
-
-def _wait_for(folder: Path, port: int, process: subprocess.Popen[bytes]) -> None:
-    import psycopg
-
-    for _ in range(300):
-        assert process.poll() is None, "the server did not start"
-        try:
-            psycopg.connect(host=str(folder), port=port, user="lab", dbname="postgres").close()
-        except psycopg.OperationalError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("the server does not answer")
+    with server() as running:
+        yield running.url
