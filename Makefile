@@ -20,6 +20,8 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION := false
 export MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK := true
 export GX_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := 1
+# Where the environment forbids it, Python would compile every module anew for each command: a second or more.
+export PYTHONDONTWRITEBYTECODE :=
 # Threads that wait for one another sleep: beside other work, those that spin cost many times the work itself.
 export OMP_WAIT_POLICY ?= PASSIVE
 
