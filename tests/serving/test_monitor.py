@@ -14,10 +14,12 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines import tracking
+from pipelines.command import run_command
 from pipelines.environment import LOG_SALT
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params, task_text
 from pipelines.policy import Monitor
+from serving import monitor as monitor_command
 from serving.monitoring import report as monitoring
 from serving.monitoring.logged import Logged, read_log, since_time
 from serving.monitoring.performance import Performance, measure, read_labels
@@ -361,10 +363,19 @@ def test_labels_at_fault_are_refused_by_row(
 # --- the whole
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An empty MLflow database: its migrations take longer than a test."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_registered_models()
+    return path.read_bytes()
+
+
 @pytest.fixture
-def registered(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def registered(empty: bytes, tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A registered version with a reference, in staging; its number is 1."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty)
     subprocess.run(["git", "init", "-q"], check=True)
     before = tracking.mlflow.get_tracking_uri()
     tracking.mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
@@ -409,6 +420,44 @@ def test_the_report_is_written_and_logged(registered: Path, params: Params) -> N
     assert runs[0].data.metrics["p_input_sharpness"] > 0.01
     kept = {each.path for each in client.list_artifacts(runs[0].info.run_id, "monitor")}
     assert kept == {"monitor/monitor.json", "monitor/monitor.html"}
+
+
+@pytest.fixture
+def configured(registered: Path) -> Path:
+    """The registered version in a checkout with ``params.yaml``, as the command finds it."""
+    (registered / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return registered
+
+
+@pytest.mark.parametrize(("plant", "code", "told"), [(None, 0, "200 rows: fine;"), (darker, 2, "200 rows: retrain;")])
+def test_the_command_exits_with_its_decision(
+    configured: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    plant: Callable[[pd.DataFrame], pd.DataFrame] | None,
+    code: int,
+    told: str,
+) -> None:
+    rows = log_rows(200, version="1")
+    log = written(configured / "log", rows if plant is None else plant(rows))
+    monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
+    with pytest.raises(SystemExit) as ended:
+        run_command(monitor_command.main)
+    assert ended.value.code == code
+    said = capsys.readouterr().out
+    assert told in said and "monitor.html" in said
+    assert ("input brightness drifted" in said) is (code == monitor_command.RETRAIN)
+
+
+def test_the_command_exits_with_1_where_nothing_can_be_said(
+    configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = written(configured / "log", darker(log_rows(20, version="1")))
+    monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
+    with pytest.raises(SystemExit) as ended:
+        run_command(monitor_command.main)
+    assert ended.value.code == 1
+    assert "error: " in capsys.readouterr().err
 
 
 def test_labels_are_joined_by_the_salt_of_the_log(
