@@ -100,12 +100,12 @@ class CrossFitted(Estimator):
         return [np.mean(atoms, axis=0) for atoms in zip(*known, strict=True)] if known else None
 
     def cost(self) -> dict[str, float]:
-        """Return the members' costs, added up; of rates the mean."""
+        """Return the members' costs, added up; of rates the mean over those that have one."""
+        costs = [member.cost() for member in self.members_]
         total: dict[str, float] = {}
-        for member in self.members_:
-            for name, value in member.cost().items():
-                share = len(self.members_) if name.endswith("per_second") else 1
-                total[name] = total.get(name, 0) + value / share
+        for name in dict.fromkeys(name for cost in costs for name in cost):
+            values = [cost[name] for cost in costs if name in cost]
+            total[name] = sum(values) / (len(values) if name.endswith("per_second") else 1)
         return total
 
     def state(self) -> dict[str, Any]:

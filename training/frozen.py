@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,17 @@ class FeatureCache:
             gathered[positions] = shards[path][rows]
         return np.zeros((0, 0), dtype=np.float16) if gathered is None else gathered
 
+    def seconds(self, samples: ImageSamples) -> float:
+        """Return how long the features of ``samples`` took when they were made; NaN where a shard does not tell."""
+        total = 0.0
+        for path, rows, _ in _by_shard(list(dict.fromkeys(samples.digests)), self._known()):
+            try:
+                took = float(path.with_suffix(".seconds").read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return math.nan
+            total += took * len(rows) / len(np.load(path, mmap_mode="r"))
+        return total
+
     def _known(self) -> dict[str, tuple[Path, int]]:
         """Return where the features of each image lie; what a killed run or a broken copy left is passed over."""
         known: dict[str, tuple[Path, int]] = {}
@@ -91,6 +104,7 @@ class FeatureCache:
         rows = np.array([row_of[digest] for digest in digests])
         shard = self.place / f"{hashlib.sha256(''.join(digests).encode()).hexdigest()[:16]}.npy"
         starts = range(0, len(rows), BATCH)
+        began = time.perf_counter()
         with written_whole(shard) as temporary:
             array: np.ndarray | None = None
             for start in tqdm(starts, desc="frozen features", disable=not progress, leave=False):
@@ -100,6 +114,8 @@ class FeatureCache:
                     array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
                 array[start : start + len(made)] = made
             del array
+        with written_whole(shard.with_suffix(".seconds")) as temporary:
+            temporary.write_text(f"{time.perf_counter() - began}", encoding="utf-8")
         with written_whole(shard.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(digests), encoding="utf-8")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +23,7 @@ from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
 from training.features import embedding
 from training.features.cell_image import descriptors
+from training.final import CrossFitted
 from training.frozen import BATCH, FeatureCache
 from training.networks.cell_network import CellNetwork
 
@@ -90,6 +93,25 @@ def test_more_images_than_a_batch_keep_their_order(tmp_path: Path) -> None:
     run = Counting()
     np.testing.assert_array_equal(FeatureCache("network").features(many, run), _expected(many))
     assert len(run.seen) == len(many)
+
+
+def test_the_cache_knows_how_long_its_features_took(samples: ImageSamples) -> None:
+    cache, pause = FeatureCache("network"), 0.05
+
+    def slow(pixels: np.ndarray) -> np.ndarray:
+        time.sleep(pause)
+        return features_of(pixels)
+
+    first, others = samples.take(np.arange(4)), samples.take(np.arange(4, 12))
+    cache.features(first, slow)
+    took = cache.seconds(first)
+    assert took >= pause
+    assert cache.seconds(samples.take(np.array([1, 0, 1]))) == pytest.approx(took / 2), "two images of four"
+    cache.features(samples, slow)
+    assert cache.seconds(first) == took
+    assert cache.seconds(samples) == pytest.approx(took + cache.seconds(others)) and cache.seconds(others) >= pause
+    next(cache.place.glob("*.seconds")).unlink()
+    assert np.isnan(cache.seconds(samples))
 
 
 def test_no_image_asks_for_nothing(samples: ImageSamples) -> None:
@@ -281,6 +303,35 @@ def test_members_whose_frozen_stages_differ_answer_each_for_itself(
     apart = np.mean([member.outputs(request) for member in members], axis=0)
     assert np.abs(members[0].outputs(request) - members[1].outputs(request)).max() > 1e-3
     np.testing.assert_array_equal(Counted.mean_outputs(members, request), apart)
+
+
+class Slow(EfficientNetLite0):
+    """The network with frozen stages that take at least `PAUSE` for each view of the images."""
+
+    PAUSE = 0.2
+
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+        if pixels.any():
+            time.sleep(self.PAUSE)
+        return super()._run_frozen(pixels, view, strength)
+
+
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_reading_the_cache_is_not_passed_off_as_speed_of_training(samples: ImageSamples, mode: str) -> None:
+    chosen: dict[str, Any] = {"epochs": 3, "views": 2, "test_views": 1, "seed": 1, "device": "cpu", "mode": mode}
+    context, fastest = FitContext(), 3 * len(samples) / (2 * Slow.PAUSE)
+    for context_of_fit in (context, context, FitContext()):  # computed, in memory, on disk
+        assert 0 < Slow(**chosen).fit(samples, None, context_of_fit).cost()["images_per_second"] <= fastest
+    for kept in Path("cache").rglob("*.seconds"):
+        kept.unlink()
+    assert "images_per_second" not in Slow(**chosen).fit(samples).cost()
+
+
+def test_an_ensemble_s_rate_is_the_mean_over_the_members_that_have_one() -> None:
+    costs = ({"parameters": 2, "images_per_second": 4.0}, {"parameters": 3}, {"images_per_second": 8.0})
+    whole = CrossFitted("efficientnet_lite0", {}, "images")
+    whole.members_ = [cast(Any, SimpleNamespace(cost=lambda cost=cost: cost)) for cost in costs]
+    assert whole.cost() == {"parameters": 5, "images_per_second": 6.0}
 
 
 def test_what_changes_a_feature_makes_a_new_one(

@@ -6,6 +6,7 @@ With the contract of every network that takes profiles as images, at the smalles
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -313,6 +314,18 @@ def test_a_wide_head_sees_every_gene_whatever_is_frozen(frozen: int) -> None:
             changed[pixel, 0, pixel // 4, pixel % 4] += 1
         logits = module(changed)
     assert ((logits[:16] - logits[16]).abs().sum(dim=1) > 1e-4).all()
+
+
+def test_the_one_run_of_frozen_stages_counts_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, pause, rows = _samples(), 0.5, GeneImageNetwork._rows
+
+    def slow(network: GeneImageNetwork, images: torch.Tensor) -> np.ndarray:
+        time.sleep(pause)
+        return rows(network, images)
+
+    monkeypatch.setattr(GeneImageNetwork, "_rows", slow)
+    fitted = _build("resnet50", "head", epochs=2).fit(samples)
+    assert 0 < fitted.cost()["images_per_second"] <= 2 * len(samples) / pause
 
 
 def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> None:

@@ -273,6 +273,21 @@ def test_deeper_stages_learn_slower(fits: Fits) -> None:
     assert reached == {id(parameter) for parameter in fitted.module_.parameters() if parameter.requires_grad}
 
 
+def test_a_step_of_each_stage_is_as_long_as_its_depth_says() -> None:
+    architecture = get_architecture("efficientnet_lite0", "images")
+    settings = {"learning_rate": 0.01, "backbone_rate": 0.5, "layer_decay": 0.7, "weight_decay": 0.0}
+    fitted = _build(architecture, "full", weights="imagenet", epochs=1, strength=0.0, **settings).fit(in_memory(12, 64))
+    assert isinstance(fitted, CellNetwork)
+    stages = _start(architecture, "imagenet")
+    assert len(stages) == len(fitted.module_.tail) > 3
+    for depth, (stage, start) in enumerate(zip(fitted.module_.tail, stages, strict=True)):
+        moved = [
+            float((p - q).detach().abs().max()) for p, q in zip(stage.parameters(), start.parameters(), strict=True)
+        ]
+        # All images are one batch, and the first step of Adam is as long as the rate, whatever the gradient.
+        assert max(moved) == pytest.approx(0.01 * 0.5 * 0.7 ** (len(stages) - 1 - depth), rel=0.02)
+
+
 def test_what_on_step_raises_ends_the_fit(
     architecture: Architecture, train: ImageSamples, unseen: ImageSamples
 ) -> None:
@@ -495,6 +510,18 @@ def test_classes_weigh_alike_where_that_is_asked_for(balanced: bool) -> None:
     np.testing.assert_allclose(answer, [1 / 3] * 3 if balanced else [2 / 3, 1 / 6, 1 / 6], rtol=0, atol=0.05)
 
 
+def test_label_smoothing_makes_answers_less_certain() -> None:
+    train, certain = in_memory(12, 32), []
+    architecture = get_architecture("efficientnet_lite0", "images")
+    for smoothing in (0.0, 0.3):
+        chosen = {**architecture.defaults, "label_smoothing": smoothing, "learning_rate": 0.03, "dropout": 0.0}
+        answers = architecture.build(chosen, **{**SMALL, "epochs": 100}).fit(train).outputs(train)
+        assert (answers.argmax(axis=1) == train.target).all()
+        certain.append(answers.max(axis=1).mean())
+    assert certain[0] > 0.97
+    assert 0.6 < certain[1] < 0.9, "three tenths of each label are spread over three classes: 0.8 is certain"
+
+
 def test_a_killed_fit_goes_on_to_the_same_model(tmp_path: Path) -> None:
     class KilledError(Exception):
         pass
@@ -512,6 +539,8 @@ def test_a_killed_fit_goes_on_to_the_same_model(tmp_path: Path) -> None:
             _build(architecture, mode).fit(train, unseen, FitContext(killed, checkpoint))
         gone_on = _build(architecture, mode).fit(train, unseen, FitContext(None, checkpoint))
         np.testing.assert_array_equal(gone_on.predict_proba(unseen), whole.predict_proba(unseen))
+        done = _build(architecture, mode).fit(train, unseen, FitContext(None, checkpoint))
+        assert "images_per_second" not in done.cost(), "no epoch was left to train, and none is timed"
 
 
 def test_the_head_sees_means_and_spreads_of_every_stage_but_the_stem() -> None:

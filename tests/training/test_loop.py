@@ -36,7 +36,7 @@ def network() -> nn.Module:
     return _network(0)
 
 
-def _network(seed: int) -> nn.Module:
+def _network(seed: int) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
 
@@ -141,6 +141,20 @@ def test_the_monitor_sees_the_network_in_evaluation_mode_and_the_loss_in_trainin
 
 
 # Training
+
+
+def test_each_group_learns_at_its_share_of_the_rate_and_what_is_in_none_not_at_all() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+    first, middle, last = (list(network[place].parameters()) for place in (0, 2, 4))
+    before = _weights(network)
+    one_step = replace(SETTINGS, epochs=1, batch_size=N_ROWS, weight_decay=0.0)
+    train_network(network, _loss(network), N_ROWS, None, one_step, FitContext(), groups=[(first, 0.1), (last, 1.0)])
+    moved = {key: float((value - before[key]).abs().max()) for key, value in network.state_dict().items()}
+    # The first step of Adam is as long as the rate, whatever the gradient.
+    for key, share in {"0.weight": 0.1, "0.bias": 0.1, "4.weight": 1.0, "4.bias": 1.0}.items():
+        assert moved[key] == pytest.approx(share * SETTINGS.learning_rate, rel=1e-3), key
+    assert middle and moved["2.weight"] == moved["2.bias"] == 0
 
 
 def test_training_lowers_the_loss(network: nn.Module) -> None:
@@ -258,6 +272,7 @@ def test_a_killed_fit_goes_on_to_exactly_the_same_weights(tmp_path: Path, where:
     trained, _ = _train(other, _real_monitor(other), settings, context=context)
     first = epoch + 1 if where == "on_step" else epoch
     assert steps == list(range(first, settings.epochs)), "an epoch was trained twice or not at all"
+    assert trained.first_epoch == first
     assert _equal(_weights(other), _weights(whole))
     assert trained == expected
 

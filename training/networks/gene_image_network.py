@@ -6,6 +6,7 @@ training rows only.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -179,7 +180,9 @@ class GeneImageNetwork(TransferNetwork):
         spread = self._spread()
         module = self.module_
         if len(module.frozen):
+            began = time.perf_counter()
             rows = torch.from_numpy(self._rows(images)).to(self._device)
+            self._frozen_seconds = time.perf_counter() - began
             return lambda chosen: self._after(rows[chosen].float())
 
         def logits(chosen: Tensor) -> Tensor:

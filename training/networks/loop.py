@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,13 @@ class Trained:
         Epoch, counted from 0, whose weights the network now has.
     history
         For each epoch its metrics.
+    first_epoch
+        With which this process went on; those before it are of one that was killed.
     """
 
     best_epoch: int
     history: list[dict[str, float]]
+    first_epoch: int = field(default=0, compare=False)
 
 
 def train_network(
@@ -109,6 +112,7 @@ def train_network(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * settings.epochs))
     state = _Checkpoint(context.checkpoint, network, optimizer, schedule, shuffle)
     epoch, best, best_epoch, history = state.load()
+    first_epoch = epoch
     distributed.same_everywhere(network)
     several = distributed.size() > 1
     clipped = list(network.parameters())  # walking the modules anew costs a small network a hundredth of each step
@@ -158,7 +162,7 @@ def train_network(
     if best[1] is not None:
         network.load_state_dict(best[1])
     network.eval()
-    return Trained(best_epoch, history)
+    return Trained(best_epoch, history, first_epoch)
 
 
 @contextlib.contextmanager

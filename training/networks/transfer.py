@@ -131,9 +131,9 @@ class TransferNetwork(Classifier):
 
     @classmethod
     def expected_megabytes(cls) -> float:
-        """Return the size of the backbone's parameters, which is nearly all of a saved model."""
+        """Return the size of the backbone's weights, buffers among them, which is nearly all of a saved model."""
         stages = nn.Sequential(*cls.backbone.build(cls.architecture, "none"))
-        return sum(parameter.numel() for parameter in stages.parameters()) * 4 / 1e6
+        return sum(tensor.numel() for tensor in stages.state_dict().values()) * 4 / 1e6
 
     # What subclasses say of their images
 
@@ -193,8 +193,9 @@ class TransferNetwork(Classifier):
         )
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
-        seen = len(train) * max(1, len(self.trained_.history))
-        self.images_per_second_ = seen / (time.perf_counter() - began)
+        seen = len(train) * (len(self.trained_.history) - self.trained_.first_epoch)
+        rate = seen / (time.perf_counter() - began + self._frozen_seconds)
+        self.images_per_second_ = rate if math.isfinite(rate) else 0.0
         module.eval()
         return self
 
@@ -214,6 +215,7 @@ class TransferNetwork(Classifier):
         self.module_ = module.to(self._device)
         self.module_.train(False)
         self._frozen_id: str | None = None
+        self._frozen_seconds = 0.0  # of the one run of frozen stages over the training images; `_loss` finds it
         self._shape: tuple[int, ...] = ()
 
     def _rates(self, module: TransferModule) -> list[tuple[list[nn.Parameter], float]]:
@@ -275,7 +277,13 @@ class TransferNetwork(Classifier):
     # Keeping
 
     def cost(self) -> dict[str, float]:
-        """Return parameters, multiply-adds of one image, and images a second in training."""
+        """Return parameters, multiply-adds of one image, and images a second in training.
+
+        The rate is training images times epochs, over the seconds of the epochs and of the frozen stages' one run over
+        these images. Where an earlier trial left their features in the cache, the seconds that they took then are
+        counted, not those of reading them; where the cache does not tell, or no epoch was left to train, there is no
+        rate.
+        """
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter, torch.no_grad():
