@@ -422,6 +422,20 @@ def test_probe_tells_the_response_by_what_is_missing() -> None:
     assert response_probe(samples, "missing")["finding"]
 
 
+def test_a_planted_shortcut_of_responses_is_a_finding_with_its_score() -> None:
+    tables = responses()
+    without = [f"L{number:02d}" for number in range(0, 60, 3)]
+    tables = response_tables.without_profile(tables, "methylation", *without)
+    audit = audit_of(with_line_effect(tables, np.where(np.arange(60) % 3 == 0, 3.0, 0.0)))
+    told = {finding.name: finding for finding in audit.findings if finding.name.startswith("shortcut_")}
+    assert {name: finding.score for name, finding in told.items()} == {
+        f"shortcut_{one['probe']}": one["score"] for one in audit.shortcuts if one["finding"]
+    }
+    planted = told["shortcut_missing"]
+    assert planted.score is not None and planted.score > 0.5
+    assert f"missing alone reaches r2_over_drug_mean {planted.score:.3f}" in planted.message
+
+
 def test_probe_tells_the_response_by_the_study() -> None:
     tables = responses()
     second = tables.response["cell_line_id"].isin([f"L{number:02d}" for number in range(30)])
@@ -520,7 +534,9 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
     data = write_files(samples, tmp_path / "data", lambda image, path, label: image.save(path, "PNG"))
     listed = samples.table.rename(columns={"sample_id": "file"})[["file", "label", "subject_id"]]
     listed.to_csv(data / "images.csv", index=False)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    params = (ROOT / "params.yaml").read_text()
+    assert "crop: 0.75" in params  # which would cut the border off
+    (tmp_path / "params.yaml").write_text(params.replace("crop: 0.75", "crop: 1.0"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
@@ -536,6 +552,10 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
     assert all({"probe", "metric", "score", "chance", "finding"} <= set(one) for one in report["shortcuts"])
     assert {"pairs", "merged_groups"} <= set(report["duplicates"])
     assert report["samples"] == 96
+    (planted,) = [finding for finding in report["findings"] if finding["name"] == "shortcut_border"]
+    (border,) = [one for one in report["shortcuts"] if one["probe"] == "border"]
+    assert border["finding"] and planted["score"] == border["score"] > 0.8
+    assert f"border alone reaches roc_auc {border['score']:.3f}" in planted["message"]
     assert all(finding["severity"] == "warning" for finding in report["findings"])
     said = capsys.readouterr()
     assert all(f"warning: {finding['name']}: " in said.err for finding in report["findings"])

@@ -461,7 +461,8 @@ def test_what_is_not_missing_is_not_imputed_in_a_study(train: ResponseSamples) -
 def test_a_space_draws_what_has_a_meaning(train: ResponseSamples) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [cell_line_space(study.ask(), {}) for _ in range(200)]
-    for key, choices in (("selection", SELECTIONS), ("imputation", IMPUTATIONS)):
+    scalings = ("standard", "min_max", "quantile_normal")
+    for key, choices in (("selection", SELECTIONS), ("scaling", scalings), ("imputation", IMPUTATIONS)):
         assert {each[key] for each in drawn if key in each} == set(choices)
     for each in drawn:
         assert ("keep_share" in each) == (each["selection"] != "all")
@@ -470,6 +471,20 @@ def test_a_space_draws_what_has_a_meaning(train: ResponseSamples) -> None:
     assert cell_line_space(optuna.trial.FixedTrial(dict(CELL_LINE_DEFAULTS)), {}) == CELL_LINE_DEFAULTS
     alone = {"selection": "all", "scaling": "standard"}
     assert cell_line_space(optuna.trial.FixedTrial(alone), {"imputations": ("mean",)}, omics=("all",)) == alone
+
+
+@pytest.mark.parametrize("name", ["elastic_net", "random_forest", "xgboost", "mlp", "multi_omics", "gnn"])
+def test_scaling_and_principal_components_are_tuned_beside_the_selection(name: str) -> None:
+    architecture = get_architecture(name)
+    assert architecture.space is not None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(60)]
+    drawn = [architecture.space(trial, {}) for trial in trials]
+    assert {each["scaling"] for each in drawn} == {"standard", "min_max", "quantile_normal"}
+    assert {each["selection"] for each in drawn} == set(SELECTIONS)
+    components = {each["components"] for each in drawn if "components" in each}
+    assert len(components) > 1 and max(components) > 0
+    assert all({"scaling", "selection"} <= set(trial.params) for trial in trials)
 
 
 # At the endpoint

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,22 +49,36 @@ distributed.wait()
 """
 
 
-def _run(folder: Path, processes: int) -> list[dict]:
+LAUNCHERS = {
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    # As `docs/adding.md` says it; without a GPU the processes talk over gloo. Port 0: any that is free.
+    "accelerate": [
+        *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+    ],
+}
+
+
+def _run(folder: Path, launcher: list[str], processes: int) -> list[dict]:
     folder.mkdir()
     script = folder / "fit.py"
     script.write_text(SCRIPT)
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*launcher, str(script), str(folder)], env=env, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, *launcher, str(script), str(folder)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads((folder / f"{processes}-{rank}.json").read_text()) for rank in range(processes)]
 
 
-def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
-    (alone,) = _run(tmp_path / "one", 1)
-    first, second = _run(tmp_path / "two", 2)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    (done,) = _run(tmp_path_factory.mktemp("alone") / "one", [], 1)
+    return done
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_the_model_of_one(launcher: str, alone: dict, tmp_path: Path) -> None:
+    first, second = _run(tmp_path / "two", LAUNCHERS[launcher], 2)
     assert first["weights"] == second["weights"]
     np.testing.assert_allclose(first["weights"], alone["weights"], rtol=0, atol=1e-5)
     # Between them they see each row once an epoch.

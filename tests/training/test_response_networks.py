@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
@@ -14,10 +15,12 @@ from rdkit import Chem
 from torch import Tensor
 
 from pipelines.params import Params
-from pipelines.prepared import Prepared
+from pipelines.prepared import Prepared, prepare
+from pipelines.reading import read_samples
 from pipelines.samples import ResponseSamples
+from pipelines.simulate.response import simulate
 from tests.training.contract_builders import response_contract
-from tests.training.tiny import NAME, FittedModel, build, changed, question, response_task, rmse, with_omics
+from tests.training.tiny import NAME, SIZE, FittedModel, build, changed, question, response_task, rmse, with_omics
 from training.architectures import get_architecture
 from training.architectures.multi_omics import FusionModule, MultiOmics
 from training.architectures.transformer import Transformer
@@ -97,6 +100,29 @@ def test_the_cost_grows_with_the_network(name: str, prepared: Prepared) -> None:
     small, large = (_fitted(name, train, layers=layers).cost() for layers in (1, 3))
     assert large["parameters"] - small["parameters"] == 2 * (32 * 32 + 32)
     assert large["multiply_adds"] - small["multiply_adds"] == 2 * 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "width"),
+    [
+        ("mlp", "layers", "units"),
+        ("cnn1d", "blocks", "channels"),
+        ("transformer", "depth", "width"),
+        ("multi_omics", "depth", "units"),
+        ("gnn", "depth", "width"),
+    ],
+)
+def test_a_study_tries_depth_width_and_how_a_network_is_trained(name: str, depth: str, width: str) -> None:
+    architecture = get_architecture(name)
+    assert architecture.space is not None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(40)]
+    for trial in trials:
+        drawn = architecture.space(trial, {})
+        assert trial.params.items() <= drawn.items()
+    asked = {depth, width, "layers", "units", "activation", "dropout", "batch_size", "learning_rate", "weight_decay"}
+    for key in asked:
+        assert len({trial.params[key] for trial in trials}) > 1, f"{key} is always the same"
 
 
 # The order of genes
@@ -361,6 +387,32 @@ def test_tables_are_dropped_in_training_alone() -> None:
     bare = (dropped == none).all(dim=1).float().mean()
     assert float(same) == pytest.approx(0.7**2, abs=0.03)
     assert float(bare) == pytest.approx(0.3**2, abs=0.03)
+
+
+def test_lines_without_expression_are_trained_on_where_the_task_keeps_them(params: Params, tmp_path: Path) -> None:
+    task, raw = response_task(params), tmp_path / "raw"
+    simulate(raw, SIZE)
+    table = pd.read_parquet(raw / "expression.parquet")
+    lacking = table["cell_line_id"][::3]
+    table[~table["cell_line_id"].isin(lacking)].to_parquet(raw / "expression.parquet", index=False)
+
+    def prepared_under(rule: Literal["drop", "impute"]) -> Prepared:
+        ruled = replace(task, data=replace(task.data, missing=replace(task.data.missing, expression=rule)))
+        return prepare(read_samples(raw, ruled), ruled, params.seed)
+
+    assert not prepared_under("drop").samples.pairs["cell_line_id"].isin(lacking).any()
+    prepared = prepared_under("impute")
+    train, test = prepared.side("train"), prepared.side("test")
+    model = _fitted("multi_omics", train)
+    lines = np.unique(train.cell)
+    without = train.omics["expression"].isna().all(axis=1).to_numpy()[lines]
+    assert train.cell_lines.index[lines][without].isin(lacking).any() and not without.all()
+    assert model.features_.cell_line.complete(train.cell_lines, train.omics)[lines].all(), "a line is not learnt from"
+    _, measured = model._inputs(train).cells
+    np.testing.assert_array_equal(measured[lines, list(model._tables()).index("expression")].numpy(), ~without)
+    asked = test.take(test.pairs["cell_line_id"].isin(lacking).to_numpy())
+    assert len(asked)
+    assert rmse(model.predict(asked), asked.target) < rmse(np.full(len(asked), train.target.mean()), asked.target)
 
 
 def test_a_request_without_any_omics_is_answered(
