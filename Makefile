@@ -79,8 +79,8 @@ ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network wi
 	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablation --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
 
 # Values that people type reach the shell through the environment ("$$TASK"), never as its text.
-register: $(READY) ## TASK=T [ARCH=A] [BY=NAME]: complete the evidence of the best model, make it the candidate, say what the gate says
-	@$(need_task)python -m evaluation.candidate --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") && python -m serving.register --task "$$TASK" --by "$${BY:-}"
+register: $(READY) ## TASK=T [ARCH=A] [BY=NAME] [COHORT=NAME=DIR]: complete the evidence of the best model, make it the candidate, say what the gate says
+	@$(need_task)python -m evaluation.candidate --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --cohort "$${COHORT:-}" && python -m serving.register --task "$$TASK" --by "$${BY:-}"
 
 promote: $(READY) ## TASK=T [TO=staging|production] [VERSION=n] [BY=NAME] [WHY=...]: move a version on, if every check of the gate lets it
 	@$(need_task)python -m serving.promote --task "$$TASK" --to "$${TO:-staging}" --version "$${VERSION:-}" --by "$${BY:-}" --why "$${WHY:-}"
@@ -130,8 +130,9 @@ dashboard: $(READY) ## [PORT=8501]: predict, compare, registry and drift in the 
 test: $(READY) ## every test
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40
 
-soak: $(READY) ## what takes many minutes: a retraining loop and studies of many workers, killed in their midst
+soak: $(READY) ## what takes many minutes: a retraining loop and studies of many workers, killed in their midst; thousands of hostile requests
 	@OMP_NUM_THREADS=1 python -m pytest -m soak
+	@ONCOLINEAGE_FUZZ=$${ONCOLINEAGE_FUZZ:-5000} OMP_NUM_THREADS=1 python -m pytest tests/serving/test_endpoint_fuzz.py
 
 lint: $(READY) ## ruff (check and format), mypy, and what workflows, compose, Dockerfiles and Kubernetes manifests must be
 	@ruff check . && ruff format --check . && mypy

@@ -16,7 +16,7 @@ from pipelines.places import REPORTS
 
 def _cohorts(given: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for text in given:
+    for text in filter(None, given):  # make and MLflow hand an empty word on where none is given
         cohort, equals, folder = text.partition("=")
         if not (cohort and equals and folder) or cohort in found:
             raise UserError(f"--cohort {text}: write NAME=DIR, each name once")

@@ -313,3 +313,8 @@ def test_cohorts_are_scored_with_the_hash_of_their_data(
 def test_a_cohort_needs_a_name_and_a_folder(given: list[str]) -> None:
     with pytest.raises(UserError, match="NAME=DIR"):
         evaluation.candidate._cohorts(given)
+
+
+def test_no_cohort_is_an_empty_word() -> None:
+    assert evaluation.candidate._cohorts([""]) == {}
+    assert evaluation.candidate._cohorts(["", "a=x"]) == {"a": Path("x")}
