@@ -15,6 +15,7 @@ from evaluation import figures
 from evaluation.classification import bootstrap_classification, classification_metrics, confusion
 from evaluation.means import coverage
 from evaluation.resample import Interval
+from evaluation.shortcuts import beside_model
 from evaluation.weakest import of_classes
 from pipelines.params import Evaluate, Task
 from training.calibration import prediction_sets
@@ -100,7 +101,7 @@ def classified(
         drawn["learning_curves"] = figures.learning_curves(history, title)
     logged = {"test_set_coverage": covered, "test_set_size": calibration["mean_set_size"]}
     logged |= {"test_ece_before_calibration": uncalibrated["ece"]}
-    shortcuts = _shortcuts(audit, metrics)
+    shortcuts = beside_model(audit, metrics, task.evaluate.metric)
     return Classified(
         tuple(classes),
         target,
@@ -175,17 +176,3 @@ def _labels(baseline: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
     """Return how often the baseline answers each label."""
     codes, counts = np.unique(baseline.argmax(axis=1), return_counts=True)
     return {classes[code]: int(count) for code, count in zip(codes, counts, strict=True)}
-
-
-def _shortcuts(audit: dict[str, Any] | None, metrics: dict[str, Interval]) -> list[dict[str, Any]]:
-    """Return the audit's shortcuts beside what the model scores in the same metric."""
-    found = []
-    for probe in (audit or {}).get("shortcuts", []):
-        model = metrics.get(probe["metric"])
-        if probe.get("finding") and model is not None:
-            sentence = (
-                f"{probe['probe']} alone reaches {probe['metric']} {probe['score']:.3f} (chance "
-                f"{probe['chance']:.3f}); the model reaches {model.value:.3f}"
-            )
-            found.append({**probe, "model": model.value, "sentence": sentence})
-    return found

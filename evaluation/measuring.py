@@ -128,7 +128,7 @@ def _found(
     if isinstance(task, ResponseTask):
         from evaluation.response_evidence import response_evidence
 
-        return response_evidence(task, fitted, model, predictions, prepared, seed=params.seed)
+        return response_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
     if isinstance(task, ImageTask):
         from evaluation.image_evidence import image_evidence
 

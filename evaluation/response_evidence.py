@@ -18,6 +18,7 @@ from evaluation.explain.genes import Explanation, deletion, explain, explained_r
 from evaluation.means import coverage
 from evaluation.resample import Interval, bootstrap_regression
 from evaluation.response_figures import omics_contributions
+from evaluation.shortcuts import OF_LINES, beside_model, line_score
 from evaluation.weakest import of_drugs
 from pipelines.params import ResponseTask
 from pipelines.prepared import Prepared
@@ -41,8 +42,19 @@ def response_evidence(
     prepared: Prepared,
     *,
     seed: int,
+    audit: dict[str, Any] | None = None,
 ) -> Evidence:
-    """Measure and explain a model of kind ``response`` on the test rows."""
+    """Measure and explain a model of kind ``response`` on the test rows.
+
+    Parameters
+    ----------
+    task, fitted, model, predictions, prepared
+        From the fit stage.
+    seed
+        Of the bootstrap and of the rows that are explained.
+    audit
+        What the audit of the data found.
+    """
     metrics = measure(predictions, task, seed)
     strata = {
         str(study): measure(part, task, seed)
@@ -54,6 +66,8 @@ def response_evidence(
     explained = explain_pairs(task, fitted, model.estimator, predictions, prepared, unit, seed=seed)
     bootstrap = _bootstrap(task, seed)
     interval = _interval_check(predictions, fitted, task)
+    lines = line_score(predictions, prepared.side("train"), **bootstrap)
+    shortcuts = beside_model(audit, {**metrics, OF_LINES: lines}, task.evaluate.metric)
     per_drug = by_drug(predictions)
     title = f"{fitted.architecture}, {task.split.mode}"
     measured, predicted = (predictions[name].to_numpy() for name in ("target", "prediction"))
@@ -70,12 +84,13 @@ def response_evidence(
             ),
             "interval": interval,
             "explanation": explained.section,
+            "audit": None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts},
         },
         simulated=is_simulated_screen(test),
         tables={"by_drug": per_drug} | explained.tables,
         figures=drawn | explained.figures,
         logged={"test_interval_coverage": interval["covered_on_test"]} | explained.logged,
-        warnings=explained.warnings,
+        warnings=[*explained.warnings, *(each["sentence"] for each in shortcuts)],
         drawings=explained.drawings,
     )
 

@@ -1,0 +1,144 @@
+"""A score that a nuisance reaches too must not be read without it: in the same measure, and with both intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.resample import Interval
+from evaluation.response_evidence import response_evidence
+from evaluation.shortcuts import OF_LINES, beside_model, line_score
+from pipelines.samples import ResponseSamples, make_samples
+from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
+from training.architectures import get_architecture
+from training.fitted import Fitted
+from training.predictor import Predictor
+
+BOOTSTRAP: dict[str, Any] = {"resamples": 200, "confidence": 0.95, "seed": 3}
+PROBE = {"probe": "border", "metric": "roc_auc", "score": 0.8, "low": 0.7, "high": 0.9, "chance": 0.5, "finding": True}
+METRICS = {"roc_auc": Interval(0.85, 0.75, 0.95), "r2": Interval(0.6, 0.4, 0.7), "bare": Interval(0.6, math.nan, 0.7)}
+
+
+def test_both_scores_stand_with_their_intervals() -> None:
+    (found,) = beside_model({"shortcuts": [PROBE, {**PROBE, "finding": False}]}, METRICS, "r2")
+    assert found["sentence"] == (
+        "border alone reaches roc_auc 0.800 [0.700, 0.900] (chance 0.500); the model reaches 0.850 [0.750, 0.950]"
+    )
+    assert found.items() >= PROBE.items()
+    assert (found["model_metric"], found["model"]) == ("roc_auc", 0.85)
+    assert (found["model_low"], found["model_high"]) == (0.75, 0.95)
+
+
+def test_another_measure_is_called_another() -> None:
+    (found,) = beside_model({"shortcuts": [{**PROBE, "metric": "balanced_accuracy"}]}, METRICS, "r2")
+    assert found["sentence"].endswith("; the model reaches, in another measure, r2 0.600 [0.400, 0.700]")
+    assert found["model_metric"] == "r2"
+
+
+def test_no_interval_is_made_up() -> None:
+    bare = {key: value for key, value in PROBE.items() if key not in ("low", "high")} | {"metric": "bare"}
+    (found,) = beside_model({"shortcuts": [bare]}, METRICS, "r2")
+    assert "[" not in found["sentence"] and "0.800 (chance" in found["sentence"]
+
+
+def test_no_audit_and_a_clean_one_name_nothing() -> None:
+    assert beside_model(None, METRICS, "r2") == beside_model({"findings": []}, METRICS, "r2") == []
+
+
+# The score of a model of responses in the measure of the probes.
+
+DRUG_MEANS = {"D0": 1.0, "D1": -2.0}
+
+
+@pytest.fixture
+def train() -> ResponseSamples:
+    """Return training rows, of which the two drugs have the means above."""
+    pairs = pd.DataFrame(
+        [(f"T{line}", drug) for line in range(4) for drug in DRUG_MEANS], columns=["cell_line_id", "drug_id"]
+    )
+    pairs["target"] = pairs["drug_id"].map(DRUG_MEANS) + np.repeat([-0.5, 0.5, -0.5, 0.5], 2)
+    lines = pd.Index(pairs["cell_line_id"].unique())
+    drugs = pd.DataFrame({"smiles": None}, index=pd.Index(list(DRUG_MEANS)), dtype=object)
+    return make_samples(pairs, pd.DataFrame({"tissue": "lung"}, index=lines), drugs, {})
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    """Return test rows of twelve lines that lie apart; of every third one drug was not measured."""
+    rows = [
+        {"cell_line_id": f"L{line}", "group": f"L{line}", "drug_id": drug, "target": mean + (line - 5.5) / 4}
+        for line in range(12)
+        for drug, mean in DRUG_MEANS.items()
+        if line % 3 or drug == "D0"
+    ]
+    return pd.DataFrame(rows).assign(prediction=lambda table: table["target"])
+
+
+def test_a_model_that_knows_the_lines_scores_one_and_one_of_drug_means_none(
+    train: ResponseSamples, predictions: pd.DataFrame
+) -> None:
+    assert line_score(predictions, train, **BOOTSTRAP) == Interval(1.0, 1.0, 1.0)
+    naive = predictions.assign(prediction=predictions["drug_id"].map(DRUG_MEANS))
+    assert line_score(naive, train, **BOOTSTRAP) == Interval(0.0, 0.0, 0.0)
+    within = predictions.assign(prediction=predictions["target"] + np.where(predictions["drug_id"] == "D0", 1.0, -1.0))
+    both = within[within["cell_line_id"].map(lambda line: int(line[1:]) % 3 != 0)]
+    assert line_score(both, train, **BOOTSTRAP).value == pytest.approx(1.0), "the mean over a line's drugs is right"
+
+
+def test_lines_weigh_by_their_measurements(train: ResponseSamples, predictions: pd.DataFrame) -> None:
+    wrong = predictions["cell_line_id"] == "L11"  # measured twice, 5.5 / 4 from the drugs' means
+    missed = predictions.assign(prediction=predictions["target"].where(~wrong, predictions["target"] - 1.0))
+    weight = np.array([1 if line % 3 == 0 else 2 for line in range(12)])
+    apart = float(weight @ (((np.arange(12) - 5.5) / 4) ** 2))
+    found = line_score(missed, train, **BOOTSTRAP)
+    assert found.value == pytest.approx(1 - 2 * 1.0 / apart)
+    assert found.low < found.value < found.high == 1.0
+
+
+def test_drugs_that_were_not_trained_on_have_no_mean(train: ResponseSamples, predictions: pd.DataFrame) -> None:
+    new = predictions.assign(drug_id="new", prediction=99.0)
+    together = pd.concat([predictions, new], ignore_index=True)
+    assert line_score(together, train, **BOOTSTRAP) == Interval(1.0, 1.0, 1.0)
+    assert all(math.isnan(end) for end in line_score(new, train, **BOOTSTRAP).as_dict().values())
+    one = line_score(predictions.assign(group="G"), train, **BOOTSTRAP)
+    assert one.value == 1.0 and math.isnan(one.low) and math.isnan(one.high)
+
+
+def test_the_measure_bears_the_name_of_the_audit_s() -> None:
+    from pipelines.probes import probe_response
+
+    samples = make_samples(
+        pd.DataFrame({"cell_line_id": ["L0"], "drug_id": ["D0"], "target": [0.0]}),
+        pd.DataFrame({"tissue": ["lung"]}, index=["L0"]),
+        pd.DataFrame({"smiles": [None]}, index=["D0"]),
+        {},
+    )
+    assert probe_response("x", pd.DataFrame({"v": [1.0]}), samples, np.array(["L0"]), 0)["metric"] == OF_LINES
+
+
+def test_a_shortcut_of_responses_stands_beside_the_models_score_in_its_own_measure(tmp_path: Path) -> None:
+    task, prepared = response_task(tiny_params()), tiny_prepared(tmp_path / "raw")
+    task = replace(task, evaluate=replace(task.evaluate, resamples=100))
+    train, test = prepared.side("train"), prepared.side("test")
+    model = Predictor()
+    model.estimator = build(get_architecture("mean_effects")).fit(train)
+    predicted = model.estimator.predict(test)
+    predictions = prepared.table.iloc[prepared.rows("test")].assign(prediction=predicted, baseline=predicted)
+    fitted = Fitted(NAME, "mean_effects", "quick", "r", "models:/m", {}, "rmse", 1.0, 2.0, prepared.sha256, 1.0, {})
+    probe = {**PROBE, "probe": "level_methylation", "metric": OF_LINES, "score": 0.3, "low": 0.2, "high": 0.4}
+    audit = {"findings": [{"name": "shortcut_level_methylation"}], "shortcuts": [probe]}
+    found = response_evidence(task, fitted, model, predictions, prepared, seed=3, audit=audit)
+    told = found.sections["audit"]
+    assert told["findings"] == audit["findings"]
+    (beside,) = told["shortcuts"]
+    assert beside["model_metric"] == OF_LINES
+    assert abs(beside["model"]) < 0.2, "drug means alone, which is what the baseline knows of unseen lines, reach 0"
+    assert beside["model_low"] <= beside["model"] <= beside["model_high"]
+    assert found.warnings == [beside["sentence"]]
+    assert response_evidence(task, fitted, model, predictions, prepared, seed=3).sections["audit"] is None
