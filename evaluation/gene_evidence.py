@@ -21,9 +21,11 @@ from evaluation.explain.targets import (
     attention_by_window,
     deletion,
     explain_targets,
+    orders_of_genes,
 )
 from evaluation.means import coverage
 from evaluation.resample import Interval
+from evaluation.shortcuts import beside_model
 from evaluation.target_metrics import TargetIntervals, bootstrap_each_target, mean_over_targets, target_metrics
 from evaluation.weakest import of_genes
 from pipelines.expression import ExpressionSamples
@@ -37,6 +39,7 @@ from training.predictor import Predictor
 
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
 RANDOM_TARGETS = 3  # whose explanations are compared with those of random weights
+_ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")  # of each gene
 _OF_COHORTS = ("r2", "rmse", "rmse_sd", "margin")  # logged of each cohort: MLflow takes 1000 metrics at once
 
 
@@ -72,6 +75,8 @@ def gene_evidence(
         if part["group"].nunique() > 1
     }
     tables = {"by_gene": by_gene(found, predictions, genes, scale)}
+    if (order := orders_of_genes(model.estimator)) is not None:
+        tables["gene_order"] = order
     title = f"{fitted.architecture}, {task.split.mode}"
     drawn = _errors_drawn(predictions, genes, prepared.side("train"), scale, tables["by_gene"], title)
     if cohorts:
@@ -124,6 +129,7 @@ def gene_evidence(
                 f"attributions miss the prediction by {explanation.relative_error:.1%}, of {worst['gene']} by "
                 f"{worst['additivity_relative_error']:.1%}"
             )
+    shortcuts = beside_model(audit, found.mean, task.evaluate.metric)
     return Evidence(
         metrics=found.mean,
         strata={f"cohort_{_loggable(name)}": _some(measured.mean) for name, (_, measured) in cohorts.items()},
@@ -142,13 +148,13 @@ def gene_evidence(
             "coverage": coverage(contract.coverage, _held(predictions, contract), predictions["group"], **bootstrap),
             "interval": interval,
             "explanation": summary,
-            "audit": None if audit is None else {"findings": audit.get("findings", [])},
+            "audit": None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts},
         },
         simulated=is_simulated(test.table),
         tables=tables,
         figures=drawn,
         logged=logged,
-        warnings=warnings,
+        warnings=[*warnings, *(each["sentence"] for each in shortcuts)],
     )
 
 
@@ -179,9 +185,10 @@ def measure(
 
 
 def by_gene(found: TargetIntervals, predictions: pd.DataFrame, genes: list[str], scale: np.ndarray) -> pd.DataFrame:
-    """Return ``gene, r2, r2_low, r2_high, rmse, mae, sd, baseline_rmse``, the best first; sd is of the training rows.
+    """Return ``gene, r2, r2_low, r2_high``, errors, ``sd`` and ``baseline_rmse``, the best first.
 
-    Errors and sd are in log2 units.
+    ``sd`` is that of the training rows. ``rmse``, ``mae``, ``sd`` and ``baseline_rmse`` are in log2 units, ``mse`` in
+    their square, ``rmse_sd`` and ``mae_sd`` in units of ``sd``, by which genes can be compared.
     """
     measured, baseline = (columns_of(predictions, kind, genes) for kind in ("target", "baseline"))
     r2 = found.by_target["r2"]
@@ -191,8 +198,7 @@ def by_gene(found: TargetIntervals, predictions: pd.DataFrame, genes: list[str],
             "r2": [interval.value for interval in r2],
             "r2_low": [interval.low for interval in r2],
             "r2_high": [interval.high for interval in r2],
-            "rmse": [interval.value for interval in found.by_target["rmse"]],
-            "mae": [interval.value for interval in found.by_target["mae"]],
+            **{name: [interval.value for interval in found.by_target[name]] for name in _ERRORS},
             "sd": scale,
             "baseline_rmse": target_metrics(measured, baseline)["rmse"],
         }

@@ -181,6 +181,30 @@ def _summed(parts: dict[tuple[str, ...], np.ndarray]) -> pd.DataFrame:
     return total.fillna(0.0)
 
 
+def orders_of_genes(estimator: Estimator) -> pd.DataFrame | None:
+    """Return in which order a network reads its genes: ``member, position, window, gene``, both counted from 1.
+
+    A network that reads all genes at once has one window. Members that read in the same order are told once, as
+    ``all``: others order their genes by training rows of their own. None where there is no order.
+    """
+    orders: dict[str, tuple[list[str], list[int]]] = {}
+    for number, member in enumerate(getattr(estimator, "members_", [estimator])):
+        genes = getattr(member, "gene_order", None)
+        if genes is not None:
+            steps = getattr(member, "steps", [genes])
+            orders[str(number)] = (genes, [at for at, step in enumerate(steps, start=1) for _ in step])
+    if not orders:
+        return None
+    first = next(iter(orders.values()))
+    if all(order == first for order in orders.values()):
+        orders = {"all": first}
+    parts = [
+        pd.DataFrame({"member": member, "position": np.arange(1, len(genes) + 1), "window": windows, "gene": genes})
+        for member, (genes, windows) in orders.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def attention_by_window(estimator: Estimator, samples: ExpressionSamples, importance: pd.Series) -> pd.DataFrame | None:
     """Set how much a network attends to each window of genes beside what these genes contribute.
 

@@ -213,6 +213,10 @@ def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
     assert evidence.logged["explanation_additivity_error"] < 0.05
     assert evidence.tables["attention"].groupby("member")["attention"].sum().to_numpy() == pytest.approx(1)
     assert set(evidence.tables["predictors_by_target"]["target"]) == set(TARGETS)
+    members = reference.model.estimator.members_
+    order = evidence.tables["gene_order"]
+    told = order.groupby("member")["gene"].agg(list).tolist()  # one where all members read in the same order
+    assert told * (2 if len(told) == 1 else 1) == [member.gene_order for member in members]
     assert evidence.sections["cross_validation"].keys() >= {"cv_r2_mean", "cv_r2_sd"}
     mlflow.log_metrics(evidence.to_log(), run_id=reference.fitted.run_id)
 

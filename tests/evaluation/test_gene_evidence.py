@@ -15,15 +15,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
+from evaluation import measuring
 from evaluation.evidence import Evidence
-from evaluation.explain.targets import TOP, attention_agreement, attention_by_window, explain_targets
+from evaluation.explain.targets import (
+    TOP,
+    attention_agreement,
+    attention_by_window,
+    explain_targets,
+    orders_of_genes,
+)
 from evaluation.gene_evidence import gene_evidence, interval_check, target_spreads
 from pipelines.expression import ExpressionSamples
 from pipelines.files import jsonable
 from pipelines.params import GeneTask, PerBudget, read_params, task_text
 from pipelines.prepared import Prepared
+from tests.training.profile_samples import PREDICTORS as LEARNT_FROM
+from tests.training.profile_samples import gene_samples
+from training.architectures import get_architecture
 from training.contracts.profiles import GeneContract
 from training.estimator import Attribution, Estimator, FitContext
 from training.final import CrossFitted
@@ -94,6 +104,22 @@ class Attentive(Planted):
         weights = np.full((len(samples), 5), 0.1)
         weights[:, self.attended] = 0.6
         return weights
+
+
+class Ordered(Planted):
+    """Reads its genes in windows of seven, in the order ``start`` on, and attends to nothing."""
+
+    def __init__(self, start: int = 0) -> None:
+        super().__init__()
+        self.start = start
+
+    @property
+    def gene_order(self) -> list[str]:
+        return PREDICTORS[self.start :] + PREDICTORS[: self.start]
+
+    @property
+    def steps(self) -> list[list[str]]:
+        return [self.gene_order[at : at + 7] for at in range(0, len(PREDICTORS), 7)]
 
 
 def ensemble(*members: Estimator) -> CrossFitted:
@@ -238,12 +264,19 @@ def test_the_numbers_are_those_of_the_predictions_by_another_library(found: Evid
         root_mean_squared_error(measured / spread, predicted / spread)
     )
     table = found.tables["by_gene"]
-    assert list(table) == ["gene", "r2", "r2_low", "r2_high", "rmse", "mae", "sd", "baseline_rmse"]
+    errors = ["rmse", "mae", "mse", "rmse_sd", "mae_sd"]
+    assert list(table) == ["gene", "r2", "r2_low", "r2_high", *errors, "sd", "baseline_rmse"]
     assert table["r2"].is_monotonic_decreasing
     by_gene = table.set_index("gene").loc[TARGETS]
     each: dict[str, Any] = {"multioutput": "raw_values"}
     np.testing.assert_allclose(by_gene["r2"], r2_score(measured, predicted, **each))
     np.testing.assert_allclose(by_gene["mae"], mean_absolute_error(measured, predicted, **each))
+    np.testing.assert_allclose(by_gene["rmse"], root_mean_squared_error(measured, predicted, **each))
+    np.testing.assert_allclose(by_gene["mse"], mean_squared_error(measured, predicted, **each))
+    np.testing.assert_allclose(
+        by_gene["rmse_sd"], root_mean_squared_error(measured / spread, predicted / spread, **each)
+    )
+    np.testing.assert_allclose(by_gene["mae_sd"], mean_absolute_error(measured / spread, predicted / spread, **each))
     np.testing.assert_allclose(by_gene["baseline_rmse"], root_mean_squared_error(measured, baseline, **each))
     np.testing.assert_allclose(by_gene["sd"], spread)
     assert ((by_gene["r2_low"] < by_gene["r2"]) & (by_gene["r2"] < by_gene["r2_high"])).all()
@@ -270,8 +303,15 @@ def test_every_figure_can_be_written(found: Evidence, setting: Setting, tmp_path
 
 
 def test_findings_of_the_audit_stand_beside_the_numbers(setting: Setting) -> None:
-    audit = {"findings": [{"name": "copies"}], "shortcuts": []}
-    assert setting.evidence(audit=audit).sections["audit"] == {"findings": [{"name": "copies"}]}
+    probe = {"probe": "plate", "metric": "balanced_accuracy", "score": 0.9, "low": 0.8, "high": 1.0, "chance": 0.3}
+    audit = {"findings": [{"name": "copies"}], "shortcuts": [{**probe, "finding": True}, {**probe, "finding": False}]}
+    found = setting.evidence(audit=audit)
+    told, r2 = found.sections["audit"], found.metrics["r2"]
+    assert told["findings"] == [{"name": "copies"}]
+    (beside,) = told["shortcuts"]
+    assert beside["model_metric"] == "r2", "a probe tells the label, the model genes: the measure is another"
+    assert [beside[key] for key in ("model", "model_low", "model_high")] == [r2.value, r2.low, r2.high]
+    assert beside["sentence"] in found.warnings
 
 
 def test_samples_that_were_measured_are_not_called_simulated(setting: Setting) -> None:
@@ -470,6 +510,52 @@ def test_an_explanation_of_tables_with_a_prefix_names_genes(setting: Setting) ->
             return replace(found, names=[f"expression:{name}" for name in found.names])
 
     assert setting.evidence(Prefixed()).tables["top_predictors"]["gene"].iloc[0] == "P7"
+
+
+# The order in which genes are read.
+
+
+def test_the_order_of_a_network_that_does_not_attend_is_an_artifact_of_its_run(
+    setting: Setting, run_id: str, tmp_path: Path
+) -> None:
+    found = setting.evidence(Ordered(start=3))
+    table = found.tables["gene_order"]
+    assert list(table) == ["member", "position", "window", "gene"]
+    assert table["gene"].tolist() == PREDICTORS[3:] + PREDICTORS[:3]
+    assert table["position"].tolist() == list(range(1, 31))
+    assert table["window"].tolist() == [1] * 7 + [2] * 7 + [3] * 7 + [4] * 7 + [5] * 2
+    assert "attention" not in found.tables
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        measuring._write(found, tmp_path)
+    (tmp_path / "logged").mkdir()
+    logged = mlflow.artifacts.download_artifacts(
+        run_id=run_id, artifact_path="tables/gene_order.csv", dst_path=str(tmp_path / "logged")
+    )
+    pd.testing.assert_frame_equal(pd.read_csv(logged), table)
+
+
+def test_members_that_read_in_the_same_order_are_told_once_and_others_each(setting: Setting) -> None:
+    same = orders_of_genes(ensemble(Ordered(3), Ordered(3)))
+    assert same is not None and set(same["member"]) == {"all"} and len(same) == len(PREDICTORS)
+    apart = orders_of_genes(ensemble(Ordered(3), Ordered(0)))
+    assert apart is not None
+    read = apart.groupby("member")["gene"].agg(list).to_dict()
+    assert read == {"0": PREDICTORS[3:] + PREDICTORS[:3], "1": PREDICTORS}
+    assert orders_of_genes(Planted()) is None
+    assert "gene_order" not in setting.evidence(Planted()).tables
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "attention_lstm", "attention_gru", "dnn"])
+def test_every_network_of_genes_has_its_order_told(name: str) -> None:
+    architecture = get_architecture(name, "gene_targets")
+    small = {**architecture.defaults, "width": 8, "members": 1, "order": "correlation"}
+    small |= {} if name == "dnn" else {"window": 10, "embedding": 8}
+    network = architecture.build(small, epochs=1, seed=0, device="cpu").fit(gene_samples(40))
+    told = orders_of_genes(network)
+    assert told is not None
+    assert told["gene"].tolist() == network.gene_order
+    assert sorted(told["gene"]) == sorted(LEARNT_FROM) and told["gene"].tolist() != list(LEARNT_FROM)
+    assert told.groupby("window").size().tolist() == ([36] if name == "dnn" else [10, 10, 10, 6])
 
 
 # Attention.
