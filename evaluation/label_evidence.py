@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,10 @@ from evaluation.explain.randomized import integrate_coarsely
 from pipelines.expression import ExpressionSamples
 from pipelines.params import LabelTask, Params
 from pipelines.prepared import Prepared
-from training.architectures import get_architecture
 from training.estimator import Classifier, Estimator
 from training.final import CrossFitted
 from training.fitted import Fitted
 from training.predictor import Predictor
-from training.trials import fit_settings
 
 COMPLETE_WITHIN = 0.05  # relative gap up to which attributions are said to add up
 
@@ -45,7 +45,7 @@ def label_evidence(
     task, fitted, model, predictions, prepared
         From the fit stage.
     params
-        Seed, and what refits for the stability of the explanation are given.
+        Of which the seed is taken.
     audit
         What the audit of the data found.
     """
@@ -69,7 +69,7 @@ def label_evidence(
             resamples=task.evaluate.resamples,
             confidence=task.evaluate.confidence,
         )
-        stable = stability(fitted, prepared, params, task, explanation)
+        stable = stability(model.estimator, prepared, rows, task.evaluate.stability_seeds.of(fitted.budget))
         section = _section(explanation, fell, stable)
         chosen = test.take(rows)
         alike = checks.random_correlation(model.estimator, chosen, chosen.target, params.seed)
@@ -108,27 +108,54 @@ def label_evidence(
     )
 
 
-def stability(
-    fitted: Fitted, prepared: Prepared, params: Params, task: LabelTask, explanation: ProfileExplanation
-) -> float | None:
-    """Return the mean overlap of each class's top genes with those of the same fit from other seeds.
+def stability(estimator: Estimator, prepared: Prepared, rows: np.ndarray, seeds: int) -> float | None:
+    """Return how much of each class's top genes fits from different seeds share, the mean over all pairs of fits.
 
-    None where the architecture has no seed, or ``evaluate.stability_seeds`` is 0.
+    All are single models with the same hyperparameters, fitted on the same rows and integrated alike, so that nothing
+    but the seed differs: the explained model, of an ensemble its first member, and ``seeds`` more.
+
+    Parameters
+    ----------
+    estimator
+        The explained model.
+    prepared
+        What it was fitted on.
+    rows
+        Of the test side, which are explained.
+    seeds
+        How many other fits; see ``evaluate.stability_seeds``.
+
+    Returns
+    -------
+    float or None
+        None where the architecture has no seed, or ``seeds`` is 0.
     """
-    architecture = get_architecture(fitted.architecture, task.family)
-    seeds = task.evaluate.stability_seeds.of(fitted.budget)
-    settings = fit_settings(params, task)
-    if not seeds or "seed" not in architecture.build(fitted.hyperparameters, **settings).get_params(deep=False):
+    ensemble = isinstance(estimator, CrossFitted)
+    first: Estimator = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+    settings = first.get_params(deep=False)
+    if not seeds or "seed" not in settings:
         return None
-    test, shares = prepared.side("test"), []
+    fits = [copy.copy(first)]  # the explained model itself keeps its finer integral
+    train, validation = _rows_of_first(prepared) if ensemble else (prepared.side("train"), prepared.side("validation"))
     for draw in range(1, seeds + 1):
-        other = architecture.build(fitted.hyperparameters, **{**settings, "seed": params.seed + draw})
-        other.fit(prepared.side("train"), prepared.side("validation"))
-        integrate_coarsely(other)
-        again = explain_profiles(other, test, explanation.rows)
-        assert again is not None
-        shares.append(overlap(explanation.genes, again[0].genes))
-    return float(np.mean(shares))
+        other = type(first)(**{**settings, "seed": settings["seed"] + draw})
+        fits.append(other.fit(train, validation))
+    tables = []
+    for fit in fits:
+        integrate_coarsely(fit)
+        explained = explain_profiles(fit, prepared.side("test"), rows)
+        assert explained is not None
+        tables.append(explained[0].genes)
+    return float(np.mean([overlap(one, other) for one, other in itertools.combinations(tables, 2)]))
+
+
+def _rows_of_first(prepared: Prepared) -> tuple[ExpressionSamples, ExpressionSamples]:
+    """Return what the first member of an ensemble was fitted on, and the fold that it left out."""
+    rows = prepared.rows("train", "validation")
+    folds = prepared.table["fold"].to_numpy()[rows]
+    left_out = folds == folds.min()
+    both: ExpressionSamples = prepared.samples.take(rows)
+    return both.take(~left_out), both.take(left_out)
 
 
 def layout_of(estimator: Estimator) -> pd.DataFrame | None:
