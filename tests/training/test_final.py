@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from training.architectures import Architecture, get_architecture
 from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Estimator, FitContext
 from training.final import CrossFitted, FinalFit, fit_final
+from training.fitted import cross_validated
 
 SETTINGS = {"rounds": 25, "epochs": 4, "seed": 3, "device": "cpu"}
 
@@ -311,3 +313,47 @@ def test_the_interval_widens_where_groups_are_few() -> None:
 
 def test_without_held_out_rows_there_is_no_width() -> None:
     assert np.isnan(_width(np.array([], int), np.array([]), 0.9))
+
+
+# Cross-validation
+
+
+def _by_hand(measured: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    error = measured - predicted
+    explained = 1 - (error**2).sum(axis=0) / ((measured - measured.mean(axis=0)) ** 2).sum(axis=0)
+    numbers = {"r2": explained, "rmse": np.sqrt((error**2).mean(axis=0)), "mae": np.abs(error).mean(axis=0)}
+    return {name: float(np.mean(number)) for name, number in numbers.items()}  # over targets, where there are several
+
+
+def test_cross_validation_is_the_mean_and_spread_of_what_each_fold_has_by_hand() -> None:
+    rng = np.random.default_rng(4)
+    fold = np.repeat([3, 1, 2, 0], [20, 30, 25, 15])[rng.permutation(90)]
+    measured = rng.normal(5, 2, 90)
+    predicted = measured + rng.normal(0, 0.5, 90) * (1 + fold)  # the last fold is predicted worst
+    outside = np.sort(rng.choice(120, 90, replace=False))  # positions among all rows; the others are the test side
+    target, table = np.full(120, np.nan), pd.DataFrame({"fold": np.full(120, -1)})
+    target[outside], table.loc[outside, "fold"] = measured, fold
+    prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=target), table=table))
+    final = FinalFit(cast(Estimator, None), outside, predicted)
+    found = cross_validated(final, prepared, ["r2", "rmse", "mae"])
+    assert set(found) == {f"cv_{name}_{what}" for name in ("r2", "rmse", "mae") for what in ("mean", "sd")}
+    by_fold = [_by_hand(measured[fold == one], predicted[fold == one]) for one in range(4)]
+    for name in ("r2", "rmse", "mae"):
+        scores = [each[name] for each in by_fold]
+        assert found[f"cv_{name}_mean"] == pytest.approx(np.mean(scores)), name
+        assert found[f"cv_{name}_sd"] == pytest.approx(statistics.stdev(scores)), name
+    pooled = _by_hand(measured, predicted)["r2"]
+    assert found["cv_r2_mean"] != pytest.approx(pooled, rel=1e-3)
+
+
+def test_cross_validation_of_many_targets_is_the_mean_of_their_scores() -> None:
+    rng = np.random.default_rng(5)
+    fold = np.arange(60) % 3
+    measured = rng.normal(0, [1.0, 5.0], (60, 2))
+    predicted = measured + rng.normal(0, [0.3, 4.0], (60, 2))
+    table = pd.DataFrame({"fold": fold})
+    prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=measured), table=table))
+    found = cross_validated(FinalFit(cast(Estimator, None), np.arange(60), predicted), prepared, ["r2"])
+    by_fold = [_by_hand(measured[fold == one], predicted[fold == one])["r2"] for one in range(3)]
+    assert found["cv_r2_mean"] == pytest.approx(np.mean(by_fold))
+    assert found["cv_r2_sd"] == pytest.approx(statistics.stdev(by_fold))
