@@ -23,6 +23,7 @@ BENCHES = {
     "images": ("image_reading", "image_reading"),
     "tables": ("table_reading", "table_reading"),
     "pancan": ("pancan", "pancan_reader"),
+    "windows": ("gene_windows", "gene_windows"),
     "explanations": ("explanations", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
