@@ -222,7 +222,17 @@ def make_platform(
     params = small_params(task, changes=changes, like=like, models=models)
     # In flow style as in the repository, where tests replace text: `trials: {quick: 2, full: 2}`.
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
-    ignored = ("/mlflow.db", "/optuna.db", "/mlruns", "/models", "/reports", "/prepared", "/checkpoints", "/cache")
+    ignored = (
+        "__pycache__/",
+        "/mlflow.db",
+        "/optuna.db",
+        "/mlruns",
+        "/models",
+        "/reports",
+        "/prepared",
+        "/checkpoints",
+        "/cache",
+    )
     (root / ".gitignore").write_text("\n".join(ignored) + "\n")
     sample(root / "data" / task)
     platform = Platform(root, task)
@@ -230,6 +240,7 @@ def make_platform(
     platform.run("git", "config", "user.email", "test@example.org")
     platform.run("git", "config", "user.name", "test")
     platform.dvc("init", "-q")
+    shutil.copy(ROOT / ".dvcignore", root)
     platform.dvc("add", "-q", "data")
     platform.run("git", "add", "-A")
     platform.run("git", "commit", "-qm", "tiny platform")
