@@ -1,6 +1,6 @@
 """What would bring the endpoint down, or make it answer 500: whatever a stranger sends, over real HTTP.
 
-``ONCOLINEAGE_FUZZ=5000`` sends so many requests instead of 300.
+``ONCOLINEAGE_FUZZ=5000`` (``make soak``) sends so many requests instead of 300.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from PIL import Image
 
 from tests.serving import served
 from tests.training.image_samples import draw, encoded
+from tests.training.tiny import NAME as PAIRS
+from tests.training.tiny import tiny_params, tiny_prepared
 
 REQUESTS = int(os.environ.get("ONCOLINEAGE_FUZZ", "300"))
 ROWS, MEGABYTES, PIXELS = 40, 1.0, 300_000
@@ -42,12 +45,13 @@ SLOWEST = 30  # seconds; of an answer on a busy machine
 GROWTH = 400  # megabytes that a server may have grown by
 JSON = {"Content-Type": "application/json"}
 FUZZ = settings(
-    max_examples=max(1, REQUESTS // 2),
+    max_examples=max(1, 2 * REQUESTS // 5),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
     database=None,
 )
+FUZZ_OF_PAIRS = settings(FUZZ, max_examples=max(1, REQUESTS // 5))  # its bodies are the longest
 
 
 @dataclass
@@ -88,7 +92,7 @@ class Endpoint:
 
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Endpoint]]:
-    """Serve a classifier of profiles and one of images, each with a small bound on everything."""
+    """Serve classifiers of profiles and of images, and a model of responses, each with a small bound on everything."""
     folder = tmp_path_factory.mktemp("served")
     uri, inherited = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
     here = Path.cwd()
@@ -105,6 +109,7 @@ def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, En
         for name, architecture, (task, prepared), given in (
             (served.PROFILES, "logistic_regression", served.profiles_prepared(), {"selection": "top_30"}),
             (served.IMAGES, "majority_class", served.images_prepared(), {}),
+            (PAIRS, "elastic_net", (tiny_params().task(PAIRS), tiny_prepared(folder / "raw")), {}),
         ):
             model = folder / name
             contract = served.save_fitted(name, architecture, task, prepared, model, **given)
@@ -263,6 +268,76 @@ def _images(draw_: st.DrawFn) -> dict[str, Any]:
     return row
 
 
+_SMILES = st.one_of(
+    st.sampled_from(
+        [
+            *("CCO", "c1ccccc1", "C1CC(", "", " ", "[U+99]", "*", "C" * 3_000, "(" * 2_000, "C1" * 99, "[C@@H](N)(O)C"),
+            *(
+                "c1ccc2" * 200,
+                "CC.[Na+]",
+                "C>>O",
+                "CCO\n\nCC",
+                "[Zz]",
+                "C%99",
+                "\u00e9",
+                "CCO | id",
+                "C[" + "9" * 500 + "H]",
+            ),
+        ]
+    ),
+    st.text("CNOcnos[]()=#@+-.123%/\\", max_size=60),
+    _ANY,
+)
+
+
+@st.composite
+def _pairs(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
+    """Return a good pair of a line and a drug in which a few values, features, tables or fields are not."""
+    row = dict(good)
+    tables = [name for name, values in good.items() if isinstance(values, dict)]
+    for name in draw_(st.lists(st.sampled_from(tables), max_size=2, unique=True)):
+        values = dict(good[name])
+        for feature in draw_(st.lists(st.sampled_from(list(values)), max_size=2)):
+            values[feature] = draw_(_ANY)
+        for feature in draw_(st.lists(st.sampled_from(list(values)), max_size=1)):
+            values.pop(feature, None)
+        values |= draw_(st.dictionaries(st.text(max_size=20), _ODD, max_size=1))
+        row[name] = draw_(st.one_of(st.just(values), st.just(values), st.none(), _ANY))
+    row["smiles"] = draw_(st.one_of(st.just(good["smiles"]), _SMILES, _SMILES))
+    for name in draw_(st.lists(st.sampled_from(["drug_id", "tissue", "sample_id"]), max_size=2, unique=True)):
+        row[name] = draw_(_ODD)
+    for name in draw_(st.lists(st.sampled_from(list(row)), max_size=1)):
+        row.pop(name)
+    return row | draw_(st.dictionaries(st.text(max_size=10), _ODD, max_size=1))
+
+
+def test_pairs_of_strangers_are_answered_or_refused(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints[PAIRS]
+    good = endpoint.good["dataframe_records"][0]
+    statuses: Counter[int] = Counter()
+
+    @FUZZ_OF_PAIRS
+    @given(_bodies(_pairs(good), endpoint.good), _HEADERS)
+    def send(body: bytes, headers: dict[str, str]) -> None:
+        statuses[endpoint.post(body, headers).status_code] += 1
+
+    @FUZZ_OF_PAIRS
+    @given(_SMILES)
+    def ask(smiles: Any) -> None:
+        answer = endpoint.post(_text({"dataframe_records": [{**good, "smiles": smiles}]}))
+        statuses[answer.status_code] += 1
+        if answer.status_code == 200:
+            (row,) = answer.json()["predictions"]
+            assert np.isfinite(row["prediction"])
+        else:
+            assert "row 0" in answer.text and "smiles" in answer.text
+
+    send()
+    ask()
+    assert statuses[200] and statuses[400], statuses
+    endpoint.still_well()
+
+
 def test_profiles_of_strangers_are_answered_or_refused(endpoints: dict[str, Endpoint]) -> None:
     endpoint = endpoints[served.PROFILES]
     rows = _profiles(endpoint.good["dataframe_records"][0])
@@ -312,7 +387,7 @@ def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
     }
 
 
-@pytest.mark.parametrize("name", [served.PROFILES, served.IMAGES])
+@pytest.mark.parametrize("name", [served.PROFILES, served.IMAGES, PAIRS])
 def test_a_request_that_would_fill_the_memory_is_refused(endpoints: dict[str, Endpoint], name: str) -> None:
     endpoint = endpoints[name]
     for what, (body, status) in _bombs(endpoint.good).items():
@@ -406,6 +481,23 @@ def test_other_routes_say_what_they_said(endpoints: dict[str, Endpoint]) -> None
         assert requests.get(f"{endpoint.url}/version", timeout=SLOWEST).text == mlflow.__version__
         assert requests.get(f"{endpoint.url}/invocations", timeout=SLOWEST).status_code == 405
         assert requests.get(f"{endpoint.url}/nothing", timeout=SLOWEST).status_code == 404
+
+
+def test_two_workers_serve_one_version_and_say_the_same(endpoints: dict[str, Endpoint]) -> None:
+    """Each request is a connection of its own, which either worker may take."""
+    endpoint = endpoints[served.PROFILES]
+    version = str(mlflow.MlflowClient().get_model_version_by_alias(served.PROFILES, "production").version)
+    with served.serving(Path.cwd(), served.PROFILES, "--workers", "2") as (url, process):
+        said = set()
+        for _ in range(20):
+            answer = requests.post(f"{url}/invocations", json=endpoint.good, timeout=SLOWEST)
+            assert answer.status_code == 200, answer.text
+            said.add(json.dumps(answer.json()["predictions"]))
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert sum("spawn_main" in " ".join(each.cmdline()) for each in children) == 2
+    (rows,) = map(json.loads, said)
+    assert {row["model_version"] for row in rows} == {version}
+    assert [row["label"] for row in rows] == [row["label"] for row in endpoint.first]
 
 
 def test_a_stage_that_no_version_has_is_named_with_what_to_do(endpoints: dict[str, Endpoint]) -> None:
