@@ -183,7 +183,9 @@ def _calibration(case: Case) -> Verdict:
     metrics = case.evidence["test"]["metrics"]
     if case.evidence["worst"]["unit"] != "class" and "ece" not in metrics:
         return case.verdict("calibration", True, "does not apply: numbers are predicted, see coverage")
-    return _at_most(case, "calibration", "the expected calibration error", metrics["ece"]["value"], case.gate.ece)
+    error, most = metrics["ece"], case.gate.ece
+    said = f"the expected calibration error: {_interval(error)}, at most {most:g}"
+    return case.verdict("calibration", _finite(error["value"]) and error["value"] <= most, said)
 
 
 def _coverage(case: Case) -> Verdict:
@@ -193,7 +195,8 @@ def _coverage(case: Case) -> Verdict:
     if not _finite(declared, observed):
         return case.verdict("coverage", False, "not measured")
     least = declared - case.gate.coverage_shortfall
-    said = f"{observed:.3f} of test rows are covered, {declared:g} is declared; at least {least:.3f} is asked"
+    said = f"{_interval(coverage, 'observed')} of test rows are covered, {declared:g} is declared; "
+    said += f"at least {least:.3f} is asked"
     return case.verdict("coverage", observed >= least, said)
 
 

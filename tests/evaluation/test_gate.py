@@ -61,9 +61,9 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("floor", {f"{ROWS}__0__value": 0.49}, {}, "1 below the floor: hem"),  # though its interval reaches to 0.9
     ("floor", {f"{ROWS}__0__value": None}, {}, "without a value: hem"),
     ("floor", {ROWS: []}, {}, "no class has a recall"),
-    ("calibration", {"test__metrics__ece__value": 0.151}, {}, "at most 0.15"),
+    ("calibration", {"test__metrics__ece__value": 0.151}, {}, r"0\.151 \[0\.01, 0\.09\], at most 0\.15"),
     ("calibration", {"test__metrics__ece__value": None}, {}, "not defined"),
-    ("coverage", {"coverage__observed": 0.84}, {}, "0.840 of test rows"),
+    ("coverage", {"coverage__observed": 0.84}, {}, r"0\.84 \[0\.85, 0\.95\] of test rows"),
     ("coverage", {"coverage__observed": None}, {}, "not measured"),
     ("latency", {"cost__cost_latency_ms_batch_1": 1001.0}, {}, "for 1 \\(at most 1000\\)"),
     ("latency", {"cost__cost_latency_ms_batch_32": 10001.0}, {}, "for 32 \\(at most 10000\\)"),
