@@ -38,6 +38,8 @@ class Situation:
         What ``data.dvc`` records now.
     data_sha256
         Of the task's own raw folder now; only needed where ``dvc_data_md5`` is another, since that is of all tasks.
+    dvc_lock_md5
+        Of the task's own raw folder as ``dvc.lock`` records it; None where no stage of the task is recorded there.
     split_sha256
         Of the task's split now.
     version
@@ -59,6 +61,7 @@ class Situation:
     split_sha256: str | None
     version: int | None = None
     production: int | None = None
+    dvc_lock_md5: str | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,28 @@ def _explanation(case: Case) -> Verdict:
         said = "does not apply: the model looks at no feature" if alone else "the explanation was not checked"
         return case.verdict("explanation", alone, said)
     told = [_explained(check, case.gate) for check in checks]
+    if lacking := _unexplained(case.evidence):
+        told.append((False, f"without {' and '.join(lacking)}; run `make train` again"))
     return case.verdict("explanation", all(holds for holds, _ in told), ", ".join(said for _, said in told))
+
+
+def _unexplained(evidence: Evidence) -> list[str]:
+    """Return the checks that an explanation of its kind has to bring, and does not.
+
+    Heat maps do not add up to what they explain. All others have to. Masking what either names has to be tried; where a
+    model looks at fewer than two features there are none to choose from, and the evidence says so by a ``deletion`` of
+    null. Maps, and attributions of networks (whose multiply-adds are counted), have to be compared with
+    those of random weights.
+    """
+    explanation = evidence["explanation"]
+    maps = explanation["method"] == "grad_cam"
+    needed = [] if maps else ["completeness"]
+    if not ("deletion" in explanation and explanation["deletion"] is None):
+        needed.append("deletion")
+    if maps or "cost_multiply_adds" in evidence["cost"]:
+        needed.append("random_weights")
+    there = {check["name"] for check in explanation["checks"]}
+    return [name for name in needed if name not in there]
 
 
 def _explained(check: dict[str, Any], gate: Gate) -> tuple[bool, str]:
@@ -299,6 +323,9 @@ def _data(case: Case) -> Verdict:
     hashes, now = case.evidence["hashes"], case.now
     if now.split_sha256 is None or hashes["split.sha256"] != now.split_sha256:
         return case.verdict("data", False, "the split is another now; run `make train` and register again")
+    if now.dvc_lock_md5 is not None and hashes.get("dvc.task_md5") != now.dvc_lock_md5:
+        said = f"measured on data {hashes.get('dvc.task_md5')} of the task, dvc.lock records {now.dvc_lock_md5}"
+        return case.verdict("data", False, f"{said}; run `make train` and register again")
     if now.dvc_data_md5 is not None and hashes.get("dvc.data_md5") == now.dvc_data_md5:
         return case.verdict("data", True, f"data.dvc records the same data, {now.dvc_data_md5}")
     if now.data_sha256 is not None and hashes.get("data.sha256") == now.data_sha256:

@@ -11,10 +11,12 @@ from evaluation import figures
 from evaluation.class_evidence import Classified, classified, is_simulated
 from evaluation.evidence import Evidence
 from evaluation.explain import checks
-from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells
+from evaluation.explain.cells import CellExplanation, chosen_rows, deletion, explain_cells
 from pipelines.images import ImageSamples
 from pipelines.params import ImageTask
 from pipelines.prepared import Prepared
+from training.estimator import Classifier
+from training.final import CrossFitted
 from training.fitted import Fitted
 from training.predictor import Predictor
 
@@ -53,7 +55,25 @@ def image_evidence(
         logged["explanation_on_the_cell"] = explanation.foreground_share
         logged["explanation_random_correlation"] = explanation.random_correlation
         told = explanation.as_dict()
-        section = {**told, "checks": [checks.random_weights(explanation.random_correlation)]}
+        assert isinstance(model.estimator, (Classifier, CrossFitted))
+        fell = deletion(
+            model.estimator,
+            test.take(rows),
+            explanation.maps,
+            predictions["group"].to_numpy()[rows],
+            resamples=task.evaluate.resamples,
+            confidence=task.evaluate.confidence,
+            seed=seed,
+        )
+        logged["explanation_deletion_drop"] = fell.drop_top
+        logged["explanation_deletion_drop_random"] = fell.drop_random
+        section = {
+            **told,
+            "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
+            "checks": [checks.random_weights(explanation.random_correlation), checks.deletion(fell.difference)],
+        }
+        if not fell.passed:
+            warnings.append("masking where the Grad-CAM maps are hot takes no more confidence than masking elsewhere")
         if not told["maps_depend_on_the_weights"]:
             warnings.append("the Grad-CAM maps hardly change with random weights: they show the image, not the model")
     return Evidence(

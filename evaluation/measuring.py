@@ -90,6 +90,7 @@ def evaluate(
         "data": data_section(prepared, read_validation(REPORTS / name), audit),
         "hashes": {
             **tracking.lineage(name),
+            **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
             "split.sha256": prepared.sha256,
             "params.sha256": params_sha256(params, name),
             "model.sha256": logged_model_sha256(fitted.model_uri),
@@ -196,6 +197,18 @@ def file_sha256(path: Path) -> str:
     """Return the hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def dvc_md5(folder: Path) -> str:
+    """Return the hash by which DVC knows a folder, as ``dvc.lock`` has it: of its files' names and hashes."""
+    listed = []
+    for path in folder.rglob("*"):
+        place = path.relative_to(folder)
+        if path.is_file() and "__pycache__" not in place.parts and path.suffix != ".pyc":  # see .dvcignore
+            with path.open("rb") as file:
+                listed.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": place.as_posix()})
+    listed.sort(key=lambda each: each["relpath"])
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _keep(predictions: pd.DataFrame, path: Path) -> Path:

@@ -24,6 +24,8 @@ from pipelines.faults import UserError
 from pipelines.file_hashes import combined
 from pipelines.places import PREPARED
 
+DVC_LOCK = Path("dvc.lock")
+
 
 def situation(
     name: str,
@@ -64,6 +66,7 @@ def situation(
         split_sha256=_split_sha256(name),
         version=int(version.version),
         production=production,
+        dvc_lock_md5=lock_md5(name),
     )
 
 
@@ -145,6 +148,18 @@ def data_md5() -> str | None:
     outs = (yaml.safe_load(tracking.DATA_DVC.read_text(encoding="utf-8")) or {}).get("outs") or [{}]
     recorded: str | None = outs[0].get("md5")
     return recorded
+
+
+def lock_md5(name: str) -> str | None:
+    """Return what ``dvc.lock`` records of the data that the task's split was made of, None where it records nothing."""
+    if not DVC_LOCK.is_file():
+        return None
+    # With the C loader where there is one: the file has thousands of lines.
+    content = yaml.load(DVC_LOCK.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    stages = (content.get("stages") if isinstance(content, dict) else None) or {}
+    stage = stages.get(f"prepare@{name}") or {}
+    place = (tracking.DATA / name).as_posix()
+    return next((each.get("md5") for each in stage.get("deps", []) if each.get("path") == place), None)
 
 
 def _split_sha256(name: str) -> str | None:

@@ -16,7 +16,9 @@ import mlflow
 import pandas as pd
 import pytest
 import requests
+import yaml
 from mlflow import MlflowClient
+from mlflow.projects.utils import load_project
 
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
@@ -74,6 +76,11 @@ def test_runs_carry_their_lineage(platform: Platform, client: MlflowClient) -> N
         assert tags["split.sha256"] == split["sha256"]
         assert tags["dvc.data_md5"].endswith(".dir")
         assert len(tags["data.sha256"]) == 64
+    lock = yaml.safe_load((platform.root / "dvc.lock").read_text())["stages"][f"prepare@{TASK}"]
+    (of_data,) = [each["md5"] for each in lock["deps"] if each["path"] == f"data/{TASK}"]
+    for architecture in ARCHITECTURES:
+        evidence = platform.read(f"reports/{TASK}/models/{architecture}/evidence.json")
+        assert evidence["hashes"]["dvc.task_md5"] == of_data
     for run in runs:
         assert run.inputs.dataset_inputs, "the run has no dataset"
         metrics = run.data.metrics
@@ -109,17 +116,27 @@ def test_another_search_space_reruns_that_architecture_alone(platform: Platform)
 
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
-    for entry in ("tune", "fit", "evaluate", "register"):
-        done = platform.run(
-            *(sys.executable, "-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local"),
-            *("-P", f"task={TASK}", "-P", "architecture=elastic_net"),
-            check=False,
-        )
-        # 2 is "registered, and the gate would refuse": a tiny sample owes nobody every proof
-        assert done.returncode == 0 or entry == "register", done.stderr[-2000:]
+    for entry in ("tune", "fit", "evaluate"):
+        mlflow_run(platform, entry, architecture="elastic_net")
     newest = runs_of(client, "evaluate")[0]
     assert newest.data.tags["architecture"] == "elastic_net"
     assert newest.data.tags["project_run_id"] != newest.info.run_id
+    # MLflow makes 1 of every code that is not 0, so what it would run is run as it runs it.
+    given = {"task": TASK, "architecture": "elastic_net", "by": "A. Person"}
+    line = load_project(str(platform.root)).get_entry_point("register").compute_command(given, None)
+    done = platform.run("bash", "-c", line, check=False)
+    # 2 is "registered, and the gate would refuse": a tiny sample owes nobody every proof
+    assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]
+    candidate = client.get_model_version_by_alias(TASK, "candidate")
+    assert candidate.tags["architecture"] == "elastic_net"
+    assert f"version {candidate.version} (elastic_net) is the candidate" in done.stdout
+
+
+def mlflow_run(platform: Platform, entry: str, *, check: bool = True, **given: str) -> subprocess.CompletedProcess[str]:
+    """Run an entry point of MLproject as the README says."""
+    parameters = [word for key, value in {"task": TASK, **given}.items() for word in ("-P", f"{key}={value}")]
+    command = (sys.executable, "-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local", *parameters)
+    return platform.run(*command, check=check)
 
 
 def test_a_killed_repro_goes_on_where_it_stopped(platform: Platform, tmp_path: Path) -> None:
@@ -183,6 +200,15 @@ def staged(platform: Platform, client: MlflowClient) -> str:
     assert f"version {version.version} " in again.stdout, "registering twice made a second version"
     assert "aliases, evidence and files fit" in platform.python("-m", "serving.verify", "--task", TASK).stdout
     return str(version.version)
+
+
+def test_mlflow_run_moves_versions_and_hands_sentences_on_whole(platform: Platform, staged: str) -> None:
+    """What each of them does is tested where a start costs nothing: `tests.serving.test_registry`."""
+    why = 'it\'s better, as "the board" agreed'
+    done = mlflow_run(platform, "promote", version=staged, by="A. Person", why=why)
+    assert f"version {staged} is already in staging" in done.stdout
+    refused = mlflow_run(platform, "rollback", by="A. Person", why=why, check=False)
+    assert refused.returncode == 1 and "was in production before" in refused.stderr
 
 
 def test_score_prints_one_line_of_json(platform: Platform, staged: str) -> None:

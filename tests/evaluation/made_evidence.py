@@ -14,6 +14,7 @@ TASK = "drug_response"
 HASH = {name: letter * 64 for name, letter in (("split", "a"), ("model", "b"), ("params", "c"), ("predictions", "d"))}
 FILES = "e" * 64
 DATA_MD5 = "0123456789abcdef.dir"
+TASK_MD5 = "fedcba9876543210.dir"
 
 _EVIDENCE: dict[str, Any] = {
     "schema": 2,
@@ -54,7 +55,12 @@ _EVIDENCE: dict[str, Any] = {
             {"name": "deletion", "value": 0.5, "low": 0.3, "high": 0.7},
         ],
     },
-    "cost": {"cost_latency_ms_batch_1": 5.0, "cost_latency_ms_batch_32": 50.0, "cost_model_megabytes": 1.0},
+    "cost": {
+        "cost_latency_ms_batch_1": 5.0,
+        "cost_latency_ms_batch_32": 50.0,
+        "cost_model_megabytes": 1.0,
+        "cost_multiply_adds": 1000.0,
+    },
     "data": {
         "validation": {"passed": True, "warnings": []},
         "audit": {
@@ -80,6 +86,7 @@ _EVIDENCE: dict[str, Any] = {
         "git.commit": "1" * 40,
         "git.dirty": "false",
         "dvc.data_md5": DATA_MD5,
+        "dvc.task_md5": TASK_MD5,
         "data.sha256": "f" * 64,
         **{f"{name}.sha256": value for name, value in HASH.items()},
     },
@@ -119,6 +126,7 @@ def made_situation(evidence: dict[str, Any], **changes: Any) -> Situation:
         "dvc_data_md5": DATA_MD5,
         "data_sha256": None,
         "split_sha256": HASH["split"],
+        "dvc_lock_md5": TASK_MD5,
         "version": 2,
         "production": None,
     }

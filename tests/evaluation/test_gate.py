@@ -48,6 +48,15 @@ def test_good_evidence_passes_every_check() -> None:
     assert len(list(lines(verdicts))) == len(CHECKS)
 
 
+def checks_but(*names: str) -> list[dict[str, Any]]:
+    """Return the checks of an explanation without those of these names."""
+    return [each for each in made_evidence()["explanation"]["checks"] if each["name"] not in names]
+
+
+def cost_of_trees() -> dict[str, float]:
+    return {key: value for key, value in made_evidence()["cost"].items() if key != "cost_multiply_adds"}
+
+
 FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("margin", {"test__metrics__margin__low": 0.0}, {}, "must lie above 0"),
     ("margin", {"test__metrics__margin__low": None}, {}, "not defined"),
@@ -74,6 +83,14 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("explanation", {"explanation__checks__2__low": 0.0}, {}, "deletion"),
     ("explanation", {"explanation__checks__0__value": None}, {}, "completeness not defined"),
     ("explanation", {"explanation__checks": []}, {}, "not checked"),
+    ("explanation", {"explanation__checks": checks_but("completeness")}, {}, "without completeness;"),
+    ("explanation", {"explanation__checks": checks_but("random_weights")}, {}, "without random_weights;"),
+    ("explanation", {"explanation__checks": checks_but("deletion")}, {}, "without deletion;"),
+    ("explanation", {"explanation__checks": checks_but("completeness", "deletion")}, {}, "completeness and deletion;"),
+    ("explanation", {"explanation__method": "grad_cam", "explanation__checks": checks_but("random_weights")}, {},
+     "without random_weights;"),
+    ("explanation", {"explanation__method": "grad_cam", "explanation__checks": checks_but("deletion")}, {},
+     "without deletion;"),
     ("validation", {"data__validation__passed": False}, {}, "did not pass"),
     ("validation", {"data__validation": None}, {}, "cannot be read"),
     ("audit", {"data__audit__findings__0__name": "copies"}, {}, "copies is not answered"),
@@ -89,6 +106,9 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("identity", {}, {"registered_files_sha256": None, "files_sha256": None}, "served files"),
     ("identity", {}, {"evidence_sha256": "9" * 64}, "not of this version: evidence$"),
     ("data", {}, {"dvc_data_md5": "other.dir"}, "data.dvc records other.dir"),
+    ("data", {}, {"dvc_lock_md5": "other.dir"}, "dvc.lock records other.dir"),
+    ("data", {}, {"dvc_lock_md5": "other.dir", "dvc_data_md5": "other.dir", "data_sha256": "f" * 64}, "dvc.lock"),
+    ("data", {"hashes__dvc.task_md5": "none"}, {}, "of the task, dvc.lock records"),
     ("data", {}, {"dvc_data_md5": "other.dir", "data_sha256": "9" * 64}, "make train"),
     ("data", {}, {"dvc_data_md5": None}, "data.dvc records None"),
     ("data", {}, {"split_sha256": "9" * 64}, "the split is another"),
@@ -122,10 +142,15 @@ PASSING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("floor", {"worst__unit": "gene", f"{ROWS}__0__value": None}, {}, "without a value: hem"),
     ("coverage", {"coverage__observed": 0.86}, {}, "0.9 is declared"),
     ("explanation", {"explanation__checks": [], "architecture": "mean_effects"}, {}, "does not apply"),
+    ("explanation", {"explanation__checks": checks_but("random_weights"), "cost": cost_of_trees()}, {}, "completeness"),
+    ("explanation", {"explanation__method": "grad_cam", "explanation__checks": checks_but("completeness")}, {},
+     "random_weights"),
+    ("explanation", {"explanation__checks": checks_but("deletion"), "explanation__deletion": None}, {}, "completeness"),
     ("audit", {"data__audit__findings": [], "data__audit__shortcuts": []}, {}, "found nothing"),
     ("data", {}, {"dvc_data_md5": "other.dir", "data_sha256": "f" * 64}, "none other of this task"),
+    ("data", {}, {"dvc_lock_md5": None}, "data.dvc records the same data"),
     ("simulated", {"simulated": True}, {"to": "staging"}, "does not apply"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("check", "changes", "situation", "says"), PASSING)

@@ -23,11 +23,11 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import nn
 
-from evaluation import figures, leaderboard, ranking, score, scoring
+from evaluation import candidacy, figures, leaderboard, ranking, score, scoring
 from evaluation.class_evidence import columns_of, learning_history
 from evaluation.classification import classification_metrics, metric_names
 from evaluation.evidence import Evidence
-from evaluation.explain.cells import CellExplanation, chosen_rows, explain_cells, randomized
+from evaluation.explain.cells import CellExplanation, chosen_rows, deletion, explain_cells, randomized
 from evaluation.image_evidence import PANELS, image_evidence
 from evaluation.measuring import evaluate
 from evaluation.sealed import evidence_path, evidence_sha256, read_evidence
@@ -469,8 +469,38 @@ def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weight
     assert found.warnings == []
     assert found.logged["explanation_on_the_cell"] == explained["attribution_on_the_cell"]
     assert found.logged["explanation_random_correlation"] == explained["correlation_with_random_weights"]
-    (check,) = explained["checks"]
+    check, fell = explained["checks"]
     assert check["name"] == "random_weights" and check["value"] == explained["correlation_with_random_weights"]
+    assert fell["name"] == "deletion" and fell["low"] > 0
+    assert fell["value"] == pytest.approx(explained["deletion"]["drop_top"] - explained["deletion"]["drop_random"])
+    assert found.logged["explanation_deletion_drop"] == explained["deletion"]["drop_top"]
+
+
+class Elsewhere(Small):
+    """Its maps are hot where the network looks least."""
+
+    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
+        return 1 - super().heatmaps(samples)
+
+
+def test_maps_that_are_hot_where_nothing_is_decided_are_called_so(network: Small, shown: Shown) -> None:
+    found = shown.evidence(as_kind(Elsewhere, network))
+    fell = found.sections["explanation"]["checks"][1]
+    assert fell["name"] == "deletion" and fell["value"] < 0
+    assert any("takes no more confidence" in warning for warning in found.warnings)
+
+
+def test_masking_reads_no_cached_features_and_changes_no_image(glass: Prepared) -> None:
+    """What a frozen network gave is kept by the image's digest, which a masked image has as well."""
+    fitted = Small(mode="head", **{**SETTINGS, "epochs": 2}).fit(glass.side("train"))
+    test = glass.side("test").take(np.arange(8))
+    assert isinstance(test.pixels, np.memmap)
+    before = np.array(test.pixels[test.index])
+    outputs = fitted.outputs(test)
+    fell = deletion(fitted, test, fitted.heatmaps(test), np.arange(8), seed=1)
+    assert fell.drop_top != 0 and fell.drop_random != 0
+    np.testing.assert_array_equal(test.pixels[test.index], before)
+    np.testing.assert_array_equal(fitted.outputs(test), outputs)
 
 
 @pytest.mark.parametrize("kind", [Edges, Everywhere])
@@ -635,6 +665,23 @@ def test_the_command_prints_one_line_of_json_for_a_logged_model(
         for numbers in printed["metrics"].values():
             assert set(numbers) == {"value", "low", "high"}
         assert printed["metrics"]["accuracy"]["value"] == pytest.approx(trees.metric("accuracy")["value"])
+
+
+def test_a_cohort_stands_in_the_candidates_evidence_and_card(
+    trees: Judged, majority: Judged, cohort: Path, params: Params, prepared: Prepared
+) -> None:
+    """Nothing of it is made up: the logged model is loaded and scores the folder."""
+    away = cohort.parent
+    evidence = candidacy.candidate(NAME, params, prepared, "xgboost", {"the other clinic": away})
+    (found,) = evidence["cohorts"]
+    assert found["name"] == "the other clinic" and found["n"] == trees.evidence["test"]["samples"]
+    assert found["data.sha256"] == tracking.folder_sha256(cohort)
+    for name, numbers in found["metrics"].items():
+        assert numbers["value"] == pytest.approx(trees.metric(name)["value"], abs=1e-6, nan_ok=True), name
+    folder = Path("reports") / NAME / candidacy.FOLDER
+    assert read_evidence(folder / candidacy.EVIDENCE) == evidence
+    assert "the other clinic" in (folder / "card.md").read_text()
+    assert candidacy.candidate(NAME, params, prepared, "xgboost")["cohorts"] == []
 
 
 def test_a_cohort_with_a_broken_image_is_refused_by_its_name(trees: Judged, cohort: Path, tmp_path: Path) -> None:
