@@ -154,8 +154,7 @@ def lock_md5(name: str) -> str | None:
     """Return what ``dvc.lock`` records of the data that the task's split was made of, None where it records nothing."""
     if not DVC_LOCK.is_file():
         return None
-    # With the C loader where there is one: the file has thousands of lines.
-    content = yaml.load(DVC_LOCK.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    content = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))
     stages = (content.get("stages") if isinstance(content, dict) else None) or {}
     stage = stages.get(f"prepare@{name}") or {}
     place = (tracking.DATA / name).as_posix()
