@@ -30,13 +30,16 @@ def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
     UserError
         There is nothing for any task.
     """
+    from pipelines.images import IMAGES_FOLDER  # NumPy and Pillow are not needed to say how the command is used
+
     if not origin.is_dir():
         raise UserError(f"{origin}: no such folder")
     if task is not None:
         params.task(task)
     wanted = [task] if task else list(params.tasks)
     found = {name: origin / name for name in wanted if (origin / name).is_dir()}
-    if not found and len(wanted) == 1 and any(path.is_file() for path in origin.iterdir()):
+    # Images whose subjects are not known lie there without any table beside them.
+    if not found and len(wanted) == 1 and any(p.is_file() or p.name == IMAGES_FOLDER for p in origin.iterdir()):
         found = {wanted[0]: origin}
     if not found:
         raise UserError(

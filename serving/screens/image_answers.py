@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from pathlib import PurePath
 
 import pandas as pd
 import streamlit as st
@@ -47,6 +48,14 @@ def draw(asked: Asked, name: str, task: ImageTask) -> None:
                 caption="Where the network looked (Grad-CAM)",
                 width="stretch",
                 alt=f"Grad-CAM of {chosen}: where the network saw {named(str(answer['label'])).lower()}",
+            )
+            map_.download_button(
+                "Download the Grad-CAM",
+                overlay,
+                file_name=f"{PurePath(str(chosen)).stem}_grad_cam.png",
+                mime="image/png",
+                on_click="ignore",
+                icon=":material/download:",
             )
 
     explaining.explained(asked, row, pictures, "Asking where it looked")

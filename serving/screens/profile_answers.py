@@ -36,7 +36,7 @@ def _labels(asked: Asked, name: str, task: ExpressionTask) -> None:
     row = _shown_row(asked, name)
     answer, sample = asked.answers[row], asked.question.names[row]
     st.subheader(f"{plain(named(str(answer['label'])))} – {share(answer['probability'])}", help=means("probability"))
-    _imputed(answer)
+    _filled_in(answer)
     image_answers.shares(answer, sample)
     st.subheader("Genes behind it", help=means("contribution"))
 
@@ -64,7 +64,7 @@ def _genes(asked: Asked, name: str, task: ExpressionTask) -> None:
     )
     row = _shown_row(asked, name)
     answer, sample = asked.answers[row], asked.question.names[row]
-    _imputed(answer)
+    _filled_in(answer)
     own = table[table["sample"] == sample].sort_values("prediction", ascending=False, kind="stable")
     st.subheader(f"Predicted genes of {plain(sample)}", help="In log2 units. " + means("interval"))
     shown = own.rename(columns={"measured": "usual"}).assign(drug=own["gene"]).head(_SHOWN)
@@ -126,11 +126,18 @@ def _shown_row(asked: Asked, name: str) -> int:
     return names.index(str(st.selectbox("Sample", names, key=f"shown {name}")))
 
 
-def _imputed(answer: Row) -> None:
+def _filled_in(answer: Row) -> None:
+    """Say which genes the model filled in, and which it left out."""
     lacking = [str(gene) for gene in answer.get("imputed") or []]
     if lacking:
         st.info(
             plain(f"{counted(len(lacking), 'gene')} not in the profile, filled in: {listed(lacking)}."),
+            icon=":material/info:",
+        )
+    ignored = [str(gene) for gene in answer.get("ignored") or []]
+    if ignored:
+        st.info(
+            plain(f"{counted(len(ignored), 'gene')} that the model does not know, left out: {listed(ignored)}."),
             icon=":material/info:",
         )
 

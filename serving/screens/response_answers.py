@@ -129,6 +129,7 @@ def _number_table(own: pd.DataFrame, target: str) -> None:
             "Difference": two(means("usual"), "%+.2f"),
             "Familiar": st.column_config.TextColumn(help=means("familiar"), width=70),
         },
+        placeholder="–",
         alt=f"Predictions for {len(shown)} drugs with their intervals",
     )
 

@@ -353,6 +353,14 @@ def test_files_without_a_task_are_not_guessed_at(params: Params, good: Path) -> 
     assert sources(good, None, only) == {NAME: good}
 
 
+def test_images_without_a_table_are_a_tasks_files(tmp_path: Path) -> None:
+    params = read_params(ROOT / "params.yaml")
+    (tmp_path / "cells" / "images" / "basophil").mkdir(parents=True)
+    assert sources(tmp_path / "cells", "blood_cell", params) == {"blood_cell": tmp_path / "cells"}
+    with pytest.raises(UserError, match="holds no folder named blood_cell"):
+        sources(tmp_path, "blood_cell", params)
+
+
 def test_an_unknown_task_is_refused_before_anything_is_copied(params: Params, good: Path) -> None:
     with pytest.raises(ParamsError, match="no task 'drug_respose'"):
         sources(good, "drug_respose", params)

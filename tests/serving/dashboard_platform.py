@@ -220,21 +220,32 @@ def _reports(folder: Path) -> None:
         monitor = reports / "monitor" / f"2026-11-20T{hour}-55-12-258605Z"
         write_json(monitor / "monitor.json", _monitored(share))
         (monitor / "monitor.html").write_text("<h1>report</h1>")
+    _grad_cams(folder / "reports" / IMAGES)
     broken = reports / "monitor" / "2026-11-20T16-55-12-258605Z"
     broken.mkdir()
     (broken / "monitor.json").write_text("{")
 
 
-def _row(architecture: str, value: float) -> dict[str, Any]:
+def _grad_cams(reports: Path) -> None:
+    """Two networks with panels, and a baseline without."""
+    rows = [_row(name, value, "accuracy") for name, value in (("resnet50", 0.9), ("vgg16", 0.88))]
+    write_json(reports / "leaderboard.json", [*rows, _row("majority_class", 0.7, "accuracy")])
+    for code, name in enumerate(("resnet50", "vgg16")):
+        models = reports / "models" / name
+        models.mkdir(parents=True)
+        (models / "grad_cam.png").write_bytes(one_image(code, 128))
+
+
+def _row(architecture: str, value: float, metric: str = "r2") -> dict[str, Any]:
     return {
         "architecture": architecture,
-        "metric": "r2",
+        "metric": metric,
         **{"value": value, "low": value - 0.02, "high": value + 0.02},
         **{"margin": value - 0.7, "margin_low": value - 0.73, "margin_high": value - 0.67},
         "seconds": 1.5,
         "run_id": f"run of {architecture}",
         "model_uri": "models:/m-1",
-        "baseline": architecture == "mean_effects",
+        "baseline": architecture in ("mean_effects", "majority_class"),
         "validation": value,
         "simulated": True,
         "cost": {"cost_latency_ms_batch_1": 10 * value, "cost_fit_seconds": 1.5, "cost_model_megabytes": 0.2},
