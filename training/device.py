@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.faults import UserError
 from pipelines.files import cores
+from training.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    import torch
 
 # NVIDIA's driver, on Tegra, under Windows, and AMD's.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
@@ -39,6 +44,22 @@ def torch_device(device: str) -> str:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device is {device!r}, but PyTorch sees no CUDA device; set device: auto in params.yaml")
     return device
+
+
+def network_device(device: str) -> torch.device:
+    """Return the device of `torch_device` for a network; on a processor memory is kept for its next layers.
+
+    Raises
+    ------
+    UserError
+        As `torch_device`.
+    """
+    import torch
+
+    found = torch.device(torch_device(device))
+    if found.type == "cpu":
+        keep_freed_memory()
+    return found
 
 
 def _may_have_gpu() -> bool:

@@ -63,7 +63,7 @@ def cuda(
     with contextlib.ExitStack() as stack:
 
         def start(free: float) -> OnTheCpu:
-            monkeypatch.setattr(transfer, "torch_device", lambda device: "cuda")
+            monkeypatch.setattr(transfer, "network_device", lambda device: CUDA)
             monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (free, free))
             return stack.enter_context(OnTheCpu())
 

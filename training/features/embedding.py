@@ -10,7 +10,7 @@ from torch import nn
 
 from pipelines.images import ImageSamples
 from training.backbone import fingerprint
-from training.device import torch_device
+from training.device import network_device
 from training.frozen import BATCH, FeatureCache
 
 EMBEDDER = "efficientnet_lite0"
@@ -43,7 +43,7 @@ def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
         float16, shape ``(n, features)``.
     """
     stages, identity, mean, std = _network()
-    where = torch.device(torch_device(device))
+    where = network_device(device)
 
     def run(pixels: np.ndarray) -> np.ndarray:
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipelines.expression import POSITION, ExpressionSamples
 from pipelines.faults import UserError
-from training.device import torch_device
+from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.gene_order import correlation_order
 from training.features.profile import ProfileFeatures
@@ -148,7 +148,7 @@ class GeneNetwork(Estimator):
         return self
 
     def _make(self, genes: int) -> None:
-        self._device = torch.device(torch_device(self.device))
+        self._device = network_device(self.device)
         trunks = [self._trunk(genes) for _ in range(self.members)]
         network = GeneModule(trunks, genes, len(self.targets_), self.dropout, self.linear_start > 0)
         self.network_ = network.to(self._device)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.samples import ResponseSamples, make_samples
-from training.device import torch_device
+from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineFeatures
 from training.features.cell_line_choices import CellLineChoices
@@ -203,7 +203,7 @@ class ResponseNetwork(CellLineChoices, Estimator):
         return self
 
     def _make(self) -> None:
-        self._device = torch.device(torch_device(self.device))
+        self._device = network_device(self.device)
         self.network_ = self._module(len(self.cell_scale_), len(self.drug_scale_)).to(self._device)
 
     def _inputs(self, samples: ResponseSamples, matrix: PairMatrix | None = None) -> PairInputs:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipelines.faults import UserError
 from training.backbone import Backbone
-from training.device import torch_device
+from training.device import network_device
 from training.estimator import Classifier, FitContext
 from training.networks.loop import LoopSettings, Trained, autocast, train_network
 from training.networks.transfer_module import TransferModule, head_width, of_one_channel
@@ -207,7 +207,7 @@ class TransferNetwork(Classifier):
         last = {"head": len(stages), "partial": len(stages) - self.unfrozen, "full": 0}
         if self.mode not in last:
             raise UserError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
-        self._device = torch.device(torch_device(self.device))
+        self._device = network_device(self.device)
         frozen, classes = max(0, last[self.mode]), len(self.classes_)
         module = TransferModule(stages, frozen, width, classes, self.dropout, self.grid, self._wide)
         if self._device.type == "cuda":
