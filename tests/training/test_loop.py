@@ -76,6 +76,8 @@ def _train(
     settings: LoopSettings = SETTINGS,
     loss: Callable[[Tensor], Tensor] | None = None,
     context: FitContext | None = None,
+    *,
+    start_counts: bool = False,
 ) -> tuple[Trained, list[Weights]]:
     """Train and return what came of it with the weights after each epoch."""
     after: list[Weights] = []
@@ -88,7 +90,8 @@ def _train(
             inner(step, metrics)
 
     trained = train_network(
-        network, loss or _loss(network), N_ROWS, monitor, settings, replace(context, on_step=on_step)
+        *(network, loss or _loss(network), N_ROWS, monitor, settings, replace(context, on_step=on_step)),
+        start_counts=start_counts,
     )
     return trained, after
 
@@ -115,6 +118,32 @@ def test_the_weights_of_the_best_epoch_are_kept(
     assert _equal(_weights(network), after[best])
     assert all(not _equal(after[best], other) for number, other in enumerate(after) if number != best)
     assert not network.training
+
+
+@pytest.mark.parametrize(("values", "best", "epochs"), [([1, 2, 2, 2, 2], -1, 3), ([3, 1, 2, 2, 2, 2], 0, 4)])
+def test_the_start_may_be_the_best(network: nn.Module, values: list[float], best: int, epochs: int) -> None:
+    before = _weights(network)
+    trained, after = _train(network, _scripted(values), start_counts=True)
+    assert trained.best_epoch == best
+    assert len(trained.history) == epochs  # three epochs of patience after the best
+    assert _equal(_weights(network), [*after, before][best])
+
+
+def test_a_fit_that_is_gone_on_with_knows_its_start(network: nn.Module, tmp_path: Path) -> None:
+    def dies(step: int, metrics: dict[str, float]) -> None:
+        if step == 1:
+            raise KilledError
+
+    before = _weights(network)
+    context = FitContext(checkpoint=tmp_path / "checkpoint", on_step=dies)
+    with pytest.raises(KilledError):
+        _train(network, _scripted([1, 2, 2, 2, 2]), context=context, start_counts=True)
+    again = _network(1)
+    trained, _ = _train(
+        again, _scripted([2, 2, 2]), context=FitContext(checkpoint=tmp_path / "checkpoint"), start_counts=True
+    )
+    assert trained.best_epoch == -1
+    assert _equal(_weights(again), before)
 
 
 def test_without_a_monitor_all_epochs_are_trained_and_the_last_weights_kept(network: nn.Module) -> None:

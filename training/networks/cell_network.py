@@ -16,6 +16,7 @@ from training.backbone import fingerprint
 from training.estimator import FitContext
 from training.frozen import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
+from training.networks.linear_probe import probe
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, TransferNetwork, training_space
 
@@ -38,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "balanced": True,
     "batch_size": 64,
     "color": "as_is",
+    "penalty": 0.5,
 }
 
 
@@ -45,6 +47,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     drawn = training_space(trial, settings)
     drawn["color"] = trial.suggest_categorical("color", list(COLORS))
+    drawn["penalty"] = trial.suggest_float("penalty", 1e-2, 30.0, log=True)
     if drawn["mode"] == "full":  # frozen features are made for one strength, once
         drawn["strength"] = trial.suggest_float("strength", 0.0, 1.0)
     return drawn
@@ -64,6 +67,9 @@ class CellNetwork(TransferNetwork):
         Turned, mirrored and restained views of an image on which frozen stages run once each.
     test_views
         Views over which a prediction is averaged.
+    penalty
+        Of the head in `training.networks.linear_probe.probe`, from which training starts and which is kept where no
+        epoch is better on held-out images. None, and a network without trained weights, start from chance.
     others
         See `TransferNetwork`.
     """
@@ -84,6 +90,7 @@ class CellNetwork(TransferNetwork):
         layer_decay: float = 0.7,
         views: int = 4,
         test_views: int = 4,
+        penalty: float | None = 0.5,
         epochs: int = 30,
         patience: int = 6,
         seed: int = 0,
@@ -98,6 +105,7 @@ class CellNetwork(TransferNetwork):
         self.color = color
         self.views = views
         self.test_views = test_views
+        self.penalty = penalty
 
     def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
         size = train.pixels.shape[1]
@@ -112,18 +120,8 @@ class CellNetwork(TransferNetwork):
 
     def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         module = self.module_
-        if len(module.frozen) and self._bytes_of_features(train) <= LARGEST_FEATURES:
-            key: tuple[object, ...] = ("frozen", id(train), self.weights, len(module.frozen), self.views)
-            key += (self.strength, self.color)
-
-            def made() -> tuple[ImageSamples, np.ndarray, float]:
-                began = time.perf_counter()
-                views = self._all_views(train, context.progress)
-                seconds = np.maximum(time.perf_counter() - began, self._seconds_on_file(train))
-                return train, views, float(seconds)  # the samples too: while they live, no others can have their id
-
-            _, views, self._frozen_seconds = context.remember(key, made)
-            store = torch.from_numpy(views)
+        if self._kept(train):
+            store = torch.from_numpy(self._remembered(train, context))
             store = store.to(self._device) if self._device.type == "cuda" else store
 
             def cached(rows: Tensor) -> Tensor:
@@ -142,6 +140,53 @@ class CellNetwork(TransferNetwork):
             return module.after(maps, seen)
 
         return anew
+
+    def _kept(self, samples: ImageSamples) -> bool:
+        """Whether there are frozen stages, and room for what they give."""
+        return len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
+
+    def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
+        """Return `_all_views` of the training images, made once a study."""
+        key: tuple[object, ...] = ("frozen", id(train), self.weights, len(self.module_.frozen), self.views)
+        key += (self.strength, self.color)
+
+        def made() -> tuple[ImageSamples, np.ndarray, float]:
+            began = time.perf_counter()
+            views = self._all_views(train, context.progress)
+            seconds = np.maximum(time.perf_counter() - began, self._seconds_on_file(train))
+            return train, views, float(seconds)  # the samples too: while they live, no others can have their id
+
+        _, views, self._frozen_seconds = context.remember(key, made)
+        return views
+
+    def _start(
+        self,
+        train: ImageSamples,
+        context: FitContext,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        codes: Tensor,
+    ) -> bool:
+        if self.penalty is None or self.weights == "none":  # from scratch there is nothing to go by
+            return False
+        self.module_.eval()
+        features = self._summaries(train, context)
+        codes = codes.repeat(len(features) // len(train))
+        probe(self.module_.head, features, codes, criterion, self.penalty)
+        return True
+
+    def _summaries(self, train: ImageSamples, context: FitContext) -> Tensor:
+        """Return what the head sees of the training images before anything is trained: of every view, if it is kept."""
+        module = self.module_
+        with torch.no_grad(), autocast(self._device):
+            if not self._kept(train):
+                pixels = self._resident(train)
+                parts = torch.arange(len(train), device=self._device).split(BATCH)
+                return torch.cat([module.summary(*module.before(self._normalized(pixels(rows)))) for rows in parts])
+            rows = torch.from_numpy(self._remembered(train, context)).flatten(0, 1)
+            if not len(module.tail):
+                return rows
+            parts = rows.split(BATCH)
+            return torch.cat([self._summary(part.to(self._device, torch.float32)) for part in parts])
 
     def _bytes_of_features(self, samples: ImageSamples) -> float:
         one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)
@@ -229,7 +274,7 @@ class CellNetwork(TransferNetwork):
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view what the frozen stages give; None where there are none, or where it is too much."""
-        held = len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
+        held = self._kept(samples)
         return [self._frozen(samples, view, self.strength) if held else None for view in range(views)]
 
     def _mean_softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:

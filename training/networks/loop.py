@@ -54,7 +54,7 @@ class Trained:
     Attributes
     ----------
     best_epoch
-        Epoch, counted from 0, whose weights the network now has.
+        Epoch, counted from 0, whose weights the network now has; -1 for those that it started with.
     history
         For each epoch its metrics.
     first_epoch
@@ -75,6 +75,7 @@ def train_network(
     context: FitContext,
     *,
     groups: list[tuple[list[nn.Parameter], float]] | None = None,
+    start_counts: bool = False,
 ) -> Trained:
     """Train ``network`` in place.
 
@@ -93,6 +94,8 @@ def train_network(
         See there. A checkpoint that is there is gone on from, so that a killed fit loses an epoch at most.
     groups
         Parameters with their share of the learning rate; without it all learn at the same rate.
+    start_counts
+        Whether the network as it is given may be the best one, before any epoch.
     """
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)
@@ -119,6 +122,10 @@ def train_network(
     if distributed.rank():
         torch.manual_seed(settings.seed + distributed.rank())  # other dropout and other views than the first's
     bar = tqdm(total=settings.epochs, initial=epoch, desc="epochs", disable=not context.progress, leave=False)
+    if start_counts and monitor is not None and best[1] is None:
+        network.eval()
+        with torch.no_grad():
+            best, best_epoch = (float(next(iter(monitor().values()))), _copy(network)), -1
     while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
         network.train()
         order = torch.randperm(n_rows, generator=shuffle).to(device)

@@ -182,6 +182,7 @@ class TransferNetwork(Classifier):
             weight = weight.to(self._device)
         criterion = nn.CrossEntropyLoss(weight, label_smoothing=self.label_smoothing)
         loss = self._loss(train, context, criterion, codes)
+        started = self._start(train, context, criterion, codes)
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
         settings = LoopSettings(
             self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
@@ -189,7 +190,9 @@ class TransferNetwork(Classifier):
         began = time.perf_counter()
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
         self.trained_: Trained = train_network(
-            trained, loss, len(train), monitor, settings, context, groups=self._rates(module)
+            *(trained, loss, len(train), monitor, settings, context),
+            groups=self._rates(module),
+            start_counts=started,
         )
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
@@ -198,6 +201,12 @@ class TransferNetwork(Classifier):
         self.images_per_second_ = rate if math.isfinite(rate) else 0.0
         module.eval()
         return self
+
+    def _start(
+        self, train: Any, context: FitContext, criterion: Callable[[Tensor, Tensor], Tensor], codes: Tensor
+    ) -> bool:
+        """Give the head a start, where there is a good one; return whether there was."""
+        return False
 
     def _stages(self, weights: str) -> list[nn.Module]:
         stages = self.backbone.build(self.architecture, weights)
@@ -267,12 +276,15 @@ class TransferNetwork(Classifier):
 
     def _after(self, rows: Tensor) -> Tensor:
         """Return logits of rows as `_frozen_rows` made them."""
-        module = self.module_
-        if not len(module.tail):
-            return module.head(rows)
+        return self.module_.head(self._summary(rows))
+
+    def _summary(self, rows: Tensor) -> Tensor:
+        """Return what the head sees of such rows."""
+        if not len(self.module_.tail):
+            return rows
         cells = math.prod(self._shape)
         maps = rows[:, :cells].unflatten(1, self._shape).contiguous(memory_format=torch.channels_last)
-        return module.after(maps, [rows[:, cells:]])
+        return self.module_.summary(maps, [rows[:, cells:]])
 
     # Keeping
 

@@ -71,8 +71,12 @@ class TransferModule(nn.Module):
 
     def after(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
         """Return logits of what `before` returned."""
+        return self.head(self.summary(maps, seen))
+
+    def summary(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
+        """Return what the head sees of what `before` returned, shape ``(n, width)``."""
         _, more = tapped(self.tail, maps, len(self.frozen), self.grid, len(self.frozen) + len(self.tail))
-        return self.head(torch.cat([*seen, *more], dim=1))
+        return torch.cat([*seen, *more], dim=1)
 
 
 def tapped(

@@ -1,0 +1,102 @@
+"""The start of a head: the minimum that it claims to be, kept where no epoch betters it, gone where it is off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from pipelines.images import ImageSamples
+from tests.training.image_samples import in_memory, labeled
+from training.architectures.efficientnet_lite0 import EfficientNetLite0
+from training.estimator import FitContext
+from training.networks.linear_probe import probe
+
+WIDTH, ROWS = 12, 300
+
+
+def head(classes: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.BatchNorm1d(WIDTH, affine=False), nn.Dropout(0.3), nn.Linear(WIDTH, classes)).eval()
+
+
+def rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(classes)
+    codes = rng.integers(classes, size=ROWS)
+    features = rng.normal(size=(ROWS, WIDTH)) * np.logspace(-1, 2, WIDTH) + 5
+    features[:, :classes] += np.eye(classes)[codes] * features[:, :classes].std(axis=0)
+    return features, codes
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("penalty", [0.01, 0.5, 30.0])
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_it_is_logistic_regression_on_standardized_features(classes: int, penalty: float, kind: torch.dtype) -> None:
+    features, codes = rows(classes)
+    given = torch.from_numpy(features).to(kind)
+    mine = head(classes)
+    probe(mine, given, torch.from_numpy(codes), nn.CrossEntropyLoss(), penalty)
+    seen = given.double().numpy()
+    scaler = StandardScaler().fit(seen)
+    # Of two classes scikit-learn has one row of weights: the difference of the two that are penalized here.
+    c = (2 if classes == 2 else 1) / (penalty * ROWS)
+    theirs = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(scaler.transform(seen), codes)
+    expected = theirs.predict_proba(scaler.transform(seen))
+    with torch.no_grad():
+        found = mine(given.float()).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_classes_weigh_as_the_criterion_says() -> None:
+    features, codes = rows(2)
+    codes[codes == 1] = np.where(np.arange((codes == 1).sum()) % 5 == 0, 1, 0)
+    share = []
+    for weight in (None, torch.tensor([1.0, 20.0])):
+        mine = head(2)
+        probe(mine, torch.from_numpy(features), torch.from_numpy(codes), nn.CrossEntropyLoss(weight), 0.5)
+        with torch.no_grad():
+            share.append(float((mine(torch.from_numpy(features).float()).argmax(dim=1) == 1).float().mean()))
+    assert share[0] < 0.2 < share[1]
+
+
+def fitted(held_out: ImageSamples | None = None, **given: Any) -> EfficientNetLite0:
+    settings: dict[str, Any] = {"epochs": 3, "views": 2, "seed": 1, "device": "cpu", "weights": "imagenet"}
+    watched = in_memory(12, first=100) if held_out is None else held_out
+    return EfficientNetLite0(**settings | given).fit(in_memory(24), watched, FitContext())
+
+
+def test_the_start_is_kept_where_no_epoch_is_better() -> None:
+    held_out = in_memory(12, first=100)
+    others = labeled(held_out.pixels, np.roll(held_out.target, 1))  # on which the more is learnt the worse it is
+    spoiled = fitted(others, learning_rate=0.03, penalty=10.0)
+    assert spoiled.trained_.best_epoch == -1
+    assert len(spoiled.trained_.history) == 3
+    alone = fitted(others, epochs=0, penalty=10.0)
+    assert alone.trained_.history == []
+    np.testing.assert_array_equal(spoiled.predict_proba(held_out), alone.predict_proba(held_out))
+    assert (alone.predict_proba(held_out).argmax(axis=1) == held_out.target).mean() > 0.8
+
+
+def test_without_a_penalty_training_starts_from_chance() -> None:
+    assert fitted(penalty=None).trained_.best_epoch >= 0
+    untrained = fitted(penalty=None, epochs=0)
+    held_out = in_memory(12, first=100)
+    assert (untrained.predict_proba(held_out).argmax(axis=1) == held_out.target).mean() < 0.8
+
+
+@pytest.mark.parametrize("mode", ["partial", "full"])
+def test_stages_that_are_trained_start_below_the_same_head(mode: str) -> None:
+    held_out = in_memory(12, first=100)
+    one, other = fitted(mode=mode, epochs=0), fitted(epochs=0)
+    if mode == "full":  # whose head has seen each image once, the other's each view
+        other = fitted(epochs=0, views=1)
+    np.testing.assert_allclose(one.predict_proba(held_out), other.predict_proba(held_out), atol=0.01)
+
+
+def test_from_scratch_there_is_no_start() -> None:
+    assert fitted(mode="full", weights="none", epochs=1).trained_.best_epoch == 0
