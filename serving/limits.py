@@ -83,7 +83,29 @@ def parsed(body: bytes, limits: Limits) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Refused(400, f"the request must be a dictionary with one of {', '.join(FORMATS)}")
     check_shape(content, limits)
+    if b"\\ud" in body or b"\\uD" in body:
+        _check_characters(content)
     return content
+
+
+def _check_characters(content: Mapping[str, Any]) -> None:
+    """Refuse half a character (a surrogate without its other half), which JSON can write and no table can hold."""
+    for name in FORMATS:
+        for number, row in enumerate(content.get(name) or []):
+            for field, value in row.items() if isinstance(row, dict) else ():
+                if _halved([field, value]):
+                    shown = str(field)[:60].encode("ascii", "backslashreplace").decode()
+                    raise Refused(400, f"row {number}, field {shown}: holds half a character (a lone surrogate)")
+    if _halved(content):
+        raise Refused(400, "the request holds half a character (a lone surrogate)")
+
+
+def _halved(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def check_shape(content: Mapping[str, Any], limits: Limits) -> None:

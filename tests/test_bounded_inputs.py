@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from pipelines.sources.expression_folder import opened, read_annotation
 from pipelines.sources.official_table import read_official
 from serving.app import _WAITING, bounded
 from serving.board import uploads
-from serving.limits import Limits
+from serving.limits import Limits, Refused, parsed
 
 NAMES = {"name": ("name",), "value": ("value",)}
 
@@ -237,3 +239,29 @@ def test_requests_that_wait_together_are_bounded() -> None:
         assert await _posted(app, [1_000] * _WAITING) == [400] * _WAITING
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            {"dataframe_records": [{"smiles": "C"}, {"smiles": "C\ud800"}]},
+            "row 1, field smiles: holds half a character",
+        ),
+        ({"inputs": [{"expression": {"\udfff": 1.0}}]}, "row 0, field expression: holds half a character"),
+        ({"dataframe_records": [{"\ud800": 1}]}, "row 0, field \\ud800: holds half a character"),
+        ({"dataframe_split": {"columns": ["smiles"], "data": [["\ud800"]]}}, "the request holds half a character"),
+        ({"inputs": {"smiles": ["\ud800"]}}, "the request holds half a character"),
+    ],
+)
+def test_half_a_character_is_refused_by_row_and_field(content: dict[str, object], said: str) -> None:
+    with pytest.raises(Refused, match=re.escape(said)) as refused:
+        parsed(json.dumps(content).encode(), Limits())
+    assert refused.value.status == 400
+    str(refused.value).encode()
+
+
+def test_both_halves_of_a_character_pass() -> None:
+    body = json.dumps({"dataframe_records": [{"sample_id": "\U0001f9ec"}]}).encode()
+    assert b"\\ud83e" in body
+    assert parsed(body, Limits())["dataframe_records"] == [{"sample_id": "\U0001f9ec"}]
