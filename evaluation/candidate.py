@@ -30,7 +30,7 @@ def main() -> int:
     arguments.add_argument("--architecture", default="", help="this one, instead of the best on validation rows")
     arguments.add_argument("--cohort", action="append", default=[], metavar="NAME=DIR", help="a labelled raw folder")
     given = arguments.parse_args()
-    from evaluation.candidacy import FOLDER, candidate
+    from evaluation.candidates.candidacy import FOLDER, candidate
     from pipelines.prepared import read_prepared
     from training.architectures import get_architecture
 

@@ -1,7 +1,7 @@
 """The architectures of a task against one another: who is better, whether that is proved, and what it costs.
 
-Every pair is compared on the same resamples of the same test rows (`evaluation.paired`), and the p-values are corrected
-for the number of pairs. All is written to ``reports/<task>/comparison`` and logged on one MLflow run.
+Every pair is compared on the same resamples of the same test rows (`evaluation.comparison.paired`), and the p-values
+are corrected for the number of pairs. All is written to ``reports/<task>/comparison`` and logged on one MLflow run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def main() -> int:
     name = parser(__doc__ or "").parse_args().task
     from mlflow import MlflowClient
 
-    from evaluation.comparison import FILTER, FOLDER, compare, log, view, write
-    from evaluation.comparison_page import as_text
-    from evaluation.gene_evidence import target_spreads
+    from evaluation.comparison.architectures import FILTER, FOLDER, compare, log, view, write
+    from evaluation.comparison.page import as_text
+    from evaluation.evidence.genes import target_spreads
     from pipelines.prepared import read_prepared
 
     params = read_params()

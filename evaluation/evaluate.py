@@ -11,8 +11,8 @@ from pipelines.places import MODELS
 def main() -> int:
     """``python -m evaluation.evaluate --task T --architecture A``."""
     arguments = architecture_parser(__doc__ or "").parse_args()
-    from evaluation.measuring import evaluate, logged_model_sha256
-    from evaluation.sealed import evidence_path
+    from evaluation.evidence.measuring import evaluate, logged_model_sha256
+    from evaluation.evidence.sealed import evidence_path
     from pipelines import tracking
     from pipelines.prepared import read_prepared
     from training.fitted import read_fitted

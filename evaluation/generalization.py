@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--architectures", nargs="+", help="which (default: all of the task); the baseline is added")
     options.add_argument("--modes", nargs="+", choices=MODES["response"], help="split modes (default: all)")
     given = options.parse_args(argv)
-    from evaluation import generalization_page as page
-    from evaluation.generalization_table import FOLDER, generalize, plans, response_task, tell
+    from evaluation.generalizing import page
+    from evaluation.generalizing.table import FOLDER, generalize, plans, response_task, tell
     from pipelines import tracking
     from pipelines.reading import read_samples
 

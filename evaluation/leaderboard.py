@@ -13,7 +13,7 @@ def main() -> int:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--show", action="store_true", help="print what the stage wrote and compute nothing")
     given = arguments.parse_args()
-    from evaluation.ranking import agreement_text, as_text, cost_text, leaderboard, title_of
+    from evaluation.comparison.ranking import agreement_text, as_text, cost_text, leaderboard, title_of
     from pipelines.files import read_json, write_json
 
     params = read_params()
@@ -28,11 +28,11 @@ def main() -> int:
         title = f"{given.task}, {params.task(given.task).split.mode}"
         title += "\nsimulated data: no result about patients or drugs" if rows[0]["simulated"] else ""
         metric = rows[0]["metric"]
-        from evaluation import figures  # here: `--show` draws nothing
+        from evaluation.figures import plots  # here: `--show` draws nothing
 
-        figures.leaderboard(rows, metric, title).savefig(folder / "leaderboard.png")
+        plots.leaderboard(rows, metric, title).savefig(folder / "leaderboard.png")
         latency = [{**row, "latency_ms": row["cost"].get("cost_latency_ms_batch_1")} for row in rows]
-        figures.quality_against_cost(latency, metric, "latency_ms", title).savefig(folder / "quality_against_cost.png")
+        plots.quality_against_cost(latency, metric, "latency_ms", title).savefig(folder / "quality_against_cost.png")
     print(as_text(rows, title_of(given.task, params, rows)))
     print("\n" + cost_text(rows) + "\n")
     if shown := agreement_text(rows):

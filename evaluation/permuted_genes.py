@@ -17,11 +17,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from evaluation.class_evidence import columns_of
-from evaluation.gene_evidence import target_spreads
-from evaluation.metrics import Floats, encode
-from evaluation.resample import Interval, group_counts, percentile_interval
-from evaluation.target_metrics import HIGHER_IS_BETTER, mean_over_targets, weighted_target_metrics
+from evaluation.evidence.classes import columns_of
+from evaluation.evidence.genes import target_spreads
+from evaluation.metrics.regression import Floats, encode
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics.targets import HIGHER_IS_BETTER, mean_over_targets, weighted_target_metrics
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import jsonable, write_json

@@ -58,7 +58,7 @@ def check_hashes(folder: Path) -> None:
     """Refuse a folder whose files are not those that `write_hashes` saw.
 
     It finds what broke or was changed by itself; who rewrites a file and its hash is found by the registry, see
-    `evaluation.registered_files`.
+    `evaluation.candidates.registered_files`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-# What `evaluation.gate` checks, in its order.
+# What `evaluation.candidates.gate` checks, in its order.
 CHECKS = (
     *("margin", "simple_models", "production", "floor", "calibration", "coverage", "latency", "size", "explanation"),
     *("validation", "audit", "identity", "data", "simulated"),
@@ -20,7 +20,7 @@ UNWAIVABLE = ("identity",)
 
 @dataclass(frozen=True)
 class Gate:
-    """What a candidate must hold, see `evaluation.gate`.
+    """What a candidate must hold, see `evaluation.candidates.gate`.
 
     Attributes
     ----------

@@ -40,7 +40,7 @@ class Entry:
     evidence_sha256
         Of the evidence that the move rests on.
     verdicts
-        Of the gate, as in `evaluation.gate.Verdict`.
+        Of the gate, as in `evaluation.candidates.gate.Verdict`.
     previous_hash, hash
         The chain.
     """

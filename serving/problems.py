@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.gate import Verdict, allowed
+from evaluation.candidates.gate import Verdict, allowed
 from pipelines.faults import UserError
 from serving import history_table
 from serving.history_table import Entry

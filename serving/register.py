@@ -18,8 +18,8 @@ def main() -> int:
     arguments.add_argument("--by", default="", help="who registers, for the history (default: git's user.name)")
     arguments.add_argument("--why", default="", help="for the history")
     given = arguments.parse_args()
-    from evaluation.gate import lines
-    from evaluation.sealed import read_evidence
+    from evaluation.candidates.gate import lines
+    from evaluation.evidence.sealed import read_evidence
     from pipelines import tracking
     from serving.registry import register, whoever
 

@@ -1,7 +1,8 @@
 """The one way by which a version gets an alias: ``candidate``, ``staging``, ``production``, and ``previous``.
 
-Every move demands the evidence of that very version, judged by `evaluation.gate` there and then, and is written with
-its reason into the history. Of two people at once, one is told. A crash leaves the state before or the one after.
+Every move demands the evidence of that very version, judged by `evaluation.candidates.gate` there and then, and is
+written with its reason into the history. Of two people at once, one is told. A crash leaves the state before or the one
+after.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.gate import Verdict, allowed, as_dicts, failures, judge
-from evaluation.registered_files import keep_hashes
+from evaluation.candidates.gate import Verdict, allowed, as_dicts, failures, judge
+from evaluation.candidates.registered_files import keep_hashes
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import read_params
@@ -86,7 +87,7 @@ def register(
     name
         Name of the task.
     evidence
-        As read by `evaluation.sealed.read_evidence`, and logged to its run by `evaluation.candidate`.
+        As read by `evaluation.evidence.sealed.read_evidence`, and logged to its run by `evaluation.candidate`.
     by, why
         For the history.
     policy

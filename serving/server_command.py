@@ -11,7 +11,7 @@ from mlflow import MlflowClient, artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 
-from evaluation.registered_files import check_files
+from evaluation.candidates.registered_files import check_files
 from pipelines import tracking
 from pipelines.environment import IMAGE_PIXELS, MODEL_VERSION
 from pipelines.faults import UserError

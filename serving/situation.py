@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.gate import Situation
-from evaluation.registered_files import FILES_TAG, served_hashes
-from evaluation.sealed import read_evidence
+from evaluation.candidates.gate import Situation
+from evaluation.candidates.registered_files import FILES_TAG, served_hashes
+from evaluation.evidence.sealed import read_evidence
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.file_hashes import combined
@@ -45,7 +45,7 @@ def situation(
     evidence
         That is going to be judged: where it is of the data that ``data.dvc`` records, nothing is hashed.
     to, production
-        As in `evaluation.gate.Situation`.
+        As in `evaluation.candidates.gate.Situation`.
     registering
         Whether the version is about to get its tags from this evidence.
     """

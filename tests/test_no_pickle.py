@@ -26,7 +26,7 @@ import torch
 import yaml
 from safetensors.numpy import save_file
 
-from evaluation.scoring import load
+from evaluation.candidates.scoring import load
 from pipelines.faults import UserError
 from pipelines.formats import read_table
 from pipelines.images import ImageData, load_pixels

@@ -20,8 +20,8 @@ import pandas as pd
 import yaml
 
 from evaluation.explain.sensitizing import FEWEST, values_of
-from evaluation.metrics import encode
-from evaluation.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics.regression import encode
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.gene_names import parts_of
 from pipelines.samples import ResponseSamples
 from pipelines.typed_yaml import TypedReader

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.resample import Interval
+from evaluation.metrics.resample import Interval
 from training.estimator import Estimator
 from training.final import CrossFitted
 

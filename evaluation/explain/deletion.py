@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.means import mean_of_rows
-from evaluation.resample import Interval
+from evaluation.metrics.means import mean_of_rows
+from evaluation.metrics.resample import Interval
 from pipelines.expression import ExpressionSamples
 from pipelines.samples import ResponseSamples
 

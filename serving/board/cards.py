@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.card import as_html, content
+from evaluation.candidates.card import as_html, content
 
 
 def card(evidence: dict[str, Any], figures: Mapping[str, bytes]) -> tuple[dict[str, Any], dict[str, bytes], str]:

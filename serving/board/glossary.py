@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from evaluation.card_text import METRICS, NO_USE, USES
+from evaluation.candidates.card_text import METRICS, NO_USE, USES
 
 _FILE = Path(__file__).with_name("glossary.yaml")
 

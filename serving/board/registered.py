@@ -16,7 +16,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from evaluation.card import read_figures
+from evaluation.candidates.card import read_figures
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.card_text import NO_USE, USES
+from evaluation.candidates.card_text import NO_USE, USES
 from serving.board.tables import unfamiliar
 from serving.board.words import share, share_with_interval, with_interval
 

@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.figures import BLUE, GRAY, RED, STYLE
-from evaluation.resample import Interval
+from evaluation.figures.plots import BLUE, GRAY, RED, STYLE
+from evaluation.metrics.resample import Interval
 from pipelines.policy import Monitor
 from serving.monitoring.drift import Drift
 from serving.monitoring.logged import Logged

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from evaluation.classification import HIGHER_IS_BETTER as OF_CLASSES
-from evaluation.classification import bootstrap_classification
-from evaluation.metrics import HIGHER_IS_BETTER as OF_NUMBERS
-from evaluation.resample import Interval, bootstrap_regression
-from evaluation.target_metrics import HIGHER_IS_BETTER as OF_TARGETS
-from evaluation.target_metrics import bootstrap_targets
+from evaluation.metrics.classification import HIGHER_IS_BETTER as OF_CLASSES
+from evaluation.metrics.classification import bootstrap_classification
+from evaluation.metrics.regression import HIGHER_IS_BETTER as OF_NUMBERS
+from evaluation.metrics.resample import Interval, bootstrap_regression
+from evaluation.metrics.targets import HIGHER_IS_BETTER as OF_TARGETS
+from evaluation.metrics.targets import bootstrap_targets
 from pipelines.faults import DataError, Finding, UserError
 from training.contracts import ClassContract, Contract
 from training.contracts.profiles import GeneContract

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.registered_files import FILES_TAG, check_files
+from evaluation.candidates.registered_files import FILES_TAG, check_files
 from pipelines import tracking
 from pipelines.environment import LOG_SALT
 from pipelines.faults import UserError

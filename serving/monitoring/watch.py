@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from evaluation.resample import Interval
+from evaluation.metrics.resample import Interval
 from pipelines.policy import Monitor
 from serving.monitoring.drift import Drift, column_drifts, corrected, share_beyond
 from serving.monitoring.logged import Logged

@@ -17,10 +17,10 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from evaluation.classification import classification_metrics
-from evaluation.measuring import PREDICTIONS
-from evaluation.metrics import regression_metrics
-from evaluation.target_metrics import target_metrics
+from evaluation.evidence.measuring import PREDICTIONS
+from evaluation.metrics.classification import classification_metrics
+from evaluation.metrics.regression import regression_metrics
+from evaluation.metrics.targets import target_metrics
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import write_json

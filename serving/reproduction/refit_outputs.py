@@ -47,7 +47,7 @@ def main(task: str, folder: str, other: str, out: str) -> None:
 
 def _params_sha256(task: str) -> str:
     """Return the hash of the task's parameters by the commit's own code; nothing where it has that elsewhere."""
-    for module in ("evaluation.measuring", "evaluation.evaluate"):
+    for module in ("evaluation.evidence.measuring", "evaluation.measuring", "evaluation.evaluate"):
         with contextlib.suppress(ImportError, AttributeError):
             return str(importlib.import_module(module).params_sha256(read_params(), task))
     return ""

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from evaluation.measuring import params_sha256
+from evaluation.evidence.measuring import params_sha256
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import Params

@@ -10,11 +10,11 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from evaluation.candidacy import EVIDENCE, choose
-from evaluation.candidacy import FOLDER as CANDIDATE_FOLDER
-from evaluation.candidacy import candidate as complete
-from evaluation.gate import allowed, as_dicts
-from evaluation.sealed import read_evidence
+from evaluation.candidates.candidacy import EVIDENCE, choose
+from evaluation.candidates.candidacy import FOLDER as CANDIDATE_FOLDER
+from evaluation.candidates.candidacy import candidate as complete
+from evaluation.candidates.gate import allowed, as_dicts
+from evaluation.evidence.sealed import read_evidence
 from pipelines.faults import UserError
 from pipelines.files import read_json
 from pipelines.params import Params

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from evaluation.figures import BLUE, GRAY, RED, STYLE
+from evaluation.figures.plots import BLUE, GRAY, RED, STYLE
 from pipelines.files import read_json, write_json, written_whole
 from tests.bench.measured import Record, Table, number
 

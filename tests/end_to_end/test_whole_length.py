@@ -306,7 +306,7 @@ def test_endpoint_equals_the_model_in_process(platform: Platform, staged: str) -
         "import json, mlflow\n"
         "from pipelines.prepared import read_prepared\n"
         "from pipelines.params import read_params\n"
-        "from evaluation.scoring import load\n"
+        "from evaluation.candidates.scoring import load\n"
         f"task = read_params().task('{TASK}')\n"
         f"samples = read_prepared('{TASK}', task).side('test')\n"
         "import numpy as np\n"

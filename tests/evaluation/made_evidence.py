@@ -6,8 +6,8 @@ import copy
 from datetime import date
 from typing import Any
 
-from evaluation.gate import Situation
-from evaluation.sealed import evidence_sha256
+from evaluation.candidates.gate import Situation
+from evaluation.evidence.sealed import evidence_sha256
 from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
 
 TASK = "drug_response"

@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 
 from evaluation import ablation, permuted_genes
 from evaluation.ablation import PERMUTATIONS
-from evaluation.gene_evidence import gene_evidence
+from evaluation.evidence.genes import gene_evidence
+from evaluation.metrics.targets import bootstrap_targets
 from evaluation.permuted_genes import ablate, ablation_path, as_text, compare, permutable, write_ablation
-from evaluation.target_metrics import bootstrap_targets
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json

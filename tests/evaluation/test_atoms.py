@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.evidence import Evidence
+from evaluation.evidence.measuring import _write
+from evaluation.evidence.parts import Evidence
+from evaluation.evidence.responses import ExplainedPairs, explain_pairs
 from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
-from evaluation.measuring import _write
-from evaluation.response_evidence import ExplainedPairs, explain_pairs
 from pipelines.params import PerBudget
 from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples, make_samples

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.card import _biomarkers
-from evaluation.drug_explanations import explain_drugs
+from evaluation.candidates.card import _biomarkers
+from evaluation.evidence.drugs import explain_drugs
 from evaluation.explain import sums
 from evaluation.explain.biomarkers import (
     FILE,

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-import evaluation.classification
-from evaluation.classification import (
+import evaluation.metrics.classification
+from evaluation.metrics.classification import (
     HIGHER_IS_BETTER,
     bootstrap_classification,
     classification_metrics,
@@ -23,7 +23,7 @@ from evaluation.classification import (
     reliability,
     weighted_classification_metrics,
 )
-from evaluation.resample import group_counts, percentile_interval
+from evaluation.metrics.resample import group_counts, percentile_interval
 
 LETTERS = "abcdefgh"
 
@@ -227,7 +227,7 @@ def test_few_resamples_at_a_time_give_what_all_at_once_give(monkeypatch):
     sample = _sample(8, 60, 3)
     groups = np.arange(60) // 4
     whole = bootstrap_classification(**sample, groups=groups, resamples=30, margin_metric="pr_auc")
-    monkeypatch.setattr(evaluation.classification, "_BLOCK", 1)
+    monkeypatch.setattr(evaluation.metrics.classification, "_BLOCK", 1)
     for name, interval in bootstrap_classification(
         **sample, groups=groups, resamples=30, margin_metric="pr_auc"
     ).items():

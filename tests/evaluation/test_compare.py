@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-import evaluation.comparison
-import evaluation.ranking
-from evaluation import comparison_figures
-from evaluation.comparison import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
-from evaluation.comparison_page import SIMULATED, as_html, as_text
-from evaluation.metrics import regression_metrics
-from evaluation.sealed import evidence_path
+import evaluation.comparison.architectures
+import evaluation.comparison.ranking
+from evaluation.comparison.architectures import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
+from evaluation.comparison.page import SIMULATED, as_html, as_text
+from evaluation.evidence.sealed import evidence_path
+from evaluation.figures import comparison as comparison_figures
+from evaluation.metrics.regression import regression_metrics
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
@@ -33,7 +33,7 @@ ERRORS = {"mean_effects": 2.0, "xgboost": 0.50, "mlp": 0.501, "elastic_net": 1.0
 @pytest.fixture
 def params(monkeypatch: pytest.MonkeyPatch) -> Params:
     # Evidence whole and signed is the matter of its own tests; here it holds what a comparison reads.
-    for module in (evaluation.comparison, evaluation.ranking):
+    for module in (evaluation.comparison.architectures, evaluation.comparison.ranking):
         monkeypatch.setattr(module, "read_evidence", read_json)
     return read_params(ROOT / "params.yaml")
 

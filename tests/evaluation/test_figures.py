@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from evaluation import figures
-from evaluation.classification import classification_metrics, confusion
+from evaluation.figures import plots
+from evaluation.metrics.classification import classification_metrics, confusion
 
 CLASSES = ["basophil", "monocyte", "myeloblast"]
 
@@ -51,7 +51,7 @@ def _predicted(n_rows: int = 60, n_classes: int = 3, seed: int = 0) -> tuple[np.
 
 def test_the_confusion_matrix_shows_every_count_and_an_absent_class():
     counts = confusion([0, 0, 0, 2, 2], [0, 0, 1, 2, 0], 3)
-    figure = _drawn(figures.confusion_matrix(counts, CLASSES, "resnet50"))
+    figure = _drawn(plots.confusion_matrix(counts, CLASSES, "resnet50"))
     numbers = [text.get_text() for text in figure.axes[0].texts]
     assert numbers == [str(count) for count in counts.ravel()]
     shades = _pixels(figure.axes[0])
@@ -60,12 +60,12 @@ def test_the_confusion_matrix_shows_every_count_and_an_absent_class():
 
 @pytest.mark.parametrize("n_classes", [2, 33])
 def test_confusion_matrices_of_two_and_of_many_classes_are_drawn(n_classes):
-    _drawn(figures.confusion_matrix(np.eye(n_classes, dtype=int), [f"type{k}" for k in range(n_classes)], "t"))
+    _drawn(plots.confusion_matrix(np.eye(n_classes, dtype=int), [f"type{k}" for k in range(n_classes)], "t"))
 
 
 def test_the_area_in_the_legend_is_the_metric():
     target, probabilities = _predicted()
-    words = _words(figures.roc_curves(target, probabilities, CLASSES, "resnet50"))
+    words = _words(plots.roc_curves(target, probabilities, CLASSES, "resnet50"))
     found = classification_metrics(target, probabilities, classes=CLASSES)
     for name in CLASSES:
         assert f"{name}: {found[f'roc_auc_{name}']:.3f}" in words
@@ -73,13 +73,13 @@ def test_the_area_in_the_legend_is_the_metric():
 
 def test_a_class_without_rows_has_no_roc_curve_but_its_name():
     target, probabilities = _predicted()
-    figure = _drawn(figures.roc_curves(target * 0, probabilities, CLASSES, "resnet50"))
+    figure = _drawn(plots.roc_curves(target * 0, probabilities, CLASSES, "resnet50"))
     assert "monocyte: undefined, 0 of 60 rows" in _words(figure)
     assert "basophil: undefined, 60 of 60 rows" in _words(figure)
 
 
 def test_of_two_classes_the_second_alone_is_drawn():
-    words = _words(figures.roc_curves(*_predicted(n_classes=2), ["all", "hem"], "resnet50"))
+    words = _words(plots.roc_curves(*_predicted(n_classes=2), ["all", "hem"], "resnet50"))
     assert "hem: " in words
     assert "all: " not in words
 
@@ -87,21 +87,21 @@ def test_of_two_classes_the_second_alone_is_drawn():
 def test_the_calibration_error_in_the_legend_is_the_metric():
     target, before = _predicted()
     after = (before + 1 / 3) / 2
-    words = _words(_drawn(figures.calibration_curve(target, before, after, "resnet50")))
+    words = _words(_drawn(plots.calibration_curve(target, before, after, "resnet50")))
     for probabilities, name in ((before, "as predicted"), (after, "temperature-scaled")):
         error = classification_metrics(target, probabilities, classes=CLASSES)["ece"]
         assert f"{name}: ECE {error:.3f}" in words
 
 
 def test_a_calibration_curve_of_one_row_or_one_wrong_class_is_drawn():
-    _drawn(figures.calibration_curve([0], [[1.0, 0.0]], [[0.9, 0.1]], "one"))
+    _drawn(plots.calibration_curve([0], [[1.0, 0.0]], [[0.9, 0.1]], "one"))
     wrong = np.tile([0.0, 1.0], (5, 1))
-    assert "ECE 1.000" in _words(figures.calibration_curve([0] * 5, wrong, wrong, "wrong"))
+    assert "ECE 1.000" in _words(plots.calibration_curve([0] * 5, wrong, wrong, "wrong"))
 
 
 @pytest.mark.parametrize("history", [[], pd.DataFrame(), pd.DataFrame({"epoch": []}), [{"epoch": 0}]])
 def test_a_fit_without_epochs_has_a_figure_that_says_so(history):
-    assert "no epoch was recorded" in _words(_drawn(figures.learning_curves(history, "random_forest")))
+    assert "no epoch was recorded" in _words(_drawn(plots.learning_curves(history, "random_forest")))
 
 
 def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps():
@@ -111,7 +111,7 @@ def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps():
         {"train_loss": float("nan"), "validation_loss": 1.0, "validation_accuracy": 0.7, "learning_rate": 1e-5},
         {"never_defined": float("nan")},
     ]
-    figure = _drawn(figures.learning_curves(history, "resnet50"))
+    figure = _drawn(plots.learning_curves(history, "resnet50"))
     panels = {axes.get_ylabel(): [line.get_label() for line in axes.lines] for axes in figure.axes}
     assert panels == {
         "loss": ["train_loss", "validation_loss"],
@@ -124,9 +124,9 @@ def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps():
 
 def test_learning_curves_count_epochs_as_the_history_does():
     table = pd.DataFrame({"step": [5, 6], "train_loss": [2.0, 1.0]})
-    line = figures.learning_curves(table, "t").axes[0].lines[0]
+    line = plots.learning_curves(table, "t").axes[0].lines[0]
     assert np.asarray(line.get_xydata()).tolist() == [[5, 2], [6, 1]]
-    _drawn(figures.learning_curves([{"train_loss": 1.0}], "one epoch"))
+    _drawn(plots.learning_curves([{"train_loss": 1.0}], "one epoch"))
 
 
 def _row(name: str, value: float | None, cost: float | None, **more: object) -> dict[str, object]:
@@ -143,7 +143,7 @@ def test_quality_against_cost_names_every_row_that_has_both():
         _row("free", 0.97, 0.0),
         _row("majority_class", 0.2, 0.01, baseline=True),
     ]
-    figure = _drawn(figures.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell"))
+    figure = _drawn(plots.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell"))
     words = _words(figure)
     assert "vgg16 0.980" in words
     assert "resnet50 0.985" in words
@@ -157,12 +157,12 @@ def test_quality_against_cost_names_every_row_that_has_both():
 
 @pytest.mark.parametrize("rows", [[], [_row("a", None, 1.0)]])
 def test_quality_against_cost_of_nothing_is_drawn(rows):
-    _drawn(figures.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell"))
+    _drawn(plots.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell"))
 
 
 def test_a_baseline_alone_is_in_view():
     rows = [_row("majority_class", 0.2, 0.01, baseline=True)]
-    words = _words(_drawn(figures.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell")))
+    words = _words(_drawn(plots.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell")))
     assert "majority_class 0.200" in words
     assert "out of view" not in words
 
@@ -171,7 +171,7 @@ def test_the_panel_shows_cell_and_overlay_side_by_side_and_frames_wrong_ones_in_
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     maps = np.zeros((5, 16, 16))
     maps[1] = 1
-    figure = _drawn(figures.attribution_panel(images, maps, list("abcde"), "resnet50", [True, False, True, True, True]))
+    figure = _drawn(plots.attribution_panel(images, maps, list("abcde"), "resnet50", [True, False, True, True, True]))
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 5
     for axes, image in zip(shown, images, strict=True):
@@ -179,17 +179,17 @@ def test_the_panel_shows_cell_and_overlay_side_by_side_and_frames_wrong_ones_in_
     np.testing.assert_array_equal(_pixels(shown[0])[:, 16:], images[0])  # nothing attributed: bare
     assert (_pixels(shown[1])[:, 16:] != images[1]).any()
     frames = [to_hex(axes.spines["left"].get_edgecolor()) for axes in shown]
-    assert frames == [figures.BLUE, figures.RED, figures.BLUE, figures.BLUE, figures.BLUE]
+    assert frames == [plots.BLUE, plots.RED, plots.BLUE, plots.BLUE, plots.BLUE]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_panel_of_one_wrong_cell_or_of_none_is_drawn(count):
     images = np.zeros((count, 8, 8, 3), np.uint8)
     maps = np.full((count, 8, 8), np.nan, np.float32)  # a network that saw nothing
-    _drawn(figures.attribution_panel(images, maps, ["a"] * count, "t", np.zeros(count, bool)))
+    _drawn(plots.attribution_panel(images, maps, ["a"] * count, "t", np.zeros(count, bool)))
 
 
 def test_a_panel_whose_parts_do_not_match_is_refused():
     images, maps = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8))
     with pytest.raises(ValueError, match="2 images, 2 maps, 1 titles and 2 flags"):
-        figures.attribution_panel(images, maps, ["a"], "t", [True, False])
+        plots.attribution_panel(images, maps, ["a"], "t", [True, False])

@@ -17,8 +17,9 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
-from evaluation import measuring
-from evaluation.evidence import Evidence
+from evaluation.evidence import measuring
+from evaluation.evidence.genes import gene_evidence, interval_check, target_spreads
+from evaluation.evidence.parts import Evidence
 from evaluation.explain.targets import (
     TOP,
     attention_agreement,
@@ -26,7 +27,6 @@ from evaluation.explain.targets import (
     explain_targets,
     orders_of_genes,
 )
-from evaluation.gene_evidence import gene_evidence, interval_check, target_spreads
 from pipelines.expression import ExpressionSamples
 from pipelines.files import jsonable
 from pipelines.params import GeneTask, PerBudget, read_params, task_text

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from evaluation import generalization_page as page
-from evaluation.apart import Outcome, fit_apart, fit_here
+from evaluation.comparison.paired import naive, paired_difference
 from evaluation.generalization import main
-from evaluation.generalization_table import (
+from evaluation.generalizing import page
+from evaluation.generalizing.apart import Outcome, fit_apart, fit_here
+from evaluation.generalizing.table import (
     SHOWN,
     Plan,
     contests,
@@ -30,7 +31,6 @@ from evaluation.generalization_table import (
     tell,
     units,
 )
-from evaluation.paired import naive, paired_difference
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
@@ -417,7 +417,8 @@ def test_the_figure_has_a_panel_a_column_and_the_baseline_in_each(done: list[Pla
 def test_the_command_makes_the_table_and_says_where_it_is(
     place: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation import generalization, generalization_table
+    from evaluation import generalization
+    from evaluation.generalizing import table as generalization_table
 
     monkeypatch.setattr(generalization, "read_params", lambda: params)
     monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=fit_here))

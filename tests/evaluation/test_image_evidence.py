@@ -23,14 +23,17 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import nn
 
-from evaluation import candidacy, figures, leaderboard, ranking, score, scoring
-from evaluation.class_evidence import columns_of, learning_history
-from evaluation.classification import classification_metrics, metric_names
-from evaluation.evidence import Evidence
+from evaluation import leaderboard, score
+from evaluation.candidates import candidacy, scoring
+from evaluation.comparison import ranking
+from evaluation.evidence.classes import columns_of, learning_history
+from evaluation.evidence.images import PANELS, image_evidence
+from evaluation.evidence.measuring import evaluate
+from evaluation.evidence.parts import Evidence
+from evaluation.evidence.sealed import evidence_path, evidence_sha256, read_evidence
 from evaluation.explain.cells import CellExplanation, chosen_rows, deletion, explain_cells, randomized
-from evaluation.image_evidence import PANELS, image_evidence
-from evaluation.measuring import evaluate
-from evaluation.sealed import evidence_path, evidence_sha256, read_evidence
+from evaluation.figures import plots
+from evaluation.metrics.classification import classification_metrics, metric_names
 from pipelines import tracking
 from pipelines.auditing import audit_samples, write_audit
 from pipelines.faults import DataError, UserError
@@ -522,7 +525,7 @@ def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Smal
     assert len(frames) == 12 <= PANELS
     told: Counter[tuple[str, bool]] = Counter()
     for axes in frames:
-        right = to_hex(axes.spines["left"].get_edgecolor()) == figures.BLUE
+        right = to_hex(axes.spines["left"].get_edgecolor()) == plots.BLUE
         lines = axes.get_title(loc="left").split("\n")
         assert len(lines) == (1 if right else 2)  # a wrong one names the true and the predicted class
         told[lines[0].split()[0], right] += 1

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from evaluation import measuring, profile_figures
-from evaluation.evidence import Evidence
+from evaluation.evidence import measuring
+from evaluation.evidence.labels import label_evidence, layout_of, stability
+from evaluation.evidence.parts import Evidence
 from evaluation.explain.profiles import TOP, deletion, explain_profiles
-from evaluation.label_evidence import label_evidence, layout_of, stability
+from evaluation.figures import profiles
 from pipelines.expression import ExpressionSamples
 from pipelines.files import jsonable
 from pipelines.params import LabelTask, Params, PerBudget, read_params
@@ -266,7 +267,7 @@ def test_a_class_without_a_row_is_left_out_and_the_others_keep_theirs(setting: S
     assert explained is not None
     assert set(explained[0].genes["class"]) == {"A", "C"}
     assert np.isnan(explained[0].by_class).all(axis=1).tolist() == [False, True, False]
-    figure = profile_figures.genes_by_class(explained[0].by_class, GENES, CLASSES, "t")
+    figure = profiles.genes_by_class(explained[0].by_class, GENES, CLASSES, "t")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["A", "C"]
 
 

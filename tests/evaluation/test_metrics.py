@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from evaluation.metrics import HIGHER_IS_BETTER, encode, regression_metrics, weighted_regression_metrics
+from evaluation.metrics.regression import HIGHER_IS_BETTER, encode, regression_metrics, weighted_regression_metrics
 
 
 @pytest.fixture

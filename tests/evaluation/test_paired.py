@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
-from evaluation import resample
-from evaluation.paired import holm, matched, naive, p_value, paired_difference
-from evaluation.resample import group_count_blocks, group_counts
+from evaluation.comparison.paired import holm, matched, naive, p_value, paired_difference
+from evaluation.metrics import resample
+from evaluation.metrics.resample import group_count_blocks, group_counts
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params
 

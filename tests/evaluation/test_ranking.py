@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.comparison.ranking import agreement, agreement_text, gene_table
 from evaluation.explain.profiles import overlap
-from evaluation.ranking import agreement, agreement_text, gene_table
 
 
 def table(**classes: str) -> pd.DataFrame:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-import evaluation.metrics
-from evaluation.metrics import HIGHER_IS_BETTER, regression_metrics
-from evaluation.resample import Interval, bootstrap_regression, group_counts, percentile_interval
+from evaluation.metrics import regression
+from evaluation.metrics.regression import HIGHER_IS_BETTER, regression_metrics, weighted_regression_metrics
+from evaluation.metrics.resample import Interval, bootstrap_regression, group_counts, percentile_interval
 
 
 def _screen(rng: np.random.Generator, cell_lines: int, drugs: int, share: float = 1.0) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def test_resampled_metrics_equal_those_of_physically_repeated_rows(groups, seed)
     cluster = {"drug0": "first", "drug1": "first", "drug2": "second"}
     table["cluster"] = table["drug"].map(cluster).fillna(table["cell_line"])
     counts = group_counts(table[groups].nunique(), 40, seed)
-    fast = evaluation.metrics.weighted_regression_metrics(**_arguments(table, groups), counts=counts, min_rows=4)
+    fast = weighted_regression_metrics(**_arguments(table, groups), counts=counts, min_rows=4)
     labels = sorted(table[groups].unique())
     naive = pd.DataFrame([_naive_metrics(table, dict(zip(labels, count, strict=True)), groups, 4) for count in counts])
     for name in HIGHER_IS_BETTER:
@@ -119,7 +119,7 @@ def test_the_interval_is_the_percentiles_of_the_resamples_and_its_value_the_plai
 def test_few_resamples_at_a_time_give_what_all_at_once_give(monkeypatch):
     arguments = _arguments(_screen(np.random.default_rng(2), cell_lines=10, drugs=6))
     whole = bootstrap_regression(**arguments, resamples=50)
-    monkeypatch.setattr(evaluation.metrics, "_BLOCK", 1)
+    monkeypatch.setattr(regression, "_BLOCK", 1)
     for name, interval in bootstrap_regression(**arguments, resamples=50).items():
         assert [interval.low, interval.high] == pytest.approx([whole[name].low, whole[name].high], rel=1e-12)
 
@@ -141,7 +141,7 @@ def test_a_drug_drawn_twice_counts_twice_where_drugs_are_the_groups():
     prediction = np.r_[np.arange(6.0), -np.arange(6.0)]
     drug = np.repeat(["right", "wrong"], 6)
     counts = [[2, 1], [1, 2], [1, 1], [2, 0]]
-    resampled = evaluation.metrics.weighted_regression_metrics(y, prediction, drug, counts, within=drug)
+    resampled = weighted_regression_metrics(y, prediction, drug, counts, within=drug)
     assert resampled["within_drug_spearman"] == pytest.approx([1 / 3, -1 / 3, 0, 1])
 
 

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
 
-from evaluation import figures
-from evaluation.class_evidence import measure
-from evaluation.classification import (
+from evaluation.comparison.paired import higher_is_better, naive, paired_difference
+from evaluation.evidence.classes import measure
+from evaluation.evidence.sensitivity import by_drug
+from evaluation.figures import plots
+from evaluation.metrics.classification import (
     WITHIN,
     bootstrap_classification,
     classification_metrics,
     weighted_classification_metrics,
 )
-from evaluation.paired import higher_is_better, naive, paired_difference
-from evaluation.resample import group_counts
-from evaluation.sensitivity_evidence import by_drug
+from evaluation.metrics.resample import group_counts
 from pipelines.params import REPORTED, SensitivityTask, Threshold
 from pipelines.sensitivity import CLASSES
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
@@ -214,8 +214,8 @@ def _labels(figure: Figure) -> list[str]:
 def test_the_curve_of_precision_shows_areas_baseline_and_chance() -> None:
     made = sample(19)
     target, score, share = made["target"], made["probabilities"][:, 1], made["baseline"][:, 1]
-    labels = _labels(figures.precision_recall_curves(target == 1, {"mlp": score, "baseline": share}, "title"))
+    labels = _labels(plots.precision_recall_curves(target == 1, {"mlp": score, "baseline": share}, "title"))
     areas = [sk.average_precision_score(target, each) for each in (score, share)]
     assert labels == [f"chance: {target.mean():.3f}", f"mlp: {areas[0]:.3f}", f"baseline: {areas[1]:.3f}"]
-    none = _labels(figures.precision_recall_curves(np.zeros(5), {"mlp": np.ones(5)}, "title"))
+    none = _labels(plots.precision_recall_curves(np.zeros(5), {"mlp": np.ones(5)}, "title"))
     assert none == ["chance: 0.000", "mlp: undefined, no row is positive"]

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.resample import Interval
-from evaluation.response_evidence import response_evidence
-from evaluation.shortcuts import OF_LINES, beside_model, line_score
+from evaluation.evidence.responses import response_evidence
+from evaluation.evidence.shortcuts import OF_LINES, beside_model, line_score
+from evaluation.metrics.resample import Interval
 from pipelines.samples import ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture

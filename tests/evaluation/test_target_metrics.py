@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
-from evaluation.resample import group_counts, percentile_interval
-from evaluation.target_metrics import (
+from evaluation.metrics.resample import group_counts, percentile_interval
+from evaluation.metrics.targets import (
     HIGHER_IS_BETTER,
     bootstrap_each_target,
     bootstrap_targets,
@@ -269,7 +269,7 @@ def test_the_whole_table_of_a_task_takes_well_under_a_second() -> None:
 def test_blocks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     given = table()
     whole = bootstrap_targets(**given, groups=np.arange(60), resamples=30)
-    monkeypatch.setattr("evaluation.target_metrics._BLOCK", 100)
+    monkeypatch.setattr("evaluation.metrics.targets._BLOCK", 100)
     parts = bootstrap_targets(**given, groups=np.arange(60), resamples=30)
     for name, interval in whole.items():
         assert parts[name].as_dict() == pytest.approx(interval.as_dict(), rel=1e-12), name

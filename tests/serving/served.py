@@ -18,7 +18,7 @@ import pandas as pd
 import requests
 from mlflow import MlflowClient
 
-from evaluation.registered_files import FILES_TAG, keep_hashes
+from evaluation.candidates.registered_files import FILES_TAG, keep_hashes
 from pipelines import tracking
 from pipelines.params import Task, read_params
 from pipelines.prepared import Prepared

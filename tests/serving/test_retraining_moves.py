@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from evaluation.gate import Verdict
+from evaluation.candidates.gate import Verdict
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params

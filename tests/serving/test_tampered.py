@@ -16,8 +16,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from evaluation.registered_files import FILES_TAG, check_files, served_hashes
-from evaluation.scoring import load
+from evaluation.candidates.registered_files import FILES_TAG, check_files, served_hashes
+from evaluation.candidates.scoring import load
 from pipelines.faults import UserError
 from pipelines.file_hashes import HASHES_FILE, check_hashes, combined, file_hashes, write_hashes
 from pipelines.params import read_params

@@ -1,0 +1,1 @@
+"""Architectures against one another on the same test rows."""

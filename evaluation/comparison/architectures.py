@@ -1,0 +1,290 @@
+"""The architectures of a task against one another: who is better, whether that is proved, and what it costs.
+
+Every pair is compared on the same resamples of the same test rows (`evaluation.comparison.paired`), and the p-values
+are corrected for the number of pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from tqdm import tqdm
+
+from evaluation.comparison.page import as_html, as_markdown, figures_of, sentences
+from evaluation.comparison.paired import Resampled, higher_is_better, holm, matched, resample, subtract
+from evaluation.comparison.ranking import leaderboard
+from evaluation.evidence.sealed import evidence_path, read_evidence
+from evaluation.figures import comparison as drawn
+from pipelines import tracking
+from pipelines.faults import UserError
+from pipelines.files import jsonable, write_json
+from pipelines.params import Params, Task
+from pipelines.places import MODELS, REPORTS
+
+SCHEMA = 1
+FOLDER = "comparison"
+IN_VIEW = "in_view"
+FILTER = f"tags.{IN_VIEW} = 'true'"
+MAX_IN_VIEW = 100  # runs that the MLflow UI draws side by side
+
+# A corrected p-value can fall to this share of the level, however many pairs there are.
+_RESOLUTION = 0.1
+
+# What predictions.parquet gives and what the evidence says of it may differ by rounding.
+_SAME = 1e-6
+
+
+def compare(
+    name: str,
+    params: Params,
+    *,
+    reports: Path = REPORTS,
+    models: Path = MODELS,
+    scale: Callable[[], npt.ArrayLike] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Compare all evaluated architectures of a task, pair by pair.
+
+    Parameters
+    ----------
+    name, params
+        Task and decisions.
+    reports, models
+        Where evidence and predictions lie.
+    scale
+        Returns the spread of each target gene over the training rows; asked where the metric is in units of it.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    dict
+        What ``comparison.json`` holds: ``rows``, an architecture each, the best first; ``pairs``, the better first;
+        ``best`` with those that it cannot be told from; ``notes``.
+
+    Raises
+    ------
+    UserError
+        If nothing is evaluated, evidence was edited, or models were measured on other rows than the rest.
+    """
+    task = params.task(name)
+    settings = task.evaluate
+    rows = leaderboard(name, params, reports)
+    found = [read_evidence(evidence_path(name, row["architecture"], reports)) for row in rows]
+    predictions = [read_predictions(models / name / row["architecture"]) for row in rows]
+    predictions = [predictions[0], *(_aligned(predictions[0], other, rows, at) for at, other in _others(predictions))]
+    level = 1 - settings.confidence
+    resamples = enough_resamples(len(rows), settings.resamples, level)
+    spread = scale() if scale is not None and settings.metric.endswith("_sd") else None
+    drawn = []
+    rounds = zip(rows, predictions, strict=True)
+    for row, frame in tqdm(rounds, desc="resampled models", total=len(rows), disable=not progress, leave=False):
+        measured = resample(task, frame, settings.metric, resamples=resamples, seed=params.seed, scale=spread)
+        _refuse_other_fit(row, measured)
+        drawn.append(measured)
+    size = (len(predictions[0]), int(predictions[0]["group"].nunique()))
+    pairs = _pairs(task, [row["architecture"] for row in rows], drawn, settings.confidence, size)
+    best = _best(rows, pairs)
+    for row, evidence in zip(rows, found, strict=True):
+        row["budget"] = evidence["budget"]
+        row["standing"] = _standing(row, best)
+    comparison = {
+        "schema": SCHEMA,
+        "id": _identity(settings.metric, resamples, params.seed, settings.confidence, found),
+        "task": name,
+        "metric": settings.metric,
+        "higher_is_better": higher_is_better(task, settings.metric),
+        "simulated": any(row["simulated"] for row in rows),
+        "mode": task.split.mode,
+        "baseline": settings.baseline,
+        "rows_tested": size[0],
+        "groups_tested": size[1],
+        "confidence": settings.confidence,
+        "resamples": resamples,
+        "correction": "holm",
+        "best": best,
+        "rows": rows,
+        "pairs": pairs,
+    }
+    return {**jsonable(comparison), "notes": sentences(comparison)}
+
+
+def enough_resamples(architectures: int, least: int, level: float) -> int:
+    """Return how many resamples it takes that the correction for all pairs leaves room to be significant.
+
+    With ``n`` resamples no p-value is below ``2 / (n + 1)``, and the correction multiplies it by the number of pairs.
+    """
+    pairs = math.comb(architectures, 2)
+    return max(least, math.ceil(2 * pairs / (_RESOLUTION * level)))
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Return the predictions of the test rows that the fit left in ``folder``."""
+    path = folder / "predictions.parquet"
+    if not path.is_file():
+        raise UserError(f"{path} is not there; run `dvc repro fit@{folder.parent.name}-{folder.name}`")
+    return pd.read_parquet(path)
+
+
+def _others(predictions: list[pd.DataFrame]) -> list[tuple[int, pd.DataFrame]]:
+    return list(enumerate(predictions))[1:]
+
+
+def _aligned(first: pd.DataFrame, other: pd.DataFrame, rows: list[dict[str, Any]], at: int) -> pd.DataFrame:
+    try:
+        return matched(first, other)
+    except UserError as error:
+        raise UserError(f"{rows[0]['architecture']} and {rows[at]['architecture']}: {error}") from None
+
+
+def _refuse_other_fit(row: dict[str, Any], measured: Resampled) -> None:
+    said = np.nan if row["value"] is None else row["value"]
+    if not np.isclose(said, measured.value, rtol=_SAME, atol=_SAME, equal_nan=True):
+        raise UserError(
+            f"{row['architecture']}: its evidence says {row['metric']} {said:.6f} and its predictions give "
+            f"{measured.value:.6f}: they are of different fits; run `dvc repro evaluate@...` of it again"
+        )
+
+
+def _pairs(
+    task: Task, names: list[str], drawn: list[Resampled], confidence: float, size: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Return a row a pair, the better architecture first, with its p-value corrected for all pairs."""
+    pairs = []
+    for one, other in itertools.combinations(range(len(names)), 2):
+        found = subtract(
+            task, task.evaluate.metric, drawn[one], drawn[other], confidence=confidence, rows=size[0], groups=size[1]
+        )
+        shown = {key: getattr(found, key) for key in ("difference", "low", "high", "p")}
+        pairs.append({"first": names[one], "second": names[other], **shown})
+    for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        pair["p_corrected"] = corrected
+        pair["significant"] = bool(corrected < 1 - confidence)
+    return pairs
+
+
+def _best(rows: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the row with the best value, and the architectures that are not significantly worse than it."""
+    first = rows[0]
+    if first["value"] is None:
+        return None
+    against = {pair["second"]: pair for pair in pairs if pair["first"] == first["architecture"]}
+    return {
+        **{key: first[key] for key in ("architecture", "value", "low", "high", "run_id")},
+        "indistinguishable": [other for other, pair in against.items() if not pair["significant"]],
+        "p_corrected": {other: pair["p_corrected"] for other, pair in against.items()},
+    }
+
+
+def _standing(row: dict[str, Any], best: dict[str, Any] | None) -> str:
+    if best is None or row["value"] is None:
+        return "undefined"
+    if row["architecture"] == best["architecture"]:
+        return "best"
+    return "indistinguishable" if row["architecture"] in best["indistinguishable"] else "worse"
+
+
+def _identity(metric: str, resamples: int, seed: int, confidence: float, found: list[dict[str, Any]]) -> str:
+    """Return a short hash of all that the comparison depends on: the same again is the same comparison."""
+    content = [metric, resamples, seed, confidence, sorted(evidence["sha256"] for evidence in found)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def write(comparison: dict[str, Any], folder: Path) -> None:
+    """Write ``comparison.json``, ``.md``, ``.html`` and the figures into ``folder``, in place of what was there."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in figures_of(comparison):
+        getattr(drawn, name)(comparison).savefig(partial / f"{name}.png")
+    (partial / f"{FOLDER}.md").write_text(as_markdown(comparison), encoding="utf-8")
+    (partial / f"{FOLDER}.html").write_text(as_html(comparison, partial), encoding="utf-8")
+    write_json(partial / f"{FOLDER}.json", comparison)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def view(comparison: dict[str, Any], client: MlflowClient) -> list[str]:
+    """Tag the final fits that the comparison is of, and no others, so that the UI's filter shows just them.
+
+    At most `MAX_IN_VIEW` are tagged, the best; a fit is the newest of its architecture, since evidence is.
+
+    Returns
+    -------
+    list of str
+        Warnings: who is left out, and why.
+    """
+    experiment = tracking.experiment(comparison["task"])
+    rows, warnings = comparison["rows"], []
+    if left_out := [row["architecture"] for row in rows[MAX_IN_VIEW:]]:
+        warnings.append(
+            f"{len(rows)} architectures, of which the MLflow UI compares {MAX_IN_VIEW}: not in view are "
+            f"{', '.join(left_out)}; comparison.html shows all"
+        )
+    shown = set()
+    for row in rows[:MAX_IN_VIEW]:
+        try:
+            client.set_tag(row["run_id"], IN_VIEW, "true")
+            client.set_tag(row["run_id"], "comparison", comparison["id"])
+            shown.add(row["run_id"])
+        except MlflowException:
+            warnings.append(f"{row['architecture']}: its run {row['run_id']} is not in the tracking store, nor in view")
+    for run in _runs(client, experiment, FILTER):
+        if run.info.run_id not in shown:
+            client.delete_tag(run.info.run_id, IN_VIEW)
+    return warnings
+
+
+def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
+    """Return all runs that a query finds, however many pages they fill."""
+    runs, token = [], None
+    while True:
+        page = client.search_runs([experiment], query, page_token=token)
+        runs += page
+        if not (token := page.token):
+            return runs
+
+
+def log(comparison: dict[str, Any], folder: Path) -> str:
+    """Log the comparison on one run, the same one where nothing has changed since; return the run's id."""
+    name, metric, best = comparison["task"], comparison["metric"], comparison["best"]
+    query = f"tags.stage = 'compare' and tags.comparison = '{comparison['id']}'"
+    earlier = _runs(MlflowClient(), tracking.experiment(name), query)
+    tags = {
+        "comparison": comparison["id"],
+        "simulated": str(comparison["simulated"]).lower(),
+        "view": FILTER,
+        "mlflow.note.content": "\n\n".join(comparison["notes"]),
+    }
+    logged = {f"compared_{what}": float(len(comparison[of])) for what, of in (("models", "rows"), ("pairs", "pairs"))}
+    for row in comparison["rows"]:
+        logged |= _metrics(f"{metric}_{row['architecture']}", row)
+    if best is not None:
+        logged |= _metrics(f"best_{metric}", best)
+        tags |= {"best_architecture": best["architecture"], "best_run_id": best["run_id"]}
+        tags["indistinguishable_from_best"] = ", ".join(best["indistinguishable"]) or "none"
+    with tracking.run(name, "compare", FOLDER, run_id=earlier[0].info.run_id if earlier else None) as run:
+        mlflow.set_tags(tags)
+        mlflow.log_metrics(logged)
+        mlflow.log_artifacts(str(folder), FOLDER)
+    found: str = run.info.run_id
+    return found
+
+
+def _metrics(name: str, row: dict[str, Any]) -> dict[str, float]:
+    ends = {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
+    return {key: value for key, value in ends.items() if value is not None}

@@ -1,0 +1,91 @@
+"""What the evidence says of single drugs: the genes that make lines sensitive, and the biomarkers that are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from evaluation.explain.biomarkers import RULE, look_up, marked_drugs, read_markers
+from evaluation.explain.sensitizing import directed, rows_by_drug, sensitizing
+from evaluation.explain.sums import measured
+from evaluation.figures import responses
+from pipelines.files import jsonable
+from pipelines.params import ResponseTask
+from pipelines.prepared import Prepared
+from training.estimator import Estimator
+
+_TOLD = ("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "features", "effect")
+_OF_DATA = ("data", "data_effect", "data_low", "data_high", "data_lines")
+
+
+@dataclass(frozen=True)
+class ExplainedDrugs:
+    """A section of the evidence, with tables and figures."""
+
+    section: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+
+def explain_drugs(
+    task: ResponseTask,
+    estimator: Estimator,
+    prepared: Prepared,
+    rows: int,
+    title: str,
+    unit: str,
+    *,
+    seed: int,
+    output: int | None = None,
+) -> ExplainedDrugs:
+    """Explain drugs one by one, on test rows: those that a biomarker is known of, and the most measured others.
+
+    Parameters
+    ----------
+    task, prepared
+        Decisions and samples.
+    estimator
+        Of the model.
+    rows
+        That are spent on drugs without a known biomarker.
+    title, unit
+        Of figures.
+    seed
+        Of the rows, and of the bootstrap of what the data shows.
+    output
+        Of a classifier the code of the class whose log odds are explained.
+    """
+    test, markers = prepared.side("test"), read_markers()
+    chosen = test.take(rows_by_drug(test, marked_drugs(markers, test.drugs), rows, seed))
+    attribution = None
+    if len(chosen):
+        attribution = estimator.attribute(chosen, None if output is None else np.full(len(chosen), output))
+    if attribution is None or not measured(attribution.names, chosen).any():
+        return ExplainedDrugs()  # the model looks at no gene
+    every = directed(attribution, chosen)
+    known = look_up(
+        markers,
+        every,
+        test,
+        prepared.side("train", "validation"),
+        resamples=task.evaluate.resamples,
+        confidence=task.evaluate.confidence,
+        seed=seed,
+    )
+    order = {drug: place for place, drug in enumerate(marked_drugs(markers, test.drugs))}
+    named = sensitizing(every)
+    named = named.sort_values("drug_id", key=lambda ids: ids.map(order).fillna(len(order)), kind="stable")
+    looked_up = known[known["status"].isin(["found", "not found"])]
+    section = {
+        "rule": RULE,
+        "looked_up": len(looked_up),
+        "found": int((looked_up["status"] == "found").sum()),
+        "status": known["status"].value_counts().to_dict(),
+        "rows": jsonable(known[[*_TOLD, *_OF_DATA]].to_dict("records")),
+    }
+    drawn = {"sensitizing_genes": responses.sensitizing_genes(named, title, unit)} if len(named) else {}
+    return ExplainedDrugs({"biomarkers": section}, {"biomarkers": known, "sensitizing_genes": named}, drawn)

@@ -1,0 +1,1 @@
+"""The same architectures in every split mode."""

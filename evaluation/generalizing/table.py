@@ -1,0 +1,430 @@
+"""How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
+
+A score says little without the question that it answers. Here the rows are split anew for each mode, in memory and by
+the code of the stage ``prepare``; each architecture is fitted on the training rows, stopped early on the validation
+rows, and scored on the test rows, always beside the naive baseline fitted on the same rows. Intervals resample what
+varies independently: drugs in ``drug_blind``, tissues in ``tissue_blind``, cell lines in every other mode.
+
+Hyperparameters are those of the task's study where it has run, else the architecture's defaults. The study looked at
+validation rows of the task's own mode, some of which are test rows in another mode: of them the model itself has seen
+nothing, the choice of its hyperparameters has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from evaluation.comparison.paired import paired_difference
+from evaluation.evidence.responses import is_simulated_screen
+from evaluation.generalizing import page
+from evaluation.generalizing.apart import Outcome, fit_apart
+from evaluation.metrics.regression import regression_metrics
+from evaluation.metrics.resample import Interval, bootstrap_regression
+from pipelines import tracking
+from pipelines.faults import UserError
+from pipelines.files import jsonable, read_json, write_json, written_whole
+from pipelines.groups.response import cell_line_groups, drug_groups
+from pipelines.params import Params, ResponseTask, Split, SplitMode
+from pipelines.places import MODELS
+from pipelines.prepared import Prepared, prepare
+from pipelines.samples import Kept, ResponseSamples
+from pipelines.studies import CROSS_STUDY
+from training.architectures import get_architecture
+from training.scores import SCORES
+from training.trials import fit_settings
+
+FOLDER = "generalization"
+RIVAL = "xgboost"  # what the best network is held against
+UNITS: dict[str, str] = {"drug_blind": "drug", "tissue_blind": "tissue"}  # resampled; elsewhere cell lines
+SHOWN = ("r2", "rmse", "pearson", "within_drug_pearson", "within_drug_spearman", "margin")
+
+_SCHEMA = 1
+_COLUMNS = ("sample_id", "study", "cell_line_id", "drug_id", "target", "group", "prediction", "baseline")
+
+Fit = Callable[..., Outcome]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One fit of the table.
+
+    Attributes
+    ----------
+    hyperparameters, origin
+        What is fitted, and whether it is ``tuned`` or ``defaults``.
+    fingerprint
+        Of all that decides the outcome but the code.
+    """
+
+    mode: SplitMode
+    architecture: str
+    hyperparameters: dict[str, Any]
+    origin: str
+    fingerprint: str
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        """Where the scores lie."""
+        return self.folder / self.mode / f"{self.architecture}.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Where the predictions of the test rows lie."""
+        return self.folder / self.mode / f"{self.architecture}.parquet"
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the scores, None where there are none or they were made from other data or settings."""
+        try:
+            found: dict[str, Any] = read_json(self.result)
+        except (OSError, ValueError):
+            return None
+        return found if found.get("fingerprint") == self.fingerprint and self.predictions.is_file() else None
+
+
+def in_mode(task: ResponseTask, mode: SplitMode) -> ResponseTask:
+    """Return the task with another split mode; studies are named only where they count."""
+    split = replace(task.split, mode=mode)
+    return replace(task, split=split if mode == CROSS_STUDY else replace(split, train_study="", test_study=""))
+
+
+def plans(
+    name: str,
+    params: Params,
+    *,
+    modes: Sequence[SplitMode],
+    architectures: Sequence[str],
+    data_sha256: str,
+    folder: Path,
+    models: Path = MODELS,
+) -> list[Plan]:
+    """Return the fits of the table, mode by mode, the baseline first in each.
+
+    Raises
+    ------
+    UserError
+        An architecture does not exist, or what a study left of it cannot be read.
+    """
+    task = response_task(name, params)
+    settings = fit_settings(params, task)
+    first = [task.evaluate.baseline]
+    made = []
+    for mode in modes:
+        for architecture in [*first, *(each for each in architectures if each not in first)]:
+            hyperparameters, origin = hyperparameters_of(models / name / architecture, architecture, task.family)
+            decided = {
+                "schema": _SCHEMA,
+                "data": data_sha256,
+                "question": asdict(in_mode(task, mode).split),
+                "features": asdict(task.data),
+                "architecture": architecture,
+                "hyperparameters": hyperparameters,
+                "settings": settings,
+                "baseline": task.evaluate.baseline,
+                "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
+            }
+            fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
+            made.append(Plan(mode, architecture, hyperparameters, origin, fingerprint, folder))
+    return made
+
+
+def hyperparameters_of(folder: Path, architecture: str, family: str) -> tuple[dict[str, Any], str]:
+    """Return the hyperparameters that a study left in ``folder``, else the defaults, and which of the two."""
+    known = get_architecture(architecture, family)
+    path = folder / "tuned.json"
+    if not path.is_file():
+        return dict(known.defaults), "defaults"
+    try:
+        return dict(read_json(path)["hyperparameters"]), "tuned"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run the tune stage again") from error
+
+
+def response_task(name: str, params: Params) -> ResponseTask:
+    """Return the task; refuse one that predicts no response as a number."""
+    task = params.task(name)
+    if not isinstance(task, ResponseTask) or task.problem != "regression":
+        raise UserError(f"{name} does not predict the response of cell lines to drugs as a number: no table is made")
+    return task
+
+
+def generalize(
+    name: str,
+    params: Params,
+    every: Sequence[Plan],
+    kept: Kept,
+    *,
+    fit: Fit = fit_apart,
+    progress: bool = False,
+) -> list[str]:
+    """Make what is missing of ``every`` plan, one after another.
+
+    Parameters
+    ----------
+    name, params
+        Task and decisions.
+    every
+        From `plans`, in their order.
+    kept
+        All samples of the task.
+    fit
+        How a model is fitted: `evaluation.generalizing.apart.fit_apart`, or `fit_here` to stay in this process.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    list of str
+        What could not be made, a sentence each. Nothing else is held up by it.
+    """
+    failed: list[str] = []
+    missing = [plan for plan in every if plan.read() is None]
+    mode, prepared, naive = None, None, None
+    for plan in tqdm(missing, desc="fits", disable=not progress):
+        if plan.mode != mode:
+            mode, prepared, naive = plan.mode, None, None
+            try:
+                prepared = prepare(kept, in_mode(response_task(name, params), plan.mode), params.seed)
+            except UserError as error:
+                failed.append(f"{plan.mode}: {error}")
+        if prepared is None:
+            continue
+        try:
+            outcome = fit(
+                plan.architecture,
+                params.task(name).family,
+                plan.hyperparameters,
+                prepared,
+                fit_settings(params, params.task(name)),
+                progress=progress,
+            )
+            if naive is None:
+                naive = _baseline(plan, every, prepared, outcome, params.task(name).evaluate.baseline)
+            scored = score(name, params, plan, prepared, outcome, naive)
+        except UserError as error:
+            failed.append(f"{plan.mode} {plan.architecture}: {error}")
+            continue
+        keep(name, plan, scored, prepared)
+        tqdm.write(page.line(scored.result))
+    return failed
+
+
+def _baseline(plan: Plan, every: Sequence[Plan], prepared: Prepared, outcome: Outcome, baseline: str) -> np.ndarray:
+    """Return what the baseline predicts for the test rows: what was just fitted, or what was kept of it."""
+    if plan.architecture == baseline:
+        return outcome.predicted
+    own = next(each for each in every if each.mode == plan.mode and each.architecture == baseline)
+    if own.read() is None:
+        raise UserError(f"there is no fit of {baseline}, over which every margin is taken")
+    table = pd.read_parquet(own.predictions).set_index("sample_id")["prediction"]
+    return table.loc[prepared.table["sample_id"].to_numpy()[prepared.rows("test")]].to_numpy(np.float64)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a fit, and the predictions that they are of."""
+
+    result: dict[str, Any]
+    predictions: pd.DataFrame
+
+
+def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Outcome, naive: np.ndarray) -> Scored:
+    """Return what ``outcome`` is worth on the test rows, with intervals.
+
+    Parameters
+    ----------
+    naive
+        What the baseline predicts for the same rows, ``(n,)``.
+    """
+    task = response_task(name, params)
+    table, samples = prepared.table, prepared.samples
+    test = prepared.rows("test")
+    unit = units(prepared, in_mode(task, plan.mode).split)[test]
+    predictions = table.iloc[test].assign(group=unit, prediction=outcome.predicted, baseline=naive)[list(_COLUMNS)]
+    held_out = SCORES[task.tune.metric](samples.target[outcome.held_out_rows], outcome.held_out)
+    result = {
+        "task": name,
+        "mode": plan.mode,
+        "architecture": plan.architecture,
+        "baseline": task.evaluate.baseline,
+        "simulated": is_simulated_screen(samples),
+        "fingerprint": plan.fingerprint,
+        "split.sha256": prepared.sha256,
+        "hyperparameters": plan.hyperparameters,
+        "hyperparameters_from": plan.origin,
+        "budget": params.budget,
+        "rows": {side: int(count) for side, count in table["split"].value_counts().items()},
+        "unit": UNITS.get(plan.mode, "cell line"),
+        "units": int(predictions["group"].nunique()),
+        "confidence": task.evaluate.confidence,
+        "validation": {"metric": task.tune.metric, "value": held_out},
+        "metrics": {key: value.as_dict() for key, value in measure(predictions, task, params.seed).items()},
+        "seconds": outcome.seconds,
+        "peak_megabytes": outcome.peak_megabytes,
+    }
+    return Scored(result, predictions)
+
+
+def units(prepared: Prepared, split: Split) -> np.ndarray:
+    """Return what varies independently, text a row: the groups of the split, but in ``random`` the cell line.
+
+    A group of ``random`` is a pair. Pairs of one line share its biology: an interval over pairs would be too narrow.
+    """
+    if split.mode != "random":
+        return prepared.table["group"].to_numpy(str)
+    samples: ResponseSamples = prepared.samples
+    of_line = cell_line_groups(samples, split.near_identical).to_numpy(str)
+    return of_line[samples.cell]
+
+
+def measure(predictions: pd.DataFrame, task: ResponseTask, seed: int) -> dict[str, Interval]:
+    """Return the metrics `SHOWN` with their intervals; ends are NaN where only one unit was tested."""
+    columns: dict[str, Any] = {"within": predictions["drug_id"], "baseline": predictions["baseline"]}
+    if predictions["group"].nunique() < 2:
+        alone = regression_metrics(predictions["target"], predictions["prediction"], **columns)
+        return {key: Interval(alone[key], np.nan, np.nan) for key in SHOWN}
+    found = bootstrap_regression(
+        predictions["target"],
+        predictions["prediction"],
+        predictions["group"],
+        **columns,
+        resamples=task.evaluate.resamples,
+        confidence=task.evaluate.confidence,
+        seed=seed,
+    )
+    return {key: found[key] for key in SHOWN}
+
+
+def keep(name: str, plan: Plan, scored: Scored, prepared: Prepared) -> None:
+    """Write the predictions, log the scores on a run of their own, and write them: last, since they say that all is."""
+    with written_whole(plan.predictions) as temporary:
+        scored.predictions.to_parquet(temporary, index=False)
+    result = scored.result
+    tags = {
+        "architecture": plan.architecture,
+        "split.mode": plan.mode,
+        "split.sha256": prepared.sha256,
+        "budget": result["budget"],
+        "hyperparameters": plan.origin,
+        "simulated": str(result["simulated"]).lower(),
+    }
+    logged = {
+        f"test_{key}{suffix}": found[end]
+        for key, found in result["metrics"].items()
+        for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
+        if np.isfinite(found[end])
+    }
+    logged |= {"cost_fit_seconds": result["seconds"], "cost_peak_memory_megabytes": result["peak_megabytes"]}
+    with tracking.run(name, "generalize", f"{plan.mode} {plan.architecture}", tags=tags) as run:
+        mlflow.log_params(plan.hyperparameters)
+        mlflow.log_metrics(logged)
+        write_json(plan.result, {**result, "run_id": run.info.run_id})
+        mlflow.log_artifact(str(plan.result))
+
+
+def of_known_drugs(name: str, params: Params, plan: Plan, samples: ResponseSamples) -> dict[str, Any] | None:
+    """Return the scores across studies on the test rows whose drug the training study has too, under whatever id.
+
+    Studies share only some of their drugs. On the others a model is asked for an unseen line and an unseen drug at
+    once, which is another question: without this part, the score would be mostly about how many there are.
+
+    Returns
+    -------
+    dict or None
+        ``rows``, ``drugs``, ``units`` and ``metrics`` of that part; None in another mode, or where it is empty.
+    """
+    task = response_task(name, params)
+    if plan.mode != CROSS_STUDY or plan.read() is None:
+        return None
+    groups = drug_groups(samples.drugs)
+    trained = samples.pairs.loc[samples.pairs["study"] == task.split.train_study, "drug_id"].unique()
+    predictions = pd.read_parquet(plan.predictions)
+    part = predictions[predictions["drug_id"].map(groups).isin(set(groups[trained]))]
+    if part["target"].nunique() < 2:
+        return None
+    return {
+        "rows": len(part),
+        "drugs": int(part["drug_id"].nunique()),
+        "units": int(part["group"].nunique()),
+        "metrics": {key: value.as_dict() for key, value in measure(part, task, params.seed).items()},
+    }
+
+
+def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Return, mode by mode, by how much the best network is better than XGBoost on the same test rows.
+
+    The best network is the one with the best score on the validation rows: chosen by the test rows, it would be the one
+    that chance favored there. A network is whatever is neither the baseline nor one of the gate's simple models.
+
+    Returns
+    -------
+    list of dict
+        ``mode, network, rival, metric, difference, low, high, p, rows, groups``; a mode that lacks either is left out.
+    """
+    task = response_task(name, params)
+    simple = {*params.policy.gate.simple_models, task.evaluate.baseline}
+    found = []
+    for mode in dict.fromkeys(plan.mode for plan in every):
+        done = {plan.architecture: plan for plan in every if plan.mode == mode and plan.read() is not None}
+        networks = [each for each in done if each not in simple]
+        if not networks or RIVAL not in done:
+            continue
+        best = page.best_by_validation([done[each].read() or {} for each in networks])
+        ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, RIVAL))
+        if ours["group"].nunique() < 2:
+            continue
+        between = paired_difference(
+            task,
+            ours,
+            theirs,
+            "r2",
+            resamples=task.evaluate.resamples,
+            confidence=task.evaluate.confidence,
+            seed=params.seed,
+        )
+        found.append({"mode": mode, "network": best, "rival": RIVAL, **between.as_dict()})
+    return found
+
+
+def tell(
+    name: str, params: Params, every: Sequence[Plan], failed: Sequence[str], samples: ResponseSamples
+) -> dict[str, Any]:
+    """Return what ``generalization.json`` holds: a row a finished fit, the contests, and what is missing.
+
+    Parameters
+    ----------
+    samples
+        All samples of the task.
+    """
+    rows = [
+        {**found, "of_known_drugs": of_known_drugs(name, params, plan, samples)}
+        for plan in every
+        if (found := plan.read()) is not None
+    ]
+    missing = [[plan.mode, plan.architecture] for plan in every if plan.read() is None]
+    told = {
+        "schema": _SCHEMA,
+        "task": name,
+        "simulated": any(row["simulated"] for row in rows),
+        "baseline": params.task(name).evaluate.baseline,
+        "confidence": params.task(name).evaluate.confidence,
+        "budget": params.budget,
+        "modes": list(dict.fromkeys(plan.mode for plan in every)),
+        "architectures": list(dict.fromkeys(plan.architecture for plan in every)),
+        "rows": rows,
+        "contests": contests(name, params, every),
+        "missing": missing,
+        "failed": list(failed),
+    }
+    as_json: dict[str, Any] = jsonable(told)
+    return as_json

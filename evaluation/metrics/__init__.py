@@ -1,0 +1,1 @@
+"""How good a prediction is: metrics, and their intervals by a bootstrap over groups."""

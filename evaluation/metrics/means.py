@@ -1,0 +1,77 @@
+"""The mean of what every row has, with an interval over groups: what a prediction set covers, what masking takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+
+
+def mean_of_rows(
+    values: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean over rows, of several columns the mean of their means.
+
+    Parameters
+    ----------
+    values : array of shape (n,) or (n, columns)
+        NaN where a row has none; a column without any is left out.
+    groups : array of shape (n,)
+        What varies independently and is drawn anew.
+    resamples, confidence, seed
+        Of the cluster bootstrap, see `evaluation.metrics.resample`.
+
+    Returns
+    -------
+    Interval
+        NaN where no row has a value; ends of NaN where there is one group.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    known = ~np.isnan(table)
+    code = np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
+    n_groups = int(code.max()) + 1 if len(code) else 0
+    total, rows = np.zeros((n_groups, table.shape[1])), np.zeros((n_groups, table.shape[1]))
+    np.add.at(total, code, np.where(known, table, 0))
+    np.add.at(rows, code, known)
+    every = np.ones((1, n_groups))
+    mean = float(_mean(every, total, rows)[0]) if n_groups else float("nan")
+    if n_groups < 2 or np.isnan(mean):
+        return Interval(mean, float("nan"), float("nan"))
+    counts = group_counts(n_groups, resamples, seed)
+    return percentile_interval(mean, _mean(counts, total, rows), confidence)
+
+
+def coverage(declared: float, held: npt.ArrayLike, groups: npt.ArrayLike, **bootstrap: Any) -> dict[str, float]:
+    """Return how many test rows prediction sets or intervals cover, beside what they are declared to.
+
+    Parameters
+    ----------
+    declared
+        Share that is promised.
+    held : array of shape (n,) or (n, targets)
+        1 where the true value is held, 0 where it is not, NaN where nothing is known.
+    groups, bootstrap
+        See `mean_of_rows`.
+    """
+    found = mean_of_rows(held, groups, **bootstrap)
+    return {"declared": declared, "observed": found.value, "low": found.low, "high": found.high}
+
+
+def _mean(counts: np.ndarray, total: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the mean of each weighting's means over the columns that it has rows of, ``(weightings,)``."""
+    weighed = counts @ rows
+    shares = np.where(weighed > 0, (counts @ total) / np.maximum(weighed, 1), np.nan)
+    there = ~np.isnan(shares)
+    none = ~there.any(axis=1)
+    mean: np.ndarray = np.where(there, shares, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    mean[none] = np.nan
+    return mean

@@ -1,0 +1,152 @@
+"""Bootstrap intervals that resample groups, never rows.
+
+The rows of one cell line share its biology and its batch. They are not independent, and an interval that
+resamples them as if they were is too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.metrics.regression import encode, regression_metrics, weighted_regression_metrics
+
+# Counts held at once: 128 MiB.
+_COUNTS = 2**24
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric's value and the ends of its confidence interval, in the metric's unit; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The three numbers by name. NaN stays NaN: who writes JSON writes it as null."""
+        return asdict(self)
+
+
+def bootstrap_regression(
+    y: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    within: npt.ArrayLike | None = None,
+    baseline: npt.ArrayLike | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    min_rows: int = 5,
+) -> dict[str, Interval]:
+    """Regression metrics with cluster-bootstrap percentile intervals.
+
+    Model and baseline see the same resamples: `margin` and `r2_over_baseline` are paired comparisons.
+
+    Parameters
+    ----------
+    y, prediction, within, baseline, min_rows
+        As in `evaluation.metrics.regression.regression_metrics`.
+    groups : array of shape (n_rows,)
+        What varies independently and is drawn anew: the cell line where the split keeps cell lines apart, the
+        drug where it keeps drugs apart. A drug whose rows all lie in one group counts in the `within_drug_*`
+        metrics as often as that group is drawn.
+    resamples : int
+        Number of resamples.
+    confidence : float
+        Coverage aimed at, between 0 and 1.
+    seed : int
+        The same seed gives the same intervals, in whatever order the rows come.
+
+    Returns
+    -------
+    dict of str to Interval
+        The metrics of `regression_metrics`. Resamples that leave a metric undefined stay out of its interval.
+
+    Raises
+    ------
+    ValueError
+        As in `regression_metrics`; if there is only one group; if `resamples` or `confidence` is off range.
+
+    References
+    ----------
+    Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
+    Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 13: percentile intervals.
+    """
+    value = regression_metrics(y, prediction, within=within, baseline=baseline, min_rows=min_rows)
+    labels, _ = encode("groups", groups, np.shape(y)[0])
+    counts = group_counts(labels.size, resamples, seed)
+    resampled = weighted_regression_metrics(
+        y, prediction, groups, counts, within=within, baseline=baseline, min_rows=min_rows
+    )
+    return {name: percentile_interval(value[name], resampled[name], confidence) for name in value}
+
+
+def group_counts(n_groups: int, resamples: int, seed: int | np.random.Generator) -> npt.NDArray[np.int64]:
+    """How often each group is drawn when `n_groups` groups are drawn with replacement, `resamples` times.
+
+    Returns
+    -------
+    int array of shape (resamples, n_groups)
+        Each row sums to `n_groups`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two groups or no resample.
+    """
+    if n_groups < 2:
+        raise ValueError(
+            f"an interval needs at least two groups and there is {n_groups}: every resample would be the "
+            "sample itself. Evaluate on more groups, pass the unit that varies (cell line, patient or drug) "
+            "as groups, or report the value of regression_metrics without an interval"
+        )
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}: at least 1 is needed")
+    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
+
+
+def group_count_blocks(n_groups: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the rows of `group_counts` block by block, where all of them at once would not fit in memory.
+
+    Raises
+    ------
+    ValueError
+        As in `group_counts`.
+    """
+    generator = np.random.default_rng(seed)
+    step = max(1, _COUNTS // n_groups)
+    for start in range(0, max(resamples, 1), step):
+        yield group_counts(n_groups, min(step, resamples - start), generator)
+
+
+def percentile_interval(value: float, resampled: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """The central `confidence` share of a metric's resampled values, the undefined ones left aside.
+
+    Parameters
+    ----------
+    value : float
+        The metric on the sample itself; the interval need not contain it.
+    resampled : array of shape (resamples,)
+        The metric on each resample, NaN where undefined.
+    confidence : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If `confidence` does not lie between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, not between 0 and 1")
+    values = np.asarray(resampled, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return Interval(value, np.nan, np.nan)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(value, float(low), float(high))
