@@ -129,7 +129,7 @@ def plans(
                 "features": asdict(task.data),
                 "architecture": architecture,
                 "hyperparameters": hyperparameters,
-                "settings": settings,
+                "settings": get_architecture(architecture, task.family).known(settings),
                 "baseline": task.evaluate.baseline,
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }

@@ -220,18 +220,30 @@ def test_a_broken_run_goes_on_with_what_is_missing(tmp_path: Path, place: Path, 
     np.testing.assert_array_equal(table["baseline"], predictions(every, "cell_blind", BASELINE)["prediction"])
 
 
-@pytest.mark.parametrize("what", ["data", "seed", "budget", "shares"])
+@pytest.mark.parametrize("what", ["data", "seed", "shares"])
 def test_other_data_or_settings_make_every_cell_stale(what: str, done: list[Plan], place: Path, params: Params) -> None:
     task = response_task(NAME, params)
     changed = {
         "data": params,
         "seed": replace(params, seed=params.seed + 1),
-        "budget": with_task(params, replace(task, tune=replace(task.tune, epochs=replace(task.tune.epochs, quick=3)))),
         "shares": with_task(params, replace(task, split=replace(task.split, test=0.3))),
     }[what]
     again = planned(changed, place / "done", data="of other data" if what == "data" else "of the data")
     assert all(plan.read() is None for plan in again)
     assert all(plan.read() is not None for plan in done)
+
+
+@pytest.mark.parametrize(("limit", "stale"), [("rounds", {"xgboost"}), ("epochs", {"mlp", "gnn"})])
+def test_another_budget_makes_stale_whom_it_limits(limit: str, stale: set[str], tmp_path: Path, params: Params) -> None:
+    def made(params: Params) -> dict[str, str]:
+        names = (BASELINE, "elastic_net", "random_forest", "xgboost", "mlp", "gnn")
+        every = planned(params, tmp_path, modes=("cell_blind",), architectures=names)
+        return {plan.architecture: plan.fingerprint for plan in every}
+
+    task = response_task(NAME, params)
+    more = replace(getattr(task.tune, limit), quick=999)
+    before, after = made(params), made(with_task(params, replace(task, tune=replace(task.tune, **{limit: more}))))
+    assert {name for name in before if before[name] != after[name]} == stale
 
 
 def test_other_studies_make_the_cells_across_studies_stale_and_no_others(

@@ -46,8 +46,12 @@ class Architecture:
 
     def build(self, hyperparameters: Mapping[str, Any], **settings: Any) -> Estimator:
         """Return an unfitted estimator; ``settings`` that it does not know (rounds, epochs, device) are left out."""
-        known = inspect.signature(self.estimator).parameters
-        return self.estimator(**{k: v for k, v in settings.items() if k in known}, **hyperparameters)
+        return self.estimator(**self.known(settings), **hyperparameters)
+
+    def known(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of ``settings`` that the estimator takes: the others cannot change what it becomes."""
+        parameters = inspect.signature(self.estimator).parameters
+        return {name: value for name, value in settings.items() if name in parameters}
 
     def first_trial(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the defaults; a mode or a layout that ``settings`` leave out becomes the first that is left."""
