@@ -150,8 +150,11 @@ format: $(READY) ## let ruff mend what it can
 bench: $(READY) ## speed and memory as ratios, measured side by side
 	@python -m tests.bench
 
-lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (pinned, hashed)
-	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+# The second begins with the pins of the first, so it is the same resolution without what only development needs.
+RESOLVE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+lock: $(READY) ## resolve pyproject.toml anew into requirements.lock and, for images, requirements.runtime.lock (pinned, hashed)
+	@$(RESOLVE) --extra dev -o requirements.lock
+	@cp requirements.lock requirements.runtime.lock && $(RESOLVE) --extra ray -o requirements.runtime.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync --quiet --require-hashes requirements.lock && touch $(READY) && python -m infra.list_licenses
 
 clean: ## remove what runs made (runs, models, reports), not data or .venv

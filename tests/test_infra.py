@@ -179,6 +179,7 @@ def test_dockerfiles_pass_and_a_fault_does_not(name: str, tmp_path: Path) -> Non
 
 def test_the_image_holds_what_the_lock_names_by_hash() -> None:
     text = (INFRA / "docker" / "platform.Dockerfile").read_text()
+    assert "COPY requirements.runtime.lock /tmp/requirements.lock" in text
     assert "--require-hashes --no-deps -r /tmp/requirements.lock" in text
     assert text.count("\nFROM ") == 2 and "COPY --from=build /opt/venv /opt/venv" in text
     for path in re.findall(r"^COPY (?:--\S+ )*(infra/\S+)", text, re.MULTILINE):
