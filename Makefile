@@ -25,7 +25,8 @@ export PYTHONDONTWRITEBYTECODE :=
 # Threads that wait for one another sleep: beside other work, those that spin cost many times the work itself.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-READY := .venv/.ready
+# What says that Python and all packages are there. An image brings both: its ONCOLINEAGE_READY is a file that no rule makes.
+READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
 .PHONY: soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
@@ -33,7 +34,7 @@ need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_respons
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(READY): requirements.lock
+.venv/.ready: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12 ...")'
 	@echo "setting up .venv (the first time this downloads a few gigabytes: PyTorch and its CUDA libraries)"
 	@$(PYTHON) -m venv .venv

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 COMPOSE = Path(__file__).parent / "compose.yaml"
+OURS = re.compile(r"oncolineage:")
 PINNED = re.compile(r"[\w./-]+(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})")
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SALT|_KEY$|CREDENTIAL")
 URL_WITH_PASSWORD = re.compile(r"://[^\s:/@]+:[^\s@/]+@")
@@ -37,12 +38,17 @@ def _of(service: dict[str, Any], compose: dict[str, Any]) -> Iterator[str]:
         yield "may gain privileges"
     if service.get("read_only") is not True:
         yield "may write to its image"
+    if OURS.match(service.get("image", "")) and not any(str(each).startswith("/tmp") for each in _tmpfs(service)):
+        yield "has no /tmp to write to, where the image's variables send HOME and DVC's site cache"
     if "mem_limit" not in service or "pids_limit" not in service:
         yield "has no limit of memory or processes"
     if not service.get("healthcheck"):
         yield "has no health check; say so with `disable: true` where nothing listens"
     if service.get("network_mode") == "host":
         yield "shares the machine's network"
+    asked = _words(service.get("healthcheck", {}))
+    if "pg_isready" in asked and "--host=127.0.0.1" not in asked:
+        yield "is asked by its socket, which answers while PostgreSQL still makes its files; use --host=127.0.0.1"
     for port in service.get("ports", []):
         if not str(port).startswith("127.0.0.1:"):
             yield f"port {port} is open to the network; put a proxy with TLS before it"
@@ -56,6 +62,21 @@ def _of(service: dict[str, Any], compose: dict[str, Any]) -> Iterator[str]:
     for each in service.get("secrets", []):
         if each not in compose.get("secrets", {}):
             yield f"there is no secret {each}"
+    for each in service.get("configs", []):
+        name = each["source"] if isinstance(each, dict) else each
+        # Compose copies other sources into the container, and refuses to where it is read-only.
+        if set(compose.get("configs", {}).get(name, {})) != {"file"}:
+            yield f"config {name} is not read from a file, which a read-only service asks for"
+
+
+def _tmpfs(service: dict[str, Any]) -> list[str]:
+    given = service.get("tmpfs", [])
+    return [given] if isinstance(given, str) else given
+
+
+def _words(healthcheck: dict[str, Any]) -> list[str]:
+    given = healthcheck.get("test", [])
+    return given.split() if isinstance(given, str) else given
 
 
 def main() -> int:

@@ -19,14 +19,16 @@ HERE = Path(__file__).parent
 
 def contents() -> dict[str, str]:
     """Return file name to content of a new set of secrets."""
-    database, access, key, admin, platform = (secrets.token_hex(24) for _ in range(5))
-    uri = f"postgresql+psycopg://lab:{database}@postgres:5432"
+    database, dashboard, access, key, admin, platform, reader = (secrets.token_hex(24) for _ in range(7))
+    server = "postgres:5432"
+    uri = f"postgresql+psycopg://lab:{database}@{server}"
     allowed = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {"name": "mlflow", "credentials": [{"accessKey": access, "secretKey": key}], "actions": allowed}
     return {
         "postgres_password": database,
         "tracking_database": f"{uri}/mlflow",
         "studies_database": f"{uri}/studies",
+        "dashboard_database": f"postgresql+psycopg://dashboard:{dashboard}@{server}/mlflow",
         "s3.json": json.dumps({"identities": [identity]}),
         "aws_credentials": f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {key}\n",
         "auth.ini": "[mlflow]\n"
@@ -40,6 +42,7 @@ def contents() -> dict[str, str]:
         "flask_secret_key": secrets.token_hex(32),
         "admin_password": admin,
         "platform_password": platform,
+        "reader_password": reader,
         "log_salt": secrets.token_hex(32),
     }
 

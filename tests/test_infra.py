@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -79,6 +81,8 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "password in a URL": (lambda s: s["environment"].update(URI="postgresql://lab:pw1@db/x"), "stands in clear"),
     "secret of another": (lambda s: s["environment"].update(A_FILE="/run/secrets/log_salt"), "does not have"),
     "unknown secret": (lambda s: s.update(secrets=["postgres_password", "other"]), "there is no secret other"),
+    "asked by its socket": (lambda s: s["healthcheck"]["test"].remove("--host=127.0.0.1"), "asked by its socket"),
+    "no such config": (lambda s: s.update(configs=["other"]), "config other is not read from a file"),
 }
 
 
@@ -89,6 +93,122 @@ def test_compose_with_a_fault_is_refused(fault: str) -> None:
     plant(broken["services"]["postgres"])
     found = compose_problems(broken)
     assert len(found) == 1 and found[0].startswith("postgres: ") and told in found[0], found
+
+
+@pytest.mark.parametrize("how", [{"content": "CREATE DATABASE studies;"}, {"environment": "STUDIES"}])
+def test_compose_starts_no_read_only_service_with_a_config_that_is_no_file(how: dict[str, str]) -> None:
+    broken = copy.deepcopy(COMPOSE)
+    broken["configs"]["studies"] = how
+    told = "config studies is not read from a file, which a read-only service asks for"
+    assert compose_problems(broken) == [f"postgres: {told}"]
+    for config in COMPOSE["configs"].values():
+        assert (INFRA / config["file"]).is_file()
+
+
+def test_compose_gives_the_image_a_folder_for_what_its_variables_send_there() -> None:
+    broken = copy.deepcopy(COMPOSE)
+    broken["services"]["tuning"]["tmpfs"] = ["/run"]
+    (found,) = compose_problems(broken)
+    assert found.startswith("tuning: has no /tmp to write to")
+    given = variables()
+    assert given["HOME"] == "/tmp" and given["DVC_SITE_CACHE_DIR"].startswith("/tmp/")  # by itself it is /var/tmp/dvc
+
+
+def variables() -> dict[str, str]:
+    """Return what the image sets."""
+    text = (INFRA / "docker" / "platform.Dockerfile").read_text()
+    (block,) = re.findall(r"^ENV (PATH=(?:.*\\\n)+.*)", text, re.MULTILINE)
+    return dict(pair.split("=", 1) for pair in block.replace("\\\n", " ").split())
+
+
+def test_a_study_can_become_a_served_version_inside() -> None:
+    """Registering and promoting needs the registry's database, and what tuning left: neither is open to the machine."""
+    services = COMPOSE["services"]
+    bench = services["workbench"]
+    assert {"ONCOLINEAGE_REGISTRY_URI_FILE", "OPTUNA_STORAGE_FILE"} <= set(bench["environment"])
+    for name in ("prepare", "tuning"):
+        mine = {each for each in bench["volumes"] if isinstance(each, str)}
+        assert {each for each in services[name]["volumes"] if isinstance(each, str)} <= mine
+        assert services[name]["working_dir"] == services[name]["environment"]["PYTHONPATH"] == bench["working_dir"]
+    assert "ports" not in services["postgres"]
+    assert {"work:/work"} <= set(filter(lambda each: isinstance(each, str), services["checkout"]["volumes"]))
+
+
+def test_who_is_asked_from_outside_may_only_read() -> None:
+    for name in ("serving", "dashboard"):
+        service = COMPOSE["services"][name]
+        assert service["environment"]["MLFLOW_TRACKING_USERNAME"] == "reader"
+        assert not set(service["secrets"]) - {"reader_password", "log_salt", "dashboard_database"}
+
+
+def test_the_dashboard_sees_the_reports_that_the_monitor_writes_of_the_log_that_serving_keeps() -> None:
+    services = COMPOSE["services"]
+    places = {
+        name: dict(each.split(":")[:2] for each in s.get("volumes", []) if isinstance(each, str))
+        for name, s in services.items()
+    }
+    log = places["serving"]["predictions"]
+    assert services["serving"]["environment"]["ONCOLINEAGE_PREDICTION_LOG"] == log
+    assert f"--log {places['monitor']['predictions']} " in services["monitor"]["command"][-1]
+    shown = services["dashboard"]
+    assert shown["environment"]["ONCOLINEAGE_PREDICTION_LOG"] == places["dashboard"]["predictions"]
+    assert places["dashboard"]["reports"] == places["monitor"]["reports"] == "/app/reports"
+    assert places["workbench"]["reports"] == "/work/reports"
+    assert all(each.endswith(":ro") for each in shown["volumes"] if isinstance(each, str))
+
+
+def test_the_image_runs_the_makefile_without_setting_up_anew(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.lock").touch()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "-n", "history", "TASK=t"]
+    for ready, sets_up in ((None, True), (sys.executable, False)):
+        env |= {} if ready is None else {"ONCOLINEAGE_READY": ready}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert "serving.history" in done.stdout and ("uv pip sync" in done.stdout) == sets_up, done.stderr
+    assert variables()["ONCOLINEAGE_READY"] == "/opt/venv/bin/python"
+
+
+def test_work_is_filled_with_a_commit_and_keeps_what_runs_made(tmp_path: Path) -> None:
+    origin, work = tmp_path / "origin", tmp_path / "work"
+    (work / "lost+found").mkdir(parents=True)  # as of a new volume
+    origin.mkdir()
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": str(tmp_path / "config"), "GIT_CONFIG_SYSTEM": str(tmp_path / "system")}
+    (tmp_path / "config").write_text("[user]\n\tname = a test\n\temail = test@example.org\n")
+
+    def done(*command: str, at: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=at, env=env, capture_output=True, text=True)
+
+    def commit(text: str) -> str:
+        (origin / "dvc.lock").write_text(text)
+        done("git", "add", ".", at=origin)
+        done("git", "commit", "--quiet", "--message", text, at=origin)
+        return done("git", "rev-parse", "HEAD", at=origin).stdout
+
+    fill = (str(INFRA / "docker" / "fill-work"), str(origin / ".git"))
+    done("git", "init", "--quiet", at=origin)
+    commit("one")
+    assert done(*fill, at=work).returncode == 0
+    (work / "models").mkdir()
+    second = commit("two")
+    filled = done(*fill, at=work)
+    assert filled.returncode == 0 and filled.stdout.startswith("the code is that of "), filled.stderr
+    assert (work / "dvc.lock").read_text() == "two" and (work / "models").is_dir()
+    assert done("git", "rev-parse", "HEAD", at=work).stdout == second
+    (work / "dvc.lock").write_text("of a retraining")
+    commit("three")
+    refused = done(*fill, at=work)
+    assert refused.returncode != 0 and "dvc.lock" in refused.stderr
+    assert (work / "dvc.lock").read_text() == "of a retraining"
+
+
+def test_git_names_the_commit_of_a_folder_that_is_anothers() -> None:
+    text = (INFRA / "docker" / "platform.Dockerfile").read_text()
+    checkout = COMPOSE["services"]["checkout"]
+    for folder in (checkout["working_dir"], checkout["command"][1]):
+        assert f"git config --system --add safe.directory {folder}\n" in text or (
+            f"git config --system --add safe.directory {folder} \\\n" in text
+        )
 
 
 def test_a_secret_of_compose_is_a_file() -> None:
@@ -103,7 +223,8 @@ def test_services_wait_for_what_they_need() -> None:
         for needed, how in service.get("depends_on", {}).items():
             checked = not services[needed]["healthcheck"].get("disable", False)
             assert how["condition"] == ("service_healthy" if checked else "service_completed_successfully"), needed
-            assert set(services[needed].get("profiles", [])) <= set(service.get("profiles", []))
+            always, started = not services[needed].get("profiles"), set(services[needed].get("profiles", []))
+            assert always or (service.get("profiles") and set(service["profiles"]) <= started)
     volumes = [each.split(":")[0] for s in services.values() for each in s.get("volumes", []) if isinstance(each, str)]
     assert set(volumes) == set(COMPOSE["volumes"])
 

@@ -10,22 +10,28 @@ COPY requirements.runtime.lock /tmp/requirements.lock
 RUN /opt/venv/bin/pip install --require-hashes --no-deps -r /tmp/requirements.lock
 
 FROM python:3.12.11-slim-trixie AS runtime
-# git: lineage tags and DVC; postgresql-client: backup and restore; libxrender1, libxext6: RDKit's drawings.
+# git: lineage tags and DVC; postgresql-client: backup and restore; libxrender1, libxext6: RDKit's drawings; wget: by it
+# KubeRay asks whether a node of Ray's is well.
 # Debian's stable release is the pin: an exact version of a package vanishes with its next security fix.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends git make postgresql-client libxrender1 libxext6 \
+    && apt-get install --yes --no-install-recommends git make postgresql-client libxrender1 libxext6 wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin lab \
-    && install --directory --owner=10001 --group=10001 /work /predictions /backup
+    && install --directory --owner=10001 --group=10001 /work /work/reports /app/reports /predictions /backup \
+    # A volume's folder, and a repository that is mounted, may be another user's: git would say nothing of their commit.
+    && git config --system --add safe.directory /work \
+    && git config --system --add safe.directory /repository
 COPY --from=build /opt/venv /opt/venv
-COPY --chmod=0755 infra/docker/with-secrets /usr/local/bin/with-secrets
+COPY --chmod=0755 infra/docker/with-secrets infra/docker/fill-work /usr/local/bin/
 COPY . /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
+    DVC_SITE_CACHE_DIR=/tmp/dvc \
+    ONCOLINEAGE_READY=/opt/venv/bin/python \
     OMP_WAIT_POLICY=PASSIVE \
     MLFLOW_DISABLE_TELEMETRY=true \
     MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \

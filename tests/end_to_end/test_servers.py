@@ -123,7 +123,8 @@ def test_what_was_made_lies_on_the_servers_and_is_served(installed: Installation
     studies = optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"])
     assert len([name for name in studies if name.startswith(f"{TASK}-{CASE.served}-")]) == 1
     row = first_profile(installed.here.root / "data" / TASK)
-    with serving(installed.here.root, TASK, "--stage", "staging") as (url, _):
+    reading = {**installed.as_reader(), "ONCOLINEAGE_PREDICTION_LOG": str(installed.folder / "log")}
+    with serving(installed.here.root, TASK, "--stage", "staging", env=reading) as (url, _):  # as infra/ has it
         answer = requests.post(f"{url}/invocations", json={"dataframe_records": [row]}, timeout=60)
     assert answer.status_code == 200, answer.text[:500]
     is_subtype(answer.json()["predictions"][0])
@@ -190,6 +191,25 @@ def test_an_account_does_not_move_aliases_without_the_right_on_the_database(inst
     assert looked.returncode == 0 and "promote" in looked.stdout, looked.stderr
     done = installed.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
     assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
+    assert state(installed) == before
+
+
+def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Installation) -> None:
+    uri = os.environ["ONCOLINEAGE_REGISTRY_URI"]
+    reader = uri.replace("postgres@", "dashboard:of-a-test@", 1)
+    for _ in range(2):
+        made = script("add_reader.py", ONCOLINEAGE_READER_URI=reader, PYTHONPATH=str(ROOT))
+        assert made.stdout == "dashboard: reads 5 tables\n", made.stderr
+    only = {**installed.as_reader(), "ONCOLINEAGE_REGISTRY_URI": reader}
+    before = state(installed)
+    verified = installed.command("serving.verify", "--task", TASK, **only)
+    assert verified.returncode == 0 and "history, aliases, evidence and files fit" in verified.stdout, verified.stderr
+    done = installed.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
+    assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
+    engine = sa.create_engine(reader, poolclass=sa.pool.NullPool)
+    for table in ("users", "runs"):
+        with engine.connect() as connection, pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+            connection.execute(sa.text(f"SELECT * FROM {table}"))
     assert state(installed) == before
 
 

@@ -1,0 +1,68 @@
+"""Give the database a login that reads what the dashboard shows of the registry: ``python infra/add_reader.py``.
+
+``ONCOLINEAGE_REGISTRY_URI`` names the database, and a login that may make roles; ``ONCOLINEAGE_READER_URI`` the same
+database with name and password of the reader. Accounts lie in that database too, so tables are named one by one. Run
+again, it gives the role this password and puts the rights right: after a restore, say.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import psycopg
+import sqlalchemy as sa
+from mlflow.store.model_registry.dbmodels.models import (
+    SqlModelVersion,
+    SqlModelVersionTag,
+    SqlRegisteredModelAlias,
+    SqlRegisteredModelTag,
+)
+from psycopg import sql
+
+from serving import history_table
+from serving.ledger import REGISTRY_URI
+
+READER_URI = "ONCOLINEAGE_READER_URI"
+_MLFLOWS = (SqlModelVersion, SqlModelVersionTag, SqlRegisteredModelAlias, SqlRegisteredModelTag)
+TABLES = (history_table.TABLE, *(model.__tablename__ for model in _MLFLOWS))
+
+
+def add_reader(uri: str, reader: sa.URL) -> None:
+    """Make the role or give it its password, and let it select from `TABLES`, and from no other."""
+    name = sql.Identifier(str(reader.username))
+    engine = sa.create_engine(uri, poolclass=sa.pool.NullPool)
+    with engine.begin() as connection:
+        history_table.create(connection)  # else the first registration would, after this
+        there = connection.execute(
+            sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader.username}
+        ).scalar()
+        raw = connection.connection.driver_connection  # roles and passwords are no parameters of a statement
+        raw.execute(
+            sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
+                sql.SQL("ALTER" if there else "CREATE"), name, sql.Literal(str(reader.password))
+            )
+        )
+        raw.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}").format(name))
+        tables = sql.SQL(", ").join(map(sql.Identifier, TABLES))
+        raw.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(tables, name))
+
+
+def main() -> int:
+    """Print what became of the role."""
+    try:
+        uri, reader = os.environ[REGISTRY_URI], sa.make_url(os.environ[READER_URI])
+    except KeyError as error:
+        print(f"error: set {error.args[0]}", file=sys.stderr)
+        return 2
+    try:
+        add_reader(uri, reader)
+    except (sa.exc.DBAPIError, psycopg.Error) as error:
+        print(f"error: the database cannot be used: {getattr(error, 'orig', error)}", file=sys.stderr)
+        return 1
+    print(f"{reader.username}: reads {len(TABLES)} tables")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
