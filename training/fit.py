@@ -32,7 +32,7 @@ def main() -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher has started several processes
         from training.networks import distributed
 
-        distributed.start()
+        distributed.start(params.device)
         if distributed.rank():
             return follow(architecture, tuned["hyperparameters"], prepared, params, task, tuned["study"])
     fitted = fit(arguments.task, architecture, tuned["hyperparameters"], prepared, params, folder, study=tuned["study"])

@@ -7,16 +7,37 @@ processes; the first of them alone writes runs, models and checkpoints.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pipelines.faults import UserError
+from training.device import torch_device
 
-def start() -> None:
-    """Join the processes that a launcher has started; without a launcher nothing happens."""
+
+def start(device: str = "auto") -> None:
+    """Join the processes that a launcher has started; without a launcher nothing happens.
+
+    On GPUs this process's own becomes the current one: what names no number, NCCL's barriers among it, would otherwise
+    run on the first GPU in every process.
+
+    Parameters
+    ----------
+    device
+        As in ``params.yaml``; it decides whether the processes talk over NCCL or gloo.
+
+    Raises
+    ------
+    UserError
+        As `training.device.torch_device`.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        found = torch.device(torch_device(device))
+        if found.type == "cuda":
+            torch.cuda.set_device(found)
+        dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
 
 
 def rank() -> int:
@@ -41,14 +62,50 @@ def same_everywhere(network: nn.Module) -> None:
             dist.broadcast(tensor, 0)
 
 
-def average_gradients(network: nn.Module) -> None:
-    """Replace each gradient by its mean over the processes."""
+def average_gradients(network: nn.Module, weight: float) -> None:
+    """Replace each gradient by its mean over the processes, this one's counted with ``weight``; weights sum to 1."""
     if size() == 1:
         return
     for parameter in network.parameters():
         if parameter.grad is not None:
+            parameter.grad *= weight
             dist.all_reduce(parameter.grad)
-            parameter.grad /= size()
+
+
+def summed(total: Tensor) -> Tensor:
+    """Return the sum of ``total`` over the processes."""
+    if size() > 1:
+        dist.all_reduce(total)
+    return total
+
+
+def of_first(metrics: Mapping[str, float], device: torch.device) -> dict[str, float]:
+    """Return the first process's metrics in every process; all give the same names, in the same order.
+
+    What the processes decide by has to be the same to the last bit: where one went on and another ended, the first
+    would wait forever.
+    """
+    if size() == 1:
+        return dict(metrics)
+    values = torch.tensor(list(metrics.values()), dtype=torch.float64, device=device)
+    dist.broadcast(values, 0)
+    return dict(zip(metrics, values.tolist(), strict=True))
+
+
+def check_same_epoch(epoch: int, device: torch.device) -> None:
+    """Refuse to go on from another epoch than the first process does, which would leave one waiting forever.
+
+    Raises
+    ------
+    UserError
+        The first process has found a checkpoint that this one has not, or another.
+    """
+    first = of_first({"epoch": float(epoch)}, device)["epoch"]
+    if first != epoch:
+        raise UserError(
+            f"process {rank()} goes on from epoch {epoch}, process 0 from epoch {first:.0f}; give all machines the same "
+            "folder checkpoints/, or delete the checkpoint"
+        )
 
 
 def wait() -> None:

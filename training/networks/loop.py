@@ -116,6 +116,7 @@ def train_network(
     state = _Checkpoint(context.checkpoint, network, optimizer, schedule, shuffle)
     epoch, best, best_epoch, history = state.load()
     first_epoch = epoch
+    distributed.check_same_epoch(epoch, device)
     distributed.same_everywhere(network)
     several = distributed.size() > 1
     clipped = list(network.parameters())  # walking the modules anew costs a small network a hundredth of each step
@@ -125,32 +126,35 @@ def train_network(
     if start_counts and monitor is not None and best[1] is None:
         network.eval()
         with torch.no_grad():
-            best, best_epoch = (float(next(iter(monitor().values()))), _copy(network)), -1
+            watched = distributed.of_first(monitor(), device)
+        best, best_epoch = (float(next(iter(watched.values()))), _copy(network)), -1
     while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
         network.train()
         order = torch.randperm(n_rows, generator=shuffle).to(device)
-        total = torch.zeros((), device=device)
+        total, seen = torch.zeros((), device=device), 0
         for rows in order.split(settings.batch_size):
             if len(rows) < 2 * distributed.size() and steps > 1:
                 continue  # a batch of one has no spread for normalization layers
+            own = distributed.share(rows) if several else rows
             with autocast(device):
-                value = loss(distributed.share(rows) if several else rows)
+                value = loss(own)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             if several:
-                distributed.average_gradients(network)
+                distributed.average_gradients(network, len(own) / len(rows))
             _clip(clipped, _LONGEST_GRADIENT)
             optimizer.step()
             schedule.step()
-            total += value.detach() * len(rows)
-        metrics: dict[str, float] = {"train_loss": float(total) / n_rows}
+            total += value.detach() * len(own)
+            seen += len(rows)
+        metrics: dict[str, float] = {"train_loss": float(distributed.summed(total)) / seen}
         if not math.isfinite(metrics["train_loss"]):
-            break  # diverged: keep the best weights so far; a trial without any scores as failed
+            break  # diverged, in all processes: keep the best weights; a trial without any scores as failed
         distributed.same_everywhere(network)
         if monitor is not None:
             network.eval()
             with torch.no_grad():
-                watched = monitor()
+                watched = distributed.of_first(monitor(), device)
             metrics |= watched
             first = float(next(iter(watched.values())))
             if first < best[0]:
