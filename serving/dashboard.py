@@ -22,7 +22,10 @@ import streamlit as st  # noqa: E402
 
 from pipelines.faults import UserError  # noqa: E402
 from serving.board.loading import load  # noqa: E402
-from serving.screens import frame  # noqa: E402
+
+for _needed in ("numpy", "PIL.ImageFile"):  # by Streamlit, for the icon: see `load`
+    load(_needed)
+frame = load("serving.screens.frame")
 
 
 def _predict() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.faults import UserError
 from serving.board.endpoints import Endpoint
+from serving.board.loading import load
 
 if TYPE_CHECKING:
     import requests
@@ -124,8 +125,7 @@ def _text(row: Row, maps: dict[int, str]) -> str:
 
 
 def _answers(endpoint: Endpoint, body: bytes, names: Sequence[str], seconds: float) -> list[Row]:
-    import requests  # the first page is drawn before anybody is asked
-
+    requests = load("requests")  # the first page is drawn before anybody is asked
     try:
         response = requests.post(
             f"{endpoint.url}/invocations",
@@ -139,7 +139,7 @@ def _answers(endpoint: Endpoint, body: bytes, names: Sequence[str], seconds: flo
             f"The model at {endpoint.place} did not answer within {seconds:g} s. Try fewer rows, or try again later."
         ) from error
     except requests.ConnectionError as error:
-        told = f"No model answers at {endpoint.place}. Start it in a terminal, and press the button again:"
+        told = f"No model answers at {endpoint.place}. Start it in a terminal, and try again:"
         raise NoAnswer(told, endpoint.how_to_start) from error
     except requests.RequestException as error:
         raise NoAnswer(f"The address {endpoint.url} cannot be asked ({type(error).__name__}).") from error

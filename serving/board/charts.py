@@ -21,6 +21,9 @@ _LABELS: dict[str, Any] = {
     "titleColor": TEXT,
 }
 
+# Altair imports what it reads tables with when it writes its first chart; here one thread imports at a time.
+alt.Chart(pd.DataFrame({"x": [1.0]})).mark_point().encode(x="x:Q").to_dict()
+
 
 def responses(table: pd.DataFrame, title: str) -> alt.TopLevelMixin:
     """Return predicted responses with their intervals, one row a drug, and the drug's usual response as a tick.

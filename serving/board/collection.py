@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipelines.faults import UserError
 from pipelines.raw_files import CELL_LINES_FILE, DRUGS_FILE
+from serving.board.loading import load
 from serving.board.words import named
 
 EXPRESSION_FILE, SAMPLES_FILE, IMAGES_FOLDER = "expression.parquet", "samples.csv", "images"
@@ -113,10 +114,9 @@ def drug_labels(ids: Iterable[str], names: Iterable[str]) -> Named:
 
 def features(path: Path, key: str) -> list[str]:
     """Return the names of a wide table's features, from its head alone; none where it cannot be read."""
-    import pyarrow.parquet
-
+    pyarrow, parquet = load("pyarrow"), load("pyarrow.parquet")
     try:
-        return [name for name in pyarrow.parquet.read_schema(path).names if name != key]
+        return [name for name in parquet.read_schema(path).names if name != key]
     except (OSError, pyarrow.ArrowException):
         return []
 
@@ -178,10 +178,9 @@ def _csv(path: Path, key: str) -> dict[str, Named]:
 
 
 def _ids(path: Path, key: str) -> list[str]:
-    import pyarrow.parquet
-
+    pyarrow, parquet = load("pyarrow"), load("pyarrow.parquet")
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:  # `read_table` loads pandas
+        with parquet.ParquetFile(path) as file:  # `read_table` loads pandas
             return [str(one) for one in file.read(columns=[key])[key].to_pylist()]
     except (OSError, KeyError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read; `dvc pull data.dvc` brings the data") from error

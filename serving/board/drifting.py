@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipelines.environment import PREDICTION_LOG
 from pipelines.files import read_json
+from serving.board.loading import load
 from serving.board.words import share_with_interval, with_interval
 
 _STAMP = "%Y-%m-%dT%H-%M-%S-%fZ"
@@ -150,10 +151,8 @@ def by_day(folder: Path, task: str, significance: float) -> pd.DataFrame:
     UserError
         There is no log of the task.
     """
-    # Imported here: SciPy and PyArrow's readers take their time, and few look at this.
-    from serving.monitoring.drift import share_beyond
-    from serving.monitoring.logged import read_rows
-
+    # Loaded here: SciPy and PyArrow's readers take their time, and few look at this.
+    share_beyond, read_rows = load("serving.monitoring.drift").share_beyond, load("serving.monitoring.logged").read_rows
     rows, _, _ = read_rows(folder, task)
     rows = rows.assign(day=rows["time"].dt.floor("D"), version=rows["model_version"].astype(str))
     found = []

@@ -26,7 +26,7 @@ class Job(Generic[T]):
     work
         Is given the job, to tell how far it is and to ask whether it was cancelled.
     seconds
-        After which nobody waits any longer, however long the work goes on.
+        Without a word from the work (see `tell`), after which nobody waits any longer, however long it goes on.
 
     Attributes
     ----------
@@ -39,17 +39,21 @@ class Job(Generic[T]):
         self.cancelled = False
         self._told = (0, 0)
         self._value: list[T] = []
-        self._started = time.monotonic()
+        self._started = self._heard = time.monotonic()
         self._stopped: float | None = None
-        self._seconds = seconds
+        self._work, self._seconds = work, seconds
         self._ended = threading.Event()
         threading.Thread(target=self._run, args=(work,), name="dashboard job", daemon=True).start()
+
+    def again(self) -> Job[T]:
+        """Return the same work, started anew."""
+        return Job(self._work, seconds=self._seconds)
 
     @property
     def done(self) -> bool:
         """Whether there is a value, an error or nobody who waits."""
-        if not self._ended.is_set() and time.monotonic() - self._started > self._seconds:
-            self.error = UserError(f"Nothing came within {self._seconds:g} s; try again, with fewer rows perhaps.")
+        if not self._ended.is_set() and time.monotonic() - self._heard > self._seconds:
+            self.error = UserError(f"Nothing came within {self._seconds:g} s.")
             self._end()
         return self._ended.is_set()
 
@@ -93,7 +97,7 @@ class Job(Generic[T]):
         Cancelled
             Nobody waits for it.
         """
-        self._told = (done, of)
+        self._told, self._heard = (done, of), time.monotonic()
         if self._ended.is_set():
             raise Cancelled
 

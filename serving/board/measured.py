@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow
+import pyarrow.dataset  # pandas imports it with the first filter; here one thread imports at a time
 
 from pipelines.faults import UserError
 from pipelines.raw_files import RESPONSE_FILE

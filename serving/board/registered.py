@@ -12,6 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import alembic.command
+import alembic.config
+import mlflow.store.model_registry.sqlalchemy_workspace_store
+import mlflow.store.tracking.sqlalchemy_workspace_store
+import mlflow.utils.search_logged_model_utils
+import sqlalchemy.dialects.sqlite
 import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -26,6 +32,15 @@ from serving.situation import evidence_of, version_of
 
 SHOWN = (PRODUCTION, STAGING, CANDIDATE, PREVIOUS)
 _CONTRACT = "contract.json"
+# MLflow and SQLAlchemy import these with the first question, on whichever thread asks it: see `serving.board.loading`.
+_NEEDED_LATER = (
+    alembic.command,
+    alembic.config,
+    mlflow.store.model_registry.sqlalchemy_workspace_store,
+    mlflow.store.tracking.sqlalchemy_workspace_store,
+    mlflow.utils.search_logged_model_utils,
+    sqlalchemy.dialects.sqlite,
+)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def button(endpoint: Endpoint, make: Make | None, why_not: str, *, rows_at_once:
         return Asked(question, answers, endpoint)
 
     waiting.forget(f"explain {endpoint.task} ")
-    waiting.job(f"ask {endpoint.task}", work, fresh=True)
+    waiting.job(f"ask {endpoint.task}", work, fresh=True, seconds=seconds + waiting.SPARE)
 
 
 def results(endpoint: Endpoint, draw: Callable[[Asked], None], empty: str) -> None:

@@ -10,6 +10,7 @@ import streamlit as st
 from serving.board.asking import Row, ask
 from serving.board.glossary import means
 from serving.board.jobs import Job
+from serving.board.loading import load
 from serving.board.questions import only
 from serving.board.tables import OTHERS, THE_DRUG, base_of, contributions
 from serving.board.words import number, plain
@@ -37,7 +38,8 @@ def explained(
         return more(found[0])
 
     key = f"explain {endpoint.task} {asked.name} {row}"
-    waiting.shown(waiting.job(key, work), draw, label=label, key=key)
+    found = waiting.job(key, work, seconds=seconds + waiting.SPARE)
+    waiting.shown(found, draw, label=label, key=key)
 
 
 def genes(
@@ -66,8 +68,7 @@ def genes(
     summed
         What the contributions add up to.
     """
-    from serving.board import charts  # Altair is not needed until there is something to draw
-
+    charts = load("serving.board.charts")  # Altair is not needed until there is something to draw
     table = contributions(answer, target)
     if table.empty:
         st.info("This model looks at no gene that it could name.", icon=":material/info:")

@@ -13,6 +13,7 @@ from pipelines.params import PARAMS_FILE, Params, Task, read_params
 from pipelines.places import DATA as DATA
 from pipelines.places import REPORTS as REPORTS
 from serving.board.glossary import means
+from serving.board.loading import load
 from serving.board.words import RESEARCH, SIMULATED, named, plain
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def chart(made: Any, alt: str) -> None:
 
 def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -> None:
     """Offer a table as a CSV file."""
-    from serving.board.tables import csv_of  # pandas is not needed until there is a table
-
+    csv_of = load("serving.board.tables").csv_of  # pandas is not needed until there is a table
     st.download_button(
         label, csv_of(content), file_name=file, mime="text/csv", on_click="ignore", icon=":material/download:", key=file
     )

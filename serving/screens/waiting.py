@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from serving.board.asking import NoAnswer
+from serving.board.asking import NoAnswer, Refused
 from serving.board.jobs import Job
 from serving.screens.frame import fault
 
@@ -16,10 +16,19 @@ _JOBS = "jobs"
 _LOOK = 0.7  # seconds between two looks at a job
 _RETRY = 60.0  # seconds after which what failed is tried again when it is next wanted
 _AFTER = 2.0  # seconds that the browser has for drawing the page before anything heavy begins
+SPARE = 15.0  # seconds that a job has beside those of the endpoint: what that says of itself is told before
+_LONGEST = 120.0  # seconds that a job may be silent where nothing else is said
 _AT_ONCE = 0.15  # seconds that a page gives a job before it shows that it waits; most files are read in less
 
 
-def job(key: str, work: Callable[[Job[T]], T], *, fresh: bool = False, believed: float = float("inf")) -> Job[T]:
+def job(
+    key: str,
+    work: Callable[[Job[T]], T],
+    *,
+    fresh: bool = False,
+    believed: float = float("inf"),
+    seconds: float = _LONGEST,
+) -> Job[T]:
     """Return the session's job of this name, started where there is none yet or a ``fresh`` one is wanted.
 
     Parameters
@@ -30,12 +39,14 @@ def job(key: str, work: Callable[[Job[T]], T], *, fresh: bool = False, believed:
         Whether what an earlier job of this name found is of no use.
     believed
         For how many seconds it is; what failed is tried again after a minute at the latest.
+    seconds
+        After which nobody waits any longer for a word from it.
     """
     jobs: dict[str, Job[Any]] = st.session_state.setdefault(_JOBS, {})
     if fresh or key not in jobs or _stale(jobs[key], believed):
         if key in jobs:
             jobs[key].cancel()
-        jobs[key] = Job(work)
+        jobs[key] = Job(work, seconds=seconds)
     return jobs[key]
 
 
@@ -58,7 +69,7 @@ def forget(prefix: str) -> None:
 
 
 def shown(work: Job[T], draw: Callable[[T], None], *, label: str, key: str, stoppable: bool = True) -> None:
-    """Draw what a job returned, or what went wrong; until then say that it goes on.
+    """Draw what a job returned, or what went wrong, with a button that tries again; until then say that it goes on.
 
     Parameters
     ----------
@@ -76,12 +87,23 @@ def shown(work: Job[T], draw: Callable[[T], None], *, label: str, key: str, stop
         _wait(work, label, key, stoppable)
     elif work.cancelled:
         st.info("Stopped; nothing came of it.", icon=":material/cancel:")
+        _offer_again(work, key)
     elif work.error is not None:
         fault(str(work.error))
         if isinstance(work.error, NoAnswer) and work.error.command:
             st.code(work.error.command, language=None)
+        if not isinstance(work.error, Refused):  # it would be refused again
+            _offer_again(work, key)
     else:
         draw(work.value)
+
+
+def _offer_again(work: Job[Any], key: str) -> None:
+    """Draw the button that starts a job's work anew, in its place among the session's."""
+    if st.button("Try again", key=f"again {key}", icon=":material/refresh:"):
+        jobs: dict[str, Job[Any]] = st.session_state.get(_JOBS, {})
+        jobs.update({name: found.again() for name, found in jobs.items() if found is work})
+        st.rerun()
 
 
 def afterwards(begin: Callable[[], Job[Any]], label: str) -> None:

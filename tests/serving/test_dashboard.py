@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from streamlit.testing.v1 import AppTest
 from pipelines.faults import UserError
 from pipelines.params import ParamsError, read_params
 from pipelines.policy import Dashboard
-from serving.board import collection, drifting, endpoints, glossary, questions, standings, tables, trust, words
+from serving.board import collection, drifting, endpoints, glossary, loading, questions, standings, tables, trust, words
 from serving.board.asking import NoAnswer, Refused, ask
 from serving.board.cards import card
 from serving.board.collection import Drug
@@ -218,6 +219,89 @@ def test_nobody_waits_for_ever() -> None:
     never.set()
 
 
+def test_a_job_that_tells_how_far_it_is_may_take_long() -> None:
+    """What counts is how long it is silent: hundreds of drugs are asked about in parts."""
+    go_on = threading.Event()
+
+    def long(job: Job[str]) -> str:
+        job.tell(1, 2)
+        go_on.wait(10)
+        return "there"
+
+    job = Job(long, seconds=30)
+    while not job.progress:
+        time.sleep(0.01)
+    job._started -= 1000
+    assert not job.done
+    job._heard -= 1000
+    assert job.done and job.error is not None
+    go_on.set()
+
+
+def explaining_page() -> None:
+    """A page with one explanation, whose endpoint is silent until the test lets it speak."""
+    import streamlit as st
+
+    from serving.board.endpoints import Endpoint
+    from serving.board.questions import of_images
+    from serving.screens import explaining
+    from serving.screens.asking import Asked
+
+    asked = Asked(of_images({"a": b""}), [{}], Endpoint("blood_cell", "production", "http://h:1"), "a question")
+    explaining.explained(asked, 0, lambda answer: st.write(answer["why"]), "Asking why")  # type: ignore[func-returns-value]
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Event]]:
+    """Give, for each time that the endpoint of `explaining_page` is asked, what lets it speak."""
+    from serving.screens import explaining, waiting
+
+    asked: list[threading.Event] = []
+
+    def ask_silently(*question: Any, tell: Any, **how: Any) -> list[dict[str, Any]]:
+        asked.append(threading.Event())
+        tell(0, 1)
+        asked[-1].wait(30)
+        return [{"why": f"answer {len(asked)}"}]
+
+    monkeypatch.setattr(explaining, "ask", ask_silently)
+    monkeypatch.setattr(explaining.frame, "params", lambda: read_params(ROOT / "params.yaml"))
+    monkeypatch.setattr(waiting, "_AT_ONCE", 5.0)
+    yield asked
+    for event in asked:
+        event.set()
+
+
+def explanation(at: AppTest) -> Job[Any]:
+    found: Job[Any] = next(iter(at.session_state["jobs"].values()))
+    return found
+
+
+@pytest.mark.parametrize("how", ["stopped", "too long"])
+def test_an_explanation_that_was_stopped_or_took_too_long_is_asked_for_again(
+    silent: list[threading.Event], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    from serving.screens import waiting
+
+    monkeypatch.setattr(waiting, "_AT_ONCE", 0.0)
+    at = AppTest.from_function(explaining_page, default_timeout=30).run()
+    assert not at.exception and len(silent) == 1
+    if how == "stopped":
+        at.button[0].click().run()
+        assert [each.value for each in at.info] == ["Stopped; nothing came of it."]
+    else:
+        explanation(at)._heard -= 60 + waiting.SPARE  # seconds of policy.dashboard
+        at.run()
+        assert [each.value for each in at.error] == ["Nothing came within 75 s."]
+    monkeypatch.setattr(waiting, "_AT_ONCE", 5.0)
+    at.button[0].click()
+    waiting_for_it = threading.Timer(0.2, lambda: silent[-1].set())
+    waiting_for_it.start()
+    at.run()
+    assert not at.exception and not at.error and not at.info
+    assert [each.value for each in at.markdown] == ["answer 2"] and len(silent) == 2
+
+
 def test_what_the_registry_said_is_not_believed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     from serving.screens import waiting
 
@@ -251,6 +335,79 @@ def test_what_the_registry_said_is_not_believed_for_ever(monkeypatch: pytest.Mon
     for job in waiting.st.session_state["jobs"].values():
         job._started -= 1000  # it took long: that makes nothing old
     assert again(answer, believed=60).value == 4
+
+
+# Modules
+
+
+def test_a_loaded_module_is_there_at_once_while_another_thread_loads_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "takes_long_to_load"
+    gate = threading.Event()
+    monkeypatch.setattr(loading, "gate", gate, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / f"{name}.py").write_text(
+        "from serving.board import loading\nbegun = True\nloading.gate.wait(30)\nwhole = True\n"
+    )
+    wholes: list[bool] = []
+    others = [threading.Thread(target=lambda: wholes.append(loading.load(name).whole), daemon=True) for _ in range(2)]
+    others[0].start()
+    while not hasattr(sys.modules.get(name), "begun"):
+        time.sleep(0.01)
+    others[1].start()
+    clicked = threading.Thread(target=lambda: loading.load("json"), daemon=True)
+    clicked.start()
+    clicked.join(10)
+    held_up = clicked.is_alive()
+    assert not wholes  # half a module is not handed out
+    gate.set()
+    for other in others:
+        other.join(10)
+    assert not held_up and wholes == [True, True]
+
+
+IMPORTS = """
+import sys, threading, time
+from serving.board import loading
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        one_at_a_time = loading._ONE_AT_A_TIME._is_owned()
+        if name.partition(".")[0] in sys.argv[2:] and not one_at_a_time:
+            outside.append((threading.current_thread().name, name))
+
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+outside = []
+sys.meta_path.insert(0, Watch())
+at = AppTest.from_file(sys.argv[1], default_timeout=60).run()
+at.selectbox(key="line drug_response").select_index(0).run()
+at.button(key="predict drug_response").click().run()
+for page in ("predict", "compare", "registry", "monitoring"):
+    at._page_hash = calc_hash(page)
+    for _ in range(3):  # what is asked, answered and explained
+        at.run()
+        assert not at.exception, at.exception
+        until = time.monotonic() + 60
+        while not all(job.done for job in at.session_state["jobs"].values()) and time.monotonic() < until:
+            time.sleep(0.05)
+assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules and "altair" in sys.modules
+migrations = "mlflow.store.db.trace_analytics"  # files of MLflow's, run by Alembic one by one
+print([each for each in outside if not each[1].startswith(migrations)])
+"""
+
+
+def test_no_two_threads_import_at_once(here: Platform) -> None:
+    """On Python 3.11 two threads that import parts of the same packages may wait for each other for ever."""
+    large = ("numpy", "PIL", "pyarrow", "mlflow", "sqlalchemy", "alembic", "altair", "narwhals", "requests", "rdkit")
+    arguments = [sys.executable, "-c", IMPORTS, str(ROOT / "serving" / "dashboard.py"), *large]
+    environment = os.environ | here.environment
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
 # Uploads
