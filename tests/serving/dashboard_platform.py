@@ -49,6 +49,8 @@ RESPONSE, IMAGES, LABELS, GENES, UNSERVED = (
 )
 CALLS = "drug_calls"  # the same lines and drugs, as sensitive or resistant
 GRAPH = "graph"  # under which alias a graph network answers for the task of responses
+# Under which aliases the model of responses, when it is first asked to explain, is silent, or drops the connection.
+HESITANT, LOST = "hesitant", "lost"
 THRESHOLD = Threshold("waterfall", 5.0)
 SLOW_SECONDS = 25
 
@@ -158,6 +160,7 @@ def _params(folder: Path, url: str) -> None:
             **{name: f"{url}/{name}" for name in (RESPONSE, IMAGES, LABELS, GENES, CALLS)},
             f"{RESPONSE}@{GRAPH}": f"{url}/{GRAPH}",
             f"{RESPONSE}@staging": f"{url}/slow",
+            **{f"{RESPONSE}@{alias}": f"{url}/{alias}" for alias in (HESITANT, LOST)},
             f"{RESPONSE}@previous": down,
             f"{RESPONSE}@candidate": f"{url}/nonsense",
         },
@@ -290,6 +293,13 @@ def _handler(
             if name == "slow":
                 hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
+            if name in (HESITANT, LOST):
+                first = sum(each == name and _explains(given) for each, given in asked) == 1
+                if _explains(body) and first:
+                    if name == LOST:
+                        return
+                    hurry.wait(SLOW_SECONDS)
+                name = RESPONSE
             if name == "nonsense":
                 self._send(200, "<html>a shop</html>")
                 return
@@ -315,12 +325,16 @@ def _handler(
 def _answer(model: Predictor, name: str, body: dict[str, Any]) -> str:
     frame = pd.DataFrame(body["dataframe_records"])
     answer = model.predict(None, frame, body.get("params"))
-    if name == IMAGES and (body.get("params") or {}).get("explain"):
+    if name == IMAGES and _explains(body):
         # The majority class looks nowhere: a map stands in for that of a network, in the form that a network's has.
         answer = answer.assign(overlay=[_overlay(image) for image in frame["image"]])
     out = io.StringIO()
     predictions_to_json(answer, out)
     return out.getvalue()
+
+
+def _explains(body: dict[str, Any]) -> bool:
+    return bool((body.get("params") or {}).get("explain"))
 
 
 def _overlay(image: str) -> str:

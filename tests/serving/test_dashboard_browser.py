@@ -32,8 +32,10 @@ from tests.serving.dashboard_platform import (
     CALLS,
     GENES,
     GRAPH,
+    HESITANT,
     IMAGES,
     LABELS,
+    LOST,
     RESPONSE,
     UNSERVED,
     Platform,
@@ -454,6 +456,52 @@ def test_a_slow_endpoint_holds_up_nobody(visit: Any) -> None:
     visit.get_by_text(re.compile("Asking the model at .* s$")).first.wait_for()
     visit.get_by_role("button", name="Stop").click()
     visit.get_by_text("Stopped; nothing came of it.").wait_for()
+    no_fault_of_the_page(visit)
+
+
+def test_an_explanation_that_is_slow_can_be_stopped_and_asked_for_again(visit: Any) -> None:
+    model(visit, HESITANT.capitalize())
+    choose(visit, "Cell line", "simulated line 1")
+    predict(visit)
+    visit.get_by_text(re.compile(r"^Asking what moved it … \d+ s$")).wait_for()
+    chart(visit, "Predicted ln IC50 (µM) of ")  # what is known is shown, and can be worked with
+    visit.get_by_role("button", name="Stop").click()
+    visit.get_by_text("Stopped; nothing came of it.").wait_for()
+    can_be_read(visit)
+    visit.get_by_role("button", name="Try again").click()
+    chart(visit, "Contributions to the prediction for simulated line 1")
+    assert visit.get_by_text("Stopped; nothing came of it.").count() == 0
+    no_fault_of_the_page(visit)
+
+
+def test_an_explanation_whose_endpoint_is_down_is_told_and_asked_for_again(visit: Any) -> None:
+    model(visit, LOST.capitalize())
+    choose(visit, "Cell line", "simulated line 1")
+    predict(visit)
+    visit.get_by_text(re.compile("No model answers at 127.0.0.1.* and try again")).wait_for()
+    visit.get_by_text(re.compile(f"make serve TASK=drug_response STAGE={LOST} PORT=")).wait_for()
+    chart(visit, "Predicted ln IC50 (µM) of ")
+    visit.get_by_role("button", name="Try again").click()
+    chart(visit, "Contributions to the prediction for simulated line 1")
+    no_fault_of_the_page(visit)
+
+
+def test_a_profile_unlike_the_training_data_is_warned_of(
+    visit: Any, dashboard_platform: Platform, tmp_path: Path
+) -> None:
+    table = pd.read_parquet(dashboard_platform.folder / "data" / RESPONSE / "expression.parquet").head(1)
+    table["cell_line_id"] = ["another laboratory"]
+    table.iloc[:, 1:] = table.iloc[:, 1:] * 3 + 20  # another platform, another scale
+    table.to_csv(tmp_path / "shifted.csv", index=False)
+    own_file(visit, tmp_path / "shifted.csv")
+    predict(visit)
+    visit.get_by_role("heading", name=re.compile("^Drugs for another laboratory")).wait_for()
+    warned = visit.get_by_role("alert").filter(has_text="unlike the training data. The model guesses there")
+    warned.wait_for()
+    assert re.search(r"(\d+) of \1 predictions are unlike", warned.inner_text())
+    can_be_read(visit)
+    answered = pd.read_csv(downloaded(visit, "Download all .* predictions as CSV"), encoding="utf-8-sig")
+    assert not answered["familiar"].any() and (answered["distance"] > answered["threshold"]).all()
     no_fault_of_the_page(visit)
 
 
