@@ -221,13 +221,12 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
     ]
     calibration = evidence.get("calibration")
     if calibration:
-        ece = evidence["test"]["metrics"]["ece"]["value"]
+        ece = _interval(evidence["test"]["metrics"]["ece"])
         blocks.append(
             _text(
                 f"Probabilities are divided by a temperature of {calibration['temperature']:.2f}, found on rows held "
-                f"out of the fit: the calibration error is {_number(ece)} with it and "
-                f"{_number(calibration['ece_before'])} without. A set holds {calibration['mean_set_size']:.2f} classes "
-                "on average."
+                f"out of the fit: the calibration error with it is {ece} (what it was before was measured without an "
+                f"interval, and is not shown). A set holds {calibration['mean_set_size']:.2f} classes on average."
             )
         )
     elif (half := evidence.get("interval", {}).get("half_width")) is not None:
@@ -263,7 +262,7 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
     explained = evidence["explanation"]
     if not explained["checks"]:
         return [_text("It looks at no feature that could be shown, or has no explanation that could be checked.")]
-    rows = [[one["name"].replace("_", " "), _interval(one), HOW_CHECKED[one["name"]]] for one in explained["checks"]]
+    rows = [[one["name"].replace("_", " "), _checked(one), HOW_CHECKED[one["name"]]] for one in explained["checks"]]
     blocks = [
         _text(f"Explained by {str(explained['method']).replace('_', ' ')}; whether that can be believed:"),
         _table(["check", "value", "how it is read"], rows),
@@ -281,6 +280,13 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
     elif top:
         blocks.append(_text("Features that move it most: " + ", ".join(str(one["gene"]) for one in top) + "."))
     return blocks + _biomarkers(explained.get("biomarkers"))
+
+
+def _checked(check: dict[str, Any]) -> str:
+    """Return what came of a check of the explanation; some are of the explained rows as they are, and resample none."""
+    if check.get("low") is None and check["value"] is not None:
+        return f"{_number(check['value'])} (of the rows that were explained; nothing is resampled)"
+    return _interval(check)
 
 
 def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
@@ -374,8 +380,12 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _interval(found: dict[str, Any], key: str = "value", sign: str = "") -> str:
-    ends = f" [{_number(found['low'], sign)}, {_number(found['high'], sign)}]" if found.get("low") is not None else ""
-    return _number(found[key], sign) + ends
+    """Return a score with its interval; a score that has none is not shown, and it is said why."""
+    if found[key] is None:
+        return _number(None)
+    if found.get("low") is None or found.get("high") is None:
+        return "– (no interval: too few groups to resample)"
+    return f"{_number(found[key], sign)} [{_number(found['low'], sign)}, {_number(found['high'], sign)}]"
 
 
 def _share(value: float | None) -> str:

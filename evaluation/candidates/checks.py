@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
+from evaluation.candidates.card_text import METRICS
 from evaluation.evidence.sealed import evidence_sha256
 from pipelines.policy import Gate, TaskPolicy
 
@@ -132,7 +133,7 @@ def _simple_models(case: Case) -> Verdict:
     told = [f"{each['with']} {_interval(each, 'difference')}" for each in simple]
     least = -case.gate.non_inferiority
     worse = [each for each in simple if not _finite(each["difference"]) or each["difference"] < least]
-    said = f"{simple[0]['metric']} over {', '.join(told)}; each must be at least {least:+g}"
+    said = f"{_called(case, simple[0]['metric'])} over {', '.join(told)}; each must be at least {least:+g}"
     return case.verdict("simple_models", not worse, said)
 
 
@@ -150,7 +151,7 @@ def _production(case: Case) -> Verdict:
     difference, least = compared[-1], -case.gate.non_inferiority
     if not _finite(difference["difference"], difference["low"]):
         return case.verdict("production", False, f"the difference from version {now} is not defined")
-    said = f"{difference['metric']} over version {now} {_interval(difference, 'difference')}"
+    said = f"{_called(case, difference['metric'])} over version {now} {_interval(difference, 'difference')}"
     return case.verdict("production", difference["low"] >= least, f"{said}; its low end must be at least {least:+g}")
 
 
@@ -172,7 +173,7 @@ def _floor(case: Case) -> Verdict:
     lowest = min(known, key=lambda row: row["value"])
     below = [row for row in known if row["value"] < floor]
     where = f"{lowest['name']} {_interval(lowest)}, n {lowest['n']}"
-    said = f"lowest {metric} of {len(known)}: {where}; the floor is {floor:g}"
+    said = f"lowest {_called(case, metric)} of {len(known)}: {where}; the floor is {floor:g}"
     if below:
         said = f"{len(below)} below the floor: {_listed([row['name'] for row in below], 50)}; {said}"
     if unknown:
@@ -273,6 +274,7 @@ def _audit(case: Case) -> Verdict:
         return case.verdict("audit", False, "the raw data was not audited; run the stages audit and evaluate again")
     found = {each["name"]: each.get("score") for each in audit["findings"]}
     found |= {f"shortcut_{each['probe']}": each["score"] for each in audit["shortcuts"] if each["finding"]}
+    intervals = {f"shortcut_{each['probe']}": each for each in audit["shortcuts"]}
     if not found:
         return case.verdict("audit", True, "the audit found nothing")
     simulated = case.evidence["simulated"] is True
@@ -285,7 +287,7 @@ def _audit(case: Case) -> Verdict:
             and (simulated or not each.simulated)
             and (score is None or (_finite(score) and score <= each.up_to))
         ]
-        scored = "" if score is None else f" at {_number(score)}"
+        scored = "" if score is None else f" at {_interval({**intervals.get(name, {}), 'value': score})}"
         if holding:
             said.append(f"{name}{scored}: {holding[0].answer}")
             by.append(holding[0].by)
@@ -379,8 +381,15 @@ def _number(value: Any) -> str:
 
 
 def _interval(found: dict[str, Any], value: str = "value") -> str:
-    ends = [_number(found.get(end)) for end in ("low", "high")]
-    return f"{_number(found[value])} [{ends[0]}, {ends[1]}]"
+    ends = [found.get(end) for end in ("low", "high")]
+    shown = f"[{', '.join(_number(end) for end in ends)}]" if _finite(*ends) else "(no interval)"
+    return f"{_number(found[value])} {shown}" if _finite(found[value]) else _number(found[value])
+
+
+def _called(case: Case, metric: str) -> str:
+    """Return a metric's name with what it is, for who has not met it."""
+    said = METRICS.get(metric)
+    return metric if said is None else f"{metric} ({said.format(baseline=case.evidence['baseline'])})"
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

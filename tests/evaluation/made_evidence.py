@@ -69,8 +69,8 @@ _EVIDENCE: dict[str, Any] = {
                 {"name": "shortcut_border", "message": "border", "severity": "warning", "score": 0.6},
             ],
             "shortcuts": [
-                {"probe": "border", "metric": "roc_auc", "score": 0.6, "finding": True},
-                {"probe": "metadata", "metric": "roc_auc", "score": 0.5, "finding": False},
+                {"probe": "border", "metric": "roc_auc", "score": 0.6, "low": 0.55, "high": 0.65, "finding": True},
+                {"probe": "metadata", "metric": "roc_auc", "score": 0.5, "low": 0.45, "high": 0.55, "finding": False},
             ],
             "groups": {},
             "duplicates": {},

@@ -116,6 +116,28 @@ def test_no_audit_is_not_a_clean_audit(audit: dict[str, Any] | None, tmp_path: P
     assert "is not recorded" in markdown
 
 
+def test_no_score_stands_in_the_card_without_its_interval(tmp_path: Path) -> None:
+    bare = {"value": 0.777, "low": None, "high": None}
+    evidence = made_evidence(
+        comparisons=[comparison(difference=0.777, low=None, high=None)],
+        cohorts=[{"name": "elsewhere", "n": 3, "groups": 1, "metrics": {"accuracy": bare}, "data.sha256": "6" * 64}],
+        worst={"unit": "class", "metric": "recall", "rows": [{"name": "all", "n": 3, **bare}]},
+        calibration={"temperature": 1.3, "ece_before": 0.777, "mean_set_size": 1.2},
+    )
+    evidence["test"]["metrics"] |= {"ece": {"value": 0.123, "low": 0.1, "high": 0.15}, "accuracy": bare}
+    evidence["data"]["audit"]["shortcuts"] = [
+        {"probe": "border", "metric": "roc_auc", "score": 0.666, "low": 0.6, "high": 0.7, "finding": False},
+        {"probe": "color", "metric": "roc_auc", "score": 0.777, "low": None, "high": None, "finding": False},
+    ]
+    for text in written(evidence, tmp_path):
+        plain = text.replace("\\", "")
+        assert "0.777" not in plain
+        assert plain.count("no interval: too few groups to resample") == 5
+        assert "the calibration error with it is 0.123 [0.100, 0.150]" in plain
+        assert "0.666 [0.600, 0.700]" in plain
+        assert "0.100 (of the rows that were explained; nothing is resampled)" in plain  # a check that has none
+
+
 def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
     nothing = dict.fromkeys(("difference", "low", "high", "p"))
     evidence = made_evidence(

@@ -96,7 +96,8 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("audit", {"data__audit__findings__0__name": "copies"}, {}, "copies is not answered"),
     ("audit", {"data__audit__findings__1__score": 0.71, "data__audit__shortcuts__0__score": 0.71}, {},
      "answered for a score of 0.7"),
-    ("audit", {"data__audit__shortcuts__1__finding": True}, {}, "shortcut_metadata at 0.5 is not answered"),
+    ("audit", {"data__audit__shortcuts__1__finding": True}, {},
+     r"shortcut_metadata at 0\.5 \[0\.45, 0\.55\] is not answered"),
     ("audit", {"data__audit": None}, {}, "was not audited"),
     ("identity", {}, {"run_id": "run2"}, "not of this version: run$"),
     ("identity", {}, {"model_uri": "models:/m-2"}, "not of this version: model$"),
@@ -158,6 +159,23 @@ def test_a_check_passes_at_its_limit(check: str, changes: dict[str, Any], situat
     verdict = word(check, made_evidence(**changes), **situation)
     assert verdict.status == "pass"
     assert_says(verdict, says)
+
+
+def test_no_score_stands_in_a_verdict_without_its_interval_or_word_that_it_has_none() -> None:
+    assert "shortcut_border at 0.6 [0.55, 0.65]: cropped" in word("audit", made_evidence()).reason
+    for lacking in ({"probe": "border"}, {"probe": "another"}):
+        shortcuts = [{"metric": "roc_auc", "score": 0.6, "low": None, "high": None, "finding": False, **lacking}]
+        verdict = word("audit", made_evidence(data__audit__shortcuts=shortcuts))
+        assert "shortcut_border at 0.6 (no interval): cropped" in verdict.reason
+    rare = made_evidence(**{f"{ROWS}__0__low": None, f"{ROWS}__0__high": None})
+    assert "hem 0.7 (no interval), n 20" in word("floor", rare).reason
+
+
+def test_metrics_are_named_with_what_they_are() -> None:
+    said = word("simple_models", made_evidence()).reason
+    assert said.startswith("r2 (share of variance that is explained) over ridge -0.01 [-0.1, 0.08]")
+    over = made_evidence(worst__metric="margin")
+    assert "margin (what it is better by than mean_effects, in the task's metric)" in word("floor", over).reason
 
 
 def test_calibration_is_not_asked_of_numbers_but_never_forgotten_of_classes() -> None:
