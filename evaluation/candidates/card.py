@@ -303,11 +303,18 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
         for one in known["rows"]
         if one["status"] != "not in the data"
     ]
-    absent = known["status"].get("not in the data", 0)
-    told = f"{known['found']} of {known['looked_up']} that could be looked up are found, which means {known['rule']}"
-    if not known["looked_up"]:
-        told = "none could be looked up"
-    blocks = [_text(f"Known biomarkers, drug by drug: {told}; {_count(absent)} are not in the data.")]
+    told = "the model could see none"
+    if known["looked_up"]:
+        told = f"{known['found']} of the {known['looked_up']} that the model could see are found"
+        told += f", which means {known['rule']}"
+    outside = {
+        "not looked at": "in tables that it does not look at",
+        "not tested": "of drugs that too few tested lines met",
+        "not in the data": "not in the data",
+    }
+    counts = [(known["status"].get(status, 0), words) for status, words in outside.items()]
+    others = ", ".join(f"{_count(count)} are {words}" for count, words in counts if count)
+    blocks = [_text(f"Known biomarkers, drug by drug: {told}" + (f"; {others}." if others else "."))]
     if rows:
         head = ["drug", "known", "in the model", "in the data: change of the measured response"]
         blocks.append(_table(head, rows))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluation.explain.biomarkers import RULE, look_up, marked_drugs, read_markers
+from evaluation.explain.biomarkers import COULD_SEE, RULE, look_up, marked_drugs, read_markers
 from evaluation.explain.sensitizing import directed, rows_by_drug, sensitizing
 from evaluation.explain.sums import measured
 from evaluation.figures import responses
@@ -79,7 +79,7 @@ def explain_drugs(
     order = {drug: place for place, drug in enumerate(marked_drugs(markers, test.drugs))}
     named = sensitizing(every)
     named = named.sort_values("drug_id", key=lambda ids: ids.map(order).fillna(len(order)), kind="stable")
-    looked_up = known[known["status"].isin(["found", "not found"])]
+    looked_up = known[known["status"].isin(COULD_SEE)]
     section = {
         "rule": RULE,
         "looked_up": len(looked_up),

@@ -1,9 +1,12 @@
-"""Known biomarkers, looked up in what a model says: found, not found, or not in the data; and does the data show them?
+"""Known biomarkers, looked up in what a model says: found, not found, not looked at; and does the data show them?
 
 A marker is *found* where its feature is among the drug's `PLACES` first, or among the first `SHARE` of all measured
-features if that is more, by mean absolute contribution, and its contribution goes the way that is known. Whether the
-data could have told it is asked apart from any model: how the measured response changes with the marker over the rows
-outside the test split. A marker that the data does not show cannot be held against a model, and one that it shows can.
+features if that is more, by mean absolute contribution, and its contribution goes the way that is known. One in a
+table that the model does not take, as a mutation for a model of expression alone, is *not looked at*: it cannot be
+found, and does not count among those that could be (`COULD_SEE`); one that the model's choice of features left out
+does. Whether the data could have told it is asked apart from any model: how the measured response changes with the
+marker over the rows outside the test split. A marker that the data does not show cannot be held against a model, and
+one that it shows can.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ RULE = (
     f"among the first {PLACES} measured features of the drug, or the first {SHARE:.0%} if that is more, by mean "
     "absolute contribution, and in the direction that is known"
 )
+COULD_SEE = ("found", "not found")  # what a model is asked: the others lie outside its eyes, its test rows or the data
 LEAST_LINES = 20  # of which the data is asked
 LEAST_CARRIERS = 3  # lines with a mutation, and lines without
 
@@ -145,10 +149,11 @@ def look_up(
     Returns
     -------
     pandas.DataFrame
-        A row a marker and id of its drug: ``status`` is ``found``, ``not found``, ``not tested`` (the drug has too few
-        explained rows) or ``not in the data``, and ``why`` says more. ``rank`` of ``features``, ``effect`` in units of
-        what is predicted. ``data``: ``shown``, ``contrary``, ``not shown`` or ``too few lines``, with the effect on the
-        measured response (of a mutation, or of one standard deviation) and its interval.
+        A row a marker and id of its drug: ``status`` is ``found``, ``not found``, ``not looked at`` (the model takes
+        nothing of that omics), ``not tested`` (the drug has too few explained rows) or ``not in the data``, and ``why``
+        says more. ``rank`` of ``features``, ``effect`` in units of what is predicted. ``data``: ``shown``,
+        ``contrary``, ``not shown`` or ``too few lines``, with the effect on the measured response (of a mutation, or of
+        one standard deviation) and its interval.
     """
     bootstrap: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
     ranked = {str(drug): table.set_index(_features(table)) for drug, table in directed.groupby("drug_id", sort=False)}
@@ -216,9 +221,10 @@ def _verdict(marker: Marker, feature: str, ranked: pd.DataFrame | None) -> dict[
         return {"status": "not tested", "why": f"fewer than {FEWEST} lines of the test split met the drug"}
     told: dict[str, Any] = {"features": len(ranked), "rows": int(ranked["rows"].iloc[0])}
     if feature not in ranked.index:
-        looks = (ranked["omics"] == marker.omics).any()
-        what = marker.gene if looks else marker.omics.replace("_", " ")
-        return {**told, "status": "not found", "why": f"the model does not look at {what}"}
+        table = marker.omics.replace("_", " ")
+        if not (ranked["omics"] == marker.omics).any():
+            return {**told, "status": "not looked at", "why": f"the model does not look at {table}"}
+        return {**told, "status": "not found", "why": f"of {table} the model does not look at {marker.gene}"}
     row: dict[Any, Any] = ranked.loc[feature].to_dict()
     place, direction = int(row["rank"]), int(row["direction"])
     told |= {"rank": place, "effect": float(row["effect"])}

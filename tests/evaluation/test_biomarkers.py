@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.candidates.card import _biomarkers
-from evaluation.evidence.drugs import explain_drugs
+from evaluation.evidence.drugs import ExplainedDrugs, explain_drugs
+from evaluation.evidence.schema import check_schema
 from evaluation.explain import sums
 from evaluation.explain.biomarkers import (
     FILE,
@@ -29,9 +30,11 @@ from evaluation.explain.biomarkers import (
 )
 from evaluation.explain.genes import explain
 from evaluation.explain.sensitizing import FEWEST, LINES, directed, rows_by_drug, sensitizing
+from pipelines.faults import UserError
 from pipelines.prepared import Prepared
 from pipelines.samples import ResponseSamples, make_samples
 from pipelines.typed_yaml import ParamsError
+from tests.evaluation.evidence_made import made_evidence
 from tests.training.tiny import response_task, tiny_params
 from training.estimator import Attribution, Estimator, FitContext
 
@@ -279,13 +282,19 @@ def test_what_is_not_in_the_data_is_said_to_be_missing(samples: ResponseSamples)
                                      "there is no BRAF in copy number"]  # fmt: skip
 
 
-def test_what_the_model_does_not_look_at_is_not_found_and_says_why(samples: ResponseSamples) -> None:
+def test_a_marker_in_a_table_that_the_model_does_not_take_is_not_looked_at(samples: ResponseSamples) -> None:
     every = directed(Planted().attribute(samples), samples)
     blind = look_up([BRAF, ERBB2], every[every["omics"] != "mutation"], samples, samples, resamples=50)
-    assert blind["status"].tolist() == ["not found", "found"]
+    assert blind["status"].tolist() == ["not looked at", "found"]
     assert blind["why"][0] == "the model does not look at mutation"
+    assert blind["data"].tolist() == ["shown", "shown"]  # what the data could have told is said all the same
+
+
+def test_a_marker_that_the_choice_of_features_left_out_is_not_found(samples: ResponseSamples) -> None:
+    every = directed(Planted().attribute(samples), samples)
     dropped = look_up([BRAF], every[every["gene"] != "BRAF"], samples, samples, resamples=50)
-    assert dropped["why"][0] == "the model does not look at BRAF"
+    assert dropped["status"].tolist() == ["not found"]
+    assert dropped["why"][0] == "of mutation the model does not look at BRAF"
 
 
 def test_a_drug_without_tested_lines_is_not_tested(samples: ResponseSamples) -> None:
@@ -388,13 +397,18 @@ def test_drugs_and_genes_are_known_by_all_their_names(samples: ResponseSamples) 
     assert marked_drugs([TP53, BRAF, TP53], samples.drugs) == ["D3", "D1"]
 
 
-def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: ResponseSamples) -> None:
+def explained_by(model: Planted, samples: ResponseSamples) -> ExplainedDrugs:
+    """Return what the evidence says of single drugs, of a model that is judged on the last fifteen lines."""
     task = response_task(tiny_params())
     task = replace(task, evaluate=replace(task.evaluate, resamples=100))
     sides = np.where(samples.cell < 45, "train", "test")
     table = samples.pairs.assign(sample_id=[str(n) for n in range(len(samples))], group=samples.pairs["cell_line_id"])
     prepared = Prepared(samples, table.assign(split=sides, fold=0), "0", {})
-    found = explain_drugs(task, Planted(), prepared, 100, "a title", "ln IC50", seed=1)
+    return explain_drugs(task, model, prepared, 100, "a title", "ln IC50", seed=1)
+
+
+def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: ResponseSamples) -> None:
+    found = explained_by(Planted(), samples)
     section = found.section["biomarkers"]
     by_gene = {(row["drug"], row["gene"]): row for row in section["rows"]}
     assert by_gene["Dabrafenib", "BRAF"]["status"] == "found"
@@ -406,15 +420,44 @@ def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: Resp
     assert set(found.figures) == {"sensitizing_genes"}
     blocks = _biomarkers(section)
     assert blocks[0]["text"].startswith(
-        "Known biomarkers, drug by drug: 3 of 3 that could be looked up are found, which means among the first 10"
+        "Known biomarkers, drug by drug: 3 of the 3 that the model could see are found, which means among the first 10"
     )
     assert ["Dabrafenib (D1)", "BRAF mutation: sensitive"] in [row[:2] for row in blocks[1]["rows"]]
     assert any(row[3].startswith("shown: -") for row in blocks[1]["rows"])
     assert _biomarkers(None) == []
     nothing = {**section, "looked_up": 0, "rows": [], "status": {"not in the data": 35}}
     assert _biomarkers(nothing) == [
-        {"kind": "text", "text": "Known biomarkers, drug by drug: none could be looked up; 35 are not in the data."}
+        {"kind": "text", "text": "Known biomarkers, drug by drug: the model could see none; 35 are not in the data."}
     ]
+
+
+def test_markers_outside_a_model_of_expression_do_not_count_among_those_that_it_could_see(
+    samples: ResponseSamples,
+) -> None:
+    class OfExpression(Planted):
+        def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+            made = super().attribute(samples, output)
+            kept = [place for place, name in enumerate(made.names) if not name.startswith("mutation:")]
+            return replace(made, names=[made.names[place] for place in kept], values=made.values[:, kept])
+
+    found = explained_by(OfExpression(), samples)
+    section, table = found.section["biomarkers"], found.tables["biomarkers"]
+    assert (section["found"], section["looked_up"]) == (1, 1)  # ERBB2, of expression
+    outside = section["status"]["not looked at"]
+    assert outside == (table["status"] == "not looked at").sum() == 2  # BRAF and TP53, both mutations
+    assert {row["omics"] for row in section["rows"] if row["status"] == "not looked at"} == {"mutation"}
+    blocks = _biomarkers(section)
+    assert "1 of the 1 that the model could see are found" in blocks[0]["text"]
+    assert "2 are in tables that it does not look at" in blocks[0]["text"]
+    assert ["Dabrafenib (D1)", "BRAF mutation: sensitive", "not looked at: the model does not look at mutation"] in [
+        row[:3] for row in blocks[1]["rows"]
+    ]
+    evidence = made_evidence()
+    evidence["explanation"] = {**evidence["explanation"], **found.section}
+    check_schema(evidence, "evidence.json")
+    section["rows"][0]["status"] = "overlooked"
+    with pytest.raises(UserError, match="overlooked"):
+        check_schema(evidence, "evidence.json")
 
 
 def test_a_model_that_looks_at_no_gene_names_no_marker(samples: ResponseSamples) -> None:
