@@ -1,0 +1,87 @@
+"""What `docs/adding.md` shows has to run as it stands: who adds an architecture copies it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import optuna
+import pytest
+from torch import nn
+from torchvision import models
+
+from pipelines.params import Params
+from pipelines.prepared import Prepared
+from pipelines.samples import ResponseSamples
+from tests.training.tiny import NAME, ROOT
+from training import architectures
+from training.architectures import Architecture
+from training.backbone import Backbone
+from training.estimator import Estimator, FitContext
+from training.features.cell_line_choices import cell_line_space
+from training.networks import cell_network
+from training.study import tune
+
+GUIDE = (ROOT / "docs/adding.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Architecture]:
+    """Return a registry of this test's own."""
+    own: dict[tuple[str, str], Architecture] = {}
+    monkeypatch.setattr(architectures, "_registry", own)
+    return own
+
+
+def test_the_first_example_is_an_architecture_that_a_study_tunes(
+    registered: dict[tuple[str, str], Architecture], prepared: Prepared, params: Params, store: str
+) -> None:
+    exec(compile(EXAMPLES[0], "docs/adding.md", "exec"), {"__name__": "my_model"})
+    shown = registered["my_model", "response"]
+    assert not getattr(shown.estimator, "__abstractmethods__", None), "nothing that the contract asks for is left out"
+    base: Any = shown.estimator
+    built: list[Estimator] = []
+
+    class Filled(base):
+        """The example with bodies in the place of its dots."""
+
+        def fit(
+            self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
+        ) -> Self:
+            built.append(self)
+            return self
+
+        def predict(self, samples: ResponseSamples) -> np.ndarray:
+            return np.zeros(len(samples))
+
+    tuned = tune(NAME, replace(shown, estimator=Filled), prepared, params, progress=False)
+    assert tuned.trials == len(built) == 3
+    assert set(tuned.hyperparameters) == set(shown.defaults) == {"depth"}
+
+
+def test_the_example_of_a_backbone_is_registered_for_images(
+    registered: dict[tuple[str, str], Architecture],
+) -> None:
+    known = {"nn": nn, "models": models, "architecture": architectures.architecture, "Backbone": Backbone}
+    of_images = {
+        "space": cell_network.space,
+        "DEFAULTS": cell_network.DEFAULTS,
+        "CellNetwork": cell_network.CellNetwork,
+    }
+    exec(compile(EXAMPLES[1], "docs/adding.md", "exec"), {"__name__": "resnet50", **known, **of_images})
+    made = registered["resnet50", "images"].estimator
+    backbone: Any = vars(made)["backbone"]
+    assert [len(list(stage.parameters())) > 0 for stage in backbone.stages(backbone.create(False))] == [True] * 5
+
+
+def test_the_guide_lists_the_scalings_that_studies_draw() -> None:
+    told = re.search(r"how they are\s+scaled\s+\(`scaling`:(.*?)\)", GUIDE, re.DOTALL)
+    assert told is not None
+    trial = optuna.create_study().ask()
+    cell_line_space(trial, {})
+    drawn = trial.distributions["scaling"]
+    assert isinstance(drawn, optuna.distributions.CategoricalDistribution)
+    assert re.findall(r"`(\w+)`", told[1]) == list(drawn.choices)
