@@ -44,7 +44,7 @@ from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
 from training.trials import fit_settings
 
-MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "cross_study")
+MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
 BASELINE, MODEL = "mean_effects", "elastic_net"
 
 
@@ -53,6 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give a working directory with a tracking store of its own and a simulated raw folder."""
     folder, before = tmp_path_factory.mktemp("generalization"), mlflow.get_tracking_uri()
     simulate(folder / "data" / NAME, Size(lines=48, molecules=14, genes=30, programs=2))
+    _part_tissues(folder / "data" / NAME / "cell_lines.csv", 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -61,6 +62,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         yield folder
     mlflow.set_tracking_uri(before)
+
+
+def _part_tissues(path: Path, parts: int) -> None:
+    """Make ``parts`` of each simulated tissue: of the few that there are one alone would be tested."""
+    lines = pd.read_csv(path)
+    lines["tissue"] += " " + (np.arange(len(lines)) % parts).astype(str).astype(object)
+    lines.to_csv(path, index=False)
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +143,14 @@ def test_a_cell_is_of_the_test_rows_of_its_mode(mode: SplitMode, done: list[Plan
         table = predictions(done, mode, architecture)
         assert table["sample_id"].tolist() == prepared.table.loc[prepared.rows("test"), "sample_id"].tolist()
         assert not set(table["sample_id"]) & set(trained["sample_id"])
-        if mode in ("cell_blind", "cross_study"):
+        if mode in ("cell_blind", "tissue_blind", "cross_study"):
             assert not set(table["cell_line_id"]) & set(trained["cell_line_id"])
         if mode == "cross_study":
             assert set(table["study"]) == {"SIM2"} and set(trained["study"]) == {"SIM1"}
+        if mode == "tissue_blind":
+            tissue = prepared.table["cell_line_id"].map(prepared.samples.cell_lines["tissue"])
+            tested = prepared.table["split"] == "test"
+            assert len(set(tissue[tested])) > 1 and not set(tissue[tested]) & set(tissue[~tested])
         if mode == "drug_blind":
             assert not set(table["drug_id"]) & set(trained["drug_id"])
         assert result(done, mode, architecture)["split.sha256"] == prepared.sha256
@@ -171,7 +183,8 @@ def test_scores_and_the_paired_margin_are_those_of_the_kept_predictions(
 
 
 def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: Kept, params: Params) -> None:
-    assert [result(done, mode, MODEL)["unit"] for mode in MODES] == ["cell line", "cell line", "drug", "cell line"]
+    shown = {mode: result(done, mode, MODEL)["unit"] for mode in MODES}
+    assert shown == dict.fromkeys(MODES, "cell line") | {"drug_blind": "drug", "tissue_blind": "tissue"}
     task = in_mode(response_task(NAME, params), "random")
     prepared = prepare(kept, task, params.seed)
     line = cell_line_groups(prepared.samples, task.split.near_identical)

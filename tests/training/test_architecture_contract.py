@@ -24,8 +24,10 @@ from tests.training.tiny import FittedModel, build, changed, question, rmse, wit
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import Estimator, FitContext
 from training.final import CrossFitted
+from training.networks.response_network import ResponseNetwork
 from training.track import alone
 
+NETWORKS = [name for name in names("response") if issubclass(get_architecture(name).estimator, ResponseNetwork)]
 ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more
 
 
@@ -190,6 +192,7 @@ def test_what_on_step_raises_ends_the_fit(architecture: Architecture, prepared: 
         assert called == [0]
     else:
         assert not called, "the fit went on after on_step had raised"
+        assert architecture.name not in (*NETWORKS, "xgboost"), "a study could not end a bad trial"
 
 
 def test_a_study_s_memory_changes_no_result(architecture: Architecture, prepared: Prepared) -> None:
@@ -291,6 +294,20 @@ def test_an_estimator_can_be_cloned(architecture: Architecture, model: Estimator
     assert copy.get_params() == estimator.get_params()
     assert model.get_params() == estimator.get_params(), "fit changed a hyperparameter"
     assert not [name for name in vars(clone(model)) if name.endswith("_")], "a clone is not fitted"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_depth_width_and_training_of_a_network_are_tuned(name: str) -> None:
+    trial, space = optuna.create_study().ask(), get_architecture(name).space
+    assert space is not None
+    drawn = space(trial, {})
+    for tuned in ("layers", "units", "activation", "dropout", "batch_size", "learning_rate", "weight_decay"):
+        assert tuned in drawn, f"{tuned} is not tuned"
+        assert not trial.distributions[tuned].single(), f"{tuned} is given one value only"
+
+
+def test_the_networks_are_the_five_that_there_are() -> None:
+    assert NETWORKS == ["cnn1d", "gnn", "mlp", "multi_omics", "transformer"]
 
 
 def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) -> None:

@@ -30,7 +30,6 @@ from training.sensitivity import Sensitivity, _fit_link
 from training.trust import trust
 
 FAMILY = "response_labels"
-CHEAP = ("mean_effects", "elastic_net", "xgboost", "mlp")
 RULE = Threshold("quantile", 2.0, 0.3)
 
 Fitted = Callable[[str], Classifier]
@@ -59,7 +58,7 @@ def fresh(name: str) -> Any:
     return build(get_architecture(name, FAMILY))
 
 
-@pytest.fixture(params=CHEAP)
+@pytest.fixture(params=names("response"))
 def model(request: pytest.FixtureRequest, model_of: Fitted) -> Classifier:
     return model_of(request.param)
 
