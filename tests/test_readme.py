@@ -49,7 +49,7 @@ def test_each_is_an_entry_point_of_mlflow_too(verb: str) -> None:
 
 def test_what_make_hands_to_a_verb_mlflow_can_hand_to_it_too() -> None:
     """Of both the words are read off: a variable of one that the other lacks was forgotten."""
-    for verb in ("register", "promote", "rollback", "serve", "monitor", "reproduce"):
+    for verb in ("tune", "compare", "register", "promote", "rollback", "verify", "serve", "monitor", "reproduce"):
         recipe = re.search(rf"^{verb}: .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
         assert recipe is not None
         made = set(re.findall(r"--([a-z-]+)", recipe[1])) - {"sha256"}
