@@ -16,9 +16,12 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from infra.locked import RUNTIME_LOCK, locked
+
 OVERLAYS = Path(__file__).parent / "kubernetes"
 CUSTOM = {"RayCluster"}
 VERSION = "1.34"
+OURS = re.compile(r"(.*/)?oncolineage[:@]")
 PINNED = re.compile(r"[\w./-]+(?::\d+/[\w./-]+)?(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})")
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SALT|_KEY$|CREDENTIAL")
 URL_WITH_PASSWORD = re.compile(r"://[^\s:/@]+:[^\s@/]+@")
@@ -71,8 +74,18 @@ def _of_manifest(manifest: dict[str, Any]) -> Iterator[str]:
     for text in _texts(manifest):
         if URL_WITH_PASSWORD.search(text):
             yield f"{where}: a URL holds a password"
+    if kind == "RayCluster":
+        yield from (f"{where}: {problem}" for problem in _of_ray(manifest["spec"]))
     for pod in _pods(manifest):
         yield from (f"{where}: {problem}" for problem in _of_pod(pod))
+
+
+def _of_ray(spec: dict[str, Any]) -> Iterator[str]:
+    version = dict(locked(RUNTIME_LOCK))["ray"]
+    if spec.get("rayVersion") != version:
+        yield f"rayVersion is {spec.get('rayVersion')}, and the image's Ray is {version}"
+    if spec["headGroupSpec"]["rayStartParams"].get("dashboard-host") != "0.0.0.0":
+        yield "the head's probes cannot reach it; set dashboard-host to 0.0.0.0"
 
 
 def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
@@ -85,6 +98,11 @@ def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
         yield "gets a token for the cluster's API"
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         yield from (f"container {container['name']}: {problem}" for problem in _of_container(container))
+        temporary = {mount["name"] for mount in container.get("volumeMounts", []) if mount["mountPath"] == "/tmp"}
+        writable = {volume["name"] for volume in pod.get("volumes", []) if "emptyDir" in volume}
+        if OURS.match(container.get("image", "")) and not temporary & writable:
+            name = container["name"]
+            yield f"container {name}: has no /tmp to write to, where the image sends HOME and DVC's site cache"
 
 
 def _of_container(container: dict[str, Any]) -> Iterator[str]:
@@ -100,6 +118,10 @@ def _of_container(container: dict[str, Any]) -> Iterator[str]:
     resources = container.get("resources", {})
     if "memory" not in resources.get("limits", {}) or not {"cpu", "memory"} <= set(resources.get("requests", {})):
         yield "asks for no cpu and memory, or has no limit of memory"
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = container.get(name, {}).get("exec", {}).get("command", [])
+        if "pg_isready" in asked and "--host=127.0.0.1" not in asked:
+            yield "is asked by its socket, which answers while PostgreSQL still makes its files; use --host=127.0.0.1"
     for variable in container.get("env", []):
         if "value" in variable and SECRET.search(variable["name"]) and not variable["name"].endswith("_FILE"):
             yield f"{variable['name']} stands in clear; name a file of a secret with {variable['name']}_FILE"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from infra.check_compose import problems as compose_problems
-from infra.check_manifests import OVERLAYS, built, unnamed
+from infra.check_manifests import OVERLAYS, _pods, built, unnamed
 from infra.check_manifests import problems as manifest_problems
 from serving.board.endpoints import ENDPOINTS
 from serving.ledger import REGISTRY_URI
@@ -319,7 +319,7 @@ def test_the_image_holds_what_the_lock_names_by_hash() -> None:
 
 
 def test_every_overlay_builds_and_is_hardened(overlays: dict[str, list[dict[str, Any]]]) -> None:
-    assert set(overlays) == {"base", "cluster", "gpu"}
+    assert set(overlays) == {"base", "cluster", "managed", "gpu"}
     for name, manifests in overlays.items():
         assert manifest_problems(manifests) == [], name
     kinds = {(each["kind"], each["metadata"]["name"]) for each in overlays["gpu"]}
@@ -350,6 +350,10 @@ def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
     return pod(manifests)["containers"][0]
 
 
+def ray(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    return of(manifests, "RayCluster", "tuning")["spec"]
+
+
 SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "hunter2"}}
 BROKEN: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
     "unknown field": (lambda m: container(m).update(imagePullPolice="Always"), "imagePullPolice"),
@@ -372,6 +376,19 @@ BROKEN: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
         "a URL holds a password",
     ),
     "open network": (lambda m: m.remove(of(m, "NetworkPolicy", "default-deny")), "no NetworkPolicy denies"),
+    "asked by its socket": (
+        lambda m: of(m, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"][0]["livenessProbe"][
+            "exec"
+        ]["command"].remove("--host=127.0.0.1"),
+        "asked by its socket",
+    ),
+    "no folder for DVC": (lambda m: container(m)["volumeMounts"][0].update(mountPath="/scratch"), "has no /tmp"),
+    "Ray of another version": (lambda m: ray(m).update(rayVersion="2.50.0"), "and the image's Ray is"),
+    "Ray of no version": (lambda m: ray(m).pop("rayVersion"), "and the image's Ray is"),
+    "Ray's probes shut out": (
+        lambda m: ray(m)["headGroupSpec"]["rayStartParams"].update({"dashboard-host": "127.0.0.1"}),
+        "probes cannot reach it",
+    ),
     "Ray as root": (
         lambda m: of(m, "RayCluster", "tuning")["spec"]["headGroupSpec"]["template"]["spec"].pop("securityContext"),
         "may run as root",
@@ -418,10 +435,111 @@ def test_every_volume_secret_and_service_that_a_manifest_names_is_there(
     assert set(re.findall(r"secretName: (\S+)", text)) == {"oncolineage"}
     run(sys.executable, str(INFRA / "make_secrets.py"), "--to", str(tmp_path / "secrets"))
     files = {path.name for path in (tmp_path / "secrets").iterdir()}
-    mounted = {item["key"] for each in _parts(manifests, "secret") for item in each["items"]}
-    assert mounted <= files
+    given = [each for each in _parts(manifests, "secret") if not each.get("optional")]
+    assert {item["key"] for each in given for item in each["items"]} <= files
+    for pod in _pods(manifests):
+        (mounted,) = [each["secret"]["items"] for each in pod["volumes"] if "secret" in each] or [[]]
+        env = [each for part in pod["containers"] for each in part.get("env", [])]
+        for source in (each["configMapRef"]["name"] for c in pod["containers"] for each in c.get("envFrom", [])):
+            data = of(manifests, "ConfigMap", source)["data"]
+            env += [{"name": name, "value": value} for name, value in data.items()]
+        named = {each["value"] for each in env if str(each.get("value")).startswith("/run/secrets/")}
+        assert named <= {f"/run/secrets/{item['path']}" for item in mounted}
     for each in _parts(manifests, "configMap"):
         assert ("ConfigMap", each["name"]) in names
+
+
+NEEDS = {
+    "MLFLOW_TRACKING_URI": ("tracking", 5000),
+    "MLFLOW_BACKEND_STORE_URI_FILE": ("postgres", 5432),
+    "ONCOLINEAGE_REGISTRY_URI_FILE": ("postgres", 5432),
+    "OPTUNA_STORAGE_FILE": ("postgres", 5432),
+    "MLFLOW_S3_ENDPOINT_URL": ("store", 8333),
+    "REPOSITORY": (None, 443),
+}
+
+
+@pytest.mark.parametrize("name", ["cluster", "managed", "gpu"])
+def test_what_a_pod_is_told_of_it_may_reach(name: str, overlays: dict[str, list[dict[str, Any]]]) -> None:
+    """Else it is started, and waits for an answer that the network never lets through."""
+    manifests = overlays[name]
+    own = {each["metadata"]["name"] for each in manifests if each["kind"] in ("Deployment", "StatefulSet")}
+    reached = set()
+    for label, told in _told(manifests).items():
+        for variable in told & set(NEEDS):
+            target, port = NEEDS[variable]
+            if target not in own:
+                target, port = None, 443 if target == "store" else port
+            assert _let_through(manifests, "Egress", label, target, port), (label, variable)
+            assert target is None or _let_through(manifests, "Ingress", target, label, port), (label, variable)
+            reached.add((label, variable))
+    assert {("dashboard", "ONCOLINEAGE_REGISTRY_URI_FILE"), ("fill-work", "REPOSITORY")} <= reached
+    assert {("workbench", each) for each in ("MLFLOW_S3_ENDPOINT_URL", "OPTUNA_STORAGE_FILE")} <= reached
+    assert not _let_through(manifests, "Egress", "serving", None, 443)
+
+
+def _told(manifests: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Return the label of each kind of pod, and the names of its variables."""
+    found: dict[str, set[str]] = {}
+    for template in _parts(manifests, "template"):
+        if "spec" not in template or "containers" not in template["spec"]:
+            continue
+        names = found.setdefault(template["metadata"]["labels"]["app.kubernetes.io/name"], set())
+        for part in template["spec"]["containers"]:
+            names |= {each["name"] for each in part.get("env", [])}
+            for source in part.get("envFrom", []):
+                names |= set(of(manifests, "ConfigMap", source["configMapRef"]["name"])["data"])
+    return found
+
+
+def _selects(selector: dict[str, Any], label: str) -> bool:
+    wanted = selector.get("matchLabels", {}).get("app.kubernetes.io/name", label)
+    return wanted == label and all(label in each["values"] for each in selector.get("matchExpressions", []))
+
+
+def _let_through(manifests: list[dict[str, Any]], way: str, label: str, other: str | None, port: int) -> bool:
+    """Whether a policy lets ``label`` talk to a pod (None: an address outside) on a port, or be talked to by it."""
+    policies = [each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"]
+    rules = [rule for each in policies if _selects(each["podSelector"], label) for rule in each.get(way.lower(), [])]
+    for rule in rules:
+        peers = rule.get("to" if way == "Egress" else "from")
+        inside = [peer["podSelector"] for peer in peers or [] if "podSelector" in peer]
+        met = (
+            any("ipBlock" in peer for peer in peers or []) if other is None else any(_selects(s, other) for s in inside)
+        )
+        if (met or peers is None) and port in [each["port"] for each in rule.get("ports", [{"port": port}])]:
+            return True
+    return False
+
+
+def test_who_is_asked_from_outside_may_only_read_in_a_cluster(overlays: dict[str, list[dict[str, Any]]]) -> None:
+    for name in ("serving", "dashboard"):
+        spec = of(overlays["cluster"], "Deployment", name)["spec"]["template"]["spec"]
+        assert spec["containers"][0]["envFrom"] == [{"configMapRef": {"name": "reading"}}]
+        (mounted,) = [each["secret"]["items"] for each in spec["volumes"] if "secret" in each]
+        assert not {item["key"] for item in mounted} - {"reader_password", "log_salt", "dashboard_database"}
+    assert of(overlays["cluster"], "ConfigMap", "reading")["data"]["MLFLOW_TRACKING_USERNAME"] == "reader"
+
+
+def test_the_dashboard_of_a_cluster_sees_reports_and_log(overlays: dict[str, list[dict[str, Any]]]) -> None:
+    manifests = overlays["cluster"]
+    watched = of(manifests, "CronJob", "monitor")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    shown = of(manifests, "Deployment", "dashboard")["spec"]["template"]["spec"]
+    places = [
+        {
+            volume["persistentVolumeClaim"]["claimName"]: mount["mountPath"]
+            for volume in spec["volumes"]
+            for mount in spec["containers"][0]["volumeMounts"]
+            if volume["name"] == mount["name"] and "persistentVolumeClaim" in volume
+        }
+        for spec in (pod(manifests), watched, shown)
+    ]
+    assert places[1] == places[2] == {"predictions": "/predictions", "reports": "/app/reports"}
+    for env in (container(manifests)["env"], shown["containers"][0]["env"]):
+        assert {"name": "ONCOLINEAGE_PREDICTION_LOG", "value": places[0]["predictions"]} in env
+    assert f"--log={places[1]['predictions']}" in watched["containers"][0]["args"]
+    for claim in ("predictions", "reports"):
+        assert of(manifests, "PersistentVolumeClaim", claim)["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_retraining_and_tuning_get_a_gpu_and_probes_ask_the_endpoint(
