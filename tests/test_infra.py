@@ -521,6 +521,25 @@ def test_who_is_asked_from_outside_may_only_read_in_a_cluster(overlays: dict[str
     assert of(overlays["cluster"], "ConfigMap", "reading")["data"]["MLFLOW_TRACKING_USERNAME"] == "reader"
 
 
+def test_nobody_but_its_users_comes_near_ray_and_the_code_that_jobs_run(
+    overlays: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Ray has no login, and who writes to the volume `work` says what the next job runs."""
+    manifests = overlays["gpu"]
+    allowed = of(manifests, "NetworkPolicy", "ray")["spec"]["ingress"]
+    assert [peer for rule in allowed for peer in rule["from"]] == [
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "ray"}}},
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "tune"}}},
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}}},
+    ]
+    mounting = {
+        template["metadata"]["labels"]["app.kubernetes.io/name"]
+        for template in _parts(manifests, "template")
+        if "claimName: work\n" in yaml.safe_dump(template["spec"].get("volumes", []))
+    }
+    assert mounting == {"ray", "tune", "retrain", "workbench", "fill-work"}
+
+
 def test_the_dashboard_of_a_cluster_sees_reports_and_log(overlays: dict[str, list[dict[str, Any]]]) -> None:
     manifests = overlays["cluster"]
     watched = of(manifests, "CronJob", "monitor")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
