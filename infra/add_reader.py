@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -37,7 +38,7 @@ def add_reader(uri: str, reader: sa.URL) -> None:
         there = connection.execute(
             sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader.username}
         ).scalar()
-        raw = connection.connection.driver_connection  # roles and passwords are no parameters of a statement
+        raw: Any = connection.connection.driver_connection  # roles and passwords are no parameters of a statement
         raw.execute(
             sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
                 sql.SQL("ALTER" if there else "CREATE"), name, sql.Literal(str(reader.password))
