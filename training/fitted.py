@@ -29,8 +29,9 @@ from training.predictor import Predictor
 from training.reference import make_reference
 from training.scores import SCORES
 from training.track import log_dataset, log_model, measured_cost, save_model
-from training.trials import CHECKPOINTS, fit_settings, step_metrics
+from training.trials import fit_settings, step_metrics
 from training.trust import trust
+from training.unfinished import Unfinished
 
 LARGEST_MODEL = 150  # megabytes
 
@@ -89,7 +90,15 @@ def fit(
     folder
         Takes ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows).
     study
-        Name of the study that found the hyperparameters.
+        Name of the study that found the hyperparameters. A fit that was killed goes on from its checkpoint, in its run;
+        one that belongs to no study begins anew.
+
+    Raises
+    ------
+    UserError
+        The fit diverged, or the model is larger than is served.
+    Unreachable
+        The tracking server stayed away for longer than `pipelines.patience.patience`; the same call goes on.
     """
     task = params.task(name)
     tags = {
@@ -103,16 +112,18 @@ def fit(
     members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
     tags |= architecture.estimator.origin(hyperparameters, settings)
-    with tracking.run(name, "fit", architecture.name, tags=tags) as run:
-        log_dataset(name, prepared)
-        mlflow.log_params({**hyperparameters, "members": members})
-        mlflow.log_metrics(_counts(prepared))
-        with sending(run.info.run_id) as steps:
+    unfinished = Unfinished.of(study, hyperparameters, members, settings)
+    tags |= unfinished.tags()
+    with tracking.run(name, "fit", architecture.name, tags=tags, run_id=unfinished.run_id(name)) as run:
+        tracking.patiently(lambda: log_dataset(name, prepared))
+        tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": members}))
+        tracking.patiently(lambda: mlflow.log_metrics(_counts(prepared)))
+        with sending(run.info.run_id, unfinished.spool) as steps:
 
             def on_step(step: int, metrics: dict[str, float]) -> None:
                 steps.log(step_metrics(metrics), step)
 
-            context = FitContext(on_step, _checkpoint(study), progress=True)
+            context = FitContext(on_step, unfinished.checkpoint, progress=True)
             began = time.perf_counter()
             final = fit_final(
                 architecture, hyperparameters, prepared, members=members, settings=settings, context=context
@@ -120,8 +131,6 @@ def fit(
             seconds = time.perf_counter() - began
         if not np.isfinite(final.held_out).all():
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
-        for left in (CHECKPOINTS / "fit").glob(f"{study}*.pt"):
-            left.unlink()
         naive = get_architecture(task.evaluate.baseline, task.family)
         baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
         measured = prepared.samples.target[final.held_out_rows]
@@ -136,11 +145,13 @@ def fit(
             test_samples = prepared.samples.take(test)
             predicted, naively = final.estimator.outputs(test_samples), baseline.outputs(test_samples)
             cost = measured_cost(saved, final.estimator, test_samples, seconds)
-            model_uri = log_model(saved, contract, prepared.samples.take(test[:2]))
+            example = prepared.samples.take(test[:2])
+            model_uri = tracking.patiently(lambda: log_model(saved, contract, example))
             shutil.rmtree(folder / "model", ignore_errors=True)
             shutil.copytree(saved, folder / "model")
         folds = cross_validated(final, prepared, METRICS[task.family]) if members > 1 else {}
-        mlflow.log_metrics({f"validation_{task.tune.metric}": validation, **trusted.metrics(), **cost, **folds})
+        found = {f"validation_{task.tune.metric}": validation, **trusted.metrics(), **cost, **folds}
+        tracking.patiently(lambda: mlflow.log_metrics(found))
         _refuse_large(cost, architecture.name)
     predictions = prepared.table.iloc[test]
     if task.problem == "classification":
@@ -152,6 +163,7 @@ def fit(
         predictions = predictions.assign(prediction=predicted, baseline=naively)
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
+    unfinished.settle(name, run.info.run_id)
     return Fitted(
         name,
         architecture.name,
@@ -191,13 +203,9 @@ def follow(
     """Take part in a fit that another process leads: the same steps, and nothing written."""
     members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
-    context = FitContext(checkpoint=_checkpoint(study))
+    context = FitContext(checkpoint=Unfinished.of(study, hyperparameters, members, settings).checkpoint)
     fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
     return 0
-
-
-def _checkpoint(study: str) -> Path | None:
-    return None if study == "none" else CHECKPOINTS / "fit" / f"{study}.pt"
 
 
 def cross_validated(final: FinalFit, prepared: Prepared, metrics: Sequence[str]) -> dict[str, float]:

@@ -103,8 +103,8 @@ def check_same_epoch(epoch: int, device: torch.device) -> None:
     first = of_first({"epoch": float(epoch)}, device)["epoch"]
     if first != epoch:
         raise UserError(
-            f"process {rank()} goes on from epoch {epoch}, process 0 from epoch {first:.0f}; give all machines the same "
-            "folder checkpoints/, or delete the checkpoint"
+            f"process {rank()} goes on from epoch {epoch}, process 0 from epoch {first:.0f}; give all machines "
+            "the same folder checkpoints/, or delete the checkpoint"
         )
 
 

@@ -164,11 +164,11 @@ def train_network(
         metrics["learning_rate"] = float(schedule.get_last_lr()[0])
         history.append(metrics)
         epoch += 1
+        if context.on_step is not None:  # before it is saved: who is killed in between trains and tells it again
+            context.on_step(epoch - 1, metrics)
         state.save(epoch, best, best_epoch, history)
         bar.update()
         bar.set_postfix({key: f"{value:.4g}" for key, value in metrics.items()})
-        if context.on_step is not None:
-            context.on_step(epoch - 1, metrics)
     bar.close()
     if best[1] is not None:
         network.load_state_dict(best[1])

@@ -1,0 +1,175 @@
+"""A final fit that is cut off from its tracking server, killed, or shared by two processes: one run tells all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from pipelines import patience
+from pipelines.params import PerBudget, read_params
+from pipelines.prepared import Prepared, prepare, write_prepared
+from pipelines.reading import read_samples
+from pipelines.simulate.response import simulate
+from tests.training.test_distributed import LAUNCHERS
+from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
+from training.architectures import get_architecture
+from training.fitted import fit
+
+EPOCHS = 4
+# Without dropout two processes do what one does.
+HYPERPARAMETERS = {**get_architecture("mlp").defaults, "dropout": 0.0, "units": 16, "batch_size": 64, "components": 8}
+
+KILLED = """
+import os, signal, sys
+from training.networks import loop
+save = loop._Checkpoint.save
+
+def killed(state, epoch, *others):
+    save(state, epoch, *others)
+    if epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop._Checkpoint.save = killed
+from training.fit import main
+main()
+"""
+
+
+def _steps(client: MlflowClient, run_id: str) -> list[tuple[int, float]]:
+    return [(each.step, each.value) for each in client.get_metric_history(run_id, "step_train_loss")]
+
+
+# A tracking store that is away
+
+
+@pytest.mark.parametrize("does_it", [False, True], ids=["before it does it", "after it has done it"])
+def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_metric(
+    does_it: bool, store: str, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: set[tuple[str, ...]] = set()
+
+    def failing(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(store: Any, *args: Any, **kwargs: Any) -> Any:
+            told = (value for value in (*args, *kwargs.values()) if isinstance(value, list))
+            what = (name, *(each.key for values in told for each in values if isinstance(each, Metric)))
+            fails = what not in failed
+            failed.add(what)
+            done = method(store, *args, **kwargs) if does_it or not fails else None
+            if fails:
+                raise MlflowException("(psycopg.OperationalError) server closed the connection")
+            return done
+
+        return call
+
+    for name in dir(SqlAlchemyStore):
+        method = getattr(SqlAlchemyStore, name)
+        if not name.startswith("_") and callable(method):
+            monkeypatch.setattr(SqlAlchemyStore, name, failing(name, method))
+    monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setenv("OUTAGE_SECONDS", "20")
+    params = tiny_params(epochs=EPOCHS)
+    task = params.task(NAME)
+    params = with_task(params, replace(task, fit=replace(task.fit, members=PerBudget(1, 1))))
+    fitted = fit(NAME, get_architecture("mlp"), HYPERPARAMETERS, prepared, params, tmp_path / "models", study="one")
+    called = {name for name, *_ in failed}
+    assert {"create_run", "log_batch", "log_inputs", "search_runs", "update_run_info", "create_logged_model"} <= called
+    client = MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])  # type: ignore[union-attr]
+    assert (run.info.run_id, run.info.status) == (fitted.run_id, "FINISHED")
+    assert [step for step, _ in _steps(client, run.info.run_id)] == list(range(EPOCHS))
+    assert run.data.params["units"] == "16"
+    assert run.data.metrics["validation_rmse"] == pytest.approx(fitted.validation)
+    assert len(run.inputs.dataset_inputs) == 1
+    mlflow.pyfunc.load_model(fitted.model_uri)
+    assert not list(Path("checkpoints/fit").iterdir())
+
+
+# Processes
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which `training.fit` may run: data, split and what a study has found."""
+    root = tmp_path_factory.mktemp("fit") / "ready"
+    simulate(root / "data" / NAME, SIZE)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params |= {"budget": "quick", "device": "cpu"}
+    task = params["tasks"][NAME]
+    task["tune"]["epochs"]["quick"], task["fit"]["members"]["quick"] = EPOCHS, 1
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    read = read_params(root / "params.yaml")
+    samples = read_samples(root / "data" / NAME, read.task(NAME))
+    write_prepared(prepare(samples, read.task(NAME), read.seed), root / "prepared" / NAME, read.task(NAME), read.seed)
+    (root / "models" / NAME / "mlp").mkdir(parents=True)
+    tuned = {"hyperparameters": HYPERPARAMETERS, "study": "one"}
+    (root / "models" / NAME / "mlp" / "tuned.json").write_text(json.dumps(tuned))
+    return root
+
+
+def _fit(root: Path, *how: str) -> int:
+    env = os.environ | {
+        **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        **{"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
+    }
+    command = [sys.executable, *how, "--task", NAME, "--architecture", "mlp"]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
+    return done.returncode
+
+
+@pytest.fixture(scope="module")
+def killed(ready: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which a fit was killed after its second epoch and gone on with."""
+    root = tmp_path_factory.mktemp("fit") / "killed"
+    shutil.copytree(ready, root)
+    shutil.copy(empty_store, root / "mlflow.db")
+    assert _fit(root, "-c", KILLED) == -signal.SIGKILL
+    assert _fit(root, "-m", "training.fit") == 0
+    return root
+
+
+def _only_run(root: Path) -> tuple[MlflowClient, Any]:
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])  # type: ignore[union-attr]
+    return client, run
+
+
+def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(killed: Path) -> None:
+    client, run = _only_run(killed)
+    fitted = json.loads((killed / "models" / NAME / "mlp" / "fitted.json").read_text())
+    assert (run.info.run_id, run.info.status) == (fitted["run_id"], "FINISHED")
+    assert [step for step, _ in _steps(client, run.info.run_id)] == list(range(EPOCHS))
+    assert len(run.inputs.dataset_inputs) == 1
+    assert not list((killed / "checkpoints" / "fit").iterdir())
+
+
+def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, empty_store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "two"
+    shutil.copytree(ready, root)
+    shutil.copy(empty_store, root / "mlflow.db")
+    assert _fit(root, *LAUNCHERS["accelerate"], "-m", "training.fit") == 0
+    (one_client, one), (two_client, two) = _only_run(killed), _only_run(root)
+    curves = [_steps(one_client, one.info.run_id), _steps(two_client, two.info.run_id)]
+    assert len(curves[1]) == EPOCHS
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
+    fits = [json.loads((each / "models" / NAME / "mlp" / "fitted.json").read_text()) for each in (killed, root)]
+    assert fits[1]["validation"] == pytest.approx(fits[0]["validation"], rel=1e-3)
