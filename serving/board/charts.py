@@ -1,6 +1,6 @@
 """Charts of the dashboard, in the colors of the platform's figures. Each says in `alt` what it shows.
 
-Every chart stands beside a table of the same numbers: who cannot see it misses nothing.
+Pages draw each beside a table of the same numbers, or above one that opens: who cannot see it misses nothing.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ Named = dict[str, str]
 
 @dataclass(frozen=True)
 class Line:
-    """A cell line of the data that has an expression profile.
+    """A cell line of the data that was measured.
 
     Attributes
     ----------
@@ -61,15 +61,29 @@ class Drug:
     about: str = ""
 
 
-def cell_lines(folder: Path) -> dict[str, Line]:
-    """Return the lines that have an expression profile, by ``cell_line_id``, in the order of their labels.
+def cell_lines(
+    folder: Path, tables: Sequence[str] = ("expression",), required: Sequence[str] = ("expression",)
+) -> dict[str, Line]:
+    """Return the lines that a model can be asked about, by ``cell_line_id``, in the order of their labels.
+
+    Parameters
+    ----------
+    tables
+        Of measurements, that the task knows.
+    required
+        Those of them that a line must be in; where there is none, it must be in any.
 
     Raises
     ------
     UserError
         There is no data, or it cannot be read.
     """
-    rows = _measured(folder / CELL_LINES_FILE, folder / EXPRESSION_FILE, "cell_line_id")
+    key = "cell_line_id"
+    rows = _csv(folder / CELL_LINES_FILE, key)
+    paths = [folder / f"{table}.parquet" for table in required or tables]
+    measured = [set(_ids(path, key)) for path in paths if required or path.is_file()]
+    kept = set.intersection(*measured) if required else set().union(*measured)
+    rows = {line: row for line, row in rows.items() if line in kept}
     shown = {line: _with(row.get("name", line), named(row.get("tissue", "")).lower()) for line, row in rows.items()}
     times = Counter(shown.values())
     found = {
@@ -129,8 +143,8 @@ def samples(folder: Path) -> Named:
     UserError
         There is no data, or it cannot be read.
     """
-    rows = _measured(folder / SAMPLES_FILE, folder / EXPRESSION_FILE, "sample_id")
-    return {sample: _with(sample, row.get("label", "")) for sample, row in rows.items()}
+    rows, measured = _csv(folder / SAMPLES_FILE, "sample_id"), set(_ids(folder / EXPRESSION_FILE, "sample_id"))
+    return {sample: _with(sample, row.get("label", "")) for sample, row in rows.items() if sample in measured}
 
 
 def example_images(folder: Path) -> dict[str, Path]:
@@ -155,12 +169,6 @@ def first_ids(path: Path, key: str, count: int) -> list[str]:
 
 def _with(name: str, of: str) -> str:
     return f"{name} – {of}" if of else name
-
-
-def _measured(path: Path, profiles: Path, key: str) -> dict[str, Named]:
-    """Return the rows of `_csv` whose profiles were measured."""
-    rows, measured = _csv(path, key), set(_ids(profiles, key))
-    return {one: row for one, row in rows.items() if one in measured}
 
 
 def _csv(path: Path, key: str) -> dict[str, Named]:

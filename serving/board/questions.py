@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.gene_names import match_genes
+from serving.board.asking import Refused
 from serving.board.collection import Drug
 from serving.board.words import counted, listed
 
@@ -51,16 +52,26 @@ def of_responses(
     Parameters
     ----------
     omics
-        Tables with a row a sample; the expression names the samples.
+        Tables with a row a sample; the first that the model needs names the samples, all where it needs none.
     tissue
         Of samples, where it is known.
     drugs
         Which are asked about.
     contract
         Of the model, where it is known: features that it does not know are left out.
+
+    Raises
+    ------
+    Refused
+        A table is lacking without which the model cannot answer.
     """
-    first = next(iter(omics.values()))
     features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
+    if lacking := [name.replace("_", " ") for name in features if name in required and name not in omics]:
+        raise Refused(f"The model needs a table of {' and of '.join(lacking)}, which these samples lack.")
+    if not omics:
+        raise Refused("Nothing was measured of these cells.")
+    naming = [table for name, table in omics.items() if name in required][:1] or list(omics.values())
+    samples = dict.fromkeys(sample for table in naming for sample in table.index)
     notes: list[str] = []
     maps: dict[str, dict[str, Row | None]] = {}
     for name, table in omics.items():
@@ -75,7 +86,7 @@ def of_responses(
             if gaps and name not in required:  # a table is sent whole or not at all, and imputed then
                 maps[name][sample] = None
     rows, names, about = [], [], []
-    for sample in first.index:
+    for sample in samples:
         for drug in drugs:
             row: Row = {name: found.get(str(sample)) for name, found in maps.items()}
             row = {name: value for name, value in row.items() if value is not None or name in required}

@@ -109,6 +109,26 @@ def board(found: Standings) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def as_table(found: Standings) -> pd.DataFrame:
+    """Return the leaderboard for programs; a score or margin without an interval is left empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``architecture, baseline, metric, value, low, high, margin, margin_low, margin_high, standing, simulated``, and
+        each cost that is known of any.
+    """
+    rows = []
+    for row in found.rows:
+        kept = {name: row[name] for name in ("architecture", "baseline", "metric")}
+        for names in (("value", "low", "high"), ("margin", "margin_low", "margin_high")):
+            ends = [row[name] for name in names]
+            kept |= dict(zip(names, [None] * 3 if None in ends else ends, strict=True))
+        costs = {key: row["cost"].get(key) for key in known_costs(found)}
+        rows.append({**kept, "standing": row["standing"], "simulated": row["simulated"], **costs})
+    return pd.DataFrame(rows)
+
+
 def scores(found: Standings) -> pd.DataFrame:
     """Return ``architecture, value, low, high, baseline, score`` for charts; without those that have no interval."""
     rows = [

@@ -86,7 +86,17 @@ def ranked_labels(answers: Sequence[Row], about: pd.DataFrame) -> pd.DataFrame:
 
 
 def classes(answers: Sequence[Row], names: Sequence[str]) -> pd.DataFrame:
-    """Return a row a sample: ``sample, label, probability, labels`` (the set, as text), and novelty as in `ranked`."""
+    """Return a row a sample.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``sample, label, probability, labels`` (the set, as text), novelty as in `ranked`, and ``probability_<class>``
+        of each class.
+    """
+    of = [row.get("probabilities") or {} for row in answers]
+    every = dict.fromkeys(str(label) for found in of for label in found)
+    each = {f"probability_{label}": [_float(found.get(label)) for found in of] for label in every}
     made = pd.DataFrame(
         {
             "sample": list(names),
@@ -95,7 +105,7 @@ def classes(answers: Sequence[Row], names: Sequence[str]) -> pd.DataFrame:
             "labels": [", ".join(map(str, row.get("labels") or [])) for row in answers],
         }
     )
-    return made.assign(**_novelty(answers))
+    return made.assign(**_novelty(answers), **each)
 
 
 def probabilities(answer: Row, most: int = 10) -> pd.DataFrame:

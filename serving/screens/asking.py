@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,17 @@ def about(endpoint: Endpoint) -> None:
         st.caption(plain(f"{named(endpoint.alias)} is {title}{since}."))
 
     waiting.shown(found, draw, label="Asking the registry", key=f"about {endpoint.task}", stoppable=False)
+
+
+def required(endpoint: Endpoint, tables: Sequence[str]) -> list[str] | None:
+    """Return which of the tables the model needs, by its contract; None while the registry has not told it."""
+    contract = _contract(endpoint)
+    return None if contract is None else [table for table in tables if table in contract.get("required", tables[:1])]
+
+
+def _contract(endpoint: Endpoint) -> Contract | None:
+    found = waiting.known(_key(endpoint))
+    return found.value[1] if found is not None and found.succeeded else None
 
 
 def _about(endpoint: Endpoint) -> Job[tuple[Any, Contract | None]]:

@@ -33,18 +33,24 @@ def source(task: str, what: str) -> str:
 
 
 def own_files(
-    task: str, omics: Sequence[str], known: dict[str, list[str]], example: pd.DataFrame | None
+    task: str,
+    omics: Sequence[str],
+    known: dict[str, list[str]],
+    example: pd.DataFrame | None,
+    required: Sequence[str] | None = None,
 ) -> dict[str, Profiles]:
     """Let people bring tables, and say at once what is wrong with them; empty until there is one that can be used.
 
     Parameters
     ----------
     omics
-        Which tables the task knows; the first one is needed, and a file's name says which it is.
+        Which tables the task knows; a file's name says which it is, and one that says nothing is the first.
     known
         Features of each.
     example
         A row of the data that is offered as an example file.
+    required
+        Which of the tables the model needs; None where that is not known, and the model says so when it is asked.
     """
     csv_of, uploads = load("serving.board.tables").csv_of, load("serving.board.uploads")
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
@@ -74,7 +80,7 @@ def own_files(
             if name in found:
                 raise UserError(f"{file.name}: there is a table of {name.replace('_', ' ')} already; remove one.")
             found[name] = _read(file.name, file.getvalue(), tuple(known.get(name, ())))
-        _check(found, omics)
+        _check(found, required or ())
         for name, table in found.items():
             samples, features = table.values.shape
             st.success(
@@ -112,12 +118,16 @@ def _read(name: str, content: bytes, known: tuple[str, ...]) -> Profiles:
     return found
 
 
-def _check(found: dict[str, Profiles], omics: Sequence[str]) -> None:
-    if found and omics[0] not in found:
-        raise UserError(f"A table of {omics[0]} is needed beside the others; name the file so.")
-    first = set(found[omics[0]].values.index) if found else set()
+def _check(found: dict[str, Profiles], required: Sequence[str]) -> None:
+    if not found:
+        return
+    for name in required:
+        if name not in found:
+            raise UserError(f"The model needs a table of {name.replace('_', ' ')} beside the others; name the file so.")
+    first = next(iter([*required, *found]))
     for name, table in found.items():
-        if not first & set(table.values.index):
+        if not set(found[first].values.index) & set(table.values.index):
             raise UserError(
-                f"The samples of the table of {name.replace('_', ' ')} have other names than those of {omics[0]}."
+                f"The samples of the table of {name.replace('_', ' ')} have other names than those of "
+                f"{first.replace('_', ' ')}."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from serving.board import charts
@@ -12,6 +13,7 @@ from serving.board.standings import (
     Standings,
     against_cost,
     agreement,
+    as_table,
     board,
     explained,
     known_costs,
@@ -24,6 +26,8 @@ from serving.board.standings import (
 from serving.board.trust import score_word
 from serving.board.words import named, plain, share, with_interval
 from serving.screens import frame
+
+_MOST_FEATURES = 1000  # in a table; all that a model names would be a copy of its genome
 
 
 def page() -> None:
@@ -54,6 +58,7 @@ def _leaderboard(found: Standings) -> None:
         columns={"Score": f"{word} [95 %]", "Margin": f"Margin over {named(str(baseline)).lower()}"}
     )
     frame.table(shown, alt=f"Leaderboard of {found.task}: {word}, margin and cost of each architecture")
+    frame.download(as_table(found), f"{found.task}_leaderboard.csv", "Download the leaderboard as CSV")
     for note in found.notes:
         st.markdown(plain(note))
     if not found.notes:
@@ -77,6 +82,8 @@ def _costs(found: Standings) -> None:
         charts.against_cost(table, COSTS[cost][0], f"{word}, test rows"),
         alt=f"{word} with intervals of {len(table)} architectures over {COSTS[cost][0].lower()}.",
     )
+    of = {"architecture": table["architecture"], COSTS[cost][0]: table["cost"], f"{word} [95 %]": table["score"]}
+    frame.numbers(pd.DataFrame(of), f"{found.task}_{cost}.csv", f"{word} and {COSTS[cost][0].lower()}")
 
 
 def _explanations(found: Standings) -> None:
@@ -105,6 +112,15 @@ def _explanations(found: Standings) -> None:
             if each is not None and each.image is not None:
                 side.image(str(each.image), width="stretch", alt=f"Where {named(name)} looks (Grad-CAM)")
                 side.caption(means("grad_cam"))
+                side.download_button(
+                    "Download the picture",
+                    each.image.read_bytes(),
+                    file_name=f"{found.task}_{name}{each.image.suffix}",
+                    mime="image/png",
+                    on_click="ignore",
+                    icon=":material/download:",
+                    key=f"picture {name}",
+                )
             else:
                 side.info("This one has no image of where it looks.")
         return
@@ -135,11 +151,18 @@ def _bars(found: Standings, names: list[str], one: Explained, other: Explained) 
     said = f"{len(shared)} of the top {max(len(top) for top in tops)} are named by both"
     said += f"; over everything they share {share(same)} of their top genes" if same is not None else ""
     st.markdown(plain(f"{said}."), help=means("agreement"))
-    for side, name, top in zip(st.columns(2, gap="large"), names, tops, strict=True):
+    for place, (side, name, top) in enumerate(zip(st.columns(2, gap="large"), names, tops, strict=True)):
         with side:
             row = score_of(found, name)
             st.markdown(f"**{plain(named(name))}** {plain(score_word(found.metric))} {plain(with_interval(row))}")
             frame.chart(
                 charts.features(top, shared, "Mean size of the contribution"),
                 alt=f"Features that move {named(name)} most: {', '.join(top['feature'].head(5))}.",
+            )
+            every = (one, other)[place].top(part, count=_MOST_FEATURES)
+            of = f" {part}" if part is not None else ""
+            frame.numbers(
+                pd.DataFrame({"feature": every["feature"], "mean size of the contribution": every["value"]}),
+                f"{found.task}_{name}{of}_features_{place}.csv",
+                f"Features that move {named(name)} most",
             )

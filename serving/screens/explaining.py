@@ -13,7 +13,7 @@ from serving.board.jobs import Job
 from serving.board.loading import load
 from serving.board.questions import only
 from serving.board.tables import OTHERS, THE_DRUG, base_of, contributions
-from serving.board.words import number, plain
+from serving.board.words import counted, number, plain
 from serving.screens import frame, waiting
 from serving.screens.asking import Asked
 
@@ -82,6 +82,8 @@ def genes(
             charts.contributions(top, raises, lowers, red), alt=f"Contributions to {what}; the largest: {most}."
         )
     shown = pd.DataFrame({"feature": table["feature"], "kind": table["kind"], "contribution": table["value"]})
+    with st.expander(f"All {counted(len(shown), 'contribution')} as a table", icon=":material/table:"):
+        st.dataframe(shown, hide_index=True, alt=f"Contributions to {what}, the largest first")
     frame.download(shown, file, "Download the contributions as CSV")
 
 

@@ -101,6 +101,13 @@ def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -
     )
 
 
+def numbers(content: pd.DataFrame, file: str, alt: str) -> None:
+    """Offer the numbers of a chart as a table, for who cannot see it, and as a CSV file."""
+    with st.expander("The numbers of this chart", icon=":material/table:", key=f"numbers {file}"):
+        st.dataframe(content, hide_index=True, alt=alt)
+        download(content, file)
+
+
 def sentences(items: Sequence[str]) -> None:
     """Show sentences as a list."""
     st.markdown("\n".join(f"- {plain(item)}" for item in items))

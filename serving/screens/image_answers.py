@@ -60,16 +60,25 @@ def draw(asked: Asked, name: str, task: ImageTask) -> None:
 
     explaining.explained(asked, row, pictures, "Asking where it looked")
     st.caption(means("grad_cam"))
-    shares(answer, f"the image {chosen}")
+    shares(answer, f"the image {chosen}", f"{PurePath(str(chosen)).stem}_probabilities.csv")
 
 
-def shares(answer: Row, what: str) -> None:
-    """Draw the probability of each class."""
+def shares(answer: Row, what: str, file: str) -> None:
+    """Draw the probability of each class, with all of them as a table and as a CSV file."""
     found = probabilities(answer)
     table = found.assign(label=[named(str(label)) for label in found["label"]])
     pairs = zip(table["label"].head(3), table["probability"].head(3), strict=True)
     said = ", ".join(f"{label} {share(float(value))}" for label, value in pairs)
     frame.chart(charts.probabilities(table), alt=f"Probabilities of the classes of {what}: {said}.")
+    every = probabilities(answer, len(answer.get("probabilities") or {}))
+    shown = pd.DataFrame(
+        {
+            "class": [named(str(label)) for label in every["label"]],
+            "probability": every["probability"],
+            "set of classes": ["in the set" if held else "ruled out" for held in every["held"]],
+        }
+    )
+    frame.numbers(shown, file, f"Probability of each class of {what}")
 
 
 def summary(table: pd.DataFrame, what: str) -> None:

@@ -108,6 +108,7 @@ def _over_time(found: list[Report]) -> None:
         }
     )
     frame.table(shown[::-1], alt="Reports of the monitor, the newest first")
+    frame.download(table, f"{found[-1].content['task']}_reports.csv", "Download the reports as CSV")
 
 
 def _columns(found: list[Report]) -> None:
@@ -119,6 +120,7 @@ def _columns(found: list[Report]) -> None:
         said = ", ".join(f"{one.column} {number(one.stability, 2)}" for one in most.itertuples())
         frame.chart(charts.stability(table, limit), alt=f"Stability index of what moved most, by report; last: {said}.")
         st.caption(plain(f"{means('psi')} The limit is {limit:g}."))
+        frame.download(table, f"{found[-1].content['task']}_stability.csv", "Download the indices as CSV")
     every = columns_table(found[-1])
     with st.expander(f"Every value of the last report, {len(every)}", icon=":material/table:"):
         st.dataframe(
@@ -130,6 +132,7 @@ def _columns(found: list[Report]) -> None:
             },
             alt="Stability index and corrected p of every value",
         )
+        frame.download(every, f"{found[-1].content['task']}_values.csv")
 
 
 def _log(name: str) -> None:
@@ -143,13 +146,14 @@ def _log(name: str) -> None:
         return by_day(folder, name, significance)
 
     work = waiting.job(f"log {name}", read, seconds=_LOG_SECONDS)
-    waiting.shown(work, lambda table: _days(table, folder), label="Reading the log", key=f"log {name}")
+    waiting.shown(work, lambda table: _days(table, name, folder), label="Reading the log", key=f"log {name}")
 
 
-def _days(table: pd.DataFrame, folder: Path) -> None:
+def _days(table: pd.DataFrame, name: str, folder: Path) -> None:
     limit = frame.params().policy.monitor.out_of_distribution_share
     frame.chart(
         charts.unlike(table, "day", limit),
         alt=f"Share of samples unlike the training data on {len(table)} days, with intervals.",
     )
+    frame.numbers(table, f"{name}_days.csv", "Share of samples unlike the training data, day by day")
     st.caption(plain(f"{int(table['rows'].sum()):,} answers in {folder}."))

@@ -37,7 +37,7 @@ def _labels(asked: Asked, name: str, task: ExpressionTask) -> None:
     answer, sample = asked.answers[row], asked.question.names[row]
     st.subheader(f"{plain(named(str(answer['label'])))} – {share(answer['probability'])}", help=means("probability"))
     _filled_in(answer)
-    image_answers.shares(answer, sample)
+    image_answers.shares(answer, sample, f"{sample}_probabilities.csv")
     st.subheader("Genes behind it", help=means("contribution"))
 
     def shown(explained: Row) -> None:

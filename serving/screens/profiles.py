@@ -45,7 +45,7 @@ def _question(name: str) -> tuple[Make | None, str]:
     st.markdown("#### 1 · Samples")
     if choosing.source(name, "Which samples") == choosing.OWN:
         known = {"expression": collection.features(path, KEY)}
-        found = choosing.own_files(name, ["expression"], known, choosing.example_of(path, KEY))
+        found = choosing.own_files(name, ["expression"], known, choosing.example_of(path, KEY), ["expression"])
         if not found:
             return None, "Bring a file with an expression profile first."
         values = found["expression"].values

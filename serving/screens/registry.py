@@ -116,7 +116,7 @@ def _version(standing: Any, of_task: Any, links: Links) -> None:
                 st.link_button("All runs", links.experiment(of_task.experiment_id), icon=":material/open_in_new:")
     gate, card = st.tabs(["Checks of the gate", "Model card"])
     with gate:
-        _gate(entry)
+        _gate(entry, f"{of_task.task}_version_{version.number}")
     with card:
         waiting.shown(
             _content(version),
@@ -127,7 +127,7 @@ def _version(standing: Any, of_task: Any, links: Links) -> None:
         )
 
 
-def _gate(entry: Any) -> None:
+def _gate(entry: Any, file: str) -> None:
     if entry is None or not entry.verdicts:
         frame.advice("No verdicts are recorded for this move.")
         return
@@ -143,6 +143,7 @@ def _gate(entry: Any) -> None:
         for one in verdicts
     ]
     st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, alt="Checks of the gate and their results")
+    frame.download(pd.DataFrame(verdicts), f"{file}_gate.csv", "Download the verdicts as CSV")
 
 
 def _history(of_task: Any) -> None:
@@ -159,6 +160,7 @@ def _history(of_task: Any) -> None:
             for entry in of_task.entries
         ]
         frame.table(pd.DataFrame(rows), alt=f"History of {of_task.task}, the newest first")
+        frame.download(pd.DataFrame(rows), f"{of_task.task}_history.csv", "Download the history as CSV")
 
 
 def _moved(entry: Any) -> str:

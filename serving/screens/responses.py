@@ -37,7 +37,7 @@ def draw(name: str, task: ResponseTask, endpoint: Endpoint) -> None:
     """Draw what is asked on the left, and what came of it on the right."""
     left, right = st.columns([1, 2], gap="large")
     with left:
-        make, why_not = _question(name, task)
+        make, why_not = _question(name, task, asking.required(endpoint, task.data.omics))
         asking.button(endpoint, make, why_not)
     with right:
         asking.results(
@@ -47,35 +47,42 @@ def draw(name: str, task: ResponseTask, endpoint: Endpoint) -> None:
         )
 
 
-def _question(name: str, task: ResponseTask) -> tuple[Make | None, str]:
-    """Let people say which cells and which drugs; return what makes the question, or what is missing."""
+def _question(name: str, task: ResponseTask, required: Sequence[str] | None) -> tuple[Make | None, str]:
+    """Let people say which cells and which drugs; return what makes the question, or what is missing.
+
+    ``required`` are the tables that the model needs, None while that is not known.
+    """
     folder = frame.DATA / name
     omics: list[str] = list(task.data.omics)
     st.markdown("#### 1 · Cells")
     own = choosing.source(name, "Which cells") == choosing.OWN
     tables: dict[str, pd.DataFrame] = {}
-    line: str | None = None
+    line: tuple[str, Line] | None = None
     tissue: dict[str, str | None] = {}
     if own:
         known = {each: collection.features(folder / f"{each}.parquet", KEY) for each in omics}
-        found = choosing.own_files(name, omics, known, choosing.example_of(folder / f"{omics[0]}.parquet", KEY))
+        example = choosing.example_of(folder / f"{omics[0]}.parquet", KEY)
+        found = choosing.own_files(name, omics, known, example, required)
         tables = {each: found[each].values for each in omics if each in found}
         tissue = choosing.tissues(found)
         if found and not tissue:
-            tissue = _asked_tissue(name, folder, list(tables[omics[0]].index.astype(str)))
+            samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
+            tissue = _asked_tissue(name, folder, tuple(omics), list(samples))
     else:
-        line = _line(name, folder)
+        # Most models need the expression: until the registry has told, lines without it are not offered.
+        line = _line(name, folder, tuple(omics), tuple(omics[:1] if required is None else required))
     st.markdown("#### 2 · Drugs")
     drugs = _drugs(name, folder)
     if own and not tables:
-        return None, "Bring a file with an expression profile first."
+        return None, "Bring a file with a profile first."
     if not own and line is None:
         return None, "Choose a cell line first."
     if not drugs:
         return None, "Choose drugs first, or write the SMILES of one."
-    if own:
+    if line is None:
         return (lambda contract: _of_tables(tables, tissue, drugs, contract)), ""
-    return (lambda contract: _of_line(folder, omics, str(line), drugs, contract)), ""
+    line_id, of = line
+    return (lambda contract: _of_line(folder, omics, line_id, of, drugs, contract)), ""
 
 
 def _of_tables(
@@ -88,11 +95,10 @@ def _of_tables(
 
 
 def _of_line(
-    folder: Path, omics: Sequence[str], line: str, drugs: Sequence[Drug], contract: Contract | None
+    folder: Path, omics: Sequence[str], line: str, of: Line, drugs: Sequence[Drug], contract: Contract | None
 ) -> Question:
     """Return the question about a cell line of the data; runs on a thread."""
     profiles = load("serving.board.measured").profiles
-    of = collection.cell_lines(folder)[line]
     tables = {
         each: profiles(folder / f"{each}.parquet", KEY, [line])
         for each in omics
@@ -102,9 +108,9 @@ def _of_line(
     return _of_tables(tables, {of.name: of.tissue}, drugs, contract)
 
 
-def _line(name: str, folder: Path) -> str | None:
+def _line(name: str, folder: Path, omics: tuple[str, ...], required: tuple[str, ...]) -> tuple[str, Line] | None:
     with frame.told():
-        lines = _lines(str(folder))
+        lines = _lines(str(folder), omics, required)
         chosen = st.selectbox(
             "Cell line",
             list(lines),
@@ -114,15 +120,15 @@ def _line(name: str, folder: Path) -> str | None:
             key=f"line {name}",
             persist_state="session",
         )
-        return None if chosen is None else str(chosen)
+        return None if chosen is None else (str(chosen), lines[str(chosen)])
     return None
 
 
-def _asked_tissue(name: str, folder: Path, samples: list[str]) -> dict[str, str | None]:
+def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...], samples: list[str]) -> dict[str, str | None]:
     """Let people say where the cells come from, where their file does not."""
     known: list[str] = []
     with frame.told():
-        known = sorted({line.tissue for line in _lines(str(folder)).values() if line.tissue})
+        known = sorted({line.tissue for line in _lines(str(folder), omics, ()).values() if line.tissue})
     chosen = st.selectbox(
         "Tissue (if known)",
         known,
@@ -156,8 +162,8 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
 
 
 @st.cache_data(show_spinner=False, ttl=60)
-def _lines(folder: str) -> dict[str, Line]:
-    return collection.cell_lines(Path(folder))
+def _lines(folder: str, omics: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Line]:
+    return collection.cell_lines(Path(folder), omics, required)
 
 
 @st.cache_data(show_spinner=False, ttl=60)

@@ -36,7 +36,7 @@ from serving.board.endpoints import Endpoint
 from serving.board.jobs import Cancelled, Job
 from serving.board.links import Links
 from serving.board.measured import profiles, usual_responses
-from serving.board.uploads import omics_of, read_profiles
+from serving.board.uploads import Profiles, omics_of, read_profiles
 from tests.evaluation.made_evidence import made_evidence
 from tests.serving import dashboard_platform as made
 from tests.serving.dashboard_platform import GENES, IMAGES, LABELS, RESPONSE, Platform, one_image
@@ -520,6 +520,23 @@ def test_a_table_with_gaps_that_may_be_missing_is_left_to_imputation() -> None:
     assert questions.only(question, 1).names == ["B with a drug"]
 
 
+def test_a_model_that_may_lack_the_expression_is_asked_without_it() -> None:
+    mutation = pd.DataFrame({"M": [1.0, 0.0]}, index=["A", "B"])
+    copies = pd.DataFrame({"C": [2.0]}, index=["C"])
+    drug = Drug("D1", "a drug", None)
+    contract: dict[str, Any] = {"features": {"expression": ["G"], "mutation": ["M"], "copy_number": ["C"]}}
+    omics = {"mutation": mutation, "copy_number": copies}
+    question = questions.of_responses(omics, {}, [drug], {**contract, "required": []})
+    assert [row["mutation"] for row in question.rows] == [{"M": 1.0}, {"M": 0.0}, None]
+    assert [row["copy_number"] for row in question.rows] == [None, None, {"C": 2.0}]
+    needs_mutation = {**contract, "required": ["mutation", "smiles"]}
+    assert len(questions.of_responses(omics, {}, [drug], needs_mutation).rows) == 2  # who lacks it is not asked about
+    with pytest.raises(Refused, match=r"needs a table of expression, which these samples lack"):
+        questions.of_responses(omics, {}, [drug], contract)
+    with pytest.raises(Refused, match="Nothing was measured"):
+        questions.of_responses({}, {}, [drug], {**contract, "required": []})
+
+
 # Answers
 
 
@@ -826,6 +843,12 @@ def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
     offered = collection.cell_lines(tmp_path)
     assert [line.label for line in offered.values()] == ["HeLa – cervix (L1)", "HeLa – cervix (L2)"]
     assert offered["L1"].tissue == "cervix"
+    pd.DataFrame({"cell_line_id": ["L2", "L3"], "M": [1.0, 0.0]}).to_parquet(tmp_path / "mutation.parquet")
+    known = ("expression", "mutation", "methylation")
+    assert list(collection.cell_lines(tmp_path, known, ())) == ["L1", "L2", "L3"]  # a model that needs none of them
+    assert list(collection.cell_lines(tmp_path, known, ("expression", "mutation"))) == ["L2"]
+    with pytest.raises(UserError, match=r"methylation\.parquet"):
+        collection.cell_lines(tmp_path, known, ("methylation",))
 
 
 def test_missing_data_is_told_with_what_brings_it(tmp_path: Path) -> None:
@@ -919,6 +942,38 @@ def test_the_first_page_loads_nothing_that_takes_long(here: Platform) -> None:
     done = subprocess.run([sys.executable, "-c", program, *heavy], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "[]"
+
+
+def brought(monkeypatch: pytest.MonkeyPatch, required: list[str]) -> AppTest:
+    """Bring a table of mutations to a model that needs ``required``."""
+    from serving.screens import asking, choosing
+
+    table = pd.DataFrame({"M": [1.0]}, index=["my cells"])
+    files = {"mutation": Profiles(table, {"my cells": "lung"}, [])}
+
+    def given(task: str, omics: list[str], known: Any, example: Any, needed: list[str] | None = None) -> Any:
+        with choosing.frame.told():
+            choosing._check(files, needed or ())
+            return files
+        return {}
+
+    monkeypatch.setattr(choosing, "own_files", given)
+    monkeypatch.setattr(choosing, "source", lambda *what: choosing.OWN)
+    monkeypatch.setattr(asking, "_contract", lambda endpoint: {"required": required})
+    return opened()
+
+
+def test_a_table_is_demanded_only_if_the_model_needs_it(here: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = brought(monkeypatch, ["expression", "smiles"])
+    assert not at.exception and "needs a table of expression beside the others" in at.error[0].value
+    at = brought(monkeypatch, [])
+    before = len(here.asked)
+    assert not at.exception and not at.error
+    at.button(key=f"predict {RESPONSE}").click().run()
+    assert not at.exception and not at.warning
+    work = at.session_state["jobs"][f"ask {RESPONSE}"]
+    assert work.wait(30) and len(here.asked) > before
+    assert set(here.asked[-1][1]["dataframe_records"][0]) >= {"mutation", "drug_id"}
 
 
 def test_a_task_without_an_endpoint_is_told_how_to_get_one(here: Platform) -> None:
