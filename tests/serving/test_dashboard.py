@@ -595,6 +595,17 @@ def test_sensitive_lines_are_ranked_by_probability() -> None:
     assert list(unknown["holds"]) == ["not known", "neither fits"] and unknown["called_below"].isna().all()
 
 
+def test_the_probability_of_every_class_is_in_the_download() -> None:
+    rows = [
+        {"label": "ALL", "probability": 0.75, "probabilities": {"ALL": 0.75, "HEM": 0.25}},
+        {"label": "HEM", "probability": 1.0, "probabilities": {"HEM": 1.0}},
+    ]
+    text = tables.csv_of(tables.classes(rows, ["a", "b"])).decode("utf-8-sig")
+    found = pd.read_csv(io.StringIO(text))
+    assert found["probability_ALL"].tolist()[0] == 0.75 and math.isnan(found["probability_ALL"].tolist()[1])
+    assert found["probability_HEM"].tolist() == [0.25, 1.0]
+
+
 def test_what_a_network_sees_of_the_molecule_is_no_gene() -> None:
     names = ("atom:element_C", "bond:conjugated", "molecule:none", "token:c1", "fingerprint:3")
     given = [{"feature": name, "value": 0.5} for name in names] + [{"feature": "expression:TP53|7157", "value": 0.1}]
@@ -716,6 +727,9 @@ def test_a_score_without_an_interval_is_in_no_chart(tmp_path: Path) -> None:
     found = standings.standings(RESPONSE, tmp_path)
     assert list(standings.scores(found)["architecture"]) == ["MLP"]
     assert standings.board(found).loc[1, "Score"] == "– (no interval)"
+    downloaded = standings.as_table(found)
+    assert downloaded[["value", "low", "high"]].notna().to_numpy().tolist() == [[True] * 3, [False] * 3]
+    assert downloaded["margin"].notna().all() and downloaded["cost_fit_seconds"].tolist() == [1.5, 1.5]
 
 
 def test_a_comparison_of_earlier_fits_is_not_shown(tmp_path: Path) -> None:

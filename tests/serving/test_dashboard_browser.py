@@ -26,6 +26,7 @@ import requests
 from PIL import Image
 
 from pipelines.params import read_params
+from pipelines.policy import CHECKS
 from serving.board.collection import drugs
 from serving.board.glossary import means, what_it_does
 from tests.serving.dashboard_platform import (
@@ -261,6 +262,16 @@ def downloaded(page: Any, button: str) -> Path:
     with page.expect_download() as download:
         page.get_by_role("button", name=re.compile(button)).first.click()
     return Path(download.value.path())
+
+
+def numbers(page: Any, opens: str, table: str, place: int = 0) -> pd.DataFrame:
+    """Open the table beside a chart, which is called so, and return what is downloaded below it."""
+    box = page.get_by_test_id("stExpander").filter(has_text=opens).nth(place)
+    box.get_by_text(opens).click()
+    page.get_by_label(table).first.wait_for()
+    with page.expect_download() as download:
+        box.get_by_role("button", name="Download as CSV", exact=True).click()
+    return pd.read_csv(download.value.path(), encoding="utf-8-sig")
 
 
 def can_be_read(page: Any) -> None:
@@ -519,6 +530,10 @@ def test_an_image_is_named_and_shown_with_where_the_network_looked(visit: Any, t
         assert overlay.format == "PNG" and min(overlay.size) >= 64
     table = pd.read_csv(downloaded(visit, "Download 1 prediction as CSV"), encoding="utf-8-sig")
     assert table["sample"].tolist() == ["cell.png"] and table["probability"].between(0, 1).all()
+    of_classes = table[[f"probability_{label}" for label in ("blue", "green", "red")]]
+    assert of_classes.sum(axis=1).tolist() == pytest.approx([1])
+    shown = numbers(visit, "The numbers of this chart", "Probability of each class of the image cell.png")
+    assert shown["probability"].tolist() == sorted(of_classes.iloc[0], reverse=True)
     own_file(visit, broken)
     predict(visit)
     visit.get_by_text(re.compile("The model cannot take this: “broken.png”.*not an image")).wait_for()
@@ -536,6 +551,8 @@ def test_a_profile_is_named_with_its_genes(visit: Any) -> None:
     assert len(genes) and genes["contribution"].abs().is_monotonic_decreasing
     table = pd.read_csv(downloaded(visit, "Download 1 prediction as CSV"), encoding="utf-8-sig")
     assert table["sample"].tolist() == ["S4"]
+    visit.get_by_text(f"All {len(genes)} contributions as a table").click()
+    visit.get_by_label(re.compile("^Contributions to the answer .*, the largest first")).first.wait_for()
     of_task(visit, GENES)
     choose(visit, "Sample", "S4")
     predict(visit)
@@ -557,6 +574,13 @@ def test_architectures_are_compared_with_intervals(visit: Any) -> None:
         "Features that move Elastic net",
     ):
         chart(visit, text)
+    board = pd.read_csv(downloaded(visit, "Download the leaderboard as CSV"), encoding="utf-8-sig")
+    assert board["architecture"].tolist() == ["elastic_net", "mlp", "mean_effects"]
+    assert ((board["low"] < board["value"]) & (board["value"] < board["high"])).all()
+    costs = numbers(visit, "The numbers of this chart", "R² and time to answer one row (ms)")
+    assert costs["R² [95 %]"].str.contains(r"\[.*\]").all()
+    features = numbers(visit, "The numbers of this chart", "Features that move Elastic net most", place=1)
+    assert len(features) == 12
     choose(visit, "Another model", "Elastic net")
     visit.get_by_text("12 of the top 12 are named by both").wait_for()
     of_task(visit, UNSERVED)
@@ -573,6 +597,8 @@ def test_two_networks_show_side_by_side_where_they_look(visit: Any) -> None:
         image.wait_for()
         places.append(image.bounding_box())
     one, other = places
+    with Image.open(downloaded(visit, "Download the picture")) as picture:
+        assert picture.format == "PNG"
     assert one["x"] + one["width"] <= other["x"] and abs(one["y"] - other["y"]) < 2  # beside each other
     can_be_read(visit)
     no_fault_of_the_page(visit)
@@ -583,6 +609,7 @@ def test_the_registry_tells_who_put_what_where_and_why(visit: Any) -> None:
     visit.get_by_text(re.compile("Production since .*, promoted on the word of A. Person: “the tests”")).wait_for()
     gate = visit.get_by_role("table", name="Checks of the gate and their results")
     assert re.search(r"Simulated\s+\S*\s*waived", gate.inner_text())
+    assert len(pd.read_csv(downloaded(visit, "Download the verdicts as CSV"), encoding="utf-8-sig")) == len(CHECKS)
     link = visit.get_by_role("link", name="Version in MLflow").get_attribute("href")
     assert link == "http://127.0.0.1:5000/#/models/drug_response/versions/1"
     visit.get_by_role("tab", name="Model card").click()
@@ -599,6 +626,8 @@ def test_drift_is_shown_over_time(visit: Any) -> None:
     visit.get_by_text(re.compile(r"40\.0\s%\s\[20\.0,\s60\.0\]")).first.wait_for()
     for text in ("Share of samples unlike the training data in 2 reports", "Stability index of what moved most"):
         chart(visit, text)
+    reports = pd.read_csv(downloaded(visit, "Download the reports as CSV"), encoding="utf-8-sig")
+    assert reports["share"].tolist() == [0.02, 0.4]
     visit.get_by_text("Reports that cannot be read: 2026-11-20T16-55-12-258605Z.").wait_for()
     of_task(visit, LABELS)
     visit.get_by_text("There is no report on Tumor type yet").wait_for()
