@@ -49,6 +49,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian has it as `chromium`")
 WAIT = 60_000  # milliseconds for what takes one on a busy core
 FIRST_PAGE_SECONDS = 3.0
+BUSIEST = 2.5  # times that a machine may be slower than alone for a time on it to say anything
 
 # Text that is too pale for what is behind it: contrast below 4.5, or 3 where it is large (WCAG 2.2, 1.4.3).
 TOO_PALE = """() => {
@@ -111,12 +112,23 @@ FOCUS_IS_SEEN = """async () => {
 }"""
 
 
+@dataclass
+class Server:
+    """The dashboard's address, the moment when its process was started, and how slow the machine was just before."""
+
+    url: str
+    started: float
+    slowdown: float
+
+
 @contextlib.contextmanager
-def streamlit(platform: Platform) -> Iterator[str]:
-    """Run the dashboard as `make dashboard` does; give its address."""
+def streamlit(platform: Platform) -> Iterator[Server]:
+    """Run the dashboard as `make dashboard` does."""
     port = free_port()
     log = platform.folder / f"streamlit-{port}.log"
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "serving" / "dashboard.py")]
+    slow = slowdown()
+    started = time.monotonic()
     with log.open("wb") as output:
         server = subprocess.Popen(
             [*command, "--server.port", str(port)],
@@ -134,8 +146,8 @@ def streamlit(platform: Platform) -> Iterator[str]:
                 if requests.get(f"{url}/_stcore/health", timeout=2).ok:
                     break
             assert server.poll() is None, log.read_text(errors="replace")[-3000:]
-            time.sleep(0.05)
-        yield url
+            time.sleep(0.02)
+        yield Server(url, started, slow)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=20)
@@ -154,14 +166,14 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def served(dashboard_platform: Platform, browser: Any) -> Iterator[str]:
-    with streamlit(dashboard_platform) as url:
-        yield url
+def served(dashboard_platform: Platform, browser: Any) -> Iterator[Server]:
+    with streamlit(dashboard_platform) as server:
+        yield server
 
 
 @dataclass
 class Window:
-    """The one window, what it asked for, and how long its first page took."""
+    """The one window, what it asked for, and how long its first page took after the server was started."""
 
     page: Any
     url: str
@@ -171,15 +183,14 @@ class Window:
 
 
 @pytest.fixture(scope="module")
-def window(served: str, browser: Any) -> Iterator[Window]:
+def window(browser: Any, served: Server) -> Iterator[Window]:
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
     context.set_default_timeout(WAIT)
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
-    times = slowdown()
-    began = time.monotonic()
-    first_page(page, served)
-    yield Window(page, served, asked, time.monotonic() - began, times)
+    first_page(page, served.url)
+    took = time.monotonic() - served.started
+    yield Window(page, served.url, asked, took, max(served.slowdown, slowdown()))
     context.close()
 
 
@@ -304,8 +315,12 @@ def no_fault_of_the_page(page: Any) -> None:
 
 
 def test_the_first_page_is_there_at_once(window: Window) -> None:
-    took = window.first_page_seconds / window.slowdown
-    assert took < FIRST_PAGE_SECONDS, (window.first_page_seconds, window.slowdown)
+    took, slow = window.first_page_seconds, window.slowdown
+    if slow > BUSIEST and took >= FIRST_PAGE_SECONDS:
+        pytest.skip(
+            f"NOT MEASURED: {took:.1f} s, but others make this machine {slow:.1f} times slower, which hides all"
+        )
+    assert took / min(slow, BUSIEST) < FIRST_PAGE_SECONDS, (took, slow)
 
 
 def test_a_cell_line_is_asked_about_and_drugs_are_ranked(visit: Any) -> None:
