@@ -109,7 +109,7 @@ _SHARES = {
 _NOT_NEGATIVE = {"gate": ("non_inferiority",), "monitor": ("performance_drop",)}
 _POSITIVE = {
     "gate": ("latency_ms_batch_1", "latency_ms_batch_32", "megabytes"),
-    "serve": ("rows", "request_megabytes", "image_pixels"),
+    "serve": ("rows", "request_megabytes", "image_pixels", "explained_rows"),
     "monitor": ("minimum_rows", "population_stability"),
     "dashboard": ("seconds",),
 }

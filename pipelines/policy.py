@@ -69,11 +69,14 @@ class Serve:
         Of a request's body, at most.
     image_pixels
         Of one image, at most; a larger one is refused before it is decoded.
+    explained_rows
+        Rows a request, at most, where the answer is to be explained: that takes a model many times as long.
     """
 
     rows: int
     request_megabytes: float
     image_pixels: int
+    explained_rows: int = 32
 
 
 @dataclass(frozen=True)

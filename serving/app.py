@@ -16,7 +16,9 @@ import contextlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -125,8 +127,18 @@ def _fault(status: int, code: str, message: str) -> Response:
     return Response(json.dumps({"error_code": code, "message": message}), status, headers, media_type=_JSON)
 
 
+def _import_explainers() -> None:
+    """Import what the model's code imports when it first explains, so that no request waits seconds for it."""
+    networks = any(name.startswith("training.networks") for name in sys.modules)
+    for needed, name in (("training.trees.responses" in sys.modules, "shap"), (networks, "captum.attr")):
+        if needed:
+            with contextlib.suppress(ImportError):
+                import_module(name)
+
+
 def _served() -> FastAPI:
     model = scoring_server.load_model_with_mlflow_config(os.environ[scoring_server._SERVER_MODEL_PATH])
+    _import_explainers()
     return bounded(scoring_server.init(model), model, Limits.from_environment())
 
 

@@ -34,8 +34,8 @@ class Limits:
 
     Attributes
     ----------
-    rows
-        At most.
+    rows, explained_rows
+        At most; the second where the answer is to be explained, which takes a model many times as long.
     request_bytes
         Of the body.
     seconds
@@ -45,6 +45,7 @@ class Limits:
     """
 
     rows: int = 512
+    explained_rows: int = 32
     request_bytes: int = 64_000_000
     seconds: int = 60
     together: int = 2
@@ -120,14 +121,17 @@ def check_shape(content: Mapping[str, Any], limits: Limits) -> None:
     name = given[0]
     value = content[name]
     if name == "dataframe_split":
-        _check_split(value, limits)
+        count = _check_split(value, limits)
     elif name == "inputs" and isinstance(value, dict):
-        _check_columns(value, limits)
+        count = _check_columns(value, limits)
     else:
-        _check_rows(name, value, limits)
+        count = _check_rows(name, value, limits)
+    if (content.get("params") or {}).get("explain") and count > limits.explained_rows:
+        told = f"params, explain: the request has {count} rows; with explain send at most {limits.explained_rows}"
+        raise Refused(400, f"{told} at a time")
 
 
-def _check_rows(name: str, value: Any, limits: Limits) -> None:
+def _check_rows(name: str, value: Any, limits: Limits) -> int:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise Refused(400, f"{name} must be a list of rows, each a dictionary of field to value")
     _few_rows(len(value), limits)
@@ -135,9 +139,10 @@ def _check_rows(name: str, value: Any, limits: Limits) -> None:
     for row in value:
         columns.update(row)
         _few_columns(len(columns))
+    return len(value)
 
 
-def _check_split(value: Any, limits: Limits) -> None:
+def _check_split(value: Any, limits: Limits) -> int:
     if not isinstance(value, dict) or not {"columns", "data"} <= set(value) <= {"columns", "data", "index"}:
         raise Refused(400, "dataframe_split must be a dictionary with columns and data")
     columns, data = value["columns"], value["data"]
@@ -150,9 +155,10 @@ def _check_split(value: Any, limits: Limits) -> None:
     index = value.get("index", [])
     if "index" in value and (not isinstance(index, list) or len(index) != len(data)):
         raise Refused(400, "dataframe_split, index: must be a list with a value a row")
+    return len(data)
 
 
-def _check_columns(value: Mapping[str, Any], limits: Limits) -> None:
+def _check_columns(value: Mapping[str, Any], limits: Limits) -> int:
     _few_columns(len(value))
     if not all(isinstance(column, list) for column in value.values()):
         raise Refused(400, "inputs must be a dictionary of field to a list with a value a row")
@@ -160,6 +166,7 @@ def _check_columns(value: Mapping[str, Any], limits: Limits) -> None:
     if len(lengths) > 1:
         raise Refused(400, "inputs: the fields have different numbers of rows")
     _few_rows(max(lengths, default=0), limits)
+    return max(lengths, default=0)
 
 
 def _few_rows(count: int, limits: Limits) -> None:

@@ -42,7 +42,8 @@ def served_version(name: str, alias: str) -> str:
 
 def limits_of(serve: Serve) -> Limits:
     """Return the limits that ``policy.serve`` of ``params.yaml`` sets."""
-    return Limits(serve.rows, int(serve.request_megabytes * 1_000_000), SECONDS, max(1, cores() // 2))
+    size = int(serve.request_megabytes * 1_000_000)
+    return Limits(serve.rows, serve.explained_rows, size, SECONDS, max(1, cores() // 2))
 
 
 def command(name: str, version: str, serve: Serve, *, host: str, port: int, workers: int) -> tuple[list[str], dict]:
@@ -63,6 +64,7 @@ def command(name: str, version: str, serve: Serve, *, host: str, port: int, work
     line, environment = scoring_server.get_cmd(folder, port, host, limits.seconds, workers)
     arguments = shlex.split(line)
     own = [sys.executable, "-m", *arguments[:-1], APPLICATION]  # its own uvicorn, whatever PATH says
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads of OpenMP sleep, and take no core from others
     environment |= limits.environment() | {
         MODEL_VERSION: version,
         IMAGE_PIXELS: str(serve.image_pixels),

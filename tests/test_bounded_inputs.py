@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from pipelines.sources.official_table import read_official
 from serving.app import _WAITING, bounded
 from serving.board import uploads
 from serving.limits import Limits, Refused, parsed
+from tests.training.tiny import ROOT
 
 NAMES = {"name": ("name",), "value": ("value",)}
 
@@ -239,6 +242,40 @@ def test_requests_that_wait_together_are_bounded() -> None:
         assert await _posted(app, [1_000] * _WAITING) == [400] * _WAITING
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"dataframe_records": [{"smiles": "C"}] * 3},
+        {"dataframe_split": {"columns": ["smiles"], "data": [["C"]] * 3}},
+        {"inputs": {"smiles": ["C"] * 3}},
+    ],
+)
+def test_fewer_rows_are_explained_than_answered(given: dict[str, object]) -> None:
+    limits = Limits(rows=3, explained_rows=2)
+    assert parsed(json.dumps(given).encode(), limits) == given
+    with pytest.raises(
+        Refused, match=r"params, explain: the request has 3 rows; with explain send at most 2 at a time"
+    ):
+        parsed(json.dumps({**given, "params": {"explain": True}}).encode(), limits)
+    assert parsed(json.dumps({**given, "params": {"explain": False}}).encode(), limits)
+    assert Limits.from_environment() == Limits()
+
+
+def test_what_explains_is_imported_with_the_model() -> None:
+    """The first to ask why would wait for it, and hold the turn of all others."""
+    program = (
+        "import sys, serving.app\n"
+        "serving.app._import_explainers()\n"
+        "assert not {'shap', 'captum'} & set(sys.modules)\n"  # a model that needs neither
+        "import training.trees.responses, training.networks.response_network\n"
+        "serving.app._import_explainers()\n"
+        "print({'shap', 'captum.attr'} <= set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().endswith("True")
 
 
 @pytest.mark.parametrize(

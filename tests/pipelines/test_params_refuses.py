@@ -229,6 +229,7 @@ policy:
     rows: 256
     request_megabytes: 32.0
     image_pixels: 40000000
+    explained_rows: 8
   monitor:
     minimum_rows: 40
     significance: 0.02
@@ -495,6 +496,7 @@ FAULTS = [
     changed(f"{P}.serve.rows", "256", "0", "above 0"),
     changed(f"{P}.serve.request_megabytes", "32.0", ".nan", "above 0"),
     changed(f"{P}.serve.image_pixels", "40000000", "-1", "above 0"),
+    changed(f"{P}.serve.explained_rows", "8", "0", "above 0"),
     changed(f"{P}.monitor.minimum_rows", "40", "0", "above 0"),
     changed(f"{P}.monitor.significance", "0.02", "1", "between 0 and 1"),
     changed(f"{P}.monitor.population_stability", "0.25", "0", "above 0"),

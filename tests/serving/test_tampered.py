@@ -79,10 +79,12 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_untouched_files_are_served_and_loaded(files: Path) -> None:
+def test_untouched_files_are_served_and_loaded(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     own, environment = _command()
     assert own[-1] == server_command.APPLICATION
     assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"  # as make sets it, however the server is started
     assert load(MODEL).contract.task == TASK
 
 
