@@ -192,24 +192,30 @@ def settle_runs(study: optuna.Study, task: str, parent: str) -> None:
     """
     client = mlflow.MlflowClient()
     last = {trial.user_attrs.get(ORIGIN, trial.number): trial for trial in study.get_trials(deepcopy=False)}
+    for run in _children(client, task, parent):
+        trial = last.get(int(run.data.tags.get(TRIAL_ORIGIN, -1)))
+        if trial is None:
+            continue
+        status = "FAILED" if trial.state == TrialState.FAIL else "FINISHED"
+        if trial.user_attrs.get(RUN_ID) not in (None, run.info.run_id):
+            tracking.patiently(lambda run=run: client.delete_run(run.info.run_id))  # type: ignore[misc]
+        elif run.info.status != status:
+            tracking.patiently(
+                lambda run=run, status=status: client.set_terminated(run.info.run_id, status)  # type: ignore[misc]
+            )
+
+
+def _children(client: mlflow.MlflowClient, task: str, parent: str) -> list[mlflow.entities.Run]:
+    """Return all runs under ``parent``, before any is changed: one that is deleted moves others to earlier pages."""
+    runs: list[mlflow.entities.Run] = []
     token = None
     while True:
-        found = tracking.patiently(
+        page = tracking.patiently(
             lambda token=token: client.search_runs(  # type: ignore[misc]
                 [tracking.experiment(task)], f"tags.mlflow.parentRunId = '{parent}'", page_token=token
             )
         )
-        for run in found:
-            trial = last.get(int(run.data.tags.get(TRIAL_ORIGIN, -1)))
-            if trial is None:
-                continue
-            status = "FAILED" if trial.state == TrialState.FAIL else "FINISHED"
-            if trial.user_attrs.get(RUN_ID) not in (None, run.info.run_id):
-                tracking.patiently(lambda run=run: client.delete_run(run.info.run_id))  # type: ignore[misc]
-            elif run.info.status != status:
-                tracking.patiently(
-                    lambda run=run, status=status: client.set_terminated(run.info.run_id, status)  # type: ignore[misc]
-                )
-        token = found.token
+        runs.extend(page)
+        token = page.token
         if not token:
-            return
+            return runs

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ import pytest
 from optuna.trial import TrialState
 
 import training.study
+from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import Params
 from pipelines.prepared import Prepared
@@ -35,6 +37,7 @@ from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
 from training.study import Tuned, study_name, tune
 from training.study_storage import storage_url
+from training.trials import TRIAL_ORIGIN, settle_runs
 
 # A network whose third trial hangs after its second epoch, until it is killed.
 SCRIPT = """
@@ -361,6 +364,77 @@ def test_a_fault_in_the_code_is_not_swallowed(
     assert tuned.trials == 3
     parents, _ = _runs()
     assert parents["status"].tolist() == ["FINISHED"]
+
+
+# The runs of a study that is over
+
+
+def _open_run(parent: str, origin: int) -> str:
+    """Start a run of the trial that began as number ``origin`` and leave it open, as a killed worker does."""
+    tags = {"mlflow.parentRunId": parent, TRIAL_ORIGIN: str(origin)}
+    return mlflow.MlflowClient().create_run(tracking.experiment(NAME), tags=tags).info.run_id
+
+
+def _ended_trial(study: optuna.Study, run: str, state: TrialState, origin: int | None = None) -> None:
+    trial = study.ask()
+    trial.set_user_attr(claims.ORIGIN, trial.number if origin is None else origin)
+    trial.set_user_attr(claims.RUN_ID, run)
+    study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state=state)
+
+
+@pytest.fixture
+def settled(store: str) -> dict[str, mlflow.entities.Run]:
+    """Return, by what became of its trial, each run that was left open under a study that has been settled."""
+    client, study = mlflow.MlflowClient(), optuna.create_study()
+    parent = client.create_run(tracking.experiment(NAME)).info.run_id
+    runs = {name: _open_run(parent, origin) for origin, name in enumerate(("given up", "complete", "pruned"))}
+    for name, state in zip(runs, (TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED), strict=True):
+        _ended_trial(study, runs[name], state)
+    runs["killed, then complete"] = _open_run(parent, 3)
+    for state in (TrialState.FAIL, TrialState.COMPLETE):
+        _ended_trial(study, runs["killed, then complete"], state, origin=3)
+    # The server opened a run, its answer was lost, and the worker asked for another.
+    runs["doubled"] = _open_run(parent, 1)
+    runs["of no trial"] = _open_run(parent, 99)
+    runs["of another study"] = _open_run("another", 0)
+    settle_runs(study, NAME, parent)
+    return {name: client.get_run(run) for name, run in runs.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("given up", "FAILED"),
+        ("complete", "FINISHED"),
+        ("pruned", "FINISHED"),
+        ("killed, then complete", "FINISHED"),
+        ("of no trial", "RUNNING"),
+        ("of another study", "RUNNING"),
+    ],
+)
+def test_a_run_that_was_left_open_gets_the_status_of_its_trial(
+    settled: dict[str, mlflow.entities.Run], name: str, status: str
+) -> None:
+    assert (settled[name].info.status, settled[name].info.lifecycle_stage) == (status, "active")
+
+
+def test_a_run_that_a_lost_answer_doubled_is_deleted(settled: dict[str, mlflow.entities.Run]) -> None:
+    assert {name for name, run in settled.items() if run.info.lifecycle_stage == "deleted"} == {"doubled"}
+
+
+def test_runs_on_every_page_are_settled_though_deleted_ones_move_the_pages(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, study, whole = mlflow.MlflowClient(), optuna.create_study(), mlflow.MlflowClient.search_runs
+    parent = client.create_run(tracking.experiment(NAME)).info.run_id
+    runs = [_open_run(parent, origin) for origin in range(5)]
+    doubled = [_open_run(parent, 4) for _ in range(2)]  # the latest run is found first
+    for run in runs:
+        _ended_trial(study, run, TrialState.FAIL)
+    monkeypatch.setattr(mlflow.MlflowClient, "search_runs", partialmethod(whole, max_results=2))
+    settle_runs(study, NAME, parent)
+    assert {client.get_run(run).info.status for run in runs} == {"FAILED"}
+    assert {client.get_run(run).info.lifecycle_stage for run in doubled} == {"deleted"}
 
 
 # The study's name
