@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from infra import audit_dependencies, list_licenses
-from infra.audit_dependencies import CannotLookError, accepted, ask, sorted_out
+from infra.audit_dependencies import ACCEPTED, CannotLookError, accepted, ask, sorted_out
 from infra.list_licenses import NOT_HERE, PAGE, UNKNOWN, Row, judgment, license_of, listed, problems, rows, text_of
 from infra.locked import LOCK, RUNTIME_LOCK, locked
 
@@ -119,8 +120,15 @@ def test_an_accepted_hole_does_not_until_its_date(tmp_path: Path) -> None:
         accepted("2027-01-31", path)
 
 
-def test_the_shipped_list_is_read() -> None:
-    assert isinstance(accepted("2026-01-01"), set)
+def test_the_shipped_list_is_read(tmp_path: Path) -> None:
+    shipped = ACCEPTED.read_text()
+    every = accepted("0001-01-01")
+    assert len(every) == len(yaml.safe_load(shipped))
+    assert {package for package, _ in every} <= {name for name, _ in locked()}, "what is not locked needs no leave"
+    example = re.search(r"^# +(- \{.*\})$", shipped, re.MULTILINE)
+    assert example is not None
+    (tmp_path / "accepted.yaml").write_text(example[1])
+    assert accepted("2026-01-01", tmp_path / "accepted.yaml") == {("name", "PYSEC-2026-1")}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import cores
 from tests.bench.measured import Record, Table
 
 # A benchmark's name, and the module and function that run it; imported only when it runs.
@@ -55,7 +56,7 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
         "small": small,
         "seconds": round(took, 1),
         "load": [round(before, 2), round(os.getloadavg()[0], 2)],
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}",

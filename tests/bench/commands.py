@@ -13,17 +13,18 @@ from pathlib import Path
 from tests.bench.measured import Record, in_turn
 from tests.end_to_end.small_platform import ROOT, make_platform
 
+ROOMS = ("pipelines", "training", "evaluation", "serving")
 AT_MOST = 1.0  # seconds of --help
 
 
 def modules() -> list[str]:
-    """Return the modules that MLproject and dvc.yaml start."""
-    text = "".join((ROOT / name).read_text() for name in ("MLproject", "dvc.yaml"))
-    return sorted(set(re.findall(r"python -m ([a-z_]+(?:\.[a-z_]+)+)", text)))
+    """Return the modules of the rooms that MLproject, dvc.yaml and the Makefile start."""
+    text = "".join((ROOT / name).read_text() for name in ("MLproject", "dvc.yaml", "Makefile"))
+    return sorted(set(re.findall(rf"python -m ((?:{'|'.join(ROOMS)})(?:\.[a-z_]+)+)", text)))
 
 
 def start_up(small: bool = False) -> list[Record]:
-    """Time ``--help`` of every command of MLproject and dvc.yaml beside a Python that does nothing."""
+    """Time ``--help`` of each command of MLproject, dvc.yaml and Makefile beside a Python that does nothing."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def run(*arguments: str) -> None:

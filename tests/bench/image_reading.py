@@ -40,8 +40,9 @@ def image_reading(small: bool = False) -> list[Record]:
     """Decode images once, and train on augmented ones for an epoch.
 
     Ours decodes each file once, in threads, into one array, and augments batches of it; the DataLoader decodes and
-    augments each image anew in every epoch, in as many worker processes as there are cores, which stay up. The first
-    record is the first epoch's decoding alone; both go through the same files.
+    augments each image anew in every epoch, in as many worker processes as it may use cores, which stay up. The first
+    record is the first epoch's decoding alone; both go through the same files. Ours there also hashes each file and
+    writes the array to the disk, which later runs and studies map instead of decoding: it is slower the first time.
     """
     task = read_params().task("blood_cell")
     assert isinstance(task, ImageTask)
@@ -63,7 +64,7 @@ def image_reading(small: bool = False) -> list[Record]:
         plain = loader(folder / "raw", [], cores())
         changes = [v2.ToDtype(torch.float32), *alone_transforms()]
         changed = loader(folder / "raw", changes, cores())
-        sides = ("ours", f"DataLoader of {cores()} workers")
+        sides = ("ours", f"DataLoader of {cores()} worker{'' if cores() == 1 else 's'}")
         records = []
         for what, mine, theirs in (("decoding", decoded, plain), ("an augmented epoch", epoch, changed)):
             seconds, other, ratio = paired(mine, lambda theirs=theirs: list(theirs), rounds=rounds)  # type: ignore[misc]

@@ -21,9 +21,11 @@ python -m tests.bench --report docs               # writes this page's figures a
 python -m tests.bench --small                     # shows in minutes that all of it works
 ```
 
-Both sides of each comparison run side by side, forwards and backwards in turn; figures are
-medians, ratios are medians over the pairs. So a busy machine slows both sides, and the ratio says more than the seconds
-do. A run of some benchmarks with `--report` replaces their parts of this page and leaves the others as they were.
+Both sides of a comparison run side by side, forwards and backwards in turn; figures are medians, ratios are medians
+over the pairs. So a busy machine slows both sides, and the ratio says more than the seconds do. Three are measured
+otherwise: `pancan` once each, `endpoint` in random order, `workers` one after another. Cores are those that the run
+was allowed to use, which may be fewer than the machine has. A run of some benchmarks with `--report` replaces their
+parts of this page and leaves the others as they were.
 
 """
 

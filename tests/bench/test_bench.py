@@ -1,0 +1,68 @@
+"""A benchmark that no longer runs, or a page that cannot be written, would be found by whoever needs the figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+from pipelines.files import read_json
+from tests.bench.__main__ import BENCHES, function, main, run
+from tests.bench.commands import ROOT, modules
+from tests.bench.measured import Record
+from tests.bench.report import records_of
+
+# The others take longer than a quarter of a minute at any size; what they run is tested elsewhere.
+QUICK = ("loop", "head", "images", "tables", "pancan", "windows", "explanations", "start")
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_quick_benchmark_runs_and_records_what_it_measured(name: str) -> None:
+    result = run(name, small=True)
+    records = records_of(result)
+    assert records and result["about"] and result["small"]
+    for record in records:
+        assert all(math.isfinite(value) and value > 0 for value in (record.ours, record.other, record.ratio)), record
+        assert record.line().startswith(record.name)
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHES if name not in QUICK])
+def test_a_long_benchmark_is_there_and_can_be_imported(name: str) -> None:
+    assert callable(function(name))
+
+
+def test_the_cores_of_a_record_are_those_that_the_run_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
+    monkeypatch.setattr("tests.bench.__main__.function", lambda name: lambda small: [])
+    assert run("loop", small=True)["cores"] == 1
+
+
+def test_a_report_holds_the_figures_and_a_fault_does_not_keep_the_others_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(small: bool) -> list[Record]:
+        raise ZeroDivisionError
+
+    record = Record("a thing", 2.0, 3.0, 1.5, "s")
+    jobs = {"loop": broken, "head": lambda small: [record]}
+    monkeypatch.setattr("tests.bench.__main__.function", jobs.__getitem__)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(SystemExit, match="failed: loop"):
+        main(["loop", "head", "--small", "--report", str(tmp_path)])
+    (kept,) = read_json(tmp_path / "performance.json")["head"]["records"]
+    assert kept == {**dataclasses.asdict(record), "sides": list(record.sides)}
+    page = (tmp_path / "performance.md").read_text()
+    assert "| a thing | ours: 2.000 s | other: 3.000 s | 1.500 times better |" in page
+    assert "small sizes, which show that it works" in page
+
+
+def test_start_up_is_timed_of_commands_of_the_makefile_too() -> None:
+    of_make_alone = {"pipelines.bring", "serving.backup", "serving.restore", "serving.propose", "evaluation.score"}
+    assert of_make_alone | {"evaluation.ablation", "training.tune"} <= set(modules())
