@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from pipelines.images import ImageSamples
-from tests.training.image_samples import in_memory, labeled
+from tests.training.image_samples import NETWORKS, in_memory, labeled
+from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
+from training.networks import linear_probe
 from training.networks.linear_probe import probe
 
 WIDTH, ROWS = 12, 300
@@ -87,6 +91,33 @@ def test_without_a_penalty_training_starts_from_chance() -> None:
     untrained = fitted(penalty=None, epochs=0)
     held_out = in_memory(12, first=100)
     assert (untrained.predict_proba(held_out).argmax(axis=1) == held_out.target).mean() < 0.8
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_s_head_starts_from_what_its_features_tell(name: str, tmp_path: Path) -> None:
+    architecture = get_architecture(name, "images")
+    estimator: Any = architecture.estimator
+    side = estimator.backbone.smallest
+    settings: dict[str, Any] = {"mode": "head", "epochs": 0, "views": 1, "seed": 1, "device": "cpu", "penalty": 0.01}
+    torch.manual_seed(0)
+    save_file(estimator.backbone.create(False).state_dict(), tmp_path / "any.safetensors")
+    shown = in_memory(12, side)
+    made = estimator(**settings, weights=str(tmp_path / "any.safetensors")).fit(shown, shown, FitContext())
+    assert made.trained_.history == []
+    assert (made.predict_proba(shown).argmax(axis=1) == shown.target).mean() > 0.8, (
+        "features of any kind tell 12 images"
+    )
+
+
+def test_rows_in_parts_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, codes = rows(3)
+    given, found = torch.from_numpy(features).half(), []
+    for part in (4096, 7):
+        monkeypatch.setattr(linear_probe, "_ROWS", part)
+        mine = head(3)
+        probe(mine, given, torch.from_numpy(codes), nn.CrossEntropyLoss(), 0.5)
+        found.append(mine(given.float()).detach().numpy())
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["partial", "full"])

@@ -49,7 +49,11 @@ def probe(
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
     mean, scale = mean.float(), (variance + norm.eps).rsqrt().float()
-    standardized = torch.cat([(rows.to(device, torch.float32) - mean) * scale for rows in features.split(_ROWS)])
+    standardized = torch.empty(
+        features.shape, dtype=torch.float32, device=device
+    )  # parts joined would stand there twice
+    for rows, into in zip(features.split(_ROWS), standardized.split(_ROWS), strict=True):
+        torch.sub(rows.to(device, torch.float32), mean, out=into).mul_(scale)
     codes = codes.to(device)
     with torch.no_grad():
         linear.weight.zero_()
