@@ -105,6 +105,11 @@ def settled_weights(backbone: Backbone, path: Path, side: int) -> Path:
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
     with torch.no_grad():
         stages((images - mean) / std)
+    return write_stages(network, stages, path)
+
+
+def write_stages(network: nn.Module, stages: nn.Module, path: Path) -> Path:
+    """Write the weights of a network's stages alone: a classifier, which is not loaded, can be most of a file."""
     held = {id(tensor) for tensor in stages.state_dict(keep_vars=True).values()}
     kept = {key: tensor for key, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in held}
     save_file({key: tensor.detach().contiguous() for key, tensor in kept.items()}, path)

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from pipelines.images import ImageSamples
-from tests.training.image_samples import NETWORKS, in_memory, labeled
+from tests.training.image_samples import NETWORKS, in_memory, labeled, write_stages
 from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
@@ -97,12 +96,14 @@ def test_without_a_penalty_training_starts_from_chance() -> None:
 def test_every_network_s_head_starts_from_what_its_features_tell(name: str, tmp_path: Path) -> None:
     architecture = get_architecture(name, "images")
     estimator: Any = architecture.estimator
-    side = estimator.backbone.smallest
+    backbone = estimator.backbone
+    side = backbone.smallest
     settings: dict[str, Any] = {"mode": "head", "epochs": 0, "views": 1, "seed": 1, "device": "cpu", "penalty": 0.01}
     torch.manual_seed(0)
-    save_file(estimator.backbone.create(False).state_dict(), tmp_path / "any.safetensors")
+    network = backbone.create(False)
+    file = write_stages(network, nn.Sequential(*backbone.stages(network)), tmp_path / "any.safetensors")
     shown = in_memory(12, side)
-    made = estimator(**settings, weights=str(tmp_path / "any.safetensors")).fit(shown, shown, FitContext())
+    made = estimator(**settings, weights=str(file)).fit(shown, shown, FitContext())
     assert made.trained_.history == []
     assert (made.predict_proba(shown).argmax(axis=1) == shown.target).mean() > 0.8, (
         "features of any kind tell 12 images"
