@@ -29,21 +29,32 @@ def torch_device(device: str) -> str:
     Raises
     ------
     UserError
-        The device is none of these, or CUDA is asked for and not there.
+        The device is none of these, CUDA is asked for and not there, or a launcher has started more processes than
+        there are GPUs.
     """
     if device == "auto" and not _may_have_gpu():
         return "cpu"
     import torch
 
     if device == "auto":
-        # A launcher of several processes says which GPU is this one's.
-        own = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
-        return f"cuda{own}" if torch.cuda.is_available() else "cpu"
+        return _own_gpu() if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not device.startswith("cuda"):
         raise UserError(f"device is {device!r}; it must be auto, cpu, cuda or cuda:N")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device is {device!r}, but PyTorch sees no CUDA device; set device: auto in params.yaml")
-    return device
+    return _own_gpu() if device == "cuda" else device
+
+
+def _own_gpu() -> str:
+    """Return the GPU of this process: a launcher of several says which is each one's."""
+    import torch
+
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None:
+        return "cuda"
+    if int(rank) >= (count := torch.cuda.device_count()):
+        raise UserError(f"LOCAL_RANK is {rank}, and PyTorch sees {count} GPUs; start no more processes than GPUs")
+    return f"cuda:{rank}"
 
 
 def network_device(device: str) -> torch.device:

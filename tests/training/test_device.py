@@ -1,0 +1,95 @@
+"""Which device a run takes, on machines that this one is not: several processes on several GPUs, one for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xgboost
+
+from pipelines.faults import UserError
+from training.device import torch_device, xgboost_device
+from training.networks import distributed
+from training.trees import boosters
+from training.trees.boosters import Rows, grow, predicted
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four GPUs, and no launcher."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "rank", "found"),
+    [
+        *(("auto", None, "cuda"), ("auto", "2", "cuda:2"), ("cuda", None, "cuda"), ("cuda", "3", "cuda:3")),
+        *(("cuda:1", "3", "cuda:1"), ("cpu", "3", "cpu")),
+    ],
+)
+def test_each_process_of_a_launcher_takes_its_own_gpu(
+    asked: str, rank: str | None, found: str, gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert torch_device(asked) == xgboost_device(asked) == found
+
+
+def test_more_processes_than_gpus_are_refused(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(UserError, match="LOCAL_RANK is 4, and PyTorch sees 4 GPUs"):
+        torch_device("auto")
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert torch_device("auto") == "cpu"
+    with pytest.raises(UserError, match="PyTorch sees no CUDA device"):
+        torch_device("cuda")
+    with pytest.raises(UserError, match="it must be auto, cpu, cuda or cuda:N"):
+        torch_device("gpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("auto", [("device", torch.device("cuda:1")), ("talk", "nccl")]), ("cpu", [("talk", "gloo")])],
+)
+def test_a_launched_process_makes_its_gpu_the_current_one_before_it_talks(
+    device: str, expected: list[Any], gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda which: done.append(("device", which)))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: done.append(("talk", backend)))
+    distributed.start(device)
+    assert done == expected
+
+
+def test_trees_grow_and_answer_on_the_device_of_the_process(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    asked: list[str] = []
+    train, set_param = xgboost.train, xgboost.Booster.set_param
+
+    def on_cpu(params: dict[str, Any], *others: Any, **more: Any) -> xgboost.Booster:
+        asked.append(params["device"])
+        return train({**params, "device": "cpu"}, *others, **more)
+
+    def set_on_cpu(booster: xgboost.Booster, params: Any, *others: Any) -> None:
+        if isinstance(params, dict) and "device" in params:
+            asked.append(params["device"])
+            params = {**params, "device": "cpu"}
+        set_param(booster, params, *others)
+
+    monkeypatch.setattr(boosters.xgboost, "train", on_cpu)
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    params = {"objective": "reg:squarederror", "eval_metric": "rmse"}
+    booster = grow(params, Rows(rows, rows[:, 0]), None, rounds=3, patience=None, device="auto", max_bin=16)
+    monkeypatch.setattr(xgboost.Booster, "set_param", set_on_cpu)
+    assert predicted(booster, rows, "auto").shape == (40,)
+    assert asked == ["cuda:1", "cuda:1"]
