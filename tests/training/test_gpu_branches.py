@@ -11,12 +11,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torchvision.transforms import v2
 
+from pipelines.prepared import Prepared
+from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import draw, labeled
 from tests.training.profile_samples import gene_samples
-from training.architectures import get_architecture
+from tests.training.tiny import build
+from training.architectures import get_architecture, transformer
 from training.estimator import FitContext
-from training.networks import loop, transfer
+from training.networks import (
+    cell_network,
+    gene_network,
+    loop,
+    molecule_encoder,
+    pair_module,
+    response_network,
+    transfer,
+)
+from training.networks.augment import augmentation
 from training.networks.cell_network import CellNetwork
 from training.networks.loop import LoopSettings, autocast, train_network
 
@@ -175,3 +188,88 @@ def test_recurrent_layers_are_explained_with_cudnn_off() -> None:
     assert backward
     assert not any(backward)
     assert torch.backends.cudnn.enabled  # as it was
+
+
+# No step waits for the device
+
+
+def test_what_would_wait_is_found_and_what_would_not_is_not() -> None:
+    on_device, mask = torch.arange(6.0), torch.tensor([True, False] * 3)
+    waits: list[list[str]] = []
+    for job in (
+        lambda: float(on_device.sum()),
+        lambda: on_device[mask],
+        lambda: on_device.unique(),
+        lambda: mask.nonzero(),
+        lambda: on_device[torch.randperm(6)],
+        lambda: torch.randn(6).to(on_device.device),
+        lambda: torch.tensor([1.0, 2.0], device=on_device.device),
+        lambda: float(torch.rand(())) + int(torch.randint(4, ())),
+        lambda: on_device[torch.randperm(6, device=on_device.device)].where(mask, 0.0) * torch.rand(()),
+    ):
+        one = HostWaits()
+        one.start()
+        job()
+        one.stop()
+        waits.append(one.found)
+    assert [bool(found) for found in waits] == [True] * 7 + [False] * 2, waits
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make networks believe that their tensors lie on a GPU."""
+    for module in (pair_module, molecule_encoder, transformer):
+        monkeypatch.setattr(module, "waits_for", lambda tensor: True)
+
+
+def _drug_network(name: str, **others: Any) -> Any:
+    architecture = get_architecture(name)
+    return build(architecture, {**architecture.defaults, "batch_size": 32, "dropout": 0.0, **others}, epochs=1)
+
+
+DRUG_NETWORKS = [
+    *(("mlp", {}), ("cnn1d", {}), ("transformer", {}), ("gnn", {}), ("gnn", {"convolution": "gatv2"})),
+    *(("multi_omics", {"fusion": fusion}) for fusion in ("mean", "gated")),
+]
+
+
+@pytest.mark.parametrize(("name", "others"), DRUG_NETWORKS)
+def test_a_step_on_pairs_does_not_wait_for_the_gpu_and_learns_what_a_cpu_learns(
+    name: str, others: dict[str, Any], prepared: Prepared, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    train = prepared.side("train")
+    expected = _drug_network(name, **others).fit(train).predict(train)
+    request.getfixturevalue("far")
+    watched = watch_a_step(monkeypatch, response_network)
+    found = _drug_network(name, **others).fit(train)
+    assert [waits.found for waits in watched] == [[]]
+    if name != "multi_omics":  # which draws what it masks, for other lines than a CPU does
+        np.testing.assert_allclose(found.predict(train), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["dnn", "lstm", "attention_gru"])
+def test_a_step_on_genes_does_not_wait_for_the_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch_a_step(monkeypatch, gene_network)
+    architecture = get_architecture(name, "gene_targets")
+    chosen = {**architecture.defaults, "batch_size": 8, "mixup": 0.4}
+    architecture.build(chosen, epochs=1, seed=0, device="cpu").fit(gene_samples(24))
+    assert [waits.found for waits in watched] == [[]]
+
+
+@pytest.mark.parametrize("color", ["gray", "standard"])
+@pytest.mark.parametrize("mode", ["head", "partial", "full"])
+def test_a_step_on_images_does_not_wait_for_the_gpu(
+    mode: str, color: str, cuda: Callable[[float], OnTheCpu], precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda(1e12)
+    constants: list[Tensor] = []  # torchvision keeps the bounds of its draws as a tensor, on the host
+
+    def made(strength: float, size: int) -> Any:
+        change = augmentation(strength, size)
+        constants.extend(part._log_ratio for part in change.transforms if isinstance(part, v2.RandomResizedCrop))
+        return change
+
+    monkeypatch.setattr(cell_network, "augmentation", made)
+    watched = watch_a_step(monkeypatch, transfer, constants)
+    _network(mode).set_params(color=color, batch_size=6).fit(_images(12))
+    assert [waits.found for waits in watched] == [[]]

@@ -16,6 +16,7 @@ from pipelines.samples import ResponseSamples
 from training.architectures import architecture
 from training.features.smiles_tokens import SmilesTokens
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
+from training.networks.host import waits_for
 from training.networks.ordered_response import OrderedResponseNetwork
 from training.networks.pair_module import ACTIVATIONS, PairModule, head
 from training.networks.response_space import response_space
@@ -138,6 +139,8 @@ class TransformerModule(PairModule):
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
         """Return a code a drug, ``(drugs, units)``; of its ``molecule`` the tokens' kinds and where any stands."""
         kinds, there = molecule
+        if waits_for(there):
+            return self._of_tokens(drugs, kinds, there)
         length = there.sum(dim=1)
         order = length.argsort(stable=True)
         # Molecules of like length go together: filled up to the longest of all they would cost twice as much.

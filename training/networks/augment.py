@@ -28,8 +28,8 @@ def grayed(images: Tensor) -> Tensor:
     images
         Float in 0..255, shape ``(n, 3, h, w)``.
     """
-    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
-    gray = (images * weights).sum(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    gray = 0.299 * red + 0.587 * green + 0.114 * blue
     return _spread_alike(gray, _cell(images), 30).expand_as(images)
 
 
@@ -74,8 +74,8 @@ class StainJitter(v2.Transform):
     def transform(self, inpt: Tensor, params: dict) -> Tensor:
         """Return changed images, float in 0..255, shape ``(n, 3, h, w)``; black stays black."""
         shape = (len(inpt), 3, 1, 1)
-        scale = 1 + self.strength * torch.randn(shape).to(inpt.device)
-        shift = self.strength * torch.randn(shape).to(inpt.device)
+        scale = 1 + self.strength * torch.randn(shape, device=inpt.device)
+        shift = self.strength * torch.randn(shape, device=inpt.device)
         return restained(inpt, scale, shift)
 
 

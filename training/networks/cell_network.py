@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.faults import UserError
 from pipelines.images import ImageSamples
@@ -116,6 +116,13 @@ class CellNetwork(TransferNetwork):
             )
         return size
 
+    def _make(self, stages: list[nn.Module], width: int) -> None:
+        super()._make(stages, width)
+        self._mean, self._std = (
+            torch.tensor(values, device=self._device).view(1, 3, 1, 1)
+            for values in (self.backbone.mean, self.backbone.std)
+        )
+
     # From pixels to what is trained
 
     def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
@@ -126,7 +133,7 @@ class CellNetwork(TransferNetwork):
 
             def cached(rows: Tensor) -> Tensor:
                 where = rows.to(store.device)
-                view = torch.randint(self.views, (len(rows),)).to(store.device)
+                view = torch.randint(self.views, (len(rows),), device=store.device)
                 return self._after(store[view, where].to(self._device, torch.float32))
 
             return cached
@@ -244,9 +251,7 @@ class CellNetwork(TransferNetwork):
 
     def _normalized(self, images: Tensor) -> Tensor:
         images = COLORS[self.color](images)
-        mean = torch.tensor(self.backbone.mean, device=images.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.backbone.std, device=images.device).view(1, 3, 1, 1)
-        return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+        return ((images / 255 - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
     # Predicting
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from training.features.gene_order import correlation_order
 from training.features.profile import ProfileFeatures
 from training.networks.gene_modules import Cell, GeneModule, RecurrentTrunk, Trunk
 from training.networks.loop import LoopSettings, Trained, train_network
-
-if TYPE_CHECKING:
-    pass
 
 ORDERS = ("table", "chromosome", "correlation")
 _PENALTIES = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)  # of ridge, as shares of the number of genes
@@ -157,15 +154,18 @@ class GeneNetwork(Estimator):
         """Return the loss of training rows: the mean of the members' errors, each on batches changed in its own way."""
         genes = torch.as_tensor(inputs, device=self._device)
         targets = torch.as_tensor(residual, dtype=torch.float32, device=self._device)
-        mixing = torch.distributions.Beta(self.mixup, self.mixup) if self.mixup > 0 else None
+        mixing = None
+        if self.mixup > 0:
+            parameter = torch.tensor(float(self.mixup), device=self._device)  # shares are drawn where they are used
+            mixing = torch.distributions.Beta(parameter, parameter)
         weights = None if known.all() else torch.as_tensor(known, dtype=torch.float32, device=self._device)
 
         def of_member(number: int, rows: Tensor) -> Tensor:
             seen, goal = genes[rows], targets[rows]
             weight = None if weights is None else weights[rows]
             if mixing is not None:
-                others = torch.randperm(len(rows)).to(rows.device)
-                share = mixing.sample((len(rows), 1)).to(rows.device)
+                others = torch.randperm(len(rows), device=rows.device)
+                share = mixing.sample((len(rows), 1))
                 seen, goal = torch.lerp(seen[others], seen, share), torch.lerp(goal[others], goal, share)
                 weight = None if weight is None else weight * weight[others]
             if self.noise > 0:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GINEConv, global_add_pool
 
 from training.features.molecule_graph import ATOM_NAMES, BOND_NAMES
+from training.networks.host import waits_for
 from training.networks.pair_module import ACTIVATIONS, PairModule, head
 
 _HEADS = 4
@@ -54,6 +55,10 @@ class MoleculeEncoder(nn.Module):
         """
         places = there.shape[1]
         bonded = ends[..., 0] >= 0
+        atoms = there.sum(dim=1, keepdim=True).clamp(min=1)
+        none = self.none(parts[:, 0, -1:])
+        if waits_for(parts):
+            return self._padded(parts, there, ends, bonded) / atoms.sqrt() + none
         # One graph of all molecules, without the padding: atoms are numbered through.
         number = there.flatten().cumsum(0) - 1
         first = torch.arange(len(there), device=there.device) * places
@@ -64,8 +69,24 @@ class MoleculeEncoder(nn.Module):
         for passed in self.rounds:
             states = states + self.after(passed(states, edges, bonds))
         pooled = global_add_pool(states, there.nonzero()[:, 0], len(there))
-        atoms = there.sum(dim=1, keepdim=True).clamp(min=1)
-        return pooled / atoms.sqrt() + self.none(parts[:, 0, -1:])
+        return pooled / atoms.sqrt() + none
+
+    def _padded(self, parts: Tensor, there: Tensor, ends: Tensor, bonded: Tensor) -> Tensor:
+        """Return the sum of the atoms' states, ``(molecules, width)``, with the padding carried along.
+
+        A bond that is none ties an atom that is none, behind all others, to itself.
+        """
+        molecules, places = there.shape
+        first = torch.arange(molecules, device=there.device) * places
+        numbered = torch.where(bonded[..., None], ends + first[:, None, None], molecules * places)
+        forth = numbered.flatten(0, 1).T
+        edges = torch.cat([forth, forth.flip(0)], dim=1)
+        bonds = self.bonds(parts[:, places:, len(ATOM_NAMES) : -1]).flatten(0, 1).repeat(2, 1)
+        states = self.atoms(parts[:, :places, : len(ATOM_NAMES)]).flatten(0, 1)
+        states = torch.cat([states, torch.zeros_like(states[:1])])
+        for passed in self.rounds:
+            states = states + self.after(passed(states, edges, bonds))
+        return (states[:-1].unflatten(0, (molecules, places)) * there[..., None]).sum(dim=1)
 
 
 def _convolution(name: str, width: int, activation: str) -> nn.Module:

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from training.networks.host import waits_for
+
 Tensors = tuple[Tensor, ...]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
@@ -43,7 +45,12 @@ class PairModule(nn.Module, ABC):
         return self.joint(self.cell_code(*cells), self.drug_code(*drugs))
 
     def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:
-        """Return what `forward` does on rows ``cell`` of ``cells`` and ``drug`` of ``drugs``, each encoded once."""
+        """Return what `forward` does on rows ``cell`` of ``cells`` and ``drug`` of ``drugs``, each encoded once.
+
+        On a GPU all rows are encoded, used or not: a batch has most of them, and counting them would stop the host.
+        """
+        if waits_for(cell):
+            return self.joint(self.cell_code(*cells)[cell], self.drug_code(*drugs)[drug])
         lines, line = torch.unique(cell, return_inverse=True)
         molecules, molecule = torch.unique(drug, return_inverse=True)
         from_cells = self.cell_code(*(each[lines] for each in cells))
