@@ -198,7 +198,8 @@ def unlike(table: pd.DataFrame, time: str, limit: float | None) -> alt.TopLevelM
     limit
         None where there is none to show.
     """
-    across = alt.X(f"{time}:T", title=None, axis=_axis(format="%d %b %H:%M", labelOverlap=True, tickCount=5))
+    form = _clock(table[time].max() - table[time].min())
+    across = alt.X(f"{time}:T", title=None, axis=_axis(format=form, labelOverlap=True, tickCount=_TICKS))
     upright = alt.Y("share:Q", title="Unlike the training data", axis=_axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     color = alt.Color(
         "version:N", title="Version", scale=alt.Scale(range=[BLUE, "#7a4fa3", "#0f7c7c"]), legend=_legend()
@@ -266,6 +267,17 @@ def stability(table: pd.DataFrame, limit: float) -> alt.TopLevelMixin:
         tooltip=hover,
     )
     return alt.layer(cells, numbers).properties(height=alt.Step(ROW + 4))
+
+
+_TICKS = 5  # of an axis of time
+
+
+def _clock(span: pd.Timedelta) -> str:
+    """Return how moments are written so that no two ticks of an axis over this span read the same (d3-time-format)."""
+    for least, form in ((pd.Timedelta(minutes=_TICKS), "%d %b %H:%M"), (pd.Timedelta(seconds=_TICKS), "%H:%M:%S")):
+        if span >= least or not span:
+            return form
+    return "%H:%M:%S.%L"
 
 
 _ENDS = (("share", "Share"), ("low", "Low"), ("high", "High"))

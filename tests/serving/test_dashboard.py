@@ -787,6 +787,19 @@ def test_two_reports_of_one_minute_stay_two_columns(platform: Platform) -> None:
     assert len({(row["report"], row["column"]) for row in cells}) == len(cells)
 
 
+@pytest.mark.parametrize("seconds", [0.5, 4, 12, 200, 500, 3600, 86_400, 30 * 86_400])
+def test_no_two_ticks_of_an_axis_of_time_read_the_same(platform: Platform, seconds: float) -> None:
+    from serving.board import charts
+
+    found, _ = drifting.reports_of(RESPONSE, platform.folder / "reports")
+    later = drifting.Report(found[0].time + timedelta(seconds=seconds), found[1].content, found[1].page)
+    drawn = charts.unlike(drifting.over_time([found[0], later]), "time", 0.1).to_dict()
+    axis = drawn["layer"][0]["encoding"]["x"]["axis"]
+    form = axis["format"].replace("%L", "%f")  # d3's milliseconds
+    ticks = pd.date_range(found[0].time, later.time, periods=axis["tickCount"] + 1)
+    assert len({tick.strftime(form) for tick in ticks}) == len(ticks)
+
+
 def test_the_log_is_read_day_by_day_and_version_by_version(tmp_path: Path) -> None:
     times = pd.to_datetime(["2026-11-19T08:00Z", "2026-11-19T09:00Z", "2026-11-20T08:00Z", "2026-11-20T09:00Z"])
     rows = pd.DataFrame(
