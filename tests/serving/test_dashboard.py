@@ -248,7 +248,7 @@ def explaining_page() -> None:
     from serving.screens.asking import Asked
 
     asked = Asked(of_images({"a": b""}), [{}], Endpoint("blood_cell", "production", "http://h:1"), "a question")
-    explaining.explained(asked, 0, lambda answer: st.write(answer["why"]), "Asking why")  # type: ignore[func-returns-value]
+    explaining.explained(asked, 0, lambda answer: st.write(answer["why"]), "Asking why")
 
 
 @pytest.fixture

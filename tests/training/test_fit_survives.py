@@ -93,7 +93,7 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
     called = {name for name, *_ in failed}
     assert {"create_run", "log_batch", "log_inputs", "search_runs", "update_run_info", "create_logged_model"} <= called
     client = MlflowClient()
-    (run,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])  # type: ignore[union-attr]
+    (run,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
     assert (run.info.run_id, run.info.status) == (fitted.run_id, "FINISHED")
     assert [step for step, _ in _steps(client, run.info.run_id)] == list(range(EPOCHS))
     assert run.data.params["units"] == "16"
@@ -149,7 +149,7 @@ def killed(ready: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFact
 
 def _only_run(root: Path) -> tuple[MlflowClient, Any]:
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])  # type: ignore[union-attr]
+    (run,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
     return client, run
 
 
