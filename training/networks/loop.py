@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from training.estimator import FitContext
 from training.networks import distributed
+from training.networks.compiled import compiled, or_plain
 
 _LONGEST_GRADIENT = 5.0  # norm over all parameters
 
@@ -76,6 +77,8 @@ def train_network(
     *,
     groups: list[tuple[list[nn.Parameter], float]] | None = None,
     start_counts: bool = False,
+    compile_parts: Sequence[nn.Module] = (),
+    backend: str = "inductor",
 ) -> Trained:
     """Train ``network`` in place.
 
@@ -96,7 +99,26 @@ def train_network(
         Parameters with their share of the learning rate; without it all learn at the same rate.
     start_counts
         Whether the network as it is given may be the best one, before any epoch.
+    compile_parts, backend
+        Modules that ``loss`` calls, which `torch.compile` makes faster for the time of the fit, and its backend; where
+        it fails, a warning says so and the fit goes on without. None unless asked for: whether it pays has to be
+        measured on the GPU that is used, see the benchmark ``gpu``.
     """
+    with compiled(compile_parts, backend):
+        return _train(network, loss, n_rows, monitor, settings, context, groups, start_counts, compile_parts)
+
+
+def _train(
+    network: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    n_rows: int,
+    monitor: Callable[[], dict[str, float]] | None,
+    settings: LoopSettings,
+    context: FitContext,
+    groups: list[tuple[list[nn.Parameter], float]] | None,
+    start_counts: bool,
+    compile_parts: Sequence[nn.Module],
+) -> Trained:
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
@@ -122,6 +144,15 @@ def train_network(
     clipped = list(network.parameters())  # walking the modules anew costs a small network a hundredth of each step
     if distributed.rank():
         torch.manual_seed(settings.seed + distributed.rank())  # other dropout and other views than the first's
+
+    def forth_and_back(rows: Tensor) -> Tensor:
+        with autocast(device):
+            value = loss(rows)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        return value
+
+    step = or_plain(forth_and_back, compile_parts)
     bar = tqdm(total=settings.epochs, initial=epoch, desc="epochs", disable=not context.progress, leave=False)
     if start_counts and monitor is not None and best[1] is None:
         network.eval()
@@ -136,10 +167,7 @@ def train_network(
             if len(rows) < 2 * distributed.size() and steps > 1:
                 continue  # a batch of one has no spread for normalization layers
             own = distributed.share(rows) if several else rows
-            with autocast(device):
-                value = loss(own)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            value = step(own)
             if several:
                 distributed.average_gradients(network, len(own) / len(rows))
             _clip(clipped, _LONGEST_GRADIENT)

@@ -86,6 +86,7 @@ class TransferNetwork(Classifier):
 
     backbone: ClassVar[Backbone]
     channels: ClassVar[int] = 3
+    compiles: ClassVar[bool] = False  # stages, on a GPU; off until the benchmark `gpu` has seen one where it pays
     grid: ClassVar[int] = 0  # see `training.networks.transfer_module.tapped`
 
     def __init__(
@@ -193,6 +194,7 @@ class TransferNetwork(Classifier):
             *(trained, loss, len(train), monitor, settings, context),
             groups=self._rates(module),
             start_counts=started,
+            compile_parts=[*module.frozen, *module.tail] if self.compiles and self._device.type == "cuda" else [],
         )
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
