@@ -21,6 +21,7 @@ BENCHES = {
     "loop": ("training_loop", "training_loop"),
     "gathered": ("pair_matrix", "gathered"),
     "head": ("frozen_head", "frozen_head_trials"),
+    "gpu": ("gpu", "gpu"),
     "memory": ("kept_memory", "kept_memory"),
     "images": ("image_reading", "image_reading"),
     "tables": ("table_reading", "table_reading"),

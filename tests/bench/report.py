@@ -27,6 +27,12 @@ otherwise: `pancan` once each, `endpoint` in random order, `workers` one after a
 was allowed to use, which may be fewer than the machine has. A run of some benchmarks with `--report` replaces their
 parts of this page and leaves the others as they were.
 
+No GPU was to be had when these figures were taken: whatever is said here is of processors. `gpu` measures ResNet50 at
+224 px, compiled and not, how busy the GPU is, XGBoost and a tumor-type network, and names the device; without one it
+leaves no figures. So whether `torch.compile` pays is not known, and networks are not compiled unless asked to be
+(`TransferNetwork.compiles`). What the tests do say, without a GPU: no training step asks the device for its values (but
+where a data set's pixels do not fit on it), and a fit goes on where compiling fails.
+
 """
 
 

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from pipelines.prepared import Prepared
 from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import draw, labeled
-from tests.training.profile_samples import gene_samples
+from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import build
 from training.architectures import get_architecture, transformer
 from training.estimator import FitContext
@@ -272,4 +272,16 @@ def test_a_step_on_images_does_not_wait_for_the_gpu(
     monkeypatch.setattr(cell_network, "augmentation", made)
     watched = watch_a_step(monkeypatch, transfer, constants)
     _network(mode).set_params(color=color, batch_size=6).fit(_images(12))
+    assert [waits.found for waits in watched] == [[]]
+
+
+@pytest.mark.parametrize(("mode", "mixup"), [("full", 0.0), ("full", 0.3), ("partial", 0.0)])
+def test_a_step_on_gene_images_does_not_wait_for_the_gpu(
+    mode: str, mixup: float, cuda: Callable[[float], OnTheCpu], precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda(1e12)
+    watched = watch_a_step(monkeypatch, transfer)
+    architecture = get_architecture("resnet50", "profile_labels")
+    chosen = {**architecture.defaults, "mode": mode, "mixup": mixup, "batch_size": 15}
+    architecture.build(chosen, image_size=32, epochs=1, device="auto", weights="none").fit(labels_samples(30))
     assert [waits.found for waits in watched] == [[]]

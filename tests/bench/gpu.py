@@ -1,0 +1,140 @@
+"""What a GPU makes of training: images a second, how busy it is, trees against the processor, a network end to end."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.images import ImageSamples
+from tests.bench.measured import Record, paired
+from tests.training.image_samples import labeled
+from tests.training.profile_samples import labels_samples
+from training.architectures import get_architecture
+from training.architectures.resnet50 import GeneResNet50, ResNet50
+from training.estimator import FitContext
+from training.trees.boosters import Rows, grow
+
+ROUNDS = 3
+
+
+class Compiled(ResNet50):
+    """The same network, its stages compiled on a GPU."""
+
+    compiles = True
+
+
+def some_images(count: int, side: int) -> ImageSamples:
+    """Return noise in three classes: what a step costs does not depend on what it sees."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return labeled(pixels, np.arange(count) % 3)
+
+
+def images_a_second(kind: type[ResNet50], train: ImageSamples, epochs: int, device: str) -> float:
+    """Return training images a second of the whole network, by the platform's loop, after its first epoch.
+
+    The first one pays for compiling and for cuDNN's search.
+    """
+    settings: dict[str, Any] = {"mode": "full", "weights": "none", "batch_size": len(train) // 2, "penalty": None}
+    ends: list[float] = []
+    context = FitContext(lambda step, metrics: ends.append(time.perf_counter()))
+    kind(**settings, epochs=epochs, patience=epochs, views=1, test_views=1, device=device).fit(train, None, context)
+    return len(train) * (epochs - 1) / (ends[-1] - ends[0])
+
+
+def busy_share(job: Callable[[], object]) -> float | None:
+    """Return the median share of the time in which the GPU works during ``job``, None where the driver does not say."""
+    shares: list[float] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            try:
+                shares.append(torch.cuda.utilization() / 100)
+            except Exception:  # no pynvml, or a driver that does not tell
+                return
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        job()
+    finally:
+        ended.set()
+        looking.join()
+    return statistics.median(shares) if shares else None
+
+
+def throughput(device: str, name: str, small: bool) -> list[Record]:
+    """Measure ResNet50 with and without compiling."""
+    side, count, epochs = (32, 8, 2) if small else (224, 512, 6)
+    train = some_images(count, side)
+    rates: dict[type[ResNet50], list[float]] = {Compiled: [], ResNet50: []}
+    for _ in range(1 if small else ROUNDS):
+        for kind, found in rates.items():
+            found.append(images_a_second(kind, train, epochs, device))
+    ours, other = (statistics.median(found) for found in rates.values())
+    what = f"ResNet50 training at {side} px on {name}"
+    records = [Record(what, ours, other, ours / other, "images/s", sides=("compiled", "not compiled"))]
+    busy = busy_share(lambda: images_a_second(ResNet50, train, 3 * epochs, device)) if device != "cpu" else None
+    if busy is None:
+        print("the share of the time in which the GPU is busy: not measured", flush=True)
+    else:
+        sides = ("busy", "all of it")
+        records.append(Record(f"{what}, the GPU's time", busy, 1.0, busy, "of the time", sides=sides))
+    return records
+
+
+def trees(device: str, name: str, small: bool) -> Record:
+    """Time XGBoost on the device against the processor."""
+    n, features, rounds = (200, 8, 5) if small else (100_000, 500, 200)
+    rows = np.random.default_rng(0).normal(size=(n, features)).astype(np.float32)
+    params = {"objective": "reg:squarederror", "eval_metric": "rmse", "max_depth": 6}
+
+    def job(where: str) -> Callable[[], object]:
+        train = Rows(rows, rows[:, 0] * rows[:, 1])
+        return lambda: grow(params, train, None, rounds=rounds, patience=None, device=where, max_bin=256)
+
+    ours, other, ratio = paired(job(device), job("cpu"), rounds=1 if small else ROUNDS)
+    return Record(f"XGBoost, {rounds} rounds on {n} x {features}", ours, other, ratio, "s", sides=(name, "processor"))
+
+
+def tumor_types(device: str, name: str, small: bool) -> Record:
+    """Time a tumor-type network from profiles to predictions on the device against the processor."""
+    samples = labels_samples(60 if small else 2000)
+    defaults = get_architecture("resnet50", "profile_labels").defaults
+    side, epochs = (32, 1) if small else (64, 5)
+
+    def job(where: str) -> Callable[[], object]:
+        def fit() -> object:
+            network = GeneResNet50(**defaults, image_size=side, epochs=epochs, device=where)
+            return network.fit(samples).predict(samples)
+
+        return fit
+
+    ours, other, ratio = paired(job(device), job("cpu"), rounds=1)
+    what = f"tumor types by ResNet50, {len(samples)} profiles as images of {side} px, {epochs} epochs"
+    return Record(what, ours, other, ratio, "s", sides=(name, "processor"))
+
+
+def gpu(small: bool = False, device: str | None = None) -> list[Record]:
+    """Train on the GPU, whose name stands in each record: nothing is measured where there is none.
+
+    In bfloat16 and channels-last, all pixels on the device. Training images a second are those of the platform's loop,
+    augmentation among them; the first epoch, which compiles, is not counted.
+    """
+    if device is None and not torch.cuda.is_available():
+        print("gpu: skipped, PyTorch sees no CUDA device here; nothing was measured", flush=True)
+        return []
+    device = device or "cuda"
+    name = "the processor" if device == "cpu" else torch.cuda.get_device_name(device)
+    began = time.perf_counter()
+    records = [*throughput(device, name, small), trees(device, name, small), tumor_types(device, name, small)]
+    for record in records:
+        print(record.line(), flush=True)
+    print(f"on {name}: {time.perf_counter() - began:.0f} s", flush=True)
+    return records
