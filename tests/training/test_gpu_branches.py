@@ -280,7 +280,16 @@ def test_a_step_on_gene_images_does_not_wait_for_the_gpu(
     mode: str, mixup: float, cuda: Callable[[float], OnTheCpu], precision: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda(1e12)
-    watched = watch_a_step(monkeypatch, transfer)
+    constants: list[Tensor] = []  # one share a batch is drawn on the host, from a distribution that lies there
+    beta = torch.distributions.Beta
+
+    def made(*parameters: float) -> torch.distributions.Beta:
+        mixing = beta(*parameters)
+        constants.append(mixing._dirichlet.concentration)
+        return mixing
+
+    monkeypatch.setattr(torch.distributions, "Beta", made)
+    watched = watch_a_step(monkeypatch, transfer, constants)
     architecture = get_architecture("resnet50", "profile_labels")
     chosen = {**architecture.defaults, "mode": mode, "mixup": mixup, "batch_size": 15}
     architecture.build(chosen, image_size=32, epochs=1, device="auto", weights="none").fit(labels_samples(30))

@@ -403,7 +403,7 @@ def test_a_compiled_network_learns_the_same_and_is_as_before_afterwards() -> Non
     expected = train_network(plain, _loss(plain), N_ROWS, None, SETTINGS, FitContext())
     called: list[int] = []
 
-    @torch._dynamo.register_backend(name="counted")  # type: ignore[misc]
+    @torch._dynamo.register_backend(name="counted")
     def counted(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
         called.append(1)
         return graph.forward
@@ -420,7 +420,7 @@ def test_a_compiled_network_learns_the_same_and_is_as_before_afterwards() -> Non
 def test_where_compiling_fails_a_fit_says_so_and_goes_on() -> None:
     network = _network(0)
 
-    @torch._dynamo.register_backend(name="broken")  # type: ignore[misc]
+    @torch._dynamo.register_backend(name="broken")
     def broken(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
         raise RuntimeError("no compiler here")
 
