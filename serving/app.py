@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -46,11 +47,15 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
 
     @app.post("/invocations")
     async def invocations(request: Request) -> Response:
+        arrived = monotonic()
         try:
             _check_headers(request)
             with held.share() as share:
                 body = await asyncio.wait_for(_body(request, limits, share), limits.seconds / 2)
                 async with turns:
+                    # MLflow answers 504 by itself then, but lets this go on: nobody is there to be computed for.
+                    if monotonic() - arrived > limits.seconds:
+                        raise Refused(503, "the request waited too long for its turn; send it again in a while")
                     result = await asyncio.to_thread(compute, body)
         except Refused as refused:
             return _fault(refused.status, "BAD_REQUEST", str(refused))

@@ -30,6 +30,7 @@ from pipelines.molecules import MAX_SMILES_LENGTH, canonical
 from pipelines.sources import expression_folder, official_table
 from pipelines.sources.expression_folder import opened, read_annotation
 from pipelines.sources.official_table import read_official
+from serving import app as served_app
 from serving.app import _WAITING, bounded
 from serving.board import uploads
 from serving.limits import Limits, Refused, parsed
@@ -242,6 +243,24 @@ def test_requests_that_wait_together_are_bounded() -> None:
         assert await _posted(app, [1_000] * _WAITING) == [400] * _WAITING
 
     asyncio.run(check())
+
+
+def test_what_waited_too_long_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client was told 504 long ago; a row of such explanations would keep the one turn for minutes."""
+    now, computed = [0.0], []
+
+    def takes_long(body: bytes, limits: Limits) -> dict[str, Any]:
+        computed.append(body)
+        now[0] += 61
+        raise Refused(400, "computed")
+
+    monkeypatch.setattr(served_app, "monotonic", lambda: now[0])
+    monkeypatch.setattr(served_app, "parsed", takes_long)
+
+    async def check() -> list[int]:
+        return await _posted(bounded(FastAPI(), _Model(), Limits(seconds=60, together=1)), [50] * 3)
+
+    assert sorted(asyncio.run(check())) == [400, 503, 503] and len(computed) == 1
 
 
 @pytest.mark.parametrize(
