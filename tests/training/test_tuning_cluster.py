@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -59,9 +60,10 @@ def main(arguments):
 
 
 def test_ray_places_the_workers_and_replaces_one_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason='the extra "ray" is not installed')
+    ray = pytest.importorskip("ray", reason='the extra "ray" is not installed')
     (tmp_path / "cluster_worker.py").write_text(WORKER)
-    monkeypatch.setenv("GPUS_PER_WORKER", "0")
+    monkeypatch.setattr(ray, "init", functools.partial(ray.init, num_gpus=1))  # Ray takes it on trust
+    monkeypatch.setenv("GPUS_PER_WORKER", "0.5")
     lost: list[int] = []
 
     def lose_one() -> None:
@@ -93,6 +95,7 @@ def test_ray_places_the_workers_and_replaces_one_that_is_lost(tmp_path: Path, mo
         assert seen[-1] == 10
         began = [json.loads(line) for line in (tmp_path / "began.jsonl").read_text().splitlines()]
         assert len({process for _, process, _ in began}) >= 3, "two workers, and one in the place of the lost"
+        assert {gpu for _, _, gpu in began} == {"0"}, "half a GPU each, of the one that there is"
         with pytest.raises(UserError, match="the worker says why"):
             cluster.run_on_cluster(WorkerCommand("cluster_worker", ("broken",)), 1, "local", lambda: 0)
 
