@@ -283,8 +283,8 @@ def test_a_step_on_gene_images_does_not_wait_for_the_gpu(
     constants: list[Tensor] = []  # one share a batch is drawn on the host, from a distribution that lies there
     beta = torch.distributions.Beta
 
-    def made(*parameters: float) -> torch.distributions.Beta:
-        mixing = beta(*parameters)
+    def made(one: float, other: float) -> torch.distributions.Beta:
+        mixing = beta(one, other)
         constants.append(mixing._dirichlet.concentration)
         return mixing
 
