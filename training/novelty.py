@@ -133,8 +133,8 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
     views
         Of training rows.
     folds
-        Fold of each, shape ``(n,)``; groups do not cross them. What a fold scores when it is left out sets the
-        threshold; then all rows are fitted.
+        Fold of each, shape ``(n,)``; groups do not cross them. What a fold scores when it is left out, and what all
+        score once they are fitted, sets the threshold: the farther of the two.
     groups
         What varies independently, shape ``(n,)``. Each group weighs the same in the threshold, and so does the one that
         is to come, as in `training.calibration.conformal_threshold`: with fewer than 99 groups it is the largest score.
@@ -151,9 +151,16 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
         known = tuple(Part(p.view, p.kind, p.scales, refitted[p.view] or p.arrays) for p in parts)
         outside = np.flatnonzero(folds == fold)
         scores[outside] = Novelty(known, 0.0).scores({name: v.take(outside) for name, v in views.items()})
-    measured = np.isfinite(scores)
-    found = _quantile_of_groups(scores[measured], groups[measured]) if measured.any() else 1.0
-    return Novelty(parts, max(1.0, found))
+    # Components of few rows and many columns follow the rows' own noise: along them those rows lie farther out than any
+    # row to come. They are asked for, too, and are the last to be called unlike the training data.
+    fitted = Novelty(parts, 0.0).scores(views)
+    measured = [np.isfinite(each) for each in (scores, fitted)]
+    found = [
+        _quantile_of_groups(each[known], groups[known])
+        for each, known in zip((scores, fitted), measured, strict=True)
+        if known.any()
+    ]
+    return Novelty(parts, max(1.0, *found))
 
 
 def _fit(views: Views) -> tuple[Part, ...]:

@@ -39,6 +39,14 @@ _SMALL: dict[str, Any] = {
 }
 
 
+_ONE_AFTER_ANOTHER = """
+import importlib, json, sys
+for module, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [module, *arguments]
+    assert not importlib.import_module(module).main(), module
+"""
+
+
 @dataclass(frozen=True)
 class Platform:
     """The copy and the ways to drive it."""
@@ -90,6 +98,20 @@ class Platform:
     ) -> subprocess.CompletedProcess[str]:
         """Run DVC in the copy."""
         return self.run(sys.executable, "-m", "dvc", *arguments, check=check, env=env)
+
+    def train(self, architectures: Sequence[str]) -> None:
+        """Do what ``dvc repro`` of the task would, in one process that starts once, and record it in DVC."""
+        every = ["pipelines.validate", "pipelines.audit", "pipelines.prepare"]
+        of_each = ["training.tune", "training.fit", "evaluation.evaluate"]
+        stages = [(module, self.task, "") for module in every]
+        stages += [(module, self.task, name) for name in architectures for module in of_each]
+        stages += [("evaluation.leaderboard", self.task, "")]
+        commands = [
+            [module, "--task", task, *(["--architecture", name] if name else [])] for module, task, name in stages
+        ]
+        self.python("-c", _ONE_AFTER_ANOTHER, json.dumps(commands))
+        names = [f"{module.split('.')[1]}@{task}{'-' * bool(name)}{name}" for module, task, name in stages]
+        self.dvc("commit", "--force", "--quiet", *names)
 
     def read(self, path: str) -> Any:
         """Read a JSON file of the copy."""

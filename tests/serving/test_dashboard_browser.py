@@ -280,6 +280,7 @@ def numbers(page: Any, opens: str, table: str, place: int = 0) -> pd.DataFrame:
     box = page.get_by_test_id("stExpander").filter(has_text=opens).nth(place)
     box.get_by_text(opens).click()
     page.get_by_label(table).first.wait_for()
+    settle(page)  # a button that is drawn anew while it is pressed downloads nothing
     with page.expect_download() as download:
         box.get_by_role("button", name="Download as CSV", exact=True).click()
     return pd.read_csv(download.value.path(), encoding="utf-8-sig")

@@ -120,6 +120,22 @@ def test_pairs_of_unseen_lines_are_rarely_odd(responses: Known) -> None:
     assert responses.share_beyond(responses.unseen) <= 0.15  # a few lines alone
 
 
+@pytest.mark.parametrize("family", ["profiles", "genes", "images", "responses"])
+def test_a_row_that_was_trained_on_is_not_called_odd(family: str, request: pytest.FixtureRequest) -> None:
+    known: Known = request.getfixturevalue(family)
+    assert known.share_beyond(known.train) <= 2 * SHARE
+
+
+def test_rows_whose_noise_the_components_follow_are_not_called_odd() -> None:
+    rng = np.random.default_rng(0)  # 60 lines of 160 genes without any structure
+    line = np.repeat(np.arange(60), 4)
+    views = {"copy_number": View("profile", rng.normal(size=(60, 160)), line)}
+    novelty = fit_novelty(views, line % 5, line)
+    assert (novelty.scores(views) > novelty.threshold).mean() <= 2 * SHARE
+    odd = {"copy_number": View("profile", 3 * rng.normal(size=(60, 160)), line)}
+    assert (novelty.scores(odd) > novelty.threshold).mean() > 0.95
+
+
 def test_the_rate_is_kept_on_average_over_many_draws() -> None:
     beyond = []
     for seed in range(12):

@@ -176,9 +176,9 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None
     complete = [trial for trial in after if trial.state == TrialState.COMPLETE]
     assert len({json.dumps(trial.params) for trial in complete}) == 5, "a sampler that starts anew draws anew"
 
-    # Epochs 0 and 1 of the broken trial were not trained again.
+    # Epoch 0 of the broken trial was not trained again, nor epoch 1, unless it was killed before that was saved.
     steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()[len(steps_before) :]]
-    assert [step for dropout, step in steps if dropout == broken.params["dropout"]] == [2, 3]
+    assert [step for dropout, step in steps if dropout == broken.params["dropout"]] in ([2, 3], [1, 2, 3])
     assert not list((tmp_path / "checkpoints").rglob("*.pt"))
 
     parents, children = _runs()
