@@ -286,10 +286,13 @@ def numbers(page: Any, opens: str, table: str, place: int = 0) -> pd.DataFrame:
     return pd.read_csv(download.value.path(), encoding="utf-8-sig")
 
 
-def can_be_read(page: Any) -> None:
-    """Nothing is too pale, once what fades in has faded in."""
-    page.wait_for_timeout(300)
-    assert page.evaluate(TOO_PALE) == []
+def can_be_read(page: Any, seconds: float = 10) -> None:
+    """Nothing stays too pale. What fades in, or is pale while it is drawn anew, has a while to get its colour."""
+    for _ in range(round(seconds / 0.25)):
+        if not (pale := page.evaluate(TOO_PALE)):
+            return
+        page.wait_for_timeout(250)
+    assert pale == []
 
 
 def tab_to(page: Any, text: str, *, link: bool = False) -> None:
@@ -373,7 +376,7 @@ def test_sensitive_and_resistant_are_told_with_what_is_not_ruled_out(visit: Any)
     chart(visit, "Probability that simulated line 1")
     visit.get_by_text(re.compile("^The log odds of being sensitive is the sum of the base")).wait_for()
     chart(visit, "Contributions to the prediction for simulated line 1")
-    assert visit.evaluate(TOO_PALE) == []
+    can_be_read(visit)
     with visit.expect_download() as download:
         visit.get_by_role("button", name=re.compile("Download all .* predictions as CSV")).click()
     table = pd.read_csv(download.value.path(), encoding="utf-8-sig")
@@ -497,7 +500,7 @@ def test_an_explanation_that_is_slow_can_be_stopped_and_asked_for_again(visit: A
     can_be_read(visit)
     visit.get_by_role("button", name="Try again").click()
     chart(visit, "Contributions to the prediction for simulated line 1")
-    assert visit.get_by_text("Stopped; nothing came of it.").count() == 0
+    visit.get_by_text("Stopped; nothing came of it.").wait_for(state="detached")
     no_fault_of_the_page(visit)
 
 
@@ -607,12 +610,12 @@ def test_architectures_are_compared_with_intervals(visit: Any) -> None:
 def test_two_networks_show_side_by_side_where_they_look(visit: Any) -> None:
     of_task(visit, IMAGES)
     go(visit, "Compare")
-    places = []
-    for name in ("ResNet50", "VGG16"):
-        image = visit.get_by_role("img", name=f"Where {name} looks (Grad-CAM)")
+    images = [visit.get_by_role("img", name=f"Where {name} looks (Grad-CAM)") for name in ("ResNet50", "VGG16")]
+    for image in images:
         image.wait_for()
-        places.append(image.bounding_box())
-    one, other = places
+    settle(visit)
+    visit.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    one, other = (image.bounding_box() for image in images)
     with Image.open(downloaded(visit, "Download the picture")) as picture:
         assert picture.format == "PNG"
     assert one["x"] + one["width"] <= other["x"] and abs(one["y"] - other["y"]) < 2  # beside each other
