@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = options.parse_args(argv)
     from evaluation.permuted_genes import ablate, ablation_path, as_text, permutable, write_ablation
     from pipelines.prepared import read_prepared
-    from training.fitted import read_fitted
+    from training.model.fitted import read_fitted
 
     params = read_params()
     task = params.task(given.task)

@@ -15,7 +15,7 @@ def main() -> int:
     from evaluation.evidence.sealed import evidence_path
     from pipelines import tracking
     from pipelines.prepared import read_prepared
-    from training.fitted import read_fitted
+    from training.model.fitted import read_fitted
 
     params = read_params()
     name = arguments.task

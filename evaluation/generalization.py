@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from evaluation.generalizing import page
     from evaluation.generalizing.table import FOLDER, generalize, plans, response_task, tell
     from pipelines import tracking
-    from pipelines.reading import read_samples
+    from pipelines.samples.reading import read_samples
 
     params = read_params()
     name = given.task

@@ -30,10 +30,10 @@ from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
-from training.final import CrossFitted, fit_final
-from training.fitted import Fitted, affordable
-from training.predictor import Predictor
-from training.trials import fit_settings
+from training.model.final import CrossFitted, fit_final
+from training.model.fitted import Fitted, affordable
+from training.model.predictor import Predictor
+from training.studies.trials import fit_settings
 
 _HYPERPARAMETER = "permutation"
 

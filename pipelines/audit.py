@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
     arguments = options.parse_args(argv)
     from pipelines.auditing import audit_samples, log_audit, write_audit
-    from pipelines.reading import read_samples
     from pipelines.report import write_page
+    from pipelines.samples.reading import read_samples
     from pipelines.validate import REPORT_FILE
 
     params = read_params()

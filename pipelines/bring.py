@@ -30,7 +30,7 @@ def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
     UserError
         There is nothing for any task.
     """
-    from pipelines.images import IMAGES_FOLDER  # NumPy and Pillow are not needed to say how the command is used
+    from pipelines.samples.images import IMAGES_FOLDER  # NumPy and Pillow are not needed to say how the command is used
 
     if not origin.is_dir():
         raise UserError(f"{origin}: no such folder")

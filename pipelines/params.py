@@ -45,7 +45,7 @@ class ResponseData:
 
 @dataclass(frozen=True)
 class Threshold:
-    """How the response is learnt below which a cell line counts as sensitive to a drug; see `pipelines.sensitivity`.
+    """How the response is learnt below which a line counts as sensitive to a drug: see `pipelines.samples.sensitivity`.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ def main() -> int:
     """``python -m pipelines.prepare --task T``."""
     arguments = parser(__doc__ or "").parse_args()
     from pipelines.prepared import prepare, write_prepared
-    from pipelines.reading import read_samples
+    from pipelines.samples.reading import read_samples
 
     params = read_params()
     task = params.task(arguments.task)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.expression import aim
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import GeneTask, SensitivityTask, Task
 from pipelines.places import DATA, PREPARED
-from pipelines.reading import read_samples
-from pipelines.samples import Kept
-from pipelines.sensitivity import LABELS, call_by_training_rows
+from pipelines.samples.expression import aim
+from pipelines.samples.reading import read_samples
+from pipelines.samples.response import Kept
+from pipelines.samples.sensitivity import LABELS, call_by_training_rows
 from pipelines.split import guard, sample_identities, split_samples, split_sha256
 
 OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests

@@ -19,7 +19,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 
 # A finding needs an interval that lies this share of the way from chance to a perfect score (an AUC of 0.6, a balanced
 # accuracy of 0.36 with 5 classes). Nuisances are never wholly free of the label: cells of two classes differ in stain

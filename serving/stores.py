@@ -134,7 +134,7 @@ def databases() -> list[Database]:
     """
     from pipelines import tracking
     from serving.ledger import database_uri
-    from training.study_storage import storage_url
+    from training.studies.storage import storage_url
 
     uri = database_uri()
     store = str(tracking.mlflow.get_tracking_uri())

@@ -22,11 +22,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from PIL import Image
 
-from pipelines import parquet_size
 from pipelines.faults import UserError
-from pipelines.formats import read_table
-from pipelines.images import ImageData, load_pixels
-from pipelines.molecules import MAX_SMILES_LENGTH, canonical
+from pipelines.samples import parquet_size
+from pipelines.samples.formats import read_table
+from pipelines.samples.images import ImageData, load_pixels
+from pipelines.samples.molecules import MAX_SMILES_LENGTH, canonical
 from pipelines.sources import expression_folder, official_table
 from pipelines.sources.expression_folder import opened, read_annotation
 from pipelines.sources.official_table import read_official

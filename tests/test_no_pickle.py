@@ -28,15 +28,15 @@ from safetensors.numpy import save_file
 
 from evaluation.candidates.scoring import load
 from pipelines.faults import UserError
-from pipelines.formats import read_table
-from pipelines.images import ImageData, load_pixels
+from pipelines.samples.formats import read_table
+from pipelines.samples.images import ImageData, load_pixels
 from pipelines.tracking import ROOMS
 from serving.answers import answer_example
 from serving.board.uploads import read_profiles
 from tests.training.tiny import ROOT
 from training.backbone import load_weights
+from training.model.novelty import Novelty
 from training.networks.loop import _Checkpoint
-from training.novelty import Novelty
 from training.persistence import load_state
 from training.trees.boosters import from_array
 

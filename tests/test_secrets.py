@@ -18,6 +18,7 @@ import requests
 import sqlalchemy as sa
 
 from pipelines.redaction import HIDDEN, redacted
+from tests.empty_store import empty_store
 from tests.pipelines.image_folder import write_image_folder
 from tests.serving import served
 from tests.serving.made_registry import postgres
@@ -143,7 +144,7 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     uri = mlflow.get_tracking_uri()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(empty_store(tmp_path))
     served.with_policy(tmp_path)
     task, prepared = served.profiles_prepared()
     contract = served.save_fitted(served.PROFILES, "majority_class", task, prepared, tmp_path / "model")

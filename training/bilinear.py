@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import ElasticNet
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution
 from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures

@@ -17,7 +17,7 @@ def main() -> int:
     from pipelines.files import read_json, write_json
     from pipelines.prepared import read_prepared
     from training.architectures import get_architecture
-    from training.fitted import fit, follow
+    from training.model.fitted import fit, follow
 
     params = read_params()
     task = params.task(arguments.task)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pipelines.files import written_whole
-from pipelines.images import CACHE, ImageSamples
+from pipelines.samples.images import CACHE, ImageSamples
 
 BATCH = 64
 

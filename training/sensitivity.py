@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from pipelines.samples import ResponseSamples
-from pipelines.sensitivity import SensitivitySamples
+from pipelines.samples.response import ResponseSamples
+from pipelines.samples.sensitivity import SensitivitySamples
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, FitContext
 from training.features.drug import DrugFeatures
@@ -82,7 +82,7 @@ class Sensitivity(Classifier):
         return odds, (mean - self.regressor_.predict(samples)) / deviation
 
     def predict_proba(self, samples: ResponseSamples) -> np.ndarray:
-        """Return the probabilities of `pipelines.sensitivity.CLASSES`, ``(n, 2)``."""
+        """Return the probabilities of `pipelines.samples.sensitivity.CLASSES`, ``(n, 2)``."""
         odds, below = self._terms(samples)
         odds = odds + self.slope_ * below + self.constant_
         return np.column_stack([expit(-odds), expit(odds)])

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pipelines.command import architecture_parser, run_command
 from pipelines.params import read_params
 from pipelines.places import MODELS
-from training.workers import WorkerCommand, add_worker_arguments
+from training.studies.workers import WorkerCommand, add_worker_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipelines.files import write_json
     from pipelines.prepared import read_prepared
     from training.architectures import get_architecture
-    from training.study import follow, tune
+    from training.studies.study import follow, tune
 
     params = read_params()
     task = params.task(arguments.task)

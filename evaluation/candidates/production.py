@@ -23,10 +23,10 @@ from pipelines import tracking
 from pipelines.params import GeneTask, Task, read_task
 from pipelines.places import DATA
 from pipelines.prepared import Prepared
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from training.contracts import ClassContract
 from training.contracts.profiles import GeneContract
-from training.predictor import Predictor
+from training.model.predictor import Predictor
 
 ALIAS = "production"
 FEWEST_GROUPS = 10  # that production has not seen, for an interval that says something

@@ -14,19 +14,19 @@ from evaluation.metrics.classification import bootstrap_classification
 from evaluation.metrics.resample import bootstrap_regression
 from evaluation.metrics.targets import bootstrap_targets
 from pipelines import tracking
-from pipelines.expression import EXPRESSION_FILE, keep_profiles, read_expression_tables
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.formats import ResponseTables, read_response_tables
-from pipelines.gene_names import match_genes
 from pipelines.groups import group_samples
-from pipelines.images import read_images
 from pipelines.params import ExpressionTask, ImageTask, ResponseTask, SensitivityTask, Task, read_task
-from pipelines.samples import Kept, keep_samples
-from pipelines.sensitivity import Thresholds, call
+from pipelines.samples.expression import EXPRESSION_FILE, keep_profiles, read_expression_tables
+from pipelines.samples.formats import ResponseTables, read_response_tables
+from pipelines.samples.gene_names import match_genes
+from pipelines.samples.images import read_images
+from pipelines.samples.response import Kept, keep_samples
+from pipelines.samples.sensitivity import Thresholds, call
 from training.contracts.profiles import GeneContract, LabelContract
 from training.contracts.response import ResponseContract
 from training.contracts.sensitivity import SensitivityContract
-from training.predictor import Predictor
+from training.model.predictor import Predictor
 
 
 def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def paired_difference(
     task
         Of both models.
     ours, theirs
-        Predictions of the same test rows, as `training.fitted.fit` writes them, in any order.
+        Predictions of the same test rows, as `training.model.fitted.fit` writes them, in any order.
     metric
         Any metric of the task's family, by name.
     resamples, confidence, seed

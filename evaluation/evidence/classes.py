@@ -18,8 +18,8 @@ from evaluation.metrics.means import coverage
 from evaluation.metrics.resample import Interval
 from evaluation.metrics.weakest import of_classes
 from pipelines.params import Evaluate, Task
-from training.calibration import prediction_sets
-from training.fitted import Fitted
+from training.model.calibration import prediction_sets
+from training.model.fitted import Fitted
 
 
 @dataclass(frozen=True)

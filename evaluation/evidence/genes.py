@@ -28,14 +28,14 @@ from evaluation.metrics.means import coverage
 from evaluation.metrics.resample import Interval
 from evaluation.metrics.targets import TargetIntervals, bootstrap_each_target, mean_over_targets, target_metrics
 from evaluation.metrics.weakest import of_genes
-from pipelines.expression import ExpressionSamples
 from pipelines.params import GeneTask
 from pipelines.prepared import Prepared
+from pipelines.samples.expression import ExpressionSamples
 from training.contracts.profiles import GeneContract
 from training.estimator import Estimator
-from training.fitted import Fitted
 from training.gene_targets import target_means
-from training.predictor import Predictor
+from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
 RANDOM_TARGETS = 3  # whose explanations are compared with those of random weights

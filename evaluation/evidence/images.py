@@ -12,13 +12,13 @@ from evaluation.evidence.parts import Evidence
 from evaluation.explain import checks
 from evaluation.explain.cells import CellExplanation, chosen_rows, deletion, explain_cells
 from evaluation.figures import plots
-from pipelines.images import ImageSamples
 from pipelines.params import ImageTask
 from pipelines.prepared import Prepared
+from pipelines.samples.images import ImageSamples
 from training.estimator import Classifier
-from training.final import CrossFitted
-from training.fitted import Fitted
-from training.predictor import Predictor
+from training.model.final import CrossFitted
+from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 
 PANELS = 16  # images of the Grad-CAM panel
 

@@ -17,13 +17,13 @@ from evaluation.explain.deletion import Deletion
 from evaluation.explain.profiles import TOP, ProfileExplanation, deletion, explain_profiles, overlap
 from evaluation.explain.randomized import integrate_coarsely
 from evaluation.figures import profiles
-from pipelines.expression import ExpressionSamples
 from pipelines.params import LabelTask, Params
 from pipelines.prepared import Prepared
+from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Classifier, Estimator
-from training.final import CrossFitted
-from training.fitted import Fitted
-from training.predictor import Predictor
+from training.model.final import CrossFitted
+from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 
 COMPLETE_WITHIN = 0.05  # relative gap up to which attributions are said to add up
 

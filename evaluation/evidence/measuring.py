@@ -26,8 +26,8 @@ from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTas
 from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
 from pipelines.validate import REPORT_FILE
-from training.fitted import Fitted
-from training.predictor import Predictor
+from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 
 PREDICTIONS = "predictions.parquet"
 SPLIT = "split.parquet"

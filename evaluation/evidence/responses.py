@@ -22,11 +22,11 @@ from evaluation.metrics.resample import Interval, bootstrap_regression
 from evaluation.metrics.weakest import of_drugs
 from pipelines.params import ResponseTask
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.estimator import Estimator
-from training.final import CrossFitted
-from training.fitted import Fitted
-from training.predictor import Predictor
+from training.model.final import CrossFitted
+from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 from training.sensitivity import Sensitivity
 
 ROWS_FOR_DRUGS = 2  # times the rows that are spread over all drugs: so many more explain single drugs

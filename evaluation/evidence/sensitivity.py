@@ -14,9 +14,9 @@ from evaluation.evidence.responses import drug_names, explain_pairs, is_simulate
 from evaluation.figures import plots
 from pipelines.params import SensitivityTask
 from pipelines.prepared import Prepared
-from pipelines.sensitivity import CLASSES, SensitivitySamples
-from training.fitted import Fitted
-from training.predictor import Predictor
+from pipelines.samples.sensitivity import CLASSES, SensitivitySamples
+from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 
 DRUG = "drug_id"
 _RESISTANT, _SENSITIVE = 0, 1

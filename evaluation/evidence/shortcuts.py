@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 
 OF_LINES = "r2_over_drug_mean"  # in which `pipelines.probes.probe_response` measures its probes
 

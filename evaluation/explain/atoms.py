@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from pipelines.molecules import without_salt
-from pipelines.samples import ResponseSamples
+from pipelines.samples.molecules import without_salt
+from pipelines.samples.response import ResponseSamples
 from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
 

@@ -25,8 +25,8 @@ import yaml
 from evaluation.explain.sensitizing import FEWEST, values_of
 from evaluation.metrics.regression import encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
-from pipelines.gene_names import parts_of
-from pipelines.samples import ResponseSamples
+from pipelines.samples.gene_names import parts_of
+from pipelines.samples.response import ResponseSamples
 from pipelines.typed_yaml import TypedReader
 
 FILE = Path(__file__).with_name("biomarkers.yaml")

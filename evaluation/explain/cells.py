@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluation.explain.deletion import Deletion, delete
 from evaluation.explain.randomized import randomized
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from training.estimator import Classifier, Estimator
 from training.features.cell_image import foreground
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation.metrics.resample import Interval
 from training.estimator import Estimator
-from training.final import CrossFitted
+from training.model.final import CrossFitted
 
 NOT_EXPLAINED: dict[str, Any] = {"method": None, "checks": []}  # the section of a model that looks at no feature
 RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network that has learnt nothing

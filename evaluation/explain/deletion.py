@@ -11,8 +11,8 @@ import pandas as pd
 
 from evaluation.metrics.means import mean_of_rows
 from evaluation.metrics.resample import Interval
-from pipelines.expression import ExpressionSamples
-from pipelines.samples import ResponseSamples
+from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.response import ResponseSamples
 
 DELETED = 50  # features that are masked, at most a quarter of all
 RANDOM_DRAWS = 3

@@ -10,7 +10,7 @@ import pandas as pd
 
 from evaluation.explain import sums
 from evaluation.explain.deletion import Deletion, delete, masked_lines
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution, Estimator
 
 TOP = 25

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.explain.deletion import Deletion, delete, masked_profiles
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Classifier, Estimator
 
 TOP = 50  # genes of a class that are listed, and compared between seeds and models

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from training.estimator import Estimator
-from training.final import CrossFitted
+from training.model.final import CrossFitted
 
 if TYPE_CHECKING:
     from torch import nn

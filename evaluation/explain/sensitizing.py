@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evaluation.explain.sums import measured, tables_of
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution
 
 LINES = 40  # of a drug: enough that a mutation of one line in twenty is among them in seven cases of eight

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipelines.gene_names import parts_of
-from pipelines.samples import ResponseSamples
+from pipelines.samples.gene_names import parts_of
+from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution
 
 OF_DRUG = "the_drug"  # all that a model knows of a drug: its mean response, fingerprint, atoms, tokens

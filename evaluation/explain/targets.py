@@ -11,7 +11,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from evaluation.explain.deletion import Deletion, delete, masked_profiles
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Estimator
 
 TOP = 25  # predictors of a target that are listed

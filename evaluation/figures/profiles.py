@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluation.figures.plots import STYLE
-from pipelines.gene_names import symbol_of
+from pipelines.samples.gene_names import symbol_of
 
 _EACH = 3  # genes of a class in the heat map
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from evaluation.figures.plots import BLUE, GRAY, RED, STYLE
-from pipelines.gene_names import symbol_of
+from pipelines.samples.gene_names import symbol_of
 
 _BINS = 12
 _EACH = 15  # of the worst and of the best genes

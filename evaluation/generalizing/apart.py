@@ -22,7 +22,7 @@ from pipelines.faults import UserError
 from pipelines.prepared import Prepared
 from training.architectures import get_architecture
 from training.estimator import FitContext
-from training.final import fit_final
+from training.model.final import fit_final
 
 
 @dataclass(frozen=True)

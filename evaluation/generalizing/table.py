@@ -37,11 +37,11 @@ from pipelines.groups.response import cell_line_groups, drug_groups
 from pipelines.params import Params, ResponseTask, Split, SplitMode
 from pipelines.places import MODELS
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples import Kept, ResponseSamples
+from pipelines.samples.response import Kept, ResponseSamples
 from pipelines.studies import CROSS_STUDY
 from training.architectures import get_architecture
 from training.scores import SCORES
-from training.trials import fit_settings
+from training.studies.trials import fit_settings
 
 FOLDER = "generalization"
 RIVAL = "xgboost"  # what the best network is held against

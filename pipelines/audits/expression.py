@@ -21,12 +21,12 @@ from pipelines.audits import (
     tell_groups,
     tell_shortcut,
 )
-from pipelines.connect import connected
-from pipelines.expression import ExpressionSamples
+from pipelines.groups.connect import connected
 from pipelines.groups.expression import similar_profiles
 from pipelines.nuisances.expression import expression_nuisances
 from pipelines.params import Split
 from pipelines.probes import probe_labels, thinned
+from pipelines.samples.expression import ExpressionSamples
 
 _UNKNOWN = "unknown"
 _OF_GENES = "what it shifts in a profile cannot be told from what the label shifts"

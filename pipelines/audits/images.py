@@ -19,12 +19,12 @@ from pipelines.audits import (
     tell_groups,
     tell_shortcut,
 )
-from pipelines.connect import connected
-from pipelines.duplicates import duplicate_pairs
-from pipelines.images import ImageSamples
+from pipelines.groups.connect import connected
+from pipelines.groups.duplicates import duplicate_pairs
 from pipelines.nuisances.images import image_nuisances
 from pipelines.params import Split
 from pipelines.probes import probe_labels
+from pipelines.samples.images import ImageSamples
 
 
 def audit_images(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts:

@@ -23,7 +23,7 @@ from pipelines.groups.response import cell_line_groups, drug_groups, profile_has
 from pipelines.nuisances.response import response_nuisances
 from pipelines.params import Split
 from pipelines.probes import probe_response
-from pipelines.samples import UNKNOWN, ResponseSamples, molecule_keys
+from pipelines.samples.response import UNKNOWN, ResponseSamples, molecule_keys
 
 _UNIT = {
     "subject_blind": "subject",

@@ -13,7 +13,10 @@ import pandas as pd
 
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
 from pipelines.expectations.checks import all_true, at_least, keyed_checks, keys
-from pipelines.expression import (
+from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
+from pipelines.params import ExpressionTask as Task
+from pipelines.params import GeneTask, LabelTask
+from pipelines.samples.expression import (
     EXPRESSION_FILE,
     GENES_FILE,
     LANDMARK,
@@ -26,11 +29,8 @@ from pipelines.expression import (
     read_expression_tables,
     sample_columns,
 )
-from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
-from pipelines.formats import read_table
-from pipelines.gene_names import find_gene, symbol_of
-from pipelines.params import ExpressionTask as Task
-from pipelines.params import GeneTask, LabelTask
+from pipelines.samples.formats import read_table
+from pipelines.samples.gene_names import find_gene, symbol_of
 
 Tables = dict[str, pd.DataFrame]
 

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from pipelines.expectations import Check, Suite, tell_files
 from pipelines.faults import DataError, Finding
-from pipelines.formats import read_table
-from pipelines.images import IMAGES_FOLDER, IMAGES_TABLE, table_findings
 from pipelines.params import ImageTask as Task
+from pipelines.samples.formats import read_table
+from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE, table_findings
 
 Tables = dict[str, pd.DataFrame]
 

@@ -13,7 +13,8 @@ import pandas as pd
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
 from pipelines.expectations.checks import all_true, filled, keyed_checks, keys
 from pipelines.faults import ROWS_SHOWN, DataError, Finding
-from pipelines.formats import (
+from pipelines.params import ResponseTask as Task
+from pipelines.samples.formats import (
     CELL_LINES_FILE,
     DRUGS_FILE,
     KEYS,
@@ -21,8 +22,7 @@ from pipelines.formats import (
     read_response_tables,
     read_table,
 )
-from pipelines.molecules import parse
-from pipelines.params import ResponseTask as Task
+from pipelines.samples.molecules import parse
 
 Tables = dict[str, pd.DataFrame]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.expression import ExpressionSamples
 from pipelines.groups import expression, images, response
-from pipelines.images import ImageSamples
 from pipelines.params import Split, SplitMode
-from pipelines.samples import ResponseSamples
-from pipelines.sensitivity import SensitivitySamples
+from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.images import ImageSamples
+from pipelines.samples.response import ResponseSamples
+from pipelines.samples.sensitivity import SensitivitySamples
 
 _OF: dict[type, ModuleType] = {
     ResponseSamples: response,

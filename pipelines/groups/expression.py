@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipelines.connect import connected, pairs_by
-from pipelines.expression import ExpressionSamples
+from pipelines.groups.connect import connected, pairs_by
 from pipelines.params import Split, SplitMode
+from pipelines.samples.expression import ExpressionSamples
 
 _BLOCK = 1024
 

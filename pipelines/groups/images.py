@@ -6,10 +6,10 @@ import hashlib
 
 import pandas as pd
 
-from pipelines.connect import connected, pairs_by
-from pipelines.duplicates import duplicate_pairs
-from pipelines.images import ImageSamples
+from pipelines.groups.connect import connected, pairs_by
+from pipelines.groups.duplicates import duplicate_pairs
 from pipelines.params import Split, SplitMode
+from pipelines.samples.images import ImageSamples
 
 
 def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Series]:

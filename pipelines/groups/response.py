@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pandas as pd
 
-from pipelines.connect import connected, pairs_by
-from pipelines.molecules import pubchem_id
+from pipelines.groups.connect import connected, pairs_by
 from pipelines.params import Split, SplitMode
-from pipelines.samples import ResponseSamples, molecule_keys
+from pipelines.samples.molecules import pubchem_id
+from pipelines.samples.response import ResponseSamples, molecule_keys
 
 _NO_NAMES = ("", "na", "nan", "none", "several", "unknown", "unnamed")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipelines.expression import ExpressionSamples, library_sizes
 from pipelines.nuisances import metadata
+from pipelines.samples.expression import ExpressionSamples, library_sizes
 
 # Tissue source site, participant, sample and vial, portion and analyte, plate, center:
 # https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipelines.image_formats import FORMATS
-from pipelines.images import IMAGES_FOLDER, ImageSamples
 from pipelines.nuisances import metadata
+from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.images import IMAGES_FOLDER, ImageSamples
 
 _BLOCK = 64
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.nuisances import metadata
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 
 
 def response_nuisances(samples: ResponseSamples) -> dict[str, pd.DataFrame]:

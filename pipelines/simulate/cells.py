@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipelines.images import IMAGES_FOLDER, IMAGES_TABLE
+from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
 
 SIDE = 96
 _Y, _X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2

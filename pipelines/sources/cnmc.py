@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.faults import UserError
-from pipelines.formats import read_table
+from pipelines.samples.formats import read_table
 from pipelines.sources.raw_folder import SourceImage, entries, find_folder, listed
 
 CLASSES = ("all", "hem")

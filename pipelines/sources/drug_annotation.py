@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines import molecules
+from pipelines.samples import molecules
 from pipelines.sources.cell_line_names import stripped
 from pipelines.sources.official_table import Alternatives, read_official, whole
 

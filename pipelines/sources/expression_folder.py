@@ -26,8 +26,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from tqdm import tqdm
 
-from pipelines.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
 from pipelines.faults import DataError, Finding, UserError
+from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
 from pipelines.sources.raw_folder import listed, written_folder
 
 DROPPED_FILE = "dropped.csv"

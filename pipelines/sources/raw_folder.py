@@ -16,7 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipelines.faults import ROWS_SHOWN, UserError
-from pipelines.images import IMAGES_FOLDER, IMAGES_TABLE
+from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
 
 _NAMED = re.compile(r"[A-Za-z]+_[0-9]+\.jpe?g", re.IGNORECASE)  # BA_100102.jpg: code of the cell type, number
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
+from pipelines.samples.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
 from pipelines.sources import gdsc
 from pipelines.sources.cell_line_names import IDS, CellLineNames
 from pipelines.sources.choices import Replicates

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.faults import UserError
-from pipelines.raw_files import CELL_LINES_FILE, DRUGS_FILE
+from pipelines.samples.raw_files import CELL_LINES_FILE, DRUGS_FILE
 from serving.board.loading import load
 from serving.board.words import named
 

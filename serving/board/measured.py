@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.dataset  # pandas imports it with the first filter; here one thread imports at a time
 
 from pipelines.faults import UserError
-from pipelines.raw_files import RESPONSE_FILE
+from pipelines.samples.raw_files import RESPONSE_FILE
 
 
 def profiles(path: Path, key: str, ids: Sequence[str]) -> pd.DataFrame:

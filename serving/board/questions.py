@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.gene_names import match_genes
+from pipelines.samples.gene_names import match_genes
 from serving.board.asking import Refused
 from serving.board.collection import Drug
 from serving.board.words import counted, listed

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipelines.faults import UserError
 from pipelines.files import read_json
-from pipelines.gene_names import symbol_of
+from pipelines.samples.gene_names import symbol_of
 from serving.board.collection import drug_labels
 from serving.board.words import named, number, with_interval
 

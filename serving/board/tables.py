@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.gene_names import symbol_of
+from pipelines.samples.gene_names import symbol_of
 
 Row = dict[str, Any]
 OTHERS, THE_DRUG = "all others together", "the drug itself"

@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow
 
 from pipelines.faults import UserError
-from pipelines.gene_names import match_genes
-from pipelines.parquet_size import check_parquet_size
+from pipelines.samples.gene_names import match_genes
+from pipelines.samples.parquet_size import check_parquet_size
 from serving.board.words import listed
 
 TABLES = ("csv", "tsv", "txt", "parquet")

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from pipelines.faults import UserError
-from training.prediction_log import INPUT
+from training.model.prediction_log import INPUT
 
 _NEEDED = ("time", "model_version", "out_of_distribution")
 
@@ -25,7 +25,7 @@ class Logged:
     Attributes
     ----------
     rows
-        Of the version, ordered by time; columns as `training.prediction_log` writes them.
+        Of the version, ordered by time; columns as `training.model.prediction_log` writes them.
     files
         How many files were read.
     skipped

@@ -33,8 +33,8 @@ from serving.monitoring.performance import Performance, measure, read_labels
 from serving.monitoring.watch import Reference, Watched, predictions_of, watch
 from serving.reproduction.logged_model import contract_of, predictor_folder
 from serving.situation import evidence_of, model_files
-from training.predictor import REFERENCE
-from training.reference import INPUTS, PREDICTIONS
+from training.model.predictor import REFERENCE
+from training.model.reference import INPUTS, PREDICTIONS
 
 _NOT_OF_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
 

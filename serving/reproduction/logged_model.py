@@ -9,11 +9,11 @@ import yaml
 from pipelines.faults import UserError
 from pipelines.files import read_json
 from training.contracts import Contract, contract_from
-from training.predictor import CONTRACT_FILE
+from training.model.predictor import CONTRACT_FILE
 
 
 def predictor_folder(files: Path) -> Path:
-    """Return the folder that `training.predictor.Predictor.read` reads; MLflow keeps the name that it was logged by.
+    """Return the folder that `training.model.predictor.Predictor.read` reads; MLflow keeps the name it was logged by.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.params import read_params
-from training.predictor import Predictor
+from training.model.predictor import Predictor
 
 try:
     from pipelines.prepared import read_prepared

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from PIL import Image
 
-from pipelines.image_formats import FORMATS
 from pipelines.params import ImageTask
+from pipelines.samples.image_formats import FORMATS
 from serving.board import collection
 from serving.board.endpoints import Endpoint
 from serving.board.loading import load

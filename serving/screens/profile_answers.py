@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pipelines.gene_names import match_genes
 from pipelines.params import ExpressionTask
+from pipelines.samples.gene_names import match_genes
 from serving.board import charts
 from serving.board.glossary import means
 from serving.board.tables import Row, classes, coverage_of, targets, version_of

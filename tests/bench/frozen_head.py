@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.images import ImageSamples, read_images
 from pipelines.params import ImageTask, read_params
+from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cells
 from tests.bench.measured import Record
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
+from training.model.track import alone
 from training.networks.cell_network import viewed
-from training.track import alone
 
 LEAST = 10  # times faster, which is what is asked for
 SAME_WITHIN = 0.01  # of the mean accuracy over the trials: features are kept as float16, which may move an image or two

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from tests.bench.measured import Record
 from training.architectures import get_architecture
 from training.estimator import FitContext

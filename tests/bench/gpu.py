@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from tests.bench.measured import Record, paired
 from tests.training.image_samples import labeled
 from tests.training.profile_samples import labels_samples

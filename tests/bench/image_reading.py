@@ -14,8 +14,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
 from pipelines.files import cores
-from pipelines.images import read_images
 from pipelines.params import ImageTask, read_params
+from pipelines.samples.images import read_images
 from pipelines.simulate.cells import simulate_blood_cells
 from tests.bench.measured import Record, paired
 from training.networks.augment import StainJitter, augment, augmentation

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipelines.params import read_params
 from pipelines.prepared import Prepared, prepare
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import Size, simulate
 from tests.bench.measured import Record, paired
 from training.architectures import get_architecture

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.params import ExpressionTask, ResponseTask, read_params
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from pipelines.simulate.expression import simulate_tumor_type
 from pipelines.simulate.response import Size, simulate
 from tests.bench.measured import Record, paired

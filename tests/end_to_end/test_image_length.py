@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from pipelines.simulate.cells import simulate_blood_cells
+from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
             "evaluate.explained_samples": {"quick": 8, "full": 8},
         },
     )
+    empty_store(made.root)
     made.train(ARCHITECTURES)
     return made
 

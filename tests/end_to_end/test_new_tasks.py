@@ -19,6 +19,7 @@ import pytest
 import requests
 from PIL import Image
 
+from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
 from tests.end_to_end.small_platform import WAIVED, small_params
 from tests.serving.served import serving
@@ -174,8 +175,8 @@ TASKS = (
             "fit.members": {"quick": 1, "full": 3},
             "tune.weights": "none",
         },
-        ("majority_class", "xgboost"),
-        "xgboost",
+        ("majority_class", "random_forest"),
+        "random_forest",
         first_image,
         is_smear,
     ),
@@ -195,6 +196,7 @@ def case(
         task.name: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}
     }
     with checked_out(tmp_path_factory.mktemp(task.name), params) as made:
+        empty_store(made.root)
         task.sample(made.root / "data" / task.name)
         made.train(task.name, task.models)
         yield task, made

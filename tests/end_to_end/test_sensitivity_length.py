@@ -18,6 +18,7 @@ from evaluation.candidates.card import MARKDOWN
 from pipelines.simulate.response import Size, simulate
 from serving.answers import answer_example
 from serving.registry import promote
+from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,7 @@ def _params() -> dict[str, Any]:
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Make a checkout, and bring both tasks to their leaderboards."""
     with checked_out(tmp_path_factory.mktemp("checkout"), _params()) as made:
+        empty_store(made.root)
         data = made.root / "data"
         simulate(data / CALLS, SIZE)
         shutil.copytree(data / CALLS, data / AREAS)

@@ -23,7 +23,7 @@ from mlflow.projects.utils import load_project
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
 pytestmark = pytest.mark.slow
-ARCHITECTURES = {"mean_effects", "elastic_net", "random_forest", "xgboost", "mlp"}
+ARCHITECTURES = {"mean_effects", "elastic_net", "mlp"}  # trees go it on images: test_image_length, test_new_tasks
 
 
 @pytest.fixture(scope="module")

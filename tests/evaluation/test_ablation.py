@@ -24,12 +24,13 @@ from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import GeneTask, Params, PerBudget, read_params
 from pipelines.prepared import Prepared
+from tests.empty_store import empty_store
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
-from training.final import fit_final
-from training.fitted import Fitted, fit
-from training.predictor import Predictor
-from training.trials import fit_settings
+from training.model.final import fit_final
+from training.model.fitted import Fitted, fit
+from training.model.predictor import Predictor
+from training.studies.trials import fit_settings
 
 ROOT = Path(__file__).parents[2]
 NAME = "gene_expression"
@@ -43,10 +44,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, before = tmp_path_factory.mktemp("ablation"), mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(folder))
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         patch.setattr(tracking, "git", lambda *arguments: None)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_tracking_uri(uri)
         yield folder
     mlflow.set_tracking_uri(before)
 

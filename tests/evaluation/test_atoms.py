@@ -18,12 +18,12 @@ from evaluation.evidence.responses import ExplainedPairs, explain_pairs
 from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
 from pipelines.params import PerBudget
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples, make_samples
+from pipelines.samples.response import ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
 from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
-from training.fitted import Fitted
+from training.model.fitted import Fitted
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 SVG = "{http://www.w3.org/2000/svg}"

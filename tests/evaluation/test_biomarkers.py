@@ -32,7 +32,7 @@ from evaluation.explain.genes import explain
 from evaluation.explain.sensitizing import FEWEST, LINES, directed, rows_by_drug, sensitizing
 from pipelines.faults import UserError
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples, make_samples
+from pipelines.samples.response import ResponseSamples, make_samples
 from pipelines.typed_yaml import ParamsError
 from tests.evaluation.evidence_made import made_evidence
 from tests.training.tiny import response_task, tiny_params

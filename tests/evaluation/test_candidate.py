@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, read_params, task_text
 from pipelines.prepared import Prepared
+from tests.empty_store import empty_store
 from tests.evaluation.evidence_made import made_evidence
 from training.contracts.images import ImageContract
 
@@ -103,22 +103,13 @@ class Place:
         self.client.set_registered_model_alias(TASK, "production", made.version)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an empty tracking store: it takes seconds to make and no time to copy."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
-def place(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.chdir(tmp_path)
-    shutil.copy(store, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.setattr(tracking, "git", lambda *_: None)
     before = tracking.mlflow.get_tracking_uri()
-    tracking.mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.mlflow.set_tracking_uri(empty_store(tmp_path))
     table = predictions(1, 0)[["sample_id", "group"]].assign(split="test", fold=-1)
     prepared = Prepared(Samples(table), table, SPLIT_SHA, {"rows": {"dropped": {}}})
     made = Place(tmp_path / "reports", read_params(ROOT / "params.yaml"), prepared, MlflowClient())

@@ -24,6 +24,7 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
+from tests.empty_store import empty_store
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -202,9 +203,8 @@ def test_what_was_written_before_does_not_stay(folder: Path, params: Params) -> 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    # One store for all: making one takes longer than the tests.
     folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = empty_store(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from evaluation.explain.genes import explain, explained_rows
-from pipelines.samples import ResponseSamples, make_samples
+from pipelines.samples.response import ResponseSamples, make_samples
 from training.estimator import Attribution, Estimator, FitContext
 
 

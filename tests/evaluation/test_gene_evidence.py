@@ -27,18 +27,19 @@ from evaluation.explain.targets import (
     explain_targets,
     orders_of_genes,
 )
-from pipelines.expression import ExpressionSamples
 from pipelines.files import jsonable
 from pipelines.params import GeneTask, PerBudget, read_params, task_text
 from pipelines.prepared import Prepared
+from pipelines.samples.expression import ExpressionSamples
+from tests.empty_store import empty_store
 from tests.training.profile_samples import PREDICTORS as LEARNT_FROM
 from tests.training.profile_samples import gene_samples
 from training.architectures import get_architecture
 from training.contracts.profiles import GeneContract
 from training.estimator import Attribution, Estimator, FitContext
-from training.final import CrossFitted
-from training.fitted import Fitted, with_targets
-from training.predictor import Predictor
+from training.model.final import CrossFitted
+from training.model.fitted import Fitted, with_targets
+from training.model.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 SEED = 20261120
@@ -179,7 +180,7 @@ def quiet() -> Iterator[None]:
 def run_id(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give a run that logged two epochs, in a tracking store of its own."""
     folder, before = tmp_path_factory.mktemp("genes"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_tracking_uri(empty_store(folder))
     experiment = mlflow.create_experiment("gene_expression", (folder / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment, log_system_metrics=False) as run:
         for step in range(2):

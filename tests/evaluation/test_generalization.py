@@ -37,12 +37,13 @@ from pipelines.files import read_json, write_json
 from pipelines.groups.response import cell_line_groups
 from pipelines.params import Params, SplitMode
 from pipelines.prepared import Prepared, prepare
-from pipelines.reading import read_samples
-from pipelines.samples import Kept
+from pipelines.samples.reading import read_samples
+from pipelines.samples.response import Kept
 from pipelines.simulate.response import Size, simulate
+from tests.empty_store import empty_store
 from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
-from training.trials import fit_settings
+from training.studies.trials import fit_settings
 
 MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
 BASELINE, MODEL = "mean_effects", "elastic_net"
@@ -56,10 +57,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     _part_tissues(folder / "data" / NAME / "cell_lines.csv", 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(folder))
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         patch.setattr(tracking, "git", lambda *arguments: None)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_tracking_uri(uri)
         yield folder
     mlflow.set_tracking_uri(before)
 

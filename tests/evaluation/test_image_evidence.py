@@ -37,19 +37,20 @@ from evaluation.metrics.classification import classification_metrics, metric_nam
 from pipelines import tracking
 from pipelines.auditing import audit_samples, write_audit
 from pipelines.faults import DataError, UserError
-from pipelines.images import ImageSamples, read_images
 from pipelines.params import ImageTask, Params, PerBudget, read_params
 from pipelines.prepared import Prepared, prepare
+from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cells
+from tests.empty_store import empty_store
 from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone
-from training.calibration import apply_temperature, prediction_sets
 from training.contracts.images import ImageContract
-from training.final import CrossFitted
-from training.fitted import Fitted, fit, with_probabilities
+from training.model.calibration import apply_temperature, prediction_sets
+from training.model.final import CrossFitted
+from training.model.fitted import Fitted, fit, with_probabilities
+from training.model.predictor import Predictor
 from training.networks.cell_network import CellNetwork
-from training.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 NAME = "blood_cell"
@@ -62,10 +63,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, before = tmp_path_factory.mktemp("evidence"), mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(folder))
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         patch.setattr(tracking, "git", lambda *arguments: None)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_tracking_uri(uri)
         yield folder
     mlflow.set_tracking_uri(before)
 

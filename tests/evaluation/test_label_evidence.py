@@ -21,14 +21,15 @@ from evaluation.evidence.labels import label_evidence, layout_of, stability
 from evaluation.evidence.parts import Evidence
 from evaluation.explain.profiles import TOP, deletion, explain_profiles
 from evaluation.figures import profiles
-from pipelines.expression import ExpressionSamples
 from pipelines.files import jsonable
 from pipelines.params import LabelTask, Params, PerBudget, read_params
 from pipelines.prepared import Prepared
+from pipelines.samples.expression import ExpressionSamples
+from tests.empty_store import empty_store
 from training.estimator import Attribution, Classifier, Estimator, FitContext
-from training.final import CrossFitted
-from training.fitted import Fitted, with_probabilities
-from training.predictor import Predictor
+from training.model.final import CrossFitted
+from training.model.fitted import Fitted, with_probabilities
+from training.model.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 NAME = "tumor_type"
@@ -168,7 +169,7 @@ def quiet() -> Iterator[None]:
 def run_id(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give a run in a tracking store of its own."""
     folder, before = tmp_path_factory.mktemp("labels"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_tracking_uri(empty_store(folder))
     experiment = mlflow.create_experiment(NAME, (folder / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment, log_system_metrics=False) as run:
         mlflow.log_param("architecture", "planted")

@@ -24,7 +24,7 @@ from evaluation.metrics.classification import (
 )
 from evaluation.metrics.resample import group_counts
 from pipelines.params import REPORTED, SensitivityTask, Threshold
-from pipelines.sensitivity import CLASSES
+from pipelines.samples.sensitivity import CLASSES
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
 LIST = list(CLASSES)

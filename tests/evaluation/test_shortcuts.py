@@ -14,11 +14,11 @@ import pytest
 from evaluation.evidence.responses import response_evidence
 from evaluation.evidence.shortcuts import OF_LINES, beside_model, line_score
 from evaluation.metrics.resample import Interval
-from pipelines.samples import ResponseSamples, make_samples
+from pipelines.samples.response import ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
-from training.fitted import Fitted
-from training.predictor import Predictor
+from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 
 BOOTSTRAP: dict[str, Any] = {"resamples": 200, "confidence": 0.95, "seed": 3}
 PROBE = {"probe": "border", "metric": "roc_auc", "score": 0.8, "low": 0.7, "high": 0.9, "chance": 0.5, "finding": True}

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.expression import (
+from pipelines.params import ExpressionTask, GeneTask, LabelTask, read_params
+from pipelines.samples.expression import (
     EXPRESSION_FILE,
     GENES_FILE,
     SAMPLES_FILE,
@@ -18,7 +19,6 @@ from pipelines.expression import (
     ExpressionTables,
     keep_profiles,
 )
-from pipelines.params import ExpressionTask, GeneTask, LabelTask, read_params
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("BLUE", "GREEN", "RED")

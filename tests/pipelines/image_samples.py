@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 
 SIDE = 48
 

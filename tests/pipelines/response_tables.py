@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.formats import ResponseTables
 from pipelines.params import ResponseSplit, ResponseTask, SplitMode, read_params
-from pipelines.samples import ResponseSamples, keep_samples
+from pipelines.samples.formats import ResponseTables
+from pipelines.samples.response import ResponseSamples, keep_samples
 
 ROOT = Path(__file__).parents[2]
 REAL_DATA = ROOT.parent / "shared" / "data" / "drug_response"

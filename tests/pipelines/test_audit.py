@@ -15,13 +15,14 @@ from PIL import Image
 from pipelines import audit as stage
 from pipelines import audits
 from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
-from pipelines.formats import ResponseTables
-from pipelines.images import ImageSamples
 from pipelines.nuisances.images import image_nuisances
 from pipelines.nuisances.response import response_nuisances
 from pipelines.params import ImageTask, ResponseTask, Task, read_params
 from pipelines.probes import probe_labels, probe_response
-from pipelines.samples import ResponseSamples, keep_samples
+from pipelines.samples.formats import ResponseTables
+from pipelines.samples.images import ImageSamples
+from pipelines.samples.response import ResponseSamples, keep_samples
+from tests.empty_store import empty_store
 from tests.pipelines import response_tables
 from tests.pipelines.image_samples import Saver, cell, compressed, saved_as_jpeg, write_files
 from tests.pipelines.image_samples import samples_of as images_of
@@ -538,11 +539,11 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
     assert "crop: 0.75" in params  # which would cut the border off
     (tmp_path / "params.yaml").write_text(params.replace("crop: 0.75", "crop: 1.0"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(tmp_path))
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(uri)
     reports = tmp_path / "reports"
     monkeypatch.setattr(audits.images, "image_nuisances", lambda *given: {"border": image_nuisances(*given)["border"]})
     assert stage.main(["--task", "leukemia_cell", "--data", str(data), "--reports", str(reports)]) == 0

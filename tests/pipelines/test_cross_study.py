@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from pipelines.faults import UserError
-from pipelines.formats import ResponseTables
 from pipelines.groups import sample_identities
 from pipelines.params import ResponseSplit, ResponseTask
 from pipelines.prepared import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
-from pipelines.samples import ResponseSamples, keep_samples
+from pipelines.samples.formats import ResponseTables
+from pipelines.samples.response import ResponseSamples, keep_samples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
 from pipelines.studies import StudyError
 from tests.pipelines.response_folder import write_response_folder
@@ -200,7 +200,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(place: Path, task: ResponseTask = TASK) -> Prepared:
-    from pipelines.reading import read_samples
+    from pipelines.samples.reading import read_samples
 
     prepared = prepare(read_samples(place / "data" / NAME, task), task, 3)
     write_prepared(prepared, place / "prepared" / NAME, task, 3)

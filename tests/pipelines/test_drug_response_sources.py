@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.faults import DataError, UserError
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from pipelines.sources import official_table
 from pipelines.sources.__main__ import main
 from pipelines.sources.cell_line_names import (

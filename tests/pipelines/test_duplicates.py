@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.duplicates import COLUMNS, duplicate_pairs
 from pipelines.groups import group_samples
-from pipelines.images import ImageSamples
+from pipelines.groups.duplicates import COLUMNS, duplicate_pairs
 from pipelines.params import Split
+from pipelines.samples.images import ImageSamples
 from tests.pipelines.image_samples import brighter, cell, compressed, noisier, on_black, resized, samples_of
 
 NEAR = 0.95

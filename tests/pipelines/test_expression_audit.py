@@ -14,11 +14,12 @@ import pytest
 from pipelines import audit as stage
 from pipelines import audits
 from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
-from pipelines.expression import ExpressionTables
 from pipelines.nuisances.expression import expression_nuisances
 from pipelines.params import ExpressionTask, SplitMode
 from pipelines.probes import GROUPS, thinned
-from pipelines.reading import read_samples
+from pipelines.samples.expression import ExpressionTables
+from pipelines.samples.reading import read_samples
+from tests.empty_store import empty_store
 from tests.pipelines.expression_folder import (
     GENES,
     LABELS,
@@ -312,13 +313,13 @@ def test_stage_writes_a_report_that_reads_back_and_a_page(
     data = write_expression_folder(tmp_path / "data", with_samples(tables, platform=tables.samples["label"]))
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(tmp_path))
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     import mlflow
 
     from pipelines import validate
 
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(uri)
     reports = tmp_path / "reports"
     given = ["--task", "tumor_type", "--data", str(data), "--reports", str(reports)]
     assert validate.main(given) == 0

@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.expression import (
+from pipelines.faults import DataError, UserError
+from pipelines.params import LabelTask
+from pipelines.prepared import prepare, read_prepared, write_prepared
+from pipelines.samples.expression import (
     ExpressionSamples,
     ExpressionTables,
     aim,
@@ -19,10 +22,7 @@ from pipelines.expression import (
     plain,
     to_log2,
 )
-from pipelines.faults import DataError, UserError
-from pipelines.params import LabelTask
-from pipelines.prepared import prepare, read_prepared, write_prepared
-from pipelines.samples import Kept
+from pipelines.samples.response import Kept
 from tests.pipelines.expression_folder import (
     GENES,
     LABELS,

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from pipelines.expression import ExpressionSamples
 from pipelines.groups import group_samples, sample_identities
 from pipelines.groups.expression import similar_profiles
 from pipelines.params import Split, SplitMode
+from pipelines.samples.expression import ExpressionSamples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
 from tests.pipelines.expression_folder import GENES, gene_task, label_task, make_tables, samples_of
 

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.expression import EXPRESSION_FILE as EXPRESSION
-from pipelines.expression import GENES_FILE as DESCRIBED
-from pipelines.expression import SAMPLES_FILE as SAMPLES
 from pipelines.faults import Finding
 from pipelines.params import ExpressionTask, LabelTask, Task, read_params
-from pipelines.reading import read_samples
+from pipelines.samples.expression import EXPRESSION_FILE as EXPRESSION
+from pipelines.samples.expression import GENES_FILE as DESCRIBED
+from pipelines.samples.expression import SAMPLES_FILE as SAMPLES
+from pipelines.samples.reading import read_samples
 from pipelines.validate import Validation, main, validate_folder
+from tests.empty_store import empty_store
 from tests.pipelines.expression_folder import (
     GENES,
     LANDMARKS,
@@ -404,7 +405,7 @@ def test_text_among_the_values_is_told(folder: Path) -> None:
 def command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path))
     yield lambda: main(["--task", NAME])
 
 

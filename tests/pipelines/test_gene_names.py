@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.faults import UserError
-from pipelines.gene_names import find_gene, match_genes, parts_of, symbol_of
+from pipelines.samples.gene_names import find_gene, match_genes, parts_of, symbol_of
 
 # Few symbols and numbers, so that names collide all the time.
 _symbols = st.sampled_from(["A", "B", "C", "?"])

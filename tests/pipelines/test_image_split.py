@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from pipelines.groups import group_samples, sample_identities
-from pipelines.images import ImageSamples
 from pipelines.params import Split, SplitMode
+from pipelines.samples.images import ImageSamples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
 from tests.pipelines.image_samples import brighter, cell, compressed, resized, samples_of
 

@@ -19,9 +19,10 @@ import pytest
 from PIL import Image, ImageFile
 
 from pipelines.faults import ROWS_SHOWN
-from pipelines.images import read_images
 from pipelines.params import ImageTask, read_params
+from pipelines.samples.images import read_images
 from pipelines.validate import Validation, main, validate_folder
+from tests.empty_store import empty_store
 from tests.pipelines.image_folder import CLASSES, SIDE, SUBJECTS, picture, write_image_folder
 
 ROOT = Path(__file__).parents[2]
@@ -409,7 +410,7 @@ def test_table_that_is_a_folder_is_refused(folder: Path, task: ImageTask) -> Non
 def command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path))
     yield lambda: main(["--task", NAME])
 
 

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipelines import images as reader
 from pipelines.faults import DataError
 from pipelines.files import written_whole
-from pipelines.images import ImageSamples, list_images, load_pixels, read_images, table_findings, to_pixels
 from pipelines.params import ImageData, ImageTask, read_params
-from pipelines.reading import read_samples
+from pipelines.samples import images as reader
+from pipelines.samples.images import ImageSamples, list_images, load_pixels, read_images, table_findings, to_pixels
+from pipelines.samples.reading import read_samples
 from tests.pipelines.image_folder import CLASSES, SIDE, SUBJECTS, picture, write_image_folder
 
 ROOT = Path(__file__).parents[2]

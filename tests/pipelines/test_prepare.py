@@ -16,11 +16,11 @@ from pipelines import prepare as stage
 from pipelines.command import run_command
 from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
-from pipelines.formats import ResponseTables
 from pipelines.params import ResponseTask
 from pipelines.prepared import Prepared, prepare, read_prepared, write_prepared
-from pipelines.reading import read_samples
-from pipelines.samples import keep_samples
+from pipelines.samples.formats import ResponseTables
+from pipelines.samples.reading import read_samples
+from pipelines.samples.response import keep_samples
 from pipelines.split import SplitError, split_sha256
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import NAME, ROOT, make_tables, shipped_task, split_of

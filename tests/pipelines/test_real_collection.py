@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.groups import sample_identities
 from pipelines.groups.response import cell_line_groups, drug_groups
-from pipelines.molecules import pubchem_id
 from pipelines.params import ResponseTask, SplitMode
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples import Kept, keep_samples, molecule_keys
+from pipelines.samples.formats import ResponseTables, read_response_tables
+from pipelines.samples.molecules import pubchem_id
+from pipelines.samples.response import Kept, keep_samples, molecule_keys
 from pipelines.split import SIDES, SplitError, guard, split_samples
 from tests.pipelines.response_tables import MODES, REAL_DATA, shipped_task
 

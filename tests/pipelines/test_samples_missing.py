@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.params import MissingPolicy, ResponseTask
-from pipelines.samples import UNKNOWN, Kept, ResponseSamples, keep_samples, molecule_keys, required_fields
+from pipelines.samples.formats import ResponseTables, read_response_tables
+from pipelines.samples.response import UNKNOWN, Kept, ResponseSamples, keep_samples, molecule_keys, required_fields
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import (
     make_tables,

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.faults import DataError, UserError
-from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.params import ParamsError, ResponseTask, SensitivityTask, Threshold, read_params, read_task, task_text
 from pipelines.prepared import prepare, read_prepared, write_prepared
-from pipelines.samples import Kept, ResponseSamples, keep_samples
-from pipelines.sensitivity import call, call_by_training_rows, learn_thresholds, waterfall
+from pipelines.samples.formats import ResponseTables, read_response_tables
+from pipelines.samples.response import Kept, ResponseSamples, keep_samples
+from pipelines.samples.sensitivity import call, call_by_training_rows, learn_thresholds, waterfall
 from pipelines.validate import validate_folder
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import ROOT, make_tables, samples_of, shipped_task, shuffled, split_of

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.formats import ResponseTables, read_response_tables
 from pipelines.params import ResponseTask, SplitMode
 from pipelines.prepared import prepare
-from pipelines.samples import keep_samples
+from pipelines.samples.formats import ResponseTables, read_response_tables
+from pipelines.samples.response import keep_samples
 from pipelines.simulate.__main__ import main
 from pipelines.simulate.response import Size, simulate
 from pipelines.split import SIDES

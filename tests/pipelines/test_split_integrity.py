@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from pipelines.formats import ResponseTables
 from pipelines.groups import sample_identities
 from pipelines.groups.response import cell_line_groups, drug_groups
 from pipelines.params import ResponseTask, SplitMode
-from pipelines.samples import ResponseSamples
+from pipelines.samples.formats import ResponseTables
+from pipelines.samples.response import ResponseSamples
 from pipelines.split import (
     NO_FOLD,
     SIDES,

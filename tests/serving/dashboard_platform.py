@@ -1,7 +1,8 @@
 """A small platform for the tests of the dashboard: simulated data, fitted models that answer over HTTP, reports.
 
 The models are real ones, fitted in a moment; what answers for them is a plain HTTP server that hands requests to
-`training.predictor.Predictor` and errors on as the endpoint does. Real endpoints are tested in `test_endpoint_fuzz`.
+`training.model.predictor.Predictor` and errors on as the endpoint does. Real endpoints are tested in
+`test_endpoint_fuzz`.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ from PIL import Image
 from pipelines.files import write_json
 from pipelines.params import Threshold, read_params
 from pipelines.prepared import prepare
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import simulate
+from tests.empty_store import empty_store
 from tests.serving import made_registry, served
 from tests.training.image_samples import write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
-from training.overlay import as_png, overlay
-from training.predictor import Predictor
+from training.model.overlay import as_png, overlay
+from training.model.predictor import Predictor
 
 RESPONSE, IMAGES, LABELS, GENES, UNSERVED = (
     "drug_response",
@@ -89,7 +91,7 @@ def platform(folder: Path) -> Iterator[Platform]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    database = f"sqlite:///{folder / 'mlflow.db'}"
+    database = empty_store(folder)
     _params(folder, url)
     _registry(folder, database)
     environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": database, "OMP_NUM_THREADS": "1"}

@@ -29,10 +29,10 @@ from tests.training.profile_samples import labels_samples
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
 from training.contracts import Contract
-from training.final import fit_final
-from training.reference import make_reference
-from training.track import log_model, save_model
-from training.trust import trust
+from training.model.final import fit_final
+from training.model.reference import make_reference
+from training.model.track import log_model, save_model
+from training.model.trust import trust
 
 PROFILES, IMAGES = "tumor_type", "blood_cell"
 SETTINGS: dict[str, Any] = {"rounds": 20, "epochs": 2, "seed": 3, "device": "cpu"}

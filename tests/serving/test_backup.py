@@ -20,6 +20,7 @@ from serving.backup import backup
 from serving.problems import verify
 from serving.restore import restore
 from serving.stores import artifact_locations, databases
+from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, made_version, prepare_folder, tracked
 
@@ -31,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         prepare_folder(folder, patch)
-        with tracked(f"sqlite:///{folder}/mlflow.db") as client:
+        with tracked(empty_store(folder)) as client:
             made_version(client)
             registry.promote(TASK, "staging", by=BY, policy=POLICY)
     study = optuna.create_study(study_name="kept", storage=f"sqlite:///{folder}/optuna.db")

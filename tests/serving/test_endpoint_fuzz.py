@@ -34,6 +34,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.empty_store import empty_store
 from tests.serving import served
 from tests.training.image_samples import draw, encoded
 from tests.training.tiny import NAME as PAIRS
@@ -101,8 +102,8 @@ def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, En
         stack.callback(os.chdir, here)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setenv("MLFLOW_TRACKING_URI", store := empty_store(folder))
+        mlflow.set_tracking_uri(store)
         stack.callback(mlflow.set_tracking_uri, uri if inherited is None else inherited)
         served.with_policy(folder, rows=ROWS, request_megabytes=MEGABYTES, image_pixels=PIXELS)
         started = {}

@@ -25,11 +25,12 @@ from serving.monitoring.logged import Logged, read_log, since_time
 from serving.monitoring.performance import Performance, measure, read_labels
 from serving.monitoring.report import monitor
 from serving.monitoring.watch import Reference, watch
+from tests.empty_store import empty_store
 from training.contracts import Contract, contract_text
 from training.contracts.images import ImageContract
 from training.contracts.profiles import GeneContract
 from training.contracts.response import ResponseContract
-from training.prediction_log import PredictionLog
+from training.model.prediction_log import PredictionLog
 
 ROOT = Path(__file__).parents[2]
 TASK, VERSION, SALT = "leukemia_cell", "3", "a salt of the laboratory"
@@ -81,7 +82,7 @@ def answers(rows: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def log_rows(rows: int, seed: int = 1, version: str = VERSION) -> pd.DataFrame:
-    """Rows as `training.prediction_log` writes them."""
+    """Rows as `training.model.prediction_log` writes them."""
     rng = np.random.default_rng(seed)
     about = pd.DataFrame(
         {
@@ -363,22 +364,13 @@ def test_labels_at_fault_are_refused_by_row(
 # --- the whole
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An empty MLflow database: its migrations take longer than a test."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_registered_models()
-    return path.read_bytes()
-
-
 @pytest.fixture
-def registered(empty: bytes, tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def registered(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A registered version with a reference, in staging; its number is 1."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(empty)
     subprocess.run(["git", "init", "-q"], check=True)
     before = tracking.mlflow.get_tracking_uri()
-    tracking.mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.mlflow.set_tracking_uri(empty_store(tmp_path))
     made = reference(params)
     write_model(tmp_path / "files", made.contract, made)
     client = MlflowClient()

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.expression import ExpressionSamples
 from pipelines.params import task_text
 from pipelines.policy import Monitor
-from pipelines.reading import read_samples
-from pipelines.samples import ResponseSamples
+from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.reading import read_samples
+from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import Size, simulate
 from serving.monitoring.logged import Logged
 from serving.monitoring.watch import Reference, Watched, predictions_of, watch

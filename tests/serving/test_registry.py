@@ -37,6 +37,7 @@ from serving import (
 from serving.ledger import database_uri, look, move
 from serving.problems import Problem
 from serving.registry import GateError
+from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK, TASK_MD5, made_evidence, made_policy, sealed
 from tests.serving.made_registry import (
     BY,
@@ -55,20 +56,10 @@ from tests.serving.made_registry import (
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an empty MLflow database: its migrations take longer than a test."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with tracked(f"sqlite:///{path}") as client:
-        client.search_registered_models()
-    return path
-
-
 @pytest.fixture
-def client(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
     prepare_folder(tmp_path, monkeypatch)
-    (tmp_path / "mlflow.db").write_bytes(empty.read_bytes())
-    with tracked(f"sqlite:///{tmp_path}/mlflow.db") as made:
+    with tracked(empty_store(tmp_path)) as made:
         yield made
 
 

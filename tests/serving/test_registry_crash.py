@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from serving import history_table, ledger, problems, registry
+from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import (
     BY,
@@ -49,7 +50,7 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 yield made
 
     if request.param == "sqlite":
-        yield from ready(f"sqlite:///{folder}/mlflow.db")
+        yield from ready(empty_store(folder))
     else:
         with postgres() as uri:
             yield from ready(uri)

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from pipelines.faults import UserError
 from serving import history_table, ledger, problems, registry
+from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import POLICY, aliases, made_version, postgres, prepare_folder, stages, tracked
 
@@ -26,7 +27,7 @@ _FORK = multiprocessing.get_context("fork")  # a new interpreter would import fo
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("together")
     if request.param == "sqlite":
-        yield f"sqlite:///{folder}/mlflow.db", folder
+        yield empty_store(folder), folder
     else:
         with postgres() as uri:
             yield uri, folder

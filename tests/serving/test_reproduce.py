@@ -20,6 +20,7 @@ from serving.reproduction.comparison import compare, recipe_of, verdict
 from serving.reproduction.refit import Recipe, Refit, typed
 from serving.reproduction.tolerance import ELSEWHERE, tolerance_of
 from serving.reproduction.worktree import worktree
+from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
 
 TASK, ARCHITECTURE = "tumor_type", "logistic_regression"
@@ -231,6 +232,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
         TASK,
         sample=lambda folder: simulate_tumor_type(folder, patients=80),
     )
+    empty_store(made.root)
     params = made.root / "params.yaml"
     params.write_text(params.read_text().replace("resamples: 200", "resamples: 150"))
     folder = made.root / "models" / TASK / ARCHITECTURE

@@ -22,6 +22,7 @@ from serving.retraining.changes import Snapshot
 from serving.retraining.loop import STOP, OutdatedError, State, Step, begin, go, read_state
 from serving.retraining.report import report
 from serving.retraining.steps import FINGERPRINT, Plan, look, move, registered
+from tests.empty_store import empty_store
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -41,7 +42,7 @@ def plan(params: Params) -> Plan:
 def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
     """Return a registry with three versions of the task."""
     folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = empty_store(folder)
     client = MlflowClient(uri, uri)
     client.create_registered_model(TASK)
     for number in (1, 2, 3):
@@ -64,7 +65,7 @@ def test_an_empty_registry_serves_nothing(
     plan: Plan, registry: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert look(plan) == {"aliases": {}, "served": None}
-    uri = f"sqlite:///{tmp_path}/empty.db"
+    uri = empty_store(tmp_path)
     monkeypatch.setattr(under_test, "MlflowClient", lambda: MlflowClient(uri, uri))
     assert look(plan) == {"aliases": {}, "served": None}
     assert registered(plan) is None

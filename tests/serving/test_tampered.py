@@ -23,8 +23,9 @@ from pipelines.file_hashes import HASHES_FILE, check_hashes, combined, file_hash
 from pipelines.params import read_params
 from pipelines.tracking import folder_sha256
 from serving import server_command
+from tests.empty_store import empty_store
 from tests.serving import served
-from training.predictor import Predictor
+from training.model.predictor import Predictor
 
 TASK = served.PROFILES
 MODEL = f"models:/{TASK}@production"
@@ -35,7 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give a folder with a model in production, whose store and files are its own."""
     folder = tmp_path_factory.mktemp("checkout")
     uri = mlflow.get_tracking_uri()
-    store = f"sqlite:///{folder / 'mlflow.db'}"
+    store = empty_store(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from pipelines.images import ImageSamples
 from pipelines.params import ResponseTask, Task, task_text
 from pipelines.prepared import Prepared
-from pipelines.samples import required_fields
+from pipelines.samples.images import ImageSamples
+from pipelines.samples.response import required_fields
 from training.architectures import get_architecture
 from training.contracts.images import ImageContract
 from training.contracts.response import ResponseContract

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from pipelines.images import IMAGES_FOLDER, ImageSamples, decoding, read_images
 from pipelines.params import ImageTask, read_params
+from pipelines.samples.images import IMAGES_FOLDER, ImageSamples, decoding, read_images
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture, names
 from training.backbone import Backbone

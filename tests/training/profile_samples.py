@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 
 CLASSES = ("BRCA", "KIRC", "LUAD")
 GENES = tuple(f"GENE{number}" for number in range(40))

@@ -19,13 +19,13 @@ import numpy as np
 from pipelines.command import run_command
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.reading import read_samples
-from pipelines.samples import ResponseSamples
+from pipelines.samples.reading import read_samples
+from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
 from training.estimator import Estimator, FitContext
-from training.study import Tuned, follow, tune
-from training.workers import WorkerCommand, add_worker_arguments
+from training.studies.study import Tuned, follow, tune
+from training.studies.workers import WorkerCommand, add_worker_arguments
 
 STEPS = 8
 MODULE = "tests.training.steps_worker"

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.faults import UserError
 from training.architectures import get_architecture
-from training.fitted import LARGEST_MODEL, _refuse_large, affordable
+from training.model.fitted import LARGEST_MODEL, _refuse_large, affordable
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from safetensors.numpy import load_file
 from sklearn.base import clone
 
 from pipelines.prepared import Prepared
-from pipelines.samples import UNKNOWN, ResponseSamples
+from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.tiny import FittedModel, build, changed, question, rmse, with_omics
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import Estimator, FitContext
-from training.final import CrossFitted
+from training.model.final import CrossFitted
+from training.model.track import alone
 from training.networks.response_network import ResponseNetwork
-from training.track import alone
 
 NETWORKS = [name for name in names("response") if issubclass(get_architecture(name).estimator, ResponseNetwork)]
 ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from training.calibration import (
+from training.model.calibration import (
     TEMPERATURES,
     apply_temperature,
     conformal_threshold,

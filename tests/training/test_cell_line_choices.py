@@ -20,7 +20,7 @@ from sklearn.preprocessing import QuantileTransformer
 from pipelines.faults import UserError
 from pipelines.params import Params
 from pipelines.prepared import Prepared
-from pipelines.samples import UNKNOWN, ResponseSamples, make_samples
+from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture
 from training.estimator import Estimator
@@ -30,9 +30,9 @@ from training.features.drug import DrugFeatures
 from training.features.line_response import line_response, residual_matrix
 from training.features.pair import PairFeatures
 from training.features.selection import SELECTIONS, SUPERVISED, selected
-from training.final import fit_final
+from training.model.final import fit_final
+from training.model.trust import trust
 from training.persistence import load_state, save_state
-from training.trust import trust
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
 LEAVES_OUT = [name for name in SELECTIONS if name != "all"]

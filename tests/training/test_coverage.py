@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.expression import ExpressionSamples
 from pipelines.params import read_params
+from pipelines.samples.expression import ExpressionSamples
 from tests.serving.served import PROFILES, save_fitted, split
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
 from tests.training.tiny import ROOT
 from training.contracts.profiles import LabelContract
-from training.predictor import Predictor
+from training.model.predictor import Predictor
 
 UNSEEN = 1_500
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipelines.prepared import Prepared
-from pipelines.samples import UNKNOWN, ResponseSamples
+from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.tiny import changed, repeated, with_omics
 from training.architectures import get_architecture, names
 from training.features.cell_line import CellLineFeatures

@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 
 from pipelines.params import ResponseSplit, SplitMode
 from pipelines.prepared import Prepared, prepare
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import Size, simulate
 from tests.training.tiny import NAME, build, tiny_params
 from training.architectures import get_architecture

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import training.final
+import training.model.final
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture
 from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Estimator, FitContext
-from training.final import CrossFitted, FinalFit, fit_final
-from training.fitted import cross_validated
+from training.model.final import CrossFitted, FinalFit, fit_final
+from training.model.fitted import cross_validated
 
 SETTINGS = {"rounds": 25, "epochs": 4, "seed": 3, "device": "cpu"}
 
@@ -86,7 +86,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     architecture = Architecture(
         "spy", "response", Spy, lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5}
     )
-    monkeypatch.setattr(training.final, "get_architecture", lambda name, kind: architecture)
+    monkeypatch.setattr(training.model.final, "get_architecture", lambda name, kind: architecture)
     return architecture
 
 

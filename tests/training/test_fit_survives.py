@@ -26,12 +26,13 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pipelines import patience
 from pipelines.params import PerBudget, read_params
 from pipelines.prepared import Prepared, prepare, write_prepared
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import simulate
+from tests.empty_store import empty_store
 from tests.training.test_distributed import LAUNCHERS
 from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
 from training.architectures import get_architecture
-from training.fitted import fit
+from training.model.fitted import fit
 
 EPOCHS = 4
 # Without dropout two processes do what one does.
@@ -137,11 +138,11 @@ def _fit(root: Path, *how: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def killed(ready: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which a fit was killed after its second epoch and gone on with."""
     root = tmp_path_factory.mktemp("fit") / "killed"
     shutil.copytree(ready, root)
-    shutil.copy(empty_store, root / "mlflow.db")
+    empty_store(root)
     assert _fit(root, "-c", KILLED) == -signal.SIGKILL
     assert _fit(root, "-m", "training.fit") == 0
     return root
@@ -162,10 +163,10 @@ def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(k
     assert not list((killed / "checkpoints" / "fit").iterdir())
 
 
-def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, empty_store: Path, tmp_path: Path) -> None:
+def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, tmp_path: Path) -> None:
     root = tmp_path / "two"
     shutil.copytree(ready, root)
-    shutil.copy(empty_store, root / "mlflow.db")
+    empty_store(root)
     assert _fit(root, *LAUNCHERS["accelerate"], "-m", "training.fit") == 0
     (one_client, one), (two_client, two) = _only_run(killed), _only_run(root)
     curves = [_steps(one_client, one.info.run_id), _steps(two_client, two.info.run_id)]

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from tests.training.image_samples import from_files, in_memory, write_folder
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
 from training.features import embedding
 from training.features.cell_image import descriptors
-from training.final import CrossFitted
 from training.frozen import BATCH, FeatureCache
+from training.model.final import CrossFitted
 from training.networks.cell_network import CellNetwork
 
 

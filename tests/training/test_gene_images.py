@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from pipelines.expression import ExpressionSamples
 from pipelines.faults import UserError
+from pipelines.samples.expression import ExpressionSamples
 from tests.training.profile_samples import CLASSES, labels_samples, reordered, with_values
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import FitContext

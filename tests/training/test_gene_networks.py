@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.expression import ExpressionSamples
 from pipelines.faults import UserError
+from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
 from training.features.profile import ProfileFeatures

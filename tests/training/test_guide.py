@@ -14,7 +14,7 @@ from torchvision import models
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, ROOT
 from training import architectures
 from training.architectures import Architecture
@@ -22,7 +22,7 @@ from training.backbone import Backbone
 from training.estimator import Estimator, FitContext
 from training.features.cell_line_choices import cell_line_space
 from training.networks import cell_network
-from training.study import tune
+from training.studies.study import tune
 
 GUIDE = (ROOT / "docs/adding.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)

@@ -19,18 +19,18 @@ from sklearn.base import clone
 from torch import nn
 
 from pipelines.faults import UserError
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from tests.training.contract_builders import image_contract
 from tests.training.image_samples import NETWORKS, TASK, draw, image_task, in_memory, labeled, settled_weights
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import Classifier, FitContext
-from training.final import CrossFitted
+from training.model.final import CrossFitted
+from training.model.predictor import Predictor
+from training.model.track import save_model
 from training.networks import cell_network, transfer_module
 from training.networks.cell_network import CellNetwork
 from training.networks.transfer import MODES
 from training.networks.transfer_module import TransferModule
-from training.predictor import Predictor
-from training.track import save_model
 
 ROUNDING = 1e-4  # a batch of another size is summed in another order
 LARGEST_MODEL = 150e6  # bytes

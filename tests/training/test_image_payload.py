@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from PIL import Image, ImageDraw
 
-from pipelines.images import ImageSamples, to_pixels
+from pipelines.samples.images import ImageSamples, to_pixels
 from tests.training.contract_builders import image_contract
 from tests.training.image_samples import CLASSES, TASK, draw, encoded, image_task, in_memory
 from training.architectures import get_architecture
 from training.contracts import PayloadError
 from training.contracts.images import MAX_BYTES, MAX_ROWS, ImageContract, read_image_payload
-from training.overlay import as_png, overlay
-from training.predictor import Predictor
-from training.track import save_model, signature
+from training.model.overlay import as_png, overlay
+from training.model.predictor import Predictor
+from training.model.track import save_model, signature
 
 SIZE = 48
 

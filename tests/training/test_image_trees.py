@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from pipelines.simulate.cells import simulate_leukemia_cells
 from tests.training.image_samples import CLASSES, TREES, draw, in_memory, labeled
 from training.architectures import get_architecture
 from training.features.cell_image import descriptors, foreground
 from training.features.embedding import embeddings
-from training.final import CrossFitted
+from training.model.final import CrossFitted
 from training.trees.images import ImageTrees
 
 SIDE = 48

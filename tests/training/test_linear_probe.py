@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from tests.training.image_samples import NETWORKS, in_memory, labeled, write_stages
 from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0

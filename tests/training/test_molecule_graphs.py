@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from pipelines.molecules import parent, without_salt
 from pipelines.params import Params, Threshold
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples import Kept
-from pipelines.sensitivity import SensitivitySamples
+from pipelines.samples.molecules import parent, without_salt
+from pipelines.samples.response import Kept
+from pipelines.samples.sensitivity import SensitivitySamples
 from tests.training.tiny import FittedModel, build, changed, question, response_task, sensitivity_task
 from training.architectures import get_architecture
 from training.architectures.gnn import GNN
@@ -29,7 +29,7 @@ from training.features.molecule_graph import (
     drawn_molecule,
     molecule_graph,
 )
-from training.final import CrossFitted
+from training.model.final import CrossFitted
 from training.networks.molecule_encoder import MoleculeEncoder
 from training.sensitivity import Sensitivity
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.expression import ExpressionSamples
-from pipelines.images import ImageSamples
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples
+from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.images import ImageSamples
+from pipelines.samples.response import ResponseSamples
 from tests.serving.served import images_prepared, split
 from tests.training.contract_builders import image_contract, response_contract
 from tests.training.image_samples import TASK, in_memory, labeled
@@ -23,7 +23,7 @@ from tests.training.tiny import NAME, question, response_task, tiny_params, tiny
 from training.contracts import Contract
 from training.contracts.profiles import GeneContract, LabelContract
 from training.contracts.summaries import choose_panels
-from training.novelty import SHARE, Novelty, View, fit_novelty
+from training.model.novelty import SHARE, Novelty, View, fit_novelty
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from mlflow.exceptions import MlflowException
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared
-from pipelines.samples import UNKNOWN, ResponseSamples
+from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, FittedModel, build, response_task
 from training.architectures import get_architecture, names
 from training.contracts import EXPLAINED_FEATURES, PayloadError, number_of, response
 from training.contracts.response import MAX_ROWS, ResponseContract, read_payload
-from training.final import CrossFitted
-from training.predictor import Predictor
-from training.track import alone, save_model
+from training.model.final import CrossFitted
+from training.model.predictor import Predictor
+from training.model.track import alone, save_model
 
 Row = dict[str, Any]
 GENE = "SIMG0003"

@@ -24,8 +24,8 @@ from pipelines.environment import LOG_SALT, PREDICTION_LOG
 from tests.serving.served import IMAGES, PROFILES, images_prepared, profiles_prepared, save_fitted
 from tests.training.tiny import ROOT
 from training.contracts import Contract
-from training.prediction_log import PredictionLog, prediction_columns
-from training.predictor import Predictor
+from training.model.prediction_log import PredictionLog, prediction_columns
+from training.model.predictor import Predictor
 
 SALT = b"a salt of the laboratory"
 
@@ -227,7 +227,7 @@ def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monke
         free.wait(30)
 
     monkeypatch.setattr(PredictionLog, "_write", slow)
-    monkeypatch.setattr("training.prediction_log._ROWS", 50)
+    monkeypatch.setattr("training.model.prediction_log._ROWS", 50)
     log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
     identities, answer, described = _row(1.0)
     began = time.monotonic()

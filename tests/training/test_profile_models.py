@@ -11,11 +11,11 @@ import optuna
 import pytest
 from sklearn.base import clone
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from tests.training.profile_samples import CLASSES, GENES, TARGETS, gene_samples, labels_samples, reordered, with_values
 from training.architectures import get_architecture, names
 from training.estimator import Classifier, Estimator, FitContext
-from training.final import CrossFitted
+from training.model.final import CrossFitted
 
 BASELINES = {"profile_labels": "majority_class", "gene_targets": "mean_expression"}
 OWN = {

@@ -20,18 +20,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from mlflow.types.schema import Schema
 
-from pipelines.expression import ExpressionSamples
 from pipelines.params import ExpressionTask, read_params, task_text
+from pipelines.samples.expression import ExpressionSamples
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, reordered
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
-from training.calibration import apply_temperature
 from training.contracts import EXPLAINED_FEATURES, PayloadError, contract_from, contract_text
 from training.contracts.profiles import MAX_ROWS, GeneContract, LabelContract, used_genes
 from training.estimator import Estimator
-from training.final import CrossFitted
-from training.predictor import Predictor
-from training.track import save_model, signature
+from training.model.calibration import apply_temperature
+from training.model.final import CrossFitted
+from training.model.predictor import Predictor
+from training.model.track import save_model, signature
 
 Profile = dict[str, Any]
 TASKS = {"profile_labels": "tumor_type", "gene_targets": "gene_expression"}

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.reading import read_samples
-from pipelines.samples import ResponseSamples
+from pipelines.samples.reading import read_samples
+from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import simulate
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, SIZE, FittedModel, build, changed, question, response_task, rmse, with_omics
@@ -27,10 +27,10 @@ from training.architectures.transformer import Transformer
 from training.contracts import PayloadError
 from training.features.gene_order import correlation_order
 from training.features.smiles_tokens import SmilesTokens, tokens_of
+from training.model.predictor import Predictor
+from training.model.track import alone, save_model
 from training.networks.ordered_response import OrderedResponseNetwork
 from training.networks.response_network import ResponseNetwork
-from training.predictor import Predictor
-from training.track import alone, save_model
 
 NETWORKS = ("mlp", "cnn1d", "transformer", "multi_omics")
 ORDERED = ("cnn1d", "transformer")

@@ -18,16 +18,16 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipelines.params import Params, Threshold
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples import Kept, ResponseSamples
-from pipelines.sensitivity import SensitivitySamples, call_by_training_rows
+from pipelines.samples.response import Kept, ResponseSamples
+from pipelines.samples.sensitivity import SensitivitySamples, call_by_training_rows
 from tests.training.tiny import build, question, response_task, sensitivity_task
 from training.architectures import get_architecture, names
 from training.contracts import contract_from, contract_text
 from training.contracts.sensitivity import SensitivityContract
 from training.estimator import Classifier, FitContext
-from training.final import CrossFitted, fit_final
+from training.model.final import CrossFitted, fit_final
+from training.model.trust import trust
 from training.sensitivity import Sensitivity, _fit_link
-from training.trust import trust
 
 FAMILY = "response_labels"
 RULE = Threshold("quantile", 2.0, 0.3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import build
 from training.architectures import get_architecture
 from training.bilinear import moments_of, out_of_fold, solve

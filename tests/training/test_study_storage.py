@@ -11,7 +11,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from training.study_storage import PatientStorage, open_storage
+from training.studies.storage import PatientStorage, open_storage
 
 STATES = [None, *((state,) for state in TrialState), (TrialState.COMPLETE, TrialState.PRUNED)]
 

@@ -25,19 +25,19 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-import training.study
+import training.studies.study
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import Params
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, ROOT, tiny_params, with_task
-from training import claims
 from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
-from training.study import Tuned, study_name, tune
-from training.study_storage import storage_url
-from training.trials import TRIAL_ORIGIN, settle_runs
+from training.studies import claims
+from training.studies.storage import storage_url
+from training.studies.study import Tuned, study_name, tune
+from training.studies.trials import TRIAL_ORIGIN, settle_runs
 
 # A network whose third trial hangs after its second epoch, until it is killed.
 SCRIPT = """
@@ -47,7 +47,7 @@ from pathlib import Path
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
 from training.architectures.mlp import MLP
-from training.study import tune
+from training.studies.study import tune
 
 
 class Slow(MLP):
@@ -442,9 +442,10 @@ def test_runs_on_every_page_are_settled_though_deleted_ones_move_the_pages(
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of the room that `study_name` takes for its own."""
-    shutil.copytree(ROOT / "training", tmp_path / "training", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(training.study, "__file__", str(tmp_path / "training" / "study.py"))
+    """Return the room in a copy of the code that `study_name` looks at."""
+    for name in ("pipelines", "training"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(training.studies.study, "__file__", str(tmp_path / "training" / "studies" / "study.py"))
     return tmp_path / "training"
 
 
@@ -461,12 +462,24 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
     before = _name(prepared, params)
     _append(room / "architectures" / "xgboost.py")
     (room / "architectures" / "a_new_one.py").write_text("")
+    _append(room / "model" / "novelty.py")  # nor does what only comes after it
+    _append(room / "contracts" / "response.py")
     (room / "features" / "__pycache__").mkdir()
     assert _name(prepared, params) == before
 
 
 @pytest.mark.parametrize(
-    "file", ["architectures/mlp.py", "architectures/__init__.py", "loop.py", "features/cell_line.py", "study.py"]
+    "file",
+    [
+        "architectures/mlp.py",
+        "architectures/__init__.py",
+        "networks/loop.py",
+        "features/cell_line.py",
+        "studies/study.py",
+        "estimator.py",
+        "../pipelines/samples/reading.py",
+        "../pipelines/prepared.py",
+    ],
 )
 def test_the_code_that_a_study_runs_changes_it(prepared: Prepared, params: Params, room: Path, file: str) -> None:
     before = _name(prepared, params)

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from pipelines.params import read_params
 from pipelines.prepared import prepare, write_prepared
-from pipelines.reading import read_samples
+from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import simulate
 from tests.training.postgres import postgres
 from tests.training.tiny import NAME, ROOT, SIZE

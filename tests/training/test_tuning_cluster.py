@@ -20,8 +20,8 @@ from optuna.trial import TrialState
 from pipelines.faults import UserError
 from tests.training.postgres import postgres
 from tests.training.ray_nodes import node_of, ray_nodes
-from training import cluster
-from training.workers import WorkerCommand
+from training.studies import cluster
+from training.studies.workers import WorkerCommand
 
 # What a task runs: a study whose trials are a sleep, without the weight of the real worker's imports.
 WORKER = """
@@ -31,8 +31,8 @@ from pathlib import Path
 import optuna
 
 from pipelines.faults import UserError
-from training.claims import work
-from training.study_storage import open_storage, study_lock
+from training.studies.claims import work
+from training.studies.storage import open_storage, study_lock
 
 
 together = 1  # so many workers begin before any goes on

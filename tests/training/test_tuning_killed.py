@@ -24,10 +24,11 @@ from pipelines import patience, tracking
 from pipelines.faults import UserError
 from pipelines.patience import Unreachable, patiently
 from pipelines.step_metrics import StepMetrics, sending
+from tests.empty_store import empty_store
 from tests.training.postgres import postgres
-from training import claims
-from training.claims import work
-from training.study_storage import PatientStorage, open_storage, study_lock
+from training.studies import claims
+from training.studies.claims import work
+from training.studies.storage import PatientStorage, open_storage, study_lock
 
 
 def _until(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -189,10 +190,10 @@ class Server:
 
 
 @pytest.fixture
-def server(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    store = tmp_path / "tracked.db"
-    store.write_bytes(empty_store.read_bytes())
-    running, before = Server(tmp_path, store), mlflow.get_tracking_uri()
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    (tmp_path / "tracked").mkdir()
+    empty_store(tmp_path / "tracked")
+    running, before = Server(tmp_path, tmp_path / "tracked" / "mlflow.db"), mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.setattr(tracking, "git", lambda *arguments: None)

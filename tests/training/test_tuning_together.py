@@ -22,9 +22,9 @@ from tests.training.postgres import Postgres, postgres
 from tests.training.steps_worker import MODULE
 from tests.training.tiny import ROOT
 from tests.training.tuned_together import count, steps_made
-from training import claims, workers
-from training.claims import Beats, locked, requeue_orphans, work
-from training.study_storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
+from training.studies import claims, workers
+from training.studies.claims import Beats, locked, requeue_orphans, work
+from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from pipelines.params import (
     read_params,
 )
 from pipelines.prepared import Prepared, prepare
-from pipelines.reading import read_samples
-from pipelines.samples import ResponseSamples, make_samples
+from pipelines.samples.reading import read_samples
+from pipelines.samples.response import ResponseSamples, make_samples
 from pipelines.simulate.response import Size, simulate
 from training.architectures import Architecture
 from training.estimator import Estimator

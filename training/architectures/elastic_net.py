@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.bilinear import Bilinear, moments_of, solve
 from training.estimator import Attribution, Estimator, FitContext

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.features.cell_line import CellLineFeatures
 from training.features.cell_line_choices import CELL_LINE_DEFAULTS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from training.architectures import architecture
 from training.estimator import Attribution, Classifier, FitContext
 from training.features.profile import ProfileFeatures, Scaling

@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import expit
 
-from pipelines.samples import ResponseSamples
-from pipelines.sensitivity import SensitivitySamples
+from pipelines.samples.response import ResponseSamples
+from pipelines.samples.sensitivity import SensitivitySamples
 from training.architectures import architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.features.drug import DrugFeatures

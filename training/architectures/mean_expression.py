@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from training.architectures import architecture
 from training.estimator import Estimator, FitContext
 from training.gene_targets import target_means

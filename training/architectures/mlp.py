@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.features.cell_line import CellLineFeatures
 from training.features.cell_line_choices import CELL_LINE_DEFAULTS

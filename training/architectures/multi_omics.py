@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.estimator import Attribution
 from training.features.cell_line import CellLineFeatures, measured

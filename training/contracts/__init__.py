@@ -18,9 +18,9 @@ from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Map, Object, Property
 
 from pipelines.faults import UserError
-from training.calibration import apply_temperature, prediction_sets
 from training.estimator import Attribution, Estimator
-from training.novelty import View
+from training.model.calibration import apply_temperature, prediction_sets
+from training.model.novelty import View
 
 EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64

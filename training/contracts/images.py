@@ -17,14 +17,14 @@ from mlflow.types import ColSpec, DataType
 from PIL import Image
 
 from pipelines.environment import IMAGE_PIXELS
-from pipelines.image_formats import FORMATS
-from pipelines.images import ImageSamples, decoding, to_pixels
 from pipelines.params import ImageTask, read_task
+from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.images import ImageSamples, decoding, to_pixels
 from training.contracts import ClassContract, PayloadError, kind_of, summary_view
 from training.contracts.summaries import IMAGE_COLUMNS, image_summary
 from training.estimator import Estimator
-from training.novelty import View
-from training.overlay import as_png, overlay
+from training.model.novelty import View
+from training.model.overlay import as_png, overlay
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
@@ -178,7 +178,7 @@ def _bits(content: bytes, image: Image.Image) -> int:
 
 
 def _uncropped(pixels: np.ndarray, size: int, crop: float) -> np.ndarray:
-    """Return an image whose central square, as `pipelines.images.to_pixels` cuts it, is ``pixels``."""
+    """Return an image whose central square, as `pipelines.samples.images.to_pixels` cuts it, is ``pixels``."""
     side = next(side for side in range(size, 100 * size) if round(side * crop) == size)
     before = (side - size) // 2
     after = side - size - before

@@ -12,9 +12,9 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import AnyType, Array, Map, Object, Property
 
-from pipelines.expression import ExpressionSamples
-from pipelines.gene_names import Match, match_genes
 from pipelines.params import ExpressionTask, read_task
+from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.gene_names import Match, match_genes
 from training.contracts import (
     CONTRIBUTIONS,
     ClassContract,
@@ -29,7 +29,7 @@ from training.contracts import (
 )
 from training.contracts.summaries import profile_summary
 from training.estimator import Estimator
-from training.novelty import View
+from training.model.novelty import View
 
 MAX_ROWS = 2_000
 _MOST = {"log2": 128.0, "as_is": 1e30}  # above, a feature may be infinite; linear values are logged

@@ -12,8 +12,8 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import AnyType, Map
 
-from pipelines.molecules import canonical
-from pipelines.samples import UNKNOWN, ResponseSamples, make_samples
+from pipelines.samples.molecules import canonical
+from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
 from training.contracts import (
     ATOMS,
     CONTRIBUTIONS,
@@ -29,7 +29,7 @@ from training.contracts.summaries import drug_numbers, drug_summary, profile_sum
 from training.estimator import Estimator
 from training.features.cell_line import measured
 from training.features.drug import fingerprints
-from training.novelty import View
+from training.model.novelty import View
 
 MAX_ROWS = 10_000
 EXPRESSION = "expression"

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 
-from pipelines.samples import ResponseSamples
-from pipelines.sensitivity import CLASSES, Thresholds
+from pipelines.samples.response import ResponseSamples
+from pipelines.samples.sensitivity import CLASSES, Thresholds
 from training.contracts import ATOMS, CONTRIBUTIONS, ClassContract, atom_columns, contribution_columns
 from training.contracts.response import ResponseContract
 from training.estimator import Estimator
@@ -25,7 +25,7 @@ class SensitivityContract(ResponseContract, ClassContract):
     Attributes
     ----------
     thresholds
-        Of `pipelines.sensitivity.Thresholds`: each answer tells the drug's, in the unit of ``target``.
+        Of `pipelines.samples.sensitivity.Thresholds`: each answer tells the drug's, in the unit of ``target``.
     """
 
     family = "response_labels"

@@ -16,7 +16,7 @@ from scipy.ndimage import laplace
 from skimage.filters import threshold_otsu
 from sklearn.utils.extmath import randomized_svd
 
-from pipelines.molecules import parent, parse
+from pipelines.samples.molecules import parent, parse
 
 PANELS, PANEL_GENES = 8, 20
 _SIDE = 112  # pixels to which a larger image is averaged before its spectrum is taken

@@ -10,7 +10,7 @@ from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from training.device import threads
 from training.frozen import FeatureCache
 

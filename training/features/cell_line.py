@@ -13,7 +13,7 @@ from sklearn.impute import KNNImputer
 from sklearn.preprocessing import QuantileTransformer
 
 from pipelines.faults import UserError
-from pipelines.samples import UNKNOWN
+from pipelines.samples.response import UNKNOWN
 from training.features.selection import SELECTIONS, SUPERVISED, selected
 
 SCALINGS = ("standard", "min_max", "quantile_normal", "quantile_uniform")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import IMPUTATIONS, CellLineFeatures, measured
 from training.features.selection import SELECTIONS
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from rdkit.Chem import rdFingerprintGenerator
 
-from pipelines.molecules import canonical, parse
-from pipelines.samples import ResponseSamples
+from pipelines.samples.molecules import canonical, parse
+from pipelines.samples.response import ResponseSamples
 from training.features.line_response import residual_matrix
 
 _SHRINKAGE = 1.0  # prior observations at the overall mean, so that a drug seen once does not stand for itself alone

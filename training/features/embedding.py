@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from training.backbone import fingerprint
 from training.device import network_device
 from training.frozen import BATCH, FeatureCache

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from pipelines.expression import POSITION
 from pipelines.faults import UserError
+from pipelines.samples.expression import POSITION
 
 Kind = Literal["given", "chromosome", "similarity"]
 MOST_SIMILAR = 4000  # genes; the exact assignment takes cubic time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 
 _COMPONENTS = 4
 

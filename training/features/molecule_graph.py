@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.molecules import parse, without_salt
+from pipelines.samples.molecules import parse, without_salt
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -77,7 +77,7 @@ def drawn_molecule(smiles: str | None) -> Any | None:
     """Return RDKit's molecule whose atoms are those of `molecule_graph`, in the same order; None where it has none.
 
     It is parsed from the canonical SMILES of the largest fragment: counter-ions are left out, as where drugs are
-    grouped by their `pipelines.molecules.parent`.
+    grouped by their `pipelines.samples.molecules.parent`.
     """
     fragment = without_salt(smiles) if isinstance(smiles, str) else None
     return None if fragment is None else parse(fragment)

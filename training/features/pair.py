@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
 from training.features.drug import DrugFeatures
 from training.features.line_response import line_response

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from pipelines.expression import ExpressionSamples
 from pipelines.faults import UserError
+from pipelines.samples.expression import ExpressionSamples
 
 STUDY_VARIANCE = 1.19  # log2 units squared
 SELECTIONS = ("all", "variance", "top_300", "top_1000", "top_3000")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.molecules import canonical
+from pipelines.samples.molecules import canonical
 
 # Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
 _TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.faults import UserError
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from training.backbone import fingerprint
 from training.estimator import FitContext
 from training.frozen import FeatureCache

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, FitContext
 from training.features.gene_layout import GeneLayout
 from training.features.profile import ProfileFeatures

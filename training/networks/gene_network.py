@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.expression import POSITION, ExpressionSamples
 from pipelines.faults import UserError
+from pipelines.samples.expression import POSITION, ExpressionSamples
 from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.gene_order import correlation_order

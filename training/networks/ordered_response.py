@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
 from training.features.gene_order import correlation_order
 from training.networks.response_network import ResponseNetwork

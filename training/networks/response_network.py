@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pipelines.samples import ResponseSamples, make_samples
+from pipelines.samples.response import ResponseSamples, make_samples
 from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineFeatures

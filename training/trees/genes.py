@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.profile import ProfileFeatures
 from training.gene_targets import centered, chosen_targets, target_means

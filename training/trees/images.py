@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.images import ImageSamples
+from pipelines.samples.images import ImageSamples
 from training.features.cell_image import descriptors
 from training.features.embedding import EMBEDDER, embeddings
 from training.trees.labels import LabelTrees

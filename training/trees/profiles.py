@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipelines.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution
 from training.features.profile import ProfileFeatures
 from training.trees import boosters

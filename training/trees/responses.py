@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import xgboost
 
-from pipelines.samples import ResponseSamples
+from pipelines.samples.response import ResponseSamples
 from training.bilinear import Bilinear, moments_of, out_of_fold, solve
 from training.device import threads, xgboost_device
 from training.estimator import Attribution, Estimator, FitContext, add

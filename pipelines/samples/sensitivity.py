@@ -22,9 +22,9 @@ import pandas as pd
 from skimage.filters import threshold_otsu
 
 from pipelines.faults import UserError
-from pipelines.molecules import canonical
 from pipelines.params import Threshold
-from pipelines.samples import ResponseSamples
+from pipelines.samples.molecules import canonical
+from pipelines.samples.response import ResponseSamples
 
 CLASSES = ("resistant", "sensitive")  # in the order of their codes and probabilities
 LABELS = ("target", "response", "threshold")  # columns that a call adds to a table of samples

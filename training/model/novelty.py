@@ -137,7 +137,8 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
         score once they are fitted, sets the threshold: the farther of the two.
     groups
         What varies independently, shape ``(n,)``. Each group weighs the same in the threshold, and so does the one that
-        is to come, as in `training.calibration.conformal_threshold`: with fewer than 99 groups it is the largest score.
+        is to come, as in `training.model.calibration.conformal_threshold`: with fewer than 99 groups it is the largest
+        score.
     """
     parts = _fit(views)
     if not parts:

@@ -14,10 +14,10 @@ from PIL import Image, ImageOps
 
 from pipelines.faults import DataError, Finding
 from pipelines.files import cores, written_whole
-from pipelines.formats import read_table
-from pipelines.image_formats import FORMATS
 from pipelines.params import ImageData, ImageTask
-from pipelines.samples import Kept
+from pipelines.samples.formats import read_table
+from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.response import Kept
 
 IMAGES_FOLDER = "images"
 IMAGES_TABLE = "images.csv"

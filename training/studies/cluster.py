@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.faults import UserError
-from training.workers import WorkerCommand
+from training.studies.workers import WorkerCommand
 
 GPUS_PER_WORKER = "GPUS_PER_WORKER"  # the environment variable
 _MOST_RETRIES = 20  # of one worker, for nodes and processes that are lost

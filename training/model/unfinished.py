@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from pipelines import tracking
 from pipelines.files import written_whole
-from training.trials import CHECKPOINTS
+from training.studies.trials import CHECKPOINTS
 
 FIT_ORIGIN = "fit.origin"  # tag of the run: what the fit's own file says, from before the run was opened
 

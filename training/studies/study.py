@@ -21,11 +21,11 @@ from pipelines.faults import UserError
 from pipelines.params import Params, Task
 from pipelines.prepared import Prepared
 from training.architectures import Architecture
-from training.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
-from training.cluster import run_on_cluster
 from training.scores import HIGHER_IS_BETTER
-from training.study_storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
-from training.trials import (
+from training.studies.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
+from training.studies.cluster import run_on_cluster
+from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
+from training.studies.trials import (
     existing_run,
     fit_settings,
     forget,
@@ -34,8 +34,9 @@ from training.trials import (
     settle_runs,
     unrecorded_parent,
 )
-from training.workers import WorkerCommand, run_processes
+from training.studies.workers import WorkerCommand, run_processes
 
+_AFTER_THE_STUDY = ("model", "contracts")  # rooms of `training` that no trial enters
 _WORKER_SEEDS = 7919  # apart: a prime, so that no worker's seeds meet another's within a study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told by the error that ends the study
@@ -73,23 +74,30 @@ class Tuned:
 def study_name(name: str, architecture: Architecture, prepared: Prepared, params: Params) -> str:
     """Return a name that changes with all that decides the study's outcome, so that no study mixes two questions.
 
-    That is: data and split, what is predicted from what, the task's tuning parameters, seed and budget, and the code of
-    the room (other architectures' files left out).
+    That is: data and split, what is predicted from what, the task's tuning parameters, seed and budget, and the code
+    that reads samples and learns from them. What is not: other architectures, and what only comes after the study.
     """
     task = params.task(name)
-    here = Path(__file__).parent
-    own = ("__init__", architecture.name)
-    code = [path for path in here.rglob("*.py") if path.parent.name != "architectures" or path.stem in own]
     decided = {
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
         "question": [task.family, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
         "seed": params.seed,
-        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(code)],
+        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _code(architecture)],
     }
     fingerprint = hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
     return f"{name}-{architecture.name}-{params.budget}-{fingerprint}"
+
+
+def _code(architecture: Architecture) -> list[Path]:
+    """Return the files whose code a trial of ``architecture`` runs, and those that may as well be among them."""
+    training = Path(__file__).parents[1]
+    pipelines = training.parent / "pipelines"
+    others = {path for path in training.glob("architectures/*.py") if path.stem not in ("__init__", architecture.name)}
+    after = {path for room in _AFTER_THE_STUDY for path in (training / room).rglob("*.py")}
+    learning = set(training.rglob("*.py")) - others - after
+    return sorted({*learning, *(pipelines / "samples").rglob("*.py"), pipelines / "prepared.py"})
 
 
 def tune(

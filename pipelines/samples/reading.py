@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from pipelines.expression import keep_profiles, read_expression_tables
-from pipelines.formats import read_response_tables
-from pipelines.images import read_images
 from pipelines.params import ExpressionTask, ImageTask, ResponseTask, Task
-from pipelines.samples import Kept, keep_samples
+from pipelines.samples.expression import keep_profiles, read_expression_tables
+from pipelines.samples.formats import read_response_tables
+from pipelines.samples.images import read_images
+from pipelines.samples.response import Kept, keep_samples
 
 
 def read_samples(folder: Path | str, task: Task, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:

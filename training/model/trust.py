@@ -14,9 +14,8 @@ import numpy as np
 
 from pipelines.params import ResponseTask, SensitivityTask, Task, task_text
 from pipelines.prepared import Prepared
-from pipelines.samples import required_fields
+from pipelines.samples.response import required_fields
 from training.architectures import get_architecture
-from training.calibration import apply_temperature, conformal_threshold, fit_temperature
 from training.contracts import Contract
 from training.contracts.images import ImageContract
 from training.contracts.profiles import GeneContract, LabelContract, used_genes
@@ -26,8 +25,9 @@ from training.contracts.summaries import choose_panels
 from training.estimator import Estimator
 from training.features.cell_line import measured
 from training.features.cell_line_choices import CellLineChoices
-from training.final import FinalFit
-from training.novelty import some
+from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature
+from training.model.final import FinalFit
+from training.model.novelty import some
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import pandas as pd
 
 from pipelines.prepared import Prepared
 from training.contracts import ClassContract, Contract
-from training.final import FinalFit
-from training.novelty import Novelty, fit_novelty, some
-from training.prediction_log import prediction_columns
+from training.model.final import FinalFit
+from training.model.novelty import Novelty, fit_novelty, some
+from training.model.prediction_log import prediction_columns
 
 INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
 

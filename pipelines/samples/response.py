@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from pipelines.formats import ResponseTables
-from pipelines.molecules import parent
 from pipelines.params import MissingPolicy, ResponseTask
+from pipelines.samples.formats import ResponseTables
+from pipelines.samples.molecules import parent
 
 UNKNOWN = "unknown"
 

@@ -21,7 +21,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines import patience
-from training.study_storage import StudyLock
+from training.studies.storage import StudyLock
 
 RUN_ID, WORKER, ORIGIN = "mlflow_run_id", "worker", "origin"
 _RETRY_OF, _ATTEMPT, _FAULT, _BEAT = "retry_of", "attempt", "fault", "beat"

@@ -18,8 +18,8 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipelines.connect import pairs_by
-from pipelines.images import ImageSamples
+from pipelines.groups.connect import pairs_by
+from pipelines.samples.images import ImageSamples
 
 COLUMNS = ["a", "b", "similarity", "how"]
 _SIDE = 64

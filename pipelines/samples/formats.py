@@ -15,10 +15,10 @@ import pyarrow.parquet
 
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.params import ResponseTask
-from pipelines.parquet_size import check_parquet_size
-from pipelines.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
-from pipelines.raw_files import DRUGS_FILE as DRUGS_FILE
-from pipelines.raw_files import RESPONSE_FILE as RESPONSE_FILE
+from pipelines.samples.parquet_size import check_parquet_size
+from pipelines.samples.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
+from pipelines.samples.raw_files import DRUGS_FILE as DRUGS_FILE
+from pipelines.samples.raw_files import RESPONSE_FILE as RESPONSE_FILE
 
 KEYS = ("study", "cell_line_id", "drug_id")
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding
-from pipelines.formats import read_table
 from pipelines.params import ExpressionTask, GeneData, GeneTask, LabelTask
-from pipelines.samples import Kept
+from pipelines.samples.formats import read_table
+from pipelines.samples.response import Kept
 
 EXPRESSION_FILE = "expression.parquet"
 SAMPLES_FILE = "samples.csv"
@@ -371,7 +371,7 @@ def aim(samples: ExpressionSamples, data: GeneData, train: np.ndarray) -> Expres
     DataError
         There is no such gene, or no predictor is left.
     """
-    from pipelines.gene_names import find_gene
+    from pipelines.samples.gene_names import find_gene
 
     landmark = np.zeros(len(samples.genes), dtype=bool)
     if data.predictors == "landmarks":

@@ -23,7 +23,7 @@ _KILLED_IN_VAIN = 5  # per worker: so many may be killed with no trial ended in 
 class WorkerCommand:
     """What a worker runs: ``python -m module *arguments``, or ``module.main(arguments)`` on a cluster.
 
-    ``module`` must come to `training.study.follow`; ``--worker-of RUN --number N`` is added to ``arguments``.
+    ``module`` must come to `training.studies.study.follow`; ``--worker-of RUN --number N`` is added to ``arguments``.
     """
 
     module: str

@@ -18,10 +18,10 @@ from pipelines.params import Params, ResponseTask, Task, TuneProfiles, TuneTrans
 from pipelines.prepared import Prepared
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
-from training.claims import ORIGIN, RUN_ID
 from training.estimator import FitContext
 from training.features.cell_line_choices import imputations
 from training.scores import HIGHER_IS_BETTER, SCORES
+from training.studies.claims import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
 TRIAL_ORIGIN = "trial.origin"  # number of the trial that a run began as; it keeps the run when it is run again

@@ -21,17 +21,17 @@ from pipelines.params import METRICS, Budget, Params, Task
 from pipelines.prepared import Prepared
 from pipelines.step_metrics import sending
 from training.architectures import Architecture, get_architecture
-from training.calibration import apply_temperature
 from training.device import torch_device
 from training.estimator import FitContext
-from training.final import FinalFit, fit_final
-from training.predictor import Predictor
-from training.reference import make_reference
+from training.model.calibration import apply_temperature
+from training.model.final import FinalFit, fit_final
+from training.model.predictor import Predictor
+from training.model.reference import make_reference
+from training.model.track import log_dataset, log_model, measured_cost, save_model
+from training.model.trust import trust
+from training.model.unfinished import Unfinished
 from training.scores import SCORES
-from training.track import log_dataset, log_model, measured_cost, save_model
-from training.trials import fit_settings, step_metrics
-from training.trust import trust
-from training.unfinished import Unfinished
+from training.studies.trials import fit_settings, step_metrics
 
 LARGEST_MODEL = 150  # megabytes
 

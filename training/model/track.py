@@ -16,18 +16,18 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from pipelines.expression import ExpressionSamples
 from pipelines.file_hashes import write_hashes
-from pipelines.images import ImageSamples
 from pipelines.prepared import Prepared
-from pipelines.samples import ResponseSamples
+from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.images import ImageSamples
+from pipelines.samples.response import ResponseSamples
 from training.contracts import Contract, contract_text
 from training.estimator import Estimator
-from training.final import CrossFitted
-from training.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID
-from training.reference import Reference
+from training.model.final import CrossFitted
+from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID
+from training.model.reference import Reference
 
-_ROOMS = Path(__file__).parent.parent
+_ROOMS = Path(__file__).parents[2]
 _PACKAGES = (
     *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors", "matplotlib"),
     *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum", "torchvision", "timm", "scikit-image"),

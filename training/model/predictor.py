@@ -19,9 +19,9 @@ from pipelines.file_hashes import check_hashes
 from training.architectures import get_architecture
 from training.contracts import Contract, contract_from
 from training.estimator import Estimator
-from training.final import CrossFitted
-from training.novelty import Novelty
-from training.prediction_log import PredictionLog
+from training.model.final import CrossFitted
+from training.model.novelty import Novelty
+from training.model.prediction_log import PredictionLog
 
 CONTRACT_FILE = "contract.json"
 REFERENCE = "reference"

@@ -1,0 +1,1 @@
+"""Studies: trials of an architecture that many workers share, on one machine or a cluster."""
