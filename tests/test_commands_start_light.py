@@ -57,3 +57,29 @@ def test_help_loads_no_library_of_the_work(command: str) -> None:
     )
     assert done.stdout.startswith("usage: ")
     assert done.stderr.splitlines()[-2:] == ["ended with 0", "loaded"], "import it in main, behind the arguments"
+
+
+TABLES = """
+import sys
+from training.architectures import get_architecture
+import training.model.predictor
+
+for family in sys.argv[1:]:
+    for name in ("xgboost", "random_forest"):
+        get_architecture(name, family)
+print("torch" in sys.modules)
+"""
+
+
+def test_trees_are_loaded_and_served_without_pytorch() -> None:
+    """It takes longer to load than most of them to fit, and hundreds of megabytes of an endpoint."""
+    families = ("response", "response_labels", "profile_labels", "gene_targets", "images")
+    done = subprocess.run(
+        [sys.executable, "-c", TABLES, *families],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False"]

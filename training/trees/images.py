@@ -12,7 +12,6 @@ import numpy as np
 
 from pipelines.samples.images import ImageSamples
 from training.features.cell_image import descriptors
-from training.features.embedding import EMBEDDER, embeddings
 from training.trees.labels import LabelTrees
 
 _FEATURES = ("embedding", "descriptors")
@@ -41,11 +40,16 @@ class ImageTrees(LabelTrees):
         """Return whether the features are of a network that was trained on other images."""
         if hyperparameters.get("features") != "embedding":
             return {"pretrained": "false"}
+        from training.features.embedding import EMBEDDER  # here, with PyTorch: trees on tables do without
+
         return {"pretrained": "true", "weights": f"imagenet ({EMBEDDER})"}
 
     def _fit_features(self, train: ImageSamples) -> None:
         """Neither the network nor the descriptors learn from the training rows."""
 
     def _matrix(self, samples: ImageSamples) -> np.ndarray:
-        made = embeddings(samples, self.device) if self.features == "embedding" else descriptors(samples)
-        return np.asarray(made, dtype=np.float32)
+        if self.features == "descriptors":
+            return np.asarray(descriptors(samples), dtype=np.float32)
+        from training.features.embedding import embeddings
+
+        return np.asarray(embeddings(samples, self.device), dtype=np.float32)
