@@ -1,8 +1,9 @@
-"""Write the secrets of a new installation: ``python infra/make_secrets.py [--to infra/secrets]``.
+"""Write the secrets of a new installation: ``python infra/make_secrets.py [--to infra/secrets] [--missing]``.
 
-Random, a file each, and never written over. The folder is its owner's alone; the files in it may be read by everybody,
-since a container sees a file with the permissions that it has here, and has another user. `infra/compose.yaml` mounts
-the files; ``kubectl create secret generic oncolineage --from-file=infra/secrets`` gives them to `infra/kubernetes`.
+Random, a file each, and never written over; ``--missing`` adds those that a newer release wants. The folder is its
+owner's alone; the files in it may be read by everybody, since a container sees a file with the permissions that it has
+here, and has another user. `infra/compose.yaml` mounts the files; ``kubectl create secret generic oncolineage
+--from-file=infra/secrets`` gives them to `infra/kubernetes`.
 """
 
 from __future__ import annotations
@@ -47,13 +48,28 @@ def contents() -> dict[str, str]:
     }
 
 
+# Repeat what another file says, or are repeated there: one of them alone would fit none of the others.
+_TOGETHER = {
+    *("postgres_password", "tracking_database", "studies_database", "auth.ini", "admin_password"),
+    *("s3.json", "aws_credentials"),
+}
+
+
 def main() -> int:
-    """Write the files; with one of them there already, none."""
+    """Write the files; with one of them there already, none, or with ``--missing`` those that are not there."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--to", type=Path, default=HERE / "secrets", help="folder")
-    folder = arguments.parse_args().to
-    made = contents()
-    if there := sorted(name for name in made if (folder / name).exists()):
+    arguments.add_argument("--missing", action="store_true", help="add to an installation what it does not have yet")
+    given = arguments.parse_args()
+    folder, made = given.to, contents()
+    there = sorted(name for name in made if (folder / name).exists())
+    if given.missing:
+        made = {name: content for name, content in made.items() if name not in there}
+        if not there or _TOGETHER & set(made):
+            lost = ", ".join(sorted(_TOGETHER & set(made)))
+            print(f"error: {folder} has no {lost}, which no other file can be made to fit", file=sys.stderr)
+            return 1
+    elif there:
         print(f"error: {folder} holds {', '.join(there)} already; nothing was written", file=sys.stderr)
         return 1
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +77,8 @@ def main() -> int:
     for name, content in made.items():
         with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "w") as file:
             file.write(content)
-    print(f"{len(made)} secrets are in {folder}")
+    added = f" ({', '.join(sorted(made))})" if there and made else ""
+    print(f"{len(made)} secrets{added} were written into {folder}")
     return 0
 
 

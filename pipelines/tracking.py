@@ -91,6 +91,13 @@ def experiment(task: str) -> str:
     return found.experiment_id
 
 
+def retag(task: str, tags: Mapping[str, Any]) -> None:
+    """Give the run that is open, and was begun by another process, the lineage of this one and these tags."""
+    clean = {"git.dirty": "", "git.changed": ""}  # which only some runs have: what the other process said is not kept
+    now = {key: str(value) for key, value in {**clean, **lineage(task), **conditions(), **tags}.items()}
+    patiently(lambda: mlflow.set_tags(now))
+
+
 @contextlib.contextmanager
 def run(
     task: str,
@@ -101,7 +108,7 @@ def run(
     run_id: str | None = None,
     parent: str | None = None,
 ) -> Iterator[mlflow.ActiveRun]:
-    """Open a run of ``task``, or reopen the run ``run_id``, with the lineage tags set.
+    """Open a run of ``task`` with the lineage tags set, or reopen the run ``run_id``.
 
     Parameters
     ----------
@@ -110,7 +117,8 @@ def run(
     tags
         More tags.
     run_id
-        A run to go on with; its parameters are immutable and must not be logged with other values.
+        A run to go on with, whose tags stay as they are; its parameters are immutable and must not be logged with
+        other values.
     parent
         Run id of the parent run.
     """

@@ -258,6 +258,26 @@ def test_secrets_are_made_once_and_never_shown(tmp_path: Path) -> None:
     assert made["log_salt"] != (tmp_path / "others" / "log_salt").read_text()
 
 
+def test_an_older_installation_is_given_the_secrets_that_it_lacks(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make = (sys.executable, str(INFRA / "make_secrets.py"), "--to", str(folder))
+    assert run(*make).returncode == 0
+    made = {path.name: path.read_text() for path in folder.iterdir()}
+    for name in ("reader_password", "dashboard_database"):
+        (folder / name).unlink()
+    done = run(*make, "--missing")
+    assert done.returncode == 0 and "2 secrets (dashboard_database, reader_password)" in done.stdout
+    now = {path.name: path.read_text() for path in folder.iterdir()}
+    assert set(now) == set(made)
+    assert {name for name in made if now[name] != made[name]} == {"reader_password", "dashboard_database"}
+    assert run(*make, "--missing").returncode == 0  # nothing is left to add
+    (folder / "tracking_database").unlink()
+    (folder / "log_salt").unlink()
+    done = run(*make, "--missing")
+    assert done.returncode == 1 and "has no tracking_database, which no other file can be made to fit" in done.stderr
+    assert not (folder / "log_salt").exists()
+
+
 def test_a_secret_reaches_a_process_from_its_file_and_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text('it\'s $(a) "word"\n')
     (tmp_path / "empty").write_text("")

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.params import read_params
+from training import code
+from training.architectures import names
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("pipelines", "training", "evaluation", "serving")
-STAGES: dict[str, dict[str, Any]] = {
-    name: stage["do"] for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
-}
+_WRITTEN = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES: dict[str, dict[str, Any]] = {name: stage["do"] for name, stage in _WRITTEN.items()}
+FOREACH: dict[str, str] = {name: stage["foreach"] for name, stage in _WRITTEN.items()}
 
 # How a command is started, told and interrupted, and how its answers are read from params.yaml, whose values DVC
 # watches one by one: another way to do that makes no other result.
@@ -78,11 +82,11 @@ def reached(files: Iterable[Path]) -> set[Path]:
     return found
 
 
-def listed(stage: str) -> set[Path]:
-    """Return the files of our code that a stage depends on, with every architecture where it depends on its own."""
+def listed(stage: str, architecture: str) -> set[Path]:
+    """Return the files of our code that the stage of an architecture depends on."""
     found: set[Path] = set()
     for written in STAGES[stage]["deps"]:
-        path = ROOT / written.replace("${item.architecture}.py", "")
+        path = ROOT / written.replace("${item.architecture}", architecture)
         if path.relative_to(ROOT).parts[0] in ROOMS:
             assert path.exists(), f"{stage} depends on {written}, which is not there"
             found |= set(path.rglob("*.py")) if path.is_dir() else {path}
@@ -110,11 +114,15 @@ def started(stage: str) -> Path:
     return file
 
 
-def missing(stage: str, *, leave_out: str = "") -> set[str]:
+def missing(stage: str, architecture: str = "mlp", *, leave_out: str = "") -> set[str]:
     """Return what a stage runs that neither it nor a stage before it depends on."""
-    watched = listed(stage).union(*(listed(name) for name in before(stage)))
+    watched = listed(stage, architecture).union(*(listed(name, architecture) for name in before(stage)))
     watched = {file for file in watched if not leave_out or not file.is_relative_to(ROOT / leave_out)}
-    names = {str(file.relative_to(ROOT)) for file in reached({started(stage), *listed(stage)}) - watched if says(file)}
+    names = {
+        str(file.relative_to(ROOT))
+        for file in reached({started(stage), *listed(stage, architecture)}) - watched
+        if says(file)
+    }
     return names - NO_RESULT_OF_IT
 
 
@@ -125,7 +133,15 @@ def says(file: Path) -> bool:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_again_when_code_that_it_runs_is_another(stage: str) -> None:
-    assert missing(stage) == set()
+    architectures = names() if "models" in FOREACH[stage] else ["mlp"]
+    assert {name: found for name in architectures if (found := missing(stage, name))} == {}
+
+
+def test_a_fit_runs_again_when_its_baseline_is_another() -> None:
+    """Else its margin would stay that over the baseline of before, beside the new one's own row."""
+    tasks = read_params(ROOT / "params.yaml").tasks.values()
+    baselines = {ROOT / "training" / "architectures" / f"{task.evaluate.baseline}.py" for task in tasks}
+    assert len(baselines) > 2 and baselines <= listed("fit", "mlp")
 
 
 @pytest.mark.parametrize(
@@ -150,13 +166,23 @@ def test_what_is_said_to_have_no_result_is_there() -> None:
 
 def test_all_that_a_trial_runs_is_watched_by_its_own_stage() -> None:
     """The split of a changed reader may be the one before, so that `prepare`, run again, changes nothing."""
-    code = {
+    rooms = {
         path
         for room in ("features", "networks", "trees", "architectures")
         for path in (ROOT / "training" / room).rglob("*.py")
     }
-    run = {path for path in reached(code) if path.is_relative_to(ROOT / "training") or "samples" in path.parts}
-    assert {str(path.relative_to(ROOT)) for path in run - listed("tune") if says(path)} == set()
+    run = {path for path in reached(rooms) if path.is_relative_to(ROOT / "training") or "samples" in path.parts}
+    watched: set[Path] = set().union(*(listed("tune", name) for name in names()))
+    assert {str(path.relative_to(ROOT)) for path in run - watched if says(path)} == set()
+
+
+@pytest.mark.parametrize("architecture", names())
+def test_all_that_a_trial_runs_names_its_study(architecture: str) -> None:
+    """Else a study that was broken off goes on with other code, and its trials are no longer of one kind."""
+    own = file_of(f"training.architectures.{architecture}")
+    assert own is not None
+    run = {path for path in reached({own}) if path.is_relative_to(ROOT / "training") or "samples" in path.parts}
+    assert {str(path.relative_to(ROOT)) for path in run.difference(code.of_study(architecture))} == set()
 
 
 def test_stages_that_follow_are_known() -> None:

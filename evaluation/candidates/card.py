@@ -212,7 +212,9 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
     covered, what = evidence["coverage"], "prediction sets" if "calibration" in evidence else "prediction intervals"
     if covered["observed"] is None:
         return [_text(f"It gives no {what}: too few rows were held out of the fit.")]
-    ends = f" [{_share(covered['low'])}, {_share(covered['high'])}]" if covered["low"] is not None else ""
+    ends = " (no interval: too few groups to resample)"
+    if covered["low"] is not None:
+        ends = f" [{_share(covered['low'])}, {_share(covered['high'])}]"
     blocks = [
         _text(
             f"Its {what} are declared to hold the true value in {_share(covered['declared'])} of rows; on the test "

@@ -26,6 +26,7 @@ from pipelines.samples.sensitivity import Thresholds, call
 from training.contracts.profiles import GeneContract, LabelContract
 from training.contracts.response import ResponseContract
 from training.contracts.sensitivity import SensitivityContract
+from training.model.logged_model import predictor_folder
 from training.model.predictor import Predictor
 
 
@@ -166,23 +167,32 @@ def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
 
 
 def load(uri: str) -> Predictor:
-    """Load the predictor behind a model URI.
+    """Read the predictor behind a model URI, with the code of this checkout.
+
+    Estimator and contract are data, so the code that was logged with them is not run: this process has modules of the
+    same names already, and would make one program of two releases.
 
     Raises
     ------
     UserError
-        There is no such model, it is not one of this platform's, or its files are not those that were registered.
+        There is no such model, it is not one of this platform's, its files are not those that were registered, or this
+        checkout's code does not read them.
     """
     mlflow = tracking.mlflow
     try:
         version = version_behind(uri)
-        place = uri if version is None else mlflow.artifacts.download_artifacts(artifact_uri=uri)
-        if version is not None and FILES_TAG in version.tags:
-            check_files(version, Path(place))
-        loaded = mlflow.pyfunc.load_model(place)
-    except mlflow.exceptions.MlflowException as error:
+        place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
         raise UserError(f"model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {error}") from error
-    predictor = loaded.unwrap_python_model()
-    if not hasattr(predictor, "contract"):
-        raise UserError(f"model {uri} was not logged by this platform: it has no contract")
-    return predictor
+    if version is not None and FILES_TAG in version.tags:
+        check_files(version, place)
+    folder = predictor_folder(place)
+    try:
+        return Predictor().read(folder)
+    except UserError:
+        raise
+    except Exception as error:  # of another release, which had other classes and fields
+        raise UserError(
+            f"model {uri} was logged by another release, which this checkout's code cannot read "
+            f"({type(error).__name__}: {error}); check out the commit that its run is tagged with (git.commit)"
+        ) from error

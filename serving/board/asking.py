@@ -135,9 +135,7 @@ def _answers(endpoint: Endpoint, body: bytes, names: Sequence[str], seconds: flo
             allow_redirects=False,
         )
     except requests.Timeout as error:
-        raise NoAnswer(
-            f"The model at {endpoint.place} did not answer within {seconds:g} s. Try fewer rows, or try again later."
-        ) from error
+        raise _too_slow(endpoint, f"within {seconds:g} s") from error
     except requests.ConnectionError as error:
         told = f"No model answers at {endpoint.place}. Start it in a terminal, and try again:"
         raise NoAnswer(told, endpoint.how_to_start) from error
@@ -146,6 +144,10 @@ def _answers(endpoint: Endpoint, body: bytes, names: Sequence[str], seconds: flo
     if response.status_code == 200:
         return _read(endpoint, response, len(names))
     raise _refusal(endpoint, response, names)
+
+
+def _too_slow(endpoint: Endpoint, when: str) -> NoAnswer:
+    return NoAnswer(f"The model at {endpoint.place} did not answer {when}. Try fewer rows, or try again later.")
 
 
 def _read(endpoint: Endpoint, response: requests.Response, count: int) -> list[Row]:
@@ -165,6 +167,10 @@ def _refusal(endpoint: Endpoint, response: requests.Response, names: Sequence[st
         message = str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
         message = ""
+    if response.status_code == 504:
+        return _too_slow(endpoint, "in the time that it gives itself")
+    if response.status_code == 503:
+        return NoAnswer(f"The model at {endpoint.place} is busy with other questions. Try again in a while.")
     if response.status_code >= 500 or not message:
         return NoAnswer(
             f"The model at {endpoint.place} failed (HTTP {response.status_code}). Its terminal says why; nothing is "

@@ -31,8 +31,8 @@ from serving.monitoring.logged import Logged, read_log
 from serving.monitoring.page import figures, page
 from serving.monitoring.performance import Performance, measure, read_labels
 from serving.monitoring.watch import Reference, Watched, predictions_of, watch
-from serving.reproduction.logged_model import contract_of, predictor_folder
 from serving.situation import evidence_of, model_files
+from training.model.logged_model import contract_of, predictor_folder
 from training.model.predictor import REFERENCE
 from training.model.reference import INPUTS, PREDICTIONS
 

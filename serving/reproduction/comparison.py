@@ -26,13 +26,13 @@ from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import read_task
 from pipelines.places import REPORTS
-from serving.reproduction.logged_model import contract_of, predictor_folder
 from serving.reproduction.refit import Recipe, Refit, refit
 from serving.reproduction.tolerance import ELSEWHERE
 from serving.situation import model_files
 from training.contracts import ClassContract
 from training.contracts.profiles import GeneContract
 from training.contracts.sensitivity import SensitivityContract
+from training.model.logged_model import contract_of, predictor_folder
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _CONDITIONS = ("machine", "cpu", "threads", "python")

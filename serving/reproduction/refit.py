@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.tracking import folder_sha256
-from serving.reproduction.logged_model import contract_of
 from serving.reproduction.worktree import Worktree, worktree
+from training.model.logged_model import contract_of
 
 _NOT_OF_THE_MODEL = ("members",)  # parameters of the fit's run that are no hyperparameters
 _TASK_TEXT = (

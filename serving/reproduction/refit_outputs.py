@@ -10,16 +10,25 @@ import contextlib
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipelines.params import read_params
-from training.model.predictor import Predictor
 
 try:
     from pipelines.prepared import read_prepared
 except ImportError:  # the commit reads them elsewhere
     from pipelines.prepare import read_prepared  # type: ignore[attr-defined, no-redef]
+
+
+def _predictor() -> Any:
+    """Return a predictor of the commit's own, wherever it has that."""
+    try:
+        module = importlib.import_module("training.model.predictor")
+    except ModuleNotFoundError:
+        module = importlib.import_module("training.predictor")
+    return module.Predictor()
 
 
 def main(task: str, folder: str, other: str, out: str) -> None:
@@ -31,9 +40,9 @@ def main(task: str, folder: str, other: str, out: str) -> None:
     rows = prepared.rows("test")
     samples = prepared.samples.take(rows)
     table = prepared.table.iloc[rows]
-    second = Predictor().read(Path(other))
+    second = _predictor().read(Path(other))
     arrays = {
-        "first": Predictor().read(Path(folder)).outputs(samples),
+        "first": _predictor().read(Path(folder)).outputs(samples),
         "second": second.outputs(samples),
         "naive": second.baseline.outputs(samples),
         "target": np.asarray(samples.target),

@@ -21,6 +21,8 @@ from pipelines.faults import UserError
 from pipelines.params import Params
 
 STAGES = Path("dvc.yaml")
+_ROOMS = Path(__file__).parents[2]
+_GATE = ("evaluation/candidates", "evaluation/comparison")  # judge after the last stage, and are no stage's dependency
 _PLACE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -40,7 +42,7 @@ def components(params: Params, name: str, architectures: Sequence[str]) -> dict[
         "data": tracking.folder_sha256(data),
         "params": params_sha256(params, name),
         "policy": _sha256(policy),
-        "code": _sha256(code(name, architectures)),
+        "code": _sha256(code(name, architectures) | {room: _content_sha256(_ROOMS / room) for room in _GATE}),
         "architectures": ", ".join(sorted(architectures)),
     }
 
@@ -120,7 +122,7 @@ def _content_sha256(path: Path) -> str:
     # Byte code is made by running, and says nothing that its source does not.
     return _sha256(
         {
-            file.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
             for file in files
             if "__pycache__" not in file.parts
         }

@@ -108,7 +108,7 @@ def _explanations(found: Standings) -> None:
     if one is None or other is None:
         return
     if one.image is not None or other.image is not None:
-        for side, name, each in zip(sides, chosen, both, strict=True):
+        for place, (side, name, each) in enumerate(zip(sides, chosen, both, strict=True)):
             if each is not None and each.image is not None:
                 side.image(str(each.image), width="stretch", alt=f"Where {named(name)} looks (Grad-CAM)")
                 side.caption(means("grad_cam"))
@@ -119,7 +119,7 @@ def _explanations(found: Standings) -> None:
                     mime="image/png",
                     on_click="ignore",
                     icon=":material/download:",
-                    key=f"picture {name}",
+                    key=f"picture {found.task} {place}",
                 )
             else:
                 side.info("This one has no image of where it looks.")

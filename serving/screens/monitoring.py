@@ -24,6 +24,7 @@ from serving.board.jobs import Job
 from serving.board.words import listed, moment, named, number, plain
 from serving.screens import frame, waiting
 
+_LOG_BELIEVED = 600.0  # seconds for which the log is not read again
 _LOG_SECONDS = 600.0  # a log of months may take minutes to read
 
 
@@ -145,7 +146,7 @@ def _log(name: str) -> None:
     def read(_: Job[pd.DataFrame]) -> pd.DataFrame:
         return by_day(folder, name, significance)
 
-    work = waiting.job(f"log {name}", read, seconds=_LOG_SECONDS)
+    work = waiting.job(f"log {name}", read, believed=_LOG_BELIEVED, seconds=_LOG_SECONDS)
     waiting.shown(work, lambda table: _days(table, name, folder), label="Reading the log", key=f"log {name}")
 
 

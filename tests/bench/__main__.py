@@ -32,6 +32,7 @@ BENCHES = {
     "endpoint": ("served_endpoint", "endpoint"),
     "dvc": ("commands", "dvc_nothing_to_do"),
     "start": ("commands", "start_up"),
+    "page": ("first_page", "first_pages"),
 }
 
 

@@ -138,6 +138,12 @@ def test_no_score_stands_in_the_card_without_its_interval(tmp_path: Path) -> Non
         assert "0.100 (of the rows that were explained; nothing is resampled)" in plain  # a check that has none
 
 
+def test_coverage_without_an_interval_says_so(tmp_path: Path) -> None:
+    evidence = made_evidence(coverage={"declared": 0.9, "observed": 0.875, "low": None, "high": None})
+    for text in written(evidence, tmp_path):
+        assert "87.5% (no interval: too few groups to resample)" in text.replace("\\", "")
+
+
 def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
     nothing = dict.fromkeys(("difference", "low", "high", "p"))
     evidence = made_evidence(

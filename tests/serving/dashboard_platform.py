@@ -13,7 +13,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from pipelines.prepared import prepare
 from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import simulate
 from tests.empty_store import empty_store
+from tests.servers import free_port
 from tests.serving import made_registry, served
 from tests.training.image_samples import write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
@@ -101,13 +101,6 @@ def platform(folder: Path) -> Iterator[Platform]:
         hurry.set()
         server.shutdown()
         server.server_close()
-
-
-def free_port() -> int:
-    """Return a port that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def one_image(code: int = 0, side: int = 64) -> bytes:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
@@ -38,6 +39,7 @@ from serving.board.links import Links
 from serving.board.measured import profiles, usual_responses
 from serving.board.uploads import Profiles, omics_of, read_profiles
 from tests.evaluation.made_evidence import made_evidence
+from tests.servers import free_port
 from tests.serving import dashboard_platform as made
 from tests.serving.dashboard_platform import GENES, IMAGES, LABELS, RESPONSE, Platform, one_image
 from tests.training.tiny import ROOT
@@ -165,8 +167,30 @@ def test_a_model_of_another_task_is_suspected(platform: Platform) -> None:
         ask(wrong, question.rows, question.names)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (504, "Request processing time exceeded limit", "did not answer in the time that it gives itself"),
+        (
+            503,
+            '{"error_code": "BAD_REQUEST", "message": "too many large requests wait"}',
+            "is busy with other questions",
+        ),
+        (500, '{"error_code": "INTERNAL_ERROR", "message": "the model failed"}', "Its terminal says why"),
+    ],
+)
+def test_a_model_that_is_slow_or_busy_is_not_said_to_have_failed(
+    status: int, body: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = requests.Response()
+    response.status_code, response._content = status, body.encode()
+    monkeypatch.setattr(requests, "post", lambda *given, **named: response)
+    with pytest.raises(NoAnswer, match=told):
+        ask(Endpoint(RESPONSE, "production", "http://127.0.0.1:1"), [{"a": 1}], ["a"])
+
+
 def test_nothing_that_answers_is_told_with_the_command_that_helps() -> None:
-    there = Endpoint(RESPONSE, "production", f"http://127.0.0.1:{made.free_port()}")
+    there = Endpoint(RESPONSE, "production", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(NoAnswer, match="No model answers at") as caught:
         ask(there, [{"a": 1}], ["a"])
     assert caught.value.command == there.how_to_start

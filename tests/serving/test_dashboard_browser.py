@@ -1,16 +1,14 @@
 """What a person would meet in the dashboard, in a real browser: every page, bad files, models that are down or slow.
 
-One server and one browser for all. Skipped only where there is no Chromium (Debian: ``apt-get install chromium``).
+One server and one browser for all; how soon the first page is there is measured by the bench (`page`). Skipped only
+where there is no Chromium (Debian: ``apt-get install chromium``).
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -22,13 +20,13 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
-import requests
 from PIL import Image
 
 from pipelines.params import read_params
 from pipelines.policy import CHECKS
 from serving.board.collection import drugs
 from serving.board.glossary import means, what_it_does
+from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, Server, chromium, first_page, streamlit
 from tests.serving.dashboard_platform import (
     CALLS,
     GENES,
@@ -40,16 +38,13 @@ from tests.serving.dashboard_platform import (
     RESPONSE,
     UNSERVED,
     Platform,
-    free_port,
     one_image,
 )
 from tests.training.tiny import ROOT
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian has it as `chromium`")
+SCRIPT = ROOT / "serving" / "dashboard.py"
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 WAIT = 60_000  # milliseconds for what takes one on a busy core
-FIRST_PAGE_SECONDS = 3.0
-BUSIEST = 2.5  # times that a machine may be slower than alone for a time on it to say anything
 
 # Text that is too pale for what is behind it: contrast below 4.5, or 3 where it is large (WCAG 2.2, 1.4.3).
 TOO_PALE = """() => {
@@ -112,74 +107,25 @@ FOCUS_IS_SEEN = """async () => {
 }"""
 
 
-@dataclass
-class Server:
-    """The dashboard's address, the moment when its process was started, and how slow the machine was just before."""
-
-    url: str
-    started: float
-    slowdown: float
-
-
-@contextlib.contextmanager
-def streamlit(platform: Platform) -> Iterator[Server]:
-    """Run the dashboard as `make dashboard` does."""
-    port = free_port()
-    log = platform.folder / f"streamlit-{port}.log"
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "serving" / "dashboard.py")]
-    slow = slowdown()
-    started = time.monotonic()
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [*command, "--server.port", str(port)],
-            cwd=platform.folder,
-            env=os.environ | platform.environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{url}/_stcore/health", timeout=2).ok:
-                    break
-            assert server.poll() is None, log.read_text(errors="replace")[-3000:]
-            time.sleep(0.02)
-        yield Server(url, started, slow)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=20)
-    assert "Traceback" not in log.read_text(errors="replace"), log.read_text(errors="replace")[-3000:]
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
 def served(dashboard_platform: Platform, browser: Any) -> Iterator[Server]:
-    with streamlit(dashboard_platform) as server:
+    with streamlit(SCRIPT, dashboard_platform.folder, dashboard_platform.environment) as server:
         yield server
 
 
 @dataclass
 class Window:
-    """The one window, what it asked for, and how long its first page took after the server was started."""
+    """The one window, and what it asked for."""
 
     page: Any
     url: str
     asked: list[str]
-    first_page_seconds: float
-    slowdown: float
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +135,7 @@ def window(browser: Any, served: Server) -> Iterator[Window]:
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     first_page(page, served.url)
-    took = time.monotonic() - served.started
-    yield Window(page, served.url, asked, took, max(served.slowdown, slowdown()))
+    yield Window(page, served.url, asked)
     context.close()
 
 
@@ -200,12 +145,6 @@ def visit(window: Window) -> Any:
     first_page(window.page, window.url)
     settle(window.page)
     return window.page
-
-
-def first_page(page: Any, url: str) -> None:
-    page.goto(url)
-    page.get_by_role("heading", name="Predict", exact=True).wait_for()
-    page.get_by_role("button", name="Predict", exact=True).wait_for()
 
 
 def slowdown() -> float:
@@ -275,11 +214,21 @@ def downloaded(page: Any, button: str) -> Path:
     return Path(download.value.path())
 
 
+def unfolded(page: Any, called: str, place: int = 0) -> Any:
+    """Open the box that is called so, and return it."""
+    box = page.get_by_test_id("stExpander").filter(has_text=called).nth(place)
+    for _ in range(5):  # a click that meets the box while it is drawn anew is lost, as a person's would be
+        box.get_by_text(called).click()
+        settle(page)
+        if box.locator("details[open]").count():
+            return box
+    pytest.fail(f"the box {called} does not open")
+
+
 def numbers(page: Any, opens: str, table: str, place: int = 0) -> pd.DataFrame:
     """Open the table beside a chart, which is called so, and return what is downloaded below it."""
-    box = page.get_by_test_id("stExpander").filter(has_text=opens).nth(place)
-    box.get_by_text(opens).click()
-    page.get_by_label(table).first.wait_for()
+    box = unfolded(page, opens, place)
+    box.get_by_label(table).first.wait_for()
     settle(page)  # a button that is drawn anew while it is pressed downloads nothing
     with page.expect_download() as download:
         box.get_by_role("button", name="Download as CSV", exact=True).click()
@@ -318,15 +267,6 @@ def no_fault_of_the_page(page: Any) -> None:
     assert page.get_by_test_id("stException").count() == 0
 
 
-def test_the_first_page_is_there_at_once(window: Window) -> None:
-    took, slow = window.first_page_seconds, window.slowdown
-    if slow > BUSIEST and took >= FIRST_PAGE_SECONDS:
-        pytest.skip(
-            f"NOT MEASURED: {took:.1f} s, but others make this machine {slow:.1f} times slower, which hides all"
-        )
-    assert took / min(slow, BUSIEST) < FIRST_PAGE_SECONDS, (took, slow)
-
-
 def test_a_cell_line_is_asked_about_and_drugs_are_ranked(visit: Any) -> None:
     choose(visit, "Cell line", "simulated line 1")
     predict(visit)
@@ -340,7 +280,7 @@ def test_a_cell_line_is_asked_about_and_drugs_are_ranked(visit: Any) -> None:
         visit.get_by_role("button", name=re.compile("Download all .* predictions as CSV")).click()
     table = pd.read_csv(download.value.path(), encoding="utf-8-sig")
     assert table["prediction"].is_monotonic_increasing and (table["low"] < table["high"]).all()
-    visit.get_by_text("How good is version 1").click()
+    unfolded(visit, "How good is version 1")
     visit.get_by_text(re.compile(r"Margin \+0\.200\s\[\+0\.100,\s\+0\.300\]")).wait_for()
     no_fault_of_the_page(visit)
 
@@ -570,8 +510,8 @@ def test_a_profile_is_named_with_its_genes(visit: Any) -> None:
     assert len(genes) and genes["contribution"].abs().is_monotonic_decreasing
     table = pd.read_csv(downloaded(visit, "Download 1 prediction as CSV"), encoding="utf-8-sig")
     assert table["sample"].tolist() == ["S4"]
-    visit.get_by_text(f"All {len(genes)} contributions as a table").click()
-    visit.get_by_label(re.compile("^Contributions to the answer .*, the largest first")).first.wait_for()
+    box = unfolded(visit, f"All {len(genes)} contributions as a table")
+    box.get_by_label(re.compile("^Contributions to the answer .*, the largest first")).first.wait_for()
     of_task(visit, GENES)
     choose(visit, "Sample", "S4")
     predict(visit)
@@ -620,6 +560,9 @@ def test_two_networks_show_side_by_side_where_they_look(visit: Any) -> None:
         assert picture.format == "PNG"
     assert one["x"] + one["width"] <= other["x"] and abs(one["y"] - other["y"]) < 2  # beside each other
     can_be_read(visit)
+    choose(visit, "Another model", "ResNet50")
+    images[1].wait_for(state="detached")
+    assert images[0].count() == 2  # beside itself
     no_fault_of_the_page(visit)
 
 
@@ -634,7 +577,7 @@ def test_the_registry_tells_who_put_what_where_and_why(visit: Any) -> None:
     visit.get_by_role("tab", name="Model card").click()
     visit.get_by_role("heading", name="drug_response: mlp").wait_for()
     visit.get_by_role("heading", name="Limits").wait_for()
-    visit.get_by_text("History, 4 rows").click()
+    unfolded(visit, "History, 4 rows")
     visit.get_by_role("table", name=re.compile("^History")).wait_for()
     no_fault_of_the_page(visit)
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ from mlflow import MlflowClient
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.simulate.expression import simulate_tumor_type
+from serving.reproduction import refit_outputs
 from serving.reproduction.comparison import compare, recipe_of, verdict
 from serving.reproduction.refit import Recipe, Refit, typed
 from serving.reproduction.tolerance import ELSEWHERE, tolerance_of
 from serving.reproduction.worktree import worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
+from training.model.predictor import Predictor
 
 TASK, ARCHITECTURE = "tumor_type", "logistic_regression"
 CLASSES = ["SIMA", "SIMB"]
@@ -44,6 +48,18 @@ def test_hyperparameters_come_back_with_their_types(value: Any) -> None:
     found = typed(str(value))
     assert found == value
     assert type(found) is type(value)
+
+
+# --- what runs on the code of an older commit
+
+
+def test_the_predictor_is_found_where_an_older_commit_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = types.ModuleType("training.predictor")
+    older.Predictor = lambda: "of the older commit"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "training.predictor", older)
+    assert isinstance(refit_outputs._predictor(), Predictor)
+    monkeypatch.setitem(sys.modules, "training.model.predictor", None)
+    assert refit_outputs._predictor() == "of the older commit"
 
 
 # --- the comparison

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -422,6 +423,12 @@ def test_every_component_changes_with_what_it_is_of_and_with_nothing_else(params
     (repository / "code" / "features" / "x.py").write_text("other")
     assert changed(parts()) == {"code"}
     (repository / "code" / "features" / "x.py").write_text("code/features/x.py")
+    shutil.copytree(ROOT / "evaluation", repository / "evaluation", ignore=shutil.ignore_patterns("__pycache__"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marks, "_ROOMS", repository)
+        assert changed(parts()) == set(), "the same code elsewhere is the same"
+        (repository / "evaluation" / "candidates" / "checks.py").write_text("another gate")
+        assert changed(parts()) == {"code"}
     (repository / "data" / TASK / "response.csv").write_text("2")
     assert changed(parts()) == {"data"}
     assert marks.fingerprint(parts()) != marks.fingerprint(first)

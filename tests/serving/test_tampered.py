@@ -89,6 +89,20 @@ def test_untouched_files_are_served_and_loaded(files: Path, monkeypatch: pytest.
     assert load(MODEL).contract.task == TASK
 
 
+def test_a_model_is_read_by_this_code_whatever_code_was_logged_with_it(files: Path, tmp_path: Path) -> None:
+    """Its modules have our names and may lie elsewhere: in this process one release would meet the other's."""
+    other = tmp_path / "of another release"
+    shutil.copytree(files, other)
+    shutil.rmtree(other / "code")
+    (other / "predictor.py").write_text("from training.of_another_release import Predictor\n")
+    assert load(str(other)).contract == load(MODEL).contract
+    contract = next(other.rglob("contract.json"))
+    contract.write_text(json.dumps(json.loads(contract.read_text()) | {"of_another_release": 1}))
+    write_hashes(contract.parent)
+    with pytest.raises(UserError, match=r"by another release, which this checkout's code cannot read.*git\.commit"):
+        load(str(other))
+
+
 def test_a_byte_of_any_file_is_noticed_and_the_file_named(files: Path) -> None:
     version = mlflow.MlflowClient().get_model_version(TASK, "1")
     changed = [files / place for place in served_hashes(files)]

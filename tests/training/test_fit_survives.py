@@ -31,8 +31,10 @@ from pipelines.simulate.response import simulate
 from tests.empty_store import empty_store
 from tests.training.test_distributed import LAUNCHERS
 from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
+from training import code
 from training.architectures import get_architecture
 from training.model.fitted import fit
+from training.model.unfinished import Unfinished
 
 EPOCHS = 4
 # Without dropout two processes do what one does.
@@ -49,6 +51,8 @@ def killed(state, epoch, *others):
         os.kill(os.getpid(), signal.SIGKILL)
 
 loop._Checkpoint.save = killed
+from pipelines import tracking
+tracking.git = lambda *arguments: "0" * 40
 from training.fit import main
 main()
 """
@@ -144,6 +148,9 @@ def killed(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ready, root)
     empty_store(root)
     assert _fit(root, "-c", KILLED) == -signal.SIGKILL
+    for arguments in (("init", "-q"), ("add", "params.yaml"), ("commit", "-qm", "mended")):
+        name = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *name, *arguments], cwd=root, check=True)
     assert _fit(root, "-m", "training.fit") == 0
     return root
 
@@ -161,6 +168,27 @@ def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(k
     assert [step for step, _ in _steps(client, run.info.run_id)] == list(range(EPOCHS))
     assert len(run.inputs.dataset_inputs) == 1
     assert not list((killed / "checkpoints" / "fit").iterdir())
+
+
+def test_a_fit_that_went_on_at_another_commit_says_so(killed: Path) -> None:
+    """`make reproduce` checks that commit out, and evidence and card are of it."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=killed, capture_output=True, text=True, check=True)
+    _, run = _only_run(killed)
+    assert run.data.tags["git.commit"] == done.stdout.strip() and run.data.tags["stage"] == "fit"
+
+
+def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pipelines", "training"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "__file__", str(tmp_path / "training" / "code.py"))
+    asked = ("a study", {"units": 8}, 5, {"epochs": 3})
+    stems = [Unfinished.of(*asked).stem]
+    assert Unfinished.of(*asked).stem == stems[0]
+    for changed in ("training/model/final.py", "training/networks/loop.py", "training/architectures/mean_effects.py"):
+        with (tmp_path / changed).open("a") as file:
+            file.write("# another line\n")
+        stems.append(Unfinished.of(*asked).stem)
+    assert len(set(stems)) == 4
 
 
 def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, tmp_path: Path) -> None:

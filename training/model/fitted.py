@@ -114,7 +114,10 @@ def fit(
     tags |= architecture.estimator.origin(hyperparameters, settings)
     unfinished = Unfinished.of(study, hyperparameters, members, settings)
     tags |= unfinished.tags()
-    with tracking.run(name, "fit", architecture.name, tags=tags, run_id=unfinished.run_id(name)) as run:
+    begun = unfinished.run_id(name)
+    with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
+        if begun is not None:  # perhaps at another commit; the model will be this one's
+            tracking.retag(name, tags)
         tracking.patiently(lambda: log_dataset(name, prepared))
         tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": members}))
         tracking.patiently(lambda: mlflow.log_metrics(_counts(prepared)))

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from pipelines import tracking
 from pipelines.files import written_whole
+from training import code
 from training.studies.trials import CHECKPOINTS
 
 FIT_ORIGIN = "fit.origin"  # tag of the run: what the fit's own file says, from before the run was opened
@@ -29,7 +30,8 @@ class Unfinished:
     study
         Name of the study whose best point is fitted.
     stem
-        Of the files' names. It changes with all that the fit is asked for, so that none goes on from another's.
+        Of the files' names. It changes with all that the fit is asked for and with the code that fits, so that none
+        goes on from what another has learnt.
     """
 
     study: str
@@ -38,7 +40,8 @@ class Unfinished:
     @classmethod
     def of(cls, study: str, hyperparameters: Mapping[str, Any], members: int, settings: Mapping[str, Any]) -> Self:
         """Return the files of the fit of these hyperparameters; the same in all processes that take part in it."""
-        asked = json.dumps([dict(hyperparameters), members, dict(settings)], sort_keys=True, default=str)
+        how = [dict(hyperparameters), members, dict(settings), code.sha256s(code.of_fit())]
+        asked = json.dumps(how, sort_keys=True, default=str)
         return cls(study, f"{study}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}")
 
     @property

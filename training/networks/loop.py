@@ -241,7 +241,10 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
 
 
 class _Checkpoint:
-    """The state of a fit after an epoch, in a file that is replaced whole."""
+    """The state of a fit after an epoch, in a file that is replaced whole.
+
+    A GPU draws from a generator of its own: dropout, views and stains there would begin anew without its state.
+    """
 
     def __init__(
         self,
@@ -253,6 +256,7 @@ class _Checkpoint:
     ) -> None:
         self._path, self._network = path, network
         self._optimizer, self._schedule, self._shuffle = optimizer, schedule, shuffle
+        self._device = next(network.parameters()).device
 
     def load(self) -> tuple[int, tuple[float, dict[str, Tensor] | None], int, list[dict[str, float]]]:
         if self._path is None or not self._path.is_file():
@@ -263,6 +267,8 @@ class _Checkpoint:
         self._schedule.load_state_dict(saved["schedule"])
         self._shuffle.set_state(saved["shuffle"])
         torch.set_rng_state(saved["random"])
+        if "random_on_device" in saved and self._device.type == "cuda":
+            torch.cuda.set_rng_state(saved["random_on_device"], self._device)
         return saved["epoch"], (saved["best_score"], saved["best"]), saved["best_epoch"], saved["history"]
 
     def save(
@@ -288,6 +294,7 @@ class _Checkpoint:
                 "schedule": self._schedule.state_dict(),
                 "shuffle": self._shuffle.get_state(),
                 "random": torch.get_rng_state(),
+                **({"random_on_device": torch.cuda.get_rng_state(self._device)} if self._device.type == "cuda" else {}),
             },
             temporary,
         )

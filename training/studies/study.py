@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -20,6 +19,7 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import Params, Task
 from pipelines.prepared import Prepared
+from training import code
 from training.architectures import Architecture
 from training.scores import HIGHER_IS_BETTER
 from training.studies.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
@@ -36,7 +36,6 @@ from training.studies.trials import (
 )
 from training.studies.workers import WorkerCommand, run_processes
 
-_AFTER_THE_STUDY = ("model", "contracts")  # rooms of `training` that no trial enters
 _WORKER_SEEDS = 7919  # apart: a prime, so that no worker's seeds meet another's within a study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told by the error that ends the study
@@ -84,20 +83,10 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
         "question": [task.family, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
         "seed": params.seed,
-        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _code(architecture)],
+        "code": code.sha256s(code.of_study(architecture.name)),
     }
     fingerprint = hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
     return f"{name}-{architecture.name}-{params.budget}-{fingerprint}"
-
-
-def _code(architecture: Architecture) -> list[Path]:
-    """Return the files whose code a trial of ``architecture`` runs, and those that may as well be among them."""
-    training = Path(__file__).parents[1]
-    pipelines = training.parent / "pipelines"
-    others = {path for path in training.glob("architectures/*.py") if path.stem not in ("__init__", architecture.name)}
-    after = {path for room in _AFTER_THE_STUDY for path in (training / room).rglob("*.py")}
-    learning = set(training.rglob("*.py")) - others - after
-    return sorted({*learning, *(pipelines / "samples").rglob("*.py"), pipelines / "prepared.py"})
 
 
 def tune(

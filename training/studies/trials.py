@@ -80,16 +80,18 @@ def objective_of(
     def judge(trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
         values = []
         for number, (train, held_out) in enumerate(parts):
-            reported: set[int] = set()
+            reported: list[int] = []
 
-            def on_step(step: int, metrics: dict[str, float], number: int = number, seen: set = reported) -> None:
+            def on_step(step: int, metrics: dict[str, float], number: int = number, seen: list = reported) -> None:
                 steps.log(step_metrics(metrics, "" if len(parts) == 1 else f"_fold_{number}"), step)
                 watched = next((metrics[key] for key in _WATCHED if key in metrics), None)
                 # Pruning compares like with like: reports of one model, in the study's direction.
                 if len(parts) > 1 or watched is None or step in seen:
                     return
-                trial.report(-watched if task.tune.metric in HIGHER_IS_BETTER else watched, len(seen))
-                seen.add(step)
+                seen.append(step)
+                # A trial that goes on after its process died is compared with others at the same age.
+                report = seen[0] + len(seen) - 1
+                trial.report(-watched if task.tune.metric in HIGHER_IS_BETTER else watched, report)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 

@@ -13,7 +13,7 @@ from training.model.predictor import CONTRACT_FILE
 
 
 def predictor_folder(files: Path) -> Path:
-    """Return the folder that `training.model.predictor.Predictor.read` reads; MLflow keeps the name it was logged by.
+    """Return the folder that `Predictor.read` reads; MLflow keeps the name that it was logged by.
 
     Parameters
     ----------
