@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from pipelines.faults import UserError
 from tests.training.postgres import postgres
-from tests.training.ray_nodes import node_of, ray_nodes
+from tests.training.ray_nodes import NO_TOKEN, node_of, ray_nodes
 from training.studies import cluster
 from training.studies.workers import WorkerCommand
 
@@ -118,6 +118,8 @@ def test_over_ray_s_client_a_study_outlives_a_node(tmp_path: Path, monkeypatch: 
                 lost.extend(process for process, node in nodes.items() if counted[node.pid] == 1)
                 node_of(lost[0]).kill()
 
+    for name, value in NO_TOKEN.items():
+        monkeypatch.setenv(name, value)
     with postgres() as server, ray_nodes(2, 1, tmp_path) as address:
         monkeypatch.setenv("OPTUNA_STORAGE", server.database("studies"))
         study = optuna.create_study(study_name="one", storage=os.environ["OPTUNA_STORAGE"])
