@@ -63,7 +63,7 @@ def _leaderboard(found: Standings) -> None:
         st.markdown(plain(note))
     if not found.notes:
         st.caption(
-            plain("Intervals that overlap do not say who is better: `make compare` compares pair by pair, corrected:"),
+            plain("Intervals that overlap do not say who is better: this compares pair by pair, corrected:"),
             help=means("margin"),
         )
         st.code(f"make compare TASK={found.task}", language=None)
