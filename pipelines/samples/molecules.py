@@ -6,10 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 from rdkit import Chem, RDLogger
+from rdkit.Chem import rdMolHash
+from rdkit.Chem.MolStandardize import rdMolStandardize
 
 RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]  # a refused SMILES is reported by the caller, with file and row
 
 MAX_SMILES_LENGTH = 2000
+_UNCHARGER = rdMolStandardize.Uncharger()
 
 
 @lru_cache(maxsize=8192)
@@ -30,18 +33,24 @@ def canonical(smiles: str) -> str | None:
 
 @lru_cache(maxsize=8192)
 def parent(smiles: str) -> str | None:
-    """Return the canonical SMILES of the largest fragment without its stereochemistry, or None where `parse` does.
+    """Return a key of the molecule that salts, stereoisomers and tautomers share, or None where `parse` does.
 
-    A salt and its free base, or two stereoisomers, are not the same compound and yet no unseen drug to one another:
-    fingerprints hardly tell them apart.
+    It is RDKit's tautomer hash of the largest fragment, uncharged and without its stereochemistry: no SMILES to be
+    parsed. A salt and its free base, two stereoisomers, or a lactam and its lactim are not the same compound and yet no
+    unseen drug to one another: tables write one drug in all of these ways, and fingerprints hardly tell them apart.
     """
     largest = _largest_fragment(smiles)
-    return None if largest is None else Chem.MolToSmiles(largest, isomericSmiles=False)
+    if largest is None:
+        return None
+    plain = Chem.MolFromSmiles(Chem.MolToSmiles(largest, isomericSmiles=False))
+    if plain is None:  # what RDKit writes of some metal complexes it does not read
+        return Chem.MolToSmiles(largest, isomericSmiles=False)
+    return str(rdMolHash.MolHash(_UNCHARGER.uncharge(plain), rdMolHash.HashFunction.HetAtomTautomer))
 
 
 @lru_cache(maxsize=8192)
 def without_salt(smiles: str) -> str | None:
-    """Return the canonical SMILES of the largest fragment, the one that `parent` names, with its stereochemistry."""
+    """Return the canonical SMILES of the largest fragment, the one that `parent` is of, with its stereochemistry."""
     largest = _largest_fragment(smiles)
     return None if largest is None else Chem.MolToSmiles(largest)
 

@@ -1,0 +1,83 @@
+"""Text in tables: which words say that a value is unknown, and which texts are meant to be the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+UNKNOWN_WORDS = frozenset(
+    {
+        *("", "na", "n/a", "n.a.", "n.a", "#n/a", "<na>", "nan", "#na", "null", "none", "nil", "(null)", "(none)"),
+        *("unknown", "not known", "unk", "undetermined", "unspecified", "missing", "blank", "(blank)", "empty"),
+        *("not available", "not applicable", "not reported", "not recorded", "not evaluated", "not provided"),
+        *("not collected", "not determined", "not specified", "not assessed", "not tested", "not allowed to collect"),
+        *("discrepancy", "pending", "no data", "data not available", "to be determined", "tbd"),
+        *("-", "--", "---", "'--", "'-", "–", "—", "?", "??", ".", "..", "*", "_", "#value!", "#ref!", "#name?"),
+    }
+)
+"""What stands in the place of a value that nobody knows, as `folded` writes it and without square brackets.
+
+Words of the GDC (``'--``, ``not reported``), of TCGA's clinical files (``[Not Available]``, ``[Discrepancy]``), of
+GEO, of Affymetrix annotation (``---``), and of spreadsheets, R and pandas.
+"""
+_BLANKS = re.compile(r"[\s\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff]+")
+_BRACKETS = re.compile(r"[\[<]\s*(.*?)\s*[\]>]")
+
+
+def clean(text: str) -> str:
+    """Return text without blanks at its ends, and with one space for any blanks inside.
+
+    No-break and zero-width spaces, tabs and line ends are blanks too: nobody sees which of them a cell holds.
+    """
+    return _BLANKS.sub(" ", unicodedata.normalize("NFC", text)).strip()
+
+
+def folded(text: str) -> str:
+    """Return what people read: `clean`, and without a difference of case, width or composition of letters."""
+    return _BLANKS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def is_unknown(value: Any) -> bool:
+    """Return whether a cell says that nothing is known: it is missing, blank, or one of `UNKNOWN_WORDS`."""
+    if not isinstance(value, str):
+        return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    word = folded(value)
+    inside = _BRACKETS.fullmatch(word)
+    return word in UNKNOWN_WORDS or (inside is not None and inside[1] in UNKNOWN_WORDS)
+
+
+def known(value: Any) -> str | None:
+    """Return a cell's text as `clean` writes it, None where `is_unknown`."""
+    return None if is_unknown(value) else clean(str(value))
+
+
+def known_column(column: pd.Series) -> pd.Series:
+    """Return a column of text as `known` reads each cell, of type object with None for what is unknown."""
+    return pd.Series([known(value) for value in column], index=column.index, dtype=object, name=column.name)
+
+
+def look_alikes(values: Iterable[Any], key: Any = folded) -> list[tuple[str, ...]]:
+    """Return the groups of different texts that people would read as one, each sorted, in the order of the first.
+
+    Parameters
+    ----------
+    values
+        Cells; those that are no text are left out.
+    key
+        What two texts have in common that are read as one.
+    """
+    groups: dict[Hashable, dict[str, None]] = {}
+    for value in dict.fromkeys(value for value in values if isinstance(value, str)):
+        groups.setdefault(key(value), {})[value] = None
+    return [tuple(sorted(group)) for group in groups.values() if len(group) > 1]
+
+
+def quoted(names: Iterable[Any], count: int = 5) -> str:
+    """Return the first names in quotation marks, so that blanks show, and how many more there are."""
+    shown: Sequence[Any] = list(names)
+    more = f" and {len(shown) - count:,} more" if len(shown) > count else ""
+    return ", ".join(repr(str(name)) for name in shown[:count]) + more

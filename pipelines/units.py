@@ -1,0 +1,191 @@
+"""Which unit or scale a table of values is in, looked at in the values themselves.
+
+Headers do not tell: the same column name bears logarithms in one release and ratios in the next. Each function compares
+values with what their declared scale allows, and says what else they look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+CopyNumberScale = Literal["relative", "log2_plus_1", "log2_ratio", "absolute"]
+"""1 is the genome's mean; log2(relative + 1); log2(relative); 2 is diploid."""
+
+HIGHEST_LOG_TPM = 25.0  # TPM add up to a million a sample, so log2(TPM + 1) stays below 20
+HIGHEST_COPIES = 1000.0  # relative ones; amplifications above 100 are not known
+_HIGHEST_LN_IC50 = 20.0  # half a kilomolar
+_MOST = 2_000_000  # values that quantiles are taken of
+_FEW = 500  # values, below which their distribution tells nothing
+_FEW_FOR_MEDIAN = 50
+_TRANSCRIPTOME = 10_000  # genes whose TPM add up to nearly a million
+_SPAN_OF_COPIES = 1.23  # log2, from the 1st to the 99th percentile; cancer lines reach 1.3 and more
+_MEDIAN_COPIES = {
+    "relative": (0.6, 1.5),
+    "log2_plus_1": (0.65, 1.35),
+    "log2_ratio": (-0.75, 0.6),
+    "absolute": (1.3, 6.0),
+}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What speaks against a declared scale.
+
+    Attributes
+    ----------
+    certain
+        Whether values of this scale cannot look so; else it is only unlikely.
+    message
+        What the values are like, and which scale they may be in.
+    """
+
+    certain: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class _Summary:
+    count: int
+    lowest: float
+    highest: float
+    median: float
+    whole: bool
+
+    @property
+    def range(self) -> str:
+        return f"the values lie within {self.lowest:g} and {self.highest:g}, with median {self.median:.3g}"
+
+
+def copy_number_doubt(values: npt.ArrayLike, scale: CopyNumberScale = "relative") -> Doubt | None:
+    """Return what speaks against copy numbers of shape ``(lines, genes)`` being on ``scale``, None if nothing does."""
+    known = _known(values)
+    if not len(known):
+        return None
+    found = _summary(known)
+    if found.whole and found.highest > found.lowest:
+        what = "all values are whole, as absolute copies or calls are"
+        return None if scale == "absolute" else Doubt(True, f"{what}; {_OTHER[scale]}")
+    if scale != "log2_ratio" and found.lowest < 0:
+        return Doubt(True, f"{found.range}; copies are never below 0, log2 ratios are")
+    copies = {"log2_plus_1": np.exp2, "log2_ratio": np.exp2}.get(scale, np.asarray)(np.minimum(found.highest, 64.0))
+    if copies > HIGHEST_COPIES:
+        return Doubt(True, f"{found.range}, which is not the scale {scale}")
+    if found.count < _FEW_FOR_MEDIAN:
+        return None
+    if scale == "log2_ratio" and found.lowest >= 0:
+        return Doubt(True, f"{found.range}; of log2 ratios about half are below 0")
+    low, high = _MEDIAN_COPIES[scale]
+    if not low <= found.median <= high:
+        return Doubt(False, f"{found.range}; {_OTHER[scale]}")
+    if scale == "relative" and found.highest < 3.5 and found.count >= _FEW:
+        first, last = np.quantile(np.log2(np.maximum(known, 2.0**-6)), [0.01, 0.99])
+        if last - first < _SPAN_OF_COPIES:
+            return Doubt(False, f"{found.range}, and spread as little around 1 as log2(relative + 1) does")
+    return None
+
+
+_OTHER = {
+    "relative": "relative copies have a median near 1, absolute copies one near 2, log2 ratios one near 0",
+    "log2_plus_1": "log2(relative + 1) has a median near 1, and log2(absolute + 1) one near 1.6",
+    "log2_ratio": "log2 ratios have a median near 0, copies one near 1 or 2",
+    "absolute": "absolute copies have a median near 2, relative copies one near 1",
+}
+
+
+def log_tpm_doubt(values: npt.ArrayLike) -> Doubt | None:
+    """Return what speaks against expression of shape ``(samples, genes)`` being log2(TPM + 1), None if nothing does."""
+    table = np.asarray(values, dtype=np.float64)
+    known = _known(table)
+    if not len(known):
+        return None
+    found = _summary(known)
+    if found.lowest < 0:
+        return Doubt(True, f"{found.range}; log2(TPM + 1) is never below 0, standardized values and log ratios are")
+    if found.highest > HIGHEST_LOG_TPM:
+        kind = "counts" if found.whole else "TPM or another linear unit"
+        return Doubt(True, f"{found.range}; log2(TPM + 1) stays below 20: these are {kind}")
+    if found.count < _FEW:
+        return None
+    if found.whole and found.highest > 1:
+        return Doubt(True, "all values are whole, as counts are; log2(TPM + 1) is not")
+    two, natural, ten = (float(np.median(np.nansum(base**table - 1, axis=1))) for base in (2.0, np.e, 10.0))
+    if two > 1.1e6:
+        return Doubt(False, f"2 ** x - 1 adds up to {two:.3g} a sample; TPM add up to at most a million")
+    if table.shape[1] >= _TRANSCRIPTOME and two < 5e5:
+        for base, total in (("the natural logarithm", natural), ("the decimal logarithm", ten)):
+            if 7e5 < total < 1.1e6:
+                return Doubt(True, f"2 ** x - 1 adds up to {two:.3g} a sample, TPM to a million: it is {base}")
+    if found.highest < 6 and table.shape[1] >= 100:
+        return Doubt(
+            False, f"{found.range}; log2(TPM + 1) of most tables exceeds 10, the decimal logarithm stays below"
+        )
+    return None
+
+
+def methylation_doubt(values: npt.ArrayLike) -> Doubt | None:
+    """Return what speaks against values being shares of methylated reads (beta values), None if nothing does."""
+    known = _known(values)
+    if not len(known):
+        return None
+    found = _summary(known)
+    if found.lowest < 0:
+        return Doubt(True, f"{found.range}; shares are never below 0, M values are: beta is 2 ** M / (2 ** M + 1)")
+    if found.highest > 1:
+        kind = "percent: divide by 100" if found.highest <= 100 else "no shares"
+        return Doubt(True, f"{found.range}; shares end at 1, these are {kind}")
+    return None
+
+
+def response_doubt(values: npt.ArrayLike, drugs: int) -> Doubt | None:
+    """Return what speaks against responses being the natural log of the IC50 in micromolar, None if nothing does.
+
+    Parameters
+    ----------
+    values
+        Responses, shape ``(n,)``.
+    drugs
+        How many drugs they are of; few drugs may have any range.
+    """
+    known = _known(values)
+    if len(known) < _FEW or drugs < 10:
+        return None
+    found = _summary(known)
+    if found.lowest > 0:
+        linear = found.highest > _HIGHEST_LN_IC50 or float(known.mean()) > 1.5 * found.median
+        kind = "IC50 in micromolar, of which the natural logarithm is to be taken" if linear else "pIC50 or nanomolar"
+        message = f"{found.range}: none is below 0, where many drugs are; they look like {kind}"
+        return Doubt(found.highest > _HIGHEST_LN_IC50, message)
+    if not -5 < found.median < 6.5:
+        return Doubt(False, f"{found.range}; ln of micromolar has a median near 2: is it of nanomolar or molar?")
+    low, high = np.quantile(known, [0.01, 0.99])
+    if high - low < 6.0:
+        return Doubt(
+            False,
+            f"98 % of the values lie within {low:.3g} and {high:.3g}: as narrow as decimal logarithms; "
+            "natural ones span about 10 (multiply log10 by 2.303)",
+        )
+    return None
+
+
+DOUBTS: dict[str, Callable[[npt.ArrayLike], Doubt | None]] = {
+    "expression": log_tpm_doubt,
+    "copy_number": copy_number_doubt,
+    "methylation": methylation_doubt,
+}
+"""Of the omics of a drug-response collection, on the scale of the raw format."""
+
+
+def _known(values: npt.ArrayLike) -> np.ndarray:
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    flat = flat[np.isfinite(flat)]
+    return flat if len(flat) <= _MOST else np.append(flat[:: len(flat) // _MOST + 1], [flat.min(), flat.max()])
+
+
+def _summary(known: np.ndarray) -> _Summary:
+    whole = bool((known == np.rint(known)).all())
+    return _Summary(len(known), float(known.min()), float(known.max()), float(np.median(known)), whole)
