@@ -101,13 +101,17 @@ class ExpressionSamples:
 
     def logged(self, genes: Sequence[str] | None = None) -> np.ndarray:
         """Return log2(x + 1) of linear values, other values as they are; float32, ``(n, genes)``."""
+        return to_log2(self.raw(genes), self.scale)
+
+    def raw(self, genes: Sequence[str] | None = None) -> np.ndarray:
+        """Return the values of some genes, or of all, on the scale of the file; float32, ``(n, genes)``."""
         values = self.values[self.index]
         if genes is not None and tuple(genes) != self.genes:  # a request holds the model's genes in their order
             columns = pd.Index(self.genes).get_indexer(pd.Index(list(genes)))
             if (columns < 0).any():
                 raise KeyError(f"no column for gene {genes[int(np.flatnonzero(columns < 0)[0])]!r}")
             values = np.ascontiguousarray(values[:, columns])  # one layout, so that sums round alike however it came
-        return to_log2(values, self.scale)
+        return values
 
     def take(self, rows: np.ndarray) -> ExpressionSamples:
         """Return the samples at ``rows`` (positions, or a boolean mask); the values are shared."""

@@ -49,6 +49,18 @@ def parent(smiles: str) -> str | None:
 
 
 @lru_cache(maxsize=8192)
+def stereochemistry(smiles: str) -> str | None:
+    """Return a key of `parent` with its stereochemistry, None where the SMILES says none of it or `parse` does."""
+    largest = _largest_fragment(smiles)
+    if largest is None or Chem.MolToSmiles(largest) == Chem.MolToSmiles(largest, isomericSmiles=False):
+        return None
+    plain = Chem.MolFromSmiles(Chem.MolToSmiles(largest))
+    if plain is None:
+        return Chem.MolToSmiles(largest)
+    return str(rdMolHash.MolHash(_UNCHARGER.uncharge(plain), rdMolHash.HashFunction.HetAtomTautomer))
+
+
+@lru_cache(maxsize=8192)
 def without_salt(smiles: str) -> str | None:
     """Return the canonical SMILES of the largest fragment, the one that `parent` is of, with its stereochemistry."""
     largest = _largest_fragment(smiles)

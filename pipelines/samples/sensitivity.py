@@ -23,7 +23,7 @@ from skimage.filters import threshold_otsu
 
 from pipelines.faults import UserError
 from pipelines.params import Threshold
-from pipelines.samples.molecules import canonical
+from pipelines.samples.molecules import canonical, parent
 from pipelines.samples.response import ResponseSamples
 
 CLASSES = ("resistant", "sensitive")  # in the order of their codes and probabilities
@@ -43,7 +43,8 @@ class Thresholds:
     by_drug
         By the drug's id.
     by_molecule
-        By canonical SMILES, for a known molecule under an id that is not; of several ids the most measured one's.
+        By `pipelines.samples.molecules.parent`, for a known molecule under an id that is not; of several ids the most
+        measured one's.
     """
 
     overall: float
@@ -61,8 +62,9 @@ class Thresholds:
         )
 
     def _of_molecule(self, smiles: object) -> float:
-        key = canonical(smiles) if isinstance(smiles, str) else None
-        return self.by_molecule.get(key or "", self.overall)
+        # By their canonical SMILES in models of before.
+        keys = (parent(smiles), canonical(smiles)) if isinstance(smiles, str) else ()
+        return next((self.by_molecule[key] for key in keys if key in self.by_molecule), self.overall)
 
     def state(self) -> dict[str, Any]:
         """Return the fields as JSON values; ``Thresholds(**state)`` makes them again."""
@@ -157,7 +159,7 @@ def learn_thresholds(train: ResponseSamples, rule: Threshold) -> Thresholds:
         threshold = float((count * own + rule.prior_rows * overall) / (count + rule.prior_rows))
         by_drug[str(train.drugs.index[drug])] = threshold
         smiles = train.drugs["smiles"].iloc[drug]
-        if isinstance(smiles, str) and (key := canonical(smiles)) is not None:
+        if isinstance(smiles, str) and (key := parent(smiles)) is not None:
             by_molecule.setdefault(key, threshold)
     return Thresholds(overall, by_drug, by_molecule)
 

@@ -39,6 +39,31 @@ class PayloadError(UserError):
     """A request that the model cannot take; names row and field."""
 
 
+class Remarks:
+    """What is said of the rows of an answer besides the prediction.
+
+    Attributes
+    ----------
+    withdrawn
+        Rows of whose interval or set nothing is promised, bool, shape ``(n,)``.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.withdrawn = np.zeros(count, dtype=bool)
+        self._said: list[list[str]] = [[] for _ in range(count)]
+
+    def add(self, said: Sequence[str | None], *, withdraw: bool = False) -> None:
+        """Add what is said of each row, None where nothing is; ``withdraw`` the promise where something is."""
+        for row, sentence in enumerate(said):
+            if sentence:
+                self._said[row].append(sentence)
+                self.withdrawn[row] |= withdraw
+
+    def column(self) -> pd.Series:
+        """Return the column ``note``: the sentences of each row, None where there are none."""
+        return pd.Series(["; ".join(said) or None for said in self._said], dtype=object)
+
+
 @dataclass(frozen=True)
 class Contract(ABC):
     """What a model takes and answers.
@@ -87,6 +112,14 @@ class Contract(ABC):
     @abstractmethod
     def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
         """Return the answer to a request, with what is sure of it, from what an estimator said, calibrated."""
+
+    @abstractmethod
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer that promises nothing of ``rows`` (bool): their ``coverage`` is null, and their interval."""
+
+    def remarks(self, samples: Any) -> Remarks:
+        """Return what there is to say of ``samples`` besides, and of which of them nothing is promised."""
+        return Remarks(len(samples))
 
     @abstractmethod
     def describe(self, samples: Any) -> pd.DataFrame:
@@ -155,6 +188,10 @@ class ClassContract(Contract):
                 "coverage": self.coverage,
             }
         )
+
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer whose set of classes promises nothing in ``rows``; the set itself stays."""
+        return answer.assign(coverage=answer["coverage"].mask(rows))
 
 
 def contribution_columns(attribution: Attribution) -> dict[str, pd.Series]:

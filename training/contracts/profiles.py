@@ -20,6 +20,7 @@ from training.contracts import (
     ClassContract,
     Contract,
     PayloadError,
+    Remarks,
     contribution_columns,
     kind_of,
     largest_contributions,
@@ -28,6 +29,7 @@ from training.contracts import (
     summary_view,
 )
 from training.contracts.summaries import profile_summary
+from training.contracts.units import outside
 from training.estimator import Estimator
 from training.model.novelty import View
 
@@ -53,6 +55,8 @@ class LabelContract(ClassContract):
         All genes that the training data had; a profile may hold them and they are not looked at.
     panels
         Of those that the model looks at, some that go together, by which inputs are described.
+    unit
+        Of the training profiles, see `training.contracts.units.unit_of`.
     """
 
     family = "profile_labels"
@@ -60,6 +64,7 @@ class LabelContract(ClassContract):
     genes: list[str]
     known: list[str]
     panels: dict[str, list[str]] = field(default_factory=dict)
+    unit: dict[str, Any] | None = None
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """See `read_profiles`."""
@@ -86,6 +91,10 @@ class LabelContract(ClassContract):
         """Return label, probabilities, the set of classes, and which genes were imputed and which ignored."""
         return super().answer(outputs, samples).assign(**_said(samples))
 
+    def remarks(self, samples: ExpressionSamples) -> Remarks:
+        """Return which profiles are in another unit than the training data."""
+        return _remarks(samples, self.genes, self.unit)
+
     def describe(self, samples: ExpressionSamples) -> pd.DataFrame:
         """See `profile_summary`."""
         return profile_summary(samples.logged(self.genes), self.genes, self.panels)
@@ -110,7 +119,7 @@ class GeneContract(Contract):
 
     Attributes
     ----------
-    genes, known, panels
+    genes, known, panels, unit
         See `LabelContract`.
     targets
         Genes that are predicted, in log2 units.
@@ -129,6 +138,7 @@ class GeneContract(Contract):
     half_widths: list[float | None]
     coverage: float
     panels: dict[str, list[str]] = field(default_factory=dict)
+    unit: dict[str, Any] | None = None
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """See `read_profiles`."""
@@ -165,6 +175,15 @@ class GeneContract(Contract):
             parts |= {"low": named(outputs - half), "high": named(outputs + half)}
         return pd.DataFrame({**parts, "coverage": self.coverage, **_said(samples)})
 
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer without intervals in ``rows``."""
+        maps = {name: answer[name].astype(object).where(~rows, None) for name in ("low", "high") if name in answer}
+        return answer.assign(coverage=answer["coverage"].mask(rows), **maps)
+
+    def remarks(self, samples: ExpressionSamples) -> Remarks:
+        """Return which profiles are in another unit than the training data."""
+        return _remarks(samples, self.genes, self.unit)
+
     def describe(self, samples: ExpressionSamples) -> pd.DataFrame:
         """See `profile_summary`."""
         return profile_summary(samples.logged(self.genes), self.genes, self.panels)
@@ -196,6 +215,13 @@ def _said(samples: ExpressionSamples) -> dict[str, pd.Series]:
     """Return which genes each profile of a request lacks, and which nobody knows; of a training table, none."""
     nothing: pd.Series = pd.Series([[] for _ in range(len(samples))], dtype=object)
     return {name: samples.table.get(name, nothing) for name in _SAID}
+
+
+def _remarks(samples: ExpressionSamples, genes: list[str], unit: dict[str, Any] | None) -> Remarks:
+    made = Remarks(len(samples))
+    if unit is not None:
+        made.add(outside(samples.raw(genes), genes, unit, "expression"), withdraw=True)
+    return made
 
 
 def profile_views(values: np.ndarray, described: pd.DataFrame) -> dict[str, View]:

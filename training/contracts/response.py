@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import AnyType, Map
 
-from pipelines.samples.molecules import canonical
+from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
+from pipelines.text_values import folded, known
 from training.contracts import (
     ATOMS,
     CONTRIBUTIONS,
     Contract,
     PayloadError,
+    Remarks,
     atom_columns,
     contribution_columns,
     kind_of,
@@ -26,6 +29,7 @@ from training.contracts import (
     number_of,
 )
 from training.contracts.summaries import drug_numbers, drug_summary, profile_summary
+from training.contracts.units import LIMITS, outside
 from training.estimator import Estimator
 from training.features.cell_line import measured
 from training.features.drug import fingerprints
@@ -33,6 +37,7 @@ from training.model.novelty import View
 
 MAX_ROWS = 10_000
 EXPRESSION = "expression"
+_READ_AS = "read_as"  # of a pair of a request: what was normalized
 _BITS = 1024
 
 
@@ -48,6 +53,13 @@ class ResponseContract(Contract):
         Fields that a row must have; the others may be left out and are imputed.
     half_width, coverage
         Of the prediction interval.
+    drugs
+        SMILES, or None, by the id of each drug of the training rows, the most measured first. Without any it is not
+        said which drugs are known.
+    unseen_half_width
+        Of the interval for drugs that are not known, measured on drugs held out of a fit; None for no interval.
+    units
+        See `training.contracts.units.unit_of`, for each omics.
     panels
         Of the expression's genes, some that go together, by which inputs are described.
     tissues
@@ -66,6 +78,58 @@ class ResponseContract(Contract):
     panels: dict[str, list[str]] = field(default_factory=dict)
     tissues: list[str] = field(default_factory=list)
     needed: list[str] = field(default_factory=list)
+    drugs: dict[str, str | None] = field(default_factory=dict)
+    unseen_half_width: float | None = None
+    units: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def folded_drugs(self) -> dict[str, list[str]]:
+        """Return the ids of the known drugs by what people read them as."""
+        return _by_folded(self.drugs)
+
+    @cached_property
+    def folded_tissues(self) -> dict[str, list[str]]:
+        """Return the training lines' tissues by what people read them as."""
+        return _by_folded(self.tissues)
+
+    @cached_property
+    def molecules(self) -> dict[str, str]:
+        """Return the id of the most measured known drug by its `parent` molecule."""
+        found: dict[str, str] = {}
+        for drug_id, smiles in self.drugs.items():
+            if smiles is not None and (key := parent(smiles)) is not None:
+                found.setdefault(key, drug_id)
+        return found
+
+    def scale_of(self, omics: str) -> str:
+        """Return the scale of a table, as `training.contracts.units` calls it."""
+        if omics != EXPRESSION:
+            return omics
+        return "log2_tpm_plus_1" if '"log2_tpm_plus_1"' in self.task_text else "any"
+
+    def known_drug(self, drug_id: str, smiles: str | None) -> str | None:
+        """Return the id of the training drug that a drug is, by its id or else by its molecule; None if there is none.
+
+        A known id with another molecule is none, and nor is another stereoisomer of a known molecule.
+        """
+        own = self.drugs.get(drug_id)
+        if drug_id in self.drugs and (smiles is None or own is None):
+            return drug_id
+        key = None if smiles is None else parent(smiles)
+        if drug_id in self.drugs:
+            return drug_id if own is not None and smiles is not None and _one_molecule(own, smiles) else None
+        found = self.molecules.get(key or "")
+        if found is None or smiles is None or not _one_molecule(str(self.drugs[found]), smiles):
+            return None
+        return found
+
+    def known_drugs(self, samples: ResponseSamples) -> np.ndarray:
+        """Return of which samples the drug stood in the training rows, bool, ``(n,)``; all where it is not known."""
+        if not self.drugs:
+            return np.ones(len(samples), dtype=bool)
+        pairs = zip(samples.drugs.index, samples.drugs["smiles"], strict=True)
+        found = [self.known_drug(str(name), smiles if isinstance(smiles, str) else None) for name, smiles in pairs]
+        return np.array([each is not None for each in found], dtype=bool)[samples.drug]
 
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
         """See `read_payload`."""
@@ -103,30 +167,76 @@ class ResponseContract(Contract):
         """Return prediction and interval; with ``explain`` contributions that add up to the prediction, and by atom."""
         return [
             *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")),
+            ColSpec(DataType.boolean, name="drug_known"),
             ColSpec(DataType.double, name="base", required=False),
             ColSpec(CONTRIBUTIONS, name="attributions", required=False),
             ColSpec(ATOMS, name="atoms", required=False),
-            *self._noted(),
         ]
 
-    def _noted(self) -> list[ColSpec]:
-        return [ColSpec(DataType.string, name="note", required=False)] if self.needed else []
-
-    def notes(self, samples: ResponseSamples) -> dict[str, pd.Series]:
-        """Return what is to be said of an answer besides: that the model had to leave the line aside."""
-        if not self.needed:
-            return {}
+    def remarks(self, samples: ResponseSamples) -> Remarks:
+        """Return what the model had to leave aside, what it does not know, and what is in another unit."""
+        made = Remarks(len(samples))
+        made.add(samples.pairs.get(_READ_AS, pd.Series([None] * len(samples), dtype=object)).tolist())
+        for name, unit in self.units.items():
+            values = samples.omics[name].to_numpy()
+            used, row = np.unique(samples.cell, return_inverse=True)
+            said = outside(values[used], self.features[name], unit, name)
+            made.add([said[place] for place in row], withdraw=True)
         lacks = {name: ~measured(samples.omics[name])[samples.cell] for name in self.needed}
         lacking = [", ".join(name for name in self.needed if lacks[name][row]) for row in range(len(samples))]
-        said = [f"lacks {names}, without which a baseline answers" if names else None for names in lacking]
-        return {"note": pd.Series(said, dtype=object)}
+        made.add(
+            [f"the sample lacks {names}, without which a baseline answers" if names else None for names in lacking]
+        )
+        tissues = samples.cell_lines["tissue"].astype(str).tolist()
+        strange = {*tissues} - {*self.tissues, UNKNOWN} if self.tissues else set()
+        said = [
+            f"the tissue {each!r} is not among those of the training data" if each in strange else None
+            for each in tissues
+        ]
+        made.add([said[cell] for cell in samples.cell])
+        if self.drugs:
+            of_drug = [
+                self._said_of(str(name), smiles if isinstance(smiles, str) else None)
+                for name, smiles in zip(samples.drugs.index, samples.drugs["smiles"], strict=True)
+            ]
+            made.add([of_drug[drug] for drug in samples.drug])
+        return made
+
+    def _said_of(self, drug_id: str, smiles: str | None) -> str | None:
+        """Return what is to be said of a drug: that it is not known, or known under another id."""
+        found = self.known_drug(drug_id, smiles)
+        if found == drug_id:
+            return None
+        named = "" if drug_id.startswith(" ") else f" {drug_id!r}"
+        if found is not None:
+            return f"the drug{named} is the known drug {found!r} by its molecule" if named else None
+        interval = "no interval is given" if self.unseen_half_width is None else "its interval is that of unseen drugs"
+        own = self.drugs.get(drug_id)
+        if own is not None:
+            return f"drug{named} is known with another molecule than this smiles; {interval}"
+        other = self.molecules.get((parent(smiles) if smiles is not None else None) or "")
+        if other is not None:
+            return f"drug{named} is another stereoisomer of the known drug {other!r}; {interval}"
+        return f"drug{named} is not known: it was in no training row; {interval}"
 
     def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
-        """Return prediction, ``low`` and ``high`` of the interval, and the ``coverage`` that it was made for."""
-        half = np.nan if self.half_width is None else self.half_width
+        """Return prediction, interval and its ``coverage``, and ``drug_known``; an unseen drug has its own interval."""
+        is_known = self.known_drugs(samples)
+        half, unseen = (np.nan if each is None else each for each in (self.half_width, self.unseen_half_width))
+        width = np.where(is_known, half, unseen)
         return pd.DataFrame(
-            {"prediction": outputs, "low": outputs - half, "high": outputs + half, "coverage": self.coverage}
-        ).assign(**self.notes(samples))
+            {
+                "prediction": outputs,
+                "low": outputs - width,
+                "high": outputs + width,
+                "coverage": np.where(np.isnan(width), np.nan, self.coverage),
+                "drug_known": pd.Series(is_known.tolist() if self.drugs else [None] * len(samples), dtype=object),
+            }
+        )
+
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer without an interval in ``rows``."""
+        return answer.assign(**{name: answer[name].mask(rows) for name in ("low", "high", "coverage")})
 
     def describe(self, samples: ResponseSamples) -> pd.DataFrame:
         """Return `profile_summary` of the expression, the mean of each other omics, tissue, and `drug_summary`."""
@@ -218,18 +328,19 @@ def read_payload(frame: pd.DataFrame, contract: ResponseContract) -> ResponseSam
     drugs: dict[tuple[str | None, str | None], int] = {}
     molecules: dict[str, str | None] = {}
     spellings: list[str | None] = []
-    cell, drug = [], []
+    cell, drug, read_as = [], [], []
     above: dict[str, _Checked] = {}
     for row, record in enumerate(frame.to_dict("records")):
         profile = {name: _as_above(record.get(name), name, row, contract, above) for name in contract.features}
-        tissue = _text(record.get("tissue"), "tissue", row)
+        tissue = _as_known(_text(record.get("tissue"), "tissue", row), contract.tissues, contract.folded_tissues)
         key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
         if key not in lines:
             lines[key] = len(lines)
             profiles.append(profile)
             tissues.append(tissue)
         cell.append(lines[key])
-        drug_id, smiles = _drug(record, row, contract)
+        drug_id, smiles, said = _drug(record, row, contract)
+        read_as.append(said)
         molecule = None if smiles is None else canonical(smiles)
         if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
             raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
@@ -249,6 +360,7 @@ def read_payload(frame: pd.DataFrame, contract: ResponseContract) -> ResponseSam
         for name, columns in contract.features.items()
     }
     pairs = pd.DataFrame({"cell_line_id": np.array(names)[cell], "drug_id": np.array(drug_ids)[drug]})
+    pairs[_READ_AS] = pd.Series(read_as, dtype=object)
     return make_samples(
         pairs,
         pd.DataFrame({"tissue": pd.Series(tissues, index=names, dtype=object)}, index=pd.Index(names)),
@@ -297,21 +409,61 @@ def _profile(values: Any, name: str, row: int, contract: ResponseContract) -> np
         unknown = [str(feature) for feature in values if feature not in known]
         raise PayloadError(f"row {row}, field {name}: unknown features: {listed(unknown)}")
     numbers = [values[feature] for feature in wanted]
+    scale = contract.scale_of(name)
+    lowest, highest, what = LIMITS.get(scale, (-math.inf, math.inf, ""))
     for feature, number in zip(wanted, numbers, strict=True):
         value = number_of(number, f"row {row}, field {name}.{feature}")
-        if name == "expression" and value < 0 and '"log2_tpm_plus_1"' in contract.task_text:
-            raise PayloadError(f"row {row}, field {name}.{feature}: {number} is below 0, which log2(TPM+1) never is")
+        if not lowest <= value <= highest or (scale == "mutation" and value not in (0, 1)):
+            side = f", below {lowest:g}" if value < lowest else f", above {highest:g}" if value > highest else ""
+            raise PayloadError(f"row {row}, field {name}.{feature}: is {value:g}{side}; {what}")
     return np.array(numbers, dtype=np.float64)
 
 
-def _drug(record: Mapping[Any, Any], row: int, contract: ResponseContract) -> tuple[str | None, str | None]:
+def _drug(record: Mapping[Any, Any], row: int, contract: ResponseContract) -> tuple[str | None, str | None, str | None]:
+    """Return id and SMILES as the training data writes them, and what is to be said where the request does not."""
     smiles = _text(record.get("smiles"), "smiles", row)
-    drug_id = _text(record.get("drug_id"), "drug_id", row)
+    given = _text(record.get("drug_id"), "drug_id", row)
+    drug_id = _as_known(given, contract.drugs, contract.folded_drugs)
+    said = None if drug_id == given else f"drug_id {given!r} was read as {drug_id!r}"
     if smiles is None and (drug_id is None or "smiles" in contract.required):
         raise PayloadError(f"row {row}, field smiles: missing; without it the drug is not known")
+    if smiles is None and contract.drugs and drug_id not in contract.drugs:
+        raise PayloadError(
+            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the {len(contract.drugs)} drugs that the "
+            f"model knows, such as {listed(list(contract.drugs), 3)}; give its smiles too"
+        )
     if smiles is not None and canonical(smiles) is None:
         raise PayloadError(f"row {row}, field smiles: {smiles[:80]!r} is not a SMILES that RDKit can parse")
-    return drug_id, smiles
+    if smiles is not None and (found := contract.known_drug(drug_id or " ", smiles)) is not None:
+        own = contract.drugs[found]
+        if own is not None and canonical(own) != canonical(smiles):
+            return (
+                drug_id,
+                own,
+                said or f"the smiles is a salt, tautomer or stereoisomer of {found!r} and was read as it",
+            )
+    return drug_id, smiles, said
+
+
+def _as_known(text: str | None, names: Collection[str], by_folded: Mapping[str, list[str]]) -> str | None:
+    """Return the one of ``names`` that people would read ``text`` as, or ``text`` where there is none or several."""
+    if text is None or text in names:
+        return text
+    alike = by_folded.get(folded(text), [])
+    return alike[0] if len(alike) == 1 else text
+
+
+def _by_folded(names: Collection[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(folded(name), []).append(name)
+    return found
+
+
+def _one_molecule(one: str, other: str) -> bool:
+    """Whether two SMILES are one drug: but for salts and tautomers, and not where both say another stereochemistry."""
+    ends = stereochemistry(one), stereochemistry(other)
+    return parent(one) == parent(other) and (not all(ends) or ends[0] == ends[1])
 
 
 def _text(value: Any, name: str, row: int) -> str | None:
@@ -319,7 +471,7 @@ def _text(value: Any, name: str, row: int) -> str | None:
         return None
     if not isinstance(value, str):
         raise PayloadError(f"row {row}, field {name}: must be text, it is {kind_of(value)}")
-    return value.strip() or None
+    return known(value)
 
 
 CONTRACTS = {"response": ResponseContract}

@@ -38,18 +38,29 @@ class SensitivityContract(ResponseContract, ClassContract):
             *ClassContract.outputs(self),
             ColSpec(DataType.double, name="probability_sensitive"),
             ColSpec(DataType.double, name="threshold"),
+            ColSpec(DataType.boolean, name="drug_known"),
             ColSpec(DataType.double, name="base", required=False),
             ColSpec(CONTRIBUTIONS, name="attributions", required=False),
             ColSpec(ATOMS, name="atoms", required=False),
-            *self._noted(),
         ]
 
     def answer(self, outputs: np.ndarray, samples: ResponseSamples) -> pd.DataFrame:
-        """Return what every classifier answers, the probability of being sensitive, and the drug's threshold."""
+        """Return what every classifier answers, the probability of being sensitive, and the drug's threshold.
+
+        Nothing is promised of a drug that is not known: its threshold is that of all drugs.
+        """
         threshold = Thresholds(**self.thresholds).of(samples.drugs)[samples.drug]
-        return ClassContract.answer(self, outputs, samples).assign(
-            probability_sensitive=outputs[:, SENSITIVE], threshold=threshold, **self.notes(samples)
+        is_known = self.known_drugs(samples)
+        answer = ClassContract.answer(self, outputs, samples).assign(
+            probability_sensitive=outputs[:, SENSITIVE],
+            threshold=threshold,
+            drug_known=pd.Series(is_known.tolist() if self.drugs else [None] * len(samples), dtype=object),
         )
+        return self.withdrawn(answer, ~is_known)
+
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer whose set of classes promises nothing in ``rows``."""
+        return ClassContract.withdrawn(self, answer, rows)
 
     def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
         """Return what each feature and atom adds to the log odds of being sensitive, whatever class is answered."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from rdkit.Chem import rdFingerprintGenerator
 
-from pipelines.samples.molecules import canonical, parse
+from pipelines.samples.molecules import canonical, parent, parse
 from pipelines.samples.response import ResponseSamples
 from training.features.line_response import residual_matrix
 
@@ -55,7 +55,7 @@ class DrugFeatures:
         # Most measured first, so that a molecule under two ids is met at the one that is known best.
         for index in np.argsort(-count, kind="stable"):
             smiles = train.drugs["smiles"].iloc[used[index]]
-            if isinstance(smiles, str) and (key := canonical(smiles)) is not None:
+            if isinstance(smiles, str) and (key := parent(smiles)) is not None:
                 self.molecules.setdefault(key, self.ids[index])
         self.profile = self._fit_profile(train, drug, target - self.mean[drug], len(used))
         return self
@@ -76,8 +76,9 @@ class DrugFeatures:
         found = np.full(len(drugs), -1)
         for row, (drug_id, smiles) in enumerate(zip(drugs.index, drugs["smiles"], strict=True)):
             name = str(drug_id) if str(drug_id) in position else None
-            if name is None and isinstance(smiles, str):
-                name = self.molecules.get(canonical(smiles) or "")
+            if name is None and isinstance(smiles, str):  # by their canonical SMILES in models of before
+                keys = (parent(smiles) or "", canonical(smiles) or "")
+                name = next((self.molecules[key] for key in keys if key in self.molecules), None)
             found[row] = position.get(name, -1) if name is not None else -1
         return found
 

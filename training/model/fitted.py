@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -30,6 +31,7 @@ from training.model.reference import make_reference
 from training.model.track import log_dataset, log_model, measured_cost, save_model
 from training.model.trust import trust
 from training.model.unfinished import Unfinished
+from training.model.unseen_drugs import unseen_half_width
 from training.scores import SCORES
 from training.studies.trials import fit_settings, step_metrics
 
@@ -137,7 +139,8 @@ def fit(
         naive = get_architecture(task.evaluate.baseline, task.family)
         baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
         measured = prepared.samples.target[final.held_out_rows]
-        trusted = trust(name, architecture.name, task, prepared, final)
+        unseen = _unseen_drugs(architecture, hyperparameters, prepared, task, settings, final)
+        trusted = trust(name, architecture.name, task, prepared, final, unseen)
         contract = trusted.contract
         validation = SCORES[task.tune.metric](measured, final.held_out)
         reference = make_reference(contract, prepared, final)
@@ -184,6 +187,24 @@ def fit(
         trusted.threshold,
         folds,
     )
+
+
+def _unseen_drugs(
+    architecture: Architecture,
+    hyperparameters: dict[str, Any],
+    prepared: Prepared,
+    task: Task,
+    settings: dict[str, Any],
+    final: FinalFit,
+) -> float | None:
+    """Return the half width of intervals for drugs that are not known, None where there is none or no such drug."""
+    if task.family != "response":
+        return None
+    coverage = task.evaluate.interval_coverage
+    if task.split.mode == "drug_blind":  # the rows that the fit has not seen are of such drugs
+        width = float(final.interval_half_widths(prepared, coverage))
+        return width if math.isfinite(width) else None
+    return unseen_half_width(architecture, hyperparameters, prepared, coverage=coverage, settings=settings)
 
 
 def affordable(architecture: Architecture, members: int) -> int:

@@ -58,7 +58,8 @@ def prediction_columns(answer: pd.DataFrame) -> pd.DataFrame:
     """Return what is kept of an answer: label and probability, or number and interval; of many numbers JSON text."""
     kept = answer[[name for name in ("label", "probability", *_JSON_OF_MANY) if name in answer]].copy()
     for name in _JSON_OF_MANY:
-        if name in kept and len(kept) and isinstance(kept[name].iloc[0], dict):
+        # An interval that nothing is promised of is null.
+        if name in kept and any(isinstance(each, dict) for each in kept[name]):
             kept[name] = pd.Series([json.dumps(row) for row in kept[name]], index=kept.index, dtype=object)
     return kept
 

@@ -25,6 +25,7 @@ from training.model.prediction_log import PredictionLog
 
 CONTRACT_FILE = "contract.json"
 REFERENCE = "reference"
+UNLIKE = "unlike the training data: no coverage is promised"
 SAMPLE_ID = "sample_id"  # of a request's row, where it has one: only its hash is kept, in the prediction log
 
 
@@ -72,7 +73,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
         except Exception as error:  # and would of this, though it is no fault of who asks
             message = f"the model failed: {type(error).__name__}"
             raise MlflowException(message, error_code=INTERNAL_ERROR) from error
-        return answer
+        return _nulls(answer)
 
     def outputs(self, samples: Any) -> np.ndarray:
         """Return predicted values ``(n,)`` or ``(n, targets)``, or calibrated probabilities ``(n, classes)``."""
@@ -85,11 +86,30 @@ class Predictor(mlflow.pyfunc.PythonModel):
     def _answer(self, samples: Any, described: pd.DataFrame) -> pd.DataFrame:
         score: np.ndarray | None = None  # null: a model without a reference cannot say
         threshold: float | None = None
+        remarks = self.contract.remarks(samples)
         if self.novelty is not None:
             score, threshold = self.novelty.scores(self.contract.views(samples, described)), self.novelty.threshold
-        return self.contract.answer(self.outputs(samples), samples).assign(
-            out_of_distribution=score, out_of_distribution_threshold=threshold, model_version=self.version
+            remarks.add([UNLIKE if unlike else None for unlike in score > threshold], withdraw=True)
+        answer = self.contract.answer(self.outputs(samples), samples)
+        return self.contract.withdrawn(answer, remarks.withdrawn).assign(
+            out_of_distribution=score,
+            out_of_distribution_threshold=threshold,
+            model_version=self.version,
+            note=remarks.column(),
         )
+
+    def unlike(self, samples: Any) -> np.ndarray | None:
+        """Return which samples are called unlike the training data, bool, ``(n,)``; None where it cannot be said."""
+        if self.novelty is None:
+            return None
+        described = self.contract.describe(samples)
+        return self.novelty.scores(self.contract.views(samples, described)) > self.novelty.threshold
+
+
+def _nulls(answer: pd.DataFrame) -> pd.DataFrame:
+    """Return an answer with None for NaN: MLflow's server writes NaN as it stands, which is no JSON."""
+    gaps = [str(name) for name in answer if answer[name].dtype.kind == "f" and answer[name].isna().any()]
+    return answer.assign(**{name: answer[name].astype(object).where(answer[name].notna(), None) for name in gaps})
 
 
 mlflow.models.set_model(Predictor())

@@ -93,6 +93,7 @@ def signature(contract: Contract) -> ModelSignature:
         ColSpec(DataType.double, name="out_of_distribution"),
         ColSpec(DataType.double, name="out_of_distribution_threshold"),
         ColSpec(DataType.string, name="model_version"),
+        ColSpec(DataType.string, name="note"),
         *(column for column in answered if not column.required),
     ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=explain)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from training.contracts.profiles import GeneContract, LabelContract, used_genes
 from training.contracts.response import EXPRESSION, ResponseContract
 from training.contracts.sensitivity import SensitivityContract
 from training.contracts.summaries import choose_panels
+from training.contracts.units import unit_of
 from training.estimator import Estimator
 from training.features.cell_line import measured
 from training.features.cell_line_choices import CellLineChoices
@@ -54,8 +55,23 @@ class Trust:
         return {"interval_half_width": self.half_width}
 
 
-def trust(name: str, architecture: str, task: Task, prepared: Prepared, final: FinalFit) -> Trust:
-    """Calibrate a final fit on the rows that it was not fitted on, and write its contract."""
+def trust(
+    name: str,
+    architecture: str,
+    task: Task,
+    prepared: Prepared,
+    final: FinalFit,
+    unseen_half_width: float | None = None,
+) -> Trust:
+    """Calibrate a final fit on the rows that it was not fitted on, and write its contract.
+
+    Parameters
+    ----------
+    name, architecture, task, prepared, final
+        What was fitted on what.
+    unseen_half_width
+        Of `training.model.unseen_drugs.unseen_half_width`, where numbers are predicted of drugs.
+    """
     common = {
         "task": name,
         "architecture": architecture,
@@ -63,7 +79,10 @@ def trust(name: str, architecture: str, task: Task, prepared: Prepared, final: F
         "task_text": task_text(task),
         "coverage": task.evaluate.interval_coverage,
     }
-    return _OF_FAMILY[task.family](common, task, prepared, final)
+    made = _OF_FAMILY[task.family](common, task, prepared, final)
+    if type(made.contract) is ResponseContract and unseen_half_width is not None:
+        return replace(made, contract=replace(made.contract, unseen_half_width=unseen_half_width))
+    return made
 
 
 def _response(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> Trust:
@@ -93,7 +112,30 @@ def _of_pairs(architecture: str, task: ResponseTask, prepared: Prepared, estimat
         "panels": _expression_panels(prepared),
         "tissues": sorted({str(each) for each in prepared.samples.cell_lines["tissue"].iloc[_trained_lines(prepared)]}),
         "needed": _needed(estimator, prepared),
+        "drugs": _known_drugs(prepared),
+        "units": _units_of_lines(task, prepared),
     }
+
+
+def _known_drugs(prepared: Prepared) -> dict[str, str | None]:
+    """Return the SMILES of each drug of the training rows by its id, the most measured first."""
+    samples = prepared.side("train", "validation")
+    used, count = np.unique(samples.drug, return_counts=True)
+    smiles = samples.drugs["smiles"]
+    order = used[np.argsort(-count, kind="stable")]
+    return {
+        str(smiles.index[drug]): str(each) if isinstance(each := smiles.iloc[drug], str) else None for drug in order
+    }
+
+
+def _units_of_lines(task: ResponseTask, prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """Return the unit of each omics of the lines that were fitted on; nothing is known of a scale that is not named."""
+    lines = np.unique(prepared.side("train", "validation").cell)
+    scales: dict[str, str] = {name: name for name in task.data.omics}
+    if EXPRESSION in scales:
+        scales[EXPRESSION] = task.validate.expression_scale
+    found = {name: unit_of(prepared.samples.omics[name].to_numpy()[lines], scale) for name, scale in scales.items()}
+    return {name: unit for name, unit in found.items() if unit is not None}
 
 
 def _needed(estimator: Estimator, prepared: Prepared) -> list[str]:
@@ -125,6 +167,11 @@ def _profile_panels(prepared: Prepared, genes: list[str]) -> dict[str, list[str]
     return choose_panels(prepared.samples.take(rows).logged(genes), genes)
 
 
+def _unit_of_profiles(prepared: Prepared, genes: list[str]) -> dict[str, Any] | None:
+    samples = prepared.side("train", "validation")
+    return unit_of(samples.raw(genes), samples.scale)
+
+
 def _classes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalFit) -> dict[str, Any]:
     measured = prepared.samples.target[final.held_out_rows]
     temperature = fit_temperature(final.held_out, measured)
@@ -144,6 +191,7 @@ def _labels(common: dict[str, Any], task: Task, prepared: Prepared, final: Final
     said = _classes(common, task, prepared, final)
     genes = used_genes(final.estimator, prepared.samples)
     said |= {"genes": genes, "known": list(prepared.samples.genes), "panels": _profile_panels(prepared, genes)}
+    said["unit"] = _unit_of_profiles(prepared, genes)
     return Trust(LabelContract(**said), temperature=said["temperature"], threshold=said["threshold"])
 
 
@@ -158,6 +206,7 @@ def _genes(common: dict[str, Any], task: Task, prepared: Prepared, final: FinalF
         spreads=[float(spread) for spread in np.nanstd(prepared.side("train").target, axis=0)],
         half_widths=[float(width) if math.isfinite(width) else None for width in half],
         panels=_profile_panels(prepared, genes),
+        unit=_unit_of_profiles(prepared, genes),
     )
     return Trust(contract, float(half.mean()))
 

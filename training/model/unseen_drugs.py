@@ -1,0 +1,64 @@
+"""How wide an interval must be for drugs that stood in no training row: measured on drugs held out of a fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipelines.groups.response import drug_groups
+from pipelines.prepared import Prepared
+from training.architectures import Architecture
+
+SHARE = 0.25  # of the drugs that are held out, in one fold
+
+
+def unseen_half_width(
+    architecture: Architecture,
+    hyperparameters: Mapping[str, Any],
+    prepared: Prepared,
+    *,
+    coverage: float,
+    settings: Mapping[str, Any],
+) -> float | None:
+    """Return the half width of intervals for unseen drugs (split conformal, as `training.model.final.FinalFit`).
+
+    One model is fitted on the training rows of three quarters of the drugs, stopped early on the validation rows of
+    these, and asked about the validation rows of the others: cells and drugs that it has not seen. Drugs go by the
+    groups that a drug-blind split keeps together. The final model is fitted on more drugs and may average several
+    models, so that the width errs on the wide side.
+
+    Parameters
+    ----------
+    architecture, hyperparameters, settings
+        Of the final fit.
+    prepared
+        Samples of drug responses with sides.
+    coverage
+        Share of measured values that the interval is to hold.
+
+    Returns
+    -------
+    float or None
+        None where the held-out drugs are too few to promise that: fewer than coverage / (1 - coverage).
+    """
+    group = drug_groups(prepared.samples.drugs).to_numpy()
+    names = np.unique(group[np.unique(prepared.side("train").drug)])
+    shuffled = names[np.random.default_rng(0).permutation(len(names))]
+    least = math.ceil(coverage / (1 - coverage) - 1e-9)
+    held = shuffled[: max(round(SHARE * len(names)), least)]
+    train, validation = prepared.side("train"), prepared.side("validation")
+    is_held = np.isin(group, held)
+    unseen = validation.take(is_held[validation.drug])
+    drugs = len(np.unique(group[unseen.drug])) if len(unseen) else 0
+    if drugs < least or 2 * len(held) > len(names):
+        return None
+    fitted = train.take(~is_held[train.drug])
+    watched = validation.take(~is_held[validation.drug])
+    if not len(fitted) or not len(watched):
+        return None
+    model = architecture.build(hyperparameters, **settings).fit(fitted, watched)
+    level = min(1.0, np.ceil((drugs + 1) * coverage) / drugs)
+    return float(np.quantile(np.abs(unseen.target - model.outputs(unseen)), level, method="higher"))
