@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from pipelines.command import run_command
@@ -25,7 +26,10 @@ def main() -> int:
 
     model = load(given.model)
     folder = given.data / model.contract.task if (given.data / model.contract.task).is_dir() else given.data
-    print(json.dumps(jsonable({"model": given.model, **score(model, folder)})))
+    found = score(model, folder)
+    for warning in found["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(json.dumps(jsonable({"model": given.model, **found})))
     return 0
 
 

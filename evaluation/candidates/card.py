@@ -221,6 +221,20 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
             f"rows they hold it in {_share(covered['observed'])}{ends}."
         )
     ]
+    if sides := covered.get("by_novelty"):
+        told = [
+            f"{_share(side['observed'])} of the {_count(side['rows'])} rows that are {word} the training data"
+            for word, side in sides.items()
+            if side["observed"] is not None
+        ]
+        blocks.append(_text(f"They hold it in {' and in '.join(told)}; of rows unlike it nothing is promised."))
+    if (unseen := (evidence.get("interval") or {}).get("unseen_half_width")) is not None:
+        blocks.append(
+            _text(
+                f"Drugs that stood in no training row get an interval of their own, ± {unseen:.2f} where others get ± "
+                f"{evidence['interval']['half_width']:.2f}: it was measured on drugs held out of a fit."
+            )
+        )
     calibration = evidence.get("calibration")
     if calibration:
         ece = _interval(evidence["test"]["metrics"]["ece"])

@@ -23,9 +23,12 @@ from pipelines.samples.gene_names import match_genes
 from pipelines.samples.images import read_images
 from pipelines.samples.response import Kept, keep_samples
 from pipelines.samples.sensitivity import Thresholds, call
+from pipelines.units import DOUBTS, Doubt, response_doubt
+from training.contracts import Contract
 from training.contracts.profiles import GeneContract, LabelContract
 from training.contracts.response import ResponseContract
 from training.contracts.sensitivity import SensitivityContract
+from training.contracts.units import LIMITS, outside
 from training.model.logged_model import predictor_folder
 from training.model.predictor import Predictor
 
@@ -45,19 +48,22 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``n``, ``groups``, ``dropped`` and ``metrics: {name: {value, low, high}}``. Groups are those of the split mode
-        that the model was trained under: what it has not seen.
+        ``n``, ``groups``, ``dropped``, ``warnings`` and ``metrics: {name: {value, low, high}}``. Groups are those of
+        the split mode that the model was trained under: what it has not seen. Warnings say of how many samples the
+        model does not know the drug or the tissue, and what looks as if it were in another unit.
 
     Raises
     ------
     UserError
-        The folder is not of the format, lacks features that the model needs, or has nothing to score.
+        The folder is not of the format, lacks features that the model needs, is in other units than the training
+        data was, or has nothing to score.
     """
     task = read_task(model.contract.task_text)
     kept = _read(folder, task, model)
     samples = kept.samples
     if len(samples) == 0:
         raise UserError(f"{folder}: no sample is left to score: {kept.counts['rows']['dropped']}")
+    warnings = _said_of_units(folder, task, model.contract, samples)
     groups, _ = group_samples(samples, task.split)
     if groups.nunique() < 2:
         raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
@@ -81,6 +87,7 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
         "n": len(samples),
         "groups": int(groups.nunique()),
         "dropped": {rule: count for rule, count in kept.counts["rows"]["dropped"].items() if count},
+        "warnings": warnings,
         "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
     }
 
@@ -164,6 +171,61 @@ def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
             findings.append(Finding.at_rows("unique", file, key, rows, "the id stands twice; keep one"))
     if findings:
         raise DataError(findings)
+
+
+def _said_of_units(folder: Path, task: Task, contract: Contract, samples: Any) -> list[str]:
+    """Return warnings about units, and about what the model does not know.
+
+    Raises
+    ------
+    DataError
+        A table is in another unit for certain, or most of its profiles lie outside what the training profiles were.
+    """
+    warnings: list[str] = []
+    findings: list[Finding] = []
+
+    def doubted(file: str, doubt: Doubt | None, column: str | None = None) -> None:
+        if doubt is not None and doubt.certain:
+            findings.append(Finding("units", file, f"{doubt.message}; bring the values to the model's unit", column))
+        elif doubt is not None:
+            warnings.append(f"{file}: {doubt.message}")
+
+    def compared(file: str, table: str, values: np.ndarray, features: list[str], unit: dict[str, Any]) -> None:
+        strange = [said for said in outside(values, features, unit, table) if said]
+        if 2 * len(strange) > len(values):
+            message = f"{len(strange)} of {len(values)} profiles are not as those that the model was trained on: "
+            findings.append(Finding("units", file, f"{message}{strange[0]}; bring them to its unit"))
+        elif strange:
+            warnings.append(f"{file}: {len(strange)} of {len(values)} profiles: {strange[0]}")
+
+    if isinstance(contract, ResponseContract):
+        lines = np.unique(samples.cell)
+        for name in contract.features:
+            file, scale = f"{name}.parquet", contract.scale_of(name)
+            values = samples.omics[name][contract.features[name]].to_numpy(np.float64)[lines]
+            values = values[np.isfinite(values).any(axis=1)]
+            if scale in LIMITS and name in DOUBTS:
+                doubted(file, DOUBTS[name](values))
+            if name in contract.units and len(values):
+                compared(file, name, values, contract.features[name], contract.units[name])
+        if task.data.target == "ln_ic50" and not isinstance(task, SensitivityTask):
+            used = samples.pairs["drug_id"].nunique()
+            doubted("response.parquet", response_doubt(samples.target, used), task.data.target)
+        if strangers := int((~contract.known_drugs(samples)).sum()):
+            warnings.append(
+                f"drugs.csv: {strangers} of {len(samples)} samples are of drugs that the model does not know"
+            )
+    elif isinstance(contract, (LabelContract, GeneContract)):
+        values = samples.raw(contract.genes)
+        if contract.unit is not None:
+            compared(EXPRESSION_FILE, "expression", values, contract.genes, contract.unit)
+        rows = np.flatnonzero((values < 0).any(axis=1))
+        if len(rows) and samples.scale != "as_is":
+            message = f"holds values below 0, which {samples.scale} expression never is; bring them to the model's unit"
+            findings.append(Finding.at_rows("units", EXPRESSION_FILE, None, rows, message))
+    if findings:
+        raise DataError(findings)
+    return warnings
 
 
 def load(uri: str) -> Predictor:

@@ -58,6 +58,7 @@ def classified(
     seed: int,
     audit: dict[str, Any] | None = None,
     within: str | None = None,
+    unlike: np.ndarray | None = None,
 ) -> Classified:
     """Measure the test rows of a classifier.
 
@@ -71,6 +72,8 @@ def classified(
         What the audit of the data found: a score that a nuisance reaches too is not worth much.
     within
         Column of the predictions that names the drug, where two classes are also to be told apart within drugs.
+    unlike
+        Of `training.model.predictor.Predictor.unlike`.
     """
     target = predictions["target"].to_numpy(np.int64)
     probabilities, raw, baseline = (
@@ -118,6 +121,7 @@ def classified(
                 task.evaluate.interval_coverage,
                 true_is_held,
                 predictions["group"],
+                unlike=unlike,
                 resamples=task.evaluate.resamples,
                 confidence=task.evaluate.confidence,
                 seed=seed,

@@ -145,7 +145,13 @@ def gene_evidence(
         sections={
             "cross_validation": fitted.cross_validation,
             "worst": of_genes(tables["by_gene"], _measured(predictions, genes)),
-            "coverage": coverage(contract.coverage, _held(predictions, contract), predictions["group"], **bootstrap),
+            "coverage": coverage(
+                contract.coverage,
+                _held(predictions, contract),
+                predictions["group"],
+                unlike=model.unlike(test),
+                **bootstrap,
+            ),
             "interval": interval,
             "explanation": summary,
             "audit": None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts},

@@ -45,7 +45,7 @@ def image_evidence(
         What the audit of the data found: a score that a nuisance reaches too is not worth much.
     """
     test: ImageSamples = prepared.side("test")
-    found = classified(task, task.data.classes, fitted, predictions, seed=seed, audit=audit)
+    found = classified(task, task.data.classes, fitted, predictions, seed=seed, audit=audit, unlike=model.unlike(test))
     rows = chosen_rows(found.target, found.predicted, task.evaluate.explained_samples.of(fitted.budget), seed)
     explanation = explain_cells(model.estimator, test, rows, seed)
     drawn, logged, warnings = dict(found.figures), dict(found.logged), []

@@ -50,7 +50,9 @@ def label_evidence(
         What the audit of the data found.
     """
     test: ExpressionSamples = prepared.side("test")
-    found = classified(task, test.classes, fitted, predictions, seed=params.seed, audit=audit)
+    found = classified(
+        task, test.classes, fitted, predictions, seed=params.seed, audit=audit, unlike=model.unlike(test)
+    )
     drawn, tables, logged, warnings = dict(found.figures), dict(found.tables), dict(found.logged), []
     rows = chosen_rows(found.target, found.target, task.evaluate.explained_samples.of(fitted.budget), params.seed)
     explained = explain_profiles(model.estimator, test, rows)

@@ -80,7 +80,11 @@ def response_evidence(
         sections={
             "worst": of_drugs(predictions, drug_names(test.drugs), **bootstrap),
             "coverage": coverage(
-                task.evaluate.interval_coverage, _held(predictions, fitted), predictions["group"], **bootstrap
+                task.evaluate.interval_coverage,
+                _held(predictions, fitted),
+                predictions["group"],
+                unlike=model.unlike(test),
+                **bootstrap,
             ),
             "interval": interval,
             "explanation": explained.section,
@@ -234,6 +238,7 @@ def _interval_check(predictions: pd.DataFrame, fitted: Fitted, task: ResponseTas
     return {
         "coverage": task.evaluate.interval_coverage,
         "half_width": fitted.half_width,
+        "unseen_half_width": fitted.unseen_half_width,
         "covered_on_test": float(held.mean()),
     }
 

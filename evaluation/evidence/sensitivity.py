@@ -46,7 +46,9 @@ def sensitivity_evidence(
         What the audit of the data found.
     """
     test: SensitivitySamples = prepared.side("test")
-    found = classified(task, CLASSES, fitted, predictions, seed=seed, audit=audit, within=DRUG)
+    found = classified(
+        task, CLASSES, fitted, predictions, seed=seed, audit=audit, within=DRUG, unlike=model.unlike(test)
+    )
     strata = {
         str(study): measure(part, CLASSES, task.evaluate, seed, DRUG)
         for study, part in predictions.groupby("study")

@@ -50,7 +50,14 @@ def mean_of_rows(
     return percentile_interval(mean, _mean(counts, total, rows), confidence)
 
 
-def coverage(declared: float, held: npt.ArrayLike, groups: npt.ArrayLike, **bootstrap: Any) -> dict[str, float]:
+def coverage(
+    declared: float,
+    held: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    unlike: np.ndarray | None = None,
+    **bootstrap: Any,
+) -> dict[str, Any]:
     """Return how many test rows prediction sets or intervals cover, beside what they are declared to.
 
     Parameters
@@ -61,9 +68,20 @@ def coverage(declared: float, held: npt.ArrayLike, groups: npt.ArrayLike, **boot
         1 where the true value is held, 0 where it is not, NaN where nothing is known.
     groups, bootstrap
         See `mean_of_rows`.
+    unlike : bool array of shape (n,)
+        Which rows are called unlike the training data: there the endpoint promises nothing. None where a model cannot
+        say; else the coverage on either side is told too.
     """
-    found = mean_of_rows(held, groups, **bootstrap)
-    return {"declared": declared, "observed": found.value, "low": found.low, "high": found.high}
+
+    def share(rows: np.ndarray) -> dict[str, Any]:
+        found = mean_of_rows(np.asarray(held)[rows], np.asarray(groups)[rows], **bootstrap)
+        return {"observed": found.value, "low": found.low, "high": found.high}
+
+    every = {"declared": declared, **share(np.ones(len(np.asarray(groups)), dtype=bool))}
+    if unlike is None:
+        return every
+    sides = {"like": ~unlike, "unlike": unlike}
+    return {**every, "by_novelty": {name: {"rows": int(rows.sum()), **share(rows)} for name, rows in sides.items()}}
 
 
 def _mean(counts: np.ndarray, total: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ _KINDS = {
     "fingerprint": _OF_DRUG,
     **dict.fromkeys(("atom", "bond", "molecule", "token"), _OF_DRUG),  # what networks see of the molecule
 }
+_UNLIKE = "unlike the training data"  # how the model's note begins where an input is out of distribution
 _SETS = {
     frozenset({"sensitive"}): "sensitive alone",
     frozenset({"sensitive", "resistant"}): "either is possible",
@@ -172,9 +173,9 @@ def base_of(answer: Row, target: str | None = None) -> float | None:
 
 
 def coverage_of(answers: Sequence[Row]) -> float | None:
-    """Return the share of true values that intervals or sets were made to hold."""
+    """Return the share of true values that intervals or sets were made to hold, of the rows that have a promise."""
     found = [_float(row.get("coverage")) for row in answers]
-    return found[0] if found and math.isfinite(found[0]) else None
+    return next((each for each in found if math.isfinite(each)), None)
 
 
 def version_of(answers: Sequence[Row]) -> str | None:
@@ -185,8 +186,9 @@ def version_of(answers: Sequence[Row]) -> str | None:
 
 def notes_of(table: pd.DataFrame) -> list[str]:
     """Return what the model says of rows besides, each sentence once, with how many rows it is said of."""
-    counts = table.loc[table["note"] != "", "note"].value_counts()
-    return [f"{count:,} of {len(table):,} predictions: the sample {note}." for note, count in counts.items()]
+    said = table.loc[table["note"] != "", "note"].str.split("; ").explode()
+    said = said[~said.str.startswith(_UNLIKE)]  # the panel above says so
+    return [f"{count:,} of {len(table):,} predictions: {note}." for note, count in said.value_counts().items()]
 
 
 def unfamiliar(table: pd.DataFrame) -> int:

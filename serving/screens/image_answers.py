@@ -24,6 +24,7 @@ def draw(asked: Asked, name: str, task: ImageTask) -> None:
     table = classes(asked.answers, asked.question.names)
     version = version_of(asked.answers)
     trust.panel(name, task.family, table, what="images", version=version, declared=coverage_of(asked.answers))
+    frame.notes(table)
     if len(table) > 1:
         summary(table, "Image")
     frame.download(table, f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV")

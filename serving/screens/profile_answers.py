@@ -30,6 +30,7 @@ def _labels(asked: Asked, name: str, task: ExpressionTask) -> None:
     table = classes(asked.answers, asked.question.names)
     version = version_of(asked.answers)
     trust.panel(name, task.family, table, what="samples", version=version, declared=coverage_of(asked.answers))
+    frame.notes(table)
     if len(table) > 1:
         image_answers.summary(table, "Sample")
     frame.download(table, f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV")
@@ -58,10 +59,9 @@ def _genes(asked: Asked, name: str, task: ExpressionTask) -> None:
     version, declared = version_of(asked.answers), coverage_of(asked.answers)
     of_samples = table.drop_duplicates("sample")
     trust.panel(name, task.family, of_samples, what="samples", version=version, declared=declared)
+    frame.notes(of_samples)
     table["measured"] = _measured(asked, table, task.data.scale)
-    frame.download(
-        table.drop(columns=["note"]), f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV"
-    )
+    frame.download(table, f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV")
     row = _shown_row(asked, name)
     answer, sample = asked.answers[row], asked.question.names[row]
     _filled_in(answer)

@@ -15,7 +15,7 @@ from serving.board import charts
 from serving.board.glossary import means
 from serving.board.loading import load
 from serving.board.measured import usual_responses
-from serving.board.tables import Row, coverage_of, csv_of, notes_of, ranked, ranked_labels, version_of
+from serving.board.tables import Row, coverage_of, csv_of, ranked, ranked_labels, version_of
 from serving.board.words import counted, micromolar, named, number, plain
 from serving.screens import explaining, frame, trust
 from serving.screens.asking import Asked
@@ -46,8 +46,7 @@ def draw(asked: Asked, name: str, task: ResponseTask) -> None:
         version=version_of(asked.answers),
         declared=coverage_of(asked.answers),
     )
-    for note in notes_of(table):
-        st.warning(plain(note), icon=":material/info:")
+    frame.notes(table)
     samples = list(dict.fromkeys(about["sample"]))
     chosen = samples[0] if len(samples) == 1 else st.selectbox("Sample", samples, key=f"sample {name}")
     own = table[table["sample"] == chosen]

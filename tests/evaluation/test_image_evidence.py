@@ -664,7 +664,7 @@ def test_the_command_prints_one_line_of_json_for_a_logged_model(
         lines = capfd.readouterr().out.splitlines()
         assert len(lines) == 1
         printed = json.loads(lines[0], parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-        assert set(printed) == {"model", "n", "groups", "dropped", "metrics"}
+        assert set(printed) == {"model", "n", "groups", "dropped", "warnings", "metrics"}
         assert printed["model"] == trees.fitted.model_uri
         for numbers in printed["metrics"].values():
             assert set(numbers) == {"value", "low", "high"}

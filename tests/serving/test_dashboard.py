@@ -117,9 +117,10 @@ def test_a_real_model_takes_what_each_page_asks(platform: Platform) -> None:
     response = of_lines(platform, 2, [drugs[0], Drug(None, "mine", "CC(=O)Nc1ccc(O)cc1")])
     answers = ask(endpoint(platform, RESPONSE), response.rows, response.names, explain=True)
     table = tables.ranked(answers, response.about, {str(drugs[0].drug_id): 1.0})
-    assert (
-        len(table) == 4 and (table["low"] < table["prediction"]).all() and (table["prediction"] < table["high"]).all()
-    )
+    own = table[table["drug"] != "mine"]
+    assert len(table) == 4 and len(own) == 2
+    assert (own["low"] < own["prediction"]).all() and (own["prediction"] < own["high"]).all()
+    assert table.loc[table["drug"] == "mine", "note"].str.contains("not known").all()
     assert table["usual"].notna().sum() == 2
     found = tables.contributions(answers[0])
     assert found["value"].sum() + answers[0]["base"] == pytest.approx(answers[0]["prediction"], abs=1e-4)
@@ -599,7 +600,9 @@ def test_what_lies_beyond_the_threshold_is_not_called_familiar(
 
 def test_a_note_of_the_model_is_passed_on() -> None:
     about = pd.DataFrame({"sample": ["a", "b"], "drug": ["x", "x"], "drug_id": ["x", "x"]})
-    table = tables.ranked([answer(1, note="lacks mutation, without which a baseline answers"), answer(2)], about)
+    table = tables.ranked(
+        [answer(1, note="the sample lacks mutation, without which a baseline answers"), answer(2)], about
+    )
     assert tables.notes_of(table) == [
         "1 of 2 predictions: the sample lacks mutation, without which a baseline answers."
     ]

@@ -50,6 +50,8 @@ class Fitted:
         The study's metric on rows held out of the fit; what architectures are chosen by, never the test split.
     half_width
         Of the prediction interval; NaN for classes.
+    unseen_half_width
+        Of that for drugs that are not known; None where there is none.
     temperature, threshold
         Of calibrated probabilities and of the set of classes; 1 and 0 for numbers.
     cross_validation
@@ -71,6 +73,7 @@ class Fitted:
     temperature: float = 1.0
     threshold: float = 0.0
     cross_validation: dict[str, float] = field(default_factory=dict)
+    unseen_half_width: float | None = None
 
 
 def fit(
@@ -186,6 +189,7 @@ def fit(
         trusted.temperature,
         trusted.threshold,
         folds,
+        unseen,
     )
 
 

@@ -33,6 +33,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
     """Loads an estimator and its contract from the artifact folder ``model``."""
 
     log: PredictionLog | None = None
+    novelty: Novelty | None = None
     version = "unregistered"
 
     def load_context(self, context: Any) -> None:
