@@ -437,11 +437,8 @@ def _drug(record: Mapping[Any, Any], row: int, contract: ResponseContract) -> tu
     if smiles is not None and (found := contract.known_drug(drug_id or " ", smiles)) is not None:
         own = contract.drugs[found]
         if own is not None and canonical(own) != canonical(smiles):
-            return (
-                drug_id,
-                own,
-                said or f"the smiles is a salt, tautomer or stereoisomer of {found!r} and was read as it",
-            )
+            also = f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that"
+            return drug_id, own, f"{said}; {also}" if said else also
     return drug_id, smiles, said
 
 

@@ -7,6 +7,7 @@ the mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from pipelines.samples.expression import to_log2
 
 Unit = Mapping[str, Any]
-"""``scale``; ``values`` and ``levels``: lowest and highest of the training rows, as JSON has them."""
+"""``scale``; ``values`` and ``levels``: lowest and highest of the training rows. Few rows have no levels (None)."""
 
 LIMITS = {
     "mutation": (0.0, 1.0, "a mutation is 0 or 1"),
@@ -31,7 +32,10 @@ _SAID = {
     "log2": "log2(x + 1)",
     "linear": "linear values",
 }
-_BEYOND = 0.25  # of the training values' range: a new sample may reach a little farther
+# Of the training rows' range: a new sample may reach a little farther. Of GDSC, TCGA miRNA and TCGA mRNA no test
+# profile lies so far out, and every one does that is in natural for binary logarithms, or linear for either.
+_BEYOND = 0.25
+_FEW = 20  # profiles, below which their levels tell nothing
 
 
 def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
@@ -52,7 +56,7 @@ def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
     return {
         "scale": scale,
         "values": [float(np.nanmin(values)), float(np.nanmax(values))],
-        "levels": [float(levels.min()), float(levels.max())],
+        "levels": [float(levels.min()), float(levels.max())] if len(levels) >= _FEW else None,
     }
 
 
@@ -71,11 +75,11 @@ def outside(values: np.ndarray, features: list[str], unit: Unit, table: str) -> 
         What messages call it.
     """
     scale = str(unit["scale"])
-    (lowest, highest), (low, high) = unit["values"], unit["levels"]
+    (lowest, highest), (low, high) = unit["values"], unit["levels"] or (-math.inf, math.inf)
     beyond = _BEYOND * (highest - lowest)
     with np.errstate(invalid="ignore"):
         strange = (values > highest + beyond) | (values < lowest - beyond)
-    levels, span = _levels(values, scale), high - low
+    levels, span = _levels(values, scale), _BEYOND * (high - low) if unit["levels"] else 0.0
     said: list[str | None] = []
     for row, cells in enumerate(strange):
         if cells.any():
