@@ -140,8 +140,11 @@ def test_names_of_genes_are_no_dates(name: str) -> None:
 
 
 def test_a_day_as_a_number_is_told_among_symbols_and_not_among_entrez_ids() -> None:
-    assert spreadsheet_names(["TP53", "43891", "MYC", "7157", "43900"]) == ["43891", "43900"]  # the 1st and the 10th
-    assert spreadsheet_names(["TP53", "43831", "43902"]) == []  # the 1st of January, the 12th of March
+    assert spreadsheet_names(["TP53", "43891", "MYC", "KRAS", "7157", "43900", "EGFR"]) == [
+        "43891",
+        "43900",
+    ]  # the 1st and the 10th
+    assert spreadsheet_names(["TP53", "43831", "MYC", "43902", "KRAS"]) == []  # the 1st of January, the 12th of March
     assert spreadsheet_names(["43891", "7157", "4609"]) == []
 
 
