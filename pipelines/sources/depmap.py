@@ -31,7 +31,7 @@ from pipelines.sources.official_table import (
 )
 from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_listed, refuse_unless
 from pipelines.text_values import known, quoted
-from pipelines.units import CopyNumberScale, copy_number_doubt, log_tpm_doubt, methylation_doubt
+from pipelines.units import CopyNumberScale, Doubt, copy_number_doubt, log_tpm_doubt, methylation_doubt
 
 MODELS = "DepMap table of models (Model.csv, in older releases sample_info.csv)"
 MUTATIONS = "DepMap table of mutations (OmicsSomaticMutations.csv, in older releases CCLE_mutations.csv)"
@@ -117,7 +117,26 @@ def read_expression(path: Path, wanted: Wanted, genes: GeneList | None = None) -
         The file is not of the layout, or the values are not of this scale.
     """
     table = read_matrix(path, wanted, genes, note="log2(TPM + 1), as in the file")
-    return table.checked(log_tpm_doubt, "give the file of log2(TPM + 1) (...TPMLogp1...csv)")
+    return table.checked(_log_tpm_doubt, "give the file of log2(TPM + 1) (...TPMLogp1...csv)")
+
+
+def _log_tpm_doubt(values: np.ndarray) -> Doubt | None:
+    whole = bool((values[~np.isnan(values)] % 1 == 0).all())
+    return log_tpm_doubt(values) or (Doubt(True, "all values are whole, as calls and counts are") if whole else None)
+
+
+def is_by_model(path: Path) -> bool:
+    """Return whether a matrix names its models in a column of their own.
+
+    Raises
+    ------
+    UserError
+        It cannot be read.
+    """
+    with official_text(path) as stream:
+        first = next(stream, b"")
+    lead = lead_of(header_of(iter([first]), separator_of(first), path.name), _LEAD)
+    return any(name in lead for name in _MODEL)
 
 
 def read_methylation(path: Path, wanted: Wanted, genes: GeneList | None = None) -> Omics:

@@ -216,7 +216,7 @@ def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched, notes: li
 def _read_omics(name: str, path: Path, wanted: Wanted, genes: GeneList | None, choices: Choices) -> Omics:
     if name == "mutation":
         return depmap.read_mutation(path, wanted, genes, choices.variants)
-    if ccle.is_by_feature(path):
+    if ccle.is_by_feature(path) or (name == "methylation" and not depmap.is_by_model(path)):
         return ccle.read(path, name, wanted, genes, choices.scale)  # type: ignore[arg-type]
     if name == "methylation":
         return depmap.read_methylation(path, wanted, genes)
