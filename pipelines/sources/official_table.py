@@ -308,7 +308,7 @@ def _as_text(stream: io.BufferedReader, path: Path) -> io.BufferedReader:
     while True:
         start = stream.peek(64)[:64].removeprefix(codecs.BOM_UTF8)
         if (
-            (not start.strip() and start)
+            start.lstrip(b" \t").startswith((b"\n", b"\r"))
             or (start.startswith(b"#") and not start.startswith(b"#1."))
             or (first and start.startswith(b"sep="))
         ):
@@ -371,9 +371,9 @@ def _sources(
             return
         lines = io.TextIOWrapper(_as_text(stream, path), "utf-8-sig", errors=_LATIN, newline="")
         try:
-            first = lines.readline()
-            separator = separator_of(first.encode()).decode()
-            reader = csv.reader(chain([first], lines), delimiter=separator)
+            first = list(islice(lines, _HEADER_ROWS))
+            separator = separator_of(max(map(str.encode, first), key=lambda line: line.count(separator_of(line)))).decode()
+            reader = csv.reader(chain(first, lines), delimiter=separator)
             rows = ([cell.strip() for cell in cells] for cells in reader if any(map(str.strip, cells)))
             yield [_Source(path.name, rows, separator)]
         except csv.Error as error:

@@ -713,7 +713,7 @@ CCLE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "counts": (lambda p: files.write_gct(p, files.by_feature(LINEAR.round(), GCT)), "all values are whole, so it"),
     "logarithms": (lambda p: files.write_gct(p, files.by_feature(EXPRESSION, GCT)), "they seem to be logarithms"),
     "negative": (lambda p: files.write_gct(p, files.by_feature(LINEAR - 1, GCT)), "RPKM and TPM are not below 0"),
-    "RPKM of some genes": (lambda p: files.write_gct(p, files.by_feature(LINEAR, GCT)), "RPKM of 6 genes.*the whole file"),
+    "RPKM of some genes": (lambda p: files.write_gct(p, files.by_feature(LINEAR, GCT)), "RPKM of 6 .*the whole file"),
     "a line twice": (
         lambda p: files.write_gct(p, files.by_feature(LINEAR, GCT).rename(columns={"BETA2_BREAST": "ALPHA1_LUNG"})),
         "column ALPHA1_LUNG: the column stands twice",
