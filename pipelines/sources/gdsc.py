@@ -162,7 +162,7 @@ def lines_of(response: pd.DataFrame) -> list[CellLine]:
             if len(without) == len(others) == 1 and without != others and not is_unknown(members[without[0]][0][2]):
                 for key in members.pop(without[0]):
                     put(key, others[0])
-    bare = [stripped(of[0][2]) for group, of in members.items() if group.startswith("name:")]
+    bare = [stripped(name) for of in members.values() for name in {folded(key[2]) for key in of}]
     codes = response.drop_duplicates([*GIVEN.values(), "tcga_desc"])
     tissue_of: dict[str, str] = {}
     for sanger, cosmic, name, code in codes[[*GIVEN.values(), "tcga_desc"]].itertuples(index=False, name=None):

@@ -372,7 +372,9 @@ def _sources(
         lines = io.TextIOWrapper(_as_text(stream, path), "utf-8-sig", errors=_LATIN, newline="")
         try:
             first = list(islice(lines, _HEADER_ROWS))
-            separator = separator_of(max(map(str.encode, first), key=lambda line: line.count(separator_of(line)))).decode()
+            separator = separator_of(
+                max(map(str.encode, first), key=lambda line: line.count(separator_of(line)))
+            ).decode()
             reader = csv.reader(chain(first, lines), delimiter=separator)
             rows = ([cell.strip() for cell in cells] for cells in reader if any(map(str.strip, cells)))
             yield [_Source(path.name, rows, separator)]

@@ -7,8 +7,8 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openpyxl
@@ -27,7 +27,7 @@ from pipelines.sources.response_folder import ResponseFolder
 from pipelines.text_values import folded
 from pipelines.units import CopyNumberScale
 from tests.pipelines import drug_response_files as files
-from tests.pipelines.drug_response_files import CERTAIN, COPY_NUMBER, EXPRESSION, GENES, HOTSPOT, METHYLATION, Damage
+from tests.pipelines.drug_response_files import CERTAIN, COPY_NUMBER, EXPRESSION, GENES, HOTSPOT, Damage
 
 R2, MODEL = "GDSC2_fitted_dose_response_27Oct23.csv", "Model.csv"
 X, CN, MUT = (
@@ -89,7 +89,7 @@ def with_commas(text: bytes) -> bytes:
     return re.sub(rb"(?<=[0-9])\.(?=[0-9])", b"\xff", text).replace(b",", b";").replace(b"\xff", b",")
 
 
-def as_workbook(origin: Path) -> None:
+def as_workbook(origin: Path) -> Any:
     for name in (R2, MODEL):
         files.write_workbook(origin / "book.xlsx", {"Sheet1": pd.read_csv(origin / name)})
         (origin / "book.xlsx").replace(origin / name)
@@ -120,11 +120,11 @@ WRITTEN: dict[str, Damage] = {
     "empty lines": to_bytes(lambda text: b"\n\n" + text + b"\n,,,\n\n"),
     "the separator told": to_bytes(lambda text: b"sep=;\n" + text.replace(b",", b";"), R2, X, CN, MUT),
     "separators at the ends": to_bytes(lambda text: text.replace(b"\n", b",,\n")),
-    "quotes": to_bytes(lambda text: b"\n".join(b",".join(b'"%s"' % c for c in row.split(b",")) for row in text.split(b"\n"))),
+    "quotes": to_bytes(lambda text: re.sub(rb"([^,\n]*)(,|\n)", rb'"\1"\2', text)),
     "gzip": to_bytes(gzip.compress),
     "zip": packed,
     "a workbook, whatever its name": as_workbook,
-    "a gzipped workbook": lambda origin: (as_workbook(origin), to_bytes(gzip.compress, R2, MODEL)(origin)),
+    "a gzipped workbook": lambda origin: [each(origin) for each in (as_workbook, to_bytes(gzip.compress, R2, MODEL))],
     "names in small letters": lambda origin: [(origin / name).rename(origin / name.lower()) for name in ALL],
     "names of a second download": lambda origin: [
         (origin / name).rename(origin / name.replace(".csv", " (1).csv")) for name in ALL
@@ -159,7 +159,7 @@ def test_sheets_that_hold_curves_are_all_read_and_others_told(origin: Path, tmp_
     assert found["ln_ic50"].tolist() == [*one["LN_IC50"], *two["LN_IC50"]]
     assert len(notes) == 1 and "'about'" in notes[0]
     files.write_workbook(book, {"first": one, "a copy": one})
-    with pytest.raises(UserError, match="GDSC1 stands in .*first and in .*a copy; give each study once"):
+    with pytest.raises(UserError, match=r"GDSC1 stands in .*first and in .*a copy; give each study once"):
         read_response([book])
     hidden = openpyxl.load_workbook(book)
     hidden["a copy"].sheet_state = "hidden"
@@ -228,7 +228,7 @@ def test_absolute_copies_become_relative_to_the_mean_of_the_line_in_the_whole_fi
     (origin / CN).unlink()
     files.by_model(ABSOLUTE, old=True).to_csv(origin / file, index=False)
     (origin / "genes.csv").write_text("gene\nGENE2\nGENE3\n")
-    told = None if "Absolute" in file else "absolute"
+    told: CopyNumberScale | None = None if "Absolute" in file else "absolute"
     found = read(origin, told, genes=origin / "genes.csv").omics["copy_number"]
     relative = ABSOLUTE.div(ABSOLUTE.mean(axis=1), axis=0).loc[found.lines, ["GENE2", "GENE3"]]
     np.testing.assert_allclose(found.values[:, found.columns], relative, rtol=1e-6)
@@ -252,7 +252,7 @@ LOG_TPM = many(lambda rng, n: np.maximum(rng.normal(4, 3, n), 0))
 SHARES = many(lambda rng, n: rng.uniform(0, 1, n))
 WRONG: dict[str, tuple[str, pd.DataFrame, str]] = {
     "calls": (CN, COPIES.round().clip(0, 3), "whole"),
-    "log2 ratios": (CN, np.log2(COPIES), "never below 0"),
+    "log2 ratios": (CN, COPIES.apply(np.log2), "never below 0"),
     "log2 ratios of a line": (CN, one_line(COPIES, np.log2), "of 1 lines, 'ACH-000103'.*--copy-number-scale"),
     "TPM": (X, 2**LOG_TPM - 1, "below 20"),
     "TPM of a line": (X, one_line(LOG_TPM, lambda row: 2**row * 10), "of 1 lines, 'ACH-000103'"),
@@ -260,7 +260,7 @@ WRONG: dict[str, tuple[str, pd.DataFrame, str]] = {
     "standardized expression": (X, LOG_TPM - 4, "standardized"),
     "percent": ("Methylation_subsetted.csv", 100 * SHARES, "divide by 100"),
     "percent of a line": ("Methylation_subsetted.csv", one_line(SHARES, lambda row: 100 * row), "'ACH-000103'"),
-    "M values": ("Methylation_subsetted.csv", np.log2(SHARES / (1 - SHARES)), "M values"),
+    "M values": ("Methylation_subsetted.csv", (SHARES / (1 - SHARES)).apply(np.log2), "M values"),
     "scores of mutations": (MUT, many(lambda rng, n: rng.integers(0, 9, n)), "0, 1 and 2"),
 }
 DOUBTFUL: dict[str, tuple[str, pd.DataFrame, str]] = {
@@ -309,7 +309,7 @@ def test_a_matrix_whose_layout_tells_no_scale_is_refused(origin: Path) -> None:
     with pytest.raises(UserError, match="must have a column ModelID"):
         read(origin)
     UNNAMED.rename(columns={"": "depmap_id"}).to_csv(origin / CN, index=False)
-    with pytest.raises(UserError, match="'depmap_id', .*--copy-number-scale"):
+    with pytest.raises(UserError, match=r"'depmap_id', .*--copy-number-scale"):
         read(origin)
 
 
@@ -327,3 +327,196 @@ def test_the_logarithm_of_the_response_is_looked_at(tmp_path: Path) -> None:
     frame.assign(LN_IC50=linear).rename(columns={"LN_IC50": "IC50 (uM)"}).to_csv(path, index=False)
     with pytest.raises(UserError, match=r"'IC50 \(uM\)': write the natural logarithm"):
         read_response([path])
+
+
+# Cell lines.
+
+COLUMNS = [*GIVEN.values()]
+
+
+def response(*keys: str) -> pd.DataFrame:
+    """Return rows of a response table of the given "Sanger id|COSMIC id|name", each with a drug of its own."""
+    frame = pd.DataFrame([key.split("|") for key in keys], columns=COLUMNS)
+    frame.insert(0, "DATASET", "GDSC2")
+    return frame.assign(DRUG_ID=range(len(keys)), DRUG_NAME=[f"D{n}" for n in range(len(keys))], LN_IC50=1.5)
+
+
+def placed(origin: Path, *keys: str, models: pd.DataFrame | None = None) -> list[str]:
+    """Return the line of each row, "" for those that have none."""
+    response(*keys).rename(columns=str.upper).to_csv(origin / R2, index=False)
+    for path in origin.iterdir():
+        if path.name != R2:
+            path.unlink()
+    if models is not None:
+        models.to_csv(origin / MODEL, index=False)
+    found = read(origin).response.set_index("gdsc_drug_id")["cell_line_id"]
+    return [found.get(str(number), "") for number in range(len(keys))]
+
+
+def model_table(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["ModelID", "CellLineName", "SangerModelID", "COSMICID"])
+
+
+TT, KM = "||TT", "||KM-H2"
+LINES: dict[str, tuple[list[str], list[str]]] = {
+    "punctuation": ([TT, "||T.T", KM, "||KMH-2", "||Alpha-1"], ["TT", "T.T", "KM-H2", "KMH-2", "alpha1"]),
+    "case and blanks": ([TT, "||tt ", "|| T\u00a0T", "||t t"], ["TT", "TT", "T T", "T T"]),
+    "COSMIC joins": (["S1|1|A", "|1|A"], ["S1", "S1"]),
+    "COSMIC joins other names": (["|1|A-b", "S1|1.0|AB"], ["S1", "S1"]),
+    "Sanger joins": (["SIDM00001|1|A", "sidm00001||B"], ["SIDM00001", "SIDM00001"]),
+    "names join ids of two kinds": (["S1||A", "|1|a"], ["S1", "S1"]),
+    "ids before names": (["S1|1|A", "S2|2|A"], ["S1", "S2"]),
+    "an id, and a name in punctuation": (["S1|1|TT", "||T.T"], ["S1", "T.T"]),
+    "a name of two lines": (["S1|1|A", "S2|2|A", "||A"], ["S1", "S2", ""]),
+    "a COSMIC id of two lines": (["S1|1|A", "S2|1|B", "|1|C"], ["S1", "S2", ""]),
+    "a COSMIC id of two lines, and a name": (["S1|1|A", "S2|1|B", "|1|b"], ["S1", "S2", "S2"]),
+    "no names": (["S1||n/a", "||n/a", "||Unknown", "||--", "||NA", "S2|0|NA"], ["S1", "", "", "", "", "S2"]),
+    "rounded ids": (["|9.06E+05|A", "|9.06E+05|B"], ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize(("keys", "lines"), LINES.values(), ids=LINES.keys())
+def test_without_a_table_of_models_lines_are_told_apart(keys: list[str], lines: list[str], origin: Path) -> None:
+    assert placed(origin, *keys) == lines
+
+
+A, B = "ACH-000001", "ACH-000002"
+IN_A_TABLE: dict[str, tuple[list[tuple[str, str, str, str]], list[str], list[str]]] = {
+    "one of two": ([(A, "TT", "", "")], [TT, "||T.T"], [A, ""]),
+    "neither as it is written": ([(A, "KMH2", "", ""), (B, "X", "", "")], [KM, "||KMH-2", "||X"], ["", "", B]),
+    "one name in other punctuation": ([(A, "MCF7", "", "")], ["||MCF-7", "||mcf-7"], [A, A]),
+    "an identifier goes before": ([(A, "TT", "S1", "")], ["S1||TT", "||T.T"], [A, ""]),
+    "identifiers in other names": ([(A, "TT", "S1", "1")], ["S1||MCF-7", "|1|MCF7"], [A, A]),
+    "both are there": ([(A, "TT", "", ""), (B, "T.T", "", "")], [TT, "||T.T"], [A, B]),
+    "a line called NA": ([(A, "NA", "", ""), (B, "X", "", "")], ["||NA", "||n/a", "||x"], [A, "", B]),
+    "a number as a name": ([(A, "697", "", "")], ["||697"], [A]),
+    "several COSMIC ids": ([(A, "TT", "", "1;2")], ["|2|other"], [A]),
+    "ids in small letters": ([("ach-000001", "X", " sidm00001", "1.0")], ["SIDM00001||Y"], [A]),
+}
+
+
+@pytest.mark.parametrize(("rows", "keys", "lines"), IN_A_TABLE.values(), ids=IN_A_TABLE.keys())
+def test_a_table_of_models_takes_nobody_for_another(
+    rows: list[tuple[str, str, str, str]], keys: list[str], lines: list[str], origin: Path
+) -> None:
+    assert placed(origin, *keys, models=model_table(*rows)) == lines
+
+
+def test_details_do_not_make_one_of_two_lines(tmp_path: Path) -> None:
+    names = CellLineNames()
+    names.add([CellLine(A, ("TT",))])
+    names.add(
+        [
+            CellLine("COSMIC-1", ("TT",), ids_of({"cosmic_id": "1"})),
+            CellLine("COSMIC-2", ("T.T",), ids_of({"cosmic_id": "2"})),
+        ]
+    )
+    assert names.match({"cosmic_id": "1"}).line_id == A and names.match({"cosmic_id": "2"}).line_id == "COSMIC-2"
+
+
+def test_a_name_of_the_ccle_says_nothing_of_punctuation() -> None:
+    names = CellLineNames()
+    names.add([CellLine(A, ("TT",)), CellLine(B, ("T.T",))])
+    assert names.match_text("TT").line_id == A
+    assert names.match_text("TT_OESOPHAGUS").candidates == (A, B)
+
+
+written_names = st.text(st.sampled_from("aAbB1-. /"), min_size=1, max_size=5).filter(
+    lambda name: any(map(str.isalnum, name))
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "S1", "S2"]), st.sampled_from(["", "1", "2"]), written_names), min_size=1)
+)
+def test_no_row_is_of_two_lines_and_no_line_of_names_that_nothing_joins(keys: list[tuple[str, str, str]]) -> None:
+    frame = pd.DataFrame(keys, columns=COLUMNS).assign(tcga_desc="")
+    lines = lines_of(frame)
+    ids = [line.line_id for line in lines]
+    assert len(set(ids)) == len(ids)
+    for line in lines:
+        members = [
+            key
+            for key in keys
+            if key[0] in line.ids.get("sanger_model_id", ())
+            or key[1] in line.ids.get("cosmic_id", ())
+            or key[2] in line.names
+        ]
+        assert members
+        if not line.ids:
+            assert len({folded(name) for name in line.names}) == 1
+        assert len(line.ids.get("sanger_model_id", ())) < 2
+    names = CellLineNames()
+    names.add(lines)
+    for sanger, cosmic, name in keys:
+        match = names.match({"sanger_model_id": sanger, "cosmic_id": cosmic, NAME: name})
+        if sanger and match.line_id:
+            assert sanger in names.lines[match.line_id].ids["sanger_model_id"]
+        if not sanger and not cosmic and match.line_id:
+            assert folded(name) in map(folded, names.lines[match.line_id].names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "meant"),
+    [
+        *(("cosmic_id", text, "905940") for text in ("905940", "905940.0", " 905940", "0905940", "905,940")),
+        *(("cosmic_id", text, "905940") for text in ("9.0594E5", "9.0594e+05")),
+        *(("cosmic_id", text, "") for text in ("0", "9.06E+05", "1.24E+06", "9.05944E3")),
+        *(("cosmic_id", text, text) for text in ("905940;1", "x12")),
+        *(("sanger_model_id", text, "SIDM00148") for text in ("SIDM00148", "sidm00148", "SIDM00148\u00a0")),
+        *(("depmap_id", text, "ACH-000019") for text in ("ACH-000019", "ach-000019", "ACH.000019", "ACH_000019")),
+        ("sanger_model_id", "0012", "0012"),
+    ],
+)
+def test_an_identifier_is_what_its_place_writes(kind: str, text: str, meant: str) -> None:
+    assert identifier(kind, text) == meant
+    assert identifiers_of("TT_THYROID")[BARE] == "TT"
+
+
+# Drugs and genes.
+
+
+def test_a_drug_never_gets_the_structure_of_its_mirror_image(tmp_path: Path) -> None:
+    assert drug_keys("X (+)")[0] == drug_keys("(+)-x")[0] == drug_keys("X ( + )")[0]
+    assert len({drug_keys(name)[0] for name in ("X", "X (+)", "X (-)", "X (±)", "(R)-X", "(S)-X")}) == 6
+    (tmp_path / "s.csv").write_text(
+        "name,pubchem,smiles\nX (+),,C[C@H](O)N\nY,2.31E3,CCO\nZ,,CC(=O)O\nz,,CC(=O)[O-].[Na+]\n"
+        "W,,CCO\nW,,CCN\nV,,CC(O)N\nV,,C[C@H](O)N\n"
+    )
+    frame = response(*["||A"] * 6).rename(columns=str.lower).rename(columns={"drug_id": "gdsc_drug_id"})
+    frame["drug_name"] = ["X (-)", "(+)-X", "Other", "Z", "W", "V"]
+    frame = frame.assign(drug_id=frame["gdsc_drug_id"].map("D{}".format), putative_target="", pathway_name="")
+    frame["gdsc_drug_id"] = frame["gdsc_drug_id"].astype(str)
+    compounds = pd.DataFrame(
+        {"name": "Other", "synonyms": "", "target": "", "pathway": "", "pubchem_id": "2310.0"}, index=["2"]
+    )
+    drugs, unknown = annotate(frame, compounds, read_smiles(tmp_path / "s.csv"))
+    assert drugs["smiles"].tolist() == ["", "C[C@H](O)N", "CCO", "CC(=O)O", "", "C[C@H](O)N"]
+    assert unknown["several structures in the table of SMILES"] == ["D4"]
+
+
+def test_genes_that_are_none_or_several_or_changed_are_left_out_and_listed(origin: Path) -> None:
+    names = dict(zip(GENES, ["1-Mar", "GENE2;GENE7", "---", "GENE4.1", "GENE4", "gene4"], strict=True))
+    portal(EXPRESSION.rename(columns=names)).to_csv(origin / X, index=False)
+    (origin / CN).unlink()
+    found = read(origin).omics["expression"]
+    assert found.features == ["GENE4.1", "GENE4", "gene4"]
+    assert found.dropped == {
+        "a spreadsheet made a date or a number of the gene": ["1-Mar"],
+        "names several genes": ["GENE2;GENE7"],
+        "has no name of its own": ["---"],
+    }
+    assert any("copies of others: 'GENE4.1'" in note for note in found.notes)
+    assert any("look alike: 'GENE4', 'gene4'" in note for note in found.notes)
+
+
+def test_a_portal_matrix_of_mutations_is_found_and_its_gaps_stay(origin: Path) -> None:
+    (origin / MUT).unlink()
+    values = HOTSPOT.astype(object)
+    values.iloc[0, 1] = None
+    portal(values).to_csv(origin / "Damaging_Mutations_subsetted.csv", index=False)
+    found = read(origin).omics["mutation"]
+    assert np.isnan(found.values[found.lines.index("ACH-000101"), 1]) and np.isnan(found.values).sum() == 1
+    portal(HOTSPOT).to_csv(origin / MUT, index=False)
+    assert any("'Damaging_Mutations_subsetted.csv' is not read" in note for note in read(origin).notes)
