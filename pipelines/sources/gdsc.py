@@ -116,7 +116,9 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
         frames.append(frame)
         told.extend(note for note in table.notes if note not in told)
     response = pd.concat(frames, ignore_index=True)
-    for column in {*response.columns, *_RESPONSE} - {*_NUMBERS, FILE, ROW}:
+    for column in dict.fromkeys([*response.columns, *_RESPONSE]):
+        if column in (*_NUMBERS, FILE, ROW):
+            continue
         text = response[column].fillna("") if column in response else pd.Series("", response.index, dtype="str")
         response[column] = text.map(whole) if column in _RESPONSE else _numbers_if_all(text)
     response.insert(0, "drug_id", response["study"] + ":" + response["gdsc_drug_id"])
@@ -323,6 +325,7 @@ def _check_unit(rows: pd.DataFrame, study: str, table: OfficialTable) -> None:
 def _numbers_if_all(text: pd.Series) -> pd.Series:
     """Return numbers where every filled cell is one, whole ones as integers; else the text."""
     numbers = pd.to_numeric(text.where(text != "", None), errors="coerce")
-    if (text == "").all() or (numbers.isna() & (text != "")).any() or np.isinf(numbers).any():
+    coded = text.str.match(r"0[0-9]").any()  # leading zeros belong to ids
+    if coded or (text == "").all() or (numbers.isna() & (text != "")).any() or np.isinf(numbers).any():
         return text
     return numbers.astype("Int64") if (numbers.dropna() % 1 == 0).all() else numbers.astype(np.float64)
