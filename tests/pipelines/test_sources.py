@@ -120,10 +120,10 @@ def test_written_blood_cells_are_valid(tmp_path: Path, out: Path) -> None:
 
 CLASS_FAULTS: dict[str, tuple[Damage, str]] = {
     "a class is missing": (lambda f: shutil.rmtree(f / "monocyte"), "is not laid out as"),
-    "a class is empty": (lambda f: emptied(f / "monocyte"), "monocyte is empty"),
-    "a class too many": (lambda f: put(f / "artefact" / "ART_1.jpg", 1), "artefact is no class"),
-    "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "monocyte/copy of MO_1.jpg is not named"),
-    "another file": (lambda f: (f / "monocyte" / "readme.txt").touch(), "monocyte/readme.txt is not named"),
+    "a class is empty": (lambda f: emptied(f / "monocyte"), "'monocyte' is empty"),
+    "a class too many": (lambda f: put(f / "artefact" / "ART_1.jpg", 1), "'artefact' is no class"),
+    "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "'monocyte/copy of MO_1.jpg' is not named"),
+    "another file": (lambda f: (f / "monocyte" / "readme.txt").touch(), "'monocyte/readme.txt' is not named"),
     "no folder": (shutil.rmtree, "no such folder"),
 }
 
@@ -234,8 +234,8 @@ CNMC_FAULTS: dict[str, tuple[Damage, str]] = {
     "unknown label": (lambda o: labels(o, "1.bmp,1\n", "1.bmp,2\n"), "has label 2"),
     "no name": (lambda o: labels(o, "UID_57_29_1_all.bmp,", ","), "None: is not named"),
     "listed twice": (lambda o: labels(o, ",2.bmp", ",1.bmp"), "names an image twice"),
-    "not listed": (lambda o: labels(o, "UID_H30_6_2_hem.bmp,4.bmp,0\n", ""), "4.bmp: stands in one"),
-    "not there": (lambda o: next(o.rglob("2.bmp")).unlink(), "2.bmp: stands in one"),
+    "not listed": (lambda o: labels(o, "UID_H30_6_2_hem.bmp,4.bmp,0\n", ""), "'4.bmp': stands in one"),
+    "not there": (lambda o: next(o.rglob("2.bmp")).unlink(), "'2.bmp': stands in one"),
     "named twice": (lambda o: labels(o, "UID_57_22_2", "UID_57_29_1"), "two images have this name"),
 }
 
@@ -277,7 +277,7 @@ def test_any_other_name_is_refused_in_a_line_that_names_it(name: str) -> None:
         "UID_1_2_3_all.bmp\n",
         "UID_1_2_3_all.bmp.bak",
         "copy of UID_1_2_3_all.bmp",
-        "UID_1_2_3_all.BMP",
+        "UID_1_2_3_all.jpg",
         "UID_1_2_3_aml.bmp",
         "UID_1_2_all.bmp",
         "UID_X1_2_3_hem.bmp",
