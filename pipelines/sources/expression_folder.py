@@ -12,12 +12,13 @@ import csv
 import gzip
 import io
 import re
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from tqdm import tqdm
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
 from pipelines.samples.gene_names import spreadsheet_names
+from pipelines.sources.archives import ZIP, only_member, refuse_packed
 from pipelines.sources.raw_folder import written_folder
 from pipelines.text_values import UNKNOWN_WORDS, clean, folded, is_unknown, known, look_alikes, quoted
 from pipelines.units import expression_scale
@@ -45,9 +47,11 @@ _BARCODE = re.compile(rf"(?P<patient>{_PATIENT})-(?P<type>[0-9]{{2}})[A-Z]?(?:-[
 _NUMBER = re.compile(rb"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _COUNTED_APART = re.compile(r"__[a-zA-Z_]+|N_(?:unmapped|multimapping|noFeature|ambiguous)")  # by HTSeq and STAR
-_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
 _GZIP = b"\x1f\x8b"
-UNPACKED_BYTES, UNPACKED_TIMES = 4_000_000_000, 300  # of a gzipped file: the larger of the two; text packs to a tenth
+UNPACKED_BYTES, UNPACKED_TIMES = (
+    4_000_000_000,
+    300,
+)  # of compressed text: the larger of the two; it packs to a tenth
 LINE_BYTES = 500_000_000  # a matrix of all CpG sites of a genome has lines of this size
 ANNOTATION_BYTES = 1_000_000_000
 
@@ -221,38 +225,55 @@ def stand_alone(patients: Sequence[str], samples: Sequence[str]) -> tuple[list[s
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file to read its bytes, unpacked where it is gzipped, whatever its name.
+def opened(path: Path, *, workbook: bool = False) -> Iterator[io.BufferedReader]:
+    """Open a file to read its bytes, unpacked where it is gzipped or a zip archive of one table, whatever its name.
+
+    Parameters
+    ----------
+    path
+        The file.
+    workbook
+        Whether it may be an Excel workbook; its bytes begin with `ZIP`.
 
     Raises
     ------
     UserError
-        It is missing or cannot be read, or its compressed content is broken.
+        It is missing or cannot be read, its compressed content is broken, or it is an archive of several files, of
+        another kind, or a workbook.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == _GZIP
-            raw.seek(0)
-            if zipped:
-                with gzip.GzipFile(fileobj=raw) as unpacked:
-                    yield io.BufferedReader(_Unpacked(unpacked, path), 2**20)
-            else:
-                yield raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context(path.open("rb"))
+            if stream.peek(4).startswith(ZIP):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                if member := only_member(archive, path):
+                    stream = _unpacked(stack.enter_context(archive.open(member)), path)
+            if stream.peek(2).startswith(_GZIP):
+                stream = _unpacked(stack.enter_context(gzip.GzipFile(fileobj=stream)), path)
+            start = stream.peek(512)[:512]
+            refuse_packed(start, path)
+            if start.startswith(ZIP) and not workbook:
+                raise UserError(f"{path}: is a workbook, or an archive within another; save its sheet as csv")
+            yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(f"{path}: the compressed file is broken or cut short ({error}); download it again") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
 
 
+def _unpacked(stream: IO[bytes] | gzip.GzipFile, path: Path) -> io.BufferedReader:
+    return io.BufferedReader(_Unpacked(stream, path), 2**20)
+
+
 class _Unpacked(io.RawIOBase):
-    """The bytes of a gzipped text, as long as they are not many more than its size and its lines do not go on and on.
+    """The bytes of compressed text, as long as they are not many more than its size and its lines do not go on and on.
 
     A megabyte of zeros that are gzipped takes a kilobyte: a small file may unpack to more than the memory holds.
     """
 
-    def __init__(self, stream: gzip.GzipFile, path: Path) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path) -> None:
         self._stream, self._path = stream, path
         self._most = max(UNPACKED_BYTES, UNPACKED_TIMES * path.stat().st_size)
         self._count = self._line = 0
@@ -578,8 +599,6 @@ def annotation_rows(
 
 
 def _annotation(path: Path) -> str:
-    if path.suffix.lower() in _WORKBOOKS:
-        raise UserError(f"{path}: is a workbook; save the sheet that holds the table as csv, and name that file")
     with opened(path) as stream:
         raw = stream.read(ANNOTATION_BYTES + 1)
     if len(raw) > ANNOTATION_BYTES:
