@@ -333,7 +333,7 @@ def read_header(lines: Iterator[bytes], file: str, first: Collection[str]) -> tu
     if _plain(corner) not in {_plain(name) for name in first} and corner not in first:
         message = f"the first column must be {' or '.join(name or 'unnamed' for name in first)}, "
         message += f"it is {corner[:40]!r}; " if corner else "it is unnamed; "
-        raise DataError([Finding("file_layout", file, message + "is this the official file, with a whole header?")])
+        raise DataError([Finding("file_layout", file, f"{message}is this the official file? (R leaves it out)")])
     if not columns or "" in columns:
         message = f"column {columns.index('') + 2} of the header has no name" if columns else "has no columns of values"
         raise DataError([Finding("column_exists", file, f"{message}; download the file again")])

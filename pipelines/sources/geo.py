@@ -37,7 +37,9 @@ PROBE = ("probe", "ID", "ID_REF", "PROBE_ID", "probeset_id", "Probe Set ID", "tr
 GENE = ("gene", "Gene Symbol", "GENE_SYMBOL", "Symbol", "gene_name", "hgnc_symbol", "ILMN_Gene", "gene_assignment",
         "ENTREZ_GENE_ID", "Entrez_Gene", "entrez")  # fmt: skip
 """What tables of platforms (GPL) call these columns, the first that is there counts."""
-_PERSON = re.compile(r"\b(patient|subject|individual|donor|participant|case id)\b")
+_PERSON = re.compile(
+    r"(?:patient|subject|individual|donor|participant|case)[\W_]*(?:id|identifier|code|no\.?|number|name)?"
+)
 _SHOWN = 3  # values of a key
 
 
@@ -218,7 +220,7 @@ class _Facts:
         for keys in self.keys.values():
             for key, cells in keys.items():
                 told = [known(value) for held in cells for value in held]
-                if _PERSON.search(key) and len(set(told) - {None}) < sum(value is not None for value in told):
+                if _PERSON.fullmatch(key) and len(set(told) - {None}) < sum(value is not None for value in told):
                     message = (
                         f"warning: each sample stands for its own patient, yet {key!r} has values of several samples"
                     )

@@ -31,6 +31,7 @@ from pipelines.sources.expression_folder import (
 )
 from pipelines.sources.raw_folder import visible
 from pipelines.text_values import quoted
+from pipelines.units import expression_scale
 
 MATRIX = "EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2*.geneExp.tsv*"  # -v2 in the newer manifest; maybe gzipped
 CLINICAL = ("TCGA-CDR-SupplementalTableS1*.[ct]sv*", "clinical_PANCAN_patient_with_followup.tsv*")
@@ -114,6 +115,9 @@ def read(matrix: Path, clinical: Path, *, block: int = BLOCK_BYTES) -> Expressio
         )
         message += "look like log ratios or standardized values: take the official file"
         raise DataError([Finding("values", matrix.name, message)])
+    scale, why = expression_scale(values)
+    if scale != "linear":
+        notes.append(f"warning: the matrix of PanCanAtlas is linear, and this may be another: {why}")
     if negative:
         notes.append(f"{negative} values below 0, of {genes} genes, were set to 0")
     names, values, missing = without_missing(names, values)

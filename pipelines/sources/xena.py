@@ -21,6 +21,7 @@ from pipelines.sources.expression_folder import (
     read_barcodes,
     read_header,
     read_rows,
+    rewritten,
     stand_alone,
     tcga,
     without_missing,
@@ -93,8 +94,8 @@ def read(
         labels = [row[0] for row in rows]
         keep = np.array([found != "" for found in labels])
         if not keep.any():
-            raise UserError(f"{phenotype.name}: has no label for any sample of {matrix.name}; is it the right table? "
-                            f"It has {quoted(table, 3)}, the matrix {quoted(names, 3)}")  # fmt: skip
+            message = f"has no label for any sample of {matrix.name}; is it the right table? It has {quoted(table, 3)}"
+            raise UserError("; ".join([f"{phenotype.name}: {message}, the matrix {quoted(names, 3)}", *notes]))
         unnamed: list[str] = []
         genes, values = read_rows(
             stream, names, matrix.name, separator=separator, keep=keep, block=block, no_genes=unnamed
@@ -102,7 +103,9 @@ def read(
     genes, values, missing = without_missing(genes, values)
     kept = [name for name, found in zip(names, labels, strict=True) if found]
     barcodes = [tcga(name) for name in kept]
-    told = [barcode(row[1]) if len(row) > 1 else "" for row in rows if row[0]]
+    given = [row[1] if len(row) > 1 else "" for row in rows if row[0]]
+    told = [barcode(name) for name in given]
+    notes += rewritten("patients", given, told)
     patients = [of or (parts[0] if parts else "") for of, parts in zip(told, barcodes, strict=True)]
     patients, alone = stand_alone(patients, kept)
     samples = pd.DataFrame({"sample_id": kept, "patient_id": patients, "label": [found for found in labels if found]})
