@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, get_args
 
 from pipelines.command import run_command
 from pipelines.faults import UserError
-from pipelines.sources.choices import Choices, Replicates, Scale, Variants
+from pipelines.sources.choices import Choices, Replicates, Variants
+from pipelines.units import CopyNumberScale
 
 if TYPE_CHECKING:
     from pipelines.sources.expression_folder import Expression
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--label", help="column, characteristic or line that is the class")
     options.add_argument("--patient", help="column, characteristic or line of the patient")
     options.add_argument("--probes", type=Path, help="table with probe and gene, or ID and Gene Symbol")
-    responses = options.add_argument_group("of gdsc, all tables also gzipped")
+    responses = options.add_argument_group("of gdsc, all tables also gzipped or zipped")
     responses.add_argument("--models", type=Path, nargs="+", help="DepMap's Model.csv, sample_info.csv")
     responses.add_argument("--details", type=Path, help="GDSC's Cell_Lines_Details.xlsx")
     responses.add_argument("--compounds", type=Path, help="GDSC's screened_compounds_rel_8.5.csv")
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     responses.add_argument("--mutation", type=Path, help="OmicsSomaticMutations...csv, CCLE_mutations.csv")
     responses.add_argument("--variants", choices=get_args(Variants), help="that count in a table of calls (hotspot)")
     responses.add_argument("--copy-number", type=Path, help="OmicsCNGene...csv, CCLE_gene_cn.csv")
-    responses.add_argument("--copy-number-scale", choices=get_args(Scale), help="where the layout does not tell it")
+    scales = get_args(CopyNumberScale)
+    responses.add_argument("--copy-number-scale", choices=scales, help="where the layout does not tell it")
     responses.add_argument("--methylation", type=Path, help="CCLE_RRBS_TSS1kb_20181022.txt.gz")
     responses.add_argument("--genes", type=Path, help="table with gene, and ensembl where files name genes so")
     responses.add_argument("--replicates", choices=get_args(Replicates), help="measurements of one pair (refuse)")

@@ -39,16 +39,6 @@ DROPPED_FILE = "dropped.csv"
 SAMPLE = "sample_id"
 MISSING = ("NaN", *sorted({form for word in UNKNOWN_WORDS for form in (word, word.upper(), word.capitalize())}))
 """How a cell of numbers says that there is none, in the spellings that are read fast; others are read too."""
-UNKNOWN = (
-    "",
-    "NA",
-    "N/A",
-    "NaN",
-    "nan",
-    "null",
-    "#N/A",
-    "[Not Available]",
-)  # of official_table, until it asks is_unknown
 BLOCK_BYTES = 16 * 2**20
 ROW_GROUP_SAMPLES = 16_384  # every row group repeats the description of each of the many columns
 _PATIENT = "TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}"

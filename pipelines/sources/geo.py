@@ -27,6 +27,7 @@ from pipelines.sources.expression_folder import (
     unknown_words,
     without_missing,
 )
+from pipelines.sources.official_table import whole
 from pipelines.text_values import clean, folded, known, quoted
 
 BEGIN, END = b"!series_matrix_table_begin", b"!series_matrix_table_end"
@@ -328,8 +329,8 @@ def _read_probes(path: Path) -> tuple[dict[str, list[str]], list[str]]:
     for _, (probe, cell) in annotation_rows(path, columns, comments="#^!"):
         if probe:
             told = _assigned(cell) if column_of(taken, ["gene_assignment"]) else genes_of(cell)
-            held = genes.setdefault(_whole(probe), [])
-            held += [gene for gene in map(_whole, told) if gene not in held]
+            held = genes.setdefault(whole(probe), [])
+            held += [gene for gene in map(whole, told) if gene not in held]
     if taken != [PROBE[0], GENE[0]]:
         notes.append(f"{path.name}: probes are taken from column {taken[0]!r}, genes from {taken[1]!r}")
     return genes, notes
@@ -339,11 +340,6 @@ def _assigned(cell: str) -> list[str]:
     """Return the symbols of ``NM_1 // SYMBOL // name // 1p36 // 123 /// NM_2 // ...``."""
     parts = [[part.strip() for part in one.split("//")] for one in cell.split("///")]
     return list(dict.fromkeys(of[1] for of in parts if len(of) > 1 and known(of[1])))
-
-
-def _whole(name: str) -> str:
-    """Return a number without the ``.0`` that a table program left behind it."""
-    return name.removesuffix(".0") if name.removesuffix(".0").isdecimal() else name
 
 
 def _means(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from pipelines.faults import ROWS_SHOWN, UserError
+from pipelines.faults import UserError
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
 from pipelines.text_values import folded, quoted
 
@@ -288,9 +288,3 @@ def visible(folder: Path, patterns: Iterable[str]) -> list[Path]:
         and all(map(_is_content, path.relative_to(folder).parts))
         and path.is_file()
     )
-
-
-def listed(names: Collection[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - ROWS_SHOWN} more" if len(names) > ROWS_SHOWN else ""
-    return ", ".join(sorted(names)[:ROWS_SHOWN]) + more
