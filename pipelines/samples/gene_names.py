@@ -125,7 +125,12 @@ def spreadsheet_names(names: Iterable[str]) -> list[str]:
 
 def several_genes(name: str) -> bool:
     """Return whether a name tells several genes: ``A;B``, ``A /// B``, ``A // B``, ``A, B``."""
-    return len({part for part in _SEVERAL.split(name.strip()) if not is_unknown(part)}) > 1
+    return len(genes_of(name)) > 1
+
+
+def genes_of(name: str) -> list[str]:
+    """Return the genes that a name tells, each once: ``A`` and ``B`` of ``A /// B``, none of ``---``."""
+    return list(dict.fromkeys(part for part in _SEVERAL.split(name.strip()) if not is_unknown(part)))
 
 
 def _is_day(name: str) -> bool:

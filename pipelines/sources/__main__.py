@@ -6,7 +6,7 @@ blood_cells, pbc  nothing
 cnmc              [--test]
 pancan            nothing; both official files lie in DIR, or: --from MATRIX --samples CLINICAL
 xena              --from MATRIX --samples PHENOTYPE [--label COLUMN] [--patient COLUMN]
-geo               --from SERIES_MATRIX --label KEY [--patient KEY] [--probes CSV]
+geo               --from SERIES_MATRIX --label KEY [--patient KEY] [--probes TABLE]
 uci               nothing
 gdsc              nothing; the official files of GDSC, DepMap and the CCLE lie in DIR, or:
                   --from RESPONSE [RESPONSE ...] [--models CSV ...] [--details XLSX] [--compounds CSV] [--smiles CSV]
@@ -29,7 +29,7 @@ from pipelines.units import CopyNumberScale
 
 if TYPE_CHECKING:
     from pipelines.sources.expression_folder import Expression
-    from pipelines.sources.raw_folder import SourceImage
+    from pipelines.sources.raw_folder import SourceImages
 
 IMAGES = ("blood_cells", "cnmc", "pbc")
 EXPRESSION = {
@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=Path, required=True, help="new folder in the raw format")
     options.add_argument("--test", action="store_true", help="with the labeled test images of cnmc")
     options.add_argument("--samples", type=Path, help="clinical or phenotype table of the samples")
-    options.add_argument("--label", help="column or characteristic that is the class")
-    options.add_argument("--patient", help="column or characteristic that is the patient")
-    options.add_argument("--probes", type=Path, help="csv table probe,gene")
+    options.add_argument("--label", help="column, characteristic or line that is the class")
+    options.add_argument("--patient", help="column, characteristic or line of the patient")
+    options.add_argument("--probes", type=Path, help="table with probe and gene, or ID and Gene Symbol")
     responses = options.add_argument_group("of gdsc, all tables also gzipped or zipped")
     responses.add_argument("--models", type=Path, nargs="+", help="DepMap's Model.csv, sample_info.csv")
     responses.add_argument("--details", type=Path, help="GDSC's Cell_Lines_Details.xlsx")
@@ -89,8 +89,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--from: {given.layout} takes one")
     (given.origin,) = given.origin
     if given.layout in IMAGES:
-        images = _images(given)
+        found = _images(given)
+        images = found.images
         write_raw(images, given.out)
+        for line in found.notes:
+            print(line)
         said = f"{len(images)} images ({_counted(image.label for image in images)})"
     else:
         refuse_existing(given.out)  # before minutes of reading
@@ -103,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{given.out}: {said}; next: make data FROM={given.out} TASK=...")
 
 
-def _images(given: argparse.Namespace) -> list[SourceImage]:
+def _images(given: argparse.Namespace) -> SourceImages:
     from pipelines.sources import blood_cells, cnmc, pbc
 
     if given.layout == "cnmc":

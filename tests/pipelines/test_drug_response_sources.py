@@ -671,7 +671,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     ),
     "a default model twice": (
         rows(X, lambda t: t.assign(IsDefaultEntryForModel="Yes")),
-        rf"{NEW_EXPRESSION}, rows 1, 2: ACH-000101 stands twice",
+        rf"{NEW_EXPRESSION}, rows 1, 2: .ACH-000101. stands twice",
     ),
     "a cut matrix": (cut(X), rf"{NEW_EXPRESSION}, row \d+: ACH-\d+ has \d values, the header names 6; the file may"),
     "counts as expression": (
