@@ -20,7 +20,15 @@ from pipelines.sources.depmap import to_relative
 from pipelines.sources.expression_folder import BLOCK_BYTES, Row, read_values
 from pipelines.sources.matrix_text import header_of, none_wanted, split_lead
 from pipelines.sources.official_table import official_text, plain
-from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_listed, refuse_unless
+from pipelines.sources.omics_table import (
+    GeneList,
+    Omics,
+    Wanted,
+    gene_of,
+    none_listed,
+    refuse_unless,
+    written_otherwise,
+)
 from pipelines.text_values import quoted
 from pipelines.units import HIGHEST_LOG_TPM, CopyNumberScale, methylation_doubt
 
@@ -140,6 +148,8 @@ def read(
         table = table.only([name for name, gene in of.items() if gene in genes.genes])
         if not table.features:
             raise none_listed(file, features)
+        if told := written_otherwise(genes, of.values()):
+            table = table.noted(told)
     return table
 
 

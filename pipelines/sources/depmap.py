@@ -29,7 +29,15 @@ from pipelines.sources.official_table import (
     read_official,
     separator_of,
 )
-from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_listed, refuse_unless
+from pipelines.sources.omics_table import (
+    GeneList,
+    Omics,
+    Wanted,
+    gene_of,
+    none_listed,
+    refuse_unless,
+    written_otherwise,
+)
 from pipelines.text_values import known, quoted
 from pipelines.units import CopyNumberScale, Doubt, copy_number_doubt, log_tpm_doubt, methylation_doubt
 
@@ -315,6 +323,8 @@ def read_matrix(
         )
     features = [symbol for symbol, kept in zip(symbols, keep, strict=True) if kept]
     table = Omics.of(path.name, lines, features, values, note)
+    if told := written_otherwise(genes, symbols):
+        table = table.noted(told)
     if separator == b";":
         return table.noted(f"{path.name}: semicolons part its cells; decimal commas are read as points")
     return table

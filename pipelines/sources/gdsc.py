@@ -101,7 +101,7 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
         for column in ("cosmic_id", "sanger_model_id"):
             if column in frame:
                 frame[column] = _identifiers(table, column)
-        for study in dict.fromkeys(frame["study"]):
+        for study in frame["study"].value_counts().index:  # the usual spelling first
             known, file = held.setdefault(folded(study), (study, table.file))
             if file != table.file:
                 raise UserError(f"{known} stands in {file} and in {table.file}; give each study once")
@@ -297,7 +297,8 @@ def _one_name_a_drug(table: OfficialTable, frame: pd.DataFrame) -> pd.Series:
         names = quoted(drugs.loc[rows, "drug_name"].unique())
         what = f"has several names ({names}); write one if they are one drug, else give each drug an id of its own"
         raise table.fault("key_unique", "gdsc_drug_id", rows, what)
-    table.notes.append(f"{table.file}: {quoted(drugs.loc[several, 'drug_name'].unique())} name one drug a number")
+    names = quoted(drugs.loc[several, "drug_name"].unique())
+    table.notes.append(f"{table.file}: names of one drug differ in case or blanks, the first is taken: {names}")
     return frame.groupby(["study", "gdsc_drug_id"])["drug_name"].transform("first")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.samples.gene_names import several_genes, spreadsheet_names
-from pipelines.sources.expression_folder import read_annotation
-from pipelines.text_values import is_unknown, look_alikes, quoted
+from pipelines.sources.expression_folder import column_of, read_annotation
+from pipelines.text_values import folded, is_unknown, look_alikes, quoted
 from pipelines.units import Doubt
 
 Wanted = Callable[[str], bool]
@@ -189,12 +189,28 @@ def read_genes(path: Path) -> GeneList:
     """
 
     def columns(header: Collection[str]) -> tuple[str, ...]:
-        return ("gene", "ensembl") if "ensembl" in header else ("gene",)
+        return ("gene", "ensembl") if column_of(header, ["ensembl"]) else ("gene",)
 
     table = read_annotation(path, columns)
     if not table:
         raise UserError(f"{path}: names no gene")
-    return GeneList(frozenset(table), {others[0]: gene for gene, others in table.items() if others and others[0]})
+    return GeneList(
+        frozenset(table), {gene_of(others[0], None): gene for gene, others in table.items() if others and others[0]}
+    )
+
+
+def written_otherwise(genes: GeneList | None, names: Iterable[str]) -> str:
+    """Return a note of genes that are on the list and in the file in another case; "" if there are none."""
+    if genes is None:
+        return ""
+    known = {folded(name): name for name in names}
+    pairs = [
+        f"{gene!r} for {known[folded(gene)]!r}"
+        for gene in sorted(genes.genes)
+        if known.get(folded(gene), gene) not in genes.genes
+    ]
+    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+    return f"the list of genes writes otherwise than the file: {', '.join(pairs[:5])}{more}" if pairs else ""
 
 
 def none_listed(file: str, features: Collection[str]) -> UserError:
