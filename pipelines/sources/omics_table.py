@@ -18,7 +18,7 @@ from pipelines.units import Doubt
 
 Wanted = Callable[[str], bool]
 """Whether a row or column of a matrix, named as in the file, is of a cell line that is wanted."""
-_VALUES = 2_000_000  # of a table, that its unit is looked up in
+SAMPLED_VALUES = 2_000_000  # of a table, that its unit is looked up in
 _LINE_VALUES = 499  # of a line; the spread of so few is not judged
 _FEW = 50  # values of a line, whose median says little
 _ENSEMBL = re.compile(r"(?P<id>ENSG[0-9]+)\.[0-9]+")
@@ -129,7 +129,7 @@ class Omics:
         known = np.array([not np.isnan(row).all() for row in self.values], bool)
         values = self.values if known.all() else self.values[known]
         names = [name for name, some in zip(self.lines, known, strict=True) if some]
-        rows = values[:: max(1, values.size // _VALUES)] if values.size else values
+        rows = values[:: max(1, values.size // SAMPLED_VALUES)] if values.size else values
         doubt = doubt_of(rows)
         of_lines = {
             name: found

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.faults import UserError
-from pipelines.sources import drug_response
+from pipelines.sources import drug_response, omics_table
 from pipelines.sources.cell_line_names import BARE, NAME, CellLine, CellLineNames, identifier, identifiers_of, ids_of
 from pipelines.sources.choices import Choices
 from pipelines.sources.drug_annotation import annotate, drug_keys, read_smiles
@@ -287,6 +287,16 @@ def matrices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_of_another_unit_are_refused(file: str, frame: pd.DataFrame, says: str, origin: Path) -> None:
     put(frame, file, origin)
     with pytest.raises(UserError, match=rf"{file}.*{says}"):
+        read(origin)
+
+
+@pytest.mark.usefixtures("matrices")
+def test_a_line_of_another_unit_is_found_where_a_part_of_the_table_is_looked_at(
+    origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(omics_table, "SAMPLED_VALUES", 60)
+    put(one_line(COPIES, np.log2), CN, origin)
+    with pytest.raises(UserError, match=r"of 1 lines, 'ACH-000103'"):
         read(origin)
 
 
