@@ -127,6 +127,32 @@ def log_tpm_doubt(values: npt.ArrayLike) -> Doubt | None:
     return None
 
 
+def expression_scale(values: np.ndarray) -> tuple[Literal["linear", "log2", "as_is"], str]:
+    """Return the ``data.scale`` that expression of shape ``(samples, genes)`` looks like, and what it looks like it by.
+
+    A look at the values, for those who must write down the scale; it does not replace knowing it.
+    """
+    known = _known(values[:, :: values.size // _MOST + 1])
+    if not len(known):
+        return "as_is", "there are no values"
+    lowest, highest = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+    found = _summary(np.append(known, [lowest, highest]))
+    if lowest < 0:
+        share = f"{found.range}, and {(known < 0).mean():.1%} are below 0"
+        if highest > HIGHEST_LOG_TPM:
+            return "linear", f"{share}, as linear intensities without their background are (set those to 0)"
+        return "as_is", f"{share}, as log ratios, standardized values and log2(x + 0.001) are"
+    if highest > HIGHEST_LOG_TPM:
+        kind = "counts" if found.whole else "TPM, FPKM, RSEM or intensities that are no logarithms"
+        return "linear", f"{found.range}, as {kind}"
+    if highest <= 1:
+        return "as_is", f"{found.range}, as shares and ranks do"
+    if found.whole and found.count >= _FEW:
+        return "linear", f"{found.range}, and all are whole, as counts are"
+    other = "; the decimal logarithm (as_is) does so too" if highest < 6 else ""
+    return "log2", f"{found.range}, as log2(x + 1) and log2 intensities do{other}"
+
+
 def methylation_doubt(values: npt.ArrayLike) -> Doubt | None:
     """Return what speaks against values being shares of methylated reads (beta values), None if nothing does."""
     known = _known(values)

@@ -6,7 +6,7 @@ blood_cells, pbc  nothing
 cnmc              [--test]
 pancan            nothing; both official files lie in DIR, or: --from MATRIX --samples CLINICAL
 xena              --from MATRIX --samples PHENOTYPE [--label COLUMN] [--patient COLUMN]
-geo               --from SERIES_MATRIX --label KEY [--patient KEY] [--probes CSV]
+geo               --from SERIES_MATRIX --label KEY [--patient KEY] [--probes TABLE]
 uci               nothing
 gdsc              nothing; the official files of GDSC, DepMap and the CCLE lie in DIR, or:
                   --from RESPONSE [RESPONSE ...] [--models CSV ...] [--details XLSX] [--compounds CSV] [--smiles CSV]
@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, get_args
 
 from pipelines.command import run_command
 from pipelines.faults import UserError
-from pipelines.sources.choices import Choices, Replicates, Scale, Variants
+from pipelines.sources.choices import Choices, Replicates, Variants
+from pipelines.units import CopyNumberScale
 
 if TYPE_CHECKING:
     from pipelines.sources.expression_folder import Expression
-    from pipelines.sources.raw_folder import SourceImage
+    from pipelines.sources.raw_folder import SourceImages
 
 IMAGES = ("blood_cells", "cnmc", "pbc")
 EXPRESSION = {
@@ -52,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=Path, required=True, help="new folder in the raw format")
     options.add_argument("--test", action="store_true", help="with the labeled test images of cnmc")
     options.add_argument("--samples", type=Path, help="clinical or phenotype table of the samples")
-    options.add_argument("--label", help="column or characteristic that is the class")
-    options.add_argument("--patient", help="column or characteristic that is the patient")
-    options.add_argument("--probes", type=Path, help="csv table probe,gene")
-    responses = options.add_argument_group("of gdsc, all tables also gzipped")
+    options.add_argument("--label", help="column, characteristic or line that is the class")
+    options.add_argument("--patient", help="column, characteristic or line of the patient")
+    options.add_argument("--probes", type=Path, help="table with probe and gene, or ID and Gene Symbol")
+    responses = options.add_argument_group("of gdsc, all tables also gzipped or zipped")
     responses.add_argument("--models", type=Path, nargs="+", help="DepMap's Model.csv, sample_info.csv")
     responses.add_argument("--details", type=Path, help="GDSC's Cell_Lines_Details.xlsx")
     responses.add_argument("--compounds", type=Path, help="GDSC's screened_compounds_rel_8.5.csv")
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     responses.add_argument("--mutation", type=Path, help="OmicsSomaticMutations...csv, CCLE_mutations.csv")
     responses.add_argument("--variants", choices=get_args(Variants), help="that count in a table of calls (hotspot)")
     responses.add_argument("--copy-number", type=Path, help="OmicsCNGene...csv, CCLE_gene_cn.csv")
-    responses.add_argument("--copy-number-scale", choices=get_args(Scale), help="where the layout does not tell it")
+    scales = get_args(CopyNumberScale)
+    responses.add_argument("--copy-number-scale", choices=scales, help="where the layout does not tell it")
     responses.add_argument("--methylation", type=Path, help="CCLE_RRBS_TSS1kb_20181022.txt.gz")
     responses.add_argument("--genes", type=Path, help="table with gene, and ensembl where files name genes so")
     responses.add_argument("--replicates", choices=get_args(Replicates), help="measurements of one pair (refuse)")
@@ -87,8 +89,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--from: {given.layout} takes one")
     (given.origin,) = given.origin
     if given.layout in IMAGES:
-        images = _images(given)
+        found = _images(given)
+        images = found.images
         write_raw(images, given.out)
+        for line in found.notes:
+            print(line)
         said = f"{len(images)} images ({_counted(image.label for image in images)})"
     else:
         refuse_existing(given.out)  # before minutes of reading
@@ -101,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{given.out}: {said}; next: make data FROM={given.out} TASK=...")
 
 
-def _images(given: argparse.Namespace) -> list[SourceImage]:
+def _images(given: argparse.Namespace) -> SourceImages:
     from pipelines.sources import blood_cells, cnmc, pbc
 
     if given.layout == "cnmc":

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.sources.raw_folder import SourceImage, class_folders
+from pipelines.sources.raw_folder import SourceImages, class_folders
 
 CLASSES = ("basophil", "erythroblast", "monocyte", "myeloblast", "seg_neutrophil")
 NAME = "Blood Cell Images for Cancer Detection"
 
 
-def read(folder: Path) -> list[SourceImage]:
+def read(folder: Path) -> SourceImages:
     """Return the images below ``folder``; `UserError` where it is not of this layout."""
     return class_folders(folder, CLASSES, NAME)

@@ -8,7 +8,6 @@ downloads of https://depmap.org/portal/data_page (doi 10.1038/s41586-019-1186-3)
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,17 @@ from pipelines.sources.depmap import to_relative
 from pipelines.sources.expression_folder import BLOCK_BYTES, Row, read_values
 from pipelines.sources.matrix_text import header_of, none_wanted, split_lead
 from pipelines.sources.official_table import official_text, plain
-from pipelines.sources.omics_table import HIGHEST_LOG, GeneList, Omics, Wanted, none_listed, refuse_unless
+from pipelines.sources.omics_table import (
+    GeneList,
+    Omics,
+    Wanted,
+    gene_of,
+    none_listed,
+    refuse_unless,
+    written_otherwise,
+)
+from pipelines.text_values import quoted
+from pipelines.units import HIGHEST_LOG_TPM, CopyNumberScale, methylation_doubt
 
 Kind = Literal["expression", "methylation", "copy_number"]
 
@@ -52,11 +61,12 @@ LAYOUTS = (
     Layout("copy_number", ("egid", "symbol", "chr", "chrloc", "chrlocend"), 1),  # CCLE_copynumber_byGene_2013-12-03.txt
 )
 _GCT = b"#1."
-_ENSEMBL = re.compile(r"(?P<id>ENSG[0-9]+)(?:\.[0-9]+)?")
+_TRANSCRIPTOME = 10_000  # genes whose expression is nearly all that a line has
+_MILLION = (9e5, 1.02e6)  # what TPM of a transcriptome add up to, which may lack its rarer kinds of genes
 
 
 def is_by_feature(path: Path) -> bool:
-    """Return whether a file has a feature a row: GCT, or separated by tabs.
+    """Return whether a file has a feature a row: GCT, or one of `LAYOUTS`.
 
     Raises
     ------
@@ -65,20 +75,30 @@ def is_by_feature(path: Path) -> bool:
     """
     with official_text(path) as stream:
         first = next(stream, b"")
-    return first.startswith(_GCT) or b"\t" in first
+    names = [plain(name) for name in first.decode(errors="replace").split("\t", 5)]
+    return first.startswith(_GCT) or any(names[:1] == [each.lead[0]] for each in LAYOUTS)
 
 
-def read(path: Path, kind: Kind, wanted: Wanted, genes: GeneList | None = None, *, block: int = BLOCK_BYTES) -> Omics:
+def read(
+    path: Path,
+    kind: Kind,
+    wanted: Wanted,
+    genes: GeneList | None = None,
+    scale: CopyNumberScale | None = None,
+    *,
+    block: int = BLOCK_BYTES,
+) -> Omics:
     """Read a matrix of the CCLE.
 
-    Expression, RPKM or TPM, is scaled to a million a line over all genes of the file, which makes TPM of RPKM (Li and
-    Dewey 2011, doi 10.1186/1471-2105-12-323), and becomes log2(TPM + 1). Copy numbers, log2(relative), become relative.
-    Methylation stays the share of methylated reads near the start of transcription.
+    Expression becomes log2(TPM + 1). RPKM are scaled to a million a line over all genes of the file, which makes TPM of
+    them (Li and Dewey 2011, doi 10.1186/1471-2105-12-323) if these are a transcriptome; TPM stay, also those of some
+    genes. Copy numbers, log2(relative), become relative. Methylation stays the share of methylated reads near the start
+    of transcription.
 
     Parameters
     ----------
     path
-        tsv or GCT, also gzipped.
+        tsv or GCT, also zipped.
     kind
         What it should hold.
     wanted
@@ -104,27 +124,39 @@ def read(path: Path, kind: Kind, wanted: Wanted, genes: GeneList | None = None, 
         keep = np.array([wanted(line) for line in lines], bool)
         if not keep.any():
             raise none_wanted(file, lines)
-        found, values = read_values(_named(stream, layout, names, file), lines, file, b"\t", keep, block, "feature")
+        found, values = read_values(
+            _named(stream, layout, len(lines), names, file), lines, file, b"\t", keep, block, "feature"
+        )
     if rows_told is not None and rows_told != len(found):
         message = f"says that it has {rows_told} rows and has {len(found)}; it is cut short, download it again"
         raise DataError([Finding("file_layout", file, message)])
-    note = _to_log_tpm(values, file) if kind == "expression" else ""
-    if kind == "methylation":
-        note = "shares of methylated reads, as in the file"
-        lowest, highest = float(np.nanmin(values, initial=0)), float(np.nanmax(values, initial=0))
-        refuse_unless(
-            lowest >= 0 and highest <= 1, file, f"its values lie within {lowest:g} and {highest:g}, no shares"
-        )
-    symbols = genes.symbols if genes else {}
-    features = [symbols.get(name, name) for name in map(_without_version, names)]
     kept = [line for line, keeps in zip(lines, keep, strict=True) if keeps]
-    table = Omics.of(file, kept, features, values.T, note or "relative copy numbers; the file's scale is log2_ratio")
+    scale = scale or "log2_ratio"
+    note = "shares of methylated reads, as in the file"
+    if kind == "copy_number":
+        note = f"relative copy numbers; the file's scale is {scale}"
+    elif kind == "expression":
+        note = _to_log_tpm(values, kept, _is_tpm(layout, file), file)
+    features = [gene_of(name, genes) for name in names]
+    table = Omics.of(file, kept, features, values.T, note)
+    if kind == "methylation":
+        table = table.checked(methylation_doubt, "give shares of methylated reads, from 0 to 1")
+    if kind == "copy_number":
+        table = to_relative(table, scale)
     if genes is not None:
         of = {name: name.rsplit("_", 3)[0] if kind == "methylation" else name for name in table.features}
         table = table.only([name for name, gene in of.items() if gene in genes.genes])
         if not table.features:
             raise none_listed(file, features)
-    return to_relative(table, "log2_ratio") if kind == "copy_number" else table
+        if told := written_otherwise(genes, of.values()):
+            table = table.noted(told)
+    return table
+
+
+def _is_tpm(layout: Layout, file: str) -> bool:
+    """Whether a matrix holds TPM: by its name, or else its layout."""
+    name = file.casefold()
+    return "tpm" in name or ("rpkm" not in name and "fpkm" not in name and layout.lead[0] == "gene_id")
 
 
 def _skip_preamble(stream: io.BufferedReader, file: str) -> int | None:
@@ -150,33 +182,60 @@ def _layout(header: list[str], kind: Kind, file: str) -> Layout:
     return layout
 
 
-def _named(stream: Iterator[bytes], layout: Layout, names: list[str], file: str) -> Iterator[Row]:
+def _named(stream: Iterator[bytes], layout: Layout, width: int, names: list[str], file: str) -> Iterator[Row]:
     """Yield the rows under their ids; add the name of each one's feature to ``names``."""
-    for row, lead, values in split_lead(stream, b"\t", len(layout.lead), file):
+    for row, lead, values in split_lead(stream, b"\t", len(layout.lead), width, file):
         if not any(lead) and values is not None and not values.replace(b"NaN", b"").replace(b"NA", b"").strip(b"\t"):
             continue  # a last row without a name or a value, as the file of methylation has
         names.append(lead[layout.feature])
         yield row, lead[0], values
 
 
-def _to_log_tpm(values: np.ndarray, file: str) -> str:
+def _to_log_tpm(values: np.ndarray, lines: list[str], is_tpm: bool, file: str) -> str:
     """Turn expression of shape (genes, lines) into log2(TPM + 1), in place; return what was done."""
     lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
     whole = all(bool((row == np.rint(row)).all()) for row in values)
     what = f"its values lie within {lowest:g} and {highest:g}"
+    unit = "TPM" if is_tpm else "RPKM"
     refuse_unless(lowest >= 0, file, f"{what}; RPKM and TPM are not below 0")
-    refuse_unless(highest > HIGHEST_LOG, file, f"{what}; they seem to be logarithms, give the file of RPKM or TPM")
+    refuse_unless(highest > HIGHEST_LOG_TPM, file, f"{what}; they seem to be logarithms, give the file of RPKM or TPM")
     refuse_unless(not whole, file, "all values are whole, so it holds counts; give the file of RPKM or TPM")
-    totals = np.zeros(values.shape[1])
+    totals, highest_of = np.zeros(values.shape[1]), np.zeros(values.shape[1])
     for row in values:  # not at once: a copy of the whole without gaps is as large again
         totals += np.nan_to_num(row)
+        np.maximum(highest_of, np.nan_to_num(row), out=highest_of)
     refuse_unless(bool((totals > 0).all()), file, "a cell line has no expression at all; download the file again")
-    values *= (1e6 / totals).astype(np.float32)
+    transcriptome = len(values) >= _TRANSCRIPTOME
+    note = f"log2(TPM + 1), from the {unit} of the file"
+    if is_tpm:
+        _refuse_lines(totals > _MILLION[1], lines, file, "TPM add up to a million a line at most", totals)
+        if transcriptome:
+            _refuse_lines(
+                (totals < 0.1 * np.median(totals)) | (highest_of <= HIGHEST_LOG_TPM),
+                *(lines, file, "TPM add up to about a million a line", totals),
+            )
+        if not transcriptome or totals.min() < _MILLION[0]:
+            note += (
+                f", which add up to {totals.min():,.0f} to {totals.max():,.0f} a line and are not scaled to a million"
+            )
+    else:
+        refuse_unless(
+            transcriptome,
+            file,
+            f"holds RPKM of {len(values):,} genes; they make TPM only with all genes: give the whole file, or TPM",
+        )
+        _refuse_lines(highest_of <= HIGHEST_LOG_TPM, lines, file, "RPKM of some genes exceed 25 in each line", totals)
+        values *= (1e6 / totals).astype(np.float32)
+        note += ", scaled to a million a line"
     np.log1p(values, out=values)
     values /= np.float32(np.log(2))
-    return "log2(TPM + 1), from the linear values of the file, scaled to a million a line"
+    return note
 
 
-def _without_version(name: str) -> str:
-    found = _ENSEMBL.fullmatch(name)
-    return found["id"] if found else name
+def _refuse_lines(wrong: np.ndarray, lines: list[str], file: str, what: str, totals: np.ndarray) -> None:
+    names = [line for line, at_fault in zip(lines, wrong, strict=True) if at_fault]
+    shown = f"{totals[wrong].min():,.0f} to {totals[wrong].max():,.0f}" if names else ""
+    message = (
+        f"{what}; those of {len(names)} of {len(lines)} lines ({quoted(names)}) add up to {shown}: give TPM or RPKM"
+    )
+    refuse_unless(not names, file, message)

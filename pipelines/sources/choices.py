@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Scale = Literal["relative", "log2_plus_1", "log2_ratio"]
-"""Of copy numbers: 1 is the genome's mean; log2(relative + 1); log2(relative)."""
+from pipelines.units import CopyNumberScale
+
 Variants = Literal["hotspot", "damaging", "any"]
 """What counts as a mutation of a gene: a known hotspot; a likely loss of function; whatever is not silent."""
 Replicates = Literal["refuse", "best"]
@@ -22,11 +22,11 @@ class Choices:
     variants
         Which variants of a table of calls count as a mutation.
     scale
-        Of the copy numbers of a matrix with a model a row; told by its layout if None.
+        Of the copy numbers; told by the layout of the matrix if None.
     replicates
         What happens to several measurements of one pair.
     """
 
     variants: Variants = "hotspot"
-    scale: Scale | None = None
+    scale: CopyNumberScale | None = None
     replicates: Replicates = "refuse"

@@ -12,15 +12,18 @@ from typing import NamedTuple
 
 from pipelines.faults import UserError
 from pipelines.samples.formats import read_table
-from pipelines.sources.raw_folder import SourceImage, entries, find_folder, listed
+from pipelines.sources.raw_folder import SourceImage, SourceImages, entries, find_folder, visible
+from pipelines.text_values import clean, quoted
 
 CLASSES = ("all", "hem")
 FOLDS = ("fold_0", "fold_1", "fold_2")
 TEST = "C-NMC_test_prelim_phase_data"
 TEST_LABELS = f"{TEST}_labels.csv"
 NAME = "C-NMC 2019"
-_UID = re.compile(r"UID_(?P<subject>[Hh]?[0-9]+)_(?P<image>[0-9]+)_(?P<cell>[0-9]+)_(?P<label>all|hem)\.bmp")
-_CODES = {"1": "all", "0": "hem"}
+_UID = re.compile(
+    r"UID_(?P<subject>[Hh]?[0-9]+)_(?P<image>[0-9]+)_(?P<cell>[0-9]+)_(?P<label>all|hem)\.bmp", re.I | re.A
+)
+_CODES = {"1": "all", "1.0": "all", "0": "hem", "0.0": "hem"}
 
 
 class Uid(NamedTuple):
@@ -40,15 +43,17 @@ def parse(name: str) -> Uid:
     Raises
     ------
     UserError
-        The name is not ``UID_<subject>_<image>_<cell>_<label>.bmp``.
+        The name is not ``UID_<subject>_<image>_<cell>_<label>.bmp``, in whatever case.
     """
     found = _UID.fullmatch(name)
     if found is None:
-        raise UserError(f"{name}: is not named UID_<subject>_<image>_<cell>_<label>.bmp, as in {NAME}; remove it")
-    return Uid(found["subject"].upper(), int(found["image"]), int(found["cell"]), found["label"])
+        raise UserError(
+            f"{name}: is not named UID_<subject>_<image>_<cell>_<label>.bmp, as in {NAME}; move it elsewhere"
+        )
+    return Uid(found["subject"].upper(), int(found["image"]), int(found["cell"]), found["label"].lower())
 
 
-def read(folder: Path, *, test: bool = False) -> list[SourceImage]:
+def read(folder: Path, *, test: bool = False) -> SourceImages:
     """Return the training images below ``folder``; ``test`` adds those of the preliminary test phase.
 
     Raises
@@ -56,41 +61,45 @@ def read(folder: Path, *, test: bool = False) -> list[SourceImage]:
     UserError
         The folders are not those of the layout, a name does not parse, or names, folders and table disagree.
     """
-    root = find_folder(folder, FOLDS, NAME)
-    images = [image for fold in FOLDS for label in CLASSES for image in _fold(root, fold, label)]
-    return images + _test_images(folder) if test else images
+    notes: list[str] = []
+    _, folds = find_folder(folder, FOLDS, NAME, notes)
+    images = [image for fold in FOLDS for image in _fold(folds[fold], fold, notes)]
+    return SourceImages(images + (_test_images(folder) if test else []), tuple(notes))
 
 
-def _fold(root: Path, fold: str, label: str) -> list[SourceImage]:
-    inside = find_folder(root / fold, CLASSES, NAME) / label
-    images = []
-    for path in entries(inside):
-        uid = parse(path.name)
-        if uid.label != label:
-            raise UserError(f"{path}: says {uid.label} and lies in {label}; copy the fold again")
-        images.append(SourceImage(path, path.name, label, uid.subject, fold))
-    if not images:
-        raise UserError(f"{inside}: is empty; unpack the archive again")
+def _fold(folder: Path, fold: str, notes: list[str]) -> list[SourceImage]:
+    _, labels = find_folder(folder, CLASSES, NAME, notes)
+    images: list[SourceImage] = []
+    for label, inside in labels.items():
+        before = len(images)
+        for path in entries(inside):
+            uid = parse(path.name)
+            if uid.label != label:
+                raise UserError(f"{path}: says {uid.label} and lies in {label}; copy the fold again")
+            images.append(SourceImage(path, path.name, label, uid.subject, fold))
+        if len(images) == before:
+            raise UserError(f"{inside}: is empty; unpack the archive again")
     return images
 
 
 def _test_images(folder: Path) -> list[SourceImage]:
-    tables = sorted(folder.rglob(TEST_LABELS))
+    tables = visible(folder, [TEST_LABELS])
     if not tables:
         raise UserError(
             f"{folder}: holds no {TEST_LABELS}; unpack the preliminary test phase there, or leave out --test"
         )
     table = read_table(tables[0], text=("Patient_ID", "new_names", "labels"))
-    files = {path.name: path for path in sorted(folder.rglob(f"{TEST}/*.bmp"))}
-    named = table["new_names"].tolist()
+    files = {path.name.casefold(): path for path in visible(folder, ["*.bmp"]) if path.parent.name == TEST}
+    named = [clean(str(name)).casefold() for name in table["new_names"]]
     if len(set(named)) < len(named):
         raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
-    if differing := {str(name) for name in set(files) ^ set(named)}:
-        raise UserError(f"{listed(differing)}: stands in one of {TEST_LABELS} and {TEST} alone; unpack both again")
+    if differing := sorted(set(files) ^ set(named)):
+        raise UserError(f"{quoted(differing)}: stands in one of {TEST_LABELS} and {TEST} alone; unpack both again")
     images = []
-    for uid_name, name, code in table[["Patient_ID", "new_names", "labels"]].itertuples(index=False):
-        uid = parse(str(uid_name))
-        if _CODES.get(str(code)) != uid.label:
+    for given, name, code in zip(table["Patient_ID"], named, table["labels"], strict=True):
+        uid_name = clean(str(given))
+        uid = parse(uid_name)
+        if _CODES.get(clean(str(code))) != uid.label:
             raise UserError(f"{TEST_LABELS}: {uid_name} has label {code}; it must be 1 for all and 0 for hem")
-        images.append(SourceImage(files[name], str(uid_name), uid.label, uid.subject, "test"))
+        images.append(SourceImage(files[name], uid_name, uid.label, uid.subject, "test"))
     return images

@@ -1,7 +1,9 @@
 """Tables of DepMap (https://depmap.org/portal/data_page): models, matrices with a model a row, and mutation calls.
 
 Until 24Q4 a matrix begins with an unnamed column of model ids. Later ones begin with ``SequencingID``, ``ModelID`` and
-flags, and may hold a model several times: rows that are not ``IsDefaultEntryForModel`` are left out.
+flags, and may hold a model several times: rows that are not ``IsDefaultEntryForModel`` are left out. What the portal's
+own tool for downloads writes (``Copy_Number_Public_24Q4_subsetted.csv``) begins with ``depmap_id``,
+``cell_line_display_name`` and lineages, and names genes by their bare symbols.
 """
 
 from __future__ import annotations
@@ -14,13 +16,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding
-from pipelines.sources.cell_line_names import CellLine, ids_of, stripped
-from pipelines.sources.choices import Scale, Variants
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.sources.cell_line_names import CellLine, identifier, ids_of, stripped
+from pipelines.sources.choices import Variants
 from pipelines.sources.expression_folder import BLOCK_BYTES, Row, read_values
 from pipelines.sources.matrix_text import check_width, header_of, kept_rows, lead_of, none_wanted, split_lead
-from pipelines.sources.official_table import Alternatives, official_text, plain, read_blocks, read_official, whole
-from pipelines.sources.omics_table import HIGHEST_LOG, GeneList, Omics, Wanted, none_listed, refuse_unless
+from pipelines.sources.official_table import (
+    Alternatives,
+    official_text,
+    plain,
+    read_blocks,
+    read_official,
+    separator_of,
+)
+from pipelines.sources.omics_table import (
+    GeneList,
+    Omics,
+    Wanted,
+    gene_of,
+    none_listed,
+    refuse_unless,
+    written_otherwise,
+)
+from pipelines.text_values import known, quoted
+from pipelines.units import CopyNumberScale, Doubt, copy_number_doubt, log_tpm_doubt, methylation_doubt
 
 MODELS = "DepMap table of models (Model.csv, in older releases sample_info.csv)"
 MUTATIONS = "DepMap table of mutations (OmicsSomaticMutations.csv, in older releases CCLE_mutations.csv)"
@@ -47,17 +66,23 @@ _MUTATIONS: Alternatives = {
     "consequence": ("variantinfo", "variant_classification"),
 }
 _MODEL, _DEFAULT = ("modelid", "depmap_id"), ("isdefaultentryformodel", "is_default_entry")
+_UNNAMED = ("", "unnamed_0", "x", "1", "index", "rowname", "rownames", "row_names")  # as pandas and R write it again
 _LEAD = {  # what may stand before the genes
     *("", "unnamed_0", "sequencingid", *_MODEL, *_DEFAULT, "modelconditionid", "isdefaultentryformc", "profileid"),
     *("cell_line_name", "stripped_cell_line_name", "ccle_name", "cell_line_display_name"),
     *(f"lineage_{number}" for number in range(1, 7)),
 }
-_GENE = re.compile(r"(?P<symbol>\S+) \((?:[0-9]+|ENSG[0-9.]+|nan|Unknown)\)")
-HIGHEST_COPIES = 1000.0  # relative ones; amplifications above 100 are not known
-_YES = ("yes", "true", "1", "y", "t")
+_PORTAL = "cell_line_display_name"  # stands in downloads of the portal's own tool
+_RUNS = {"sequencingid", "modelconditionid", "isdefaultentryformodel"}  # stand in releases from 25Q2
+_OF_MODELS = {"celllinename", "strippedcelllinename", "oncotreelineage", "cosmicid", "sangermodelid", "drug_id"}
+_GENE = re.compile(  # R writes TP53..7157. of TP53 (7157)
+    r"(?P<symbol>\S+?)(?: ?\((?:[0-9]+(?:\.0)?|ENSG[0-9.]+|nan|Unknown)\)|\.\.(?:[0-9]+|ENSG[0-9.]+)\.)"
+)
+_YES = ("yes", "true", "1", "1.0", "y", "t")
+_SCALE = "name the file's scale with --copy-number-scale, or give the file of relative copy numbers"
 
 
-def read_models(path: Path) -> list[CellLine]:
+def read_models(path: Path, notes: list[str] | None = None) -> list[CellLine]:
     """Read the models with all their names and identifiers; the lineage is the tissue.
 
     Raises
@@ -65,18 +90,25 @@ def read_models(path: Path) -> list[CellLine]:
     UserError
         The file is not of the layout, or a model has no id or stands twice.
     """
-    table = read_official(path, MODELS, ["depmap_id"], _MODELS, only=True)
+    table = read_official(path, MODELS, ["depmap_id"], _MODELS, only=True, literal=("cell_line_name", "stripped_name"))
+    for kind in ("depmap_id", "sanger_model_id"):
+        if kind in table.frame:
+            table.frame[kind] = [identifier(kind, value) for value in table.frame[kind]]
     table.require("depmap_id")
     table.unique("depmap_id")
+    told = [] if notes is None else notes
+    told.extend(table.notes)
     columns = {name: table.column(name).tolist() for name in _MODELS}
     lines = []
     for cells in zip(*columns.values(), strict=True):
         row = dict(zip(columns, cells, strict=True))
-        written = [row["cell_line_name"], *re.split(r"[,;]", row["alias"])]
+        aliases = [known(alias) or "" for alias in re.split(r"[,;]", row["alias"])]
+        written = [row["cell_line_name"], *aliases]
         if stripped(row["cell_line_name"]) != stripped(row["stripped_name"]):  # else one line would bear another's name
             written.insert(1, row["stripped_name"])
-        ids = {kind: whole(row[kind]) for kind in ("ccle_name", "cosmic_id", "sanger_model_id")}
-        models = [row["depmap_id"], *re.split(r"[,;]\s*", row["id_alias"])]
+        cosmic = [identifier("cosmic_id", each) for each in re.split(r"[;|]|, ", row["cosmic_id"])]
+        ids = {"ccle_name": row["ccle_name"], "cosmic_id": cosmic, "sanger_model_id": row["sanger_model_id"]}
+        models = [row["depmap_id"], *(identifier("depmap_id", each) for each in re.split(r"[,;]", row["id_alias"]))]
         names = tuple(dict.fromkeys(name.strip() for name in written if name.strip()))
         lines.append(
             CellLine(row["depmap_id"], names, ids_of({**ids, "depmap_id": models}), row["tissue"], row["histology"])
@@ -93,37 +125,70 @@ def read_expression(path: Path, wanted: Wanted, genes: GeneList | None = None) -
         The file is not of the layout, or the values are not of this scale.
     """
     table = read_matrix(path, wanted, genes, note="log2(TPM + 1), as in the file")
-    lowest, highest = table.range()
-    refuse_unless(
-        lowest >= 0 and highest <= HIGHEST_LOG and not table.is_whole(),
-        path.name,
-        f"its values lie within {lowest:g} and {highest:g}; log2(TPM + 1) is 0 or more, below {HIGHEST_LOG:g} and not "
-        "whole throughout; is it the file of expression (...TPMLogp1...csv)?",
-    )
-    return table
+    return table.checked(_log_tpm_doubt, "give the file of log2(TPM + 1) (...TPMLogp1...csv)")
 
 
-def read_copy_number(path: Path, wanted: Wanted, genes: GeneList | None = None, scale: Scale | None = None) -> Omics:
-    """Read a matrix of copy numbers and turn them into relative ones, of which 1 is the genome's mean.
+def _log_tpm_doubt(values: np.ndarray) -> Doubt | None:
+    whole = bool((values[~np.isnan(values)] % 1 == 0).all())
+    return log_tpm_doubt(values) or (Doubt(True, "all values are whole, as calls and counts are") if whole else None)
 
-    Without ``scale``, matrices that begin with an unnamed column, as until 24Q4, are log2(relative + 1), and so are
-    those with Log2 in their name; later ones are relative.
+
+def is_by_model(path: Path) -> bool:
+    """Return whether a matrix names its models in a column of their own.
 
     Raises
     ------
     UserError
-        The file is not of the layout, or the values are not of this scale.
+        It cannot be read.
+    """
+    with official_text(path) as stream:
+        first = next(stream, b"")
+    lead = lead_of(header_of(iter([first]), separator_of(first), path.name), _LEAD)
+    return any(name in lead for name in _MODEL)
+
+
+def read_methylation(path: Path, wanted: Wanted, genes: GeneList | None = None) -> Omics:
+    """Read a matrix of shares of methylated reads, with a site or gene a column, as the portal's tool writes it.
+
+    Raises
+    ------
+    UserError
+        The file is not of the layout, or the values are no shares.
+    """
+    with official_text(path) as stream:
+        first = next(stream, b"")
+    sites = _split_header(header_of(iter([first]), separator_of(first), path.name), path.name)[1]
+    chosen = genes and GeneList(frozenset(site for site in sites if site.rsplit("_", 3)[0] in genes.genes), {})
+    table = read_matrix(path, wanted, chosen, note="shares of methylated reads, as in the file")
+    return table.checked(methylation_doubt, "give shares of methylated reads, from 0 to 1")
+
+
+def read_copy_number(
+    path: Path, wanted: Wanted, genes: GeneList | None = None, scale: CopyNumberScale | None = None
+) -> Omics:
+    """Read a matrix of copy numbers and turn them into relative ones, of which 1 is the genome's mean.
+
+    Without ``scale`` the layout tells it: log2(relative + 1) for downloads of the portal's tool, for matrices with Log2
+    in their name, and for those that begin with an unnamed column and name genes ``TP53 (7157)``, as until 24Q4;
+    absolute for those with Absolute in their name; relative for later ones, also when they are cut to ``ModelID``.
+
+    Raises
+    ------
+    UserError
+        The file is not of the layout, or the values are not of this scale, or nothing tells it.
     """
     if scale is None:
         with official_text(path) as stream:
-            lead = lead_of(header_of(stream, b",", path.name), _LEAD)
-        scale = "log2_plus_1" if len(lead) == 1 or "log2" in path.name.casefold() else "relative"
-    return to_relative(
-        read_matrix(path, wanted, genes, note=f"relative copy numbers; the file's scale is {scale}"), scale
-    )
+            first = next(stream, b"")
+        scale = _scale_of(header_of(iter([first]), separator_of(first), path.name), path)
+    note = f"relative copy numbers; the file's scale is {scale}"
+    if scale == "absolute":
+        table = to_relative(read_matrix(path, wanted, note=note), scale)
+        return _listed(table, genes)
+    return to_relative(read_matrix(path, wanted, genes, note=note), scale)
 
 
-def to_relative(table: Omics, scale: Scale) -> Omics:
+def to_relative(table: Omics, scale: CopyNumberScale) -> Omics:
     """Turn copy numbers into relative ones, in place.
 
     Raises
@@ -131,17 +196,46 @@ def to_relative(table: Omics, scale: Scale) -> Omics:
     UserError
         The values are not of ``scale``.
     """
-    lowest, highest = table.range()
-    what = f"its values lie within {lowest:g} and {highest:g}, which is not the scale {scale}"
-    todo = "name another with --copy-number-scale, or give the file of relative copy numbers"
-    copies = highest if scale == "relative" else 2.0 ** min(highest, 64.0)
-    refuse_unless((lowest >= 0 or scale == "log2_ratio") and copies <= HIGHEST_COPIES, table.file, f"{what}; {todo}")
-    if scale != "relative":
+    todo = f"it is not the scale {scale}; {_SCALE}"
+    table = table.checked(lambda values: copy_number_doubt(values, scale), todo)
+    if scale in ("log2_plus_1", "log2_ratio"):
         np.exp2(table.values, out=table.values)
     if scale == "log2_plus_1":
         np.subtract(table.values, 1, out=table.values)
-    refuse_unless(not table.is_whole(), table.file, f"all values are whole, which relative copies are not; {todo}")
+    if scale == "absolute":
+        measured = ~np.isnan(table.values).all(axis=1)
+        means = np.full(len(table.values), np.nan, np.float32)
+        means[measured] = np.nanmean(table.values[measured], axis=1, dtype=np.float64)
+        refuse_unless(bool((means[measured] > 0).all()), table.file, "a cell line has no copies at all; " + _SCALE)
+        np.divide(table.values, means[:, None], out=table.values)
+        return table.noted(f"absolute copies over the line's mean in the {table.values.shape[1]:,} genes of the file")
     return table
+
+
+def _scale_of(header: list[str], path: Path) -> CopyNumberScale:
+    lead, genes = _split_header(header, path.name)
+    name = path.name.casefold()
+    if "absolute" in name:
+        return "absolute"
+    if "log2" in name or name.startswith("copy_number_public") or _PORTAL in lead:
+        return "log2_plus_1"
+    if _RUNS & set(lead):
+        return "relative"
+    if any(map(_GENE.fullmatch, genes)) and (lead == [""] or "modelid" in lead):
+        return "log2_plus_1" if lead == [""] else "relative"
+    raise UserError(
+        f"{path}: begins with {quoted(header[: len(lead) + 2])}, which does not tell whether its copy numbers are "
+        f"relative, logarithms or absolute; {_SCALE}"
+    )
+
+
+def _listed(table: Omics, genes: GeneList | None) -> Omics:
+    if genes is None:
+        return table
+    chosen = table.only([name for name in table.features if name in genes.genes])
+    if not chosen.features:
+        raise none_listed(table.file, table.features)
+    return chosen
 
 
 def read_mutation(path: Path, wanted: Wanted, genes: GeneList | None = None, variants: Variants = "hotspot") -> Omics:
@@ -167,16 +261,15 @@ def read_mutation(path: Path, wanted: Wanted, genes: GeneList | None = None, var
     """
     with official_text(path) as stream:
         first = next(stream, b"")
-        separator = max(b"\t", b",", key=first.count)
-        names = {plain(name) for name in header_of(iter([first]), separator, path.name)}
+        names = {plain(name) for name in header_of(iter([first]), separator_of(first), path.name)}
     if names & set(_MUTATIONS["gene"]):
         return _called(path, wanted, genes, variants)
-    table = read_matrix(path, wanted, genes, note="1 where the file's value is 1 or more")
-    lowest, highest = table.range()
+    table = read_matrix(path, wanted, genes, note=f"1 where the value of {path.name} is 1 or more")
+    found = table.values[~np.isnan(table.values)]
     refuse_unless(
-        lowest >= 0 and highest <= 2 and table.is_whole(),
+        bool(np.isin(found, (0, 1, 2)).all()),
         path.name,
-        f"its values lie within {lowest:g} and {highest:g}; a mutation matrix holds 0, 1 and 2; is it the right file?",
+        "a mutation matrix holds 0, 1 and 2, or True and False; is it the right file?",
     )
     np.minimum(table.values, 1, out=table.values)
     if np.isnan(table.values).any():
@@ -208,51 +301,59 @@ def read_matrix(
         The file is not of the layout, cut short, or holds a model twice.
     """
     with official_text(path) as stream:
-        header = header_of(stream, b",", path.name)
+        first = next(stream, b"")
+        separator = separator_of(first)
+        header = header_of(iter([first]), separator, path.name)
         lead, columns = _split_header(header, path.name)
         model = next((lead.index(name) for name in _MODEL if name in lead), 0)
         default = next((lead.index(name) for name in _DEFAULT if name in lead), None)
-        symbols = [found["symbol"] if (found := _GENE.fullmatch(name)) else name for name in columns]
+        symbols = [found["symbol"] if (found := _GENE.fullmatch(name)) else gene_of(name, genes) for name in columns]
         keep = np.array([genes is None or symbol in genes.genes for symbol in symbols], bool)
         if not keep.any():
             raise none_listed(path.name, symbols)
-        rows = _default_rows(stream, len(lead), model, default, len(columns), path.name)
+        rows = _default_rows(stream, separator, len(lead), model, default, len(columns), path.name)
         lines, values = read_values(
-            kept_rows(rows, wanted, b",", len(columns), path.name),
+            kept_rows(rows, wanted, separator, len(columns), path.name),
             columns,
             path.name,
-            b",",
+            separator,
             keep,
             block,
             "model",
         )
     features = [symbol for symbol, kept in zip(symbols, keep, strict=True) if kept]
-    return Omics.of(path.name, lines, features, values, note)
+    table = Omics.of(path.name, lines, features, values, note)
+    if told := written_otherwise(genes, symbols):
+        table = table.noted(told)
+    if separator == b";":
+        return table.noted(f"{path.name}: semicolons part its cells; decimal commas are read as points")
+    return table
 
 
 def _split_header(header: list[str], file: str) -> tuple[list[str], list[str]]:
     """Return the `plain` names of the columns that describe the model, and the names of the genes."""
-    lead = lead_of(header, _LEAD)
+    unnamed = bool(header) and plain(header[0]) in _UNNAMED
+    lead = ["", *lead_of(header[1:], _LEAD)] if unnamed else lead_of(header, _LEAD)
     genes = header[len(lead) :]
-    by_model = len(lead) == 1 or any(name in lead for name in _MODEL)
-    of_genes = (
-        any(map(_GENE.fullmatch, genes)) or "cell_line_display_name" in lead
-    )  # downloads of the portal's own tool
+    by_model = lead == [""] or any(name in lead for name in _MODEL)
+    of_genes = any(map(_GENE.fullmatch, genes)) or (
+        any(name in lead for name in _MODEL) and not _OF_MODELS & set(map(plain, genes))
+    )
     if not by_model or not of_genes:
         message = "must have a column ModelID, or an unnamed first one, and then genes such as TP53 (7157); it has "
-        message += f"{', '.join(header[:6])}; is it DepMap's matrix by model?"
+        message += f"{quoted(header)}; is it DepMap's matrix by model?"
         raise DataError([Finding("file_layout", file, message)])
     return lead, genes
 
 
 def _default_rows(
-    lines: Iterator[bytes], count: int, model: int, default: int | None, width: int, file: str
+    lines: Iterator[bytes], separator: bytes, count: int, model: int, default: int | None, width: int, file: str
 ) -> Iterator[Row]:
-    for row, lead, values in split_lead(lines, b",", count, file):
+    for row, lead, values in split_lead(lines, separator, count, width, file):
         if default is None or lead[default].casefold() in _YES:
             yield row, lead[model], values
         else:
-            check_width(row, lead[model], values, b",", width, file)
+            check_width(row, lead[model], values, separator, width, file)
 
 
 def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Variants) -> Omics:

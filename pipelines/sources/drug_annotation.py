@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pandas as pd
 from pipelines.samples import molecules
 from pipelines.sources.cell_line_names import stripped
 from pipelines.sources.official_table import Alternatives, read_official, whole
+from pipelines.text_values import is_unknown
 
 SMILES = "table of SMILES"
 KEYS = ("drug_id", "pubchem_id", "name")
 """By which a structure is found, in this order."""
+_ROTATION = re.compile(r"\(\s*([-+±]|\+/-)\s*\)")
 _SMILES: Alternatives = {
     "smiles": ("smiles", "canonical_smiles", "canonicalsmiles", "isomeric_smiles", "isomericsmiles"),
     "drug_id": ("drug_id",),
@@ -23,7 +27,7 @@ _SMILES: Alternatives = {
 }
 
 
-def read_smiles(path: Path) -> pd.DataFrame:
+def read_smiles(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
     """Read a table of structures.
 
     Returns
@@ -43,7 +47,10 @@ def read_smiles(path: Path) -> pd.DataFrame:
     if any(unread):
         message = "RDKit cannot parse the SMILES; correct it, or leave the cell empty"
         raise table.fault("smiles_parses", "smiles", np.flatnonzero(unread), message)
+    told = [] if notes is None else notes
+    told.extend(table.notes)
     frame = pd.DataFrame({column: table.column(column).map(whole) for column in ("smiles", *KEYS)})
+    frame["pubchem_id"] = [_pubchem(value) for value in frame["pubchem_id"]]
     return frame[frame["smiles"] != ""]
 
 
@@ -60,7 +67,8 @@ def annotate(
         As `gdsc.read_compounds` returns it.
     smiles
         As `read_smiles` returns it. A drug is found by its id (``GDSC1:1003`` or ``1003``), its PubChem id, or one of
-        its names but for case and punctuation. A key that stands with two molecules finds neither.
+        its names but for case and punctuation (`drug_keys`). A key that stands with two molecules finds neither; salts,
+        stereoisomers and tautomers are one molecule, of which the SMILES with the most stereochemistry is taken.
 
     Returns
     -------
@@ -97,20 +105,46 @@ def annotate(
 
 def _structures(table: pd.DataFrame) -> tuple[dict[tuple[str, str], str], set[tuple[str, str]]]:
     """Return the SMILES of each key that stands with one molecule, and the other keys."""
-    of: dict[tuple[str, str], dict[str, str]] = {}
+    of: dict[tuple[str, str], dict[str, list[str]]] = {}
     for _, row in table.iterrows():
-        form = molecules.canonical(row["smiles"]) or ""
+        form = molecules.parent(row["smiles"]) or ""
         for key in KEYS:
-            value = stripped(row[key]) if key == "name" else row[key]
+            value = next(iter(drug_keys(row[key])), "") if key == "name" else row[key]
             if value:
-                of.setdefault((key, value), {}).setdefault(form, row["smiles"])
+                of.setdefault((key, value), {}).setdefault(form, []).append(row["smiles"])
     several = {key for key, forms in of.items() if len(forms) > 1}
-    return {key: next(iter(forms.values())) for key, forms in of.items() if key not in several}, several
+    return {key: _fullest(next(iter(forms.values()))) for key, forms in of.items() if key not in several}, several
+
+
+def _fullest(smiles: list[str]) -> str:
+    return max(smiles, key=lambda each: len(re.findall(r"@+|[/\\]", each)))  # the first of those that tell the most
+
+
+def drug_keys(name: str) -> list[str]:
+    """Return what is left of a drug's name when case, accents, blanks and punctuation do not count.
+
+    The sign of a rotation does: of ``X (-)`` it is a key that ``X (+)`` does not have, and after it the one of ``X``.
+    """
+    if is_unknown(name):
+        return []
+    text = unicodedata.normalize("NFKC", name).replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
+    bare = stripped(_ROTATION.sub("", text))
+    signs = "".join(sign.replace("+/-", "±") for sign in _ROTATION.findall(text))
+    return [f"{bare}({signs})", bare] if signs else [bare]
+
+
+def _pubchem(value: str) -> str:
+    """Return a PubChem id as digits, also of a float or in scientific notation; "" for any other text."""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    return str(int(number)) if number.is_integer() and number > 0 else ""
 
 
 def _keys(drug_id: str, drug: pd.Series) -> Iterable[tuple[str, str]]:
     yield "drug_id", drug_id
     yield "drug_id", drug["gdsc_drug_id"]
-    yield "pubchem_id", molecules.pubchem_id(drug["pubchem_id"]) or ""
+    yield "pubchem_id", _pubchem(drug["pubchem_id"])
     for name in (drug["name"], *drug["synonyms"].split(",")):
-        yield "name", stripped(name)
+        yield from (("name", key) for key in drug_keys(name))

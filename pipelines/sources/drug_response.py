@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,38 +17,45 @@ from pipelines.sources.cell_line_names import CellLineNames
 from pipelines.sources.choices import Choices
 from pipelines.sources.drug_annotation import annotate, read_smiles
 from pipelines.sources.omics_table import GeneList, Omics, Wanted, read_genes
-from pipelines.sources.raw_folder import listed
 from pipelines.sources.response_folder import ResponseFolder, agree, describe_lines, place_once
 from pipelines.sources.screened_lines import CELL, ScreenedLines, Unmatched
+from pipelines.text_values import quoted
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
 OFFICIAL = {
     "response": ("GDSC[0-9]_fitted_dose_response*",),
-    "models": ("Model.csv*", "sample_info*.csv*"),
+    "models": ("Model", "sample_info*"),
     "details": ("Cell_Lines_Details*",),
     "compounds": ("screened_compounds*",),
     "expression": (
-        "OmicsExpressionTPMLogp1HumanProteinCodingGenes.csv*",
-        "OmicsExpressionProteinCodingGenesTPMLogp1.csv*",
-        "CCLE_expression.csv*",
+        "OmicsExpressionTPMLogp1HumanProteinCodingGenes",
+        "OmicsExpressionProteinCodingGenesTPMLogp1",
+        "Expression_Public_*",
+        "CCLE_expression",
         "CCLE_RNAseq_rsem_genes_tpm_*",
         "CCLE_RNAseq_genes_rpkm_*",
     ),
     "mutation": (
-        "OmicsSomaticMutationsMatrixHotspot.csv*",
-        "OmicsSomaticMutations.csv*",
-        "CCLE_mutations.csv*",
+        "OmicsSomaticMutationsMatrixHotspot",
+        "OmicsSomaticMutations",
+        "Hotspot_Mutations*_subsetted",
+        "Damaging_Mutations*_subsetted",
+        "OmicsSomaticMutationsMatrixDamaging",
+        "CCLE_mutations",
     ),
     "copy_number": (
-        "OmicsCNGeneWGS.csv*",
-        "OmicsCNGene.csv*",
-        "PortalOmicsCNGeneLog2.csv*",
-        "CCLE_gene_cn.csv*",
+        "OmicsCNGeneWGS",
+        "OmicsCNGene",
+        "PortalOmicsCNGeneLog2",
+        "Copy_Number_Public_*",
+        "CCLE_gene_cn",
         "CCLE_copynumber_byGene_*",
+        "Omics_Absolute_CN_Gene*",
     ),
-    "methylation": ("CCLE_RRBS_TSS1kb_*",),
+    "methylation": ("CCLE_RRBS_TSS1kb_*", "Methylation*_subsetted"),
 }
-"""Official names of the files; of several patterns the first counts that a folder has a file for."""
+"""Official names of the files, without endings; of several the first counts that a folder has a file for."""
+_ENDINGS = re.compile(r"(?: ?\([0-9]+\))?(?:\.(?:csv|tsv|txt|gct|xlsx))?(?:\.(?:gz|zip))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ class Files:
         Matrices of DepMap or the CCLE.
     genes
         List of the genes to keep.
+    passed_over
+        For each of these what has an official name in the folder and is not read, as another is.
     """
 
     response: tuple[Path, ...]
@@ -79,6 +90,7 @@ class Files:
     copy_number: Path | None = None
     methylation: Path | None = None
     genes: Path | None = None
+    passed_over: tuple[tuple[str, str], ...] = ()
 
 
 def find(origins: Sequence[Path], given: Files) -> Files:
@@ -102,20 +114,33 @@ def find(origins: Sequence[Path], given: Files) -> Files:
     if len(origins) > 1:
         raise UserError("--from: takes one folder, or files")
     found: dict[str, Any] = {}
+    files = sorted(path for path in folders[0].rglob("*") if path.is_file() and not _is_left_behind(path))
+    passed_over = []
     for role, patterns in OFFICIAL.items():
         several = role in ("response", "models")
         if getattr(given, role):
             continue
-        matches = (sorted(path for path in folders[0].rglob(name) if path.is_file()) for name in patterns)
+        matches = [[path for path in files if _is_named(path.name, pattern)] for pattern in patterns]
         paths = next((paths for paths in matches if paths), [])
         if len(paths) > 1 and not several:
             option = role.replace("_", "-")
-            raise UserError(f"{folders[0]}: holds {listed([path.name for path in paths])}; name one with --{option}")
+            raise UserError(f"{folders[0]}: holds {quoted(path.name for path in paths)}; name one with --{option}")
         if paths:
             found[role] = tuple(paths) if several else paths[0]
+            passed_over += [(role, path.name) for others in matches for path in others if path not in paths]
     if "response" not in found:
         raise UserError(f"{folders[0]}: holds no file named {OFFICIAL['response'][0]}; name the files of the response")
-    return replace(given, **found)
+    return replace(given, **found, passed_over=tuple(dict.fromkeys(passed_over)))
+
+
+def _is_named(name: str, pattern: str) -> bool:
+    """Whether a file has an official name, with any ending of tables and archives, and in any case."""
+    ends = [found.start() for found in _ENDINGS.finditer(name) if found.end() == len(name)]
+    return any(fnmatch.fnmatchcase(name[:end].casefold(), pattern.casefold()) for end in ends)
+
+
+def _is_left_behind(path: Path) -> bool:
+    return "__MACOSX" in path.parts or path.name.startswith((".", "~$"))
 
 
 def read(files: Files, choices: Choices) -> ResponseFolder:
@@ -126,16 +151,17 @@ def read(files: Files, choices: Choices) -> ResponseFolder:
     UserError
         A file is not what it should be, measurements stand several times, or nothing is left.
     """
-    response = gdsc.read_response(files.response)
+    notes = [f"{role}: {name!r} is not read, as another file of it is" for role, name in files.passed_over]
+    response = gdsc.read_response(files.response, notes)
     genes = read_genes(files.genes) if files.genes else None
     unmatched = Unmatched()
-    names = _names(files, response, unmatched)
+    names = _names(files, response, unmatched, notes)
     lines = ScreenedLines(names, unmatched)
     response = place_once(lines.place(response), choices.replicates, unmatched)
     drugs, unknown = annotate(
         response,
-        gdsc.read_compounds(files.compounds) if files.compounds else None,
-        read_smiles(files.smiles) if files.smiles else None,
+        gdsc.read_compounds(files.compounds, notes) if files.compounds else None,
+        read_smiles(files.smiles, notes) if files.smiles else None,
     )
     for why, ids in unknown.items():
         for drug in ids:
@@ -153,7 +179,11 @@ def read(files: Files, choices: Choices) -> ResponseFolder:
         for why, features in table.dropped.items():
             for feature in features:
                 unmatched.add(feature, "feature", 0, table.file, why)
-    notes = [f"{name}: {note}" for name, table in omics.items() for note in table.notes]
+    notes += [f"{name}: {note}" for name, table in omics.items() for note in table.notes]
+    if names.loose:
+        pairs = [f"{name!r} as {other!r}" for name, other in names.loose.items()]
+        more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+        notes.append(f"cell lines: {len(pairs)} names were found but for punctuation: {', '.join(pairs[:5])}{more}")
     without = int((cell_lines["tissue"] == "").sum())
     notes.append(f"tissue: {len(cell_lines) - without} of {len(cell_lines)} cell lines have one")
     return ResponseFolder(response, cell_lines, drugs, omics, unmatched, tuple(notes))
@@ -170,13 +200,14 @@ def summary(folder: ResponseFolder) -> str:
     )
 
 
-def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched) -> CellLineNames:
+def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched, notes: list[str]) -> CellLineNames:
     names = CellLineNames()
-    tables = [(path, depmap.read_models(path)) for path in files.models]
-    tables += [(files.details, gdsc.read_details(files.details))] if files.details else []
+    tables = [(path, depmap.read_models(path, notes)) for path in files.models]
+    tables += [(files.details, gdsc.read_details(files.details, notes))] if files.details else []
     for path, table in tables:
         for line, match in names.add(table).items():
             unmatched.add(line, "cell_line", 0, path.name, match.reason, match.candidates)
+    notes += gdsc.doubtful_lines(response)
     if not tables:
         names.add(gdsc.lines_of(response))
     return names
@@ -185,8 +216,10 @@ def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched) -> CellLi
 def _read_omics(name: str, path: Path, wanted: Wanted, genes: GeneList | None, choices: Choices) -> Omics:
     if name == "mutation":
         return depmap.read_mutation(path, wanted, genes, choices.variants)
-    if name == "methylation" or ccle.is_by_feature(path):
-        return ccle.read(path, name, wanted, genes)  # type: ignore[arg-type]
+    if ccle.is_by_feature(path) or (name == "methylation" and not depmap.is_by_model(path)):
+        return ccle.read(path, name, wanted, genes, choices.scale)  # type: ignore[arg-type]
+    if name == "methylation":
+        return depmap.read_methylation(path, wanted, genes)
     if name == "expression":
         return depmap.read_expression(path, wanted, genes)
     return depmap.read_copy_number(path, wanted, genes, choices.scale)

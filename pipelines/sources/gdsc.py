@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import UserError
-from pipelines.sources.cell_line_names import NAME, CellLine, ids_of, stripped
-from pipelines.sources.official_table import Alternatives, OfficialTable, read_official, whole
-from pipelines.sources.raw_folder import listed
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.sources.cell_line_names import NAME, CellLine, identifier, ids_of, stripped
+from pipelines.sources.official_table import Alternatives, OfficialTable, read_official, read_sheets, whole
+from pipelines.text_values import folded, is_unknown, look_alikes, quoted
+from pipelines.units import response_doubt
 
 RESPONSE = "GDSC fitted dose response"
 COMPOUNDS = "GDSC screened compounds"
@@ -37,7 +38,10 @@ _RESPONSE: Alternatives = {
     "pathway_name": ("pathway_name",),
     "ln_ic50": ("ln_ic50",),
 }
-_FILLED = ("study", "cell_line_name", "gdsc_drug_id", "drug_name")
+_NEEDED = ("study", "cell_line_name", "gdsc_drug_id", "drug_name")
+_FILLED = ("study", "gdsc_drug_id", "drug_name")
+_HIGHEST_LN_IC50 = 20.0  # half a kilomolar
+_FEW = 30  # responses
 _NUMBERS = ("ln_ic50", "auc", "rmse", "z_score", "min_conc", "max_conc")
 _COMPOUNDS: Alternatives = {
     "gdsc_drug_id": ("drug_id",),
@@ -56,8 +60,15 @@ _DETAILS: Alternatives = {
 _UNCLASSIFIED = "UNCLASSIFIED"  # what TCGA_DESC says of a line that is of no TCGA type
 
 
-def read_response(paths: Iterable[Path]) -> pd.DataFrame:
-    """Read the curves of one or several studies, with all their columns.
+def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.DataFrame:
+    """Read the curves of one or several studies, with all their columns; of a workbook all sheets that hold curves.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    notes
+        Takes what was read otherwise than it is written, and what is doubtful.
 
     Returns
     -------
@@ -70,26 +81,44 @@ def read_response(paths: Iterable[Path]) -> pd.DataFrame:
     Raises
     ------
     UserError
-        A file is not of the layout, LN_IC50 or another number is none, or two files hold one study.
+        A file is not of the layout, LN_IC50 or another number is none, its values are of another unit, or two files
+        hold one study.
     """
+    told = [] if notes is None else notes
     frames: list[pd.DataFrame] = []
-    held: dict[str, str] = {}
-    for path in paths:
-        table = read_official(path, RESPONSE, [*_FILLED, "ln_ic50"], _RESPONSE)
+    held: dict[str, tuple[str, str]] = {}
+    tables = [
+        table
+        for path in paths
+        for table in read_sheets(path, RESPONSE, _NEEDED, _RESPONSE, literal=("cell_line_name",))
+    ]
+    for table in tables:
+        _require_ln_ic50(table)
         table.require(*_FILLED)
-        _one_name_a_drug(table)
         frame = table.frame.copy()
-        for study in frame["study"].unique():
-            if study in held:
-                raise UserError(f"{study} stands in {held[study]} and in {path.name}; give each study once")
-            held[study] = path.name
-        for column in _NUMBERS:
+        for column, values in table.numbers(_NUMBERS).items():
+            frame[column] = values
+        for column in ("cosmic_id", "sanger_model_id"):
             if column in frame:
-                frame[column] = table.numbers(column)
-        frame[FILE], frame[ROW] = path.name, np.arange(1, len(frame) + 1)
+                frame[column] = _identifiers(table, column)
+        for study in frame["study"].value_counts().index:  # the usual spelling first
+            known, file = held.setdefault(folded(study), (study, table.file))
+            if file != table.file:
+                raise UserError(f"{known} stands in {file} and in {table.file}; give each study once")
+            if known != study:
+                table.notes.append(f"{table.file}: the study {study!r} is read as {known!r}")
+                frame["study"] = frame["study"].replace(study, known)
+        frame["gdsc_drug_id"] = frame["gdsc_drug_id"].map(whole)
+        frame["drug_name"] = _one_name_a_drug(table, frame)
+        for study, rows in frame.groupby("study", sort=False):
+            _check_unit(rows, str(study), table)
+        frame[FILE], frame[ROW] = table.file, np.arange(1, len(frame) + 1)
         frames.append(frame)
+        told.extend(note for note in table.notes if note not in told)
     response = pd.concat(frames, ignore_index=True)
-    for column in {*response.columns, *_RESPONSE} - {*_NUMBERS, FILE, ROW}:
+    for column in dict.fromkeys([*response.columns, *_RESPONSE]):
+        if column in (*_NUMBERS, FILE, ROW):
+            continue
         text = response[column].fillna("") if column in response else pd.Series("", response.index, dtype="str")
         response[column] = text.map(whole) if column in _RESPONSE else _numbers_if_all(text)
     response.insert(0, "drug_id", response["study"] + ":" + response["gdsc_drug_id"])
@@ -99,29 +128,84 @@ def read_response(paths: Iterable[Path]) -> pd.DataFrame:
 def lines_of(response: pd.DataFrame) -> list[CellLine]:
     """Return the cell lines of a response table, for where no table describes them; their tissue is TCGA_DESC.
 
-    A line is called by its Sanger id, ``COSMIC-<id>`` where it has none, or else its name.
+    Rows are of one line if they share a Sanger id; a COSMIC id, where it does not stand with several Sanger ids; or
+    the name but for case and blanks, where no identifier contradicts. A line is called by its Sanger id,
+    ``COSMIC-<id>`` where it has none, or else its name: what is left of it without punctuation, unless another line has
+    the same.
     """
-    who = response["sanger_model_id"].where(
-        response["sanger_model_id"] != "",
-        ("COSMIC-" + response["cosmic_id"]).where(
-            response["cosmic_id"] != "", response["cell_line_name"].map(stripped)
-        ),
-    )
+    keys = list(dict.fromkeys(zip(*(response[column] for column in GIVEN.values()), strict=True)))
+    sangers: dict[str, set[str]] = {}  # of each COSMIC id
+    for sanger, cosmic, _ in keys:
+        sangers.setdefault(cosmic, set()).update([sanger] if sanger else [])
+    group_of: dict[tuple[str, str, str], str] = {}
+    members: dict[str, list[tuple[str, str, str]]] = {}
+
+    def put(key: tuple[str, str, str], group: str) -> None:
+        group_of[key] = group
+        members.setdefault(group, []).append(key)
+
+    for key in keys:
+        sanger, cosmic, _ = key
+        if sanger:
+            put(key, sanger)
+        elif cosmic and len(sangers[cosmic]) < 2:
+            put(key, next(iter(sangers[cosmic]), f"COSMIC-{cosmic}"))
+    named: dict[str, set[str]] = {}
+    for key, group in group_of.items():
+        named.setdefault(folded(key[2]), set()).add(group)
+    for key in keys:
+        name = folded(key[2])
+        if key not in group_of and not any(key[:2]) and not is_unknown(key[2]) and len(named.get(name, ())) < 2:
+            put(key, next(iter(named.get(name, ())), f"name:{name}"))
+    for groups in named.values():  # one study tells the Sanger id alone, and another the COSMIC id
+        if len(groups) == 2:
+            without = [group for group in groups if not any(key[0] for key in members[group])]
+            others = [group for group in groups if not any(key[1] for key in members[group])]
+            if len(without) == len(others) == 1 and without != others and not is_unknown(members[without[0]][0][2]):
+                for key in members.pop(without[0]):
+                    put(key, others[0])
+    bare = [stripped(name) for of in members.values() for name in {folded(key[2]) for key in of}]
+    codes = response.drop_duplicates([*GIVEN.values(), "tcga_desc"])
+    tissue_of: dict[str, str] = {}
+    for sanger, cosmic, name, code in codes[[*GIVEN.values(), "tcga_desc"]].itertuples(index=False, name=None):
+        if code not in ("", _UNCLASSIFIED) and (sanger, cosmic, name) in group_of:
+            tissue_of.setdefault(group_of[sanger, cosmic, name], code)
     lines = []
-    for line_id, rows in response.groupby(who, sort=False):
-        tissues = rows["tcga_desc"][~rows["tcga_desc"].isin(["", _UNCLASSIFIED])]
-        lines.append(
-            CellLine(
-                str(line_id),
-                tuple(rows["cell_line_name"].unique()),
-                ids_of({kind: rows[kind].unique() for kind in ("sanger_model_id", "cosmic_id")}),
-                tissue=next(iter(tissues), ""),
-            )
-        )
+    for group, of in members.items():
+        name = of[0][2]
+        alone = bare.count(stripped(name)) == 1 and stripped(name)
+        line_id = (stripped(name) if alone else name) if group.startswith("name:") else group
+        ids = ids_of({"sanger_model_id": [key[0] for key in of], "cosmic_id": [key[1] for key in of]})
+        names = tuple(dict.fromkeys(key[2] for key in of if not is_unknown(key[2])))
+        lines.append(CellLine(line_id, names, ids, tissue=tissue_of.get(group, "")))
     return lines
 
 
-def read_details(path: Path) -> list[CellLine]:
+def doubtful_lines(response: pd.DataFrame) -> list[str]:
+    """Return what is told of the names and identifiers of a response's cell lines, where they may mean others."""
+    keys = response[[*GIVEN.values()]].drop_duplicates()
+    told = []
+    unidentified = keys[(keys["sanger_model_id"] == "") & (keys["cosmic_id"] == "")]["cell_line_name"]
+    alike = [group for group in look_alikes(keys["cell_line_name"], stripped) if set(group) & set(unidentified)]
+    apart = [group for group in alike if len(set(map(folded, group))) > 1 and not any(map(is_unknown, group))]
+    if apart:
+        shown = "; ".join(quoted(group) for group in apart[:5]) + (f"; {len(apart) - 5} more" if len(apart) > 5 else "")
+        told.append(
+            f"cell lines: names that look alike are different lines, as nothing says that they are one: {shown}"
+        )
+    for kind, other in (("sanger_model_id", "cosmic_id"), ("cosmic_id", "sanger_model_id")):
+        both = keys[(keys[kind] != "") & (keys[other] != "")]
+        counts = both.groupby(kind)[other].nunique()
+        if len(several := counts.index[counts > 1]):
+            told.append(f"cell lines: {kind} {quoted(several)} stands with several {other}; mend the one that is wrong")
+    for kind in ("sanger_model_id", "cosmic_id"):
+        names = keys[keys[kind] != ""].groupby(kind)["cell_line_name"].agg(lambda group: len(set(map(stripped, group))))
+        if len(several := names.index[names > 1]):
+            told.append(f"cell lines: {kind} {quoted(several)} stands with several names; it is taken for one line")
+    return told
+
+
+def read_details(path: Path, notes: list[str] | None = None) -> list[CellLine]:
     """Read the cell line details: name, COSMIC id, and both tissue descriptors as tissue and histology.
 
     Raises
@@ -129,9 +213,11 @@ def read_details(path: Path) -> list[CellLine]:
     UserError
         The file is not of the layout, or a COSMIC id stands twice.
     """
-    table = read_official(path, DETAILS, ["name", "cosmic_id"], _DETAILS, only=True)
-    table.frame["cosmic_id"] = table.frame["cosmic_id"].map(whole)
+    table = read_official(path, DETAILS, ["name", "cosmic_id"], _DETAILS, only=True, literal=("name",))
+    table.frame["cosmic_id"] = _identifiers(table, "cosmic_id")
     table.unique("cosmic_id")
+    told = [] if notes is None else notes
+    told.extend(table.notes)
     return [
         CellLine(f"COSMIC-{cosmic}", (name,), ids_of({"cosmic_id": cosmic}), tissue, histology)
         for name, cosmic, tissue, histology in zip(
@@ -141,7 +227,7 @@ def read_details(path: Path) -> list[CellLine]:
     ]
 
 
-def read_compounds(path: Path) -> pd.DataFrame:
+def read_compounds(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
     """Read the screened compounds.
 
     Returns
@@ -157,22 +243,90 @@ def read_compounds(path: Path) -> pd.DataFrame:
     table = read_official(path, COMPOUNDS, ["gdsc_drug_id", "name"], _COMPOUNDS, only=True)
     table.require("gdsc_drug_id", "name")
     frame = pd.DataFrame({column: table.column(column).map(whole) for column in _COMPOUNDS})
+    told = [] if notes is None else notes
+    told.extend(table.notes)
     frame = frame.drop_duplicates()  # a compound of both studies may have a row for each
     if len(rows := frame.index[frame["gdsc_drug_id"].duplicated(keep=False)]):
-        raise table.fault("key_unique", "gdsc_drug_id", rows, "stands twice, and differently; keep one row of each")
+        raise table.fault(
+            "key_unique", "gdsc_drug_id", rows, "stands twice, and differently; mend or remove the row that is wrong"
+        )
     return frame.set_index("gdsc_drug_id")
 
 
-def _one_name_a_drug(table: OfficialTable) -> None:
-    drugs = table.frame[["study", "gdsc_drug_id", "drug_name"]].drop_duplicates()
-    if len(rows := drugs.index[drugs.duplicated(["study", "gdsc_drug_id"], keep=False)]):
-        names = listed(drugs.loc[rows, "drug_name"].unique().tolist())
-        raise table.fault("key_unique", "gdsc_drug_id", rows, f"has several names ({names}); keep one")
+def _shown(groups: list[tuple[str, ...]]) -> str:
+    more = f"; {len(groups) - 5} more" if len(groups) > 5 else ""
+    return "; ".join(map(quoted, groups[:5])) + more
+
+
+def _require_ln_ic50(table: OfficialTable) -> None:
+    if "ln_ic50" in table.frame:
+        return
+    others = [written for name, written in table.written.items() if "ic50" in name]
+    message = f"the column is missing; the file has {quoted(table.written.values(), 8)}; is it the {RESPONSE}?"
+    if others:
+        message = (
+            f"the column is missing; the file has {quoted(others)}: write the natural logarithm of the "
+            "IC50 in micromolar into a column LN_IC50 (log10 times 2.3026; of nanomolar, less 6.9078)"
+        )
+    raise DataError([Finding("column_exists", table.file, message, "ln_ic50")])
+
+
+def _identifiers(table: OfficialTable, column: str) -> pd.Series:
+    """Return a column of identifiers in the style of their place; what is no longer as it was written is noted."""
+    text = table.column(column)
+    mended = text.map({value: identifier(column, value) for value in text.unique()})
+    changed = mended != text.map(whole)
+    name = table.written.get(column, column)
+    if lost := sorted(set(text[changed & (mended == "")])):
+        table.notes.append(f"{table.file}: {name} {quoted(lost)} is no identifier, its digits are lost; it is left out")
+    if other := dict.fromkeys(zip(text[changed & (mended != "")], mended[changed & (mended != "")], strict=True)):
+        (first, read), *_ = other
+        table.notes.append(f"{table.file}: {len(other)} {name} are written otherwise; {first!r} is read as {read!r}")
+    return mended
+
+
+def _one_name_a_drug(table: OfficialTable, frame: pd.DataFrame) -> pd.Series:
+    """Return the names of the drugs, the first where they differ in case and blanks alone."""
+    drugs = frame[["study", "gdsc_drug_id", "drug_name"]].drop_duplicates()
+    keys = pd.MultiIndex.from_frame(drugs[["study", "gdsc_drug_id"]])
+    several = keys.duplicated(keep=False)
+    if not several.any():
+        return frame["drug_name"]
+    same = drugs.assign(drug_name=drugs["drug_name"].map(folded)).drop_duplicates()
+    if len(rows := same.index[same.duplicated(["study", "gdsc_drug_id"], keep=False)]):
+        names = quoted(drugs.loc[rows, "drug_name"].unique())
+        what = f"has several names ({names}); write one if they are one drug, else give each drug an id of its own"
+        raise table.fault("key_unique", "gdsc_drug_id", rows, what)
+    names = quoted(drugs.loc[several, "drug_name"].unique())
+    table.notes.append(f"{table.file}: names of one drug differ in case or blanks, the first is taken: {names}")
+    return frame.groupby(["study", "gdsc_drug_id"])["drug_name"].transform("first")
+
+
+def _check_unit(rows: pd.DataFrame, study: str, table: OfficialTable) -> None:
+    """Refuse responses that cannot be ln IC50 in micromolar; note those that are unlikely to be."""
+    values = rows["ln_ic50"].dropna()
+    doubt = response_doubt(values, rows["gdsc_drug_id"].nunique())
+    if values.empty or (doubt is None and values.min() <= 0):
+        return
+    lowest, highest = values.min(), values.max()
+    what = f"the values of {study} lie within {lowest:g} and {highest:g}"
+    todo = "give the natural logarithm of the IC50 in micromolar"
+    if (doubt and doubt.certain) or (lowest > 0 and highest > _HIGHEST_LN_IC50):
+        message = doubt.message if doubt else f"{what}: they look like IC50 in micromolar or nanomolar"
+        raise table.fault("values", "ln_ic50", [], f"{message}; {todo}")
+    if doubt:
+        table.notes.append(f"{table.file}, column LN_IC50, {study}: {doubt.message}; if so, {todo}")
+    elif len(values) >= _FEW and "min_conc" in rows and rows["min_conc"].median() < 1:
+        table.notes.append(
+            f"{table.file}, column LN_IC50: {what}; none is below 0, as of concentrations below 1 micromolar many are; "
+            f"if they are no logarithms, {todo}"
+        )
 
 
 def _numbers_if_all(text: pd.Series) -> pd.Series:
     """Return numbers where every filled cell is one, whole ones as integers; else the text."""
     numbers = pd.to_numeric(text.where(text != "", None), errors="coerce")
-    if (text == "").all() or (numbers.isna() & (text != "")).any() or np.isinf(numbers).any():
+    coded = text.str.match(r"0[0-9]").any()  # leading zeros belong to ids
+    if coded or (text == "").all() or (numbers.isna() & (text != "")).any() or np.isinf(numbers).any():
         return text
     return numbers.astype("Int64") if (numbers.dropna() % 1 == 0).all() else numbers.astype(np.float64)

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding, UserError
+from pipelines.samples.gene_names import genes_of, spreadsheet_names
 from pipelines.sources.expression_folder import (
     BLOCK_BYTES,
-    UNKNOWN,
     Expression,
+    annotation_rows,
+    column_of,
     gene_table,
     opened,
-    read_annotation,
     read_header,
     read_rows,
+    stand_alone,
+    unknown_words,
     without_missing,
 )
-from pipelines.sources.raw_folder import listed
+from pipelines.sources.official_table import whole
+from pipelines.text_values import clean, folded, known, quoted
 
 BEGIN, END = b"!series_matrix_table_begin", b"!series_matrix_table_end"
-ACCESSION = "!Sample_geo_accession"
-CHARACTERISTICS = "!Sample_characteristics_ch1"
-PLAIN = {"!Sample_title": "title", "!Sample_platform_id": "platform"}
-SEVERAL = "///"  # what Affymetrix tables write between the genes of a probe
+ACCESSION = "geo_accession"
+CHARACTERISTICS = "characteristics_ch"
+PLAIN = {"title": "title", "platform_id": "platform"}
+PROBE = ("probe", "ID", "ID_REF", "PROBE_ID", "probeset_id", "Probe Set ID", "transcript_cluster_id")
+GENE = ("gene", "Gene Symbol", "GENE_SYMBOL", "Symbol", "gene_name", "hgnc_symbol", "ILMN_Gene", "gene_assignment",
+        "ENTREZ_GENE_ID", "Entrez_Gene", "entrez")  # fmt: skip
+"""What tables of platforms (GPL) call these columns, the first that is there counts."""
+_PERSON = re.compile(
+    r"(?:patient|subject|individual|donor|participant|case)[\W_]*(?:id|identifier|code|no\.?|number|name)?"
+)
+_SHOWN = 3  # values of a key
 
 
 def read(
     matrix: Path, *, label: str, patient: str | None = None, probes: Path | None = None, block: int = BLOCK_BYTES
 ) -> Expression:
-    """Read a series matrix; label and patient are characteristics of the samples.
+    """Read a series matrix; label and patient are characteristics of the samples, or other lines about them.
 
     Values stay as they are, on whatever scale the submitter gave them. Samples without the label, and rows without a
     value in any sample, are dropped and listed.
@@ -43,14 +57,16 @@ def read(
     matrix
         The file, also gzipped.
     label
-        Key of the characteristics (``key: value``) whose value is the class.
+        Key of the characteristics (``key: value``) whose value is the class, of the second channel as ``key:ch2``; or
+        the name of a line: ``title``, ``source_name_ch1``, ``description``, ``characteristics_ch1.1`` (the second).
     patient
-        Key whose value is the patient. Without it each sample stands for its patient, and so do samples that lack it:
-        name it where a patient gave several samples, which a split must not part.
+        Such a name whose value is the patient. Without it each sample stands for its patient, and so do samples that
+        lack it: name it where a patient gave several samples, which a split must not part.
     probes
-        csv table ``probe,gene``. A gene gets the mean of its probes; probes that it does not list, or lists with
-        several genes (``A /// B``), are dropped and listed. Without it the probes are the genes, and there is no gene
-        table.
+        Table of probes and genes: csv or tsv, with columns as in `PROBE` and `GENE`, such as the table of a platform. A
+        gene gets the mean of its probes. Probes that it does not list, or lists without a gene, with several genes
+        (``A /// B``, or in several rows) or with a date that a spreadsheet made of one, are dropped and listed. Without
+        it the probes are the genes, and there is no gene table.
     block
         Bytes of text that are parsed at once.
 
@@ -62,102 +78,235 @@ def read(
     Raises
     ------
     UserError
-        The file is not of the layout, is cut short, holds no table, or has no such key.
+        The file is not of the layout, is cut short, holds no table, or has no such key, or two values of it for a
+        sample.
     """
-    mapping = read_annotation(probes, lambda _: ("probe", "gene")) if probes else None
+    mapping, notes = _read_probes(probes) if probes else (None, [])
     with opened(matrix) as stream:
         facts = _sample_facts(stream, matrix.name)
-        accessions = facts.pop("sample_id")
-        labels = _values_of(label, facts, matrix.name)
-        patients = _values_of(patient, facts, matrix.name) if patient else [""] * len(accessions)
+        labels = facts.values_of(label, notes)
+        patients = facts.values_of(patient, notes) if patient else facts.accessions
+        if not patient:
+            notes += facts.people()
+        patients, alone = stand_alone(patients, facts.accessions)
         table = _table(stream, matrix.name)
-        columns = read_header(table, matrix.name, "ID_REF")
-        if columns != accessions:
-            differing = set(columns) ^ set(accessions)
-            what = f"{listed(differing)} stands in one alone" if differing else "they stand in another order"
-            message = f"the table's columns are not the samples of {ACCESSION}: {what}; download the file again"
+        columns, separator = read_header(table, matrix.name, ("ID_REF",))
+        if columns != facts.accessions:
+            differing = sorted(set(columns) ^ set(facts.accessions))
+            what = f"{quoted(differing)} stands in one alone" if differing else "they stand in another order"
+            message = f"the table's columns are not the samples of !Sample_{ACCESSION}: {what}; download the file again"
             raise DataError([Finding("file_layout", matrix.name, message)])
         keep = np.array([found != "" for found in labels])
         if not keep.any():
-            raise UserError(f"{matrix.name}: no sample has a value of {label}")
-        names, values = read_rows(table, columns, matrix.name, keep=keep, block=block, unit="probe")
+            raise UserError(f"{matrix.name}: no sample has a known value of {label!r}; {facts.told()}")
+        unnamed: list[str] = []
+        names, values = read_rows(
+            table, columns, matrix.name, separator=separator, keep=keep, block=block, unit="probe", no_genes=unnamed
+        )
     names, values, missing = without_missing(names, values)
-    unmapped: list[str] = []
+    dropped = {
+        f"samples without a known {label!r}": [
+            name for name, found in zip(facts.accessions, labels, strict=True) if not found
+        ],
+        "rows that are no probes": unnamed,
+        "probes without a value in any sample": missing,
+    }
     if mapping is not None:
-        names, values, unmapped = _means(names, values, {probe: gene for probe, (gene,) in mapping.items()})
+        names, values, unmapped = _means(names, values, mapping)
+        dropped |= unmapped
         if not names:
-            raise UserError(f"{probes}: maps no probe of {matrix.name}; is it of the same platform?")
+            why = "; ".join(f"{len(left)} {reason}" for reason, left in unmapped.items())
+            raise UserError(f"{probes}: maps no probe of {matrix.name}; is it of the same platform? ({why})")
     samples = pd.DataFrame(
         {
-            "sample_id": accessions,
-            "patient_id": [found or name for found, name in zip(patients, accessions, strict=True)],
+            "sample_id": facts.accessions,
+            "patient_id": patients,
             "label": labels,
-            **{name: facts[key] for key, name in PLAIN.items() if key in facts},
+            **{name: facts.lines[key] for key, name in PLAIN.items() if key in facts.lines},
         }
     )[keep]
-    dropped = {
-        f"samples without {label}": [name for name, found in zip(accessions, labels, strict=True) if not found],
-        "probes without a value in any sample": missing,
-        "probes without one gene": unmapped,
-    }
+    if "platform" in samples and samples["platform"].nunique() > 1:
+        found = sorted(samples["platform"].unique())
+        notes.append(
+            f"warning: the samples are of {len(found)} platforms, {quoted(found)}: their values may not compare"
+        )
     return Expression(
         values.T,
         names,
         samples,
         None if mapping is None else gene_table(names),
         {why: left for why, left in dropped.items() if left},
+        (*notes, *alone),
     )
 
 
-def _sample_facts(lines: Iterator[bytes], file: str) -> dict[str, list[str]]:
-    """Return ``sample_id``, the plain facts, and each key of the characteristics in small letters, a value a sample."""
-    facts: dict[str, list[str]] = {}
-    characteristics = []
-    for line in lines:
-        if line.startswith(BEGIN):
+@dataclass
+class _Facts:
+    """What a series matrix tells of its samples.
+
+    Attributes
+    ----------
+    accessions
+        Of the samples.
+    lines
+        Line by line, a cell a sample, named as GEOquery does: ``title``, ``characteristics_ch1.1`` for the second.
+    keys
+        For each channel the characteristics: the key in small letters, and for each sample all values it has of it.
+    """
+
+    file: str
+    accessions: list[str] = field(default_factory=list)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    keys: dict[str, dict[str, list[dict[str, None]]]] = field(default_factory=dict)
+
+    def add(self, name: str, cells: list[str]) -> None:
+        """Add a line."""
+        more = sum(held == name or held.startswith(f"{name}.") for held in self.lines)
+        self.lines[f"{name}.{more}" if more else name] = [clean(cell) for cell in cells]
+        if name.startswith(CHARACTERISTICS):
+            # Cells of a line may have different keys: where a sample lacks one, GEO moves the next up.
+            keys = self.keys.setdefault(name.removeprefix(CHARACTERISTICS), {})
+            for place, cell in enumerate(cells):
+                key, colon, value = cell.partition(":")
+                if colon:
+                    held = keys.setdefault(folded(key), [{} for _ in cells])
+                    held[place][clean(value)] = None
+
+    def values_of(self, name: str, notes: list[str]) -> list[str]:
+        """Return each sample's value of a characteristic, or of a line; ``""`` where unknown.
+
+        Raises
+        ------
+        UserError
+            There is none of this name, or a sample has two values.
+        """
+        found = self._characteristic(name, notes)
+        if found is None:
+            line = re.sub("^!?sample_", "", folded(name))
+            held = column_of(self.lines, (line, f"{line}_ch1", f"{line}_ch2"))
+            if held is None:
+                raise UserError(f"{self.file}: its samples have no characteristic {name!r}; {self.told()}")
+            found = [{cell: None} for cell in self.lines[held]]
+        values, unknown = [], Counter[str]()
+        for place, (accession, given) in enumerate(zip(self.accessions, found, strict=True)):
+            told = list(dict.fromkeys(filter(None, map(known, given))))
+            if len(told) > 1:
+                lines = [line for line, cells in self.lines.items() if any(value in cells[place] for value in told)]
+                message = f"{accession} has two values of {name!r}: {' and '.join(map(repr, told))}; name another key"
+                message += f", or one of the lines that hold them: {', '.join(lines)}"
+                raise DataError([Finding("key_unique", self.file, f"{message}; {self.told()}")])
+            values += told or [""]
+            unknown.update([] if told else list(given))
+        notes += unknown_words(f"{self.file}, {name!r}", unknown)
+        return values
+
+    def _characteristic(self, name: str, notes: list[str]) -> list[dict[str, None]] | None:
+        asked = re.fullmatch(r"(.*?)[:.]ch([0-9])", folded(name))
+        key, channels = (asked[1], [asked[2]]) if asked else (folded(name), sorted(self.keys))
+        found = {
+            channel: self.keys[channel][held]
+            for channel in channels
+            if channel in self.keys and (held := column_of(self.keys[channel], [key])) is not None
+        }
+        if not found:
+            return None
+        chosen, *others = found
+        if any(found[other] != found[chosen] for other in others):
+            notes.append(f"warning: {name!r} is that of channel {chosen}; channel {others[0]} has other values: name "
+                         f"'{key}:ch{others[0]}' if those are meant")  # fmt: skip
+        return found[chosen]
+
+    def people(self) -> list[str]:
+        """Return a warning where a characteristic that is not used may tell who gave several samples."""
+        for keys in self.keys.values():
+            for key, cells in keys.items():
+                told = [known(value) for held in cells for value in held]
+                if _PERSON.fullmatch(key) and len(set(told) - {None}) < sum(value is not None for value in told):
+                    message = (
+                        f"warning: each sample stands for its own patient, yet {key!r} has values of several samples"
+                    )
+                    return [f"{message}; give --patient {key!r} if it tells the person: a split must not part them"]
+        return []
+
+    def told(self) -> str:
+        """Return which keys and lines there are, with the first values of each."""
+        keys = {
+            key if channel == "1" else f"{key}:ch{channel}": [value for held in cells for value in held]
+            for channel, of in self.keys.items()
+            for key, cells in sorted(of.items())
+        }
+        free = {
+            name: cells
+            for name, cells in self.lines.items()
+            if re.match("title|source_name|description", name)
+            or (name.startswith(CHARACTERISTICS) and not all(":" in cell for cell in cells if cell))
+        }
+        return f"they have {_examples(keys) or 'none'}, and the lines {_examples(free) or 'none'}"
+
+
+def _examples(held: dict[str, list[str]]) -> str:
+    shown = []
+    for name, values in held.items():
+        of = list(dict.fromkeys(value[:30] for value in values if value))
+        shown.append(f"{name} ({', '.join(map(repr, of[:_SHOWN]))}{', ...' if len(of) > _SHOWN else ''})")
+    return ", ".join(shown)
+
+
+def _sample_facts(lines: Iterable[bytes], file: str) -> _Facts:
+    facts = _Facts(file)
+    for number, line in enumerate(_logical(lines)):
+        if number == 0 and line.lstrip()[:1] in (b"^", b"<"):
+            kind = "a SOFT file" if line.lstrip().startswith(b"^") else "an XML (MINiML) file"
+            message = f"is {kind} of GEO; download the series matrix instead, *_series_matrix.txt.gz"
+            raise DataError([Finding("file_layout", file, message)])
+        if line.lower().startswith(BEGIN):
             break
-        if not line.startswith(b"!Sample_"):
+        if not line.lower().startswith(b"!sample_"):
             continue
-        name, *cells = next(csv.reader([line.decode("utf-8", "replace").rstrip("\r\n")], delimiter="\t"))
-        if name == CHARACTERISTICS:
-            characteristics.append(cells)
-        elif name == ACCESSION:
-            facts["sample_id"] = cells
-        elif name in PLAIN:
-            facts[name] = cells
+        name, *cells = next(csv.reader([_decoded(line)], delimiter="\t"))
+        name = name.strip().casefold().removeprefix("!sample_")
+        if name == ACCESSION:
+            facts.accessions = [clean(cell) for cell in cells]
+        else:
+            facts.add(name, cells)
     else:
         message = f"has no {BEGIN.decode()}; it must be a series matrix, or is cut short"
         raise DataError([Finding("file_layout", file, message)])
-    if "sample_id" not in facts:
-        raise DataError([Finding("file_layout", file, f"has no line {ACCESSION}; is it a series matrix?")])
-    count = len(facts["sample_id"])
-    for cells in (*facts.values(), *characteristics):
+    if not facts.accessions:
+        raise DataError([Finding("file_layout", file, f"has no line !Sample_{ACCESSION}; is it a series matrix?")])
+    count = len(facts.accessions)
+    for name, cells in facts.lines.items():
         if len(cells) != count:
-            message = f"a !Sample_ line has {len(cells)} values for {count} samples; download the file again"
+            message = f"the line !Sample_{name} has {len(cells)} values for {count} samples; download the file again"
             raise DataError([Finding("row_width", file, message)])
-    # Cells of a line may have different keys: where a sample lacks one, GEO moves the next up.
-    for cells in characteristics:
-        for place, cell in enumerate(cells):
-            key, colon, value = (part.strip() for part in cell.partition(":"))
-            if colon and value not in UNKNOWN:
-                known = facts.setdefault(f"{key.casefold()}:", [""] * count)
-                if known[place] not in ("", value):
-                    message = f"{facts['sample_id'][place]} has two values of {key}: {known[place]} and {value}"
-                    raise DataError([Finding("key_unique", file, message)])
-                known[place] = value
     return facts
 
 
-def _values_of(key: str, facts: dict[str, list[str]], file: str) -> list[str]:
-    if (values := facts.get(f"{key.strip().casefold()}:")) is None:
-        held = listed([name[:-1] for name in facts if name.endswith(":")]) or "none"
-        raise UserError(f"{file}: its samples have no characteristic {key}; they have {held}")
-    return values
+def _logical(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Give lines up to `BEGIN`, joined where a quoted field holds the line end: the next does not begin with a !."""
+    held = b""
+    for line in lines:
+        if held and held.count(b'"') % 2 and not line.startswith(b"!"):
+            held = held.rstrip(b"\r\n") + b" " + line
+            continue
+        if held.strip():
+            yield held
+        held = line.removeprefix(b"\xef\xbb\xbf")
+        if line.lower().startswith(BEGIN):
+            break
+    yield held
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        return line.decode("latin-1").rstrip("\r\n")
 
 
 def _table(lines: Iterator[bytes], file: str) -> Iterator[bytes]:
     for number, line in enumerate(lines):
-        if line.startswith(END):
+        if line.lower().startswith(END):
             if number < 2:
                 message = "the table has no values; RNA-seq series carry theirs in a supplementary file"
                 raise DataError([Finding("file_layout", file, message)])
@@ -166,20 +315,57 @@ def _table(lines: Iterator[bytes], file: str) -> Iterator[bytes]:
     raise DataError([Finding("file_layout", file, f"has no {END.decode()}; it is cut short, download it again")])
 
 
-def _means(names: list[str], values: np.ndarray, genes: dict[str, str]) -> tuple[list[str], np.ndarray, list[str]]:
-    """Return genes, their means over probes that have a value, and the probes without one gene."""
+def _read_probes(path: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the genes of each probe, and notes."""
+    notes: list[str] = []
+    taken: list[str] = []
+
+    def columns(header: Collection[str]) -> list[str]:
+        probe, gene = column_of(header, PROBE), column_of(header, GENE)
+        taken[:] = [probe or PROBE[0], gene or GENE[0]]
+        return taken
+
+    genes: dict[str, list[str]] = {}
+    for _, (probe, cell) in annotation_rows(path, columns, comments="#^!"):
+        if probe:
+            told = _assigned(cell) if column_of(taken, ["gene_assignment"]) else genes_of(cell)
+            held = genes.setdefault(whole(probe), [])
+            held += [gene for gene in map(whole, told) if gene not in held]
+    if taken != [PROBE[0], GENE[0]]:
+        notes.append(f"{path.name}: probes are taken from column {taken[0]!r}, genes from {taken[1]!r}")
+    return genes, notes
+
+
+def _assigned(cell: str) -> list[str]:
+    """Return the symbols of ``NM_1 // SYMBOL // name // 1p36 // 123 /// NM_2 // ...``."""
+    parts = [[part.strip() for part in one.split("//")] for one in cell.split("///")]
+    return list(dict.fromkeys(of[1] for of in parts if len(of) > 1 and known(of[1])))
+
+
+def _means(
+    names: list[str], values: np.ndarray, genes: dict[str, list[str]]
+) -> tuple[list[str], np.ndarray, dict[str, list[str]]]:
+    """Return genes, their means over probes that have a value, and the probes without one gene, by the reason."""
     rows: dict[str, list[int]] = {}
-    unmapped = []
+    dates = frozenset(spreadsheet_names(gene for of in genes.values() for gene in of))
+    left: dict[str, list[str]] = {}
     for row, probe in enumerate(names):
-        gene = genes.get(probe, "")
-        if gene and SEVERAL not in gene:
-            rows.setdefault(gene, []).append(row)
+        of = genes.get(probe)
+        if of is None:
+            left.setdefault("probes that the table of probes does not list", []).append(probe)
+        elif not of:
+            left.setdefault("probes without a gene", []).append(probe)
+        elif dates.intersection(of):
+            why = f"probes whose gene a spreadsheet made a date or number of ({quoted(sorted(dates))})"
+            left.setdefault(f"{why}: take the platform's own table", []).append(probe)
+        elif len(of) > 1:
+            left.setdefault("probes of several genes", []).append(probe)
         else:
-            unmapped.append(probe)
+            rows.setdefault(of[0], []).append(row)
     means = np.empty((len(rows), values.shape[1]), np.float32)
-    for number, of in enumerate(rows.values()):
-        known = ~np.isnan(values[of])
-        counts = known.sum(axis=0)
-        total = np.where(known, values[of], 0).sum(axis=0, dtype=np.float64)
+    for number, places in enumerate(rows.values()):
+        held = ~np.isnan(values[places])
+        counts = held.sum(axis=0)
+        total = np.where(held, values[places], 0).sum(axis=0, dtype=np.float64)
         means[number] = np.divide(total, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    return list(rows), means, unmapped
+    return list(rows), means, left

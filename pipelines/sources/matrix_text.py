@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.sources.expression_folder import Row
 from pipelines.sources.official_table import plain
-from pipelines.sources.raw_folder import listed
+from pipelines.text_values import clean, quoted
+
+_TRUTH = re.compile(rb"\b(?:true|false)\b", re.IGNORECASE)
+_PARTS_OF_TRUTH = (b"rue", b"RUE", b"alse", b"ALSE")  # found much faster than the whole
 
 
 def header_of(lines: Iterator[bytes], separator: bytes, file: str) -> list[str]:
-    """Take the header off ``lines`` and return its cells.
+    """Take the header off ``lines`` and return its cells, without empty ones at its end.
 
     Raises
     ------
@@ -22,10 +26,13 @@ def header_of(lines: Iterator[bytes], separator: bytes, file: str) -> list[str]:
         A name stands twice.
     """
     line = next(lines, b"").removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-    cells = [cell.strip() for cell in next(csv.reader([decoded(line, file, None)], delimiter=separator.decode()), [])]
+    cells = [clean(cell) for cell in next(csv.reader([decoded(line, file, None)], delimiter=separator.decode()), [])]
+    while len(cells) > 1 and not cells[-1]:
+        cells.pop()
     doubled = sorted(name for name, count in Counter(cells).items() if count > 1)
     if doubled:
-        raise DataError([Finding("column_unique", file, "the column stands twice; keep one", name) for name in doubled])
+        what = "the column stands twice; rename or remove the one that is not right"
+        raise DataError([Finding("column_unique", file, what, name) for name in doubled])
     return cells
 
 
@@ -37,23 +44,56 @@ def lead_of(header: list[str], known: Collection[str]) -> list[str]:
 
 
 def split_lead(
-    lines: Iterator[bytes], separator: bytes, count: int, file: str
+    lines: Iterator[bytes], separator: bytes, count: int, width: int, file: str
 ) -> Iterator[tuple[int, list[str], bytes | None]]:
-    """Take the first ``count`` cells off each line; yield its position, these cells, and the others as text or None."""
-    position = 0
-    for line in lines:
-        if not line.strip():
-            continue
-        line = line.rstrip(b"\r\n")
+    """Take the first ``count`` cells off each line; yield its position, these cells, and the others as text or None.
+
+    Truth values become 1 and 0. Decimal commas become points where semicolons part the cells and no number has a point.
+    Rows without any content and separators beyond the ``width`` values are left out.
+
+    Raises
+    ------
+    DataError
+        A number has a decimal comma that may be another thing.
+    """
+    marks: set[bytes] = set()
+    for position, line in enumerate(_with_content(lines, separator)):
         cells = line.split(separator, count)
         if b'"' in line:  # a separator may stand within quotes
             text = next(csv.reader(io.StringIO(decoded(line, file, position)), delimiter=separator.decode()))
             cells = [cell.strip().encode() for cell in text]
+            if any(separator in cell for cell in cells[count:]):
+                raise _decimal_commas(file, position)
             cells = [*cells[:count], *([separator.join(cells[count:])] if len(cells) > count else [])]
-        lead = [decoded(cell, file, position).strip() for cell in cells[:count]]
+        lead = [clean(decoded(cell, file, position)) for cell in cells[:count]]
         lead += [""] * (count - len(lead))
-        yield position, lead, cells[count].replace(b" ", b"") if len(cells) > count else None
-        position += 1
+        values = cells[count].replace(b" ", b"") if len(cells) > count else None
+        if values is not None:
+            if separator != b"," and b"," in values:
+                marks |= {mark for mark in (b",", b".") if mark in values}
+                values = values.replace(b",", b".")
+            elif separator == b";" and b"." in values:
+                marks.add(b".")
+            if (separator == b"\t" and marks) or len(marks) > 1:
+                raise _decimal_commas(file, position)
+            if any(part in values for part in _PARTS_OF_TRUTH):
+                values = _TRUTH.sub(lambda found: b"1" if len(found[0]) == 4 else b"0", values)
+            while values.endswith(separator) and values.count(separator) >= width:
+                values = values[:-1]
+        yield position, lead, values
+
+
+def _with_content(lines: Iterator[bytes], separator: bytes) -> Iterator[bytes]:
+    for line in lines:
+        line = line.rstrip(b"\r\n")
+        blank = not line.strip() or (line.startswith((separator, b'"', b" ")) and not line.strip(b'" ' + separator))
+        if not blank:
+            yield line
+
+
+def _decimal_commas(file: str, row: int) -> DataError:
+    message = "numbers have decimal commas, or commas between thousands; save the table with decimal points"
+    return DataError([Finding.at_rows("decimal_comma", file, None, [row], message)])
 
 
 def kept_rows(
@@ -82,7 +122,7 @@ def kept_rows(
 def none_wanted(file: str, names: Collection[str]) -> UserError:
     """Return the error of a file that has no cell line that is wanted."""
     return UserError(
-        f"{file}: holds no screened cell line (it has {listed(names)}); is it the right file, and does a table that is "
+        f"{file}: holds no screened cell line (it has {quoted(names)}); is it the right file, and does a table that is "
         "given with --models (Model.csv or sample_info.csv) name these lines?"
     )
 
@@ -113,5 +153,5 @@ def decoded(cell: bytes, file: str, row: int | None) -> str:
         return cell.decode().strip('"')
     except UnicodeDecodeError as error:
         where = "the header" if row is None else f"row {row + 1}"
-        message = f"{where} is not UTF-8 (byte {cell[error.start]:#04x}); download the file again"
+        message = f"{where} is not UTF-8 (byte {cell[error.start]:#04x}); save it in UTF-8, or download it again"
         raise DataError([Finding("file_encoding", file, message)]) from error

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.sources.expression_folder import read_annotation
-from pipelines.sources.raw_folder import listed
+from pipelines.samples.gene_names import several_genes, spreadsheet_names
+from pipelines.sources.expression_folder import column_of, read_annotation
+from pipelines.text_values import folded, is_unknown, look_alikes, quoted
+from pipelines.units import Doubt
 
 Wanted = Callable[[str], bool]
 """Whether a row or column of a matrix, named as in the file, is of a cell line that is wanted."""
-HIGHEST_LOG = 25.0  # TPM add up to a million a sample, so log2(TPM + 1) stays below 20
+SAMPLED_VALUES = 2_000_000  # of a table, that its unit is looked up in
+_LINE_VALUES = 499  # of a line; the spread of so few is not judged
+_FEW = 50  # values of a line, whose median says little
+_ENSEMBL = re.compile(r"(?P<id>ENSG[0-9]+)\.[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,30 @@ class Omics:
 
     @classmethod
     def of(cls, file: str, lines: list[str], features: Sequence[str], values: np.ndarray, note: str) -> Omics:
-        """Return a table of all features but those whose name several bear: nobody could tell which is meant."""
+        """Return a table of the features that are one gene each; of the others nobody could tell which is meant."""
         times = Counter(features)
-        several = sorted({name for name in features if times[name] > 1 or not name})
-        kept = [place for place, name in enumerate(features) if times[name] == 1 and name]
-        dropped = {"has no name of its own": several} if several else {}
-        return cls(file, lines, [features[place] for place in kept], np.array(kept, int), values, (note,), dropped)
+        spoilt = set(spreadsheet_names(features))
+        reasons = {
+            "a spreadsheet made a date or a number of the gene": spoilt,
+            "names several genes": {name for name in times if several_genes(name)} - spoilt,
+            "has no name of its own": {name for name in times if times[name] > 1 or is_unknown(name)} - spoilt,
+        }
+        dropped = {why: sorted(names) for why, names in reasons.items() if names}
+        left = {name for names in dropped.values() for name in names}
+        kept = [place for place, name in enumerate(features) if name not in left]
+        notes = [note, *(f"{len(names)} features left out: {why}: {quoted(names)}" for why, names in dropped.items())]
+        names = [features[place] for place in kept]
+        known = set(names)
+        copies = [name for name in names if name.endswith(".1") and name[:-2] in known]
+        if copies:  # what R and pandas write for a column that stands twice
+            notes.append(f"features that may be copies of others: {quoted(copies)}")
+        if alike := look_alikes(names):
+            notes.append("features that look alike: " + "; ".join(map(quoted, alike[:5])))
+        return cls(file, lines, names, np.array(kept, int), values, tuple(notes), dropped)
+
+    def noted(self, note: str) -> Omics:
+        """Return it with another note."""
+        return replace(self, notes=(*self.notes, note))
 
     def only(self, features: Collection[str], why: str = "") -> Omics:
         """Return it without the features that are not in ``features``; ``why`` lists them under ``dropped``."""
@@ -87,15 +111,56 @@ class Omics:
                 found.append(name)
         return found
 
-    def range(self) -> tuple[float, float]:
-        """Return the lowest and the highest value of the file; 0 and 0 if there is none."""
-        known = [row[~np.isnan(row)] for row in self.values]  # row by row: a mask of the whole is a quarter of its size
-        bounds = [(row.min(), row.max()) for row in known if len(row)]
-        return (float(min(low for low, _ in bounds)), float(max(high for _, high in bounds))) if bounds else (0.0, 0.0)
+    def checked(self, doubt_of: Callable[[np.ndarray], Doubt | None], todo: str) -> Omics:
+        """Return it if its values may be in the unit that they should be in, noted where that is unlikely.
 
-    def is_whole(self) -> bool:
-        """Return whether no value has a fraction."""
-        return all(bool((np.isnan(row) | (row == np.rint(row))).all()) for row in self.values)
+        Parameters
+        ----------
+        doubt_of
+            Of `pipelines.units`: says of values what speaks against the unit.
+        todo
+            What to do if they are in another.
+
+        Raises
+        ------
+        DataError
+            Values cannot be in the unit; names the lines, if it is only some.
+        """
+        known = np.array([not np.isnan(row).all() for row in self.values], bool)
+        values = self.values if known.all() else self.values[known]
+        names = [name for name, some in zip(self.lines, known, strict=True) if some]
+        rows = values[:: max(1, values.size // SAMPLED_VALUES)] if values.size else values
+        doubt = doubt_of(rows)
+        of_lines = {
+            name: found
+            for name, row in zip(names, values, strict=True)
+            if _tells(row) and (found := doubt_of(_few(row)))
+        }
+        certain = [name for name, found in of_lines.items() if found.certain]
+        if certain or (doubt and doubt.certain):
+            worst = doubt if doubt and doubt.certain else of_lines[certain[0]]
+            some = f" (of {len(certain)} lines, {quoted(certain)})" if 0 < len(certain) < len(names) else ""
+            raise DataError([Finding("values", self.file, f"{worst.message}{some}; {todo}")])
+        if doubt:
+            return self.noted(f"{self.file}: {doubt.message}; if so, {todo}")
+        if of_lines and len(of_lines) < len(names) and values.shape[1] >= _FEW:
+            message = next(iter(of_lines.values())).message
+            return self.noted(f"{self.file}: lines that differ from the others, {quoted(of_lines)}: {message}")
+        return self
+
+
+def _tells(row: np.ndarray) -> bool:
+    """Whether a line has so many values that they are not whole by chance."""
+    known = row[~np.isnan(row)]
+    return len(known) >= _FEW or bool((known != np.rint(known)).any())
+
+
+def _few(row: np.ndarray) -> np.ndarray:
+    """Return values of a line, its lowest and its highest among them, of shape ``(1, n)``."""
+    known = row[~np.isnan(row)]
+    if len(known) <= _LINE_VALUES:
+        return known[None]
+    return np.append(known[:: len(known) // (_LINE_VALUES - 2) + 1], [known.min(), known.max()])[None]
 
 
 @dataclass(frozen=True)
@@ -124,19 +189,42 @@ def read_genes(path: Path) -> GeneList:
     """
 
     def columns(header: Collection[str]) -> tuple[str, ...]:
-        return ("gene", "ensembl") if "ensembl" in header else ("gene",)
+        return ("gene", "ensembl") if column_of(header, ["ensembl"]) else ("gene",)
 
     table = read_annotation(path, columns)
     if not table:
         raise UserError(f"{path}: names no gene")
-    return GeneList(frozenset(table), {others[0]: gene for gene, others in table.items() if others and others[0]})
+    return GeneList(
+        frozenset(table), {gene_of(others[0], None): gene for gene, others in table.items() if others and others[0]}
+    )
+
+
+def written_otherwise(genes: GeneList | None, names: Iterable[str]) -> str:
+    """Return a note of genes that are on the list and in the file in another case; "" if there are none."""
+    if genes is None:
+        return ""
+    known = {folded(name): name for name in names}
+    pairs = [
+        f"{gene!r} for {known[folded(gene)]!r}"
+        for gene in sorted(genes.genes)
+        if known.get(folded(gene), gene) not in genes.genes
+    ]
+    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+    return f"the list of genes writes otherwise than the file: {', '.join(pairs[:5])}{more}" if pairs else ""
 
 
 def none_listed(file: str, features: Collection[str]) -> UserError:
     """Return the error of a file of which nothing is to be kept."""
     return UserError(
-        f"{file}: has no feature to keep (it has {listed(set(features))}); name genes in the list as the file does"
+        f"{file}: has no feature to keep (it has {quoted(sorted(set(features)))}); name genes in the list as it does"
     )
+
+
+def gene_of(name: str, genes: GeneList | None) -> str:
+    """Return the symbol of an Ensembl id where the list tells it, else the id without its version; or the name."""
+    found = _ENSEMBL.fullmatch(name)
+    bare = found["id"] if found else name
+    return genes.symbols.get(bare, bare) if genes else bare
 
 
 def refuse_unless(what: bool, file: str, message: str) -> None:

@@ -7,7 +7,7 @@ doi 10.1016/j.cell.2018.02.052), or in ``clinical_PANCAN_patient_with_followup.t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +17,28 @@ from pipelines.faults import DataError, Finding, UserError
 from pipelines.sources.expression_folder import (
     BLOCK_BYTES,
     Expression,
+    barcode,
+    column_of,
     gene_table,
     opened,
     read_annotation,
+    read_barcodes,
     read_header,
     read_rows,
+    rewritten,
     tcga,
     without_missing,
 )
-from pipelines.sources.raw_folder import listed
+from pipelines.sources.raw_folder import visible
+from pipelines.text_values import quoted
+from pipelines.units import expression_scale
 
 MATRIX = "EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2*.geneExp.tsv*"  # -v2 in the newer manifest; maybe gzipped
 CLINICAL = ("TCGA-CDR-SupplementalTableS1*.[ct]sv*", "clinical_PANCAN_patient_with_followup.tsv*")
 PATIENT = "bcr_patient_barcode"
 COHORTS = ("acronym", "type")
+WORKBOOK = "TCGA-CDR-SupplementalTableS1*.xls*"
+_NEGATIVE, _FEW = 0.2, 500  # share of values below zero that no adjustment for batches leaves; fewer values may be any
 
 
 def find(folder: Path) -> tuple[Path, Path]:
@@ -43,11 +51,13 @@ def find(folder: Path) -> tuple[Path, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    matrices = sorted(folder.rglob(MATRIX))
-    tables = next((found for name in CLINICAL if (found := sorted(folder.rglob(name)))), [])
+    matrices = visible(folder, [MATRIX])
+    tables = next((found for name in CLINICAL if (found := visible(folder, [name]))), [])
+    if not tables and (books := visible(folder, [WORKBOOK])):
+        raise UserError(f"{books[0]}: is a workbook; save its sheet TCGA-CDR as TCGA-CDR-SupplementalTableS1.csv")
     for found, name in ((matrices, MATRIX), (tables, " or ".join(CLINICAL))):
         if len(found) != 1:
-            held = f"holds {listed([path.name for path in found])}" if found else "holds none"
+            held = f"holds {quoted(path.name for path in found)}" if found else "holds none"
             raise UserError(f"{folder}: must hold one {name}, it {held}")
     return matrices[0], tables[0]
 
@@ -78,25 +88,42 @@ def read(matrix: Path, clinical: Path, *, block: int = BLOCK_BYTES) -> Expressio
     UserError
         A file is not of the layout, contradicts itself, or the two have no patient in common.
     """
-    cohorts = {patient: cohort for patient, (cohort,) in read_annotation(clinical, _cohort_columns).items() if cohort}
+    notes: list[str] = []
+    cohorts = _cohorts(clinical, notes)
     with opened(matrix) as stream:
-        barcodes = read_header(stream, matrix.name, "gene_id")
-        known = [tcga(barcode) for barcode in barcodes]
-        if wrong := [barcode for barcode, parts in zip(barcodes, known, strict=True) if parts is None]:
-            message = f"{listed(wrong)} is no TCGA barcode, such as TCGA-OR-A5J1-01A-11R-A29S-07"
+        given, separator = read_header(stream, matrix.name, ("gene_id",))
+        barcodes = read_barcodes(given, matrix.name, notes)
+        known = [tcga(name) for name in barcodes]
+        if wrong := [name for name, parts in zip(given, known, strict=True) if parts is None]:
+            message = f"{quoted(wrong)} is no TCGA barcode, such as TCGA-OR-A5J1-01A-11R-A29S-07"
             raise DataError([Finding("column_name", matrix.name, message)])
         rows = [
-            (barcode, patient, cohorts.get(patient, ""), kind)
-            for barcode, (patient, kind) in zip(barcodes, filter(None, known), strict=True)
+            (name, patient, cohorts.get(patient, ""), kind)
+            for name, (patient, kind) in zip(barcodes, filter(None, known), strict=True)
         ]
         keep = np.array([cohort != "" for _, _, cohort, _ in rows])
         if not keep.any():
             raise UserError(f"{clinical.name}: has no cohort for any sample of {matrix.name}; is it the right table?")
-        names, values = read_rows(stream, barcodes, matrix.name, keep=keep, block=block)
+        unnamed: list[str] = []
+        names, values = read_rows(
+            stream, barcodes, matrix.name, separator=separator, keep=keep, block=block, no_genes=unnamed
+        )
     negative, genes = _clip(values)
+    if negative > _NEGATIVE * values.size > _NEGATIVE * _FEW:
+        message = (
+            f"{negative / values.size:.0%} of the values are below 0; the matrix of PanCanAtlas is linear, and these "
+        )
+        message += "look like log ratios or standardized values: take the official file"
+        raise DataError([Finding("values", matrix.name, message)])
+    scale, why = expression_scale(values)
+    if scale != "linear":
+        notes.append(f"warning: the matrix of PanCanAtlas is linear, and this may be another: {why}")
+    if negative:
+        notes.append(f"{negative} values below 0, of {genes} genes, were set to 0")
     names, values, missing = without_missing(names, values)
     dropped = {
         "samples without a cohort in the clinical table": [row[0] for row in rows if not row[2]],
+        "rows that are no genes": unnamed,
         "genes without a value in any sample": missing,
     }
     samples = pd.DataFrame([row for row in rows if row[2]], columns=["sample_id", "patient_id", "label", "sample_type"])
@@ -106,12 +133,25 @@ def read(matrix: Path, clinical: Path, *, block: int = BLOCK_BYTES) -> Expressio
         samples,
         gene_table(names),
         {why: left for why, left in dropped.items() if left},
-        (f"{negative} values below 0, of {genes} genes, were set to 0",) if negative else (),
+        tuple(notes),
     )
 
 
-def _cohort_columns(header: Collection[str]) -> tuple[str, str]:
-    return PATIENT, next((name for name in COHORTS if name in header), COHORTS[-1])
+def _cohorts(clinical: Path, notes: list[str]) -> dict[str, str]:
+    """Return the cohort of each patient that has one."""
+
+    def columns(header: Sequence[str]) -> tuple[str, str]:
+        return PATIENT, column_of(header, COHORTS) or COHORTS[-1]
+
+    table = read_annotation(clinical, columns, notes)
+    patients = [barcode(patient) for patient in table]
+    notes += rewritten("patients", list(table), patients)
+    cohorts: dict[str, str] = {}
+    for patient, (cohort,) in zip(patients, table.values(), strict=True):
+        if cohort and cohorts.setdefault(patient, cohort) != cohort:
+            message = f"{patient} stands twice, as {cohorts[patient]!r} and {cohort!r}; give the patient one cohort"
+            raise DataError([Finding("key_unique", clinical.name, message)])
+    return cohorts
 
 
 def _clip(values: np.ndarray) -> tuple[int, int]:

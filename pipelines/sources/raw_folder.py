@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import re
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from pipelines.faults import ROWS_SHOWN, UserError
+from pipelines.faults import UserError
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
+from pipelines.text_values import folded, quoted
 
-_NAMED = re.compile(r"[A-Za-z]+_[0-9]+\.jpe?g", re.IGNORECASE)  # BA_100102.jpg: code of the cell type, number
+_NAMED = re.compile(r"(?P<code>[A-Za-z]+)_[0-9]+\.jpe?g", re.IGNORECASE)  # BA_100102.jpg: code of the cell type, number
+_COPY = re.compile(
+    r"(?:copy (?:\([0-9]+\) )?of )?(?P<stem>.+?)(?: - copy(?: \([0-9]+\))?| copy(?: [0-9]+)?| ?\([0-9]+\))?"
+    r"(?P<ending>\.[a-z]+)",
+    re.IGNORECASE,
+)  # as Windows, macOS and browsers name copies
+_LEFT_BEHIND = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+"""What systems leave in folders, besides hidden files; in small letters."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,14 @@ class SourceImage:
     label: str
     subject: str | None = None
     part: str | None = None
+
+
+@dataclass(frozen=True)
+class SourceImages:
+    """The images of a source, and what was passed over or read under another name."""
+
+    images: list[SourceImage]
+    notes: tuple[str, ...] = ()
 
 
 def write_raw(images: Sequence[SourceImage], out: Path) -> None:
@@ -118,55 +135,156 @@ def _file_names(images: Sequence[SourceImage]) -> list[str]:
         for image, name in zip(images, plain, strict=True)
     ]
     if doubled := [file for file, count in Counter(map(str.casefold, files)).items() if count > 1]:
-        raise UserError(f"{listed(doubled)}: two images have this name; keep one of each")
+        raise UserError(f"{quoted(sorted(doubled))}: two images have this name; name them apart")
     return files
 
 
-def class_folders(folder: Path, classes: Collection[str], layout: str) -> list[SourceImage]:
+def class_folders(folder: Path, classes: Collection[str], layout: str) -> SourceImages:
     """Return the images of a layout with a folder a class and files such as ``BA_100102.jpg``.
+
+    Images in folders inside a class are of the class. Copies that a file manager made, ``BA_1 (1).jpg`` beside
+    ``BA_1.jpg`` with the same bytes, are passed over.
 
     Raises
     ------
     UserError
         The folders are not those of the layout, one is empty, or a file's name is not of the layout.
     """
-    root = find_folder(folder, classes, layout)
-    unknown = [path.name for path in entries(root) if path.is_dir() and path.name not in classes]
+    notes: list[str] = []
+    root, folders = find_folder(folder, classes, layout, notes)
+    unknown = [path.name for path in entries(root) if path.is_dir() and path not in folders.values()]
     if unknown:
-        raise UserError(f"{root}: {listed(unknown)} is no class of {layout}; its folders are {', '.join(classes)}")
-    images = [SourceImage(path, path.name, label) for label in classes for path in entries(root / label)]
+        raise UserError(f"{root}: {quoted(unknown)} is no class of {layout}; its folders are {', '.join(classes)}")
+    images, copies, wrong = [], [], []
+    for label in classes:
+        files = list(_files_in(folders[label], notes))
+        held = {path.name.casefold(): path for path in files}
+        for path in files:
+            if _NAMED.fullmatch(path.name):
+                images.append(SourceImage(path, path.name, label))
+            elif _is_copy(path, held):
+                copies.append(f"{label}/{path.name}")
+            else:
+                wrong.append(f"{label}/{path.name}")
+    if wrong:
+        message = "is not named as in {layout}, such as BA_100102.jpg; name it so, or move it elsewhere"
+        raise UserError(f"{root}: {quoted(wrong)} {message.format(layout=layout)}")
     if empty := sorted(set(classes) - {image.label for image in images}):
-        raise UserError(f"{root}: {listed(empty)} is empty; unpack the archive again")
-    if wrong := [f"{image.label}/{image.name}" for image in images if not _NAMED.fullmatch(image.name)]:
-        raise UserError(f"{root}: {listed(wrong)} is not named as in {layout}, such as BA_100102.jpg; remove it")
-    return images
+        raise UserError(f"{root}: {quoted(empty)} is empty; unpack the archive again")
+    if copies:
+        notes.append(f"passed over {len(copies)} copies of images that lie beside them: {quoted(copies)}")
+    return SourceImages(images, (*notes, *_strangers(images)))
 
 
-def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:
-    """Return ``folder`` or the first folder below it that holds folders of all names in ``inside``.
+def _files_in(folder: Path, notes: list[str]) -> Iterator[Path]:
+    for path in entries(folder):
+        if path.is_dir():
+            notes.append(f"images in the folder {str(path)!r} are read as of the class around it")
+            yield from _files_in(path, notes)
+        else:
+            yield path
 
-    Archives are unpacked into folders of their own, often twice over.
+
+def _is_copy(path: Path, held: dict[str, Path]) -> bool:
+    """Return whether a file is named as a copy of another one and has its bytes."""
+    found = _COPY.fullmatch(path.name)
+    origin = held.get(f"{found['stem']}{found['ending']}".casefold()) if found else None
+    return origin is not None and origin != path and origin.read_bytes() == path.read_bytes()
+
+
+def _strangers(images: list[SourceImage]) -> list[str]:
+    """Return a warning on images whose name begins as those of another class do."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    codes = {image: _NAMED.sub(r"\g<code>", image.name).upper() for image in images}
+    for image, code in codes.items():
+        counts[code][image.label] += 1
+    odd = [f"{image.label}/{image.name}" for image, code in codes.items()
+           if 10 * counts[code][image.label] <= counts[code].most_common(1)[0][1]]  # fmt: skip
+    return (
+        [f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"] if odd else []
+    )
+
+
+def find_folder(
+    folder: Path, inside: Collection[str], layout: str, notes: list[str] | None = None
+) -> tuple[Path, dict[str, Path]]:
+    """Return the first folder, from ``folder`` on down, that holds a folder for each name in ``inside``, and those.
+
+    Archives are unpacked into folders of their own, often twice over. A folder's name may differ in case, in blanks and
+    underscores, and by an s at the end; ``notes`` takes which do.
 
     Raises
     ------
     UserError
-        There is none.
+        There is none, or two folders in it have one name.
     """
+    refuse_no_folder(folder)
+    best: tuple[int, Path, list[str]] = (0, folder, [])
+    for where, held, _ in os.walk(folder):
+        held[:] = sorted(name for name in held if _is_content(name))
+        found = {name: [path for path in held if path == name or _alike(path) == _alike(name)] for name in inside}
+        if doubled := [paths for paths in found.values() if len(paths) > 1]:
+            raise UserError(
+                f"{where}: {' and '.join(map(repr, doubled[0]))} may be one class; put them into one folder"
+            )
+        if all(found.values()):
+            root = Path(where)
+            for name, (path,) in found.items():
+                if path != name and notes is not None:
+                    notes.append(f"the folder {path!r} is read as {name!r}")
+            return root, {name: root / path for name, (path,) in found.items()}
+        there = [name for name, paths in found.items() if paths]
+        if len(there) > best[0]:
+            best = (len(there), Path(where), sorted(set(held) - {path for paths in found.values() for path in paths}))
+    count, root, other = best
+    if not count:
+        packed = [
+            path.name for path in entries(folder) if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".rar")
+        ]
+        todo = f"; unpack {quoted(packed)}" if packed else ""
+        message = f"no folder in it holds {', '.join(sorted(inside))}{todo}"
+    else:
+        here = {_alike(path.name) for path in entries(root)}
+        lacking = [name for name in inside if _alike(name) not in here]
+        message = f"{str(root)!r} lacks {quoted(lacking)}"
+        message += f"; is it {quoted(other)} there? name it so" if other else "; unpack the archive again"
+    raise UserError(f"{folder}: is not laid out as {layout}; {message}")
+
+
+def _alike(name: str) -> str:
+    return re.sub(r"[\s._-]+", "_", folded(name)).removesuffix("s")
+
+
+def _is_content(name: str) -> bool:
+    return not name.startswith(".") and name.casefold() not in _LEFT_BEHIND
+
+
+def refuse_no_folder(folder: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises
+    ------
+    UserError
+        It is a file, such as an archive, or is not there.
+    """
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; unpack it, if it is an archive, and name the folder")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    for where, folders, _ in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if set(inside) <= set(folders):
-            return Path(where)
-    raise UserError(f"{folder}: is not laid out as {layout}; no folder in it holds {', '.join(sorted(inside))}")
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what stands in a folder, in order, without hidden files."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    """Return what stands in a folder, in order, without hidden files and what systems leave there."""
+    return sorted(path for path in folder.iterdir() if _is_content(path.name))
 
 
-def listed(names: Collection[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - ROWS_SHOWN} more" if len(names) > ROWS_SHOWN else ""
-    return ", ".join(sorted(names)[:ROWS_SHOWN]) + more
+def visible(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Return the files below a folder that a pattern matches, in any case, without those that `entries` leaves out."""
+    wanted = [re.compile(fnmatch.translate(pattern), re.IGNORECASE) for pattern in patterns]
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if any(each.match(path.name) for each in wanted)
+        and all(map(_is_content, path.relative_to(folder).parts))
+        and path.is_file()
+    )

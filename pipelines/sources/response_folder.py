@@ -24,6 +24,7 @@ from pipelines.sources.expression_folder import ROW_GROUP_SAMPLES
 from pipelines.sources.omics_table import Omics
 from pipelines.sources.raw_folder import written_folder
 from pipelines.sources.screened_lines import CELL, Unmatched
+from pipelines.text_values import look_alikes, quoted
 
 UNMATCHED_FILE = "unmatched.csv"
 SHARING = ("expression", "copy_number")
@@ -72,7 +73,8 @@ def place_once(response: pd.DataFrame, replicates: Replicates, unmatched: Unmatc
         pairs = response.loc[several, [*KEYS]].drop_duplicates()
         message = (
             f"{len(pairs)} pairs of a cell line and a drug stand several times, such as {'|'.join(pairs.iloc[0])}; "
-            "keep one measurement of each, or give --replicates best to keep the curve with the lowest RMSE"
+            "if they are measurements, --replicates best takes the curve with the lowest RMSE and lists the others; "
+            "if they are copies, or of other lines or drugs, mend the file"
         )
         raise DataError([Finding.at_rows("measurement_unique", str(file), None, rows, message)])
     best = response.sort_values("rmse", kind="stable").drop_duplicates([*KEYS]).index
@@ -88,6 +90,7 @@ def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
     Models take a gene's expression and its copies side by side, and `make validate` refuses all but the same genes.
     """
     made = dict(omics)
+    notes: dict[str, str] = {}
     for name, table in omics.items():
         if name != "mutation" and len(table.lines) > 1 and (constant := set(table.constant())):
             made[name] = table.only(
@@ -96,12 +99,16 @@ def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
     if all(name in made for name in SHARING):
         first, second = (set(made[name].features) for name in SHARING)
         if 2 * len(first & second) > min(len(first), len(second)):
+            if alike := look_alikes(first ^ second):
+                notes[SHARING[0]] = "genes that are left out as copy number names them otherwise: " + "; ".join(
+                    map(quoted, alike[:5])
+                )
             for name, other in zip(SHARING, reversed(SHARING), strict=True):
                 made[name] = made[name].only(first & second, f"not in the table of {other.replace('_', ' ')}")
     for name, table in made.items():
         if not table.features:
             raise UserError(f"{table.file}: no feature of {name} is left; all had one value")
-    return made
+    return {name: table.noted(notes[name]) if name in notes else table for name, table in made.items()}
 
 
 def describe_lines(response: pd.DataFrame, names: CellLineNames) -> pd.DataFrame:

@@ -11,12 +11,13 @@ import pandas as pd
 
 from pipelines.faults import UserError
 from pipelines.sources import gdsc
-from pipelines.sources.cell_line_names import NAME, CellLineNames, Match, identifiers_of, kind_of
+from pipelines.sources.cell_line_names import BY, NAME, CellLineNames, Match, identifiers_of, kind_of, surest
 from pipelines.sources.omics_table import Omics, Wanted
-from pipelines.sources.raw_folder import listed
+from pipelines.text_values import folded, quoted
 
 CELL = "cell_line_id"
 SHARED = "fits the same cell line as another"
+NO_NAME = "no cell line is named"
 NO_RESPONSE = "without a certain response"
 
 
@@ -48,7 +49,7 @@ class Unmatched:
         for (file, reason), rows in self.table().groupby(["file", "reason"], sort=False):
             lost = int(rows["rows_lost"].sum())
             cost = f"; {lost} rows lost" if lost else ""
-            told.append(f"{file}: {reason}: {len(rows)} ({listed(rows['identifier'].tolist())}){cost}")
+            told.append(f"{file}: {reason}: {len(rows)} ({quoted(rows['identifier'])}){cost}")
         return told
 
 
@@ -71,8 +72,7 @@ class ScreenedLines:
     def place(self, response: pd.DataFrame) -> pd.DataFrame:
         """Return the rows whose cell line is certain, with `CELL`.
 
-        Two lines of the source that one known line fits are not told apart: if identifiers speak for one of them and a
-        name for the others, it is that one; else none.
+        Of two lines of the source that one known line fits, it is the one that is found by a surer way (`surest`).
 
         Raises
         ------
@@ -84,20 +84,18 @@ class ScreenedLines:
         for (*who, file), rows in Counter(response[[*given, gdsc.FILE]].itertuples(index=False, name=None)).items():
             counts.setdefault(tuple(who), {})[file] = rows
         found = {key: self.names.match(_identifiers(key)) for key in counts}
-        claims: dict[str | None, list[tuple[str, ...]]] = {}
+        certain = surest(found, lambda one, other: _differ(one, other, loose=BY[0] in (found[one].by, found[other].by)))
+        for key in certain:
+            self.names.note_loose(key[-1], found[key])
+        lines = {key: found[key].line_id for key in certain}
         for key, match in found.items():
-            claims.setdefault(match.line_id, []).append(key)
-        lines: dict[tuple[str, ...], str] = {}
-        for key, match in found.items():
-            rivals = [other for other in claims[match.line_id] if _differ(key, other)] if match.line_id else []
-            alone = match.by == "identifier" and all(found[other].by == "name" for other in rivals)
-            if match.line_id and (alone or not rivals):
-                lines[key] = match.line_id
+            if key in certain:
                 continue
             kind, identifier = kind_of(_identifiers(key))
             shown = identifier if kind == NAME else f"{identifier} ({key[-1]})"
             for file, rows in counts[key].items():
-                self.unmatched.add(shown, kind, rows, file, match.reason or SHARED, _candidates(match))
+                reason = match.reason if any(key) or match.line_id else NO_NAME
+                self.unmatched.add(shown, kind, rows, file, reason or SHARED, _candidates(match))
         placed = [lines.get(key) for key in response[given].itertuples(index=False, name=None)]
         kept = response.assign(**{CELL: pd.Series(placed, response.index, dtype="str")}).dropna(subset=CELL)
         kept = kept.reset_index(drop=True)
@@ -110,27 +108,34 @@ class ScreenedLines:
         """Return whether a row of ``file`` is of a screened line; each that is not is told once."""
 
         def is_wanted(name: str) -> bool:
-            given = identifiers_of(name)
-            match = self.names.match(given)
+            match = self.names.match_text(name)
             if match.line_id in self.screened:
                 return True
             lost = 1 if match.reason else 0
-            self.unmatched.add(name, kind_of(given)[0], lost, file, match.reason or NO_RESPONSE, _candidates(match))
+            self.unmatched.add(
+                name, kind_of(identifiers_of(name))[0], lost, file, match.reason or NO_RESPONSE, _candidates(match)
+            )
             return False
 
         return is_wanted
 
     def renamed(self, omics: Omics) -> Omics:
-        """Return an omics table under cell line ids; rows that are of one line are left out, as nobody says which."""
-        lines = [self.names.match(identifiers_of(name)).line_id or "" for name in omics.lines]
-        times = pd.Series(lines).map(pd.Series(lines).value_counts()).to_numpy()
-        for name, line, count in zip(omics.lines, lines, times, strict=True):
-            if count > 1:
-                self.unmatched.add(name, kind_of(identifiers_of(name))[0], 1, omics.file, SHARED, [line])
-        kept = np.flatnonzero(times == 1)
-        if not len(kept):
+        """Return an omics table under cell line ids.
+
+        Rows that are of one line are left out, as nobody says which is right, but for one whose name fits it better.
+        """
+        found = {row: self.names.match_text(name) for row, name in enumerate(omics.lines)}
+        certain = surest(found, lambda one, other: True)
+        for row, match in found.items():
+            name = omics.lines[row]
+            if row in certain:
+                self.names.note_loose(name, match)
+            else:
+                self.unmatched.add(name, kind_of(identifiers_of(name))[0], 1, omics.file, SHARED, _candidates(match))
+        if not certain:
             raise UserError(f"{omics.file}: no row is of one cell line alone")
-        return replace(omics.rows(kept), lines=[lines[row] for row in kept])
+        kept = sorted(certain)
+        return replace(omics.rows(np.array(kept)), lines=[found[row].line_id or "" for row in kept])
 
 
 def _candidates(match: Match) -> tuple[str, ...]:
@@ -141,7 +146,9 @@ def _identifiers(key: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(gdsc.GIVEN, key, strict=True))
 
 
-def _differ(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether two lines of the source have each another value of an identifier."""
-    pairs = zip(gdsc.GIVEN, one, other, strict=True)
-    return any(a and b and a != b for kind, a, b in pairs if kind != NAME)
+def _differ(one: tuple[str, ...], other: tuple[str, ...], *, loose: bool) -> bool:
+    """Whether two lines of the source differ in an identifier, or, where they share none and are ``loose``, by name."""
+    pairs = [(a, b) for kind, a, b in zip(gdsc.GIVEN, one, other, strict=True) if kind != NAME and a and b]
+    if any(a != b for a, b in pairs):
+        return True
+    return loose and not pairs and folded(one[-1]) != folded(other[-1])

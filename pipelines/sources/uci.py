@@ -15,15 +15,19 @@ from pipelines.faults import DataError, Finding, UserError
 from pipelines.sources.expression_folder import (
     BLOCK_BYTES,
     Expression,
+    column_of,
     opened,
     read_annotation,
     read_header,
     read_rows,
+    rewritten,
 )
-from pipelines.sources.raw_folder import listed
+from pipelines.sources.raw_folder import refuse_no_folder, visible
+from pipelines.text_values import quoted
 
 CLASSES = ("BRCA", "COAD", "KIRC", "LUAD", "PRAD")
 DATA, LABELS = "data.csv", "labels.csv"
+SAMPLE = ("", "Unnamed: 0", "sample")
 
 
 def read(folder: Path, *, block: int = BLOCK_BYTES) -> Expression:
@@ -46,19 +50,22 @@ def read(folder: Path, *, block: int = BLOCK_BYTES) -> Expression:
     UserError
         The files are missing, not of the layout, or do not name the same samples.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    root = next((path.parent for path in sorted(folder.rglob(DATA)) if (path.parent / LABELS).is_file()), None)
-    if root is None:
+    refuse_no_folder(folder)
+    notes: list[str] = []
+    found = [(path, table) for path in visible(folder, [f"{DATA}*"]) for table in visible(path.parent, [f"{LABELS}*"])]
+    if not found:
         raise UserError(f"{folder}: no folder in it holds {DATA} and {LABELS}; unpack the archive there")
-    labels = {name: label for name, (label,) in read_annotation(root / LABELS, lambda _: ("", "Class")).items()}
+    data, table = found[0]
+    given = read_annotation(table, lambda header: (column_of(header, SAMPLE) or "", "Class"), notes)
+    labels = {name: label.upper() for name, (label,) in given.items()}
+    notes += rewritten("labels", [label for (label,) in given.values()], list(labels.values()))
     if wrong := sorted(set(labels.values()) - set(CLASSES)):
-        message = f"{listed([label or 'no label' for label in wrong])} is none of {', '.join(CLASSES)}"
+        message = f"{quoted(label or 'no label' for label in wrong)} is none of {', '.join(CLASSES)}"
         raise DataError([Finding("label_known", LABELS, message, "Class")])
-    with opened(root / DATA) as stream:
-        genes = read_header(stream, DATA, "", separator=b",")
-        names, values = read_rows(stream, genes, DATA, separator=b",", block=block, unit="sample")
-    if differing := set(names) ^ set(labels):
-        raise UserError(f"{listed(differing)}: stands in one of {DATA} and {LABELS} alone; unpack both again")
+    with opened(data) as stream:
+        genes, separator = read_header(stream, DATA, SAMPLE)
+        names, values = read_rows(stream, genes, DATA, separator=separator, block=block, unit="sample")
+    if differing := sorted(set(names) ^ set(labels)):
+        raise UserError(f"{quoted(differing)}: stands in one of {DATA} and {LABELS} alone; unpack both again")
     samples = pd.DataFrame({"sample_id": names, "patient_id": names, "label": [labels[name] for name in names]})
-    return Expression(values, genes, samples)
+    return Expression(values, genes, samples, notes=tuple(notes))

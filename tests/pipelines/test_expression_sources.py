@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from pipelines.sources.expression_folder import (
     tcga,
     write_expression,
 )
+from pipelines.text_values import UNKNOWN_WORDS
+from pipelines.units import expression_scale
 from tests import bench
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +63,7 @@ XENA = """sample\tTCGA-OR-A5J1-01\tTCGA-OR-A5J1-11\tTCGA-BH-A0B3-01\tTCGA-BH-A0B
 TP53\t1.5\t2.5\tNA\t9
 100130426\t0\t-0.5\t3\t9
 ENSG00000141510.11\t1\t1\t1\t9
-EMPTY\t\t\t\t9
+VACANT\t\t\t\t9
 """
 PHENOTYPE = """sample\tsample_type\t_primary_disease
 TCGA-OR-A5J1-01\tPrimary Tumor\tadrenocortical cancer
@@ -184,8 +188,8 @@ def test_pancan_has_patients_cohorts_and_no_value_below_zero(
         ["genes without a value in any sample", "?|100130426"],  # its only value is of a dropped sample
     ]
     said = capsys.readouterr().out
-    assert f"dropped 1 samples without a cohort in the clinical table: {BARCODES[3]}" in said
-    assert "dropped 1 genes without a value in any sample: ?|100130426" in said
+    assert f"dropped 1 samples without a cohort in the clinical table: {BARCODES[3]!r}" in said
+    assert "dropped 1 genes without a value in any sample: '?|100130426'" in said
     assert "2 values below 0, of 2 genes, were set to 0" in said  # the dropped sample's is not counted
     assert "4 samples (2 ACC, 2 BRCA) of 3 genes" in said
 
@@ -229,17 +233,17 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
     "no clinical table": (lambda o: next(o.rglob(CDR_FILE)).unlink(), "must hold one TCGA-CDR.*, it holds none"),
     "gene twice": (
         change(PANCAN_FILE, "SLC35E2|9906", "TP53|7157"),
-        r"geneExp.tsv, rows 2, 4: TP53\|7157 stands twice",
+        r"geneExp.tsv, rows 2, 4: 'TP53\|7157' stands twice",
     ),
     "barcode twice": (
         change(PANCAN_FILE, BARCODES[1], BARCODES[0]),
         f"geneExp.tsv, column {BARCODES[0]}: the column stands twice",
     ),
-    "no barcode": (change(PANCAN_FILE, BARCODES[1], "TCGA.OR.A5J1"), "TCGA.OR.A5J1 is no TCGA barcode"),
+    "no barcode": (change(PANCAN_FILE, BARCODES[1], "TCGA.OR.A5J1"), "'TCGA.OR.A5J1' is no TCGA barcode"),
     "column without a name": (change(PANCAN_FILE, BARCODES[1], ""), "column 3 of the header has no name"),
     "no columns": (put(PANCAN_FILE, b"gene_id\n"), "has no columns of values"),
     "empty": (put(PANCAN_FILE, b""), "the first column must be gene_id, it is unnamed"),
-    "another first column": (change(PANCAN_FILE, "gene_id", "sample"), "must be gene_id, it is sample"),
+    "another first column": (change(PANCAN_FILE, "gene_id", "sample"), "must be gene_id, it is 'sample'"),
     "no rows": (put(PANCAN_FILE, PANCAN.split("\n")[0].encode()), "has no rows of values"),
     "no number": (
         change(PANCAN_FILE, "1e3", "1e3x"),
@@ -250,22 +254,22 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
         f"column {BARCODES[3]}, row 2: '--7' is no finite number",
     ),
     "infinite": (change(PANCAN_FILE, "1e3", "1e39"), f"column {BARCODES[2]}, row 2: '1e39' is no finite number"),
-    "first value": (change(PANCAN_FILE, "NA", "-"), f"column {BARCODES[0]}, row 1: '-' is no finite number"),
+    "first value": (change(PANCAN_FILE, "NA", "x"), f"column {BARCODES[0]}, row 1: 'x' is no finite number"),
     "last value": (change(PANCAN_FILE, "0.0001", "0,0001"), f"column {BARCODES[4]}, row 4: '0,0001' is no finite"),
     "line break inside": (change(PANCAN_FILE, "1e3", "1\r3"), f"column {BARCODES[2]}, row 2: .* is no finite"),
-    "short row": (change(PANCAN_FILE, "\t12.125", ""), r"row 2: TP53\|7157 has 4 values, the header names 5"),
-    "long row": (change(PANCAN_FILE, "12.125", "12\t1"), r"row 2: TP53\|7157 has 6 values, the header names 5"),
-    "a name alone": (change(PANCAN_FILE, "SLC35E2|9906\t0\t0\t0\t0\t0.0001", "SLC"), "row 4: SLC has 0 values"),
+    "short row": (change(PANCAN_FILE, "\t12.125", ""), r"row 2: 'TP53\|7157' has 4 values, the header names 5"),
+    "long row": (change(PANCAN_FILE, "12.125", "12\t1"), r"row 2: 'TP53\|7157' has 6 values, the header names 5"),
+    "a name alone": (change(PANCAN_FILE, "SLC35E2|9906\t0\t0\t0\t0\t0.0001", "SLC"), "row 4: 'SLC' has 0 values"),
     "gene without a name": (change(PANCAN_FILE, "TP53|7157", ""), "row 2: has no name"),
     "no UTF-8": (put(PANCAN_FILE, PANCAN.replace("TP53", "T\u00e9").encode("latin-1")), "row 2 is not UTF-8"),
     "cut gzip": (put(PANCAN_FILE, gzip.compress(PANCAN.encode())[:-20]), "broken or cut short"),
     "broken gzip": (put(PANCAN_FILE, b"\x1f\x8bnothing of the kind"), "broken or cut short"),
-    "no cohort column": (change(CDR_FILE, "type", "kind"), "column type: the column is missing; the file has , bcr"),
+    "no cohort column": (change(CDR_FILE, "type", "kind"), "column type: the column is missing; the file has '', 'bcr"),
     "no patient column": (change(CDR_FILE, "bcr_patient", "patient"), "column bcr_patient_barcode: the column is miss"),
     "cohort column twice": (change(CDR_FILE, "age", "type"), "column type: the column stands twice"),
     "two cohorts": (
         change(CDR_FILE, "4,TCGA-XX-0000", "4,TCGA-OR-A5J1"),
-        "TableS1.csv, rows 1, 4: TCGA-OR-A5J1 stands twice, and differently",
+        "TableS1.csv, rows 1, 4: 'TCGA-OR-A5J1' stands twice, and differently",
     ),
     "short clinical row": (change(CDR_FILE, ",58", ""), "TableS1.csv, row 1: must hold 4 fields"),
     "clinical quote": (put(CDR_FILE, b'a,"' + b"x" * 200_000), "not a readable table"),
@@ -305,6 +309,101 @@ def test_a_missing_cohort_drops_the_sample_and_is_no_class(origin: Path, out: Pa
     assert written(out)[1]["label"].tolist() == ["ACC", "ACC", "BRCA"]
 
 
+PANCAN_SAME: dict[str, Damage] = {
+    "barcodes as R writes them": change(PANCAN_FILE, chr(9).join(BARCODES), chr(9).join(BARCODES).replace("-", ".")),
+    "barcodes in small letters": change(PANCAN_FILE, chr(9).join(BARCODES), chr(9).join(BARCODES).lower()),
+    "patients in small letters": change(CDR_FILE, "TCGA-BH-A0B3", "tcga.bh.a0b3"),
+    "blanks": change(CDR_FILE, "TCGA-BH-A0B3,BRCA", "TCGA-BH-A0B3 ,BRCA\N{NO-BREAK SPACE}"),
+    "column names": change(CDR_FILE, "bcr_patient_barcode,type", "BCR Patient Barcode, Type"),
+    "semicolons": lambda o: (p := next(o.rglob(CDR_FILE))).write_text(p.read_text().replace(",", ";")),
+    "utf-16": lambda o: (p := next(o.rglob(CDR_FILE))).write_text(p.read_text(), encoding="utf-16"),
+    "csv matrix": lambda o: (p := next(o.rglob(PANCAN_FILE))).write_text(p.read_text().replace("\t", ",")),
+    "words for missing": change(PANCAN_FILE, "1\tNA\t3", "1\t n/a\t3"),
+    "dashes for missing": change(PANCAN_FILE, "1\tNA\t3", "1\t--\t3"),
+    "a true minus": change(PANCAN_FILE, "-0.25", "\N{MINUS SIGN}0.25"),
+    "what a Mac leaves": lambda o: put_new(o / "pancan/__MACOSX" / next(o.rglob(PANCAN_FILE)).name),
+    "a hidden copy": lambda o: put_new(o / "pancan" / ("._" + next(o.rglob(CDR_FILE)).name)),
+}
+
+
+def put_new(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\0")
+
+
+@pytest.mark.parametrize("mutation", PANCAN_SAME.values(), ids=PANCAN_SAME.keys())
+def test_pancan_in_another_writing_is_the_same(mutation: Damage, origin: Path, out: Path) -> None:
+    run("pancan", origin, out)
+    whole = written(out)
+    shutil.rmtree(out)
+    mutation(origin)
+    run("pancan", origin, out)
+    for one, other in zip(written(out), whole, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_pancan_of_log_ratios_and_a_workbook_are_refused(origin: Path, out: Path, tmp_path: Path) -> None:
+    bench.write_pancan(tmp_path, genes=60, samples=37, blocks=20)
+    table = pd.read_csv(tmp_path / "matrix.tsv", sep="\t", index_col="gene_id")
+    (table - table.median()).to_csv(tmp_path / "matrix.tsv", sep="\t")
+    with pytest.raises(DataError, match="values are below 0; the matrix of PanCanAtlas is linear"):
+        pancan.read(tmp_path / "matrix.tsv", tmp_path / "clinical.csv")
+    clinical = next(origin.rglob(CDR_FILE))
+    clinical.rename(clinical.with_suffix(".xlsx"))
+    with pytest.raises(UserError, match="workbook; save its sheet TCGA-CDR"):
+        run("pancan", origin, out)
+
+
+# Words for "unknown" and names that look alike, wherever samples are told.
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(sorted(UNKNOWN_WORDS - {""})),
+    st.sampled_from([str, str.upper, str.title]),
+    st.sampled_from(["{}", "[{}]", " {} ", "{}\N{NO-BREAK SPACE}"]),
+)
+def test_words_for_unknown_are_no_class_and_no_patient(word: str, case: Callable[[str], str], frame: str) -> None:
+    text = frame.format(case(word))
+    with tempfile.TemporaryDirectory() as folder:
+        series = Path(folder) / SERIES
+        series.write_text(GEO.replace("tissue: liver", f"tissue: {text}").replace("patient: P1", f"patient: {text}"))
+        read = geo.read(series, label="tissue", patient="patient")
+        assert read.samples[["patient_id", "label"]].to_numpy().tolist() == [["GSM1", "lung"], ["GSM2", "lung"]]
+        (Path(folder) / "matrix.tsv").write_text(XENA)
+        phenotype = Path(folder) / "phenotype.csv"
+        rows = f'TCGA-OR-A5J1-01,"{text}",A\nTCGA-OR-A5J1-11,P,"{text}"\nTCGA-BH-A0B3-01,"{text}",B\n'
+        phenotype.write_text(f"sample,who,kind\n{rows}")
+        read = xena.read(Path(folder) / "matrix.tsv", phenotype, label="kind", patient="who")
+        assert read.samples[["patient_id", "label"]].to_numpy().tolist() == [
+            ["TCGA-OR-A5J1", "A"],
+            ["TCGA-BH-A0B3", "B"],
+        ]
+
+
+def test_unknown_words_and_patients_are_counted(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        change(SERIES, "patient: P1", "patient: None")(origin)
+    run("geo", origin, out, "--patient", "patient")
+    said = capsys.readouterr().out
+    assert "'patient': read as unknown: 'None' (2)" in said
+    assert "3 samples of unknown patients stand for a patient each: 'GSM1', 'GSM2', 'GSM3'" in said
+
+
+def test_labels_patients_and_genes_that_look_alike_are_named_and_stay_apart(
+    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(SERIES, '"tissue: lung"\t"tissue: lung"', '"tissue: Lung \N{NO-BREAK SPACE}"\t"tissue: lung"')(origin)
+    change(SERIES, '"patient: P1"\t"patient: P1"', '"patient: P-1"\t"patient: p_1"')(origin)
+    change(SERIES, "1053_at", "1007_S_at")(origin)
+    run("geo", origin, out, "--patient", "patient")
+    assert written(out)[1]["label"].tolist() == ["Lung", "lung", "liver"]
+    said = capsys.readouterr().out
+    assert "labels that look alike stay apart: 'Lung' and 'lung'" in said
+    assert "patients that look alike stay apart: 'P-1' and 'p_1'" in said
+    assert "genes that look alike stay apart: '1007_S_at' and '1007_s_at'" in said
+
+
 # Xena.
 
 
@@ -324,8 +423,8 @@ def test_xena_keeps_its_logarithms_and_takes_patients_of_barcodes(
     genes = pd.read_csv(out / "genes.csv", dtype=str, keep_default_na=False)
     assert genes["symbol"].tolist() == ["TP53", "", ""] and genes["entrez"].tolist() == ["", "100130426", ""]
     said = capsys.readouterr().out
-    assert "1 samples without a label in the phenotype table: TCGA-BH-A0B4-01" in said
-    assert "1 genes without a value in any sample: EMPTY" in said
+    assert "1 samples without a label in the phenotype table: 'TCGA-BH-A0B4-01'" in said
+    assert "1 genes without a value in any sample: 'VACANT'" in said
     assert "1 values are below 0" in said
 
 
@@ -347,18 +446,78 @@ def test_xena_takes_its_own_patient_column_unasked(origin: Path) -> None:
     assert read.samples[["patient_id", "label"]].to_numpy().tolist() == [["P7", "ACC"]]
 
 
+@pytest.mark.parametrize("corner", ["Ensembl_ID", "gene", "Gene", "id", "sampleID", ""])
+@pytest.mark.parametrize("key", ["sample", "Sample", "sampleID", "submitter_id.samples", "sample_submitter_id"])
+def test_xena_takes_the_names_of_every_hub(corner: str, key: str, origin: Path, out: Path) -> None:
+    run("xena", origin, out)
+    whole = written(out)
+    shutil.rmtree(out)
+    change("matrix.tsv", "sample", corner)(origin)
+    change("phenotype.tsv", "sample", key)(origin)
+    run("xena", origin, out)
+    for one, other in zip(written(out), whole, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("in_matrix", "in_table", "joined"),
+    [
+        ("TCGA-OR-A5J1-01", "TCGA-OR-A5J1-01A", True),
+        ("TCGA-OR-A5J1-01A", "TCGA-OR-A5J1-01", True),
+        ("TCGA-OR-A5J1-01A-11R-A29S-07", "TCGA-OR-A5J1-01A", True),
+        ("TCGA.OR.A5J1.01", "TCGA-OR-A5J1-01A", True),
+        ("tcga-or-a5j1-01", "TCGA-OR-A5J1-01", True),
+        ("TCGA-OR-A5J1-01", "TCGA-OR-A5J1", True),
+        ("GTEX.1117F.0226", "GTEX-1117F-0226", True),
+        ("TCGA-OR-A5J1-01B", "TCGA-OR-A5J1-01A", False),
+        ("TCGA-OR-A5J1-11", "TCGA-OR-A5J1-01", False),
+        ("TCGA-OR-A5J1-11", "TCGA-OR-A5J1-01A", False),
+        ("GTEX-1117F", "GTEX-1117F-0226", False),
+    ],
+)
+def test_xena_joins_one_sample_under_two_names_and_no_two_samples(
+    in_matrix: str, in_table: str, joined: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "m.tsv").write_text(f"sample\t{in_matrix}\tother\nTP53\t1\t2\n")
+    (tmp_path / "p.tsv").write_text(f"sample\tkind\n{in_table}\tA\nother\tB\n")
+    read = xena.read(tmp_path / "m.tsv", tmp_path / "p.tsv", label="kind")
+    assert read.samples["label"].tolist() == (["A", "B"] if joined else ["B"])
+    assert read.samples["sample_id"].tolist()[0] == (in_matrix.replace("TCGA.OR.A5J1.01", "TCGA-OR-A5J1-01").replace(
+        "tcga-or-a5j1-01", "TCGA-OR-A5J1-01") if joined else "other")  # fmt: skip
+    told = any("is read as" in note or "in the row" in note for note in read.notes)
+    assert told is (joined and in_matrix != in_table)
+
+
+def test_xena_does_not_choose_between_two_vials(tmp_path: Path) -> None:
+    (tmp_path / "m.tsv").write_text("sample\tTCGA-OR-A5J1-01\tother\nTP53\t1\t2\n")
+    (tmp_path / "p.tsv").write_text("sample\tkind\nTCGA-OR-A5J1-01A\tA\nTCGA-OR-A5J1-01B\tB\nother\tB\n")
+    read = xena.read(tmp_path / "m.tsv", tmp_path / "p.tsv", label="kind")
+    assert read.samples["sample_id"].tolist() == ["other"]
+    assert read.dropped == {"samples that the phenotype table describes in several ways": ["TCGA-OR-A5J1-01"]}
+
+
+@pytest.mark.parametrize("row", ["__no_feature", "__alignment_not_unique", "N_unmapped", "---", "NA", "ENSG01.2_PAR_Y"])
+def test_rows_that_are_no_genes_are_dropped_and_listed(row: str, origin: Path, out: Path) -> None:
+    change("matrix.tsv", "100130426", row)(origin)
+    run("xena", origin, out)
+    assert list(written(out)[0]) == ["TP53", "ENSG00000141510.11"]
+    assert ["rows that are no genes", row] in pd.read_csv(
+        out / "dropped.csv", keep_default_na=False
+    ).to_numpy().tolist()
+
+
 XENA_FAULTS: dict[str, tuple[Damage, str]] = {
     "no matrix": (lambda o: (o / "xena" / "matrix.tsv").unlink(), "matrix.tsv: no such file"),
     "no phenotype": (lambda o: (o / "xena" / "phenotype.tsv").unlink(), "phenotype.tsv: no such file"),
-    "another first column": (change("matrix.tsv", "sample", "gene_id"), "must be sample, it is gene_id"),
+    "another first column": (change("matrix.tsv", "sample", "age"), "must be sample or .* it is 'age'"),
     "no label": (change("phenotype.tsv", "_primary_disease", "disease"), "has no column _primary_disease or"),
-    "no sample column": (change("phenotype.tsv", "sample\t", "id\t"), "column sample: the column is missing"),
+    "no sample column": (change("phenotype.tsv", "sample\t", "age\t"), "column sample: the column is missing"),
     "other samples": (put("phenotype.tsv", b"sample\t_primary_disease\nX\tY\n"), "has no label for any sample"),
-    "gene twice": (change("matrix.tsv", "EMPTY", "TP53"), "rows 1, 4: TP53 stands twice"),
+    "gene twice": (change("matrix.tsv", "VACANT", "TP53"), "rows 1, 4: 'TP53' stands twice"),
     "sample twice": (change("matrix.tsv", "A0B3-01", "A0B4-01"), "column TCGA-BH-A0B4-01: the column stands twice"),
     "two labels": (
         change("phenotype.tsv", "TCGA-BH-A0B3-01", "TCGA-OR-A5J1-01"),
-        "rows 1, 3: TCGA-OR-A5J1-01 stands twice, and differently",
+        "rows 1, 3: 'TCGA-OR-A5J1-01' stands twice, and differently",
     ),
     "no number": (change("matrix.tsv", "2.5", "high"), "column TCGA-OR-A5J1-11, row 1: 'high' is no finite number"),
 }
@@ -395,7 +554,7 @@ def test_geo_reads_characteristics_wherever_they_stand(
         ["GSM3", "liver", "three", "GPL96"],
     ]
     assert not (out / "genes.csv").exists()
-    assert "dropped 1 samples without tissue: GSM4" in capsys.readouterr().out
+    assert "dropped 1 samples without a known 'tissue': 'GSM4'" in capsys.readouterr().out
 
 
 def test_geo_sample_stands_for_its_patient_where_none_is_named(origin: Path) -> None:
@@ -410,10 +569,106 @@ def test_geo_gene_is_the_mean_of_its_probes(origin: Path, out: Path, capsys: pyt
     np.testing.assert_array_equal(expression, np.array([[2, 5], [2, 6.5], [np.nan, 7]], np.float32))
     genes = pd.read_csv(out / "genes.csv", dtype=str, keep_default_na=False)
     assert genes.to_numpy().tolist() == [["DDR1", "DDR1", ""], ["HSPA6|3310", "HSPA6", "3310"]]
-    assert "dropped 1 probes without one gene: AFFX_1" in capsys.readouterr().out
+    assert "dropped 1 probes of several genes: 'AFFX_1'" in capsys.readouterr().out
 
 
 SERIES = "GSE1_series_matrix.txt"
+GEO_SAME: dict[str, Damage] = {
+    "a line end in a quoted field": change(SERIES, '"one"', '"on\ne"'),
+    "two line ends, a blank line": change(SERIES, '"Stage: II: late"', '"Stage: II:\n\nlate"'),
+    "a stray quote": change(SERIES, '"A series"', '"A 5\' " series"'),
+    "an apostrophe": change(SERIES, '"A series"', '"Barrett\'s"'),
+    "Windows": lambda o: (p := next(o.rglob(SERIES))).write_bytes(p.read_bytes().replace(b"\n", b"\r\n")),
+    "byte order mark": lambda o: (p := next(o.rglob(SERIES))).write_bytes(b"\xef\xbb\xbf" + p.read_bytes()),
+    "no quotes": lambda o: (p := next(o.rglob(SERIES))).write_text(p.read_text().replace('"', "")),
+    "blanks": change(SERIES, "tissue: lung", "tissue : \N{NO-BREAK SPACE}lung  "),
+    "no blank": change(SERIES, "tissue: lung", "tissue:lung"),
+    "another key twice": change(SERIES, '"Stage: II: late"\t""', '"Stage: II: late"\t"patient: P2"'),
+    "a key of the other channel": change(SERIES, "!series_m", '!Sample_characteristics_ch2\t"sex: f"' + '\t"sex: m"' * 3
+                                         + "\n!series_m"),
+    "NaN": change(SERIES, "null", "NaN"),
+    "words for missing": change(SERIES, "null", " N/A "),
+    "another kind of null": change(SERIES, "null", "NULL"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutation", GEO_SAME.values(), ids=GEO_SAME.keys())
+def test_geo_in_another_writing_is_the_same(mutation: Damage, origin: Path, out: Path) -> None:
+    run("geo", origin, out)
+    whole, samples = written(out)
+    shutil.rmtree(out)
+    mutation(origin)
+    run("geo", origin, out)
+    expression, described = written(out)
+    pd.testing.assert_frame_equal(expression, whole)
+    pd.testing.assert_frame_equal(described.drop(columns="title"), samples.drop(columns="title"))
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("source_name", ["tumor", "normal", "tumor", "normal"]),
+        ("Source_Name_ch1", ["tumor", "normal", "tumor", "normal"]),
+        ("!Sample_source_name_ch1", ["tumor", "normal", "tumor", "normal"]),
+        ("title", ["one", "two", "three", "four"]),
+        ("description.1", ["a", "b", "a", "b"]),
+        ("characteristics_ch1.3", ["smoker", "never", "smoker", "never"]),
+        ("cell-type", ["B", "T", "B", "T"]),
+        ("cell type:ch1", ["B", "T", "B", "T"]),
+        ("cell_type:ch2", ["pool", "pool", "pool", "pool"]),
+    ],
+)
+def test_geo_takes_lines_and_channels_by_name(name: str, labels: list[str], origin: Path) -> None:
+    lines = "".join(
+        f"!Sample_{line}\t" + "\t".join(f'"{cell}"' for cell in cells) + "\n"
+        for line, cells in (
+            ("source_name_ch1", ["tumor", "normal"] * 2),
+            ("description", ["x"] * 4),
+            ("description", ["a", "b"] * 2),
+            ("characteristics_ch1", ["smoker", "never"] * 2),
+            ("characteristics_ch1", ["cell type: B", "cell type: T"] * 2),
+            ("characteristics_ch2", ["cell type: pool"] * 4),
+        )
+    )
+    change(SERIES, "!series_matrix_table_begin", f"{lines}!series_matrix_table_begin")(origin)
+    read = geo.read(origin / "geo" / SERIES, label=name)
+    assert read.samples["label"].tolist() == labels
+    assert any("channel 2 has other values" in note for note in read.notes) is (name == "cell-type")
+
+
+PROBE_TABLES = {
+    "of a platform": '#ID = the probe\n#Gene Symbol = x\nID\tSpecies\tGene Symbol\n1007_s_at\t5"\tDDR1\n'
+    "1053_at\t\tDDR1\n117_at\t\tHSPA6\nAFFX_1\t\tA /// B\n",
+    "annotation": "^Annotation\n!platform = GPL96\n!platform_table_begin\nID\tGene symbol\n1007_s_at\tDDR1\n"
+    "1053_at\tDDR1\n117_at\tHSPA6\nAFFX_1\tA;B\n!platform_table_end\n",
+    "Agilent": "ID,GENE,GENE_SYMBOL\n1007_s_at,780,DDR1\n1053_at,780,DDR1\n117_at,3310,HSPA6\nAFFX_1,,---\n",
+    "several rows": "probe,gene\n1007_s_at,DDR1\n1007_s_at,DDR1\n1053_at,DDR1\n117_at,HSPA6\nAFFX_1,A\nAFFX_1,B\n",
+    "gene assignment": "ID,gene_assignment\n1007_s_at,NM_1 // DDR1 // a // 6p21 // 780 /// NM_2 // DDR1 // a\n"
+    "1053_at,NM_1 // DDR1 // a // 6p21 // 780\n117_at,NM_3 // HSPA6 // b // 1q // 3310\n"
+    "AFFX_1,NM_4 // A // b // 1q // 1 /// NM_5 // B // b // 1q // 2\n",
+    "semicolons": "probe;gene\n1007_s_at;DDR1\n1053_at; DDR1 \n117_at;HSPA6\nAFFX_1;A // B\n",
+    "a spreadsheet's date": "probe,gene\n1007_s_at,DDR1\n1053_at,DDR1\n117_at,HSPA6\nAFFX_1,1-Mar\n",
+    "a spreadsheet's day": "probe,gene\n1007_s_at,DDR1\n1053_at,DDR1\n117_at,HSPA6\nAFFX_1,43891\n",
+    "no gene": "probe,gene\n1007_s_at,DDR1\n1053_at,DDR1\n117_at,HSPA6\nAFFX_1,N/A\n",
+}
+
+
+@pytest.mark.parametrize("table", PROBE_TABLES.values(), ids=PROBE_TABLES.keys())
+def test_geo_reads_tables_of_probes_as_platforms_have_them(table: str, origin: Path) -> None:
+    path = origin / "geo" / "probes.txt"
+    path.write_text(table)
+    read = geo.read(origin / "geo" / SERIES, label="tissue", probes=path)
+    assert read.names == ["DDR1", "HSPA6"]
+    np.testing.assert_array_equal(read.values, np.array([[2, 5], [2, 6.5], [np.nan, 7]], np.float32))
+    (why,) = (why for why, names in read.dropped.items() if names == ["AFFX_1"])
+    assert ("spreadsheet" in why) is ("Mar" in table or "43891" in table)
+
+
+def test_geo_warns_of_patients_that_are_not_named(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("geo", origin, out)
+    assert "give --patient 'patient'" in capsys.readouterr().out
+
+
 GEO_FAULTS: dict[str, tuple[Damage, str]] = {
     "no file": (lambda o: next(o.rglob(SERIES)).unlink(), "no such file"),
     "no table": (change(SERIES, "!series_matrix_table_begin", "!"), "has no !series_matrix_table_begin"),
@@ -423,23 +678,26 @@ GEO_FAULTS: dict[str, tuple[Damage, str]] = {
         put(SERIES, GEO[: GEO.index('"1007')].encode() + b"!series_matrix_table_end\n"),
         "has no values; RNA",
     ),
-    "another table": (change(SERIES, "ID_REF", "ID"), "the first column must be ID_REF, it is ID"),
-    "other samples": (change(SERIES, '"ID_REF"\t"GSM1"', '"ID_REF"\t"GSM7"'), "GSM1, GSM7 stands in one alone"),
+    "another table": (change(SERIES, "ID_REF", "ID"), "the first column must be ID_REF, it is 'ID'"),
+    "other samples": (change(SERIES, '"ID_REF"\t"GSM1"', '"ID_REF"\t"GSM7"'), "'GSM1', 'GSM7' stands in one alone"),
     "another order": (
         change(SERIES, '"ID_REF"\t"GSM1"\t"GSM2"', '"ID_REF"\t"GSM2"\t"GSM1"'),
         "they stand in another order",
     ),
     "key missing": (
         lambda o: [change(SERIES, "tissue", "organ")(o) for _ in range(3)],
-        "no characteristic tissue; they have age, organ, patient, stage",
+        "no characteristic 'tissue'; they have age .*, organ .'lung', 'liver'., patient",
     ),
-    "key twice": (change(SERIES, "patient: P1", "tissue: skin"), "GSM1 has two values of tissue: lung and skin"),
+    "key twice": (change(SERIES, "patient: P1", "tissue: skin"), "GSM1 has two values of 'tissue': 'lung' and 'skin'"),
     "no label at all": (
         lambda o: [change(SERIES, value, "tissue: NA")(o) for value in ("tissue: lung",) * 2 + ("tissue: liver",)],
-        "no characteristic tissue",
+        "no sample has a known value of 'tissue'",
     ),
-    "short line": (change(SERIES, '\t"four"', ""), "a !Sample_ line has 3 values for 4 samples"),
-    "probe twice": (change(SERIES, "1053_at", "117_at"), "rows 2, 3: 117_at stands twice"),
+    "short line": (change(SERIES, '\t"four"', ""), "the line !Sample_title has 3 values for 4 samples"),
+    "probe twice": (change(SERIES, "1053_at", "117_at"), "rows 2, 3: '117_at' stands twice"),
+    "SOFT": (put(SERIES, b"^DATABASE = GeoMiame\n!Sample_x"), "is a SOFT file of GEO; download the series matrix"),
+    "MINiML": (put(SERIES, b"<?xml version='1.0'?>\n<MINiML>"), "is an XML .MINiML. file of GEO"),
+    "decimal comma": (change(SERIES, "6.5", "6,5"), "'6,5' is no finite number: it has a decimal comma"),
     "no number": (change(SERIES, "6.5", "P"), "column GSM2, row 3: 'P' is no finite number"),
 }
 
@@ -458,8 +716,8 @@ def test_geo_that_is_not_the_layout_is_refused_and_nothing_is_written(
     ("table", "says"),
     [
         ("probe,gene\nx,TP53\n", "maps no probe of GSE1_series_matrix.txt"),
-        ("ID,gene\nx,TP53\n", "column probe: the column is missing"),
-        ("probe,gene\n117_at,TP53\n117_at,EGFR\n", "rows 1, 2: 117_at stands twice, and differently"),
+        ("name,gene\nx,TP53\n", "column probe: the column is missing"),
+        ("probe,gene\n117_at,TP53\n117_at,EGFR\n", "1 probes of several genes"),
     ],
 )
 def test_geo_with_probes_of_something_else_is_refused(table: str, says: str, origin: Path, out: Path) -> None:
@@ -484,16 +742,39 @@ def test_uci_joins_labels_by_name_and_a_sample_is_its_patient(block: int, origin
     assert sorted(path.name for path in out.iterdir()) == ["expression.parquet", "samples.csv"]
 
 
+UCI_SAME: dict[str, Damage] = {
+    "labels in small letters": change("labels.csv", "LUAD", "luad "),
+    "semicolons": lambda o: [p.write_text(p.read_text().replace(",", ";")) for p in o.rglob("uci/*/*.csv")],
+    "as pandas writes": change("data.csv", ",gene_0", "Unnamed: 0,gene_0"),
+    "gzipped": lambda o: [squeeze(p) for p in o.rglob("uci/*/*.csv")],
+    "what a Mac leaves": lambda o: (o / "uci" / "__MACOSX").mkdir(),
+}
+
+
+@pytest.mark.parametrize("mutation", UCI_SAME.values(), ids=UCI_SAME.keys())
+def test_uci_in_another_writing_is_the_same(mutation: Damage, origin: Path, out: Path) -> None:
+    run("uci", origin, out)
+    whole = written(out)
+    shutil.rmtree(out)
+    mutation(origin)
+    run("uci", origin, out)
+    for one, other in zip(written(out), whole, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
 UCI_FAULTS: dict[str, tuple[Damage, str]] = {
     "no folder": (lambda o: (o / "uci").rename(o / "other"), "no such folder"),
     "no labels": (lambda o: next(o.rglob("labels.csv")).unlink(), "no folder in it holds data.csv and labels.csv"),
-    "unknown class": (change("labels.csv", "LUAD", "LUSC"), "labels.csv, column Class: LUSC is none of BRCA"),
-    "no class": (change("labels.csv", "LUAD", ""), "no label is none of BRCA"),
-    "sample without a label": (change("labels.csv", "sample_1,LUAD\n", ""), "sample_1: stands in one of data.csv and"),
-    "label without a sample": (change("data.csv", "sample_2,1,2,3\n", ""), "sample_2: stands in one of data.csv and"),
-    "sample twice": (change("data.csv", "sample_2", "sample_1"), "rows 2, 3: sample_1 stands twice"),
+    "unknown class": (change("labels.csv", "LUAD", "LUSC"), "labels.csv, column Class: 'LUSC' is none of BRCA"),
+    "no class": (change("labels.csv", "LUAD", ""), "'no label' is none of BRCA"),
+    "sample without a label": (
+        change("labels.csv", "sample_1,LUAD\n", ""),
+        "'sample_1': stands in one of data.csv and",
+    ),
+    "label without a sample": (change("data.csv", "sample_2,1,2,3\n", ""), "'sample_2': stands in one of data.csv and"),
+    "sample twice": (change("data.csv", "sample_2", "sample_1"), "rows 2, 3: 'sample_1' stands twice"),
     "gene twice": (change("data.csv", "gene_1", "gene_0"), "column gene_0: the column stands twice"),
-    "another first column": (change("data.csv", ",gene_0", "id,gene_0"), "must be unnamed, it is id"),
+    "another first column": (change("data.csv", ",gene_0", "id,gene_0"), "must be unnamed .* it is 'id'"),
     "no number": (change("data.csv", "0.592732", "x"), "data.csv, column gene_1, row 2: 'x' is no finite number"),
 }
 
@@ -509,6 +790,33 @@ def test_uci_that_is_not_the_layout_is_refused_and_nothing_is_written(
 
 
 # Matrices and folders in general.
+
+
+RNG = np.random.default_rng(5)
+LOGS = RNG.normal(7, 2, (30, 40)).clip(0)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "says"),
+    [
+        (LOGS, "log2", "log2"),
+        (np.exp2(LOGS), "linear", "TPM"),
+        (RNG.poisson(np.exp2(LOGS)), "linear", "counts"),
+        (RNG.poisson(2, (30, 40)), "linear", "counts"),
+        (LOGS - LOGS.mean(axis=0), "as_is", "log ratios"),
+        (np.exp2(LOGS) - 20, "linear", "background"),
+        (RNG.uniform(0, 1, (30, 40)), "as_is", "shares"),
+        (LOGS / np.log2(10), "log2", "decimal logarithm"),
+        (np.full((2, 2), np.nan), "as_is", "no values"),
+    ],
+)
+def test_the_apparent_scale_is_told(values: np.ndarray, scale: str, says: str) -> None:
+    found, why = expression_scale(np.asarray(values, np.float32))
+    assert (found, says in why) == (scale, True)
+    ids = [f"s{number}" for number in range(len(values))]
+    samples = pd.DataFrame({"sample_id": ids, "patient_id": ids, "label": "A"})
+    report = Expression(np.asarray(values, np.float32), [f"g{n}" for n in range(values.shape[1])], samples).report()
+    assert report == [f"{why}: data.scale in params.yaml seems to be {scale}"]
 
 
 cells = st.one_of(
@@ -552,7 +860,7 @@ def test_a_wrong_cell_is_found_wherever_it_stands(data: st.DataObject) -> None:
 
 def test_a_byte_order_mark_quotes_and_empty_lines_do_not_matter() -> None:
     lines = iter([b'\xef\xbb\xbf"sample"\t"A"\t"B"\r\n', b"\r\n", b'"G1"\t"1"\t2\r\n', b"\n"])
-    columns = read_header(lines, "m", "sample")
+    columns, _ = read_header(lines, "m", ["sample"])
     genes, values = read_rows(lines, columns, "m")
     assert (columns, genes, values.tolist()) == (["A", "B"], ["G1"], [[1, 2]])
 
@@ -586,9 +894,9 @@ def expression(ids: list[str], genes: list[str]) -> Expression:
 @pytest.mark.parametrize(
     ("ids", "genes", "says"),
     [
-        (["a", "a"], ["g"], "a: the sample stands twice"),
-        (["a", "b"], ["g", "g"], "g: the gene stands twice"),
-        (["a"], ["sample_id"], "sample_id: the gene stands twice"),
+        (["a", "a"], ["g"], "'a': the sample stands twice"),
+        (["a", "b"], ["g", "g"], "'g': the gene stands twice"),
+        (["a"], ["sample_id"], "'sample_id': the gene stands twice"),
         (["a", ""], ["g"], "a sample has no name"),
         (["a"], [""], "a gene has no name"),
         ([], ["g"], "there is nothing to write"),

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.faults import UserError
-from pipelines.samples.gene_names import find_gene, match_genes, parts_of, symbol_of
+from pipelines.samples.gene_names import (
+    find_gene,
+    match_genes,
+    parts_of,
+    several_genes,
+    spreadsheet_name,
+    spreadsheet_names,
+    symbol_of,
+)
 
 # Few symbols and numbers, so that names collide all the time.
 _symbols = st.sampled_from(["A", "B", "C", "?"])
@@ -104,3 +112,48 @@ def test_symbols() -> None:
     assert symbol_of("TP53|7157") == "TP53"
     assert symbol_of("?|653553") == "?|653553"
     assert symbol_of("hsa-let-7a-1") == "hsa-let-7a-1"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("1-Mar", "01-Mar", "2-Sep", "1-Dec", "15-Sept", "1-MAR", "1-Mar-2020", "Mar-01", "Sep-2", "1. Mar", "2/Sep"),
+        *("2001-03-01", "2001-03-01 00:00:00", "2001-03-01T00:00:00", "3/1/2001", "01.03.2001", "2.31E+13", "2,31E+13"),
+        *("1E5", "7157.0"),
+    ],
+)
+def test_what_a_spreadsheet_made_of_a_gene_is_told(name: str) -> None:
+    assert spreadsheet_name(name) and spreadsheet_names([name, "TP53", "MYC"]) == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("TP53", "MARCH1", "MARCHF1", "SEPTIN2", "SEP15", "DEC1", "MARC1", "OCT4", "7157", "ENSG00000141510.16"),
+        *("HLA-A", "NKX2-1", "TP53|7157", "?|100130426", "2310009E13Rik", "hsa-mir-9-1", "MAR-1A", "RP11-34P13.7"),
+        *("1-Mar-A", "AC000012.1", "E2F1", "", "5S_rRNA", "MT-ND1", "H3.3"),
+    ],
+)
+def test_names_of_genes_are_no_dates(name: str) -> None:
+    assert not spreadsheet_name(name) and spreadsheet_names([name]) == []
+    assert not several_genes(name)
+
+
+def test_a_day_as_a_number_is_told_among_symbols_and_not_among_entrez_ids() -> None:
+    assert spreadsheet_names(["TP53", "43891", "MYC", "KRAS", "7157", "43900", "EGFR"]) == [
+        "43891",
+        "43900",
+    ]  # the 1st and the 10th
+    assert spreadsheet_names(["TP53", "43831", "MYC", "43902", "KRAS"]) == []  # the 1st of January, the 12th of March
+    assert spreadsheet_names(["43891", "7157", "4609"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "several"),
+    [
+        *(("A;B", True), ("A /// B", True), ("A // B", True), ("A///B", True), ("A, B", True), ("A / B", True)),
+        *(("A;", False), ("A;A", False), ("A /// ---", False), ("A/B", False), ("A|12", False), ("H2A-B", False)),
+    ],
+)
+def test_several_genes_under_one_name_are_told(name: str, several: bool) -> None:
+    assert several_genes(name) is several

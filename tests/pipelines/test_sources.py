@@ -118,12 +118,95 @@ def test_written_blood_cells_are_valid(tmp_path: Path, out: Path) -> None:
     assert [str(finding) for finding in validation.findings] == []
 
 
+def renamed(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
+
+
+def archive(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    path.write_bytes(b"PK")
+
+
+def archive_inside(folder: Path) -> None:
+    emptied(folder)
+    archive(folder / "set.zip")
+
+
+LEFT = ("Thumbs.db", "desktop.ini")
+CLASS_SAME: dict[str, tuple[Damage, str]] = {
+    "what a Mac leaves": (lambda f: shutil.copytree(f, f / "__MACOSX" / "set"), ""),
+    "what Windows leaves": (lambda f: [put(f / "monocyte/x.png", 1).rename(f / "monocyte" / n) for n in LEFT], ""),
+    "a hidden twin": (lambda f: (f / "monocyte" / "._MO_2.jpg").write_bytes(b"x"), ""),
+    "another case": (lambda f: renamed(f / "monocyte", "Monocyte"), "'Monocyte' is read as 'monocyte'"),
+    "many of a class": (lambda f: renamed(f / "erythroblast", "Erythroblasts"), "'Erythroblasts' is read as"),
+    "blanks": (lambda f: renamed(f / "basophil", " basophil "), "' basophil ' is read as 'basophil'"),
+    "unpacked twice": (
+        lambda f: shutil.copytree((f / "monocyte").rename(f.parent / "x"), f / "monocyte" / "m"),
+        "are read as of the class around it",
+    ),
+    "a copy of Windows": (
+        lambda f: [shutil.copy(p, p.with_name(f"{p.stem} (1).jpg")) for p in f.glob("monocyte/MO*")],
+        "passed over 3 copies of images",
+    ),
+    "a copy": (
+        lambda f: [shutil.copy(p, p.with_name(f"Copy of {p.name}")) for p in f.glob("monocyte/MO*")],
+        "passed over 3 copies of images",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mutation", "says"), CLASS_SAME.values(), ids=CLASS_SAME.keys())
+@pytest.mark.parametrize(("layout", "module"), [("blood_cells", blood_cells), ("pbc", pbc)])
+def test_class_folders_as_people_have_them_are_the_same_and_it_is_told(
+    layout: str,
+    module: Any,
+    mutation: Damage,
+    says: str,
+    tmp_path: Path,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_class_folders(tmp_path / "origin", module.CLASSES)
+    run(layout, folder, out)
+    whole = content(out)
+    shutil.rmtree(out)
+    plain = capsys.readouterr().out.splitlines()
+    mutation(folder)
+    run(layout, folder, out)
+    assert content(out) == whole
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == plain[-1]
+    assert says in "".join(told[:-1]) and len(told) - 1 == bool(says)
+
+
+def test_images_whose_ending_is_in_capitals_are_read(tmp_path: Path, out: Path) -> None:
+    folder = write_class_folders(tmp_path / "origin", pbc.CLASSES)
+    for path in folder.rglob("*_*.jpg"):
+        renamed(path, f"{path.stem}.JPEG")
+    run("pbc", folder, out)
+    assert len(content(out)) == 3 * len(pbc.CLASSES)
+
+
+def test_images_that_lie_in_another_class_than_their_name_says_are_told(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_class_folders(tmp_path / "origin", pbc.CLASSES, images=12)
+    shutil.move(folder / "monocyte" / f"MO_{pbc.CLASSES.index('monocyte')}.jpg", folder / "ig")
+    run("pbc", folder, out)
+    assert "1 images are named as those of another class: 'ig/MO_5.jpg'" in capsys.readouterr().out
+
+
 CLASS_FAULTS: dict[str, tuple[Damage, str]] = {
-    "a class is missing": (lambda f: shutil.rmtree(f / "monocyte"), "is not laid out as"),
-    "a class is empty": (lambda f: emptied(f / "monocyte"), "monocyte is empty"),
-    "a class too many": (lambda f: put(f / "artefact" / "ART_1.jpg", 1), "artefact is no class"),
-    "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "monocyte/copy of MO_1.jpg is not named"),
-    "another file": (lambda f: (f / "monocyte" / "readme.txt").touch(), "monocyte/readme.txt is not named"),
+    "a class is missing": (lambda f: shutil.rmtree(f / "monocyte"), "is not laid out as .* lacks 'monocyte'"),
+    "a misspelt class": (lambda f: renamed(f / "monocyte", "monocite"), "lacks 'monocyte'; is it 'monocite' there"),
+    "two folders of a class": (lambda f: put(f / "Monocytes" / "MO_1.jpg", 1), "'Monocytes' and 'monocyte' may be one"),
+    "an archive": (archive, "is a file; unpack it"),
+    "an archive inside": (archive_inside, "unpack 'set.zip'"),
+    "a copy of something else": (lambda f: put(f / "monocyte" / "MO_2 (1).jpg", 99), r"MO_2 \(1\).jpg' is not named"),
+    "a class is empty": (lambda f: emptied(f / "monocyte"), "'monocyte' is empty"),
+    "a class too many": (lambda f: put(f / "artefact" / "ART_1.jpg", 1), "'artefact' is no class"),
+    "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "'monocyte/copy of MO_1.jpg' is not named"),
+    "another file": (lambda f: (f / "monocyte" / "readme.txt").touch(), "'monocyte/readme.txt' is not named"),
     "no folder": (shutil.rmtree, "no such folder"),
 }
 
@@ -177,6 +260,26 @@ def test_test_phase_gets_its_names_labels_and_subjects_back(origin: Path, out: P
     assert test.loc["hem/UID_H30_6_2_hem.bmp", "subject_id"] == "H30"
     phase = origin / "PKG - C-NMC 2019" / "C-NMC_test_prelim_phase_data"
     assert (out / "images/hem/UID_H49_35_1_hem.bmp").read_bytes() == (phase / "3.bmp").read_bytes()
+
+
+def test_cnmc_in_capitals_and_with_what_a_mac_leaves_is_the_same(origin: Path, out: Path) -> None:
+    run("cnmc", origin, out, "--test")
+    whole = content(out)
+    shutil.rmtree(out)
+    shutil.copytree(origin / "PKG - C-NMC 2019", origin / "__MACOSX" / "PKG - C-NMC 2019")
+    for path in [path for path in origin.rglob("*.bmp") if "__MACOSX" not in path.parts]:
+        path.with_name(f"._{path.name}").touch()
+        renamed(path, path.name.upper().replace("UID_H3_2", "UID_h3_2"))
+    for path in list(origin.glob("PKG*/C-NMC_training_data/fold_*/*")):
+        renamed(path, path.name.upper())
+    for path in list(origin.glob("PKG*/C-NMC_training_data/fold_*")):
+        renamed(path, path.name.replace("fold_", "Fold "))
+    labels(origin, ",1.bmp,1", ", 1.bmp,1.0")
+    run("cnmc", origin, out, "--test")
+    found = {name.casefold(): data for name, data in content(out).items() if name != "images.csv"}
+    assert found == {name.casefold(): data for name, data in whole.items() if name != "images.csv"}
+    one = pd.read_csv(out / "images.csv", dtype=str)
+    assert one["subject_id"].nunique() == 15 and set(one["label"]) == {"all", "hem"}
 
 
 def test_written_cnmc_is_valid(tmp_path: Path, out: Path) -> None:
@@ -234,8 +337,8 @@ CNMC_FAULTS: dict[str, tuple[Damage, str]] = {
     "unknown label": (lambda o: labels(o, "1.bmp,1\n", "1.bmp,2\n"), "has label 2"),
     "no name": (lambda o: labels(o, "UID_57_29_1_all.bmp,", ","), "None: is not named"),
     "listed twice": (lambda o: labels(o, ",2.bmp", ",1.bmp"), "names an image twice"),
-    "not listed": (lambda o: labels(o, "UID_H30_6_2_hem.bmp,4.bmp,0\n", ""), "4.bmp: stands in one"),
-    "not there": (lambda o: next(o.rglob("2.bmp")).unlink(), "2.bmp: stands in one"),
+    "not listed": (lambda o: labels(o, "UID_H30_6_2_hem.bmp,4.bmp,0\n", ""), "'4.bmp': stands in one"),
+    "not there": (lambda o: next(o.rglob("2.bmp")).unlink(), "'2.bmp': stands in one"),
     "named twice": (lambda o: labels(o, "UID_57_22_2", "UID_57_29_1"), "two images have this name"),
 }
 
@@ -277,7 +380,7 @@ def test_any_other_name_is_refused_in_a_line_that_names_it(name: str) -> None:
         "UID_1_2_3_all.bmp\n",
         "UID_1_2_3_all.bmp.bak",
         "copy of UID_1_2_3_all.bmp",
-        "UID_1_2_3_all.BMP",
+        "UID_1_2_3_all.jpg",
         "UID_1_2_3_aml.bmp",
         "UID_1_2_all.bmp",
         "UID_X1_2_3_hem.bmp",
