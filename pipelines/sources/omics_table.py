@@ -101,13 +101,12 @@ class Omics:
             return self
         return replace(self, lines=[self.lines[row] for row in kept], values=self.values[kept])
 
-    def constant(self) -> list[str]:
-        """Return the features that have one value in all rows, or none; there is nothing to learn from them."""
+    def unmeasured(self) -> list[str]:
+        """Return the features that have no value in any row, or 0 in all: nothing was found of them."""
         found = []
         for name, column in zip(self.features, self.columns, strict=True):
             values = self.values[:, column]
-            values = values[~np.isnan(values)]
-            if len(values) == 0 or values.min() == values.max():
+            if not (values[~np.isnan(values)] != 0).any():
                 found.append(name)
         return found
 

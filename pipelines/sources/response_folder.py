@@ -85,16 +85,16 @@ def place_once(response: pd.DataFrame, replicates: Replicates, unmatched: Unmatc
 
 
 def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
-    """Leave out constant features, and give expression and copy number the same genes if they share most of them.
+    """Leave out features without a value, and give expression and copy number the same genes if they share most.
 
     Models take a gene's expression and its copies side by side, and `make validate` refuses all but the same genes.
     """
     made = dict(omics)
     notes: dict[str, str] = {}
     for name, table in omics.items():
-        if name != "mutation" and len(table.lines) > 1 and (constant := set(table.constant())):
+        if name != "mutation" and (unmeasured := set(table.unmeasured())):
             made[name] = table.only(
-                [each for each in table.features if each not in constant], "one value in all cell lines, or none"
+                [each for each in table.features if each not in unmeasured], "0 in all cell lines, or no value"
             )
     if all(name in made for name in SHARING):
         first, second = (set(made[name].features) for name in SHARING)
@@ -107,7 +107,7 @@ def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
                 made[name] = made[name].only(first & second, f"not in the table of {other.replace('_', ' ')}")
     for name, table in made.items():
         if not table.features:
-            raise UserError(f"{table.file}: no feature of {name} is left; all had one value")
+            raise UserError(f"{table.file}: no feature of {name} is left; none had a value but 0")
     return {name: table.noted(notes[name]) if name in notes else table for name, table in made.items()}
 
 

@@ -492,7 +492,7 @@ def named(origin: Path) -> list[str | Path]:
     ]
 
 
-def test_expression_and_copy_number_get_the_same_genes_that_vary(origin: Path, out: Path) -> None:
+def test_expression_and_copy_number_get_the_same_genes_that_were_measured(origin: Path, out: Path) -> None:
     expression = files.by_model(EXPRESSION, old=False)
     expression["GENE1 (11)"] = 0.0
     expression.drop(columns="GENE2 (22)").to_csv(origin / "new" / NEW_EXPRESSION, index=False)
@@ -503,7 +503,7 @@ def test_expression_and_copy_number_get_the_same_genes_that_vary(origin: Path, o
     assert list(table(out, "mutation").columns) == list(GENES)
     left = unmatched(out)
     assert left[left["kind"] == "feature"][["identifier", "file", "reason"]].to_numpy().tolist() == [
-        ["GENE1", NEW_EXPRESSION, "one value in all cell lines, or none"],
+        ["GENE1", NEW_EXPRESSION, "0 in all cell lines, or no value"],
         ["GENE1", "OmicsCNGeneWGS.csv", "not in the table of expression"],
         ["GENE2", "OmicsCNGeneWGS.csv", "not in the table of expression"],
     ]

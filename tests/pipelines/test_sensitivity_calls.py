@@ -182,7 +182,7 @@ def test_a_molecule_under_two_ids_is_known_by_the_more_measured_one() -> None:
     every = samples_of(tables, shipped_task())
     few = np.flatnonzero(every.drug == 0)[:3]
     found = learn_thresholds(every.take(np.concatenate([few, np.flatnonzero(every.drug > 0)])), RULE)
-    assert found.by_molecule[parent("CO")] == found.by_drug["D01"] != found.by_drug["D00"]
+    assert found.by_molecule[str(parent("CO"))] == found.by_drug["D01"] != found.by_drug["D00"]
 
 
 def test_training_rows_that_are_all_called_alike_are_refused() -> None:
