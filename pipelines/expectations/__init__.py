@@ -151,14 +151,14 @@ def tell_files(name: str, files: Sequence[str], messages: Sequence[str], beyond:
 
 
 def some(names: Iterable[str]) -> str:
-    """Return the first ``ROWS_SHOWN`` names, and how many more there are."""
+    """Return the first ``ROWS_SHOWN`` names of columns or files, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - ROWS_SHOWN} more" if len(names) > ROWS_SHOWN else ""
     return ", ".join(names[:ROWS_SHOWN]) + more
 
 
 def _written(values: Iterable[Any]) -> list[str]:
-    return [f"{value:g}" if isinstance(value, (float, np.floating)) else str(value) for value in values]
+    return [f"{value:g}" if isinstance(value, (float, np.floating)) else repr(str(value)) for value in values]
 
 
 def _with_found(message: str, found: list[str]) -> str:
