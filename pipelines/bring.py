@@ -15,6 +15,7 @@ from pipelines.command import run_command
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params
 from pipelines.places import DATA
+from pipelines.samples.raw_files import is_of_system
 from pipelines.validate import validate_folder
 
 INCOMING = Path(".incoming")
@@ -84,7 +85,7 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
 def _copy(folder: Path, waiting: Path) -> None:
     try:
         # Contents only: the user's read-only or private modes stay with the user's files, and with their folders.
-        shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=_of_systems)
     except OSError as error:
         what = error.args[0] if isinstance(error, shutil.Error) else [(error.filename, None, error.strerror)]
         raise UserError("\n".join(f"{file} cannot be copied: {reason}" for file, _, reason in what)) from error
@@ -92,6 +93,10 @@ def _copy(folder: Path, waiting: Path) -> None:
         for path in [waiting, *waiting.rglob("*")]:
             if path.is_dir():
                 path.chmod(0o755)
+
+
+def _of_systems(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if is_of_system(name)]
 
 
 def _swap_in(names: list[str], data: Path, incoming: Path) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
 from pipelines.expectations.checks import alike_ids, all_true, at_least, doubt_suite, keyed_checks
+from pipelines.expectations.genes import gene_checks, gene_names
 from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
 from pipelines.params import ExpressionTask as Task
 from pipelines.params import GeneTask, LabelTask
@@ -43,6 +44,8 @@ _MOST = 0.5  # share of the ids that another file may lack where it has them in 
 _FEW = 500  # values, which may all be whole by chance
 _MANY_GENES, _LOW_LOG2 = 100, 6.0
 _LOGGED_BELOW, _OTHERS_ABOVE = {"linear": HIGHEST_LOG2, "log2": 5.0}, {"linear": 1000.0, "log2": 10.0}
+_TYPICAL_OF = 500  # samples
+_AWAY = 1.5  # log2 units, half of the genes from the logarithm of the typical sample
 _TODO = {
     "linear": "if so, set data.scale: log2 in params.yaml",
     "log2": "write log2(x + 1), or set data.scale: linear in params.yaml if no logarithm was taken",
@@ -193,12 +196,11 @@ def _rows(table: pd.DataFrame, values: np.ndarray, missing: np.ndarray, task: Ta
     message = "all values are 0: nothing was measured; leave the sample out, or mend how the table was made"
     checks.append(all_true("expressed", tell_rows("sample_expressed", file, None, message)))
     if scale != "as_is" and len(table):
-        highest = pd.Series(np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf))
-        logged = known & ~zero & (highest < _LOGGED_BELOW[scale]) & (highest.median() >= _OTHERS_ABOVE[scale])
+        logged, highest = _logged(values, known & ~zero, scale)
         frame["scaled_alike"] = ~logged
         message = (
-            f"the largest value of the sample is low{{found}}, of half of the others above {highest.median():g}: it "
-            "looks as if a logarithm more was taken of it; bring it to the scale of the others"
+            f"the largest value is{{found}}, of half of the samples {highest.median():g} and more: it looks as if a "
+            "logarithm more was taken of this sample; bring it to the scale of the others"
         )
         checks.append(all_true("scaled_alike", tell_rows("sample_scale", file, None, message, highest)))
         # What is refused for its scale would only be told a second time by its total.
@@ -217,6 +219,18 @@ def _rows(table: pd.DataFrame, values: np.ndarray, missing: np.ndarray, task: Ta
         between = gxe.ExpectColumnValuesToBeBetween(column="total", min_value=1 / factor, max_value=factor)
         checks.append(Check(between, tell))
     return frame, checks
+
+
+def _logged(values: np.ndarray, measured: np.ndarray, scale: str) -> tuple[np.ndarray, pd.Series]:
+    """Return which samples look like the logarithm of the others, and the largest value of each."""
+    highest = np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf)
+    usual = np.median(highest)
+    logged = measured & (highest < _LOGGED_BELOW[scale]) & (usual >= _OTHERS_ABOVE[scale])
+    if logged.any():
+        typical = np.nanmedian(values[:: len(values) // _TYPICAL_OF + 1], axis=0)
+        away = np.nanmedian(np.abs(values[logged] - np.log2(np.maximum(typical, 0) + 1)), axis=1)
+        logged[np.flatnonzero(logged)[away > _AWAY]] = False  # shallow, which its total tells
+    return logged, pd.Series(highest)
 
 
 def _columns(features: pd.DataFrame, values: np.ndarray, missing: np.ndarray, missing_share: float) -> pd.DataFrame:
@@ -239,6 +253,7 @@ def _columns(features: pd.DataFrame, values: np.ndarray, missing: np.ndarray, mi
             "missing": gaps,
             "varies": varies.where(measured & (gaps <= missing_share), None),  # a gap is told once
             "symbol_alone": ~symbols.duplicated(keep=False),
+            **gene_names(names),
         }
     )
 
@@ -279,6 +294,7 @@ def _columns_checks(features: pd.DataFrame, values: np.ndarray, task: Task) -> I
         message = "has one value in all samples; models leave it out; mend how it was made if it should vary"
         yield all_true("varies", tell("gene_varies", message), tolerated=rules.constant_gene_share)
     yield all_true("symbol_alone", _tell_symbols(names), tolerated=1.0)
+    yield from gene_checks(file, names)
 
 
 def _tell_symbols(names: Sequence[str]) -> Tell:
@@ -458,6 +474,9 @@ def _genes_suites(tables: Tables, task: Task) -> list[Suite]:
     file, table = GENES_FILE, tables[GENES_FILE]
     frame = pd.DataFrame({GENE: table[GENE]})
     checks = list(keyed_checks(file, table, GENE))
+    described = table[GENE].fillna("").tolist()
+    frame = frame.assign(**gene_names(described))
+    checks += gene_checks(file, described, GENE)
     if LANDMARK in table:
         says = as_truth(table[LANDMARK]).notna() | table[LANDMARK].map(is_unknown)
         frame["says"] = says.to_numpy(bool)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
 from pipelines.expectations.checks import alike_ids, all_true, doubt_suite, filled, keyed_checks
+from pipelines.expectations.genes import gene_checks, gene_names
 from pipelines.faults import ROWS_SHOWN, DataError, Finding
 from pipelines.params import ResponseTask as Task
 from pipelines.samples.formats import (
@@ -23,7 +24,7 @@ from pipelines.samples.formats import (
     read_table,
 )
 from pipelines.samples.molecules import parse
-from pipelines.text_values import quoted
+from pipelines.text_values import is_unknown, quoted
 from pipelines.units import DOUBTS, HIGHEST_COPIES, HIGHEST_LOG_TPM, Doubt, response_doubt
 
 Tables = dict[str, pd.DataFrame]
@@ -310,12 +311,13 @@ def _columns_frame(features: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "column": names,
-            "named": [bool(name.strip()) and not name.startswith("Unnamed: ") for name in names],
+            "named": [not is_unknown(name) and not name.startswith("Unnamed: ") for name in names],
             "infinite": np.isinf(values).sum(axis=0),
             "not_binary": _not_binary(values).sum(axis=0),
             "lowest": np.where(np.isfinite(lowest), lowest, np.nan),
             "highest": np.where(np.isfinite(highest), highest, np.nan),
             "varies": lowest < highest,
+            **gene_names(list(names)),
         }
     )
 
@@ -340,10 +342,11 @@ def _columns_checks(
         gxe.ExpectTableRowCountToBeBetween(min_value=1),
         tell_table("has_features", file, f"no column but {CELL}; add a number column for each feature"),
     )
-    message = "the column has no name; name it after its feature or remove it"
+    message = "the column has no name, or a word that means unknown; name it after its feature"
     yield all_true("named", tell("column_named", message))
     message = "must be finite; leave unknown values empty"
     yield within("infinite", tell("values_finite", message, np.isinf), high=0)
+    yield from gene_checks(file, names)
     if omics == "mutation":
         message = "must be 0 or 1{found}; write 1 for a mutated gene and 0 for any other"
         yield within("not_binary", tell("values_binary", message, _not_binary), high=0)
@@ -357,7 +360,10 @@ def _columns_checks(
         above = tell("values_not_above", message, lambda cells: np.isfinite(cells) & (cells > high))
         yield within("highest", above, high=high)
     if len(table) > 1:
-        message = "has one value in all rows, or none; remove the column or mend how it was made"
+        message = (
+            "has one value in all rows, or none; mend how it was made, leave the column out, or raise "
+            "validate.constant_column_share"
+        )
         yield all_true("varies", tell("column_varies", message), tolerated=rules.constant_column_share)
 
 

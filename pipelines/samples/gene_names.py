@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipelines.faults import UserError
+from pipelines.text_values import is_unknown
 
-_NO_SYMBOL = ("", "?")
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|march|april|june|july)"
+_DAY, _YEAR = r"[0-9]{1,2}", r"[0-9]{2}(?:[0-9]{2})?"
+_TIME = r"(?:[ T][0-9:.]+Z?)?"
+_DATE_OR_NUMBER = re.compile(
+    rf"{_DAY}[-./ ]+{_MONTH}\.?(?:[-./ ]{_YEAR})?"  # 1-Mar, 1-Mar-20
+    rf"|{_MONTH}[-. ]+{_YEAR}|{_MONTH}[-. ]+{_DAY}"  # Mar-01, Sep-2
+    rf"|[0-9]{{4}}-{_DAY}-{_DAY}{_TIME}|{_DAY}[./]{_DAY}[./]{_YEAR}{_TIME}"  # 2001-03-01 00:00:00, 3/1/2001
+    r"|[0-9]+(?:[.,][0-9]+)?E[+-]?[0-9]+|[0-9]+[.,][0-9]+",  # 2.31E+13 of 2310009E13Rik
+    re.IGNORECASE,
+)
+_SERIAL = range(36_526, 55_153)  # a spreadsheet's days of the years 2000 to 2050
+_DAYS = {3: 11, 9: 15, 12: 2}  # MARCH1 to MARCH11, SEPT1 to SEPT15, DEC1 and DEC2 become days
+_SEVERAL = re.compile(r"\s*(?:;|,|/{2,}|\s/\s)\s*")
 
 
 @dataclass(frozen=True)
@@ -84,12 +99,40 @@ def find_gene(name: str, genes: Sequence[str]) -> str:
 def symbol_of(gene: str) -> str:
     """Return the symbol of ``SYMBOL|ENTREZ``, or the whole name where it has no symbol."""
     symbol = gene.split("|", 1)[0]
-    return gene if symbol in _NO_SYMBOL else symbol
+    return gene if is_unknown(symbol) else symbol
 
 
 def parts_of(name: str) -> list[str]:
     """Return the names under which a gene may also be known: ``TP53`` and ``7157`` of ``TP53|7157``, else itself."""
-    return [part for part in name.split("|") if part not in _NO_SYMBOL]
+    return [part for part in name.split("|") if not is_unknown(part)]
+
+
+def spreadsheet_name(name: str) -> bool:
+    """Return whether a spreadsheet made a date or a number of a gene's name: ``1-Mar``, ``2001-09-02``, ``2.31E+13``.
+
+    Which gene it was is lost, since ``MARCH1`` and ``MARC1`` both become ``1-Mar``. Days as whole numbers, which Entrez
+    ids may be, are found by `spreadsheet_names` alone.
+    """
+    return _DATE_OR_NUMBER.fullmatch(name.strip()) is not None
+
+
+def spreadsheet_names(names: Iterable[str]) -> list[str]:
+    """Return those of a table's names that are a `spreadsheet_name`, or a day as a number (``43891``) among symbols."""
+    known = list(names)
+    symbols = 2 * sum(name.strip().isdecimal() for name in known) < len(known)
+    return [name for name in known if spreadsheet_name(name) or (symbols and _is_day(name.strip()))]
+
+
+def several_genes(name: str) -> bool:
+    """Return whether a name tells several genes: ``A;B``, ``A /// B``, ``A // B``, ``A, B``."""
+    return len({part for part in _SEVERAL.split(name.strip()) if not is_unknown(part)}) > 1
+
+
+def _is_day(name: str) -> bool:
+    if not (name.isascii() and name.isdecimal() and int(name) in _SERIAL):
+        return False
+    day = datetime.date(1899, 12, 30) + datetime.timedelta(int(name))
+    return day.day <= _DAYS.get(day.month, 0)
 
 
 def _parts(names: Iterable[str]) -> dict[str, list[str]]:
