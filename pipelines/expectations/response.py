@@ -37,6 +37,7 @@ LIMITS = {  # lowest, highest, of what
 }
 _SCALE_OFF = 0.05  # share of the values beyond the limits, above which it is not they but the scale of the table
 _HIGHEST_AREA = 1.5  # fits overshoot 1 a little
+_USUAL_COPIES, _MANY_GENES = (0.6, 1.5), 50  # of lines, 0.88 to 1.13 in 446 of DepMap
 _MANY = 500  # values, of which most drugs do little
 _TODO = {
     "expression": "write log2(TPM + 1), or set validate.expression_scale: any in params.yaml",
@@ -295,6 +296,11 @@ def _omics_suites(omics: str, tables: Tables, task: Task) -> list[Suite]:
         if not beyond.any() or share > _SCALE_OFF:
             doubt = DOUBTS[omics](values)
         limits = None if doubt is not None and doubt.certain else limits  # what is told of the table is not told again
+    if omics == "copy_number" and doubt is None and values.shape[1] >= _MANY_GENES:
+        median = pd.DataFrame(values).median(axis=1)
+        rows["usual"] = median.between(*_USUAL_COPIES).astype(object).where(median.notna(), None)
+        message = "the median of the line is{found}, and near 1 of relative copies; bring it to the scale of the others"
+        checks.append(all_true("usual", tell_rows("line_scale", file, None, message, median), tolerated=1.0))
     return [
         Suite(omics, rows, tuple(checks)),
         Suite(f"{omics}.columns", columns, tuple(_columns_checks(omics, table, values, task, limits))),

@@ -22,7 +22,7 @@ from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.raw_files import is_of_system
 from pipelines.samples.response import Kept
 from pipelines.samples.table_text import letters_of
-from pipelines.text_values import folded, is_unknown, quoted
+from pipelines.text_values import folded, is_unknown, known, quoted
 
 IMAGES_FOLDER = "images"
 IMAGES_TABLE = "images.csv"
@@ -220,14 +220,15 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
             findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, told, values))
 
     at(np.flatnonzero(listed["file"].isna()), "file", "names no file; fill it in")
-    known = listed["file"].notna()
+    named = listed["file"].notna()
     twice = "the file stands twice{found}; write one row for each file"
-    at(np.flatnonzero(listed["file"].duplicated() & known), "file", twice)
+    at(np.flatnonzero(listed["file"].duplicated() & named), "file", twice)
     label_of = table.set_index("sample_id")["label"]
     nowhere = "there is no such file below images/{found}; write <class>/<file> as it lies there"
-    at(np.flatnonzero(~listed["file"].isin(label_of.index) & known), "file", nowhere)
+    at(np.flatnonzero(~listed["file"].isin(label_of.index) & named), "file", nowhere)
     folder = listed["file"].map(label_of)
-    other = folder.notna() & (folder.map(folded, na_action="ignore") != listed["label"].map(folded, na_action="ignore"))
+    said = [[folded(known(label) or "") for label in column] for column in (folder, listed["label"])]
+    other = folder.notna().to_numpy() & np.array([one != two for one, two in zip(*said, strict=True)], dtype=bool)
     at(np.flatnonzero(other), "label", "is not the folder that the file is in{found}; write the folder's name")
     if unlisted := sorted(set(label_of.index) - set(listed["file"])):
         message = f"lacks {len(unlisted)} files: {quoted(unlisted)}; add a row for each"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding
-from pipelines.text_values import clean, folded, known, look_alikes, quoted
+from pipelines.text_values import clean, folded, folded_id, known, look_alikes, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _CASED = ("smiles", "file")  # where case is chemistry, or another file
@@ -60,7 +60,7 @@ def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: b
         "text_clean", stripped, "{cells} had blanks at the ends or signs that nobody sees ({found}); they are taken off"
     )
     unknown = [value for value, meaning in meant.items() if meaning is None and clean(value)]
-    note("text_known", unknown, "{cells} say in words that nothing is known ({found}); they are read as empty")
+    note("text_known", unknown, "words for what nobody knows, in {cells} ({found}), are read as empty")
     if words and column not in _CASED:
         tell_alike([meaning for meaning in meant.values() if meaning is not None], file, column, notes)
     return pd.Series(
@@ -72,11 +72,12 @@ def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: b
 
 
 def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[Finding]) -> None:
-    """Add a warning to ``notes`` where texts differ in case or width alone."""
-    if groups := look_alikes(texts):
+    """Add a warning to ``notes`` where texts differ in case, width or leading zeros alone."""
+    if groups := look_alikes(texts, folded_id):
         listed = "; ".join(" and ".join(map(repr, group)) for group in groups[:_ALIKE_SHOWN])
         more = f"; and {len(groups) - _ALIKE_SHOWN} more" if len(groups) > _ALIKE_SHOWN else ""
-        message = f"texts that differ in case or width alone are not one: {listed}{more}; write alike what is"
+        what = "differ in case, width or leading zeros alone, and are taken for different ones"
+        message = f"{listed}{more}: these {what}; write alike what is one"
         values = [text for group in groups for text in group]
         notes.append(Finding.at_rows("text_alike", file, column, [], message, values, "warning"))
 

@@ -311,7 +311,7 @@ def test_data_of_another_kind_is_told_by_the_files_it_lacks(
     ("origin", "more", "says"),
     [
         ("nowhere", (), "nowhere: no such folder"),
-        ("file.zip", (), "file.zip: no such folder"),
+        ("file.zip", (), "file.zip: is a file; name the folder"),
         ("empty", (), f"empty: holds no folder named {NAME} or {OTHER}; name the task with TASK=..."),
         ("empty", ("--task", NAME), f"empty: holds no folder named {NAME}; name the task"),
         ("strangers", (), f"strangers: holds no folder named {NAME} or {OTHER}"),
