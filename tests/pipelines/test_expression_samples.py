@@ -188,7 +188,8 @@ def test_blanks_around_names_are_no_part_of_them() -> None:
 def test_ids_that_are_empty_or_stand_twice_are_refused_and_not_guessed(file: str) -> None:
     tables = make_tables()
     for value, says in ((None, "row 2: the key is empty"), ("P000-01", "rows 1, 2: stands more than once")):
-        broken = replace(tables, **{file: with_cells(getattr(tables, file), "sample_id", {1: value})})
+        changed: dict[str, Any] = {file: with_cells(getattr(tables, file), "sample_id", {1: value})}
+        broken = replace(tables, **changed)
         with pytest.raises(DataError, match=says):
             keep_profiles(broken, label_task())
 
