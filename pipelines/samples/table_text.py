@@ -83,11 +83,16 @@ def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[
 
 
 def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
-    """Return a column of text as numbers or truth values if all its known cells are, else as it is."""
+    """Return a column of text as numbers or truth values if all its known cells are, else as it is.
+
+    Ids of which some are not known stay text: numbers with gaps would be decimals.
+    """
     cells = pd.Series([known(value) for value in values], index=values.index, name=values.name, dtype=object)
     found = cells.dropna()
     if len(found) and len(found) == len(cells) and set(found.str.lower()) <= _TRUTH.keys():
         return cells.str.lower().map(_TRUTH).astype(bool)
+    if len(found) < len(cells) and str(values.name).endswith("_id"):
+        return values
     if decimal_commas and found.str.fullmatch(_DECIMAL_COMMA).any():
         cells = cells.str.replace(",", ".")
     numbers = pd.to_numeric(cells, errors="coerce")
