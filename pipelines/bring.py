@@ -16,7 +16,6 @@ from pipelines.faults import UserError
 from pipelines.params import Params, read_params
 from pipelines.places import DATA
 from pipelines.samples.raw_files import is_of_system
-from pipelines.text_values import quoted
 from pipelines.validate import validate_folder
 
 INCOMING = Path(".incoming")
@@ -73,7 +72,8 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
         for name, folder in found.items():
             waiting = incoming / name
             if left := _copy(folder, waiting):
-                print(f"warning: {name}: files of operating systems are not copied ({quoted(left)})", file=sys.stderr)
+                listed = ", ".join(map(repr, sorted(set(left))))
+                print(f"warning: {name}: files of operating systems are not copied ({listed})", file=sys.stderr)
             validation = validate_folder(waiting, name, params.task(name))
             for finding in validation.findings:
                 kind = "warning" if finding.severity == "warning" else "refused"
