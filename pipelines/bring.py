@@ -15,6 +15,7 @@ from pipelines.command import run_command
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params
 from pipelines.places import DATA
+from pipelines.samples.raw_files import is_of_system
 from pipelines.validate import validate_folder
 
 INCOMING = Path(".incoming")
@@ -32,6 +33,8 @@ def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
     """
     from pipelines.samples.images import IMAGES_FOLDER  # NumPy and Pillow are not needed to say how the command is used
 
+    if origin.is_file():
+        raise UserError(f"{origin}: is a file; name the folder that holds it, or unpack it if it is an archive")
     if not origin.is_dir():
         raise UserError(f"{origin}: no such folder")
     if task is not None:
@@ -68,7 +71,9 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
     try:
         for name, folder in found.items():
             waiting = incoming / name
-            _copy(folder, waiting)
+            if left := _copy(folder, waiting):
+                listed = ", ".join(map(repr, sorted(set(left))))
+                print(f"warning: {name}: files of operating systems are not copied ({listed})", file=sys.stderr)
             validation = validate_folder(waiting, name, params.task(name))
             for finding in validation.findings:
                 kind = "warning" if finding.severity == "warning" else "refused"
@@ -81,10 +86,18 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
     return passed
 
 
-def _copy(folder: Path, waiting: Path) -> None:
+def _copy(folder: Path, waiting: Path) -> list[str]:
+    """Copy a folder, and return what is left there of what no person wrote; hidden files are left in silence."""
+    left: list[str] = []
+
+    def of_systems(_: str, names: list[str]) -> list[str]:
+        found = [name for name in names if is_of_system(name)]
+        left.extend(name for name in found if not name.startswith("."))
+        return found
+
     try:
         # Contents only: the user's read-only or private modes stay with the user's files, and with their folders.
-        shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=of_systems)
     except OSError as error:
         what = error.args[0] if isinstance(error, shutil.Error) else [(error.filename, None, error.strerror)]
         raise UserError("\n".join(f"{file} cannot be copied: {reason}" for file, _, reason in what)) from error
@@ -92,6 +105,7 @@ def _copy(folder: Path, waiting: Path) -> None:
         for path in [waiting, *waiting.rglob("*")]:
             if path.is_dir():
                 path.chmod(0o755)
+    return left
 
 
 def _swap_in(names: list[str], data: Path, incoming: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,7 @@ Words of the GDC (``'--``, ``not reported``), of TCGA's clinical files (``[Not A
 GEO, of Affymetrix annotation (``---``), and of spreadsheets, R and pandas.
 """
 _BLANKS = re.compile(r"[\s\u00a0\u1680\u2000-\u200d\u202f\u205f\u2060\u3000\ufeff]+")
+_NUMBER = re.compile(r"\d{1,30}(\.\d*)?(e\+?\d{1,2})?")
 _BRACKETS = re.compile(r"[\[<]\s*(.*?)\s*[\]>]")
 
 
@@ -39,6 +41,12 @@ def clean(text: str) -> str:
 def folded(text: str) -> str:
     """Return what people read: `clean`, and without a difference of case, width or composition of letters."""
     return _BLANKS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def folded_id(value: Any) -> str:
+    """Return what ids and codes that are read as one have in common: `folded`, and ``12`` of ``0012`` or ``1.2e1``."""
+    text = folded(str(value))
+    return f"{Decimal(text).normalize():f}" if _NUMBER.fullmatch(text) else text
 
 
 def is_unknown(value: Any) -> bool:

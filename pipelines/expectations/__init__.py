@@ -80,7 +80,7 @@ def tell_rows(name: str, file: str, column: str | None, message: str, values: pd
     """
 
     def tell(positions: Sequence[int], severity: str) -> list[Finding]:
-        found = [] if values is None else _written(values.iloc[list(positions[:ROWS_SHOWN])])
+        found = [] if values is None else _written(values.iloc[list(positions[:ROWS_SHOWN])], cells=column is not None)
         what = _with_found(message, found)
         return [Finding.at_rows(name, file, column, positions, what, found, severity)]
 
@@ -115,7 +115,7 @@ def tell_columns(
         for group in [[position] for position in positions] if alone else [list(positions)]:
             part = values[:, group]
             wrong = np.zeros(part.shape, dtype=bool) if fault is None else fault(part)
-            found = _written(part[wrong][:ROWS_SHOWN])
+            found = _written(part[wrong][:ROWS_SHOWN], cells=True)
             what = _with_found(message, found)
             if not alone:
                 what = f"{len(group)} of {values.shape[1]} columns: {what}"
@@ -151,14 +151,16 @@ def tell_files(name: str, files: Sequence[str], messages: Sequence[str], beyond:
 
 
 def some(names: Iterable[str]) -> str:
-    """Return the first ``ROWS_SHOWN`` names, and how many more there are."""
+    """Return the first ``ROWS_SHOWN`` names of columns or files, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - ROWS_SHOWN} more" if len(names) > ROWS_SHOWN else ""
     return ", ".join(names[:ROWS_SHOWN]) + more
 
 
-def _written(values: Iterable[Any]) -> list[str]:
-    return [f"{value:g}" if isinstance(value, (float, np.floating)) else str(value) for value in values]
+def _written(values: Iterable[Any], *, cells: bool) -> list[str]:
+    """Return values as a message quotes them: text of cells in quotation marks, so that blanks show."""
+    text = repr if cells else str
+    return [f"{value:g}" if isinstance(value, (float, np.floating)) else text(str(value)) for value in values]
 
 
 def _with_found(message: str, found: list[str]) -> str:

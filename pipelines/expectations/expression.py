@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
-from pipelines.expectations.checks import all_true, at_least, keyed_checks, keys
+from pipelines.expectations.checks import alike_ids, all_true, at_least, doubt_suite, keyed_checks
+from pipelines.expectations.genes import gene_checks, gene_names
 from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
 from pipelines.params import ExpressionTask as Task
 from pipelines.params import GeneTask, LabelTask
@@ -25,18 +26,31 @@ from pipelines.samples.expression import (
     is_landmark,
     is_one_of,
     library_sizes,
-    plain,
+    partly_excluded,
     read_expression_tables,
     sample_columns,
 )
 from pipelines.samples.formats import read_table
 from pipelines.samples.gene_names import find_gene, symbol_of
+from pipelines.text_values import is_unknown, quoted
+from pipelines.units import Doubt
 
 Tables = dict[str, pd.DataFrame]
 
 SAMPLE, PATIENT, LABEL, GENE = "sample_id", "patient_id", "label", "gene"
 # A billion reads of one gene: no sequencing run has them, and no table of counts worth learning from stays below.
 HIGHEST_LOG2 = 30.0
+_MOST = 0.5  # share of the ids that another file may lack where it has them in another spelling
+_FEW = 500  # values, which may all be whole by chance
+_MANY_GENES, _LOW_LOG2 = 100, 6.0
+_LOGGED_BELOW, _OTHERS_ABOVE = {"linear": HIGHEST_LOG2, "log2": 5.0}, {"linear": 1000.0, "log2": 10.0}
+_TYPICAL_OF = 500  # samples
+_AWAY = 1.5  # log2 units, half of the genes from the logarithm of the typical sample
+_TODO = {
+    "linear": "if so, set data.scale: log2 in params.yaml",
+    "log2": "write log2(x + 1), or set data.scale: linear in params.yaml if no logarithm was taken",
+    "as_is": "",
+}
 _NEVER = {"linear": "linear values never are", "log2": "log2(x + 1) never is"}
 
 
@@ -63,13 +77,14 @@ def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
         text = {EXPRESSION_FILE: (SAMPLE,), SAMPLES_FILE: sample_columns(task), GENES_FILE: (GENE,)}
         faulty = {finding.file for finding in error.findings}
         sound = [file for file in text if file not in faulty and (folder / file).exists()]
+        notes: list[Finding] = []
         read_again = {
-            file: read_table(folder / file, text=text[file], all_other_numbers=file == EXPRESSION_FILE)
+            file: read_table(folder / file, text=text[file], all_other_numbers=file == EXPRESSION_FILE, notes=notes)
             for file in sound
         }
-        return read_again, list(error.findings)
+        return read_again, [*error.findings, *notes]
     found = {EXPRESSION_FILE: tables.expression, SAMPLES_FILE: tables.samples}
-    return found | ({} if tables.genes is None else {GENES_FILE: tables.genes}), []
+    return found | ({} if tables.genes is None else {GENES_FILE: tables.genes}), list(tables.notes)
 
 
 def suites(tables: Tables, task: Task) -> list[Suite]:
@@ -95,7 +110,7 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
     if (samples := tables.get(SAMPLES_FILE)) is not None:
         kept = _kept(samples, expression, task)
         counted["kept"] = {"samples": len(kept), "patients": int(kept[PATIENT].nunique())}
-        counted["without_patient"] = int(plain(samples[PATIENT]).isna().sum())
+        counted["without_patient"] = int(samples[PATIENT].isna().sum())
         if LABEL in kept:
             counted["labels"] = {str(name): int(count) for name, count in kept[LABEL].value_counts().items()}
     if (genes := tables.get(GENES_FILE)) is not None and LANDMARK in genes:
@@ -116,7 +131,6 @@ def _expression_suites(tables: Tables, task: Task) -> list[Suite]:
     if SAMPLES_FILE in tables:
         row_checks += _described(rows, SAMPLE, tables[SAMPLES_FILE][SAMPLE], file, SAMPLES_FILE, "they are dropped")
     columns = _columns(features, values, missing, rules.missing_share)
-    highest = columns["highest"].max()
     within = missing & (rows["missing"].to_numpy() <= rules.missing_share)[:, None]
     within &= (columns["missing"].to_numpy() <= rules.missing_share)[None, :]
     fault = _target_fault(task, list(columns["gene"]))
@@ -126,15 +140,10 @@ def _expression_suites(tables: Tables, task: Task) -> list[Suite]:
             "genes": [features.shape[1]],
             "complete": [not within.any()],
             "target": [fault is None],
-            "linear": [not (scale == "linear" and highest < HIGHEST_LOG2 and highest > 0)],
         }
     )
     few_samples = f"{len(table)} samples, {rules.minimum_samples} are needed; add some"
     few_genes = f"{features.shape[1]} genes, {rules.minimum_genes} are needed; add a number column for each gene"
-    logged = (
-        f"the largest value is {highest:g}: the values look as if they were logged; if so, set data.scale: log2 in "
-        "params.yaml"
-    )
     gaps = (
         f"{within.sum()} values are missing, of {within.any(axis=1).sum()} samples and {within.any(axis=0).sum()} genes"
         "; they are imputed"
@@ -144,47 +153,84 @@ def _expression_suites(tables: Tables, task: Task) -> list[Suite]:
         at_least("genes", rules.minimum_genes, tell_table("minimum_genes", file, few_genes)),
         all_true("complete", tell_table("values_complete", file, gaps, _named(features, within)), tolerated=1.0),
         all_true("target", tell_table("target_gene", file, str(fault))),
-        all_true("linear", tell_table("scale_fits", file, logged), tolerated=1.0),
     )
     made = [Suite("expression.table", whole, whole_checks), Suite("expression", rows, tuple(row_checks))]
+    made += doubt_suite("expression.scale", file, _scale_doubt(values, scale), _TODO[scale])
     if len(columns):
         made.append(Suite("expression.columns", columns, tuple(_columns_checks(features, values, task))))
     return made
 
 
+def _scale_doubt(values: np.ndarray, scale: str) -> Doubt | None:
+    """Return what speaks against the scale of the table as a whole; single cells and samples are told by name."""
+    known = values[np.isfinite(values)]
+    if scale == "as_is" or not len(known) or known.max() <= 0:
+        return None
+    highest = float(known.max())
+    if scale == "linear":
+        logged = f"the largest value is {highest:g}: the values look as if they were logged"
+        return Doubt(False, logged) if highest < HIGHEST_LOG2 else None
+    if len(known) >= _FEW and highest > 1 and (known == np.rint(known)).all():
+        return Doubt(True, "all values are whole, as counts are; log2(x + 1) is not")
+    if values.shape[1] >= _MANY_GENES and highest < _LOW_LOG2:
+        what = "log2(x + 1) of most tables exceeds 10; are these decimal logarithms, or was the logarithm taken twice?"
+        return Doubt(False, f"the largest value is {highest:g}: {what}")
+    return None
+
+
 def _rows(table: pd.DataFrame, values: np.ndarray, missing: np.ndarray, task: Task) -> tuple[pd.DataFrame, list[Check]]:
     """Return one row for each sample: its key, what is missing, whether all is zero, and its total."""
     file, rules, scale = EXPRESSION_FILE, task.validate, task.data.scale
-    frame = pd.DataFrame({SAMPLE: keys(table[SAMPLE])})
+    frame = pd.DataFrame({SAMPLE: table[SAMPLE]})
     genes = max(values.shape[1], 1)
     frame["missing"] = missing.sum(axis=1) / genes
     known = ~missing.all(axis=1)
     zero = known & ((values == 0) | missing).all(axis=1)
     frame["expressed"] = ~zero
     checks = list(keyed_checks(file, table, SAMPLE))
-    message = f"more than {rules.missing_share:.0%} of the values are missing{{found}}; measure the sample or remove it"
+    most = f"more than {rules.missing_share:.0%} of the values are missing"
+    message = f"{most}{{found}}; measure them, or leave the sample out"
     lacking = frame["missing"].map("{:.0%}".format)
     tell = tell_rows("sample_measured", file, None, message, lacking)
     checks.append(Check(gxe.ExpectColumnValuesToBeBetween(column="missing", max_value=rules.missing_share), tell))
-    message = "all values are 0: nothing was measured; remove the sample"
+    message = "all values are 0: nothing was measured; leave the sample out, or mend how the table was made"
     checks.append(all_true("expressed", tell_rows("sample_expressed", file, None, message)))
     if scale != "as_is" and len(table):
+        logged, highest = _logged(values, known & ~zero, scale)
+        frame["scaled_alike"] = ~logged
+        message = (
+            f"the largest value is{{found}}, of half of the samples {highest.median():g} and more: it looks as if a "
+            "logarithm more was taken of this sample; bring it to the scale of the others"
+        )
+        checks.append(all_true("scaled_alike", tell_rows("sample_scale", file, None, message, highest)))
         # What is refused for its scale would only be told a second time by its total.
         sane = np.where((values < 0) | ((scale == "log2") & (values > HIGHEST_LOG2)), np.nan, values)
         total = pd.Series(library_sizes(sane, scale))
-        measured = known & ~zero & (total > 0)
+        measured = known & ~zero & ~logged & (total > 0)
         median = float(total[measured].median()) if measured.any() else math.nan
         factor = rules.library_size_factor
         frame["total"] = (total / median).where(measured)
         message = (
             f"the total of the linear values{{found}} is more than {factor:g} times above or below the median one "
-            f"({median:g}); bring the sample to the units of the others or remove it, or raise "
+            f"({median:g}); bring the sample to the units of the others, or raise "
             "validate.library_size_factor"
         )
         tell = tell_rows("library_size", file, None, message, total)
         between = gxe.ExpectColumnValuesToBeBetween(column="total", min_value=1 / factor, max_value=factor)
         checks.append(Check(between, tell))
     return frame, checks
+
+
+def _logged(values: np.ndarray, measured: np.ndarray, scale: str) -> tuple[np.ndarray, pd.Series]:
+    """Return which samples look like the logarithm of the others, and the largest value of each."""
+    highest = np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf)
+    usual = np.median(highest)
+    logged = measured & (highest < _LOGGED_BELOW[scale]) & (usual >= _OTHERS_ABOVE[scale])
+    if logged.any():
+        typical = np.nanmedian(values[:: len(values) // _TYPICAL_OF + 1], axis=0)
+        away = np.nanmedian(np.abs(values[logged] - np.log2(np.maximum(typical, 0) + 1)), axis=1)
+        logged[np.flatnonzero(logged)[away > _AWAY]] = False  # shallow, which its total tells
+    return logged, pd.Series(highest)
 
 
 def _columns(features: pd.DataFrame, values: np.ndarray, missing: np.ndarray, missing_share: float) -> pd.DataFrame:
@@ -200,13 +246,14 @@ def _columns(features: pd.DataFrame, values: np.ndarray, missing: np.ndarray, mi
     return pd.DataFrame(
         {
             "gene": pd.Series(names, dtype=object),
-            "named": [bool(name.strip()) and not name.startswith("Unnamed: ") for name in names],
+            "named": [not is_unknown(name) and not name.startswith("Unnamed: ") for name in names],
             "infinite": np.isinf(values).sum(axis=0),
             "lowest": np.where(measured, lowest, np.nan).astype(float),
             "highest": np.where(measured, highest, np.nan).astype(float),
             "missing": gaps,
             "varies": varies.where(measured & (gaps <= missing_share), None),  # a gap is told once
             "symbol_alone": ~symbols.duplicated(keep=False),
+            **gene_names(names),
         }
     )
 
@@ -221,12 +268,15 @@ def _columns_checks(features: pd.DataFrame, values: np.ndarray, task: Task) -> I
     def within(column: str, tell: Tell, low: float | None = None, high: float | None = None) -> Check:
         return Check(gxe.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high), tell)
 
-    message = "the column has no name; name it after its gene or remove it"
+    message = "the column has no name, or a word that means unknown; name it after its gene"
     yield all_true("named", tell("column_named", message))
     message = "must be finite; leave unknown values empty"
     yield within("infinite", tell("values_finite", message, np.isinf), high=0)
     if scale != "as_is":
-        message = f"below 0{{found}}, which {_NEVER[scale]}; clip at 0, or set data.scale: as_is if standardized"
+        message = (
+            f"below 0{{found}}, which {_NEVER[scale]}; undo an offset or a log ratio, or set data.scale: as_is if the "
+            "values are standardized"
+        )
         yield within("lowest", tell("values_not_negative", message, lambda cells: cells < 0), low=0)
     if scale == "log2":
         message = (
@@ -238,12 +288,13 @@ def _columns_checks(features: pd.DataFrame, values: np.ndarray, task: Task) -> I
             return np.isfinite(cells) & (cells > HIGHEST_LOG2)
 
         yield within("highest", tell("values_not_above", message, above), high=HIGHEST_LOG2)
-    message = f"more than {rules.missing_share:.0%} of the values are missing; measure the gene or remove the column"
+    message = f"more than {rules.missing_share:.0%} of the values are missing; measure the gene, or leave it out"
     yield within("missing", tell("gene_measured", message), high=rules.missing_share)
     if len(values) > 1:
-        message = "has one value in all samples; models drop it, so remove the column or mend how it was made"
+        message = "has one value in all samples; models leave it out; mend how it was made if it should vary"
         yield all_true("varies", tell("gene_varies", message), tolerated=rules.constant_gene_share)
     yield all_true("symbol_alone", _tell_symbols(names), tolerated=1.0)
+    yield from gene_checks(file, names)
 
 
 def _tell_symbols(names: Sequence[str]) -> Tell:
@@ -276,15 +327,15 @@ def _target_fault(task: Task, genes: Sequence[str]) -> str | None:
 def _samples_suites(tables: Tables, task: Task) -> list[Suite]:
     file, table = SAMPLES_FILE, tables[SAMPLES_FILE]
     expression = tables.get(EXPRESSION_FILE)
-    frame = pd.DataFrame({SAMPLE: keys(table[SAMPLE])})
-    frame["patient"] = plain(table[PATIENT]).notna()
+    frame = pd.DataFrame({SAMPLE: table[SAMPLE]})
+    frame["patient"] = table[PATIENT].notna()
     checks = list(keyed_checks(file, table, SAMPLE))
     if expression is not None:
         checks += _described(frame, SAMPLE, expression[SAMPLE], file, EXPRESSION_FILE, "they are not used")
     message = "is empty: the sample stands alone, and may stand on another side of the split than the patient's others"
     checks.append(all_true("patient", tell_rows("patient_known", file, PATIENT, message), tolerated=1.0))
     if isinstance(task, LabelTask):
-        frame[LABEL] = plain(table[LABEL]).notna()
+        frame[LABEL] = table[LABEL].notna()
         message = "is empty; the samples are dropped"
         checks.append(all_true(LABEL, tell_rows("label_known", file, LABEL, message), tolerated=1.0))
     made = [Suite("samples", frame, tuple(checks))]
@@ -305,6 +356,13 @@ def _exclude_suite(table: pd.DataFrame, task: Task) -> Suite:
         dtype=object,
     )
 
+    faults = [
+        partly_excluded(table[column], value, task.data.exclude[column]) if column in table and value else None
+        for column, value in rules
+    ]
+    frame["whole"] = [fault is None for fault in faults]
+    frame["occurs"] = frame["occurs"].where(frame["whole"], None)  # what looks alike is told once
+
     def missing(positions: Sequence[int], severity: str) -> list[Finding]:
         columns = dict.fromkeys(rules[position][0] for position in positions)
         message = f"the column is missing, and data.exclude in params.yaml names it; the file has {some(table.columns)}"
@@ -317,17 +375,23 @@ def _exclude_suite(table: pd.DataFrame, task: Task) -> Suite:
             for column, value in (rules[position] for position in positions)
         ]
 
-    return Suite("samples.exclude", frame, (all_true("exists", missing), all_true("occurs", unused, tolerated=1.0)))
+    def partly(positions: Sequence[int], severity: str) -> list[Finding]:
+        told = [(rules[position][0], str(faults[position])) for position in positions]
+        return [Finding("exclude_alike", SAMPLES_FILE, fault, column, severity=severity) for column, fault in told]
+
+    checks = (all_true("exists", missing), all_true("whole", partly), all_true("occurs", unused, tolerated=1.0))
+    return Suite("samples.exclude", frame, checks)
 
 
 def _rules_suites(table: pd.DataFrame, expression: pd.DataFrame | None, task: Task) -> list[Suite]:
     """Return what must hold of the samples that are left after the rules of ``data``."""
     kept = _kept(table, expression, task)
-    named, least = keys(table[SAMPLE]).dropna(), task.validate.minimum_samples
-    common = len(named) if expression is None else int(named.isin(keys(expression[SAMPLE])).sum())
+    named, least = table[SAMPLE].dropna(), task.validate.minimum_samples
+    common = len(named) if expression is None else int(named.isin(expression[SAMPLE].dropna()).sum())
     enough = expression is None or len(kept) >= least or common == 0 or len(expression) < least  # told elsewhere
     frame = pd.DataFrame({"common": [common], "enough": [enough]})
-    alien = f"not one sample is in {EXPRESSION_FILE} too; write the ids in both files alike"
+    alike = "" if expression is None or common else alike_ids(named, expression[SAMPLE])
+    alien = f"not one sample is in {EXPRESSION_FILE} too{alike}; write the ids in both files alike"
     few = f"{len(kept)} of {common} samples are left after the rules of data in params.yaml, {least} are needed"
     checks = [
         at_least("common", 1, tell_table("samples_common", SAMPLES_FILE, alien, SAMPLE)),
@@ -335,10 +399,11 @@ def _rules_suites(table: pd.DataFrame, expression: pd.DataFrame | None, task: Ta
     ]
     made = []
     if isinstance(task, LabelTask) and common:
-        labels = set(plain(table[LABEL]).dropna())
+        labels = set(table[LABEL].dropna())
         gone = sorted(labels - set(kept[LABEL]))
         frame["left"] = not gone
-        message = f"no sample is left of {some(gone)} after the rules of data in params.yaml; no model will know them"
+        which = quoted(gone, ROWS_SHOWN)
+        message = f"no sample is left of {which} after the rules of data in params.yaml; no model will know them"
         tell = tell_table("labels_left", SAMPLES_FILE, message, LABEL)
         checks.append(all_true("left", tell, tolerated=1.0))
         patients = kept.groupby(LABEL)[PATIENT].nunique().rename_axis(LABEL).reset_index(name="patients")
@@ -363,7 +428,7 @@ def _rules_suites(table: pd.DataFrame, expression: pd.DataFrame | None, task: Ta
 def _tell_small(patients: pd.DataFrame, minimum: int) -> Tell:
     def tell(positions: Sequence[int], severity: str) -> list[Finding]:
         small = patients.iloc[list(positions)]
-        listed = [f"{label} ({count})" for label, count in zip(small[LABEL], small["patients"], strict=True)]
+        listed = [f"{label!r} ({count})" for label, count in zip(small[LABEL], small["patients"], strict=True)]
         todo = (
             "they are dropped, and no model will know them"
             if severity == "warning"
@@ -380,7 +445,7 @@ def _tell_patients(patients: pd.Series, kept: pd.DataFrame, table: pd.DataFrame)
     def tell(positions: Sequence[int], severity: str) -> list[Finding]:
         several = patients.iloc[list(positions)]
         labels = kept[kept[PATIENT].isin(several)].groupby(PATIENT)[LABEL].unique()
-        listed = [f"{patient} ({' and '.join(sorted(map(str, names)))})" for patient, names in labels.items()]
+        listed = [f"{patient!r} ({' and '.join(sorted(map(repr, names)))})" for patient, names in labels.items()]
         rows = np.flatnonzero(table[PATIENT].isin(several).to_numpy())
         message = f"{len(several)} patients have samples of several labels: {some(listed)}; look whether they are two"
         return [Finding.at_rows("patient_one_label", SAMPLES_FILE, LABEL, rows, message, several, severity)]
@@ -390,17 +455,16 @@ def _tell_patients(patients: pd.Series, kept: pd.DataFrame, table: pd.DataFrame)
 
 def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) -> pd.DataFrame:
     """Return the rows of ``samples.csv`` that the rules keep; a patient that is not known is the sample."""
-    rows = keys(samples[SAMPLE]).notna() & ~samples[SAMPLE].duplicated()
+    rows = samples[SAMPLE].notna() & ~samples[SAMPLE].duplicated()
     if expression is not None:
         rows &= samples[SAMPLE].isin(expression[SAMPLE])
     for column, values in task.data.exclude.items():
         if column in samples:
             rows &= ~is_one_of(samples[column], values)
     if isinstance(task, LabelTask):
-        rows &= plain(samples[LABEL]).notna()
-        samples = samples.assign(**{LABEL: plain(samples[LABEL])})
+        rows &= samples[LABEL].notna()
     kept = samples[rows]
-    return kept.assign(**{PATIENT: plain(kept[PATIENT]).fillna(kept[SAMPLE])})
+    return kept.assign(**{PATIENT: kept[PATIENT].fillna(kept[SAMPLE])})
 
 
 # genes.csv.
@@ -408,10 +472,13 @@ def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) ->
 
 def _genes_suites(tables: Tables, task: Task) -> list[Suite]:
     file, table = GENES_FILE, tables[GENES_FILE]
-    frame = pd.DataFrame({GENE: keys(table[GENE])})
+    frame = pd.DataFrame({GENE: table[GENE]})
     checks = list(keyed_checks(file, table, GENE))
+    described = table[GENE].fillna("").tolist()
+    frame = frame.assign(**gene_names(described))
+    checks += gene_checks(file, described, GENE)
     if LANDMARK in table:
-        says = as_truth(table[LANDMARK]).notna() | table[LANDMARK].isna()
+        says = as_truth(table[LANDMARK]).notna() | table[LANDMARK].map(is_unknown)
         frame["says"] = says.to_numpy(bool)
         message = "must be true or false{found}; an empty cell means false"
         checks.append(all_true("says", tell_rows("landmark_says", file, LANDMARK, message, table[LANDMARK])))
@@ -450,17 +517,21 @@ def _genes_suites(tables: Tables, task: Task) -> list[Suite]:
 
 def _described(frame: pd.DataFrame, key: str, known: Iterable[Any], file: str, other: str, what: str) -> list[Check]:
     """Add to ``frame`` which keys ``other`` knows, and return the check; if it knows none, that is told elsewhere."""
-    found = frame[key].isin(set(known))
+    known = set(known)
+    found = frame[key].isin(known)
     frame["described"] = (found | (not found.any())).astype(object).where(frame[key].notna(), None)
+    lacking_ids = frame[key][frame["described"].eq(False)]
+    alike = alike_ids(lacking_ids, known)
 
     def tell(positions: Sequence[int], severity: str) -> list[Finding]:
         lacking = frame[key].iloc[list(positions)]
         noun = f"{key.removesuffix('_id')}s"
-        message = f"{len(lacking)} of {len(frame)} {noun} are not in {other} ({some(lacking)}); {what}"
+        which = f"({quoted(lacking, ROWS_SHOWN)}){alike}"
+        message = f"{len(lacking)} of {len(frame)} {noun} are not in {other} {which}; {what}"
         name = f"{noun}_known"
         return [Finding.at_rows(name, file, key, positions, message, lacking, severity)]
 
-    return [all_true("described", tell, tolerated=1.0)]
+    return [all_true("described", tell, tolerated=_MOST if alike else 1.0)]
 
 
 def _named(features: pd.DataFrame, cells: np.ndarray) -> str:

@@ -14,10 +14,18 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from pipelines.expectations import Check, Suite, tell_files
-from pipelines.faults import DataError, Finding
+from pipelines.faults import Finding
 from pipelines.params import ImageTask as Task
-from pipelines.samples.formats import read_table
-from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE, table_findings
+from pipelines.samples.images import (
+    IMAGES_FOLDER,
+    IMAGES_TABLE,
+    class_alike,
+    entries,
+    read_listed,
+    without_images,
+)
+from pipelines.samples.raw_files import is_of_system
+from pipelines.text_values import quoted
 
 Tables = dict[str, pd.DataFrame]
 
@@ -58,14 +66,17 @@ def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
     tables = {"images": images}
     subjects: pd.Series | None = pd.Series(index=images["sample_id"], dtype=object)
     if (folder / IMAGES_TABLE).exists():
-        listed, faults = _listed(folder / IMAGES_TABLE, images)
-        findings += faults
+        notes: list[Finding] = []
+        listed, faults = read_listed(folder / IMAGES_TABLE, images, notes)
+        findings += [*faults, *notes]
         if not faults:
             tables[IMAGES_TABLE] = listed
             subjects = listed.set_index("file")["subject_id"]
         else:
             subjects = None  # how many groups there are is not known
-    tables["classes"] = _classes(images, subjects, task)
+    tables["classes"] = _classes(images, subjects, task).assign(
+        without=[without_images(folder, label, task) for label in task.data.classes]
+    )
     return tables, findings
 
 
@@ -101,39 +112,38 @@ def _files(root: Path, task: Task) -> tuple[list[Path], list[Finding]]:
         name = "/".join(_shown(part) for part in path.relative_to(root.parent).parts)
         findings.append(Finding("folder_known", name, message))
 
-    for path in _entries(root):
+    if passed := sorted(_of_systems(root)):
+        message = f"{len(passed)} files of operating systems are passed over ({quoted(passed, 3)})"
+        findings.append(Finding("folder_known", IMAGES_FOLDER, message, count=len(passed), severity="warning"))
+    for path in entries(root):
         if path.name in task.data.classes and path.is_dir():
-            for inside in _entries(path):
+            for inside in entries(path):
                 if inside.is_dir():
-                    stray(inside, "is a folder inside a class; move its images up or remove it")
+                    stray(inside, "is a folder inside a class; move its images up")
                 elif not inside.is_file():
-                    stray(inside, "is no file (a link to nowhere?); copy it again or remove it")
+                    stray(inside, "is no file (a link to nowhere?); copy it again")
                 else:
                     files.append(inside)
         elif path.is_dir():
-            stray(path, f"is not among data.classes ({', '.join(task.data.classes)}); add it there or remove it")
+            alike = class_alike(path.name, task.data.classes)
+            todo = "add it there or move it away" if alike is None else f"rename it to {alike!r} if it is this class"
+            stray(path, f"is not among data.classes ({quoted(task.data.classes, len(task.data.classes))}); {todo}")
         else:
-            stray(path, "lies outside the class folders; move it into its class or remove it")
+            stray(path, "lies outside the class folders; move it into its class or out of images/")
     return files, findings
 
 
-def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def _of_systems(root: Path) -> list[str]:
+    """Return the files that operating systems wrote; hidden ones are no one's concern."""
+    found = [*root.glob("*"), *root.glob("*/*")] if root.is_dir() else []
+    return [
+        path.relative_to(root).as_posix() for path in found if not path.name.startswith(".") and is_of_system(path.name)
+    ]
 
 
 def _shown(name: str) -> str:
     """Return a file's name as it can be printed and written to a table."""
     return name if name.isprintable() else ascii(name)[1:-1]
-
-
-def _listed(path: Path, images: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    try:
-        listed = read_table(path, text=("file", "label", "subject_id"))
-    except DataError as error:
-        return pd.DataFrame(), list(error.findings)
-    return listed, table_findings(images, listed)
 
 
 def _inspected(files: list[Path], largest: int) -> pd.DataFrame:
@@ -180,9 +190,9 @@ def _inspect(path: Path, largest: int) -> dict[str, Any]:
             facts["opaque"] = not image.has_transparency_data or _alpha(image).getextrema()[0] == 255
         facts["readable"] = True
     except UnidentifiedImageError:
-        facts["error"] = f"is no image ({', '.join(ENDINGS)}); write it as one of these or remove it"
+        facts["error"] = f"is no image ({', '.join(ENDINGS)}); write it as one of these, or move it away"
     except Exception as error:  # Pillow raises many types for a broken file
-        facts["error"] = f"cannot be decoded ({' '.join(str(error).split())}); copy it again or remove it"
+        facts["error"] = f"cannot be decoded ({' '.join(str(error).split())}); copy it again"
     return facts
 
 
@@ -231,7 +241,7 @@ def _images_expectations(task: Task) -> Iterator[tuple[str, Any, Callable[[Any],
     yield (
         "image_not_empty",
         gxe.ExpectColumnValuesToBeBetween(column="bytes", min_value=1),
-        lambda row: "the file is empty (0 bytes); copy it again or remove it",
+        lambda row: "the file is empty (0 bytes); copy it again",
     )
     yield "image_readable", _all("readable", True), lambda row: str(row.error)
     yield (
@@ -245,9 +255,7 @@ def _images_expectations(task: Task) -> Iterator[tuple[str, Any, Callable[[Any],
     yield (
         "image_not_too_small",
         gxe.ExpectColumnValuesToBeBetween(column="side", min_value=least),
-        lambda row: (
-            f"{row.width:.0f} x {row.height:.0f} pixels, each side must have {least}; copy it again or remove it"
-        ),
+        lambda row: f"{row.width:.0f} x {row.height:.0f} pixels, each side must have {least}; copy it again",
     )
     yield (
         "image_not_animated",
@@ -306,7 +314,6 @@ def _classes_suite(classes: pd.DataFrame, task: Task) -> Suite:
         expectation = gxe.ExpectColumnValuesToBeBetween(column=column, min_value=least)
         return Check(expectation, tell_files(name, files, messages, IMAGES_FOLDER))
 
-    empty = "the class has no image; add some, or drop the class from data.classes"
     small = [f"{count} images, {minimum} are needed to split the class; add some" for count in classes["images"]]
     narrow = [
         f"{count:.0f} groups (subjects, and images of no known subject), test rows and {folds} folds need {needed}; "
@@ -314,7 +321,7 @@ def _classes_suite(classes: pd.DataFrame, task: Task) -> Suite:
         for count in classes["groups"]
     ]
     checks = (
-        at_least(1, "images", "class_has_images", [empty] * len(files)),
+        at_least(1, "images", "class_has_images", classes["without"].tolist()),
         at_least(minimum, "some", "class_large_enough", small),
         at_least(needed, "groups", "class_has_groups", narrow),
     )

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
-from pipelines.expectations.checks import all_true, filled, keyed_checks, keys
+from pipelines.expectations.checks import alike_ids, all_true, doubt_suite, filled, keyed_checks
+from pipelines.expectations.genes import gene_checks, gene_names
 from pipelines.faults import ROWS_SHOWN, DataError, Finding
 from pipelines.params import ResponseTask as Task
 from pipelines.samples.formats import (
@@ -23,21 +24,27 @@ from pipelines.samples.formats import (
     read_table,
 )
 from pipelines.samples.molecules import parse
+from pipelines.text_values import is_unknown, quoted
+from pipelines.units import DOUBTS, HIGHEST_COPIES, HIGHEST_LOG_TPM, Doubt, response_doubt
 
 Tables = dict[str, pd.DataFrame]
 
-CELL, DRUG = "cell_line_id", "drug_id"
-LIMITS = {  # lowest, highest, what to do
-    # TPM add up to a million a sample, so log2(TPM + 1) stays below 20.
-    "expression": (
-        0.0,
-        25.0,
-        "which log2(TPM + 1) never is; transform the table, or set expression_scale: any",
-    ),
-    # Relative copies: amplifications above 100 are not known.
-    "copy_number": (0.0, 1000.0, "which relative copies never are; correct them, or undo a logarithm"),
-    "methylation": (0.0, 1.0, "which shares never are; correct them, or turn M values into beta values"),
+CELL, DRUG, LN_IC50 = "cell_line_id", "drug_id", "ln_ic50"
+LIMITS = {  # lowest, highest, of what
+    "expression": (0.0, HIGHEST_LOG_TPM, "log2(TPM + 1)"),
+    "copy_number": (0.0, HIGHEST_COPIES, "relative copies"),
+    "methylation": (0.0, 1.0, "shares (beta values)"),
 }
+_SCALE_OFF = 0.05  # share of the values beyond the limits, above which it is not they but the scale of the table
+_HIGHEST_AREA = 1.5  # fits overshoot 1 a little
+_USUAL_COPIES, _MANY_GENES = (0.6, 1.5), 50  # of lines, 0.88 to 1.13 in 446 of DepMap
+_MANY = 500  # values, of which most drugs do little
+_TODO = {
+    "expression": "write log2(TPM + 1), or set validate.expression_scale: any in params.yaml",
+    "copy_number": "write copies relative to the genome's mean, where 1 is the usual",
+    "methylation": "write shares from 0 to 1",
+}
+_UNIT = {LN_IC50: "the natural logarithm of the IC50 in micromolar", "auc": "shares of the doses' range"}
 
 
 def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
@@ -62,17 +69,20 @@ def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
     except DataError as error:
         text = {RESPONSE_FILE: KEYS, CELL_LINES_FILE: (CELL, "tissue"), DRUGS_FILE: (DRUG, "smiles")}
         sound = set(_files(task)) - {finding.file for finding in error.findings}
-        read_again = {file: read_table(folder / file, text=text.get(file, (CELL,))) for file in sorted(sound)}
-        return read_again, list(error.findings)
+        notes: list[Finding] = []
+        read_again = {
+            file: read_table(folder / file, text=text.get(file, (CELL,)), notes=notes) for file in sorted(sound)
+        }
+        return read_again, [*error.findings, *notes]
     frames = (tables.response, tables.cell_lines, tables.drugs, *(tables.omics[name] for name in task.data.omics))
-    return dict(zip(_files(task), frames, strict=True)), []
+    return dict(zip(_files(task), frames, strict=True)), list(tables.notes)
 
 
 def suites(tables: Tables, task: Task) -> list[Suite]:
     """Return the suites of ``tables``; what needs a table that is not there is left out."""
     made = []
     if RESPONSE_FILE in tables:
-        made += [_response_suite(tables[RESPONSE_FILE], task), *_names_suites(tables, task)]
+        made += [*_response_suites(tables[RESPONSE_FILE], task), *_names_suites(tables, task)]
     if CELL_LINES_FILE in tables:
         made.append(_cell_lines_suite(tables[CELL_LINES_FILE]))
     if DRUGS_FILE in tables:
@@ -95,7 +105,7 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
     if (response := tables.get(RESPONSE_FILE)) is None:
         return counted
     counted["missing_targets"] = int(response[task.data.target].isna().sum())
-    cell_lines, drugs = (set(keys(response[key]).dropna()) for key in (CELL, DRUG))
+    cell_lines, drugs = (set(response[key].dropna()) for key in (CELL, DRUG))
     for name, named, key, file in (
         ("cell_lines", cell_lines, CELL, CELL_LINES_FILE),
         ("drugs", drugs, DRUG, DRUGS_FILE),
@@ -120,39 +130,74 @@ def _omics_file(omics: str) -> str:
     return f"{omics}.parquet"
 
 
-def _response_suite(table: pd.DataFrame, task: Task) -> Suite:
+def _response_suites(table: pd.DataFrame, task: Task) -> list[Suite]:
     target = task.data.target
     values = _numbers(table[[target]])[:, 0]
     finite, missing = np.isfinite(values), np.isnan(values)
     frame = pd.DataFrame(
         {
-            **{key: keys(table[key]) for key in KEYS},
+            **{key: table[key] for key in KEYS},
             target: np.where(finite, values, np.nan),
             "present": ~missing,
             "finite": finite | missing,
             "measured": finite.astype(int),
         }
     )
-    return Suite("response", frame, tuple(_response_checks(table, values[finite], task)))
+    doubts = _response_doubts(table[finite], values[finite], task)
+    told = any(doubt.certain for doubt in doubts.values())  # each value that is far off would only tell it again
+    made = [Suite("response", frame, tuple(_response_checks(table, values[finite], task, with_range=not told)))]
+    for number, (study, doubt) in enumerate(doubts.items()):
+        todo = f"of {quoted([study])}: bring {target} to one unit in all studies, {_UNIT[target]}"
+        made += doubt_suite(f"response.scale{number}", RESPONSE_FILE, doubt, todo, target)
+    return made
 
 
-def _response_checks(table: pd.DataFrame, measured: np.ndarray, task: Task) -> Iterator[Check]:
+def _response_doubts(table: pd.DataFrame, values: np.ndarray, task: Task) -> dict[str, Doubt]:
+    """Return by study what speaks against the unit of the target; one study may have another than the others."""
+    doubts = {}
+    for study, rows in table.assign(_=np.arange(len(table))).groupby("study", sort=False)["_"]:
+        part = values[rows]
+        if task.data.target == LN_IC50:
+            doubt = response_doubt(part, table[DRUG].iloc[rows].nunique())
+        else:
+            doubt = _area_doubt(part)
+        if doubt is not None:
+            doubts[str(study)] = doubt
+    return doubts
+
+
+def _area_doubt(values: np.ndarray) -> Doubt | None:
+    """Return what speaks against values being areas under the dose-response curve, as shares."""
+    median = float(np.median(values)) if len(values) else 1.0
+    if median > _HIGHEST_AREA:
+        return Doubt(True, f"the median is {median:.3g}; areas end near 1, these look like percent")
+    if median < 0.5 and len(values) >= _MANY:
+        message = f"the median is {median:.3g}; areas are near 1 where a drug does nothing, these look like 1 - area"
+        return Doubt(False, message)
+    return None
+
+
+def _response_checks(table: pd.DataFrame, measured: np.ndarray, task: Task, *, with_range: bool) -> Iterator[Check]:
     file, target, rules = RESPONSE_FILE, task.data.target, task.validate
     for key in KEYS:
         yield filled(file, key)
-    message = "study, cell line and drug stand together more than once; keep one measurement of each"
+    message = (
+        "study, cell line and drug stand together more than once; average replicates, or give different experiments "
+        "different studies"
+    )
     yield Check(
         gxe.ExpectCompoundColumnsToBeUnique(column_list=list(KEYS), ignore_row_if="any_value_is_missing"),
         tell_rows("measurement_unique", file, ", ".join(KEYS), message),
     )
-    message = "must be finite; correct or remove the rows"
+    message = "must be finite; leave unknown values empty"
     yield all_true("finite", tell_rows("target_finite", file, target, message))
     low, high = rules.target_range
-    message = f"must lie within {low:g} and {high:g}{{found}}; correct or remove the rows"
-    yield Check(
-        gxe.ExpectColumnValuesToBeBetween(column=target, min_value=low, max_value=high),
-        tell_rows("target_in_range", file, target, message, table[target]),
-    )
+    if with_range:
+        message = f"must lie within {low:g} and {high:g}{{found}}; correct the values, or set validate.target_range"
+        yield Check(
+            gxe.ExpectColumnValuesToBeBetween(column=target, min_value=low, max_value=high),
+            tell_rows("target_in_range", file, target, message, table[target]),
+        )
     if len(table) and not len(measured):
         message = f"not one of {len(table)} rows has a finite {target}; fill the column"
         yield Check(
@@ -165,7 +210,7 @@ def _response_checks(table: pd.DataFrame, measured: np.ndarray, task: Task) -> I
         gxe.ExpectColumnSumToBeBetween(column="measured", min_value=rules.minimum_rows),
         tell_table("minimum_rows", file, message),
     )
-    message = "has no value; the rows are dropped"
+    message = "has no value; the rows are not used"
     yield all_true("present", tell_rows("target_present", file, target, message), tolerated=1.0)
     if len(measured) > 1:
         message = f"is {measured[0]:g} in every row; there is nothing to learn, mend how the table was made"
@@ -183,15 +228,16 @@ def _names_suites(tables: Tables, task: Task) -> list[Suite]:
         (DRUG, DRUGS_FILE, task.validate.unknown_drug_share, "drugs"),
     ):
         if file in tables:
-            named = keys(tables[RESPONSE_FILE][key])
+            named = tables[RESPONSE_FILE][key]
             frame = pd.DataFrame({key: named.dropna().unique()})
             frame["known"] = frame[key].isin(tables[file][key].dropna())
-            check = all_true("known", _tell_unknown(named, frame[key], file, noun, share), tolerated=share)
+            tell = _tell_unknown(named, frame[key], tables[file][key], file, noun, share)
+            check = all_true("known", tell, tolerated=share)
             made.append(Suite(f"response.{key}s", frame, (check,)))
     return made
 
 
-def _tell_unknown(named: pd.Series, names: pd.Series, file: str, noun: str, share: float) -> Tell:
+def _tell_unknown(named: pd.Series, names: pd.Series, others: pd.Series, file: str, noun: str, share: float) -> Tell:
     def tell(positions: Sequence[int], severity: str) -> list[Finding]:
         unknown = names.iloc[list(positions)]
         rows = np.flatnonzero(named.isin(unknown))
@@ -200,7 +246,10 @@ def _tell_unknown(named: pd.Series, names: pd.Series, file: str, noun: str, shar
             if severity == "warning"
             else f"add them to {file} or correct the ids; at most {share:.2%} of the {noun} may be unknown"
         )
-        message = f"{len(unknown)} of {len(names)} {noun} are not in {file} ({some(unknown)}); {todo}"
+        alike = alike_ids(unknown, others)
+        message = (
+            f"{len(unknown)} of {len(names)} {noun} are not in {file} ({quoted(unknown, ROWS_SHOWN)}){alike}; {todo}"
+        )
         name = f"{noun.replace(' ', '_')}_known"
         return [Finding.at_rows(name, RESPONSE_FILE, str(named.name), rows, message, unknown, severity)]
 
@@ -231,15 +280,31 @@ def _omics_suites(omics: str, tables: Tables, task: Task) -> list[Suite]:
     if CELL_LINES_FILE in tables:
         known = rows[CELL].isin(tables[CELL_LINES_FILE][CELL].dropna())
         rows["known"] = known.astype(object).where(rows[CELL].notna(), None)
-        message = f"is not in {CELL_LINES_FILE}{{found}}; add the cell line there or remove the row"
+        message = f"is not in {CELL_LINES_FILE}{{found}}; add the cell line there"
         checks.append(all_true("known", tell_rows("cell_lines_known", file, CELL, message, table[CELL])))
     if features.shape[1]:
         message = "no value in the whole row; it counts as not measured"
         checks.append(all_true("measured", tell_rows("row_measured", file, None, message), tolerated=1.0))
     columns = _columns_frame(features, values)
+    limits = LIMITS.get(omics)
+    if omics == "expression" and task.validate.expression_scale == "any":
+        limits = None
+    doubt = None
+    if limits is not None:
+        beyond = np.isfinite(values) & ((values < limits[0]) | (values > limits[1]))
+        share = beyond.sum() / max(np.isfinite(values).sum(), 1)
+        if not beyond.any() or share > _SCALE_OFF:
+            doubt = DOUBTS[omics](values)
+        limits = None if doubt is not None and doubt.certain else limits  # what is told of the table is not told again
+    if omics == "copy_number" and doubt is None and values.shape[1] >= _MANY_GENES:
+        median = pd.DataFrame(values).median(axis=1)
+        rows["usual"] = median.between(*_USUAL_COPIES).astype(object).where(median.notna(), None)
+        message = "the median of the line is{found}, and near 1 of relative copies; bring it to the scale of the others"
+        checks.append(all_true("usual", tell_rows("line_scale", file, None, message, median), tolerated=1.0))
     return [
         Suite(omics, rows, tuple(checks)),
-        Suite(f"{omics}.columns", columns, tuple(_columns_checks(omics, table, values, task))),
+        Suite(f"{omics}.columns", columns, tuple(_columns_checks(omics, table, values, task, limits))),
+        *doubt_suite(f"{omics}.scale", file, doubt, _TODO.get(omics, "")),
     ]
 
 
@@ -252,17 +317,20 @@ def _columns_frame(features: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "column": names,
-            "named": [bool(name.strip()) and not name.startswith("Unnamed: ") for name in names],
+            "named": [not is_unknown(name) and not name.startswith("Unnamed: ") for name in names],
             "infinite": np.isinf(values).sum(axis=0),
             "not_binary": _not_binary(values).sum(axis=0),
             "lowest": np.where(np.isfinite(lowest), lowest, np.nan),
             "highest": np.where(np.isfinite(highest), highest, np.nan),
             "varies": lowest < highest,
+            **gene_names(list(names)),
         }
     )
 
 
-def _columns_checks(omics: str, table: pd.DataFrame, values: np.ndarray, task: Task) -> Iterator[Check]:
+def _columns_checks(
+    omics: str, table: pd.DataFrame, values: np.ndarray, task: Task, limits: tuple[float, float, str] | None
+) -> Iterator[Check]:
     file, rules = _omics_file(omics), task.validate
     names = [
         str(column) if str(column).strip() else f"number {number}"
@@ -280,24 +348,28 @@ def _columns_checks(omics: str, table: pd.DataFrame, values: np.ndarray, task: T
         gxe.ExpectTableRowCountToBeBetween(min_value=1),
         tell_table("has_features", file, f"no column but {CELL}; add a number column for each feature"),
     )
-    message = "the column has no name; name it after its feature or remove it"
+    message = "the column has no name, or a word that means unknown; name it after its feature"
     yield all_true("named", tell("column_named", message))
     message = "must be finite; leave unknown values empty"
     yield within("infinite", tell("values_finite", message, np.isinf), high=0)
+    yield from gene_checks(file, names)
     if omics == "mutation":
         message = "must be 0 or 1{found}; write 1 for a mutated gene and 0 for any other"
         yield within("not_binary", tell("values_binary", message, _not_binary), high=0)
         return
-    if omics != "expression" or rules.expression_scale == "log2_tpm_plus_1":
-        low, high, todo = LIMITS[omics]
-        message = f"below {low:g}{{found}}, {todo}"
+    if limits is not None:
+        low, high, unit = limits
+        message = f"below {low:g}{{found}}, which {unit} never are; correct the cells, or leave them empty"
         below = tell("values_not_below", message, lambda cells: np.isfinite(cells) & (cells < low))
         yield within("lowest", below, low=low)
-        message = f"above {high:g}{{found}}, {todo}"
+        message = f"above {high:g}{{found}}, which {unit} never are; correct the cells, or leave them empty"
         above = tell("values_not_above", message, lambda cells: np.isfinite(cells) & (cells > high))
         yield within("highest", above, high=high)
     if len(table) > 1:
-        message = "has one value in all rows, or none; remove the column or mend how it was made"
+        message = (
+            "has one value in all rows, or none; mend how it was made, leave the column out, or raise "
+            "validate.constant_column_share"
+        )
         yield all_true("varies", tell("column_varies", message), tolerated=rules.constant_column_share)
 
 
@@ -329,7 +401,7 @@ def _tell_genes(genes: pd.Series, file: str, other: str) -> Tell:
 
 
 def _keyed(table: pd.DataFrame, key: str) -> pd.DataFrame:
-    return pd.DataFrame({key: keys(table[key])})
+    return pd.DataFrame({key: table[key]})
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:

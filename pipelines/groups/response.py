@@ -12,8 +12,9 @@ from pipelines.groups.connect import connected, pairs_by
 from pipelines.params import Split, SplitMode
 from pipelines.samples.molecules import pubchem_id
 from pipelines.samples.response import ResponseSamples, molecule_keys
+from pipelines.text_values import known_column
 
-_NO_NAMES = ("", "na", "nan", "none", "several", "unknown", "unnamed")
+_NO_NAMES = ("", "several", "unnamed")  # besides the words that mean unknown
 
 
 def group_samples(samples: ResponseSamples, split: Split) -> tuple[pd.Series, pd.Series]:
@@ -122,7 +123,7 @@ def _plain_names(table: pd.DataFrame) -> pd.Series:
     """Return the column ``name`` without case and punctuation, for the rows that have a name."""
     if "name" not in table:
         return pd.Series(dtype=object)
-    plain = table["name"].dropna().map(lambda name: re.sub(r"[\W_]+", "", str(name).casefold()))
+    plain = known_column(table["name"]).dropna().map(lambda name: re.sub(r"[\W_]+", "", str(name).casefold()))
     return plain[~plain.isin(_NO_NAMES)]
 
 

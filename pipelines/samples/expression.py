@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from pipelines.faults import DataError, Finding
 from pipelines.params import ExpressionTask, GeneData, GeneTask, LabelTask
 from pipelines.samples.formats import read_table
 from pipelines.samples.response import Kept
+from pipelines.samples.table_text import letters_of
+from pipelines.text_values import folded, folded_id, known_column, quoted
 
 EXPRESSION_FILE = "expression.parquet"
 SAMPLES_FILE = "samples.csv"
@@ -36,11 +39,14 @@ class ExpressionTables:
         ``sample_id``, ``patient_id``, ``label`` and whatever else is known of a sample.
     genes
         ``gene`` (a column of ``expression``) and what is known of it; None where there is no such file.
+    notes
+        What reading changed, as warnings.
     """
 
     expression: pd.DataFrame
     samples: pd.DataFrame
     genes: pd.DataFrame | None
+    notes: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,10 +157,11 @@ def read_expression_tables(
     """
     folder = Path(folder)
     findings: list[Finding] = []
+    notes: list[Finding] = []
 
     def read(name: str, text: tuple[str, ...], wide: bool = False) -> pd.DataFrame:
         try:
-            return read_table(folder / name, text=text, all_other_numbers=wide)
+            return read_table(folder / name, text=text, all_other_numbers=wide, notes=notes)
         except DataError as error:
             findings.extend(error.findings)
             return pd.DataFrame()
@@ -171,7 +178,7 @@ def read_expression_tables(
     if landmarks and tables.genes is not None and LANDMARK not in tables.genes:
         message = "the column is missing, and data.predictors is landmarks; add it, or set predictors: all"
         raise DataError([Finding("column_exists", GENES_FILE, message, LANDMARK)])
-    return tables
+    return replace(tables, notes=tuple(notes))
 
 
 def sample_columns(task: ExpressionTask, *, labelled: bool = True) -> tuple[str, ...]:
@@ -214,13 +221,15 @@ def keep_profiles(
     about = tables.samples.set_index("sample_id")
     ids = tables.expression["sample_id"].to_numpy(object)
     table = about.reindex(ids).reset_index()
-    table["patient_id"] = plain(table["patient_id"]).fillna(table["sample_id"])
-    table["label"] = plain(table["label"]) if "label" in table else pd.Series([None] * len(table), dtype=object)
+    table["patient_id"] = known_column(table["patient_id"]).fillna(table["sample_id"])
+    table["label"] = known_column(table["label"]) if "label" in table else pd.Series([None] * len(table), dtype=object)
     rules = {"not_in_samples_csv": ~np.isin(ids.astype(str), about.index.to_numpy(str))}
     for column, values in task.data.exclude.items():
         if column not in about:
             message = f"the column is missing, and data.exclude of params.yaml names it; the file has {_some(about)}"
             raise DataError([Finding("column_exists", SAMPLES_FILE, message, column)])
+        if faults := [fault for value in values if (fault := partly_excluded(about[column], value, values))]:
+            raise DataError([Finding("exclude_alike", SAMPLES_FILE, fault, column) for fault in faults])
         ruled_out = pd.Series(is_one_of(about[column], values), index=about.index)
         rules[f"{column}_{'_'.join(values)}"] = ruled_out.reindex(ids, fill_value=False).to_numpy(bool)
     counts_of_classes: dict[str, object] = {}
@@ -277,10 +286,10 @@ def _check_ids(tables: ExpressionTables) -> None:
     for file, table in ((EXPRESSION_FILE, tables.expression), (SAMPLES_FILE, tables.samples)):
         ids = table["sample_id"]
         if (empty := ids.isna()).any():
-            message = "the key is empty; fill it or remove the rows"
+            message = "the key is empty; fill it in"
             findings.append(Finding.at_rows("key_filled", file, "sample_id", np.flatnonzero(empty), message))
         if (twice := ids.duplicated(keep=False) & ids.notna()).any():
-            message = "stands more than once; keep one row of each"
+            message = "stands more than once; write one row for each, and give different things different ids"
             rows = np.flatnonzero(twice)
             findings.append(Finding.at_rows("key_unique", file, "sample_id", rows, message, ids[twice]))
     if findings:
@@ -307,25 +316,45 @@ def small_classes(table: pd.DataFrame, task: LabelTask) -> dict[str, int]:
     return few
 
 
-def plain(column: pd.Series) -> pd.Series:
-    """Return text without blanks around it, None where nothing is left: a blank is no label and no patient."""
-    text = column.astype(object).where(column.notna(), None)
-    stripped = text.map(lambda value: value.strip() or None, na_action="ignore").astype(object)
-    return stripped.where(stripped.notna(), None)
-
-
 def is_one_of(column: pd.Series, values: Sequence[str]) -> np.ndarray:
-    """Return where a column holds one of the values of a rule.
+    """Return where a column holds one of the values of a rule, in any case and with any blanks around it.
 
     A file may hold 1, 1.0 or 01 where a rule says ``"01"``: pandas reads a column of such codes as numbers, and one
     of ``TRUE`` as truth values.
     """
-    numbers = pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce").dropna()
-    if pd.api.types.is_bool_dtype(column):
-        return column.astype(str).str.lower().isin([value.lower() for value in values]).to_numpy(bool)
-    if pd.api.types.is_numeric_dtype(column):
-        return column.isin(numbers).to_numpy(bool)
-    return column.isin(list(values)).to_numpy(bool)
+    wanted = {folded_id(value) for value in values}
+    return np.array([bool(pd.notna(cell)) and folded_id(cell) in wanted for cell in column.astype(object)], dtype=bool)
+
+
+def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str | None:
+    """Return which cells a rule that excludes ``value`` would leave in that look like it, None if there are none.
+
+    Parameters
+    ----------
+    column
+        Of ``samples.csv``.
+    value, values
+        One value of the rule, and all of them.
+
+    Notes
+    -----
+    ``11A`` and ``11B`` are the code ``11`` with the vial of a TCGA barcode; ``solid-tissue normal`` is ``Solid Tissue
+    Normal``.
+    """
+    left = column[~is_one_of(column, values)].dropna().astype(str)
+    code = re.compile(re.escape(folded_id(value)) + "[a-z]{1,2}") if folded_id(value).isdigit() else None
+    letters = letters_of(value)
+    alike = [
+        text
+        for text in left.unique()
+        if (letters and letters_of(text) == letters) or (code and code.fullmatch(folded(text).lstrip("0")))
+    ]
+    if not alike:
+        return None
+    return (
+        f"data.exclude in params.yaml rules out {value!r}, and {quoted(alike)} would be left in; name there all that "
+        "are to be excluded, or write in another way what is not"
+    )
 
 
 def is_landmark(genes: pd.DataFrame) -> np.ndarray:
@@ -408,4 +437,4 @@ def _variance(values: np.ndarray) -> np.ndarray:
 
 
 def _some(table: pd.DataFrame) -> str:
-    return ", ".join(map(str, table.columns[:8]))
+    return ", ".join(map(repr, map(str, table.columns[:8])))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,18 @@ from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.samples.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
 from pipelines.samples.raw_files import DRUGS_FILE as DRUGS_FILE
 from pipelines.samples.raw_files import RESPONSE_FILE as RESPONSE_FILE
+from pipelines.samples.table_text import (
+    SEPARATORS,
+    cleaned_text,
+    decoded,
+    header_names,
+    look_alike,
+    missing_file,
+    separator,
+    tell_alike,
+    typed,
+)
+from pipelines.text_values import quoted
 
 KEYS = ("study", "cell_line_id", "drug_id")
 
@@ -37,12 +49,15 @@ class ResponseTables:
         At least ``drug_id`` and ``smiles``.
     omics
         For each omics its table: ``cell_line_id`` and one number column a feature.
+    notes
+        What reading changed, as warnings.
     """
 
     response: pd.DataFrame
     cell_lines: pd.DataFrame
     drugs: pd.DataFrame
     omics: dict[str, pd.DataFrame]
+    notes: tuple[Finding, ...] = ()
 
 
 def read_response_tables(
@@ -72,11 +87,12 @@ def read_response_tables(
     """
     folder = Path(folder)
     findings: list[Finding] = []
+    notes: list[Finding] = []
     target = (task.data.target,) if labelled else ()
 
     def read(name: str, text: tuple[str, ...], numbers: tuple[str, ...] = (), wide: bool = False) -> pd.DataFrame:
         try:
-            return read_table(folder / name, text=text, numbers=numbers, all_other_numbers=wide)
+            return read_table(folder / name, text=text, numbers=numbers, all_other_numbers=wide, notes=notes)
         except DataError as error:
             findings.extend(error.findings)
             return pd.DataFrame()
@@ -94,13 +110,19 @@ def read_response_tables(
     )
     if findings:
         raise DataError(findings)
-    return tables
+    return replace(tables, notes=tuple(notes))
 
 
 def read_table(
-    path: Path, *, text: tuple[str, ...] = (), numbers: tuple[str, ...] = (), all_other_numbers: bool = False
+    path: Path,
+    *,
+    text: tuple[str, ...] = (),
+    numbers: tuple[str, ...] = (),
+    all_other_numbers: bool = False,
+    verbatim: tuple[str, ...] = (),
+    notes: list[Finding] | None = None,
 ) -> pd.DataFrame:
-    """Read a CSV or parquet table and check the presence and type of its columns.
+    """Read a CSV or parquet table, check the presence and type of its columns, and clean its text.
 
     Parameters
     ----------
@@ -110,31 +132,29 @@ def read_table(
         Columns that must be there, as text or as numbers.
     all_other_numbers
         Whether every column that is not in ``text`` must hold numbers.
+    verbatim
+        Those of ``text`` that are left as they are written.
+    notes
+        Warnings are appended: what was cleaned, and which texts look alike.
 
     Returns
     -------
     pandas.DataFrame
-        Text columns as ``object`` with None for empty cells; every column of the file is kept.
+        Text columns as ``object`` with None for cells that are empty or say that nothing is known, and without blanks
+        at the ends; every column of the file is kept.
 
     Raises
     ------
     DataError
         The file is missing or unreadable, or columns are missing, doubled or of a wrong type.
     """
+    notes = [] if notes is None else notes
     if not path.is_file():
-        raise DataError([Finding("file_exists", path.name, f"the file is missing in {path.parent}; add it")])
-    frame = _read_csv(path, text) if path.suffix == ".csv" else _read_parquet(path)
-    findings = []
-    if missing := [column for column in (*text, *numbers) if column not in frame.columns]:
-        findings += [
-            Finding(
-                "column_exists",
-                path.name,
-                f"the column is missing; the file has {_some(frame.columns)}",
-                column,
-            )
-            for column in missing
-        ]
+        raise DataError([missing_file(path, text)])
+    frame = _read_csv(path, text, notes) if path.suffix == ".csv" else _read_parquet(path, text, notes)
+    findings = [
+        _missing_column(column, frame, path.name) for column in (*text, *numbers) if column not in frame.columns
+    ]
     for column in text:
         if column in frame.columns:
             findings += _text_findings(frame, column, path.name)
@@ -147,17 +167,32 @@ def read_table(
     untyped = [column for column in frame.columns if column not in text and frame[column].dtype == object]
     frame = frame.astype({column: float for column in untyped if frame[column].isna().all()})
     for column in text:
-        values = frame[column]
-        frame[column] = values.astype(object).where(values.notna(), None)
+        values = frame[column].astype(object)
+        frame[column] = values.where(values.notna(), None)
+        if column not in verbatim:
+            frame[column] = cleaned_text(frame[column], path.name, notes)
+    if all_other_numbers:
+        tell_alike((str(column) for column in frame.columns), path.name, None, notes)
     return frame
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _missing_column(column: str, frame: pd.DataFrame, file: str) -> Finding:
+    alike = look_alike(column, frame.columns)
+    what = f"the file has {_some(frame.columns)}" if alike is None else f"rename {alike!r} if it is this one"
+    return Finding("column_exists", file, f"the column is missing; {what}", column)
+
+
+def _read_parquet(path: Path, text: tuple[str, ...], notes: list[Finding]) -> pd.DataFrame:
     try:
-        doubled = _doubled(pyarrow.parquet.read_schema(path).names, path.name)
+        names = header_names(pyarrow.parquet.read_schema(path).names, path.name, notes)
+        doubled = _doubled(names, path.name)
         if not doubled:
             check_parquet_size(path, path.name)
-            return pd.read_parquet(path)
+            frame = pd.read_parquet(path)
+            if set(frame.index.names) & set(text):  # pandas wrote the key as its index
+                frame = frame.reset_index()
+            frame.columns = pd.Index(header_names(frame.columns, path.name, []), dtype=object)
+            return frame
     except UserError as error:
         raise DataError([Finding("file_size", path.name, str(error).removeprefix(f"{path.name}: "))]) from error
     except Exception as error:  # pyarrow raises several unrelated types for a broken file
@@ -167,60 +202,62 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     raise DataError(doubled)
 
 
-def _read_csv(path: Path, text: tuple[str, ...]) -> pd.DataFrame:
-    raw = path.read_bytes()
-    try:
-        content = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = raw[: error.start].count(b"\n")
-        message = f"not UTF-8 (byte {raw[error.start]:#04x}); save the file in UTF-8"
-        raise DataError([Finding.at_rows("file_encoding", path.name, None, [max(row - 1, 0)], message)]) from error
-    if findings := _csv_shape_findings(content, path.name):
+def _read_csv(path: Path, text: tuple[str, ...], notes: list[Finding]) -> pd.DataFrame:
+    content = decoded(path.read_bytes(), path.name)
+    sign = separator(content, text)
+    if findings := _csv_shape_findings(content, path.name, sign):
         raise DataError(findings)
     try:
-        return pd.read_csv(
-            path,
-            dtype=dict.fromkeys(text, "str"),
-            encoding="utf-8-sig",
-            keep_default_na=False,
-            na_values=["", "NA", "N/A", "NaN", "nan", "null"],
-            low_memory=False,
-        )
+        frame = pd.read_csv(io.StringIO(content), sep=sign, dtype=object, keep_default_na=False, na_values=[""])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         message = f"not a readable CSV file ({str(error).strip()}); mend the row or write the file again"
         raise DataError([Finding("file_readable", path.name, message)]) from error
+    if sign != ",":
+        message = f"the fields are separated by {SEPARATORS[sign]}, and read so"
+        notes.append(Finding("file_separator", path.name, message, severity="warning"))
+    frame.columns = pd.Index(header_names(frame.columns, path.name, notes), dtype=object)
+    for column in frame.columns:
+        if column not in text:
+            cells = cleaned_text(frame[column], path.name, notes, words=False)
+            frame[column] = typed(cells, decimal_commas=sign != ",")
+    return frame
 
 
-def _csv_shape_findings(content: str, file: str) -> list[Finding]:
+def _csv_shape_findings(content: str, file: str, sign: str) -> list[Finding]:
     # pandas renames doubled columns, fills short rows and makes overlong rows' first column the index.
     try:
-        rows = [row for row in csv.reader(io.StringIO(content, newline="")) if row and row != [""]]
+        rows = [row for row in csv.reader(io.StringIO(content, newline=""), delimiter=sign) if row and row != [""]]
     except csv.Error:  # what pandas cannot read either, and says why
         return []
     if not rows:
         return []
     header, *body = rows
     positions = [position for position, row in enumerate(body) if len(row) != len(header)]
-    findings = _doubled(header, file)
+    findings = _doubled(header_names(header, file, []), file)
     if positions:
         message = f"must hold {len(header)} fields as the header does; mend the row or write the file again"
         findings.append(Finding.at_rows("row_width", file, None, positions, message))
     return findings
 
 
-def _doubled(names: list[str], file: str) -> list[Finding]:
+def _doubled(names: Iterable[str], file: str) -> list[Finding]:
     doubled = sorted(name for name, count in Counter(names).items() if count > 1)
-    return [Finding("column_unique", file, "the column stands twice; keep one", name) for name in doubled]
+    message = "the column stands twice; write one column of each name, or rename those that are different things"
+    return [Finding("column_unique", file, message, name) for name in doubled]
 
 
 def _text_findings(frame: pd.DataFrame, column: str, file: str) -> list[Finding]:
-    values = frame[column]
-    wrong = values.notna() & ~values.map(lambda value: isinstance(value, str))
+    values = frame[column].astype(object)
+    wrong = values.notna() & ~values.map(lambda value: isinstance(value, str)).astype(bool)
     if not wrong.any():
         return []
     positions = np.flatnonzero(wrong.to_numpy())
     kind = type(values.iloc[positions[0]]).__name__
-    return [Finding.at_rows("column_type", file, column, positions, f"must hold text, it holds {kind}")]
+    message = (
+        f"must hold text, it holds {kind}; numbers have no leading zeros: write the column as text from where it comes "
+        "from (in pandas, read with dtype=str)"
+    )
+    return [Finding.at_rows("column_type", file, column, positions, message)]
 
 
 def _number_findings(frame: pd.DataFrame, column: str, file: str) -> list[Finding]:
@@ -231,10 +268,13 @@ def _number_findings(frame: pd.DataFrame, column: str, file: str) -> list[Findin
         return []
     wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
     positions = np.flatnonzero(wrong.to_numpy())
-    message = f"must hold numbers, it is of type {values.dtype}"
+    found = f" (found {quoted(values.iloc[positions].tolist(), 3)})" if len(positions) else ""
+    message = (
+        f"must hold numbers, it is of type {values.dtype}{found}; leave unknown values empty, and write decimal points"
+    )
     return [Finding.at_rows("column_type", file, column, positions, message, values=values.iloc[positions].tolist())]
 
 
 def _some(names: pd.Index, count: int = 8) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(map(str, names[:count])) + more
+    return ", ".join(map(repr, map(str, names[:count]))) + more

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -17,11 +19,15 @@ from pipelines.files import cores, written_whole
 from pipelines.params import ImageData, ImageTask
 from pipelines.samples.formats import read_table
 from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.raw_files import is_of_system
 from pipelines.samples.response import Kept
+from pipelines.samples.table_text import letters_of
+from pipelines.text_values import folded, is_unknown, known, quoted
 
 IMAGES_FOLDER = "images"
 IMAGES_TABLE = "images.csv"
 CACHE = Path("cache")
+_ALIKE = 0.85  # share of the letters that two names of a class have in common
 _DECODER = 1  # part of the cache's key: raise it when the same file is to give other pixels
 
 
@@ -98,10 +104,11 @@ def list_images(folder: Path, task: ImageTask, *, labelled: bool = True, every_c
     findings = []
     files: list[tuple[str, str]] = []
     for label in task.data.classes:
-        inside = sorted(path for path in (root / label).glob("*") if path.is_file() and not path.name.startswith("."))
+        inside = [path for path in entries(root / label) if path.is_file()]
         if not inside and every_class:
-            where = f"{IMAGES_FOLDER}/{label}"
-            findings.append(Finding("class_has_images", where, "the class has no image; add some, or drop the class"))
+            findings.append(
+                Finding("class_has_images", f"{IMAGES_FOLDER}/{label}", without_images(folder, label, task))
+            )
         files += [(f"{label}/{path.name}", label) for path in inside]
     if not files and not findings:
         findings.append(Finding("class_has_images", IMAGES_FOLDER, "holds no image of any class"))
@@ -110,7 +117,11 @@ def list_images(folder: Path, task: ImageTask, *, labelled: bool = True, every_c
     table = pd.DataFrame(sorted(files), columns=["sample_id", "label"])
     table["subject_id"] = pd.Series([None] * len(table), dtype=object)
     if (folder / IMAGES_TABLE).is_file():
-        table = _with_subjects(table, read_table(folder / IMAGES_TABLE, text=("file", "label", "subject_id")))
+        listed, findings = read_listed(folder / IMAGES_TABLE, table, [])
+        if findings:
+            raise DataError(findings)
+        listed = listed.rename(columns={"file": "sample_id"}).drop(columns="label")
+        table = table.drop(columns="subject_id").merge(listed, on="sample_id", how="left", validate="one_to_one")
     with ThreadPoolExecutor(cores()) as pool:
         table["digest"] = list(pool.map(_digest, [root / name for name in table["sample_id"]]))
     if labelled:
@@ -118,13 +129,83 @@ def list_images(folder: Path, task: ImageTask, *, labelled: bool = True, every_c
     return table
 
 
-def _with_subjects(table: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
-    """Join what ``images.csv`` says of the files, which must be the files that there are."""
-    findings = table_findings(table, listed)
-    if findings:
-        raise DataError(findings)
-    listed = listed.rename(columns={"file": "sample_id"}).drop(columns="label")
-    return table.drop(columns="subject_id").merge(listed, on="sample_id", how="left", validate="one_to_one")
+def entries(folder: Path) -> list[Path]:
+    """Return what stands in a folder, but for hidden files and those that operating systems write."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not is_of_system(path.name))
+
+
+def without_images(folder: Path, label: str, task: ImageTask) -> str:
+    """Return what to say of a class that has no image: most often its folder is called otherwise or lies elsewhere."""
+    there = {path.name: where for where in (IMAGES_FOLDER, ".") for path in entries(folder / where) if path.is_dir()}
+    if (alike := class_alike(label, [name for name in there if name not in task.data.classes])) is not None:
+        return f"the class has no image, and the folder {alike!r} looks like it; rename it to {label!r}"
+    if there.get(label) == ".":
+        return f"the class has no image here, and its folder lies beside {IMAGES_FOLDER}/; move it in"
+    packed = [path.name for path in entries(folder) if path.name.lower().startswith(f"{IMAGES_FOLDER}.")]
+    if packed and not (folder / IMAGES_FOLDER).is_dir():
+        return f"the class has no image, and {packed[0]!r} is there; unpack it"
+    return "the class has no image; add some, or drop the class from data.classes"
+
+
+def class_alike(name: str, others: Sequence[str]) -> str | None:
+    """Return the one of ``others`` that ``name`` is but for case, punctuation, a plural or a slip; None if none is."""
+    letters = {letters_of(other).removesuffix("s"): other for other in others}
+    found = get_close_matches(letters_of(name).removesuffix("s"), letters, n=1, cutoff=_ALIKE)
+    return letters[found[0]] if found else None
+
+
+def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[pd.DataFrame, list[Finding]]:
+    """Read ``images.csv`` with the files called as they lie there, and return where it and the folders disagree.
+
+    Parameters
+    ----------
+    path
+        ``images.csv``.
+    table
+        ``sample_id`` and ``label`` of the files that there are.
+    notes
+        Warnings are appended: files that it calls otherwise, and what was cleaned.
+    """
+    try:
+        listed = read_table(path, text=("file", "label", "subject_id"), verbatim=("file",), notes=notes)
+    except DataError as error:
+        return pd.DataFrame(), list(error.findings)
+    called = _as_they_lie(listed, table)
+    if len(rows := np.flatnonzero((called != listed["file"]).to_numpy() & called.notna().to_numpy())):
+        written = listed["file"].iloc[rows]
+        message = (
+            f"{len(rows)} files are called otherwise in {IMAGES_FOLDER}/ ({quoted(written, 3)}); they are taken for"
+        )
+        found = f"{message} {quoted(called.iloc[rows], 3)}"
+        notes.append(Finding.at_rows("file_named", IMAGES_TABLE, "file", rows, found, written, "warning"))
+    listed["file"] = called
+    return listed, table_findings(table, listed)
+
+
+def _as_they_lie(listed: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
+    """Return the file that each row means: with slashes, below ``images/``, in the case and spelling of the folders."""
+    there, classes = set(table["sample_id"]), set(map(folded, table["label"]))
+    spelled: dict[str, list[str]] = {}
+    for name in table["sample_id"]:
+        spelled.setdefault(folded(name), []).append(name)
+
+    def meant(file: str | None, label: str | None) -> str | None:
+        if file is None or is_unknown(file):
+            return None
+        if file in there:
+            return file
+        parts = [part.strip() for part in file.replace("\\", "/").split("/") if part.strip() not in ("", ".")]
+        in_class = len(parts) > 1 and folded(parts[-2]) in classes
+        whole = "/".join(parts[-2:] if in_class else [str(label), *parts[-1:]])
+        for name in (whole, unquote(whole)):
+            if len(found := spelled.get(folded(name), [])) == 1:
+                return found[0]
+        return file
+
+    pairs = zip(listed["file"], listed["label"], strict=True)
+    return pd.Series([meant(file, label) for file, label in pairs], index=listed.index, dtype=object)
 
 
 def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
@@ -134,18 +215,24 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
     def at(rows: np.ndarray, column: str, message: str) -> None:
         if len(rows):
             values = listed[column].iloc[rows].tolist()
-            findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, message, values))
+            found = f" (found {quoted(values, 3)})" if listed[column].iloc[rows].notna().any() else ""
+            told = message.replace("{found}", found)
+            findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, told, values))
 
     at(np.flatnonzero(listed["file"].isna()), "file", "names no file; fill it in")
-    known = listed["file"].notna()
-    at(np.flatnonzero(listed["file"].duplicated() & known), "file", "the file stands twice; keep one row")
+    named = listed["file"].notna()
+    twice = "the file stands twice{found}; write one row for each file"
+    at(np.flatnonzero(listed["file"].duplicated() & named), "file", twice)
     label_of = table.set_index("sample_id")["label"]
-    at(np.flatnonzero(~listed["file"].isin(label_of.index) & known), "file", "there is no such file below images/")
+    nowhere = "there is no such file below images/{found}; write <class>/<file> as it lies there"
+    at(np.flatnonzero(~listed["file"].isin(label_of.index) & named), "file", nowhere)
     folder = listed["file"].map(label_of)
-    at(np.flatnonzero(folder.notna() & (folder != listed["label"])), "label", "is not the folder that the file is in")
+    said = [[folded(known(label) or "") for label in column] for column in (folder, listed["label"])]
+    other = folder.notna().to_numpy() & np.array([one != two for one, two in zip(*said, strict=True)], dtype=bool)
+    at(np.flatnonzero(other), "label", "is not the folder that the file is in{found}; write the folder's name")
     if unlisted := sorted(set(label_of.index) - set(listed["file"])):
-        some = ", ".join(unlisted[:5]) + (f" and {len(unlisted) - 5} more" if len(unlisted) > 5 else "")
-        findings.append(Finding("table_matches_folders", IMAGES_TABLE, f"lacks {len(unlisted)} files: {some}", "file"))
+        message = f"lacks {len(unlisted)} files: {quoted(unlisted)}; add a row for each"
+        findings.append(Finding("table_matches_folders", IMAGES_TABLE, message, "file"))
     return findings
 
 
@@ -225,7 +312,7 @@ def _decode_all(files: Sequence[Path], data: ImageData, into: np.ndarray) -> Non
                 into[position] = to_pixels(image, data)
         except Exception as error:  # Pillow raises many types for a broken file
             name = f"{IMAGES_FOLDER}/{path.parent.name}/{path.name}"
-            return Finding("image_readable", name, f"cannot be decoded ({error}); copy it again or remove it")
+            return Finding("image_readable", name, f"cannot be decoded ({error}); copy it again")
         return None
 
     with ThreadPoolExecutor(cores()) as pool:

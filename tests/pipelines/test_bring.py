@@ -205,6 +205,18 @@ def test_hidden_files_stay_where_they_are(repository: Path, good: Path, run: Run
     assert set(content(repository / "data" / NAME)) == {*FILES, "notes/readme.txt"}
 
 
+def test_files_of_an_operating_system_are_left_and_told(
+    repository: Path, good: Path, run: Run, added: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for left in ("Thumbs.db", "__MACOSX/._drugs.csv", "notes/desktop.ini"):
+        (good / left).parent.mkdir(exist_ok=True)
+        (good / left).write_text("a system's own")
+    assert run(good, "--task", NAME) == 0
+    assert set(content(repository / "data" / NAME)) == set(FILES)
+    told = capsys.readouterr().err
+    assert "warning" in told and "'Thumbs.db'" in told and "'desktop.ini'" in told
+
+
 def test_read_only_sources_give_data_that_can_be_replaced(
     repository: Path, good: Path, run: Run, added: list[Path]
 ) -> None:
@@ -311,7 +323,7 @@ def test_data_of_another_kind_is_told_by_the_files_it_lacks(
     ("origin", "more", "says"),
     [
         ("nowhere", (), "nowhere: no such folder"),
-        ("file.zip", (), "file.zip: no such folder"),
+        ("file.zip", (), "file.zip: is a file; name the folder"),
         ("empty", (), f"empty: holds no folder named {NAME} or {OTHER}; name the task with TASK=..."),
         ("empty", ("--task", NAME), f"empty: holds no folder named {NAME}; name the task"),
         ("strangers", (), f"strangers: holds no folder named {NAME} or {OTHER}"),

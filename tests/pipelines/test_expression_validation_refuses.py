@@ -143,7 +143,7 @@ VALUES = [
     Fault("infinite", EXPRESSION, cell(4, FIRST, np.inf), "values_finite", FIRST, (5,), "must be finite"),
     Fault("minus infinite", EXPRESSION, cell(4, FIRST, -np.inf), "values_finite", FIRST, (5,), "finite", "as_is"),
     Fault("negative", EXPRESSION, cell(4, FIRST, -0.5), "values_not_negative", FIRST, (5,),
-          "below 0 (found -0.5), which linear values never are; clip at 0, or set data.scale: as_is"),
+          "below 0 (found -0.5), which linear values never are; undo an offset"),
     Fault("negative log2", EXPRESSION, cell(4, FIRST, -0.5), "values_not_negative", FIRST, (5,),
           "which log2(x + 1) never is", "log2"),
     Fault("linear value in log2", EXPRESSION, cell(4, FIRST, 4000), "values_not_above", FIRST, (5,),
@@ -183,7 +183,7 @@ VALUES = [
     Fault("no id", EXPRESSION, cell(4, "sample_id", None), "key_filled", "sample_id", (5,), "the key is empty"),
     Fault("blank id", EXPRESSION, cell(4, "sample_id", " "), "key_filled", "sample_id", (5,), "the key is empty"),
     Fault("an id twice", EXPRESSION, cell(1, "sample_id", "P000-01"), "key_unique", "sample_id", (1, 2),
-          "stands more than once (found P000-01)"),
+          "stands more than once (found 'P000-01')"),
 ]  # fmt: skip
 
 
@@ -241,9 +241,9 @@ SAMPLES_FAULTS = [
     Fault("an id twice", SAMPLES, cell(1, "sample_id", "P000-01"), "key_unique", "sample_id", (1, 2),
           "stands more than once"),
     Fault("sample without a profile", EXPRESSION, lambda table: table.drop(index=3), "samples_known", "sample_id", (4,),
-          "1 of 66 samples are not in expression.parquet (P002-01); they are not used", severity="warning"),
+          "1 of 66 samples are not in expression.parquet ('P002-01'); they are not used", severity="warning"),
     Fault("profile without a row", SAMPLES, lambda table: table.drop(index=3), "samples_known", "sample_id", (4,),
-          "1 of 66 samples are not in samples.csv (P002-01); they are dropped", severity="warning"),
+          "1 of 66 samples are not in samples.csv ('P002-01'); they are dropped", severity="warning"),
     Fault("nothing in common", SAMPLES, lambda table: table.assign(sample_id="x" + table["sample_id"]),
           "samples_common", "sample_id", (), "not one sample is in expression.parquet too"),
     Fault("few in common", SAMPLES, lambda table: table.assign(sample_id=[
@@ -256,11 +256,11 @@ SAMPLES_FAULTS = [
     Fault("no label", SAMPLES, cell(4, "label", None), "label_known", "label", (5,), "dropped", severity="warning"),
     Fault("blank label", SAMPLES, cell(4, "label", " "), "label_known", "label", (5,), "dropped", severity="warning"),
     Fault("two labels", SAMPLES, cell(2, "label", "RED"), "patient_one_label", "label", (2, 3),
-          "1 patients have samples of several labels: P001 (GREEN and RED)", severity="warning"),
+          "1 patients have samples of several labels: 'P001' ('GREEN' and 'RED')", severity="warning"),
     Fault("rare label", SAMPLES, lambda table: table.assign(label=[
           "RARE" if patient in ("P000", "P010") else label
           for patient, label in zip(table["patient_id"], table["label"], strict=True)]), "class_large_enough", "label",
-          (), "1 classes have fewer than 10 patients: RARE (2); they are dropped", severity="warning"),
+          (), "1 classes have fewer than 10 patients: 'RARE' (2); they are dropped", severity="warning"),
     Fault("one label", SAMPLES, lambda table: table.assign(label="RED"), "classes_enough", "label", (),
           "1 classes have at least 10 patients, 2 are needed"),
     Fault("no rule's column", SAMPLES, lambda table: table.drop(columns="sample_type"), "exclude_column",
@@ -270,7 +270,7 @@ SAMPLES_FAULTS = [
     Fault("a label of excluded samples only", SAMPLES, lambda table: table.assign(label=[
           "GBM" if kind == "11" else label
           for kind, label in zip(table["sample_type"], table["label"], strict=True)]), "labels_left", "label", (),
-          "no sample is left of GBM", severity="warning"),
+          "no sample is left of 'GBM'", severity="warning"),
     Fault("no samples", SAMPLES, keep(slice(0, 0)), "minimum_rows", None, (), "the table has no row"),
 ]  # fmt: skip
 
@@ -296,7 +296,7 @@ def test_small_classes_are_refused_by_name_where_the_rule_says_so(folder: Path) 
     strict = replace(task, data=replace(task.data, small_classes="refuse"))
     (finding,) = checked(folder, strict).errors
     assert told((finding,)) == [("class_large_enough", SAMPLES, "label")]
-    assert "RARE (2); add patients, exclude the classes" in finding.message
+    assert "'RARE' (2); add patients, exclude the classes" in finding.message
 
 
 def test_labels_do_not_matter_where_genes_are_predicted(logged: Path) -> None:
@@ -325,7 +325,7 @@ GENES_FAULTS = [
     Fault("no gene", DESCRIBED, cell(1, "gene", None), "key_filled", "gene", (2,), "the key is empty"),
     Fault("a gene more", DESCRIBED, lambda table: pd.concat([table, pd.DataFrame(
           {"gene": ["MORE|1000"], "is_l1000_landmark": ["False"]})]), "genes_known", "gene", (31,),
-          "1 of 31 genes are not in expression.parquet (MORE|1000); the rows are not used", severity="warning"),
+          "1 of 31 genes are not in expression.parquet ('MORE|1000'); the rows are not used", severity="warning"),
     Fault("a gene less", DESCRIBED, lambda table: table.drop(index=20), "genes_described", GENES[20], (),
           "1 genes of expression.parquet have no row", severity="warning"),
     Fault("nothing in common", DESCRIBED, lambda table: table.assign(gene="x" + table["gene"]), "genes_common", "gene",
@@ -335,7 +335,7 @@ GENES_FAULTS = [
     Fault("all landmarks", DESCRIBED, lambda table: table.assign(is_l1000_landmark="1"), "targets_left",
           "is_l1000_landmark", (), "all genes are landmarks"),
     Fault("a landmark that says neither", DESCRIBED, cell(1, "is_l1000_landmark", "yes"), "landmark_says",
-          "is_l1000_landmark", (2,), "must be true or false (found yes)"),
+          "is_l1000_landmark", (2,), "must be true or false (found 'yes')"),
     Fault("no column of landmarks", DESCRIBED, lambda table: table[["gene"]], "column_exists", "is_l1000_landmark", (),
           "add it, or set predictors: all"),
 ]  # fmt: skip

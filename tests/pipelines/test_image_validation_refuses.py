@@ -131,10 +131,10 @@ def bad(suffix: str) -> str:
 FAULTS = [
     Fault("zero bytes", written(b""), "image_not_empty", "0 bytes"),
     Fault("no image", written(b"file,label\n"), "image_readable", "is no image"),
-    Fault("random bytes", written(b"\x89PNG\r\n\x1a\n" + bytes(range(256))), "image_readable", "remove it"),
+    Fault("random bytes", written(b"\x89PNG\r\n\x1a\n" + bytes(range(256))), "image_readable", "move it away"),
     Fault("truncated png", cut(0.6), "image_readable", "cannot be decoded"),
     Fault("truncated jpeg", cut(0.6, ".jpg"), "image_readable", "cannot be decoded", bad(".jpg")),
-    Fault("truncated header", cut(0.01), "image_readable", "remove it"),
+    Fault("truncated header", cut(0.01), "image_readable", "copy it again"),
     Fault("truncated bmp", cut(0.99, ".bmp"), "image_readable", "cannot be decoded", bad(".bmp")),
     Fault("postscript", written(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "image_readable", "is no image"),
     Fault("1 x 1", saved(picture(9).resize((1, 1))), "image_not_too_small", "1 x 1 pixels"),

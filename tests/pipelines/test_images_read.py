@@ -172,7 +172,7 @@ def findings(folder: Path, task: ImageTask) -> list[str]:
     [
         (
             lambda t: t.assign(file=t["file"].where(t.index != 4, "all/nowhere.png")),
-            ["column file, row 5: there is no such file", "column file: lacks 1 files: all/cell_04.png"],
+            ["column file, row 5: there is no such file", "column file: lacks 1 files: 'all/cell_04.png'"],
         ),
         (
             lambda t: t.assign(label=t["label"].where(t.index != 4, "hem")),
@@ -181,9 +181,9 @@ def findings(folder: Path, task: ImageTask) -> list[str]:
         (lambda t: pd.concat([t, t.iloc[[2]]]), [f"column file, row {COUNT + 1}: the file stands twice"]),
         (
             lambda t: t.assign(file=t["file"].where(t.index > 0, "")),
-            ["column file, row 1: names no file", "column file: lacks 1 files: all/cell_00.png"],
+            ["column file, row 1: names no file", "column file: lacks 1 files: 'all/cell_00.png'"],
         ),
-        (lambda t: t.iloc[7:], ["column file: lacks 7 files: all/cell_00.png, .* all/cell_04.png and 2 more"]),
+        (lambda t: t.iloc[7:], ["column file: lacks 7 files: 'all/cell_00.png', .* 'all/cell_04.png' and 2 more"]),
         (lambda t: t.assign(label=""), ["column label, rows 1, 2, .*: is not the folder"]),
     ],
     ids=["unknown file", "other label", "file twice", "no file name", "files not listed", "no labels"],

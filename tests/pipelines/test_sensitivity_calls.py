@@ -305,7 +305,7 @@ def test_areas_are_validated_in_their_range(of_areas: ResponseTask, tmp_path: Pa
     assert [(each.expectation, each.file, each.column) for each in lacking.errors] == [
         ("column_exists", "response.parquet", "auc")
     ]
-    assert "the file has study, cell_line_id, drug_id, ln_ic50" in str(lacking.errors[0])
+    assert "the file has 'study', 'cell_line_id', 'drug_id', 'ln_ic50'" in str(lacking.errors[0])
     with pytest.raises(DataError, match=r"response\.parquet, column auc: the column is missing"):
         read_response_tables(folder, of_areas)
     table = pd.read_parquet(folder / "response.parquet")

@@ -1,0 +1,184 @@
+"""Text in raw tables: cleaned once, when a table is read, and told where it was, or where two texts look like one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipelines.faults import DataError, Finding
+from pipelines.text_values import clean, folded, folded_id, known, look_alikes, quoted
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_CASED = ("smiles", "file")  # where case is chemistry, or another file
+_NA_IS_A_NAME = "cell_line_id"  # there is a cell line that is called NA
+_ALIKE_SHOWN = 3
+_CONTENTS = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save its sheet as CSV in UTF-8",
+    b"\x1f\x8b": "compressed by gzip; unpack it",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save its sheet as CSV in UTF-8",
+    b"PAR1": "a Parquet file; write it as CSV",
+}
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
+_TRUTH = {"true": True, "false": False}
+
+
+def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: bool = True) -> pd.Series:
+    """Return a column of text without blanks that nobody sees, and add to ``notes`` what that changed.
+
+    Parameters
+    ----------
+    values
+        Text, of type object with None for empty cells.
+    file
+        Named in the notes.
+    notes
+        Warnings are appended: cells with blanks that nobody sees, words that say that nothing is known, and texts that
+        differ in case or width alone.
+    words
+        Whether words that say that nothing is known are read as empty, and texts that look alike told; of other columns
+        only the ends are looked at.
+    """
+    column = str(values.name)
+    written = [value for value in values.unique() if isinstance(value, str)]
+    meant = {value: _meaning(value, column) if words else value.strip() or None for value in written}
+
+    def note(name: str, chosen: Sequence[str], message: str) -> None:
+        if chosen:
+            rows = np.flatnonzero(values.isin(chosen).to_numpy())
+            cells = f"{len(rows):,} cell{'s' if len(rows) > 1 else ''}"
+            what = message.format(cells=cells, found=quoted(chosen))
+            notes.append(Finding.at_rows(name, file, column, rows, what, chosen, "warning"))
+
+    stripped = [value for value, meaning in meant.items() if meaning is not None and meaning != value]
+    note(
+        "text_clean", stripped, "{cells} had blanks at the ends or signs that nobody sees ({found}); they are taken off"
+    )
+    unknown = [value for value, meaning in meant.items() if meaning is None and clean(value)]
+    note("text_known", unknown, "words for what nobody knows, in {cells} ({found}), are read as empty")
+    if words and column not in _CASED:
+        tell_alike([meaning for meaning in meant.values() if meaning is not None], file, column, notes)
+    return pd.Series(
+        [meant[value] if isinstance(value, str) else value for value in values],
+        index=values.index,
+        name=values.name,
+        dtype=object,
+    )
+
+
+def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[Finding]) -> None:
+    """Add a warning to ``notes`` where texts differ in case, width or leading zeros alone."""
+    if groups := look_alikes(texts, folded_id):
+        listed = "; ".join(" and ".join(map(repr, group)) for group in groups[:_ALIKE_SHOWN])
+        more = f"; and {len(groups) - _ALIKE_SHOWN} more" if len(groups) > _ALIKE_SHOWN else ""
+        what = "differ in case, width or leading zeros alone, and are taken for different ones"
+        message = f"{listed}{more}: these {what}; write alike what is one"
+        values = [text for group in groups for text in group]
+        notes.append(Finding.at_rows("text_alike", file, column, [], message, values, "warning"))
+
+
+def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
+    """Return a column of text as numbers or truth values if all its known cells are, else as it is.
+
+    Ids of which some are not known stay text: numbers with gaps would be decimals.
+    """
+    cells = pd.Series([known(value) for value in values], index=values.index, name=values.name, dtype=object)
+    found = cells.dropna()
+    if len(found) and len(found) == len(cells) and set(found.str.lower()) <= _TRUTH.keys():
+        return cells.str.lower().map(_TRUTH).astype(bool)
+    if len(found) < len(cells) and str(values.name).endswith("_id"):
+        return values
+    if decimal_commas and found.str.fullmatch(_DECIMAL_COMMA).any():
+        cells = cells.str.replace(",", ".")
+    numbers = pd.to_numeric(cells, errors="coerce")
+    if len(found) == int(numbers.notna().sum()):
+        return numbers if len(found) else numbers.astype(float)
+    return values
+
+
+def header_names(names: Iterable[object], file: str, notes: list[Finding]) -> list[str]:
+    """Return names of columns as `clean` writes them, and add to ``notes`` which were not written so."""
+    written = [str(name) for name in names]
+    read = [clean(name) for name in written]
+    if changed := [one for one, name in zip(written, read, strict=True) if one != name and name]:
+        what = f"{len(changed)} names of columns had blanks at the ends or signs that nobody sees ({quoted(changed)})"
+        notes.append(Finding("column_clean", file, f"{what}; they are taken off", severity="warning"))
+    return read
+
+
+def look_alike(name: str, names: Iterable[object]) -> str | None:
+    """Return the first of ``names`` that is ``name`` but for case and punctuation."""
+    return next((str(other) for other in names if letters_of(str(other)) == letters_of(name)), None)
+
+
+def decoded(raw: bytes, file: str) -> str:
+    """Return the text of a CSV file in UTF-8, or in UTF-16 with its mark.
+
+    Raises
+    ------
+    DataError
+        It is no text, or in another encoding.
+    """
+    for mark, what in _CONTENTS.items():
+        if raw.startswith(mark):
+            raise DataError([Finding("file_readable", file, f"is by its content {what}")])
+    try:
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = raw[: error.start].count(b"\n")
+        message = f"not UTF-8 (byte {raw[error.start]:#04x}); save the file in UTF-8"
+        raise DataError([Finding.at_rows("file_encoding", file, None, [max(row - 1, 0)], message)]) from error
+    if "\0" in text:
+        message = "holds zero bytes, as UTF-16 without its mark does; save the file in UTF-8"
+        raise DataError([Finding("file_encoding", file, message)])
+    return text
+
+
+def separator(content: str, text: Sequence[str]) -> str:
+    """Return what separates the fields: the sign that gives most of the columns that must be there, else the comma."""
+    first = next((line for line in io.StringIO(content, newline="") if line.strip()), "")
+
+    def found(sign: str) -> int:
+        names = {clean(name) for row in csv.reader([first], delimiter=sign) for name in row}
+        return len(names & set(text))
+
+    return max(SEPARATORS, key=found)
+
+
+def missing_file(path: Path, text: Sequence[str]) -> Finding:
+    """Return the finding for a file that is not there, with what to do if it lies there in another format."""
+    stem = folded(path.name.split(".")[0])
+    folder = path.parent
+    others = sorted(folder.iterdir()) if folder.is_dir() else []
+    named = [other.name for other in others if folded(other.name.split(".")[0]) == stem and other.name != path.name]
+    message = f"the file is missing in {folder}; add it"
+    if path.exists():
+        message = f"is no file in {folder}; put the file in its place"
+    elif named:
+        message = f"the file is missing in {folder}, and {named[0]!r} is there: {_conversion(named[0], path, text)}"
+    return Finding("file_exists", path.name, message)
+
+
+def _conversion(there: str, path: Path, text: Sequence[str]) -> str:
+    if folded(there) == folded(path.name):
+        return "rename it"
+    if path.suffix != ".parquet":
+        return f"save it as {path.name}, in UTF-8 and with commas between the fields"
+    kinds = ", ".join(f"{column!r}: str" for column in text)
+    options = f"dtype={{{kinds}}}, keep_default_na=False, na_values=['']"
+    reader, separated = ("read_excel", "") if ".xls" in there.lower() else ("read_csv", ", sep=None, engine='python'")
+    return f"convert it, pandas.{reader}({there!r}, {options}{separated}).to_parquet({path.name!r}, index=False)"
+
+
+def _meaning(value: str, column: str) -> str | None:
+    return "NA" if column == _NA_IS_A_NAME and clean(value) == "NA" else known(value)
+
+
+def letters_of(name: str) -> str:
+    """Return text without case, blanks and punctuation."""
+    return re.sub(r"[\W_]+", "", folded(name))
