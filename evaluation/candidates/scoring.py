@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,19 @@ from pipelines import tracking
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.groups import group_samples
 from pipelines.params import ExpressionTask, ImageTask, ResponseTask, SensitivityTask, Task, read_task
-from pipelines.samples.expression import EXPRESSION_FILE, keep_profiles, read_expression_tables
+from pipelines.samples.expression import (
+    EXPRESSION_FILE,
+    SAMPLES_FILE,
+    ExpressionTables,
+    keep_profiles,
+    read_expression_tables,
+)
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.gene_names import match_genes
 from pipelines.samples.images import read_images
 from pipelines.samples.response import Kept, keep_samples
 from pipelines.samples.sensitivity import Thresholds, call
+from pipelines.text_values import folded, quoted
 from pipelines.units import DOUBTS, Doubt, response_doubt
 from training.contracts import Contract
 from training.contracts.profiles import GeneContract, LabelContract
@@ -59,11 +67,11 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
         data was, or has nothing to score.
     """
     task = read_task(model.contract.task_text)
-    kept = _read(folder, task, model)
+    kept, notes = _read(folder, task, model)
     samples = kept.samples
     if len(samples) == 0:
         raise UserError(f"{folder}: no sample is left to score: {kept.counts['rows']['dropped']}")
-    warnings = _said_of_units(folder, task, model.contract, samples)
+    warnings = notes + _said_of_units(task, model.contract, samples)
     groups, _ = group_samples(samples, task.split)
     if groups.nunique() < 2:
         raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
@@ -92,9 +100,10 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _read(folder: Path, task: Task, model: Predictor) -> Kept:
+def _read(folder: Path, task: Task, model: Predictor) -> tuple[Kept, list[str]]:
+    """Return the samples, and what was read otherwise than the files have it."""
     if isinstance(task, ImageTask):
-        return read_images(folder, task, every_class=False)  # a cohort may lack a class
+        return read_images(folder, task, every_class=False), []  # a cohort may lack a class
     if isinstance(task, ExpressionTask):
         return _read_profiles(folder, task, model)
     assert isinstance(task, ResponseTask)
@@ -104,16 +113,20 @@ def _read(folder: Path, task: Task, model: Predictor) -> Kept:
     _require_sound(tables, task)
     kept = keep_samples(tables, task)
     if isinstance(model.contract, SensitivityContract):  # by the thresholds that the model was trained on
-        return Kept(call(kept.samples, Thresholds(**model.contract.thresholds)), kept.counts)
-    return kept
+        kept = Kept(call(kept.samples, Thresholds(**model.contract.thresholds)), kept.counts)
+    return kept, [str(note) for note in tables.notes]
 
 
-def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> Kept:
+def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> tuple[Kept, list[str]]:
     """Read a cohort of profiles and name its genes as the model does; genes that it lacks are imputed, if few."""
     contract = model.contract
     assert isinstance(contract, (LabelContract, GeneContract))
     tables = read_expression_tables(folder, task, described=False)
     classes = contract.classes if isinstance(contract, LabelContract) else None
+    notes = [str(note) for note in tables.notes]
+    if classes is not None:
+        tables, said = _with_classes(tables, classes)
+        notes += said
     kept = keep_profiles(tables, task, classes=classes)
     targets = contract.targets if isinstance(contract, GeneContract) else []
     wanted = list(dict.fromkeys([*contract.genes, *targets]))
@@ -134,7 +147,20 @@ def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> Kept
     samples = replace(kept.samples, values=values, genes=tuple(wanted), about_genes=about)
     if targets:
         samples = samples.aimed(targets, contract.genes)
-    return Kept(samples, {**kept.counts, "imputed_genes": lacking})
+    return Kept(samples, {**kept.counts, "imputed_genes": lacking}), notes
+
+
+def _with_classes(tables: ExpressionTables, classes: Sequence[str]) -> tuple[ExpressionTables, list[str]]:
+    """Return labels as the model writes its classes, with what was read so and what it does not know."""
+    by_folded = {folded(name): name for name in classes}
+    labels = tables.samples["label"]
+    known = labels.map(lambda label: by_folded.get(folded(label), label), na_action="ignore")
+    said = []
+    if len(read := labels[(known != labels) & labels.notna()].unique()):
+        said.append(f"{SAMPLES_FILE}: labels in another case were read as the model's classes: {quoted(sorted(read))}")
+    if len(strange := known[known.notna() & ~known.isin(list(classes))].unique()):
+        said.append(f"{SAMPLES_FILE}: the model does not know the labels {quoted(sorted(strange))}; they are dropped")
+    return replace(tables, samples=tables.samples.assign(label=known)), said
 
 
 def _require_features(tables: ResponseTables, model: Predictor) -> None:
@@ -173,7 +199,7 @@ def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
         raise DataError(findings)
 
 
-def _said_of_units(folder: Path, task: Task, contract: Contract, samples: Any) -> list[str]:
+def _said_of_units(task: Task, contract: Contract, samples: Any) -> list[str]:
     """Return warnings about units, and about what the model does not know.
 
     Raises
@@ -198,14 +224,28 @@ def _said_of_units(folder: Path, task: Task, contract: Contract, samples: Any) -
         elif strange:
             warnings.append(f"{file}: {len(strange)} of {len(values)} profiles: {strange[0]}")
 
+    def beyond(file: str, scale: str, table: pd.DataFrame) -> None:
+        lowest, highest, what = LIMITS[scale]
+        values = table.to_numpy(np.float64)
+        wrong = (
+            (values < lowest) | (values > highest) | ((scale == "mutation") & np.isfinite(values) & (values % 1 != 0))
+        )
+        if wrong.any():
+            row, column = (int(each[0]) for each in np.nonzero(wrong))
+            message = f"{str(table.index[row])!r} has {values[row, column]:g}, one of {wrong.sum()} such values; {what}"
+            findings.append(Finding("units", file, message, str(table.columns[column])))
+
     if isinstance(contract, ResponseContract):
         lines = np.unique(samples.cell)
         for name in contract.features:
             file, scale = f"{name}.parquet", contract.scale_of(name)
-            values = samples.omics[name][contract.features[name]].to_numpy(np.float64)[lines]
-            values = values[np.isfinite(values).any(axis=1)]
+            table = samples.omics[name][contract.features[name]].iloc[lines].dropna(how="all")
+            values = table.to_numpy(np.float64)
+            before = len(findings)
             if scale in LIMITS and name in DOUBTS:
                 doubted(file, DOUBTS[name](values))
+            if scale in LIMITS and len(findings) == before:
+                beyond(file, scale, table)
             if name in contract.units and len(values):
                 compared(file, name, values, contract.features[name], contract.units[name])
         if task.data.target == "ln_ic50" and not isinstance(task, SensitivityTask):

