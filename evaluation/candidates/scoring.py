@@ -187,14 +187,14 @@ def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
         if len(rows := np.flatnonzero(np.isinf(values).any(axis=1))):
             findings.append(Finding.at_rows("finite", f"{name}.parquet", None, rows, "must be finite"))
         if len(rows := np.flatnonzero(table["cell_line_id"].duplicated())):
-            message = "the cell line stands twice; keep one"
+            message = "the cell line stands twice; give each line one row, measurements of it a mean"
             findings.append(Finding.at_rows("unique", f"{name}.parquet", "cell_line_id", rows, message))
     for file, frame, key in (
         ("cell_lines.csv", tables.cell_lines, "cell_line_id"),
         ("drugs.csv", tables.drugs, "drug_id"),
     ):
         if len(rows := np.flatnonzero(frame[key].duplicated())):
-            findings.append(Finding.at_rows("unique", file, key, rows, "the id stands twice; keep one"))
+            findings.append(Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row for each id"))
     if findings:
         raise DataError(findings)
 
