@@ -130,7 +130,7 @@ def profiles(low: float, high: float, seed: int) -> pd.DataFrame:
 
 
 EXPRESSION = profiles(0, 12, 1)
-COPY_NUMBER = profiles(0.2, 4, 2)
+COPY_NUMBER = profiles(0.2, 1.9, 2)
 METHYLATION = profiles(0, 1, 3).set_axis(
     [f"{gene}_1_{100 * number}_{100 * number + 99}" for number, gene in enumerate(GENES)], axis=1
 )
