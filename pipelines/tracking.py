@@ -65,6 +65,11 @@ def refusal(error: BaseException) -> StoreError | None:
     return store_errors.refusal(error, store())
 
 
+def absent(error: MlflowException) -> bool:
+    """Whether MLflow says that there is nothing of the name, and not that the store could not be asked."""
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
 def is_outage(error: Exception) -> bool:
     """Whether MLflow failed since its server or its database is away or busy, and not since it said no."""
     if isinstance(error, ConnectionError):

@@ -183,7 +183,8 @@ def load(uri: str) -> Predictor:
         version = version_behind(uri)
         place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UserError(f"model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {error}") from error
+        told = f"model {uri!r} cannot be loaded from {mlflow.get_tracking_uri()}: {error}"
+        raise tracking.refusal(error) or UserError(told) from error
     if version is not None and FILES_TAG in version.tags:
         check_files(version, place)
     folder = predictor_folder(place)

@@ -52,7 +52,9 @@ def watched_version(client: MlflowClient, task: str, version: str = "") -> Model
             return client.get_model_version(task, version)
         aliases = client.get_registered_model(task).aliases
     except MlflowException as error:
-        what = f"version {version} of {task}" if version else f"no registered model {task}"
+        if not tracking.absent(error):
+            raise
+        what = f"version {version!r} of {task}" if version else f"no registered model {task}"
         raise UserError(f"there is {'no ' if version else ''}{what}; run `make register TASK={task}`") from error
     for alias in ("production", "staging"):
         if alias in aliases:
