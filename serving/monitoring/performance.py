@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from evaluation.metrics.regression import HIGHER_IS_BETTER as OF_NUMBERS
 from evaluation.metrics.resample import Interval, bootstrap_regression
 from evaluation.metrics.targets import HIGHER_IS_BETTER as OF_TARGETS
 from evaluation.metrics.targets import bootstrap_targets
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
 from pipelines.text_values import clean, folded, is_unknown, quoted
 from serving.number_cells import read_numbers
 from serving.table_files import read_table_file, refuse_repeated
@@ -189,10 +189,13 @@ def read_labels(
     for note in table.notes:
         tell(note)
     if missing.any():
-        tell(f"{int(missing.sum())} samples without a label were left out: {quoted(np.array(ids)[missing])}")
-    if near := _near_misses(np.array(ids)[~missing], sample_sha256, logged):
-        shown = ", ".join(f"{one!r} (the log has {other!r})" for one, other in list(near.items())[:5])
-        tell(f"{len(near)} labels have no answer, but under another spelling of the id: {shown}; write it as the log")
+        tell(f"samples without a label were left out: {_rows(np.flatnonzero(missing))}")
+    near: dict[str, list[int]] = {}
+    for row in np.flatnonzero(~missing):
+        if (other := _other_spelling(ids[row], sample_sha256, logged)) is not None:
+            near.setdefault(other, []).append(int(row))
+    for other, rows in near.items():
+        tell(f"no answer has this sample_id, but one has it {other}; write it so: {_rows(rows)}")
     return pd.DataFrame(made)[~missing].reset_index(drop=True)
 
 
@@ -211,20 +214,27 @@ def _classes(
     return labels, missing
 
 
-def _near_misses(ids: Iterable[str], sample_sha256: Callable[[str], str], logged: Container[str]) -> dict[str, str]:
-    """Return the ids that the log does not have, with the spelling that it has."""
-    found = {}
-    for each in map(str, ids):
-        if sample_sha256(each) in logged:
-            continue
-        bare = each.lstrip("0")
-        spellings = [each.lower(), each.upper(), each.capitalize(), each.removesuffix(".0"), f"{each}.0", f"{each} "]
-        spellings += [bare, *(bare.zfill(width) for width in range(len(bare) + 1, len(bare) + 8) if bare.isdecimal())]
-        spellings.append(PurePosixPath(each.replace("\\", "/")).name)
-        other = next((one for one in spellings if one != each and sample_sha256(one) in logged), None)
-        if other is not None:
-            found[each] = other
-    return found
+def _other_spelling(sample_id: str, sample_sha256: Callable[[str], str], logged: Container[str]) -> str | None:
+    """Return in which other spelling the log has an id that it does not have; None where it has it, or in none."""
+    if not logged or sample_sha256(sample_id) in logged:
+        return None
+    bare = sample_id.lstrip("0")
+    padded = [bare.zfill(width) for width in range(len(bare) + 1, len(bare) + 8)] if bare.isdecimal() else []
+    spellings = {
+        "in another case": [sample_id.lower(), sample_id.upper(), sample_id.capitalize()],
+        "with other leading zeros": [bare, *padded],
+        "with or without .0 at its end": [sample_id.removesuffix(".0"), f"{sample_id}.0"],
+        "without its folder": [PurePosixPath(sample_id.replace("\\", "/")).name],
+        "with a blank at its end": [f"{sample_id} "],
+    }
+    found = (kind for kind, each in spellings.items() if any(sample_sha256(one) in logged for one in each))
+    return next(found, None)
+
+
+def _rows(places: Sequence[int] | np.ndarray) -> str:
+    """Return row numbers: a report that is logged names no sample, which the log knows by its hash alone."""
+    more = f" and {len(places) - ROWS_SHOWN} more" if len(places) > ROWS_SHOWN else ""
+    return f"rows {', '.join(str(place + 1) for place in places[:ROWS_SHOWN])}{more}"
 
 
 def _columns(contract: Contract) -> list[str]:
