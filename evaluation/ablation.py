@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     params = read_params()
     task = params.task(given.task)
     if not isinstance(task, GeneTask):
-        raise UserError(f"{given.task} does not predict genes from genes: no order of genes can be permuted")
+        raise UserError(f"{given.task!r} does not predict genes from genes: no order of genes can be permuted")
     permutable(given.architecture, task.family)
     fitted, model, predictions = read_fitted(MODELS / given.task / given.architecture)
     prepared = read_prepared(given.task, task)

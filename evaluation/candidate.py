@@ -19,7 +19,7 @@ def _cohorts(given: list[str]) -> dict[str, Path]:
     for text in filter(None, given):  # make and MLflow hand an empty word on where none is given
         cohort, equals, folder = text.partition("=")
         if not (cohort and equals and folder) or cohort in found:
-            raise UserError(f"--cohort {text}: write NAME=DIR, each name once")
+            raise UserError(f"--cohort {text!r}: write NAME=DIR, each name once")
         found[cohort] = Path(folder)
     return found
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from pipelines.faults import UserError
 from pipelines.redaction import redacted
+from pipelines.store_errors import refusal
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -41,15 +42,15 @@ def run_command(main: Callable[[], int | None]) -> None:
         print("interrupted; run the same command to go on", file=sys.stderr)
         code = 130
     except Exception as error:  # those of databases and of HTTP repeat the address that they were given
-        refusal = _refusal(error)
-        said = traceback.format_exc() if refusal is None else f"error: {refusal}\n"
+        told = _refusal(error)
+        said = traceback.format_exc() if told is None else f"error: {told}\n"
         print(redacted(said), end="", file=sys.stderr)
         code = 1
     sys.exit(code or 0)
 
 
 def _refusal(error: Exception) -> str | None:
-    """Return what to say where the tracking server did not let somebody in, or not do this; None for another error.
+    """Return what to say where a store does not let somebody in, or not do this; None for another error.
 
     It is MLflow's or, of an artifact, that of requests, known by what they carry: importing either for its name would
     make every command slow to start.
@@ -62,4 +63,7 @@ def _refusal(error: Exception) -> str | None:
     if status == 403:
         who = os.environ.get("MLFLOW_TRACKING_USERNAME", "?")
         return f"the tracking server refuses: the account {who!r} may not do this; ask its administrator ({error})"
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("mlflow", "sqlalchemy"):
+        told = refusal(error, f"the tracking store {os.environ.get('MLFLOW_TRACKING_URI', '')} (MLFLOW_TRACKING_URI)")
+        return None if told is None else str(told)
     return None

@@ -13,20 +13,36 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.store_errors import StoreError, of_file
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place once the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    """Give a temporary path beside ``path`` that takes its place once the block ends without an error.
+
+    Raises
+    ------
+    StoreError
+        The folder is read-only or full.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        # What the block reads bears a name of its own; what it fails to write often bears none.
+        ours = error.filename is None or Path(error.filename) in (path, path.parent, temporary)
+        if ours and (told := of_file(error, path)) is not None:
+            raise StoreError(told) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

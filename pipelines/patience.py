@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pipelines.faults import UserError
+from pipelines.store_errors import StoreError
 
 OUTAGE_SECONDS = "OUTAGE_SECONDS"  # the environment variable
 _DEFAULT_SECONDS = 600.0
@@ -17,7 +18,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0
 Result = TypeVar("Result")
 
 
-class Unreachable(UserError):
+class Unreachable(StoreError):
     """A server stayed away for longer than `patience`."""
 
 
@@ -81,13 +82,14 @@ def patiently(call: Callable[[], Result], is_outage: Callable[[Exception], bool]
                 raise
             pause = following()
             if time.monotonic() + pause - began > limit:
-                raise unreachable(server, limit) from error
+                raise unreachable(server, limit, error) from error
         time.sleep(pause)
 
 
-def unreachable(server: str, seconds: float) -> Unreachable:
-    """Return the error that says what is away, for how long, and what to do."""
+def unreachable(server: str, seconds: float, error: Exception) -> Unreachable:
+    """Return the error that says what is away, for how long, why, and what to do."""
+    reason = next(iter(str(error).splitlines()), "")[:200]
     return Unreachable(
-        f"{server} could not be reached for {seconds:g} s ({OUTAGE_SECONDS}); start it again and run the same command: "
-        "trials go on from their checkpoints"
+        f"{server} could not be reached for {seconds:g} s ({OUTAGE_SECONDS}){reason and f': {reason}'}; start it "
+        "again and run the same command: trials go on from their checkpoints"
     )

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from pipelines.patience import patience, pauses, unreachable
-from pipelines.tracking import SERVER, is_outage
+from pipelines.tracking import SERVER, is_outage, refusal
 
 _FLUSH_SECONDS = 2.0
 _BATCH = 1000  # metrics: the most that MLflow takes at once
@@ -99,9 +99,9 @@ class StepMetrics:
             except Exception as error:
                 failing_since = failing_since or time.monotonic()
                 if not is_outage(error):
-                    self._fault = error
+                    self._fault = refusal(error) or error
                 elif time.monotonic() - failing_since > patience():
-                    self._fault = unreachable(SERVER, patience())
+                    self._fault = unreachable(SERVER, patience(), error)
                     self._fault.__cause__ = error
                 if self._fault is not None:
                     return

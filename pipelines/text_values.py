@@ -6,9 +6,11 @@ import re
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:  # lists of names are read without pandas, which would take longer to load
+    import pandas as pd
 
 UNKNOWN_WORDS = frozenset(
     {
@@ -52,7 +54,8 @@ def folded_id(value: Any) -> str:
 def is_unknown(value: Any) -> bool:
     """Return whether a cell says that nothing is known: it is missing, blank, or one of `UNKNOWN_WORDS`."""
     if not isinstance(value, str):
-        return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+        missing = type(value).__name__ in ("NAType", "NaTType")
+        return value is None or missing or (isinstance(value, Real) and value != value)
     word = folded(value)
     inside = _BRACKETS.fullmatch(word)
     return word in UNKNOWN_WORDS or (inside is not None and inside[1] in UNKNOWN_WORDS)
@@ -65,6 +68,8 @@ def known(value: Any) -> str | None:
 
 def known_column(column: pd.Series) -> pd.Series:
     """Return a column of text as `known` reads each cell, of type object with None for what is unknown."""
+    import pandas as pd
+
     return pd.Series([known(value) for value in column], index=column.index, dtype=object, name=column.name)
 
 

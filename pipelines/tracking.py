@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -15,8 +16,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from pipelines import patience
+from pipelines import patience, store_errors
 from pipelines.files import cores
+from pipelines.redaction import redacted
+from pipelines.store_errors import StoreError, may_pass
 
 # Whatever the environment says: nothing is loaded through pickle, here and in every process that is started from here.
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
@@ -52,11 +55,26 @@ warnings.filterwarnings("ignore", module="mlflow")
 Result = TypeVar("Result")
 
 
+def store() -> str:
+    """Return what messages call the tracking store: its address, and the variable that names it."""
+    return f"the tracking store {redacted(mlflow.get_tracking_uri())} (MLFLOW_TRACKING_URI)"
+
+
+def refusal(error: BaseException) -> StoreError | None:
+    """Return what it means that the tracking store refuses for good, see `pipelines.store_errors.refusal`."""
+    return store_errors.refusal(error, store())
+
+
+def absent(error: MlflowException) -> bool:
+    """Whether MLflow says that there is nothing of the name, and not that the store could not be asked."""
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
 def is_outage(error: Exception) -> bool:
-    """Whether MLflow failed since its server or its database is away, and not since it said no."""
+    """Whether MLflow failed since its server or its database is away or busy, and not since it said no."""
     if isinstance(error, ConnectionError):
         return True
-    if not isinstance(error, MlflowException):
+    if not isinstance(error, MlflowException) or refusal(error) is not None or not may_pass(error):
         return False
     if error.error_code == "TEMPORARILY_UNAVAILABLE":
         return True
@@ -74,12 +92,67 @@ def patiently(call: Callable[[], Result]) -> Result:
     ------
     Unreachable
         It stayed away for longer than `pipelines.patience.patience`.
+    StoreError
+        It refuses for good.
     """
-    return patience.patiently(call, is_outage, SERVER)
+    _check_database(mlflow.get_tracking_uri())
+    began = False
+
+    def attempt() -> Result:
+        nonlocal began
+        again, began = began, True
+        # Of a request that it has sent in vain several times, MLflow does not tell what the server has answered.
+        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0") if again else contextlib.nullcontext():
+            return call()
+
+    try:
+        return patience.patiently(attempt, is_outage, SERVER)
+    except Exception as error:
+        if (told := refusal(error)) is None or told is error:
+            raise
+        raise told from error
+
+
+@functools.cache
+def _check_database(uri: str) -> None:
+    """Refuse a database that refuses for good; MLflow would try to open it for minutes."""
+    if not uri.startswith(("sqlite:", "postgresql")):
+        return
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(uri)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return  # MLflow makes it
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    try:
+        engine.connect().close()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        if (told := refusal(error)) is not None:
+            raise told from error
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def experiment(task: str) -> str:
-    """Return the id of the experiment of ``task``, made if it is not there yet."""
+    """Return the id of the experiment of ``task``, made if it is not there yet.
+
+    Raises
+    ------
+    StoreError
+        It was deleted, and its name is not free.
+    """
     found = mlflow.get_experiment_by_name(task)
     if found is None:
         try:
@@ -88,6 +161,11 @@ def experiment(task: str) -> str:
             found = mlflow.get_experiment_by_name(task)
             if found is None:
                 raise
+    if found.lifecycle_stage == "deleted":
+        raise StoreError(
+            f"{store()} holds the experiment {task!r} as deleted; with that address in MLFLOW_TRACKING_URI, "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}` restores it"
+        )
     return found.experiment_id
 
 

@@ -25,6 +25,7 @@ from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 
 from pipelines import tracking
 from pipelines.faults import UserError
+from pipelines.store_errors import refusal
 from serving import history_table
 from serving.history_table import ALIASES, CANDIDATE, Entry, State, anchor, broken, next_entry, replay
 
@@ -263,7 +264,8 @@ def _transaction(*, writes: bool) -> Iterator[sa.Connection]:
             yield connection
     except sa.exc.DBAPIError as error:
         shown = sa.make_url(uri).render_as_string(hide_password=True)
-        raise UserError(f"the registry's database {shown} cannot be used: {error.orig}; try again") from error
+        store = f"the registry's database {shown}"
+        raise refusal(error, store) or UserError(f"{store} cannot be used: {error.orig}; try again") from error
     finally:
         engine.dispose()
 

@@ -11,6 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from evaluation.candidates.gate import Verdict, allowed
+from pipelines import tracking
 from pipelines.faults import UserError
 from serving import history_table
 from serving.history_table import Entry
@@ -110,6 +111,9 @@ def _run(run_id: str) -> str | None:
     """Return what is wrong with a run, None if nothing is."""
     try:
         run = MlflowClient().get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if not tracking.absent(error):
+            raise
         return f"run {run_id} is not in the tracking store"
-    return f"run {run_id} was deleted" if run.info.lifecycle_stage == "deleted" else None
+    restore = f"`mlflow runs restore --run-id {run_id}` restores it"
+    return f"run {run_id} was deleted; {restore}" if run.info.lifecycle_stage == "deleted" else None

@@ -292,11 +292,17 @@ def _known_run(evidence: dict[str, Any]) -> None:
     try:
         run = MlflowClient().get_run(evidence["run_id"])
     except MlflowException as error:
+        if not tracking.absent(error):
+            raise
         raise UserError(
-            f"run {evidence['run_id']} of the evidence is not in the tracking store; run `make train` again"
+            f"run {evidence['run_id']} of the evidence is not in {tracking.store()}; look whether it is the store that "
+            "the evidence was made with, else run `make train` again"
         ) from error
     if run.info.lifecycle_stage == "deleted":
-        raise UserError(f"run {evidence['run_id']} of the evidence was deleted; restore it or run `make train` again")
+        raise UserError(
+            f"{tracking.store()} holds the run {run.info.run_id} of the evidence as deleted; with that address in "
+            f"MLFLOW_TRACKING_URI, `mlflow runs restore --run-id {run.info.run_id}` restores it"
+        )
 
 
 def _tags(evidence: dict[str, Any], files: Hashes) -> dict[str, str]:
@@ -315,7 +321,9 @@ def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:
     client = MlflowClient()
     try:
         client.get_registered_model(name)
-    except MlflowException:
+    except MlflowException as error:
+        if not tracking.absent(error):
+            raise
         try:
             client.create_registered_model(name, description=f"Models of the task {name}, registered with evidence.")
         except MlflowException:  # another process made it in the meantime

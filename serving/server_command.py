@@ -36,8 +36,10 @@ def served_version(name: str, alias: str) -> str:
     try:
         return str(MlflowClient().get_model_version_by_alias(name, alias).version)
     except MlflowException as error:
+        if not tracking.absent(error):
+            raise
         first = f"`make register TASK={name}`, then `make promote TASK={name} TO={alias}`"
-        raise UserError(f"no version of {name} has the alias {alias} in {where}; run {first}") from error
+        raise UserError(f"no version of {name!r} has the alias {alias!r} in {where}; run {first}") from error
 
 
 def limits_of(serve: Serve) -> Limits:
@@ -58,7 +60,8 @@ def command(name: str, version: str, serve: Serve, *, host: str, port: int, work
         folder = artifacts.download_artifacts(f"models:/{name}/{version}")
         registered = MlflowClient().get_model_version(name, version)
     except (MlflowException, OSError) as error:
-        raise UserError(f"{name} version {version}: its files cannot be read: {error}") from error
+        told = f"{name} version {version}: its files cannot be read: {error}"
+        raise tracking.refusal(error) or UserError(told) from error
     check_files(registered, Path(folder))
     limits = limits_of(serve)
     line, environment = scoring_server.get_cmd(folder, port, host, limits.seconds, workers)

@@ -75,6 +75,8 @@ def version_of(name: str, version: int) -> ModelVersion:
     try:
         return MlflowClient().get_model_version(name, str(version))
     except MlflowException as error:
+        if not tracking.absent(error):
+            raise
         raise UserError(f"{name} has no version {version}; see `python -m serving.history --task {name}`") from error
 
 
@@ -174,5 +176,5 @@ def _downloaded(uri: str, otherwise: str) -> Iterator[Path]:
         try:
             path = tracking.mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temporary)
         except (MlflowException, OSError) as error:
-            raise UserError(f"{otherwise} ({str(error).splitlines()[0]})") from error
+            raise tracking.refusal(error) or UserError(f"{otherwise} ({str(error).splitlines()[0]})") from error
         yield Path(path)

@@ -38,6 +38,7 @@ NO_RESULT_OF_IT = {
         "redaction",
         "report",
         "step_metrics",
+        "store_errors",
         "tracking",
         "typed_yaml",
     )

@@ -175,7 +175,7 @@ def scored(name: str, evidence: dict[str, Any], cohorts: Mapping[str, Path], see
     for cohort, given in cohorts.items():
         folder = given / name if (given / name).is_dir() else given
         if not folder.is_dir():
-            raise UserError(f"cohort {cohort}: {folder}: no such folder")
+            raise UserError(f"cohort {cohort!r}: {str(folder)!r}: no such folder")
         found.append({"name": cohort, **score(model, folder, seed=seed), "data.sha256": tracking.folder_sha256(folder)})
     return found
 

@@ -194,7 +194,9 @@ def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
         ("drugs.csv", tables.drugs, "drug_id"),
     ):
         if len(rows := np.flatnonzero(frame[key].duplicated())):
-            findings.append(Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row for each id"))
+            findings.append(
+                Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row for each id")
+            )
     if findings:
         raise DataError(findings)
 
@@ -285,7 +287,8 @@ def load(uri: str) -> Predictor:
         version = version_behind(uri)
         place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise UserError(f"model {uri} cannot be loaded from {mlflow.get_tracking_uri()}: {error}") from error
+        told = f"model {uri!r} cannot be loaded from {mlflow.get_tracking_uri()}: {error}"
+        raise tracking.refusal(error) or UserError(told) from error
     if version is not None and FILES_TAG in version.tags:
         check_files(version, place)
     folder = predictor_folder(place)

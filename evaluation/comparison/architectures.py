@@ -241,7 +241,9 @@ def view(comparison: dict[str, Any], client: MlflowClient) -> list[str]:
             client.set_tag(row["run_id"], IN_VIEW, "true")
             client.set_tag(row["run_id"], "comparison", comparison["id"])
             shown.add(row["run_id"])
-        except MlflowException:
+        except MlflowException as error:
+            if not tracking.absent(error):
+                raise
             warnings.append(f"{row['architecture']}: its run {row['run_id']} is not in the tracking store, nor in view")
     for run in _runs(client, experiment, FILTER):
         if run.info.run_id not in shown:

@@ -120,7 +120,7 @@ def matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
         if missing := [name for name in (ID, "group") if name not in frame]:
             raise UserError(f"the {whose} model's predictions lack the column {missing[0]}; run its fit stage again")
         if (doubled := frame[ID].duplicated()).any():
-            raise UserError(f"{ID} {frame.loc[doubled, ID].iloc[0]} stands twice in the {whose} model's predictions")
+            raise UserError(f"{ID} {frame.loc[doubled, ID].iloc[0]!r} stands twice in the {whose} model's predictions")
     only_ours, only_theirs = set(ours[ID]) - set(theirs[ID]), set(theirs[ID]) - set(ours[ID])
     if only_ours or only_theirs:
         whose, other = ("first", only_ours) if only_ours else ("second", only_theirs)
@@ -222,7 +222,7 @@ def _measure(
             within=predictions["drug_id"] if of_drugs else None,
         )
     if metric not in found:
-        raise UserError(f"metric {metric} cannot be measured on these predictions; there are {', '.join(found)}")
+        raise UserError(f"metric {metric!r} cannot be measured on these predictions; there are {', '.join(found)}")
     return found[metric]
 
 

@@ -190,7 +190,8 @@ def logged_model_sha256(uri: str) -> str:
                 Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/{place}", dst_path=folder))
             )
     except (MlflowException, OSError, KeyError) as error:
-        raise UserError(f"the logged model {uri} cannot be read ({error}); run the fit stage again") from error
+        told = f"the logged model {uri} cannot be read ({error}); run the fit stage again"
+        raise tracking.refusal(error) or UserError(told) from error
 
 
 def file_sha256(path: Path) -> str:

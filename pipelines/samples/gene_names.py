@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipelines.faults import UserError
-from pipelines.text_values import is_unknown
+from pipelines.text_values import folded, is_unknown
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|march|april|june|july)"
 _DAY, _YEAR = r"[0-9]{1,2}", r"[0-9]{2}(?:[0-9]{2})?"
@@ -77,6 +77,27 @@ def match_genes(given: Iterable[str], wanted: Sequence[str]) -> Match:
         [gene for gene in wanted if gene not in found],
         [name for name in names if name not in used],
     )
+
+
+def respelled(given: Iterable[str], wanted: Sequence[str]) -> dict[str, list[str]]:
+    """Return which names stand for a gene that `match_genes` misses, but for case and blanks.
+
+    Returns
+    -------
+    dict of str to list of str
+        Wanted gene to the given names; one name is certain, of several none is.
+    """
+    match = match_genes(given, wanted)
+    genes: dict[str, set[str]] = {}
+    for gene in wanted:
+        for part in parts_of(gene):
+            genes.setdefault(folded(part), set()).add(gene)
+    missing, found = set(match.missing), dict[str, list[str]]()
+    for name in match.unknown:
+        meant = set.union(set(), *(genes.get(folded(part), set()) for part in parts_of(name)))
+        if len(meant) == 1 and (gene := next(iter(meant))) in missing and not _contradict(gene, name):
+            found.setdefault(gene, []).append(name)
+    return found
 
 
 def find_gene(name: str, genes: Sequence[str]) -> str:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from pipelines.faults import UserError
 from pipelines.samples.raw_files import CELL_LINES_FILE, DRUGS_FILE
+from pipelines.text_values import is_unknown
 from serving.board.loading import load
 from serving.board.words import named
 
 EXPRESSION_FILE, SAMPLES_FILE, IMAGES_FOLDER = "expression.parquet", "samples.csv", "images"
 EXAMPLES_A_CLASS = 6
-_EMPTY = {"", "NA", "N/A", "NaN", "nan", "None", "null"}  # what pandas, which reads them elsewhere, takes for no value
 
 Named = dict[str, str]
 
@@ -178,7 +178,7 @@ def _csv(path: Path, key: str) -> dict[str, Named]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return {
-                row.pop(key): {name: value for name, value in row.items() if value and value.strip() not in _EMPTY}
+                row.pop(key): {name: value for name, value in row.items() if value.strip() and not is_unknown(value)}
                 for row in csv.DictReader(file, restval="", strict=True)
             }
     except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipelines.samples.gene_names import match_genes
+from pipelines.samples.gene_names import match_genes, respelled
+from pipelines.text_values import clean
 from serving.board.asking import Refused
 from serving.board.collection import Drug
 from serving.board.words import counted, listed
 
 Row = dict[str, Any]
+_QUOTES = "\"'`“”„‘’«»"
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,25 @@ def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None)
     return Question(rows, names, pd.DataFrame({"sample": names}), notes)
 
 
+def named_images(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    """Return images by their names, without folders of any system and without what systems leave beside images."""
+    found: dict[str, bytes] = {}
+    for place, (given, content) in enumerate(files, start=1):
+        name = PurePosixPath(clean(given).replace("\\", "/")).name
+        if name.lower() in ("thumbs.db", "desktop.ini") or name.startswith("."):
+            continue
+        found[name if name not in found else f"{name} ({place})"] = content
+    return found
+
+
+def molecule(text: str) -> str:
+    """Return a SMILES that was typed or pasted, without quotation marks and line ends around it."""
+    found = clean(text)
+    while len(found) > 1 and found[0] in _QUOTES and found[-1] in _QUOTES:
+        found = found[1:-1].strip()
+    return found
+
+
 def of_images(files: Mapping[str, bytes]) -> Question:
     """Ask what images show; the files go as they are."""
     rows = [{"image": base64.b64encode(content).decode("ascii"), "sample_id": name} for name, content in files.items()]
@@ -138,14 +160,16 @@ def _known(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[pd.DataFr
     """Return the columns that a model knows, under its names, and what was left out; all where nothing is known."""
     if wanted is None:
         return table, []
-    match = match_genes([str(column) for column in table.columns], wanted)
+    names = [str(column) for column in table.columns]
+    match = match_genes(names, wanted)
     back = {given: gene for gene, given in match.found.items()}
+    back |= {given[0]: gene for gene, given in respelled(names, wanted).items() if len(given) == 1}
     kept = table[[column for column in table.columns if str(column) in back]]
     kept = kept.set_axis([back[str(column)] for column in kept.columns], axis=1)
-    if not match.unknown:
+    unknown = [each for each in names if each not in back]
+    if not unknown:
         return kept, []
-    count = counted(len(match.unknown), "column")
-    return kept, [f"The model does not know {count}, left out: {listed(match.unknown, 4)}."]
+    return kept, [f"The model does not know {counted(len(unknown), 'column')}, left out: {listed(unknown, 4)}."]
 
 
 def _records(table: pd.DataFrame) -> list[tuple[Any, dict[str, float]]]:

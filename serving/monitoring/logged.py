@@ -112,7 +112,9 @@ def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str
     """
     own = folder / task if (folder / task).is_dir() else folder
     if not own.is_dir():
-        raise UserError(f"{folder}: no such folder; set ONCOLINEAGE_PREDICTION_LOG to it where the model is served")
+        raise UserError(
+            f"{str(folder)!r}: no such folder; set ONCOLINEAGE_PREDICTION_LOG to it where the model is served"
+        )
     tables, skipped = [], {}
     for path in sorted(path for path in own.rglob("*.parquet") if not path.name.startswith(".")):
         try:

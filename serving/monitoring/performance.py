@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,10 @@ from evaluation.metrics.regression import HIGHER_IS_BETTER as OF_NUMBERS
 from evaluation.metrics.resample import Interval, bootstrap_regression
 from evaluation.metrics.targets import HIGHER_IS_BETTER as OF_TARGETS
 from evaluation.metrics.targets import bootstrap_targets
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
+from pipelines.text_values import clean, folded, is_unknown, quoted
+from serving.number_cells import read_numbers
+from serving.table_files import read_table_file, refuse_repeated
 from training.contracts import ClassContract, Contract
 from training.contracts.profiles import GeneContract
 
@@ -24,6 +27,7 @@ HIGHER_IS_BETTER = OF_NUMBERS | OF_TARGETS | OF_CLASSES
 # The log keeps the label and its probability, not those of all classes: areas and calibration cannot be told from it.
 OF_LABELS = ("balanced_accuracy", "accuracy", "macro_f1", "weighted_f1")
 OF_VALUES = ("r2", "rmse", "mae", "mse", "pearson", "spearman")
+_MOST_VALUES = 50_000_000
 OF_MANY = ("r2", "rmse", "mae", "mse")
 
 
@@ -104,17 +108,28 @@ def measure(
     return Performance(metric, now, then, len(joined), unanswered, status)
 
 
-def read_labels(path: Path, contract: Contract, sample_sha256: Callable[[str], str]) -> pd.DataFrame:
+def read_labels(
+    path: Path,
+    contract: Contract,
+    sample_sha256: Callable[[str], str],
+    *,
+    logged: Container[str] = frozenset(),
+    tell: Callable[[str], None] = lambda note: None,
+) -> pd.DataFrame:
     """Read labels that arrived.
 
     Parameters
     ----------
     path
-        CSV: ``sample_id`` and ``label`` (classes), ``target`` (a number), or a column a predicted gene.
+        Table: ``sample_id`` and ``label`` (classes), ``target`` (a number), or a column a predicted gene.
     contract
         Of the version that is watched.
     sample_sha256
         Salted hash of a sample's id, as the log has it.
+    logged
+        Hashes in the log, by which ids are found that differ from it in blanks, case or leading zeros.
+    tell
+        Called with a sentence for what is read otherwise than it stands there, and for what is left out.
 
     Returns
     -------
@@ -127,34 +142,99 @@ def read_labels(path: Path, contract: Contract, sample_sha256: Callable[[str], s
         Names the file, column and rows at fault.
     """
     try:
-        table = pd.read_csv(path, dtype={"sample_id": str, "label": str}, keep_default_na=True)
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
+    table = read_table_file(str(path), content, most=_MOST_VALUES)
     columns = _columns(contract)
-    if lacking := [column for column in ("sample_id", *columns) if column not in table]:
-        raise UserError(f"{path}: lacks the column {', '.join(lacking[:5])}; it needs sample_id and {columns[0]}")
+    at = {folded(name): place for place, name in enumerate(table.names)}
+    at |= {name: place for place, name in enumerate(table.names)}
+    refuse_repeated(str(path), "column", [name for name in table.written if clean(name)])
+    if lacking := [column for column in ("sample_id", *columns) if column not in at]:
+        raise UserError(
+            f"{path}: lacks the column {', '.join(lacking[:5])}; it needs sample_id and {columns[0]}, and has "
+            f"{quoted(table.written)}"
+        )
     findings = []
 
-    def refuse(expectation: str, column: str, wrong: pd.Series, message: str) -> None:
+    def refuse(expectation: str, column: str, wrong: np.ndarray, message: str, values: Sequence[Any] = ()) -> None:
         if wrong.any():
             rows = np.flatnonzero(wrong)
-            findings.append(Finding.at_rows(expectation, path.name, column, rows, message))
+            shown = quoted(dict.fromkeys(values[int(row)] for row in rows)) if len(values) else ""
+            found = f"{message}, not {shown}" if shown else message
+            findings.append(Finding.at_rows(expectation, path.name, column, rows, found))
 
-    refuse("named", "sample_id", table["sample_id"].isna(), "every label needs the id of its sample")
-    refuse("unique", "sample_id", table["sample_id"].duplicated(), "the sample stands twice; keep one")
-    made: dict[str, Any] = {"sample_sha256": [sample_sha256(str(each)) for each in table["sample_id"]]}
-    for place, column in enumerate(columns):
-        if isinstance(contract, ClassContract):
-            unknown = ~table[column].isin(contract.classes)
-            refuse("known", column, unknown, f"must be one of {', '.join(contract.classes)}")
-            made["measured"] = table[column]
-        else:
-            numbers = pd.to_numeric(table[column], errors="coerce")
-            refuse("finite", column, ~np.isfinite(numbers), "must be a finite number")
-            made[f"measured_{place}" if isinstance(contract, GeneContract) else "measured"] = numbers
+    written = table.column(at["sample_id"])
+    ids = [each if sample_sha256(each) in logged else clean(each) for each in written]
+    refuse("named", "sample_id", np.array([is_unknown(each) for each in ids]), "every label needs the id of its sample")
+    refuse("unique", "sample_id", pd.Series(ids).duplicated().to_numpy(), "the sample stands twice; keep one", written)
+    made: dict[str, Any] = {"sample_sha256": [sample_sha256(each) for each in ids]}
+    if isinstance(contract, ClassContract):
+        labels, missing = _classes(table.column(at["label"]), contract.classes, tell)
+        wrong = np.array([label is None for label in labels]) & ~missing
+        refuse("known", "label", wrong, f"must be one of {', '.join(contract.classes)}", table.column(at["label"]))
+        made["measured"] = labels
+    else:
+        found = read_numbers(
+            table.cells[[at[column] for column in columns]], str(path), decimal_comma=table.decimal_comma
+        )
+        missing = (np.isnan(found.values) & ~found.wrong).all(axis=1)
+        for place, column in enumerate(columns):
+            wrong = ~np.isfinite(found.values[:, place]) & ~missing
+            refuse("finite", column, wrong, "must be a finite number", table.column(at[column]))
+            made[f"measured_{place}" if isinstance(contract, GeneContract) else "measured"] = found.values[:, place]
+        table.notes.extend(found.notes)
     if findings:
         raise DataError(findings)
-    return pd.DataFrame(made)
+    for note in table.notes:
+        tell(note)
+    if missing.any():
+        tell(f"samples without a label were left out: {_rows(np.flatnonzero(missing))}")
+    near: dict[str, list[int]] = {}
+    for row in np.flatnonzero(~missing):
+        if (other := _other_spelling(ids[row], sample_sha256, logged)) is not None:
+            near.setdefault(other, []).append(int(row))
+    for other, rows in near.items():
+        tell(f"no answer has this sample_id, but one has it {other}; write it so: {_rows(rows)}")
+    return pd.DataFrame(made)[~missing].reset_index(drop=True)
+
+
+def _classes(
+    written: list[str], classes: Sequence[str], tell: Callable[[str], None]
+) -> tuple[list[str | None], np.ndarray]:
+    """Return the class of each label, None where it is of none, and whether it says that nothing is known."""
+    by_text = {folded(name): name for name in classes}
+    if len(by_text) < len(classes):
+        by_text = {}
+    labels = [each if each in classes else by_text.get(folded(each)) for each in written]
+    missing = np.array([label is None and is_unknown(each) for each, label in zip(written, labels, strict=True)])
+    other = {each: label for each, label in zip(written, labels, strict=True) if label not in (None, each)}
+    if other:
+        tell(f"labels were read in another spelling: {', '.join(f'{one!r} as {name}' for one, name in other.items())}")
+    return labels, missing
+
+
+def _other_spelling(sample_id: str, sample_sha256: Callable[[str], str], logged: Container[str]) -> str | None:
+    """Return in which other spelling the log has an id that it does not have; None where it has it, or in none."""
+    if not logged or sample_sha256(sample_id) in logged:
+        return None
+    bare = sample_id.lstrip("0")
+    padded = [bare.zfill(width) for width in range(len(bare) + 1, len(bare) + 8)] if bare.isdecimal() else []
+    spellings = {
+        "in another case": [sample_id.lower(), sample_id.upper(), sample_id.capitalize()],
+        "with other leading zeros": [bare, *padded],
+        "with or without .0 at its end": [sample_id.removesuffix(".0"), f"{sample_id}.0"],
+        "without its folder": [PurePosixPath(sample_id.replace("\\", "/")).name],
+        "with a blank at its end": [f"{sample_id} "],
+    }
+    found = (kind for kind, each in spellings.items() if any(sample_sha256(one) in logged for one in each))
+    return next(found, None)
+
+
+def _rows(places: Sequence[int] | np.ndarray) -> str:
+    """Return row numbers: a report that is logged names no sample, which the log knows by its hash alone."""
+    more = f" and {len(places) - ROWS_SHOWN} more" if len(places) > ROWS_SHOWN else ""
+    return f"rows {', '.join(str(place + 1) for place in places[:ROWS_SHOWN])}{more}"
 
 
 def _columns(contract: Contract) -> list[str]:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def watched_version(client: MlflowClient, task: str, version: str = "") -> Model
             return client.get_model_version(task, version)
         aliases = client.get_registered_model(task).aliases
     except MlflowException as error:
-        what = f"version {version} of {task}" if version else f"no registered model {task}"
+        if not tracking.absent(error):
+            raise
+        what = f"version {version!r} of {task}" if version else f"no registered model {task}"
         raise UserError(f"there is {'no ' if version else ''}{what}; run `make register TASK={task}`") from error
     for alias in ("production", "staging"):
         if alias in aliases:
@@ -189,10 +192,11 @@ def monitor(
         if FILES_TAG in chosen.tags:
             check_files(chosen, files)
         reference = read_reference(chosen, predictor_folder(files))
-    performance = None
+    performance, notes = None, list[str]()
     if labels is not None:
-        performance = _performance(name, params, chosen, reference, logged, labels)
+        performance = _performance(name, params, chosen, reference, logged, labels, notes.append)
     watched = watch(reference, logged, policy, performance)
+    watched = replace(watched, notes=[*watched.notes, *notes])
     report = report_of(chosen, reference, logged, watched, policy)
     folder = reports / name / "monitor" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
     write_report(report, figures(reference, logged, watched, policy), folder)
@@ -220,8 +224,10 @@ def _performance(
     reference: Reference,
     logged: Logged,
     labels: Path,
+    tell: Callable[[str], None],
 ) -> Performance:
-    measured = read_labels(labels, reference.contract, _hash_of_the_log())
+    known = set(logged.rows["sample_sha256"].dropna())
+    measured = read_labels(labels, reference.contract, _hash_of_the_log(), logged=known, tell=tell)
     answers = pd.concat([logged.rows[["sample_sha256"]], predictions_of(reference.contract, logged.rows)], axis=1)
     task, policy = params.task(name), params.policy.monitor
     return measure(

@@ -74,7 +74,7 @@ def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
     """
     named = _URI.fullmatch(uri)
     if named is None:
-        raise UserError(f"{uri}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
+        raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
     name = named["name"]
     try:
         if named["alias"]:
@@ -84,7 +84,7 @@ def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
         run = client.get_run(version.tags.get("evidence.run_id") or str(version.run_id))
         predictions = _logged_predictions(client, run.info.run_id)
     except MlflowException as error:
-        raise UserError(f"{uri} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error
+        raise UserError(f"{uri!r} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error
     with model_files(version.source) as files:
         yield Recipe(
             name,

@@ -100,7 +100,9 @@ def read_state(path: Path) -> State:
         for key in ("fingerprint", "components", "by", "started", "steps", "finished"):
             content[key]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a state of retraining ({error}); delete it to start the loop anew") from error
+        raise UserError(
+            f"{path}: not a state of retraining ({error}); move it aside and keep it, then the loop begins anew"
+        ) from error
     return State(path, content)
 
 

@@ -15,6 +15,7 @@ from evaluation.candidates.candidacy import FOLDER as CANDIDATE_FOLDER
 from evaluation.candidates.candidacy import candidate as complete
 from evaluation.candidates.gate import allowed, as_dicts
 from evaluation.evidence.sealed import read_evidence
+from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json
 from pipelines.params import Params
@@ -227,6 +228,6 @@ def _aliases(name: str) -> dict[str, str]:
         found = MlflowClient().get_registered_model(name).aliases
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise UserError(f"the registry cannot be asked: {error.message}") from error
+            raise tracking.refusal(error) or UserError(f"the registry cannot be asked: {error.message}") from error
         return {}
     return {alias: str(found[alias]) for alias in (PRODUCTION, STAGING, CANDIDATE) if alias in found}

@@ -12,6 +12,7 @@ from pipelines.faults import UserError
 from pipelines.files import written_whole
 from pipelines.params import Params
 from pipelines.places import MODELS, REPORTS
+from pipelines.text_values import quoted
 from serving.retraining import stages
 from serving.retraining.changes import Snapshot, decisions_at, keep, kept, take
 from serving.retraining.fingerprint import components, fingerprint
@@ -103,7 +104,7 @@ def choose(params: Params, name: str, architectures: Sequence[str]) -> list[str]
     """Return the architectures of a loop, with the baseline that every margin is taken over."""
     every = params.architectures(name)
     if unknown := sorted(set(architectures) - set(every)):
-        raise UserError(f"params.yaml, models: {name} has no {', '.join(unknown)}; it has {', '.join(every)}")
+        raise UserError(f"params.yaml, models: {name} has no {quoted(unknown)}; it has {', '.join(every)}")
     baseline = params.task(name).evaluate.baseline
     return [each for each in every if not architectures or each in architectures or each == baseline]
 

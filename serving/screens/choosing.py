@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pipelines.faults import UserError
+from pipelines.text_values import folded, quoted
 from serving.board import collection
 from serving.board.glossary import means
 from serving.board.loading import load
@@ -55,7 +56,7 @@ def own_files(
     csv_of, uploads = load("serving.board.tables").csv_of, load("serving.board.uploads")
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
     files = st.file_uploader(
-        "Expression profiles (CSV, TSV or Parquet)",
+        "Expression profiles (CSV, TSV, Excel or Parquet; also zipped)",
         type=list(uploads.TABLES),
         accept_multiple_files=len(omics) > 1,
         key=f"files {task}",
@@ -81,12 +82,14 @@ def own_files(
                 raise UserError(f"{file.name}: there is a table of {name.replace('_', ' ')} already; remove one.")
             found[name] = _read(file.name, file.getvalue(), tuple(known.get(name, ())))
         _check(found, required or ())
+        found = _called_alike(found, required or ())
         for name, table in found.items():
             samples, features = table.values.shape
             st.success(
                 plain(f"{name.replace('_', ' ').capitalize()}: {counted(samples, 'sample')}, {features:,} features.")
             )
-            for note in table.notes:
+            doubt = uploads.unit_note(name, table.values, known.get(name, ()))
+            for note in [*table.notes, *([doubt] if doubt else [])]:
                 st.caption(plain(note))
         return found
     return {}
@@ -118,6 +121,19 @@ def _read(name: str, content: bytes, known: tuple[str, ...]) -> Profiles:
     return found
 
 
+def _called_alike(found: dict[str, Profiles], required: Sequence[str]) -> dict[str, Profiles]:
+    """Return the tables with the samples of the others called as in the first, where only case differs."""
+    if len(found) < 2:
+        return found
+    first = next(iter([*required, *found]))
+    names = [str(sample) for sample in found[first].values.index]
+    with_names_of = load("serving.board.uploads").with_names_of
+    return {
+        name: table if name == first else with_names_of(table, name.replace("_", " "), names)
+        for name, table in found.items()
+    }
+
+
 def _check(found: dict[str, Profiles], required: Sequence[str]) -> None:
     if not found:
         return
@@ -126,8 +142,9 @@ def _check(found: dict[str, Profiles], required: Sequence[str]) -> None:
             raise UserError(f"The model needs a table of {name.replace('_', ' ')} beside the others; name the file so.")
     first = next(iter([*required, *found]))
     for name, table in found.items():
-        if not set(found[first].values.index) & set(table.values.index):
+        theirs, ours = table.values.index, found[first].values.index
+        if not {folded(str(each)) for each in ours} & {folded(str(each)) for each in theirs}:
             raise UserError(
-                f"The samples of the table of {name.replace('_', ' ')} have other names than those of "
-                f"{first.replace('_', ' ')}."
+                f"The samples of the table of {name.replace('_', ' ')} ({quoted(theirs, 2)}) have other names than "
+                f"those of {first.replace('_', ' ')} ({quoted(ours, 2)})."
             )

@@ -56,8 +56,8 @@ def _question(name: str) -> tuple[Make | None, str]:
             key=f"images {name}",
             help="One cell an image, stained and photographed as the training images were.",
         )
-        for place, file in enumerate(given or [], start=1):
-            files[file.name if file.name not in files else f"{file.name} ({place})"] = file.getvalue()
+        if given:
+            files = load("serving.board.questions").named_images((file.name, file.getvalue()) for file in given)
     else:
         files = _examples(name)
     if files:

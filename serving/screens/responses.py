@@ -154,9 +154,10 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
         persist_state="session",
         disabled=not offered,
     )
-    other = st.text_input(
+    typed = st.text_input(
         "Another molecule (SMILES)", key=f"smiles {name}", help=means("smiles"), placeholder="Optional"
-    ).strip()
+    )
+    other = load("serving.board.questions").molecule(typed) if typed else ""
     more = [Drug(None, "your molecule", other)] if other else []
     return [*([offered[place] for place in chosen] or ([] if more else offered)), *more]
 

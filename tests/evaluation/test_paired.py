@@ -202,7 +202,7 @@ def test_genes_in_another_order_are_matched_by_name(params: Params) -> None:
     [
         (lambda frame: frame.iloc[1:], "s000 of the first"),
         (lambda frame: pd.concat([frame, frame.iloc[[0]].assign(sample_id="new")]), "new of the second"),
-        (lambda frame: pd.concat([frame, frame.iloc[[4]]]), "s004 stands twice"),
+        (lambda frame: pd.concat([frame, frame.iloc[[4]]]), "'s004' stands twice"),
         (
             lambda frame: frame.assign(target=frame["target"].where(frame.index != 5, 9.5)),
             r"target of 1 test.*s005",
@@ -228,7 +228,7 @@ def test_one_group_and_unknown_metrics_are_refused(params: Params) -> None:
     frame = predicted("drug_response", 0.5, seed=1)
     with pytest.raises(UserError, match="1 group"):
         paired_difference(params.task("drug_response"), *(frame.assign(group="g"),) * 2, "r2")
-    with pytest.raises(UserError, match=r"accuracy cannot be measured.*r2"):
+    with pytest.raises(UserError, match=r"accuracy' cannot be measured.*r2"):
         paired_difference(params.task("drug_response"), frame, frame, "accuracy", resamples=10)
     genes = predicted("gene_expression", 0.5, seed=1)
     with pytest.raises(UserError, match="rmse_sd"):

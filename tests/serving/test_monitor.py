@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -347,7 +348,7 @@ def test_a_metric_that_a_log_cannot_tell_gives_way_to_one_that_it_can(params: Pa
         ({"sample_id": ["a"]}, "lacks the column label"),
         ({"label": ["all"]}, "lacks the column sample_id"),
         ({"sample_id": ["a", "b", "a"], "label": ["all", "hem", "all"]}, "column sample_id, row 3: .* twice"),
-        ({"sample_id": ["a", "b"], "label": ["all", "ALL"]}, "column label, row 2: must be one of all, hem"),
+        ({"sample_id": ["a", "b"], "label": ["all", "AL"]}, "column label, row 2: must be one of all, hem, not 'AL'"),
         ({"sample_id": ["a", None], "label": ["all", "hem"]}, "column sample_id, row 2"),
     ],
 )
@@ -359,6 +360,30 @@ def test_labels_at_fault_are_refused_by_row(
     with pytest.raises(UserError, match=r"target, row 1: must be a finite number"):
         frame = pd.DataFrame({"sample_id": ["a"], "target": ["much"]})
         read_labels(labels_csv(tmp_path, frame), response_contract(params), hashed)
+
+
+def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(params: Params, tmp_path: Path) -> None:
+    path, notes = tmp_path / "labels.csv", list[str]()
+    asked = ["S1", "S2 ", "s3", "0012", "a.bmp", "7", "S8"]
+    text = "Sample_ID;label\n S1;ALL\nS2 ;hem\nS3;hem \n12;hem\nx\\a.bmp;all\n7.0;all\nS8;not reported\nS9;all\n"
+    path.write_bytes(text.encode("utf-8-sig"))
+    logged = {hashed(name) for name in asked}
+    found = read_labels(path, image_contract(params), hashed, logged=logged, tell=notes.append)
+    assert found["sample_sha256"].isin(logged).tolist() == [True, True, False, False, False, False, False]
+    assert found["measured"].tolist() == ["all", "hem", "hem", "hem", "all", "all", "all"]
+    told = "; ".join(notes)
+    for kind in (
+        "'ALL' as all",
+        "without a label .*rows 7",
+        "case.*rows 3",
+        "zeros.*rows 4",
+        "folder.*rows 5",
+        "[.]0.*rows 6",
+    ):
+        assert re.search(kind, told), (kind, told)
+    assert not any(name in told for name in ("S1", "S3", "S9", "bmp")), "no id of a sample in a report"
+    path.write_text("sample_id;target\na;1,5\nb;-0,25\nc;n/a\n")
+    assert read_labels(path, response_contract(params), hashed)["measured"].tolist() == [1.5, -0.25]
 
 
 # --- the whole

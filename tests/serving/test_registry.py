@@ -266,7 +266,7 @@ def test_evidence_that_is_not_this_model_s_is_not_registered(client: MlflowClien
             registry.register(TASK, bad, by=BY, policy=POLICY)
     assert client.search_registered_models() == []
     client.delete_run(run)
-    with pytest.raises(UserError, match="was deleted"):
+    with pytest.raises(UserError, match="mlflow runs restore"):
         registry.register(TASK, evidence, by=BY, policy=POLICY)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import mlflow
 import optuna
+import psycopg
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
@@ -24,6 +25,7 @@ from pipelines import patience, tracking
 from pipelines.faults import UserError
 from pipelines.patience import Unreachable, patiently
 from pipelines.step_metrics import StepMetrics, sending
+from pipelines.store_errors import StoreError
 from tests.empty_store import empty_store
 from tests.training.postgres import postgres
 from training.studies import claims
@@ -310,3 +312,36 @@ def test_a_bound_that_is_no_number_is_refused(text: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("OUTAGE_SECONDS", text)
     with pytest.raises(UserError, match="OUTAGE_SECONDS"):
         patience.patience()
+
+
+# A database that says no
+
+
+def test_postgresql_that_says_no_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTAGE_SECONDS", "300")
+    with postgres() as server:
+        url = server.database("studies")
+        monkeypatch.setenv("OPTUNA_STORAGE", url)
+        study = optuna.create_study(study_name="one", storage=open_storage(wait=True))
+        with psycopg.connect(server.server.get_uri(), autocommit=True) as connection:
+            connection.execute("alter database studies set default_transaction_read_only = on")
+            connection.execute("create role eve login")
+        read_only = optuna.load_study(study_name=study.study_name, storage=open_storage(wait=True))
+        with pytest.raises(StoreError, match=r"OPTUNA_STORAGE\) is read-only"):
+            read_only.ask()
+        monkeypatch.setenv("OPTUNA_STORAGE", url.replace("/studies?", "/nowhere?"))
+        with pytest.raises(StoreError, match="is not there; create the database"):
+            open_storage(wait=True)
+        monkeypatch.setenv("OPTUNA_STORAGE", url.replace("postgres@", "nobody@"))
+        with pytest.raises(StoreError, match="does not let this account in"):
+            open_storage(wait=True)
+        monkeypatch.setenv("OPTUNA_STORAGE", url.replace("postgres@", "eve@"))
+        with pytest.raises(StoreError, match="ask its owner"):
+            open_storage(wait=True)
+        mlflow_url, before = url.replace("/studies?", "/nowhere?"), mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(mlflow_url)
+        try:
+            with pytest.raises(StoreError, match=r"MLFLOW_TRACKING_URI.*create the database"):
+                tracking.patiently(lambda: tracking.experiment("a_task"))
+        finally:
+            mlflow.set_tracking_uri(before)

@@ -21,6 +21,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from pipelines import patience
+from pipelines.store_errors import StoreError
 from training.studies.storage import StudyLock
 
 RUN_ID, WORKER, ORIGIN = "mlflow_run_id", "worker", "origin"
@@ -169,7 +170,7 @@ def work(
     Raises
     ------
     Exception
-        Whatever ``objective`` raised: the trial has failed and is not run again, unless it was an outage.
+        Whatever ``objective`` raised: the trial has failed and is not run again, unless it was a store's.
     """
     beats, lost, pause = Beats(), _Lost(), patience.pauses()
     while goes_on():
@@ -196,9 +197,9 @@ def work(
             lock.release()
 
 
-def _outage_behind(error: BaseException | None) -> patience.Unreachable | None:
+def _outage_behind(error: BaseException | None) -> StoreError | None:
     """Return the outage that an error came of: Optuna fails in its own way when it cannot write a trial's end down."""
-    while error is not None and not isinstance(error, patience.Unreachable):
+    while error is not None and not isinstance(error, StoreError):
         error = error.__cause__ or error.__context__
     return error
 
@@ -233,8 +234,8 @@ def _claimed(study: optuna.Study, objective: Objective, budget: int, lock: Study
         except UpdateFinishedTrialError:
             lost.trial = True
             raise LostTrial from None
-        except (optuna.TrialPruned, patience.Unreachable):
-            raise  # an outage is no fault of the trial's
+        except (optuna.TrialPruned, StoreError):
+            raise  # an outage or a full disk is no fault of the trial's
         except Exception as error:
             with contextlib.suppress(UpdateFinishedTrialError):
                 trial.set_user_attr(_FAULT, f"{type(error).__name__}: {error}"[:500])

@@ -23,6 +23,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 
 from pipelines import patience
 from pipelines.faults import UserError
+from pipelines.redaction import redacted
+from pipelines.store_errors import StoreError, may_pass, refusal
 
 SERVER = "the studies' database (OPTUNA_STORAGE)"
 
@@ -71,8 +73,14 @@ def _parsed(url: str) -> sqlalchemy.engine.URL:
         ) from error
 
 
+def _refusal(error: BaseException) -> StoreError | None:
+    return refusal(error, f"the studies' database {redacted(storage_url())} (OPTUNA_STORAGE)")
+
+
 def _is_outage(error: Exception) -> bool:
     """Whether the database failed since it is away or busy, and not since it said no."""
+    if _refusal(error) is not None or not may_pass(error):
+        return False
     if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -140,6 +148,8 @@ class PatientStorage(BaseStorage):
         except Exception as error:
             if self._given_up is not None and _is_outage(error):
                 raise self._given_up from error
+            if (told := _refusal(error)) is not None:
+                raise told from error
             raise
         self._given_up = None
         return answer
@@ -197,7 +207,7 @@ def open_storage(*, wait: bool) -> PatientStorage:
     Raises
     ------
     UserError
-        The database does not answer, or the URL names none.
+        The database does not answer or refuses, or the URL names none.
     """
     _parsed(storage_url())
 
@@ -206,7 +216,11 @@ def open_storage(*, wait: bool) -> PatientStorage:
 
     try:
         return PatientStorage(patience.patiently(opened, _is_outage, SERVER) if wait else opened())
-    except (ImportError, OperationalError, StorageInternalError) as error:
+    except Exception as error:
+        if (told := _refusal(error)) is not None:
+            raise told from error
+        if not isinstance(error, (ImportError, OperationalError, StorageInternalError)):
+            raise
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"{SERVER} cannot be opened: {reason}; look at the address and whether it runs") from error
 

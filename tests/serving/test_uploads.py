@@ -1,0 +1,239 @@
+"""What people bring as they have it: a table that is read otherwise than it is meant, without a word, is the danger."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.faults import UserError
+from serving import table_files
+from serving.board import questions
+from serving.board.uploads import Profiles, read_profiles, unit_note, with_names_of
+from serving.number_cells import read_numbers
+
+KNOWN = ["TP53|7157", "EGFR|1956", "KRAS|3845", "MARCH1|55016"]
+PLAIN = "sample,TP53,EGFR\n0012,1.5,2.25\n1E5,3.5,12.5\n"
+VALUES = {"0012": {"TP53": 1.5, "EGFR": 2.25}, "1E5": {"TP53": 3.5, "EGFR": 12.5}}
+
+
+def _read(text: str | bytes, name: str = "a.csv") -> Profiles:
+    return read_profiles(name, text.encode() if isinstance(text, str) else text, KNOWN)
+
+
+def _workbook(**sheets: list[list[object]]) -> bytes:
+    book, buffer = openpyxl.Workbook(), io.BytesIO()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    book.save(buffer)
+    return buffer.getvalue()
+
+
+def _zipped(**members: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+ROWS: list[list[object]] = [["sample", "TP53", "EGFR"], ["0012", 1.5, 2.25], ["1E5", 3.5, 12.5]]
+SAME: dict[str, tuple[str, str | bytes]] = {
+    "semicolons and decimal commas": ("a.csv", PLAIN.replace(",", ";").replace(".", ",")),
+    "tabs and decimal commas": ("a.tsv", PLAIN.replace(",", "\t").replace(".", ",")),
+    "quoted decimal commas": ("a.csv", 'sample,TP53,EGFR\n0012,"1,5","2,25"\n1E5,"3,5","12,5"\n'),
+    "quotation marks everywhere": ("a.csv", '"sample","TP53","EGFR"\n"0012","1.5","2.25"\n"1E5","3.5","12.5"\n'),
+    "Excel's separator line": ("a.csv", "sep=;\n" + PLAIN.replace(",", ";")),
+    "UTF-16": ("a.txt", PLAIN.replace(",", "\t").encode("utf-16")),
+    "UTF-16 without its mark": ("a.txt", PLAIN.replace(",", "\t").encode("utf-16-le")),
+    "UTF-8 with its mark": ("a.csv", PLAIN.encode("utf-8-sig")),
+    "line ends of a Mac": ("a.csv", PLAIN.replace("\n", "\r")),
+    "gzipped": ("a.csv.gz", gzip.compress(PLAIN.encode())),
+    "zipped by a Mac": ("a.zip", _zipped(**{"__MACOSX/._a.csv": "x", ".DS_Store": "x", "in/a.csv": PLAIN})),
+    "a workbook": ("a.xlsx", _workbook(data=ROWS)),
+    "a workbook with notes": ("a.xlsx", _workbook(about=[["made by", "me"]], data=ROWS)),
+    "Excel's empty columns and rows": ("a.csv", "sample,TP53,EGFR,,\n0012,1.5,2.25,,\n,,,,\n1E5,3.5,12.5,,\n,,,,\n"),
+    "a separator at each end": ("a.csv", "sample,TP53,EGFR\n0012,1.5,2.25,\n1E5,3.5,12.5,\n"),
+    "R's head": ("a.tsv", "TP53\tEGFR\n0012\t1.5\t2.25\n1E5\t3.5\t12.5\n"),
+    "blanks": ("a.csv", "sample, TP53\u00a0,EGFR\n0012 , 1.5,2.25 \n1E5,3.5\u00a0,12.5\n"),
+    "names under numbers": ("a.csv", ",0,1\nsample_id,0012,1E5\nTP53,1.5,3.5\nEGFR,2.25,12.5\n"),
+    "names again": ("a.csv", "gene,0012,1E5\nsample,0012,1E5\nTP53,1.5,3.5\nEGFR,2.25,12.5\n"),
+    "columns about genes": ("a.csv", "gene_id,gene_name,length,0012,1E5\nE1,TP53,9,1.5,3.5\nE2,EGFR,8,2.25,12.5\n"),
+    "rows of no gene": ("a.csv", "gene,0012,1E5\nTP53,1.5,3.5\n---,1,1\nEGFR,2.25,12.5\nY_RNA,1,2\nY_RNA,2,2\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), SAME.values(), ids=SAME)
+def test_a_table_is_read_the_same_whatever_wrote_it(name: str, content: str | bytes) -> None:
+    assert _read(content, name).values.to_dict("index") == VALUES
+
+
+TOLD: dict[str, tuple[str | bytes, str]] = {
+    "decimal commas": (PLAIN.replace(",", "\t").replace(".", ","), "Decimal commas"),
+    "Windows-1252": ("sample,TP53\nMüller,1.5\n".encode("cp1252"), "Windows-1252"),
+    "blanks in names of genes": ("sample,TP53 \nS1,1.5\n", "'TP53 '"),
+    "blanks in names of samples": ("sample,TP53\nS1 ,1.5\n", "'S1 '"),
+    "another case": ("sample,tp53,EGFR\nS1,1.5,2\n", "'tp53' as TP53"),
+    "genes of a mouse": ("sample,Egfr,Kras\nS1,1.5,2\n", "mouse"),
+    "samples that look alike": ("sample,TP53\nS1,1.5\ns1,2\n", "'S1', 's1'"),
+    "words for unknown": ("sample,TP53,EGFR\nS1,--,1\nS2,2,not reported\n", "'--', 'not reported'"),
+    "dates": ("sample,TP53,1-Mar,2-Sep\nS1,1.5,1,2\n", "spreadsheet.*'1-Mar', '2-Sep'"),
+    "several genes": ("sample,TP53,A;B,A /// B\nS1,1.5,1,2\n", "'A;B', 'A /// B'"),
+    "genes twice that nobody knows": ("gene,S1\nTP53,1.5\nY_RNA,1\nY_RNA,2\n", "'Y_RNA'"),
+    "empty rows": ("sample,TP53\nS1,1.5\n,\n", "Rows without values"),
+    "thousands": ('sample,TP53\nS1,"1,234.5"\nS2,2.5\n', "between thousands"),
+    "names by a guess": ("patient,TP53\n12,1.5\n13,1\n", "'patient'"),
+    "no names": ("TP53,EGFR\n1.5,2\n", "no samples"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), TOLD.values(), ids=TOLD)
+def test_what_is_read_otherwise_than_it_stands_there_is_told(content: str | bytes, told: str) -> None:
+    notes = " ".join(_read(content).notes)
+    assert pd.Series([notes]).str.contains(told).all(), notes
+
+
+REFUSED: dict[str, tuple[str, str | bytes, str]] = {
+    "decimal commas and points": ("a.csv", 'sample,TP53,EGFR\nS1,"1,5",2.25\n', "'1,5', '2.25'.*decimal sign"),
+    "German thousands": ("a.csv", "sample;TP53;EGFR\nS1;1.000;2,25\n", "decimal sign"),
+    "German thousands after a blank": ("a.csv", "sample;TP53;EGFR\nS1; 1.000;2,25\n", "decimal sign"),
+    "either": ("a.csv", 'sample,TP53\nS1,"1,234"\n', "1.234 or 1234"),
+    "blanks for separators": ("a.txt", "sample TP53 EGFR\nS1 1 2\n", "not separated by commas"),
+    "cut off": ("a.csv", "sample,TP53,EGFR\nS1,1,2\nS2,1,2\nS3,1", "cut off"),
+    "no name": ("a.csv", "sample,TP53\nS1,1\nNA,2\n", "row 2: 'NA' is no name"),
+    "a gene twice": ("a.csv", "sample,TP53,TP53 \nS1,1,2\n", "'TP53' and 'TP53 '"),
+    "a gene twice in other cases": ("a.csv", "sample,tp53,Tp53\nS1,1,2\n", "'tp53', 'Tp53' are both the gene TP53"),
+    "a sample twice": ("a.csv", "sample,TP53\nS1,1\nS1 ,2\n", "'S1' and 'S1 '"),
+    "a column without a name": ("a.csv", "sample,TP53,\nS1,1,2\n", "column 3 has values and no name"),
+    "two sheets": ("a.xlsx", _workbook(one=ROWS, two=ROWS), "'one', 'two'"),
+    "two tables": ("a.zip", _zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), "'a.csv', 'b.csv'"),
+    "no workbook": ("a.xlsx", PLAIN, "none of a xlsx file"),
+    "an old workbook": ("a.xlsx", b"\xd0\xcf\x11\xe0" + b"x" * 500, "Excel 97"),
+    "a broken workbook": ("a.xlsx", _workbook(data=ROWS)[:-200], "a.xlsx: it cannot be unpacked"),
+    "a date for a number": ("a.csv", "sample,TP53\nS1,01.05.2024\nS2,1\n", "“01.05.2024” is not a number"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "told"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_certain_is_refused_with_what_to_do(name: str, content: str | bytes, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        _read(content, name)
+
+
+def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_files, "UNPACKED_BYTES", 1000)
+    for name, content in (("a.csv.gz", gzip.compress(b"0" * 5000)), ("a.zip", _zipped(**{"a.csv": "0" * 5000}))):
+        with pytest.raises(UserError, match="unpacks to more"):
+            _read(content, name)
+
+
+_NAMES = st.text("0123456789E.+-", min_size=1, max_size=8).filter(lambda name: any(each.isdigit() for each in name))
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(st.lists(_NAMES, min_size=1, max_size=5, unique=True), st.sampled_from(["csv", "turned", "parquet", "xlsx"]))
+def test_names_of_samples_are_text_whatever_they_look_like(names: list[str], how: str) -> None:
+    table = pd.DataFrame({"TP53": 1.5, "EGFR": 2.0}, index=pd.Index(names, name="sample"))
+    buffer = io.BytesIO()
+    if how == "parquet":
+        table.reset_index().to_parquet(buffer)
+    elif how == "xlsx":
+        buffer.write(_workbook(data=[["sample", "TP53", "EGFR"], *([name, 1.5, 2.0] for name in names)]))
+    else:
+        (table.T.rename_axis("gene") if how == "turned" else table).to_csv(buffer)
+    assert list(_read(buffer.getvalue(), "a.csv" if how == "turned" else f"a.{how}").values.index) == names
+
+
+def test_whole_numbers_as_names_have_no_decimals() -> None:
+    buffer = io.BytesIO()
+    pd.DataFrame({"cosmic_id": [905940.0, 12.0], "TP53": [1.0, 2.0]}).to_parquet(buffer)
+    assert list(_read(buffer.getvalue(), "a.parquet").values.index) == ["905940", "12"]
+
+
+def _german(value: float) -> str:
+    return f"{value:,.3f}".translate(str.maketrans(",.", ".,"))
+
+
+WRITTEN: dict[str, Callable[[float], str]] = {
+    "points": lambda value: f"{value:.3f}",
+    "scientific": lambda value: f"{value:.6e}",
+    "thousands": lambda value: f"{value:,.3f}",
+    "decimal commas": lambda value: f"{value:.3f}".replace(".", ","),
+    "German": _german,
+    "French": lambda value: f"{value:,.3f}".replace(",", "\u202f").replace(".", ","),
+    "Swiss": lambda value: f"{value:,.3f}".replace(",", "’"),
+    "blanks": lambda value: f" {value:.3f}\u00a0",
+}
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(st.lists(st.integers(-99_999_999, 99_999_999), min_size=2, max_size=12), st.sampled_from(sorted(WRITTEN)))
+def test_numbers_are_those_that_were_written_or_refused(thousandths: list[int], how: str) -> None:
+    true = [each / 1000 for each in thousandths]
+    table = pd.DataFrame({"a": [WRITTEN[how](value) for value in true]}, dtype=object)
+    try:
+        found = read_numbers(table, "a.csv", decimal_comma=how in ("decimal commas", "German", "French"))
+    except UserError:
+        assert how == "decimal commas", "a refusal where the way of writing is told"
+        return
+    assert found.values[:, 0].tolist() == pytest.approx(true)
+    assert not found.wrong.any()
+
+
+# Several tables
+
+
+def test_samples_of_two_tables_are_joined_but_for_case_and_what_is_in_one_only_is_told() -> None:
+    table = Profiles(pd.DataFrame({"TP53": [1.0, 0.0, 1.0]}, index=["s1", "S2", "X"]), {"s1": "lung"})
+    found = with_names_of(table, "mutation", ["S1", "S2", "S3"])
+    assert list(found.values.index) == ["S1", "S2", "X"] and found.tissue == {"S1": "lung"}
+    assert [note for note in found.notes if "'s1'" in note] and "'S3'" in found.notes[1] and "'X'" in found.notes[2]
+    uncertain = with_names_of(table, "mutation", ["S1", "S1 ", "S2"])
+    assert list(uncertain.values.index) == ["s1", "S2", "X"]
+
+
+def test_the_upload_says_what_its_units_look_like() -> None:
+    linear = pd.DataFrame({"TP53": [1500.0, 2.0], "EGFR": [1.0, 30.0]}, index=["a", "b"])
+    assert "TPM" in (unit_note("expression", linear, KNOWN) or "")
+    assert unit_note("expression", linear.clip(upper=9.5), KNOWN) is None
+    assert unit_note("mutation", linear, KNOWN) is None
+
+
+def test_a_question_finds_genes_in_another_case() -> None:
+    values = pd.DataFrame({"tp53": [1.0], "EGFR": [2.0]}, index=["S1"])
+    question = questions.of_profiles(values, {"genes": ["TP53|7157", "EGFR|1956"]})
+    assert question.rows[0]["expression"] == {"TP53|7157": 1.0, "EGFR|1956": 2.0} and not question.notes
+
+
+# Images and molecules
+
+
+def test_images_are_called_by_their_files_and_what_systems_leave_is_none() -> None:
+    given = [("C:\\cells\\a.BMP", b"1"), ("b/a.BMP", b"2"), ("Thumbs.db", b"x"), ("in/._a.BMP", b"x"), (" c.png", b"3")]
+    assert questions.named_images(given) == {"a.BMP": b"1", "a.BMP (2)": b"2", "c.png": b"3"}
+
+
+@pytest.mark.parametrize("around", ['"{}"', "'{}'", " {}\n", "\u00a0{}\u200b", "“{}”", "{}"])
+def test_a_molecule_is_taken_without_what_a_copy_brings_along(around: str) -> None:
+    assert questions.molecule(around.format("CC(=O)Nc1ccc(O)cc1")) == "CC(=O)Nc1ccc(O)cc1"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_bytes_make_anything_but_a_refusal(seed: int) -> None:
+    rng = random.Random(seed)
+    for start in (b"", b"PK\x03\x04", b"\x1f\x8b", b"PAR1", b"\xff\xfe", b"sample,TP53\n"):
+        for name in ("a.csv", "a.xlsx", "a.zip", "a.parquet", "a.gz"):
+            with pytest.raises(UserError):
+                _read(start + rng.randbytes(300) + b"\x00", str(Path(name)))
