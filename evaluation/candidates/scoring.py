@@ -195,7 +195,7 @@ def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
     ):
         if len(rows := np.flatnonzero(frame[key].duplicated())):
             findings.append(
-                Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row for each id")
+                Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row an id")
             )
     if findings:
         raise DataError(findings)
