@@ -96,17 +96,8 @@ def patiently(call: Callable[[], Result]) -> Result:
         It refuses for good.
     """
     _check_database(mlflow.get_tracking_uri())
-    began = False
-
-    def attempt() -> Result:
-        nonlocal began
-        again, began = began, True
-        # Of a request that it has sent in vain several times, MLflow does not tell what the server has answered.
-        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0") if again else contextlib.nullcontext():
-            return call()
-
     try:
-        return patience.patiently(attempt, is_outage, SERVER)
+        return patience.patiently(call, is_outage, SERVER)
     except Exception as error:
         if (told := refusal(error)) is None or told is error:
             raise
@@ -121,7 +112,7 @@ def _check_database(uri: str) -> None:
     import sqlalchemy
 
     url = sqlalchemy.make_url(uri)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").parent.is_dir():
         return  # MLflow makes it
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
     try:
@@ -129,20 +120,6 @@ def _check_database(uri: str) -> None:
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         if (told := refusal(error)) is not None:
             raise told from error
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def experiment(task: str) -> str:
@@ -153,6 +130,7 @@ def experiment(task: str) -> str:
     StoreError
         It was deleted, and its name is not free.
     """
+    _check_database(mlflow.get_tracking_uri())
     found = mlflow.get_experiment_by_name(task)
     if found is None:
         try:

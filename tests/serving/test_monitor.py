@@ -511,7 +511,7 @@ def test_what_cannot_be_watched_is_said(registered: Path, params: Params) -> Non
     log = written(registered / "log", log_rows(200, version="1"))
     with pytest.raises(UserError, match="make register TASK=blood_cell"):
         monitor("blood_cell", params, log)
-    with pytest.raises(UserError, match="no version 7"):
+    with pytest.raises(UserError, match="no version '7'"):
         monitor(TASK, params, log, version="7")
     for path in (registered / "files").rglob("inputs.parquet"):
         path.unlink()
