@@ -194,9 +194,7 @@ def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
         ("drugs.csv", tables.drugs, "drug_id"),
     ):
         if len(rows := np.flatnonzero(frame[key].duplicated())):
-            findings.append(
-                Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row an id")
-            )
+            findings.append(Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row an id"))
     if findings:
         raise DataError(findings)
 
