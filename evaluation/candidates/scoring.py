@@ -26,7 +26,7 @@ from pipelines.samples.expression import (
     read_expression_tables,
 )
 from pipelines.samples.formats import ResponseTables, read_response_tables
-from pipelines.samples.gene_names import match_genes
+from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.samples.images import read_images
 from pipelines.samples.response import Kept, keep_samples
 from pipelines.samples.sensitivity import Thresholds, call
@@ -131,18 +131,22 @@ def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> tupl
     targets = contract.targets if isinstance(contract, GeneContract) else []
     wanted = list(dict.fromkeys([*contract.genes, *targets]))
     match = match_genes(kept.samples.genes, wanted)
-    lacking = [gene for gene in match.missing if gene not in targets]
+    spelled = {gene: given[0] for gene, given in respelled(kept.samples.genes, wanted).items() if len(given) == 1}
+    if spelled:
+        notes.append(f"{EXPRESSION_FILE}: genes were matched but for case or blanks: {quoted(spelled.values())}")
+    found, missing = {**match.found, **spelled}, [gene for gene in match.missing if gene not in spelled]
+    lacking = [gene for gene in missing if gene not in targets]
     if len(lacking) > task.data.missing_genes * len(contract.genes):
         message = f"lacks {len(lacking)} of the model's {len(contract.genes)} genes: {', '.join(lacking[:20])}"
         raise DataError([Finding("model_features", EXPRESSION_FILE, message, lacking[0])])
-    if lost := [gene for gene in match.missing if gene in targets]:
+    if lost := [gene for gene in missing if gene in targets]:
         message = f"lacks {len(lost)} of the {len(targets)} genes that the model predicts: {', '.join(lost[:20])}"
         raise DataError([Finding("model_targets", EXPRESSION_FILE, message, lost[0])])
     column = {gene: place for place, gene in enumerate(kept.samples.genes)}
     values = np.full((len(kept.samples.values), len(wanted)), np.nan, dtype=np.float32)
     for place, gene in enumerate(wanted):
-        if gene in match.found:
-            values[:, place] = kept.samples.values[:, column[match.found[gene]]]
+        if gene in found:
+            values[:, place] = kept.samples.values[:, column[found[gene]]]
     about = pd.DataFrame(index=pd.Index(wanted))
     samples = replace(kept.samples, values=values, genes=tuple(wanted), about_genes=about)
     if targets:

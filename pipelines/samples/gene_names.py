@@ -95,7 +95,7 @@ def respelled(given: Iterable[str], wanted: Sequence[str]) -> dict[str, list[str
     missing, found = set(match.missing), dict[str, list[str]]()
     for name in match.unknown:
         meant = set.union(set(), *(genes.get(folded(part), set()) for part in parts_of(name)))
-        if len(meant) == 1 and (gene := next(iter(meant))) in missing and not _contradict(gene, name):
+        if len(meant) == 1 and (gene := next(iter(meant))) in missing and not _contradict(gene, folded(name)):
             found.setdefault(gene, []).append(name)
     return found
 

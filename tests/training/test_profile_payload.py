@@ -539,6 +539,17 @@ def test_the_answer_has_the_columns_of_the_signature(asked: Asked) -> None:
     assert (plain["coverage"] == 0.9).all()
 
 
+@pytest.mark.parametrize("change", [str.lower, " {}".format, "{}\u00a0".format])
+def test_genes_in_another_case_or_with_blanks_are_the_models_and_that_is_told(
+    asked: Asked, profiles: list[Profile], change: Callable[[str], str]
+) -> None:
+    other = [{change(gene): value for gene, value in profile.items()} for profile in profiles]
+    plain, told = (asked.predictor.predict(None, pd.DataFrame({"expression": each})) for each in (profiles, other))
+    assert all("matched but for case" in str(note) for note in told["note"])
+    assert told["imputed"].tolist() == plain["imputed"].tolist()
+    pd.testing.assert_frame_equal(told.drop(columns="note"), plain.drop(columns="note"))
+
+
 def test_the_order_of_the_file_s_genes_does_not_change_the_request(asked: Asked) -> None:
     pd.testing.assert_frame_equal(asked.contract.request(reordered(asked.unseen)), asked.contract.request(asked.unseen))
 

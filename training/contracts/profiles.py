@@ -14,7 +14,8 @@ from mlflow.types.schema import AnyType, Array, Map, Object, Property
 
 from pipelines.params import ExpressionTask, read_task
 from pipelines.samples.expression import ExpressionSamples
-from pipelines.samples.gene_names import Match, match_genes
+from pipelines.samples.gene_names import match_genes, respelled
+from pipelines.text_values import quoted
 from training.contracts import (
     CONTRIBUTIONS,
     ClassContract,
@@ -37,6 +38,7 @@ MAX_ROWS = 2_000
 _MOST = {"log2": 128.0, "as_is": 1e30}  # above, a feature may be infinite; linear values are logged
 _LISTED = 200  # genes that a refusal names
 _SAID = ("imputed", "ignored")  # genes that a profile lacks, and those that it has and no training profile had
+_READ_AS = "read_as"  # of a profile of a request: what was normalized
 _TOP = 10  # contributions to each of many predicted genes
 _OF_TARGETS = Array(
     Object([Property(name, DataType.string) for name in ("target", "feature")] + [Property("value", DataType.double)])
@@ -219,6 +221,8 @@ def _said(samples: ExpressionSamples) -> dict[str, pd.Series]:
 
 def _remarks(samples: ExpressionSamples, genes: list[str], unit: dict[str, Any] | None) -> Remarks:
     made = Remarks(len(samples))
+    if _READ_AS in samples.table:
+        made.add(samples.table[_READ_AS].tolist())
     if unit is not None:
         made.add(outside(samples.raw(genes), genes, unit, "expression"), withdraw=True)
     return made
@@ -274,7 +278,8 @@ def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -
     used = set(contract.genes)
     # All that are known: a symbol that two of them bear says not which is meant, though the model looks at one alone.
     known = [*contract.genes, *(gene for gene in contract.known if gene not in used)]
-    matches: dict[tuple[str, ...], Match] = {}  # profiles of one laboratory name the same genes
+    matches: dict[tuple[str, ...], _Named] = {}  # profiles of one laboratory name the same genes
+    read_as: list[str | None] = []
     for row, profile in enumerate(frame["expression"].tolist()):
         where = f"row {row}, field expression"
         if not isinstance(profile, Mapping):
@@ -282,8 +287,9 @@ def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -
         given = {str(gene): value for gene, value in profile.items()}
         names = tuple(given)
         if names not in matches:
-            matches[names] = match_genes(names, known)
+            matches[names] = _named_genes(names, known)
         found, unknown = matches[names].found, matches[names].unknown
+        read_as.append(matches[names].said)
         for column, gene in enumerate(contract.genes):
             if gene in found:
                 values[row, column] = _number(given[found[gene]], f"{where}.{found[gene]}", task)
@@ -303,11 +309,31 @@ def read_profiles(frame: pd.DataFrame, contract: LabelContract | GeneContract) -
         ignored.append(list(unknown))
     ids = [f"row:{row}" for row in range(len(frame))]
     said = {name: pd.Series(genes, dtype=object) for name, genes in zip(_SAID, (imputed, ignored), strict=True)}
-    table = pd.DataFrame({"sample_id": ids, "patient_id": ids, **said})
+    table = pd.DataFrame({"sample_id": ids, "patient_id": ids, **said, _READ_AS: pd.Series(read_as, dtype=object)})
     genes = tuple(contract.genes)
     return ExpressionSamples(
         table, values, np.arange(len(table)), genes, pd.DataFrame(index=pd.Index(genes)), task.data.scale
     )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Which name of a profile stands for which gene, the names that stand for none, and what was read otherwise."""
+
+    found: dict[str, str]
+    unknown: list[str]
+    said: str | None
+
+
+def _named_genes(names: tuple[str, ...], known: list[str]) -> _Named:
+    match = match_genes(names, known)
+    if not match.missing or not match.unknown:
+        return _Named(match.found, match.unknown, None)
+    certain = {gene: given[0] for gene, given in respelled(names, known).items() if len(given) == 1}
+    left = set(match.unknown) - set(certain.values())
+    said = f"{len(certain)} genes were matched but for case or blanks, such as {quoted(certain.values(), 3)}"
+    unknown = [name for name in match.unknown if name in left]
+    return _Named({**match.found, **certain}, unknown, said if certain else None)
 
 
 def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:

@@ -401,8 +401,13 @@ def _profile(values: Any, name: str, row: int, contract: ResponseContract) -> np
         raise PayloadError(f"row {row}, field {name}: must be a map of feature to value, it is {kind_of(values)}")
     wanted = contract.features[name]
     if missing := [feature for feature in wanted if feature not in values]:
+        told = {folded(str(feature)): str(feature) for feature in values}
+        alike = [repr(told[folded(feature)]) for feature in missing if folded(feature) in told]
+        hint = (
+            f"; it has {listed(alike)}, which differ in case or blanks: write them as the model does" if alike else ""
+        )
         raise PayloadError(
-            f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}"
+            f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}{hint}"
         )
     if len(values) > len(wanted):
         known = set(wanted)
