@@ -63,7 +63,11 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
         "is not there",
         "create the database (createdb), or look at its name in the address",
     ),
-    (r"permission denied for |must be owner of", "does not let this account do this", "ask its owner for the right"),
+    (
+        r"(?P<denied>permission denied for [\w ]+|must be owner of [\w ]+)",
+        "does not let this account do this ({denied})",
+        "ask its owner for the right",
+    ),
     (
         r"(?:the experiment|experiment with id) '?(?P<experiment>[\w-]+)'? must be in the 'active' state",
         "holds the experiment {experiment} as deleted",

@@ -283,7 +283,7 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(platform
     with asking(platform) as post:
         first = post(images[:1]).json()["predictions"][0]
         known = {"label", "probability", "probabilities", "labels", "coverage", "model_version"}
-        assert set(first) == known | {"out_of_distribution", "out_of_distribution_threshold"}
+        assert set(first) == known | {"out_of_distribution", "out_of_distribution_threshold", "note"}
         assert list(first["probabilities"]) == classes
         assert sum(first["probabilities"].values()) == pytest.approx(1)
         assert first["label"] == max(first["probabilities"], key=first["probabilities"].get)

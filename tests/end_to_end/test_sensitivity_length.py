@@ -150,7 +150,9 @@ def test_a_candidate_is_registered_promoted_scored_and_answers(
         contract.thresholds["by_drug"][known["drug_id"]],
         contract.thresholds["overall"],
     ]
-    assert answer["coverage"].eq(0.9).all() and answer["labels"].str.len().between(1, 2).all()
+    assert answer["labels"].str.len().between(1, 2).all()
+    assert answer["drug_known"].tolist() == [True, False] and "not known" in answer["note"].iloc[1]
+    assert answer["coverage"].tolist() == [0.9, None]  # nothing is promised of a drug that is not known
     assert np.isfinite(answer["out_of_distribution"]).all() and answer["model_version"].notna().all()
     assert all(each["feature"] for each in answer["attributions"].iloc[0])
     with pytest.raises(Exception, match="row 0, field smiles"):
