@@ -210,7 +210,9 @@ class ResponseContract(Contract):
         named = "" if drug_id.startswith(" ") else f" {drug_id!r}"
         if found is not None:
             return f"the drug{named} is the known drug {found!r} by its molecule" if named else None
-        interval = "no interval is given" if self.unseen_half_width is None else "its interval is that of unseen drugs"
+        interval = (
+            "no coverage is promised" if self.unseen_half_width is None else "its interval is that of unseen drugs"
+        )
         own = self.drugs.get(drug_id)
         if own is not None:
             return f"drug{named} is known with another molecule than this smiles; {interval}"
