@@ -490,9 +490,13 @@ def _tidied(cells: list[bytes]) -> list[bytes]:
 
 
 def _numbers(text: bytes, count: int) -> np.ndarray | None:
+    # Copied into memory of Arrow's own: a thread that reads ahead may still hold the text when Python ends, and to let
+    # go of Python's bytes then ends the program with an abort instead of its message.
+    memory = pa.BufferOutputStream()
+    memory.write(text)
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(text),
+            pa.BufferReader(memory.getvalue()),
             pyarrow.csv.ReadOptions(column_names=["value"]),
             pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
             pyarrow.csv.ConvertOptions(column_types={"value": pa.float32()}, null_values=list(MISSING)),
