@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from pipelines.faults import UserError
 from pipelines.samples.formats import read_table
-from pipelines.sources.raw_folder import SourceImage, SourceImages, entries, find_folder, visible
+from pipelines.sources.raw_folder import (
+    SourceImage,
+    SourceImages,
+    entries,
+    find_folder,
+    is_copy,
+    passed_over,
+    visible,
+)
 from pipelines.text_values import clean, quoted
 
 CLASSES = ("all", "hem")
@@ -38,7 +46,8 @@ class Uid(NamedTuple):
 def parse(name: str) -> Uid:
     """Return what a file's name says.
 
-    Normal subjects are written with an H, one of them also ``h3``: 3 and H3 are two people, h3 and H3 are one.
+    Normal subjects are written with an H, one of them also ``h3``: 3 and H3 are two people, h3 and H3 are one. The set
+    writes no zeros before the number; H03 is H3 where somebody did.
 
     Raises
     ------
@@ -50,7 +59,12 @@ def parse(name: str) -> Uid:
         raise UserError(
             f"{name}: is not named UID_<subject>_<image>_<cell>_<label>.bmp, as in {NAME}; move it elsewhere"
         )
-    return Uid(found["subject"].upper(), int(found["image"]), int(found["cell"]), found["label"].lower())
+    return Uid(
+        re.sub(r"^(H?)0+(?=[0-9])", r"\1", found["subject"].upper()),
+        int(found["image"]),
+        int(found["cell"]),
+        found["label"].lower(),
+    )
 
 
 def read(folder: Path, *, test: bool = False) -> SourceImages:
@@ -64,7 +78,7 @@ def read(folder: Path, *, test: bool = False) -> SourceImages:
     notes: list[str] = []
     _, folds = find_folder(folder, FOLDS, NAME, notes)
     images = [image for fold in FOLDS for image in _fold(folds[fold], fold, notes)]
-    return SourceImages(images + (_test_images(folder) if test else []), tuple(notes))
+    return SourceImages(images + (_test_images(folder) if test else []), tuple(dict.fromkeys(notes)))
 
 
 def _fold(folder: Path, fold: str, notes: list[str]) -> list[SourceImage]:
@@ -72,8 +86,17 @@ def _fold(folder: Path, fold: str, notes: list[str]) -> list[SourceImage]:
     images: list[SourceImage] = []
     for label, inside in labels.items():
         before = len(images)
-        for path in entries(inside):
+        files = entries(inside)
+        held = {path.name.casefold(): path for path in files}
+        copies = [path for path in files if not _UID.fullmatch(path.name) and is_copy(path, held)]
+        notes += passed_over([f"{fold}/{label}/{path.name}" for path in copies])
+        for path in files:
+            if path in copies:
+                continue
             uid = parse(path.name)
+            written = path.name.split("_")[1].upper()
+            if written != uid.subject:
+                notes.append(f"the subject {written!r} is read as {uid.subject!r}")
             if uid.label != label:
                 raise UserError(f"{path}: says {uid.label} and lies in {label}; copy the fold again")
             images.append(SourceImage(path, path.name, label, uid.subject, fold))

@@ -282,6 +282,47 @@ def test_cnmc_in_capitals_and_with_what_a_mac_leaves_is_the_same(origin: Path, o
     assert one["subject_id"].nunique() == 15 and set(one["label"]) == {"all", "hem"}
 
 
+CNMC_SAME: dict[str, tuple[Damage, str]] = {
+    "a copy of Windows": (
+        lambda f: [shutil.copy(p, p.with_name(f"{p.stem} (1).bmp")) for p in training(f).glob("fold_0/all/UID_1_*")],
+        "passed over 2 copies of images",
+    ),
+    "a copy": (
+        lambda f: [shutil.copy(p, p.with_name(f"{p.stem} - Copy.bmp")) for p in training(f).glob("fold_1/hem/*H3_1_*")],
+        "'fold_1/hem/UID_H3_1_1_hem - Copy.bmp'",
+    ),
+    "the set twice": (
+        lambda f: shutil.copytree(training(f), f / "Z" / "C-NMC_training_data"),
+        "Z/C-NMC_training_data' is laid out as C-NMC 2019 too and is not read",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mutation", "says"), CNMC_SAME.values(), ids=CNMC_SAME.keys())
+def test_cnmc_as_people_have_it_is_the_same_and_it_is_told(
+    mutation: Damage, says: str, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("cnmc", origin, out)
+    whole = content(out)
+    shutil.rmtree(out)
+    mutation(origin)
+    run("cnmc", origin, out)
+    assert content(out) == whole
+    assert says in capsys.readouterr().out
+
+
+def test_a_subject_with_zeros_before_its_number_is_one_subject(
+    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renamed(training(origin) / "fold_0/all/UID_1_1_1_all.bmp", "UID_01_1_1_all.bmp")
+    renamed(training(origin) / "fold_0/hem/UID_H1_1_1_hem.bmp", "UID_H001_1_1_hem.bmp")
+    run("cnmc", origin, out)
+    assert set(pd.read_csv(out / "images.csv", dtype=str)["subject_id"]) == {
+        f"{h}{number}" for h in ("", "H") for number in range(1, 7)
+    }
+    assert "the subject 'H001' is read as 'H1'" in capsys.readouterr().out
+
+
 def test_written_cnmc_is_valid(tmp_path: Path, out: Path) -> None:
     run("cnmc", write_cnmc(tmp_path / "origin"), out, "--test")
     task = read_params(ROOT / "params.yaml").task("leukemia_cell")
@@ -360,7 +401,7 @@ digits = st.text("0123456789", min_size=1, max_size=6)
 @given(st.sampled_from(["", "H", "h"]), digits, digits, digits, st.sampled_from(["all", "hem"]))
 def test_every_name_of_the_layout_parses(h: str, subject: str, image: str, cell: str, label: str) -> None:
     uid = parse(f"UID_{h}{subject}_{image}_{cell}_{label}.bmp")
-    assert uid == Uid(h.upper() + subject, int(image), int(cell), label)
+    assert uid == Uid(f"{h.upper()}{int(subject)}", int(image), int(cell), label)
 
 
 @given(st.one_of(st.text(), st.from_regex(r"UID_[Hh]?\w*_\w*_\w*_(all|hem)\.bmp\n?", fullmatch=True)))
