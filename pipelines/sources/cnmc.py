@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.faults import UserError
-from pipelines.samples.formats import read_table
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.sources.expression_folder import annotation_rows
 from pipelines.sources.raw_folder import (
     SourceImage,
     SourceImages,
@@ -21,7 +21,7 @@ from pipelines.sources.raw_folder import (
     passed_over,
     visible,
 )
-from pipelines.text_values import clean, quoted
+from pipelines.text_values import quoted
 
 CLASSES = ("all", "hem")
 FOLDS = ("fold_0", "fold_1", "fold_2")
@@ -111,18 +111,20 @@ def _test_images(folder: Path) -> list[SourceImage]:
         raise UserError(
             f"{folder}: holds no {TEST_LABELS}; unpack the preliminary test phase there, or leave out --test"
         )
-    table = read_table(tables[0], text=("Patient_ID", "new_names", "labels"))
+    table = [cells for _, cells in annotation_rows(tables[0], lambda header: ("Patient_ID", "new_names", "labels"))]
+    if rows := [row for row, cells in enumerate(table) if not all(cells)]:
+        message = "lacks a Patient_ID, a name or a label; download it again"
+        raise DataError([Finding.at_rows("key_filled", TEST_LABELS, None, rows, message)])
     files = {path.name.casefold(): path for path in visible(folder, ["*.bmp"]) if path.parent.name == TEST}
-    named = [clean(str(name)).casefold() for name in table["new_names"]]
+    named = [name.casefold() for _, name, _ in table]
     if len(set(named)) < len(named):
         raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
     if differing := sorted(set(files) ^ set(named)):
         raise UserError(f"{quoted(differing)}: stands in one of {TEST_LABELS} and {TEST} alone; unpack both again")
     images = []
-    for given, name, code in zip(table["Patient_ID"], named, table["labels"], strict=True):
-        uid_name = clean(str(given))
+    for (uid_name, _, code), name in zip(table, named, strict=True):
         uid = parse(uid_name)
-        if _CODES.get(clean(str(code))) != uid.label:
+        if _CODES.get(code) != uid.label:
             raise UserError(f"{TEST_LABELS}: {uid_name} has label {code}; it must be 1 for all and 0 for hem")
         images.append(SourceImage(files[name], uid_name, uid.label, uid.subject, "test"))
     return images

@@ -258,6 +258,9 @@ def _sample_facts(lines: Iterable[bytes], file: str) -> _Facts:
     facts = _Facts(file)
     for number, line in enumerate(_logical(lines)):
         refuse_utf_16(line, file)
+        if line.lower().strip(b'"').startswith((f"!sample_{ACCESSION},".encode(), f'!sample_{ACCESSION}",'.encode())):
+            message = "a table program parted its cells by commas; download it again, or save it with tabs"
+            raise DataError([Finding("file_layout", file, message)])
         if number == 0 and line.lstrip()[:1] in (b"^", b"<"):
             kind = "a SOFT file" if line.lstrip().startswith(b"^") else "an XML (MINiML) file"
             message = f"is {kind} of GEO; download the series matrix instead, *_series_matrix.txt.gz"

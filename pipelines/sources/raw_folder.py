@@ -215,18 +215,17 @@ def _strangers(images: list[SourceImage]) -> list[str]:
 def find_folder(
     folder: Path, inside: Collection[str], layout: str, notes: list[str] | None = None
 ) -> tuple[Path, dict[str, Path]]:
-    """Return the first folder, from ``folder`` on down, that holds a folder for each name in ``inside``, and those.
+    """Return the one folder, from ``folder`` on down, that holds a folder for each name in ``inside``, and those.
 
     Archives are unpacked into folders of their own, often twice over. A folder's name may differ in case, in blanks and
-    underscores, and by an s at the end; ``notes`` takes which do, and where else such a folder lies.
+    underscores, and by an s at the end; ``notes`` takes which do.
 
     Raises
     ------
     UserError
-        There is none, or two folders in it have one name.
+        There is none or several, or two folders in it have one name.
     """
     refuse_no_folder(folder)
-    told = [] if notes is None else notes
     best: tuple[int, Path, list[str]] = (0, folder, [])
     root: Path | None = None
     chosen: dict[str, Path] = {}
@@ -240,10 +239,12 @@ def find_folder(
         if all(found.values()):
             held.clear()  # what lies inside is of this folder
             if root is not None:
-                told.append(f"warning: {where!r} is laid out as {layout} too and is not read, as {str(root)!r} is")
-                continue
+                raise UserError(
+                    f"{folder}: {str(root)!r} and {where!r} are both laid out as {layout}; name one of them"
+                )
             root = Path(where)
-            told += [f"the folder {path!r} is read as {name!r}" for name, (path,) in found.items() if path != name]
+            if notes is not None:
+                notes += [f"the folder {path!r} is read as {name!r}" for name, (path,) in found.items() if path != name]
             chosen = {name: root / path for name, (path,) in found.items()}
         there = [name for name, paths in found.items() if paths]
         if len(there) > best[0]:

@@ -7,6 +7,7 @@ logarithmic scale.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,15 @@ def read(folder: Path, *, block: int = BLOCK_BYTES) -> Expression:
     if not found:
         raise UserError(f"{folder}: no folder in it holds {DATA} and {LABELS}; unpack the archive there")
     data, table = found[0]
-    given = read_annotation(table, lambda header: (column_of(header, SAMPLE) or "", "Class"), notes)
+
+    def columns(header: Sequence[str]) -> tuple[str, str]:
+        sample = "" if "" in header else column_of(header, SAMPLE)
+        if sample is None:
+            message = f"has no column of samples, which is the first and has no name: it has {quoted(header)}"
+            raise DataError([Finding("column_exists", LABELS, f"{message}; nothing says whose label is whose")])
+        return sample, "Class"
+
+    given = read_annotation(table, columns, notes)
     labels = {name: label.upper() for name, (label,) in given.items()}
     notes += rewritten("labels", [label for (label,) in given.values()], list(labels.values()))
     if wrong := sorted(set(labels.values()) - {*CLASSES, ""}):

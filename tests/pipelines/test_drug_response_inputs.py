@@ -337,6 +337,15 @@ def test_the_logarithm_of_the_response_is_looked_at(tmp_path: Path) -> None:
     frame.assign(LN_IC50=linear.clip(upper=19)).to_csv(path, index=False)
     read_response([path], notes)
     assert any("none is below 0" in note for note in notes)
+    for wrong in (9999, -999, 412.5):  # marks for missing, and one linear value among logarithms
+        frame.assign(LN_IC50=[-1.5, wrong, *frame["LN_IC50"][2:]]).to_csv(path, index=False)
+        with pytest.raises(UserError, match=r"column LN_IC50, row 2: is no logarithm"):
+            read_response([path])
+    for factor, told in ((1, False), (100, True), (-1, True)):
+        notes = []
+        frame.assign(AUC=frame["AUC"] * factor).to_csv(path, index=False)
+        read_response([path], notes)
+        assert any("column AUC" in note for note in notes) == told
     frame.assign(LN_IC50=linear).rename(columns={"LN_IC50": "IC50 (uM)"}).to_csv(path, index=False)
     with pytest.raises(UserError, match=r"'IC50 \(uM\)': write the natural logarithm"):
         read_response([path])

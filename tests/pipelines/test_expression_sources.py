@@ -732,6 +732,7 @@ GEO_FAULTS: dict[str, tuple[Damage, str]] = {
     "SOFT": (put(SERIES, b"^DATABASE = GeoMiame\n!Sample_x"), "is a SOFT file of GEO; download the series matrix"),
     "MINiML": (put(SERIES, b"<?xml version='1.0'?>\n<MINiML>"), "is an XML .MINiML. file of GEO"),
     "a web page": (put(SERIES, b"<html><body>403</body>"), "is a web page"),
+    "saved as csv": (put(SERIES, GEO.replace("\t", ",").encode()), "parted its cells by commas"),
     "UTF-16": (put(SERIES, GEO.encode("utf-16")), "is text in UTF-16; save it as text in UTF-8"),
     "a folder": (in_folder(SERIES), "is a folder; name the file"),
     "decimal comma": (change(SERIES, "6.5", "6,5"), "'6,5' is no finite number: it has a decimal comma"),
@@ -815,6 +816,7 @@ UCI_FAULTS: dict[str, tuple[Damage, str]] = {
     "no folder": (lambda o: (o / "uci").rename(o / "other"), "no such folder"),
     "no labels": (lambda o: next(o.rglob("labels.csv")).unlink(), "no folder in it holds data.csv and labels.csv"),
     "unknown class": (change("labels.csv", "LUAD", "LUSC"), "labels.csv, column Class: 'LUSC' is none of BRCA"),
+    "no ids": (put("labels.csv", b"Class\nPRAD\nLUAD\nKIRC\n"), "labels.csv: has no column of samples"),
     "ids in another case": (change("data.csv", "sample_1", "Sample_1"), "write 'Sample_1' and 'sample_1' alike"),
     "a web page": (put("data.csv", b"\n<!DOCTYPE html><html>403"), "is a web page"),
     "sample without a label": (

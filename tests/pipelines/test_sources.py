@@ -132,6 +132,15 @@ def archive_inside(folder: Path) -> None:
     archive(folder / "set.zip")
 
 
+def parts(folder: Path) -> None:
+    held = list(folder.iterdir())
+    for part in ("train", "test"):
+        for path in held:
+            shutil.copytree(path, folder / part / path.name)
+    for path in held:
+        shutil.rmtree(path)
+
+
 LEFT = ("Thumbs.db", "desktop.ini")
 CLASS_SAME: dict[str, tuple[Damage, str]] = {
     "what a Mac leaves": (lambda f: shutil.copytree(f, f / "__MACOSX" / "set"), ""),
@@ -208,6 +217,7 @@ CLASS_FAULTS: dict[str, tuple[Damage, str]] = {
     "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "'monocyte/copy of MO_1.jpg' is not named"),
     "another file": (lambda f: (f / "monocyte" / "readme.txt").touch(), "'monocyte/readme.txt' is not named"),
     "no folder": (shutil.rmtree, "no such folder"),
+    "parts for training and testing": (parts, "test' and '.*train' are both laid out as .* name one"),
 }
 
 
@@ -275,6 +285,7 @@ def test_cnmc_in_capitals_and_with_what_a_mac_leaves_is_the_same(origin: Path, o
     for path in list(origin.glob("PKG*/C-NMC_training_data/fold_*")):
         renamed(path, path.name.replace("fold_", "Fold "))
     labels(origin, ",1.bmp,1", ", 1.bmp,1.0")
+    labels(origin, ",", ";")
     run("cnmc", origin, out, "--test")
     found = {name.casefold(): data for name, data in content(out).items() if name != "images.csv"}
     assert found == {name.casefold(): data for name, data in whole.items() if name != "images.csv"}
@@ -290,10 +301,6 @@ CNMC_SAME: dict[str, tuple[Damage, str]] = {
     "a copy": (
         lambda f: [shutil.copy(p, p.with_name(f"{p.stem} - Copy.bmp")) for p in training(f).glob("fold_1/hem/*H3_1_*")],
         "'fold_1/hem/UID_H3_1_1_hem - Copy.bmp'",
-    ),
-    "the set twice": (
-        lambda f: shutil.copytree(training(f), f / "Z" / "C-NMC_training_data"),
-        "Z/C-NMC_training_data' is laid out as C-NMC 2019 too and is not read",
     ),
 }
 
@@ -376,7 +383,8 @@ CNMC_FAULTS: dict[str, tuple[Damage, str]] = {
         "label 0",
     ),
     "unknown label": (lambda o: labels(o, "1.bmp,1\n", "1.bmp,2\n"), "has label 2"),
-    "no name": (lambda o: labels(o, "UID_57_29_1_all.bmp,", ","), "None: is not named"),
+    "no name": (lambda o: labels(o, "UID_57_29_1_all.bmp,", ","), "row 1: lacks a Patient_ID"),
+    "the set twice": (lambda o: shutil.copytree(training(o), o / "Z" / "train"), "are both laid out as .* name one of"),
     "listed twice": (lambda o: labels(o, ",2.bmp", ",1.bmp"), "names an image twice"),
     "not listed": (lambda o: labels(o, "UID_H30_6_2_hem.bmp,4.bmp,0\n", ""), "'4.bmp': stands in one"),
     "not there": (lambda o: next(o.rglob("2.bmp")).unlink(), "'2.bmp': stands in one"),
