@@ -86,8 +86,9 @@ class ScreenedLines:
             counts.setdefault(tuple(who), {})[file] = rows
         found = {key: self.names.match(_identifiers(key)) for key in counts}
         certain = surest(found, lambda one, other: _differ(one, other, loose=BY[0] in (found[one].by, found[other].by)))
-        for key in certain:
-            self.names.note_loose(key[-1], found[key])
+        for key in found:  # in the order of the file: that of a set differs from run to run
+            if key in certain:
+                self.names.note_loose(key[-1], found[key])
         lines = {key: found[key].line_id for key in certain}
         for key, match in found.items():
             if key in certain:
