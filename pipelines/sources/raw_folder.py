@@ -240,7 +240,8 @@ def find_folder(
             held.clear()  # what lies inside is of this folder
             if root is not None:
                 raise UserError(
-                    f"{folder}: {str(root)!r} and {where!r} are both laid out as {layout}; name one of them, or put their images together"
+                    f"{folder}: {str(root)!r} and {where!r} are both laid out as {layout}; "
+                    "name one of them, or put their images together"
                 )
             root = Path(where)
             if notes is not None:

@@ -550,6 +550,20 @@ def test_a_name_that_may_say_unknown_is_told_as_such(origin: Path) -> None:
     )
 
 
+def test_names_found_but_for_punctuation_are_told_in_the_order_of_the_file(origin: Path) -> None:
+    frame = pd.concat([pd.read_csv(origin / MODEL, dtype=str).iloc[[0]]] * 40).assign(COSMICID="", SangerModelID="")
+    frame["ModelID"] = [f"ACH-{number:06d}" for number in range(40)]
+    for column in ("CellLineName", "StrippedCellLineName", "CCLEName", "alias"):
+        frame[column] = [f"Q{number}" if column == "CellLineName" else "" for number in range(40)]
+    frame.to_csv(origin / MODEL, index=False)
+    names = [f"q-{number}" for number in reversed(range(40))]
+    response(*(f"||{name}" for name in names)).rename(columns=str.upper).to_csv(origin / R2, index=False)
+    for name in (X, CN, MUT):
+        (origin / name).unlink()
+    (told,) = (note for note in read(origin).notes if "but for punctuation" in note)
+    assert re.findall("'(q-[0-9]+)'", told) == names[:5]
+
+
 def test_genes_that_are_none_or_several_or_changed_are_left_out_and_listed(origin: Path) -> None:
     names = dict(zip(GENES, ["1-Mar", "GENE2;GENE7", "---", "GENE4.1", "GENE4", "gene4"], strict=True))
     portal(EXPRESSION.rename(columns=names)).to_csv(origin / X, index=False)
