@@ -49,10 +49,14 @@ def refuse_packed(start: bytes, path: Path) -> None:
     Raises
     ------
     UserError
-        It is an archive that is not read, or a workbook of the old format.
+        It is an archive that is not read, a workbook of the old format, or a web page.
     """
     if start.startswith(_OLD_WORKBOOK):
         raise UserError(f"{path}: is a workbook of the old format (.xls); save it as .xlsx, or its sheet as csv")
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise UserError(
+            f"{path}: is a web page or an error message, not the file; download it again, in a browser if need be"
+        )
     kind = "tar" if start[257:262] == b"ustar" else next((k for m, k in _PACKED.items() if start.startswith(m)), None)
     if kind:
         raise UserError(f"{path}: is a {kind} archive; unpack it and name the file")

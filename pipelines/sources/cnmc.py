@@ -10,10 +10,18 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.faults import UserError
-from pipelines.samples.formats import read_table
-from pipelines.sources.raw_folder import SourceImage, SourceImages, entries, find_folder, visible
-from pipelines.text_values import clean, quoted
+from pipelines.faults import DataError, Finding, UserError
+from pipelines.sources.expression_folder import annotation_rows
+from pipelines.sources.raw_folder import (
+    SourceImage,
+    SourceImages,
+    entries,
+    find_folder,
+    is_copy,
+    passed_over,
+    visible,
+)
+from pipelines.text_values import quoted
 
 CLASSES = ("all", "hem")
 FOLDS = ("fold_0", "fold_1", "fold_2")
@@ -38,7 +46,8 @@ class Uid(NamedTuple):
 def parse(name: str) -> Uid:
     """Return what a file's name says.
 
-    Normal subjects are written with an H, one of them also ``h3``: 3 and H3 are two people, h3 and H3 are one.
+    Normal subjects are written with an H, one of them also ``h3``: 3 and H3 are two people, h3 and H3 are one. The set
+    writes no zeros before the number; H03 is H3 where somebody did.
 
     Raises
     ------
@@ -50,7 +59,12 @@ def parse(name: str) -> Uid:
         raise UserError(
             f"{name}: is not named UID_<subject>_<image>_<cell>_<label>.bmp, as in {NAME}; move it elsewhere"
         )
-    return Uid(found["subject"].upper(), int(found["image"]), int(found["cell"]), found["label"].lower())
+    return Uid(
+        re.sub(r"^(H?)0+(?=[0-9])", r"\1", found["subject"].upper()),
+        int(found["image"]),
+        int(found["cell"]),
+        found["label"].lower(),
+    )
 
 
 def read(folder: Path, *, test: bool = False) -> SourceImages:
@@ -64,7 +78,7 @@ def read(folder: Path, *, test: bool = False) -> SourceImages:
     notes: list[str] = []
     _, folds = find_folder(folder, FOLDS, NAME, notes)
     images = [image for fold in FOLDS for image in _fold(folds[fold], fold, notes)]
-    return SourceImages(images + (_test_images(folder) if test else []), tuple(notes))
+    return SourceImages(images + (_test_images(folder) if test else []), tuple(dict.fromkeys(notes)))
 
 
 def _fold(folder: Path, fold: str, notes: list[str]) -> list[SourceImage]:
@@ -72,8 +86,17 @@ def _fold(folder: Path, fold: str, notes: list[str]) -> list[SourceImage]:
     images: list[SourceImage] = []
     for label, inside in labels.items():
         before = len(images)
-        for path in entries(inside):
+        files = entries(inside)
+        held = {path.name.casefold(): path for path in files}
+        copies = [path for path in files if not _UID.fullmatch(path.name) and is_copy(path, held)]
+        notes += passed_over([f"{fold}/{label}/{path.name}" for path in copies])
+        for path in files:
+            if path in copies:
+                continue
             uid = parse(path.name)
+            written = path.name.split("_")[1].upper()
+            if written != uid.subject:
+                notes.append(f"the subject {written!r} is read as {uid.subject!r}")
             if uid.label != label:
                 raise UserError(f"{path}: says {uid.label} and lies in {label}; copy the fold again")
             images.append(SourceImage(path, path.name, label, uid.subject, fold))
@@ -88,18 +111,20 @@ def _test_images(folder: Path) -> list[SourceImage]:
         raise UserError(
             f"{folder}: holds no {TEST_LABELS}; unpack the preliminary test phase there, or leave out --test"
         )
-    table = read_table(tables[0], text=("Patient_ID", "new_names", "labels"))
+    table = [cells for _, cells in annotation_rows(tables[0], lambda header: ("Patient_ID", "new_names", "labels"))]
+    if rows := [row for row, cells in enumerate(table) if not all(cells)]:
+        message = "lacks a Patient_ID, a name or a label; download it again"
+        raise DataError([Finding.at_rows("key_filled", TEST_LABELS, None, rows, message)])
     files = {path.name.casefold(): path for path in visible(folder, ["*.bmp"]) if path.parent.name == TEST}
-    named = [clean(str(name)).casefold() for name in table["new_names"]]
+    named = [name.casefold() for _, name, _ in table]
     if len(set(named)) < len(named):
         raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
     if differing := sorted(set(files) ^ set(named)):
         raise UserError(f"{quoted(differing)}: stands in one of {TEST_LABELS} and {TEST} alone; unpack both again")
     images = []
-    for given, name, code in zip(table["Patient_ID"], named, table["labels"], strict=True):
-        uid_name = clean(str(given))
+    for (uid_name, _, code), name in zip(table, named, strict=True):
         uid = parse(uid_name)
-        if _CODES.get(clean(str(code))) != uid.label:
+        if _CODES.get(code) != uid.label:
             raise UserError(f"{TEST_LABELS}: {uid_name} has label {code}; it must be 1 for all and 0 for hem")
         images.append(SourceImage(files[name], uid_name, uid.label, uid.subject, "test"))
     return images

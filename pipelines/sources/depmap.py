@@ -95,8 +95,13 @@ def read_models(path: Path, notes: list[str] | None = None) -> list[CellLine]:
         if kind in table.frame:
             table.frame[kind] = [identifier(kind, value) for value in table.frame[kind]]
     table.require("depmap_id")
-    table.unique("depmap_id")
     told = [] if notes is None else notes
+    copies = table.frame.duplicated()
+    if copies.any() and not table.frame["depmap_id"][~copies].duplicated().any():
+        held = quoted(table.frame["depmap_id"][copies])
+        told.append(f"{path.name}: {copies.sum()} rows that are copies of another are passed over: {held}")
+        table = replace(table, frame=table.frame[~copies])
+    table.unique("depmap_id")
     told.extend(table.notes)
     columns = {name: table.column(name).tolist() for name in _MODELS}
     lines = []
@@ -361,6 +366,7 @@ def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Varian
     needed = {"hotspot": "hotspot", "damaging": "damaging", "any": "consequence"}[variants]
     sequenced: dict[str, bool] = {}
     found: set[tuple[str, str]] = set()
+    unnamed = 0
     for table in read_blocks(path, MUTATIONS, ["gene", "line", needed], _MUTATIONS, only=True):
         table.require("line")
         flags = {
@@ -375,7 +381,9 @@ def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Varian
         for line in table.column("line")[default].unique():
             if line not in sequenced:
                 sequenced[line] = wanted(line)
-        calls = table.frame[default & counts & (table.column("gene") != "")]
+        of_gene = table.column("gene") != ""
+        unnamed += int((default & counts & ~of_gene).sum())
+        calls = table.frame[default & counts & of_gene]
         found.update(zip(calls["line"], calls["gene"], strict=True))
     lines = {line: place for place, line in enumerate(line for line, keep in sequenced.items() if keep)}
     if not lines:
@@ -388,4 +396,6 @@ def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Varian
     for line, gene in found:
         if line in lines and gene in places:
             values[lines[line], places[gene]] = 1
-    return Omics.of(path.name, list(lines), features, values, f"1 where a gene has a mutation of the kind: {variants}")
+    note = f"1 where a gene has a mutation of the kind: {variants}"
+    mutations = Omics.of(path.name, list(lines), features, values, note)
+    return mutations.noted(f"{unnamed} calls name no gene and are left out") if unnamed else mutations

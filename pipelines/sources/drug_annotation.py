@@ -19,6 +19,7 @@ SMILES = "table of SMILES"
 KEYS = ("drug_id", "pubchem_id", "name")
 """By which a structure is found, in this order."""
 _ROTATION = re.compile(r"\(\s*([-+±]|\+/-)\s*\)")
+_GREEK = re.compile(r"[\u0391-\u03a9\u03b1-\u03c9]")
 _SMILES: Alternatives = {
     "smiles": ("smiles", "canonical_smiles", "canonicalsmiles", "isomeric_smiles", "isomericsmiles"),
     "drug_id": ("drug_id",),
@@ -123,14 +124,20 @@ def _fullest(smiles: list[str]) -> str:
 def drug_keys(name: str) -> list[str]:
     """Return what is left of a drug's name when case, accents, blanks and punctuation do not count.
 
-    The sign of a rotation does: of ``X (-)`` it is a key that ``X (+)`` does not have, and after it the one of ``X``.
+    A Greek letter is its name, such as beta. The sign of a rotation does count: of ``X (-)`` it is a key that ``X (+)``
+    does not have, and after it the one of ``X``.
     """
     if is_unknown(name):
         return []
     text = unicodedata.normalize("NFKC", name).replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")
-    bare = stripped(_ROTATION.sub("", text))
+    bare = stripped(_GREEK.sub(_spelt, _ROTATION.sub("", text)))
     signs = "".join(sign.replace("+/-", "±") for sign in _ROTATION.findall(text))
     return [f"{bare}({signs})", bare] if signs else [bare]
+
+
+def _spelt(letter: re.Match[str]) -> str:
+    """Return a Greek letter as it is spelt where only ASCII is: ``beta``."""
+    return unicodedata.name(letter[0]).removesuffix(" SYMBOL").split()[-1].replace("LAMDA", "LAMBDA")
 
 
 def _pubchem(value: str) -> str:

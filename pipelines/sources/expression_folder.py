@@ -7,6 +7,7 @@ genes in rows is in the order that is written already, and nothing is transposed
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gzip
@@ -29,7 +30,7 @@ from tqdm import tqdm
 
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
-from pipelines.samples.gene_names import spreadsheet_names
+from pipelines.samples.gene_names import several_genes, spreadsheet_names
 from pipelines.sources.archives import ZIP, only_member, refuse_packed
 from pipelines.sources.raw_folder import written_folder
 from pipelines.text_values import UNKNOWN_WORDS, clean, folded, is_unknown, known, look_alikes, quoted
@@ -88,11 +89,11 @@ class Expression:
     def report(self) -> list[str]:
         """Return a line for every reason to drop something, note, group of look-alikes, and for the apparent scale."""
         lines = [f"dropped {len(names)} {why}: {quoted(names)}" for why, names in self.dropped.items()] + [*self.notes]
-        for what, names in (
-            *((f"{name}s", self.samples[column]) for name, column in _NAMED.items() if column in self.samples),
-            ("genes", self.names),
+        for what, names, key in (
+            *((f"{name}s", self.samples[column], _alike) for name, column in _NAMED.items() if column in self.samples),
+            ("genes", self.names, _gene_alike),
         ):
-            if alike := look_alikes(names, _alike):
+            if alike := look_alikes(names, key):
                 shown = "; ".join(" and ".join(map(repr, group)) for group in alike[:3])
                 more = f"; and {len(alike) - 3} more" if len(alike) > 3 else ""
                 lines.append(
@@ -102,6 +103,12 @@ class Expression:
             lines.append(
                 f"warning: a spreadsheet made dates or numbers of gene names: {quoted(dates)}; take the original"
             )
+        if several := [name for name in self.names if several_genes(name)]:
+            lines.append(f"warning: {len(several)} names tell several genes, and stay as they are: {quoted(several)}")
+        if missing := sum(np.count_nonzero(np.isnan(column)) for column in self.values.T):
+            lines.append(f"{missing} of {self.values.size} values are missing")
+        if len(self.samples) > 2 and "label" in self.samples and self.samples["label"].is_unique:
+            lines.append("warning: each sample has a label of its own, as names have and classes have not")
         scale, why = expression_scale(self.values)
         return [*lines, f"{why}: data.scale in params.yaml seems to be {scale}"]
 
@@ -110,7 +117,13 @@ _NAMED = {"label": "label", "patient": "patient_id", "sample": SAMPLE}
 
 
 def _alike(name: str) -> str:
-    return re.sub(r"[\s._-]+", " ", folded(name))
+    number = re.sub(r"(?<![0-9.,])0+(?=[0-9])", "", folded(name))  # 04 and 4: a table program eats zeros
+    return re.sub(r"[\s._-]+", " ", number)
+
+
+def _gene_alike(name: str) -> str:
+    versioned = re.fullmatch(r"(ENS[A-Z]*[GT][0-9]+)\.[0-9]+", name)
+    return re.sub(r"[\s._-]+", " ", folded(versioned[1] if versioned else name))
 
 
 def write_expression(expression: Expression, out: Path) -> None:
@@ -241,7 +254,7 @@ def opened(path: Path, *, workbook: bool = False) -> Iterator[io.BufferedReader]
         another kind, or a workbook.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: {'is a folder; name the file' if path.is_dir() else 'no such file'}")
     try:
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context(path.open("rb"))
@@ -318,6 +331,7 @@ def read_header(lines: Iterator[bytes], file: str, first: Collection[str]) -> tu
         The first column has another name, or a name is empty or stands twice.
     """
     line = next(lines, b"").removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+    refuse_utf_16(line, file)
     separator = b"\t" if b"\t" in line else max(b",", b";", key=line.count)
     corner, *columns = [_text(cell, file, 0) for cell in line.split(separator)]
     if _plain(corner) not in {_plain(name) for name in first} and corner not in first:
@@ -332,6 +346,18 @@ def read_header(lines: Iterator[bytes], file: str, first: Collection[str]) -> tu
         message = "the column stands twice; name the two apart"
         raise DataError([Finding("column_unique", file, message, name) for name in doubled])
     return columns, separator
+
+
+def refuse_utf_16(line: bytes, file: str) -> None:
+    """Refuse a matrix by its first line if it is in UTF-16, as Excel writes "Unicode text".
+
+    Raises
+    ------
+    DataError
+        It is.
+    """
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError([Finding("file_encoding", file, "is text in UTF-16; save it as text in UTF-8")])
 
 
 def read_rows(
@@ -490,9 +516,13 @@ def _tidied(cells: list[bytes]) -> list[bytes]:
 
 
 def _numbers(text: bytes, count: int) -> np.ndarray | None:
+    # Copied into memory of Arrow's own: a thread that reads ahead may still hold the text when Python ends, and to let
+    # go of Python's bytes then ends the program with an abort instead of its message.
+    memory = pa.BufferOutputStream()
+    memory.write(text)
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(text),
+            pa.BufferReader(memory.getvalue()),
             pyarrow.csv.ReadOptions(column_names=["value"]),
             pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
             pyarrow.csv.ConvertOptions(column_types={"value": pa.float32()}, null_values=list(MISSING)),

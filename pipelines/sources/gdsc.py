@@ -41,6 +41,7 @@ _RESPONSE: Alternatives = {
 _NEEDED = ("study", "cell_line_name", "gdsc_drug_id", "drug_name")
 _FILLED = ("study", "gdsc_drug_id", "drug_name")
 _HIGHEST_LN_IC50 = 20.0  # half a kilomolar
+_HIGHEST_AUC = 1.2  # fits overshoot 1 a little
 _FEW = 30  # responses
 _NUMBERS = ("ln_ic50", "auc", "rmse", "z_score", "min_conc", "max_conc")
 _COMPOUNDS: Alternatives = {
@@ -304,9 +305,15 @@ def _one_name_a_drug(table: OfficialTable, frame: pd.DataFrame) -> pd.Series:
 
 def _check_unit(rows: pd.DataFrame, study: str, table: OfficialTable) -> None:
     """Refuse responses that cannot be ln IC50 in micromolar; note those that are unlikely to be."""
+    auc = rows["auc"].dropna() if "auc" in rows else pd.Series(dtype=np.float64)
+    if len(auc) and (auc.median() > _HIGHEST_AUC or auc.min() < 0):
+        table.notes.append(
+            f"{table.file}, column AUC, {study}: the values lie within {auc.min():g} and {auc.max():g}, shares of the "
+            "area within 0 and about 1: divide percent by 100, or do not take auc as the target"
+        )
     values = rows["ln_ic50"].dropna()
     doubt = response_doubt(values, rows["gdsc_drug_id"].nunique())
-    if values.empty or (doubt is None and values.min() <= 0):
+    if values.empty:
         return
     lowest, highest = values.min(), values.max()
     what = f"the values of {study} lie within {lowest:g} and {highest:g}"
@@ -314,9 +321,12 @@ def _check_unit(rows: pd.DataFrame, study: str, table: OfficialTable) -> None:
     if (doubt and doubt.certain) or (lowest > 0 and highest > _HIGHEST_LN_IC50):
         message = doubt.message if doubt else f"{what}: they look like IC50 in micromolar or nanomolar"
         raise table.fault("values", "ln_ic50", [], f"{message}; {todo}")
+    if len(outside := values.index[values.abs() > _HIGHEST_LN_IC50]):
+        what = f"is no logarithm of an IC50, which lies within {-_HIGHEST_LN_IC50:g} and {_HIGHEST_LN_IC50:g}; {todo}"
+        raise table.fault("values", "ln_ic50", outside, f"{what}, and leave the cell empty where it is not known")
     if doubt:
         table.notes.append(f"{table.file}, column LN_IC50, {study}: {doubt.message}; if so, {todo}")
-    elif len(values) >= _FEW and "min_conc" in rows and rows["min_conc"].median() < 1:
+    elif lowest > 0 and len(values) >= _FEW and "min_conc" in rows and rows["min_conc"].median() < 1:
         table.notes.append(
             f"{table.file}, column LN_IC50: {what}; none is below 0, as of concentrations below 1 micromolar many are; "
             f"if they are no logarithms, {todo}"

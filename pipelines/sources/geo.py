@@ -23,6 +23,7 @@ from pipelines.sources.expression_folder import (
     opened,
     read_header,
     read_rows,
+    refuse_utf_16,
     stand_alone,
     unknown_words,
     without_missing,
@@ -115,8 +116,9 @@ def read(
         names, values, unmapped = _means(names, values, mapping)
         dropped |= unmapped
         if not names:
-            why = "; ".join(f"{len(left)} {reason}" for reason, left in unmapped.items())
-            raise UserError(f"{probes}: maps no probe of {matrix.name}; is it of the same platform? ({why})")
+            why = "; ".join(f"{len(left)} {reason}: {quoted(left, 3)}" for reason, left in unmapped.items())
+            listed = f"it lists {quoted(mapping, 3)}"
+            raise UserError(f"{probes}: maps no probe of {matrix.name}; is it of the same platform? ({listed}; {why})")
     samples = pd.DataFrame(
         {
             "sample_id": facts.accessions,
@@ -255,6 +257,10 @@ def _examples(held: dict[str, list[str]]) -> str:
 def _sample_facts(lines: Iterable[bytes], file: str) -> _Facts:
     facts = _Facts(file)
     for number, line in enumerate(_logical(lines)):
+        refuse_utf_16(line, file)
+        if line.lower().strip(b'"').startswith((f"!sample_{ACCESSION},".encode(), f'!sample_{ACCESSION}",'.encode())):
+            message = "a table program parted its cells by commas; download it again, or save it with tabs"
+            raise DataError([Finding("file_layout", file, message)])
         if number == 0 and line.lstrip()[:1] in (b"^", b"<"):
             kind = "a SOFT file" if line.lstrip().startswith(b"^") else "an XML (MINiML) file"
             message = f"is {kind} of GEO; download the series matrix instead, *_series_matrix.txt.gz"

@@ -393,6 +393,8 @@ def _sheets(
     try:
         with zipfile.ZipFile(stream) as archive:  # which unpacks no more of a member than its directory says
             size = sum(member.file_size for member in archive.infolist())
+            if "xl/workbook.xml" not in archive.namelist():
+                raise UserError(f"{path}: is an archive within another; unpack it and name the file")
         if size > WORKBOOK_BYTES:
             raise UserError(
                 f"{path}: unpacks to {size / 1e9:.1f} GB, more than {WORKBOOK_BYTES / 1e9:g}; save its sheet as csv"

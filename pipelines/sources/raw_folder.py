@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,7 +154,10 @@ def class_folders(folder: Path, classes: Collection[str], layout: str) -> Source
     root, folders = find_folder(folder, classes, layout, notes)
     unknown = [path.name for path in entries(root) if path.is_dir() and path not in folders.values()]
     if unknown:
-        raise UserError(f"{root}: {quoted(unknown)} is no class of {layout}; its folders are {', '.join(classes)}")
+        raise UserError(
+            f"{root}: {quoted(unknown)} is no class of {layout}, whose folders are "
+            f"{', '.join(classes)}; move it elsewhere"
+        )
     images, copies, wrong = [], [], []
     for label in classes:
         files = list(_files_in(folders[label], notes))
@@ -162,7 +165,7 @@ def class_folders(folder: Path, classes: Collection[str], layout: str) -> Source
         for path in files:
             if _NAMED.fullmatch(path.name):
                 images.append(SourceImage(path, path.name, label))
-            elif _is_copy(path, held):
+            elif is_copy(path, held):
                 copies.append(f"{label}/{path.name}")
             else:
                 wrong.append(f"{label}/{path.name}")
@@ -171,9 +174,13 @@ def class_folders(folder: Path, classes: Collection[str], layout: str) -> Source
         raise UserError(f"{root}: {quoted(wrong)} {message.format(layout=layout)}")
     if empty := sorted(set(classes) - {image.label for image in images}):
         raise UserError(f"{root}: {quoted(empty)} is empty; unpack the archive again")
-    if copies:
-        notes.append(f"passed over {len(copies)} copies of images that lie beside them: {quoted(copies)}")
+    notes += passed_over(copies)
     return SourceImages(images, (*notes, *_strangers(images)))
+
+
+def passed_over(copies: Sequence[str]) -> list[str]:
+    """Return a note on files that were passed over as `is_copy` tells; none if there are none."""
+    return [f"passed over {len(copies)} copies of images that lie beside them: {quoted(copies)}"] if copies else []
 
 
 def _files_in(folder: Path, notes: list[str]) -> Iterator[Path]:
@@ -185,8 +192,8 @@ def _files_in(folder: Path, notes: list[str]) -> Iterator[Path]:
             yield path
 
 
-def _is_copy(path: Path, held: dict[str, Path]) -> bool:
-    """Return whether a file is named as a copy of another one and has its bytes."""
+def is_copy(path: Path, held: Mapping[str, Path]) -> bool:
+    """Return whether a file is named as a copy of another one in its folder, by name in small letters, of its bytes."""
     found = _COPY.fullmatch(path.name)
     origin = held.get(f"{found['stem']}{found['ending']}".casefold()) if found else None
     return origin is not None and origin != path and origin.read_bytes() == path.read_bytes()
@@ -208,7 +215,7 @@ def _strangers(images: list[SourceImage]) -> list[str]:
 def find_folder(
     folder: Path, inside: Collection[str], layout: str, notes: list[str] | None = None
 ) -> tuple[Path, dict[str, Path]]:
-    """Return the first folder, from ``folder`` on down, that holds a folder for each name in ``inside``, and those.
+    """Return the one folder, from ``folder`` on down, that holds a folder for each name in ``inside``, and those.
 
     Archives are unpacked into folders of their own, often twice over. A folder's name may differ in case, in blanks and
     underscores, and by an s at the end; ``notes`` takes which do.
@@ -216,26 +223,35 @@ def find_folder(
     Raises
     ------
     UserError
-        There is none, or two folders in it have one name.
+        There is none or several, or two folders in it have one name.
     """
     refuse_no_folder(folder)
     best: tuple[int, Path, list[str]] = (0, folder, [])
+    root: Path | None = None
+    chosen: dict[str, Path] = {}
     for where, held, _ in os.walk(folder):
         held[:] = sorted(name for name in held if _is_content(name))
         found = {name: [path for path in held if path == name or _alike(path) == _alike(name)] for name in inside}
-        if doubled := [paths for paths in found.values() if len(paths) > 1]:
+        if root is None and (doubled := [paths for paths in found.values() if len(paths) > 1]):
             raise UserError(
                 f"{where}: {' and '.join(map(repr, doubled[0]))} may be one class; put them into one folder"
             )
         if all(found.values()):
+            held.clear()  # what lies inside is of this folder
+            if root is not None:
+                raise UserError(
+                    f"{folder}: {str(root)!r} and {where!r} are both laid out as {layout}; "
+                    "name one of them, or put their images together"
+                )
             root = Path(where)
-            for name, (path,) in found.items():
-                if path != name and notes is not None:
-                    notes.append(f"the folder {path!r} is read as {name!r}")
-            return root, {name: root / path for name, (path,) in found.items()}
+            if notes is not None:
+                notes += [f"the folder {path!r} is read as {name!r}" for name, (path,) in found.items() if path != name]
+            chosen = {name: root / path for name, (path,) in found.items()}
         there = [name for name, paths in found.items() if paths]
         if len(there) > best[0]:
             best = (len(there), Path(where), sorted(set(held) - {path for paths in found.values() for path in paths}))
+    if root is not None:
+        return root, chosen
     count, root, other = best
     if not count:
         packed = [

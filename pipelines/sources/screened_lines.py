@@ -11,13 +11,14 @@ import pandas as pd
 
 from pipelines.faults import UserError
 from pipelines.sources import gdsc
-from pipelines.sources.cell_line_names import BY, NAME, CellLineNames, Match, identifiers_of, kind_of, surest
+from pipelines.sources.cell_line_names import BY, NAME, UNKNOWN, CellLineNames, Match, identifiers_of, kind_of, surest
 from pipelines.sources.omics_table import Omics, Wanted
-from pipelines.text_values import folded, quoted
+from pipelines.text_values import folded, is_unknown, quoted
 
 CELL = "cell_line_id"
 SHARED = "fits the same cell line as another"
 NO_NAME = "no cell line is named"
+NO_IDENTIFIER = "may be a name, or say that none is known: give a COSMIC, Sanger or DepMap identifier"
 NO_RESPONSE = "without a certain response"
 
 
@@ -85,8 +86,9 @@ class ScreenedLines:
             counts.setdefault(tuple(who), {})[file] = rows
         found = {key: self.names.match(_identifiers(key)) for key in counts}
         certain = surest(found, lambda one, other: _differ(one, other, loose=BY[0] in (found[one].by, found[other].by)))
-        for key in certain:
-            self.names.note_loose(key[-1], found[key])
+        for key in found:  # in the order of the file: that of a set differs from run to run
+            if key in certain:
+                self.names.note_loose(key[-1], found[key])
         lines = {key: found[key].line_id for key in certain}
         for key, match in found.items():
             if key in certain:
@@ -95,6 +97,8 @@ class ScreenedLines:
             shown = identifier if kind == NAME else f"{identifier} ({key[-1]})"
             for file, rows in counts[key].items():
                 reason = match.reason if any(key) or match.line_id else NO_NAME
+                if reason == UNKNOWN and not any(key[:-1]) and is_unknown(key[-1]):
+                    reason = NO_IDENTIFIER
                 self.unmatched.add(shown, kind, rows, file, reason or SHARED, _candidates(match))
         placed = [lines.get(key) for key in response[given].itertuples(index=False, name=None)]
         kept = response.assign(**{CELL: pd.Series(placed, response.index, dtype="str")}).dropna(subset=CELL)

@@ -7,8 +7,10 @@ logarithmic scale.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding, UserError
@@ -23,7 +25,7 @@ from pipelines.sources.expression_folder import (
     rewritten,
 )
 from pipelines.sources.raw_folder import refuse_no_folder, visible
-from pipelines.text_values import quoted
+from pipelines.text_values import look_alikes, quoted
 
 CLASSES = ("BRCA", "COAD", "KIRC", "LUAD", "PRAD")
 DATA, LABELS = "data.csv", "labels.csv"
@@ -56,16 +58,32 @@ def read(folder: Path, *, block: int = BLOCK_BYTES) -> Expression:
     if not found:
         raise UserError(f"{folder}: no folder in it holds {DATA} and {LABELS}; unpack the archive there")
     data, table = found[0]
-    given = read_annotation(table, lambda header: (column_of(header, SAMPLE) or "", "Class"), notes)
+
+    def columns(header: Sequence[str]) -> tuple[str, str]:
+        sample = "" if "" in header else column_of(header, SAMPLE)
+        if sample is None:
+            message = f"has no column of samples, which is the first and has no name: it has {quoted(header)}"
+            raise DataError([Finding("column_exists", LABELS, f"{message}; nothing says whose label is whose")])
+        return sample, "Class"
+
+    given = read_annotation(table, columns, notes)
     labels = {name: label.upper() for name, (label,) in given.items()}
     notes += rewritten("labels", [label for (label,) in given.values()], list(labels.values()))
-    if wrong := sorted(set(labels.values()) - set(CLASSES)):
-        message = f"{quoted(label or 'no label' for label in wrong)} is none of {', '.join(CLASSES)}"
+    if wrong := sorted(set(labels.values()) - {*CLASSES, ""}):
+        of = quoted(name for name, label in labels.items() if label in wrong)
+        message = f"{quoted(wrong)} is none of {', '.join(CLASSES)}; mend the label of {of}, or leave its cell empty"
         raise DataError([Finding("label_known", LABELS, message, "Class")])
     with opened(data) as stream:
         genes, separator = read_header(stream, DATA, SAMPLE)
         names, values = read_rows(stream, genes, DATA, separator=separator, block=block, unit="sample")
     if differing := sorted(set(names) ^ set(labels)):
-        raise UserError(f"{quoted(differing)}: stands in one of {DATA} and {LABELS} alone; unpack both again")
-    samples = pd.DataFrame({"sample_id": names, "patient_id": names, "label": [labels[name] for name in names]})
-    return Expression(values, genes, samples, notes=tuple(notes))
+        alike = look_alikes(differing)
+        todo = f"write {' and '.join(map(repr, alike[0]))} alike, and all others" if alike else "unpack both again"
+        raise UserError(f"{quoted(differing)}: stands in one of {DATA} and {LABELS} alone; {todo}")
+    keep = np.array([labels[name] != "" for name in names])
+    kept = [name for name in names if labels[name]]
+    dropped = {"samples without a known label": [name for name in names if not labels[name]]}
+    samples = pd.DataFrame({"sample_id": kept, "patient_id": kept, "label": [labels[name] for name in kept]})
+    if keep.all():
+        return Expression(values, genes, samples, notes=tuple(notes))
+    return Expression(values[keep], genes, samples, dropped=dropped, notes=tuple(notes))

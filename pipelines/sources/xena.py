@@ -95,7 +95,8 @@ def read(
         keep = np.array([found != "" for found in labels])
         if not keep.any():
             message = f"has no label for any sample of {matrix.name}; is it the right table? It has {quoted(table, 3)}"
-            raise UserError("; ".join([f"{phenotype.name}: {message}, the matrix {quoted(names, 3)}", *notes]))
+            todo = "where samples are its rows, transpose it"
+            raise UserError("; ".join([f"{phenotype.name}: {message}, the matrix {quoted(names, 3)}", todo, *notes]))
         unnamed: list[str] = []
         genes, values = read_rows(
             stream, names, matrix.name, separator=separator, keep=keep, block=block, no_genes=unnamed

@@ -136,6 +136,9 @@ WRITTEN: dict[str, Damage] = {
     "no-break spaces": to_bytes(lambda text: re.sub(rb"(SIDM[0-9]+|ALPHA-1|Inventib)", "\\1\u00a0".encode(), text), R2),
     "COSMIC ids as floats": to_bytes(lambda text: re.sub(rb",(9[0-9]{5}),", rb",\1.0,", text), R2),
     "COSMIC ids of a calculator": to_bytes(lambda text: re.sub(rb",9(0010[0-9]),", rb",9.\1E5,", text), R2),
+    "models listed twice": lambda origin: pd.concat([pd.read_csv(origin / MODEL, dtype=str)] * 2).to_csv(
+        origin / MODEL, index=False
+    ),
     "only models": lambda origin: [
         files.by_model(values, old=True).rename(columns={"": "ModelID"}).to_csv(origin / name, index=False)
         for name, values in ((X, EXPRESSION), (CN, COPY_NUMBER), (MUT, HOTSPOT))
@@ -334,6 +337,15 @@ def test_the_logarithm_of_the_response_is_looked_at(tmp_path: Path) -> None:
     frame.assign(LN_IC50=linear.clip(upper=19)).to_csv(path, index=False)
     read_response([path], notes)
     assert any("none is below 0" in note for note in notes)
+    for wrong in (9999, -999, 412.5):  # marks for missing, and one linear value among logarithms
+        frame.assign(LN_IC50=[-1.5, wrong, *frame["LN_IC50"][2:]]).to_csv(path, index=False)
+        with pytest.raises(UserError, match=r"column LN_IC50, row 2: is no logarithm"):
+            read_response([path])
+    for factor, told in ((1, False), (100, True), (-1, True)):
+        notes = []
+        frame.assign(AUC=frame["AUC"] * factor).to_csv(path, index=False)
+        read_response([path], notes)
+        assert any("column AUC" in note for note in notes) == told
     frame.assign(LN_IC50=linear).rename(columns={"LN_IC50": "IC50 (uM)"}).to_csv(path, index=False)
     with pytest.raises(UserError, match=r"'IC50 \(uM\)': write the natural logarithm"):
         read_response([path])
@@ -504,6 +516,52 @@ def test_a_drug_never_gets_the_structure_of_its_mirror_image(tmp_path: Path) -> 
     drugs, unknown = annotate(frame, compounds, read_smiles(tmp_path / "s.csv"))
     assert drugs["smiles"].tolist() == ["", "C[C@H](O)N", "CCO", "CC(=O)O", "", "C[C@H](O)N"]
     assert unknown["several structures in the table of SMILES"] == ["D4"]
+
+
+def test_a_drug_is_found_whether_its_greek_letter_is_spelt_or_not() -> None:
+    assert drug_keys("β-Lapanib") == drug_keys("beta-lapanib") == drug_keys("Β Lapanib")
+    assert drug_keys("6-λ (+)") == drug_keys("6-Lambda (+)") != drug_keys("6-α (+)")
+
+
+def test_calls_of_no_gene_are_counted(origin: Path) -> None:
+    (origin / MUT).unlink()
+    rows = [("ACH-000101", gene, True) for gene in ("GENE1", "---", "Unknown", "")] + [("ACH-000102", "GENE2", True)]
+    pd.DataFrame(rows, columns=["ModelID", "HugoSymbol", "Hotspot"]).to_csv(
+        origin / "OmicsSomaticMutations.csv", index=False
+    )
+    found = read(origin).omics["mutation"]
+    assert found.features == ["GENE1", "GENE2"]
+    assert any("3 calls name no gene" in note for note in found.notes)
+
+
+def test_an_archive_in_an_archive_is_told_as_such(origin: Path) -> None:
+    packed(origin)
+    (origin / f"{R2}.zip").write_bytes(gzip.compress((origin / f"{R2}.zip").read_bytes()))
+    with pytest.raises(UserError, match="archive within another"):
+        read(origin)
+
+
+def test_a_name_that_may_say_unknown_is_told_as_such(origin: Path) -> None:
+    frame = pd.read_csv(origin / R2, dtype=str)
+    frame.loc[frame["CELL_LINE_NAME"] == "IOTA", ["CELL_LINE_NAME", "COSMIC_ID", "SANGER_MODEL_ID"]] = ["NA", "", ""]
+    frame.to_csv(origin / R2, index=False)
+    assert any(
+        "give a COSMIC, Sanger or DepMap identifier: 1 ('NA')" in line for line in read(origin).unmatched.report()
+    )
+
+
+def test_names_found_but_for_punctuation_are_told_in_the_order_of_the_file(origin: Path) -> None:
+    frame = pd.concat([pd.read_csv(origin / MODEL, dtype=str).iloc[[0]]] * 40).assign(COSMICID="", SangerModelID="")
+    frame["ModelID"] = [f"ACH-{number:06d}" for number in range(40)]
+    for column in ("CellLineName", "StrippedCellLineName", "CCLEName", "alias"):
+        frame[column] = [f"Q{number}" if column == "CellLineName" else "" for number in range(40)]
+    frame.to_csv(origin / MODEL, index=False)
+    names = [f"q-{number}" for number in reversed(range(40))]
+    response(*(f"||{name}" for name in names)).rename(columns=str.upper).to_csv(origin / R2, index=False)
+    for name in (X, CN, MUT):
+        (origin / name).unlink()
+    (told,) = (note for note in read(origin).notes if "but for punctuation" in note)
+    assert re.findall("'(q-[0-9]+)'", told) == names[:5]
 
 
 def test_genes_that_are_none_or_several_or_changed_are_left_out_and_listed(origin: Path) -> None:

@@ -648,7 +648,10 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "a study twice": (taken_from("gdsc/GDSC3_fitted_dose_response.csv", R2), "GDSC2 stands in GDSC2_.* and in GDSC3_"),
     "a measurement twice": (rows(R2, lambda t: pd.concat([t, t.iloc[[4]]])), rf"{GDSC2}, rows 5, 37: 1 pairs .* stand"),
     "a cut response": (cut(R2), rf"{GDSC2}, row \d+: has \d+ fields, the header 19; the file may be cut short"),
-    "a model twice": (rows(MODEL, lambda t: pd.concat([t, t.iloc[[1]]])), "column ModelID, rows 2, 14: stands twice"),
+    "a model twice": (
+        rows(MODEL, lambda t: pd.concat([t, t.iloc[[1]].assign(COSMICID="")])),
+        "column ModelID, rows 2, 14: stands twice",
+    ),
     "no model": (rows(MODEL, lambda t: t.assign(ModelID=["", *t["ModelID"][1:]])), "column ModelID, row 1: is empty"),
     "expression as models": (taken_from(MODEL, R2), r"column modelid: the column is missing.*is it the DepMap table"),
     "models of others": (

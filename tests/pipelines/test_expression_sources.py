@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,17 @@ def change(file: str, old: str, new: str) -> Damage:
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+def in_folder(file: str) -> Damage:
+    def damage(origin: Path) -> None:
+        path = next(origin.rglob(file))
+        text = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        (path / file).write_bytes(text)
 
     return damage
 
@@ -402,6 +414,28 @@ def test_labels_patients_and_genes_that_look_alike_are_named_and_stay_apart(
     assert "labels that look alike stay apart: 'Lung' and 'lung'" in said
     assert "patients that look alike stay apart: 'P-1' and 'p_1'" in said
     assert "genes that look alike stay apart: '1007_S_at' and '1007_s_at'" in said
+
+
+DOUBTFUL: dict[str, tuple[list[str], list[str], list[str], str]] = {
+    "zeros that a table program eats": (["a", "a", "b"], ["04", "4", "P1"], ["X"], "patients .* apart: '04' and '4'"),
+    "zeros inside": (["a", "a", "b"], ["P-07", "p7b", "P-7"], ["X"], "patients .* apart: 'P-07' and 'P-7'"),
+    "versions": (["a", "a", "b"], ["1", "2", "3"], ["ENSG01.5", "ENSG01.12"], "apart: 'ENSG01.12' and 'ENSG01.5'"),
+    "several genes": (["a", "a", "b"], ["1", "2", "3"], ["A;B", "C"], "1 names tell several genes.*: 'A;B'"),
+    "names for classes": (["t1", "t2", "t3"], ["1", "2", "3"], ["X"], "each sample has a label of its own"),
+    "missing values": (["a", "a", "b"], ["1", "2", "3"], ["X"], "1 of 3 values are missing"),
+    "nothing": (["0.5", "0.05", "0.05"], ["P10", "P1", "P100"], ["ENSG01.1", "ENSG02.1", "X|1"], ""),
+}
+
+
+@pytest.mark.parametrize(("labels", "patients", "genes", "says"), DOUBTFUL.values(), ids=DOUBTFUL.keys())
+def test_what_may_be_meant_otherwise_is_told(
+    labels: list[str], patients: list[str], genes: list[str], says: str
+) -> None:
+    samples = pd.DataFrame({"sample_id": ["s", "t", "u"], "patient_id": patients, "label": labels})
+    values = np.ones((3, len(genes)), np.float32)
+    values[0, 0] = np.nan if says.startswith("1 of") else 1
+    *told, _ = Expression(values, genes, samples).report()
+    assert re.search(says, " ".join(told)) and bool(told) == bool(says)
 
 
 # Xena.
@@ -697,6 +731,10 @@ GEO_FAULTS: dict[str, tuple[Damage, str]] = {
     "probe twice": (change(SERIES, "1053_at", "117_at"), "rows 2, 3: '117_at' stands twice"),
     "SOFT": (put(SERIES, b"^DATABASE = GeoMiame\n!Sample_x"), "is a SOFT file of GEO; download the series matrix"),
     "MINiML": (put(SERIES, b"<?xml version='1.0'?>\n<MINiML>"), "is an XML .MINiML. file of GEO"),
+    "a web page": (put(SERIES, b"<html><body>403</body>"), "is a web page"),
+    "saved as csv": (put(SERIES, GEO.replace("\t", ",").encode()), "parted its cells by commas"),
+    "UTF-16": (put(SERIES, GEO.encode("utf-16")), "is text in UTF-16; save it as text in UTF-8"),
+    "a folder": (in_folder(SERIES), "is a folder; name the file"),
     "decimal comma": (change(SERIES, "6.5", "6,5"), "'6,5' is no finite number: it has a decimal comma"),
     "no number": (change(SERIES, "6.5", "P"), "column GSM2, row 3: 'P' is no finite number"),
 }
@@ -762,11 +800,25 @@ def test_uci_in_another_writing_is_the_same(mutation: Damage, origin: Path, out:
         pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.parametrize("word", ["", "n/a", "Unknown"])
+def test_uci_samples_of_unknown_class_are_left_out_and_counted(
+    word: str, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change("labels.csv", "LUAD", word)(origin)
+    run("uci", origin, out)
+    expression, samples = written(out)
+    assert samples["label"].to_dict() == {"sample_0": "PRAD", "sample_2": "KIRC"}
+    assert expression["gene_0"].tolist() == [0, 1]
+    assert "dropped 1 samples without a known label: 'sample_1'" in capsys.readouterr().out
+
+
 UCI_FAULTS: dict[str, tuple[Damage, str]] = {
     "no folder": (lambda o: (o / "uci").rename(o / "other"), "no such folder"),
     "no labels": (lambda o: next(o.rglob("labels.csv")).unlink(), "no folder in it holds data.csv and labels.csv"),
     "unknown class": (change("labels.csv", "LUAD", "LUSC"), "labels.csv, column Class: 'LUSC' is none of BRCA"),
-    "no class": (change("labels.csv", "LUAD", ""), "'no label' is none of BRCA"),
+    "no ids": (put("labels.csv", b"Class\nPRAD\nLUAD\nKIRC\n"), "labels.csv: has no column of samples"),
+    "ids in another case": (change("data.csv", "sample_1", "Sample_1"), "write 'Sample_1' and 'sample_1' alike"),
+    "a web page": (put("data.csv", b"\n<!DOCTYPE html><html>403"), "is a web page"),
     "sample without a label": (
         change("labels.csv", "sample_1,LUAD\n", ""),
         "'sample_1': stands in one of data.csv and",
@@ -816,7 +868,7 @@ def test_the_apparent_scale_is_told(values: np.ndarray, scale: str, says: str) -
     ids = [f"s{number}" for number in range(len(values))]
     samples = pd.DataFrame({"sample_id": ids, "patient_id": ids, "label": "A"})
     report = Expression(np.asarray(values, np.float32), [f"g{n}" for n in range(values.shape[1])], samples).report()
-    assert report == [f"{why}: data.scale in params.yaml seems to be {scale}"]
+    assert report[-1] == f"{why}: data.scale in params.yaml seems to be {scale}"
 
 
 cells = st.one_of(

@@ -132,6 +132,15 @@ def archive_inside(folder: Path) -> None:
     archive(folder / "set.zip")
 
 
+def parts(folder: Path) -> None:
+    held = list(folder.iterdir())
+    for part in ("train", "test"):
+        for path in held:
+            shutil.copytree(path, folder / part / path.name)
+    for path in held:
+        shutil.rmtree(path)
+
+
 LEFT = ("Thumbs.db", "desktop.ini")
 CLASS_SAME: dict[str, tuple[Damage, str]] = {
     "what a Mac leaves": (lambda f: shutil.copytree(f, f / "__MACOSX" / "set"), ""),
@@ -208,6 +217,7 @@ CLASS_FAULTS: dict[str, tuple[Damage, str]] = {
     "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "'monocyte/copy of MO_1.jpg' is not named"),
     "another file": (lambda f: (f / "monocyte" / "readme.txt").touch(), "'monocyte/readme.txt' is not named"),
     "no folder": (shutil.rmtree, "no such folder"),
+    "parts for training and testing": (parts, "test' and '.*train' are both laid out as .* name one"),
 }
 
 
@@ -275,11 +285,49 @@ def test_cnmc_in_capitals_and_with_what_a_mac_leaves_is_the_same(origin: Path, o
     for path in list(origin.glob("PKG*/C-NMC_training_data/fold_*")):
         renamed(path, path.name.replace("fold_", "Fold "))
     labels(origin, ",1.bmp,1", ", 1.bmp,1.0")
+    labels(origin, ",", ";")
     run("cnmc", origin, out, "--test")
     found = {name.casefold(): data for name, data in content(out).items() if name != "images.csv"}
     assert found == {name.casefold(): data for name, data in whole.items() if name != "images.csv"}
     one = pd.read_csv(out / "images.csv", dtype=str)
     assert one["subject_id"].nunique() == 15 and set(one["label"]) == {"all", "hem"}
+
+
+CNMC_SAME: dict[str, tuple[Damage, str]] = {
+    "a copy of Windows": (
+        lambda f: [shutil.copy(p, p.with_name(f"{p.stem} (1).bmp")) for p in training(f).glob("fold_0/all/UID_1_*")],
+        "passed over 2 copies of images",
+    ),
+    "a copy": (
+        lambda f: [shutil.copy(p, p.with_name(f"{p.stem} - Copy.bmp")) for p in training(f).glob("fold_1/hem/*H3_1_*")],
+        "'fold_1/hem/UID_H3_1_1_hem - Copy.bmp'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mutation", "says"), CNMC_SAME.values(), ids=CNMC_SAME.keys())
+def test_cnmc_as_people_have_it_is_the_same_and_it_is_told(
+    mutation: Damage, says: str, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("cnmc", origin, out)
+    whole = content(out)
+    shutil.rmtree(out)
+    mutation(origin)
+    run("cnmc", origin, out)
+    assert content(out) == whole
+    assert says in capsys.readouterr().out
+
+
+def test_a_subject_with_zeros_before_its_number_is_one_subject(
+    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renamed(training(origin) / "fold_0/all/UID_1_1_1_all.bmp", "UID_01_1_1_all.bmp")
+    renamed(training(origin) / "fold_0/hem/UID_H1_1_1_hem.bmp", "UID_H001_1_1_hem.bmp")
+    run("cnmc", origin, out)
+    assert set(pd.read_csv(out / "images.csv", dtype=str)["subject_id"]) == {
+        f"{h}{number}" for h in ("", "H") for number in range(1, 7)
+    }
+    assert "the subject 'H001' is read as 'H1'" in capsys.readouterr().out
 
 
 def test_written_cnmc_is_valid(tmp_path: Path, out: Path) -> None:
@@ -335,7 +383,8 @@ CNMC_FAULTS: dict[str, tuple[Damage, str]] = {
         "label 0",
     ),
     "unknown label": (lambda o: labels(o, "1.bmp,1\n", "1.bmp,2\n"), "has label 2"),
-    "no name": (lambda o: labels(o, "UID_57_29_1_all.bmp,", ","), "None: is not named"),
+    "no name": (lambda o: labels(o, "UID_57_29_1_all.bmp,", ","), "row 1: lacks a Patient_ID"),
+    "the set twice": (lambda o: shutil.copytree(training(o), o / "Z" / "train"), "are both laid out as .* name one of"),
     "listed twice": (lambda o: labels(o, ",2.bmp", ",1.bmp"), "names an image twice"),
     "not listed": (lambda o: labels(o, "UID_H30_6_2_hem.bmp,4.bmp,0\n", ""), "'4.bmp': stands in one"),
     "not there": (lambda o: next(o.rglob("2.bmp")).unlink(), "'2.bmp': stands in one"),
@@ -360,7 +409,7 @@ digits = st.text("0123456789", min_size=1, max_size=6)
 @given(st.sampled_from(["", "H", "h"]), digits, digits, digits, st.sampled_from(["all", "hem"]))
 def test_every_name_of_the_layout_parses(h: str, subject: str, image: str, cell: str, label: str) -> None:
     uid = parse(f"UID_{h}{subject}_{image}_{cell}_{label}.bmp")
-    assert uid == Uid(h.upper() + subject, int(image), int(cell), label)
+    assert uid == Uid(f"{h.upper()}{int(subject)}", int(image), int(cell), label)
 
 
 @given(st.one_of(st.text(), st.from_regex(r"UID_[Hh]?\w*_\w*_\w*_(all|hem)\.bmp\n?", fullmatch=True)))
