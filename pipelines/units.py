@@ -18,7 +18,7 @@ CopyNumberScale = Literal["relative", "log2_plus_1", "log2_ratio", "absolute"]
 
 HIGHEST_LOG_TPM = 25.0  # TPM add up to a million a sample, so log2(TPM + 1) stays below 20
 HIGHEST_COPIES = 1000.0  # relative ones; amplifications above 100 are not known
-_HIGHEST_LN_IC50 = 20.0  # half a kilomolar
+HIGHEST_LN_IC50 = 20.0  # half a kilomolar
 _MOST = 2_000_000  # values that quantiles are taken of
 _FEW = 500  # values, below which their distribution tells nothing
 _FEW_FOR_MEDIAN = 50
@@ -182,10 +182,10 @@ def response_doubt(values: npt.ArrayLike, drugs: int) -> Doubt | None:
         return None
     found = _summary(known)
     if found.lowest > 0:
-        linear = found.highest > _HIGHEST_LN_IC50 or float(known.mean()) > 1.5 * found.median
+        linear = found.highest > HIGHEST_LN_IC50 or float(known.mean()) > 1.5 * found.median
         kind = "IC50 in micromolar, of which the natural logarithm is to be taken" if linear else "pIC50 or nanomolar"
         message = f"{found.range}: none is below 0, where many drugs are; they look like {kind}"
-        return Doubt(found.highest > _HIGHEST_LN_IC50, message)
+        return Doubt(found.highest > HIGHEST_LN_IC50, message)
     if not -5 < found.median < 6.5:
         return Doubt(False, f"{found.range}; ln of micromolar has a median near 2: is it of nanomolar or molar?")
     low, high = np.quantile(known, [0.01, 0.99])

@@ -33,6 +33,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSErr
 _ZIP, _GZIP, _OLD_EXCEL = b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0"
 _NO_TABLE = ("__macosx/", ".ds_store", "thumbs.db", "desktop.ini")
 _HEAD_ROWS = 20
+_PAGE = re.compile(r"\s*<(!doctype|html|\?xml|head|body)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,8 @@ def cell_text(value: Any) -> str:
 def _csv(name: str, content: bytes) -> TableFile:
     text, notes = _decoded(name, content)
     text = text.lstrip("\r\n")
+    if _PAGE.match(text):
+        raise UserError(f"{name}: it is a web page, not a table; download the file itself.")
     separator = ""
     if text[:4].lower() == "sep=" and "\n" in text:  # Excel's own way to name it
         first, text = text.split("\n", 1)
@@ -259,6 +262,11 @@ def _csv(name: str, content: bytes) -> TableFile:
 
     cells = read()
     _refuse_cut_off(name, text, separator, len(names), len(cells))
+    if short := _short_rows(text, separator, len(header)):
+        notes.append(
+            f"Rows with fewer values than the first line has names: {', '.join(map(str, short[:5]))}"
+            f"{f' and {len(short) - 5:,} more' if len(short) > 5 else ''}. What they lack at their ends is missing."
+        )
     texts = [place for place in cells if not pd.api.types.is_numeric_dtype(cells[place])]
     if any(has_comma(cells[place].unique()) for place in texts):
         if separator == ";" and not re.search(r";[\s\"]*[+-]?[0-9]*\.[0-9]|[0-9],[0-9]{3},[0-9]", text):
@@ -324,6 +332,18 @@ def _refuse_cut_off(name: str, text: str, separator: str, width: int, rows: int)
         )
 
 
+def _short_rows(text: str, separator: str, width: int) -> list[int]:
+    """Return the rows, from 1, that have fewer values than the first line has names."""
+    if '"' in text:
+        try:
+            found = [len(row) for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+        except csv.Error:  # a field longer than csv reads
+            return []
+    else:
+        found = [line.count(separator) + 1 for line in text.split("\n") if line]
+    return [place for place, count in enumerate(found) if place and count < width]
+
+
 def _without_empty(table: TableFile) -> TableFile:
     """Return the table without rows that hold nothing, and without columns that have neither name nor values."""
     if table.cells.empty:
@@ -358,6 +378,22 @@ def _without_empty(table: TableFile) -> TableFile:
         text=lambda places: text([kept[place] for place in places]).rename(columns=now),
         notes=notes,
     )
+
+
+def refuse_shifted(table: TableFile, named: int) -> None:
+    """Refuse a first line that is one name short, since every name would stand above the column before its own.
+
+    R leaves out the head of its row names. Where these are names and the column of names, ``named``, holds numbers, or
+    its numbers are not whole, the row names are the names, and the last column is the one without a head.
+    """
+    column = table.cells[named]
+    if named == 0 or table.names[0] or not pd.api.types.is_numeric_dtype(column):
+        return
+    if not pd.api.types.is_numeric_dtype(table.cells[0]) or (column.dropna() % 1 != 0).any():
+        raise UserError(
+            f"{table.name}: the rows have {len(table.names)} values, the first line names {len(table.names) - 1} "
+            f"columns, and under {table.names[named]!r} stand numbers; mend the first line."
+        )
 
 
 def refuse_repeated(name: str, what: str, written: Sequence[str]) -> None:

@@ -24,11 +24,12 @@ from pipelines.samples.expression import (
     ExpressionTables,
     keep_profiles,
     read_expression_tables,
+    unruled,
 )
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.samples.images import read_images
-from pipelines.samples.response import Kept, keep_samples
+from pipelines.samples.response import UNKNOWN, Kept, keep_samples
 from pipelines.samples.sensitivity import Thresholds, call
 from pipelines.text_values import folded, quoted
 from pipelines.units import DOUBTS, Doubt, response_doubt
@@ -111,10 +112,12 @@ def _read(folder: Path, task: Task, model: Predictor) -> tuple[Kept, list[str]]:
     tables = read_response_tables(folder, task, optional=optional)
     _require_features(tables, model)
     _require_sound(tables, task)
+    assert isinstance(model.contract, ResponseContract)
+    tables, said = _as_the_model_writes(tables, model.contract)
     kept = keep_samples(tables, task)
     if isinstance(model.contract, SensitivityContract):  # by the thresholds that the model was trained on
         kept = Kept(call(kept.samples, Thresholds(**model.contract.thresholds)), kept.counts)
-    return kept, [str(note) for note in tables.notes]
+    return kept, [*map(str, tables.notes), *said]
 
 
 def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> tuple[Kept, list[str]]:
@@ -128,6 +131,12 @@ def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> tupl
         tables, said = _with_classes(tables, classes)
         notes += said
     kept = keep_profiles(tables, task, classes=classes)
+    for ruled in task.data.exclude:
+        if unsaid := int(unruled(tables.samples[ruled]).sum()):
+            notes.append(
+                f"{SAMPLES_FILE}: {ruled} of {unsaid} samples is empty or unknown, so that data.exclude of "
+                "params.yaml cannot rule them out; they are kept"
+            )
     targets = contract.targets if isinstance(contract, GeneContract) else []
     wanted = list(dict.fromkeys([*contract.genes, *targets]))
     match = match_genes(kept.samples.genes, wanted)
@@ -165,6 +174,28 @@ def _with_classes(tables: ExpressionTables, classes: Sequence[str]) -> tuple[Exp
     if len(strange := known[known.notna() & ~known.isin(list(classes))].unique()):
         said.append(f"{SAMPLES_FILE}: the model does not know the labels {quoted(sorted(strange))}; they are dropped")
     return replace(tables, samples=tables.samples.assign(label=known)), said
+
+
+def _as_the_model_writes(tables: ResponseTables, contract: ResponseContract) -> tuple[ResponseTables, list[str]]:
+    """Return ids of drugs and tissues as the model writes them, as the endpoint reads them, and what was read so."""
+    said = []
+    ids = {each: contract.drug_id_as_known(each) for each in tables.drugs["drug_id"].dropna().unique()}
+    if len(set(ids.values())) < len(ids):  # ids that the cohort tells apart stay apart
+        ids = {each: each for each in ids}
+    tissues = {each: contract.tissue_as_known(each) for each in tables.cell_lines["tissue"].dropna().unique()}
+    for file, what, names in (("drugs.csv", "ids", ids), ("cell_lines.csv", "tissues", tissues)):
+        if read := [each for each, name in names.items() if each != name]:
+            said.append(f"{file}: {what} in another case were read as the model's: {quoted(read)}")
+    used = tables.cell_lines["cell_line_id"].isin(tables.response["cell_line_id"])
+    here = [tissues[each] for each in tables.cell_lines.loc[used, "tissue"].dropna().unique()]
+    if contract.tissues and (strange := {*here} - {*contract.tissues, UNKNOWN}):
+        said.append(f"cell_lines.csv: the model does not know the tissues {quoted(sorted(strange))}")
+    return replace(
+        tables,
+        cell_lines=tables.cell_lines.assign(tissue=tables.cell_lines["tissue"].map(tissues)),
+        drugs=tables.drugs.assign(drug_id=tables.drugs["drug_id"].map(ids)),
+        response=tables.response.assign(drug_id=tables.response["drug_id"].map(lambda each: ids.get(each, each))),
+    ), said
 
 
 def _require_features(tables: ResponseTables, model: Predictor) -> None:

@@ -29,6 +29,7 @@ from pipelines.samples.expression import (
     partly_excluded,
     read_expression_tables,
     sample_columns,
+    unruled,
 )
 from pipelines.samples.formats import read_table
 from pipelines.samples.gene_names import find_gene, symbol_of
@@ -362,6 +363,7 @@ def _exclude_suite(table: pd.DataFrame, task: Task) -> Suite:
     ]
     frame["whole"] = [fault is None for fault in faults]
     frame["occurs"] = frame["occurs"].where(frame["whole"], None)  # what looks alike is told once
+    frame["said"] = [column not in table or not unruled(table[column]).any() for column, _ in rules]
 
     def missing(positions: Sequence[int], severity: str) -> list[Finding]:
         columns = dict.fromkeys(rules[position][0] for position in positions)
@@ -379,7 +381,20 @@ def _exclude_suite(table: pd.DataFrame, task: Task) -> Suite:
         told = [(rules[position][0], str(faults[position])) for position in positions]
         return [Finding("exclude_alike", SAMPLES_FILE, fault, column, severity=severity) for column, fault in told]
 
-    checks = (all_true("exists", missing), all_true("whole", partly), all_true("occurs", unused, tolerated=1.0))
+    def unsaid(positions: Sequence[int], severity: str) -> list[Finding]:
+        message = "is empty or unknown, so that data.exclude in params.yaml cannot rule the sample out; it is kept"
+        told = []
+        for column in dict.fromkeys(rules[position][0] for position in positions):
+            rows = np.flatnonzero(unruled(table[column]))
+            told.append(Finding.at_rows("exclude_unknown", SAMPLES_FILE, column, rows, message, severity=severity))
+        return told
+
+    checks = (
+        all_true("exists", missing),
+        all_true("whole", partly),
+        all_true("occurs", unused, tolerated=1.0),
+        all_true("said", unsaid, tolerated=1.0),
+    )
     return Suite("samples.exclude", frame, checks)
 
 

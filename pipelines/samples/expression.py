@@ -16,7 +16,7 @@ from pipelines.params import ExpressionTask, GeneData, GeneTask, LabelTask
 from pipelines.samples.formats import read_table
 from pipelines.samples.response import Kept
 from pipelines.samples.table_text import letters_of
-from pipelines.text_values import folded, folded_id, known_column, quoted
+from pipelines.text_values import folded, folded_id, is_unknown, known_column, quoted
 
 EXPRESSION_FILE = "expression.parquet"
 SAMPLES_FILE = "samples.csv"
@@ -324,6 +324,11 @@ def is_one_of(column: pd.Series, values: Sequence[str]) -> np.ndarray:
     """
     wanted = {folded_id(value) for value in values}
     return np.array([bool(pd.notna(cell)) and folded_id(cell) in wanted for cell in column.astype(object)], dtype=bool)
+
+
+def unruled(column: pd.Series) -> np.ndarray:
+    """Return where a column of a rule says nothing, so that the rule can neither drop the sample nor clear it."""
+    return np.array([is_unknown(cell) for cell in column.astype(object)], dtype=bool)
 
 
 def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str | None:

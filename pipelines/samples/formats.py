@@ -33,6 +33,7 @@ from pipelines.samples.table_text import (
 from pipelines.text_values import quoted
 
 KEYS = ("study", "cell_line_id", "drug_id")
+_COLUMNS_ALONE = 5  # up to so many columns of a wrong type get a finding each, more share one
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,14 @@ def read_table(
     for column in text:
         if column in frame.columns:
             findings += _text_findings(frame, column, path.name)
-    for column in numbers if not all_other_numbers else [c for c in frame.columns if c not in text]:
-        if column in frame.columns:
-            findings += _number_findings(frame, column, path.name)
+    of_numbers = [
+        column for column in frame.columns if (column not in text if all_other_numbers else column in numbers)
+    ]
+    wrong = [finding for column in of_numbers for finding in _number_findings(frame, column, path.name)]
+    if len(wrong) > _COLUMNS_ALONE:
+        what = f"{len(wrong)} of {len(of_numbers)} columns: {wrong[0].message}"
+        wrong = [replace(wrong[0], column=_some(pd.Index([each.column for each in wrong])), message=what)]
+    findings += wrong
     if findings:
         raise DataError(findings)
     # A column of nothing but nulls has no type of its own in parquet.
@@ -269,9 +275,8 @@ def _number_findings(frame: pd.DataFrame, column: str, file: str) -> list[Findin
     wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
     positions = np.flatnonzero(wrong.to_numpy())
     found = f" (found {quoted(values.iloc[positions].tolist(), 3)})" if len(positions) else ""
-    message = (
-        f"must hold numbers, it is of type {values.dtype}{found}; leave unknown values empty, and write decimal points"
-    )
+    what = "write 1 for true and 0 for false" if pd.api.types.is_bool_dtype(values) else "write decimal points"
+    message = f"must hold numbers, it is of type {values.dtype}{found}; leave unknown values empty, and {what}"
     return [Finding.at_rows("column_type", file, column, positions, message, values=values.iloc[positions].tolist())]
 
 

@@ -17,7 +17,7 @@ from pipelines.faults import DataError, Finding, UserError
 from pipelines.sources.cell_line_names import NAME, CellLine, identifier, ids_of, stripped
 from pipelines.sources.official_table import Alternatives, OfficialTable, read_official, read_sheets, whole
 from pipelines.text_values import folded, is_unknown, look_alikes, quoted
-from pipelines.units import response_doubt
+from pipelines.units import HIGHEST_LN_IC50, response_doubt
 
 RESPONSE = "GDSC fitted dose response"
 COMPOUNDS = "GDSC screened compounds"
@@ -40,7 +40,6 @@ _RESPONSE: Alternatives = {
 }
 _NEEDED = ("study", "cell_line_name", "gdsc_drug_id", "drug_name")
 _FILLED = ("study", "gdsc_drug_id", "drug_name")
-_HIGHEST_LN_IC50 = 20.0  # half a kilomolar
 _HIGHEST_AUC = 1.2  # fits overshoot 1 a little
 _FEW = 30  # responses
 _NUMBERS = ("ln_ic50", "auc", "rmse", "z_score", "min_conc", "max_conc")
@@ -318,11 +317,11 @@ def _check_unit(rows: pd.DataFrame, study: str, table: OfficialTable) -> None:
     lowest, highest = values.min(), values.max()
     what = f"the values of {study} lie within {lowest:g} and {highest:g}"
     todo = "give the natural logarithm of the IC50 in micromolar"
-    if (doubt and doubt.certain) or (lowest > 0 and highest > _HIGHEST_LN_IC50):
+    if (doubt and doubt.certain) or (lowest > 0 and highest > HIGHEST_LN_IC50):
         message = doubt.message if doubt else f"{what}: they look like IC50 in micromolar or nanomolar"
         raise table.fault("values", "ln_ic50", [], f"{message}; {todo}")
-    if len(outside := values.index[values.abs() > _HIGHEST_LN_IC50]):
-        what = f"is no logarithm of an IC50, which lies within {-_HIGHEST_LN_IC50:g} and {_HIGHEST_LN_IC50:g}; {todo}"
+    if len(outside := values.index[values.abs() > HIGHEST_LN_IC50]):
+        what = f"is no logarithm of an IC50, which lies within {-HIGHEST_LN_IC50:g} and {HIGHEST_LN_IC50:g}; {todo}"
         raise table.fault("values", "ln_ic50", outside, f"{what}, and leave the cell empty where it is not known")
     if doubt:
         table.notes.append(f"{table.file}, column LN_IC50, {study}: {doubt.message}; if so, {todo}")

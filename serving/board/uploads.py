@@ -16,7 +16,7 @@ from pipelines.text_values import clean, folded, is_unknown, known, look_alikes,
 from pipelines.units import DOUBTS
 from serving.board.words import listed
 from serving.number_cells import read_numbers
-from serving.table_files import ENDINGS, TableFile, cell_text, read_table_file, refuse_repeated
+from serving.table_files import ENDINGS, TableFile, cell_text, read_table_file, refuse_repeated, refuse_shifted
 
 TABLES = ENDINGS
 MOST_SAMPLES = 200
@@ -27,6 +27,7 @@ _GENE_IDS = {"gene", "genes", "gene_id", "gene_name", "symbol", "gene_symbol", "
 _GENE_IDS |= {"entrezgene", "ensembl", "ensembl_id", "gene symbol", "geneid"}
 _ABOUT = {"tissue", "label", "patient_id", "sample_type", "simulated", "study", "platform", "library_size"}
 _ABOUT_GENES = {"length", "gene_length", "chromosome", "chr", "start", "end", "strand", "description", "gene_type"}
+_NUMBERED = re.compile(r"\.[1-9]$")  # ``TP53.1``, as pandas and R write a name that stands twice
 _WITH_NUMBER = re.compile(r"^(\S+) \((\d+)\)$")  # ``TP53 (7157)``, as DepMap writes genes
 
 
@@ -75,6 +76,8 @@ def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profi
     table = read_table_file(name, content, most=MOST_VALUES, fits=fits if known else None)
     name, notes = table.name, list(table.notes)
     named = _naming_column(table, fits)
+    if named is not None:
+        refuse_shifted(table, named)
     rest = [place for place in range(len(table.written)) if place != named]
     numbered = [f"sample {row}" for row in range(1, len(table.cells) + 1)]
     written = numbered if named is None else table.column(named)
@@ -241,15 +244,23 @@ def _gene_names(
         more = f" and {len(renamed) - 4:,} more" if len(renamed) > 4 else ""
         of_mouse = " Are they of a mouse? The model knows human ones." if mouse else ""
         notes.append(f"Genes in another case were matched: {shown}{more}.{of_mouse}")
-    unknown = match_genes([renamed.get(each, each) for each in names], known).unknown if known else names
-    if dates := spreadsheet_names(unknown):
+    called = [renamed.get(each, each) for each in names]
+    unknown = match_genes(called, known).unknown if known else names
+    if nameless := [each for each in unknown if is_unknown(each)]:
+        notes.append(f"Columns whose name says that nothing is known were left out: {quoted(nameless)}.")
+        places = [place for place in places if cleaned[place] not in nameless]
+    found = {folded(each): each for each in match_genes(called, known).found.values()}
+    if beside := [each for each in unknown if folded(_NUMBERED.sub("", each)) in found]:
+        read = [found[folded(_NUMBERED.sub("", each))] for each in beside]
+        notes.append(f"Columns {quoted(beside)} look like {quoted(read)} and were not read; look which are meant.")
+    if dates := [each for each in spreadsheet_names(called) if each in set(unknown)]:
         notes.append(
             f"A spreadsheet has made dates or numbers of names of genes: {quoted(dates)}. Which they were is lost, and "
             "they are not measured. Export the table anew, with names as text."
         )
     if several := [each for each in unknown if several_genes(each)]:
         notes.append(f"Names of several genes are of none that the model knows: {quoted(several)}.")
-    return places, [renamed.get(each, each) for each in names]
+    return places, [renamed.get(cleaned[place], cleaned[place]) for place in places]
 
 
 def _tissue(body: pd.DataFrame) -> dict[str, str]:

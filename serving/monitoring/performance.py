@@ -18,10 +18,12 @@ from evaluation.metrics.targets import HIGHER_IS_BETTER as OF_TARGETS
 from evaluation.metrics.targets import bootstrap_targets
 from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
 from pipelines.text_values import clean, folded, is_unknown, quoted
+from pipelines.units import HIGHEST_LN_IC50
 from serving.number_cells import read_numbers
-from serving.table_files import read_table_file, refuse_repeated
+from serving.table_files import read_table_file, refuse_repeated, refuse_shifted
 from training.contracts import ClassContract, Contract
 from training.contracts.profiles import GeneContract
+from training.contracts.response import ResponseContract
 
 HIGHER_IS_BETTER = OF_NUMBERS | OF_TARGETS | OF_CLASSES
 # The log keeps the label and its probability, not those of all classes: areas and calibration cannot be told from it.
@@ -155,6 +157,7 @@ def read_labels(
             f"{path}: lacks the column {', '.join(lacking[:5])}; it needs sample_id and {columns[0]}, and has "
             f"{quoted(table.written)}"
         )
+    refuse_shifted(table, at["sample_id"])
     findings = []
 
     def refuse(expectation: str, column: str, wrong: np.ndarray, message: str, values: Sequence[Any] = ()) -> None:
@@ -183,6 +186,10 @@ def read_labels(
             wrong = ~np.isfinite(found.values[:, place]) & ~missing
             refuse("finite", column, wrong, "must be a finite number", table.column(at[column]))
             made[f"measured_{place}" if isinstance(contract, GeneContract) else "measured"] = found.values[:, place]
+        if isinstance(contract, ResponseContract) and contract.target == "ln_ic50":
+            high = (np.abs(found.values[:, 0]) > HIGHEST_LN_IC50) & np.isfinite(found.values[:, 0])
+            never = f"must be the natural logarithm of the IC50 in micromolar, which is within {HIGHEST_LN_IC50:g} of 0"
+            refuse("units", columns[0], high, never, table.column(at[columns[0]]))
         table.notes.extend(found.notes)
     if findings:
         raise DataError(findings)

@@ -127,6 +127,37 @@ def test_drugs_that_the_model_does_not_know_are_counted(scored: Scored, tmp_path
     assert len(found["warnings"]) == 1 and f"of {found['n']} samples" in found["warnings"][0]
 
 
+@pytest.mark.parametrize("scored", ["drug_response"], indirect=True)
+def test_drugs_and_tissues_in_another_case_are_the_models_and_unknown_tissues_are_named(
+    scored: Scored, tmp_path: Path
+) -> None:
+    cohort = _cohort(scored, tmp_path / "cohort", "response.parquet", lambda x: x)
+    whole = score(scored.model, cohort)
+    drugs, lines = (pd.read_csv(cohort / name, dtype=str) for name in ("drugs.csv", "cell_lines.csv"))
+    response = pd.read_parquet(cohort / "response.parquet")
+    for table, name in ((drugs, "drug_id"), (response, "drug_id"), (lines, "tissue")):
+        table[name] = table[name].str.swapcase()
+    drugs.to_csv(cohort / "drugs.csv", index=False)
+    response.to_parquet(cohort / "response.parquet", index=False)
+    lines.to_csv(cohort / "cell_lines.csv", index=False)
+    other = score(scored.model, cohort)
+    assert other["metrics"] == whole["metrics"]
+    assert len(other["warnings"]) == len(whole["warnings"]) + 2
+    lines.assign(tissue="Mars").to_csv(cohort / "cell_lines.csv", index=False)
+    assert any("'Mars'" in said for said in score(scored.model, cohort)["warnings"])
+
+
+@pytest.mark.parametrize("scored", ["tumor_type"], indirect=True)
+def test_samples_that_a_rule_cannot_judge_are_counted(scored: Scored, tmp_path: Path) -> None:
+    cohort = _cohort(scored, tmp_path / "cohort", "expression.parquet", lambda x: x)
+    before = score(scored.model, cohort)["warnings"]
+    samples = pd.read_csv(cohort / "samples.csv", dtype=str)
+    samples.loc[:6, "sample_type"] = "Unknown"
+    samples.to_csv(cohort / "samples.csv", index=False)
+    (said,) = [each for each in score(scored.model, cohort)["warnings"] if each not in before]
+    assert "sample_type of 7 samples" in said
+
+
 @pytest.mark.parametrize("scored", ["tumor_type"], indirect=True)
 def test_labels_in_another_case_are_the_models_classes_and_others_are_named(scored: Scored, tmp_path: Path) -> None:
     cohort = _cohort(scored, tmp_path / "cohort", "expression.parquet", lambda x: x)

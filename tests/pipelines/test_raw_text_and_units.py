@@ -33,7 +33,7 @@ Damage = Callable[[Path], Any]
 
 R, L, D = "response.parquet", "cell_lines.csv", "drugs.csv"
 E, S, G = "expression.parquet", "samples.csv", "genes.csv"
-C, B = "copy_number.parquet", "methylation.parquet"
+C, B, M = "copy_number.parquet", "methylation.parquet", "mutation.parquet"
 WORDS = ["NA", "[Discrepancy]", "not reported", "'--"]  # of all, see the property below
 IMAGES = "images.csv"
 
@@ -235,6 +235,10 @@ TOLD: dict[str, tuple[str, Damage, str, str, str | None, str]] = {
         "'11A'"),
     "vials in place of the code": ("expression", column(S, "sample_type", lambda v: f"{v}B"), "error", S, "sample_type",
         "'11B'"),
+    "a rule's column that says nothing": ("expression", one(S, "sample_type", "[Not Available]"), "warning", S,
+        "sample_type", "kept"),
+    "a rule's column that is empty": ("expression", one(S, "sample_type", None), "warning", S, "sample_type", "kept"),
+    "truth values": ("response", edited(M, lambda t: t.assign(TP53=t["TP53"] > 0)), "error", M, "TP53", "1 for true"),
     "a gene of dashes": ("expression", edited(E, lambda t: t.rename(columns={"SIM01|1": "---"})), "error", E, "---",
         "means unknown"),
     "a gene that is a date": ("expression", edited(E, lambda t: t.rename(columns={"SIM01|1": "1-Mar"})), "warning", E,
@@ -292,6 +296,15 @@ def test_responses_in_their_unit_are_not_doubted(
 ) -> None:
     validation = checked("response", responses(lambda values: values, 2), clean, tasks, tmp_path)
     assert validation.findings == ()
+
+
+def test_columns_of_one_wrong_type_are_one_finding(tmp_path: Path) -> None:
+    table = pd.DataFrame({"sample_id": ["a"], **{f"G{number}": ["1,5"] for number in range(40)}})
+    table.to_parquet(tmp_path / E)
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path / E, text=("sample_id",), all_other_numbers=True)
+    (found,) = caught.value.findings
+    assert "40 of 40" in found.message and "'1,5'" in found.message and "G0" in str(found.column)
 
 
 def test_one_fault_of_the_scale_is_one_finding(clean: dict[str, Path], tasks: dict[str, Task], tmp_path: Path) -> None:

@@ -318,6 +318,17 @@ def test_numbers_drop_in_the_metrics_own_direction(params: Params, tmp_path: Pat
     assert found.status == ("held" if noise < 1 else "dropped")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["sample_id,target\nS0,0.5\nS1,85.3\n", "sample_id,target\nS0,1,5\nS1,2,5\n"],
+    ids=["micromolar", "decimal commas between commas"],
+)
+def test_responses_in_another_unit_or_column_are_refused(params: Params, tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=r"target.*micromolar|'sample_id' stand numbers"):
+        read_labels(tmp_path / "labels.csv", response_contract(params), hashed)
+
+
 def test_many_targets_are_measured_together(params: Params, tmp_path: Path) -> None:
     rng, contract = np.random.default_rng(0), gene_contract(params)
     predicted = pd.DataFrame(rng.normal(5, 1, (80, 2)), columns=["prediction_X|1", "prediction_Y|2"])

@@ -80,6 +80,12 @@ def test_a_table_is_read_the_same_whatever_wrote_it(name: str, content: str | by
     assert _read(content, name).values.to_dict("index") == VALUES
 
 
+@pytest.mark.parametrize("head", ["", ",", "row,"])
+def test_row_names_before_the_names_of_samples_are_none(head: str) -> None:
+    table = _read(f'{head}"sample","TP53","EGFR"\n"1","0012",1.5,2.25\n"2","1E5",3.5,12.5\n')
+    assert table.values[["TP53", "EGFR"]].T.to_dict() == VALUES
+
+
 TOLD: dict[str, tuple[str | bytes, str]] = {
     "decimal commas": (PLAIN.replace(",", "\t").replace(".", ","), "Decimal commas"),
     "Windows-1252": ("sample,TP53\nMüller,1.5\n".encode("cp1252"), "Windows-1252"),
@@ -89,6 +95,11 @@ TOLD: dict[str, tuple[str | bytes, str]] = {
     "genes of a mouse": ("sample,Egfr,Kras\nS1,1.5,2\n", "mouse"),
     "samples that look alike": ("sample,TP53\nS1,1.5\ns1,2\n", "'S1', 's1'"),
     "words for unknown": ("sample,TP53,EGFR\nS1,--,1\nS2,2,not reported\n", "'--', 'not reported'"),
+    "genes of no name": ("sample,TP53,---,n/a\nS1,1.5,1,2\n", "'---', 'n/a'"),
+    "a gene beside itself in another case": ("sample,TP53,tp53\nS1,1.5,2\n", "'tp53' look like 'TP53'"),
+    "a gene that stood twice": ("sample,TP53,TP53.1\nS1,1.5,2\n", "'TP53.1' look like 'TP53'"),
+    "short rows": ("sample,TP53,EGFR\nS1,1.5\nS2,1,2\n", "fewer values.*: 1. "),
+    "a day beside few strangers": ("sample,TP53,EGFR,45901\nS1,1.5,2,3\n", "spreadsheet.*'45901'"),
     "dates": ("sample,TP53,1-Mar,2-Sep\nS1,1.5,1,2\n", "spreadsheet.*'1-Mar', '2-Sep'"),
     "several genes": ("sample,TP53,A;B,A /// B\nS1,1.5,1,2\n", "'A;B', 'A /// B'"),
     "genes twice that nobody knows": ("gene,S1\nTP53,1.5\nY_RNA,1\nY_RNA,2\n", "'Y_RNA'"),
@@ -105,6 +116,11 @@ def test_what_is_read_otherwise_than_it_stands_there_is_told(content: str | byte
     assert pd.Series([notes]).str.contains(told).all(), notes
 
 
+@pytest.mark.parametrize("text", ["sample,TP53,---,n/a\nS1,1.5,1,2\n", "gene,S1\nTP53,1.5\n---,1\nn/a,2\n"])
+def test_a_word_for_unknown_is_no_gene_whichever_way_the_table_lies(text: str) -> None:
+    assert _read(text).values.columns.tolist() == ["TP53"]
+
+
 REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "decimal commas and points": ("a.csv", 'sample,TP53,EGFR\nS1,"1,5",2.25\n', "'1,5', '2.25'.*decimal sign"),
     "German thousands": ("a.csv", "sample;TP53;EGFR\nS1;1.000;2,25\n", "decimal sign"),
@@ -117,6 +133,9 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "a gene twice in other cases": ("a.csv", "sample,tp53,Tp53\nS1,1,2\n", "'tp53', 'Tp53' are both the gene TP53"),
     "a sample twice": ("a.csv", "sample,TP53\nS1,1\nS1 ,2\n", "'S1' and 'S1 '"),
     "a column without a name": ("a.csv", "sample,TP53,\nS1,1,2\n", "column 3 has values and no name"),
+    "a first line that is short": ("a.csv", "sample,TP53,EGFR\nS1,1,2,3\nS2,4,5,6\n", "4 values.*names 3 columns"),
+    "numbered samples under it": ("a.csv", "sample,TP53,EGFR\n12,1.5,2,3\n13,4,5,6\n", "'sample' stand numbers"),
+    "a web page": ("a.csv", "<!DOCTYPE html>\n<html><body>\n<p>a, b</p>\n</body></html>\n", "web page"),
     "two sheets": ("a.xlsx", _workbook(one=ROWS, two=ROWS), "'one', 'two'"),
     "two tables": ("a.zip", _zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), "'a.csv', 'b.csv'"),
     "no workbook": ("a.xlsx", PLAIN, "none of a xlsx file"),

@@ -19,7 +19,7 @@ from pipelines.prepared import Prepared
 from pipelines.samples.molecules import parent, stereochemistry
 from tests.training.tiny import NAME, build, response_task
 from training.architectures import get_architecture
-from training.contracts.response import ResponseContract
+from training.contracts.response import ResponseContract, read_payload
 from training.contracts.units import outside, unit_of
 from training.model.final import FinalFit, fit_final
 from training.model.predictor import UNLIKE, Predictor
@@ -93,6 +93,19 @@ def test_a_known_drug_has_the_interval_of_known_drugs_and_nothing_else_to_say(pr
 def test_an_unknown_id_without_a_molecule_is_refused(predictor: Predictor, row: Row) -> None:
     said = _refusal(predictor, row, drug_id="XYZ", smiles=None)
     assert "row 0, field drug_id" in said and "'XYZ'" in said and "smiles" in said
+
+
+def test_a_known_id_brings_its_molecule_along(predictor: Predictor, row: Row, contract: ResponseContract) -> None:
+    (alone,) = read_payload(pd.DataFrame([{**row, "smiles": None}]), contract).drugs["smiles"]
+    assert alone == contract.drugs[row["drug_id"]] is not None
+    assert _answer(predictor, row, smiles=None)["prediction"] == _answer(predictor, row)["prediction"]
+
+
+def test_features_that_differ_in_case_or_blanks_alone_are_named(predictor: Predictor, row: Row) -> None:
+    first, *rest = row["expression"]
+    for other in (f"{first} ", first.swapcase()):
+        profile = {other: 1.0, **{name: row["expression"][name] for name in rest}}
+        assert repr(other) in _refusal(predictor, row, expression=profile)
 
 
 @pytest.mark.parametrize("change", [str.lower, str.upper, "\u00a0{} ".format, "{}\u200b".format])

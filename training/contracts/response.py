@@ -15,7 +15,7 @@ from mlflow.types.schema import AnyType, Map
 
 from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
-from pipelines.text_values import folded, known
+from pipelines.text_values import folded, known, quoted
 from training.contracts import (
     ATOMS,
     CONTRIBUTIONS,
@@ -91,6 +91,14 @@ class ResponseContract(Contract):
     def folded_tissues(self) -> dict[str, list[str]]:
         """Return the training lines' tissues by what people read them as."""
         return _by_folded(self.tissues)
+
+    def drug_id_as_known(self, text: str | None) -> str | None:
+        """Return the training drugs' id that people would read ``text`` as, or ``text`` where there is none."""
+        return _as_known(text, self.drugs, self.folded_drugs)
+
+    def tissue_as_known(self, text: str | None) -> str | None:
+        """Return the training lines' tissue that people would read ``text`` as, or ``text`` where there is none."""
+        return _as_known(text, self.tissues, self.folded_tissues)
 
     @cached_property
     def molecules(self) -> dict[str, str]:
@@ -334,7 +342,7 @@ def read_payload(frame: pd.DataFrame, contract: ResponseContract) -> ResponseSam
     above: dict[str, _Checked] = {}
     for row, record in enumerate(frame.to_dict("records")):
         profile = {name: _as_above(record.get(name), name, row, contract, above) for name in contract.features}
-        tissue = _as_known(_text(record.get("tissue"), "tissue", row), contract.tissues, contract.folded_tissues)
+        tissue = contract.tissue_as_known(_text(record.get("tissue"), "tissue", row))
         key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
         if key not in lines:
             lines[key] = len(lines)
@@ -403,13 +411,11 @@ def _profile(values: Any, name: str, row: int, contract: ResponseContract) -> np
         raise PayloadError(f"row {row}, field {name}: must be a map of feature to value, it is {kind_of(values)}")
     wanted = contract.features[name]
     if missing := [feature for feature in wanted if feature not in values]:
-        told = {folded(str(feature)): str(feature) for feature in values}
-        alike = [repr(told[folded(feature)]) for feature in missing if folded(feature) in told]
-        hint = (
-            f"; it has {listed(alike)}, which differ in case or blanks: write them as the model does" if alike else ""
-        )
+        by_folded = _by_folded([str(feature) for feature in values])
+        alike = [each for feature in missing for each in by_folded.get(folded(feature), [])]
+        beside = f"; write {quoted(alike, 3)} as the model does" if alike else ""
         raise PayloadError(
-            f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}{hint}"
+            f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}{beside}"
         )
     if len(values) > len(wanted):
         known = set(wanted)
@@ -430,8 +436,10 @@ def _drug(record: Mapping[Any, Any], row: int, contract: ResponseContract) -> tu
     """Return id and SMILES as the training data writes them, and what is to be said where the request does not."""
     smiles = _text(record.get("smiles"), "smiles", row)
     given = _text(record.get("drug_id"), "drug_id", row)
-    drug_id = _as_known(given, contract.drugs, contract.folded_drugs)
+    drug_id = contract.drug_id_as_known(given)
     said = None if drug_id == given else f"drug_id {given!r} was read as {drug_id!r}"
+    if smiles is None and drug_id is not None:
+        smiles = contract.drugs.get(drug_id)  # what the training rows of this id had
     if smiles is None and (drug_id is None or "smiles" in contract.required):
         raise PayloadError(f"row {row}, field smiles: missing; without it the drug is not known")
     if smiles is None and contract.drugs and drug_id not in contract.drugs:
