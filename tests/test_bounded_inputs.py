@@ -27,8 +27,9 @@ from pipelines.samples import parquet_size
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import ImageData, load_pixels
 from pipelines.samples.molecules import MAX_SMILES_LENGTH, canonical
-from pipelines.sources import expression_folder, official_table
-from pipelines.sources.expression_folder import opened, read_annotation
+from pipelines.sources import annotation_table, archives, official_table
+from pipelines.sources.annotation_table import read_annotation
+from pipelines.sources.archives import opened
 from pipelines.sources.official_table import read_official
 from serving import app as served_app
 from serving.app import _WAITING, bounded
@@ -46,10 +47,10 @@ def _table(path: Path) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the bounds of files so small that tests can pass them."""
-    monkeypatch.setattr(expression_folder, "UNPACKED_BYTES", 3_000_000)
-    monkeypatch.setattr(expression_folder, "UNPACKED_TIMES", 2)
-    monkeypatch.setattr(expression_folder, "LINE_BYTES", 1_500_000)
-    monkeypatch.setattr(expression_folder, "ANNOTATION_BYTES", 2_000_000)
+    monkeypatch.setattr(archives, "UNPACKED_BYTES", 3_000_000)
+    monkeypatch.setattr(archives, "UNPACKED_TIMES", 2)
+    monkeypatch.setattr(archives, "LINE_BYTES", 1_500_000)
+    monkeypatch.setattr(annotation_table, "ANNOTATION_BYTES", 2_000_000)
     monkeypatch.setattr(official_table, "WORKBOOK_BYTES", 1_000_000)
     monkeypatch.setattr(parquet_size, "MOST_VALUES", 1_000_000)
 

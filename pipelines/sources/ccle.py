@@ -17,7 +17,7 @@ import numpy as np
 
 from pipelines.faults import DataError, Finding
 from pipelines.sources.depmap import to_relative
-from pipelines.sources.expression_folder import BLOCK_BYTES, Row, read_values
+from pipelines.sources.expression_matrix import BLOCK_BYTES, Row, read_values
 from pipelines.sources.matrix_text import header_of, none_wanted, split_lead
 from pipelines.sources.official_table import official_text, plain
 from pipelines.sources.omics_table import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.sources.expression_folder import annotation_rows
+from pipelines.sources.annotation_table import annotation_rows
 from pipelines.sources.raw_folder import (
     SourceImage,
     SourceImages,

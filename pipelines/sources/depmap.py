@@ -19,7 +19,7 @@ import pandas as pd
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.sources.cell_line_names import CellLine, identifier, ids_of, stripped
 from pipelines.sources.choices import Variants
-from pipelines.sources.expression_folder import BLOCK_BYTES, Row, read_values
+from pipelines.sources.expression_matrix import BLOCK_BYTES, Row, read_values
 from pipelines.sources.matrix_text import check_width, header_of, kept_rows, lead_of, none_wanted, split_lead
 from pipelines.sources.official_table import (
     Alternatives,

@@ -14,20 +14,10 @@ import pandas as pd
 
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.samples.gene_names import genes_of, spreadsheet_names
-from pipelines.sources.expression_folder import (
-    BLOCK_BYTES,
-    Expression,
-    annotation_rows,
-    column_of,
-    gene_table,
-    opened,
-    read_header,
-    read_rows,
-    refuse_utf_16,
-    stand_alone,
-    unknown_words,
-    without_missing,
-)
+from pipelines.sources.annotation_table import annotation_rows, column_of, unknown_words
+from pipelines.sources.archives import opened
+from pipelines.sources.expression_folder import Expression, gene_table, stand_alone
+from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows, refuse_utf_16, without_missing
 from pipelines.sources.official_table import whole
 from pipelines.text_values import clean, folded, known, quoted
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.sources.expression_folder import Row
+from pipelines.sources.expression_matrix import Row
 from pipelines.sources.official_table import plain
 from pipelines.text_values import clean, quoted
 

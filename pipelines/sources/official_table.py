@@ -27,8 +27,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.sources.archives import ZIP
-from pipelines.sources.expression_folder import opened
+from pipelines.sources.archives import ZIP, opened
 from pipelines.text_values import clean, known, quoted
 
 BLOCK_ROWS = 50_000

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.samples.gene_names import several_genes, spreadsheet_names
-from pipelines.sources.expression_folder import column_of, read_annotation
+from pipelines.sources.annotation_table import column_of, read_annotation
 from pipelines.text_values import folded, is_unknown, look_alikes, quoted
 from pipelines.units import Doubt
 

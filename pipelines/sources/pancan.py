@@ -14,21 +14,10 @@ import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.sources.expression_folder import (
-    BLOCK_BYTES,
-    Expression,
-    barcode,
-    column_of,
-    gene_table,
-    opened,
-    read_annotation,
-    read_barcodes,
-    read_header,
-    read_rows,
-    rewritten,
-    tcga,
-    without_missing,
-)
+from pipelines.sources.annotation_table import column_of, read_annotation
+from pipelines.sources.archives import opened
+from pipelines.sources.expression_folder import Expression, barcode, gene_table, read_barcodes, rewritten, tcga
+from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows, without_missing
 from pipelines.sources.raw_folder import visible
 from pipelines.text_values import quoted
 from pipelines.units import expression_scale

@@ -14,16 +14,10 @@ import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.sources.expression_folder import (
-    BLOCK_BYTES,
-    Expression,
-    column_of,
-    opened,
-    read_annotation,
-    read_header,
-    read_rows,
-    rewritten,
-)
+from pipelines.sources.annotation_table import column_of, read_annotation
+from pipelines.sources.archives import opened
+from pipelines.sources.expression_folder import Expression, rewritten
+from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows
 from pipelines.sources.raw_folder import refuse_no_folder, visible
 from pipelines.text_values import look_alikes, quoted
 

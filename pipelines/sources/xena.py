@@ -10,22 +10,18 @@ import numpy as np
 import pandas as pd
 
 from pipelines.faults import UserError
+from pipelines.sources.annotation_table import column_of, read_annotation
+from pipelines.sources.archives import opened
 from pipelines.sources.expression_folder import (
-    BLOCK_BYTES,
     Expression,
     barcode,
-    column_of,
     gene_table,
-    opened,
-    read_annotation,
     read_barcodes,
-    read_header,
-    read_rows,
     rewritten,
     stand_alone,
     tcga,
-    without_missing,
 )
+from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows, without_missing
 from pipelines.text_values import folded, quoted
 
 GENE = ("sample", "Ensembl_ID", "gene", "id", "sampleID", "gene_id", "gene_name", "symbol", "Gene Symbol", "xena_id",

@@ -22,15 +22,8 @@ from hypothesis import strategies as st
 from pipelines.faults import DataError, UserError
 from pipelines.sources import expression_folder, geo, pancan, uci, xena
 from pipelines.sources.__main__ import main
-from pipelines.sources.expression_folder import (
-    MISSING,
-    Expression,
-    gene_table,
-    read_header,
-    read_rows,
-    tcga,
-    write_expression,
-)
+from pipelines.sources.expression_folder import Expression, gene_table, tcga, write_expression
+from pipelines.sources.expression_matrix import MISSING, read_header, read_rows
 from pipelines.text_values import UNKNOWN_WORDS
 from pipelines.units import expression_scale
 from tests import bench
