@@ -511,7 +511,7 @@ def test_a_stage_that_no_version_has_is_named_with_what_to_do(endpoints: dict[st
         timeout=120,
     )
     assert done.returncode == 1
-    assert "no version of tumor_type has the alias nowhere" in done.stderr and "make promote" in done.stderr
+    assert "no version of 'tumor_type' has the alias 'nowhere'" in done.stderr and "make promote" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -253,7 +253,7 @@ def test_a_dry_run_writes_nothing(params: Params, checkout: Path) -> None:
 
 
 def test_an_unknown_architecture_is_named(params: Params, checkout: Path) -> None:
-    with pytest.raises(UserError, match="has no resnet50; it has"):
+    with pytest.raises(UserError, match="has no 'resnet50'; it has"):
         run(params, Counted(checkout / "log"), architectures=["resnet50"])
 
 
@@ -283,7 +283,7 @@ def test_a_state_that_was_edited_is_refused(params: Params, checkout: Path) -> N
     path.parent.mkdir()
     for text in ("{", "[]", '{"schema": 1}', '{"schema": 99}'):
         path.write_text(text)
-        with pytest.raises(UserError, match="delete it to start the loop anew"):
+        with pytest.raises(UserError, match="then the loop begins anew"):
             run(params, Counted(checkout / "log"))
 
 
