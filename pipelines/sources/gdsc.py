@@ -157,13 +157,22 @@ def lines_of(response: pd.DataFrame) -> list[CellLine]:
         name = folded(key[2])
         if key not in group_of and not any(key[:2]) and not is_unknown(key[2]) and len(named.get(name, ())) < 2:
             put(key, next(iter(named.get(name, ())), f"name:{name}"))
+    without_sanger = {group for group, of in members.items() if not any(key[0] for key in of)}
+    without_cosmic = {group for group, of in members.items() if not any(key[1] for key in of)}
+    partners: dict[str, set[str]] = {}
     for groups in named.values():  # one study tells the Sanger id alone, and another the COSMIC id
-        if len(groups) == 2:
-            without = [group for group in groups if not any(key[0] for key in members[group])]
-            others = [group for group in groups if not any(key[1] for key in members[group])]
-            if len(without) == len(others) == 1 and without != others and not is_unknown(members[without[0]][0][2]):
-                for key in members.pop(without[0]):
-                    put(key, others[0])
+        one, other = groups & without_sanger, groups & without_cosmic
+        if len(groups) == 2 and len(one) == len(other) == 1 and one != other:
+            (group,), (partner,) = one, other
+            if not is_unknown(members[group][0][2]):
+                partners.setdefault(group, set()).add(partner)
+                partners.setdefault(partner, set()).add(group)
+    for group, found in partners.items():
+        other = next(iter(found))
+        certain = len(found) == len(partners[other]) == 1  # else its names say several things
+        if certain and group in without_sanger:
+            for key in members.pop(group):
+                put(key, other)
     bare = [stripped(name) for of in members.values() for name in {folded(key[2]) for key in of}]
     codes = response.drop_duplicates([*GIVEN.values(), "tcga_desc"])
     tissue_of: dict[str, str] = {}

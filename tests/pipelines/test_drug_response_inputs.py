@@ -387,6 +387,11 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
     "COSMIC joins other names": (["|1|A-b", "S1|1.0|AB"], ["S1", "S1"]),
     "Sanger joins": (["SIDM00001|1|A", "sidm00001||B"], ["SIDM00001", "SIDM00001"]),
     "names join ids of two kinds": (["S1||A", "|1|a"], ["S1", "S1"]),
+    "two names join ids of two kinds": (["|1|A", "|1|A1", "S1||a", "S1||A1"], ["S1"] * 4),
+    "two names join two ids to a third": (
+        ["|1|A", "|1|B", "S1||A", "S2||B"],
+        ["COSMIC-1", "COSMIC-1", "S1", "S2"],
+    ),
     "ids before names": (["S1|1|A", "S2|2|A"], ["S1", "S2"]),
     "an id, and a name in punctuation": (["S1|1|TT", "||T.T"], ["S1", "T.T"]),
     "a name of two lines": (["S1|1|A", "S2|2|A", "||A"], ["S1", "S2", ""]),
