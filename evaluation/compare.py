@@ -10,8 +10,9 @@ import sys
 from typing import Any
 
 from pipelines.command import parser, run_command
-from pipelines.params import GeneTask, read_params
+from pipelines.params import read_params
 from pipelines.places import REPORTS
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 
 
 def main() -> int:
@@ -28,7 +29,7 @@ def main() -> int:
     task = params.task(name)
 
     def scale() -> Any:
-        assert isinstance(task, GeneTask)
+        assert isinstance(task, ProfilesMultiTarget)
         return target_spreads(read_prepared(name, task).side("train"))
 
     folder = REPORTS / name / FOLDER

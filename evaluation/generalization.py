@@ -27,7 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from evaluation.generalizing import page
     from evaluation.generalizing.table import FOLDER, generalize, plans, response_task, tell
     from pipelines import tracking
-    from pipelines.samples.reading import read_samples
 
     params = read_params()
     name = given.task
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     of = functools.partial(plans, name, params, data_sha256=tracking.folder_sha256(DATA / name), folder=folder)
     every = params.architectures(name)
     wanted = of(modes=given.modes or MODES["response"], architectures=given.architectures or every)
-    kept = read_samples(DATA / name, task)
+    kept = task.read(DATA / name)
     failed = generalize(name, params, wanted, kept, progress=sys.stderr.isatty())
     # The table shows all that is there, so that a run of a few architectures completes it.
     names = list(dict.fromkeys([*every, *(plan.architecture for plan in wanted)]))

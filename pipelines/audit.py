@@ -23,7 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = options.parse_args(argv)
     from pipelines.auditing import audit_samples, log_audit, write_audit
     from pipelines.report import write_page
-    from pipelines.samples.reading import read_samples
     from pipelines.validate import REPORT_FILE
 
     params = read_params()
@@ -31,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = arguments.data or DATA / arguments.task
     reports = arguments.reports or REPORTS / arguments.task
 
-    audit = audit_samples(read_samples(data, task).samples, data, arguments.task, task, params.seed)
+    audit = audit_samples(task.read(data).samples, data, arguments.task, task, params.seed)
     path = write_audit(audit, reports)
     if (reports / REPORT_FILE).is_file():
         write_page(reports, arguments.task)

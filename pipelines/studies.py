@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipelines.faults import UserError
-from pipelines.params import ResponseSplit, Split
+from pipelines.modalities.pairs import PairsSplit
+from pipelines.params import Split
 
 CROSS_STUDY = "cross_study"
 
@@ -25,15 +26,15 @@ class StudyError(UserError):
     """Two studies that cannot be set against each other."""
 
 
-def across(split: Split | None) -> ResponseSplit | None:
+def across(split: Split | None) -> PairsSplit | None:
     """Return ``split`` if it trains on one study and tests on another, else None."""
     if split is None or split.mode != CROSS_STUDY:
         return None
-    assert isinstance(split, ResponseSplit)
+    assert isinstance(split, PairsSplit)
     return split
 
 
-def of_either(study: pd.Series, split: ResponseSplit) -> Mask:
+def of_either(study: pd.Series, split: PairsSplit) -> Mask:
     """Return which rows are of the study that is trained on or of the one that is tested, shape ``(n,)``.
 
     Raises
@@ -51,7 +52,7 @@ def of_either(study: pd.Series, split: ResponseSplit) -> Mask:
     return study.astype(str).isin(_named(split).values()).to_numpy()
 
 
-def refuse_small(study: pd.Series, groups: pd.Series, split: ResponseSplit, needed: int) -> None:
+def refuse_small(study: pd.Series, groups: pd.Series, split: PairsSplit, needed: int) -> None:
     """Refuse a study of fewer than ``needed`` groups of cell lines.
 
     Raises
@@ -68,7 +69,7 @@ def refuse_small(study: pd.Series, groups: pd.Series, split: ResponseSplit, need
             )
 
 
-def asked(study: pd.Series, side: pd.Series, split: ResponseSplit) -> Mask:
+def asked(study: pd.Series, side: pd.Series, split: PairsSplit) -> Mask:
     """Return which rows are of the question, ``(n,)``: the test study's on the side ``test``, else the training one's.
 
     Parameters
@@ -80,7 +81,7 @@ def asked(study: pd.Series, side: pd.Series, split: ResponseSplit) -> Mask:
     return study.astype(str).to_numpy() == expected
 
 
-def refuse_mixed(table: pd.DataFrame, split: ResponseSplit) -> None:
+def refuse_mixed(table: pd.DataFrame, split: PairsSplit) -> None:
     """Refuse a split table in which a row of a study stands where rows of another belong.
 
     Raises
@@ -98,5 +99,5 @@ def refuse_mixed(table: pd.DataFrame, split: ResponseSplit) -> None:
         )
 
 
-def _named(split: ResponseSplit) -> dict[str, str]:
+def _named(split: PairsSplit) -> dict[str, str]:
     return {"train_study": split.train_study, "test_study": split.test_study}

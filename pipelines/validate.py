@@ -76,7 +76,7 @@ def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = 
         Faulty data is a finding and never an exception; a file that cannot be read hides no fault of another.
     """
     # Imported here: Great Expectations takes seconds to import.
-    expectations = importlib.import_module(f"pipelines.expectations.{task.kind}")
+    expectations = importlib.import_module(f"pipelines.expectations.{task.modality}")
 
     tables, findings = expectations.read(folder, task)
     findings += run_suites(expectations.suites(tables, task), docs=docs)

@@ -30,9 +30,10 @@ from evaluation.metrics.regression import HIGHER_IS_BETTER as OF_NUMBERS
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import write_json
-from pipelines.params import GeneTask, Params, Task
+from pipelines.params import Params, Task
 from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 
 FOLDER = "candidate"
 EVIDENCE = "evidence.json"
@@ -130,7 +131,7 @@ def comparisons(
 ) -> list[dict[str, Any]]:
     """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
     task, own = params.task(name), evidence["architecture"]
-    scale = target_spreads(prepared.side("train")) if isinstance(task, GeneTask) else None
+    scale = target_spreads(prepared.side("train")) if isinstance(task, ProfilesMultiTarget) else None
     baseline = task.evaluate.baseline
     others = {
         architecture: found

@@ -20,12 +20,12 @@ from mlflow.exceptions import MlflowException
 from evaluation.candidates.scoring import load
 from evaluation.evidence.measuring import PREDICTIONS, SPLIT, file_sha256
 from pipelines import tracking
-from pipelines.params import GeneTask, Task, read_task
+from pipelines.params import Task, read_task
 from pipelines.places import DATA
 from pipelines.prepared import Prepared
-from pipelines.samples.reading import read_samples
-from training.contracts import ClassContract
-from training.contracts.profiles import GeneContract
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
+from training.contract import ClassContract
+from training.modalities.profiles import GeneContract
 from training.model.predictor import Predictor
 
 ALIAS = "production"
@@ -119,7 +119,7 @@ def answered(
     contract = model.contract
     its_task = read_task(contract.task_text)
     # Read by the rules that the version was made under: its images may be smaller, its values on another scale.
-    samples = prepared.samples if its_task.data == task.data else read_samples(data / name, its_task).samples
+    samples = prepared.samples if its_task.data == task.data else its_task.read(data / name).samples
     place = pd.Index(samples.table["sample_id"]).get_indexer(pd.Index(ours["sample_id"]))
     mine = ours[place >= 0].reset_index(drop=True)
     samples = samples.take(place[place >= 0])
@@ -148,7 +148,7 @@ def answered(
 
 def scale_of(task: Task, scale: np.ndarray | None, all_rows: pd.DataFrame, kept: pd.DataFrame) -> np.ndarray | None:
     """Return the part of a scale of all targets that belongs to the targets which are compared."""
-    if scale is None or not isinstance(task, GeneTask):
+    if scale is None or not isinstance(task, ProfilesMultiTarget):
         return scale
     place = {gene: number for number, gene in enumerate(_targets(all_rows))}
     chosen: np.ndarray = scale[[place[gene] for gene in _targets(kept)]]

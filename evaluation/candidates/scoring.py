@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from training.contracts.sensitivity import SensitivityContract
 
 from evaluation.candidates.registered_files import FILES_TAG, check_files, version_behind
 from evaluation.metrics.classification import bootstrap_classification
@@ -17,7 +18,10 @@ from evaluation.metrics.targets import bootstrap_targets
 from pipelines import tracking
 from pipelines.faults import DataError, Finding, UserError
 from pipelines.groups import group_samples
-from pipelines.params import ExpressionTask, ImageTask, ResponseTask, SensitivityTask, Task, read_task
+from pipelines.modalities.images import ImagesTask
+from pipelines.modalities.pairs import PairsTask
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.params import Task, read_task
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
     SAMPLES_FILE,
@@ -31,13 +35,13 @@ from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.samples.images import read_images
 from pipelines.samples.response import UNKNOWN, Kept, keep_samples
 from pipelines.samples.sensitivity import Thresholds, call
+from pipelines.tasks.pairs_classification import PairsClassification
 from pipelines.text_values import folded, quoted
 from pipelines.units import DOUBTS, Doubt, response_doubt
-from training.contracts import Contract
-from training.contracts.profiles import GeneContract, LabelContract
-from training.contracts.response import ResponseContract
-from training.contracts.sensitivity import SensitivityContract
-from training.contracts.units import LIMITS, outside
+from training.contract import Contract
+from training.features.units import LIMITS, outside
+from training.modalities.pairs import ResponseContract
+from training.modalities.profiles import GeneContract, LabelContract
 from training.model.logged_model import predictor_folder
 from training.model.predictor import Predictor
 
@@ -83,14 +87,14 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
         "seed": seed,
     }
     outputs = model.outputs(samples)
-    if isinstance(task, ResponseTask) and not isinstance(task, SensitivityTask):
+    if isinstance(task, PairsTask) and not isinstance(task, PairsClassification):
         metrics = bootstrap_regression(samples.target, outputs, groups, within=samples.pairs["drug_id"], **settings)
     elif isinstance(model.contract, GeneContract):
         settings |= {"margin_metric": task.evaluate.metric, "scale": model.contract.spreads}
         metrics = bootstrap_targets(samples.target, outputs, groups, **settings)
     else:
         settings |= {"classes": samples.classes, "margin_metric": task.evaluate.metric}
-        settings |= {"within": samples.pairs["drug_id"]} if isinstance(task, SensitivityTask) else {}
+        settings |= {"within": samples.pairs["drug_id"]} if isinstance(task, PairsClassification) else {}
         metrics = bootstrap_classification(samples.target, outputs, groups, **settings)
     return {
         "n": len(samples),
@@ -103,11 +107,11 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
 
 def _read(folder: Path, task: Task, model: Predictor) -> tuple[Kept, list[str]]:
     """Return the samples, and what was read otherwise than the files have it."""
-    if isinstance(task, ImageTask):
+    if isinstance(task, ImagesTask):
         return read_images(folder, task, every_class=False), []  # a cohort may lack a class
-    if isinstance(task, ExpressionTask):
+    if isinstance(task, ProfilesTask):
         return _read_profiles(folder, task, model)
-    assert isinstance(task, ResponseTask)
+    assert isinstance(task, PairsTask)
     optional = [name for name in task.data.omics if getattr(task.data.missing, name) != "drop"]
     tables = read_response_tables(folder, task, optional=optional)
     _require_features(tables, model)
@@ -120,7 +124,7 @@ def _read(folder: Path, task: Task, model: Predictor) -> tuple[Kept, list[str]]:
     return kept, [*map(str, tables.notes), *said]
 
 
-def _read_profiles(folder: Path, task: ExpressionTask, model: Predictor) -> tuple[Kept, list[str]]:
+def _read_profiles(folder: Path, task: ProfilesTask, model: Predictor) -> tuple[Kept, list[str]]:
     """Read a cohort of profiles and name its genes as the model does; genes that it lacks are imputed, if few."""
     contract = model.contract
     assert isinstance(contract, (LabelContract, GeneContract))
@@ -211,7 +215,7 @@ def _require_features(tables: ResponseTables, model: Predictor) -> None:
         raise DataError(findings)
 
 
-def _require_sound(tables: ResponseTables, task: ResponseTask) -> None:
+def _require_sound(tables: ResponseTables, task: PairsTask) -> None:
     """Refuse values that would make every metric meaningless."""
     findings = []
     target = tables.response[task.data.target].to_numpy(np.float64)
@@ -283,7 +287,7 @@ def _said_of_units(task: Task, contract: Contract, samples: Any) -> list[str]:
                 beyond(file, scale, table)
             if name in contract.units and len(values):
                 compared(file, name, values, contract.features[name], contract.units[name])
-        if task.data.target == "ln_ic50" and not isinstance(task, SensitivityTask):
+        if task.data.target == "ln_ic50" and not isinstance(task, PairsClassification):
             used = samples.pairs["drug_id"].nunique()
             doubted("response.parquet", response_doubt(samples.target, used), task.data.target)
         if strangers := int((~contract.known_drugs(samples)).sum()):

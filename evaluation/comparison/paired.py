@@ -18,7 +18,10 @@ from evaluation.metrics import classification, regression, targets
 from evaluation.metrics.regression import Floats
 from evaluation.metrics.resample import group_count_blocks, percentile_interval
 from pipelines.faults import UserError
-from pipelines.params import GeneTask, ResponseTask, SensitivityTask, Task
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Task
+from pipelines.tasks.pairs_classification import PairsClassification
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 
 ID = "sample_id"
 
@@ -187,7 +190,7 @@ def _measure(
 ) -> Floats:
     """Return ``metric`` under each weighting of the groups, shape ``(n_weightings,)``."""
     to_baseline = metric in ("margin", "r2_over_baseline")  # the rest is not computed where nobody asks for it
-    if isinstance(task, ResponseTask) and not isinstance(task, SensitivityTask):
+    if isinstance(task, PairsTask) and not isinstance(task, PairsClassification):
         found = regression.weighted_regression_metrics(
             predictions["target"],
             predictions["prediction"],
@@ -196,7 +199,7 @@ def _measure(
             within=predictions["drug_id"] if metric.startswith("within_drug_") else None,
             baseline=predictions.get("baseline") if to_baseline else None,
         )
-    elif isinstance(task, GeneTask):
+    elif isinstance(task, ProfilesMultiTarget):
         genes = _names(predictions, "prediction")
         by_target = targets.weighted_target_metrics(
             columns_of(predictions, "target", genes),
@@ -273,9 +276,9 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def higher_is_better(task: Task, metric: str) -> bool:
     """Return whether more of ``metric`` is better; so it is of every metric of a single class."""
-    if isinstance(task, ResponseTask) and not isinstance(task, SensitivityTask):
+    if isinstance(task, PairsTask) and not isinstance(task, PairsClassification):
         return regression.HIGHER_IS_BETTER.get(metric, True)
-    if isinstance(task, GeneTask):
+    if isinstance(task, ProfilesMultiTarget):
         return targets.HIGHER_IS_BETTER.get(metric, True)
     return classification.HIGHER_IS_BETTER.get(metric, True)
 

@@ -69,7 +69,7 @@ def classified(
     seed
         Of the bootstrap.
     audit
-        What the audit of the data found: a score that a nuisance reaches too is not worth much.
+        What the audit of the data found: a score that a confounder reaches too is not worth much.
     within
         Column of the predictions that names the drug, where two classes are also to be told apart within drugs.
     unlike

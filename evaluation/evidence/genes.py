@@ -28,12 +28,12 @@ from evaluation.metrics.means import coverage
 from evaluation.metrics.resample import Interval
 from evaluation.metrics.targets import TargetIntervals, bootstrap_each_target, mean_over_targets, target_metrics
 from evaluation.metrics.weakest import of_genes
-from pipelines.params import GeneTask
 from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
-from training.contracts.profiles import GeneContract
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 from training.estimator import Estimator
 from training.gene_targets import target_means
+from training.modalities.profiles import GeneContract
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
 
@@ -44,7 +44,7 @@ _OF_COHORTS = ("r2", "rmse", "rmse_sd", "margin")  # logged of each cohort: MLfl
 
 
 def gene_evidence(
-    task: GeneTask,
+    task: ProfilesMultiTarget,
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,
@@ -174,7 +174,7 @@ def target_spreads(train: ExpressionSamples) -> np.ndarray:
 
 
 def measure(
-    predictions: pd.DataFrame, genes: list[str], scale: np.ndarray, task: GeneTask, seed: int
+    predictions: pd.DataFrame, genes: list[str], scale: np.ndarray, task: ProfilesMultiTarget, seed: int
 ) -> TargetIntervals:
     """Return every metric of a table of ``target_<gene>, prediction_<gene>, baseline_<gene>, group`` with intervals."""
     return bootstrap_each_target(

@@ -12,7 +12,7 @@ from evaluation.evidence.parts import Evidence
 from evaluation.explain import checks
 from evaluation.explain.cells import CellExplanation, chosen_rows, deletion, explain_cells
 from evaluation.figures import plots
-from pipelines.params import ImageTask
+from pipelines.modalities.images import ImagesTask
 from pipelines.prepared import Prepared
 from pipelines.samples.images import ImageSamples
 from training.estimator import Classifier
@@ -24,7 +24,7 @@ PANELS = 16  # images of the Grad-CAM panel
 
 
 def image_evidence(
-    task: ImageTask,
+    task: ImagesTask,
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,
@@ -42,7 +42,7 @@ def image_evidence(
     seed
         Of the bootstrap and of the images shown.
     audit
-        What the audit of the data found: a score that a nuisance reaches too is not worth much.
+        What the audit of the data found: a score that a confounder reaches too is not worth much.
     """
     test: ImageSamples = prepared.side("test")
     found = classified(task, task.data.classes, fitted, predictions, seed=seed, audit=audit, unlike=model.unlike(test))

@@ -17,9 +17,10 @@ from evaluation.explain.deletion import Deletion
 from evaluation.explain.profiles import TOP, ProfileExplanation, deletion, explain_profiles, overlap
 from evaluation.explain.randomized import integrate_coarsely
 from evaluation.figures import profiles
-from pipelines.params import LabelTask, Params
+from pipelines.params import Params
 from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
+from pipelines.tasks.profiles_classification import ProfilesClassification
 from training.estimator import Classifier, Estimator
 from training.model.final import CrossFitted
 from training.model.fitted import Fitted
@@ -29,7 +30,7 @@ COMPLETE_WITHIN = 0.05  # relative gap up to which attributions are said to add 
 
 
 def label_evidence(
-    task: LabelTask,
+    task: ProfilesClassification,
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,

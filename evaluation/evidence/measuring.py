@@ -22,9 +22,14 @@ from pipelines import tracking
 from pipelines.auditing import read_audit
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import GeneTask, ImageTask, LabelTask, Params, ResponseTask, SensitivityTask, Task
+from pipelines.modalities.images import ImagesTask
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Params, Task
 from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
+from pipelines.tasks.pairs_classification import PairsClassification
+from pipelines.tasks.profiles_classification import ProfilesClassification
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 from pipelines.validate import REPORT_FILE
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
@@ -122,25 +127,25 @@ def _found(
     audit: dict[str, Any] | None,
 ) -> Evidence:
     """Return what is measured and explained; each family loads what it needs, and no network without one."""
-    if isinstance(task, SensitivityTask):
+    if isinstance(task, PairsClassification):
         from evaluation.evidence.sensitivity import sensitivity_evidence
 
         return sensitivity_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    if isinstance(task, ResponseTask):
+    if isinstance(task, PairsTask):
         from evaluation.evidence.responses import response_evidence
 
         return response_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    if isinstance(task, ImageTask):
+    if isinstance(task, ImagesTask):
         from evaluation.evidence.images import image_evidence
 
         return image_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    if isinstance(task, LabelTask):
+    if isinstance(task, ProfilesClassification):
         from evaluation.evidence.labels import label_evidence
 
         return label_evidence(task, fitted, model, predictions, prepared, params, audit=audit)
     from evaluation.evidence.genes import gene_evidence
 
-    assert isinstance(task, GeneTask)
+    assert isinstance(task, ProfilesMultiTarget)
     return gene_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
 
 

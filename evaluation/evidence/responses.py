@@ -20,14 +20,14 @@ from evaluation.figures.responses import omics_contributions
 from evaluation.metrics.means import coverage
 from evaluation.metrics.resample import Interval, bootstrap_regression
 from evaluation.metrics.weakest import of_drugs
-from pipelines.params import ResponseTask
+from pipelines.modalities.pairs import PairsTask
 from pipelines.prepared import Prepared
 from pipelines.samples.response import ResponseSamples
 from training.estimator import Estimator
 from training.model.final import CrossFitted
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
-from training.sensitivity import Sensitivity
+from training.adapters.pairs_classification import Sensitivity
 
 ROWS_FOR_DRUGS = 2  # times the rows that are spread over all drugs: so many more explain single drugs
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
@@ -35,7 +35,7 @@ UNITS = {"ln_ic50": "ln IC50 (µM)", "auc": "area under the dose-response curve"
 
 
 def response_evidence(
-    task: ResponseTask,
+    task: PairsTask,
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,
@@ -117,7 +117,7 @@ class ExplainedPairs:
 
 
 def explain_pairs(
-    task: ResponseTask,
+    task: PairsTask,
     fitted: Fitted,
     estimator: Estimator,
     predictions: pd.DataFrame,
@@ -197,11 +197,11 @@ def _regressor(estimator: Estimator) -> Estimator:
     return first.regressor_ if isinstance(first, Sensitivity) else first
 
 
-def _bootstrap(task: ResponseTask, seed: int) -> dict[str, Any]:
+def _bootstrap(task: PairsTask, seed: int) -> dict[str, Any]:
     return {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
 
 
-def measure(predictions: pd.DataFrame, task: ResponseTask, seed: int) -> dict[str, Interval]:
+def measure(predictions: pd.DataFrame, task: PairsTask, seed: int) -> dict[str, Interval]:
     """Return every metric of a table of ``target, prediction, baseline, group, drug_id`` with its interval."""
     return bootstrap_regression(
         predictions["target"],
@@ -233,7 +233,7 @@ def by_drug(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.groupby("drug_id")[columns].apply(summary).reset_index().sort_values("pearson", ascending=False)
 
 
-def _interval_check(predictions: pd.DataFrame, fitted: Fitted, task: ResponseTask) -> dict[str, Any]:
+def _interval_check(predictions: pd.DataFrame, fitted: Fitted, task: PairsTask) -> dict[str, Any]:
     held = _held(predictions, fitted)
     return {
         "coverage": task.evaluate.interval_coverage,

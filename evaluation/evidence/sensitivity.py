@@ -12,9 +12,9 @@ from evaluation.evidence.classes import classified, columns_of, measure
 from evaluation.evidence.parts import Evidence
 from evaluation.evidence.responses import drug_names, explain_pairs, is_simulated_screen
 from evaluation.figures import plots
-from pipelines.params import SensitivityTask
 from pipelines.prepared import Prepared
 from pipelines.samples.sensitivity import CLASSES, SensitivitySamples
+from pipelines.tasks.pairs_classification import PairsClassification
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
 
@@ -23,7 +23,7 @@ _RESISTANT, _SENSITIVE = 0, 1
 
 
 def sensitivity_evidence(
-    task: SensitivityTask,
+    task: PairsClassification,
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,

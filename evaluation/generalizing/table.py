@@ -23,6 +23,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
+from training.scores import SCORES
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.responses import is_simulated_screen
@@ -33,14 +34,14 @@ from evaluation.metrics.resample import Interval, bootstrap_regression
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
-from pipelines.groups.response import cell_line_groups, drug_groups
-from pipelines.params import Params, ResponseTask, Split, SplitMode
+from pipelines.groups.pairs import cell_line_groups, drug_groups
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Params, Split
 from pipelines.places import MODELS
 from pipelines.prepared import Prepared, prepare
 from pipelines.samples.response import Kept, ResponseSamples
 from pipelines.studies import CROSS_STUDY
 from training.architectures import get_architecture
-from training.scores import SCORES
 from training.studies.trials import fit_settings
 
 FOLDER = "generalization"
@@ -66,7 +67,7 @@ class Plan:
         Of all that decides the outcome but the code.
     """
 
-    mode: SplitMode
+    mode: str
     architecture: str
     hyperparameters: dict[str, Any]
     origin: str
@@ -92,7 +93,7 @@ class Plan:
         return found if found.get("fingerprint") == self.fingerprint and self.predictions.is_file() else None
 
 
-def in_mode(task: ResponseTask, mode: SplitMode) -> ResponseTask:
+def in_mode(task: PairsTask, mode: str) -> PairsTask:
     """Return the task with another split mode; studies are named only where they count."""
     split = replace(task.split, mode=mode)
     return replace(task, split=split if mode == CROSS_STUDY else replace(split, train_study="", test_study=""))
@@ -102,7 +103,7 @@ def plans(
     name: str,
     params: Params,
     *,
-    modes: Sequence[SplitMode],
+    modes: Sequence[str],
     architectures: Sequence[str],
     data_sha256: str,
     folder: Path,
@@ -129,7 +130,7 @@ def plans(
                 "features": asdict(task.data),
                 "architecture": architecture,
                 "hyperparameters": hyperparameters,
-                "settings": get_architecture(architecture, task.family).known(settings),
+                "settings": get_architecture(architecture, task.modality, task.problem).known(settings),
                 "baseline": task.evaluate.baseline,
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }
@@ -150,10 +151,10 @@ def hyperparameters_of(folder: Path, architecture: str, family: str) -> tuple[di
         raise UserError(f"{path} cannot be read ({error}); run the tune stage again") from error
 
 
-def response_task(name: str, params: Params) -> ResponseTask:
+def response_task(name: str, params: Params) -> PairsTask:
     """Return the task; refuse one that predicts no response as a number."""
     task = params.task(name)
-    if not isinstance(task, ResponseTask) or task.problem != "regression":
+    if not isinstance(task, PairsTask) or task.problem != "regression":
         raise UserError(f"{name} does not predict the response of cell lines to drugs as a number: no table is made")
     return task
 
@@ -287,7 +288,7 @@ def units(prepared: Prepared, split: Split) -> np.ndarray:
     return of_line[samples.cell]
 
 
-def measure(predictions: pd.DataFrame, task: ResponseTask, seed: int) -> dict[str, Interval]:
+def measure(predictions: pd.DataFrame, task: PairsTask, seed: int) -> dict[str, Interval]:
     """Return the metrics `SHOWN` with their intervals; ends are NaN where only one unit was tested."""
     columns: dict[str, Any] = {"within": predictions["drug_id"], "baseline": predictions["baseline"]}
     if predictions["group"].nunique() < 2:

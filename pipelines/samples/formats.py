@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.params import ResponseTask
+from pipelines.modalities.pairs import PairsTask
 from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.samples.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
 from pipelines.samples.raw_files import DRUGS_FILE as DRUGS_FILE
@@ -62,7 +62,7 @@ class ResponseTables:
 
 
 def read_response_tables(
-    folder: Path | str, task: ResponseTask, *, labelled: bool = True, optional: Collection[str] = ()
+    folder: Path | str, task: PairsTask, *, labelled: bool = True, optional: Collection[str] = ()
 ) -> ResponseTables:
     """Read a raw folder of kind ``response``.
 

@@ -1,4 +1,4 @@
-"""Samples and drugs as the rows that an endpoint takes, see `training.contracts`."""
+"""Samples and drugs as the rows that an endpoint takes, see `training.contract`."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from pipelines.text_values import clean, folded, is_unknown, quoted
 from pipelines.units import HIGHEST_LN_IC50
 from serving.number_cells import read_numbers
 from serving.table_files import read_table_file, refuse_repeated, refuse_shifted
-from training.contracts import ClassContract, Contract
-from training.contracts.profiles import GeneContract
-from training.contracts.response import ResponseContract
+from training.contract import ClassContract, Contract
+from training.modalities.pairs import ResponseContract
+from training.modalities.profiles import GeneContract
 
 HIGHER_IS_BETTER = OF_NUMBERS | OF_TARGETS | OF_CLASSES
 # The log keeps the label and its probability, not those of all classes: areas and calibration cannot be told from it.

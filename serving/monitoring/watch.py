@@ -14,8 +14,8 @@ from pipelines.policy import Monitor
 from serving.monitoring.drift import Drift, column_drifts, corrected, share_beyond
 from serving.monitoring.logged import Logged
 from serving.monitoring.performance import HIGHER_IS_BETTER, Performance
-from training.contracts import ClassContract, Contract
-from training.contracts.profiles import GeneContract
+from training.contract import ClassContract, Contract
+from training.modalities.profiles import GeneContract
 
 NOVELTY = "out_of_distribution"
 
@@ -29,7 +29,7 @@ class Reference:
     task, version, contract
         Of the version.
     inputs
-        Summaries of training rows, as `training.contracts.Contract.describe` makes them.
+        Summaries of training rows, as `training.contract.Contract.describe` makes them.
     predictions
         Of held-out rows, in the columns of `predictions_of`.
     threshold

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from training.contracts.sensitivity import SensitivityContract
 
 from evaluation.evidence.measuring import PREDICTIONS
 from evaluation.metrics.classification import classification_metrics
@@ -29,9 +30,8 @@ from pipelines.places import REPORTS
 from serving.reproduction.refit import Recipe, Refit, refit
 from serving.reproduction.tolerance import ELSEWHERE
 from serving.situation import model_files
-from training.contracts import ClassContract
-from training.contracts.profiles import GeneContract
-from training.contracts.sensitivity import SensitivityContract
+from training.contract import ClassContract
+from training.modalities.profiles import GeneContract
 from training.model.logged_model import contract_of, predictor_folder
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")

@@ -9,7 +9,7 @@ from pathlib import PurePath
 import pandas as pd
 import streamlit as st
 
-from pipelines.params import ImageTask
+from pipelines.modalities.images import ImagesTask
 from serving.board import charts
 from serving.board.glossary import means
 from serving.board.tables import Row, classes, coverage_of, probabilities, version_of
@@ -19,7 +19,7 @@ from serving.screens.asking import Asked
 from serving.screens.images import shown
 
 
-def draw(asked: Asked, name: str, task: ImageTask) -> None:
+def draw(asked: Asked, name: str, task: ImagesTask) -> None:
     """Draw the answers: classes, with how far they can be trusted, to download, and where the network looked."""
     table = classes(asked.answers, asked.question.names)
     version = version_of(asked.answers)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from PIL import Image
 
-from pipelines.params import ImageTask
+from pipelines.modalities.images import ImagesTask
 from pipelines.samples.image_formats import FORMATS
 from serving.board import collection
 from serving.board.endpoints import Endpoint
@@ -29,7 +29,7 @@ _AT_ONCE = 8  # images in a request: an image takes a moment
 _PREVIEW = 512  # pixels
 
 
-def draw(name: str, task: ImageTask, endpoint: Endpoint) -> None:
+def draw(name: str, task: ImagesTask, endpoint: Endpoint) -> None:
     """Draw what is asked on the left, and what came of it on the right."""
     left, right = st.columns([1, 2], gap="large")
     with left:
@@ -118,5 +118,5 @@ def _short(name: str) -> str:
     return name if len(name) <= 18 else f"{name[:8]}…{name[-8:]}"
 
 
-def _results(asked: Asked, name: str, task: ImageTask) -> None:
+def _results(asked: Asked, name: str, task: ImagesTask) -> None:
     load(_ANSWERS).draw(asked, name, task)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pipelines.params import ExpressionTask
+from pipelines.modalities.profiles import ProfilesTask
 from pipelines.samples.gene_names import match_genes
 from serving.board import charts
 from serving.board.glossary import means
@@ -18,7 +18,7 @@ from serving.screens.asking import Asked
 _SHOWN = 30
 
 
-def draw(asked: Asked, name: str, task: ExpressionTask) -> None:
+def draw(asked: Asked, name: str, task: ProfilesTask) -> None:
     """Draw the answers: classes or genes, with how far they can be trusted, to download, and explained one by one."""
     if task.family == "gene_targets":
         _genes(asked, name, task)
@@ -26,7 +26,7 @@ def draw(asked: Asked, name: str, task: ExpressionTask) -> None:
         _labels(asked, name, task)
 
 
-def _labels(asked: Asked, name: str, task: ExpressionTask) -> None:
+def _labels(asked: Asked, name: str, task: ProfilesTask) -> None:
     table = classes(asked.answers, asked.question.names)
     version = version_of(asked.answers)
     trust.panel(name, task.family, table, what="samples", version=version, declared=coverage_of(asked.answers))
@@ -54,7 +54,7 @@ def _labels(asked: Asked, name: str, task: ExpressionTask) -> None:
     explaining.explained(asked, row, shown, "Asking which genes it goes by")
 
 
-def _genes(asked: Asked, name: str, task: ExpressionTask) -> None:
+def _genes(asked: Asked, name: str, task: ProfilesTask) -> None:
     table = targets(asked.answers, asked.question.names)
     version, declared = version_of(asked.answers), coverage_of(asked.answers)
     of_samples = table.drop_duplicates("sample")

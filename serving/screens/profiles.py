@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pipelines.params import ExpressionTask
+from pipelines.modalities.profiles import ProfilesTask
 from serving.board import collection
 from serving.board.endpoints import Endpoint
 from serving.board.loading import load
@@ -23,7 +23,7 @@ KEY = "sample_id"
 _ANSWERS = "serving.screens.profile_answers"
 
 
-def draw(name: str, task: ExpressionTask, endpoint: Endpoint) -> None:
+def draw(name: str, task: ProfilesTask, endpoint: Endpoint) -> None:
     """Draw what is asked on the left, and what came of it on the right."""
     left, right = st.columns([1, 2], gap="large")
     with left:
@@ -90,5 +90,5 @@ def _samples(folder: str) -> dict[str, str]:
     return collection.samples(Path(folder))
 
 
-def _results(asked: Asked, name: str, task: ExpressionTask) -> None:
+def _results(asked: Asked, name: str, task: ProfilesTask) -> None:
     load(_ANSWERS).draw(asked, name, task)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pipelines.params import ResponseTask
+from pipelines.modalities.pairs import PairsTask
 from serving.board import charts
 from serving.board.glossary import means
 from serving.board.loading import load
@@ -32,7 +32,7 @@ def _usual(folder: str, target: str) -> dict[str, float]:
     return usual_responses(Path(folder), target)
 
 
-def draw(asked: Asked, name: str, task: ResponseTask) -> None:
+def draw(asked: Asked, name: str, task: PairsTask) -> None:
     """Draw the answers: ranked, with how far they can be trusted, to download, and explained one by one."""
     of_classes = task.family == "response_labels"
     about = asked.question.about

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from pipelines.params import ResponseTask
+from pipelines.modalities.pairs import PairsTask
 from serving.board import collection
 from serving.board.collection import Drug, Line
 from serving.board.endpoints import Endpoint
@@ -33,7 +33,7 @@ _RANKED = {
 }
 
 
-def draw(name: str, task: ResponseTask, endpoint: Endpoint) -> None:
+def draw(name: str, task: PairsTask, endpoint: Endpoint) -> None:
     """Draw what is asked on the left, and what came of it on the right."""
     left, right = st.columns([1, 2], gap="large")
     with left:
@@ -47,7 +47,7 @@ def draw(name: str, task: ResponseTask, endpoint: Endpoint) -> None:
         )
 
 
-def _question(name: str, task: ResponseTask, required: Sequence[str] | None) -> tuple[Make | None, str]:
+def _question(name: str, task: PairsTask, required: Sequence[str] | None) -> tuple[Make | None, str]:
     """Let people say which cells and which drugs; return what makes the question, or what is missing.
 
     ``required`` are the tables that the model needs, None while that is not known.
@@ -172,5 +172,5 @@ def _offered(folder: str) -> list[Drug]:
     return collection.drugs(Path(folder))
 
 
-def _results(asked: Asked, name: str, task: ResponseTask) -> None:
+def _results(asked: Asked, name: str, task: PairsTask) -> None:
     load(_ANSWERS).draw(asked, name, task)

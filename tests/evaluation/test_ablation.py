@@ -22,8 +22,9 @@ from evaluation.permuted_genes import ablate, ablation_path, as_text, compare, p
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
-from pipelines.params import GeneTask, Params, PerBudget, read_params
+from pipelines.params import Params, PerBudget, read_params
 from pipelines.prepared import Prepared
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 from tests.empty_store import empty_store
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
@@ -56,7 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def params() -> Params:
     params = read_params(ROOT / "params.yaml")
     task = params.task(NAME)
-    assert isinstance(task, GeneTask)
+    assert isinstance(task, ProfilesMultiTarget)
     few = PerBudget(6, 60)
     small = replace(
         task,
@@ -208,7 +209,7 @@ def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
     reference: Reference, params: Params, prepared: Prepared
 ) -> None:
     task = params.task(NAME)
-    assert isinstance(task, GeneTask)
+    assert isinstance(task, ProfilesMultiTarget)
     predictions = reference.predictions
     evidence = gene_evidence(task, reference.fitted, reference.model, predictions, prepared, seed=params.seed)
     assert evidence.logged["explanation_additivity_error"] < 0.05

@@ -211,7 +211,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def _explained(architecture: str, prepared: Prepared) -> ExplainedPairs:
     task = response_task(tiny_params())
     task = replace(task, evaluate=replace(task.evaluate, resamples=50, explained_samples=PerBudget(12, 12)))
-    known = get_architecture(architecture)
+    known = get_architecture(architecture, "pairs", "regression")
     made = build(known, epochs=2, rounds=5).fit(prepared.side("train"), prepared.side("validation"))
     fitted = Fitted(NAME, architecture, "quick", "", "", {}, "rmse", 1.0, 1.0, "", 1.0, {})
     test = prepared.side("test")

@@ -28,7 +28,7 @@ from pipelines.params import Params, read_params, task_text
 from pipelines.prepared import Prepared
 from tests.empty_store import empty_store
 from tests.evaluation.evidence_made import made_evidence
-from training.contracts.images import ImageContract
+from training.modalities.images import ImageContract
 
 ROOT = Path(__file__).parents[2]
 TASK = "leukemia_cell"

@@ -28,15 +28,16 @@ from evaluation.explain.targets import (
     orders_of_genes,
 )
 from pipelines.files import jsonable
-from pipelines.params import GeneTask, PerBudget, read_params, task_text
+from pipelines.params import PerBudget, read_params, task_text
 from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 from tests.empty_store import empty_store
 from tests.training.profile_samples import PREDICTORS as LEARNT_FROM
 from tests.training.profile_samples import gene_samples
 from training.architectures import get_architecture
-from training.contracts.profiles import GeneContract
 from training.estimator import Attribution, Estimator, FitContext
+from training.modalities.profiles import GeneContract
 from training.model.final import CrossFitted
 from training.model.fitted import Fitted, with_targets
 from training.model.predictor import Predictor
@@ -124,7 +125,7 @@ class Ordered(Planted):
 
 
 def ensemble(*members: Estimator) -> CrossFitted:
-    made = CrossFitted("lstm", {}, "gene_targets")
+    made = CrossFitted("lstm", {}, modality="profiles", problem="multi_target")
     made.members_ = list(members)
     return made
 
@@ -133,7 +134,7 @@ def ensemble(*members: Estimator) -> CrossFitted:
 class Setting:
     """All that `gene_evidence` takes."""
 
-    task: GeneTask
+    task: ProfilesMultiTarget
     fitted: Fitted
     prepared: Prepared
     predictions: pd.DataFrame
@@ -193,7 +194,7 @@ def run_id(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def setting(run_id: str) -> Setting:
     """Return a model that is nearly right on the cohort ``A``, knows nothing of ``low`` and half of ``C&D``."""
     task = read_params(ROOT / "params.yaml").task("gene_expression")
-    assert isinstance(task, GeneTask)
+    assert isinstance(task, ProfilesMultiTarget)
     task = replace(task, evaluate=replace(task.evaluate, resamples=200, explained_samples=PerBudget(30, 30)))
     rng = np.random.default_rng(0)
     n = 240

@@ -34,10 +34,9 @@ from evaluation.generalizing.table import (
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
-from pipelines.groups.response import cell_line_groups
-from pipelines.params import Params, SplitMode
+from pipelines.groups.pairs import cell_line_groups
+from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.reading import read_samples
 from pipelines.samples.response import Kept
 from pipelines.simulate.response import Size, simulate
 from tests.empty_store import empty_store
@@ -45,7 +44,7 @@ from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
 from training.studies.trials import fit_settings
 
-MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
+MODES: tuple[str, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
 BASELINE, MODEL = "mean_effects", "elastic_net"
 
 
@@ -81,14 +80,14 @@ def params() -> Params:
 
 @pytest.fixture(scope="module")
 def kept(place: Path, params: Params) -> Kept:
-    return read_samples(place / "data" / NAME, params.task(NAME))
+    return params.task(NAME).read(place / "data" / NAME)
 
 
 def planned(
     params: Params,
     folder: Path,
     *,
-    modes: tuple[SplitMode, ...] = MODES,
+    modes: tuple[str, ...] = MODES,
     architectures: tuple[str, ...] = (MODEL,),
     data: str = "of the data",
     models: Path = Path("no models"),
@@ -137,7 +136,7 @@ def never(*_: Any, **__: Any) -> Outcome:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_cell_is_of_the_test_rows_of_its_mode(mode: SplitMode, done: list[Plan], kept: Kept, params: Params) -> None:
+def test_a_cell_is_of_the_test_rows_of_its_mode(mode: str, done: list[Plan], kept: Kept, params: Params) -> None:
     prepared = prepare(kept, in_mode(response_task(NAME, params), mode), params.seed)
     trained = prepared.table[prepared.table["split"] != "test"]
     for architecture in (BASELINE, MODEL):
@@ -158,7 +157,7 @@ def test_a_cell_is_of_the_test_rows_of_its_mode(mode: SplitMode, done: list[Plan
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_baseline_beside_a_model_is_the_one_fitted_in_its_mode(mode: SplitMode, done: list[Plan]) -> None:
+def test_the_baseline_beside_a_model_is_the_one_fitted_in_its_mode(mode: str, done: list[Plan]) -> None:
     own, beside = predictions(done, mode, BASELINE), predictions(done, mode, MODEL)
     np.testing.assert_array_equal(own["prediction"], beside["baseline"])
     assert result(done, mode, BASELINE)["metrics"]["margin"]["value"] == 0
@@ -167,7 +166,7 @@ def test_the_baseline_beside_a_model_is_the_one_fitted_in_its_mode(mode: SplitMo
 
 @pytest.mark.parametrize("mode", MODES)
 def test_scores_and_the_paired_margin_are_those_of_the_kept_predictions(
-    mode: SplitMode, done: list[Plan], params: Params
+    mode: str, done: list[Plan], params: Params
 ) -> None:
     task, table, said = response_task(NAME, params), predictions(done, mode, MODEL), result(done, mode, MODEL)
     measured = table["target"].to_numpy(np.float64)

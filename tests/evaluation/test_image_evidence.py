@@ -37,7 +37,8 @@ from evaluation.metrics.classification import classification_metrics, metric_nam
 from pipelines import tracking
 from pipelines.auditing import audit_samples, write_audit
 from pipelines.faults import DataError, UserError
-from pipelines.params import ImageTask, Params, PerBudget, read_params
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import Params, PerBudget, read_params
 from pipelines.prepared import Prepared, prepare
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cells
@@ -45,7 +46,7 @@ from tests.empty_store import empty_store
 from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone
-from training.contracts.images import ImageContract
+from training.modalities.images import ImageContract
 from training.model.calibration import apply_temperature, prediction_sets
 from training.model.final import CrossFitted
 from training.model.fitted import Fitted, fit, with_probabilities
@@ -76,7 +77,7 @@ def there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
-def small(task: ImageTask, **data: Any) -> ImageTask:
+def small(task: ImagesTask, **data: Any) -> ImagesTask:
     """Return the task with budgets of a test."""
     few = PerBudget(20, 20)
     return replace(
@@ -91,19 +92,19 @@ def small(task: ImageTask, **data: Any) -> ImageTask:
 def params() -> Params:
     params = read_params(ROOT / "params.yaml")
     task = params.task(NAME)
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     return replace(params, seed=SEED, device="cpu", budget="quick", tasks={**params.tasks, NAME: small(task, size=48)})
 
 
 @pytest.fixture(scope="module")
-def task(params: Params) -> ImageTask:
+def task(params: Params) -> ImagesTask:
     found = params.task(NAME)
-    assert isinstance(found, ImageTask)
+    assert isinstance(found, ImagesTask)
     return found
 
 
 @pytest.fixture(scope="module")
-def prepared(place: Path, task: ImageTask, params: Params) -> Prepared:
+def prepared(place: Path, task: ImagesTask, params: Params) -> Prepared:
     """Return simulated cells whose frame tells the label: a shortcut."""
     folder = place / "data" / NAME
     simulate_blood_cells(folder, per_class=24, subjects=12)
@@ -134,7 +135,7 @@ class Judged:
 
 
 def judged(name: str, prepared: Prepared, params: Params, place: Path) -> Judged:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     hyperparameters = {**architecture.defaults, "features": "descriptors"} if architecture.space else {}
     folder, reports = place / "models" / NAME / name, evidence_path(NAME, name).parent
     fitted = fit(NAME, architecture, hyperparameters, prepared, params, folder)
@@ -157,7 +158,7 @@ def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
 # The numbers.
 
 
-def test_every_metric_of_the_design_is_in_the_evidence_and_on_the_run(trees: Judged, task: ImageTask) -> None:
+def test_every_metric_of_the_design_is_in_the_evidence_and_on_the_run(trees: Judged, task: ImagesTask) -> None:
     metrics = trees.evidence["test"]["metrics"]
     overall = {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc", "pr_auc", "ece", "margin"}
     of_class = {
@@ -173,7 +174,7 @@ def test_every_metric_of_the_design_is_in_the_evidence_and_on_the_run(trees: Jud
     assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
 
 
-def test_the_scores_are_those_of_the_predictions_by_another_library(trees: Judged, task: ImageTask) -> None:
+def test_the_scores_are_those_of_the_predictions_by_another_library(trees: Judged, task: ImagesTask) -> None:
     target = trees.predictions["target"].to_numpy()
     probabilities = columns_of(trees.predictions, "probability", task.data.classes)
     guessed = probabilities.argmax(axis=1)
@@ -192,7 +193,7 @@ def test_the_scores_are_those_of_the_predictions_by_another_library(trees: Judge
 
 
 def test_the_margin_is_taken_over_the_baseline_on_the_same_rows(
-    trees: Judged, majority: Judged, task: ImageTask
+    trees: Judged, majority: Judged, task: ImagesTask
 ) -> None:
     assert trees.metric("margin")["value"] == pytest.approx(
         trees.metric("accuracy")["value"] - majority.metric("accuracy")["value"]
@@ -211,7 +212,7 @@ def test_the_evidence_is_of_the_test_side_and_of_nothing_else(trees: Judged, pre
     assert trees.evidence["test"]["mode"] == "subject_blind"
 
 
-def test_confusion_counts_every_row_once(trees: Judged, task: ImageTask) -> None:
+def test_confusion_counts_every_row_once(trees: Judged, task: ImagesTask) -> None:
     found = trees.evidence["test"]["confusion"]
     counts = np.array(found["counts"])
     classes = task.data.classes
@@ -273,7 +274,7 @@ def test_evidence_on_another_split_is_refused(
 # How sure.
 
 
-def test_calibration_is_told_before_and_after_with_the_temperature(trees: Judged, task: ImageTask) -> None:
+def test_calibration_is_told_before_and_after_with_the_temperature(trees: Judged, task: ImagesTask) -> None:
     found, classes = trees.evidence["calibration"], task.data.classes
     raw, probabilities = (columns_of(trees.predictions, kind, classes) for kind in ("raw", "probability"))
     np.testing.assert_allclose(probabilities, apply_temperature(raw, trees.fitted.temperature))
@@ -289,7 +290,7 @@ def test_calibration_is_told_before_and_after_with_the_temperature(trees: Judged
     np.testing.assert_array_equal(raw.argmax(axis=1), probabilities.argmax(axis=1))
 
 
-def test_the_set_of_classes_covers_what_the_evidence_says(trees: Judged, majority: Judged, task: ImageTask) -> None:
+def test_the_set_of_classes_covers_what_the_evidence_says(trees: Judged, majority: Judged, task: ImagesTask) -> None:
     for one in (trees, majority):
         found = one.evidence["calibration"]
         probabilities = columns_of(one.predictions, "probability", task.data.classes)
@@ -321,7 +322,7 @@ def test_a_shortcut_stands_in_the_evidence_beside_the_models_score(
 
 
 def test_a_probe_without_a_finding_is_not_carried_and_no_audit_is_no_clean_audit(
-    trees: Judged, prepared: Prepared, task: ImageTask
+    trees: Judged, prepared: Prepared, task: ImagesTask
 ) -> None:
     clean = {"probe": "file_size", "metric": "roc_auc", "score": 0.5, "chance": 0.5, "finding": False}
     audit = {"findings": [], "shortcuts": [clean]}
@@ -396,12 +397,12 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def glass_task(task: ImageTask) -> ImageTask:
+def glass_task(task: ImagesTask) -> ImagesTask:
     return small(task, classes=("all", "hem"), crop=1.0, size=48)
 
 
 @pytest.fixture(scope="module")
-def glass(place: Path, glass_task: ImageTask) -> Prepared:
+def glass(place: Path, glass_task: ImagesTask) -> Prepared:
     folder = place / "data" / "glass"
     rows = []
     for code, label in enumerate(glass_task.data.classes):
@@ -432,7 +433,7 @@ def as_kind(kind: type[Small], network: Small) -> Small:
 class Shown:
     """What `image_evidence` is given of a network."""
 
-    task: ImageTask
+    task: ImagesTask
     fitted: Fitted
     predictions: pd.DataFrame
     prepared: Prepared
@@ -444,7 +445,7 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(network: Small, glass: Prepared, glass_task: ImageTask, majority: Judged) -> Shown:
+def shown(network: Small, glass: Prepared, glass_task: ImagesTask, majority: Judged) -> Shown:
     """Return predictions with three mistakes in each class, so that there are wrong ones to show."""
     with tracking.run("glass", "fit", "small") as run:
         for step, loss in enumerate((0.7, 0.4, 0.2)):
@@ -570,7 +571,7 @@ def test_a_randomized_network_does_not_read_what_is_cached_of_the_trained_one(mo
 
 
 def test_an_ensemble_is_checked_against_a_network_of_its_own_kind(network: Small) -> None:
-    ensemble = CrossFitted("small", {}, "images")
+    ensemble = CrossFitted("small", {}, modality="images", problem="classification")
     ensemble.members_ = [network, as_kind(Edges, network)]
     assert type(randomized(ensemble, 0)) is Small
 
@@ -753,7 +754,7 @@ def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
             assert min(figure.size) > 200
 
 
-def test_the_contract_of_the_model_is_that_of_the_fit(trees: Judged, task: ImageTask, prepared: Prepared) -> None:
+def test_the_contract_of_the_model_is_that_of_the_fit(trees: Judged, task: ImagesTask, prepared: Prepared) -> None:
     contract = trees.model.contract
     assert isinstance(contract, ImageContract)
     expected = image_contract(NAME, "xgboost", task, prepared.samples, trees.fitted.temperature, trees.fitted.threshold)

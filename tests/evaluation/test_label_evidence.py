@@ -22,9 +22,10 @@ from evaluation.evidence.parts import Evidence
 from evaluation.explain.profiles import TOP, deletion, explain_profiles
 from evaluation.figures import profiles
 from pipelines.files import jsonable
-from pipelines.params import LabelTask, Params, PerBudget, read_params
+from pipelines.params import Params, PerBudget, read_params
 from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
+from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.empty_store import empty_store
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.model.final import CrossFitted
@@ -124,7 +125,7 @@ class Seeded(Planted):
 
 
 def ensemble(*members: Estimator) -> CrossFitted:
-    made = CrossFitted("planted", {}, "profile_labels")
+    made = CrossFitted("planted", {}, modality="profiles", problem="classification")
     made.members_ = list(members)
     return made
 
@@ -133,7 +134,7 @@ def ensemble(*members: Estimator) -> CrossFitted:
 class Setting:
     """All that `label_evidence` takes."""
 
-    task: LabelTask
+    task: ProfilesClassification
     params: Params
     fitted: Fitted
     prepared: Prepared
@@ -181,7 +182,7 @@ def run_id(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def setting(run_id: str) -> Setting:
     params = read_params(ROOT / "params.yaml")
     task = params.task(NAME)
-    assert isinstance(task, LabelTask)
+    assert isinstance(task, ProfilesClassification)
     changed = {"resamples": 200, "explained_samples": PerBudget(1000, 1), "stability_seeds": PerBudget(0, 0)}
     task = replace(task, evaluate=replace(task.evaluate, **changed))  # type: ignore[arg-type]
     n = 180

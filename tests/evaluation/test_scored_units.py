@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from training.model.trust import trust
 
 from evaluation.candidates.scoring import score
 from evaluation.metrics.means import coverage
 from pipelines.faults import DataError
 from pipelines.params import Task, read_params
 from pipelines.prepared import prepare
-from pipelines.samples.reading import read_samples
 from pipelines.simulate.expression import simulate_gene_expression, simulate_tumor_type
 from pipelines.simulate.response import simulate
 from tests.training.tiny import ROOT, SIZE
@@ -24,7 +24,6 @@ from training.architectures import get_architecture
 from training.model.final import fit_final
 from training.model.predictor import Predictor
 from training.model.track import save_model
-from training.model.trust import trust
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -40,11 +39,14 @@ class Scored:
 
 def _made(name: str, architecture: str, folder: Path) -> Scored:
     params = read_params(ROOT / "params.yaml")
-    task, chosen = params.task(name), get_architecture(architecture, params.task(name).family)
-    prepared = prepare(read_samples(folder, task), task, params.seed)
+    task, chosen = (
+        params.task(name),
+        get_architecture(architecture, params.task(name).modality, params.task(name).problem),
+    )
+    prepared = prepare(task.read(folder), task, params.seed)
     settings = {"rounds": 20, "epochs": 5, "seed": 1, "device": "cpu"}
     final = fit_final(chosen, chosen.defaults, prepared, members=1, settings=settings)
-    naive = get_architecture(task.evaluate.baseline, task.family)
+    naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
     baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
     saved = folder.parent / "model"
     save_model(final.estimator, baseline, trust(name, architecture, task, prepared, final).contract, saved)

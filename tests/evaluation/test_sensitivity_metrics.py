@@ -23,8 +23,9 @@ from evaluation.metrics.classification import (
     weighted_classification_metrics,
 )
 from evaluation.metrics.resample import group_counts
-from pipelines.params import REPORTED, SensitivityTask, Threshold
+from pipelines.params import REPORTED
 from pipelines.samples.sensitivity import CLASSES
+from pipelines.tasks.pairs_classification import PairsClassification, Threshold
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
 LIST = list(CLASSES)
@@ -162,9 +163,9 @@ def test_intervals_hold_their_value_and_do_not_depend_on_the_order_of_rows() -> 
 # As the evidence uses them
 
 
-def task_of(metric: str) -> SensitivityTask:
+def task_of(metric: str) -> PairsClassification:
     task = sensitivity_task(response_task(tiny_params()), Threshold("waterfall", 5.0))
-    return SensitivityTask(**{**vars(task), "evaluate": _with_metric(task.evaluate, metric)})
+    return PairsClassification(**{**vars(task), "evaluate": _with_metric(task.evaluate, metric)})
 
 
 def _with_metric(settings: Any, metric: str) -> Any:

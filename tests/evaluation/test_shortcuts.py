@@ -1,4 +1,4 @@
-"""A score that a nuisance reaches too must not be read without it: in the same measure, and with both intervals."""
+"""A score that a confounder reaches too must not be read without it: in the same measure, and with both intervals."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_shortcut_of_responses_stands_beside_the_models_score_in_its_own_measu
     task = replace(task, evaluate=replace(task.evaluate, resamples=100))
     train, test = prepared.side("train"), prepared.side("test")
     model = Predictor()
-    model.estimator = build(get_architecture("mean_effects")).fit(train)
+    model.estimator = build(get_architecture("mean_effects", "pairs", "regression")).fit(train)
     predicted = model.estimator.predict(test)
     predictions = prepared.table.iloc[prepared.rows("test")].assign(prediction=predicted, baseline=predicted)
     fitted = Fitted(NAME, "mean_effects", "quick", "r", "models:/m", {}, "rmse", 1.0, 2.0, prepared.sha256, 1.0, {})

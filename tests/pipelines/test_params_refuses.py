@@ -12,40 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.faults import UserError
+from pipelines.modalities.images import ImagesData, ImagesTask, ValidateImages
+from pipelines.modalities.pairs import MissingPolicy, PairsData, PairsSplit, PairsTask, ValidatePairs
+from pipelines.modalities.profiles import ValidateProfiles
 from pipelines.params import (
     METRICS,
     MODES,
     REPORTED,
     TASKS,
     Evaluate,
-    EvaluateProfiles,
     Fit,
-    GeneData,
-    GeneTask,
-    ImageData,
-    ImageTask,
-    LabelData,
-    LabelTask,
-    MissingPolicy,
     Params,
     ParamsError,
     PerBudget,
-    ResponseData,
-    ResponseSplit,
-    ResponseTask,
     Split,
     Task,
     Tune,
-    TuneProfiles,
     TuneTransfer,
-    ValidateExpression,
-    ValidateImages,
-    ValidateResponse,
     read_params,
     read_task,
     task_text,
 )
 from pipelines.policy import TaskPolicy
+from pipelines.tasks.profiles_classification import EvaluateProfiles, LabelData, ProfilesClassification, TuneProfiles
+from pipelines.tasks.profiles_multi_target import GeneData, ProfilesMultiTarget
 
 ROOT = Path(__file__).parents[2]
 
@@ -599,12 +589,12 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     assert (task.tune.trials.of("quick"), task.tune.trials.of("full")) == (2, 10)
     assert params.architectures("screen") == ["mean_effects", "mlp"]
     images = params.task("smear")
-    assert isinstance(task, ResponseTask) and isinstance(images, ImageTask)
-    assert images.data == ImageData(("blast", "normal"), 0.75, 168)
+    assert isinstance(task, PairsTask) and isinstance(images, ImagesTask)
+    assert images.data == ImagesData(("blast", "normal"), 0.75, 168)
     assert images.tune.modes == ("head", "partial")
     assert params.architectures("smear") == ["majority_class"]
     tumor, genes = params.task("tumor"), params.task("genes")
-    assert isinstance(tumor, LabelTask) and isinstance(genes, GeneTask)
+    assert isinstance(tumor, ProfilesClassification) and isinstance(genes, ProfilesMultiTarget)
     assert tumor.data.exclude == {"sample_type": ("11",), "site": ("A", "B")}
     assert genes.data == GeneData("log2", {}, 0.06, "landmarks", "TP53|7157", 50)
     assert tumor.tune.layouts == ("given", "similarity")
@@ -667,11 +657,11 @@ _gap = st.sampled_from(["drop", "impute"])
 _code = st.sampled_from(["drop", "one_hot"])
 _omics = ("expression", "mutation", "copy_number", "methylation")
 _tasks = st.builds(
-    ResponseTask,
+    PairsTask,
     kind=st.just("response"),
     problem=st.just("regression"),
     data=st.builds(
-        ResponseData,
+        PairsData,
         target=_word,
         omics=st.lists(st.sampled_from(_omics), unique=True).map(tuple),
         missing=st.builds(
@@ -681,7 +671,7 @@ _tasks = st.builds(
         ),
     ),
     validate=st.builds(
-        ValidateResponse,
+        ValidatePairs,
         expression_scale=st.sampled_from(["log2_tpm_plus_1", "any"]),
         target_range=st.tuples(_any, _any),
         minimum_rows=_count,
@@ -690,7 +680,7 @@ _tasks = st.builds(
         constant_column_share=_share,
     ),
     split=st.builds(
-        ResponseSplit,
+        PairsSplit,
         mode=st.sampled_from(["random", "cell_blind", "drug_blind", "tissue_blind", "cross_study"]),
         test=_share,
         validation=_share,
@@ -720,10 +710,10 @@ _tasks = st.builds(
 )
 
 _image_tasks = st.builds(
-    ImageTask,
+    ImagesTask,
     kind=st.just("images"),
     problem=st.just("classification"),
-    data=st.builds(ImageData, classes=st.lists(_word, min_size=2).map(tuple), crop=_share, size=_count),
+    data=st.builds(ImagesData, classes=st.lists(_word, min_size=2).map(tuple), crop=_share, size=_count),
     validate=st.builds(ValidateImages, minimum_per_class=_count, smallest_side=_count, largest_pixels=_count),
     split=st.builds(
         Split,
@@ -762,7 +752,7 @@ _of_profiles = {
     "missing_genes": _share,
 }
 _validate_expression = st.builds(
-    ValidateExpression,
+    ValidateProfiles,
     minimum_samples=_count,
     minimum_genes=_count,
     missing_share=_share,
@@ -791,7 +781,7 @@ _evaluated = {
     "interval_coverage": _share,
 }
 _label_tasks = st.builds(
-    LabelTask,
+    ProfilesClassification,
     kind=st.just("expression"),
     problem=st.just("classification"),
     data=st.builds(
@@ -814,7 +804,7 @@ _label_tasks = st.builds(
     ),
 )
 _gene_tasks = st.builds(
-    GeneTask,
+    ProfilesMultiTarget,
     kind=st.just("expression"),
     problem=st.just("regression"),
     data=st.builds(

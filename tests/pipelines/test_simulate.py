@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.params import ResponseTask, SplitMode
+from pipelines.modalities.pairs import PairsTask
 from pipelines.prepared import prepare
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.response import keep_samples
@@ -25,7 +25,7 @@ MEGABYTE = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def task() -> ResponseTask:
+def task() -> PairsTask:
     return shipped_task()
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tables(folder: Path, task: ResponseTask) -> ResponseTables:
+def tables(folder: Path, task: PairsTask) -> ResponseTables:
     return read_response_tables(folder, task)
 
 
@@ -70,7 +70,7 @@ def test_the_command_writes_the_default_sample(
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
-def test_it_validates_without_a_finding(folder: Path, task: ResponseTask) -> None:
+def test_it_validates_without_a_finding(folder: Path, task: PairsTask) -> None:
     validation = validate_folder(folder, NAME, task)
     assert [str(finding) for finding in validation.findings] == []
     assert validation.counts["rows"]["response.parquet"] > 1000
@@ -90,7 +90,7 @@ def test_it_says_that_it_is_simulated(tables: ResponseTables) -> None:
         assert genes.str.startswith("SIMG").all(), omics  # nobody takes them for real genes
 
 
-def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables, task: ResponseTask) -> None:
+def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables, task: PairsTask) -> None:
     lines = set(tables.cell_lines["cell_line_id"])
     for omics in ("expression", "mutation", "copy_number", "methylation"):
         lacking = lines - set(tables.omics[omics]["cell_line_id"])
@@ -120,14 +120,14 @@ def test_two_studies_of_a_molecule_agree_but_for_noise(tables: ResponseTables) -
     assert same.mean() > correlation.loc[doubled, "SIM1:01"].mean() + 0.3
 
 
-def test_responses_lie_in_the_range_of_params(tables: ResponseTables, task: ResponseTask) -> None:
+def test_responses_lie_in_the_range_of_params(tables: ResponseTables, task: PairsTask) -> None:
     low, high = task.validate.target_range
     assert tables.response["ln_ic50"].between(low, high).all()
     assert not tables.response.duplicated(["study", "cell_line_id", "drug_id"]).any()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_it_can_be_split_in_every_mode_as_shipped(mode: SplitMode, tables: ResponseTables, task: ResponseTask) -> None:
+def test_it_can_be_split_in_every_mode_as_shipped(mode: str, tables: ResponseTables, task: PairsTask) -> None:
     folds = 3 if mode == "tissue_blind" else task.split.folds  # six tissues and the unknown one
     split = replace(task.split, mode=mode, folds=folds)
     prepared = prepare(keep_samples(tables, task), replace(task, split=split), 1)
@@ -135,7 +135,7 @@ def test_it_can_be_split_in_every_mode_as_shipped(mode: SplitMode, tables: Respo
     assert prepared.counts["rows"]["dropped"]["without_expression"] > 0
 
 
-def test_any_size_can_be_simulated(tmp_path: Path, task: ResponseTask) -> None:
+def test_any_size_can_be_simulated(tmp_path: Path, task: PairsTask) -> None:
     for size in (Size(lines=12, molecules=6, genes=8, programs=2), Size(lines=40, molecules=60, genes=50)):
         folder = tmp_path / str(size.genes)
         simulate(folder, size)

@@ -27,10 +27,10 @@ from serving.monitoring.performance import Performance, measure, read_labels
 from serving.monitoring.report import monitor
 from serving.monitoring.watch import Reference, watch
 from tests.empty_store import empty_store
-from training.contracts import Contract, contract_text
-from training.contracts.images import ImageContract
-from training.contracts.profiles import GeneContract
-from training.contracts.response import ResponseContract
+from training.contract import Contract, contract_text
+from training.modalities.images import ImageContract
+from training.modalities.pairs import ResponseContract
+from training.modalities.profiles import GeneContract
 from training.model.prediction_log import PredictionLog
 
 ROOT = Path(__file__).parents[2]

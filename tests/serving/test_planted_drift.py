@@ -13,7 +13,6 @@ import pytest
 from pipelines.params import task_text
 from pipelines.policy import Monitor
 from pipelines.samples.expression import ExpressionSamples
-from pipelines.samples.reading import read_samples
 from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import Size, simulate
 from serving.monitoring.logged import Logged
@@ -28,10 +27,10 @@ from tests.training.profile_samples import (
     with_values,
 )
 from tests.training.tiny import NAME, response_task, tiny_params
-from training.contracts import Contract
-from training.contracts.profiles import GeneContract, LabelContract
-from training.contracts.response import EXPRESSION, ResponseContract
-from training.contracts.summaries import DRUG_COLUMNS, choose_panels
+from training.contract import Contract
+from training.features.summaries import DRUG_COLUMNS, choose_panels
+from training.modalities.pairs import EXPRESSION, ResponseContract
+from training.modalities.profiles import GeneContract, LabelContract
 
 POLICY = Monitor(50, 0.01, 0.2, 0.1, 0.0)
 THRESHOLD = 1.0
@@ -105,7 +104,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResponseSamples, R
     folder = tmp_path_factory.mktemp("screen")
     simulate(folder, Size(lines=600, molecules=12, genes=60, programs=4))
     task = response_task(tiny_params())
-    samples = read_samples(folder, task).samples
+    samples = task.read(folder).samples
     assert isinstance(samples, ResponseSamples)
     trained, asked = (samples.take(np.flatnonzero(samples.cell % 3 // 2 == side)) for side in (0, 1))
     lines = np.unique(trained.cell)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 
-from pipelines.params import ResponseTask, Task, task_text
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Task, task_text
 from pipelines.prepared import Prepared
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.response import required_fields
 from training.architectures import get_architecture
-from training.contracts.images import ImageContract
-from training.contracts.response import ResponseContract
+from training.modalities.images import ImageContract
+from training.modalities.pairs import ResponseContract
 
 
 def response_contract(
-    name: str, architecture: str, task: ResponseTask, prepared: Prepared, half_width: float, coverage: float
+    name: str, architecture: str, task: PairsTask, prepared: Prepared, half_width: float, coverage: float
 ) -> ResponseContract:
     """Return the contract of a model of responses."""
-    masked = task.data.omics if get_architecture(architecture).estimator.masks_omics else ()
+    masked = task.data.omics if get_architecture(architecture, "pairs", "regression").estimator.masks_omics else ()
     return ResponseContract(
         task=name,
         architecture=architecture,

@@ -19,7 +19,6 @@ import numpy as np
 from pipelines.command import run_command
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.reading import read_samples
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
@@ -77,7 +76,7 @@ def question(budget: int) -> tuple[Prepared, Params]:
         return tiny_prepared(folder), params
     task = params.task(NAME)
     task = replace(task, split=replace(task.split, mode="cell_blind"))
-    return prepare(read_samples(folder, task), task, params.seed), params
+    return prepare(task.read(folder), task, params.seed), params
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ def test_as_many_members_are_fitted_as_can_be_served_together(
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "densenet121"])
 def test_the_size_that_is_reckoned_with_is_that_of_the_saved_weights(name: str) -> None:
-    estimator = get_architecture(name, "images").estimator
+    estimator = get_architecture(name, "images", "classification").estimator
     stages = estimator.backbone.build(name, "none")
     saved = sum(tensor.numel() * tensor.element_size() for stage in stages for tensor in stage.state_dict().values())
     assert estimator.expected_megabytes() == pytest.approx(saved / 1e6, rel=1e-3)

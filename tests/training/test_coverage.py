@@ -13,7 +13,7 @@ from pipelines.samples.expression import ExpressionSamples
 from tests.serving.served import PROFILES, save_fitted, split
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
 from tests.training.tiny import ROOT
-from training.contracts.profiles import LabelContract
+from training.modalities.profiles import LabelContract
 from training.model.predictor import Predictor
 
 UNSEEN = 1_500

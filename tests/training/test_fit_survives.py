@@ -26,7 +26,6 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pipelines import patience
 from pipelines.params import PerBudget, read_params
 from pipelines.prepared import Prepared, prepare, write_prepared
-from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import simulate
 from tests.empty_store import empty_store
 from tests.training.test_distributed import LAUNCHERS
@@ -38,7 +37,13 @@ from training.model.unfinished import Unfinished
 
 EPOCHS = 4
 # Without dropout two processes do what one does.
-HYPERPARAMETERS = {**get_architecture("mlp").defaults, "dropout": 0.0, "units": 16, "batch_size": 64, "components": 8}
+HYPERPARAMETERS = {
+    **get_architecture("mlp", "pairs", "regression").defaults,
+    "dropout": 0.0,
+    "units": 16,
+    "batch_size": 64,
+    "components": 8,
+}
 
 KILLED = """
 import os, signal, sys
@@ -94,7 +99,15 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
     params = tiny_params(epochs=EPOCHS)
     task = params.task(NAME)
     params = with_task(params, replace(task, fit=replace(task.fit, members=PerBudget(1, 1))))
-    fitted = fit(NAME, get_architecture("mlp"), HYPERPARAMETERS, prepared, params, tmp_path / "models", study="one")
+    fitted = fit(
+        NAME,
+        get_architecture("mlp", "pairs", "regression"),
+        HYPERPARAMETERS,
+        prepared,
+        params,
+        tmp_path / "models",
+        study="one",
+    )
     called = {name for name, *_ in failed}
     assert {"create_run", "log_batch", "log_inputs", "search_runs", "update_run_info", "create_logged_model"} <= called
     client = MlflowClient()
@@ -122,7 +135,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task["tune"]["epochs"]["quick"], task["fit"]["members"]["quick"] = EPOCHS, 1
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     read = read_params(root / "params.yaml")
-    samples = read_samples(root / "data" / NAME, read.task(NAME))
+    samples = read.task(NAME).read(root / "data" / NAME)
     write_prepared(prepare(samples, read.task(NAME), read.seed), root / "prepared" / NAME, read.task(NAME), read.seed)
     (root / "models" / NAME / "mlp").mkdir(parents=True)
     tuned = {"hyperparameters": HYPERPARAMETERS, "study": "one"}

@@ -245,7 +245,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _drug_network(name: str, **others: Any) -> Any:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     return build(architecture, {**architecture.defaults, "batch_size": 32, "dropout": 0.0, **others}, epochs=1)
 
 

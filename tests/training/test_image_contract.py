@@ -36,7 +36,7 @@ ROUNDING = 1e-4  # a batch of another size is summed in another order
 LARGEST_MODEL = 150e6  # bytes
 SETTINGS: dict[str, Any] = {"modes": list(MODES), "weights": "imagenet"}
 NO_NETWORKS = [name for name in names("images") if name not in NETWORKS]
-TUNED = [name for name in names("images") if get_architecture(name, "images").space is not None]
+TUNED = [name for name in names("images") if get_architecture(name, "images", "classification").space is not None]
 SMALL: dict[str, Any] = {
     "epochs": 4,
     "views": 2,
@@ -173,7 +173,9 @@ def test_augmentation_draws_from_the_seed_alone(name: str) -> None:
     train, answers = in_memory(6, 64), []
     for elsewhere, seed in ((98, 3), (99, 3), (99, 4)):
         torch.manual_seed(elsewhere)
-        fitted = _build(get_architecture(name, "images"), "full", strength=1.0, seed=seed, epochs=2).fit(train)
+        fitted = _build(
+            get_architecture(name, "images", "classification"), "full", strength=1.0, seed=seed, epochs=2
+        ).fit(train)
         answers.append(fitted.predict_proba(train))
     np.testing.assert_array_equal(answers[0], answers[1])
     assert (answers[0] != answers[2]).any()
@@ -372,10 +374,12 @@ def test_a_loaded_network_predicts_the_same_in_every_mode(
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "xgboost", "majority_class"])
 def test_a_loaded_cross_fitted_model_predicts_the_same(name: str, tmp_path: Path) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     train, unseen = in_memory(12, 32), in_memory(5, 32, first=100)
     every = _build(architecture).get_params(deep=False)
-    whole = CrossFitted(architecture.name, every, "images").fit(train, folds=np.arange(len(train)) // 3 % 2)
+    whole = CrossFitted(architecture.name, every, modality="images", problem="classification").fit(
+        train, folds=np.arange(len(train)) // 3 % 2
+    )
     assert np.isfinite(whole.out_of_fold_).all()
     whole.save(tmp_path / "model")
     loaded = CrossFitted.load(tmp_path / "model")
@@ -471,7 +475,7 @@ def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) ->
 @pytest.mark.parametrize("modes", [["head"], ["partial", "full"], ["full", "head"]], ids="-".join)
 @pytest.mark.parametrize("name", TUNED)
 def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(name: str, modes: list[str]) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     assert architecture.space is not None
     settings = {**SETTINGS, "modes": modes}
     first = architecture.first_trial(settings)

@@ -23,8 +23,8 @@ from pipelines.samples.images import ImageSamples, to_pixels
 from tests.training.contract_builders import image_contract
 from tests.training.image_samples import CLASSES, TASK, draw, encoded, image_task, in_memory
 from training.architectures import get_architecture
-from training.contracts import PayloadError
-from training.contracts.images import MAX_BYTES, MAX_ROWS, ImageContract, read_image_payload
+from training.contract import PayloadError
+from training.modalities.images import MAX_BYTES, MAX_ROWS, ImageContract, read_image_payload
 from training.model.overlay import as_png, overlay
 from training.model.predictor import Predictor
 from training.model.track import save_model, signature

@@ -20,9 +20,9 @@ from tests.training.contract_builders import image_contract, response_contract
 from tests.training.image_samples import TASK, in_memory, labeled
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
 from tests.training.tiny import NAME, question, response_task, tiny_params, tiny_prepared
-from training.contracts import Contract
-from training.contracts.profiles import GeneContract, LabelContract
-from training.contracts.summaries import choose_panels
+from training.contract import Contract
+from training.features.summaries import choose_panels
+from training.modalities.profiles import GeneContract, LabelContract
 from training.model.novelty import SHARE, Novelty, View, fit_novelty
 
 

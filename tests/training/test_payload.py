@@ -20,8 +20,8 @@ from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, FittedModel, build, response_task
 from training.architectures import get_architecture, names
-from training.contracts import EXPLAINED_FEATURES, PayloadError, number_of, response
-from training.contracts.response import MAX_ROWS, ResponseContract, read_payload
+from training.contract import EXPLAINED_FEATURES, PayloadError, number_of, response
+from training.modalities.pairs import MAX_ROWS, ResponseContract, read_payload
 from training.model.final import CrossFitted
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
@@ -347,8 +347,8 @@ def test_the_logged_model_answers_as_the_fitted_one(
     model = fitted("xgboost")
     if cross_fitted:
         train = prepared.side("train")
-        every = build(get_architecture("xgboost")).get_params(deep=False)
-        model = CrossFitted("xgboost", every).fit(train, folds=train.cell % 2)
+        every = build(get_architecture("xgboost", "pairs", "regression")).get_params(deep=False)
+        model = CrossFitted("xgboost", every, modality="pairs", problem="regression").fit(train, folds=train.cell % 2)
     save_model(model, fitted("mean_effects"), contract, tmp_path)
     loaded = Predictor().read(tmp_path)
     answer = loaded.predict(None, _through_json(contract.request(asked)))

@@ -20,14 +20,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from mlflow.types.schema import Schema
 
-from pipelines.params import ExpressionTask, read_params, task_text
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.params import read_params, task_text
 from pipelines.samples.expression import ExpressionSamples
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, reordered
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
-from training.contracts import EXPLAINED_FEATURES, PayloadError, contract_from, contract_text
-from training.contracts.profiles import MAX_ROWS, GeneContract, LabelContract, used_genes
+from training.contract import EXPLAINED_FEATURES, PayloadError, contract_from, contract_text
 from training.estimator import Estimator
+from training.modalities.profiles import MAX_ROWS, GeneContract, LabelContract, used_genes
 from training.model.calibration import apply_temperature
 from training.model.final import CrossFitted
 from training.model.predictor import Predictor
@@ -66,9 +67,9 @@ def _named(samples: ExpressionSamples) -> ExpressionSamples:
 
 
 @functools.cache
-def _task(family: str, scale: Any) -> ExpressionTask:
+def _task(family: str, scale: Any) -> ProfilesTask:
     task = read_params(ROOT / "params.yaml").task(TASKS[family])
-    assert isinstance(task, ExpressionTask)
+    assert isinstance(task, ProfilesTask)
     return replace(task, data=replace(task.data, scale=scale, missing_genes=ALLOWED))
 
 

@@ -15,19 +15,20 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
+from training.contracts.sensitivity import SensitivityContract
+from training.model.trust import trust
+from training.adapters.pairs_classification import Sensitivity, _fit_link
 
-from pipelines.params import Params, Threshold
+from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
 from pipelines.samples.response import Kept, ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples, call_by_training_rows
+from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import build, question, response_task, sensitivity_task
 from training.architectures import get_architecture, names
-from training.contracts import contract_from, contract_text
-from training.contracts.sensitivity import SensitivityContract
+from training.contract import contract_from, contract_text
 from training.estimator import Classifier, FitContext
 from training.model.final import CrossFitted, fit_final
-from training.model.trust import trust
-from training.sensitivity import Sensitivity, _fit_link
 
 FAMILY = "response_labels"
 RULE = Threshold("quantile", 2.0, 0.3)
@@ -73,7 +74,7 @@ def with_response(samples: ResponseSamples, response: np.ndarray) -> ResponseSam
 def test_every_architecture_of_responses_is_a_classifier_of_calls_too() -> None:
     assert names(FAMILY) == names("response")
     for name in names("response"):
-        regressor, classifier = get_architecture(name), get_architecture(name, FAMILY)
+        regressor, classifier = get_architecture(name, "pairs", "regression"), get_architecture(name, FAMILY)
         assert classifier.space is regressor.space and classifier.defaults == regressor.defaults
         assert classifier.family == FAMILY and issubclass(classifier.estimator, Classifier)
 

@@ -291,7 +291,7 @@ def test_the_best_trial_is_the_best_by_the_task_s_metric(
 
 
 def test_an_architecture_with_nothing_to_tune_is_tried_once(prepared: Prepared, params: Params, store: str) -> None:
-    tuned = tune(NAME, get_architecture("mean_effects"), prepared, params, progress=False)
+    tuned = tune(NAME, get_architecture("mean_effects", "pairs", "regression"), prepared, params, progress=False)
     assert (tuned.trials, tuned.hyperparameters) == (1, {})
 
 
@@ -452,7 +452,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _name(prepared: Prepared, params: Params) -> str:
-    return study_name(NAME, get_architecture("mlp"), prepared, params)
+    return study_name(NAME, get_architecture("mlp", "pairs", "regression"), prepared, params)
 
 
 def _append(path: Path) -> None:
@@ -497,7 +497,7 @@ def test_what_is_asked_changes_the_study(prepared: Prepared, params: Params, tmp
     found["seed"] = _name(prepared, replace(params, seed=params.seed + 1))
     found["budget"] = _name(prepared, replace(params, budget="full"))
     found["split"] = _name(replace(prepared, sha256="another"), params)
-    found["architecture"] = study_name(NAME, get_architecture("xgboost"), prepared, params)
+    found["architecture"] = study_name(NAME, get_architecture("xgboost", "pairs", "regression"), prepared, params)
     others = {
         "metric": replace(task, tune=replace(task.tune, metric="r2")),
         "objective": replace(task, tune=replace(task.tune, objective="cross_validation")),

@@ -17,7 +17,6 @@ from optuna.trial import TrialState
 
 from pipelines.params import read_params
 from pipelines.prepared import prepare, write_prepared
-from pipelines.samples.reading import read_samples
 from pipelines.simulate.response import simulate
 from tests.training.postgres import postgres
 from tests.training.tiny import NAME, ROOT, SIZE
@@ -45,7 +44,7 @@ def checkout(folder: Path) -> None:
     params = read_params(folder / "params.yaml")
     task = params.task(NAME)
     simulate(folder / "data" / NAME, SIZE)
-    prepared = prepare(read_samples(folder / "data" / NAME, task), task, params.seed)
+    prepared = prepare(task.read(folder / "data" / NAME), task, params.seed)
     write_prepared(prepared, folder / "prepared" / NAME, task, params.seed)
 
 

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
+from training.model.trust import trust
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared
 from pipelines.samples.molecules import parent, stereochemistry
 from tests.training.tiny import NAME, build, response_task
 from training.architectures import get_architecture
-from training.contracts.response import ResponseContract, read_payload
-from training.contracts.units import outside, unit_of
+from training.features.units import outside, unit_of
+from training.modalities.pairs import ResponseContract, read_payload
 from training.model.final import FinalFit, fit_final
 from training.model.predictor import UNLIKE, Predictor
 from training.model.reference import make_reference
 from training.model.track import save_model, signature
-from training.model.trust import trust
 from training.model.unseen_drugs import unseen_half_width
 
 Row = dict[str, Any]
@@ -34,7 +34,7 @@ UNSEEN = 9.0  # half width for drugs that are not known; nothing measured
 
 @pytest.fixture(scope="module")
 def final(prepared: Prepared) -> FinalFit:
-    architecture = get_architecture("xgboost")
+    architecture = get_architecture("xgboost", "pairs", "regression")
     settings = {"rounds": 40, "epochs": 10, "seed": 3, "device": "cpu"}
     return fit_final(architecture, architecture.defaults, prepared, members=1, settings=settings)
 
@@ -45,7 +45,7 @@ def predictor(
 ) -> Predictor:
     trusted = trust(NAME, "xgboost", response_task(params), prepared, final, UNSEEN)
     folder = tmp_path_factory.mktemp("model")
-    baseline = build(get_architecture("mean_effects")).fit(prepared.side("train"))
+    baseline = build(get_architecture("mean_effects", "pairs", "regression")).fit(prepared.side("train"))
     reference = make_reference(trusted.contract, prepared, final)
     save_model(final.estimator, baseline, trusted.contract, folder, reference)
     return Predictor().read(folder)
@@ -173,7 +173,7 @@ def test_an_unknown_tissue_is_told_and_one_in_another_case_is_known(predictor: P
 def test_the_width_for_unseen_drugs_is_measured_on_drugs_that_the_fit_has_not_seen(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    architecture = get_architecture("mean_effects")
+    architecture = get_architecture("mean_effects", "pairs", "regression")
     samples, seen = prepared.samples, []
 
     def fit(self: Any, train: Any, validation: Any = None, context: Any = None) -> Any:

@@ -19,9 +19,9 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.params import Params, Task
 from pipelines.prepared import Prepared
+from pipelines.problems import higher_is_better
 from training import code
 from training.architectures import Architecture
-from training.scores import HIGHER_IS_BETTER
 from training.studies.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.studies.cluster import run_on_cluster
 from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
@@ -80,7 +80,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
     decided = {
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
-        "question": [task.family, task.problem, asdict(task.data)],
+        "question": [task.modality, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
         "seed": params.seed,
         "code": code.sha256s(code.of_study(architecture.name)),
@@ -213,7 +213,7 @@ def _open(name: str, task: Task, *, wait: bool, create: bool) -> optuna.Study:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8)
     if not create:
         return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    direction = "maximize" if task.tune.metric in HIGHER_IS_BETTER else "minimize"
+    direction = "maximize" if higher_is_better(task.tune.metric) else "minimize"
     return optuna.create_study(
         study_name=name, storage=storage, load_if_exists=True, direction=direction, pruner=pruner
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ import optuna
 from optuna.trial import TrialState
 
 from pipelines import tracking
-from pipelines.faults import UserError
-from pipelines.params import Params, ResponseTask, Task, TuneProfiles, TuneTransfer
+from pipelines.params import Params, Task, Tune
 from pipelines.prepared import Prepared
+from pipelines.problems import get_problem, higher_is_better
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
+from training.contract import contract_class
 from training.estimator import FitContext
-from training.features.cell_line_choices import imputations
-from training.scores import HIGHER_IS_BETTER, SCORES
 from training.studies.claims import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
@@ -36,11 +36,8 @@ def fit_settings(params: Params, task: Task) -> dict[str, Any]:
         "seed": params.seed,
         "device": params.device,
     }
-    if isinstance(task.tune, TuneTransfer):
-        settings |= {"weights": task.tune.weights, "modes": task.tune.modes}
-    if isinstance(task.tune, TuneProfiles):
-        settings |= {"layouts": task.tune.layouts, "image_size": task.tune.image_size}
-    return settings
+    own = {each.name for each in fields(task.tune)} - {each.name for each in fields(Tune)}
+    return settings | {name: getattr(task.tune, name) for name in sorted(own)}
 
 
 def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str, Any]:
@@ -48,14 +45,7 @@ def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str,
 
     No layout along a genome that nobody has given, no imputation of what is not missing.
     """
-    settings = fit_settings(params, task)
-    if "layouts" in settings and not prepared.samples.has_positions:
-        settings["layouts"] = tuple(layout for layout in settings["layouts"] if layout != "chromosome")
-        if not settings["layouts"]:
-            raise UserError("tune.layouts names chromosome alone, and genes.csv has no chromosome and start; add them")
-    if isinstance(task, ResponseTask):
-        settings["imputations"] = imputations(prepared.side("train"))
-    return settings
+    return contract_class(task.modality, task.problem).searched(fit_settings(params, task), prepared)
 
 
 def objective_of(
@@ -91,7 +81,7 @@ def objective_of(
                 seen.append(step)
                 # A trial that goes on after its process died is compared with others at the same age.
                 report = seen[0] + len(seen) - 1
-                trial.report(-watched if task.tune.metric in HIGHER_IS_BETTER else watched, report)
+                trial.report(-watched if higher_is_better(task.tune.metric) else watched, report)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
@@ -100,7 +90,7 @@ def objective_of(
             if not np.isfinite(predicted).all():
                 tracking.patiently(lambda: mlflow.set_tag("diverged", "true"))
                 raise optuna.TrialPruned  # a point that is no good, which is no reason to end the study
-            values.append(SCORES[task.tune.metric](held_out.target, predicted))
+            values.append(get_problem(task.problem).score(task.tune.metric, held_out.target, predicted))
             if len(parts) > 1:
                 trial.report(float(np.mean(values)), number)
                 if number + 1 < len(parts) and trial.should_prune():
