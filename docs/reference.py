@@ -69,8 +69,10 @@ def parameters() -> str:
         ]
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
-            of = _dataclasses(hints[field.name])
-            text = about.get(field.name) or comments.get((kind, field.name)) or (_summary(of[0]) if len(of) == 1 else "")
+            inner = _dataclasses(hints[field.name])
+            text = about.get(field.name) or comments.get((kind, field.name), "")
+            if not text and len(inner) == 1:
+                text = _summary(inner[0])
             lines.append(f"| `{field.name}` | {_type(hints[field.name])} | {_default(field)} | {_cell(text)} |")
     return "\n".join(lines) + "\n"
 
