@@ -458,5 +458,5 @@ def test_the_command_makes_the_table_and_says_where_it_is(
     assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
     monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=never))
     assert main(arguments) == 0
-    with pytest.raises(UserError, match="there is no architecture 'no_such'"):
+    with pytest.raises(UserError, match="the architecture 'no_such' is none"):
         main(["--task", NAME, "--architectures", "no_such"])
