@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from evaluation.candidates.card_text import METRICS, NO_USE, USES
+from evaluation.candidates.card_text import NO_USE, USES, Use
+from pipelines.problems import metrics
+
+if TYPE_CHECKING:
+    from pipelines.params import Task
 
 _FILE = Path(__file__).with_name("glossary.yaml")
 
@@ -41,10 +46,25 @@ def means(key: str) -> str:
 
 def metric_means(metric: str, baseline: str = "the baseline") -> str:
     """Return what a metric is, as model cards say; its own name where they do not."""
-    text = METRICS.get(metric, metric.replace("_", " ")).format(baseline=baseline.replace("_", " "))
+    known = metrics().get(metric)
+    text = (metric.replace("_", " ") if known is None else known.meaning).format(baseline=baseline.replace("_", " "))
     return text[:1].upper() + text[1:] + "."
 
 
-def what_it_does(family: str) -> str:
-    """Return in one sentence what models of a family do."""
-    return USES.get(family, NO_USE).what
+def what_it_does(task: Task) -> str:
+    """Return in one sentence what models of a task do."""
+    return use_of(task).what
+
+
+def limits(task: Task) -> list[str]:
+    """Return what to keep in mind of every model of a task, as its card says."""
+    use = use_of(task)
+    return [*use.limits, *(f"Not for: {one[:1].lower()}{one[1:]}" for one in use.not_intended)]
+
+
+def use_of(task: Task) -> Use:
+    """TEMPORARY until wt-evaluation has it by modality and problem."""
+    family = {"pairs_regression": "response", "pairs_classification": "response_labels"}
+    family |= {"images_classification": "images", "profiles_classification": "profile_labels"}
+    family |= {"profiles_multi_target": "gene_targets"}
+    return USES.get(family.get(f"{task.modality}_{task.problem}", ""), NO_USE)

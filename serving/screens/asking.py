@@ -141,6 +141,7 @@ def button(endpoint: Endpoint, make: Make | None, why_not: str, *, rows_at_once:
     def work(job: Job[Asked]) -> Asked:
         known.wait(_PATIENCE)
         question = making(known.value[1] if known.succeeded else None)
+        load("serving.board.charts")  # here, on the thread, so that the page need not wait for what it draws
         answers = ask(
             endpoint, question.rows, question.names, seconds=seconds, rows_at_once=rows_at_once, tell=job.tell
         )

@@ -25,6 +25,8 @@ from serving.board.standings import (
 )
 from serving.board.trust import score_word
 from serving.board.words import named, plain, share, with_interval
+from serving.modalities import get_modality
+from serving.problems import get_problem
 from serving.screens import frame
 
 _MOST_FEATURES = 1000  # in a table; all that a model names would be a copy of its genome
@@ -88,7 +90,7 @@ def _costs(found: Standings) -> None:
 
 def _explanations(found: Standings) -> None:
     st.subheader("Explanations of two models", help=means("agreement"))
-    have = [name for name in found.names if explained(found.task, name, frame.REPORTS) is not None]
+    have = [name for name in found.names if _explained(name) is not None]
     if len(have) < 2:
         frame.advice(
             f"{len(have)} of {len(found.names)} architectures say what they look at; it takes two to compare.",
@@ -101,9 +103,9 @@ def _explanations(found: Standings) -> None:
         for place, (side, title) in enumerate(zip(sides, ("One model", "Another model"), strict=True))
     ]
     overall = True
-    if _by_part(found, chosen):
+    if _by_part(chosen):
         overall = st.toggle("Over all, in the place of part by part", value=False, key=f"overall {found.task}")
-    both = [explained(found.task, name, frame.REPORTS, overall=overall) for name in chosen]
+    both = [_explained(name, overall=overall) for name in chosen]
     one, other = both
     if one is None or other is None:
         return
@@ -127,11 +129,18 @@ def _explanations(found: Standings) -> None:
     _bars(found, chosen, one, other)
 
 
-def _by_part(found: Standings, names: list[str]) -> bool:
+def _explained(architecture: str, *, overall: bool = True) -> Explained | None:
+    task = frame.task()
+    modality, problem = get_modality(task.modality), get_problem(task.problem)
+    folder = frame.REPORTS / frame.task_name() / "models" / architecture
+    return explained(folder, modality.pictures, [*modality.tables, *problem.tables], overall=overall)
+
+
+def _by_part(names: list[str]) -> bool:
     """Return whether both have explanations part by part as well as over all."""
     for name in names:
-        parted = explained(found.task, name, frame.REPORTS, overall=False)
-        whole = explained(found.task, name, frame.REPORTS, overall=True)
+        parted = _explained(name, overall=False)
+        whole = _explained(name)
         if parted is None or whole is None or parted.of is None or whole.of is not None:
             return False
     return True

@@ -82,12 +82,6 @@ def simulated(is_simulated: bool) -> None:
         st.warning(SIMULATED, icon=":material/science:")
 
 
-def notes(answers: pd.DataFrame) -> None:
-    """Say what the model itself says of its answers, a table with the column ``note``."""
-    for said in load("serving.board.tables").notes_of(answers):
-        st.warning(plain(said), icon=":material/info:")
-
-
 def table(content: pd.DataFrame, alt: str) -> None:
     """Show a short table as text that every reader and screen reader can take."""
     shown = content.map(plain).rename(columns=plain)
