@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-_AFTER_THE_STUDY = ("model", "contracts")  # rooms of `training` that no trial enters
+_AFTER_THE_STUDY = ("model", "modalities", "problems")  # rooms of `training` that no trial enters
 
 
 def of_study(architecture: str) -> list[Path]:
     """Return the files whose code a trial of ``architecture`` runs, and those that may as well be among them."""
     training, every = _every()
     others = {path for path in training.glob("architectures/*.py") if path.stem not in ("__init__", architecture)}
-    after = {path for room in _AFTER_THE_STUDY for path in (training / room).rglob("*.py")}
+    after = {path for room in _AFTER_THE_STUDY for path in (training / room).rglob("*.py")} | {training / "contract.py"}
     return sorted(every - others - after)
 
 
@@ -30,4 +30,7 @@ def sha256s(files: Iterable[Path]) -> list[str]:
 def _every() -> tuple[Path, set[Path]]:
     training = Path(__file__).parent
     pipelines = training.parent / "pipelines"
-    return training, {*training.rglob("*.py"), *(pipelines / "samples").rglob("*.py"), pipelines / "prepared.py"}
+    read = (
+        path for room in ("modalities", "problems", "samples", "tasks") for path in (pipelines / room).rglob("*.py")
+    )
+    return training, {*training.rglob("*.py"), *read, pipelines / "prepared.py"}

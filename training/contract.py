@@ -96,11 +96,6 @@ class Contract(ABC):
     def taken(cls, architecture: str, task: Task, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
         """Return the fields of the modality, from what a model was fitted on."""
 
-    @classmethod
-    def searched(cls, settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """Return the settings of a fit with what the data allows a study to try."""
-        return settings
-
     @abstractmethod
     def read(self, frame: pd.DataFrame) -> Any:
         """Check a request, a row a question, and make samples of it.
@@ -222,7 +217,7 @@ class Contract(ABC):
 
 
 @cache
-def contract_class(modality: str, problem: str) -> type[Contract]:
+def contract_class(modality: str, problem: str) -> Any:
     """Return the class of contracts of a modality and a problem.
 
     Raises

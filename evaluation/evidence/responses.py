@@ -23,11 +23,11 @@ from evaluation.metrics.weakest import of_drugs
 from pipelines.modalities.pairs import PairsTask
 from pipelines.prepared import Prepared
 from pipelines.samples.response import ResponseSamples
+from training.adapters.pairs_classification import Sensitivity
 from training.estimator import Estimator
 from training.model.final import CrossFitted
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
-from training.adapters.pairs_classification import Sensitivity
 
 ROWS_FOR_DRUGS = 2  # times the rows that are spread over all drugs: so many more explain single drugs
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction

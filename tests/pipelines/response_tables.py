@@ -30,7 +30,8 @@ def shipped_task() -> PairsTask:
 
 def split_of(mode: str, **settings: Any) -> PairsSplit:
     """Return a split of few folds, since the tables here are small."""
-    return PairsSplit(**{"mode": mode, "test": 0.2, "validation": 0.1, "folds": 3, "near_identical": 0.99} | settings)
+    split: dict[str, Any] = {"mode": mode, "test": 0.2, "validation": 0.1, "folds": 3, "near_identical": 0.99}
+    return PairsSplit(**split | settings)
 
 
 def make_tables(

@@ -15,6 +15,8 @@ from PIL import Image
 from pipelines import audit as stage
 from pipelines import audits
 from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
+from pipelines.audits import images as audits_of_images
+from pipelines.audits import pairs as audits_of_pairs
 from pipelines.confounders.images import image_confounders
 from pipelines.confounders.pairs import pair_confounders
 from pipelines.modalities.images import ImagesTask
@@ -81,8 +83,8 @@ def probe(samples: ImageSamples, folder: Path, name: str, save: Saver = saved_as
 @pytest.fixture
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the probes out where something else is tested."""
-    monkeypatch.setattr(audits.images, "image_confounders", lambda samples, folder: {})
-    monkeypatch.setattr(audits.pairs, "pair_confounders", lambda samples: {})
+    monkeypatch.setattr(audits_of_images, "image_confounders", lambda samples, folder: {})
+    monkeypatch.setattr(audits_of_pairs, "pair_confounders", lambda samples: {})
     yield
 
 
@@ -548,7 +550,7 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
     mlflow.set_tracking_uri(uri)
     reports = tmp_path / "reports"
     monkeypatch.setattr(
-        audits.images, "image_confounders", lambda *given: {"border": image_confounders(*given)["border"]}
+        audits_of_images, "image_confounders", lambda *given: {"border": image_confounders(*given)["border"]}
     )
     assert stage.main(["--task", "leukemia_cell", "--data", str(data), "--reports", str(reports)]) == 0
     report = read_audit(reports)

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from pipelines import audit as stage
-from pipelines import audits
 from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
+from pipelines.audits import profiles as audits_of_profiles
 from pipelines.confounders.profiles import profile_confounders
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.probes import GROUPS, thinned
@@ -83,7 +83,7 @@ def barcoded(tables: ExpressionTables, plate: list[str], site: list[str]) -> Exp
 @pytest.fixture
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the probes out where something else is tested."""
-    monkeypatch.setattr(audits.profiles, "profile_confounders", lambda samples: {})
+    monkeypatch.setattr(audits_of_profiles, "profile_confounders", lambda samples: {})
     yield
 
 

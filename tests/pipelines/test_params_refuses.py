@@ -16,10 +16,6 @@ from pipelines.modalities.images import ImagesData, ImagesTask, ValidateImages
 from pipelines.modalities.pairs import MissingPolicy, PairsData, PairsSplit, PairsTask, ValidatePairs
 from pipelines.modalities.profiles import ValidateProfiles
 from pipelines.params import (
-    METRICS,
-    MODES,
-    REPORTED,
-    TASKS,
     Evaluate,
     Fit,
     Params,
@@ -34,6 +30,8 @@ from pipelines.params import (
     task_text,
 )
 from pipelines.policy import TaskPolicy
+from pipelines.problems import get_problem
+from pipelines.tasks import task_types
 from pipelines.tasks.profiles_classification import EvaluateProfiles, LabelData, ProfilesClassification, TuneProfiles
 from pipelines.tasks.profiles_multi_target import GeneData, ProfilesMultiTarget
 
@@ -45,7 +43,7 @@ budget: quick
 device: auto
 tasks:
   screen:
-    kind: response
+    modality: pairs
     problem: regression
     data:
       target: ln_ic50
@@ -86,7 +84,7 @@ tasks:
       explained_samples: {quick: 10, full: 100}
       interval_coverage: 0.9
   smear:
-    kind: images
+    modality: images
     problem: classification
     data:
       classes: [blast, normal]
@@ -120,7 +118,7 @@ tasks:
       explained_samples: {quick: 20, full: 60}
       interval_coverage: 0.8
   tumor:
-    kind: expression
+    modality: profiles
     problem: "classification"
     data:
       scale: linear
@@ -161,8 +159,8 @@ tasks:
       interval_coverage: 0.7
       stability_seeds: {quick: 0, full: 2}
   genes:
-    kind: expression
-    problem: "regression"
+    modality: profiles
+    problem: "multi_target"
     data:
       scale: log2
       exclude: {}
@@ -312,8 +310,8 @@ FAULTS = [
           "of type float"),
     # words
     top("budget", "quick", "huge", "one of quick, full"),
-    changed(f"{T}.kind", "response", "films", "one of response, images"),
-    changed(f"{T}.problem", "regression", "clustering", "one of regression"),
+    changed(f"{T}.modality", "pairs", "films", "one of images, pairs, profiles"),
+    changed(f"{T}.problem", "regression", "clustering", "one of classification, regression"),
     Fault("unknown omics", {"[expression, mutation]": f"[expression, proteins]{HERE}"}, f"{T}.data.omics[1]",
           "one of expression, mutation, copy_number, methylation"),
     changed(f"{T}.validate.expression_scale", "any", "tpm", "one of log2_tpm_plus_1, any"),
@@ -376,8 +374,8 @@ FAULTS = [
     Fault("misnamed model", {"  screen-mlp:": f"  screen-mpl:{HERE}\n   "}, "params.models.screen-mpl",
           "must be named screen-mlp"),
     # kinds
-    Fault("no kind", {"  smear:\n    kind: images\n    problem: classification\n":
-          f"  smear:\n    problem: classification{HERE}\n"}, S, "lacks kind"),
+    Fault("no modality", {"  smear:\n    modality: images\n    problem: classification\n":
+          f"  smear:\n    problem: classification{HERE}\n"}, S, "lacks modality"),
     Fault("another kind's mode", {"mode: cell_blind": f"mode: subject_blind{HERE}"}, f"{T}.split.mode",
           "is 'subject_blind'; it must be one of random, cell_blind, drug_blind, tissue_blind"),
     Fault("another kind's mode of images", {"mode: subject_blind": f"mode: cell_blind{HERE}"}, f"{S}.split.mode",
@@ -387,7 +385,7 @@ FAULTS = [
     Fault("transfer of a response", {"      objective: validation\n":
           f"      objective: validation\n      weights: imagenet{HERE}\n"}, f"{T}.tune.weights", "unknown key"),
     changed(f"{S}.problem", "classification", "regression", "one of classification"),
-    changed(f"{S}.tune.metric", "log_loss", "rmse", "is 'rmse'; it must be one of log_loss, accuracy"),
+    changed(f"{S}.tune.metric", "log_loss", "rmse", "is 'rmse'; it must be one of accuracy"),
     changed(f"{S}.evaluate.metric", "roc_auc", "r2", "is 'r2'; it must be one of accuracy"),
     changed(f"{T}.evaluate.metric", "r2", "roc_auc", "is 'roc_auc'; it must be one of r2"),
     # images
@@ -414,9 +412,9 @@ FAULTS = [
     changed(f"{S}.tune.weights", "imagenet", '""', "must be imagenet, none or a path"),
     changed(f"{S}.tune.weights", "imagenet", "", "of type str"),
     # profiles
-    Fault("no problem", {'    kind: expression\n    problem: "regression"\n': f"    kind: expression{HERE}\n"}, G,
+    Fault("no problem", {'    modality: profiles\n    problem: "multi_target"\n': f"    modality: profiles{HERE}\n"}, G,
           "lacks problem"),
-    changed(f"{G}.problem", '"regression"', "clustering", "one of classification, regression"),
+    changed(f"{G}.problem", '"multi_target"', "clustering", "one of classification, multi_target"),
     Fault("labels' key where genes are predicted", {"      target_count: 50\n":
           f"      target_count: 50\n      minimum_patients: 11{HERE}\n"}, f"{G}.data.minimum_patients",
           "the keys are scale, exclude, missing_genes, predictors, targets, target_count"),
@@ -605,13 +603,12 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     ]
 
 
-def test_every_kind_and_family_of_task_has_its_modes_and_metrics() -> None:
-    assert {kind for kind, _ in TASKS} == set(MODES)
-    families = {task.family for task in TASKS.values()}
-    assert len(families) == len(TASKS)
-    assert families == set(METRICS) == set(REPORTED)
-    for task in read_params(ROOT / "params.yaml").tasks.values():
-        assert type(task) is TASKS[task.kind, task.problem]
+def test_every_kind_of_task_has_its_modes_and_metrics() -> None:
+    for (modality, problem), task in task_types().items():
+        assert task.modes[0] == "random", modality
+        assert set(get_problem(problem).tunable) <= set(get_problem(problem).reported(within=task.within))
+    for read in read_params(ROOT / "params.yaml").tasks.values():
+        assert type(read) is task_types()[read.modality, read.problem]
 
 
 def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
@@ -658,7 +655,7 @@ _code = st.sampled_from(["drop", "one_hot"])
 _omics = ("expression", "mutation", "copy_number", "methylation")
 _tasks = st.builds(
     PairsTask,
-    kind=st.just("response"),
+    modality=st.just("pairs"),
     problem=st.just("regression"),
     data=st.builds(
         PairsData,
@@ -711,7 +708,7 @@ _tasks = st.builds(
 
 _image_tasks = st.builds(
     ImagesTask,
-    kind=st.just("images"),
+    modality=st.just("images"),
     problem=st.just("classification"),
     data=st.builds(ImagesData, classes=st.lists(_word, min_size=2).map(tuple), crop=_share, size=_count),
     validate=st.builds(ValidateImages, minimum_per_class=_count, smallest_side=_count, largest_pixels=_count),
@@ -782,7 +779,7 @@ _evaluated = {
 }
 _label_tasks = st.builds(
     ProfilesClassification,
-    kind=st.just("expression"),
+    modality=st.just("profiles"),
     problem=st.just("classification"),
     data=st.builds(
         LabelData, **_of_profiles, minimum_patients=_count, small_classes=st.sampled_from(["drop", "refuse"])
@@ -792,7 +789,7 @@ _label_tasks = st.builds(
     tune=st.builds(
         TuneProfiles,
         **_tuned,
-        metric=st.sampled_from(METRICS["profile_labels"]),
+        metric=st.sampled_from(get_problem("classification").tunable),
         weights=st.sampled_from(["imagenet", "none"]) | _word,
         modes=st.lists(st.sampled_from(["head", "partial", "full"]), min_size=1).map(tuple),
         layouts=st.lists(st.sampled_from(["given", "chromosome", "similarity"]), min_size=1).map(tuple),
@@ -800,13 +797,16 @@ _label_tasks = st.builds(
     ),
     fit=st.builds(Fit, members=_counts),
     evaluate=st.builds(
-        EvaluateProfiles, **_evaluated, metric=st.sampled_from(REPORTED["profile_labels"]), stability_seeds=_counts
+        EvaluateProfiles,
+        **_evaluated,
+        metric=st.sampled_from(get_problem("classification").reported(within=False)),
+        stability_seeds=_counts,
     ),
 )
 _gene_tasks = st.builds(
     ProfilesMultiTarget,
-    kind=st.just("expression"),
-    problem=st.just("regression"),
+    modality=st.just("profiles"),
+    problem=st.just("multi_target"),
     data=st.builds(
         GeneData,
         **_of_profiles,
@@ -816,9 +816,11 @@ _gene_tasks = st.builds(
     ),
     validate=_validate_expression,
     split=_patient_split,
-    tune=st.builds(Tune, **_tuned, metric=st.sampled_from(METRICS["gene_targets"])),
+    tune=st.builds(Tune, **_tuned, metric=st.sampled_from(get_problem("multi_target").tunable)),
     fit=st.builds(Fit, members=_counts),
-    evaluate=st.builds(Evaluate, **_evaluated, metric=st.sampled_from(REPORTED["gene_targets"])),
+    evaluate=st.builds(
+        Evaluate, **_evaluated, metric=st.sampled_from(get_problem("multi_target").reported(within=False))
+    ),
 )
 
 

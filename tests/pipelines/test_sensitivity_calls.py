@@ -260,7 +260,7 @@ def test_another_rule_or_other_responses_want_another_prepare(
 
 
 def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: PairsClassification) -> None:
-    assert task.family == "response_labels" and task.data.threshold == RULE
+    assert (task.modality, task.problem) == ("pairs", "classification") and task.data.threshold == RULE
     assert read_task(task_text(task)) == task
 
 

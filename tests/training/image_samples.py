@@ -27,7 +27,7 @@ TASK = "blood_cell"
 TREES = ("random_forest", "xgboost")
 NETWORKS = [
     name
-    for name in names("images")
+    for name in names("images", "classification")
     if issubclass(get_architecture(name, "images", "classification").estimator, CellNetwork)
 ]
 

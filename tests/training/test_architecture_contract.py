@@ -29,13 +29,13 @@ from training.networks.response_network import ResponseNetwork
 
 NETWORKS = [
     name
-    for name in names("response")
+    for name in names("pairs", "regression")
     if issubclass(get_architecture(name, "pairs", "regression").estimator, ResponseNetwork)
 ]
 ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more
 
 
-@pytest.fixture(params=names("response"))
+@pytest.fixture(params=names("pairs", "regression"))
 def architecture(request: pytest.FixtureRequest) -> Architecture:
     return get_architecture(request.param, "pairs", "regression")
 
@@ -330,7 +330,8 @@ def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) ->
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in names("response") if get_architecture(name, "pairs", "regression").space is not None]
+    "name",
+    [name for name in names("pairs", "regression") if get_architecture(name, "pairs", "regression").space is not None],
 )
 def test_the_first_trial_of_a_study_can_be_the_defaults(name: str) -> None:
     architecture = get_architecture(name, "pairs", "regression")

@@ -357,7 +357,7 @@ def test_a_broken_file_in_the_cache_is_an_error_of_one_line(torch_home: Path, co
 # Tags
 
 
-@pytest.mark.parametrize("name", names("images"))
+@pytest.mark.parametrize("name", names("images", "classification"))
 @pytest.mark.parametrize("weights", ["imagenet", "none", "weights/mine.pth"])
 def test_a_run_says_what_it_started_from(name: str, weights: str) -> None:
     architecture = get_architecture(name, "images", "classification")

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import QuantileTransformer
-from training.model.trust import trust
 
 from pipelines.faults import UserError
 from pipelines.params import Params
@@ -24,6 +23,7 @@ from pipelines.prepared import Prepared
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture
+from training.contract import make_contract
 from training.estimator import Estimator
 from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
 from training.features.cell_line_choices import CELL_LINE_DEFAULTS, CellLineChoices, cell_line_space, imputations
@@ -498,7 +498,7 @@ def test_an_answer_notes_that_the_line_was_left_aside(
     for imputation, members in (("drop", 1), ("drop", 2), ("mean", 1)):
         chosen = {**architecture.defaults, "omics": "all", "imputation": imputation}
         final = fit_final(architecture, chosen, given, members=members, settings={"seed": 0})
-        contract = trust(NAME, architecture.name, task, given, final).contract
+        contract = make_contract(NAME, architecture.name, task, given, final)
         samples = given.samples.take(np.arange(40))
         note = contract.remarks(samples).column()
         if imputation == "mean":

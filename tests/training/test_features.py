@@ -366,7 +366,7 @@ def test_fingerprints_tell_molecules_apart_and_not_spellings() -> None:
 # Memory
 
 
-@pytest.mark.parametrize("name", names("response"))
+@pytest.mark.parametrize("name", names("pairs", "regression"))
 def test_the_matrix_of_all_pairs_is_never_built(
     name: str, prepared: Prepared, train: ResponseSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:

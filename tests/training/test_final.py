@@ -14,6 +14,7 @@ import pytest
 
 import training.model.final
 from pipelines.prepared import Prepared
+from pipelines.problems import Problem, get_problem
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture
@@ -84,9 +85,14 @@ class Spy(Estimator):
 def spied(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     Spy.calls = []
     architecture = Architecture(
-        "spy", "response", Spy, lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5}
+        "spy",
+        "pairs",
+        "regression",
+        Spy,
+        lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)},
+        {"level": 0.5},
     )
-    monkeypatch.setattr(training.model.final, "get_architecture", lambda name, kind: architecture)
+    monkeypatch.setattr(training.model.final, "get_architecture", lambda name, modality, problem: architecture)
     return architecture
 
 
@@ -330,6 +336,10 @@ def _by_hand(measured: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     return {name: float(np.mean(number)) for name, number in numbers.items()}  # over targets, where there are several
 
 
+def _scored(*names: str) -> Problem:
+    return Problem("some", tuple(get_problem("regression").metric(name) for name in names))
+
+
 def test_cross_validation_is_the_mean_and_spread_of_what_each_fold_has_by_hand() -> None:
     rng = np.random.default_rng(4)
     fold = np.repeat([3, 1, 2, 0], [20, 30, 25, 15])[rng.permutation(90)]
@@ -340,7 +350,7 @@ def test_cross_validation_is_the_mean_and_spread_of_what_each_fold_has_by_hand()
     target[outside], table.loc[outside, "fold"] = measured, fold
     prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=target), table=table))
     final = FinalFit(cast(Estimator, None), outside, predicted)
-    found = cross_validated(final, prepared, ["r2", "rmse", "mae"])
+    found = cross_validated(final, prepared, _scored("r2", "rmse", "mae"))
     assert set(found) == {f"cv_{name}_{what}" for name in ("r2", "rmse", "mae") for what in ("mean", "sd")}
     by_fold = [_by_hand(measured[fold == one], predicted[fold == one]) for one in range(4)]
     for name in ("r2", "rmse", "mae"):
@@ -358,7 +368,7 @@ def test_cross_validation_of_many_targets_is_the_mean_of_their_scores() -> None:
     predicted = measured + rng.normal(0, [0.3, 4.0], (60, 2))
     table = pd.DataFrame({"fold": fold})
     prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=measured), table=table))
-    found = cross_validated(FinalFit(cast(Estimator, None), np.arange(60), predicted), prepared, ["r2"])
+    found = cross_validated(FinalFit(cast(Estimator, None), np.arange(60), predicted), prepared, _scored("r2"))
     by_fold = [_by_hand(measured[fold == one], predicted[fold == one])["r2"] for one in range(3)]
     assert found["cv_r2_mean"] == pytest.approx(np.mean(by_fold))
     assert found["cv_r2_sd"] == pytest.approx(statistics.stdev(by_fold))

@@ -87,7 +87,7 @@ def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
 def test_boosting_stops_where_the_validation_loss_no_longer_falls(train: ImageSamples, unseen: ImageSamples) -> None:
     rng = np.random.default_rng(0)
     noise = labeled(unseen.pixels, rng.integers(0, 3, len(unseen)))
-    architecture = get_architecture("xgboost", "images")
+    architecture = get_architecture("xgboost", "images", "classification")
     model = architecture.build({"learning_rate": 0.3}, rounds=200, patience=5, device="cpu").fit(train, noise)
     assert model.cost()["trees"] < 60 * len(CLASSES)
 

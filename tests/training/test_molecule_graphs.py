@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
-from training.adapters.pairs_classification import Sensitivity
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
@@ -19,6 +18,7 @@ from pipelines.samples.response import Kept
 from pipelines.samples.sensitivity import SensitivitySamples
 from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import FittedModel, build, changed, question, response_task, sensitivity_task
+from training.adapters.pairs_classification import Sensitivity
 from training.architectures import get_architecture
 from training.architectures.gnn import GNN
 from training.estimator import Attribution
@@ -350,7 +350,7 @@ def test_of_a_classifier_atoms_add_to_the_log_odds(prepared: Prepared, params: P
     called = prepare(Kept(prepared.samples, prepared.counts), task, params.seed)
     train, test = called.side("train"), called.side("test")
     assert isinstance(test, SensitivitySamples)
-    architecture = get_architecture("gnn", "response_labels")
+    architecture = get_architecture("gnn", "pairs", "classification")
     model = build(architecture, epochs=3).fit(train, called.side("validation"))
     assert isinstance(model, Sensitivity)
     for output in (None, np.zeros(len(test), int), np.ones(len(test), int)):

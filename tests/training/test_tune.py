@@ -74,7 +74,7 @@ def space(trial, settings):
     }
 
 
-slow = Architecture("slow", "response", Slow, space, {"dropout": 0.25, "learning_rate": 1e-3, "units": 8})
+slow = Architecture("slow", "pairs", "regression", Slow, space, {"dropout": 0.25, "learning_rate": 1e-3, "units": 8})
 prepared = tiny_prepared(Path("data") / NAME)
 tuned = tune(NAME, slow, prepared, tiny_params(trials=5, epochs=4), progress=False)
 Path("tuned.json").write_text(json.dumps(dataclasses.asdict(tuned)))
@@ -117,7 +117,12 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     Told.given = []
     monkeypatch.setattr(Told, "plan", staticmethod(lambda trial, context: 1.0 + trial))
     return Architecture(
-        "told", "response", Told, lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5}
+        "told",
+        "pairs",
+        "regression",
+        Told,
+        lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)},
+        {"level": 0.5},
     )
 
 

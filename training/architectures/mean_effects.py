@@ -13,10 +13,10 @@ from scipy.special import expit
 
 from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples
+from training.adapters.pairs_classification import log_odds
 from training.architectures import architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.features.drug import DrugFeatures
-from training.adapters.pairs_classification import log_odds
 
 
 @architecture("pairs", "regression")

@@ -32,7 +32,7 @@ from training.contract import (
 )
 from training.estimator import Estimator
 from training.features.cell_line import measured
-from training.features.cell_line_choices import CellLineChoices, imputations
+from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
@@ -107,11 +107,6 @@ class Pairs(Contract):
             "units": _units_of(prepared.side("train", "validation"), task),
             "thresholds": {} if thresholds is None else thresholds.state(),
         }
-
-    @classmethod
-    def searched(cls, settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """Return the settings with ways to impute what is missing, and none where nothing is."""
-        return {**settings, "imputations": imputations(prepared.side("train"))}
 
     @classmethod
     def measure_unseen(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:

@@ -12,7 +12,6 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import AnyType, Array, Map
 
-from pipelines.faults import UserError
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import read_task
 from pipelines.prepared import Prepared
@@ -65,22 +64,6 @@ class Profiles(Contract):
             "panels": choose_panels(described.logged(genes), genes),
             "unit": unit_of(fitted_on.raw(genes), fitted_on.scale),
         }
-
-    @classmethod
-    def searched(cls, settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """Return the settings without a layout along a genome that nobody has given.
-
-        Raises
-        ------
-        UserError
-            No layout is left.
-        """
-        if "layouts" not in settings or prepared.samples.has_positions:
-            return settings
-        layouts = tuple(layout for layout in settings["layouts"] if layout != "chromosome")
-        if not layouts:
-            raise UserError("tune.layouts names chromosome alone, and genes.csv has no chromosome and start; add them")
-        return {**settings, "layouts": layouts}
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """See `read_profiles`."""

@@ -19,8 +19,8 @@ from pipelines.prepared import Prepared
 from pipelines.problems import get_problem, higher_is_better
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
-from training.contract import contract_class
 from training.estimator import FitContext
+from training.search import allowed
 from training.studies.claims import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
@@ -45,7 +45,7 @@ def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str,
 
     No layout along a genome that nobody has given, no imputation of what is not missing.
     """
-    return contract_class(task.modality, task.problem).searched(fit_settings(params, task), prepared)
+    return allowed(fit_settings(params, task), task.modality, prepared)
 
 
 def objective_of(
