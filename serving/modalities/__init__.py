@@ -5,12 +5,12 @@ A modality is a module of this package, found by its name.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from serving.board.asking import ROWS_AT_ONCE
+from serving.board.loading import load
 
 if TYPE_CHECKING:
     from serving.board.endpoints import Endpoint
@@ -51,5 +51,5 @@ class Modality(ABC):
 @cache
 def get_modality(name: str) -> Modality:
     """Return the modality ``name``, importing its module."""
-    found: Modality = importlib.import_module(f"{__name__}.{name}").MODALITY
+    found: Modality = load(f"{__name__}.{name}").MODALITY
     return found

@@ -6,7 +6,6 @@ seconds (pandas, charts, metrics) is imported where it is used.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipelines.faults import UserError
+from serving.board.loading import load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,5 +232,5 @@ class Problem(ABC):
 @cache
 def get_problem(name: str) -> Problem:
     """Return the problem ``name``, importing its module."""
-    found: Problem = importlib.import_module(f"{__name__}.{name}").PROBLEM
+    found: Problem = load(f"{__name__}.{name}").PROBLEM
     return found
