@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from evaluation.candidates.card_text import NO_USE, USES, Use
+from evaluation.candidates.card_text import use_of
 from pipelines.problems import metrics
 
 if TYPE_CHECKING:
@@ -53,18 +53,10 @@ def metric_means(metric: str, baseline: str = "the baseline") -> str:
 
 def what_it_does(task: Task) -> str:
     """Return in one sentence what models of a task do."""
-    return use_of(task).what
+    return use_of(task.modality, task.problem).what
 
 
 def limits(task: Task) -> list[str]:
     """Return what to keep in mind of every model of a task, as its card says."""
-    use = use_of(task)
+    use = use_of(task.modality, task.problem)
     return [*use.limits, *(f"Not for: {one[:1].lower()}{one[1:]}" for one in use.not_intended)]
-
-
-def use_of(task: Task) -> Use:
-    """TEMPORARY until wt-evaluation has it by modality and problem."""
-    family = {"pairs_regression": "response", "pairs_classification": "response_labels"}
-    family |= {"images_classification": "images", "profiles_classification": "profile_labels"}
-    family |= {"profiles_multi_target": "gene_targets"}
-    return USES.get(family.get(f"{task.modality}_{task.problem}", ""), NO_USE)
