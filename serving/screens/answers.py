@@ -65,7 +65,7 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
     else:
         found = evidence(name, version)
         waiting.shown(found, draw, label="Looking up its evidence", key=f"evidence {name}", stoppable=False)
-        if found.done and not found.succeeded:  # what the model itself declares holds without a registry
+        if found.done() and not found.succeeded:  # what the model itself declares holds without a registry
             coverage(None)
     for note in tables.notes_of(table):
         st.warning(plain(note), icon=":material/info:")

@@ -14,6 +14,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from serving.board.asking import NoAnswer, Refused, ask
 from serving.board.cards import card
 from serving.board.collection import Drug
 from serving.board.endpoints import Endpoint
-from serving.board.jobs import Cancelled, Job
+from serving.board.jobs import Job
 from serving.board.links import Links
 from serving.board.measured import profiles as measured_profiles
 from serving.board.measured import usual_responses
@@ -222,14 +223,14 @@ def test_a_job_is_stopped_between_its_parts_and_told_of_its_faults() -> None:
             while True:
                 job.tell(1, 4)
                 time.sleep(0.01)
-        except Cancelled:
+        except CancelledError:
             ended.set()
             raise
 
     job = Job(long)
-    assert begun.wait(5) and not job.done
+    assert begun.wait(5) and not job.done()
     job.cancel()
-    assert job.done and job.cancelled and not job.succeeded and ended.wait(5)
+    assert job.done() and job.cancelled() and not job.succeeded and ended.wait(5)
 
     def broken(_: Job[int]) -> int:
         raise ZeroDivisionError("a secret of a patient")
@@ -244,7 +245,7 @@ def test_nobody_waits_for_ever() -> None:
     job: Job[bool] = Job(lambda _: never.wait(30), seconds=0.05)
     assert not job.wait(0.01) or job.error is not None
     time.sleep(0.1)
-    assert job.done and "Nothing came within" in str(job.error)
+    assert job.done() and "Nothing came within" in str(job.error)
     never.set()
 
 
@@ -260,10 +261,10 @@ def test_a_job_that_tells_how_far_it_is_may_take_long() -> None:
     job = Job(long, seconds=30)
     while not job.progress:
         time.sleep(0.01)
-    job._started -= 1000
-    assert not job.done
+    job.started -= 1000
+    assert not job.done()
     job._heard -= 1000
-    assert job.done and job.error is not None
+    assert job.done() and job.error is not None
     go_on.set()
 
 
@@ -352,18 +353,18 @@ def test_what_the_registry_said_is_not_believed_for_ever(monkeypatch: pytest.Mon
 
     def later(seconds: float) -> None:
         for job in waiting.st.session_state["jobs"].values():
-            job._stopped -= seconds
+            job.ended -= seconds
 
-    assert again(answer, believed=60).value == again(answer, believed=60).value == 1
+    assert again(answer, believed=60).result() == again(answer, believed=60).result() == 1
     again(failure), again(failure)
     assert asked == ["answer", "failure"]
     later(61)
     again(answer), again(failure)
     assert asked == ["answer", "failure", "failure"]  # what is believed for ever, and what failed
-    assert again(answer, believed=60).value == 4
+    assert again(answer, believed=60).result() == 4
     for job in waiting.st.session_state["jobs"].values():
-        job._started -= 1000  # it took long: that makes nothing old
-    assert again(answer, believed=60).value == 4
+        job.started -= 1000  # it took long: that makes nothing old
+    assert again(answer, believed=60).result() == 4
 
 
 # Modules
@@ -421,7 +422,7 @@ for page in ("predict", "compare", "registry", "monitoring"):
         at.run()
         assert not at.exception, at.exception
         until = time.monotonic() + 60
-        while not all(job.done for job in at.session_state["jobs"].values()) and time.monotonic() < until:
+        while not all(job.done() for job in at.session_state["jobs"].values()) and time.monotonic() < until:
             time.sleep(0.05)
 assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules and "altair" in sys.modules
 migrations = "mlflow.store.db.trace_analytics"  # files of MLflow's, run by Alembic one by one
