@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from evaluation.candidates.card import write_card
 from evaluation.candidates.production import opponent
 from evaluation.candidates.scoring import load, score
-from evaluation.comparison.paired import naive, paired_difference
+from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.measuring import PREDICTIONS, file_sha256
 from evaluation.evidence.schema import SCHEMA_FILE
 from evaluation.evidence.sealed import evidence_path, read_evidence, seal
@@ -128,8 +128,8 @@ def comparisons(
 ) -> list[dict[str, Any]]:
     """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
     task, own = params.task(name), evidence["architecture"]
-    learnt = measures_of(task.problem).learnt(task.evaluate.metric, lambda: prepared.side("train"))
-    baseline = task.evaluate.baseline
+    measures, baseline = measures_of(task.problem), task.evaluate.baseline
+    learnt = measures.learnt(task, lambda: prepared.side("train"))
     others = {
         architecture: found
         for architecture in params.architectures(name)
@@ -138,7 +138,7 @@ def comparisons(
     rows = []
     run_id = others.pop(baseline)["run_id"] if baseline in others else None
     about = {"with": baseline, "kind": "naive", "version": None, "run_id": run_id}
-    rows.append({**about, **_difference(task, ours, naive(task, ours), params.seed, learnt)})
+    rows.append({**about, **_difference(task, ours, measures.naive(ours), params.seed, learnt)})
     for architecture, other in others.items():
         theirs = read_predictions(evidence_path(name, architecture, reports).parent, other)
         kind = "simple" if architecture in params.policy.gate.simple_models else "peer"

@@ -209,7 +209,9 @@ def _cohorts(evidence: dict[str, Any]) -> list[Block]:
 
 
 def _sure(evidence: dict[str, Any]) -> list[Block]:
-    covered, what = evidence["coverage"], "prediction sets" if "calibration" in evidence else "prediction intervals"
+    covered, calibration = evidence["coverage"], evidence.get("calibration", {})
+    of_sets = "mean_set_size" in calibration
+    what = "prediction sets" if of_sets else "prediction intervals"
     if covered["observed"] is None:
         return [_text(f"It gives no {what}: too few rows were held out of the fit.")]
     ends = " (no interval: too few groups to resample)"
@@ -235,8 +237,7 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
                 f"{evidence['interval']['half_width']:.2f}: it was measured on drugs held out of a fit."
             )
         )
-    calibration = evidence.get("calibration")
-    if calibration:
+    if of_sets:
         ece = _interval(evidence["test"]["metrics"]["ece"])
         blocks.append(
             _text(

@@ -91,7 +91,7 @@ def compare(
     predictions = [first, *(_aligned(task, first, other, rows, at) for at, other in others)]
     level = 1 - settings.confidence
     resamples = enough_resamples(len(rows), settings.resamples, level)
-    learnt = {} if train is None else measures_of(task.problem).learnt(settings.metric, train)
+    learnt = {} if train is None else measures_of(task.problem).learnt(task, train)
     drawn = []
     rounds = zip(rows, predictions, strict=True)
     for row, frame in tqdm(rounds, desc="resampled models", total=len(rows), disable=not progress, leave=False):

@@ -143,16 +143,6 @@ def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
     return same_order
 
 
-def naive(task: Task, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return ``predictions`` as the naive baseline, which the fit stage predicted beside the model, would have them."""
-    answer, columns = measures_of(task.problem).answer, [str(name) for name in predictions]
-    baselines = [name for name in columns if name == "baseline" or name.startswith("baseline_")]
-    places = {name.replace("baseline", answer, 1): name for name in baselines}
-    if not places:
-        raise UserError("the predictions have no column baseline; run the fit stage again")
-    return predictions.assign(**{place: predictions[name] for place, name in places.items()})
-
-
 def resample(
     task: Task,
     predictions: pd.DataFrame,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evaluation.metrics.resample import Interval
+from pipelines.faults import UserError
 from pipelines.params import Task
 
 if TYPE_CHECKING:
@@ -147,8 +148,21 @@ class Measures(ABC):
         """Return the columns of a table of predictions that hold what was measured: two models must agree on them."""
         return [str(column) for column in predictions if column == "target" or str(column).startswith("target_")]
 
-    def learnt(self, metric: str, train: Callable[[], Any]) -> dict[str, Any]:
-        """Return what `weighted` has to know of the training rows for ``metric``; ``train`` reads them."""
+    def naive(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """Return predictions as the naive baseline, which the fit stage predicted beside the model, has them.
+
+        Raises
+        ------
+        UserError
+            The predictions have no baseline.
+        """
+        baselines = [str(name) for name in predictions if name == "baseline" or str(name).startswith("baseline_")]
+        if not baselines:
+            raise UserError("the predictions have no column baseline; run the fit stage again")
+        return predictions.assign(**{name.replace("baseline", self.answer, 1): predictions[name] for name in baselines})
+
+    def learnt(self, task: Task, train: Callable[[], Any]) -> dict[str, Any]:
+        """Return what `weighted` has to know for the task's metric besides; ``train`` reads the training rows."""
         return {}
 
     def answered(self, model: Predictor, samples: Any, ours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -12,6 +12,7 @@ import pandas as pd
 from evaluation.metrics.resample import Interval
 from evaluation.metrics.targets import bootstrap_targets, mean_over_targets, target_metrics, weighted_target_metrics
 from evaluation.problems import Columns, Measures, columns_of, names_of
+from pipelines.params import Task
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence, Explained
@@ -74,9 +75,9 @@ class TargetMeasures(Measures):
         target, outputs, baseline = (columns_of(predictions, kind, names) for kind in _KINDS)
         return Columns(target, outputs, baseline, {})
 
-    def learnt(self, metric: str, train: Callable[[], Any]) -> dict[str, Any]:
-        """Return the spread of each target, where the metric is in units of it."""
-        if not metric.endswith("_sd"):
+    def learnt(self, task: Task, train: Callable[[], Any]) -> dict[str, Any]:
+        """Return the spread of each target, where the task's metric is in units of it."""
+        if not task.evaluate.metric.endswith("_sd"):
             return {}
         samples = train()
         return {"scale": pd.Series(target_spreads(samples.target), index=list(samples.targets))}
