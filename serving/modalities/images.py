@@ -101,14 +101,8 @@ class Images(Modality):
                 width="stretch",
                 alt=f"Grad-CAM of {chosen}: where the network saw {word.lower()}",
             )
-            map_.download_button(
-                "Download the Grad-CAM",
-                overlay,
-                file_name=f"{stem}_grad_cam.png",
-                mime="image/png",
-                on_click="ignore",
-                icon=":material/download:",
-            )
+            with map_:
+                frame.offer("Download the Grad-CAM", overlay, f"{stem}_grad_cam.png")
 
         explaining.explained(asked, row, pictures, "Asking where it looked")
         st.caption(means("grad_cam"))

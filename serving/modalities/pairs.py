@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # pandas is loaded with the first question, not with the firs
 _KEY = "cell_line_id"
 _QUOTES = "\"'`“”„‘’«»"
 _DRAWING = "drawing"  # of an answer: its molecule
+_lines = st.cache_data(show_spinner=False, ttl=60)(collection.cell_lines)
+_offered = st.cache_data(show_spinner=False, ttl=60)(collection.drugs)
 
 
 class Pairs(Modality):
@@ -50,7 +52,8 @@ class Pairs(Modality):
         st.markdown("#### 1 · Cells")
         own = choosing.source(name, "Which cells") == choosing.OWN
         tables: dict[str, pd.DataFrame] = {}
-        line: tuple[str, Line] | None = None
+        lines: dict[str, Line] = {}
+        line: str | None = None
         tissue: dict[str, str | None] = {}
         if own:
             known = {each: collection.features(folder / f"{each}.parquet", _KEY) for each in omics}
@@ -63,7 +66,10 @@ class Pairs(Modality):
                 tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
         else:
             # Most models need the expression: until the registry has told, lines without it are not offered.
-            line = _line(name, folder, tuple(omics), tuple(omics[:1] if required is None else required))
+            with frame.told():
+                lines = _lines(folder, tuple(omics), tuple(omics[:1] if required is None else required))
+                labels = {each: found.label for each, found in lines.items()}
+                line = choosing.one_of(labels, "Cell line", "cell lines", f"line {name}")
         st.markdown("#### 2 · Drugs")
         drugs = _drugs(name, folder)
         if own and not tables:
@@ -74,8 +80,8 @@ class Pairs(Modality):
             return None, "Choose drugs first, or write the SMILES of one."
         if line is None:
             return (lambda contract: of_pairs(tables, tissue, drugs, contract)), ""
-        chosen = line
-        return (lambda contract: _of_line(folder, omics, *chosen, drugs, contract)), ""
+        chosen, of = line, lines[line]
+        return (lambda contract: _of_line(folder, omics, chosen, of, drugs, contract)), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw the drugs of a sample in order, and why one of them is where it is."""
@@ -186,27 +192,11 @@ def _of_line(
     return of_pairs(tables, {of.name: of.tissue}, drugs, contract)
 
 
-def _line(name: str, folder: Path, omics: tuple[str, ...], required: tuple[str, ...]) -> tuple[str, Line] | None:
-    with frame.told():
-        lines = _lines(str(folder), omics, required)
-        chosen = st.selectbox(
-            "Cell line",
-            list(lines),
-            index=None,
-            format_func=lambda one: lines[one].label,
-            placeholder=f"Type to search {len(lines):,} cell lines",
-            key=f"line {name}",
-            persist_state="session",
-        )
-        return None if chosen is None else (str(chosen), lines[str(chosen)])
-    return None
-
-
 def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None:
     """Let people say where the cells come from, where their file does not."""
     known: list[str] = []
     with frame.told():
-        known = sorted({line.tissue for line in _lines(str(folder), omics, ()).values() if line.tissue})
+        known = sorted({line.tissue for line in _lines(folder, omics, ()).values() if line.tissue})
     return st.selectbox(
         "Tissue (if known)",
         known,
@@ -221,7 +211,7 @@ def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None
 def _drugs(name: str, folder: Path) -> list[Drug]:
     offered: list[Drug] = []
     with frame.told():
-        offered = _offered(str(folder))
+        offered = _offered(folder)
     chosen = st.multiselect(
         "Drugs",
         range(len(offered)),
@@ -237,16 +227,6 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
     other = molecule(typed or "")
     more = [Drug(None, "your molecule", other)] if other else []
     return [*([offered[place] for place in chosen] or ([] if more else offered)), *more]
-
-
-@st.cache_data(show_spinner=False, ttl=60)
-def _lines(folder: str, omics: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Line]:
-    return collection.cell_lines(Path(folder), omics, required)
-
-
-@st.cache_data(show_spinner=False, ttl=60)
-def _offered(folder: str) -> list[Drug]:
-    return collection.drugs(Path(folder))
 
 
 @st.cache_data(show_spinner=False, ttl=600)
@@ -267,14 +247,8 @@ def _atoms(answer: Answer, file: str) -> None:
     st.image(found.svg, alt=found.told, width=520)
     st.markdown(plain(found.told))
     drawn, listed = st.columns(2)
-    drawn.download_button(
-        "Download the drawing",
-        found.svg,
-        file_name=f"{file}_atoms.svg",
-        mime="image/svg+xml",
-        on_click="ignore",
-        icon=":material/download:",
-    )
+    with drawn:
+        frame.offer("Download the drawing", found.svg, f"{file}_atoms.svg")
     with listed:
         frame.download(found.atoms, f"{file}_atoms.csv", "Download the atoms as CSV")
 

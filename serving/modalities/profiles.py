@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -26,6 +25,7 @@ if TYPE_CHECKING:  # pandas is loaded with the first question, not with the firs
     from serving.board.questions import Question
 
 _KEY = "sample_id"
+_samples = st.cache_data(show_spinner=False, ttl=60)(collection.samples)
 
 
 class Profiles(Modality):
@@ -49,7 +49,10 @@ class Profiles(Modality):
                 return None, "Bring a file with an expression profile first."
             values = found["expression"].values
             return (lambda contract: of_profiles(values, contract)), ""
-        chosen = _sample(name)
+        chosen = None
+        with frame.told():
+            help_ = "Samples of the task's own data; the model may have been trained on this one."
+            chosen = choosing.one_of(_samples(path.parent), "Sample", "samples", f"chosen {name}", help_)
         if chosen is None:
             return None, "Choose a sample first."
         return (
@@ -93,28 +96,6 @@ def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None)
     rows = [{"expression": profile, "sample_id": sample} for sample, profile in found.items()]
     made: Question = questions.of_samples(rows, list(found), notes)
     return made
-
-
-def _sample(name: str) -> str | None:
-    with frame.told():
-        found = _samples(str(frame.DATA / name))
-        chosen = st.selectbox(
-            "Sample",
-            list(found),
-            index=None,
-            format_func=found.__getitem__,
-            placeholder=f"Type to search {len(found):,} samples",
-            key=f"chosen {name}",
-            persist_state="session",
-            help="Samples of the task's own data; the model may have been trained on this one.",
-        )
-        return None if chosen is None else str(chosen)
-    return None
-
-
-@st.cache_data(show_spinner=False, ttl=60)
-def _samples(folder: str) -> dict[str, str]:
-    return collection.samples(Path(folder))
 
 
 def _filled_in(answer: Answer) -> None:

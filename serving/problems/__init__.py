@@ -145,23 +145,10 @@ class Problem(ABC):
             Columns of `read_labels` and of `predictions`.
         """
 
-    # The dashboard: answers about samples, one by one.
+    # The dashboard: answers about samples, one by one; `answers` are the endpoint's, `about` names their samples.
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
-        """Return the answers as they are downloaded, a row or several a sample.
-
-        Parameters
-        ----------
-        answers
-            Of the endpoint.
-        about
-            ``sample``, a row an answer.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With the columns of `serving.board.tables.novelty`.
-        """
+        """Return the answers as they are downloaded: ``sample``, what is answered, `serving.board.tables.novelty`."""
         raise self._unasked("samples")
 
     def overview(self, table: pd.DataFrame, what: str) -> None:  # noqa: B027  # one answer may fill the page
@@ -172,20 +159,13 @@ class Problem(ABC):
         return "what it answers"
 
     def held(self, answer: Answer) -> tuple[str, str] | None:
-        """Return what the answer does not rule out, in a sentence, and the glossary's key; None where it is shown."""
+        """Return in a sentence what the answer does not rule out, with the glossary's key of it, where that is told."""
         return None
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
-        """Draw the answer about one sample.
+        """Draw the answer about one sample, which is called ``what``.
 
-        Parameters
-        ----------
-        answer, own
-            Of the endpoint, and its rows of `table`.
-        what
-            The sample is called.
-        file
-            How names of downloaded files begin.
+        ``own`` are its rows of `table`; names of files that are downloaded begin with ``file``.
         """
         raise self._unasked("samples")
 
@@ -198,31 +178,21 @@ class Problem(ABC):
     def ranked(
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
     ) -> pd.DataFrame:
-        """Return the answers of each sample with drugs in order, the first the most sensitive.
+        """Return a table like `table` with ``rank, drug, drug_id``; of each sample the most sensitive drug is first.
 
-        Parameters
-        ----------
-        answers
-            Of the endpoint.
-        about
-            ``sample, drug, drug_id``, a row an answer.
-        usual
-            Reads the median measured response by ``drug_id``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``rank`` within the sample, ``sample, drug, drug_id``, what is answered, and the columns of
-            `serving.board.tables.novelty`.
+        ``usual`` reads the median measured response by ``drug_id``.
         """
         raise self._unasked("pairs")
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
-        """Draw the answers about a sample, rows of `ranked`; return them in the order that is shown."""
+        """Draw the answers about a sample, rows of `ranked`; return them in the order that is shown.
+
+        ``target`` is the column of the raw response that is learnt.
+        """
         raise self._unasked("pairs")
 
     def explained_pair(self, target: str) -> Told:
-        """Return how contributions to the answer about a pair are told; ``target`` is the measured column."""
+        """Return how contributions to the answer about a pair are told."""
         raise self._unasked("pairs")
 
     def _unasked(self, what: str) -> UserError:

@@ -114,15 +114,9 @@ def _explanations(found: Standings) -> None:
             if each is not None and each.image is not None:
                 side.image(str(each.image), width="stretch", alt=f"Where {named(name)} looks (Grad-CAM)")
                 side.caption(means("grad_cam"))
-                side.download_button(
-                    "Download the picture",
-                    each.image.read_bytes(),
-                    file_name=f"{found.task}_{name}{each.image.suffix}",
-                    mime="image/png",
-                    on_click="ignore",
-                    icon=":material/download:",
-                    key=f"picture {found.task} {place}",
-                )
+                file, key = f"{found.task}_{name}{each.image.suffix}", f"picture {found.task} {place}"
+                with side:
+                    frame.offer("Download the picture", each.image.read_bytes(), file, key=key)
             else:
                 side.info("This one has no image of where it looks.")
         return

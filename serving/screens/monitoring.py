@@ -79,14 +79,8 @@ def _last(report: Report) -> None:
     for note in content["notes"]:
         st.caption(plain(note))
     if report.page.is_file():
-        st.download_button(
-            "Download the full report",
-            report.page.read_bytes(),
-            file_name=f"{content['task']}_monitor_{report.page.parent.name}.html",
-            mime="text/html",
-            on_click="ignore",
-            icon=":material/download:",
-        )
+        file = f"{content['task']}_monitor_{report.page.parent.name}.html"
+        frame.offer("Download the full report", report.page.read_bytes(), file)
 
 
 def _over_time(found: list[Report]) -> None:

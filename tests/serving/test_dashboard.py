@@ -27,12 +27,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
+from evaluation.candidates.card import as_html, content
 from pipelines.faults import UserError
 from pipelines.params import ParamsError, read_params
 from pipelines.policy import Dashboard
 from serving.board import collection, drifting, endpoints, glossary, loading, standings, tables, trust, words
 from serving.board.asking import NoAnswer, Refused, ask
-from serving.board.cards import card
 from serving.board.collection import Drug
 from serving.board.endpoints import Endpoint
 from serving.board.jobs import Job
@@ -865,9 +865,11 @@ def test_the_log_is_read_day_by_day_and_version_by_version(tmp_path: Path) -> No
 
 
 def test_a_card_is_made_of_the_evidence_and_not_of_the_page_beside_it() -> None:
-    content, _, page = card(made_evidence(simulated=True), {"top_genes.png": b"\x89PNG", "molecule_1.svg": b"<svg/>"})
-    assert content["simulated"] is True and "<html" in page and "data:image/svg+xml" in page
-    kinds = {block["kind"] for section in content["sections"] for block in section["blocks"]}
+    figures = {"top_genes.png": b"\x89PNG", "molecule_1.svg": b"<svg/>"}
+    card = content(made_evidence(simulated=True), list(figures))
+    page = as_html(card, figures)
+    assert card["simulated"] is True and "<html" in page and "data:image/svg+xml" in page
+    kinds = {block["kind"] for section in card["sections"] for block in section["blocks"]}
     assert kinds == {"text", "items", "table", "figure", "code"}
 
 
@@ -907,7 +909,7 @@ def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
         "Nutlin-3a",
         "A:3",
     ]
-    assert found["A:2"].smiles is None and found["A:1"].about == "EGFR"
+    assert found["A:2"].smiles is None and found["A:1"].smiles == "C"
     lines = pd.DataFrame(
         {"cell_line_id": ["L1", "L2", "L3"], "name": ["HeLa", "HeLa", "X"], "tissue": ["cervix"] * 2 + [None]}
     )
