@@ -106,7 +106,8 @@ def contributions(table: pd.DataFrame, raises: str, lowers: str, red: str = "") 
     red
         Which of the two is red, so that resistance always is; ``raises`` unless said otherwise.
     """
-    names = [f"{name} ({kind})" if kind and kind != "expression" else name for name, kind in _pairs(table)]
+    pairs = zip(table["feature"], table["kind"], strict=True)
+    names = [f"{name} ({kind})" if kind and kind != "expression" else name for name, kind in pairs]
     shown = table.assign(shown=names, does=[raises if value > 0 else lowers for value in table["value"]])
     color = _color("does", {raises: BLUE, lowers: RED} if red == lowers else {raises: RED, lowers: BLUE})
     hover = [alt.Tooltip("shown:N", title="Feature"), alt.Tooltip("value:Q", title="Adds", format="+.3f")]
@@ -180,7 +181,7 @@ def unlike(table: pd.DataFrame, time: str, limit: float | None) -> alt.TopLevelM
         alt.Tooltip(f"{time}:T", title="When", format="%d %b %Y %H:%M"),
         alt.Tooltip("version:N", title="Version"),
         alt.Tooltip("rows:Q", title="Rows", format=","),
-        *(alt.Tooltip(f"{end}:Q", title=head, format=".1%") for end, head in _ENDS),
+        *(alt.Tooltip(f"{end}:Q", title=end.capitalize(), format=".1%") for end in ("share", "low", "high")),
     ]
     base = alt.Chart(table)
     layers: list[Any] = [
@@ -250,13 +251,6 @@ def _clock(span: pd.Timedelta) -> str:
         if span >= least or not span:
             return form
     return "%H:%M:%S.%L"
-
-
-_ENDS = (("share", "Share"), ("low", "Low"), ("high", "High"))
-
-
-def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(zip(table["feature"], table["kind"], strict=True))
 
 
 def _known(table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""What words mean: one file for all pages, and metrics as the model cards explain them."""
+"""What words mean: ``glossary*.yaml`` for all pages, and metrics as the model cards explain them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.problems import metrics
 if TYPE_CHECKING:
     from pipelines.params import Task
 
-_FILE = Path(__file__).with_name("glossary.yaml")
+_FILES = sorted(Path(__file__).parent.glob("glossary*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Term:
 
 @cache
 def terms() -> dict[str, Term]:
-    """Return every term by its key, in the order of the file."""
-    content = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-    return {key: Term(str(one["word"]), " ".join(str(one["means"]).split())) for key, one in content.items()}
+    """Return every term by its key, in the order of the files."""
+    entries = [entry for path in _FILES for entry in yaml.safe_load(path.read_text(encoding="utf-8")).items()]
+    return {key: Term(str(one["word"]), " ".join(str(one["means"]).split())) for key, one in entries}
 
 
 def means(key: str) -> str:
