@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +12,18 @@ import yaml
 
 from pipelines.code_closure import WITHOUT_RESULT, closure
 from pipelines.params import read_params
-from training.architectures import names
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("pipelines", "training", "evaluation", "serving")
-BASELINES = sorted({task.evaluate.baseline for task in read_params(ROOT / "params.yaml").tasks.values()})
+PARAMS = read_params(ROOT / "params.yaml")
 STAGES: dict[str, dict[str, Any]] = {
     name: stage["do"] for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
-}
-# What else a stage runs: modules that it imports by a name that is made at run time.
-BY_NAME = {
-    "validate": [f"pipelines.expectations.{kind}" for kind in ("expression", "images", "response")],
-    "tune": ["training.architectures.{}"],
-    "fit": [f"training.architectures.{name}" for name in ("{}", *BASELINES)],
-    "evaluate": ["training.architectures.{}"],
-}
-# Where stages do so. The contracts are imported by others too; Ray's workers import the command that they are part of.
-IMPORTS_BY_NAME = {
-    "pipelines/validate.py",
-    "training/architectures/__init__.py",
-    "training/contracts/__init__.py",
-    "training/studies/cluster.py",
 }
 # Stages before one that leave another receipt, an MLflow run's id, whenever they run; it need not list what they do.
 RUNS_BEFORE = {"evaluate": ["fit"], "leaderboard": ["fit", "evaluate"]}
 
 
+@cache
 def entries(stage: str, architecture: str) -> dict[str, set[str]]:
     """Return the code that the stage of an architecture lists: entry to files."""
     found = {}
@@ -52,31 +40,34 @@ def listed(stage: str, architecture: str) -> set[str]:
     return set().union(*entries(stage, architecture).values())
 
 
-def run(stage: str, architecture: str) -> set[str]:
-    """Return the files that the stage of an architecture runs."""
+@cache
+def run(stage: str, key: str) -> set[str]:
+    """Return the files that the stage of a model in params.yaml runs."""
     _, _, module, *_ = STAGES[stage]["cmd"].split()
-    return set(closure(module, *(name.format(architecture) for name in BY_NAME.get(stage, []))))
+    task, architecture = PARAMS.task(PARAMS.models[key].task), PARAMS.models[key].architecture
+    baseline = [task.evaluate.baseline] if stage == "fit" else []
+    return set(closure(module, task=task, architectures=[architecture, *baseline]))
 
 
-def missing(stage: str, architecture: str, *, leave_out: str = "nothing") -> set[str]:
+def missing(stage: str, key: str, *, leave_out: str = "nothing") -> set[str]:
     """Return what a stage runs and could change without a new run of the stage."""
-    watched = listed(stage, architecture).union(*(listed(name, architecture) for name in RUNS_BEFORE.get(stage, [])))
-    watched = {file for file in watched if not file.startswith(leave_out)}
+    model = PARAMS.models[key]
+    stages = [stage, *RUNS_BEFORE.get(stage, [])]
+    watched = {file for each in stages for file in listed(each, model.architecture) if not file.startswith(leave_out)}
     if stage == "fit" or stage in RUNS_BEFORE:  # what `tune` leaves for them changes with the name of its study
-        watched |= set(closure("training.studies.study", f"training.architectures.{architecture}"))
-    return run(stage, architecture) - watched
+        task = PARAMS.task(model.task)
+        watched |= set(closure("training.studies.study", task=task, architectures=[model.architecture]))
+    return run(stage, key) - watched
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_again_when_code_that_it_runs_is_another(stage: str) -> None:
-    architectures = names() if "architecture" in STAGES[stage]["cmd"] else ["mlp"]
-    assert {name: found for name in architectures if (found := missing(stage, name))} == {}
+    assert {key: found for key in PARAMS.models if (found := missing(stage, key))} == {}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_lists_nothing_that_it_does_not_run(stage: str) -> None:
-    architectures = names() if "architecture" in STAGES[stage]["cmd"] else ["mlp"]
-    needed = set().union(*(run(stage, name) for name in architectures))
+    needed = set().union(*(run(stage, key) for key in PARAMS.models))
     assert [entry for entry, files in entries(stage, "mlp").items() if not files & needed] == []
 
 
@@ -90,18 +81,19 @@ def test_a_stage_lists_nothing_that_it_does_not_run(stage: str) -> None:
         ("fit", "training/model/novelty.py"),
         ("fit", "training/architectures/mean_effects.py"),
         ("evaluate", "evaluation/explain"),
-        ("evaluate", "pipelines/nuisances"),
     ],
 )
 def test_what_is_left_out_is_found(stage: str, left_out: str) -> None:
-    found = missing(stage, "mlp", leave_out=left_out)
+    found = missing(stage, "drug_response-mlp", leave_out=left_out)
     assert found and all(name.startswith(left_out) for name in found)
 
 
-def test_what_stages_import_by_name_is_known_here() -> None:
-    """No closure holds it: add it to `BY_NAME`, and to the entries of the closures in the code."""
-    every = set().union(*(run(stage, name) for stage in STAGES for name in names()))
-    assert {name for name in every if "import_module(" in (ROOT / name).read_text(encoding="utf-8")} == IMPORTS_BY_NAME
+def test_no_stage_imports_by_a_name_that_cannot_be_followed() -> None:
+    """But for Ray's workers, which import the command that they are part of."""
+    every = set().union(*(run(stage, key) for stage in STAGES for key in PARAMS.models))
+    of_unknown = re.compile(r"import_module\((?!f?\"(\{__name__\}|[a-z])[\w.]*\.)")
+    found = {name for name in every if of_unknown.search((ROOT / name).read_text(encoding="utf-8"))}
+    assert found == {"training/studies/cluster.py"}
 
 
 def test_what_is_said_to_have_no_result_is_there() -> None:

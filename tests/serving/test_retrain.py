@@ -400,8 +400,8 @@ def test_every_component_changes_with_what_it_is_of_and_with_nothing_else(params
         ("training/architectures/elastic_net.py", "X = 1", True),
         ("training/architectures/mean_effects.py", "X = 1", False),  # of another architecture
         ("training/architectures/elastic_net.py", "# a comment", False),
-        ("pipelines/expectations/response.py", "X = 1", True),
-        ("pipelines/expectations/images.py", "X = 1", False),  # of another kind of data
+        ("pipelines/expectations/pairs.py", "X = 1", True),
+        ("pipelines/expectations/images.py", "X = 1", False),  # of another modality
         ("evaluation/explain/biomarkers.yaml", "# a note", True),
         ("evaluation/candidates/checks.py", "X = 1", True),
         ("serving/dashboard.py", "X = 1", False),

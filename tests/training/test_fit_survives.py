@@ -193,7 +193,7 @@ def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypa
     for name in ("pipelines", "training"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code_closure, "ROOT", tmp_path)
-    asked = ("a study", ("mlp", "mean_effects"), {"units": 8}, 5, {"epochs": 3})
+    asked = ("a study", tiny_params().task(NAME), "mlp", {"units": 8}, 5, {"epochs": 3})
     stems = [Unfinished.of(*asked).stem]
     assert Unfinished.of(*asked).stem == stems[0]
     for changed in ("training/model/final.py", "training/networks/loop.py", "training/architectures/mean_effects.py"):

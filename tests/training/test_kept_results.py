@@ -46,7 +46,8 @@ def studies(params: Params) -> dict[str, str]:
     prepared: Any = SimpleNamespace(sha256="of one split")
     found = {}
     for key, model in params.models.items():
-        architecture = get_architecture(model.architecture, params.task(model.task).family)
+        task = params.task(model.task)
+        architecture = get_architecture(model.architecture, task.modality, task.problem)
         found[key] = study_name(model.task, architecture, prepared, params)
     return found
 
@@ -58,8 +59,8 @@ def others(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 def kept(params: Params) -> dict[str, Any]:
     """Return the names under which studies, unfinished fits, caches and retraining keep what they made."""
     found: dict[str, Any] = {**studies(params)}
-    for architecture in ("mlp", "vgg16"):
-        found[f"fit of {architecture}"] = Unfinished.of("a study", (architecture, "mean_effects"), {}, 1, {}).stem
+    for key, model in params.models.items():
+        found[f"fit of {key}"] = Unfinished.of("a study", params.task(model.task), model.architecture, {}, 1, {}).stem
     for module in ("training.architectures.vgg16", "training.features.embedding", "training.features.cell_image"):
         found[f"features of {module}"] = FeatureCache("one setting", module).place
     for name, task in params.tasks.items():
@@ -91,8 +92,10 @@ def test_image_augmentation_discards_studies_of_image_networks_alone(copy: Path,
     with (copy / "training/networks/augment.py").open("a") as file:
         file.write("ANOTHER = 1\n")
     changed = others(before, studies(params))
-    families = {key: params.task(model.task).family for key, model in params.models.items()}
-    found = {key: get_architecture(model.architecture, families[key]).estimator for key, model in params.models.items()}
+    found = {}
+    for key, model in params.models.items():
+        task = params.task(model.task)
+        found[key] = get_architecture(model.architecture, task.modality, task.problem).estimator
     assert {key for key, estimator in found.items() if issubclass(estimator, CellNetwork)} <= changed
     assert changed <= {key for key, estimator in found.items() if issubclass(estimator, TransferNetwork)}
 
