@@ -22,6 +22,7 @@ from pipelines.modalities.images import ImagesTask
 from pipelines.modalities.pairs import PairsTask
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import Task, read_task
+from pipelines.samples import Kept
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
     SAMPLES_FILE,
@@ -33,7 +34,7 @@ from pipelines.samples.expression import (
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.samples.images import read_images
-from pipelines.samples.response import UNKNOWN, Kept, keep_samples
+from pipelines.samples.response import UNKNOWN, keep_samples
 from pipelines.samples.sensitivity import Thresholds, call
 from pipelines.tasks.pairs_classification import PairsClassification
 from pipelines.text_values import folded, quoted

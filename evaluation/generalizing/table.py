@@ -39,7 +39,8 @@ from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Params, Split
 from pipelines.places import MODELS
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.response import Kept, ResponseSamples
+from pipelines.samples import Kept
+from pipelines.samples.response import ResponseSamples
 from pipelines.studies import CROSS_STUDY
 from training.architectures import get_architecture
 from training.studies.trials import fit_settings

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,16 @@ MODULES = {
     "rooms/b/other_branch.py": "O = 1",
     "rooms/b/of_script.py": "S = 1",
     "pipelines/params.py": "import rooms.a.unused",
+    "rooms/c/__init__.py": """
+        from importlib import import_module
+        def of(modality, problem):
+            return import_module(f"{__name__}.{modality}"), import_module(f"rooms.c.{modality}_{problem}")
+    """,
+    **{f"rooms/c/{name}.py": f"X = {name!r}" for name in ("pairs", "images", "pairs_regression", "ridge", "lasso")},
+    "rooms/d.py": "import importlib\nimport rooms.c\nimportlib.import_module(f'rooms.d_of.{name}')",
+    "rooms/d_of/__init__.py": "X = 1",
+    "rooms/d_of/regression.py": "X = 2",
+    "rooms/d_of/survival.py": "X = 3",
 }
 
 
@@ -58,8 +70,13 @@ def test_what_is_imported_anywhere_is_found_and_nothing_else(root: Path) -> None
     assert set(closure("rooms.a.start")) == {f"rooms/a/{name}" for name in a} | {f"rooms/b/{name}" for name in b}
 
 
-def test_what_is_imported_by_name_is_an_entry_of_its_own(root: Path) -> None:
-    assert "rooms/a/unused.py" in closure("rooms.a.start", "rooms.a.unused")
+def test_of_modules_that_are_imported_by_name_those_of_the_task_and_the_architectures_count(root: Path) -> None:
+    task: Any = SimpleNamespace(modality="pairs", problem="regression")
+    always = {"rooms/c/__init__.py", "rooms/d.py"}
+    assert set(closure("rooms.d")) == always
+    of_task = {"rooms/c/pairs.py", "rooms/c/pairs_regression.py", "rooms/d_of/__init__.py", "rooms/d_of/regression.py"}
+    assert set(closure("rooms.d", task=task)) == always | of_task
+    assert set(closure("rooms.d", task=task, architectures=["ridge"])) == always | of_task | {"rooms/c/ridge.py"}
 
 
 @pytest.mark.parametrize("entry", ["rooms.a.not_there", "numpy", "rooms.a.start.late", ""])

@@ -87,17 +87,34 @@ def test_comments_and_docstrings_discard_nothing(copy: Path, params: Params) -> 
     assert others(before, kept(params)) == set()
 
 
-def test_image_augmentation_discards_studies_of_image_networks_alone(copy: Path, params: Params) -> None:
-    before = studies(params)
-    with (copy / "training/networks/augment.py").open("a") as file:
+def append(path: Path) -> None:
+    with path.open("a") as file:
         file.write("ANOTHER = 1\n")
-    changed = others(before, studies(params))
-    found = {}
+
+
+def networks_of_images(params: Params, kind: type[Any]) -> set[str]:
+    """Return the models of params.yaml that are networks of ``kind``."""
+    found = set()
     for key, model in params.models.items():
         task = params.task(model.task)
-        found[key] = get_architecture(model.architecture, task.modality, task.problem).estimator
-    assert {key for key, estimator in found.items() if issubclass(estimator, CellNetwork)} <= changed
-    assert changed <= {key for key, estimator in found.items() if issubclass(estimator, TransferNetwork)}
+        if issubclass(get_architecture(model.architecture, task.modality, task.problem).estimator, kind):
+            found.add(key)
+    return found
+
+
+def test_image_augmentation_discards_studies_of_image_networks_alone(copy: Path, params: Params) -> None:
+    before = studies(params)
+    append(copy / "training/networks/augment.py")
+    changed = others(before, studies(params))
+    assert networks_of_images(params, CellNetwork) <= changed <= networks_of_images(params, TransferNetwork)
+
+
+def test_the_reading_of_pairs_discards_no_study_of_image_networks(copy: Path, params: Params) -> None:
+    before = studies(params)
+    append(copy / "pipelines/samples/response.py")
+    changed = others(before, studies(params))
+    assert {key for key, model in params.models.items() if params.task(model.task).modality == "pairs"} <= changed
+    assert not changed & networks_of_images(params, TransferNetwork)
 
 
 def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Path, params: Params) -> None:
