@@ -309,6 +309,7 @@ def _tags(evidence: dict[str, Any], files: Hashes) -> dict[str, str]:
     return {
         "architecture": evidence["architecture"],
         "simulated": str(evidence["simulated"]).lower(),
+        "budget": evidence["budget"],
         "evidence.sha256": evidence["sha256"],
         "evidence.run_id": evidence["run_id"],
         FILES_TAG: str(files.files),
