@@ -248,8 +248,8 @@ def make_platform(
     ignored = (
         "__pycache__/",
         "/budget.yaml",
-        "/mlflow.db",
-        "/optuna.db",
+        "/mlflow.db*",
+        "/optuna.db*",
         "/mlruns",
         "/models",
         "/reports",
