@@ -15,11 +15,11 @@ import pandas as pd
 from evaluation.metrics.regression import Floats, encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.faults import UserError
-from pipelines.params import Task
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence, Explained
     from evaluation.modalities import Modality
+    from pipelines.params import Task
     from training.contract import Contract
     from training.model.predictor import Predictor
 

@@ -13,11 +13,11 @@ from evaluation.metrics.regression import Floats
 from evaluation.metrics.resample import Interval
 from evaluation.metrics.targets import bootstrap_each_target, mean_over_targets, weighted_target_metrics
 from evaluation.problems import Columns, Measures, columns_of, names_of
-from pipelines.params import Task
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence, Explained
     from evaluation.modalities import Modality
+    from pipelines.params import Task
     from training.contract import Contract
     from training.model.predictor import Predictor
 
