@@ -96,7 +96,7 @@ def measure(
     if len(joined) < max(least, 2):
         return Performance(metric, None, then, len(joined), unanswered, "unknown")
     now = measures_of(contract.problem).bootstrap(
-        *problem.measured(contract, joined),
+        *problem.to_score(contract, joined),
         np.arange(len(joined)),
         baseline=None,
         within=None,
