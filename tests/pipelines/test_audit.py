@@ -555,7 +555,7 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
     assert stage.main(["--task", "leukemia_cell", "--data", str(data), "--reports", str(reports)]) == 0
     report = read_audit(reports)
     assert report is not None
-    assert {"passed", "task", "kind", "samples", "duplicates", "shortcuts", "groups", "findings"} == set(report)
+    assert {"passed", "task", "modality", "samples", "duplicates", "shortcuts", "groups", "findings"} == set(report)
     assert all({"probe", "metric", "score", "chance", "finding"} <= set(one) for one in report["shortcuts"])
     assert {"pairs", "merged_groups"} <= set(report["duplicates"])
     assert report["samples"] == 96

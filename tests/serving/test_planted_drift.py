@@ -14,7 +14,7 @@ from pipelines.params import task_text
 from pipelines.policy import Monitor
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.response import ResponseSamples
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from serving.monitoring.logged import Logged
 from serving.monitoring.watch import Reference, Watched, predictions_of, watch
 from tests.training.profile_samples import (
@@ -104,7 +104,7 @@ def test_a_panel_of_genes_that_shifts_in_profiles_is_named(kind: str) -> None:
 def screen(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResponseSamples, ResponseSamples, Any]:
     """Return what a version was trained on, what it is asked about lines of the same kind, and its contract."""
     folder = tmp_path_factory.mktemp("screen")
-    simulate(folder, Size(lines=600, molecules=12, genes=60, programs=4))
+    simulate_drug_response(folder, Size(lines=600, molecules=12, genes=60, programs=4))
     task = response_task(tiny_params())
     samples = task.read(folder).samples
     assert isinstance(samples, ResponseSamples)

@@ -26,7 +26,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pipelines import patience
 from pipelines.params import PerBudget, read_params
 from pipelines.prepared import Prepared, prepare, write_prepared
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from tests.empty_store import empty_store
 from tests.training.test_distributed import LAUNCHERS
 from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
@@ -128,7 +128,7 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which `training.fit` may run: data, split and what a study has found."""
     root = tmp_path_factory.mktemp("fit") / "ready"
-    simulate(root / "data" / NAME, SIZE)
+    simulate_drug_response(root / "data" / NAME, SIZE)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"budget": "quick", "device": "cpu"}
     task = params["tasks"][NAME]

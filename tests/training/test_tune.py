@@ -470,7 +470,7 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
     _append(room / "architectures" / "xgboost.py")
     (room / "architectures" / "a_new_one.py").write_text("")
     _append(room / "model" / "novelty.py")  # nor does what only comes after it
-    _append(room / "contracts" / "response.py")
+    _append(room / "modalities" / "pairs.py")
     (room / "features" / "__pycache__").mkdir()
     assert _name(prepared, params) == before
 
@@ -484,7 +484,7 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
         "features/cell_line.py",
         "studies/study.py",
         "estimator.py",
-        "../pipelines/samples/reading.py",
+        "../pipelines/samples/expression.py",
         "../pipelines/prepared.py",
     ],
 )
