@@ -14,8 +14,8 @@ import pandas as pd
 
 from pipelines.faults import DataError, Finding
 from pipelines.modalities.profiles import ProfilesTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import read_table
-from pipelines.samples.response import Kept
 from pipelines.samples.table_text import letters_of
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import GeneData

@@ -37,7 +37,7 @@ from pipelines.files import read_json, write_json
 from pipelines.groups.pairs import cell_line_groups
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.response import Kept
+from pipelines.samples import Kept
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.empty_store import empty_store
 from tests.evaluation.deadly import Deadly

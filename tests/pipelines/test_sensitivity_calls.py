@@ -16,9 +16,10 @@ from pipelines.faults import DataError, UserError
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import ParamsError, read_params, read_task, task_text
 from pipelines.prepared import prepare, read_prepared, write_prepared
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.molecules import parent
-from pipelines.samples.response import Kept, ResponseSamples, keep_samples
+from pipelines.samples.response import ResponseSamples, keep_samples
 from pipelines.samples.sensitivity import call, call_by_training_rows, learn_thresholds, waterfall
 from pipelines.tasks.pairs_classification import PairsClassification, Threshold
 from pipelines.validate import validate_folder
