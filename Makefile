@@ -28,9 +28,6 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What says that Python and all packages are there. An image brings both: its ONCOLINEAGE_READY is a file that no rule makes.
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
-# Git does not see the budget of a checkout; dvc.lock records what a result was made with.
-set_budget = case "$${BUDGET-}" in "") ;; quick|full) echo "budget: $$BUDGET" > budget.yaml ;; \
-	*) echo "BUDGET is '$$BUDGET'; it is quick or full" >&2; exit 2 ;; esac
 
 .PHONY: docs soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
@@ -64,15 +61,15 @@ data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
 validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
 	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
 
+# The budget of a checkout is in budget.yaml, which git does not see; dvc.lock records what a result was made with.
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
-	@$(need_task)$(set_budget)
+	@$(need_task)$(if $(value BUDGET),case "$$BUDGET" in (quick|full) echo "budget: $$BUDGET" > budget.yaml ;; (*) echo "BUDGET is '$$BUDGET'; it is quick or full" >&2; exit 2 ;; esac)
 	@failed=0; dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
 	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
 
 # Values that people type reach the shell through the environment; without WORKERS and CLUSTER this is DVC's own stage.
-tune: $(READY) ## TASK=T ARCH=A [BUDGET=quick|full] [WORKERS=n] [CLUSTER=ray://HOST:PORT|local]: n workers on one study; several need PostgreSQL, see docs/tuning.md
-	@$(need_task)$(if $(value ARCH),,$(error name the architecture: make tune TASK=... ARCH=mlp))$(set_budget)
-	@python -m training.tune --task "$$TASK" --architecture "$$ARCH" --workers "$$WORKERS" --cluster "$${CLUSTER:-}"
+tune: $(READY) ## TASK=T ARCH=A [WORKERS=n] [CLUSTER=ray://HOST:PORT|local]: n workers on one study; several need PostgreSQL, see docs/tuning.md
+	@$(need_task)$(if $(value ARCH),,$(error name the architecture: make tune TASK=... ARCH=mlp))python -m training.tune --task "$$TASK" --architecture "$$ARCH" --workers "$$WORKERS" --cluster "$${CLUSTER:-}"
 
 compare: $(READY) ## TASK=T: every architecture against every other, with corrected significance and cost; reports/T/comparison
 	@$(need_task)python -m evaluation.compare --task $(TASK)
