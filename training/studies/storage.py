@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import TrialModel
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
@@ -25,6 +22,7 @@ from pipelines import patience
 from pipelines.faults import UserError
 from pipelines.redaction import redacted
 from pipelines.store_errors import StoreError, may_pass, refusal
+from training.studies.optuna_private import cached_storage
 
 SERVER = "the studies' database (OPTUNA_STORAGE)"
 
@@ -86,36 +84,6 @@ def _is_outage(error: Exception) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, (OperationalError, InterfaceError, PendingRollbackError))
-
-
-class _EndedAlone(_CachedStorage):
-    """Optuna's storage, which fetches no running trial where only others are asked for.
-
-    Optuna's own fetches every running trial, reports and all, whatever is asked for. Pruners ask after each report, so
-    that each report of one of n workers would fetch n trials.
-    """
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        """Return the trials in their order, those in ``states`` alone if given."""
-        if states is None or TrialState.RUNNING in states or study_id not in self._studies:
-            return list(super().get_all_trials(study_id, deepcopy, states))
-        asked = [state for state in TrialState if state in states]
-        which = sqlalchemy.select(TrialModel.trial_id).where(
-            TrialModel.study_id == study_id, TrialModel.state.in_(asked)
-        )
-        with self._backend.engine.connect() as connection:
-            there = set(connection.scalars(which))
-        with self._lock:
-            study = self._studies[study_id]
-            ended = {trial._trial_id for trial in study.trials.values() if trial.state.is_finished()}
-            if new := there - ended:
-                # What is still unfinished, and up to where all is known, is left to who reads everything.
-                fetched = self._backend._get_trials(study_id, asked, new, max(new))
-                self._add_trials_to_cache(study_id, fetched)
-            found = [trial for _, trial in sorted(study.trials.items()) if trial._trial_id in there]
-        return copy.deepcopy(found) if deepcopy else found
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -212,7 +180,7 @@ def open_storage(*, wait: bool) -> PatientStorage:
     _parsed(storage_url())
 
     def opened() -> BaseStorage:
-        return _EndedAlone(RDBStorage(storage_url()))
+        return cached_storage(storage_url())
 
     try:
         return PatientStorage(patience.patiently(opened, _is_outage, SERVER) if wait else opened())
