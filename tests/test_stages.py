@@ -32,7 +32,7 @@ NO_RESULT_OF_IT = {
         "files",
         "params",
         "params_checks",
-        "patience",
+        "retry",
         "places",
         "policy",
         "redaction",

@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from pipelines import patience
 from pipelines.faults import UserError
 from pipelines.redaction import redacted
+from pipelines.retry import Unreachable, retry
 from pipelines.store_errors import StoreError, may_pass, refusal
 from training.studies.optuna_private import cached_storage
 
@@ -102,15 +102,15 @@ class PatientStorage(BaseStorage):
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
-        self._given_up: patience.Unreachable | None = None
+        self._given_up: Unreachable | None = None
 
     def wait_out(self, call: Callable[[], Any]) -> Any:
         """Return what ``call`` returns; after an outage that was too long nothing waits for as long again."""
         try:
             if self._given_up is None:
-                return patience.patiently(call, _is_outage, SERVER)
+                return retry(call, _is_outage, SERVER)
             answer = call()
-        except patience.Unreachable as error:
+        except Unreachable as error:
             self._given_up = error
             raise
         except Exception as error:
@@ -183,7 +183,7 @@ def open_storage(*, wait: bool) -> PatientStorage:
         return cached_storage(storage_url())
 
     try:
-        return PatientStorage(patience.patiently(opened, _is_outage, SERVER) if wait else opened())
+        return PatientStorage(retry(opened, _is_outage, SERVER) if wait else opened())
     except Exception as error:
         if (told := _refusal(error)) is not None:
             raise told from error
@@ -254,7 +254,7 @@ class _PostgresStudyLock:
         self._is_held = False
 
     def acquire(self) -> None:
-        patience.patiently(self._acquire, _is_outage, SERVER)
+        retry(self._acquire, _is_outage, SERVER)
 
     def _acquire(self) -> None:
         try:
