@@ -121,7 +121,9 @@ def main() -> int:
 
     sha256 = hashlib.sha256((to / MANIFEST).read_bytes()).hexdigest()
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
-    names = " and ".join(f"{name} ({each['kind']})" for name, each in manifest["databases"].items())
+    names = ", ".join(f"{name} ({each['kind']})" for name, each in manifest["databases"].items())
+    if not manifest["artifacts"]:
+        print("it holds no runs and artifacts: make another with the tracking server's database as MLFLOW_TRACKING_URI")
     print(f"saved {names} and {len(manifest['files'])} files, {size / 1e6:.1f} MB, to {to}")
     print(f"its manifest's SHA-256, to be kept elsewhere: {sha256}")
     return 0
