@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -197,10 +197,11 @@ _INTENTS = sa.Table(
 TURNS = sa.Table("oncolineage_turns", _METADATA, sa.Column("task", sa.String(256), primary_key=True))
 
 _REFUSED = f"{TABLE} is append-only"
+_REFUSED_VERBS = {"sqlite": ("update", "delete"), "postgresql": ("update", "delete", "truncate")}
 _TRIGGERS = {
     "sqlite": [
         f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
-        for verb in ("update", "delete")
+        for verb in _REFUSED_VERBS["sqlite"]
     ],
     "postgresql": [
         f"CREATE OR REPLACE FUNCTION {TABLE}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -208,11 +209,11 @@ _TRIGGERS = {
         *(
             f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION {TABLE}_refuse()"
-            for verb in ("update", "delete", "truncate")
+            for verb in _REFUSED_VERBS["postgresql"]
         ),
     ],
 }
-_NAMED = {
+_TRIGGERS_THERE = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
     "postgresql": "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'",
 }
@@ -234,13 +235,12 @@ class Intent:
     tags: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """What the database holds of a task: the history by number, the move under way, and which triggers are missing."""
 
-    entries: tuple[Entry, ...]
-    intent: Intent | None
-    missing_triggers: tuple[str, ...]
+    entries: tuple[Entry, ...] = ()
+    intent: Intent | None = None
+    missing_triggers: tuple[str, ...] = ()
 
 
 def create(engine: sa.Engine) -> None:
@@ -269,29 +269,22 @@ def read(engine: sa.Engine, task: str) -> Rows:
     """Return the rows of a task; none where there is no table yet."""
     missing = _missing_tables(engine)
     if _TABLE in missing:
-        return Rows((), None, ())
+        return Rows()
     with engine.begin() as connection:
         rows = connection.execute(sa.select(_TABLE).where(_TABLE.c.task == task).order_by(_TABLE.c.number)).mappings()
-        entries = tuple(Entry(**{**row, "verdicts": tuple(json.loads(row["verdicts"]))}) for row in rows)
-        intent = None
+        entries = tuple(_entry({**row, "verdicts": json.loads(row["verdicts"])}) for row in rows)
+        row = None
         if _INTENTS not in missing:
-            intent = connection.execute(sa.select(_INTENTS).where(_INTENTS.c.task == task)).mappings().first()
-        triggers = _missing_triggers(connection)
-    return Rows(entries, None if intent is None else _intent(intent), triggers)
+            row = connection.execute(sa.select(_INTENTS).where(_INTENTS.c.task == task)).first()
+        intent = None if row is None else Intent(_entry(json.loads(row.entry)), json.loads(row.tags))
+        dialect = engine.dialect.name
+        there = set(connection.scalars(sa.text(_TRIGGERS_THERE[dialect]))) if dialect in _TRIGGERS else set()
+    wanted = [f"{TABLE}_no_{verb}" for verb in _REFUSED_VERBS.get(dialect, ())]
+    return Rows(entries, intent, tuple(name for name in wanted if name not in there))
 
 
-def _intent(row: sa.RowMapping) -> Intent:
-    said = json.loads(row["entry"])
-    return Intent(Entry(**{**said, "verdicts": tuple(said["verdicts"])}), json.loads(row["tags"]))
-
-
-def _missing_triggers(connection: sa.Connection) -> tuple[str, ...]:
-    """Return the names of triggers that somebody took away or switched off."""
-    if (named := _NAMED.get(connection.dialect.name)) is None:
-        return ()
-    verbs = ("update", "delete") if connection.dialect.name == "sqlite" else ("update", "delete", "truncate")
-    there = {name for (name,) in connection.exec_driver_sql(named)}
-    return tuple(f"{TABLE}_no_{verb}" for verb in verbs if f"{TABLE}_no_{verb}" not in there)
+def _entry(values: Mapping[str, Any]) -> Entry:
+    return Entry(**{**values, "verdicts": tuple(values["verdicts"])})
 
 
 def begin(engine: sa.Engine, intent: Intent) -> None:

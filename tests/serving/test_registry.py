@@ -20,6 +20,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.projects.utils import load_project
 
+from evaluation.candidates.gate import allowed
 from pipelines.faults import UserError
 from pipelines.policy import Policy, Waiver
 from serving import (
@@ -76,7 +77,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def up(version: int | None = None, to: Any = "staging", policy: Policy = POLICY) -> registry.Promotion:
+def up(version: int | None = None, to: Any = "staging", policy: Policy = POLICY) -> registry.Moved:
     return registry.promote(TASK, to, version, by=BY, policy=policy)
 
 
@@ -171,7 +172,7 @@ def test_a_version_carries_its_hashes(client: MlflowClient) -> None:
 def test_a_model_that_fails_a_check_is_registered_and_goes_nowhere(client: MlflowClient) -> None:
     evidence = logged_evidence(client, *made_model(client), test__metrics__margin__low=-0.1)
     done = registry.register(TASK, evidence, by=BY, policy=POLICY)
-    assert not done.passes
+    assert not allowed(done.verdicts)
     with pytest.raises(GateError, match="margin over mean_effects") as raised:
         up()
     assert [each.check for each in raised.value.verdicts if each.status == "fail"] == ["margin"]
@@ -557,10 +558,10 @@ def test_a_forged_row_with_a_right_hash_is_found(client: MlflowClient, two: tupl
 
 @pytest.mark.parametrize("registry_uri", ["http://lab:5000", "https://lab", "databricks", "./mlruns"])
 def test_a_registry_that_is_no_database_needs_the_history_named(
-    registry_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    client: MlflowClient, registry_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(mlflow, "get_registry_uri", lambda: registry_uri)
-    for does in (lambda: look(TASK), lambda: made_version(MlflowClient()), lambda: problems.verify(TASK)):
+    for does in (lambda: look(TASK), lambda: up(1), lambda: problems.verify(TASK)):
         with pytest.raises(UserError, match="set ONCOLINEAGE_HISTORY_URI to the same database for everybody"):
             does()
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{tmp_path}/x.db")

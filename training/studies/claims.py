@@ -245,7 +245,7 @@ def _claimed(study: optuna.Study, objective: Objective, budget: int, lock: Study
 
 
 def _name(trial: optuna.Trial, study: optuna.Study, budget: int, lock: StudyLock) -> None:
-    if not lock.held():
+    if not lock.is_locked:
         # The database was restarted between count and claim, so another may have counted the same.
         lock.acquire()
         trials = study.get_trials(deepcopy=False)

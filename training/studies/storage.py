@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
+import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy
@@ -196,47 +195,15 @@ def open_storage(*, wait: bool) -> PatientStorage:
 class StudyLock(Protocol):
     """What one worker at a time holds while it claims a trial; it falls free when its holder dies."""
 
-    def acquire(self) -> None:
+    def acquire(self) -> object:
         """Wait for the lock."""
 
     def release(self) -> None:
         """Give it back; no error if it is not held."""
 
-    def held(self) -> bool:
+    @property
+    def is_locked(self) -> bool:
         """Whether it is still held: a database that was restarted has forgotten it."""
-
-
-class _FileStudyLock:
-    """A lock on a file: the system frees it when the process dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def acquire(self) -> None:
-        self._lock.acquire()
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def held(self) -> bool:
-        return self._lock.is_locked
-
-
-class _ThreadStudyLock:
-    """A lock within the process, for a database that only this process has."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def acquire(self) -> None:
-        self._lock.acquire()
-
-    def release(self) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._lock.release()
-
-    def held(self) -> bool:
-        return self._lock.locked()
 
 
 class _PostgresStudyLock:
@@ -276,7 +243,8 @@ class _PostgresStudyLock:
         except DBAPIError:  # with its connection the lock has gone
             self._drop()
 
-    def held(self) -> bool:
+    @property
+    def is_locked(self) -> bool:
         if not self._is_held or self._connection is None:
             return False
         try:
@@ -299,6 +267,7 @@ def study_lock(study: str) -> StudyLock:
     url = _parsed(storage_url())
     if url.drivername.startswith("postgresql"):
         return _PostgresStudyLock(storage_url(), study)
-    if url.drivername.startswith("sqlite") and url.database and url.database != ":memory:":
-        return _FileStudyLock(Path(f"{url.database}.lock"))
-    return _ThreadStudyLock()
+    own_file = url.drivername.startswith("sqlite") and url.database and url.database != ":memory:"
+    # A database that only this process has, or that one worker alone may use.
+    place = url.database if own_file else f"{tempfile.gettempdir()}/oncolineage-{os.getpid()}"
+    return FileLock(f"{place}.lock")
