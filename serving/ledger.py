@@ -189,8 +189,8 @@ def move(
             history_table.begin(engine, intent)
             try:
                 _carry_out(engine, now, intent)
-            except Exception:
-                with suppress(Exception):  # the error that broke the move off is what is told
+            except MlflowException:
+                with suppress(MlflowException):  # the first error is what is told
                     _settled(engine, task)
                 raise
     return entry

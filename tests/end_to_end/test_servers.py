@@ -25,7 +25,7 @@ from pipelines import tracking
 from pipelines.file_hashes import file_hashes
 from serving import registry
 from serving.history_table import INTENTS, TABLE
-from serving.problems import verify
+from serving.registry_checks import verify
 from tests.end_to_end.checkout import Checkout, checked_out
 from tests.end_to_end.small_platform import ROOT, WAIVED, small_params
 from tests.end_to_end.test_new_tasks import TASKS, first_profile, is_subtype

@@ -13,15 +13,16 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy as sa
+from mlflow import MlflowClient
 
 from pipelines.faults import UserError
 from pipelines.file_hashes import file_hashes
 from serving import backup as serving_backup
 from serving import history_table, ledger, registry
 from serving.backup import backup
-from serving.problems import verify
+from serving.registry_checks import verify
 from serving.restore import restore
-from serving.stores import artifact_locations, databases
+from serving.stores import Database, artifact_locations, databases
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, made_version, prepare_folder, tracked
@@ -87,8 +88,20 @@ def test_a_history_with_a_database_of_its_own_comes_back_too(
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{own}")
     shutil.copy(checkout / "mlflow.db", own)
     with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        history = registry.history(TASK)
         assert [each.name for each in databases()] == ["tracking", "studies", "history"]
+        with monkeypatch.context() as patched:  # a version is moved between one database and the other
+            saved = serving_backup._save_database
+
+            def moved(database: Database, file: Path) -> None:
+                saved(database, file)
+                if database.name == "tracking":
+                    made_version(MlflowClient())
+
+            patched.setattr(serving_backup, "_save_database", moved)
+            with pytest.raises(UserError, match="a version was moved meanwhile, nothing was saved"):
+                backup(to, progress=False)
+            assert not to.exists()
+        history = registry.history(TASK)
         backup(to, progress=False)
         destroy(checkout)
         own.unlink()

@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines.faults import UserError
-from serving import history_table, ledger, problems, registry
+from serving import history_table, ledger, registry
+from serving import registry_checks as problems
 from serving.ledger import HISTORY_URI, look
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import (

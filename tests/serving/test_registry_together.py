@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from pipelines.faults import UserError
-from serving import history_table, ledger, problems, registry
+from serving import history_table, ledger, registry
+from serving import registry_checks as problems
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import POLICY, STORES, aliases, empty_registry, made_version, stages
 
