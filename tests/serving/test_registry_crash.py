@@ -43,7 +43,11 @@ WRITES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "http", pytest.param("postgresql", marks=pytest.mark.soak)])
+SOAK = [pytest.param(store, marks=pytest.mark.soak) for store in ("http", "postgresql")]
+shortly_on_sqlite = pytest.mark.parametrize("client", ["sqlite", *SOAK], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "http", SOAK[1]])
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """Give a registry with version 1 in production and versions 2 and 3 that may follow it."""
     with empty_registry(request.param, tmp_path_factory.mktemp("crash")) as made:
@@ -188,12 +192,14 @@ def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient,
     sound()
 
 
+@shortly_on_sqlite
 def test_a_promotion_that_was_killed_leaves_nothing_for_verify_to_find(client: MlflowClient) -> None:
     for number in (2, 3):
         assert killed_before_write(number, lambda: to_staging(client)) == -signal.SIGKILL
         assert [each for each in problems.verify(TASK) if each.kind != "evidence"] == []
 
 
+@shortly_on_sqlite
 def test_a_restore_that_was_killed_is_finished_or_done_again(client: MlflowClient) -> None:
     to_staging(client)
     said = look(TASK).state
@@ -275,6 +281,7 @@ def test_an_intent_that_somebody_forged_moves_nothing(client: MlflowClient) -> N
     sound()
 
 
+@shortly_on_sqlite
 def test_killed_at_any_moment_the_state_is_one_that_the_history_tells(client: MlflowClient) -> None:
     """Somebody promotes all the time, and is killed again and again."""
 

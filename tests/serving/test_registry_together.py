@@ -6,6 +6,7 @@ On SQLite, on PostgreSQL, and over HTTP with a history in a database of its own.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -171,3 +172,27 @@ def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient) -> N
 
 def test_verify_finds_nothing_to_say(client: MlflowClient) -> None:
     assert problems.verify(TASK) == []
+
+
+def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: MlflowClient) -> None:
+    before = aliases(client)
+    other = 1 if before["production"] != 1 else 2
+    client.set_registered_model_alias(TASK, "production", str(other))
+    client.transition_model_version_stage(TASK, str(before["production"]), "Archived")
+    assert {each.kind for each in problems.verify(TASK)} == {"alias", "stage"}
+    with pytest.raises(UserError, match="behind the tools' back"):
+        registry.promote(TASK, "staging", other, by="Person", policy=POLICY)
+    registry.restore(TASK, by="Person", why="found by verify")
+    assert aliases(client) == before
+    assert problems.verify(TASK) == []
+
+
+def test_over_http_nothing_is_moved_without_a_history(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    if ledger.HISTORY_URI not in os.environ:
+        pytest.skip("the history lies beside the registry")
+    before = aliases(client)
+    monkeypatch.delenv(ledger.HISTORY_URI)
+    for does in (lambda: registry.promote(TASK, "staging", 1, by="Person"), lambda: problems.verify(TASK)):
+        with pytest.raises(UserError, match=f"set {ledger.HISTORY_URI} to the same database"):
+            does()
+    assert aliases(client) == before
