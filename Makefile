@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: docs soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -141,6 +141,9 @@ lint: $(READY) ## ruff (check and format), mypy, and what workflows, compose, Do
 	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.gpu.yaml
 	@hadolint --failure-threshold info infra/docker/*.Dockerfile
 	@python infra/check_compose.py && python infra/check_manifests.py
+
+docs: $(READY) ## build the documentation site into site/; a broken link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet && echo "see site/index.html"
 
 audit: $(READY) ## known vulnerabilities and licenses of the locked packages; offline it says so and does not fail
 	@python -m infra.audit_dependencies && python -m infra.list_licenses --check

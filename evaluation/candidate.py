@@ -37,7 +37,7 @@ def main() -> int:
     params = read_params()
     name, task = given.task, params.task(given.task)
     if given.architecture:
-        get_architecture(given.architecture, task.family)
+        get_architecture(given.architecture, task.modality, task.problem)
     cohorts = _cohorts(given.cohort)
     evidence = candidate(name, params, read_prepared(name, task), given.architecture or None, cohorts)
     print(

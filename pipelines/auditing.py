@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,18 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.audits import AuditFinding, Parts
-from pipelines.audits.expression import audit_expression
-from pipelines.audits.images import audit_images
-from pipelines.audits.response import audit_response
-from pipelines.files import read_json, write_json
-from pipelines.params import Split, Task
-
-AUDIT_FILE = "audit.json"
-_KINDS: dict[str, Callable[[Any, Path, Split, int], Parts]] = {
-    "images": audit_images,
-    "response": audit_response,
-    "expression": audit_expression,
-}
+from pipelines.files import write_json
+from pipelines.params import Task
+from pipelines.places import AUDIT_FILE
 
 
 @dataclass(frozen=True)
@@ -30,8 +22,8 @@ class Audit:
 
     Attributes
     ----------
-    task, kind
-        Name and kind of the task.
+    task, modality
+        Name of the task, and what its samples are.
     samples
         How many there are.
     duplicates
@@ -45,7 +37,7 @@ class Audit:
     """
 
     task: str
-    kind: str
+    modality: str
     samples: int
     duplicates: dict[str, Any]
     shortcuts: tuple[dict[str, Any], ...]
@@ -68,7 +60,7 @@ def audit_samples(samples: Any, folder: Path, name: str, task: Task, seed: int) 
     Parameters
     ----------
     samples
-        Labeled samples of any kind.
+        Labeled samples of any modality.
     folder
         Their raw folder, for what only the files tell.
     name, task
@@ -82,8 +74,9 @@ def audit_samples(samples: Any, folder: Path, name: str, task: Task, seed: int) 
         The same for any order of the samples.
     """
     samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
-    duplicates, shortcuts, groups, findings = _KINDS[task.kind](samples, folder, task.split, seed)
-    return Audit(name, task.kind, len(samples), duplicates, tuple(shortcuts), groups, tuple(findings))
+    audit: Callable[..., Parts] = importlib.import_module(f"pipelines.audits.{task.modality}").audit
+    duplicates, shortcuts, groups, findings = audit(samples, folder, task.split, seed)
+    return Audit(name, task.modality, len(samples), duplicates, tuple(shortcuts), groups, tuple(findings))
 
 
 def write_audit(audit: Audit, reports: Path) -> Path:
@@ -91,12 +84,6 @@ def write_audit(audit: Audit, reports: Path) -> Path:
     path = reports / AUDIT_FILE
     write_json(path, audit.as_dict())
     return path
-
-
-def read_audit(reports: Path) -> dict[str, Any] | None:
-    """Return what `write_audit` wrote into ``reports``, None where the audit has not run."""
-    path = reports / AUDIT_FILE
-    return read_json(path) if path.is_file() else None
 
 
 def log_audit(audit: Audit, folder: Path, reports: Path) -> None:

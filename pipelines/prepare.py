@@ -11,11 +11,10 @@ def main() -> int:
     """``python -m pipelines.prepare --task T``."""
     arguments = parser(__doc__ or "").parse_args()
     from pipelines.prepared import prepare, write_prepared
-    from pipelines.samples.reading import read_samples
 
     params = read_params()
     task = params.task(arguments.task)
-    prepared = prepare(read_samples(DATA / arguments.task, task), task, params.seed)
+    prepared = prepare(task.read(DATA / arguments.task), task, params.seed)
     write_prepared(prepared, PREPARED / arguments.task, task, params.seed)
     rows, sides = prepared.counts["rows"], prepared.table["split"].value_counts()
     dropped = ", ".join(f"{count} {rule}" for rule, count in rows["dropped"].items() if count) or "none"

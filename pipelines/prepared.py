@@ -11,12 +11,9 @@ import pandas as pd
 
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import GeneTask, SensitivityTask, Task
+from pipelines.params import Task
 from pipelines.places import DATA, PREPARED
-from pipelines.samples.expression import aim
-from pipelines.samples.reading import read_samples
-from pipelines.samples.response import Kept
-from pipelines.samples.sensitivity import LABELS, call_by_training_rows
+from pipelines.samples import Kept
 from pipelines.split import guard, sample_identities, split_samples, split_sha256
 
 OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests
@@ -70,14 +67,9 @@ def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
     table = split_samples(kept.samples, task.split, seed)
     order = kept.samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
     samples, counts = kept.samples.take(order), _without(kept.counts, len(kept.samples) - len(table))
-    if isinstance(task, GeneTask):
-        samples = aim(samples, task.data, _rows(table, "train"))
-        counts = {**counts, "targets": list(samples.targets), "predictors": len(samples.predictors)}
-    if isinstance(task, SensitivityTask):
-        samples = call_by_training_rows(samples, task.data.threshold, _rows(table, "train"))
-        table = table.assign(**{column: samples.table[column].to_numpy() for column in LABELS})
-        counts = {**counts, "sensitive": table.groupby("split")["target"].sum().to_dict()}
-    return Prepared(samples, table, split_sha256(table), counts)
+    aimed = task.aim(samples, table)
+    table = table.assign(**aimed.columns)
+    return Prepared(aimed.samples, table, split_sha256(table), {**counts, **aimed.counts})
 
 
 def _without(counts: dict[str, Any], left_out: int) -> dict[str, Any]:
@@ -133,17 +125,14 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
         raise UserError(
             f"{folder}: the split is {mode}, params.yaml asks for {task.split.mode}; run `dvc repro prepare@{name}`"
         )
-    samples = read_samples(data / name, task).samples
+    samples = task.read(data / name).samples
     if not set(table["sample_id"]) <= set(samples.table["sample_id"]) or len(samples) != len(table) + left_out:
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
     samples = samples.take(samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
-    if isinstance(task, SensitivityTask):
-        samples = call_by_training_rows(samples, task.data.threshold, _rows(table, "train"))
-    for column, noun in (*((each, "targets") for each in LABELS), ("digest", "samples")):
+    samples = task.aim(samples, table).samples
+    for column, noun in (*((each, "targets") for each in task.target_columns), ("digest", "samples")):
         if column in table and not np.array_equal(samples.table[column], table[column]):
             raise UserError(f"{folder}: the {noun} are not those in {data / name}; run `dvc repro -f prepare@{name}`")
     guard(table, sample_identities(samples, task.split.mode), task.split)
-    if isinstance(task, GeneTask):
-        samples = aim(samples, task.data, _rows(table, "train"))
     counts = {key: value for key, value in summary.items() if key not in _OF_THE_SPLIT}
     return Prepared(samples, table, sha256, counts)

@@ -1,6 +1,6 @@
 """Shortcuts: how well the label can be told from what should not tell it.
 
-A probe sees nuisances alone, such as the border of an image or how many values of a profile are missing, and answers
+A probe sees confounders alone, such as the border of an image or how many values of a profile are missing, and answers
 for groups that it was not fitted on. A score far above chance means that a model can reach as much without looking at
 the biology, and that its own score is to be read against the probe's.
 """
@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from pipelines.samples.response import ResponseSamples
 
 # A finding needs an interval that lies this share of the way from chance to a perfect score (an AUC of 0.6, a balanced
-# accuracy of 0.36 with 5 classes). Nuisances are never wholly free of the label: cells of two classes differ in stain
+# accuracy of 0.36 with 5 classes). Confounders are never wholly free of the label: cells of two classes differ in stain
 # and size. Below this a model gains little by them, above it they can carry a good part of its score.
 MARGIN = 0.2
 # The same for R2 of what sets cell lines apart, in which also good models explain only a part.
@@ -83,7 +83,7 @@ def probe_labels(
         seen = np.unique(codes[train])
         if len(test) == 0 or len(seen) < 2:  # groups can be so uneven that a fold is empty
             continue
-        for model in _classifiers(seed):  # their mean answers: to take the better one would favor nuisances
+        for model in _classifiers(seed):  # their mean answers: to take the better one would favor confounders
             answers[np.ix_(test, seen)] += model.fit(values[train], codes[train]).predict_proba(values[test]) / 2
     said = answers[:, 1] if classes == 2 else answers.argmax(axis=1)
     ones = np.ones(len(codes))

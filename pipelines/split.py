@@ -1,7 +1,7 @@
 """Assigning samples to train, validation, test and folds, by group; and the guard that refuses a leak.
 
 A *group* never crosses a split. Which group a sample belongs to depends on the question asked of the model
-(`SplitMode`): unseen cell lines, drugs, tissues or subjects, unseen cell lines of another study, or merely unseen pairs
+(its mode): unseen cell lines, drugs, tissues or subjects, unseen cell lines of another study, or merely unseen pairs
 or images.
 """
 

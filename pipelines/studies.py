@@ -9,12 +9,17 @@ features find them by molecule.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from pipelines.faults import UserError
-from pipelines.params import ResponseSplit, Split
+from pipelines.params import Split
+
+if TYPE_CHECKING:
+    from pipelines.modalities.pairs import PairsSplit
 
 CROSS_STUDY = "cross_study"
 
@@ -25,15 +30,14 @@ class StudyError(UserError):
     """Two studies that cannot be set against each other."""
 
 
-def across(split: Split | None) -> ResponseSplit | None:
+def across(split: Split | None) -> PairsSplit | None:
     """Return ``split`` if it trains on one study and tests on another, else None."""
     if split is None or split.mode != CROSS_STUDY:
         return None
-    assert isinstance(split, ResponseSplit)
-    return split
+    return cast("PairsSplit", split)
 
 
-def of_either(study: pd.Series, split: ResponseSplit) -> Mask:
+def of_either(study: pd.Series, split: PairsSplit) -> Mask:
     """Return which rows are of the study that is trained on or of the one that is tested, shape ``(n,)``.
 
     Raises
@@ -51,7 +55,7 @@ def of_either(study: pd.Series, split: ResponseSplit) -> Mask:
     return study.astype(str).isin(_named(split).values()).to_numpy()
 
 
-def refuse_small(study: pd.Series, groups: pd.Series, split: ResponseSplit, needed: int) -> None:
+def refuse_small(study: pd.Series, groups: pd.Series, split: PairsSplit, needed: int) -> None:
     """Refuse a study of fewer than ``needed`` groups of cell lines.
 
     Raises
@@ -68,7 +72,7 @@ def refuse_small(study: pd.Series, groups: pd.Series, split: ResponseSplit, need
             )
 
 
-def asked(study: pd.Series, side: pd.Series, split: ResponseSplit) -> Mask:
+def asked(study: pd.Series, side: pd.Series, split: PairsSplit) -> Mask:
     """Return which rows are of the question, ``(n,)``: the test study's on the side ``test``, else the training one's.
 
     Parameters
@@ -80,7 +84,7 @@ def asked(study: pd.Series, side: pd.Series, split: ResponseSplit) -> Mask:
     return study.astype(str).to_numpy() == expected
 
 
-def refuse_mixed(table: pd.DataFrame, split: ResponseSplit) -> None:
+def refuse_mixed(table: pd.DataFrame, split: PairsSplit) -> None:
     """Refuse a split table in which a row of a study stands where rows of another belong.
 
     Raises
@@ -98,5 +102,5 @@ def refuse_mixed(table: pd.DataFrame, split: ResponseSplit) -> None:
         )
 
 
-def _named(split: ResponseSplit) -> dict[str, str]:
+def _named(split: PairsSplit) -> dict[str, str]:
     return {"train_study": split.train_study, "test_study": split.test_study}

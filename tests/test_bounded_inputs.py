@@ -25,7 +25,7 @@ from PIL import Image
 from pipelines.faults import UserError
 from pipelines.samples import parquet_size
 from pipelines.samples.formats import read_table
-from pipelines.samples.images import ImageData, load_pixels
+from pipelines.samples.images import ImagesData, load_pixels
 from pipelines.samples.molecules import MAX_SMILES_LENGTH, canonical
 from pipelines.sources import annotation_table, archives, official_table
 from pipelines.sources.annotation_table import read_annotation
@@ -177,7 +177,7 @@ def test_an_image_is_not_read_as_something_else(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "a.png"
     Image.new("RGB", (20, 20)).save(path, format="EPS")
     with pytest.raises(UserError, match="cannot be decoded"):
-        load_pixels([path], ["digest"], ImageData(("a", "b"), 1.0, 8), tmp_path / "cache")
+        load_pixels([path], ["digest"], ImagesData(("a", "b"), 1.0, 8), tmp_path / "cache")
 
 
 def test_an_image_of_very_many_pixels_is_not_decoded(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_an_image_of_very_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     Image.new("1", (14_000, 14_000)).save(path)
     assert path.stat().st_size < 200_000
     with pytest.raises(UserError, match=r"cannot be decoded.*decompression bomb"):
-        load_pixels([path], ["digest"], ImageData(("a", "b"), 1.0, 8), tmp_path / "cache")
+        load_pixels([path], ["digest"], ImagesData(("a", "b"), 1.0, 8), tmp_path / "cache")
 
 
 def test_a_molecule_of_any_length_is_not_parsed() -> None:

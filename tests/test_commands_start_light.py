@@ -64,18 +64,21 @@ import sys
 from training.architectures import get_architecture
 import training.model.predictor
 
-for family in sys.argv[1:]:
+for kind in sys.argv[1:]:
     for name in ("xgboost", "random_forest"):
-        get_architecture(name, family)
+        get_architecture(name, *kind.split())
 print("torch" in sys.modules)
 """
 
 
 def test_trees_are_loaded_and_served_without_pytorch() -> None:
     """It takes longer to load than most of them to fit, and hundreds of megabytes of an endpoint."""
-    families = ("response", "response_labels", "profile_labels", "gene_targets", "images")
+    kinds = (
+        *("pairs regression", "pairs classification", "profiles classification", "profiles multi_target"),
+        "images classification",
+    )
     done = subprocess.run(
-        [sys.executable, "-c", TABLES, *families],
+        [sys.executable, "-c", TABLES, *kinds],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -30,7 +30,7 @@ from safetensors.numpy import save_file
 from evaluation.candidates.scoring import load
 from pipelines.faults import UserError
 from pipelines.samples.formats import read_table
-from pipelines.samples.images import ImageData, load_pixels
+from pipelines.samples.images import ImagesData, load_pixels
 from pipelines.tracking import ROOMS
 from serving.answers import answer_example
 from serving.board.uploads import read_profiles
@@ -180,7 +180,7 @@ def test_a_cache_of_pixels_that_is_a_pickle_is_made_anew(
 
     image = tmp_path / "a.png"
     Image.new("RGB", (8, 8), "red").save(image)
-    data = ImageData(classes=("a", "b"), size=8, crop=1.0)
+    data = ImagesData(classes=("a", "b"), size=8, crop=1.0)
     first = np.array(load_pixels([image], ["digest"], data, tmp_path / "cache"))
     (cached,) = (tmp_path / "cache").rglob("*.npy")
     cached.write_bytes(content(ran))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.tiny import ROOT
 
-PAGE = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 STRIDE = (
     *("Spoofing", "Tampering", "Repudiation"),
     *("Information disclosure", "Denial of service", "Elevation of privilege"),

@@ -21,7 +21,7 @@ def main() -> int:
 
     params = read_params()
     task = params.task(arguments.task)
-    architecture = get_architecture(arguments.architecture, task.family)
+    architecture = get_architecture(arguments.architecture, task.modality, task.problem)
     prepared = read_prepared(arguments.task, task)
     folder = MODELS / arguments.task / architecture.name
     if not (folder / "tuned.json").is_file():

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     params = read_params()
     task = params.task(arguments.task)
-    architecture = get_architecture(arguments.architecture, task.family)
+    architecture = get_architecture(arguments.architecture, task.modality, task.problem)
     prepared = read_prepared(arguments.task, task)
     if arguments.worker_of:
         follow(arguments.task, architecture, prepared, params, arguments.worker_of, arguments.number)

@@ -1,4 +1,4 @@
-"""What a nuisance alone reaches, beside what the model scores: where the two are close, the score is not worth much."""
+"""What a confounder alone reaches, beside what the model scores: where the two are close, the score says little."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pipelines.params import Split
 
 LISTED = 50
 FEW_GROUPS = 5  # folds of a split: a label in fewer groups is lacking in one of them
-WELL_TOLD = 0.95  # AUC; labels that a nuisance tells apart so well come from different sources
+WELL_TOLD = 0.95  # AUC; labels that a confounder tells apart so well come from different sources
 FEW_EFFECTIVE = 10  # an interval from fewer groups says little
 
 

@@ -19,15 +19,15 @@ from pipelines.audits import (
     tell_groups,
     tell_shortcut,
 )
+from pipelines.confounders.images import image_confounders
 from pipelines.groups.connect import connected
 from pipelines.groups.duplicates import duplicate_pairs
-from pipelines.nuisances.images import image_nuisances
 from pipelines.params import Split
 from pipelines.probes import probe_labels
 from pipelines.samples.images import ImageSamples
 
 
-def audit_images(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts:
+def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts:
     """Look for copies, shortcuts and uneven subjects."""
     table = samples.table
     alone = table["subject_id"].isna()
@@ -45,7 +45,7 @@ def audit_images(samples: ImageSamples, folder: Path, split: Split, seed: int) -
         findings.append(AuditFinding("copies_with_different_labels", message))
     shortcuts = [
         probe_labels(probe, features, samples.target, group, seed)
-        for probe, features in image_nuisances(samples, folder).items()
+        for probe, features in image_confounders(samples, folder).items()
     ]
     name_classes(shortcuts, samples.classes)
     groups = {"unit": "subject", **group_sizes(group, label), "unknown": int(alone.sum())}

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pipelines.expectations import Check, Suite, tell_files
 from pipelines.faults import Finding
-from pipelines.params import ImageTask as Task
+from pipelines.modalities.images import ImagesTask as Task
 from pipelines.samples.images import (
     IMAGES_FOLDER,
     IMAGES_TABLE,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipelines.groups.connect import connected, pairs_by
 from pipelines.groups.duplicates import duplicate_pairs
-from pipelines.params import Split, SplitMode
+from pipelines.params import Split
 from pipelines.samples.images import ImageSamples
 
 
@@ -33,7 +33,7 @@ def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Se
     return group, pd.Series(group.map(label).to_numpy())
 
 
-def sample_identities(samples: ImageSamples, mode: SplitMode) -> dict[str, pd.Series]:
+def sample_identities(samples: ImageSamples, mode: str) -> dict[str, pd.Series]:
     """Return what must not stand on two sides: the file's bytes, the decoded pixels, and the subject."""
     table = samples.table
     pixels = [hashlib.blake2b(samples.pixels[row].tobytes()).hexdigest() for row in samples.index]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from pipelines.faults import DataError, Finding
-from pipelines.params import ExpressionTask, GeneData, GeneTask, LabelTask
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import read_table
-from pipelines.samples.response import Kept
 from pipelines.samples.table_text import letters_of
+from pipelines.tasks.profiles_classification import ProfilesClassification
+from pipelines.tasks.profiles_multi_target import GeneData
 from pipelines.text_values import folded, folded_id, is_unknown, known_column, quoted
 
 EXPRESSION_FILE = "expression.parquet"
@@ -68,12 +71,18 @@ class ExpressionSamples:
     about_genes
         What ``genes.csv`` says, a row a gene in the order of ``genes``; may have no columns.
     scale
-        See `pipelines.params.ExpressionData`.
+        See `pipelines.modalities.profiles.ProfilesData`.
     classes
         Names of the classes, in the order of probabilities; empty where genes are predicted.
     targets, predictors
-        Genes that are predicted, and those that they are predicted from; empty where classes are predicted.
+        Genes that are predicted, and those that they are predicted from; empty where something else is predicted.
+    outcome
+        Columns of ``table`` that are predicted, where no genes are.
+    stratum
+        Column of ``table`` by which splits are balanced.
     """
+
+    modality: ClassVar[str] = "profiles"
 
     table: pd.DataFrame
     values: np.ndarray
@@ -84,16 +93,23 @@ class ExpressionSamples:
     classes: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     predictors: tuple[str, ...] = ()
+    outcome: tuple[str, ...] = ("target",)
+    stratum: str = "label"
 
     def __len__(self) -> int:
         return len(self.table)
 
     @property
+    def within(self) -> None:
+        """Return nothing: no sample is a part of another."""
+
+    @property
     def target(self) -> np.ndarray:
-        """Return class positions, int64, ``(n,)``; or the target genes in log2 units, float64, ``(n, targets)``."""
-        if self.classes:
-            return self.table["target"].to_numpy(np.int64)
-        return self.logged(self.targets).astype(np.float64)
+        """Return the target genes in log2 units, float64, ``(n, targets)``; else `outcome`, ``(n,)`` of one column."""
+        if self.targets:
+            return self.logged(self.targets).astype(np.float64)
+        outcome = self.table[list(self.outcome)].to_numpy()
+        return outcome[:, 0] if len(self.outcome) == 1 else outcome
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -124,6 +140,10 @@ class ExpressionSamples:
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
         return replace(self, table=self.table.iloc[positions].reset_index(drop=True), index=self.index[positions])
 
+    def alone(self) -> ExpressionSamples:
+        """Return the samples with only their own values."""
+        return replace(self, values=self.values[self.index], index=np.arange(len(self)))
+
     def aimed(self, targets: Sequence[str], predictors: Sequence[str]) -> ExpressionSamples:
         """Return the same samples, of which ``targets`` are to be predicted from ``predictors``."""
         return replace(self, targets=tuple(targets), predictors=tuple(predictors))
@@ -135,7 +155,7 @@ def to_log2(values: np.ndarray, scale: str) -> np.ndarray:
 
 
 def read_expression_tables(
-    folder: Path | str, task: ExpressionTask, *, labelled: bool = True, described: bool = True
+    folder: Path | str, task: ProfilesTask, *, labelled: bool = True, described: bool = True
 ) -> ExpressionTables:
     """Read a raw folder of kind ``expression``.
 
@@ -166,7 +186,7 @@ def read_expression_tables(
             findings.extend(error.findings)
             return pd.DataFrame()
 
-    landmarks = described and isinstance(task, GeneTask) and task.data.predictors == "landmarks"
+    landmarks = described and task.needs_landmarks
     has_genes = described and ((folder / GENES_FILE).exists() or landmarks)
     tables = ExpressionTables(
         expression=read(EXPRESSION_FILE, ("sample_id",), wide=True),
@@ -181,14 +201,14 @@ def read_expression_tables(
     return replace(tables, notes=tuple(notes))
 
 
-def sample_columns(task: ExpressionTask, *, labelled: bool = True) -> tuple[str, ...]:
+def sample_columns(task: ProfilesTask, *, labelled: bool = True) -> tuple[str, ...]:
     """Return the columns that ``samples.csv`` must have."""
-    return ("sample_id", "patient_id", *(("label",) if labelled and isinstance(task, LabelTask) else ()))
+    return ("sample_id", "patient_id", *(task.needs if labelled else ()))
 
 
 def keep_profiles(
     tables: ExpressionTables,
-    task: ExpressionTask,
+    task: ProfilesTask,
     *,
     labelled: bool = True,
     classes: Sequence[str] | None = None,
@@ -232,10 +252,6 @@ def keep_profiles(
             raise DataError([Finding("exclude_alike", SAMPLES_FILE, fault, column) for fault in faults])
         ruled_out = pd.Series(is_one_of(about[column], values), index=about.index)
         rules[f"{column}_{'_'.join(values)}"] = ruled_out.reindex(ids, fill_value=False).to_numpy(bool)
-    counts_of_classes: dict[str, object] = {}
-    of_classes = task if isinstance(task, LabelTask) and labelled else None
-    if of_classes is not None:
-        rules["without_label"] = table["label"].isna().to_numpy()
     dropped = np.zeros(len(table), dtype=bool)
     dropped_rows: dict[str, int] = {}
 
@@ -245,26 +261,20 @@ def keep_profiles(
 
     for name, at_fault in rules.items():
         drop(name, at_fault)
-    if of_classes is not None:
-        if classes is None:
-            small = small_classes(table[~dropped], of_classes)
-            drop("small_class", table["label"].isin(list(small)).to_numpy())
-            counts_of_classes["small_classes"] = small
-            classes = sorted(table.loc[~dropped, "label"].unique())
-        else:
-            drop("unknown_label", ~table["label"].isin(list(classes)).to_numpy())
+    found = task.targets(table, ~dropped, classes) if labelled else ProfileTargets()
+    for name, at_fault in found.rules.items():
+        drop(name, at_fault)
     kept = table[~dropped].reset_index(drop=True).drop(columns=_RESERVED, errors="ignore")
     genes = tuple(str(column) for column in tables.expression.columns if column != "sample_id")
     matrix = tables.expression.drop(columns="sample_id").to_numpy(np.float32, na_value=np.nan)[~dropped]
     # Adding 0 makes -0 the same as 0.
     kept["digest"] = [hashlib.sha256(row.tobytes()).hexdigest() for row in matrix + np.float32(0)]
-    if of_classes is not None and classes is not None:
-        kept["target"] = kept["label"].map({name: code for code, name in enumerate(classes)}).astype(np.int64)
-        counts_of_classes["classes"] = {name: int((kept["label"] == name).sum()) for name in classes}
+    for column, cells in found.columns.items():
+        kept[column] = cells[~dropped]
     counts = {
         "rows": {"raw": len(table), "kept": len(kept), "dropped": dropped_rows},
         "without": {"values": {"rule": "impute", "kept": int(np.isnan(matrix).any(axis=1).sum())}},
-        **counts_of_classes,
+        **found.counts,
     }
     described = pd.DataFrame(index=pd.Index(genes))
     if tables.genes is not None:
@@ -276,9 +286,63 @@ def keep_profiles(
         genes,
         described,
         task.data.scale,
-        tuple(classes or ()) if isinstance(task, LabelTask) else (),
+        found.classes or tuple(classes or ()),
+        outcome=tuple(found.columns) or ("target",),
+        stratum=found.stratum,
     )
     return Kept(samples, counts)
+
+
+@dataclass(frozen=True)
+class ProfileTargets:
+    """What is to be predicted of profiles, of all rows of a table of samples.
+
+    Attributes
+    ----------
+    rules
+        For each rule the samples that it drops, bool, shape ``(n,)``.
+    columns
+        What is predicted; a value a sample, whatever stands there of those that are dropped.
+    classes
+        Names of classes, where they are predicted.
+    counts
+        What is told of them.
+    stratum
+        Column by which splits are balanced.
+    """
+
+    rules: dict[str, np.ndarray] = field(default_factory=dict)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    counts: dict[str, Any] = field(default_factory=dict)
+    stratum: str = "label"
+
+
+def label_targets(
+    table: pd.DataFrame, left: np.ndarray, task: ProfilesClassification, classes: Sequence[str] | None
+) -> ProfileTargets:
+    """Return the position of each label among the classes; see `pipelines.modalities.profiles.ProfilesTask.targets`.
+
+    Raises
+    ------
+    DataError
+        A class is too small, and the rule is to refuse it.
+    """
+    rules = {"without_label": table["label"].isna().to_numpy()}
+    counts: dict[str, Any] = {}
+    left = left & ~rules["without_label"]
+    if classes is None:
+        small = small_classes(table[left], task)
+        rules["small_class"] = table["label"].isin(list(small)).to_numpy()
+        counts["small_classes"] = small
+        left = left & ~rules["small_class"]
+        classes = sorted(table.loc[left, "label"].unique())
+    else:
+        rules["unknown_label"] = ~table["label"].isin(list(classes)).to_numpy()
+        left = left & ~rules["unknown_label"]
+    counts["classes"] = {name: int((table.loc[left, "label"] == name).sum()) for name in classes}
+    codes = pd.Index(classes).get_indexer(pd.Index(table["label"])).astype(np.int64)
+    return ProfileTargets(rules, {"target": codes}, tuple(classes), counts)
 
 
 def _check_ids(tables: ExpressionTables) -> None:
@@ -296,7 +360,7 @@ def _check_ids(tables: ExpressionTables) -> None:
         raise DataError(findings)
 
 
-def small_classes(table: pd.DataFrame, task: LabelTask) -> dict[str, int]:
+def small_classes(table: pd.DataFrame, task: ProfilesClassification) -> dict[str, int]:
     """Return the classes with fewer patients than a split needs, and how many they have.
 
     Raises

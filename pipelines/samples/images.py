@@ -8,19 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
+from pipelines.code_closure import closure
 from pipelines.faults import DataError, Finding
 from pipelines.files import cores, written_whole
-from pipelines.params import ImageData, ImageTask
+from pipelines.modalities.images import ImagesData, ImagesTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import read_table
 from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.raw_files import is_of_system
-from pipelines.samples.response import Kept
 from pipelines.samples.table_text import letters_of
 from pipelines.text_values import folded, is_unknown, known, quoted
 
@@ -28,7 +30,6 @@ IMAGES_FOLDER = "images"
 IMAGES_TABLE = "images.csv"
 CACHE = Path("cache")
 _ALIKE = 0.85  # share of the letters that two names of a class have in common
-_DECODER = 1  # part of the cache's key: raise it when the same file is to give other pixels
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class ImageSamples:
         How pixels were made of files: part of the key of whatever is cached of them.
     """
 
+    modality: ClassVar[str] = "images"
+
     table: pd.DataFrame
     pixels: np.ndarray
     index: np.ndarray
@@ -58,6 +61,10 @@ class ImageSamples:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def within(self) -> None:
+        """Return nothing: no sample is a part of another."""
 
     @property
     def target(self) -> np.ndarray:
@@ -75,8 +82,12 @@ class ImageSamples:
         table = self.table.iloc[positions].reset_index(drop=True)
         return replace(self, table=table, index=self.index[positions])
 
+    def alone(self) -> ImageSamples:
+        """Return the samples with only their own pixels, in memory."""
+        return replace(self, pixels=np.array(self.pixels[self.index]), index=np.arange(len(self)))
 
-def list_images(folder: Path, task: ImageTask, *, labelled: bool = True, every_class: bool = True) -> pd.DataFrame:
+
+def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_class: bool = True) -> pd.DataFrame:
     """Return the table of the images in a raw folder, ordered by ``sample_id``.
 
     Parameters
@@ -136,7 +147,7 @@ def entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_of_system(path.name))
 
 
-def without_images(folder: Path, label: str, task: ImageTask) -> str:
+def without_images(folder: Path, label: str, task: ImagesTask) -> str:
     """Return what to say of a class that has no image: most often its folder is called otherwise or lies elsewhere."""
     there = {path.name: where for where in (IMAGES_FOLDER, ".") for path in entries(folder / where) if path.is_dir()}
     if (alike := class_alike(label, [name for name in there if name not in task.data.classes])) is not None:
@@ -237,7 +248,7 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
 
 
 def read_images(
-    folder: Path | str, task: ImageTask, *, labelled: bool = True, every_class: bool = True, cache: Path = CACHE
+    folder: Path | str, task: ImagesTask, *, labelled: bool = True, every_class: bool = True, cache: Path = CACHE
 ) -> Kept:
     """Read a raw folder of kind ``images``.
 
@@ -259,12 +270,12 @@ def read_images(
     return Kept(ImageSamples(table, pixels, np.arange(len(table)), task.data.classes, decoding(task.data)), counts)
 
 
-def decoding(data: ImageData) -> str:
+def decoding(data: ImagesData) -> str:
     """Return the decisions by which a file gives these pixels and no others."""
-    return f"decoder {_DECODER} crop {data.crop:.6f} size {data.size}"
+    return f"crop {data.crop:.6f} size {data.size}"
 
 
-def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImageData, cache: Path = CACHE) -> np.ndarray:
+def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData, cache: Path = CACHE) -> np.ndarray:
     """Return all images as one memory-mapped array, decoded the first time these files are seen.
 
     Parameters
@@ -281,7 +292,7 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImageData, 
     numpy.ndarray
         uint8, shape ``(len(files), size, size, 3)``.
     """
-    made_of = [decoding(data), *digests]
+    made_of = [decoding(data), *closure(__name__).values(), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
     if (pixels := _mapped(path)) is not None:
@@ -304,7 +315,7 @@ def _mapped(path: Path) -> np.ndarray | None:
     return mapped
 
 
-def _decode_all(files: Sequence[Path], data: ImageData, into: np.ndarray) -> None:
+def _decode_all(files: Sequence[Path], data: ImagesData, into: np.ndarray) -> None:
     def decode(position: int) -> Finding | None:
         path = files[position]
         try:
@@ -321,7 +332,7 @@ def _decode_all(files: Sequence[Path], data: ImageData, into: np.ndarray) -> Non
         raise DataError(findings)
 
 
-def to_pixels(image: Image.Image, data: ImageData) -> np.ndarray:
+def to_pixels(image: Image.Image, data: ImagesData) -> np.ndarray:
     """Return an opened image as the platform sees it: upright, RGB, its central square, resized.
 
     Returns

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from pipelines.params import MissingPolicy, ResponseTask
+from pipelines.modalities.pairs import MissingPolicy, PairsTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.molecules import parent
 
@@ -37,6 +38,8 @@ class ResponseSamples:
         For each sample its row in ``cell_lines`` and in ``drugs``; int32, shape ``(n,)``.
     """
 
+    modality: ClassVar[str] = "pairs"
+
     pairs: pd.DataFrame
     cell_lines: pd.DataFrame
     drugs: pd.DataFrame
@@ -57,6 +60,11 @@ class ResponseSamples:
         """Return the measured response, float64, shape ``(n,)``."""
         return self.pairs["target"].to_numpy(np.float64)
 
+    @property
+    def within(self) -> pd.Series:
+        """Return the drug of each sample: the part within which metrics are taken too."""
+        return self.pairs["drug_id"]
+
     def take(self, rows: np.ndarray) -> Self:
         """Return the samples at ``rows`` (positions, or a boolean mask); the feature tables are shared."""
         return replace(
@@ -66,13 +74,18 @@ class ResponseSamples:
             drug=self.drug[rows],
         )
 
-
-@dataclass(frozen=True)
-class Kept:
-    """Samples of any kind that are left after the task's rules, and what the rules did."""
-
-    samples: Any
-    counts: dict[str, Any]
+    def alone(self) -> Self:
+        """Return the samples with only their own cell lines and drugs."""
+        cells, cell = np.unique(self.cell, return_inverse=True)
+        drugs, drug = np.unique(self.drug, return_inverse=True)
+        return replace(
+            self,
+            cell_lines=self.cell_lines.iloc[cells],
+            drugs=self.drugs.iloc[drugs],
+            omics={name: table.iloc[cells] for name, table in self.omics.items()},
+            cell=cell.astype(np.int32),
+            drug=drug.astype(np.int32),
+        )
 
 
 def make_samples(
@@ -100,7 +113,7 @@ def make_samples(
     )
 
 
-def keep_samples(tables: ResponseTables, task: ResponseTask, *, labelled: bool = True) -> Kept:
+def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = True) -> Kept:
     """Apply the task's rules for missing values and count what they do.
 
     Parameters

@@ -22,9 +22,9 @@ import pandas as pd
 from skimage.filters import threshold_otsu
 
 from pipelines.faults import UserError
-from pipelines.params import Threshold
 from pipelines.samples.molecules import canonical, parent
 from pipelines.samples.response import ResponseSamples
+from pipelines.tasks.pairs_classification import Threshold
 
 CLASSES = ("resistant", "sensitive")  # in the order of their codes and probabilities
 LABELS = ("target", "response", "threshold")  # columns that a call adds to a table of samples
@@ -76,7 +76,7 @@ class SensitivitySamples(ResponseSamples):
     """Pairs that were called sensitive or resistant.
 
     ``pairs`` holds the code of the call as ``target``, what was measured as ``response`` (in the unit of
-    `pipelines.params.ResponseData.target`), and the ``threshold`` between the two.
+    `pipelines.modalities.pairs.PairsData.target`), and the ``threshold`` between the two.
     """
 
     classes: ClassVar[tuple[str, ...]] = CLASSES

@@ -161,9 +161,9 @@ def lines_of(response: pd.DataFrame) -> list[CellLine]:
     without_cosmic = {group for group, of in members.items() if not any(key[1] for key in of)}
     partners: dict[str, set[str]] = {}
     for groups in named.values():  # one study tells the Sanger id alone, and another the COSMIC id
-        one, other = groups & without_sanger, groups & without_cosmic
-        if len(groups) == 2 and len(one) == len(other) == 1 and one != other:
-            (group,), (partner,) = one, other
+        left, right = groups & without_sanger, groups & without_cosmic
+        if len(groups) == 2 and len(left) == len(right) == 1 and left != right:
+            (group,), (partner,) = left, right
             if not is_unknown(members[group][0][2]):
                 partners.setdefault(group, set()).add(partner)
                 partners.setdefault(partner, set()).add(group)

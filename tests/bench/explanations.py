@@ -12,9 +12,9 @@ from tests.training.profile_samples import TARGETS, gene_samples, labels_samples
 from training.architectures import get_architecture
 
 EXPLAINED: Sequence[tuple[str, str, str]] = (
-    ("SHAP (trees)", "xgboost", "profile_labels"),
-    ("Integrated Gradients (dense)", "dnn", "gene_targets"),
-    ("Integrated Gradients (recurrent)", "gru", "gene_targets"),
+    ("SHAP (trees)", "xgboost", "profiles classification"),
+    ("Integrated Gradients (dense)", "dnn", "profiles multi_target"),
+    ("Integrated Gradients (recurrent)", "gru", "profiles multi_target"),
 )
 
 
@@ -22,12 +22,12 @@ def explanations(small: bool = False) -> list[Record]:
     """Explain samples in one call of ``attribute`` and in one call a sample; both must say the same."""
     count, rounds = (8, 3) if small else (64, 5)
     records = []
-    for method, architecture, family in EXPLAINED:
-        of_genes = family == "gene_targets"
+    for method, architecture, kind in EXPLAINED:
+        of_genes = kind == "profiles multi_target"
         train = gene_samples() if of_genes else labels_samples(120)
         samples: Any = train.take(np.arange(count))
         outputs = np.arange(count) % (len(TARGETS) if of_genes else 3)
-        found = get_architecture(architecture, family)
+        found = get_architecture(architecture, *kind.split())
         estimator = found.build(dict(found.defaults), epochs=2, rounds=40, seed=0, device="cpu").fit(train)
 
         def whole(estimator: Any = estimator, samples: Any = samples, outputs: np.ndarray = outputs) -> np.ndarray:

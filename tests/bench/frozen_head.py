@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.params import ImageTask, read_params
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import read_params
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cells
 from tests.bench.measured import Record
@@ -53,7 +54,7 @@ def frozen_head_trials(small: bool = False) -> list[Record]:
     """
     trials, epochs, per_class = (3, 3, 10) if small else (20, 12, 40)
     task = read_params().task("blood_cell")
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=96))
     rng = np.random.default_rng(0)
     points: list[dict[str, Any]] = [

@@ -33,7 +33,7 @@ def profiles(rows: int, genes: int) -> ExpressionSamples:
 
 def epochs_of(name: str, samples: ExpressionSamples, epochs: int) -> list[float]:
     """Return the seconds of each epoch but the first, which waits for what comes before; no ridge solution is made."""
-    architecture = get_architecture(name, "gene_targets")
+    architecture = get_architecture(name, "profiles", "multi_target")
     network = architecture.build({**architecture.defaults, "linear_start": 0.0}, epochs=epochs, seed=0, device="cpu")
     ends: list[float] = []
     network.fit(samples, None, FitContext(on_step=lambda step, metrics: ends.append(time.perf_counter())))

@@ -106,7 +106,7 @@ def trees(device: str, name: str, small: bool) -> Record:
 def tumor_types(device: str, name: str, small: bool) -> Record:
     """Time a tumor-type network from profiles to predictions on the device against the processor."""
     samples = labels_samples(60 if small else 2000)
-    defaults = get_architecture("resnet50", "profile_labels").defaults
+    defaults = get_architecture("resnet50", "profiles", "classification").defaults
     side, epochs = (32, 1) if small else (64, 5)
 
     def job(where: str) -> Callable[[], object]:

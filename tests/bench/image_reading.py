@@ -14,7 +14,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
 from pipelines.files import cores
-from pipelines.params import ImageTask, read_params
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import read_params
 from pipelines.samples.images import read_images
 from pipelines.simulate.cells import simulate_blood_cells
 from tests.bench.measured import Record, paired
@@ -45,7 +46,7 @@ def image_reading(small: bool = False) -> list[Record]:
     writes the array to the disk, which later runs and studies map instead of decoding: it is slower the first time.
     """
     task = read_params().task("blood_cell")
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=SIZE, crop=1.0))
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")

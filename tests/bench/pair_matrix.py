@@ -13,8 +13,7 @@ from torch import nn
 
 from pipelines.params import read_params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.reading import read_samples
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.bench.measured import Record, paired
 from training.architectures import get_architecture
 from training.estimator import FitContext
@@ -36,7 +35,9 @@ def peak_megabytes(job: Callable[[], object]) -> float:
 def first_layer(prepared: Prepared) -> Record:
     """Time a training epoch whose first layer is computed once a line and once a drug, against concatenated rows."""
     train = prepared.side("train")
-    model = get_architecture("mlp").build({"components": 0, "omics": "all", "units": 256}, epochs=1, device="cpu")
+    model = get_architecture("mlp", "pairs", "regression").build(
+        {"components": 0, "omics": "all", "units": 256}, epochs=1, device="cpu"
+    )
     model.fit(train)
     inputs = model._inputs(train)
     (cells,), (drugs,), cell, drug = inputs.cells, inputs.drugs, inputs.cell, inputs.drug
@@ -66,7 +67,7 @@ def memory(prepared: Prepared) -> Record:
     from training.trees.responses import _quantized
 
     train = prepared.side("train")
-    model = get_architecture("xgboost").build({"components": 0, "omics": "all"}, rounds=1)
+    model = get_architecture("xgboost", "pairs", "regression").build({"components": 0, "omics": "all"}, rounds=1)
     matrix = model._features(train).fit(train).transform(train)
     ours = peak_megabytes(lambda: _quantized(matrix, train.target))
     whole = peak_megabytes(lambda: matrix.gather())
@@ -78,9 +79,9 @@ def gathered(small: bool = False) -> list[Record]:
     """Compute a network's first layer once a line and once a drug, and feed XGBoost its pairs in batches."""
     task = read_params().task("drug_response")
     with tempfile.TemporaryDirectory() as folder:
-        simulate(Path(folder), SIZE)
+        simulate_drug_response(Path(folder), SIZE)
         relaxed = dataclasses.replace(task, validate=dataclasses.replace(task.validate, minimum_rows=1))
-        prepared = prepare(read_samples(folder, relaxed), relaxed, seed=1)
+        prepared = prepare(relaxed.read(folder), relaxed, seed=1)
     records = [first_layer(prepared), memory(prepared)]
     for record in records:
         print(record.line(), flush=True)

@@ -21,17 +21,17 @@ python -m tests.bench --report docs               # writes this page's figures a
 python -m tests.bench --small                     # shows in minutes that all of it works
 ```
 
-Both sides of a comparison run side by side, forwards and backwards in turn; figures are medians, ratios are medians
-over the pairs. So a busy machine slows both sides, and the ratio says more than the seconds do. Three are measured
-otherwise: `pancan` once each, `endpoint` in random order, `workers` one after another. Cores are those that the run
-was allowed to use, which may be fewer than the machine has. A run of some benchmarks with `--report` replaces their
-parts of this page and leaves the others as they were.
+Both sides of a comparison run side by side, in alternating order; figures are medians, ratios are medians over the
+pairs. A busy machine slows both sides, so the ratio says more than the seconds. Three are measured otherwise: `pancan`
+once each, `endpoint` in random order, `workers` one after another. Cores are those that the run was allowed to use,
+which may be fewer than the machine has. A run of some benchmarks with `--report` replaces their parts of this page and
+leaves the others as they were.
 
-No GPU was to be had when these figures were taken: whatever is said here is of processors. `gpu` measures ResNet50 at
-224 px, compiled and not, how busy the GPU is, XGBoost and a tumor-type network, and names the device; without one it
-leaves no figures. So whether `torch.compile` pays is not known, and networks are not compiled unless asked to be
-(`TransferNetwork.compiles`). What the tests do say, without a GPU: no training step asks the device for its values (but
-where a data set's pixels do not fit on it), and a fit goes on where compiling fails.
+No GPU was available when these figures were taken: they are all of processors. `gpu` measures ResNet50 at 224 px,
+compiled and not, how busy the GPU is, XGBoost and a tumor-type network, and names the device; without one it leaves no
+figures. So whether `torch.compile` pays is not known, and networks are not compiled unless asked to be
+(`TransferNetwork.compiles`). The tests do show, without a GPU, that no training step asks the device for its values
+(except where a data set's pixels do not fit on it), and that a fit continues where compiling fails.
 
 """
 

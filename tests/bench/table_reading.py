@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.params import ExpressionTask, ResponseTask, read_params
-from pipelines.samples.reading import read_samples
+from pipelines.modalities.pairs import PairsTask
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.params import read_params
 from pipelines.simulate.expression import simulate_tumor_type
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.bench.measured import Record, paired
 
 
@@ -42,9 +43,9 @@ def table_reading(small: bool = False) -> list[Record]:
         profiles, pairs = Path(name) / "profiles", Path(name) / "pairs"
         simulate_tumor_type(profiles, patients=320 if small else 3000)
         size = Size(lines=60, molecules=20, genes=200, programs=4) if small else Size(400, 100, 1000, 8)
-        simulate(pairs, size)
+        simulate_drug_response(pairs, size)
         expression, response = tasks["tumor_type"], tasks["drug_response"]
-        assert isinstance(expression, ExpressionTask) and isinstance(response, ResponseTask)
+        assert isinstance(expression, ProfilesTask) and isinstance(response, PairsTask)
         omics = tuple(response.data.omics)
         rows = dataclasses.replace(response.validate, minimum_rows=1)
         response = dataclasses.replace(response, validate=rows)
@@ -53,12 +54,12 @@ def table_reading(small: bool = False) -> list[Record]:
         for title, mine, theirs in (
             (
                 f"expression, {shape[0]} profiles of {shape[1]} genes",
-                lambda: read_samples(profiles, expression),
+                lambda: expression.read(profiles),
                 lambda: plain_expression(profiles),
             ),
             (
                 f"response, {len(plain_response(pairs, omics)[0])} pairs and {len(omics)} omics",
-                lambda: read_samples(pairs, response),
+                lambda: response.read(pairs),
                 lambda: plain_response(pairs, omics),
             ),
         ):

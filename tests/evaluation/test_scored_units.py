@@ -16,15 +16,14 @@ from evaluation.metrics.means import coverage
 from pipelines.faults import DataError
 from pipelines.params import Task, read_params
 from pipelines.prepared import prepare
-from pipelines.samples.reading import read_samples
 from pipelines.simulate.expression import simulate_gene_expression, simulate_tumor_type
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from tests.training.tiny import ROOT, SIZE
 from training.architectures import get_architecture
+from training.contract import make_contract
 from training.model.final import fit_final
 from training.model.predictor import Predictor
 from training.model.track import save_model
-from training.model.trust import trust
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -40,14 +39,17 @@ class Scored:
 
 def _made(name: str, architecture: str, folder: Path) -> Scored:
     params = read_params(ROOT / "params.yaml")
-    task, chosen = params.task(name), get_architecture(architecture, params.task(name).family)
-    prepared = prepare(read_samples(folder, task), task, params.seed)
+    task, chosen = (
+        params.task(name),
+        get_architecture(architecture, params.task(name).modality, params.task(name).problem),
+    )
+    prepared = prepare(task.read(folder), task, params.seed)
     settings = {"rounds": 20, "epochs": 5, "seed": 1, "device": "cpu"}
     final = fit_final(chosen, chosen.defaults, prepared, members=1, settings=settings)
-    naive = get_architecture(task.evaluate.baseline, task.family)
+    naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
     baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
     saved = folder.parent / "model"
-    save_model(final.estimator, baseline, trust(name, architecture, task, prepared, final).contract, saved)
+    save_model(final.estimator, baseline, make_contract(name, architecture, task, prepared, final), saved)
     return Scored(Predictor().read(saved), folder, task)
 
 
@@ -55,7 +57,7 @@ def _made(name: str, architecture: str, folder: Path) -> Scored:
 def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scored:
     folder = tmp_path_factory.mktemp(request.param) / "raw"
     if request.param == "drug_response":
-        simulate(folder, SIZE)
+        simulate_drug_response(folder, SIZE)
         return _made(request.param, "xgboost", folder)
     if request.param == "gene_expression":
         simulate_gene_expression(folder, patients=90)

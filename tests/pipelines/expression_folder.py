@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.params import ExpressionTask, GeneTask, LabelTask, read_params
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.params import read_params
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
     GENES_FILE,
@@ -19,6 +20,8 @@ from pipelines.samples.expression import (
     ExpressionTables,
     keep_profiles,
 )
+from pipelines.tasks.profiles_classification import ProfilesClassification
+from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("BLUE", "GREEN", "RED")
@@ -28,17 +31,17 @@ LANDMARKS = GENES[:10]
 NORMAL = 11
 
 
-def label_task() -> LabelTask:
+def label_task() -> ProfilesClassification:
     """Return the shipped task that predicts labels."""
     task = read_params(ROOT / "params.yaml").task("tumor_type")
-    assert isinstance(task, LabelTask)
+    assert isinstance(task, ProfilesClassification)
     return task
 
 
-def gene_task(targets: str = "most_variable", count: int = 6) -> GeneTask:
+def gene_task(targets: str = "most_variable", count: int = 6) -> ProfilesMultiTarget:
     """Return the shipped task that predicts genes, with fewer targets."""
     task = read_params(ROOT / "params.yaml").task("gene_expression")
-    assert isinstance(task, GeneTask)
+    assert isinstance(task, ProfilesMultiTarget)
     return replace(task, data=replace(task.data, targets=targets, target_count=count))
 
 
@@ -109,7 +112,7 @@ def with_cells(table: pd.DataFrame, column: str, values: dict[int, Any]) -> pd.D
     return changed
 
 
-def samples_of(tables: ExpressionTables, task: ExpressionTask | None = None) -> ExpressionSamples:
+def samples_of(tables: ExpressionTables, task: ProfilesTask | None = None) -> ExpressionSamples:
     """Return what a task keeps of tables."""
     samples: ExpressionSamples = keep_profiles(tables, task or label_task()).samples
     return samples

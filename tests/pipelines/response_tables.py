@@ -10,28 +10,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.params import ResponseSplit, ResponseTask, SplitMode, read_params
+from pipelines.modalities.pairs import PairsSplit, PairsTask
+from pipelines.params import read_params
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.response import ResponseSamples, keep_samples
 
 ROOT = Path(__file__).parents[2]
 REAL_DATA = ROOT.parent / "shared" / "data" / "drug_response"
 NAME = "drug_response"
-MODES: tuple[SplitMode, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind")
+MODES: tuple[str, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind")
 TISSUES = ("lung", "breast", "skin", "ovary", "kidney", "liver", "bone", "pleura")
 
 
-def shipped_task() -> ResponseTask:
+def shipped_task() -> PairsTask:
     task = read_params(ROOT / "params.yaml").task(NAME)
-    assert isinstance(task, ResponseTask)
+    assert isinstance(task, PairsTask)
     return task
 
 
-def split_of(mode: SplitMode, **settings: Any) -> ResponseSplit:
+def split_of(mode: str, **settings: Any) -> PairsSplit:
     """Return a split of few folds, since the tables here are small."""
-    return ResponseSplit(
-        **{"mode": mode, "test": 0.2, "validation": 0.1, "folds": 3, "near_identical": 0.99} | settings
-    )
+    split: dict[str, Any] = {"mode": mode, "test": 0.2, "validation": 0.1, "folds": 3, "near_identical": 0.99}
+    return PairsSplit(**split | settings)
 
 
 def make_tables(
@@ -126,5 +126,5 @@ def shuffled(tables: ResponseTables, seed: int) -> ResponseTables:
     )
 
 
-def samples_of(tables: ResponseTables, task: ResponseTask) -> ResponseSamples:
+def samples_of(tables: ResponseTables, task: PairsTask) -> ResponseSamples:
     return keep_samples(tables, task).samples

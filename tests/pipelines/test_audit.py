@@ -14,10 +14,16 @@ from PIL import Image
 
 from pipelines import audit as stage
 from pipelines import audits
-from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
-from pipelines.nuisances.images import image_nuisances
-from pipelines.nuisances.response import response_nuisances
-from pipelines.params import ImageTask, ResponseTask, Task, read_params
+from pipelines.auditing import Audit, audit_samples, write_audit
+from pipelines.audits import images as audits_of_images
+from pipelines.audits import pairs as audits_of_pairs
+from pipelines.confounders.images import image_confounders
+from pipelines.confounders.pairs import pair_confounders
+from pipelines.files import read_json
+from pipelines.modalities.images import ImagesTask
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Task, read_params
+from pipelines.places import AUDIT_FILE
 from pipelines.probes import probe_labels, probe_response
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.images import ImageSamples
@@ -35,9 +41,9 @@ IMAGE_PROBES = (
 )
 
 
-def image_task(test: float = 0.2) -> ImageTask:
+def image_task(test: float = 0.2) -> ImagesTask:
     task = read_params(ROOT / "params.yaml").task("leukemia_cell")
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     return replace(task, split=replace(task.split, near_identical=0.95, test=test))
 
 
@@ -62,7 +68,7 @@ def clean(
     return images_of(images, labels=labels, **fields)
 
 
-def audited(samples: ImageSamples, folder: Path, save: Saver = saved_as_jpeg, task: ImageTask | None = None) -> Audit:
+def audited(samples: ImageSamples, folder: Path, save: Saver = saved_as_jpeg, task: ImagesTask | None = None) -> Audit:
     return audit_samples(samples, write_files(samples, folder, save), "leukemia_cell", task or image_task(), SEED)
 
 
@@ -72,15 +78,15 @@ def names(audit: Audit) -> set[str]:
 
 def probe(samples: ImageSamples, folder: Path, name: str, save: Saver = saved_as_jpeg) -> dict[str, Any]:
     """Return one probe of samples whose groups are their subjects."""
-    features = image_nuisances(samples, write_files(samples, folder, save))[name]
+    features = image_confounders(samples, write_files(samples, folder, save))[name]
     return probe_labels(name, features, samples.target, samples.table["subject_id"].to_numpy(str), SEED)
 
 
 @pytest.fixture
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the probes out where something else is tested."""
-    monkeypatch.setattr(audits.images, "image_nuisances", lambda samples, folder: {})
-    monkeypatch.setattr(audits.response, "response_nuisances", lambda samples: {})
+    monkeypatch.setattr(audits_of_images, "image_confounders", lambda samples, folder: {})
+    monkeypatch.setattr(audits_of_pairs, "pair_confounders", lambda samples: {})
     yield
 
 
@@ -216,7 +222,7 @@ def test_what_tells_only_the_subject_is_no_shortcut(tmp_path: Path) -> None:
 
     labels = [("all", "hem")[subject % 2] for subject in whose]
     samples = clean(tinted, labels=labels, subjects=[f"S{subject:02d}" for subject in whose])
-    features = image_nuisances(samples, write_files(samples, tmp_path))["mean_color"]
+    features = image_confounders(samples, write_files(samples, tmp_path))["mean_color"]
     apart = probe_labels("mean_color", features, samples.target, samples.table["subject_id"].to_numpy(str), SEED)
     mixed = probe_labels("mean_color", features, samples.target, samples.table["sample_id"].to_numpy(str), SEED)
     assert mixed["finding"]
@@ -349,7 +355,7 @@ def test_audit_does_not_depend_on_the_order_of_images(tmp_path: Path) -> None:
 # Responses.
 
 
-def response_task() -> ResponseTask:
+def response_task() -> PairsTask:
     task = response_tables.shipped_task()
     return replace(task, split=replace(task.split, mode="cell_blind"))
 
@@ -376,7 +382,7 @@ def audit_of(tables: ResponseTables, task: Task | None = None) -> Audit:
 
 def response_probe(samples: ResponseSamples, name: str) -> dict[str, Any]:
     groups = samples.cell_lines.index.to_numpy(str)
-    return probe_response(name, response_nuisances(samples)[name], samples, groups, SEED)
+    return probe_response(name, pair_confounders(samples)[name], samples, groups, SEED)
 
 
 def test_clean_responses_raise_no_finding() -> None:
@@ -453,7 +459,7 @@ def test_probe_tells_the_response_by_metadata_and_not_by_tissue() -> None:
     effect = np.where(late, 3.0, 0.0)
     assert response_probe(kept(with_line_effect(replace(tables, cell_lines=lines), effect)), "metadata")["finding"]
     biology = kept(with_line_effect(replace(tables, cell_lines=lines.drop(columns="platform")), effect))
-    assert response_nuisances(biology)["metadata"].shape[1] == 0
+    assert pair_confounders(biology)["metadata"].shape[1] == 0
     assert response_probe(biology, "metadata")["note"] == "the same for all samples"
 
 
@@ -545,11 +551,12 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
 
     mlflow.set_tracking_uri(uri)
     reports = tmp_path / "reports"
-    monkeypatch.setattr(audits.images, "image_nuisances", lambda *given: {"border": image_nuisances(*given)["border"]})
+    monkeypatch.setattr(
+        audits_of_images, "image_confounders", lambda *given: {"border": image_confounders(*given)["border"]}
+    )
     assert stage.main(["--task", "leukemia_cell", "--data", str(data), "--reports", str(reports)]) == 0
-    report = read_audit(reports)
-    assert report is not None
-    assert {"passed", "task", "kind", "samples", "duplicates", "shortcuts", "groups", "findings"} == set(report)
+    report = read_json(reports / AUDIT_FILE)
+    assert {"passed", "task", "modality", "samples", "duplicates", "shortcuts", "groups", "findings"} == set(report)
     assert all({"probe", "metric", "score", "chance", "finding"} <= set(one) for one in report["shortcuts"])
     assert {"pairs", "merged_groups"} <= set(report["duplicates"])
     assert report["samples"] == 96
@@ -570,15 +577,10 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
     assert [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == ["audit.json"]
 
 
-def test_no_report_is_none(tmp_path: Path) -> None:
-    assert read_audit(tmp_path) is None
-
-
 @pytest.mark.usefixtures("no_probes")
 def test_report_reads_back_as_it_was(tmp_path: Path) -> None:
     audit = audited(clean(), tmp_path / "data")
     write_audit(audit, tmp_path)
-    report = read_audit(tmp_path)
-    assert report is not None
+    report = read_json(tmp_path / AUDIT_FILE)
     assert report["passed"] is True
     assert report["groups"] == audit.groups

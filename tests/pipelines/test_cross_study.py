@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.faults import UserError
 from pipelines.groups import sample_identities
-from pipelines.params import ResponseSplit, ResponseTask
+from pipelines.modalities.pairs import PairsSplit, PairsTask
 from pipelines.prepared import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.response import ResponseSamples, keep_samples
@@ -26,10 +26,10 @@ from tests.pipelines.test_split_integrity import Screen, screens
 FIRST, SECOND = "GDSC1", "GDSC2"
 
 
-def split_of(**settings: object) -> ResponseSplit:
+def split_of(**settings: object) -> PairsSplit:
     given: dict[str, object] = {"mode": "cross_study", "test": 0.2, "validation": 0.1, "folds": 3}
     given |= {"near_identical": 0.99, "train_study": FIRST, "test_study": SECOND}
-    return ResponseSplit(**{**given, **settings})  # type: ignore[arg-type]
+    return PairsSplit(**{**given, **settings})  # type: ignore[arg-type]
 
 
 TASK = replace(shipped_task(), split=split_of())
@@ -199,10 +199,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(place: Path, task: ResponseTask = TASK) -> Prepared:
-    from pipelines.samples.reading import read_samples
-
-    prepared = prepare(read_samples(place / "data" / NAME, task), task, 3)
+def made(place: Path, task: PairsTask = TASK) -> Prepared:
+    prepared = prepare(task.read(place / "data" / NAME), task, 3)
     write_prepared(prepared, place / "prepared" / NAME, task, 3)
     return prepared
 

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.faults import DataError, UserError
-from pipelines.samples.reading import read_samples
 from pipelines.sources import official_table
 from pipelines.sources.__main__ import main
 from pipelines.sources.cell_line_names import (
@@ -112,7 +111,7 @@ def test_a_folder_of_newer_files_becomes_a_valid_raw_folder_and_tells_what_is_le
     run(out, origin, "--smiles", origin / "smiles.csv")
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     assert findings(out, "expression", "mutation", "copy_number", "methylation") == []
-    kept = read_samples(out, shipped_task())
+    kept = shipped_task().read(out)
     assert len(kept.samples) == 6 * 8 and kept.counts["rows"]["dropped"]["without_expression"] == 6
 
     response = pd.read_parquet(out / "response.parquet")

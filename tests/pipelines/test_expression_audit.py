@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 
 from pipelines import audit as stage
-from pipelines import audits
-from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
-from pipelines.nuisances.expression import expression_nuisances
-from pipelines.params import ExpressionTask, SplitMode
+from pipelines.auditing import Audit, audit_samples, write_audit
+from pipelines.audits import profiles as audits_of_profiles
+from pipelines.confounders.profiles import profile_confounders
+from pipelines.files import read_json
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.places import AUDIT_FILE
 from pipelines.probes import GROUPS, thinned
 from pipelines.samples.expression import ExpressionTables
-from pipelines.samples.reading import read_samples
 from tests.empty_store import empty_store
 from tests.pipelines.expression_folder import (
     GENES,
@@ -38,12 +39,12 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 PROBES = ["library_size", "missing", "metadata"]
 
 
-def audited(tables: ExpressionTables, task: ExpressionTask | None = None) -> Audit:
+def audited(tables: ExpressionTables, task: ProfilesTask | None = None) -> Audit:
     task = task or label_task()
     return audit_samples(samples_of(tables, task), Path("nowhere"), "profiles", task, SEED)
 
 
-def in_mode(mode: SplitMode) -> ExpressionTask:
+def in_mode(mode: str) -> ProfilesTask:
     task = label_task()
     return replace(task, split=replace(task.split, mode=mode))
 
@@ -84,7 +85,7 @@ def barcoded(tables: ExpressionTables, plate: list[str], site: list[str]) -> Exp
 @pytest.fixture
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave the probes out where something else is tested."""
-    monkeypatch.setattr(audits.expression, "expression_nuisances", lambda samples: {})
+    monkeypatch.setattr(audits_of_profiles, "profile_confounders", lambda samples: {})
     yield
 
 
@@ -197,7 +198,7 @@ def test_a_batch_confounded_with_the_label_is_found_in_the_barcodes() -> None:
 def test_barcodes_are_read_as_far_as_they_go(ids: list[str], parts: dict[str, int]) -> None:
     samples = samples_of(make_tables()).take(np.array([0, 1]))
     named = replace(samples, table=samples.table.assign(sample_id=ids))
-    found = {name: table for name, table in expression_nuisances(named).items() if name.startswith("barcode_")}
+    found = {name: table for name, table in profile_confounders(named).items() if name.startswith("barcode_")}
     assert {name.removeprefix("barcode_"): table.shape[1] for name, table in found.items()} == parts
     assert all(len(table) == 2 and table.isin([0, 1]).all(axis=None) for table in found.values())
 
@@ -324,8 +325,7 @@ def test_stage_writes_a_report_that_reads_back_and_a_page(
     given = ["--task", "tumor_type", "--data", str(data), "--reports", str(reports)]
     assert validate.main(given) == 0
     assert stage.main(given) == 0
-    report = read_audit(reports)
-    assert report is not None
+    report = read_json(reports / AUDIT_FILE)
     found = {finding["name"] for finding in report["findings"]}
     assert {"shortcut_metadata", "copies_across_groups", "copies_with_different_labels"} <= found
     assert all({"probe", "metric", "score", "chance", "finding"} <= set(one) for one in report["shortcuts"])
@@ -337,8 +337,7 @@ def test_stage_writes_a_report_that_reads_back_and_a_page(
 def test_report_reads_back_as_it_was(tmp_path: Path) -> None:
     audit = audited(twin(make_tables(), "P000-01", "P003-01"))
     write_audit(audit, tmp_path)
-    report = read_audit(tmp_path)
-    assert report is not None
+    report = read_json(tmp_path / AUDIT_FILE)
     assert report["duplicates"] == audit.duplicates
     assert set(report["groups"]["labels"]) == set(LABELS)
 
@@ -350,7 +349,7 @@ def test_tumors_that_were_sequenced_under_two_patients_are_found() -> None:
     if not (REAL_DATA / "tumor_type").is_dir():
         pytest.skip("../shared/data/tumor_type is not there")
     task = label_task()
-    samples = read_samples(REAL_DATA / "tumor_type", task).samples
+    samples = task.read(REAL_DATA / "tumor_type").samples
     audit = audit_samples(samples, REAL_DATA / "tumor_type", "tumor_type", task, SEED)
     assert names(audit) == {"copies_across_groups"}
     assert audit.duplicates["counts"]["across_groups"] == 13

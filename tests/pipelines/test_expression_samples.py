@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from pipelines.faults import DataError, UserError
-from pipelines.params import LabelTask
 from pipelines.prepared import prepare, read_prepared, write_prepared
+from pipelines.samples import Kept
 from pipelines.samples.expression import (
     ExpressionSamples,
     ExpressionTables,
@@ -21,7 +21,7 @@ from pipelines.samples.expression import (
     library_sizes,
     to_log2,
 )
-from pipelines.samples.response import Kept
+from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.pipelines.expression_folder import (
     GENES,
     LABELS,
@@ -37,7 +37,7 @@ from tests.pipelines.expression_folder import (
 SEED = 20261120
 
 
-def with_rules(**rules: Any) -> LabelTask:
+def with_rules(**rules: Any) -> ProfilesClassification:
     task = label_task()
     return replace(task, data=replace(task.data, **rules))
 

@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 
 from pipelines.faults import Finding
-from pipelines.params import ExpressionTask, LabelTask, Task, read_params
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.params import Task, read_params
 from pipelines.samples.expression import EXPRESSION_FILE as EXPRESSION
 from pipelines.samples.expression import GENES_FILE as DESCRIBED
 from pipelines.samples.expression import SAMPLES_FILE as SAMPLES
-from pipelines.samples.reading import read_samples
+from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.validate import Validation, main, validate_folder
 from tests.empty_store import empty_store
 from tests.pipelines.expression_folder import (
@@ -56,7 +57,7 @@ def logged(clean: dict[str, Path], tmp_path: Path) -> Path:
     return shutil.copytree(clean["log2"], tmp_path / "data" / "gene_expression")
 
 
-def scaled(scale: str) -> LabelTask:
+def scaled(scale: str) -> ProfilesClassification:
     task = label_task()
     return replace(task, data=replace(task.data, scale=cast("Scale", scale)))
 
@@ -85,7 +86,7 @@ def test_clean_folder_has_no_finding_and_is_counted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("task", [gene_task(), gene_task(GENES[12]), gene_task("SIM13"), gene_task("13")])
-def test_clean_logged_folder_passes_whatever_the_target(task: ExpressionTask, logged: Path) -> None:
+def test_clean_logged_folder_passes_whatever_the_target(task: ProfilesTask, logged: Path) -> None:
     assert [str(finding) for finding in checked(logged, task).findings] == []
 
 
@@ -286,7 +287,7 @@ def test_faulty_samples_are_told_by_column_and_row(fault: Fault, folder: Path) -
     assert fault.says in finding.message
     if fault.severity == "warning":
         assert validation.passed
-        assert len(read_samples(folder, label_task()).samples) > 0
+        assert len(label_task().read(folder).samples) > 0
 
 
 def test_small_classes_are_refused_by_name_where_the_rule_says_so(folder: Path) -> None:
@@ -314,7 +315,7 @@ def test_codes_of_a_rule_are_found_however_the_file_writes_them(folder: Path) ->
 
         edited(SAMPLES, recoded)(folder)
         assert [str(finding) for finding in checked(folder).findings] == []
-        assert len(read_samples(folder, label_task()).samples) == 60
+        assert len(label_task().read(folder).samples) == 60
 
 
 # Faults of genes.csv.

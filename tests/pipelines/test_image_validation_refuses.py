@@ -19,7 +19,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from pipelines.faults import ROWS_SHOWN
-from pipelines.params import ImageTask, read_params
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import read_params
 from pipelines.samples.images import read_images
 from pipelines.validate import Validation, main, validate_folder
 from tests.empty_store import empty_store
@@ -35,9 +36,9 @@ Damage = Callable[[Path], Any]
 
 
 @pytest.fixture(scope="session")
-def task() -> ImageTask:
+def task() -> ImagesTask:
     task = read_params(ROOT / "params.yaml").task(NAME)
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     return task
 
 
@@ -165,7 +166,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
-def test_faulty_image_is_refused_by_its_name_and_alone(fault: Fault, folder: Path, task: ImageTask) -> None:
+def test_faulty_image_is_refused_by_its_name_and_alone(fault: Fault, folder: Path, task: ImagesTask) -> None:
     fault.damage(folder)
     validation = validate_folder(folder, NAME, task)
     assert not validation.passed
@@ -193,13 +194,13 @@ SOUND = {
 
 
 @pytest.mark.parametrize("change", SOUND.values(), ids=SOUND.keys())
-def test_sound_image_is_not_refused_and_is_read(change: Damage, folder: Path, task: ImageTask, tmp_path: Path) -> None:
+def test_sound_image_is_not_refused_and_is_read(change: Damage, folder: Path, task: ImagesTask, tmp_path: Path) -> None:
     change(folder)
     assert [str(finding) for finding in validate_folder(folder, NAME, task).findings] == []
     assert len(read_images(folder, task, cache=tmp_path / "cache").samples) == 4 * SUBJECTS
 
 
-def test_clean_folder_is_counted(folder: Path, task: ImageTask) -> None:
+def test_clean_folder_is_counted(folder: Path, task: ImagesTask) -> None:
     validation = validate_folder(folder, NAME, task)
     assert validation.passed
     assert validation.counts == {
@@ -226,7 +227,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_bomb_is_not_decoded_and_the_limit_of_others_stays(
-    folder: Path, task: ImageTask, decoded: list[tuple[int, int]]
+    folder: Path, task: ImagesTask, decoded: list[tuple[int, int]]
 ) -> None:
     """Two and a half billion pixels in a file of 100 bytes."""
     (folder / BAD).write_bytes(BOMB)
@@ -236,13 +237,13 @@ def test_bomb_is_not_decoded_and_the_limit_of_others_stays(
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
-def test_every_image_is_decoded_once(folder: Path, task: ImageTask, decoded: list[tuple[int, int]]) -> None:
+def test_every_image_is_decoded_once(folder: Path, task: ImagesTask, decoded: list[tuple[int, int]]) -> None:
     transparent().save(folder / BAD)
     validate_folder(folder, NAME, task)
     assert len(decoded) == 4 * SUBJECTS
 
 
-def test_all_faults_of_a_folder_are_told_at_once(folder: Path, task: ImageTask) -> None:
+def test_all_faults_of_a_folder_are_told_at_once(folder: Path, task: ImagesTask) -> None:
     (folder / "images" / "hem" / "cell_05.png").write_bytes(b"")
     picture(9).convert("CMYK").save(folder / BAD, format="TIFF")
     (folder / "images" / "all" / "cell_07.png").write_bytes(BOMB)
@@ -256,7 +257,7 @@ def test_all_faults_of_a_folder_are_told_at_once(folder: Path, task: ImageTask) 
     }
 
 
-def test_many_faulty_files_are_twenty_findings_and_the_number_of_the_rest(folder: Path, task: ImageTask) -> None:
+def test_many_faulty_files_are_twenty_findings_and_the_number_of_the_rest(folder: Path, task: ImagesTask) -> None:
     for path in (folder / "images").glob("*/*.png"):
         path.write_bytes(b"")
     findings = validate_folder(folder, NAME, task).findings
@@ -270,14 +271,14 @@ def test_many_faulty_files_are_twenty_findings_and_the_number_of_the_rest(folder
 # Folders and classes.
 
 
-def test_missing_folder_is_a_finding_for_each_class(tmp_path: Path, task: ImageTask) -> None:
+def test_missing_folder_is_a_finding_for_each_class(tmp_path: Path, task: ImagesTask) -> None:
     validation = validate_folder(tmp_path / "nowhere", NAME, task)
     assert found(validation) == {("class_has_images", f"images/{label}") for label in CLASSES}
     assert validation.counts["rows"] == {"images/all": 0, "images/hem": 0}
 
 
 @pytest.mark.parametrize("leave_folder", [True, False], ids=["empty", "missing"])
-def test_class_without_images_is_refused(leave_folder: bool, folder: Path, task: ImageTask) -> None:
+def test_class_without_images_is_refused(leave_folder: bool, folder: Path, task: ImagesTask) -> None:
     shutil.rmtree(folder / "images" / "hem")
     if leave_folder:
         (folder / "images" / "hem").mkdir()
@@ -286,7 +287,7 @@ def test_class_without_images_is_refused(leave_folder: bool, folder: Path, task:
     assert found(validate_folder(folder, NAME, task)) == {("class_has_images", "images/hem")}
 
 
-def test_files_in_place_of_folders_are_told(folder: Path, task: ImageTask) -> None:
+def test_files_in_place_of_folders_are_told(folder: Path, task: ImagesTask) -> None:
     shutil.rmtree(folder / "images")
     (folder / "images").write_bytes(b"")
     (folder / TABLE).unlink()
@@ -303,7 +304,7 @@ STRAY: dict[str, tuple[Damage, str, str]] = {
 
 @pytest.mark.parametrize(("damage", "file", "says"), STRAY.values(), ids=STRAY.keys())
 def test_what_reading_would_leave_out_unseen_is_told(
-    damage: Damage, file: str, says: str, folder: Path, task: ImageTask
+    damage: Damage, file: str, says: str, folder: Path, task: ImagesTask
 ) -> None:
     damage(folder)
     validation = validate_folder(folder, NAME, task)
@@ -311,7 +312,7 @@ def test_what_reading_would_leave_out_unseen_is_told(
     assert says in validation.findings[0].message
 
 
-def test_class_with_too_few_images_to_split_is_refused(folder: Path, task: ImageTask) -> None:
+def test_class_with_too_few_images_to_split_is_refused(folder: Path, task: ImagesTask) -> None:
     (folder / "images" / "hem" / "cell_11.png").unlink()
     (folder / TABLE).unlink()
     validation = validate_folder(folder, NAME, task)
@@ -319,7 +320,7 @@ def test_class_with_too_few_images_to_split_is_refused(folder: Path, task: Image
     assert "11 images, 12 are needed" in validation.findings[0].message
 
 
-def test_class_with_too_few_subjects_to_split_is_refused(folder: Path, task: ImageTask) -> None:
+def test_class_with_too_few_subjects_to_split_is_refused(folder: Path, task: ImagesTask) -> None:
     table = pd.read_csv(folder / TABLE, dtype=str)
     table["subject_id"] = table["subject_id"].replace("hem-5", "hem-4")
     table.to_csv(folder / TABLE, index=False)
@@ -332,7 +333,7 @@ def test_class_with_too_few_subjects_to_split_is_refused(folder: Path, task: Ima
     assert validate_folder(folder, NAME, anyhow).passed
 
 
-def test_images_of_unknown_subjects_are_groups_of_their_own(folder: Path, task: ImageTask) -> None:
+def test_images_of_unknown_subjects_are_groups_of_their_own(folder: Path, task: ImagesTask) -> None:
     table = pd.read_csv(folder / TABLE, dtype=str)
     table.loc[table["label"] == "hem", "subject_id"] = None
     table.to_csv(folder / TABLE, index=False)
@@ -342,7 +343,7 @@ def test_images_of_unknown_subjects_are_groups_of_their_own(folder: Path, task: 
 
 
 @pytest.mark.parametrize("name", [b"cell\n99.png", b"cell_\xff.png"], ids=["line break", "not UTF-8"])
-def test_names_that_cannot_be_printed_are_told_and_do_not_crash(name: bytes, folder: Path, task: ImageTask) -> None:
+def test_names_that_cannot_be_printed_are_told_and_do_not_crash(name: bytes, folder: Path, task: ImagesTask) -> None:
     try:
         shutil.copy(os.fsencode(folder / BAD), os.fsencode(folder / "images" / "all") + b"/" + name)
     except OSError:
@@ -369,7 +370,7 @@ TABLES: dict[str, tuple[Callable[[str], str], str | None, tuple[int, ...]]] = {
 
 @pytest.mark.parametrize(("edit", "column", "rows"), TABLES.values(), ids=TABLES.keys())
 def test_table_that_disagrees_with_the_folders_is_refused(
-    edit: Callable[[str], str], column: str, rows: tuple[int, ...], folder: Path, task: ImageTask
+    edit: Callable[[str], str], column: str, rows: tuple[int, ...], folder: Path, task: ImagesTask
 ) -> None:
     before = (folder / TABLE).read_text()
     (folder / TABLE).write_text(edit(before))
@@ -390,14 +391,14 @@ def test_table_that_disagrees_with_the_folders_is_refused(
     ids=["empty", "no subject column", "short row", "not UTF-8"],
 )
 def test_table_that_cannot_be_read_is_refused_and_hides_no_image(
-    content: bytes, expectation: str, folder: Path, task: ImageTask
+    content: bytes, expectation: str, folder: Path, task: ImagesTask
 ) -> None:
     (folder / TABLE).write_bytes(content)
     (folder / BAD).write_bytes(b"")
     assert found(validate_folder(folder, NAME, task)) == {(expectation, TABLE), ("image_not_empty", BAD)}
 
 
-def test_table_that_is_a_folder_is_refused(folder: Path, task: ImageTask) -> None:
+def test_table_that_is_a_folder_is_refused(folder: Path, task: ImagesTask) -> None:
     (folder / TABLE).unlink()
     (folder / TABLE).mkdir()
     assert found(validate_folder(folder, NAME, task)) == {("file_exists", TABLE)}

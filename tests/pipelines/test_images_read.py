@@ -14,21 +14,21 @@ from PIL import Image
 
 from pipelines.faults import DataError
 from pipelines.files import written_whole
-from pipelines.params import ImageData, ImageTask, read_params
+from pipelines.modalities.images import ImagesData, ImagesTask
+from pipelines.params import read_params
 from pipelines.samples import images as reader
 from pipelines.samples.images import ImageSamples, list_images, load_pixels, read_images, table_findings, to_pixels
-from pipelines.samples.reading import read_samples
 from tests.pipelines.image_folder import CLASSES, SIDE, SUBJECTS, picture, write_image_folder
 
 ROOT = Path(__file__).parents[2]
 COUNT = 2 * 2 * SUBJECTS
-WHOLE = ImageData(CLASSES, crop=1.0, size=SIDE)
+WHOLE = ImagesData(CLASSES, crop=1.0, size=SIDE)
 
 
 @pytest.fixture
-def task() -> ImageTask:
+def task() -> ImagesTask:
     found = read_params(ROOT / "params.yaml").task("leukemia_cell")
-    assert isinstance(found, ImageTask)
+    assert isinstance(found, ImagesTask)
     return replace(found, data=WHOLE)
 
 
@@ -42,7 +42,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def read(folder: Path, task: ImageTask, cache: Path) -> ImageSamples:
+def read(folder: Path, task: ImagesTask, cache: Path) -> ImageSamples:
     samples = read_images(folder, task, cache=cache).samples
     assert isinstance(samples, ImageSamples)
     return samples
@@ -63,7 +63,7 @@ class Decoder:
         self.count = 0
         decode = reader.to_pixels
 
-        def counted(image: Image.Image, data: ImageData) -> np.ndarray:
+        def counted(image: Image.Image, data: ImagesData) -> np.ndarray:
             self.count += 1
             return decode(image, data)
 
@@ -78,7 +78,9 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
 # Which pixels belong to which row.
 
 
-def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(
+    folder: Path, task: ImagesTask, cache: Path
+) -> None:
     # The table of the folder stands in another order, and says more than it must.
     edit_table(folder, lambda table: table.sample(frac=1, random_state=4).assign(site=table["file"].str[-6:-4]))
     samples = read(folder, task, cache)
@@ -93,7 +95,7 @@ def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(folder: Path
         assert int(site) == number
 
 
-def test_a_subset_keeps_rows_and_pixels_together(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_a_subset_keeps_rows_and_pixels_together(folder: Path, task: ImagesTask, cache: Path) -> None:
     samples = read(folder, task, cache)
     rows = np.array([20, 3, 3, 11])
     mask = np.isin(np.arange(COUNT), rows)
@@ -106,14 +108,16 @@ def test_a_subset_keeps_rows_and_pixels_together(folder: Path, task: ImageTask, 
     np.testing.assert_array_equal(again.pixels[again.index], samples.pixels[samples.index[[3, 11]]])
 
 
-def test_codes_follow_the_order_of_the_classes_and_not_the_alphabet(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_codes_follow_the_order_of_the_classes_and_not_the_alphabet(
+    folder: Path, task: ImagesTask, cache: Path
+) -> None:
     turned = replace(task, data=replace(WHOLE, classes=("hem", "all")))
     samples = read(folder, turned, cache)
     assert dict(zip(samples.table["label"], samples.table["target"], strict=True)) == {"hem": 0, "all": 1}
     assert samples.classes == ("hem", "all")
 
 
-def test_a_digest_is_of_the_file_and_tells_equal_files_from_others(folder: Path, task: ImageTask) -> None:
+def test_a_digest_is_of_the_file_and_tells_equal_files_from_others(folder: Path, task: ImagesTask) -> None:
     source = folder / "images/all/cell_00.png"
     (folder / "images/hem/cell_05.png").write_bytes(source.read_bytes())
     table = list_images(folder, task).set_index("sample_id")["digest"]
@@ -122,7 +126,7 @@ def test_a_digest_is_of_the_file_and_tells_equal_files_from_others(folder: Path,
     assert table.str.fullmatch("[0-9a-f]{64}").all()
 
 
-def test_images_without_a_table_have_no_subject(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_images_without_a_table_have_no_subject(folder: Path, task: ImagesTask, cache: Path) -> None:
     (folder / "images.csv").unlink()
     kept = read_images(folder, task, cache=cache)
     assert kept.samples.table["subject_id"].isna().all()
@@ -130,19 +134,21 @@ def test_images_without_a_table_have_no_subject(folder: Path, task: ImageTask, c
     assert {kept.counts[f"class_{label}"] for label in CLASSES} == {2 * SUBJECTS}
 
 
-def test_an_empty_subject_is_unknown_and_not_a_subject_of_that_name(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_an_empty_subject_is_unknown_and_not_a_subject_of_that_name(
+    folder: Path, task: ImagesTask, cache: Path
+) -> None:
     edit_table(folder, lambda table: table.assign(subject_id=table["subject_id"].where(table.index % 2 == 0, "")))
     samples = read(folder, task, cache)
     assert samples.table["subject_id"].isna().sum() == COUNT // 2
     assert "" not in set(samples.table["subject_id"])
 
 
-def test_numbers_as_subjects_stay_as_they_are_written(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_numbers_as_subjects_stay_as_they_are_written(folder: Path, task: ImagesTask, cache: Path) -> None:
     edit_table(folder, lambda table: table.assign(subject_id=[f"{n:03d}" for n in range(COUNT)]))
     assert read(folder, task, cache).table["subject_id"].tolist() == [f"{n:03d}" for n in range(COUNT)]
 
 
-def test_what_is_no_image_of_a_class_is_left_alone(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_what_is_no_image_of_a_class_is_left_alone(folder: Path, task: ImagesTask, cache: Path) -> None:
     (folder / "images/all/.DS_Store").write_bytes(b"x")
     (folder / "images/other").mkdir()
     picture(9).save(folder / "images/other/cell.png")
@@ -150,18 +156,18 @@ def test_what_is_no_image_of_a_class_is_left_alone(folder: Path, task: ImageTask
 
 
 def test_the_kind_of_the_task_says_how_a_folder_is_read(
-    folder: Path, task: ImageTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, task: ImagesTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    samples = read_samples(folder, task).samples
+    samples = task.read(folder).samples
     assert isinstance(samples, ImageSamples)
-    assert "target" not in read_samples(folder, task, labelled=False).samples.table
+    assert "target" not in task.read(folder, labelled=False).samples.table
 
 
 # The table and the folders.
 
 
-def findings(folder: Path, task: ImageTask) -> list[str]:
+def findings(folder: Path, task: ImagesTask) -> list[str]:
     with pytest.raises(DataError) as raised:
         list_images(folder, task)
     return [str(found) for found in raised.value.findings]
@@ -189,7 +195,7 @@ def findings(folder: Path, task: ImageTask) -> list[str]:
     ids=["unknown file", "other label", "file twice", "no file name", "files not listed", "no labels"],
 )
 def test_a_table_that_disagrees_with_the_folders_is_told_by_row(
-    edit: Callable[[pd.DataFrame], pd.DataFrame], says: list[str], folder: Path, task: ImageTask
+    edit: Callable[[pd.DataFrame], pd.DataFrame], says: list[str], folder: Path, task: ImagesTask
 ) -> None:
     edit_table(folder, edit)
     found = findings(folder, task)
@@ -205,17 +211,17 @@ def test_several_disagreements_are_all_told_at_once() -> None:
     assert told == [("file", (3,)), ("file", (2,)), ("file", (5,)), ("label", (4,)), ("file", ())]
 
 
-def test_a_sound_table_gives_no_finding(folder: Path, task: ImageTask) -> None:
+def test_a_sound_table_gives_no_finding(folder: Path, task: ImagesTask) -> None:
     table = list_images(folder, task)
     assert table_findings(table, pd.read_csv(folder / "images.csv", dtype=str)) == []
 
 
-def test_a_table_without_the_column_is_refused_by_its_name(folder: Path, task: ImageTask) -> None:
+def test_a_table_without_the_column_is_refused_by_its_name(folder: Path, task: ImagesTask) -> None:
     edit_table(folder, lambda table: table.drop(columns="subject_id"))
     assert any("images.csv, column subject_id: the column is missing" in found for found in findings(folder, task))
 
 
-def test_every_class_without_images_is_named(folder: Path, task: ImageTask) -> None:
+def test_every_class_without_images_is_named(folder: Path, task: ImagesTask) -> None:
     for file in (folder / "images/hem").iterdir():
         file.unlink()
     (folder / "images.csv").unlink()
@@ -225,7 +231,7 @@ def test_every_class_without_images_is_named(folder: Path, task: ImageTask) -> N
 
 @pytest.mark.parametrize("content", [b"", b"no image", None], ids=["empty", "text", "cut short"])
 def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(
-    content: bytes | None, folder: Path, task: ImageTask, cache: Path
+    content: bytes | None, folder: Path, task: ImagesTask, cache: Path
 ) -> None:
     for name in ("all/cell_03.png", "hem/cell_01.png"):
         path = folder / "images" / name
@@ -239,7 +245,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(
 # Decoded once.
 
 
-def test_the_second_read_decodes_nothing(folder: Path, task: ImageTask, cache: Path, decoder: Decoder) -> None:
+def test_the_second_read_decodes_nothing(folder: Path, task: ImagesTask, cache: Path, decoder: Decoder) -> None:
     first = read(folder, task, cache)
     assert decoder.count == COUNT
     second = read(folder, task, cache)
@@ -254,7 +260,7 @@ def test_the_second_read_decodes_nothing(folder: Path, task: ImageTask, cache: P
 
 
 def test_the_cache_goes_with_the_content_and_not_with_the_name_or_the_date(
-    folder: Path, task: ImageTask, cache: Path, decoder: Decoder
+    folder: Path, task: ImagesTask, cache: Path, decoder: Decoder
 ) -> None:
     read(folder, task, cache)
     os.utime(folder / "images/all/cell_00.png")
@@ -264,7 +270,7 @@ def test_the_cache_goes_with_the_content_and_not_with_the_name_or_the_date(
 
 
 @pytest.mark.parametrize("size", [20, SIDE])
-def test_an_image_that_was_replaced_is_decoded_anew(folder: Path, task: ImageTask, cache: Path, size: int) -> None:
+def test_an_image_that_was_replaced_is_decoded_anew(folder: Path, task: ImagesTask, cache: Path, size: int) -> None:
     task = replace(task, data=replace(WHOLE, size=size))
     before = read(folder, task, cache).pixels
     picture(7, 7).save(folder / "images/all/cell_04.png")
@@ -273,7 +279,7 @@ def test_an_image_that_was_replaced_is_decoded_anew(folder: Path, task: ImageTas
     np.testing.assert_array_equal(after[4], to_pixels(picture(7, 7), task.data))
 
 
-def test_removed_and_added_files_leave_every_other_row_its_pixels(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_removed_and_added_files_leave_every_other_row_its_pixels(folder: Path, task: ImagesTask, cache: Path) -> None:
     (folder / "images.csv").unlink()
     read(folder, task, cache)
     (folder / "images/all/cell_02.png").unlink()
@@ -287,7 +293,7 @@ def test_removed_and_added_files_leave_every_other_row_its_pixels(folder: Path, 
                 np.testing.assert_array_equal(samples.pixels[samples.index[row]], np.asarray(image))
 
 
-def test_two_files_that_change_places_change_places_in_the_pixels(folder: Path, task: ImageTask, cache: Path) -> None:
+def test_two_files_that_change_places_change_places_in_the_pixels(folder: Path, task: ImagesTask, cache: Path) -> None:
     before = read(folder, task, cache)
     one, other = (folder / "images/all" / f"cell_{number:02d}.png" for number in (1, 9))
     content = one.read_bytes()
@@ -299,7 +305,7 @@ def test_two_files_that_change_places_change_places_in_the_pixels(folder: Path, 
 
 @pytest.mark.parametrize("change", [{"size": 20}, {"crop": 0.5}, {"crop": 0.999}], ids=str)
 def test_another_crop_or_size_gives_another_cache_file(
-    change: dict[str, float], folder: Path, task: ImageTask, cache: Path
+    change: dict[str, float], folder: Path, task: ImagesTask, cache: Path
 ) -> None:
     first = read(folder, task, cache)
     other = read(folder, replace(task, data=replace(WHOLE, **change)), cache)  # type: ignore[arg-type]
@@ -309,9 +315,9 @@ def test_another_crop_or_size_gives_another_cache_file(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_decoding_that_is_broken_off_leaves_no_cache(
-    error: type[BaseException], folder: Path, task: ImageTask, cache: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException], folder: Path, task: ImagesTask, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(files: list[Path], data: ImageData, into: np.ndarray) -> None:
+    def broken(files: list[Path], data: ImagesData, into: np.ndarray) -> None:
         into[:3] = 255
         raise error
 
@@ -324,7 +330,7 @@ def test_decoding_that_is_broken_off_leaves_no_cache(
 
 
 def test_what_a_killed_process_left_half_written_is_not_read(
-    folder: Path, task: ImageTask, cache: Path, decoder: Decoder
+    folder: Path, task: ImagesTask, cache: Path, decoder: Decoder
 ) -> None:
     whole = read(folder, task, cache)
     (path,) = cached(cache)
@@ -340,7 +346,7 @@ def test_what_a_killed_process_left_half_written_is_not_read(
 
 @pytest.mark.parametrize("kept", [0, 60, 5000], ids=["empty", "header alone", "pixels lacking"])
 def test_a_cache_file_cut_short_is_made_anew(
-    kept: int, folder: Path, task: ImageTask, cache: Path, decoder: Decoder
+    kept: int, folder: Path, task: ImagesTask, cache: Path, decoder: Decoder
 ) -> None:
     expected = np.array(read(folder, task, cache).pixels)
     (path,) = cached(cache)
@@ -361,7 +367,7 @@ def gradient(width: int, height: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("width", "height"), [(60, 40), (40, 60), (41, 40)])
 def test_the_central_square_is_kept_whatever_the_shape(width: int, height: int) -> None:
-    seen = to_pixels(Image.fromarray(gradient(width, height)), ImageData(CLASSES, crop=1.0, size=40))
+    seen = to_pixels(Image.fromarray(gradient(width, height)), ImagesData(CLASSES, crop=1.0, size=40))
     left, top = (width - 40) // 2, (height - 40) // 2
     np.testing.assert_array_equal(seen, gradient(width, height)[top : top + 40, left : left + 40])
 
@@ -369,7 +375,7 @@ def test_the_central_square_is_kept_whatever_the_shape(width: int, height: int) 
 @pytest.mark.parametrize("crop", [0.75, 0.5, 0.1])
 def test_a_crop_keeps_the_middle_of_the_shorter_side(crop: float) -> None:
     side = round(40 * crop)
-    seen = to_pixels(Image.fromarray(gradient(60, 40)), ImageData(CLASSES, crop=crop, size=side))
+    seen = to_pixels(Image.fromarray(gradient(60, 40)), ImagesData(CLASSES, crop=crop, size=side))
     assert seen.shape == (side, side, 3)
     assert abs(seen[..., 0].mean() - 29.5) <= 0.5
     assert abs(seen[..., 1].mean() - 19.5) <= 0.5
@@ -380,13 +386,13 @@ def test_nothing_is_squeezed_by_resizing() -> None:
     # A disk in an oblong picture stays round.
     rows, columns = np.mgrid[:80, :160]
     disk = (np.hypot(rows - 40, columns - 80) < 30)[..., None] * np.full(3, 255)
-    seen = to_pixels(Image.fromarray(disk.astype(np.uint8)), ImageData(CLASSES, crop=1.0, size=40))[..., 0] > 127
+    seen = to_pixels(Image.fromarray(disk.astype(np.uint8)), ImagesData(CLASSES, crop=1.0, size=40))[..., 0] > 127
     assert abs(seen.any(axis=0).sum() - seen.any(axis=1).sum()) <= 1
     assert abs(seen.mean() - np.pi * (15 / 40) ** 2) < 0.02
 
 
 def test_the_smallest_crop_of_the_smallest_image_is_a_pixel() -> None:
-    seen = to_pixels(Image.fromarray(np.full((3, 3, 3), 90, np.uint8)), ImageData(CLASSES, crop=0.01, size=16))
+    seen = to_pixels(Image.fromarray(np.full((3, 3, 3), 90, np.uint8)), ImagesData(CLASSES, crop=0.01, size=16))
     assert seen.shape == (16, 16, 3)
     assert (seen == 90).all()
 
@@ -404,8 +410,8 @@ def test_a_camera_that_was_held_another_way_shows_the_same_cell(orientation: int
     path = tmp_path / "cell.png"
     (upright if undo is None else upright.transpose(undo)).save(path, exif=exif)
     with Image.open(path) as image:
-        seen = to_pixels(image, ImageData(CLASSES, crop=0.5, size=20))
-    np.testing.assert_array_equal(seen, to_pixels(upright, ImageData(CLASSES, crop=0.5, size=20)))
+        seen = to_pixels(image, ImagesData(CLASSES, crop=0.5, size=20))
+    np.testing.assert_array_equal(seen, to_pixels(upright, ImagesData(CLASSES, crop=0.5, size=20)))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P"])

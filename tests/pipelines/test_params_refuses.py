@@ -12,40 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.faults import UserError
+from pipelines.modalities.images import ImagesData, ImagesTask, ValidateImages
+from pipelines.modalities.pairs import MissingPolicy, PairsData, PairsSplit, PairsTask, ValidatePairs
+from pipelines.modalities.profiles import ValidateProfiles
 from pipelines.params import (
-    METRICS,
-    MODES,
-    REPORTED,
-    TASKS,
     Evaluate,
-    EvaluateProfiles,
     Fit,
-    GeneData,
-    GeneTask,
-    ImageData,
-    ImageTask,
-    LabelData,
-    LabelTask,
-    MissingPolicy,
     Params,
     ParamsError,
     PerBudget,
-    ResponseData,
-    ResponseSplit,
-    ResponseTask,
     Split,
     Task,
     Tune,
-    TuneProfiles,
     TuneTransfer,
-    ValidateExpression,
-    ValidateImages,
-    ValidateResponse,
     read_params,
     read_task,
     task_text,
 )
 from pipelines.policy import TaskPolicy
+from pipelines.problems import get_problem
+from pipelines.tasks import task_types
+from pipelines.tasks.profiles_classification import EvaluateProfiles, LabelData, ProfilesClassification, TuneProfiles
+from pipelines.tasks.profiles_multi_target import GeneData, ProfilesMultiTarget
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +43,7 @@ budget: quick
 device: auto
 tasks:
   screen:
-    kind: response
+    modality: pairs
     problem: regression
     data:
       target: ln_ic50
@@ -96,7 +84,7 @@ tasks:
       explained_samples: {quick: 10, full: 100}
       interval_coverage: 0.9
   smear:
-    kind: images
+    modality: images
     problem: classification
     data:
       classes: [blast, normal]
@@ -130,7 +118,7 @@ tasks:
       explained_samples: {quick: 20, full: 60}
       interval_coverage: 0.8
   tumor:
-    kind: expression
+    modality: profiles
     problem: "classification"
     data:
       scale: linear
@@ -171,8 +159,8 @@ tasks:
       interval_coverage: 0.7
       stability_seeds: {quick: 0, full: 2}
   genes:
-    kind: expression
-    problem: "regression"
+    modality: profiles
+    problem: "multi_target"
     data:
       scale: log2
       exclude: {}
@@ -322,8 +310,8 @@ FAULTS = [
           "of type float"),
     # words
     top("budget", "quick", "huge", "one of quick, full"),
-    changed(f"{T}.kind", "response", "films", "one of response, images"),
-    changed(f"{T}.problem", "regression", "clustering", "one of regression"),
+    changed(f"{T}.modality", "pairs", "films", "one of images, pairs, profiles"),
+    changed(f"{T}.problem", "regression", "clustering", "one of classification, regression"),
     Fault("unknown omics", {"[expression, mutation]": f"[expression, proteins]{HERE}"}, f"{T}.data.omics[1]",
           "one of expression, mutation, copy_number, methylation"),
     changed(f"{T}.validate.expression_scale", "any", "tpm", "one of log2_tpm_plus_1, any"),
@@ -338,7 +326,7 @@ FAULTS = [
     Fault("studies of images", {"      mode: subject_blind\n": "      mode: subject_blind\n"
           f"      train_study: a{HERE}\n"}, f"{S}.split.train_study", "unknown key"),
     changed(f"{T}.tune.objective", "validation", "test", "one of validation, cross_validation"),
-    changed(f"{T}.tune.metric", "rmse", "accuracy", "one of rmse"),
+    changed(f"{T}.tune.metric", "rmse", "accuracy", "one of r2, rmse"),
     changed(f"{T}.evaluate.metric", "r2", "r_squared", "one of r2"),
     # ranges
     top("seed", "1", "-1", "at least 0"),
@@ -386,8 +374,8 @@ FAULTS = [
     Fault("misnamed model", {"  screen-mlp:": f"  screen-mpl:{HERE}\n   "}, "params.models.screen-mpl",
           "must be named screen-mlp"),
     # kinds
-    Fault("no kind", {"  smear:\n    kind: images\n    problem: classification\n":
-          f"  smear:\n    problem: classification{HERE}\n"}, S, "lacks kind"),
+    Fault("no modality", {"  smear:\n    modality: images\n    problem: classification\n":
+          f"  smear:\n    problem: classification{HERE}\n"}, S, "lacks modality"),
     Fault("another kind's mode", {"mode: cell_blind": f"mode: subject_blind{HERE}"}, f"{T}.split.mode",
           "is 'subject_blind'; it must be one of random, cell_blind, drug_blind, tissue_blind"),
     Fault("another kind's mode of images", {"mode: subject_blind": f"mode: cell_blind{HERE}"}, f"{S}.split.mode",
@@ -397,7 +385,7 @@ FAULTS = [
     Fault("transfer of a response", {"      objective: validation\n":
           f"      objective: validation\n      weights: imagenet{HERE}\n"}, f"{T}.tune.weights", "unknown key"),
     changed(f"{S}.problem", "classification", "regression", "one of classification"),
-    changed(f"{S}.tune.metric", "log_loss", "rmse", "is 'rmse'; it must be one of log_loss, accuracy"),
+    changed(f"{S}.tune.metric", "log_loss", "rmse", "is 'rmse'; it must be one of accuracy"),
     changed(f"{S}.evaluate.metric", "roc_auc", "r2", "is 'r2'; it must be one of accuracy"),
     changed(f"{T}.evaluate.metric", "r2", "roc_auc", "is 'roc_auc'; it must be one of r2"),
     # images
@@ -424,9 +412,9 @@ FAULTS = [
     changed(f"{S}.tune.weights", "imagenet", '""', "must be imagenet, none or a path"),
     changed(f"{S}.tune.weights", "imagenet", "", "of type str"),
     # profiles
-    Fault("no problem", {'    kind: expression\n    problem: "regression"\n': f"    kind: expression{HERE}\n"}, G,
+    Fault("no problem", {'    modality: profiles\n    problem: "multi_target"\n': f"    modality: profiles{HERE}\n"}, G,
           "lacks problem"),
-    changed(f"{G}.problem", '"regression"', "clustering", "one of classification, regression"),
+    changed(f"{G}.problem", '"multi_target"', "clustering", "one of classification, multi_target"),
     Fault("labels' key where genes are predicted", {"      target_count: 50\n":
           f"      target_count: 50\n      minimum_patients: 11{HERE}\n"}, f"{G}.data.minimum_patients",
           "the keys are scale, exclude, missing_genes, predictors, targets, target_count"),
@@ -458,7 +446,7 @@ FAULTS = [
     *(changed(f"{L}.validate.library_size_factor", "50.0", written, "above 1") for written in ("1", "0", "-3", ".nan")),
     Fault("another kind's mode of profiles", {"mode: patient_blind": f"mode: subject_blind{HERE}"}, f"{L}.split.mode",
           "is 'subject_blind'; it must be one of random, patient_blind"),
-    changed(f"{L}.tune.metric", "macro_f1", "r2", "one of log_loss, accuracy"),
+    changed(f"{L}.tune.metric", "macro_f1", "r2", "one of accuracy, balanced_accuracy"),
     changed(f"{L}.tune.layouts", "[given, similarity]", "[]", "is empty"),
     Fault("an unknown layout", {"[given, similarity]": f"[given, hilbert]{HERE}"}, f"{L}.tune.layouts[1]",
           "one of given, chromosome, similarity"),
@@ -474,7 +462,7 @@ FAULTS = [
     changed(f"{G}.data.targets", "TP53|7157", '""', "is empty; name a gene, or most_variable"),
     changed(f"{G}.data.targets", "TP53|7157", "7157", "of type str"),
     changed(f"{G}.data.target_count", "50", "0", "at least 1"),
-    changed(f"{G}.tune.metric", "mae", "pearson", "one of rmse, mae, mse, r2"),
+    changed(f"{G}.tune.metric", "mae", "pearson", "one of r2, rmse, mae, mse"),
     changed(f"{G}.evaluate.metric", "rmse_sd", "within_drug_pearson", "one of r2, rmse"),
     Fault("a demo that is neither", {"demo: false}": f"demo: maybe}}{HERE}"},
           "params.models.genes-mean_expression.demo", "of type bool"),
@@ -599,12 +587,12 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     assert (task.tune.trials.of("quick"), task.tune.trials.of("full")) == (2, 10)
     assert params.architectures("screen") == ["mean_effects", "mlp"]
     images = params.task("smear")
-    assert isinstance(task, ResponseTask) and isinstance(images, ImageTask)
-    assert images.data == ImageData(("blast", "normal"), 0.75, 168)
+    assert isinstance(task, PairsTask) and isinstance(images, ImagesTask)
+    assert images.data == ImagesData(("blast", "normal"), 0.75, 168)
     assert images.tune.modes == ("head", "partial")
     assert params.architectures("smear") == ["majority_class"]
     tumor, genes = params.task("tumor"), params.task("genes")
-    assert isinstance(tumor, LabelTask) and isinstance(genes, GeneTask)
+    assert isinstance(tumor, ProfilesClassification) and isinstance(genes, ProfilesMultiTarget)
     assert tumor.data.exclude == {"sample_type": ("11",), "site": ("A", "B")}
     assert genes.data == GeneData("log2", {}, 0.06, "landmarks", "TP53|7157", 50)
     assert tumor.tune.layouts == ("given", "similarity")
@@ -615,13 +603,12 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     ]
 
 
-def test_every_kind_and_family_of_task_has_its_modes_and_metrics() -> None:
-    assert {kind for kind, _ in TASKS} == set(MODES)
-    families = {task.family for task in TASKS.values()}
-    assert len(families) == len(TASKS)
-    assert families == set(METRICS) == set(REPORTED)
-    for task in read_params(ROOT / "params.yaml").tasks.values():
-        assert type(task) is TASKS[task.kind, task.problem]
+def test_every_kind_of_task_has_its_modes_and_metrics() -> None:
+    for (modality, problem), task in task_types().items():
+        assert task.modes[0] == "random", modality
+        assert set(get_problem(problem).tunable) <= set(get_problem(problem).reported(within=task.within))
+    for read in read_params(ROOT / "params.yaml").tasks.values():
+        assert type(read) is task_types()[read.modality, read.problem]
 
 
 def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
@@ -667,11 +654,11 @@ _gap = st.sampled_from(["drop", "impute"])
 _code = st.sampled_from(["drop", "one_hot"])
 _omics = ("expression", "mutation", "copy_number", "methylation")
 _tasks = st.builds(
-    ResponseTask,
-    kind=st.just("response"),
+    PairsTask,
+    modality=st.just("pairs"),
     problem=st.just("regression"),
     data=st.builds(
-        ResponseData,
+        PairsData,
         target=_word,
         omics=st.lists(st.sampled_from(_omics), unique=True).map(tuple),
         missing=st.builds(
@@ -681,7 +668,7 @@ _tasks = st.builds(
         ),
     ),
     validate=st.builds(
-        ValidateResponse,
+        ValidatePairs,
         expression_scale=st.sampled_from(["log2_tpm_plus_1", "any"]),
         target_range=st.tuples(_any, _any),
         minimum_rows=_count,
@@ -690,7 +677,7 @@ _tasks = st.builds(
         constant_column_share=_share,
     ),
     split=st.builds(
-        ResponseSplit,
+        PairsSplit,
         mode=st.sampled_from(["random", "cell_blind", "drug_blind", "tissue_blind", "cross_study"]),
         test=_share,
         validation=_share,
@@ -720,10 +707,10 @@ _tasks = st.builds(
 )
 
 _image_tasks = st.builds(
-    ImageTask,
-    kind=st.just("images"),
+    ImagesTask,
+    modality=st.just("images"),
     problem=st.just("classification"),
-    data=st.builds(ImageData, classes=st.lists(_word, min_size=2).map(tuple), crop=_share, size=_count),
+    data=st.builds(ImagesData, classes=st.lists(_word, min_size=2).map(tuple), crop=_share, size=_count),
     validate=st.builds(ValidateImages, minimum_per_class=_count, smallest_side=_count, largest_pixels=_count),
     split=st.builds(
         Split,
@@ -762,7 +749,7 @@ _of_profiles = {
     "missing_genes": _share,
 }
 _validate_expression = st.builds(
-    ValidateExpression,
+    ValidateProfiles,
     minimum_samples=_count,
     minimum_genes=_count,
     missing_share=_share,
@@ -791,8 +778,8 @@ _evaluated = {
     "interval_coverage": _share,
 }
 _label_tasks = st.builds(
-    LabelTask,
-    kind=st.just("expression"),
+    ProfilesClassification,
+    modality=st.just("profiles"),
     problem=st.just("classification"),
     data=st.builds(
         LabelData, **_of_profiles, minimum_patients=_count, small_classes=st.sampled_from(["drop", "refuse"])
@@ -802,7 +789,7 @@ _label_tasks = st.builds(
     tune=st.builds(
         TuneProfiles,
         **_tuned,
-        metric=st.sampled_from(METRICS["profile_labels"]),
+        metric=st.sampled_from(get_problem("classification").tunable),
         weights=st.sampled_from(["imagenet", "none"]) | _word,
         modes=st.lists(st.sampled_from(["head", "partial", "full"]), min_size=1).map(tuple),
         layouts=st.lists(st.sampled_from(["given", "chromosome", "similarity"]), min_size=1).map(tuple),
@@ -810,13 +797,16 @@ _label_tasks = st.builds(
     ),
     fit=st.builds(Fit, members=_counts),
     evaluate=st.builds(
-        EvaluateProfiles, **_evaluated, metric=st.sampled_from(REPORTED["profile_labels"]), stability_seeds=_counts
+        EvaluateProfiles,
+        **_evaluated,
+        metric=st.sampled_from(get_problem("classification").reported(within=False)),
+        stability_seeds=_counts,
     ),
 )
 _gene_tasks = st.builds(
-    GeneTask,
-    kind=st.just("expression"),
-    problem=st.just("regression"),
+    ProfilesMultiTarget,
+    modality=st.just("profiles"),
+    problem=st.just("multi_target"),
     data=st.builds(
         GeneData,
         **_of_profiles,
@@ -826,9 +816,11 @@ _gene_tasks = st.builds(
     ),
     validate=_validate_expression,
     split=_patient_split,
-    tune=st.builds(Tune, **_tuned, metric=st.sampled_from(METRICS["gene_targets"])),
+    tune=st.builds(Tune, **_tuned, metric=st.sampled_from(get_problem("multi_target").tunable)),
     fit=st.builds(Fit, members=_counts),
-    evaluate=st.builds(Evaluate, **_evaluated, metric=st.sampled_from(REPORTED["gene_targets"])),
+    evaluate=st.builds(
+        Evaluate, **_evaluated, metric=st.sampled_from(get_problem("multi_target").reported(within=False))
+    ),
 )
 
 

@@ -16,10 +16,9 @@ from pipelines import prepare as stage
 from pipelines.command import run_command
 from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
-from pipelines.params import ResponseTask
+from pipelines.modalities.pairs import PairsTask
 from pipelines.prepared import Prepared, prepare, read_prepared, write_prepared
 from pipelines.samples.formats import ResponseTables
-from pipelines.samples.reading import read_samples
 from pipelines.samples.response import keep_samples
 from pipelines.split import SplitError, split_sha256
 from tests.pipelines.response_folder import write_response_folder
@@ -29,7 +28,7 @@ SEED = 3
 
 
 @pytest.fixture(scope="module")
-def task() -> ResponseTask:
+def task() -> PairsTask:
     return replace(shipped_task(), split=split_of("cell_blind"))
 
 
@@ -42,9 +41,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def written(place: Path, task: ResponseTask) -> Prepared:
+def written(place: Path, task: PairsTask) -> Prepared:
     """Return what was written into ``prepared/``."""
-    prepared = prepare(read_samples(place / "data" / NAME, task), task, SEED)
+    prepared = prepare(task.read(place / "data" / NAME), task, SEED)
     write_prepared(prepared, place / "prepared" / NAME, task, SEED)
     return prepared
 
@@ -68,7 +67,7 @@ def edit_response(edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     edit(pd.read_parquet(path)).to_parquet(path, index=False)
 
 
-def test_what_is_read_is_what_was_written(written: Prepared, task: ResponseTask) -> None:
+def test_what_is_read_is_what_was_written(written: Prepared, task: PairsTask) -> None:
     read = read_prepared(NAME, task)
     pd.testing.assert_frame_equal(read.table, written.table, check_dtype=False)
     assert read.sha256 == written.sha256
@@ -80,7 +79,7 @@ def test_what_is_read_is_what_was_written(written: Prepared, task: ResponseTask)
         pd.testing.assert_frame_equal(read.samples.omics[omics], table)
 
 
-def test_samples_stand_in_the_order_of_their_table(written: Prepared, task: ResponseTask) -> None:
+def test_samples_stand_in_the_order_of_their_table(written: Prepared, task: PairsTask) -> None:
     for prepared in (written, read_prepared(NAME, task)):
         assert prepared.samples.pairs["sample_id"].tolist() == prepared.table["sample_id"].tolist()
         np.testing.assert_array_equal(prepared.samples.pairs["target"], prepared.table["target"])
@@ -103,8 +102,8 @@ def test_summary_tells_the_split(written: Prepared) -> None:
     assert summary["rows"]["dropped"]["without_expression"] == 12
 
 
-def test_same_data_gives_the_same_files(written: Prepared, task: ResponseTask, place: Path) -> None:
-    again = prepare(read_samples(place / "data" / NAME, task), task, SEED)
+def test_same_data_gives_the_same_files(written: Prepared, task: PairsTask, place: Path) -> None:
+    again = prepare(task.read(place / "data" / NAME), task, SEED)
     write_prepared(again, place / "again", task, SEED)
     for file in ("samples.parquet", "split.json"):
         assert (place / "again" / file).read_bytes() == (place / "prepared" / NAME / file).read_bytes()
@@ -113,7 +112,7 @@ def test_same_data_gives_the_same_files(written: Prepared, task: ResponseTask, p
 # What must not be read.
 
 
-def test_a_stage_that_has_not_run_is_named(place: Path, task: ResponseTask) -> None:
+def test_a_stage_that_has_not_run_is_named(place: Path, task: PairsTask) -> None:
     with pytest.raises(UserError, match=rf"samples.parquet is not there; run `dvc repro prepare@{NAME}` first"):
         read_prepared(NAME, task)
 
@@ -141,7 +140,7 @@ def swapped(table: pd.DataFrame) -> pd.DataFrame:
     ids=["row moved", "side merged", "fold merged", "group merged", "row gone", "order", "row doubled"],
 )
 def test_an_edited_split_is_refused(
-    edit: Callable[[pd.DataFrame], pd.DataFrame], written: Prepared, task: ResponseTask
+    edit: Callable[[pd.DataFrame], pd.DataFrame], written: Prepared, task: PairsTask
 ) -> None:
     edit_table(edit)
     with pytest.raises(
@@ -150,19 +149,19 @@ def test_an_edited_split_is_refused(
         read_prepared(NAME, task)
 
 
-def test_edited_responses_are_refused(written: Prepared, task: ResponseTask) -> None:
+def test_edited_responses_are_refused(written: Prepared, task: PairsTask) -> None:
     edit_table(lambda table: table.assign(target=table["target"].where(table.index != 7, 0.0)))
     with pytest.raises(UserError, match=f"the targets are not those in data/{NAME}; run `dvc repro -f prepare@{NAME}`"):
         read_prepared(NAME, task)
 
 
-def test_a_leak_is_refused_though_the_hash_fits(written: Prepared, task: ResponseTask) -> None:
+def test_a_leak_is_refused_though_the_hash_fits(written: Prepared, task: PairsTask) -> None:
     edit_table(swapped, rehash=True)
     with pytest.raises(SplitError, match=r"the split leaks: 2 group\(s\) on two sides"):
         read_prepared(NAME, task)
 
 
-def test_features_that_became_one_after_the_split_are_refused(written: Prepared, task: ResponseTask) -> None:
+def test_features_that_became_one_after_the_split_are_refused(written: Prepared, task: PairsTask) -> None:
     """The split table is sound and that of the data; the guard looks at the profiles themselves."""
     path = Path("data") / NAME / "expression.parquet"
     side = dict(zip(written.table["cell_line_id"], written.table["split"], strict=True))
@@ -185,20 +184,20 @@ def test_features_that_became_one_after_the_split_are_refused(written: Prepared,
     ids=["fewer rows", "more rows", "other rows", "doubled rows"],
 )
 def test_a_split_of_other_data_is_refused(
-    edit: Callable[[pd.DataFrame], pd.DataFrame], written: Prepared, task: ResponseTask
+    edit: Callable[[pd.DataFrame], pd.DataFrame], written: Prepared, task: PairsTask
 ) -> None:
     edit_response(edit)
     with pytest.raises(UserError, match=f"not of the data in data/{NAME}; run `dvc repro prepare@{NAME}`"):
         read_prepared(NAME, task)
 
 
-def test_a_split_of_responses_that_were_measured_anew_is_refused(written: Prepared, task: ResponseTask) -> None:
+def test_a_split_of_responses_that_were_measured_anew_is_refused(written: Prepared, task: PairsTask) -> None:
     edit_response(lambda table: table.assign(ln_ic50=table["ln_ic50"] + 1))
     with pytest.raises(UserError, match="the targets are not those in"):
         read_prepared(NAME, task)
 
 
-def test_a_split_of_other_rules_is_refused(written: Prepared, task: ResponseTask) -> None:
+def test_a_split_of_other_rules_is_refused(written: Prepared, task: PairsTask) -> None:
     stricter = replace(task, data=replace(task.data, missing=replace(task.data.missing, smiles="drop")))
     with pytest.raises(UserError, match="the split is not of the data"):
         read_prepared(NAME, stricter)
@@ -209,7 +208,7 @@ def test_a_split_of_other_rules_is_refused(written: Prepared, task: ResponseTask
 
 @pytest.mark.parametrize("file", ["samples.parquet", "split.json"])
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_a_file_cut_short_is_refused(file: str, share: float, written: Prepared, task: ResponseTask) -> None:
+def test_a_file_cut_short_is_refused(file: str, share: float, written: Prepared, task: PairsTask) -> None:
     path = Path("prepared") / NAME / file
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -229,20 +228,20 @@ def test_a_file_cut_short_is_refused(file: str, share: float, written: Prepared,
     ids=["no summary", "no hash", "no mode", "no fold", "null side"],
 )
 def test_a_split_that_lacks_something_is_refused(
-    damage: Callable[[], None], written: Prepared, task: ResponseTask
+    damage: Callable[[], None], written: Prepared, task: PairsTask
 ) -> None:
     damage()
     with pytest.raises(UserError, match=f"run `dvc repro -f prepare@{NAME}`"):
         read_prepared(NAME, task)
 
 
-def test_missing_raw_data_is_told_by_file(written: Prepared, task: ResponseTask) -> None:
+def test_missing_raw_data_is_told_by_file(written: Prepared, task: PairsTask) -> None:
     (Path("data") / NAME / "drugs.csv").unlink()
     with pytest.raises(UserError, match=r"drugs.csv: the file is missing"):
         read_prepared(NAME, task)
 
 
-def test_rules_that_leave_nothing_are_told_with_their_counts(task: ResponseTask) -> None:
+def test_rules_that_leave_nothing_are_told_with_their_counts(task: PairsTask) -> None:
     tables = make_tables()
     tables = ResponseTables(
         tables.response,
@@ -290,7 +289,7 @@ def test_a_write_that_ends_takes_the_place_of_the_old_at_once(tmp_path: Path) ->
 
 
 def test_a_split_whose_writing_fails_leaves_the_old_one(
-    written: Prepared, task: ResponseTask, monkeypatch: pytest.MonkeyPatch
+    written: Prepared, task: PairsTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = below(Path("prepared"))
 
@@ -306,9 +305,9 @@ def test_a_split_whose_writing_fails_leaves_the_old_one(
 
 
 def test_a_split_cut_off_between_its_files_is_refused(
-    written: Prepared, task: ResponseTask, place: Path, monkeypatch: pytest.MonkeyPatch
+    written: Prepared, task: PairsTask, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = prepare(read_samples(place / "data" / NAME, task), task, SEED + 1)
+    other = prepare(task.read(place / "data" / NAME), task, SEED + 1)
     assert other.sha256 != written.sha256
 
     def killed(*_: Any) -> None:
@@ -349,7 +348,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_command_writes_the_split_and_tells_what_was_dropped(
-    place: Path, task: ResponseTask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, task: PairsTask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     assert run(monkeypatch, "--task", NAME) == 0

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.faults import DataError, Finding
-from pipelines.params import ResponseTask, Task
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Task
 from pipelines.samples.expression import is_one_of, keep_profiles
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import list_images
-from pipelines.samples.reading import read_samples
 from pipelines.text_values import UNKNOWN_WORDS
 from pipelines.validate import Validation, validate_folder
 from tests.pipelines.expression_folder import label_task, make_tables, with_cells, write_expression_folder
@@ -109,9 +109,9 @@ def checked(kind: str, damage: Damage, clean: dict[str, Path], tasks: dict[str, 
 
 def content(folder: Path, task: Task) -> Any:
     """Return what a model would see of a folder."""
-    samples = read_samples(folder, task).samples
+    samples = task.read(folder).samples
     table = samples.table.drop(columns="sample_id").astype(str)
-    if isinstance(task, ResponseTask):
+    if isinstance(task, PairsTask):
         about = samples.cell_lines["tissue"].to_numpy()[samples.cell], samples.drugs["smiles"].to_numpy()[samples.drug]
         return table.to_csv(), [list(map(str, each)) for each in about], samples.omics["expression"].to_numpy().tolist()
     return table.drop(columns=["sample_type", "platform"], errors="ignore").to_csv(), getattr(samples, "classes", None)
@@ -343,7 +343,7 @@ def test_a_cell_line_that_is_called_na_is_a_line(
 ) -> None:
     renamed = every_table(lambda name: "NA" if name == "LINE-03" else name)
     assert checked("response", renamed, clean, tasks, tmp_path).findings == ()
-    samples = read_samples(tmp_path / "response", tasks["response"]).samples
+    samples = tasks["response"].read(tmp_path / "response").samples
     assert "NA" in samples.cell_lines.index
     assert (samples.pairs["cell_line_id"] == "NA").sum() == len(SMILES)
 

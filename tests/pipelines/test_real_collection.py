@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 
 from pipelines.groups import sample_identities
-from pipelines.groups.response import cell_line_groups, drug_groups
-from pipelines.params import ResponseTask, SplitMode
+from pipelines.groups.pairs import cell_line_groups, drug_groups
+from pipelines.modalities.pairs import PairsTask
 from pipelines.prepared import Prepared, prepare
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.molecules import pubchem_id
-from pipelines.samples.response import Kept, keep_samples, molecule_keys
+from pipelines.samples.response import keep_samples, molecule_keys
 from pipelines.split import SIDES, SplitError, guard, split_samples
 from tests.pipelines.response_tables import MODES, REAL_DATA, shipped_task
 
@@ -27,7 +28,7 @@ SECONDS = 15.0  # for what takes two on an idle core: a bound on the order of gr
 
 
 @pytest.fixture(scope="module")
-def task() -> ResponseTask:
+def task() -> PairsTask:
     task = shipped_task()
     return replace(
         task,
@@ -38,7 +39,7 @@ def task() -> ResponseTask:
 
 
 @pytest.fixture(scope="module")
-def tables(task: ResponseTask) -> ResponseTables:
+def tables(task: PairsTask) -> ResponseTables:
     started = time.perf_counter()
     tables = read_response_tables(REAL_DATA, task)
     assert time.perf_counter() - started < SECONDS
@@ -46,11 +47,11 @@ def tables(task: ResponseTask) -> ResponseTables:
 
 
 @pytest.fixture(scope="module")
-def kept(tables: ResponseTables, task: ResponseTask) -> Kept:
+def kept(tables: ResponseTables, task: PairsTask) -> Kept:
     return keep_samples(tables, task)
 
 
-def prepared(tables: ResponseTables, task: ResponseTask, mode: SplitMode) -> Prepared:
+def prepared(tables: ResponseTables, task: PairsTask, mode: str) -> Prepared:
     return prepare(keep_samples(tables, task), replace(task, split=replace(task.split, mode=mode)), seed=1)
 
 
@@ -118,14 +119,14 @@ def test_one_drug_with_two_structures_and_two_pubchem_ids_is_one(first: str, sec
     assert groups[first] == groups[second]
 
 
-def test_no_two_cell_lines_are_one(kept: Kept, task: ResponseTask) -> None:
+def test_no_two_cell_lines_are_one(kept: Kept, task: PairsTask) -> None:
     assert cell_line_groups(kept.samples, task.split.near_identical).nunique() == 446
     closest = cell_line_groups(kept.samples, 0.975)  # the closest correlate 0.981
     assert closest.nunique() == 445
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_it_splits_in_seconds_without_a_leak(mode: SplitMode, tables: ResponseTables, task: ResponseTask) -> None:
+def test_it_splits_in_seconds_without_a_leak(mode: str, tables: ResponseTables, task: PairsTask) -> None:
     started = time.perf_counter()
     made = prepared(tables, task, mode)
     assert time.perf_counter() - started < SECONDS
@@ -162,7 +163,7 @@ def test_it_splits_in_seconds_without_a_leak(mode: SplitMode, tables: ResponseTa
             guard(moved, identities)
 
 
-def test_lines_are_held_out_across_studies(kept: Kept, task: ResponseTask) -> None:
+def test_lines_are_held_out_across_studies(kept: Kept, task: PairsTask) -> None:
     split = replace(task.split, mode="cross_study", train_study="GDSC1", test_study="GDSC2")
     table = split_samples(kept.samples, split, seed=1)
     assert table.groupby("split")["study"].unique().map(list).to_dict() == {
@@ -180,7 +181,7 @@ def test_lines_are_held_out_across_studies(kept: Kept, task: ResponseTask) -> No
     assert np.mean([key in known for key in molecule_keys(kept.samples.drugs.loc[sorted(tested)])]) > 0.35
 
 
-def test_large_tissues_are_on_every_side_of_unseen_cell_lines(kept: Kept, task: ResponseTask) -> None:
+def test_large_tissues_are_on_every_side_of_unseen_cell_lines(kept: Kept, task: PairsTask) -> None:
     table = split_samples(kept.samples, replace(task.split, mode="cell_blind"), seed=1)
     lines = table.drop_duplicates("cell_line_id")
     tissue = lines["cell_line_id"].map(kept.samples.cell_lines["tissue"])

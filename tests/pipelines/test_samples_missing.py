@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.params import MissingPolicy, ResponseTask
+from pipelines.modalities.pairs import MissingPolicy, PairsTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
-from pipelines.samples.response import UNKNOWN, Kept, ResponseSamples, keep_samples, molecule_keys, required_fields
+from pipelines.samples.response import UNKNOWN, ResponseSamples, keep_samples, molecule_keys, required_fields
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import (
     make_tables,
@@ -30,7 +31,7 @@ OMICS = ("expression", "mutation", "copy_number", "methylation")
 LENIENT = MissingPolicy("impute", "impute", "impute", "impute", "one_hot", "one_hot")
 
 
-def task_of(**rules: str) -> ResponseTask:
+def task_of(**rules: str) -> PairsTask:
     """Return the task that drops nothing but what ``rules`` say."""
     task = shipped_task()
     missing = replace(LENIENT, **rules)  # type: ignore[arg-type]
@@ -176,7 +177,7 @@ def test_an_omics_file_that_may_be_missing_leaves_every_line_without_it(tables: 
 
 
 @st.composite
-def holed(draw: st.DrawFn) -> tuple[ResponseTables, ResponseTask]:
+def holed(draw: st.DrawFn) -> tuple[ResponseTables, PairsTask]:
     """Return tables with holes of every kind, and any rules."""
     tables = make_tables(LINES, DRUGS)
     rng = np.random.default_rng(draw(st.integers(0, 999)))
@@ -204,7 +205,7 @@ def holed(draw: st.DrawFn) -> tuple[ResponseTables, ResponseTask]:
 
 @settings(deadline=None)
 @given(holed())
-def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables, ResponseTask]) -> None:
+def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables, PairsTask]) -> None:
     tables, task = case
     outcome = keep_samples(tables, task)
     samples, counts = outcome.samples, outcome.counts

@@ -13,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.faults import DataError, UserError
-from pipelines.params import ParamsError, ResponseTask, SensitivityTask, Threshold, read_params, read_task, task_text
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import ParamsError, read_params, read_task, task_text
 from pipelines.prepared import prepare, read_prepared, write_prepared
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.molecules import parent
-from pipelines.samples.response import Kept, ResponseSamples, keep_samples
+from pipelines.samples.response import ResponseSamples, keep_samples
 from pipelines.samples.sensitivity import call, call_by_training_rows, learn_thresholds, waterfall
+from pipelines.tasks.pairs_classification import PairsClassification, Threshold
 from pipelines.validate import validate_folder
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import ROOT, make_tables, samples_of, shipped_task, shuffled, split_of
@@ -45,9 +48,9 @@ def written(folder: Path, text: str) -> Path:
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> SensitivityTask:
+def task(tmp_path: Path) -> PairsClassification:
     task = read_params(written(tmp_path, params_text())).task("drug_response")
-    assert isinstance(task, SensitivityTask)
+    assert isinstance(task, PairsClassification)
     return task
 
 
@@ -214,11 +217,11 @@ def test_what_was_measured_and_what_was_called_stay_apart() -> None:
 # Preparing
 
 
-def kept(tables: ResponseTables, task: ResponseTask) -> Kept:
+def kept(tables: ResponseTables, task: PairsTask) -> Kept:
     return keep_samples(tables, task)
 
 
-def test_prepare_learns_on_the_training_side_and_tells_the_calls(task: SensitivityTask) -> None:
+def test_prepare_learns_on_the_training_side_and_tells_the_calls(task: PairsClassification) -> None:
     task = replace(task, split=replace(task.split, **vars(split_of("cell_blind"))))
     tables = make_tables(lines=40)
     made = prepare(kept(tables, task), task, seed=1)
@@ -231,7 +234,7 @@ def test_prepare_learns_on_the_training_side_and_tells_the_calls(task: Sensitivi
 
 
 def test_another_rule_or_other_responses_want_another_prepare(
-    task: SensitivityTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: PairsClassification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = replace(task, split=replace(task.split, **vars(split_of("random"))))
@@ -257,8 +260,8 @@ def test_another_rule_or_other_responses_want_another_prepare(
 # Parameters
 
 
-def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: SensitivityTask) -> None:
-    assert task.family == "response_labels" and task.data.threshold == RULE
+def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: PairsClassification) -> None:
+    assert (task.modality, task.problem) == ("pairs", "classification") and task.data.threshold == RULE
     assert read_task(task_text(task)) == task
 
 
@@ -275,7 +278,7 @@ def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: Sens
         (params_text(CALLED.replace(", prior_rows: 5", "")), "threshold:", "lacks prior_rows"),
         (params_text(""), "    data:", "params.tasks.drug_response.data lacks threshold"),
         (params_text().replace("problem: classification", "problem: regression", 1), "threshold:", "unknown key"),
-        (params_text().replace("metric: log_loss", "metric: rmse", 1), "metric: rmse", "must be one of log_loss"),
+        (params_text().replace("metric: log_loss", "metric: rmse", 1), "metric: rmse", "must be one of accuracy"),
         (params_text().replace("metric: roc_auc", "metric: r2", 1), "metric: r2", "is 'r2'; it must be one of"),
         (params_text(target="auc"), "target_range:", r"from -20 to 20 is none of areas .* write \[0.0, 1.2\]"),
     ],
@@ -291,15 +294,15 @@ def test_a_fault_in_the_rule_is_refused_with_its_line(text: str, line_of: str, s
 
 
 @pytest.fixture
-def of_areas(tmp_path: Path) -> ResponseTask:
+def of_areas(tmp_path: Path) -> PairsTask:
     text = SHIPPED.replace("target: ln_ic50", "target: auc", 1)
     path = written(tmp_path, text.replace("target_range: [-20.0, 20.0]", "target_range: [0.0, 1.2]", 1))
     task = read_params(path).task("drug_response")
-    assert isinstance(task, ResponseTask)
+    assert isinstance(task, PairsTask)
     return task
 
 
-def test_areas_are_validated_in_their_range(of_areas: ResponseTask, tmp_path: Path) -> None:
+def test_areas_are_validated_in_their_range(of_areas: PairsTask, tmp_path: Path) -> None:
     folder = write_response_folder(tmp_path / "raw")
     lacking = validate_folder(folder, "screen", of_areas)
     assert [(each.expectation, each.file, each.column) for each in lacking.errors] == [

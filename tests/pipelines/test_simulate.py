@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.params import ResponseTask, SplitMode
+from pipelines.modalities.pairs import PairsTask
 from pipelines.prepared import prepare
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.response import keep_samples
 from pipelines.simulate.__main__ import main
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from pipelines.split import SIDES
 from pipelines.validate import validate_folder
 from tests.pipelines.response_tables import MODES, NAME, shipped_task
@@ -25,19 +25,19 @@ MEGABYTE = 1_000_000
 
 
 @pytest.fixture(scope="module")
-def task() -> ResponseTask:
+def task() -> PairsTask:
     return shipped_task()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated") / NAME
-    simulate(folder)
+    simulate_drug_response(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def tables(folder: Path, task: ResponseTask) -> ResponseTables:
+def tables(folder: Path, task: PairsTask) -> ResponseTables:
     return read_response_tables(folder, task)
 
 
@@ -48,7 +48,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: Path) -> None:
     for name, seed in (("first", 1), ("second", 1), ("third", 2)):
-        simulate(tmp_path / name, SMALL, seed)
+        simulate_drug_response(tmp_path / name, SMALL, seed)
     first, second, third = (hashes(tmp_path / name) for name in ("first", "second", "third"))
     assert first == second
     assert len(first) == 7
@@ -56,9 +56,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: P
 
 
 def test_simulating_again_replaces_what_was_there(tmp_path: Path) -> None:
-    simulate(tmp_path, SMALL, 2)
-    simulate(tmp_path, SMALL, 1)
-    simulate(tmp_path / "fresh", SMALL, 1)
+    simulate_drug_response(tmp_path, SMALL, 2)
+    simulate_drug_response(tmp_path, SMALL, 1)
+    simulate_drug_response(tmp_path / "fresh", SMALL, 1)
     assert hashes(tmp_path / "fresh") == hashes(tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_the_command_writes_the_default_sample(
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
-def test_it_validates_without_a_finding(folder: Path, task: ResponseTask) -> None:
+def test_it_validates_without_a_finding(folder: Path, task: PairsTask) -> None:
     validation = validate_folder(folder, NAME, task)
     assert [str(finding) for finding in validation.findings] == []
     assert validation.counts["rows"]["response.parquet"] > 1000
@@ -90,7 +90,7 @@ def test_it_says_that_it_is_simulated(tables: ResponseTables) -> None:
         assert genes.str.startswith("SIMG").all(), omics  # nobody takes them for real genes
 
 
-def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables, task: ResponseTask) -> None:
+def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables, task: PairsTask) -> None:
     lines = set(tables.cell_lines["cell_line_id"])
     for omics in ("expression", "mutation", "copy_number", "methylation"):
         lacking = lines - set(tables.omics[omics]["cell_line_id"])
@@ -120,14 +120,14 @@ def test_two_studies_of_a_molecule_agree_but_for_noise(tables: ResponseTables) -
     assert same.mean() > correlation.loc[doubled, "SIM1:01"].mean() + 0.3
 
 
-def test_responses_lie_in_the_range_of_params(tables: ResponseTables, task: ResponseTask) -> None:
+def test_responses_lie_in_the_range_of_params(tables: ResponseTables, task: PairsTask) -> None:
     low, high = task.validate.target_range
     assert tables.response["ln_ic50"].between(low, high).all()
     assert not tables.response.duplicated(["study", "cell_line_id", "drug_id"]).any()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_it_can_be_split_in_every_mode_as_shipped(mode: SplitMode, tables: ResponseTables, task: ResponseTask) -> None:
+def test_it_can_be_split_in_every_mode_as_shipped(mode: str, tables: ResponseTables, task: PairsTask) -> None:
     folds = 3 if mode == "tissue_blind" else task.split.folds  # six tissues and the unknown one
     split = replace(task.split, mode=mode, folds=folds)
     prepared = prepare(keep_samples(tables, task), replace(task, split=split), 1)
@@ -135,10 +135,10 @@ def test_it_can_be_split_in_every_mode_as_shipped(mode: SplitMode, tables: Respo
     assert prepared.counts["rows"]["dropped"]["without_expression"] > 0
 
 
-def test_any_size_can_be_simulated(tmp_path: Path, task: ResponseTask) -> None:
+def test_any_size_can_be_simulated(tmp_path: Path, task: PairsTask) -> None:
     for size in (Size(lines=12, molecules=6, genes=8, programs=2), Size(lines=40, molecules=60, genes=50)):
         folder = tmp_path / str(size.genes)
-        simulate(folder, size)
+        simulate_drug_response(folder, size)
         read = read_response_tables(folder, task)
         assert read.response["cell_line_id"].nunique() == size.lines
         assert len(read.drugs) == size.molecules + size.molecules // 2

@@ -16,7 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.params import ImageTask, read_params
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import read_params
 from pipelines.prepared import prepare
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.__main__ import main
@@ -32,9 +33,9 @@ MEGABYTE = 1_000_000
 Folders = dict[str, Path]
 
 
-def task_of(name: str) -> ImageTask:
+def task_of(name: str) -> ImagesTask:
     task = read_params(ROOT / "params.yaml").task(name)
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     return task
 
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.faults import UserError
-from pipelines.params import ImageTask, read_params
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import read_params
 from pipelines.sources import blood_cells, pbc, raw_folder
 from pipelines.sources.__main__ import main
 from pipelines.sources.cnmc import Uid, parse
@@ -333,7 +334,7 @@ def test_a_subject_with_zeros_before_its_number_is_one_subject(
 def test_written_cnmc_is_valid(tmp_path: Path, out: Path) -> None:
     run("cnmc", write_cnmc(tmp_path / "origin"), out, "--test")
     task = read_params(ROOT / "params.yaml").task("leukemia_cell")
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     assert [str(finding) for finding in validate_folder(out, "leukemia_cell", task).findings] == []
 
 

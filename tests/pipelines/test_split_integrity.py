@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from pipelines.groups import sample_identities
-from pipelines.groups.response import cell_line_groups, drug_groups
-from pipelines.params import ResponseTask, SplitMode
+from pipelines.groups.pairs import cell_line_groups, drug_groups
+from pipelines.modalities.pairs import PairsTask
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.response import ResponseSamples
 from pipelines.split import (
@@ -40,14 +40,14 @@ from tests.pipelines.response_tables import (
 
 TASK = shipped_task()
 SEED = 11
-BLIND_TO: dict[SplitMode, str] = {
+BLIND_TO: dict[str, str] = {
     "cell_blind": "cell_line_id",
     "drug_blind": "drug_id",
     "tissue_blind": "cell_line_id",
 }
 
 
-def split_table(tables: ResponseTables, mode: SplitMode, seed: int = SEED, task: ResponseTask = TASK) -> pd.DataFrame:
+def split_table(tables: ResponseTables, mode: str, seed: int = SEED, task: PairsTask = TASK) -> pd.DataFrame:
     return split_samples(samples_of(tables, task), split_of(mode), seed)
 
 
@@ -155,7 +155,7 @@ def screens(draw: st.DrawFn) -> Screen:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(screen=screens(), seed=st.integers(0, 2**32 - 1), order=st.integers(0, 99))
 def test_no_group_crosses_and_the_same_seed_gives_the_same_bytes(
-    mode: SplitMode, screen: Screen, seed: int, order: int
+    mode: str, screen: Screen, seed: int, order: int
 ) -> None:
     samples = samples_of(screen.tables, TASK)
     try:
@@ -198,7 +198,7 @@ def test_no_group_crosses_and_the_same_seed_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_another_seed_gives_another_split(mode: SplitMode) -> None:
+def test_another_seed_gives_another_split(mode: str) -> None:
     tables = make_tables(40, 30)
     made = [split_table(tables, mode, seed) for seed in range(5)]
     assert len({split_sha256(table) for table in made}) == 5
@@ -216,7 +216,7 @@ def test_another_seed_gives_another_split(mode: SplitMode) -> None:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_shares_are_those_asked_for_where_groups_are_even(
-    mode: SplitMode, groups: int, test: float, validation: float, folds: int, seed: int
+    mode: str, groups: int, test: float, validation: float, folds: int, seed: int
 ) -> None:
     lines, drugs = {"cell_blind": (groups, 2), "drug_blind": (2, groups), "random": (groups, 3)}[mode]
     table = split_samples(
@@ -245,7 +245,7 @@ def test_rows_are_balanced_where_groups_are_uneven() -> None:
 
 @pytest.mark.parametrize("mode", ["cell_blind", "drug_blind"])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_group_of_most_rows_leaves_no_side_empty(mode: SplitMode, seed: int) -> None:
+def test_a_group_of_most_rows_leaves_no_side_empty(mode: str, seed: int) -> None:
     tables = make_tables(20, 20)
     column = BLIND_TO[mode]
     rare = tables.response[~tables.response[column].str.endswith("00")].groupby(column).head(2)
@@ -283,7 +283,7 @@ def test_every_tissue_is_on_every_side_in_cell_blind() -> None:
 @pytest.mark.parametrize("make_one", ONE_LINE)
 @pytest.mark.parametrize("mode", ["cell_blind", "tissue_blind"])
 def test_one_cell_line_under_two_ids_stays_together(
-    mode: SplitMode, make_one: Callable[[ResponseTables, str, str], ResponseTables]
+    mode: str, make_one: Callable[[ResponseTables, str, str], ResponseTables]
 ) -> None:
     tables = make_one(make_tables(), "L03", "L12")  # of two tissues
     groups = groups_of_lines(tables)
@@ -499,7 +499,7 @@ def test_tissues_stay_whole_in_tissue_blind() -> None:
 
 @pytest.mark.parametrize("nothing", [None, np.nan])
 @pytest.mark.parametrize("mode", MODES)
-def test_lines_without_a_tissue_are_split_and_kept_together_as_one(mode: SplitMode, nothing: object) -> None:
+def test_lines_without_a_tissue_are_split_and_kept_together_as_one(mode: str, nothing: object) -> None:
     tables = make_tables(30)
     for line in ("L00", "L05", "L11", "L18"):
         tables = with_cell(tables, "cell_lines", line, "tissue", nothing)
@@ -532,7 +532,7 @@ def test_tissues_that_share_a_line_are_one_group_in_tissue_blind() -> None:
         ("random", make_tables(1, 3), 3),
     ],
 )
-def test_too_few_groups_are_refused_with_advice(mode: SplitMode, tables: ResponseTables, found: int) -> None:
+def test_too_few_groups_are_refused_with_advice(mode: str, tables: ResponseTables, found: int) -> None:
     with pytest.raises(
         SplitError, match=f"split mode {mode} finds {found} groups; .* 3 folds need at least 4"
     ) as raised:
@@ -549,7 +549,7 @@ def test_as_many_groups_as_are_needed_are_enough() -> None:
 # The guard is shown to fail.
 
 
-def good(mode: SplitMode) -> tuple[pd.DataFrame, ResponseSamples]:
+def good(mode: str) -> tuple[pd.DataFrame, ResponseSamples]:
     tables = make_tables(30, 20)
     twice = pd.concat([tables.response, tables.response.assign(study="GDSC2")], ignore_index=True)
     samples = samples_of(replace(tables, response=twice), TASK)
@@ -563,7 +563,7 @@ def good(mode: SplitMode) -> tuple[pd.DataFrame, ResponseSamples]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("origin", "goal"), [("train", "test"), ("test", "train"), ("train", "validation"),
                                               ("validation", "test")])  # fmt: skip
-def test_guard_finds_one_row_on_another_side(mode: SplitMode, origin: str, goal: str) -> None:
+def test_guard_finds_one_row_on_another_side(mode: str, origin: str, goal: str) -> None:
     table, samples = good(mode)
     row = table.index[table["split"] == origin][-1]
     group = table.loc[row, "group"]
@@ -577,7 +577,7 @@ def test_guard_finds_one_row_on_another_side(mode: SplitMode, origin: str, goal:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_guard_finds_one_row_in_another_fold(mode: SplitMode) -> None:
+def test_guard_finds_one_row_in_another_fold(mode: str) -> None:
     table, samples = good(mode)
     row = table.index[table["fold"] == 1][0]
     table.loc[row, "fold"] = 2
@@ -586,7 +586,7 @@ def test_guard_finds_one_row_in_another_fold(mode: SplitMode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_guard_finds_what_the_group_column_hides(mode: SplitMode) -> None:
+def test_guard_finds_what_the_group_column_hides(mode: str) -> None:
     table, samples = good(mode)
     row = table.index[table["split"] == "train"][0]
     table.loc[row, ["group", "split"]] = ["a group of its own", "validation"]
@@ -606,7 +606,7 @@ def test_guard_finds_what_the_group_column_hides(mode: SplitMode) -> None:
     ],
 )
 def test_guard_finds_identical_content_on_two_sides(
-    mode: SplitMode, make_one: Callable[[ResponseTables, str, str], ResponseTables], identity: str
+    mode: str, make_one: Callable[[ResponseTables, str, str], ResponseTables], identity: str
 ) -> None:
     """Split tables as if their lines and drugs differed, then show the guard what they are."""
     tables = make_tables(30, 20)

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from pipelines.faults import Finding
-from pipelines.params import ParamsError, ResponseTask, read_params
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import ParamsError, read_params
 from pipelines.validate import Validation, main, validate_folder
 from tests.pipelines.response_folder import write_response_folder
 
@@ -26,9 +27,9 @@ Damage = Callable[[Path], Any]
 
 
 @pytest.fixture(scope="session")
-def task() -> ResponseTask:
+def task() -> PairsTask:
     task = read_params(ROOT / "params.yaml").task(NAME)
-    assert isinstance(task, ResponseTask)
+    assert isinstance(task, PairsTask)
     return task
 
 
@@ -185,7 +186,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
-def test_fault_is_refused_by_file_column_and_rows(fault: Fault, folder: Path, task: ResponseTask) -> None:
+def test_fault_is_refused_by_file_column_and_rows(fault: Fault, folder: Path, task: PairsTask) -> None:
     fault.damage(folder)
     validation = validate_folder(folder, NAME, task)
     assert not validation.passed
@@ -201,7 +202,7 @@ def only(validation: Validation, expectation: str, file: str) -> Finding:
     return found[0]
 
 
-def test_clean_folder_passes_without_a_finding(folder: Path, task: ResponseTask) -> None:
+def test_clean_folder_passes_without_a_finding(folder: Path, task: PairsTask) -> None:
     validation = validate_folder(folder, NAME, task)
     assert validation.passed
     assert validation.findings == ()
@@ -210,7 +211,7 @@ def test_clean_folder_passes_without_a_finding(folder: Path, task: ResponseTask)
     assert validation.counts["drugs"]["without_smiles"] == 1
 
 
-def test_unreadable_file_hides_no_fault_of_another(folder: Path, task: ResponseTask) -> None:
+def test_unreadable_file_hides_no_fault_of_another(folder: Path, task: PairsTask) -> None:
     cut(M, 0.5)(folder)
     (folder / D).unlink()
     cell(E, 7, "KRAS", -0.5)(folder)
@@ -219,12 +220,12 @@ def test_unreadable_file_hides_no_fault_of_another(folder: Path, task: ResponseT
     assert {finding.file for finding in validation.errors} == {M, D, E, R}
 
 
-def test_missing_folder_is_a_finding_for_each_file(tmp_path: Path, task: ResponseTask) -> None:
+def test_missing_folder_is_a_finding_for_each_file(tmp_path: Path, task: PairsTask) -> None:
     validation = validate_folder(tmp_path / "nowhere", NAME, task)
     assert {finding.file for finding in validation.errors} == {R, L, D, E, M, C, B}
 
 
-def test_unknown_names_up_to_the_share_are_a_warning_that_lists_them(folder: Path, task: ResponseTask) -> None:
+def test_unknown_names_up_to_the_share_are_a_warning_that_lists_them(folder: Path, task: PairsTask) -> None:
     tolerant = replace(task, validate=replace(task.validate, unknown_cell_line_share=1 / 12))
     cell(L, 12, K, "LINE-13")(folder)  # LINE-12 has six measurements and is now unknown
     validation = validate_folder(folder, NAME, tolerant)
@@ -236,7 +237,7 @@ def test_unknown_names_up_to_the_share_are_a_warning_that_lists_them(folder: Pat
     assert not validate_folder(folder, NAME, task).passed
 
 
-def test_gaps_that_training_can_take_are_warnings(folder: Path, task: ResponseTask) -> None:
+def test_gaps_that_training_can_take_are_warnings(folder: Path, task: PairsTask) -> None:
     cell(R, 5, T, None)(folder)
     cell(C, 2, "KRAS", None)(folder)  # a gap in a row is nothing to report
     edited(E, lambda table: table.where(table[K] != "LINE-03", table[[K]]))(folder)
@@ -247,7 +248,7 @@ def test_gaps_that_training_can_take_are_warnings(folder: Path, task: ResponseTa
     assert len(validation.warnings) == 2
 
 
-def test_constant_columns_up_to_the_share_are_a_warning(folder: Path, task: ResponseTask) -> None:
+def test_constant_columns_up_to_the_share_are_a_warning(folder: Path, task: PairsTask) -> None:
     filled(E, "TP53", 3.0)(folder)
     tolerant = replace(task, validate=replace(task.validate, constant_column_share=1 / 6))
     validation = validate_folder(folder, NAME, tolerant)
@@ -255,7 +256,7 @@ def test_constant_columns_up_to_the_share_are_a_warning(folder: Path, task: Resp
     assert only(validation, "column_varies", E).column == "TP53"
 
 
-def test_any_expression_scale_may_be_negative_but_not_infinite(folder: Path, task: ResponseTask) -> None:
+def test_any_expression_scale_may_be_negative_but_not_infinite(folder: Path, task: PairsTask) -> None:
     scaled = replace(task, validate=replace(task.validate, expression_scale="any"))
     cell(E, 7, "KRAS", -0.5)(folder)
     assert validate_folder(folder, NAME, scaled).passed
@@ -346,7 +347,7 @@ def test_unknown_task_is_refused_before_any_work(workplace: Path, monkeypatch: p
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason="../shared/data/drug_response is not there")
-def test_real_data_passes_with_its_unannotated_cell_lines_listed(task: ResponseTask) -> None:
+def test_real_data_passes_with_its_unannotated_cell_lines_listed(task: PairsTask) -> None:
     validation = validate_folder(REAL_DATA, NAME, task)
     assert validation.passed
     (warning,) = validation.findings

@@ -29,10 +29,10 @@ from mlflow.pyfunc.scoring_server import predictions_to_json
 from PIL import Image
 
 from pipelines.files import write_json
-from pipelines.params import Threshold, read_params
+from pipelines.params import read_params
 from pipelines.prepared import prepare
-from pipelines.samples.reading import read_samples
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
+from pipelines.tasks.pairs_classification import Threshold
 from tests.empty_store import empty_store
 from tests.servers import free_port
 from tests.serving import made_registry, served
@@ -117,7 +117,7 @@ def _models(folder: Path) -> dict[str, Predictor]:
     params = tiny_params(epochs=2, rounds=10)
     response = tiny_prepared(folder / "raw")
     calls = sensitivity_task(response_task(params), THRESHOLD)
-    called = prepare(read_samples(folder / "raw", calls), calls, params.seed)
+    called = prepare(calls.read(folder / "raw"), calls, params.seed)
     made: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
         RESPONSE: (params.task(RESPONSE), response, "elastic_net", {}),
         GRAPH: (params.task(RESPONSE), response, "gnn", {"batch_size": 64, "units": 32, "width": 16, "depth": 2}),
@@ -136,7 +136,7 @@ def _models(folder: Path) -> dict[str, Predictor]:
 
 def _data(folder: Path) -> None:
     data = folder / "data"
-    simulate(data / RESPONSE, SIZE)
+    simulate_drug_response(data / RESPONSE, SIZE)
     shutil.copytree(data / RESPONSE, data / CALLS)
     for name, samples, key in ((LABELS, labels_samples(30), "label"), (GENES, gene_samples(30), "label")):
         (data / name).mkdir(parents=True)

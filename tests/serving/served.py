@@ -28,11 +28,10 @@ from tests.training.image_samples import in_memory as images_in_memory
 from tests.training.profile_samples import labels_samples
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
-from training.contracts import Contract
+from training.contract import Contract, make_contract
 from training.model.final import fit_final
 from training.model.reference import make_reference
 from training.model.track import log_model, save_model
-from training.model.trust import trust
 
 PROFILES, IMAGES = "tumor_type", "blood_cell"
 SETTINGS: dict[str, Any] = {"rounds": 20, "epochs": 2, "seed": 3, "device": "cpu"}
@@ -66,11 +65,11 @@ def images_prepared(count: int = 60, side: int = 32, first: int = 0) -> tuple[Ta
 
 def save_fitted(name: str, architecture: str, task: Task, prepared: Prepared, folder: Path, **given: Any) -> Contract:
     """Fit an architecture and save the model with contract and reference; returns the contract."""
-    found = get_architecture(architecture, task.family)
+    found = get_architecture(architecture, task.modality, task.problem)
     final = fit_final(found, given, prepared, members=1, settings=SETTINGS)
-    baseline = get_architecture(task.evaluate.baseline, task.family)
+    baseline = get_architecture(task.evaluate.baseline, task.modality, task.problem)
     naive = fit_final(baseline, {}, prepared, members=1, settings=SETTINGS).estimator
-    contract = trust(name, architecture, task, prepared, final).contract
+    contract = make_contract(name, architecture, task, prepared, final)
     save_model(final.estimator, naive, contract, folder, make_reference(contract, prepared, final))
     return contract
 

@@ -50,7 +50,9 @@ def fitted(prepared: Prepared) -> FittedModel:
 
     def get(name: str) -> Estimator:
         if name not in models:
-            models[name] = build(get_architecture(name)).fit(prepared.side("train"), prepared.side("validation"))
+            models[name] = build(get_architecture(name, "pairs", "regression")).fit(
+                prepared.side("train"), prepared.side("validation")
+            )
         return models[name]
 
     return get

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from pipelines.params import ResponseTask, Task, task_text
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Task, task_text
 from pipelines.prepared import Prepared
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.response import required_fields
 from training.architectures import get_architecture
-from training.contracts.images import ImageContract
-from training.contracts.response import ResponseContract
+from training.contract import contract_class
 
 
 def response_contract(
-    name: str, architecture: str, task: ResponseTask, prepared: Prepared, half_width: float, coverage: float
-) -> ResponseContract:
+    name: str, architecture: str, task: PairsTask, prepared: Prepared, half_width: float, coverage: float
+) -> Any:
     """Return the contract of a model of responses."""
-    masked = task.data.omics if get_architecture(architecture).estimator.masks_omics else ()
-    return ResponseContract(
+    masked = task.data.omics if get_architecture(architecture, "pairs", "regression").estimator.masks_omics else ()
+    return contract_class("pairs", "regression")(
         task=name,
         architecture=architecture,
         baseline=task.evaluate.baseline,
@@ -33,9 +34,9 @@ def response_contract(
 
 def image_contract(
     name: str, architecture: str, task: Task, samples: ImageSamples, temperature: float, threshold: float
-) -> ImageContract:
+) -> Any:
     """Return the contract of a model of images."""
-    return ImageContract(
+    return contract_class("images", "classification")(
         task=name,
         architecture=architecture,
         baseline=task.evaluate.baseline,

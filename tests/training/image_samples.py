@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from pipelines.params import ImageTask, read_params
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import read_params
 from pipelines.samples.images import IMAGES_FOLDER, ImageSamples, decoding, read_images
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture, names
@@ -24,13 +25,17 @@ from training.networks.cell_network import CellNetwork
 CLASSES = ("blue", "green", "red")
 TASK = "blood_cell"
 TREES = ("random_forest", "xgboost")
-NETWORKS = [name for name in names("images") if issubclass(get_architecture(name, "images").estimator, CellNetwork)]
+NETWORKS = [
+    name
+    for name in names("images", "classification")
+    if issubclass(get_architecture(name, "images", "classification").estimator, CellNetwork)
+]
 
 
-def image_task(size: int = 64, crop: float = 1.0) -> ImageTask:
+def image_task(size: int = 64, crop: float = 1.0) -> ImagesTask:
     """Return the repository's task of blood cells with other classes and a smaller size."""
     task = read_params(ROOT / "params.yaml").task(TASK)
-    assert isinstance(task, ImageTask)
+    assert isinstance(task, ImagesTask)
     return replace(task, data=replace(task.data, classes=CLASSES, size=size, crop=crop))
 
 

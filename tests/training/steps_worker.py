@@ -19,7 +19,6 @@ import numpy as np
 from pipelines.command import run_command
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.reading import read_samples
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
@@ -67,7 +66,7 @@ def architecture(seconds: float = 0.05) -> Architecture:
     def build_space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"level": trial.suggest_float("level", 0.1, 1), "seconds": seconds}
 
-    return Architecture("steps", "response", Steps, build_space, {"level": 0.5, "seconds": seconds})
+    return Architecture("steps", "pairs", "regression", Steps, build_space, {"level": 0.5, "seconds": seconds})
 
 
 def question(budget: int) -> tuple[Prepared, Params]:
@@ -77,7 +76,7 @@ def question(budget: int) -> tuple[Prepared, Params]:
         return tiny_prepared(folder), params
     task = params.task(NAME)
     task = replace(task, split=replace(task.split, mode="cell_blind"))
-    return prepare(read_samples(folder, task), task, params.seed), params
+    return prepare(task.read(folder), task, params.seed), params
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,20 +10,20 @@ from training.model.fitted import LARGEST_MODEL, _refuse_large, affordable
 
 
 @pytest.mark.parametrize(
-    ("name", "family", "members"),
+    ("name", "kind", "members"),
     [
-        ("resnet50", "images", 1),  # 94 MB each
-        ("resnet50", "profile_labels", 1),
-        ("vgg16", "images", 1),
-        ("efficientnet_lite0", "images", 5),  # 14 MB each
-        ("random_forest", "images", 5),
-        ("mlp", "response", 5),
+        ("resnet50", "images classification", 1),  # 94 MB each
+        ("resnet50", "profiles classification", 1),
+        ("vgg16", "images classification", 1),
+        ("efficientnet_lite0", "images classification", 5),  # 14 MB each
+        ("random_forest", "images classification", 5),
+        ("mlp", "pairs regression", 5),
     ],
 )
 def test_as_many_members_are_fitted_as_can_be_served_together(
-    name: str, family: str, members: int, capsys: pytest.CaptureFixture[str]
+    name: str, kind: str, members: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    architecture = get_architecture(name, family)
+    architecture = get_architecture(name, *kind.split())
     assert affordable(architecture, 5) == members
     said = capsys.readouterr().out
     assert (f"{name}: 5 members of" in said and "one model is fitted" in said) is (members == 1)
@@ -32,7 +32,7 @@ def test_as_many_members_are_fitted_as_can_be_served_together(
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "densenet121"])
 def test_the_size_that_is_reckoned_with_is_that_of_the_saved_weights(name: str) -> None:
-    estimator = get_architecture(name, "images").estimator
+    estimator = get_architecture(name, "images", "classification").estimator
     stages = estimator.backbone.build(name, "none")
     saved = sum(tensor.numel() * tensor.element_size() for stage in stages for tensor in stage.state_dict().values())
     assert estimator.expected_megabytes() == pytest.approx(saved / 1e6, rel=1e-3)

@@ -27,13 +27,17 @@ from training.model.final import CrossFitted
 from training.model.track import alone
 from training.networks.response_network import ResponseNetwork
 
-NETWORKS = [name for name in names("response") if issubclass(get_architecture(name).estimator, ResponseNetwork)]
+NETWORKS = [
+    name
+    for name in names("pairs", "regression")
+    if issubclass(get_architecture(name, "pairs", "regression").estimator, ResponseNetwork)
+]
 ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more
 
 
-@pytest.fixture(params=names("response"))
+@pytest.fixture(params=names("pairs", "regression"))
 def architecture(request: pytest.FixtureRequest) -> Architecture:
-    return get_architecture(request.param)
+    return get_architecture(request.param, "pairs", "regression")
 
 
 @pytest.fixture
@@ -50,7 +54,9 @@ def _two_folds(prepared: Prepared, architecture: Architecture) -> CrossFitted:
     rows = prepared.rows("train", "validation")
     folds = prepared.table["fold"].to_numpy()[rows] % 2
     every = build(architecture).get_params(deep=False)
-    return CrossFitted(architecture.name, every).fit(prepared.samples.take(rows), folds=folds)
+    return CrossFitted(architecture.name, every, modality="pairs", problem="regression").fit(
+        prepared.samples.take(rows), folds=folds
+    )
 
 
 def _content(samples: ResponseSamples) -> list[Any]:
@@ -298,7 +304,7 @@ def test_an_estimator_can_be_cloned(architecture: Architecture, model: Estimator
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_depth_width_and_training_of_a_network_are_tuned(name: str) -> None:
-    trial, space = optuna.create_study().ask(), get_architecture(name).space
+    trial, space = optuna.create_study().ask(), get_architecture(name, "pairs", "regression").space
     assert space is not None
     drawn = space(trial, {})
     for tuned in ("layers", "units", "activation", "dropout", "batch_size", "learning_rate", "weight_decay"):
@@ -323,9 +329,12 @@ def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) ->
     assert estimator.get_params().get("seed", 11) == 11
 
 
-@pytest.mark.parametrize("name", [name for name in names("response") if get_architecture(name).space is not None])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in names("pairs", "regression") if get_architecture(name, "pairs", "regression").space is not None],
+)
 def test_the_first_trial_of_a_study_can_be_the_defaults(name: str) -> None:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     assert architecture.space is not None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(dict(architecture.defaults))

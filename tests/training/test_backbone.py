@@ -33,7 +33,7 @@ CHECKPOINT = "efficientnet_b0_rwightman-7f5810bc.pth"  # what torchvision's own 
 
 
 def _backbone(name: str) -> Backbone:
-    estimator = get_architecture(name, "images").estimator
+    estimator = get_architecture(name, "images", "classification").estimator
     assert issubclass(estimator, CellNetwork)
     return estimator.backbone
 
@@ -287,7 +287,7 @@ def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
         asked.append(pretrained)
         raise error
 
-    estimator = get_architecture(name, "images").estimator
+    estimator = get_architecture(name, "images", "classification").estimator
     monkeypatch.setattr(estimator, "backbone", dataclasses.replace(_backbone(name), create=create))
     samples = in_memory(6, _backbone(name).smallest)
     with pytest.raises(UserError) as caught:
@@ -357,10 +357,10 @@ def test_a_broken_file_in_the_cache_is_an_error_of_one_line(torch_home: Path, co
 # Tags
 
 
-@pytest.mark.parametrize("name", names("images"))
+@pytest.mark.parametrize("name", names("images", "classification"))
 @pytest.mark.parametrize("weights", ["imagenet", "none", "weights/mine.pth"])
 def test_a_run_says_what_it_started_from(name: str, weights: str) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     origin = architecture.estimator.origin(architecture.defaults, {"weights": weights})
     assert all(isinstance(value, str) for value in origin.values())
     if name not in NETWORKS:

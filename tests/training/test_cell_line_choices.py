@@ -23,6 +23,7 @@ from pipelines.prepared import Prepared
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture
+from training.contract import make_contract
 from training.estimator import Estimator
 from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
 from training.features.cell_line_choices import CELL_LINE_DEFAULTS, CellLineChoices, cell_line_space, imputations
@@ -31,7 +32,6 @@ from training.features.line_response import line_response, residual_matrix
 from training.features.pair import PairFeatures
 from training.features.selection import SELECTIONS, SUPERVISED, selected
 from training.model.final import fit_final
-from training.model.trust import trust
 from training.persistence import load_state, save_state
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
@@ -277,7 +277,7 @@ def half_measured(prepared: Prepared) -> ResponseSamples:
 def test_a_line_that_was_dropped_is_answered_without_a_look_at_it(
     name: str, prepared: Prepared, half_measured: ResponseSamples
 ) -> None:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     chosen = {**architecture.defaults, "omics": "all", "imputation": "drop", "components": 4}
     chosen |= {"start": "drug_mean"} if name == "xgboost" else {}
     train, validation = (half_measured.take(prepared.rows(side)) for side in ("train", "validation"))
@@ -419,7 +419,7 @@ def test_features_saved_before_there_was_a_choice_are_read(train: ResponseSample
 @pytest.mark.parametrize("components", [0, 6])
 @pytest.mark.parametrize("name", ["elastic_net", "mlp", "random_forest", "xgboost"])
 def test_attributions_add_up_under_any_scaling(name: str, components: int, scaling: str, prepared: Prepared) -> None:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     chosen = {**architecture.defaults, "omics": "all", "components": components, "scaling": scaling}
     chosen |= {"selection": "rfe", "imputation": "knn", "keep_share": 0.5}
     model = build(architecture, chosen, epochs=4, rounds=10).fit(prepared.side("train"), prepared.side("validation"))
@@ -430,7 +430,7 @@ def test_attributions_add_up_under_any_scaling(name: str, components: int, scali
 
 
 def test_a_model_with_every_choice_is_loaded_as_it_was(prepared: Prepared, tmp_path: Path) -> None:
-    architecture = get_architecture("elastic_net")
+    architecture = get_architecture("elastic_net", "pairs", "regression")
     for selection, scaling, imputation in zip((*LEAVES_OUT, "all"), SCALINGS, (*IMPUTATIONS, "mean"), strict=True):
         chosen = {**architecture.defaults, "omics": "all", "selection": selection, "scaling": scaling}
         model = build(architecture, {**chosen, "imputation": imputation}).fit(prepared.side("train"))
@@ -475,7 +475,7 @@ def test_a_space_draws_what_has_a_meaning(train: ResponseSamples) -> None:
 
 @pytest.mark.parametrize("name", ["elastic_net", "random_forest", "xgboost", "mlp", "multi_omics", "gnn"])
 def test_scaling_and_principal_components_are_tuned_beside_the_selection(name: str) -> None:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     assert architecture.space is not None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trials = [study.ask() for _ in range(60)]
@@ -493,12 +493,12 @@ def test_scaling_and_principal_components_are_tuned_beside_the_selection(name: s
 def test_an_answer_notes_that_the_line_was_left_aside(
     prepared: Prepared, half_measured: ResponseSamples, params: Params
 ) -> None:
-    task, architecture = response_task(params), get_architecture("elastic_net")
+    task, architecture = response_task(params), get_architecture("elastic_net", "pairs", "regression")
     given = replace(prepared, samples=half_measured)
     for imputation, members in (("drop", 1), ("drop", 2), ("mean", 1)):
         chosen = {**architecture.defaults, "omics": "all", "imputation": imputation}
         final = fit_final(architecture, chosen, given, members=members, settings={"seed": 0})
-        contract = trust(NAME, architecture.name, task, given, final).contract
+        contract = make_contract(NAME, architecture.name, task, given, final)
         samples = given.samples.take(np.arange(40))
         note = contract.remarks(samples).column()
         if imputation == "mean":

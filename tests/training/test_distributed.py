@@ -71,7 +71,7 @@ distributed.wait()
 
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-    # As `docs/adding.md` says it; without a GPU the processes talk over gloo. Port 0: any that is free.
+    # As `docs/data/images.md` says it; without a GPU the processes talk over gloo. Port 0: any that is free.
     "accelerate": [
         *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),

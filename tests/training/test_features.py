@@ -366,7 +366,7 @@ def test_fingerprints_tell_molecules_apart_and_not_spellings() -> None:
 # Memory
 
 
-@pytest.mark.parametrize("name", names("response"))
+@pytest.mark.parametrize("name", names("pairs", "regression"))
 def test_the_matrix_of_all_pairs_is_never_built(
     name: str, prepared: Prepared, train: ResponseSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +387,10 @@ def test_the_matrix_of_all_pairs_is_never_built(
     monkeypatch.setattr(torch.nn.Linear, "forward", forward_and_tell)
     many = repeated(train, 40_000)
     small = {"epochs": 1, "rounds": 2, "trees": 2, "batch_size": 4096, "bits": 16, "components": 4}
-    get_architecture(name).build({}, device="cpu", **small).fit(many, prepared.side("validation")).predict(many)
+    get_architecture(name, "pairs", "regression").build({}, device="cpu", **small).fit(
+        many, prepared.side("validation")
+    ).predict(many)
     assert max(batches, default=0) <= 16_384
-    assert sum(batches) >= 80_000 or get_architecture(name).space is None, "neither fit nor predict was seen"
+    assert sum(batches) >= 80_000 or get_architecture(name, "pairs", "regression").space is None, (
+        "neither fit nor predict was seen"
+    )

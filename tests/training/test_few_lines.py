@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
-from pipelines.params import ResponseSplit, SplitMode
+from pipelines.modalities.pairs import PairsSplit
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.reading import read_samples
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.training.tiny import NAME, build, tiny_params
 from training.architectures import get_architecture
 from training.features.cell_line import CellLineFeatures
@@ -24,30 +23,30 @@ GENES = 30
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("few lines")
-    simulate(found, Size(lines=48, molecules=14, genes=GENES, programs=2))
+    simulate_drug_response(found, Size(lines=48, molecules=14, genes=GENES, programs=2))
     return found
 
 
-def _split(folder: Path, mode: SplitMode) -> Prepared:
+def _split(folder: Path, mode: str) -> Prepared:
     params = tiny_params()
     task = params.task(NAME)
-    assert isinstance(task.split, ResponseSplit)
+    assert isinstance(task.split, PairsSplit)
     split = replace(task.split, mode=mode, train_study="", test_study="")
     if mode == "cross_study":
         split = replace(split, train_study="SIM1", test_study="SIM2")
     task = replace(task, split=split)
-    return prepare(read_samples(folder, task), task, params.seed)
+    return prepare(task.read(folder), task, params.seed)
 
 
 @pytest.mark.parametrize("mode", ["cell_blind", "cross_study"])
 @pytest.mark.parametrize("interactions", [True, False])
 def test_directions_in_which_training_lines_happen_not_to_differ_decide_nothing(
-    mode: SplitMode, interactions: bool, folder: Path
+    mode: str, interactions: bool, folder: Path
 ) -> None:
     prepared = _split(folder, mode)
     train, test = prepared.side("train"), prepared.side("test")
     assert len(np.unique(train.cell)) == GENES  # as many directions as lines: the last ones are nearly nothing
-    architecture = get_architecture("elastic_net")
+    architecture = get_architecture("elastic_net", "pairs", "regression")
     model = build(architecture, {**architecture.defaults, "interactions": interactions}).fit(train)
     assert r2_score(train.target, model.predict(train)) > 0.4
     assert r2_score(test.target, model.predict(test)) > -0.5  # was -465

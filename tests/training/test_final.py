@@ -14,6 +14,7 @@ import pytest
 
 import training.model.final
 from pipelines.prepared import Prepared
+from pipelines.problems import Problem, get_problem
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture
@@ -84,9 +85,14 @@ class Spy(Estimator):
 def spied(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     Spy.calls = []
     architecture = Architecture(
-        "spy", "response", Spy, lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5}
+        "spy",
+        "pairs",
+        "regression",
+        Spy,
+        lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)},
+        {"level": 0.5},
     )
-    monkeypatch.setattr(training.model.final, "get_architecture", lambda name, kind: architecture)
+    monkeypatch.setattr(training.model.final, "get_architecture", lambda name, modality, problem: architecture)
     return architecture
 
 
@@ -106,7 +112,7 @@ def test_every_row_is_predicted_by_the_member_that_has_not_seen_its_group(
 ) -> None:
     rows = prepared.rows("train", "validation")
     samples, folds = prepared.samples.take(rows), prepared.table["fold"].to_numpy()[rows]
-    model = CrossFitted("spy", {"level": 0.2}).fit(samples, folds=folds)
+    model = CrossFitted("spy", {"level": 0.2}, modality="pairs", problem="regression").fit(samples, folds=folds)
     assert len(model.members_) == len(Spy.calls) == 5
     ids = samples.pairs["sample_id"].to_numpy()
     for call, fold in zip(Spy.calls, np.unique(folds), strict=True):
@@ -121,14 +127,14 @@ def test_every_row_is_predicted_by_the_member_that_has_not_seen_its_group(
 
 def test_the_prediction_is_the_members_mean(spied: Architecture, prepared: Prepared) -> None:
     samples = prepared.side("train")
-    model = CrossFitted("spy", {}).fit(samples, folds=samples.cell % 3)
+    model = CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 3)
     np.testing.assert_allclose(model.predict(samples), 1.0 + samples.cell / 1000)
     assert model.cost() == {"parameters": 6.0}
 
 
 def test_members_with_other_features_explain_together(spied: Architecture, prepared: Prepared) -> None:
     samples = prepared.side("train")
-    model = CrossFitted("spy", {}).fit(samples, folds=samples.cell % 3)
+    model = CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 3)
     attribution = model.attribute(samples)
     assert attribution is not None
     assert sorted(attribution.names) == ["own_0", "own_1", "own_2", "shared"]
@@ -140,8 +146,8 @@ def test_members_with_other_features_explain_together(spied: Architecture, prepa
 @pytest.mark.parametrize("name", ["xgboost", "elastic_net", "mlp"])
 def test_attributions_of_cross_fitted_models_add_up(name: str, prepared: Prepared) -> None:
     samples = prepared.side("train")
-    every = build(get_architecture(name), epochs=3, rounds=10).get_params(deep=False)
-    model = CrossFitted(name, every).fit(samples, folds=samples.cell % 2)
+    every = build(get_architecture(name, "pairs", "regression"), epochs=3, rounds=10).get_params(deep=False)
+    model = CrossFitted(name, every, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 2)
     attribution = model.attribute(prepared.side("test"))
     assert attribution is not None
     assert len(set(attribution.names)) == len(attribution.names) == attribution.values.shape[1]
@@ -154,14 +160,14 @@ def test_cross_fitting_without_a_fold_for_each_row_is_refused(
     spied: Architecture, prepared: Prepared, folds: np.ndarray | None
 ) -> None:
     with pytest.raises(ValueError, match="fold of each"):
-        CrossFitted("spy", {}).fit(prepared.side("train"), folds=folds)
+        CrossFitted("spy", {}, modality="pairs", problem="regression").fit(prepared.side("train"), folds=folds)
 
 
 def test_members_report_and_checkpoint_apart(spied: Architecture, prepared: Prepared, tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     context = FitContext(lambda step, metrics: seen.append(metrics), tmp_path / "study-1.5.pt", {"kept": 1})
     samples = prepared.side("train")
-    CrossFitted("spy", {}).fit(samples, None, context, folds=samples.cell % 3)
+    CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, None, context, folds=samples.cell % 3)
     assert seen == [{f"validation_rmse_member_{number}": 1.0} for number in range(3)]
     contexts = [call.context for call in Spy.calls]
     checkpoints = {context.checkpoint for context in contexts if context is not None}
@@ -176,10 +182,10 @@ def test_an_interrupted_cross_fit_goes_on_to_the_same_model(prepared: Prepared, 
     class KilledError(Exception):
         pass
 
-    every = build(get_architecture("mlp"), epochs=4).get_params(deep=False)
+    every = build(get_architecture("mlp", "pairs", "regression"), epochs=4).get_params(deep=False)
     samples = prepared.side("train")
     folds = samples.cell % 3
-    whole = CrossFitted("mlp", every).fit(samples, folds=folds)
+    whole = CrossFitted("mlp", every, modality="pairs", problem="regression").fit(samples, folds=folds)
 
     def die(step: int, metrics: dict[str, float]) -> None:
         if step == 2 and "validation_rmse_member_1" in metrics:
@@ -187,13 +193,17 @@ def test_an_interrupted_cross_fit_goes_on_to_the_same_model(prepared: Prepared, 
 
     checkpoint = tmp_path / "study.pt"
     with pytest.raises(KilledError):
-        CrossFitted("mlp", every).fit(samples, None, FitContext(die, checkpoint), folds=folds)
+        CrossFitted("mlp", every, modality="pairs", problem="regression").fit(
+            samples, None, FitContext(die, checkpoint), folds=folds
+        )
     steps: list[tuple[str, int]] = []
 
     def note(step: int, metrics: dict[str, float]) -> None:
         steps.append((next(name for name in metrics if name.startswith("validation"))[-1], step))
 
-    resumed = CrossFitted("mlp", every).fit(samples, None, FitContext(note, checkpoint), folds=folds)
+    resumed = CrossFitted("mlp", every, modality="pairs", problem="regression").fit(
+        samples, None, FitContext(note, checkpoint), folds=folds
+    )
     # The epoch in whose report it was killed was not saved: it is trained, and told, again.
     assert steps == [("1", 2), ("1", 3), ("2", 0), ("2", 1), ("2", 2), ("2", 3)]
     np.testing.assert_array_equal(resumed.out_of_fold_, whole.out_of_fold_)
@@ -218,7 +228,7 @@ def test_no_fit_is_given_a_row_of_the_test_split(spied: Architecture, prepared: 
 @pytest.mark.parametrize("members", [1, 5])
 def test_test_rows_change_nothing_of_the_final_model(prepared: Prepared, name: str, members: int) -> None:
     other = replace(prepared, samples=changed(prepared.samples, prepared.rows("test")))
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     others = prepared.rows("train", "validation")
     found = []
     for each in (prepared, other):
@@ -257,7 +267,7 @@ def test_a_member_a_fold_predicts_all_rows_outside_the_test_split(spied: Archite
 def test_a_baseline_learns_from_all_rows_and_is_judged_on_rows_it_had_not_seen(
     prepared: Prepared, members: int
 ) -> None:
-    architecture = get_architecture("mean_effects")
+    architecture = get_architecture("mean_effects", "pairs", "regression")
     final = fit_final(architecture, {}, prepared, members=members, settings=SETTINGS)
     assert isinstance(final.estimator, MeanEffects)
     both = prepared.side("train", "validation")
@@ -326,6 +336,10 @@ def _by_hand(measured: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     return {name: float(np.mean(number)) for name, number in numbers.items()}  # over targets, where there are several
 
 
+def _scored(*names: str) -> Problem:
+    return Problem("some", tuple(get_problem("regression").metric(name) for name in names), ())
+
+
 def test_cross_validation_is_the_mean_and_spread_of_what_each_fold_has_by_hand() -> None:
     rng = np.random.default_rng(4)
     fold = np.repeat([3, 1, 2, 0], [20, 30, 25, 15])[rng.permutation(90)]
@@ -336,7 +350,7 @@ def test_cross_validation_is_the_mean_and_spread_of_what_each_fold_has_by_hand()
     target[outside], table.loc[outside, "fold"] = measured, fold
     prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=target), table=table))
     final = FinalFit(cast(Estimator, None), outside, predicted)
-    found = cross_validated(final, prepared, ["r2", "rmse", "mae"])
+    found = cross_validated(final, prepared, _scored("r2", "rmse", "mae"))
     assert set(found) == {f"cv_{name}_{what}" for name in ("r2", "rmse", "mae") for what in ("mean", "sd")}
     by_fold = [_by_hand(measured[fold == one], predicted[fold == one]) for one in range(4)]
     for name in ("r2", "rmse", "mae"):
@@ -354,7 +368,7 @@ def test_cross_validation_of_many_targets_is_the_mean_of_their_scores() -> None:
     predicted = measured + rng.normal(0, [0.3, 4.0], (60, 2))
     table = pd.DataFrame({"fold": fold})
     prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=measured), table=table))
-    found = cross_validated(FinalFit(cast(Estimator, None), np.arange(60), predicted), prepared, ["r2"])
+    found = cross_validated(FinalFit(cast(Estimator, None), np.arange(60), predicted), prepared, _scored("r2"))
     by_fold = [_by_hand(measured[fold == one], predicted[fold == one])["r2"] for one in range(3)]
     assert found["cv_r2_mean"] == pytest.approx(np.mean(by_fold))
     assert found["cv_r2_sd"] == pytest.approx(statistics.stdev(by_fold))

@@ -39,8 +39,8 @@ LARGEST_MODEL = 150e6  # bytes
 ROUNDING = 1e-4  # a batch of another size is summed in another order
 NETWORKS = [
     name
-    for name in names("profile_labels")
-    if issubclass(get_architecture(name, "profile_labels").estimator, GeneImageNetwork)
+    for name in names("profiles", "classification")
+    if issubclass(get_architecture(name, "profiles", "classification").estimator, GeneImageNetwork)
 ]
 
 Fits = Callable[[str], GeneImageNetwork]
@@ -356,7 +356,7 @@ def test_a_network_without_validation_rows_answers_with_settled_statistics(train
 
 
 def _architecture(name: str) -> Architecture:
-    return get_architecture(name, "profile_labels")
+    return get_architecture(name, "profiles", "classification")
 
 
 def _build(name: str, mode: str = "full", **others: Any) -> GeneImageNetwork:

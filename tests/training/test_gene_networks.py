@@ -70,7 +70,7 @@ def with_values(samples: ExpressionSamples, values: np.ndarray) -> ExpressionSam
 
 
 def built(name: str, **others: Any) -> GeneNetwork:
-    architecture = get_architecture(name, "gene_targets")
+    architecture = get_architecture(name, "profiles", "multi_target")
     small = {**architecture.defaults, **SMALL, **(SMALL_WINDOWS if name in RECURRENT else {}), **others}
     settings = {"epochs": 15, "seed": 3, "device": "cpu"}
     made = architecture.build(small, **{key: value for key, value in settings.items() if key not in small})
@@ -439,7 +439,7 @@ def test_the_cost_counts_the_work_of_every_step(name: str, model: GeneNetwork) -
 
 
 def test_defaults_are_a_point_of_the_search_space(name: str) -> None:
-    architecture = get_architecture(name, "gene_targets")
+    architecture = get_architecture(name, "profiles", "multi_target")
     assert architecture.space is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Optuna only warns of a value out of range
@@ -453,9 +453,9 @@ def test_defaults_are_a_point_of_the_search_space(name: str) -> None:
 def test_every_point_of_the_search_space_can_be_fitted(
     name: str, seed: int, train: ExpressionSamples, held_out: ExpressionSamples
 ) -> None:
-    point = _drawn(get_architecture(name, "gene_targets"), seed)
+    point = _drawn(get_architecture(name, "profiles", "multi_target"), seed)
     json.dumps(point)
-    estimator = get_architecture(name, "gene_targets").build(point, epochs=2, seed=1, device="cpu")
+    estimator = get_architecture(name, "profiles", "multi_target").build(point, epochs=2, seed=1, device="cpu")
     estimator.fit(train, held_out)
     assert point.items() <= estimator.get_params().items()
     assert np.isfinite(estimator.predict(held_out)).all()

@@ -152,7 +152,7 @@ def _images(count: int, first: int = 0) -> Any:
 
 
 def _network(mode: str) -> CellNetwork:
-    architecture = get_architecture("efficientnet_lite0", "images")
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     others = {"weights": "none", "epochs": 1, "seed": 1, "views": 2, "test_views": 1, "device": "auto"}
     estimator = architecture.build({**architecture.defaults, "mode": mode}, **others)
     assert isinstance(estimator, CellNetwork)
@@ -198,7 +198,7 @@ def test_pixels_lie_on_the_device_where_there_is_room_and_come_out_the_same(
 
 def test_recurrent_layers_are_explained_with_cudnn_off() -> None:
     samples = gene_samples(40)
-    architecture = get_architecture("gru", "gene_targets")
+    architecture = get_architecture("gru", "profiles", "multi_target")
     estimator: Any = architecture.build(dict(architecture.defaults), epochs=1, seed=0, device="cpu").fit(samples)
     backward: list[bool] = []
     layers = [module for module in estimator.network_.modules() if isinstance(module, nn.GRU)]
@@ -245,7 +245,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _drug_network(name: str, **others: Any) -> Any:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     return build(architecture, {**architecture.defaults, "batch_size": 32, "dropout": 0.0, **others}, epochs=1)
 
 
@@ -272,7 +272,7 @@ def test_a_step_on_pairs_does_not_wait_for_the_gpu_and_learns_what_a_cpu_learns(
 @pytest.mark.parametrize("name", ["dnn", "lstm", "attention_gru"])
 def test_a_step_on_genes_does_not_wait_for_the_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watch_a_step(monkeypatch, gene_network)
-    architecture = get_architecture(name, "gene_targets")
+    architecture = get_architecture(name, "profiles", "multi_target")
     chosen = {**architecture.defaults, "batch_size": 8, "mixup": 0.4}
     architecture.build(chosen, epochs=1, seed=0, device="cpu").fit(gene_samples(24))
     assert [waits.found for waits in watched] == [[]]
@@ -312,7 +312,7 @@ def test_a_step_on_gene_images_does_not_wait_for_the_gpu(
 
     monkeypatch.setattr(torch.distributions, "Beta", made)
     watched = watch_a_step(monkeypatch, transfer, constants)
-    architecture = get_architecture("resnet50", "profile_labels")
+    architecture = get_architecture("resnet50", "profiles", "classification")
     chosen = {**architecture.defaults, "mode": mode, "mixup": mixup, "batch_size": 15}
     architecture.build(chosen, image_size=32, epochs=1, device="auto", weights="none").fit(labels_samples(30))
     assert [waits.found for waits in watched] == [[]]

@@ -1,4 +1,4 @@
-"""What `docs/adding.md` shows has to run as it stands: who adds an architecture copies it."""
+"""The examples of `docs/extend/architecture.md` have to run as they are: who adds an architecture copies them."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ from training.features.cell_line_choices import cell_line_space
 from training.networks import cell_network
 from training.studies.study import tune
 
-GUIDE = (ROOT / "docs/adding.md").read_text()
+PAGE = "docs/extend/architecture.md"
+GUIDE = (ROOT / PAGE).read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Architecture]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str, str], Architecture]:
     """Return a registry of this test's own."""
-    own: dict[tuple[str, str], Architecture] = {}
+    own: dict[tuple[str, str, str], Architecture] = {}
     monkeypatch.setattr(architectures, "_registry", own)
     return own
 
 
 def test_the_first_example_is_an_architecture_that_a_study_tunes(
-    registered: dict[tuple[str, str], Architecture], prepared: Prepared, params: Params, store: str
+    registered: dict[tuple[str, str, str], Architecture], prepared: Prepared, params: Params, store: str
 ) -> None:
-    exec(compile(EXAMPLES[0], "docs/adding.md", "exec"), {"__name__": "my_model"})
-    shown = registered["my_model", "response"]
+    exec(compile(EXAMPLES[0], PAGE, "exec", dont_inherit=True), {"__name__": "my_model"})
+    shown = registered["my_model", "pairs", "regression"]
     assert not getattr(shown.estimator, "__abstractmethods__", None), "nothing that the contract asks for is left out"
     base: Any = shown.estimator
     built: list[Estimator] = []
@@ -63,7 +64,7 @@ def test_the_first_example_is_an_architecture_that_a_study_tunes(
 
 
 def test_the_example_of_a_backbone_is_registered_for_images(
-    registered: dict[tuple[str, str], Architecture],
+    registered: dict[tuple[str, str, str], Architecture],
 ) -> None:
     known = {"nn": nn, "models": models, "architecture": architectures.architecture, "Backbone": Backbone}
     of_images = {
@@ -71,14 +72,15 @@ def test_the_example_of_a_backbone_is_registered_for_images(
         "DEFAULTS": cell_network.DEFAULTS,
         "CellNetwork": cell_network.CellNetwork,
     }
-    exec(compile(EXAMPLES[1], "docs/adding.md", "exec"), {"__name__": "resnet50", **known, **of_images})
-    made = registered["resnet50", "images"].estimator
+    exec(compile(EXAMPLES[1], PAGE, "exec", dont_inherit=True), {"__name__": "resnet50", **known, **of_images})
+    made = registered["resnet50", "images", "classification"].estimator
     backbone: Any = vars(made)["backbone"]
     assert [len(list(stage.parameters())) > 0 for stage in backbone.stages(backbone.create(False))] == [True] * 5
 
 
-def test_the_guide_lists_the_scalings_that_studies_draw() -> None:
-    told = re.search(r"how they are\s+scaled\s+\(`scaling`:(.*?)\)", GUIDE, re.DOTALL)
+def test_the_page_lists_the_scalings_that_studies_draw() -> None:
+    page = (ROOT / "docs/data/pairs.md").read_text()
+    told = re.search(r"they\s+are\s+scaled\s+\(`scaling`:(.*?)\)", page, re.DOTALL)
     assert told is not None
     trial = optuna.create_study().ask()
     cell_line_space(trial, {})

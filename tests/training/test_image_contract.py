@@ -35,8 +35,12 @@ from training.networks.transfer_module import TransferModule
 ROUNDING = 1e-4  # a batch of another size is summed in another order
 LARGEST_MODEL = 150e6  # bytes
 SETTINGS: dict[str, Any] = {"modes": list(MODES), "weights": "imagenet"}
-NO_NETWORKS = [name for name in names("images") if name not in NETWORKS]
-TUNED = [name for name in names("images") if get_architecture(name, "images").space is not None]
+NO_NETWORKS = [name for name in names("images", "classification") if name not in NETWORKS]
+TUNED = [
+    name
+    for name in names("images", "classification")
+    if get_architecture(name, "images", "classification").space is not None
+]
 SMALL: dict[str, Any] = {
     "epochs": 4,
     "views": 2,
@@ -69,7 +73,7 @@ def _side(architecture: Architecture) -> int:
 # Networks first: they have the same numbers as in `of_networks`, by which pytest puts tests of one model together.
 @pytest.fixture(scope="module", params=[*NETWORKS, *NO_NETWORKS])
 def architecture(request: pytest.FixtureRequest) -> Architecture:
-    return get_architecture(request.param, "images")
+    return get_architecture(request.param, "images", "classification")
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +177,9 @@ def test_augmentation_draws_from_the_seed_alone(name: str) -> None:
     train, answers = in_memory(6, 64), []
     for elsewhere, seed in ((98, 3), (99, 3), (99, 4)):
         torch.manual_seed(elsewhere)
-        fitted = _build(get_architecture(name, "images"), "full", strength=1.0, seed=seed, epochs=2).fit(train)
+        fitted = _build(
+            get_architecture(name, "images", "classification"), "full", strength=1.0, seed=seed, epochs=2
+        ).fit(train)
         answers.append(fitted.predict_proba(train))
     np.testing.assert_array_equal(answers[0], answers[1])
     assert (answers[0] != answers[2]).any()
@@ -276,7 +282,7 @@ def test_deeper_stages_learn_slower(fits: Fits) -> None:
 
 
 def test_a_step_of_each_stage_is_as_long_as_its_depth_says() -> None:
-    architecture = get_architecture("efficientnet_lite0", "images")
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     settings = {"learning_rate": 0.01, "backbone_rate": 0.5, "layer_decay": 0.7, "weight_decay": 0.0}
     fitted = _build(architecture, "full", weights="imagenet", epochs=1, strength=0.0, **settings).fit(in_memory(12, 64))
     assert isinstance(fitted, CellNetwork)
@@ -372,10 +378,12 @@ def test_a_loaded_network_predicts_the_same_in_every_mode(
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "xgboost", "majority_class"])
 def test_a_loaded_cross_fitted_model_predicts_the_same(name: str, tmp_path: Path) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     train, unseen = in_memory(12, 32), in_memory(5, 32, first=100)
     every = _build(architecture).get_params(deep=False)
-    whole = CrossFitted(architecture.name, every, "images").fit(train, folds=np.arange(len(train)) // 3 % 2)
+    whole = CrossFitted(architecture.name, every, modality="images", problem="classification").fit(
+        train, folds=np.arange(len(train)) // 3 % 2
+    )
     assert np.isfinite(whole.out_of_fold_).all()
     whole.save(tmp_path / "model")
     loaded = CrossFitted.load(tmp_path / "model")
@@ -394,7 +402,7 @@ def test_the_served_model_equals_the_model_in_process(
 ) -> None:
     task = image_task(_side(architecture))
     contract = image_contract(TASK, architecture.name, task, unseen, 1.7, 0.1)
-    baseline = get_architecture("majority_class", "images").build({}).fit(train)
+    baseline = get_architecture("majority_class", "images", "classification").build({}).fit(train)
     save_model(model, baseline, contract, tmp_path / "model")
     served = Predictor().read(tmp_path / "model")
     request = json.loads(json.dumps(contract.request(unseen).to_dict("records")))
@@ -429,7 +437,7 @@ def test_grad_cam_follows_the_cell() -> None:
     left, right = gray.copy(), gray.copy()
     left[40:120, :80], right[40:120, 80:] = red, red
     samples = labeled(np.stack([left, right, gray, gray]), np.array([2, 2, 0, 0]))
-    architecture = get_architecture("efficientnet_lite0", "images")
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     fitted = _build(architecture, weights="imagenet", epochs=10).fit(samples)
     maps = fitted.heatmaps(samples)
     assert maps is not None
@@ -471,7 +479,7 @@ def test_defaults_are_a_point_of_the_search_space(architecture: Architecture) ->
 @pytest.mark.parametrize("modes", [["head"], ["partial", "full"], ["full", "head"]], ids="-".join)
 @pytest.mark.parametrize("name", TUNED)
 def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(name: str, modes: list[str]) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     assert architecture.space is not None
     settings = {**SETTINGS, "modes": modes}
     first = architecture.first_trial(settings)
@@ -491,7 +499,7 @@ def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(name: st
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("mode", MODES)
 def test_every_point_of_the_search_space_can_be_fitted(mode: str, seed: int) -> None:
-    architecture = get_architecture("efficientnet_lite0", "images")
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     assert architecture.space is not None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     point = architecture.space(study.ask(), {"modes": [mode]})
@@ -506,7 +514,7 @@ def test_every_point_of_the_search_space_can_be_fitted(mode: str, seed: int) -> 
 def test_classes_weigh_alike_where_that_is_asked_for(balanced: bool) -> None:
     codes = np.array([0] * 8 + [1] * 2 + [2] * 2)
     blank = labeled(np.full((12, 32, 32, 3), 120, np.uint8), codes)  # all that can be learnt is how often a class is
-    architecture = get_architecture("efficientnet_lite0", "images")
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     chosen = {**architecture.defaults, "balanced": balanced, "strength": 0.0, "learning_rate": 0.03}
     answer = architecture.build(chosen, **{**SMALL, "epochs": 150}).fit(blank).outputs(blank)[0]
     np.testing.assert_allclose(answer, [1 / 3] * 3 if balanced else [2 / 3, 1 / 6, 1 / 6], rtol=0, atol=0.05)
@@ -514,7 +522,7 @@ def test_classes_weigh_alike_where_that_is_asked_for(balanced: bool) -> None:
 
 def test_label_smoothing_makes_answers_less_certain() -> None:
     train, certain = in_memory(12, 32), []
-    architecture = get_architecture("efficientnet_lite0", "images")
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     for smoothing in (0.0, 0.3):
         chosen = {**architecture.defaults, "label_smoothing": smoothing, "learning_rate": 0.03, "dropout": 0.0}
         answers = architecture.build(chosen, **{**SMALL, "epochs": 100}).fit(train).outputs(train)
@@ -532,7 +540,7 @@ def test_a_killed_fit_goes_on_to_the_same_model(tmp_path: Path) -> None:
         if step == 1:
             raise KilledError
 
-    architecture = get_architecture("efficientnet_lite0", "images")
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     train, unseen = in_memory(9, 32), in_memory(6, 32, first=50)
     for mode in ("head", "full"):
         whole = _build(architecture, mode).fit(train, unseen)

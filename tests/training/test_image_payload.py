@@ -23,8 +23,8 @@ from pipelines.samples.images import ImageSamples, to_pixels
 from tests.training.contract_builders import image_contract
 from tests.training.image_samples import CLASSES, TASK, draw, encoded, image_task, in_memory
 from training.architectures import get_architecture
-from training.contracts import PayloadError
-from training.contracts.images import MAX_BYTES, MAX_ROWS, ImageContract, read_image_payload
+from training.contract import PayloadError
+from training.modalities.images import MAX_BYTES, MAX_ROWS, read_image_payload
 from training.model.overlay import as_png, overlay
 from training.model.predictor import Predictor
 from training.model.track import save_model, signature
@@ -33,17 +33,19 @@ SIZE = 48
 
 
 @pytest.fixture(scope="module")
-def contract() -> ImageContract:
+def contract() -> Any:
     return image_contract(TASK, "efficientnet_lite0", image_task(SIZE), in_memory(3, SIZE), 1.0, 0.2)
 
 
 @pytest.fixture(scope="module")
-def predictor(contract: ImageContract, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+def predictor(contract: Any, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = tmp_path_factory.mktemp("model")
     train = in_memory(12, SIZE)
     settings = {"epochs": 8, "views": 2, "device": "cpu", "weights": "imagenet"}
-    network = get_architecture("efficientnet_lite0", "images").build({}, **settings).fit(train)
-    save_model(network, get_architecture("majority_class", "images").build({}).fit(train), contract, folder)
+    network = get_architecture("efficientnet_lite0", "images", "classification").build({}, **settings).fit(train)
+    save_model(
+        network, get_architecture("majority_class", "images", "classification").build({}).fit(train), contract, folder
+    )
     return Predictor().read(folder)
 
 
@@ -55,7 +57,7 @@ def _good() -> str:
     return encoded(_picture())
 
 
-def _refusal(value: Any, contract: ImageContract) -> str:
+def _refusal(value: Any, contract: Any) -> str:
     """Return why a request is refused whose second of three rows holds ``value``."""
     frame = pd.DataFrame({"image": pd.Series([_good(), value, _good()], dtype=object)})
     with pytest.raises(PayloadError) as caught:
@@ -82,23 +84,23 @@ def _refusal(value: Any, contract: ImageContract) -> str:
         (b"", "bytes"),
     ],
 )
-def test_what_is_not_text_is_refused(contract: ImageContract, value: Any, kind: str) -> None:
+def test_what_is_not_text_is_refused(contract: Any, value: Any, kind: str) -> None:
     assert _refusal(value, contract).endswith(f"it is {kind}")
 
 
-def test_null_beside_text_is_null(contract: ImageContract) -> None:
+def test_null_beside_text_is_null(contract: Any) -> None:
     frame = pd.DataFrame(json.loads(json.dumps([{"image": _good()}, {"image": None}])))
     with pytest.raises(PayloadError, match=r"row 1, field image: .*it is null"):
         read_image_payload(frame, contract)
 
 
 @pytest.mark.parametrize("value", ["", "  \n"])
-def test_empty_text_is_refused(contract: ImageContract, value: str) -> None:
+def test_empty_text_is_refused(contract: Any, value: str) -> None:
     assert "it is empty" in _refusal(value, contract)
 
 
 @pytest.mark.parametrize("value", ["äöü", "not base64!", "abc", "%%%%", "data:image/png;base64,???"])
-def test_what_is_not_base64_is_refused(contract: ImageContract, value: str) -> None:
+def test_what_is_not_base64_is_refused(contract: Any, value: str) -> None:
     assert "not base64" in _refusal(value, contract)
 
 
@@ -132,11 +134,11 @@ def _header(width: int, height: int) -> bytes:
     ],
     ids=["one byte", "random", "svg", "pdf", "signature", "header", "half a png"],
 )
-def test_bytes_that_are_no_image_are_refused(contract: ImageContract, content: bytes) -> None:
+def test_bytes_that_are_no_image_are_refused(contract: Any, content: bytes) -> None:
     assert "not an image that can be decoded" in _refusal(_base64(content), contract)
 
 
-def test_no_program_is_run_to_read_an_image(contract: ImageContract, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_program_is_run_to_read_an_image(contract: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = []
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments, **options: run.append(arguments))
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 48\n%%EndComments\nshowpage\n%%EOF\n"
@@ -144,16 +146,14 @@ def test_no_program_is_run_to_read_an_image(contract: ImageContract, monkeypatch
     assert not run
 
 
-def test_half_a_jpeg_is_refused(contract: ImageContract) -> None:
+def test_half_a_jpeg_is_refused(contract: Any) -> None:
     content = base64.b64decode(encoded(_picture(), "JPEG"))
     assert "not an image that can be decoded" in _refusal(_base64(content[: len(content) // 2]), contract)
 
 
 @settings(max_examples=60, deadline=None)
 @given(where=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.integers(0, 10_000), text=st.text(max_size=40))
-def test_no_damage_is_anything_but_a_refusal(
-    contract: ImageContract, where: int, byte: int, cut: int, text: str
-) -> None:
+def test_no_damage_is_anything_but_a_refusal(contract: Any, where: int, byte: int, cut: int, text: str) -> None:
     content = bytearray(_png())
     content[where % len(content)] = byte
     for value in (_base64(bytes(content[: cut % len(content)])), _base64(bytes(content)), text):
@@ -165,7 +165,7 @@ def test_no_damage_is_anything_but_a_refusal(
             assert samples.pixels.shape == (1, SIZE, SIZE, 3)
 
 
-def test_a_huge_file_is_refused_before_it_is_decoded(contract: ImageContract, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_file_is_refused_before_it_is_decoded(contract: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     huge = "A" * (MAX_BYTES * 4 // 3 + 8)
     monkeypatch.setattr(base64, "b64decode", lambda *arguments, **options: pytest.fail("decoded"))
     with pytest.raises(PayloadError, match=r"row 0, field image: larger than 20 MB"):
@@ -174,7 +174,7 @@ def test_a_huge_file_is_refused_before_it_is_decoded(contract: ImageContract, mo
 
 @pytest.mark.parametrize("sides", [(30_000, 30_000), (9_000, 9_000), (2_000_000_000, 1), (16, 60_000_000)])
 def test_a_decompression_bomb_is_refused_by_its_header(
-    contract: ImageContract, sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    contract: Any, sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image.Image, "convert", lambda *arguments, **options: pytest.fail("decoded"))
     with pytest.raises(PayloadError, match="row 0, field image: ") as caught:
@@ -184,13 +184,13 @@ def test_a_decompression_bomb_is_refused_by_its_header(
 
 
 @pytest.mark.parametrize("sides", [(1, 1), (1, 400), (400, 15)])
-def test_an_image_of_no_size_is_refused(contract: ImageContract, sides: tuple[int, int]) -> None:
+def test_an_image_of_no_size_is_refused(contract: Any, sides: tuple[int, int]) -> None:
     message = _refusal(encoded(Image.new("RGB", sides)), contract)
     assert f"{sides[0]} x {sides[1]} pixels; each side needs at least 16" in message
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG"])
-def test_an_animation_is_refused(contract: ImageContract, kind: str) -> None:
+def test_an_animation_is_refused(contract: Any, kind: str) -> None:
     others = [Image.fromarray(draw(code, 1, SIZE)) for code in (0, 1)]
     assert "has 3 frames" in _refusal(encoded(_picture(), kind, save_all=True, append_images=others), contract)
 
@@ -207,7 +207,7 @@ def test_an_animation_is_refused(contract: ImageContract, kind: str) -> None:
     ],
     ids=["CMYK JPEG", "CMYK TIFF", "16 bits", "float", "one bit", "LAB"],
 )
-def test_colors_that_would_be_read_wrongly_are_refused(contract: ImageContract, image: Image.Image, kind: str) -> None:
+def test_colors_that_would_be_read_wrongly_are_refused(contract: Any, image: Image.Image, kind: str) -> None:
     assert "8-bit RGB" in _refusal(encoded(image, kind), contract)
 
 
@@ -221,11 +221,11 @@ def _sixteen_bits() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def test_sixteen_bits_in_color_are_refused_as_the_validation_refuses_them(contract: ImageContract) -> None:
+def test_sixteen_bits_in_color_are_refused_as_the_validation_refuses_them(contract: Any) -> None:
     assert "16 bits" in _refusal(_base64(_sixteen_bits()), contract)
 
 
-def test_requests_of_the_wrong_form_are_refused(contract: ImageContract) -> None:
+def test_requests_of_the_wrong_form_are_refused(contract: Any) -> None:
     good = _good()
     for frame, said in (
         (pd.DataFrame({"image": []}), "no rows"),
@@ -250,7 +250,7 @@ def test_a_refusal_is_the_caller_s_fault(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
 @pytest.mark.parametrize("wrapped", ["{}", " {}\n", "data:image/png;base64,{}"])
-def test_lossless_files_give_the_image_s_own_pixels(contract: ImageContract, kind: str, wrapped: str) -> None:
+def test_lossless_files_give_the_image_s_own_pixels(contract: Any, kind: str, wrapped: str) -> None:
     gray = Image.fromarray(np.asarray(_picture())[..., 0])  # as many shades as a GIF has
     samples = read_image_payload(pd.DataFrame({"image": [wrapped.format(encoded(gray, kind))]}), contract)
     np.testing.assert_array_equal(samples.pixels[0], np.asarray(gray.convert("RGB")))
@@ -258,7 +258,7 @@ def test_lossless_files_give_the_image_s_own_pixels(contract: ImageContract, kin
     assert samples.index.tolist() == [0]
 
 
-def test_a_jpeg_is_read_as_training_reads_it(contract: ImageContract) -> None:
+def test_a_jpeg_is_read_as_training_reads_it(contract: Any) -> None:
     file = io.BytesIO()
     _picture(100).save(file, "JPEG", quality=90)
     folded = "\n".join(
@@ -269,7 +269,7 @@ def test_a_jpeg_is_read_as_training_reads_it(contract: ImageContract) -> None:
         np.testing.assert_array_equal(samples.pixels[0], to_pixels(image, image_task(SIZE).data))
 
 
-def test_a_photograph_on_its_side_is_turned_upright(contract: ImageContract) -> None:
+def test_a_photograph_on_its_side_is_turned_upright(contract: Any) -> None:
     image = _picture()
     ImageDraw.Draw(image).rectangle((0, 0, 8, 8), fill="white")
     exif = Image.Exif()
@@ -279,13 +279,13 @@ def test_a_photograph_on_its_side_is_turned_upright(contract: ImageContract) -> 
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P"])
-def test_every_kind_of_eight_bit_color_is_taken(contract: ImageContract, mode: str) -> None:
+def test_every_kind_of_eight_bit_color_is_taken(contract: Any, mode: str) -> None:
     image = _picture().convert(mode)
     samples = read_image_payload(pd.DataFrame({"image": [encoded(image)]}), contract)
     np.testing.assert_array_equal(samples.pixels[0], np.asarray(image.convert("RGB")))
 
 
-def test_equal_images_are_two_samples(contract: ImageContract) -> None:
+def test_equal_images_are_two_samples(contract: Any) -> None:
     samples = read_image_payload(pd.DataFrame({"image": [_good(), _good()]}), contract)
     assert len(samples) == 2
     assert samples.table["sample_id"].tolist() == ["row:0", "row:1"]
@@ -305,12 +305,11 @@ def test_a_request_made_of_samples_asks_for_the_same_pixels(size: int, crop: flo
 
 
 def _ask(predictor: Predictor, samples: ImageSamples, **params: bool) -> pd.DataFrame:
-    assert isinstance(predictor.contract, ImageContract)
     records = json.loads(json.dumps(predictor.contract.request(samples).to_dict("records")))
     return predictor.predict(None, pd.DataFrame(records), params)
 
 
-def test_the_answer_has_the_columns_of_the_signature(predictor: Predictor, contract: ImageContract) -> None:
+def test_the_answer_has_the_columns_of_the_signature(predictor: Predictor, contract: Any) -> None:
     samples = in_memory(7, SIZE, first=30)
     answer = _ask(predictor, samples)
     columns = signature(contract).outputs.input_names()

@@ -37,7 +37,7 @@ def unseen() -> ImageSamples:
 
 
 def _build(name: str, features: str, **others: Any) -> ImageTrees:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     chosen = {**architecture.defaults, "features": features}
     estimator = architecture.build(chosen, rounds=30, trees=30, seed=3, device="cpu", **others)
     assert isinstance(estimator, ImageTrees)
@@ -78,7 +78,7 @@ def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
     codes = np.array([0] * 24 + [1] * 6 + [2] * 6)
     blank = labeled(np.full((36, 32, 32, 3), 120, np.uint8), codes)  # all that can be learnt is how often a class is
     for balanced, expected in ((True, [1 / 3] * 3), (False, [2 / 3, 1 / 6, 1 / 6])):
-        architecture = get_architecture(name, "images")
+        architecture = get_architecture(name, "images", "classification")
         chosen = {**architecture.defaults, "balanced": balanced, "row_share": 1.0}
         model = architecture.build(chosen, rounds=60, trees=5, device="cpu")
         np.testing.assert_allclose(model.fit(blank).outputs(blank)[0], expected, rtol=0, atol=0.12)
@@ -87,14 +87,16 @@ def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
 def test_boosting_stops_where_the_validation_loss_no_longer_falls(train: ImageSamples, unseen: ImageSamples) -> None:
     rng = np.random.default_rng(0)
     noise = labeled(unseen.pixels, rng.integers(0, 3, len(unseen)))
-    architecture = get_architecture("xgboost", "images")
+    architecture = get_architecture("xgboost", "images", "classification")
     model = architecture.build({"learning_rate": 0.3}, rounds=200, patience=5, device="cpu").fit(train, noise)
     assert model.cost()["trees"] < 60 * len(CLASSES)
 
 
 def test_cross_fitted_trees_predict_every_row_unseen(train: ImageSamples, tmp_path: Path) -> None:
     every = _build("xgboost", "descriptors").get_params(deep=False)
-    whole = CrossFitted("xgboost", every, "images").fit(train, folds=np.arange(len(train)) // 3 % 3)
+    whole = CrossFitted("xgboost", every, modality="images", problem="classification").fit(
+        train, folds=np.arange(len(train)) // 3 % 3
+    )
     assert whole.out_of_fold_.shape == (len(train), len(CLASSES))
     assert (whole.out_of_fold_.argmax(axis=1) == train.target).mean() > 0.6
     whole.save(tmp_path / "model")
@@ -103,7 +105,7 @@ def test_cross_fitted_trees_predict_every_row_unseen(train: ImageSamples, tmp_pa
 
 @pytest.mark.parametrize("name", TREES)
 def test_a_study_without_trained_weights_never_draws_embeddings(name: str) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     assert architecture.space is not None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     none = {architecture.space(study.ask(), {"weights": "none"})["features"] for _ in range(12)}
@@ -118,7 +120,7 @@ def test_a_study_without_trained_weights_never_draws_embeddings(name: str) -> No
 def test_every_point_of_the_search_space_can_be_fitted(
     name: str, seed: int, train: ImageSamples, unseen: ImageSamples
 ) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     assert architecture.space is not None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     point = architecture.space(study.ask(), {"weights": "imagenet"})

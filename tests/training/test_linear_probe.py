@@ -94,7 +94,7 @@ def test_without_a_penalty_training_starts_from_chance() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_s_head_starts_from_what_its_features_tell(name: str, tmp_path: Path) -> None:
-    architecture = get_architecture(name, "images")
+    architecture = get_architecture(name, "images", "classification")
     estimator: Any = architecture.estimator
     backbone = estimator.backbone
     side = backbone.smallest

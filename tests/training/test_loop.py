@@ -196,7 +196,7 @@ def test_training_lowers_the_loss(network: nn.Module) -> None:
 
 
 def test_the_mlp_learns_from_epoch_to_epoch(prepared: Prepared) -> None:
-    mlp = get_architecture("mlp")
+    mlp = get_architecture("mlp", "pairs", "regression")
     estimator = build(mlp, {**mlp.defaults, "learning_rate": 5e-3, "dropout": 0.0}, epochs=12, patience=12)
     assert isinstance(estimator, MLP)
     estimator.fit(prepared.side("train"), prepared.side("validation"))
@@ -207,7 +207,7 @@ def test_the_mlp_learns_from_epoch_to_epoch(prepared: Prepared) -> None:
 
 def test_the_mlp_keeps_the_epoch_of_its_lowest_validation_error(prepared: Prepared) -> None:
     validation = prepared.side("validation")
-    estimator = build(get_architecture("mlp"), epochs=15, patience=4)
+    estimator = build(get_architecture("mlp", "pairs", "regression"), epochs=15, patience=4)
     assert isinstance(estimator, MLP)
     error = rmse(estimator.fit(prepared.side("train"), validation).predict(validation), validation.target)
     assert error == pytest.approx(min(metrics["validation_rmse"] for metrics in estimator.trained_.history), rel=1e-6)
@@ -337,7 +337,7 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path:
 
 def test_a_resumed_mlp_equals_one_that_was_never_interrupted(prepared: Prepared, tmp_path: Path) -> None:
     train, validation = prepared.side("train"), prepared.side("validation")
-    architecture = get_architecture("mlp")
+    architecture = get_architecture("mlp", "pairs", "regression")
     whole = build(architecture).fit(train, validation)
 
     def die(step: int, metrics: dict[str, float]) -> None:

@@ -45,4 +45,4 @@ def test_every_architecture_that_a_task_compares_is_trained(task: str) -> None:
     assert sorted(trained) == sorted(ASKED[task])
     assert params.task(task).evaluate.baseline in trained
     for name in trained:
-        assert get_architecture(name, params.task(task).family).name == name
+        assert get_architecture(name, params.task(task).modality, params.task(task).problem).name == name

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from pipelines.params import Params, Threshold
+from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
+from pipelines.samples import Kept
 from pipelines.samples.molecules import parent, without_salt
-from pipelines.samples.response import Kept
 from pipelines.samples.sensitivity import SensitivitySamples
+from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import FittedModel, build, changed, question, response_task, sensitivity_task
+from training.adapters.pairs_classification import Sensitivity
 from training.architectures import get_architecture
 from training.architectures.gnn import GNN
 from training.estimator import Attribution
@@ -31,7 +33,6 @@ from training.features.molecule_graph import (
 )
 from training.model.final import CrossFitted
 from training.networks.molecule_encoder import MoleculeEncoder
-from training.sensitivity import Sensitivity
 
 ETHANOL, BENZENE, METHANE = "CCO", "c1ccccc1", "C"
 IMATINIB = "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
@@ -282,7 +283,7 @@ def _of_molecule(attribution: Attribution, *tables: str) -> np.ndarray:
 
 @pytest.mark.parametrize("convolution", ["gine", "gatv2"])
 def test_what_atoms_add_is_what_the_molecule_adds(prepared: Prepared, convolution: str) -> None:
-    architecture = get_architecture("gnn")
+    architecture = get_architecture("gnn", "pairs", "regression")
     model = build(architecture, {**architecture.defaults, "convolution": convolution}, epochs=3)
     model.fit(prepared.side("train"))
     test = prepared.side("test")
@@ -308,7 +309,7 @@ def test_how_a_drug_is_spelled_moves_no_atom(model: GNN, prepared: Prepared) -> 
 
 
 def test_the_graph_is_learnt_from(prepared: Prepared) -> None:
-    architecture = get_architecture("gnn")
+    architecture = get_architecture("gnn", "pairs", "regression")
     model = build(architecture, {**architecture.defaults, "identity": "none"}, epochs=10).fit(prepared.side("train"))
     answers = {
         smiles: model.predict(question(prepared.samples, line="NEW", drug="NEW", smiles=smiles))[0]
@@ -321,7 +322,8 @@ def test_averages_are_those_of_the_training_drugs(drug_blind: Prepared) -> None:
     rows, test = drug_blind.rows("train"), drug_blind.rows("test")
     strange = changed(drug_blind.samples, test)
     here, there = (
-        build(get_architecture("gnn"), epochs=1).fit(samples.take(rows)) for samples in (drug_blind.samples, strange)
+        build(get_architecture("gnn", "pairs", "regression"), epochs=1).fit(samples.take(rows))
+        for samples in (drug_blind.samples, strange)
     )
     assert isinstance(here, GNN) and isinstance(there, GNN)
     for one, other in zip(here.learnt_["graphs"].values(), there.learnt_["graphs"].values(), strict=True):
@@ -331,15 +333,15 @@ def test_averages_are_those_of_the_training_drugs(drug_blind: Prepared) -> None:
 
 
 def test_an_ensemble_explains_by_the_mean_of_its_members(model: GNN, prepared: Prepared) -> None:
-    other = build(get_architecture("gnn"), epochs=1, seed=8).fit(prepared.side("train"))
-    ensemble = CrossFitted("gnn", model.get_params(deep=False))
+    other = build(get_architecture("gnn", "pairs", "regression"), epochs=1, seed=8).fit(prepared.side("train"))
+    ensemble = CrossFitted("gnn", model.get_params(deep=False), modality="pairs", problem="regression")
     ensemble.members_ = [model, other]
     test = prepared.side("test").take(np.arange(6))
     found, one, two = (each.atom_attributions(test) for each in (ensemble, model, other))
     assert found is not None and one is not None and two is not None
     for mean, first, second in zip(found, one, two, strict=True):
         np.testing.assert_allclose(mean, (first + second) / 2)
-    ensemble.members_ = [build(get_architecture("mean_effects"))]
+    ensemble.members_ = [build(get_architecture("mean_effects", "pairs", "regression"))]
     assert ensemble.atom_attributions(test) is None
 
 
@@ -348,7 +350,7 @@ def test_of_a_classifier_atoms_add_to_the_log_odds(prepared: Prepared, params: P
     called = prepare(Kept(prepared.samples, prepared.counts), task, params.seed)
     train, test = called.side("train"), called.side("test")
     assert isinstance(test, SensitivitySamples)
-    architecture = get_architecture("gnn", "response_labels")
+    architecture = get_architecture("gnn", "pairs", "classification")
     model = build(architecture, epochs=3).fit(train, called.side("validation"))
     assert isinstance(model, Sensitivity)
     for output in (None, np.zeros(len(test), int), np.ones(len(test), int)):

@@ -20,9 +20,8 @@ from tests.training.contract_builders import image_contract, response_contract
 from tests.training.image_samples import TASK, in_memory, labeled
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
 from tests.training.tiny import NAME, question, response_task, tiny_params, tiny_prepared
-from training.contracts import Contract
-from training.contracts.profiles import GeneContract, LabelContract
-from training.contracts.summaries import choose_panels
+from training.contract import Contract, contract_class
+from training.features.summaries import choose_panels
 from training.model.novelty import SHARE, Novelty, View, fit_novelty
 
 
@@ -56,12 +55,12 @@ def _known(contract: Contract, prepared: Prepared, unseen: Any) -> Known:
     return Known(contract, samples, unseen, novelty)
 
 
-def _label_contract(samples: ExpressionSamples) -> LabelContract:
+def _label_contract(samples: ExpressionSamples) -> Any:
     genes = list(samples.genes)
     panels = choose_panels(samples.logged(genes), genes)
     about: dict[str, Any] = {"task": "tumor_type", "architecture": "x", "baseline": "y", "task_text": "{}"}
     sure: dict[str, Any] = {"classes": list(CLASSES), "temperature": 1.0, "threshold": 0.5, "coverage": 0.9}
-    return LabelContract(**about, **sure, genes=genes, known=genes, panels=panels)
+    return contract_class("profiles", "classification")(**about, **sure, genes=genes, known=genes, panels=panels)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def profiles() -> Known:
 @pytest.fixture(scope="module")
 def genes() -> Known:
     samples = gene_samples(500)
-    contract = GeneContract(
+    contract = contract_class("profiles", "multi_target")(
         task="gene_expression",
         architecture="x",
         baseline="y",

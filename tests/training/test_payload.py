@@ -20,8 +20,9 @@ from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, FittedModel, build, response_task
 from training.architectures import get_architecture, names
-from training.contracts import EXPLAINED_FEATURES, PayloadError, number_of, response
-from training.contracts.response import MAX_ROWS, ResponseContract, read_payload
+from training.contract import EXPLAINED_FEATURES, PayloadError, number_of
+from training.modalities import pairs
+from training.modalities.pairs import MAX_ROWS, read_payload
 from training.model.final import CrossFitted
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
@@ -31,7 +32,7 @@ GENE = "SIMG0003"
 
 
 @pytest.fixture(scope="module")
-def contract(prepared: Prepared, params: Params) -> ResponseContract:
+def contract(prepared: Prepared, params: Params) -> Any:
     return response_contract(NAME, "xgboost", response_task(params), prepared, 1.5, 0.9)
 
 
@@ -41,7 +42,7 @@ def asked(prepared: Prepared) -> ResponseSamples:
 
 
 @pytest.fixture
-def rows(asked: ResponseSamples, contract: ResponseContract) -> list[Row]:
+def rows(asked: ResponseSamples, contract: Any) -> list[Row]:
     """Return three good rows, each with every field, of two cell lines."""
     whole = [
         row
@@ -55,7 +56,7 @@ def rows(asked: ResponseSamples, contract: ResponseContract) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def predictor(
-    prepared: Prepared, contract: ResponseContract, fitted: FittedModel, tmp_path_factory: pytest.TempPathFactory
+    prepared: Prepared, contract: Any, fitted: FittedModel, tmp_path_factory: pytest.TempPathFactory
 ) -> Predictor:
     folder = tmp_path_factory.mktemp("model")
     save_model(fitted("xgboost"), fitted("mean_effects"), contract, folder)
@@ -68,7 +69,7 @@ def _through_json(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(json.loads(json.dumps(records)))
 
 
-def _refusal(rows: list[Row] | pd.DataFrame, contract: ResponseContract) -> str:
+def _refusal(rows: list[Row] | pd.DataFrame, contract: Any) -> str:
     with pytest.raises(PayloadError) as caught:
         read_payload(pd.DataFrame(rows), contract)
     return str(caught.value)
@@ -77,7 +78,7 @@ def _refusal(rows: list[Row] | pd.DataFrame, contract: ResponseContract) -> str:
 # What is taken
 
 
-def test_good_rows_are_read_as_they_stand(rows: list[Row], contract: ResponseContract) -> None:
+def test_good_rows_are_read_as_they_stand(rows: list[Row], contract: Any) -> None:
     samples = read_payload(pd.DataFrame(rows), contract)
     assert len(samples) == 3
     for position, row in enumerate(rows):
@@ -91,7 +92,7 @@ def test_good_rows_are_read_as_they_stand(rows: list[Row], contract: ResponseCon
         assert samples.drugs.index[samples.drug[position]] == row["drug_id"]
 
 
-def test_equal_profiles_and_equal_drugs_are_stored_once(rows: list[Row], contract: ResponseContract) -> None:
+def test_equal_profiles_and_equal_drugs_are_stored_once(rows: list[Row], contract: Any) -> None:
     samples = read_payload(pd.DataFrame([*rows, *rows]), contract)
     assert len(samples) == 6
     assert len(samples.cell_lines) == 2
@@ -99,14 +100,12 @@ def test_equal_profiles_and_equal_drugs_are_stored_once(rows: list[Row], contrac
     assert samples.cell.tolist() == [0, 0, 1, 0, 0, 1]
 
 
-def test_one_profile_in_two_tissues_is_two_lines(rows: list[Row], contract: ResponseContract) -> None:
+def test_one_profile_in_two_tissues_is_two_lines(rows: list[Row], contract: Any) -> None:
     samples = read_payload(pd.DataFrame([rows[0], {**rows[0], "tissue": "another"}]), contract)
     assert samples.cell_lines["tissue"].tolist() == [rows[0]["tissue"], "another"]
 
 
-def test_the_order_of_genes_in_a_row_does_not_matter(
-    rows: list[Row], contract: ResponseContract, fitted: FittedModel
-) -> None:
+def test_the_order_of_genes_in_a_row_does_not_matter(rows: list[Row], contract: Any, fitted: FittedModel) -> None:
     backwards = [{**row, "expression": dict(reversed(row["expression"].items()))} for row in rows]
     model = fitted("xgboost")
     np.testing.assert_array_equal(
@@ -118,7 +117,7 @@ def test_the_order_of_genes_in_a_row_does_not_matter(
 @pytest.mark.parametrize("value", [None, math.nan])
 @pytest.mark.parametrize("field", ["mutation", "copy_number", "methylation"])
 def test_omics_that_are_imputed_may_be_left_out(
-    rows: list[Row], contract: ResponseContract, field: str, value: float | None
+    rows: list[Row], contract: Any, field: str, value: float | None
 ) -> None:
     rows[1][field] = value
     samples = read_payload(pd.DataFrame(rows), contract)
@@ -128,7 +127,7 @@ def test_omics_that_are_imputed_may_be_left_out(
     assert read_payload(without, contract).omics[field].isna().all(axis=None)
 
 
-def test_a_row_without_tissue_and_id_is_taken(rows: list[Row], contract: ResponseContract) -> None:
+def test_a_row_without_tissue_and_id_is_taken(rows: list[Row], contract: Any) -> None:
     bare = [{key: row[key] for key in ("expression", "smiles")} for row in rows]
     samples = read_payload(pd.DataFrame(bare), contract)
     assert samples.cell_lines["tissue"].tolist() == [UNKNOWN, UNKNOWN]
@@ -138,7 +137,7 @@ def test_a_row_without_tissue_and_id_is_taken(rows: list[Row], contract: Respons
     assert samples.drugs.index[0] not in {row["drug_id"] for row in rows}
 
 
-def test_a_drug_may_be_named_by_its_id_alone(rows: list[Row], contract: ResponseContract, fitted: FittedModel) -> None:
+def test_a_drug_may_be_named_by_its_id_alone(rows: list[Row], contract: Any, fitted: FittedModel) -> None:
     model = fitted("mean_effects")
     known = model.predict(read_payload(pd.DataFrame([rows[0]]), contract))
     by_id = [{key: value for key, value in rows[0].items() if key != "smiles"}]
@@ -146,13 +145,13 @@ def test_a_drug_may_be_named_by_its_id_alone(rows: list[Row], contract: Response
 
 
 @pytest.mark.parametrize("number", [0, 3, np.float32(2.5), np.int64(2), -0.0])
-def test_every_kind_of_number_is_a_number(rows: list[Row], contract: ResponseContract, number: Any) -> None:
+def test_every_kind_of_number_is_a_number(rows: list[Row], contract: Any, number: Any) -> None:
     rows[0]["expression"][GENE] = number
     samples = read_payload(pd.DataFrame(rows), contract)
     assert samples.omics["expression"][GENE].iloc[0] == number
 
 
-def test_a_negative_value_is_fine_where_the_scale_has_them(rows: list[Row], contract: ResponseContract) -> None:
+def test_a_negative_value_is_fine_where_the_scale_has_them(rows: list[Row], contract: Any) -> None:
     rows[0]["expression"][GENE] = -1.0
     other_scale = replace(contract, task_text=contract.task_text.replace("log2_tpm_plus_1", "any"))
     assert read_payload(pd.DataFrame(rows), other_scale).omics["expression"][GENE].iloc[0] == -1.0
@@ -208,7 +207,7 @@ def _gene(value: Any, omics: str = "expression", gene: str = GENE) -> Callable[[
     ),  # an address in an id would differ from worker to worker
 )
 def test_a_fault_is_told_by_row_and_field(
-    rows: list[Row], contract: ResponseContract, damage: Callable[[Row], Any], field: str, told: str
+    rows: list[Row], contract: Any, damage: Callable[[Row], Any], field: str, told: str
 ) -> None:
     damage(rows[1])
     message = _refusal(rows, contract)
@@ -222,7 +221,7 @@ def test_a_fault_is_told_by_row_and_field(
     [(True, "it is bool"), (math.nan, "finite"), (None, "it is null"), ("1", "it is str"), (-1, "below 0")],
 )
 def test_a_profile_that_looks_like_the_one_above_is_looked_at_all_the_same(
-    rows: list[Row], contract: ResponseContract, value: Any, told: str
+    rows: list[Row], contract: Any, value: Any, told: str
 ) -> None:
     """Many drugs are asked about one line, and true is equal to 1."""
     rows[0]["expression"][GENE] = 1
@@ -236,7 +235,7 @@ def test_a_profile_that_looks_like_the_one_above_is_looked_at_all_the_same(
 
 
 def test_one_profile_is_checked_once_however_many_drugs_it_is_asked_about(
-    rows: list[Row], contract: ResponseContract, monkeypatch: pytest.MonkeyPatch
+    rows: list[Row], contract: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
 
@@ -244,20 +243,18 @@ def test_one_profile_is_checked_once_however_many_drugs_it_is_asked_about(
         checked.append(where)
         return number_of(value, where)
 
-    monkeypatch.setattr(response, "number_of", looked_at)
+    monkeypatch.setattr(pairs, "number_of", looked_at)
     many = json.loads(json.dumps([{**rows[0], "drug_id": f"D{number}"} for number in range(50)]))
     found = read_payload(pd.DataFrame(many), contract)
     assert len(found) == 50 and len(checked) == len(set(checked)) == sum(map(len, contract.features.values()))
 
 
-def test_a_missing_and_an_unknown_gene_do_not_make_up_for_each_other(
-    rows: list[Row], contract: ResponseContract
-) -> None:
+def test_a_missing_and_an_unknown_gene_do_not_make_up_for_each_other(rows: list[Row], contract: Any) -> None:
     rows[1]["expression"]["NOT_A_GENE"] = rows[1]["expression"].pop(GENE)
     assert "row 1, field expression:" in _refusal(rows, contract)
 
 
-def test_one_drug_id_with_two_molecules_is_refused(rows: list[Row], contract: ResponseContract) -> None:
+def test_one_drug_id_with_two_molecules_is_refused(rows: list[Row], contract: Any) -> None:
     rows[2]["drug_id"] = rows[0]["drug_id"]
     rows[2]["smiles"] = "CCO"
     message = _refusal(rows, contract)
@@ -265,7 +262,7 @@ def test_one_drug_id_with_two_molecules_is_refused(rows: list[Row], contract: Re
     assert rows[0]["drug_id"] in message
 
 
-def test_one_drug_id_with_two_spellings_of_a_molecule_is_one_drug(rows: list[Row], contract: ResponseContract) -> None:
+def test_one_drug_id_with_two_spellings_of_a_molecule_is_one_drug(rows: list[Row], contract: Any) -> None:
     rows[0].update(smiles="OCC", drug_id="D")
     rows[1].update(smiles="CCO", drug_id="D")
     rows[2].update(smiles="C(O)C", drug_id="D")
@@ -274,38 +271,36 @@ def test_one_drug_id_with_two_spellings_of_a_molecule_is_one_drug(rows: list[Row
     assert samples.drugs["smiles"].tolist() == ["OCC"]
 
 
-def test_an_id_that_looks_like_ours_is_not_mixed_up_with_a_nameless_drug(
-    rows: list[Row], contract: ResponseContract
-) -> None:
+def test_an_id_that_looks_like_ours_is_not_mixed_up_with_a_nameless_drug(rows: list[Row], contract: Any) -> None:
     rows[0].update(smiles="CCO", drug_id=None)
     rows[1].update(smiles="CCN", drug_id="row:0")
     samples = read_payload(pd.DataFrame(rows), contract)
     assert samples.drugs["smiles"].to_numpy()[samples.drug][:2].tolist() == ["CCO", "CCN"]
 
 
-def test_an_unknown_column_is_named_with_those_there_are(rows: list[Row], contract: ResponseContract) -> None:
+def test_an_unknown_column_is_named_with_those_there_are(rows: list[Row], contract: Any) -> None:
     message = _refusal(pd.DataFrame(rows).assign(proteomics=1), contract)
     assert "proteomics" in message
     assert all(name in message for name in (*contract.features, "smiles", "drug_id", "tissue"))
 
 
 @pytest.mark.parametrize("field", ["expression", "smiles"])
-def test_a_missing_column_is_named(rows: list[Row], contract: ResponseContract, field: str) -> None:
+def test_a_missing_column_is_named(rows: list[Row], contract: Any, field: str) -> None:
     columns = [field, "drug_id"] if field == "smiles" else [field]
     assert f"the field {field} is missing" in _refusal(pd.DataFrame(rows).drop(columns=columns), contract)
 
 
-def test_smiles_are_needed_where_the_task_drops_drugs_without(rows: list[Row], contract: ResponseContract) -> None:
+def test_smiles_are_needed_where_the_task_drops_drugs_without(rows: list[Row], contract: Any) -> None:
     strict = replace(contract, required=[*contract.required, "smiles"])
     rows[1]["smiles"] = None
     assert "row 1, field smiles:" in _refusal(rows, strict)
 
 
-def test_an_empty_request_is_refused(contract: ResponseContract) -> None:
+def test_an_empty_request_is_refused(contract: Any) -> None:
     assert "no rows" in _refusal([], contract)
 
 
-def test_an_endless_request_is_refused_before_it_is_read(rows: list[Row], contract: ResponseContract) -> None:
+def test_an_endless_request_is_refused_before_it_is_read(rows: list[Row], contract: Any) -> None:
     broken: Row = {"expression": None}
     message = _refusal(pd.DataFrame([broken] * (MAX_ROWS + 1)), contract)
     assert str(MAX_ROWS) in message
@@ -315,9 +310,9 @@ def test_an_endless_request_is_refused_before_it_is_read(rows: list[Row], contra
 # There and back
 
 
-@pytest.mark.parametrize("name", names("response"))
+@pytest.mark.parametrize("name", names("pairs", "regression"))
 def test_a_request_is_answered_as_the_samples_are_predicted(
-    name: str, asked: ResponseSamples, contract: ResponseContract, fitted: FittedModel
+    name: str, asked: ResponseSamples, contract: Any, fitted: FittedModel
 ) -> None:
     mutation = asked.omics["mutation"].copy()
     mutation.iloc[asked.cell[0]] = np.nan  # a line that was not sequenced is part of the question
@@ -328,7 +323,7 @@ def test_a_request_is_answered_as_the_samples_are_predicted(
     np.testing.assert_allclose(fitted(name).predict(samples), fitted(name).predict(asked), rtol=0, atol=1e-4)
 
 
-def test_a_request_leaves_out_what_no_row_has(asked: ResponseSamples, contract: ResponseContract) -> None:
+def test_a_request_leaves_out_what_no_row_has(asked: ResponseSamples, contract: Any) -> None:
     without = replace(asked, omics={**asked.omics, "mutation": asked.omics["mutation"] * np.nan})
     frame = contract.request(alone(without, 5))
     assert "mutation" not in frame
@@ -339,7 +334,7 @@ def test_a_request_leaves_out_what_no_row_has(asked: ResponseSamples, contract: 
 def test_the_logged_model_answers_as_the_fitted_one(
     prepared: Prepared,
     asked: ResponseSamples,
-    contract: ResponseContract,
+    contract: Any,
     fitted: FittedModel,
     tmp_path: Path,
     cross_fitted: bool,
@@ -347,8 +342,8 @@ def test_the_logged_model_answers_as_the_fitted_one(
     model = fitted("xgboost")
     if cross_fitted:
         train = prepared.side("train")
-        every = build(get_architecture("xgboost")).get_params(deep=False)
-        model = CrossFitted("xgboost", every).fit(train, folds=train.cell % 2)
+        every = build(get_architecture("xgboost", "pairs", "regression")).get_params(deep=False)
+        model = CrossFitted("xgboost", every, modality="pairs", problem="regression").fit(train, folds=train.cell % 2)
     save_model(model, fitted("mean_effects"), contract, tmp_path)
     loaded = Predictor().read(tmp_path)
     answer = loaded.predict(None, _through_json(contract.request(asked)))

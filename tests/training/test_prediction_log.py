@@ -23,7 +23,7 @@ import pytest
 from pipelines.environment import LOG_SALT, PREDICTION_LOG
 from tests.serving.served import IMAGES, PROFILES, images_prepared, profiles_prepared, save_fitted
 from tests.training.tiny import ROOT
-from training.contracts import Contract
+from training.contract import Contract
 from training.model.prediction_log import PredictionLog, prediction_columns
 from training.model.predictor import Predictor
 

@@ -20,22 +20,23 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from mlflow.types.schema import Schema
 
-from pipelines.params import ExpressionTask, read_params, task_text
+from pipelines.modalities.profiles import ProfilesTask
+from pipelines.params import read_params, task_text
 from pipelines.samples.expression import ExpressionSamples
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, reordered
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
-from training.contracts import EXPLAINED_FEATURES, PayloadError, contract_from, contract_text
-from training.contracts.profiles import MAX_ROWS, GeneContract, LabelContract, used_genes
+from training.contract import EXPLAINED_FEATURES, PayloadError, contract_class, contract_from, contract_text
 from training.estimator import Estimator
+from training.modalities.profiles import MAX_ROWS, used_genes
 from training.model.calibration import apply_temperature
 from training.model.final import CrossFitted
 from training.model.predictor import Predictor
 from training.model.track import save_model, signature
 
 Profile = dict[str, Any]
-TASKS = {"profile_labels": "tumor_type", "gene_targets": "gene_expression"}
-FAMILIES = list(TASKS)
+TASKS = {"profiles classification": "tumor_type", "profiles multi_target": "gene_expression"}
+KINDS = list(TASKS)
 ALLOWED = 0.1  # of 30 genes, 3 may be missing
 HALF_WIDTHS = [0.5, 1.0, 1.5, 2.0]
 GENE = "GENE7|1007"
@@ -45,7 +46,7 @@ GENE = "GENE7|1007"
 class Asked:
     """A fitted model, its contract, and samples to ask it about."""
 
-    contract: LabelContract | GeneContract
+    contract: Any
     estimator: Estimator
     train: ExpressionSamples
     unseen: ExpressionSamples
@@ -66,54 +67,58 @@ def _named(samples: ExpressionSamples) -> ExpressionSamples:
 
 
 @functools.cache
-def _task(family: str, scale: Any) -> ExpressionTask:
-    task = read_params(ROOT / "params.yaml").task(TASKS[family])
-    assert isinstance(task, ExpressionTask)
+def _task(kind: str, scale: Any) -> ProfilesTask:
+    task = read_params(ROOT / "params.yaml").task(TASKS[kind])
+    assert isinstance(task, ProfilesTask)
     return replace(task, data=replace(task.data, scale=scale, missing_genes=ALLOWED))
 
 
-def _asked(family: str, folder: Path) -> Asked:
+def _asked(kind: str, folder: Path) -> Asked:
     """Fit a linear model that looks at 30 of 40 genes."""
     make, name, baseline = {
-        "profile_labels": (labels_samples, "logistic_regression", "majority_class"),
-        "gene_targets": (gene_samples, "ridge", "mean_expression"),
-    }[family]
+        "profiles classification": (labels_samples, "logistic_regression", "majority_class"),
+        "profiles multi_target": (gene_samples, "ridge", "mean_expression"),
+    }[kind]
     train, unseen = _named(make(90)), _named(make(12, seed=1))
     chosen = {"selection": "top_30"} | ({"kernel": "linear"} if name == "ridge" else {})
-    estimator = get_architecture(name, family).build(chosen).fit(train)
+    estimator = get_architecture(name, *kind.split()).build(chosen).fit(train)
     common: dict[str, Any] = {
-        "task": TASKS[family],
+        "task": TASKS[kind],
         "architecture": name,
         "baseline": baseline,
-        "task_text": task_text(_task(family, train.scale)),
+        "task_text": task_text(_task(kind, train.scale)),
         "coverage": 0.9,
         "genes": used_genes(estimator, train),
         "known": list(train.genes),
     }
-    contract: LabelContract | GeneContract
-    if family == "profile_labels":
-        contract = LabelContract(**common, classes=list(CLASSES), temperature=1.5, threshold=0.8)
+    contract: Any
+    if kind == "profiles classification":
+        contract = contract_class("profiles", "classification")(
+            **common, classes=list(CLASSES), temperature=1.5, threshold=0.8
+        )
     else:
         targets = list(train.targets)
         spreads = [1.0] * len(targets)
-        contract = GeneContract(**common, targets=targets, spreads=spreads, half_widths=list(HALF_WIDTHS))
-    save_model(estimator, get_architecture(baseline, family).build({}).fit(train), contract, folder)
+        contract = contract_class("profiles", "multi_target")(
+            **common, targets=targets, spreads=spreads, half_widths=list(HALF_WIDTHS)
+        )
+    save_model(estimator, get_architecture(baseline, *kind.split()).build({}).fit(train), contract, folder)
     return Asked(contract, estimator, train, unseen, Predictor().read(folder))
 
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    return _asked("profile_labels", tmp_path_factory.mktemp("labels"))
+    return _asked("profiles classification", tmp_path_factory.mktemp("labels"))
 
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    return _asked("gene_targets", tmp_path_factory.mktemp("targets"))
+    return _asked("profiles multi_target", tmp_path_factory.mktemp("targets"))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=KINDS)
 def asked(request: pytest.FixtureRequest) -> Asked:
-    return request.getfixturevalue("labels" if request.param == "profile_labels" else "targets")
+    return request.getfixturevalue("labels" if request.param == "profiles classification" else "targets")
 
 
 @pytest.fixture
@@ -135,14 +140,14 @@ def _small(profiles: list[Profile]) -> list[Profile]:
     return [{gene: min(value, 16.0) for gene, value in profile.items()} for profile in profiles]
 
 
-def _refusal(frame: pd.DataFrame | list[Any], contract: LabelContract | GeneContract) -> str:
+def _refusal(frame: pd.DataFrame | list[Any], contract: Any) -> str:
     with pytest.raises(PayloadError) as caught:
         contract.read(frame if isinstance(frame, pd.DataFrame) else _frame(frame))
     return str(caught.value)
 
 
-def _on_scale(contract: LabelContract | GeneContract, scale: str) -> LabelContract | GeneContract:
-    return replace(contract, task_text=task_text(_task(contract.family, scale)))
+def _on_scale(contract: Any, scale: str) -> Any:
+    return replace(contract, task_text=task_text(_task(f"{contract.modality} {contract.problem}", scale)))
 
 
 def test_the_model_looks_at_some_of_the_genes_that_are_known(asked: Asked) -> None:
@@ -476,11 +481,11 @@ NAMES = st.sampled_from([f"GENE{n}|{1000 + n}" for n in range(40)] + ["GENE7", "
     changes=st.dictionaries(NAMES | st.text(max_size=5), NUMBERS, max_size=4),
     whole=st.none() | JSON,
 )
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_json_ends_in_another_error_or_in_an_answer_without_numbers(
-    family: str, scale: str, labels: Asked, targets: Asked, changes: dict[str, Any], whole: Any
+    kind: str, scale: str, labels: Asked, targets: Asked, changes: dict[str, Any], whole: Any
 ) -> None:
-    asked = labels if family == "profile_labels" else targets
+    asked = labels if kind == "profiles classification" else targets
     contract = _on_scale(asked.contract, scale)
     good = _small(_profiles(asked))[0]
     frame = _frame([good, good | changes if whole is None else whole])
@@ -495,11 +500,11 @@ def test_no_json_ends_in_another_error_or_in_an_answer_without_numbers(
 
 def test_many_profiles_are_read_in_less_time_than_they_take_to_send() -> None:
     genes = [f"G{number}|{number}" for number in range(2000)]
-    contract = LabelContract(
+    contract = contract_class("profiles", "classification")(
         task="tumor_type",
         architecture="logistic_regression",
         baseline="majority_class",
-        task_text=task_text(_task("profile_labels", "linear")),
+        task_text=task_text(_task("profiles classification", "linear")),
         classes=list(CLASSES),
         temperature=1.0,
         threshold=0.1,
@@ -521,7 +526,7 @@ def test_many_profiles_are_read_in_less_time_than_they_take_to_send() -> None:
 
 def test_a_contract_reads_back_from_json(asked: Asked) -> None:
     content = contract_text(asked.contract)
-    assert content["family"] == asked.contract.family
+    assert (content["modality"], content["problem"]) == (asked.contract.modality, asked.contract.problem)
     assert contract_from(json.loads(json.dumps(content, allow_nan=False))) == asked.contract
     assert asked.predictor.contract == asked.contract
 
@@ -555,7 +560,6 @@ def test_the_order_of_the_file_s_genes_does_not_change_the_request(asked: Asked)
 
 
 def test_labels_come_with_calibrated_probabilities_and_a_set(labels: Asked) -> None:
-    assert isinstance(labels.contract, LabelContract)
     answer = labels.predictor.predict(None, labels.contract.request(labels.unseen))
     wanted = apply_temperature(labels.estimator.outputs(labels.unseen), labels.contract.temperature)
     for row, probabilities in enumerate(wanted):
@@ -587,7 +591,6 @@ def test_contributions_to_the_label_add_up_to_its_logit(labels: Asked) -> None:
 
 
 def test_each_target_has_an_interval_of_its_own_around_its_prediction(targets: Asked) -> None:
-    assert isinstance(targets.contract, GeneContract)
     answer = targets.predictor.predict(None, targets.contract.request(targets.unseen))
     expected = targets.estimator.predict(targets.unseen)
     names = targets.contract.targets
@@ -601,7 +604,6 @@ def test_each_target_has_an_interval_of_its_own_around_its_prediction(targets: A
 
 
 def test_without_held_out_errors_there_is_no_interval(targets: Asked) -> None:
-    assert isinstance(targets.contract, GeneContract)
     none = replace(targets.contract, half_widths=[None] * 4)
     assert contract_from(json.loads(json.dumps(contract_text(none), allow_nan=False))) == none
     samples = none.read(none.request(targets.unseen))
@@ -612,7 +614,6 @@ def test_without_held_out_errors_there_is_no_interval(targets: Asked) -> None:
 
 
 def test_contributions_to_each_target_add_up_to_what_it_differs_from_its_base(targets: Asked) -> None:
-    assert isinstance(targets.contract, GeneContract)
     answer = targets.predictor.predict(None, targets.contract.request(targets.unseen), {"explain": True})
     for position, target in enumerate(targets.contract.targets):
         explained = targets.estimator.attribute(targets.unseen, np.full(len(answer), position))
@@ -627,8 +628,8 @@ def test_contributions_to_each_target_add_up_to_what_it_differs_from_its_base(ta
 
 def test_a_cross_fitted_model_asks_for_what_any_member_looks_at(asked: Asked, tmp_path: Path) -> None:
     every = asked.estimator.get_params(deep=False) | {"selection": "top_8"}
-    family = asked.contract.family
-    whole = CrossFitted(asked.contract.architecture, every, family)
+    kind = {"modality": asked.contract.modality, "problem": asked.contract.problem}
+    whole = CrossFitted(asked.contract.architecture, every, **kind)
     whole.fit(asked.train, folds=np.arange(len(asked.train)) // 3 % 2)
     genes = used_genes(whole, asked.train)
     members: list[Any] = whole.members_
@@ -636,7 +637,7 @@ def test_a_cross_fitted_model_asks_for_what_any_member_looks_at(asked: Asked, tm
     assert len(genes) > 8, "the members look at the same genes"
     assert genes == sorted(genes, key=asked.train.genes.index)
     contract = replace(asked.contract, genes=genes)
-    baseline = get_architecture(contract.baseline, family).build({}).fit(asked.train)
+    baseline = get_architecture(contract.baseline, **kind).build({}).fit(asked.train)
     save_model(whole, baseline, contract, tmp_path / "model")
     served = Predictor().read(tmp_path / "model")
     samples = contract.read(contract.request(asked.unseen))

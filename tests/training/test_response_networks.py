@@ -16,15 +16,14 @@ from torch import Tensor
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.reading import read_samples
 from pipelines.samples.response import ResponseSamples
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, SIZE, FittedModel, build, changed, question, response_task, rmse, with_omics
 from training.architectures import get_architecture
 from training.architectures.multi_omics import FusionModule, MultiOmics
 from training.architectures.transformer import Transformer
-from training.contracts import PayloadError
+from training.contract import PayloadError
 from training.features.gene_order import correlation_order
 from training.features.smiles_tokens import SmilesTokens, tokens_of
 from training.model.predictor import Predictor
@@ -40,7 +39,7 @@ TABLES = ("expression", "mutation", "copy_number", "methylation")
 
 
 def _fitted(name: str, samples: ResponseSamples, **hyperparameters: Any) -> Any:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     return build(architecture, {**architecture.defaults, **hyperparameters}, epochs=2).fit(samples)
 
 
@@ -113,7 +112,7 @@ def test_the_cost_grows_with_the_network(name: str, prepared: Prepared) -> None:
     ],
 )
 def test_a_study_tries_depth_width_and_how_a_network_is_trained(name: str, depth: str, width: str) -> None:
-    architecture = get_architecture(name)
+    architecture = get_architecture(name, "pairs", "regression")
     assert architecture.space is not None
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trials = [study.ask() for _ in range(40)]
@@ -147,7 +146,7 @@ def test_the_order_of_genes_travels_with_the_model(
     model = fitted(name)
     assert isinstance(model, OrderedResponseNetwork)
     model.save(tmp_path / "model")
-    loaded = get_architecture(name).estimator.load(tmp_path / "model")
+    loaded = get_architecture(name, "pairs", "regression").estimator.load(tmp_path / "model")
     assert isinstance(loaded, OrderedResponseNetwork)
     assert loaded.gene_order == model.gene_order
     loaded.learnt_["order"] = loaded.learnt_["order"][::-1].copy()  # another order is another network
@@ -391,14 +390,14 @@ def test_tables_are_dropped_in_training_alone() -> None:
 
 def test_lines_without_expression_are_trained_on_where_the_task_keeps_them(params: Params, tmp_path: Path) -> None:
     task, raw = response_task(params), tmp_path / "raw"
-    simulate(raw, SIZE)
+    simulate_drug_response(raw, SIZE)
     table = pd.read_parquet(raw / "expression.parquet")
     lacking = table["cell_line_id"][::3]
     table[~table["cell_line_id"].isin(lacking)].to_parquet(raw / "expression.parquet", index=False)
 
     def prepared_under(rule: Literal["drop", "impute"]) -> Prepared:
         ruled = replace(task, data=replace(task.data, missing=replace(task.data.missing, expression=rule)))
-        return prepare(read_samples(raw, ruled), ruled, params.seed)
+        return prepare(ruled.read(raw), ruled, params.seed)
 
     assert not prepared_under("drop").samples.pairs["cell_line_id"].isin(lacking).any()
     prepared = prepared_under("impute")

@@ -16,20 +16,20 @@ from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
 
-from pipelines.params import Params, Threshold
+from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.response import Kept, ResponseSamples
+from pipelines.samples import Kept
+from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples, call_by_training_rows
+from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import build, question, response_task, sensitivity_task
+from training.adapters.pairs_classification import Sensitivity, _fit_link
 from training.architectures import get_architecture, names
-from training.contracts import contract_from, contract_text
-from training.contracts.sensitivity import SensitivityContract
+from training.contract import contract_from, contract_text, make_contract
 from training.estimator import Classifier, FitContext
 from training.model.final import CrossFitted, fit_final
-from training.model.trust import trust
-from training.sensitivity import Sensitivity, _fit_link
 
-FAMILY = "response_labels"
+KIND = ("pairs", "classification")
 RULE = Threshold("quantile", 2.0, 0.3)
 
 Fitted = Callable[[str], Classifier]
@@ -55,10 +55,10 @@ def model_of(called: Prepared) -> Fitted:
 
 
 def fresh(name: str) -> Any:
-    return build(get_architecture(name, FAMILY))
+    return build(get_architecture(name, *KIND))
 
 
-@pytest.fixture(params=names("response"))
+@pytest.fixture(params=names("pairs", "regression"))
 def model(request: pytest.FixtureRequest, model_of: Fitted) -> Classifier:
     return model_of(request.param)
 
@@ -71,15 +71,15 @@ def with_response(samples: ResponseSamples, response: np.ndarray) -> ResponseSam
 
 
 def test_every_architecture_of_responses_is_a_classifier_of_calls_too() -> None:
-    assert names(FAMILY) == names("response")
-    for name in names("response"):
-        regressor, classifier = get_architecture(name), get_architecture(name, FAMILY)
+    assert names(*KIND) == names("pairs", "regression")
+    for name in names("pairs", "regression"):
+        regressor, classifier = get_architecture(name, "pairs", "regression"), get_architecture(name, *KIND)
         assert classifier.space is regressor.space and classifier.defaults == regressor.defaults
-        assert classifier.family == FAMILY and issubclass(classifier.estimator, Classifier)
+        assert (classifier.modality, classifier.problem) == KIND and issubclass(classifier.estimator, Classifier)
 
 
 def test_settings_and_hyperparameters_reach_the_regressor() -> None:
-    built = get_architecture("xgboost", FAMILY).build({"depth": 3}, rounds=7, seed=11, epochs=5)
+    built = get_architecture("xgboost", *KIND).build({"depth": 3}, rounds=7, seed=11, epochs=5)
     assert isinstance(built, Sensitivity)
     assert {"depth": 3, "rounds": 7, "seed": 11}.items() <= built.hyperparameters.items()
     json.dumps(built.get_params())
@@ -267,7 +267,7 @@ def test_a_loaded_model_answers_the_same_and_needs_no_pickle(
 
 @pytest.mark.parametrize("name", ["mean_effects", "elastic_net"])
 def test_an_ensemble_of_folds_is_a_classifier_that_saves_and_loads(name: str, called: Prepared, tmp_path: Path) -> None:
-    architecture = get_architecture(name, FAMILY)
+    architecture = get_architecture(name, *KIND)
     final = fit_final(architecture, {}, called, members=5, settings={})
     assert final.held_out.shape == (len(called.rows("train", "validation")), 2)
     if architecture.space is None:
@@ -284,18 +284,14 @@ def test_an_ensemble_of_folds_is_a_classifier_that_saves_and_loads(name: str, ca
 
 
 @pytest.fixture(scope="module")
-def contract(called: Prepared, params: Params) -> SensitivityContract:
+def contract(called: Prepared, params: Params) -> Any:
     task = sensitivity_task(response_task(params), RULE)
-    architecture = get_architecture("elastic_net", FAMILY)
+    architecture = get_architecture("elastic_net", *KIND)
     final = fit_final(architecture, {}, called, members=1, settings={})
-    made = trust("screen", "elastic_net", task, called, final).contract
-    assert isinstance(made, SensitivityContract)
-    return made
+    return make_contract("screen", "elastic_net", task, called, final)
 
 
-def test_an_answer_tells_class_probability_set_and_threshold(
-    contract: SensitivityContract, model_of: Fitted, called: Prepared
-) -> None:
+def test_an_answer_tells_class_probability_set_and_threshold(contract: Any, model_of: Fitted, called: Prepared) -> None:
     test: SensitivitySamples = called.side("test")
     asked = contract.read(contract.request(test))
     np.testing.assert_array_equal(asked.drugs.index[asked.drug], test.drugs.index[test.drug])
@@ -312,16 +308,14 @@ def test_an_answer_tells_class_probability_set_and_threshold(
     assert np.mean(held) > 0.75 and answer["coverage"].eq(0.9).all()
 
 
-def test_an_unseen_drug_is_answered_with_the_threshold_over_all(
-    contract: SensitivityContract, called: Prepared
-) -> None:
+def test_an_unseen_drug_is_answered_with_the_threshold_over_all(contract: Any, called: Prepared) -> None:
     asked = question(called.samples, line="NEW", drug="NEW", smiles="CC(=O)Oc1ccccc1C(=O)O")
     answer = contract.answer(np.array([[0.4, 0.6]]), asked)
     assert answer["threshold"].tolist() == [called.samples.thresholds.overall]
 
 
 def test_an_explanation_is_of_being_sensitive_whatever_is_answered(
-    contract: SensitivityContract, model_of: Fitted, called: Prepared
+    contract: Any, model_of: Fitted, called: Prepared
 ) -> None:
     asked = contract.read(contract.request(called.side("test")))
     told = contract.explain(model_of("elastic_net"), asked)
@@ -329,5 +323,5 @@ def test_an_explanation_is_of_being_sensitive_whatever_is_answered(
     np.testing.assert_allclose(expit(sums), model_of("elastic_net").predict_proba(asked)[:, 1], atol=1e-6)
 
 
-def test_a_contract_survives_its_text(contract: SensitivityContract) -> None:
+def test_a_contract_survives_its_text(contract: Any) -> None:
     assert contract_from(json.loads(json.dumps(contract_text(contract)))) == contract

@@ -25,7 +25,7 @@ def train(prepared: Prepared) -> ResponseSamples:
 
 
 def _xgboost(start: str = "bilinear") -> PairTrees:
-    architecture = get_architecture("xgboost")
+    architecture = get_architecture("xgboost", "pairs", "regression")
     few_rows = {"min_child_weight": 1.0, "learning_rate": 0.2, "l2": 1.0}  # the defaults would hardly split them
     estimator = build(architecture, {**architecture.defaults, **few_rows, "start": start})
     assert isinstance(estimator, PairTrees)
@@ -112,7 +112,7 @@ def test_a_study_fits_the_start_once(train: ResponseSamples, monkeypatch: pytest
         return moments(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("training.trees.responses.moments_of", tell)
-    architecture, context = get_architecture("xgboost"), FitContext()
+    architecture, context = get_architecture("xgboost", "pairs", "regression"), FitContext()
     for number in range(8):
         other = {"start": "none" if number % 4 == 1 else "bilinear", "components": number + 2}
         build(architecture, {**architecture.defaults, **other}, rounds=2).fit(train, None, context)

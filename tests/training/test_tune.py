@@ -25,8 +25,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-import training.studies.study
-from pipelines import tracking
+from pipelines import code_closure, tracking
 from pipelines.faults import UserError
 from pipelines.params import Params
 from pipelines.prepared import Prepared
@@ -74,7 +73,7 @@ def space(trial, settings):
     }
 
 
-slow = Architecture("slow", "response", Slow, space, {"dropout": 0.25, "learning_rate": 1e-3, "units": 8})
+slow = Architecture("slow", "pairs", "regression", Slow, space, {"dropout": 0.25, "learning_rate": 1e-3, "units": 8})
 prepared = tiny_prepared(Path("data") / NAME)
 tuned = tune(NAME, slow, prepared, tiny_params(trials=5, epochs=4), progress=False)
 Path("tuned.json").write_text(json.dumps(dataclasses.asdict(tuned)))
@@ -117,7 +116,12 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Architecture:
     Told.given = []
     monkeypatch.setattr(Told, "plan", staticmethod(lambda trial, context: 1.0 + trial))
     return Architecture(
-        "told", "response", Told, lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}, {"level": 0.5}
+        "told",
+        "pairs",
+        "regression",
+        Told,
+        lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)},
+        {"level": 0.5},
     )
 
 
@@ -291,7 +295,7 @@ def test_the_best_trial_is_the_best_by_the_task_s_metric(
 
 
 def test_an_architecture_with_nothing_to_tune_is_tried_once(prepared: Prepared, params: Params, store: str) -> None:
-    tuned = tune(NAME, get_architecture("mean_effects"), prepared, params, progress=False)
+    tuned = tune(NAME, get_architecture("mean_effects", "pairs", "regression"), prepared, params, progress=False)
     assert (tuned.trials, tuned.hyperparameters) == (1, {})
 
 
@@ -447,17 +451,17 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the room in a copy of the code that `study_name` looks at."""
     for name in ("pipelines", "training"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(training.code, "__file__", str(tmp_path / "training" / "code.py"))
+    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
     return tmp_path / "training"
 
 
 def _name(prepared: Prepared, params: Params) -> str:
-    return study_name(NAME, get_architecture("mlp"), prepared, params)
+    return study_name(NAME, get_architecture("mlp", "pairs", "regression"), prepared, params)
 
 
 def _append(path: Path) -> None:
     with path.open("a") as file:
-        file.write("# another line\n")
+        file.write("ANOTHER = 1\n")
 
 
 def test_another_architecture_does_not_change_the_study(prepared: Prepared, params: Params, room: Path) -> None:
@@ -465,8 +469,7 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
     _append(room / "architectures" / "xgboost.py")
     (room / "architectures" / "a_new_one.py").write_text("")
     _append(room / "model" / "novelty.py")  # nor does what only comes after it
-    _append(room / "contracts" / "response.py")
-    (room / "features" / "__pycache__").mkdir()
+    _append(room / "modalities" / "pairs.py")
     assert _name(prepared, params) == before
 
 
@@ -479,7 +482,7 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
         "features/cell_line.py",
         "studies/study.py",
         "estimator.py",
-        "../pipelines/samples/reading.py",
+        "../pipelines/samples/expression.py",
         "../pipelines/prepared.py",
     ],
 )
@@ -497,7 +500,7 @@ def test_what_is_asked_changes_the_study(prepared: Prepared, params: Params, tmp
     found["seed"] = _name(prepared, replace(params, seed=params.seed + 1))
     found["budget"] = _name(prepared, replace(params, budget="full"))
     found["split"] = _name(replace(prepared, sha256="another"), params)
-    found["architecture"] = study_name(NAME, get_architecture("xgboost"), prepared, params)
+    found["architecture"] = study_name(NAME, get_architecture("xgboost", "pairs", "regression"), prepared, params)
     others = {
         "metric": replace(task, tune=replace(task.tune, metric="r2")),
         "objective": replace(task, tune=replace(task.tune, objective="cross_validation")),

@@ -19,13 +19,13 @@ from pipelines.prepared import Prepared
 from pipelines.samples.molecules import parent, stereochemistry
 from tests.training.tiny import NAME, build, response_task
 from training.architectures import get_architecture
-from training.contracts.response import ResponseContract, read_payload
-from training.contracts.units import outside, unit_of
+from training.contract import make_contract
+from training.features.units import outside, unit_of
+from training.modalities.pairs import read_payload
 from training.model.final import FinalFit, fit_final
 from training.model.predictor import UNLIKE, Predictor
 from training.model.reference import make_reference
 from training.model.track import save_model, signature
-from training.model.trust import trust
 from training.model.unseen_drugs import unseen_half_width
 
 Row = dict[str, Any]
@@ -34,7 +34,7 @@ UNSEEN = 9.0  # half width for drugs that are not known; nothing measured
 
 @pytest.fixture(scope="module")
 def final(prepared: Prepared) -> FinalFit:
-    architecture = get_architecture("xgboost")
+    architecture = get_architecture("xgboost", "pairs", "regression")
     settings = {"rounds": 40, "epochs": 10, "seed": 3, "device": "cpu"}
     return fit_final(architecture, architecture.defaults, prepared, members=1, settings=settings)
 
@@ -43,22 +43,22 @@ def final(prepared: Prepared) -> FinalFit:
 def predictor(
     prepared: Prepared, params: Params, final: FinalFit, tmp_path_factory: pytest.TempPathFactory
 ) -> Predictor:
-    trusted = trust(NAME, "xgboost", response_task(params), prepared, final, UNSEEN)
+    made: Any = make_contract(NAME, "xgboost", response_task(params), prepared, final)
+    contract = replace(made, unseen_half_width=UNSEEN)
     folder = tmp_path_factory.mktemp("model")
-    baseline = build(get_architecture("mean_effects")).fit(prepared.side("train"))
-    reference = make_reference(trusted.contract, prepared, final)
-    save_model(final.estimator, baseline, trusted.contract, folder, reference)
+    baseline = build(get_architecture("mean_effects", "pairs", "regression")).fit(prepared.side("train"))
+    reference = make_reference(contract, prepared, final)
+    save_model(final.estimator, baseline, contract, folder, reference)
     return Predictor().read(folder)
 
 
 @pytest.fixture
-def contract(predictor: Predictor) -> ResponseContract:
-    assert isinstance(predictor.contract, ResponseContract)
+def contract(predictor: Predictor) -> Any:
     return predictor.contract
 
 
 @pytest.fixture
-def row(prepared: Prepared, predictor: Predictor, contract: ResponseContract) -> Row:
+def row(prepared: Prepared, predictor: Predictor, contract: Any) -> Row:
     """Return a good row of an unseen line with all tables, like the training data, whose drug has a SMILES."""
     test = prepared.side("test")
     like = predictor.unlike(test)
@@ -95,7 +95,7 @@ def test_an_unknown_id_without_a_molecule_is_refused(predictor: Predictor, row: 
     assert "row 0, field drug_id" in said and "'XYZ'" in said and "smiles" in said
 
 
-def test_a_known_id_brings_its_molecule_along(predictor: Predictor, row: Row, contract: ResponseContract) -> None:
+def test_a_known_id_brings_its_molecule_along(predictor: Predictor, row: Row, contract: Any) -> None:
     (alone,) = read_payload(pd.DataFrame([{**row, "smiles": None}]), contract).drugs["smiles"]
     assert alone == contract.drugs[row["drug_id"]] is not None
     assert _answer(predictor, row, smiles=None)["prediction"] == _answer(predictor, row)["prediction"]
@@ -133,7 +133,7 @@ def test_an_unseen_molecule_is_said_to_be_one_and_has_the_interval_of_unseen_dru
 def test_without_a_measured_width_an_unseen_drug_has_no_interval(
     prepared: Prepared, params: Params, final: FinalFit
 ) -> None:
-    contract = trust(NAME, "xgboost", response_task(params), prepared, final).contract
+    contract = make_contract(NAME, "xgboost", response_task(params), prepared, final)
     samples = replace(prepared.samples, drugs=prepared.samples.drugs.assign(smiles="CCOC(=O)C1CCN(CC1)C(=O)NC"))
     samples.drugs.index = pd.Index([f"new {number}" for number in range(len(samples.drugs))])
     answer = contract.answer(np.zeros(len(samples)), samples)
@@ -150,7 +150,7 @@ def test_a_salt_of_a_known_drug_is_answered_as_the_drug(predictor: Predictor, ro
 
 
 def test_a_known_id_with_another_molecule_is_told_and_not_called_known(
-    predictor: Predictor, row: Row, contract: ResponseContract
+    predictor: Predictor, row: Row, contract: Any
 ) -> None:
     other = next(smiles for smiles in contract.drugs.values() if smiles and parent(smiles) != parent(row["smiles"]))
     answer = _answer(predictor, row, smiles=other)
@@ -173,7 +173,7 @@ def test_an_unknown_tissue_is_told_and_one_in_another_case_is_known(predictor: P
 def test_the_width_for_unseen_drugs_is_measured_on_drugs_that_the_fit_has_not_seen(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    architecture = get_architecture("mean_effects")
+    architecture = get_architecture("mean_effects", "pairs", "regression")
     samples, seen = prepared.samples, []
 
     def fit(self: Any, train: Any, validation: Any = None, context: Any = None) -> Any:
@@ -182,8 +182,12 @@ def test_the_width_for_unseen_drugs_is_measured_on_drugs_that_the_fit_has_not_se
 
     original = architecture.estimator.fit
     monkeypatch.setattr(architecture.estimator, "fit", fit)
-    assert unseen_half_width(architecture, {}, prepared, coverage=0.9, settings={}) is None  # too few drugs for 90 %
-    width = unseen_half_width(architecture, {}, prepared, coverage=0.5, settings={})
+
+    def refit(train: Any, validation: Any) -> Any:
+        return architecture.build({}).fit(train, validation)
+
+    assert unseen_half_width(prepared, refit, 0.9) is None  # too few drugs for 90 %
+    width = unseen_half_width(prepared, refit, 0.5)
     (train, watched) = seen[-1]
     assert watched <= train and len(train) < len(np.unique(prepared.side("train").drug))
     held = np.setdiff1d(np.unique(prepared.side("validation").drug), list(train))

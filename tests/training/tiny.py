@@ -10,21 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.params import (
-    Params,
-    PerBudget,
-    ResponseTask,
-    SensitivityData,
-    SensitivityTask,
-    SplitMode,
-    Task,
-    Threshold,
-    read_params,
-)
+from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Params, PerBudget, Task, read_params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.reading import read_samples
 from pipelines.samples.response import ResponseSamples, make_samples
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
+from pipelines.tasks.pairs_classification import PairsClassification, SensitivityData, Threshold
 from training.architectures import Architecture
 from training.estimator import Estimator
 
@@ -52,10 +43,10 @@ def tiny_params(*, trials: int = 3, epochs: int = 10, rounds: int = 40, **tuning
     return with_task(replace(params, budget="quick", device="cpu"), replace(task, tune=tuned))
 
 
-def response_task(params: Params) -> ResponseTask:
+def response_task(params: Params) -> PairsTask:
     """Return the task of kind ``response``."""
     task = params.task(NAME)
-    assert isinstance(task, ResponseTask)
+    assert isinstance(task, PairsTask)
     return task
 
 
@@ -64,13 +55,13 @@ def with_task(params: Params, task: Task) -> Params:
     return replace(params, tasks={**params.tasks, NAME: task})
 
 
-def tiny_prepared(folder: Path, mode: SplitMode = "cell_blind") -> Prepared:
+def tiny_prepared(folder: Path, mode: str = "cell_blind") -> Prepared:
     """Simulate a raw folder and split it; the same every time."""
     params = tiny_params()
     task = params.task(NAME)
     task = replace(task, split=replace(task.split, mode=mode))
-    simulate(folder, SIZE)
-    return prepare(read_samples(folder, task), task, params.seed)
+    simulate_drug_response(folder, SIZE)
+    return prepare(task.read(folder), task, params.seed)
 
 
 def build(architecture: Architecture, hyperparameters: Mapping[str, Any] | None = None, **settings: Any) -> Estimator:
@@ -129,7 +120,7 @@ def rmse(prediction: np.ndarray, target: np.ndarray) -> float:
     return float(np.sqrt(np.mean((prediction - target) ** 2)))
 
 
-def sensitivity_task(task: ResponseTask, threshold: Threshold) -> SensitivityTask:
+def sensitivity_task(task: PairsTask, threshold: Threshold) -> PairsClassification:
     """Return ``task`` as a classification by thresholds that ``threshold`` says how to learn."""
     own = {field.name: getattr(task, field.name) for field in fields(task)}
     own |= {
@@ -138,4 +129,4 @@ def sensitivity_task(task: ResponseTask, threshold: Threshold) -> SensitivityTas
         "tune": replace(task.tune, metric="log_loss"),
         "evaluate": replace(task.evaluate, metric="roc_auc"),
     }
-    return SensitivityTask(**own)
+    return PairsClassification(**own)

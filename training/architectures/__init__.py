@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Architecture:
     ----------
     name
         Name of the architecture and of its file.
-    family
+    modality, problem
         What it takes and answers: see `pipelines.params.Task`.
     estimator
         Its estimator class.
@@ -39,7 +40,8 @@ class Architecture:
     """
 
     name: str
-    family: str
+    modality: str
+    problem: str
     estimator: type[Estimator]
     space: Space | None
     defaults: Mapping[str, Any]
@@ -62,50 +64,60 @@ class Architecture:
         return first
 
 
-_registry: dict[tuple[str, str], Architecture] = {}
-
-# Families whose architectures are made of another family's, where they have none of their own.
-_MADE_OF = {"response_labels": "response"}
+_registry: dict[tuple[str, str, str], Architecture] = {}
 
 
 def architecture(
-    name: str, *, family: str = "response", space: Space | None = None, defaults: Mapping[str, Any] | None = None
+    modality: str,
+    problem: str,
+    *,
+    space: Space | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    name: str = "",
 ) -> Callable[[type[Estimator]], type[Estimator]]:
-    """Register an estimator class as the architecture ``name`` for the family ``family``."""
+    """Register an estimator class for a modality and a problem, under the name of its file unless another is given."""
 
     def register(estimator: type[Estimator]) -> type[Estimator]:
-        estimator.architecture = name
-        _registry[name, family] = Architecture(name, family, estimator, space, dict(defaults or {}))
+        known = name or estimator.__module__.rpartition(".")[2]
+        estimator.architecture = known
+        _registry[known, modality, problem] = Architecture(
+            known, modality, problem, estimator, space, dict(defaults or {})
+        )
         return estimator
 
     return register
 
 
-def names(family: str | None = None) -> list[str]:
-    """Return the names of all architectures, or of those that take the family ``family``."""
+def names(modality: str | None = None, problem: str | None = None) -> list[str]:
+    """Return the names of all architectures, or of those for a modality and a problem."""
     every = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-    if family is None:
+    if modality is None or problem is None:
         return every
-    for name in every:
-        importlib.import_module(f"{__name__}.{name}")
-    return [name for name in every if {(name, family), (name, _MADE_OF.get(family))} & _registry.keys()]
+    return [name for name in every if _found(name, modality, problem) is not None]
 
 
-def get_architecture(name: str, family: str = "response") -> Architecture:
-    """Return the architecture ``name`` for the family ``family``, importing its file.
+def get_architecture(name: str, modality: str, problem: str) -> Architecture:
+    """Return the architecture ``name`` for a modality and a problem, importing its file.
 
     Raises
     ------
     UserError
         There is no such architecture; lists those there are.
     """
-    if name not in names():
-        raise UserError(f"there is no architecture {name!r}; there are {', '.join(names(family))}")
-    importlib.import_module(f"{__name__}.{name}")
-    if (name, family) not in _registry and (made_of := _registry.get((name, _MADE_OF.get(family, "")))):
-        from training.sensitivity import classifier_of  # it imports this package
+    found = _found(name, modality, problem) if name in names() else None
+    if found is None:
+        said = f"takes no {modality} for {problem}" if name in names() else "is none"
+        raise UserError(f"the architecture {name!r} {said}; there are {', '.join(names(modality, problem))}")
+    return found
 
-        _registry[name, family] = classifier_of(made_of)
-    if (name, family) not in _registry:
-        raise UserError(f"the architecture {name!r} takes no {family}; there are {', '.join(names(family))}")
-    return _registry[name, family]
+
+def _found(name: str, modality: str, problem: str) -> Architecture | None:
+    """Return an architecture, or what an adapter makes of one of another problem; None if there is neither."""
+    importlib.import_module(f"{__name__}.{name}")
+    if (name, modality, problem) not in _registry and importlib.util.find_spec(
+        f"training.adapters.{modality}_{problem}"
+    ):
+        adapter = importlib.import_module(f"training.adapters.{modality}_{problem}")
+        if (of := _registry.get((name, modality, adapter.OF))) is not None:
+            _registry[name, modality, problem] = adapter.adapt(of)
+    return _registry.get((name, modality, problem))

@@ -19,7 +19,7 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return [nn.Sequential(*layers[start:end]) for start, end in ((0, 3), (3, 6), (6, 8), (8, 10), (10, 13))]
 
 
-@architecture("alexnet", family="images", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space, defaults=DEFAULTS)
 class AlexNet(CellNetwork):
     """Five convolutions; ends with its last pooling."""
 

@@ -7,7 +7,7 @@ from training.networks.gene_network import RecurrentGeneNetwork
 from training.networks.gene_space import ATTENTION_DEFAULTS, attention_space
 
 
-@architecture("attention_gru", family="gene_targets", space=attention_space, defaults=ATTENTION_DEFAULTS)
+@architecture("profiles", "multi_target", space=attention_space, defaults=ATTENTION_DEFAULTS)
 class AttentionGRU(RecurrentGeneNetwork):
     """The GRU's states are pooled by attention, whose weights say which windows are looked at."""
 

@@ -107,7 +107,7 @@ class ConvolutionModule(PairModule):
         return self.drug(drugs)
 
 
-@architecture("cnn1d", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class Convolutional(OrderedResponseNetwork):
     """`ConvolutionModule` on standardized genes.

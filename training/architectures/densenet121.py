@@ -15,7 +15,7 @@ def _create(pretrained: bool) -> nn.Module:
     return models.densenet121(weights=models.DenseNet121_Weights.IMAGENET1K_V1 if pretrained else None)
 
 
-@architecture("densenet121", family="images", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space, defaults=DEFAULTS)
 class DenseNet121(CellNetwork):
     """A stem and four dense blocks, each with the transition after it."""
 

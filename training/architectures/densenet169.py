@@ -15,7 +15,7 @@ def _create(pretrained: bool) -> nn.Module:
     return models.densenet169(weights=models.DenseNet169_Weights.IMAGENET1K_V1 if pretrained else None)
 
 
-@architecture("densenet169", family="profile_labels", space=space, defaults=DEFAULTS)
+@architecture("profiles", "classification", space=space, defaults=DEFAULTS)
 class DenseNet169(GeneImageNetwork):
     """A stem and four dense blocks, each with the transition after it."""
 

@@ -15,7 +15,7 @@ def _create(pretrained: bool) -> nn.Module:
     return models.densenet201(weights=models.DenseNet201_Weights.IMAGENET1K_V1 if pretrained else None)
 
 
-@architecture("densenet201", family="images", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space, defaults=DEFAULTS)
 class DenseNet201(CellNetwork):
     """A stem and four dense blocks, each with the transition after it."""
 

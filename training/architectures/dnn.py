@@ -37,7 +37,7 @@ DEFAULTS = {
 }
 
 
-@architecture("dnn", family="gene_targets", space=space, defaults=DEFAULTS)
+@architecture("profiles", "multi_target", space=space, defaults=DEFAULTS)
 class DNN(GeneNetwork):
     """`training.networks.gene_modules.DenseTrunk` on standardized predictors."""
 

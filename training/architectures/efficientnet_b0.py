@@ -18,7 +18,7 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return list(network.get_submodule("features").children())
 
 
-@architecture("efficientnet_b0", family="images", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space, defaults=DEFAULTS)
 class EfficientNetB0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 

@@ -18,7 +18,7 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     return list(network.get_submodule("features").children())
 
 
-@architecture("efficientnet_b3", family="images", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space, defaults=DEFAULTS)
 class EfficientNetB3(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 

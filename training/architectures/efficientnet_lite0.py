@@ -7,7 +7,7 @@ from training.networks.cell_network import DEFAULTS, CellNetwork, space
 from training.networks.efficientnet_lite0 import BACKBONE
 
 
-@architecture("efficientnet_lite0", family="images", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space, defaults=DEFAULTS)
 class EfficientNetLite0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 

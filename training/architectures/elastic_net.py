@@ -32,7 +32,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
 DEFAULTS = {"alpha": 0.01, "l1_share": 0.2, "interactions": True, "components": 64, **CELL_LINE_DEFAULTS}
 
 
-@architecture("elastic_net", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class ElasticNet(CellLineChoices, Estimator):
     """Linear in line features, drug features and, where asked for, their products."""

@@ -51,7 +51,7 @@ DEFAULTS = {
 }
 
 
-@architecture("gnn", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class GNN(ResponseNetwork):
     """`training.networks.molecule_encoder.MoleculeModule`; the graph stands in the fingerprint's place.

@@ -7,7 +7,7 @@ from training.networks.gene_network import RecurrentGeneNetwork
 from training.networks.gene_space import RECURRENT_DEFAULTS, recurrent_space
 
 
-@architecture("gru", family="gene_targets", space=recurrent_space, defaults=RECURRENT_DEFAULTS)
+@architecture("profiles", "multi_target", space=recurrent_space, defaults=RECURRENT_DEFAULTS)
 class GRU(RecurrentGeneNetwork):
     """The GRU's last states and its mean state feed the last layer."""
 

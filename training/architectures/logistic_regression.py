@@ -34,7 +34,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
 DEFAULTS = {"selection": "all", "scaling": "none", "c": 0.1, "balanced": False}
 
 
-@architecture("logistic_regression", family="profile_labels", space=space, defaults=DEFAULTS)
+@architecture("profiles", "classification", space=space, defaults=DEFAULTS)
 class LogisticRegression(Classifier):
     """A linear logit for each class.
 

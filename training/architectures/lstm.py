@@ -7,7 +7,7 @@ from training.networks.gene_network import RecurrentGeneNetwork
 from training.networks.gene_space import RECURRENT_DEFAULTS, recurrent_space
 
 
-@architecture("lstm", family="gene_targets", space=recurrent_space, defaults=RECURRENT_DEFAULTS)
+@architecture("profiles", "multi_target", space=recurrent_space, defaults=RECURRENT_DEFAULTS)
 class LSTM(RecurrentGeneNetwork):
     """The LSTM's last states and its mean state feed the last layer."""
 

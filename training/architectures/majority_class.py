@@ -10,8 +10,8 @@ from training.architectures import architecture
 from training.estimator import Classifier, FitContext
 
 
-@architecture("majority_class", family="images")
-@architecture("majority_class", family="profile_labels")
+@architecture("images", "classification")
+@architecture("profiles", "classification")
 class MajorityClass(Classifier):
     """Answers the shares of the classes; so its label is always the most frequent one."""
 

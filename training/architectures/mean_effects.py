@@ -13,13 +13,13 @@ from scipy.special import expit
 
 from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples
+from training.adapters.pairs_classification import log_odds
 from training.architectures import architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.features.drug import DrugFeatures
-from training.sensitivity import log_odds
 
 
-@architecture("mean_effects")
+@architecture("pairs", "regression")
 class MeanEffects(Estimator):
     """Additive means of drugs and cell lines, each shrunken by one prior observation."""
 
@@ -69,7 +69,7 @@ class MeanEffects(Estimator):
         return self
 
 
-@architecture("mean_effects", family="response_labels")
+@architecture("pairs", "classification")
 class SensitiveShare(Classifier):
     """The baseline of sensitivity: the drug's share of sensitive training lines, and what the line adds to it."""
 

@@ -12,7 +12,7 @@ from training.estimator import Estimator, FitContext
 from training.gene_targets import target_means
 
 
-@architecture("mean_expression", family="gene_targets")
+@architecture("profiles", "multi_target")
 class MeanExpression(Estimator):
     """Answers each target gene's mean."""
 

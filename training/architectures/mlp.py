@@ -80,7 +80,7 @@ class PairNetwork(PairModule):
         return self.joint(self.cell_code(*cells)[cell], self.drug_code(*drugs)[drug])
 
 
-@architecture("mlp", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MLP(ResponseNetwork):
     """`PairNetwork` on standardized features.

@@ -136,7 +136,7 @@ def _encoder(width: int, depth: int, units: int, activation: str, dropout: float
     return nn.Sequential(*stack, nn.Linear(units, units))
 
 
-@architecture("multi_omics", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MultiOmics(ResponseNetwork):
     """`FusionModule` on all tables; any may be missing of a line, and any may be left out of samples altogether.

@@ -75,7 +75,7 @@ DEFAULTS = {
 }
 
 
-@architecture("random_forest", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class RandomForest(_Forest, PairTrees):
     """A forest on pair features."""
@@ -118,7 +118,7 @@ IMAGE_DEFAULTS = {
 }
 
 
-@architecture("random_forest", family="images", space=image_space, defaults=IMAGE_DEFAULTS)
+@architecture("images", "classification", space=image_space, defaults=IMAGE_DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class ImageRandomForest(_Forest, ImageTrees):
     """The same forest on features of images."""
@@ -149,7 +149,7 @@ PROFILE_DEFAULTS = {
 }
 
 
-@architecture("random_forest", family="profile_labels", space=profile_space, defaults=PROFILE_DEFAULTS)
+@architecture("profiles", "classification", space=profile_space, defaults=PROFILE_DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class ProfileRandomForest(_Forest, ProfileLabelTrees):
     """The same forest on expression profiles."""
@@ -180,7 +180,7 @@ GENE_DEFAULTS = {
 }
 
 
-@architecture("random_forest", family="gene_targets", space=gene_space, defaults=GENE_DEFAULTS)
+@architecture("profiles", "multi_target", space=gene_space, defaults=GENE_DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class GeneRandomForest(_Forest, GeneTargetTrees):
     """The same forest for each target gene."""

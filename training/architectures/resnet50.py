@@ -22,14 +22,19 @@ def _stages(network: nn.Module) -> list[nn.Module]:
 _BACKBONE = Backbone(_create, _stages, smallest=32, source="torchvision IMAGENET1K_V2")
 
 
-@architecture("resnet50", family="images", space=cell_network.space, defaults=cell_network.DEFAULTS)
+@architecture("images", "classification", space=cell_network.space, defaults=cell_network.DEFAULTS)
 class ResNet50(cell_network.CellNetwork):
     """A stem and four layers of residual blocks."""
 
     backbone = _BACKBONE
 
 
-@architecture("resnet50", family="profile_labels", space=gene_image_network.space, defaults=gene_image_network.DEFAULTS)
+@architecture(
+    "profiles",
+    "classification",
+    space=gene_image_network.space,
+    defaults=gene_image_network.DEFAULTS,
+)
 class GeneResNet50(gene_image_network.GeneImageNetwork):
     """The same on gene images."""
 

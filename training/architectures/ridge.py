@@ -33,7 +33,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
 DEFAULTS = {"kernel": "rbf", "gamma": 0.3, "alpha": 0.1, "selection": "all", "scaling": "none"}
 
 
-@architecture("ridge", family="gene_targets", space=space, defaults=DEFAULTS)
+@architecture("profiles", "multi_target", space=space, defaults=DEFAULTS)
 class Ridge(Estimator):
     """Least squares with an L2 penalty, in closed form.
 

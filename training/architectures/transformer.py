@@ -159,7 +159,7 @@ class TransformerModule(PairModule):
         return self.drug(self.drug_pool(states, there)[0])
 
 
-@architecture("transformer", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class Transformer(OrderedResponseNetwork):
     """`TransformerModule` on standardized genes and canonical SMILES; its vocabulary is that of the training drugs.

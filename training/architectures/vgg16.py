@@ -15,7 +15,7 @@ def _create(pretrained: bool) -> nn.Module:
     return models.vgg16(weights=models.VGG16_Weights.IMAGENET1K_V1 if pretrained else None)
 
 
-@architecture("vgg16", family="images", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space, defaults=DEFAULTS)
 class VGG16(CellNetwork):
     """Five stages of convolutions, each ended by pooling."""
 

@@ -15,7 +15,7 @@ def _create(pretrained: bool) -> nn.Module:
     return models.vgg19(weights=models.VGG19_Weights.IMAGENET1K_V1 if pretrained else None)
 
 
-@architecture("vgg19", family="profile_labels", space=space, defaults=DEFAULTS)
+@architecture("profiles", "classification", space=space, defaults=DEFAULTS)
 class VGG19(GeneImageNetwork):
     """Five stages of convolutions, each ended by pooling."""
 

@@ -77,7 +77,7 @@ DEFAULTS = {
 }
 
 
-@architecture("xgboost", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class XGBoost(_Boosted, PairTrees):
     """Boosted trees on pair features, stopped early on the validation rows."""
@@ -125,7 +125,7 @@ IMAGE_DEFAULTS = {
 }
 
 
-@architecture("xgboost", family="images", space=image_space, defaults=IMAGE_DEFAULTS)
+@architecture("images", "classification", space=image_space, defaults=IMAGE_DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class ImageXGBoost(_Boosted, ImageTrees):
     """Boosted trees on features of images, stopped early on the validation rows."""
@@ -160,7 +160,7 @@ PROFILE_DEFAULTS = {
 }
 
 
-@architecture("xgboost", family="profile_labels", space=profile_space, defaults=PROFILE_DEFAULTS)
+@architecture("profiles", "classification", space=profile_space, defaults=PROFILE_DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class ProfileXGBoost(_Boosted, ProfileLabelTrees):
     """Boosted trees on expression profiles, stopped early on the validation rows."""
@@ -195,7 +195,7 @@ GENE_DEFAULTS = {
 }
 
 
-@architecture("xgboost", family="gene_targets", space=gene_space, defaults=GENE_DEFAULTS)
+@architecture("profiles", "multi_target", space=gene_space, defaults=GENE_DEFAULTS)
 @dataclass(eq=False, repr=False, kw_only=True)
 class GeneXGBoost(_Boosted, GeneTargetTrees):
     """Boosted trees for each target gene, stopped early on the validation rows."""

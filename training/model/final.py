@@ -18,16 +18,17 @@ class CrossFitted(Estimator):
 
     Parameters
     ----------
-    of, family
-        Name of the architecture and its family.
+    of, modality, problem
+        Name of the architecture, and what it takes and answers.
     hyperparameters
         Of every member.
     """
 
-    def __init__(self, of: str, hyperparameters: Mapping[str, Any], family: str = "response") -> None:
+    def __init__(self, of: str, hyperparameters: Mapping[str, Any], *, modality: str, problem: str) -> None:
         self.of = of
         self.hyperparameters = hyperparameters
-        self.family = family
+        self.modality = modality
+        self.problem = problem
 
     def fit(
         self,
@@ -52,7 +53,7 @@ class CrossFitted(Estimator):
         if folds is None or len(folds) != len(train):
             raise ValueError("cross-fitting needs the fold of each training sample")
         context = context or FitContext()
-        architecture = get_architecture(self.of, self.family)
+        architecture = get_architecture(self.of, self.modality, self.problem)
         self.members_: list[Estimator] = []
         unseen: list[tuple[np.ndarray, np.ndarray]] = []
         for number, fold in enumerate(np.unique(folds)):
@@ -114,7 +115,7 @@ class CrossFitted(Estimator):
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Take on the members' states."""
-        estimator = get_architecture(self.of, self.family).estimator
+        estimator = get_architecture(self.of, self.modality, self.problem).estimator
         self.members_ = [estimator(**self.hyperparameters).restore(member) for member in state["members"]]
         return self
 
@@ -196,7 +197,10 @@ def fit_final(
     else:
         every = architecture.build(hyperparameters, **settings).get_params(deep=False)
         folds = prepared.table["fold"].to_numpy()[rows]
-        fitted = CrossFitted(architecture.name, every, architecture.family).fit(both, context=context, folds=folds)
+        whole_of_folds = CrossFitted(
+            architecture.name, every, modality=architecture.modality, problem=architecture.problem
+        )
+        fitted = whole_of_folds.fit(both, context=context, folds=folds)
         final = FinalFit(fitted, rows, fitted.out_of_fold_)
     return replace(final, estimator=whole) if architecture.space is None else final
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,19 @@ import pandas as pd
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, written_whole
-from pipelines.params import METRICS, Budget, Params, Task
+from pipelines.params import Budget, Params, Task
 from pipelines.prepared import Prepared
+from pipelines.problems import Problem, get_problem
 from pipelines.step_metrics import sending
 from training.architectures import Architecture, get_architecture
+from training.contract import make_contract
 from training.device import torch_device
-from training.estimator import FitContext
-from training.model.calibration import apply_temperature
+from training.estimator import Estimator, FitContext
 from training.model.final import FinalFit, fit_final
 from training.model.predictor import Predictor
 from training.model.reference import make_reference
 from training.model.track import log_dataset, log_model, measured_cost, save_model
-from training.model.trust import trust
 from training.model.unfinished import Unfinished
-from training.model.unseen_drugs import unseen_half_width
-from training.scores import SCORES
 from training.studies.trials import fit_settings, step_metrics
 
 LARGEST_MODEL = 150  # megabytes
@@ -48,12 +44,6 @@ class Fitted:
         MLflow run and logged model.
     validation
         The study's metric on rows held out of the fit; what architectures are chosen by, never the test split.
-    half_width
-        Of the prediction interval; NaN for classes.
-    unseen_half_width
-        Of that for drugs that are not known; None where there is none.
-    temperature, threshold
-        Of calibrated probabilities and of the set of classes; 1 and 0 for numbers.
     cross_validation
         ``cv_<metric>_mean`` and ``cv_<metric>_sd`` over the folds; empty where one model was fitted.
     """
@@ -66,14 +56,10 @@ class Fitted:
     hyperparameters: dict[str, Any]
     metric: str
     validation: float
-    half_width: float
     split_sha256: str
     seconds: float
     cost: dict[str, float]
-    temperature: float = 1.0
-    threshold: float = 0.0
     cross_validation: dict[str, float] = field(default_factory=dict)
-    unseen_half_width: float | None = None
 
 
 def fit(
@@ -117,7 +103,7 @@ def fit(
     members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
     tags |= architecture.estimator.origin(hyperparameters, settings)
-    unfinished = Unfinished.of(study, hyperparameters, members, settings)
+    unfinished = Unfinished.of(study, task, architecture.name, hyperparameters, members, settings)
     tags |= unfinished.tags()
     begun = unfinished.run_id(name)
     with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
@@ -139,13 +125,16 @@ def fit(
             seconds = time.perf_counter() - began
         if not np.isfinite(final.held_out).all():
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
-        naive = get_architecture(task.evaluate.baseline, task.family)
+        naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
         baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
         measured = prepared.samples.target[final.held_out_rows]
-        unseen = _unseen_drugs(architecture, hyperparameters, prepared, task, settings, final)
-        trusted = trust(name, architecture.name, task, prepared, final, unseen)
-        contract = trusted.contract
-        validation = SCORES[task.tune.metric](measured, final.held_out)
+
+        def refit(train: Any, validation: Any) -> Estimator:
+            return architecture.build(hyperparameters, **settings).fit(train, validation)
+
+        contract = make_contract(name, architecture.name, task, prepared, final, refit)
+        problem = get_problem(task.problem)
+        validation = problem.score(task.tune.metric, measured, final.held_out)
         reference = make_reference(contract, prepared, final)
         test = prepared.rows("test")
         with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
@@ -158,18 +147,11 @@ def fit(
             model_uri = tracking.patiently(lambda: log_model(saved, contract, example))
             shutil.rmtree(folder / "model", ignore_errors=True)
             shutil.copytree(saved, folder / "model")
-        folds = cross_validated(final, prepared, METRICS[task.family]) if members > 1 else {}
-        found = {f"validation_{task.tune.metric}": validation, **trusted.metrics(), **cost, **folds}
+        folds = cross_validated(final, prepared, problem) if members > 1 else {}
+        found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **cost, **folds}
         tracking.patiently(lambda: mlflow.log_metrics(found))
         _refuse_large(cost, architecture.name)
-    predictions = prepared.table.iloc[test]
-    if task.problem == "classification":
-        classes, temperature = prepared.samples.classes, trusted.temperature
-        predictions = with_probabilities(predictions, classes, predicted, temperature, naively)
-    elif predicted.ndim == 2:
-        predictions = with_targets(predictions, prepared.samples.targets, test_samples.target, predicted, naively)
-    else:
-        predictions = predictions.assign(prediction=predicted, baseline=naively)
+    predictions = contract.predicted(prepared.table.iloc[test], test_samples, predicted, naively)
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
     unfinished.settle(name, run.info.run_id)
@@ -182,33 +164,11 @@ def fit(
         hyperparameters,
         task.tune.metric,
         validation,
-        trusted.half_width,
         prepared.sha256,
         seconds,
         cost,
-        trusted.temperature,
-        trusted.threshold,
         folds,
-        unseen,
     )
-
-
-def _unseen_drugs(
-    architecture: Architecture,
-    hyperparameters: dict[str, Any],
-    prepared: Prepared,
-    task: Task,
-    settings: dict[str, Any],
-    final: FinalFit,
-) -> float | None:
-    """Return the half width of intervals for drugs that are not known, None where there is none or no such drug."""
-    if task.family != "response":
-        return None
-    coverage = task.evaluate.interval_coverage
-    if task.split.mode == "drug_blind":  # the rows that the fit has not seen are of such drugs
-        width = float(final.interval_half_widths(prepared, coverage))
-        return width if math.isfinite(width) else None
-    return unseen_half_width(architecture, hyperparameters, prepared, coverage=coverage, settings=settings)
 
 
 def affordable(architecture: Architecture, members: int) -> int:
@@ -231,42 +191,21 @@ def follow(
     """Take part in a fit that another process leads: the same steps, and nothing written."""
     members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
-    context = FitContext(checkpoint=Unfinished.of(study, hyperparameters, members, settings).checkpoint)
+    unfinished = Unfinished.of(study, task, architecture.name, hyperparameters, members, settings)
+    context = FitContext(checkpoint=unfinished.checkpoint)
     fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
     return 0
 
 
-def cross_validated(final: FinalFit, prepared: Prepared, metrics: Sequence[str]) -> dict[str, float]:
+def cross_validated(final: FinalFit, prepared: Prepared, problem: Problem) -> dict[str, float]:
     """Return the mean and the standard deviation over the folds of each metric, each fold predicted unseen."""
     fold = prepared.table["fold"].to_numpy()[final.held_out_rows]
     measured = prepared.samples.target[final.held_out_rows]
     found: dict[str, float] = {}
-    for metric in metrics:
-        scores = [SCORES[metric](measured[fold == one], final.held_out[fold == one]) for one in np.unique(fold)]
+    for metric in problem.tunable:
+        scores = [problem.score(metric, measured[fold == one], final.held_out[fold == one]) for one in np.unique(fold)]
         found |= {f"cv_{metric}_mean": float(np.mean(scores)), f"cv_{metric}_sd": float(np.std(scores, ddof=1))}
     return found
-
-
-def with_targets(
-    table: pd.DataFrame, targets: Sequence[str], measured: np.ndarray, predicted: np.ndarray, baseline: np.ndarray
-) -> pd.DataFrame:
-    """Return ``table`` with a column a target gene: ``target_``, ``prediction_`` and ``baseline_``, in log2 units."""
-    columns = {"target": measured, "prediction": predicted, "baseline": baseline}
-    made = {
-        f"{kind}_{gene}": values[:, place] for kind, values in columns.items() for place, gene in enumerate(targets)
-    }
-    return pd.concat([table.reset_index(drop=True), pd.DataFrame(made)], axis=1)
-
-
-def with_probabilities(
-    table: pd.DataFrame, classes: Sequence[str], raw: np.ndarray, temperature: float, baseline: np.ndarray
-) -> pd.DataFrame:
-    """Return ``table`` with a column a class: ``probability_``, ``raw_`` (before calibration) and ``baseline_``."""
-    columns = {"probability": apply_temperature(raw, temperature), "raw": raw, "baseline": baseline}
-    made = {
-        f"{kind}_{label}": values[:, code] for kind, values in columns.items() for code, label in enumerate(classes)
-    }
-    return table.assign(prediction=raw.argmax(axis=1), **made)
 
 
 def _refuse_large(cost: dict[str, float], architecture: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from pipelines.faults import UserError
 from pipelines.files import read_json
-from training.contracts import Contract, contract_from
+from training.contract import Contract, contract_from
 from training.model.predictor import CONTRACT_FILE
 
 

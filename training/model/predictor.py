@@ -17,7 +17,7 @@ from pipelines.environment import MODEL_VERSION
 from pipelines.faults import UserError
 from pipelines.file_hashes import check_hashes
 from training.architectures import get_architecture
-from training.contracts import Contract, contract_from
+from training.contract import Contract, contract_from
 from training.estimator import Estimator
 from training.model.final import CrossFitted
 from training.model.novelty import Novelty
@@ -48,10 +48,10 @@ class Predictor(mlflow.pyfunc.PythonModel):
         content = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
         cross_fitted = content.pop("cross_fitted")
         self.contract: Contract = contract_from(content)
-        family = self.contract.family
-        own = CrossFitted if cross_fitted else get_architecture(self.contract.architecture, family).estimator
+        kind = self.contract.modality, self.contract.problem
+        own = CrossFitted if cross_fitted else get_architecture(self.contract.architecture, *kind).estimator
         self.estimator: Estimator = own.load(folder / "estimator")
-        self.baseline: Estimator = get_architecture(self.contract.baseline, family).estimator.load(folder / "baseline")
+        self.baseline: Estimator = get_architecture(self.contract.baseline, *kind).estimator.load(folder / "baseline")
         self.novelty = Novelty.load(folder / REFERENCE) if (folder / REFERENCE).is_dir() else None
         return self
 

@@ -5,7 +5,6 @@ It lies in the model's own folder, ``reference/``, so that a version that is rol
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.prepared import Prepared
-from training.contracts import ClassContract, Contract
+from training.contract import Contract
 from training.model.final import FinalFit
 from training.model.novelty import Novelty, fit_novelty, some
 from training.model.prediction_log import prediction_columns
@@ -58,15 +57,5 @@ def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> R
     places = some(np.arange(len(final.held_out_rows)))
     unseen = prepared.samples.take(final.held_out_rows[places])
     answer = contract.answer(contract.calibrated(final.held_out[places]), unseen)
-    predictions = prediction_columns(answer).assign(target=_targets(contract, unseen.target))
+    predictions = prediction_columns(answer).assign(target=contract.targets_text(unseen.target))
     return Reference(described, predictions, novelty)
-
-
-def _targets(contract: Contract, target: np.ndarray) -> pd.Series:
-    if isinstance(contract, ClassContract):
-        return pd.Series(np.array(contract.classes, dtype=object)[target])
-    if target.ndim == 1:
-        return pd.Series(target)
-    names: list[str] = getattr(contract, "targets")  # noqa: B009  # of the one family that predicts many
-    rows = [json.dumps(dict(zip(names, map(float, row), strict=True))) for row in target]
-    return pd.Series(rows, dtype=object)

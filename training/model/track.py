@@ -7,7 +7,6 @@ import json
 import resource
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pipelines.file_hashes import write_hashes
 from pipelines.prepared import Prepared
-from pipelines.samples.expression import ExpressionSamples
-from pipelines.samples.images import ImageSamples
-from pipelines.samples.response import ResponseSamples
-from training.contracts import Contract, contract_text
+from training.contract import Contract, contract_text
 from training.estimator import Estimator
 from training.model.final import CrossFitted
 from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID
@@ -125,18 +121,4 @@ def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: flo
 
 def alone(samples: Any, count: int) -> Any:
     """Return the first ``count`` samples by themselves: with only their own drugs, pixels or profiles."""
-    part = samples.take(np.arange(min(count, len(samples))))
-    if isinstance(part, ImageSamples):  # pixels in memory, so that nothing is read from a cache
-        return replace(part, pixels=np.array(part.pixels[part.index]), index=np.arange(len(part)))
-    if isinstance(part, ExpressionSamples):
-        return replace(part, values=part.values[part.index], index=np.arange(len(part)))
-    cells, cell = np.unique(part.cell, return_inverse=True)
-    drugs, drug = np.unique(part.drug, return_inverse=True)
-    return ResponseSamples(
-        part.pairs,
-        part.cell_lines.iloc[cells],
-        part.drugs.iloc[drugs],
-        {name: table.iloc[cells] for name, table in part.omics.items()},
-        cell.astype(np.int32),
-        drug.astype(np.int32),
-    )
+    return samples.take(np.arange(min(count, len(samples)))).alone()

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from pipelines.groups.response import drug_groups
+from pipelines.groups.pairs import drug_groups
 from pipelines.prepared import Prepared
-from training.architectures import Architecture
+from training.estimator import Estimator
 
 SHARE = 0.25  # of the drugs that are held out, in one fold
 
 
-def unseen_half_width(
-    architecture: Architecture,
-    hyperparameters: Mapping[str, Any],
-    prepared: Prepared,
-    *,
-    coverage: float,
-    settings: Mapping[str, Any],
-) -> float | None:
+def unseen_half_width(prepared: Prepared, refit: Callable[[Any, Any], Estimator], coverage: float) -> float | None:
     """Return the half width of intervals for unseen drugs (split conformal, as `training.model.final.FinalFit`).
 
     One model is fitted on the training rows of three quarters of the drugs, stopped early on the validation rows of
@@ -32,10 +25,10 @@ def unseen_half_width(
 
     Parameters
     ----------
-    architecture, hyperparameters, settings
-        Of the final fit.
     prepared
         Samples of drug responses with sides.
+    refit
+        Fits the model on training and validation samples.
     coverage
         Share of measured values that the interval is to hold.
 
@@ -59,6 +52,6 @@ def unseen_half_width(
     watched = validation.take(~is_held[validation.drug])
     if not len(fitted) or not len(watched):
         return None
-    model = architecture.build(hyperparameters, **settings).fit(fitted, watched)
+    model = refit(fitted, watched)
     level = min(1.0, np.ceil((drugs + 1) * coverage) / drugs)
     return float(np.quantile(np.abs(unseen.target - model.outputs(unseen)), level, method="higher"))

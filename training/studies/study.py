@@ -16,12 +16,12 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from pipelines import tracking
+from pipelines.code_closure import closure
 from pipelines.faults import UserError
 from pipelines.params import Params, Task
 from pipelines.prepared import Prepared
-from training import code
+from pipelines.problems import higher_is_better
 from training.architectures import Architecture
-from training.scores import HIGHER_IS_BETTER
 from training.studies.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.studies.cluster import run_on_cluster
 from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
@@ -74,16 +74,16 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
     """Return a name that changes with all that decides the study's outcome, so that no study mixes two questions.
 
     That is: data and split, what is predicted from what, the task's tuning parameters, seed and budget, and the code
-    that reads samples and learns from them. What is not: other architectures, and what only comes after the study.
+    that the study imports, see `pipelines.code_closure`.
     """
     task = params.task(name)
     decided = {
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
-        "question": [task.family, task.problem, asdict(task.data)],
+        "question": [task.modality, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
         "seed": params.seed,
-        "code": code.sha256s(code.of_study(architecture.name)),
+        "code": closure(__name__, task=task, architectures=[architecture.name]),
     }
     fingerprint = hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
     return f"{name}-{architecture.name}-{params.budget}-{fingerprint}"
@@ -213,7 +213,7 @@ def _open(name: str, task: Task, *, wait: bool, create: bool) -> optuna.Study:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8)
     if not create:
         return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    direction = "maximize" if task.tune.metric in HIGHER_IS_BETTER else "minimize"
+    direction = "maximize" if higher_is_better(task.tune.metric) else "minimize"
     return optuna.create_study(
         study_name=name, storage=storage, load_if_exists=True, direction=direction, pruner=pruner
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,17 @@ import optuna
 from optuna.trial import TrialState
 
 from pipelines import tracking
-from pipelines.faults import UserError
-from pipelines.params import Params, ResponseTask, Task, TuneProfiles, TuneTransfer
+from pipelines.params import Params, Task, Tune
 from pipelines.prepared import Prepared
+from pipelines.problems import get_problem, higher_is_better
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
 from training.estimator import FitContext
-from training.features.cell_line_choices import imputations
-from training.scores import HIGHER_IS_BETTER, SCORES
+from training.search import allowed
 from training.studies.claims import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
 TRIAL_ORIGIN = "trial.origin"  # number of the trial that a run began as; it keeps the run when it is run again
-_WATCHED = ("validation_rmse", "validation_log_loss")  # what a fit reports and is pruned by: lower is better
 
 
 def fit_settings(params: Params, task: Task) -> dict[str, Any]:
@@ -36,11 +35,8 @@ def fit_settings(params: Params, task: Task) -> dict[str, Any]:
         "seed": params.seed,
         "device": params.device,
     }
-    if isinstance(task.tune, TuneTransfer):
-        settings |= {"weights": task.tune.weights, "modes": task.tune.modes}
-    if isinstance(task.tune, TuneProfiles):
-        settings |= {"layouts": task.tune.layouts, "image_size": task.tune.image_size}
-    return settings
+    own = {each.name for each in fields(task.tune)} - {each.name for each in fields(Tune)}
+    return settings | {name: getattr(task.tune, name) for name in sorted(own)}
 
 
 def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str, Any]:
@@ -48,14 +44,7 @@ def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str,
 
     No layout along a genome that nobody has given, no imputation of what is not missing.
     """
-    settings = fit_settings(params, task)
-    if "layouts" in settings and not prepared.samples.has_positions:
-        settings["layouts"] = tuple(layout for layout in settings["layouts"] if layout != "chromosome")
-        if not settings["layouts"]:
-            raise UserError("tune.layouts names chromosome alone, and genes.csv has no chromosome and start; add them")
-    if isinstance(task, ResponseTask):
-        settings["imputations"] = imputations(prepared.side("train"))
-    return settings
+    return allowed(fit_settings(params, task), task.modality, prepared)
 
 
 def objective_of(
@@ -73,7 +62,7 @@ def objective_of(
     """
     task = params.task(name)
     settings = search_settings(params, task, prepared)
-    parts = _parts(prepared, task)
+    parts, problem = _parts(prepared, task), get_problem(task.problem)
 
     folder = CHECKPOINTS / tags["study"]
 
@@ -84,14 +73,14 @@ def objective_of(
 
             def on_step(step: int, metrics: dict[str, float], number: int = number, seen: list = reported) -> None:
                 steps.log(step_metrics(metrics, "" if len(parts) == 1 else f"_fold_{number}"), step)
-                watched = next((metrics[key] for key in _WATCHED if key in metrics), None)
+                watched = next((metrics[key] for key in problem.losses if key in metrics), None)
                 # Pruning compares like with like: reports of one model, in the study's direction.
                 if len(parts) > 1 or watched is None or step in seen:
                     return
                 seen.append(step)
                 # A trial that goes on after its process died is compared with others at the same age.
                 report = seen[0] + len(seen) - 1
-                trial.report(-watched if task.tune.metric in HIGHER_IS_BETTER else watched, report)
+                trial.report(-watched if higher_is_better(task.tune.metric) else watched, report)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
@@ -100,7 +89,7 @@ def objective_of(
             if not np.isfinite(predicted).all():
                 tracking.patiently(lambda: mlflow.set_tag("diverged", "true"))
                 raise optuna.TrialPruned  # a point that is no good, which is no reason to end the study
-            values.append(SCORES[task.tune.metric](held_out.target, predicted))
+            values.append(problem.score(task.tune.metric, held_out.target, predicted))
             if len(parts) > 1:
                 trial.report(float(np.mean(values)), number)
                 if number + 1 < len(parts) and trial.should_prune():

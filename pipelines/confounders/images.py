@@ -1,0 +1,92 @@
+"""Confounders of images: borders, colors, and how their files were written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pipelines.confounders import metadata
+from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.images import IMAGES_FOLDER, ImageSamples
+
+_BLOCK = 64
+
+
+def image_confounders(samples: ImageSamples, folder: Path) -> dict[str, pd.DataFrame]:
+    """Return what tells nothing of the cell in the middle, for each probe a row an image.
+
+    Parameters
+    ----------
+    samples
+        Images; border, corners and mean color are taken from the pixels that models see.
+    folder
+        The raw folder; size, compression and the number of bytes are those of the original files.
+    """
+    files = [folder / IMAGES_FOLDER / name for name in samples.table["sample_id"]]
+    headers = pd.DataFrame([_header(file) for file in files])
+    size = headers[["width", "height"]].assign(aspect=headers["width"] / headers["height"])
+    return {
+        **_pixel_nuisances(samples),
+        "image_size": size,
+        "file_size": headers[["bytes"]].apply(np.log),
+        "compression": pd.concat(
+            [
+                headers[["tables", "quantization", "comment", "exif", "profile"]].astype(float),
+                pd.get_dummies(headers[["format", "mode", "sampling"]].astype(str), dtype=float),
+            ],
+            axis=1,
+        ),
+        "file_name": pd.DataFrame([_numbers(Path(name).stem) for name in samples.table["sample_id"]]),
+        "metadata": metadata(samples.table),
+    }
+
+
+def _pixel_nuisances(samples: ImageSamples) -> dict[str, pd.DataFrame]:
+    side = samples.pixels.shape[1]
+    ring, corner = max(1, side // 32), max(1, side // 8)
+    near, far = slice(None, corner), slice(-corner, None)
+    borders, corners, means = [], [], []
+    for start in range(0, len(samples), _BLOCK):
+        pixels = samples.pixels[samples.index[start : start + _BLOCK]].astype(np.float32)
+        strips = (pixels[:, :ring], pixels[:, -ring:], pixels[:, :, :ring], pixels[:, :, -ring:])
+        patches = (pixels[:, near, near], pixels[:, near, far], pixels[:, far, near], pixels[:, far, far])
+        borders.append(np.hstack([_moments(strip) for strip in strips]))
+        corners.append(np.hstack([_moments(patch) for patch in patches]))
+        means.append(pixels.mean(axis=(1, 2)))
+    parts = {"border": borders, "corners": corners, "mean_color": means}
+    return {name: pd.DataFrame(np.concatenate(part)) for name, part in parts.items()}
+
+
+def _moments(patch: np.ndarray) -> np.ndarray:
+    return np.hstack([patch.mean(axis=(1, 2)), patch.std(axis=(1, 2))])
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Return what an image file says of itself; no pixel is decoded."""
+    with Image.open(path, formats=FORMATS) as image:
+        tables = getattr(image, "quantization", None) or {}
+        return {
+            "width": image.width,
+            "height": image.height,
+            "bytes": path.stat().st_size,
+            "format": image.format,
+            "mode": image.mode,
+            "tables": len(tables),
+            "quantization": sum(sum(table) for table in tables.values()),  # the coarser, the lower the JPEG quality
+            "comment": len(image.info.get("comment", b"")),  # programs sign the files that they write
+            "exif": len(image.info.get("exif", b"")),
+            "profile": len(image.info.get("icc_profile") or b""),
+            "sampling": [layer[1:3] for layer in getattr(image, "layer", [])],
+        }
+
+
+def _numbers(name: str) -> dict[str, float]:
+    """Return the numbers in a file name, which follow from where and when it was taken; words may name the label."""
+    found = re.findall(r"\d+", name)
+    values = {f"number_{place}": float(text[:15]) for place, text in enumerate(found[:4])}
+    return {"numbers": float(len(found)), "digits": float(sum(map(len, found))), **values}

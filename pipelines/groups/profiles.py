@@ -1,0 +1,77 @@
+"""Which profiles belong together: those of a patient, and those that are copies of one another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipelines.groups.connect import connected, pairs_by
+from pipelines.params import Split
+from pipelines.samples.expression import ExpressionSamples
+
+_BLOCK = 1024
+
+
+def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, pd.Series]:
+    """Return for each profile its group and its stratum.
+
+    A group is a patient with all samples; patients that share identical or nearly identical profiles are one. With
+    ``random`` patients are not kept apart, copies are.
+
+    Returns
+    -------
+    groups, strata
+        Text, shape ``(n,)``. The stratum of a group is its most frequent one, of a label say.
+    """
+    table = samples.table
+    ids = pd.Index(table["sample_id"])
+    edges = [(ids[a], ids[b]) for a, b in similar_profiles(samples, split.near_identical)[["a", "b"]].to_numpy(int)]
+    if split.mode == "patient_blind":
+        edges += pairs_by(pd.Series(table["patient_id"].to_numpy(), index=ids, dtype=object).dropna())
+    group = pd.Series(connected(ids, edges).to_numpy())
+    label = table[samples.stratum].fillna("").astype(str)
+    common = label.groupby(group.to_numpy()).agg(lambda labels: labels.mode().iloc[0])
+    return group, pd.Series(group.map(common).to_numpy())
+
+
+def sample_identities(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
+    """Return what must not stand on two sides: the profile, and the patient."""
+    identities = {"profile": pd.Series(samples.table["digest"].to_numpy(), dtype=object)}
+    if mode == "patient_blind":
+        identities["patient"] = pd.Series(samples.table["patient_id"].to_numpy(), dtype=object)
+    return identities
+
+
+def similar_profiles(samples: ExpressionSamples, near_identical: float) -> pd.DataFrame:
+    """Return pairs of profiles that are one.
+
+    Profiles are compared in log2 units after each gene's mean over all samples is taken off: any two samples of one
+    tissue correlate above 0.9 before it, and about 0 after.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``a``, ``b`` (positions, ``a < b``), ``similarity`` (correlation), ``how``: ``identical`` or ``near``. Of
+        identical profiles only neighbors are paired, and only the first is compared with others.
+    """
+    order = np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable")
+    digests = pd.Series(samples.table["digest"].to_numpy(object)[order])
+    identical = order[np.array(pairs_by(digests), dtype=int).reshape(-1, 2)]
+    found = [(int(a), int(b), 1.0, "identical") for a, b in identical]
+    first = order[~digests.duplicated().to_numpy()]
+    values = samples.take(first).logged().astype(np.float32)
+    known = ~np.isnan(values)
+    mean = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / np.maximum(known.sum(axis=0), 1)
+    values = np.where(known, values - mean.astype(np.float32), 0)
+    values -= values.mean(axis=1, keepdims=True)
+    size = np.sqrt((values**2).sum(axis=1, keepdims=True))
+    values /= np.where(size > 0, size, 1)
+    for start in range(0, len(values), _BLOCK):
+        alike = values[start : start + _BLOCK] @ values[start:].T
+        rows, columns = np.nonzero(np.triu(alike > near_identical, k=1))
+        found += [
+            (int(first[start + a]), int(first[start + b]), min(float(alike[a, b]), 1.0), "near")
+            for a, b in zip(rows, columns, strict=True)
+        ]
+    pairs = [(min(a, b), max(a, b), similarity, how) for a, b, similarity, how in found]
+    return pd.DataFrame(sorted(pairs), columns=["a", "b", "similarity", "how"])

@@ -1,0 +1,84 @@
+"""Images: what ``params.yaml`` decides of them, and how their raw folder is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.params import Task, TuneTransfer
+
+if TYPE_CHECKING:
+    from pipelines.params_checks import Checks
+    from pipelines.samples import Kept
+
+
+@dataclass(frozen=True)
+class ImagesData:
+    """What is taken from a raw folder of images.
+
+    Attributes
+    ----------
+    classes
+        Folder names below ``images/``, in the order of the probabilities.
+    crop
+        Share of the shorter side that is kept around the center, before resizing.
+    size
+        Side of the square that every image is decoded to, in pixels.
+    """
+
+    classes: tuple[str, ...]
+    crop: float
+    size: int
+
+
+@dataclass(frozen=True)
+class ValidateImages:
+    """What raw data of images must satisfy.
+
+    Attributes
+    ----------
+    minimum_per_class
+        Images that every class must have.
+    smallest_side, largest_pixels
+        In pixels; a larger image is refused before it is decoded.
+    """
+
+    minimum_per_class: int
+    smallest_side: int
+    largest_pixels: int
+
+
+@dataclass(frozen=True)
+class ImagesTask(Task):
+    """A task on images, whatever is asked of them."""
+
+    modes = ("random", "subject_blind")
+
+    data: ImagesData
+    validate: ValidateImages
+    tune: TuneTransfer
+
+    def check(self, checks: Checks) -> None:
+        """Refuse classes that are no folders, sizes that no network takes, and rules that let nothing pass."""
+        super().check(checks)
+        classes, crop, size = self.data.classes, self.data.crop, self.data.size
+        checks.require(len(classes) >= 2, "data.classes", "names fewer than two classes")
+        checks.require(len(set(classes)) == len(classes), "data.classes", "names a class twice")
+        plain = all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) for name in classes)
+        checks.require(plain, "data.classes", "must be names of folders: letters, digits, _ . and -")
+        checks.require(0 < crop <= 1, "data.crop", f"is {crop:g}; it lies above 0 and is at most 1")
+        checks.require(16 <= size <= 1024, "data.size", f"is {size}; it must be between 16 and 1024 pixels")
+        for key in ("minimum_per_class", "smallest_side", "largest_pixels"):
+            least = 3 if key == "minimum_per_class" else 1
+            value = getattr(self.validate, key)
+            checks.require(value >= least, f"validate.{key}", f"is {value}; it must be at least {least}")
+        checks.transfer(self.tune)
+
+    def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = (), **rules: Any) -> Kept:
+        """See `pipelines.samples.images.read_images`, which takes ``rules``; no table of images is optional."""
+        from pipelines.samples.images import read_images
+
+        return read_images(folder, self, labelled=labelled, **rules)

@@ -1,0 +1,102 @@
+"""Pairs of a cell line and a drug: what ``params.yaml`` decides of them, and how their raw folder is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.params import Split, Task
+
+if TYPE_CHECKING:
+    from pipelines.params_checks import Checks
+    from pipelines.samples import Kept
+
+
+@dataclass(frozen=True)
+class MissingPolicy:
+    """What happens to a cell line without an omics table or a tissue, and to a drug without SMILES."""
+
+    expression: Literal["drop", "impute"]
+    mutation: Literal["drop", "impute"]
+    copy_number: Literal["drop", "impute"]
+    methylation: Literal["drop", "impute"]
+    tissue: Literal["drop", "one_hot"]
+    smiles: Literal["drop", "one_hot"]
+
+
+@dataclass(frozen=True)
+class PairsData:
+    """What is taken from a raw folder of pairs."""
+
+    target: str
+    omics: tuple[Literal["expression", "mutation", "copy_number", "methylation"], ...]
+    missing: MissingPolicy
+
+
+@dataclass(frozen=True)
+class ValidatePairs:
+    """What raw data of pairs must satisfy."""
+
+    expression_scale: Literal["log2_tpm_plus_1", "any"]
+    target_range: tuple[float, float]
+    minimum_rows: int
+    unknown_cell_line_share: float
+    unknown_drug_share: float
+    constant_column_share: float
+
+
+@dataclass(frozen=True)
+class PairsSplit(Split):
+    """How pairs of a cell line and a drug are assigned.
+
+    Attributes
+    ----------
+    train_study, test_study
+        Whose rows are trained on and whose are tested in the mode ``cross_study``; no other mode looks at them.
+    """
+
+    train_study: str = ""
+    test_study: str = ""
+
+
+@dataclass(frozen=True)
+class PairsTask(Task):
+    """A task on pairs of a cell line and a drug, whatever is asked of them."""
+
+    modes = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
+    within = True
+
+    data: PairsData
+    validate: ValidatePairs
+    split: PairsSplit
+
+    def check(self, checks: Checks) -> None:
+        """Refuse tables that are named twice, an empty range, and studies that are not named or are one."""
+        super().check(checks)
+        checks.require(bool(self.data.omics), "data.omics", "is empty; name at least one table")
+        checks.require(len(set(self.data.omics)) == len(self.data.omics), "data.omics", "names a table twice")
+        low, high = self.validate.target_range
+        checks.require(low < high, "validate.target_range", f"from {low:g} to {high:g} is empty")
+        if self.data.target == "auc":  # a share of the doses' range; fits overshoot 1 a little
+            said = f"from {low:g} to {high:g} is none of areas under a curve; write [0.0, 1.2], and 2 at most"
+            checks.require(low >= 0 and high <= 2, "validate.target_range", said)
+        rows = self.validate.minimum_rows
+        checks.require(rows >= 1, "validate.minimum_rows", f"is {rows}; it must be at least 1")
+        for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
+            checks.share(getattr(self.validate, key), f"validate.{key}", ends=True)
+        split = self.split
+        for key in ("train_study", "test_study") if split.mode == "cross_study" else ():
+            checks.require(bool(getattr(split, key)), "split", f"has the mode cross_study and no {key}; name a study")
+        one = bool(split.test_study) and split.train_study == split.test_study
+        said = f"is {split.test_study!r}, as train_study is; name another study"
+        checks.require(not one, "split.test_study", said)
+
+    def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
+        """See `pipelines.samples.response.keep_samples`."""
+        from pipelines.samples.formats import read_response_tables
+        from pipelines.samples.response import keep_samples
+
+        tables = read_response_tables(folder, self, labelled=labelled, optional=optional)
+        return keep_samples(tables, self, labelled=labelled)

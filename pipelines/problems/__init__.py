@@ -1,0 +1,112 @@
+"""What a task can ask: a problem is a module of this package, found by its name, and says by what it is measured.
+
+The metrics of all problems are the one registry that ``params.yaml``'s checks, studies, leaderboards, the gate, model
+cards, the monitor and the dashboard read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Score = Callable[["np.ndarray", "np.ndarray"], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure of a problem.
+
+    Attributes
+    ----------
+    name
+        As it stands in reports, runs and ``params.yaml``.
+    meaning
+        What it is, in words; ``{baseline}`` stands for the name of the naive baseline.
+    higher_is_better
+        Its direction.
+    score
+        One number from measured values ``(n, ...)`` and a model's outputs, which a study may optimize; None for what is
+        only reported.
+    reported
+        Whether a leaderboard may be ordered by it.
+    within
+        Whether it is a mean over parts of the samples (drugs), which not every modality has.
+    """
+
+    name: str
+    meaning: str
+    higher_is_better: bool = True
+    score: Score | None = None
+    reported: bool = True
+    within: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is predicted.
+
+    Attributes
+    ----------
+    metrics
+        In the order of reports.
+    losses
+        Of the metrics of each step that fits report, those that a trial is pruned by: the first that is there, low is
+        good.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    losses: tuple[str, ...]
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric ``name``; `KeyError` if the problem has none of that name."""
+        return {metric.name: metric for metric in self.metrics}[name]
+
+    @property
+    def tunable(self) -> tuple[str, ...]:
+        """Return the metrics that a study can optimize."""
+        return tuple(metric.name for metric in self.metrics if metric.score is not None)
+
+    def reported(self, *, within: bool) -> tuple[str, ...]:
+        """Return the metrics that a leaderboard can show; ``within``: also those within parts of the samples."""
+        return tuple(metric.name for metric in self.metrics if metric.reported and (within or not metric.within))
+
+    def score(self, name: str, target: np.ndarray, outputs: np.ndarray) -> float:
+        """Return the metric ``name`` of a model's outputs."""
+        score = self.metric(name).score
+        assert score is not None, name
+        return score(target, outputs)
+
+
+MARGIN = Metric("margin", "what it is better by than {baseline}, in the task's metric")
+
+
+def problem_names() -> list[str]:
+    """Return the names of all problems: the modules of this package."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+@cache
+def get_problem(name: str) -> Problem:
+    """Return the problem ``name``, importing its module."""
+    found: Problem = importlib.import_module(f"{__name__}.{name}").PROBLEM
+    return found
+
+
+@cache
+def metrics() -> dict[str, Metric]:
+    """Return every metric of every problem by its name; problems that share a name share the metric."""
+    return {metric.name: metric for name in problem_names() for metric in get_problem(name).metrics}
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return the direction of a metric; those of single classes and drugs (``recall_<class>``) are better if higher."""
+    known = metrics().get(metric)
+    return known is None or known.higher_is_better

@@ -1,0 +1,78 @@
+"""One of several classes is predicted, by its probability."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.problems import MARGIN, Metric, Problem, Score
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# scikit-learn takes a second to import, and who reads params.yaml does not need it: hence the local imports.
+
+
+def _of_labels(function: str, **settings: Any) -> Score:
+    """Return a score of scikit-learn's on the most probable classes."""
+
+    def score(target: np.ndarray, probabilities: np.ndarray) -> float:
+        from sklearn import metrics
+
+        return float(getattr(metrics, function)(target, probabilities.argmax(axis=1), **settings))
+
+    return score
+
+
+def _log_loss(target: np.ndarray, probabilities: np.ndarray) -> float:
+    from sklearn.metrics import log_loss
+
+    return float(log_loss(target, probabilities, labels=list(range(probabilities.shape[1]))))
+
+
+def _roc_auc(target: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the area of the second of two classes, or the mean of one against the rest over the classes present."""
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    codes = [1] if probabilities.shape[1] == 2 else list(range(probabilities.shape[1]))
+    present = [code for code in codes if 0 < (target == code).sum() < len(target)]
+    if not present:
+        return 0.5  # one class alone cannot be ranked
+    return float(np.mean([roc_auc_score(target == code, probabilities[:, code]) for code in present]))
+
+
+PROBLEM = Problem(
+    "classification",
+    (
+        Metric("accuracy", "share of rows whose class is right", score=_of_labels("accuracy_score")),
+        Metric(
+            "balanced_accuracy",
+            "mean over classes of the share that is recognized",
+            score=_of_labels("balanced_accuracy_score"),
+        ),
+        Metric("macro_f1", "mean over classes of F1", score=_of_labels("f1_score", average="macro")),
+        Metric("weighted_f1", "mean over rows of F1", score=_of_labels("f1_score", average="weighted")),
+        Metric("roc_auc", "area under the receiver operating characteristic", score=_roc_auc),
+        Metric("pr_auc", "area under precision and recall"),
+        Metric(
+            "prevalence",
+            "share of rows of the second class, which pr_auc is to be held against",
+            reported=False,
+        ),
+        Metric(
+            "within_drug_roc_auc", "mean over drugs of roc_auc within each; a drug of one class has none", within=True
+        ),
+        Metric("within_drug_pr_auc", "mean over drugs of pr_auc within each", within=True),
+        Metric(
+            "within_drug_prevalence",
+            "mean over the same drugs of the share of the second class",
+            reported=False,
+            within=True,
+        ),
+        Metric("ece", "gap between confidence and how often it is right; low is good", higher_is_better=False),
+        Metric("log_loss", "in nats; low is good", higher_is_better=False, score=_log_loss),
+        Metric("brier", "squared error of probabilities; low is good", higher_is_better=False),
+        MARGIN,
+    ),
+    ("validation_log_loss", "validation_rmse"),
+)

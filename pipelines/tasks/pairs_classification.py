@@ -1,0 +1,74 @@
+"""Cell lines that are sensitive or resistant to a drug, by a threshold on their response."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pipelines.modalities.pairs import PairsData, PairsTask
+from pipelines.params import Aimed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipelines.params_checks import Checks
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """How the response is learnt below which a line counts as sensitive to a drug: see `pipelines.samples.sensitivity`.
+
+    Attributes
+    ----------
+    method
+        ``waterfall`` (the inflection of a drug's sorted responses; Barretina et al., 2012), ``quantile`` (the lowest
+        ``share`` of a drug's training rows is sensitive) or ``otsu`` (between two modes; Otsu, 1979).
+    prior_rows
+        Weight of the threshold over all drugs in that of each drug, in rows.
+    share
+        Of the training rows of a drug; ``quantile`` alone looks at it.
+    """
+
+    method: Literal["waterfall", "quantile", "otsu"]
+    prior_rows: float
+    share: float = 0.25
+
+
+@dataclass(frozen=True)
+class SensitivityData(PairsData):
+    """What is taken where pairs are sensitive or resistant."""
+
+    threshold: Threshold
+
+
+@dataclass(frozen=True)
+class PairsClassification(PairsTask):
+    """Cell lines that are sensitive or resistant to a drug."""
+
+    target_columns = ("target", "response", "threshold")
+
+    data: SensitivityData
+
+    def check(self, checks: Checks) -> None:
+        """Refuse a threshold's share or weight that makes no sense."""
+        super().check(checks)
+        rule = self.data.threshold
+        checks.share(rule.share, "data.threshold.share")
+        weight = 0 <= rule.prior_rows < math.inf
+        checks.require(weight, "data.threshold.prior_rows", f"is {rule.prior_rows:g}; it must be at least 0")
+
+    def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
+        """Learn the thresholds on the training rows, and call all rows by them."""
+        from pipelines.samples.sensitivity import call_by_training_rows
+
+        side = table["split"].to_numpy(str)
+        called = call_by_training_rows(samples, self.data.threshold, np.flatnonzero(side == "train"))
+        columns = {column: called.table[column].to_numpy() for column in self.target_columns}
+        sensitive = called.table["target"].groupby(side).sum().to_dict()
+        return Aimed(called, columns, {"sensitive": sensitive})
+
+
+TASK = PairsClassification

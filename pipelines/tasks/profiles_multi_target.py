@@ -1,0 +1,64 @@
+"""Genes predicted from other genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pipelines.modalities.profiles import ProfilesData, ProfilesTask
+from pipelines.params import Aimed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipelines.params_checks import Checks
+
+
+@dataclass(frozen=True)
+class GeneData(ProfilesData):
+    """What is taken where genes are predicted from genes.
+
+    Attributes
+    ----------
+    predictors
+        ``landmarks`` (``is_l1000_landmark`` in ``genes.csv``), or ``all`` genes that are no targets.
+    targets
+        The name of a gene, or ``most_variable``: chosen on training rows.
+    target_count
+        How many genes are the most variable.
+    """
+
+    predictors: Literal["landmarks", "all"]
+    targets: str
+    target_count: int
+
+
+@dataclass(frozen=True)
+class ProfilesMultiTarget(ProfilesTask):
+    """Genes predicted from other genes."""
+
+    data: GeneData
+
+    def check(self, checks: Checks) -> None:
+        """Refuse a task without a target."""
+        super().check(checks)
+        checks.require(bool(self.data.targets), "data.targets", "is empty; name a gene, or most_variable")
+        count = self.data.target_count
+        checks.require(count >= 1, "data.target_count", f"is {count}; it must be at least 1")
+
+    @property
+    def needs_landmarks(self) -> bool:
+        """Whether the predictors are the landmarks, which ``genes.csv`` must mark."""
+        return self.data.predictors == "landmarks"
+
+    def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
+        """Choose target and predictor genes; the most variable ones on training rows alone."""
+        from pipelines.samples.expression import aim
+
+        aimed = aim(samples, self.data, np.flatnonzero(table["split"].to_numpy(str) == "train"))
+        return Aimed(aimed, counts={"targets": list(aimed.targets), "predictors": len(aimed.predictors)})
+
+
+TASK = ProfilesMultiTarget

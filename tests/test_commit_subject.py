@@ -1,0 +1,40 @@
+"""What would let a commit in whose subject no log shows whole."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("message", "accepted"),
+    [
+        ("A" * 72 + "\n\n" + "body " * 40 + "\n", True),
+        ("R²" + "A" * 70 + "\n", True),
+        ("A" * 73 + "\n", False),
+        ("A" * 200 + "\n\nbody\n", False),
+    ],
+)
+def test_the_hook_counts_the_characters_of_the_subject(message: str, accepted: bool, tmp_path: Path) -> None:
+    """Through pre-commit, so that the hook's stage and entry are those of the repository."""
+    (tmp_path / "infra").mkdir()
+    for name in (".pre-commit-config.yaml", "infra/check_commit_subject.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "message").write_text(message, encoding="utf-8")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "run", "--hook-stage", "commit-msg", "--commit-msg-filename", "message"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is accepted, done.stdout + done.stderr
+    assert "72 characters" in done.stdout and "ruff" not in done.stdout

@@ -1,0 +1,117 @@
+"""The unit that a model's tables were in, and what of a request lies outside it.
+
+A unit is told by the range of the training values and by a level of each profile: of expression the logarithm of its
+total, which differs between linear values and logarithms of any base by far more than between samples; of other tables
+the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipelines.samples.expression import to_log2
+
+Unit = Mapping[str, Any]
+"""``scale``; ``values`` and ``levels``: lowest and highest of the training rows. Few rows have no levels (None)."""
+
+LIMITS = {
+    "mutation": (0.0, 1.0, "a mutation is 0 or 1"),
+    "copy_number": (0.0, 1000.0, "copies are relative to the genome's mean, 1, and never below 0"),
+    "methylation": (0.0, 1.0, "methylation is a share from 0 to 1"),
+    "log2_tpm_plus_1": (0.0, 25.0, "expression is log2(TPM + 1), from 0 to 20"),
+}
+"""What values of a scale cannot lie beyond, whatever the training rows held; and what they are."""
+_SAID = {
+    "log2_tpm_plus_1": "log2(TPM + 1)",
+    "copy_number": "copies relative to the genome's mean",
+    "methylation": "shares from 0 to 1",
+    "log2": "log2(x + 1)",
+    "linear": "linear values",
+}
+# Of the training rows' range: a new sample may reach a little farther. Of GDSC, TCGA miRNA and TCGA mRNA no test
+# profile lies so far out, and every one does that is in natural for binary logarithms, or linear for either.
+_BEYOND = 0.25
+_FEW = 20  # profiles, below which their levels tell nothing
+
+
+def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
+    """Return the unit of training profiles, None where none is known.
+
+    Parameters
+    ----------
+    values
+        As the raw table has them, shape ``(n, features)``; NaN where unknown.
+    scale
+        ``log2_tpm_plus_1``, ``copy_number``, ``methylation``, ``mutation``, or as of
+        `pipelines.modalities.profiles.ProfilesData`.
+    """
+    if not np.isfinite(values).any():
+        return None
+    levels = _levels(values, scale)
+    levels = levels[np.isfinite(levels)]
+    return {
+        "scale": scale,
+        "values": [float(np.nanmin(values)), float(np.nanmax(values))],
+        "levels": [float(levels.min()), float(levels.max())] if len(levels) >= _FEW else None,
+    }
+
+
+def outside(values: np.ndarray, features: list[str], unit: Unit, table: str) -> list[str | None]:
+    """Return for each profile what shows that it is in another unit, None where nothing does.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n, features)``; NaN where unknown.
+    features
+        Their names.
+    unit
+        Of `unit_of`.
+    table
+        What messages call it.
+    """
+    scale = str(unit["scale"])
+    (lowest, highest), (low, high) = unit["values"], unit["levels"] or (-math.inf, math.inf)
+    beyond = _BEYOND * (highest - lowest)
+    with np.errstate(invalid="ignore"):
+        strange = (values > highest + beyond) | (values < lowest - beyond)
+    levels, span = _levels(values, scale), _BEYOND * (high - low) if unit["levels"] else 0.0
+    said: list[str | None] = []
+    for row, cells in enumerate(strange):
+        if cells.any():
+            place = int(np.flatnonzero(cells)[0])
+            more = f" and {cells.sum() - 1} more" if cells.sum() > 1 else ""
+            said.append(
+                f"{table}.{features[place]} is {values[row, place]:.4g}{more}, the training values lie within "
+                f"{lowest:.3g} and {highest:.3g} ({_SAID.get(scale, scale)}): it may be in another unit"
+            )
+        elif levels[row] > high + span or levels[row] < low - span:
+            what = "log2 of the total" if scale in _LOGGED else "the mean"
+            said.append(
+                f"{what} of {table} is {levels[row]:.3g}, of the training profiles it lies within {low:.3g} and "
+                f"{high:.3g} ({_SAID.get(scale, scale)}): it may be in another unit"
+            )
+        else:
+            said.append(None)
+    return said
+
+
+_LOGGED = ("log2_tpm_plus_1", "log2", "linear")
+
+
+def _levels(values: np.ndarray, scale: str) -> np.ndarray:
+    """Return the level of each profile, float64, shape ``(n,)``; NaN where nothing is known."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    filled = np.where(known, values, 0).astype(np.float64)
+    if scale in _LOGGED:
+        linear = np.exp2(np.clip(filled, None, 1000)) - 1 if scale != "linear" else np.maximum(filled, 0)
+        share = np.maximum(count, 1) / max(1, values.shape[1])  # as if nothing were missing
+        level = to_log2(np.where(known, linear, 0).sum(axis=1) / share, "linear")
+    else:
+        level = filled.sum(axis=1) / np.maximum(count, 1)
+    return np.where(count > 0, level, np.nan)

@@ -1,0 +1,192 @@
+"""Models of images take base64 of image files, checked row by row."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.types import ColSpec, DataType
+from PIL import Image
+
+from pipelines.environment import IMAGE_PIXELS
+from pipelines.modalities.images import ImagesTask
+from pipelines.params import read_task
+from pipelines.prepared import Prepared
+from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.images import ImageSamples, decoding, to_pixels
+from training.contract import Contract, PayloadError, kind_of, summary_view
+from training.estimator import Estimator
+from training.features.summaries import IMAGE_COLUMNS, image_summary
+from training.model.novelty import View
+from training.model.overlay import as_png, overlay
+
+MAX_ROWS = 256
+MAX_BYTES = 20_000_000  # of one image file
+_TOGETHER = 4  # images of that size that one request may hold in all
+_BLOCK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Contract):
+    """What a model of images takes, whatever it answers."""
+
+    @classmethod
+    def taken(cls, architecture: str, task: Any, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
+        """Return nothing: how files become pixels is the task's to say."""
+        return {}
+
+    def read(self, frame: pd.DataFrame) -> ImageSamples:
+        """See `read_image_payload`."""
+        return read_image_payload(frame, self)
+
+    def request(self, samples: ImageSamples) -> pd.DataFrame:
+        """Return the request that asks for ``samples``."""
+        size = samples.pixels.shape[1]
+        crop = read_task(self.task_text).data.crop
+        framed = [_uncropped(samples.pixels[row], size, crop) for row in samples.index]
+        return pd.DataFrame({"image": [as_png(pixels) for pixels in framed]})
+
+    def inputs(self) -> list[ColSpec]:
+        """Return the column ``image``: base64 of a file."""
+        return [ColSpec(DataType.string, name="image")]
+
+    def outputs(self) -> list[ColSpec]:
+        """Return the columns of an answer; ``overlay``, with ``explain``, is a PNG in base64."""
+        return [*self.answered(), ColSpec(DataType.string, name="overlay", required=False)]
+
+    def describe(self, samples: ImageSamples) -> pd.DataFrame:
+        """See `image_summary`."""
+        blocks = range(0, len(samples), _BLOCK)
+        return pd.concat(
+            [image_summary(samples.pixels[samples.index[start : start + _BLOCK]]) for start in blocks],
+            ignore_index=True,
+        )
+
+    def views(self, samples: ImageSamples, described: pd.DataFrame) -> dict[str, View]:
+        """Return the summary."""
+        return {"image": summary_view(described, IMAGE_COLUMNS)}
+
+    def identities(self, samples: ImageSamples) -> list[bytes]:
+        """Return the hash of each file."""
+        return [digest.encode() for digest in samples.digests]
+
+    def explain(self, estimator: Estimator, samples: ImageSamples) -> dict[str, pd.Series]:
+        """Return where in each image the predicted class was seen."""
+        maps = estimator.heatmaps(samples)
+        if maps is None:
+            return {}
+        shown = [as_png(overlay(samples.pixels[row], each)) for row, each in zip(samples.index, maps, strict=True)]
+        return {"overlay": pd.Series(shown)}
+
+
+def read_image_payload(frame: pd.DataFrame, contract: Images) -> ImageSamples:
+    """Check a request and make samples of it.
+
+    Parameters
+    ----------
+    frame
+        A row an image: column ``image``, base64 of a file in one of `FORMATS`.
+    contract
+        Of the model that is asked.
+
+    Raises
+    ------
+    PayloadError
+        Names the row (from 0, as in the request) and what is wrong with it.
+    """
+    if len(frame) == 0:
+        raise PayloadError("the request has no rows; send at least one")
+    if len(frame) > MAX_ROWS:
+        raise PayloadError(f"the request has {len(frame)} rows; send at most {MAX_ROWS} images at a time")
+    if unknown := [str(column) for column in frame.columns if column != "image"]:
+        raise PayloadError(f"unknown field {', '.join(unknown[:5])}; the field is image")
+    if "image" not in frame.columns:
+        raise PayloadError("the field image is missing; every row needs it")
+    task: Any = read_task(contract.task_text)
+    contents = [_content(value, row) for row, value in enumerate(frame["image"].tolist())]
+    most = min(task.validate.largest_pixels, int(os.environ.get(IMAGE_PIXELS) or task.validate.largest_pixels))
+    left = _TOGETHER * most
+    decoded = []
+    for row, content in enumerate(contents):
+        pixels, count = _pixels(content, row, task, most, left)
+        decoded.append(pixels)
+        left -= count
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"row:{row}" for row in range(len(contents))],
+            "subject_id": pd.Series([None] * len(contents), dtype=object),
+            "digest": [hashlib.sha256(content).hexdigest() for content in contents],
+        }
+    )
+    return ImageSamples(table, np.stack(decoded), np.arange(len(table)), tuple(task.data.classes), decoding(task.data))
+
+
+def _content(value: Any, row: int) -> bytes:
+    if not isinstance(value, str) or not value.strip():
+        kind = "empty" if isinstance(value, str) else kind_of(value)
+        raise PayloadError(f"row {row}, field image: must be base64 text of an image file, it is {kind}")
+    if len(value) * 3 / 4 > MAX_BYTES:
+        raise PayloadError(f"row {row}, field image: larger than {MAX_BYTES // 1_000_000} MB; send a smaller file")
+    text = value.split(",", 1)[1] if value.startswith("data:") and "," in value[:100] else value
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PayloadError(f"row {row}, field image: not base64 ({error})") from error
+
+
+def _pixels(content: bytes, row: int, task: ImagesTask, most: int, left: int) -> tuple[np.ndarray, int]:
+    """Decode an image of at most ``most`` pixels, of a request that may hold ``left`` more; return its pixels too."""
+    where = f"row {row}, field image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
+                width, height = image.size
+                if width * height > most:
+                    raise PayloadError(f"{where}: {width} x {height} pixels are more than {most}")
+                if width * height > left:
+                    raise PayloadError(
+                        f"{where}: with it the images have more than {_TOGETHER * most} pixels; send fewer"
+                    )
+                if min(width, height) < task.validate.smallest_side:
+                    least = task.validate.smallest_side
+                    raise PayloadError(f"{where}: {width} x {height} pixels; each side needs at least {least}")
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    raise PayloadError(f"{where}: has {frames} frames; send one image")
+                if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
+                    raise PayloadError(f"{where}: its mode is {image.mode}; send 8-bit RGB")
+                if (bits := _bits(content, image)) > 8:
+                    raise PayloadError(f"{where}: has {bits} bits a channel; send 8-bit RGB")
+                return to_pixels(image, task.data), width * height
+    except PayloadError:
+        raise
+    except Exception as error:  # Pillow raises many types for a broken file
+        raise PayloadError(f"{where}: not an image that can be decoded ({str(error)[:120]})") from error
+
+
+def _bits(content: bytes, image: Image.Image) -> int:
+    """Return the bits of a channel; Pillow opens 16-bit color as 8-bit RGB and says nothing."""
+    if image.format == "PNG":
+        return content[24]  # after the signature, length and type of the header, width and height
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]  # BitsPerSample
+    return 8
+
+
+def _uncropped(pixels: np.ndarray, size: int, crop: float) -> np.ndarray:
+    """Return an image whose central square, as `pipelines.samples.images.to_pixels` cuts it, is ``pixels``."""
+    side = next(side for side in range(size, 100 * size) if round(side * crop) == size)
+    before = (side - size) // 2
+    after = side - size - before
+    return np.pad(pixels, ((before, after), (before, after), (0, 0)))
+
+
+TAKEN = Images

@@ -1,0 +1,129 @@
+"""One of several classes is answered, with calibrated probabilities and a set of classes that holds the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mlflow.types import ColSpec, DataType
+from mlflow.types.schema import Array, Map
+
+from training.contract import CONTRIBUTIONS, Contract, contribution_columns
+from training.estimator import Estimator
+from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
+
+if TYPE_CHECKING:
+    from pipelines.params import Task
+    from pipelines.prepared import Prepared
+    from training.contract import Refit
+    from training.model.final import FinalFit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes(Contract):
+    """What a classifier answers, whatever it takes.
+
+    Attributes
+    ----------
+    classes
+        In the order of the probabilities.
+    temperature
+        What logits are divided by, so that probabilities mean what they say.
+    threshold
+        Of the set of classes that is answered: it holds the true one with the probability `coverage`.
+    """
+
+    classes: list[str]
+    temperature: float
+    threshold: float
+
+    @classmethod
+    def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
+        """Return classes, temperature (Guo et al., 2017) and threshold (split conformal), on rows outside the fit."""
+        measured = prepared.samples.target[final.held_out_rows]
+        temperature = fit_temperature(final.held_out, measured)
+        calibrated = apply_temperature(final.held_out, temperature)
+        threshold = conformal_threshold(calibrated, measured, final.groups(prepared), task.evaluate.interval_coverage)
+        return {"classes": list(prepared.samples.classes), "temperature": temperature, "threshold": threshold}
+
+    def answered(self) -> list[ColSpec]:
+        """Return the columns of an answer."""
+        return [
+            ColSpec(DataType.string, name="label"),
+            ColSpec(DataType.double, name="probability"),
+            ColSpec(Map(DataType.double), name="probabilities"),
+            ColSpec(Array(DataType.string), name="labels"),
+            ColSpec(DataType.double, name="coverage"),
+        ]
+
+    def explained(self) -> list[ColSpec]:
+        """Return the columns of `explain`: contributions that add up to the logit of the label."""
+        return [
+            ColSpec(DataType.double, name="base", required=False),
+            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+        ]
+
+    def calibrated(self, outputs: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities, ``(n, classes)``."""
+        return apply_temperature(outputs, self.temperature)
+
+    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+        """Return label, probabilities and the set of classes; nothing is promised of samples that are `unseen`."""
+        classes = np.array(self.classes)
+        held = prediction_sets(outputs, self.threshold)
+        named = [dict(zip(self.classes, map(float, row), strict=True)) for row in outputs]
+        answer = pd.DataFrame(
+            {
+                "label": classes[outputs.argmax(axis=1)],
+                "probability": outputs.max(axis=1),
+                "probabilities": pd.Series(named, dtype=object),
+                "labels": pd.Series([classes[row].tolist() for row in held], dtype=object),
+                "coverage": self.coverage,
+            }
+        )
+        return self.withdrawn(answer, self.unseen(samples))
+
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer whose set of classes promises nothing in ``rows``; the set itself stays."""
+        return answer.assign(coverage=answer["coverage"].mask(rows))
+
+    def targets_text(self, target: np.ndarray) -> pd.Series:
+        """Return the name of each class."""
+        return pd.Series(np.array(self.classes, dtype=object)[target])
+
+    def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
+        """See `with_probabilities`."""
+        return with_probabilities(table, self.classes, outputs, self.temperature, baseline)
+
+    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
+        """Return what each feature adds to the logit of the label."""
+        attribution = estimator.attribute(samples)
+        return {} if attribution is None else contribution_columns(attribution)
+
+    def logged(self) -> dict[str, float]:
+        """Return the temperature."""
+        return {"temperature": self.temperature}
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """Return the names of the classes."""
+        return {"classes": self.classes}
+
+
+def with_probabilities(
+    table: pd.DataFrame, classes: Sequence[str], raw: np.ndarray, temperature: float, baseline: np.ndarray
+) -> pd.DataFrame:
+    """Return ``table`` with ``prediction`` (a code) and, for each class, ``probability_`` (calibrated), ``raw_`` and
+    ``baseline_``.
+    """
+    columns = {"probability": apply_temperature(raw, temperature), "raw": raw, "baseline": baseline}
+    made = {
+        f"{kind}_{label}": values[:, code] for kind, values in columns.items() for code, label in enumerate(classes)
+    }
+    return table.assign(prediction=raw.argmax(axis=1), **made)
+
+
+ANSWERED = Classes

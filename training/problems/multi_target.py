@@ -1,0 +1,140 @@
+"""Many numbers are answered, such as the expression of many genes, each with an interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mlflow.types import ColSpec, DataType
+from mlflow.types.schema import Array, Map, Object, Property
+
+from training.contract import Contract, largest_contributions
+from training.estimator import Estimator
+
+if TYPE_CHECKING:
+    from pipelines.params import Task
+    from pipelines.prepared import Prepared
+    from training.contract import Refit
+    from training.model.final import FinalFit
+
+_TOP = 10  # contributions to each of many targets
+_OF_TARGETS = Array(
+    Object([Property(name, DataType.string) for name in ("target", "feature")] + [Property("value", DataType.double)])
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets(Contract):
+    """What a model of many numbers answers, whatever it takes.
+
+    Attributes
+    ----------
+    targets
+        Their names; genes are in log2 units.
+    spreads
+        Of the targets over the training rows: standard deviations.
+    half_widths
+        Of each target's prediction interval.
+    """
+
+    targets: list[str]
+    spreads: list[float]
+    half_widths: list[float | None]
+
+    @classmethod
+    def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
+        """Return names and spreads of the targets, and half widths of intervals, measured on rows outside the fit."""
+        half = np.asarray(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
+        return {
+            "targets": list(prepared.samples.targets),
+            "spreads": [float(spread) for spread in np.nanstd(prepared.side("train").target, axis=0)],
+            "half_widths": [float(width) if math.isfinite(width) else None for width in half],
+        }
+
+    def aimed(self, samples: Any) -> Any:
+        """Return samples whose targets are the model's."""
+        return samples.aimed(self.targets, samples.genes)
+
+    def answered(self) -> list[ColSpec]:
+        """Return the columns of an answer."""
+        return [
+            *(ColSpec(Map(DataType.double), name=name) for name in ("prediction", "low", "high")),
+            ColSpec(DataType.double, name="coverage"),
+        ]
+
+    def explained(self) -> list[ColSpec]:
+        """Return the columns of `explain`: the largest contributions to each target."""
+        return [
+            ColSpec(Map(DataType.double), name="base", required=False),
+            ColSpec(_OF_TARGETS, name="attributions", required=False),
+        ]
+
+    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+        """Return each target with its interval."""
+        half = np.array([np.nan if width is None else width for width in self.half_widths])
+
+        def named(values: np.ndarray) -> pd.Series:
+            rows = [dict(zip(self.targets, map(float, row), strict=True)) for row in values]
+            return pd.Series(rows, dtype=object)
+
+        parts = {"prediction": named(outputs)}
+        if np.isfinite(half).all():
+            parts |= {"low": named(outputs - half), "high": named(outputs + half)}
+        return pd.DataFrame({**parts, "coverage": self.coverage})
+
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer without intervals in ``rows``."""
+        maps = {name: answer[name].astype(object).where(~rows, None) for name in ("low", "high") if name in answer}
+        return answer.assign(coverage=answer["coverage"].mask(rows), **maps)
+
+    def targets_text(self, target: np.ndarray) -> pd.Series:
+        """Return JSON text of all targets."""
+        rows = [json.dumps(dict(zip(self.targets, map(float, row), strict=True))) for row in target]
+        return pd.Series(rows, dtype=object)
+
+    def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
+        """See `with_targets`."""
+        return with_targets(table, self.targets, samples.target, outputs, baseline)
+
+    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
+        """Return the largest contributions to each target; ``base`` and they add up to it."""
+        rows: list[list[dict[str, Any]]] = [[] for _ in range(len(samples))]
+        bases: list[dict[str, float]] = [{} for _ in range(len(samples))]
+        for position, target in enumerate(self.targets):
+            attribution = estimator.attribute(samples, np.full(len(samples), position))
+            if attribution is None:
+                return {}
+            named = largest_contributions(attribution, _TOP)
+            for row, of_row, found, base in zip(rows, bases, named, attribution.base, strict=True):
+                row += [{"target": target, **each} for each in found]
+                of_row[target] = float(base)
+        return {"base": pd.Series(bases, dtype=object), "attributions": pd.Series(rows, dtype=object)}
+
+    def logged(self) -> dict[str, float]:
+        """Return the mean half width, where every target has one."""
+        known = [width for width in self.half_widths if width is not None]
+        return {"interval_half_width": float(np.mean(known))} if len(known) == len(self.half_widths) else {}
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """Return the spreads of the targets."""
+        return {"scale": self.spreads}
+
+
+def with_targets(
+    table: pd.DataFrame, targets: Sequence[str], measured: np.ndarray, predicted: np.ndarray, baseline: np.ndarray
+) -> pd.DataFrame:
+    """Return ``table`` with a column a target: ``target_``, ``prediction_`` and ``baseline_``."""
+    columns = {"target": measured, "prediction": predicted, "baseline": baseline}
+    made = {
+        f"{kind}_{name}": values[:, place] for kind, values in columns.items() for place, name in enumerate(targets)
+    }
+    return pd.concat([table.reset_index(drop=True), pd.DataFrame(made)], axis=1)
+
+
+ANSWERED = Targets

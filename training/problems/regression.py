@@ -1,0 +1,103 @@
+"""A number is answered, with an interval that holds the measured one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mlflow.types import ColSpec, DataType
+
+from training.contract import CONTRIBUTIONS, Contract, contribution_columns
+from training.estimator import Estimator
+
+if TYPE_CHECKING:
+    from pipelines.params import Task
+    from pipelines.prepared import Prepared
+    from training.contract import Refit
+    from training.model.final import FinalFit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Contract):
+    """What a model of one number answers, whatever it takes.
+
+    Attributes
+    ----------
+    half_width
+        Of the prediction interval; None for no interval.
+    unseen_half_width
+        Of the interval for samples that are `unseen`; None for no interval.
+    """
+
+    half_width: float | None
+    unseen_half_width: float | None = None
+
+    @classmethod
+    def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
+        """Return the half widths of the intervals, measured on rows outside the fit, and on rows that are `unseen`."""
+        half = float(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
+        unseen = None if refit is None else cls.measure_unseen(task, prepared, final, refit)
+        return {"half_width": half if math.isfinite(half) else None, "unseen_half_width": unseen}
+
+    def answered(self) -> list[ColSpec]:
+        """Return prediction and interval."""
+        return [
+            *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")),
+        ]
+
+    def explained(self) -> list[ColSpec]:
+        """Return the columns of `explain`: contributions that add up to the prediction."""
+        return [
+            ColSpec(DataType.double, name="base", required=False),
+            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+        ]
+
+    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+        """Return prediction, interval and its ``coverage``; samples that are `unseen` have their own interval."""
+        half, unseen = (np.nan if each is None else each for each in (self.half_width, self.unseen_half_width))
+        width = np.where(self.unseen(samples), unseen, half)
+        return pd.DataFrame(
+            {
+                "prediction": outputs,
+                "low": outputs - width,
+                "high": outputs + width,
+                "coverage": np.where(np.isnan(width), np.nan, self.coverage),
+            }
+        )
+
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer without an interval in ``rows``."""
+        return answer.assign(**{name: answer[name].mask(rows) for name in ("low", "high", "coverage")})
+
+    @property
+    def promises_unseen(self) -> bool:
+        """Whether samples that are `unseen` have an interval."""
+        return self.unseen_half_width is not None
+
+    def targets_text(self, target: np.ndarray) -> pd.Series:
+        """Return the numbers."""
+        return pd.Series(target)
+
+    def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
+        """Return ``table`` with ``prediction`` and ``baseline``."""
+        return table.assign(prediction=outputs, baseline=baseline)
+
+    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
+        """Return what each feature adds to each prediction."""
+        attribution = estimator.attribute(samples)
+        return {} if attribution is None else contribution_columns(attribution)
+
+    def logged(self) -> dict[str, float]:
+        """Return the half width, where there is one."""
+        return {} if self.half_width is None else {"interval_half_width": self.half_width}
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """Return nothing: numbers are measured as they are."""
+        return {}
+
+
+ANSWERED = Number

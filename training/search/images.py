@@ -1,0 +1,12 @@
+"""Images allow whatever the task does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.prepared import Prepared
+
+
+def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+    """Return the settings as they are."""
+    return settings

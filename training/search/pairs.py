@@ -1,0 +1,13 @@
+"""Pairs allow to impute what is missing, and nothing where nothing is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.prepared import Prepared
+from training.features.cell_line_choices import imputations
+
+
+def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+    """Return the settings with ways to impute."""
+    return {**settings, "imputations": imputations(prepared.side("train"))}

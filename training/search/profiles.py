@@ -1,0 +1,24 @@
+"""Profiles allow gene images along the genome where it is known where the genes lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.faults import UserError
+from pipelines.prepared import Prepared
+
+
+def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+    """Return the settings without a layout along a genome that nobody has given.
+
+    Raises
+    ------
+    UserError
+        No layout is left.
+    """
+    if "layouts" not in settings or prepared.samples.has_positions:
+        return settings
+    layouts = tuple(layout for layout in settings["layouts"] if layout != "chromosome")
+    if not layouts:
+        raise UserError("tune.layouts names chromosome alone, and genes.csv has no chromosome and start; add them")
+    return {**settings, "layouts": layouts}
