@@ -10,10 +10,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from training.scores import HIGHER_IS_BETTER
 
 from evaluation.figures.plots import BLUE, GRAY, STYLE
 from pipelines.files import write_json, written_whole
-from training.scores import HIGHER_IS_BETTER
 
 SIMULATED = "SIMULATED data: this is no result about patients or drugs."
 ASKED = {

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
+from training.scores import SCORES
 
 from evaluation.metrics.resample import group_counts, percentile_interval
 from evaluation.metrics.targets import (
@@ -23,7 +24,6 @@ from evaluation.metrics.targets import (
     weighted_target_metrics,
 )
 from pipelines.params import METRICS, REPORTED
-from training.scores import SCORES
 
 ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")
 

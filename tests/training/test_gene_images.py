@@ -306,7 +306,7 @@ def test_a_part_of_the_network_taps_only_what_is_its_own() -> None:
 def test_a_wide_head_sees_every_gene_whatever_is_frozen(frozen: int) -> None:
     stages: list[nn.Module] = [nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1)]
     width = 16 + head_width(stages, 1, 4, 4)
-    module = TransferModule(stages, frozen, width, 3, 0.0, 4, wide=True).eval()
+    module = TransferModule(stages, frozen=frozen, width=width, classes=3, dropout=0.0, grid=4, wide=True).eval()
     with torch.no_grad():
         cast(nn.Linear, module.head[2]).weight[:, 16:] = 0  # what the maps say
         changed = torch.rand(1, 1, 4, 4).repeat(17, 1, 1, 1)
@@ -330,7 +330,7 @@ def test_the_one_run_of_frozen_stages_counts_as_training(monkeypatch: pytest.Mon
 
 def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> None:
     stages: list[nn.Module] = [nn.BatchNorm2d(1), nn.BatchNorm2d(1)]
-    module = TransferModule(stages, 1, head_width(stages, 1, 4, 4), 2, 0.5, 4)
+    module = TransferModule(stages, frozen=1, width=head_width(stages, 1, 4, 4), classes=2, dropout=0.5, grid=4)
     images = 5 + 3 * torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(SEED))
     module.train()
     module(images - 100)  # what was seen before must leave no trace

@@ -201,7 +201,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_that_is_frozen(
     stages = _start(architecture, weights)
     frozen = {"head": len(stages), "partial": len(stages) - 1, "full": 0}[mode]
     width = transfer_module.head_width(stages, 3, train.pixels.shape[1])
-    module = TransferModule(stages, frozen, width, 3, 0.0).train()
+    module = TransferModule(stages, frozen=frozen, width=width, classes=3, dropout=0.0).train()
     images = torch.from_numpy(train.pixels[:6]).permute(0, 3, 1, 2) / 128 - 1
     logits = module(images)
     assert logits.shape == (6, 3)

@@ -29,6 +29,7 @@ from training.features.smiles_tokens import SmilesTokens, tokens_of
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
 from training.networks.ordered_response import OrderedResponseNetwork
+from training.networks.pair_module import Head
 from training.networks.response_network import ResponseNetwork
 
 NETWORKS = ("mlp", "cnn1d", "transformer", "multi_omics")
@@ -286,6 +287,12 @@ def test_what_stands_behind_a_molecule_s_end_changes_nothing(fitted: FittedModel
 # Omics that are missing
 
 
+def _fusion(blocks: list[slice], tissues: int, gated: bool, modality_dropout: float) -> FusionModule:
+    head = Head(layers=1, units=8, activation="silu", dropout=0.0)
+    shape = {"blocks": blocks, "tissues": tissues, "drug_width": 4, "depth": 1}
+    return FusionModule(**shape, gated=gated, modality_dropout=modality_dropout, head=head)  # type: ignore[arg-type]
+
+
 def _code(model: MultiOmics, cells: Tensor, measured: Tensor) -> Tensor:
     with torch.no_grad():
         return model.network_.cell_code(cells, measured)
@@ -360,7 +367,7 @@ def test_lines_without_a_table_do_not_depend_on_what_others_have_in_it(prepared:
 @pytest.mark.parametrize("gated", [False, True])
 def test_measured_tables_share_all_of_the_weight(gated: bool) -> None:
     torch.manual_seed(0)
-    network = FusionModule([slice(0, 3), slice(3, 5), slice(5, 9)], 2, 4, 1, gated, 0.0, 1, 8, "silu", 0.0)
+    network = _fusion([slice(0, 3), slice(3, 5), slice(5, 9)], 2, gated, 0.0)
     measured = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
     weights = network._weights(torch.randn(4, 3, 8), measured)
     assert ((weights > 0) == measured).all()
@@ -375,7 +382,7 @@ def test_measured_tables_share_all_of_the_weight(gated: bool) -> None:
 def test_tables_are_dropped_in_training_alone() -> None:
     torch.manual_seed(0)
     blocks = [slice(0, 3), slice(3, 5)]
-    network = FusionModule(blocks, 1, 4, 1, True, 0.3, 1, 8, "silu", 0.0)
+    network = _fusion(blocks, 1, True, 0.3)
     cells, measured = torch.randn(4000, 6), torch.ones(4000, 2, dtype=torch.bool)
     with torch.no_grad():
         whole = network.eval().cell_code(cells, measured)

@@ -144,7 +144,9 @@ def test_the_baseline_is_the_drug_s_share_of_sensitive_lines(model_of: Fitted, c
 
 def test_a_regressor_that_knows_drugs_alone_is_no_worse_than_the_baseline(model_of: Fitted, called: Prepared) -> None:
     test = called.side("test")
-    knows_drugs = Sensitivity("mean_effects", {}).fit(called.side("train"), called.side("validation"))
+    knows_drugs = Sensitivity(of="mean_effects", hyperparameters={}).fit(
+        called.side("train"), called.side("validation")
+    )
     naive = log_loss(test.target, model_of("mean_effects").predict_proba(test))
     assert log_loss(test.target, knows_drugs.predict_proba(test)) < naive + 0.03
 
@@ -168,14 +170,18 @@ def test_the_unit_of_the_response_changes_no_probability(prepared: Prepared, fac
     found = []
     for samples in (prepared.samples, with_response(prepared.samples, prepared.samples.target * factor)):
         every = call_by_training_rows(samples, RULE, train)
-        fitted = Sensitivity("mean_effects", {}).fit(every.take(train), every.take(prepared.rows("validation")))
+        fitted = Sensitivity(of="mean_effects", hyperparameters={}).fit(
+            every.take(train), every.take(prepared.rows("validation"))
+        )
         found.append(fitted.predict_proba(every))
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
 def test_the_link_is_fitted_on_validation_rows_and_the_regressor_is_not(called: Prepared) -> None:
     train, validation = called.side("train"), called.side("validation")
-    with_it, without = (Sensitivity("elastic_net", {}).fit(train, shown) for shown in (validation, None))
+    with_it, without = (
+        Sensitivity(of="elastic_net", hyperparameters={}).fit(train, shown) for shown in (validation, None)
+    )
     every = called.samples
     np.testing.assert_array_equal(with_it.regressor_.predict(every), without.regressor_.predict(every))
     assert (with_it.slope_, with_it.constant_) != (without.slope_, without.constant_)
@@ -184,21 +190,21 @@ def test_the_link_is_fitted_on_validation_rows_and_the_regressor_is_not(called: 
 def test_a_lower_prediction_is_never_a_weaker_sign_of_sensitivity(called: Prepared) -> None:
     train, validation = called.side("train"), called.side("validation")
     wrong = replace(validation, pairs=validation.pairs.assign(target=1 - validation.target))
-    assert Sensitivity("elastic_net", {}).fit(train, validation).slope_ > 0
-    assert Sensitivity("elastic_net", {}).fit(train, wrong).slope_ == 0
+    assert Sensitivity(of="elastic_net", hyperparameters={}).fit(train, validation).slope_ > 0
+    assert Sensitivity(of="elastic_net", hyperparameters={}).fit(train, wrong).slope_ == 0
 
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_validation_rows_of_one_class_leave_the_link_to_the_training_rows(called: Prepared, code: int) -> None:
     train, validation = called.side("train"), called.side("validation")
     one = validation.take(validation.target == code)
-    shown, without = (Sensitivity("elastic_net", {}).fit(train, each) for each in (one, None))
+    shown, without = (Sensitivity(of="elastic_net", hyperparameters={}).fit(train, each) for each in (one, None))
     assert (shown.slope_, shown.constant_) == (without.slope_, without.constant_)
 
 
 def test_training_rows_of_one_class_leave_the_drug_s_share(called: Prepared) -> None:
     train = called.side("train")
-    fitted = Sensitivity("mean_effects", {}).fit(train.take(train.target == 0), None)
+    fitted = Sensitivity(of="mean_effects", hyperparameters={}).fit(train.take(train.target == 0), None)
     assert (fitted.predict_proba(called.samples)[:, 1] < 0.01).all()
 
 
