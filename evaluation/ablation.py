@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.command import architecture_parser, run_command
-from pipelines.faults import UserError
 from pipelines.params import read_params
 from pipelines.places import MODELS
-from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 
 PERMUTATIONS = 3
 
@@ -28,9 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     params = read_params()
     task = params.task(given.task)
-    if not isinstance(task, ProfilesMultiTarget):
-        raise UserError(f"{given.task!r} does not predict genes from genes: no order of genes can be permuted")
-    permutable(given.architecture, task.family)
+    permutable(given.architecture, task)
     fitted, model, predictions = read_fitted(MODELS / given.task / given.architecture)
     prepared = read_prepared(given.task, task)
     found = ablate(given.task, fitted, model, predictions, prepared, params, permutations=given.permutations)

@@ -7,12 +7,10 @@ are corrected for the number of pairs. All is written to ``reports/<task>/compar
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
 from pipelines.places import REPORTS
-from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 
 
 def main() -> int:
@@ -22,18 +20,12 @@ def main() -> int:
 
     from evaluation.comparison.architectures import FILTER, FOLDER, compare, log, view, write
     from evaluation.comparison.page import as_text
-    from evaluation.evidence.genes import target_spreads
     from pipelines.prepared import read_prepared
 
     params = read_params()
     task = params.task(name)
-
-    def scale() -> Any:
-        assert isinstance(task, ProfilesMultiTarget)
-        return target_spreads(read_prepared(name, task).side("train"))
-
     folder = REPORTS / name / FOLDER
-    comparison = compare(name, params, scale=scale, progress=True)
+    comparison = compare(name, params, train=lambda: read_prepared(name, task).side("train"), progress=True)
     write(comparison, folder)
     warnings = view(comparison, MlflowClient())
     run_id = log(comparison, folder)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from pipelines.command import parser, run_command
 from pipelines.faults import UserError
-from pipelines.params import MODES, read_params
+from pipelines.params import read_params
 from pipelines.places import DATA, REPORTS
 
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``python -m evaluation.generalization --task T [--architectures A ...] [--modes M ...]``."""
     options = parser((__doc__ or "").splitlines()[0])
     options.add_argument("--architectures", nargs="+", help="which (default: all of the task); the baseline is added")
-    options.add_argument("--modes", nargs="+", choices=MODES["response"], help="split modes (default: all)")
+    options.add_argument("--modes", nargs="+", help="split modes (default: all)")
     given = options.parse_args(argv)
     from evaluation.generalizing import page
     from evaluation.generalizing.table import FOLDER, generalize, plans, response_task, tell
@@ -31,17 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     params = read_params()
     name = given.task
     task = response_task(name, params)
+    if unknown := [mode for mode in given.modes or () if mode not in task.modes]:
+        raise UserError(f"--modes {unknown[0]}: no split mode of {name}; they are {', '.join(task.modes)}")
     if not (DATA / name).is_dir():
         raise UserError(f"{DATA / name} is not there; bring data in with `make data FROM=DIR TASK={name}`")
     folder = REPORTS / name / FOLDER
     of = functools.partial(plans, name, params, data_sha256=tracking.folder_sha256(DATA / name), folder=folder)
     every = params.architectures(name)
-    wanted = of(modes=given.modes or MODES["response"], architectures=given.architectures or every)
+    wanted = of(modes=given.modes or task.modes, architectures=given.architectures or every)
     kept = task.read(DATA / name)
     failed = generalize(name, params, wanted, kept, progress=sys.stderr.isatty())
     # The table shows all that is there, so that a run of a few architectures completes it.
     names = list(dict.fromkeys([*every, *(plan.architecture for plan in wanted)]))
-    found = tell(name, params, of(modes=MODES["response"], architectures=names), failed, kept.samples)
+    found = tell(name, params, of(modes=task.modes, architectures=names), failed, kept.samples)
     page.write(found, folder)
     print(page.as_markdown(found))
     print(f"see {folder / 'generalization.md'}")

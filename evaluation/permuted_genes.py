@@ -17,17 +17,18 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from evaluation.evidence.classes import columns_of
-from evaluation.evidence.genes import target_spreads
 from evaluation.metrics.regression import Floats, encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
-from evaluation.metrics.targets import HIGHER_IS_BETTER, mean_over_targets, weighted_target_metrics
+from evaluation.metrics.targets import mean_over_targets, weighted_target_metrics
+from evaluation.problems import columns_of
+from evaluation.problems.multi_target import target_spreads
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import jsonable, write_json
-from pipelines.params import Params
+from pipelines.params import Params, Task
 from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
+from pipelines.problems import higher_is_better
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
 from training.model.final import CrossFitted, fit_final
@@ -73,7 +74,7 @@ def ablate(
         of members; ``permutations`` is below 1.
     """
     task = params.task(name)
-    architecture = permutable(fitted.architecture, task.family)
+    architecture = permutable(fitted.architecture, task)
     if permutations < 1:
         raise UserError(f"--permutations is {permutations}; at least 1 is needed")
     members = affordable(architecture, task.fit.members.of(fitted.budget))
@@ -96,7 +97,7 @@ def ablate(
         final = fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
         answers.append(final.estimator.outputs(test))
     measured = columns_of(predictions, "target", test.targets)
-    scale = target_spreads(prepared.side("train"))
+    scale = target_spreads(prepared.side("train").target)
     compared = compare(
         measured,
         answers[0],
@@ -124,7 +125,7 @@ def ablate(
     }
 
 
-def permutable(name: str, family: str) -> Architecture:
+def permutable(name: str, task: Task) -> Architecture:
     """Return the architecture ``name``, whose genes can be read in another order.
 
     Raises
@@ -132,7 +133,7 @@ def permutable(name: str, family: str) -> Architecture:
     UserError
         It has no hyperparameter ``permutation``, or none of its hyperparameters is an order of genes.
     """
-    architecture = get_architecture(name, family)
+    architecture = get_architecture(name, task.modality, task.problem)
     known = architecture.build({}).get_params(deep=False)
     if _HYPERPARAMETER not in known or "order" not in architecture.defaults:
         raise UserError(
@@ -184,7 +185,7 @@ def compare(
 
     reference, others = scored(as_it_is), [scored(prediction) for prediction in permuted]
     gains = {
-        metric: (1.0 if HIGHER_IS_BETTER[metric] else -1.0) * (values - np.stack([other[metric] for other in others]))
+        metric: (1.0 if higher_is_better(metric) else -1.0) * (values - np.stack([other[metric] for other in others]))
         for metric, values in reference.items()
     }
     return {

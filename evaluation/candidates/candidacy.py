@@ -13,27 +13,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
 from evaluation.candidates.card import write_card
-from evaluation.candidates.production import opponent, scale_of
+from evaluation.candidates.production import opponent
 from evaluation.candidates.scoring import load, score
-from evaluation.comparison.paired import naive, paired_difference
-from evaluation.evidence.genes import target_spreads
+from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.measuring import PREDICTIONS, file_sha256
 from evaluation.evidence.schema import SCHEMA_FILE
 from evaluation.evidence.sealed import evidence_path, read_evidence, seal
-from evaluation.metrics.classification import HIGHER_IS_BETTER as OF_CLASSES
-from evaluation.metrics.regression import HIGHER_IS_BETTER as OF_NUMBERS
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, Task
 from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
-from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
+from pipelines.problems import higher_is_better
 
 FOLDER = "candidate"
 EVIDENCE = "evidence.json"
@@ -51,7 +48,7 @@ def choose(name: str, params: Params, architecture: str | None = None, reports: 
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     metric = found[0]["validation"]["metric"]
-    sign = 1 if (OF_NUMBERS | OF_CLASSES)[metric] else -1
+    sign = 1 if higher_is_better(metric) else -1
     return max(found, key=lambda evidence: sign * _defined(evidence["validation"]["value"], sign))
 
 
@@ -131,8 +128,8 @@ def comparisons(
 ) -> list[dict[str, Any]]:
     """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
     task, own = params.task(name), evidence["architecture"]
-    scale = target_spreads(prepared.side("train")) if isinstance(task, ProfilesMultiTarget) else None
-    baseline = task.evaluate.baseline
+    measures, baseline = measures_of(task.problem), task.evaluate.baseline
+    learnt = measures.learnt(task, lambda: prepared.side("train"))
     others = {
         architecture: found
         for architecture in params.architectures(name)
@@ -141,12 +138,12 @@ def comparisons(
     rows = []
     run_id = others.pop(baseline)["run_id"] if baseline in others else None
     about = {"with": baseline, "kind": "naive", "version": None, "run_id": run_id}
-    rows.append({**about, **_difference(task, ours, naive(task, ours), params.seed, scale)})
+    rows.append({**about, **_difference(task, ours, measures.naive(ours), params.seed, learnt)})
     for architecture, other in others.items():
         theirs = read_predictions(evidence_path(name, architecture, reports).parent, other)
         kind = "simple" if architecture in params.policy.gate.simple_models else "peer"
         about = {"with": architecture, "kind": kind, "version": None, "run_id": other["run_id"]}
-        rows.append({**about, **_difference(task, ours, theirs, params.seed, scale)})
+        rows.append({**about, **_difference(task, ours, theirs, params.seed, learnt)})
     facing = opponent(name, task, evidence, ours, prepared)
     if facing is not None:
         told: dict[str, Any] = {
@@ -161,8 +158,7 @@ def comparisons(
             rows.append({**told, **_nothing(task)})
         else:
             try:
-                part = scale_of(task, scale, ours, facing.ours)
-                rows.append({**told, **_difference(task, facing.ours, facing.theirs, params.seed, part)})
+                rows.append({**told, **_difference(task, facing.ours, facing.theirs, params.seed, learnt)})
             except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
                 rows.append({**told, **_nothing(task), "note": f"{facing.note} {error}".strip()})
     return rows
@@ -212,7 +208,7 @@ def _comparable(name: str, architecture: str, evidence: dict[str, Any], reports:
 
 
 def _difference(
-    task: Task, ours: pd.DataFrame, theirs: pd.DataFrame, seed: int, scale: np.ndarray | None
+    task: Task, ours: pd.DataFrame, theirs: pd.DataFrame, seed: int, learnt: dict[str, Any]
 ) -> dict[str, Any]:
     settings = task.evaluate
     found = paired_difference(
@@ -223,7 +219,7 @@ def _difference(
         resamples=settings.resamples,
         confidence=settings.confidence,
         seed=seed,
-        scale=scale,
+        **learnt,
     )
     return found.as_dict()
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import jinja2
 
-from evaluation.candidates.card_text import HOW_CHECKED, METRICS, NO_USE, USES, Use
+from evaluation.candidates.card_text import HOW_CHECKED, Use, use_of
 from pipelines.files import written_whole
+from pipelines.problems import metrics
 
 MARKDOWN, HTML = "card.md", "card.html"
 SHOWN = 10  # of the worst classes, drugs or genes
@@ -93,7 +94,7 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
     ``figures`` are file names.
     """
     task, architecture = evidence["task"], evidence["architecture"]
-    use = USES.get(evidence.get("family", ""), NO_USE)
+    use = use_of(evidence["modality"], evidence["problem"])
     order = {stem: place for place, stem in enumerate(_CAPTIONS)}
     drawn = sorted(figures, key=lambda name: order.get(Path(name).stem, len(order)))
     sections = [
@@ -123,7 +124,7 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
 def _caption(stem: str) -> str:
     """Return what a figure shows; molecules are numbered, and each drawing names its drug."""
     kind = re.sub(r"_\d+$", "", stem)
-    return _CAPTIONS.get(stem, _NUMBERED.get(kind, stem))
+    return _CAPTIONS.get(stem, _NUMBERED.get(kind, stem.replace("_", " ").capitalize()))
 
 
 def _intended(use: Use) -> list[Block]:
@@ -158,10 +159,9 @@ def _data(evidence: dict[str, Any]) -> list[Block]:
 
 def _metrics(evidence: dict[str, Any]) -> list[Block]:
     test = evidence["test"]
-    whole = {name: found for name, found in test["metrics"].items() if name in METRICS}
-    rows = [
-        [name, _interval(found), METRICS[name].format(baseline=evidence["baseline"])] for name, found in whole.items()
-    ]
+    known, baseline = metrics(), evidence["baseline"]
+    whole = {name: found for name, found in test["metrics"].items() if name in known}
+    rows = [[name, _interval(found), known[name].meaning.format(baseline=baseline)] for name, found in whole.items()]
     said = (
         f"On {_count(test['samples'])} test rows of {_count(test['groups'])} groups; intervals of "
         f"{test['confidence']:.0%} by resampling groups."
@@ -176,7 +176,7 @@ def _worst(evidence: dict[str, Any]) -> list[Block]:
         for row in worst["rows"][:SHOWN]
     ]
     unit = worst["unit"]
-    many = {"class": "classes", "drug": "drugs", "gene": "genes"}[unit]
+    many = f"{unit}es" if unit.endswith("s") else f"{unit}s"
     said = f"The lowest {worst['metric']} of {len(worst['rows'])} {many}."
     return [_text(said), _table([unit, "test rows", worst["metric"]], rows)] if rows else []
 
@@ -199,17 +199,19 @@ _KINDS = {"naive": "naive baseline", "simple": "simple model", "peer": "other mo
 
 
 def _cohorts(evidence: dict[str, Any]) -> list[Block]:
-    metrics = [name for name in METRICS if any(name in each["metrics"] for each in evidence["cohorts"])]
+    shown = [name for name in metrics() if any(name in each["metrics"] for each in evidence["cohorts"])][:4]
     rows = [
         [each["name"], _count(each["n"]), _count(each["groups"])]
-        + [_interval(each["metrics"][name]) if name in each["metrics"] else "–" for name in metrics[:4]]
+        + [_interval(each["metrics"][name]) if name in each["metrics"] else "–" for name in shown]
         for each in evidence["cohorts"]
     ]
-    return [_table(["cohort", "samples", "groups", *metrics[:4]], rows)]
+    return [_table(["cohort", "samples", "groups", *shown], rows)]
 
 
 def _sure(evidence: dict[str, Any]) -> list[Block]:
-    covered, what = evidence["coverage"], "prediction sets" if "calibration" in evidence else "prediction intervals"
+    covered, calibration = evidence["coverage"], evidence.get("calibration", {})
+    of_sets = "mean_set_size" in calibration
+    what = "prediction sets" if of_sets else "prediction intervals"
     if covered["observed"] is None:
         return [_text(f"It gives no {what}: too few rows were held out of the fit.")]
     ends = " (no interval: too few groups to resample)"
@@ -235,8 +237,7 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
                 f"{evidence['interval']['half_width']:.2f}: it was measured on drugs held out of a fit."
             )
         )
-    calibration = evidence.get("calibration")
-    if calibration:
+    if of_sets:
         ece = _interval(evidence["test"]["metrics"]["ece"])
         blocks.append(
             _text(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
-from evaluation.candidates.card_text import METRICS
 from evaluation.evidence.sealed import evidence_sha256
 from pipelines.policy import Gate, TaskPolicy
+from pipelines.problems import metrics
 
 Status = Literal["pass", "fail", "waived"]
 Evidence = dict[str, Any]
@@ -388,8 +388,8 @@ def _interval(found: dict[str, Any], value: str = "value") -> str:
 
 def _called(case: Case, metric: str) -> str:
     """Return a metric's name with what it is, for who has not met it."""
-    said = METRICS.get(metric)
-    return metric if said is None else f"{metric} ({said.format(baseline=case.evidence['baseline'])})"
+    known = metrics().get(metric)
+    return metric if known is None else f"{metric} ({known.meaning.format(baseline=case.evidence['baseline'])})"
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

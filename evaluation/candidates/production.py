@@ -19,13 +19,11 @@ from mlflow.exceptions import MlflowException
 
 from evaluation.candidates.scoring import load
 from evaluation.evidence.measuring import PREDICTIONS, SPLIT, file_sha256
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.params import Task, read_task
 from pipelines.places import DATA
 from pipelines.prepared import Prepared
-from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
-from training.contract import ClassContract
-from training.modalities.profiles import GeneContract
 from training.model.predictor import Predictor
 
 ALIAS = "production"
@@ -116,47 +114,12 @@ def answered(
     ValueError
         The version has other classes, or predicts none of the genes.
     """
-    contract = model.contract
-    its_task = read_task(contract.task_text)
+    its_task = read_task(model.contract.task_text)
     # Read by the rules that the version was made under: its images may be smaller, its values on another scale.
     samples = prepared.samples if its_task.data == task.data else its_task.read(data / name).samples
     place = pd.Index(samples.table["sample_id"]).get_indexer(pd.Index(ours["sample_id"]))
     mine = ours[place >= 0].reset_index(drop=True)
-    samples = samples.take(place[place >= 0])
-    if isinstance(contract, GeneContract):
-        genes = _targets(ours)
-        common = [gene for gene in genes if gene in contract.targets]
-        if not common:
-            raise ValueError("it predicts none of today's genes")
-        outputs = model.outputs(samples.aimed(contract.targets, contract.genes))
-        lost = [
-            f"{kind}_{gene}" for gene in genes if gene not in common for kind in ("target", "prediction", "baseline")
-        ]
-        mine = mine.drop(columns=lost)
-        columns = {f"prediction_{gene}": outputs[:, contract.targets.index(gene)] for gene in common}
-        return mine, mine.assign(**columns)
-    outputs = model.outputs(samples)
-    if isinstance(contract, ClassContract):
-        known = [str(column).removeprefix("probability_") for column in ours if str(column).startswith("probability_")]
-        if set(known) != set(contract.classes):
-            raise ValueError(f"its classes are {', '.join(contract.classes)}"[:200])
-        ordered = outputs[:, [contract.classes.index(label) for label in known]]
-        columns = {f"probability_{label}": ordered[:, code] for code, label in enumerate(known)}
-        return mine, mine.assign(**columns, prediction=ordered.argmax(axis=1))
-    return mine, mine.assign(prediction=outputs)
-
-
-def scale_of(task: Task, scale: np.ndarray | None, all_rows: pd.DataFrame, kept: pd.DataFrame) -> np.ndarray | None:
-    """Return the part of a scale of all targets that belongs to the targets which are compared."""
-    if scale is None or not isinstance(task, ProfilesMultiTarget):
-        return scale
-    place = {gene: number for number, gene in enumerate(_targets(all_rows))}
-    chosen: np.ndarray = scale[[place[gene] for gene in _targets(kept)]]
-    return chosen
-
-
-def _targets(predictions: pd.DataFrame) -> list[str]:
-    return [str(column)[len("target_") :] for column in predictions if str(column).startswith("target_")]
+    return measures_of(task.problem).answered(model, samples.take(place[place >= 0]), mine)
 
 
 def _unseen(who: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, seen: np.ndarray | None) -> Opponent:

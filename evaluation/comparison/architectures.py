@@ -17,7 +17,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -25,15 +24,17 @@ from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from evaluation.comparison.page import as_html, as_markdown, figures_of, sentences
-from evaluation.comparison.paired import Resampled, higher_is_better, holm, matched, resample, subtract
+from evaluation.comparison.paired import Resampled, holm, matched, resample, subtract
 from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence.sealed import evidence_path, read_evidence
 from evaluation.figures import comparison as drawn
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
 from pipelines.places import MODELS, REPORTS
+from pipelines.problems import higher_is_better
 
 SCHEMA = 1
 FOLDER = "comparison"
@@ -54,7 +55,7 @@ def compare(
     *,
     reports: Path = REPORTS,
     models: Path = MODELS,
-    scale: Callable[[], npt.ArrayLike] | None = None,
+    train: Callable[[], Any] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Compare all evaluated architectures of a task, pair by pair.
@@ -65,8 +66,8 @@ def compare(
         Task and decisions.
     reports, models
         Where evidence and predictions lie.
-    scale
-        Returns the spread of each target gene over the training rows; asked where the metric is in units of it.
+    train
+        Reads the training rows; asked where the metric has to know of them.
     progress
         Show a bar.
 
@@ -86,14 +87,15 @@ def compare(
     rows = leaderboard(name, params, reports)
     found = [read_evidence(evidence_path(name, row["architecture"], reports)) for row in rows]
     predictions = [read_predictions(models / name / row["architecture"]) for row in rows]
-    predictions = [predictions[0], *(_aligned(predictions[0], other, rows, at) for at, other in _others(predictions))]
+    first, others = predictions[0], enumerate(predictions[1:], start=1)
+    predictions = [first, *(_aligned(task, first, other, rows, at) for at, other in others)]
     level = 1 - settings.confidence
     resamples = enough_resamples(len(rows), settings.resamples, level)
-    spread = scale() if scale is not None and settings.metric.endswith("_sd") else None
+    learnt = {} if train is None else measures_of(task.problem).learnt(task, train)
     drawn = []
     rounds = zip(rows, predictions, strict=True)
     for row, frame in tqdm(rounds, desc="resampled models", total=len(rows), disable=not progress, leave=False):
-        measured = resample(task, frame, settings.metric, resamples=resamples, seed=params.seed, scale=spread)
+        measured = resample(task, frame, settings.metric, resamples=resamples, seed=params.seed, **learnt)
         _refuse_other_fit(row, measured)
         drawn.append(measured)
     size = (len(predictions[0]), int(predictions[0]["group"].nunique()))
@@ -107,7 +109,7 @@ def compare(
         "id": _identity(settings.metric, resamples, params.seed, settings.confidence, found),
         "task": name,
         "metric": settings.metric,
-        "higher_is_better": higher_is_better(task, settings.metric),
+        "higher_is_better": higher_is_better(settings.metric),
         "simulated": any(row["simulated"] for row in rows),
         "mode": task.split.mode,
         "baseline": settings.baseline,
@@ -140,13 +142,9 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def _others(predictions: list[pd.DataFrame]) -> list[tuple[int, pd.DataFrame]]:
-    return list(enumerate(predictions))[1:]
-
-
-def _aligned(first: pd.DataFrame, other: pd.DataFrame, rows: list[dict[str, Any]], at: int) -> pd.DataFrame:
+def _aligned(task: Task, first: pd.DataFrame, other: pd.DataFrame, rows: list[dict[str, Any]], at: int) -> pd.DataFrame:
     try:
-        return matched(first, other)
+        return matched(task, first, other)
     except UserError as error:
         raise UserError(f"{rows[0]['architecture']} and {rows[at]['architecture']}: {error}") from None
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.evidence.classes import columns_of
-from evaluation.metrics import classification, regression, targets
 from evaluation.metrics.regression import Floats
 from evaluation.metrics.resample import group_count_blocks, percentile_interval
+from evaluation.problems import measures_of, names_of
 from pipelines.faults import UserError
-from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Task
-from pipelines.tasks.pairs_classification import PairsClassification
-from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
+from pipelines.problems import higher_is_better
 
 ID = "sample_id"
 
@@ -76,7 +74,7 @@ def paired_difference(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    scale: npt.ArrayLike | None = None,
+    **learnt: Any,
 ) -> Difference:
     """Return by how much ``ours`` is better than ``theirs``.
 
@@ -87,31 +85,31 @@ def paired_difference(
     ours, theirs
         Predictions of the same test rows, as `training.model.fitted.fit` writes them, in any order.
     metric
-        Any metric of the task's family, by name.
+        Any metric of the task's problem, by name.
     resamples, confidence, seed
         Number of resamples, coverage aimed at, and seed: the resamples are those of the intervals in the evidence.
-    scale : array of shape (n_targets,), optional
-        Of the targets over the training rows, in the order of ``ours``; `rmse_sd` and `mae_sd` need it.
+    learnt
+        Of `evaluation.problems.Measures.learnt`.
 
     Raises
     ------
     UserError
-        If rows, targets, groups or classes differ, if there is only one group, or if the family lacks the metric.
+        If rows, targets, groups or classes differ, if there is only one group, or if the problem lacks the metric.
 
     References
     ----------
     Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
     Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 16: what the interval excludes is rejected.
     """
-    theirs = matched(ours, theirs)
+    theirs = matched(task, ours, theirs)
     first, second = (
-        resample(task, frame, metric, resamples=resamples, seed=seed, scale=scale) for frame in (ours, theirs)
+        resample(task, frame, metric, resamples=resamples, seed=seed, **learnt) for frame in (ours, theirs)
     )
     rows, groups = len(ours), int(ours["group"].nunique())
     return subtract(task, metric, first, second, confidence=confidence, rows=rows, groups=groups)
 
 
-def matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``theirs`` in the order of ``ours``; refuse other rows, targets or groups.
 
     Raises
@@ -132,8 +130,8 @@ def matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
             f"second, such as {min(map(str, other))} of the {whose}); fit both on the split that is there now"
         )
     # Classes are numbered by their order; genes are named, and stand in whatever order.
-    classes, other_classes = (_names(frame, "probability") for frame in (ours, theirs))
-    answers, other_answers = (_targets(frame) for frame in (ours, theirs))
+    classes, other_classes = (names_of(frame, "probability") for frame in (ours, theirs))
+    answers, other_answers = (measures_of(task.problem).measured(frame) for frame in (ours, theirs))
     if classes != other_classes or set(answers) != set(other_answers):
         raise UserError("the models predict other classes or targets; fit both on the data that is there now")
     columns = [name for name in ours.columns if name in theirs]
@@ -145,15 +143,6 @@ def matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     return same_order
 
 
-def naive(task: Task, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return ``predictions`` as the naive baseline, which the fit stage predicted beside the model, would have them."""
-    answer = "probability" if task.problem == "classification" else "prediction"
-    places = {str(name).replace("baseline", answer, 1): name for name in predictions.columns if _of(name, "baseline")}
-    if not places:
-        raise UserError("the predictions have no column baseline; run the fit stage again")
-    return predictions.assign(**{place: predictions[name] for place, name in places.items()})
-
-
 def resample(
     task: Task,
     predictions: pd.DataFrame,
@@ -161,7 +150,7 @@ def resample(
     *,
     resamples: int,
     seed: int,
-    scale: npt.ArrayLike | None = None,
+    **learnt: Any,
 ) -> Resampled:
     """Return a metric of one model on the test rows and on every resample of their groups.
 
@@ -172,9 +161,9 @@ def resample(
     count = len(np.unique(groups))
     if count < 2:
         raise UserError(f"the test rows are of {count} group: whether models differ cannot be told from it")
-    value = _measure(task, predictions, metric, groups, np.ones((1, count), np.int64), scale)
+    value = _measure(task, predictions, metric, groups, np.ones((1, count), np.int64), learnt)
     blocks = [
-        _measure(task, predictions, metric, groups, counts, scale)
+        _measure(task, predictions, metric, groups, counts, learnt)
         for counts in group_count_blocks(count, resamples, seed)
     ]
     return Resampled(float(value[0]), np.concatenate(blocks))
@@ -186,44 +175,12 @@ def _measure(
     metric: str,
     groups: npt.NDArray[np.str_],
     counts: npt.NDArray[np.int64],
-    scale: npt.ArrayLike | None,
+    learnt: dict[str, Any],
 ) -> Floats:
     """Return ``metric`` under each weighting of the groups, shape ``(n_weightings,)``."""
-    to_baseline = metric in ("margin", "r2_over_baseline")  # the rest is not computed where nobody asks for it
-    if isinstance(task, PairsTask) and not isinstance(task, PairsClassification):
-        found = regression.weighted_regression_metrics(
-            predictions["target"],
-            predictions["prediction"],
-            groups,
-            counts,
-            within=predictions["drug_id"] if metric.startswith("within_drug_") else None,
-            baseline=predictions.get("baseline") if to_baseline else None,
-        )
-    elif isinstance(task, ProfilesMultiTarget):
-        genes = _names(predictions, "prediction")
-        by_target = targets.weighted_target_metrics(
-            columns_of(predictions, "target", genes),
-            columns_of(predictions, "prediction", genes),
-            groups,
-            counts,
-            scale=scale,
-            baseline=columns_of(predictions, "baseline", genes) if to_baseline else None,
-            margin_metric=task.evaluate.metric,
-        )
-        found = {name: targets.mean_over_targets(values) for name, values in by_target.items()}
-    else:
-        classes = _names(predictions, "probability")
-        of_drugs = (task.evaluate.metric if metric == "margin" else metric) in (*classification.WITHIN, "prevalence")
-        found = classification.weighted_classification_metrics(
-            predictions["target"].to_numpy(np.int64),
-            columns_of(predictions, "probability", classes),
-            groups,
-            counts,
-            classes=classes,
-            baseline=columns_of(predictions, "baseline", classes) if to_baseline else None,
-            margin_metric=task.evaluate.metric if to_baseline else "accuracy",
-            within=predictions["drug_id"] if of_drugs else None,
-        )
+    found = measures_of(task.problem).weighted(
+        predictions, metric, groups, counts, margin_metric=task.evaluate.metric, **learnt
+    )
     if metric not in found:
         raise UserError(f"metric {metric!r} cannot be measured on these predictions; there are {', '.join(found)}")
     return found[metric]
@@ -233,7 +190,7 @@ def subtract(
     task: Task, metric: str, first: Resampled, second: Resampled, *, confidence: float, rows: int, groups: int
 ) -> Difference:
     """Return by how much the first model is better, from what both reach on the same resamples."""
-    sign = 1.0 if higher_is_better(task, metric) else -1.0
+    sign = 1.0 if higher_is_better(metric) else -1.0
     differences = sign * (first.values - second.values)
     interval = percentile_interval(sign * (first.value - second.value), differences, confidence)
     return Difference(metric, interval.value, interval.low, interval.high, p_value(differences), rows, groups)
@@ -274,31 +231,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(each) for each in corrected]
 
 
-def higher_is_better(task: Task, metric: str) -> bool:
-    """Return whether more of ``metric`` is better; so it is of every metric of a single class."""
-    if isinstance(task, PairsTask) and not isinstance(task, PairsClassification):
-        return regression.HIGHER_IS_BETTER.get(metric, True)
-    if isinstance(task, ProfilesMultiTarget):
-        return targets.HIGHER_IS_BETTER.get(metric, True)
-    return classification.HIGHER_IS_BETTER.get(metric, True)
-
-
 def _refuse(differs: npt.NDArray[np.bool_], ours: pd.DataFrame, column: str) -> None:
     if differs.any():
         raise UserError(
             f"the models differ in {column} of {int(differs.sum())} test rows, the first of them "
             f"{ours[ID].iloc[int(np.argmax(differs))]}; fit both on the data and the split that are there now"
         )
-
-
-def _targets(predictions: pd.DataFrame) -> list[str]:
-    return ["target"] if "target" in predictions else [f"target_{gene}" for gene in _names(predictions, "target")]
-
-
-def _of(name: object, kind: str) -> bool:
-    return name == kind or str(name).startswith(f"{kind}_")
-
-
-def _names(predictions: pd.DataFrame, kind: str) -> list[str]:
-    """Return the classes or genes that columns ``<kind>_<name>`` are of, in their order."""
-    return [str(name)[len(kind) + 1 :] for name in predictions.columns if str(name).startswith(f"{kind}_")]

@@ -8,12 +8,10 @@ from typing import Any
 import pandas as pd
 
 from evaluation.evidence.sealed import evidence_path, read_evidence
-from evaluation.metrics.classification import HIGHER_IS_BETTER as OF_CLASSES
-from evaluation.metrics.regression import HIGHER_IS_BETTER as OF_NUMBERS
-from evaluation.metrics.targets import HIGHER_IS_BETTER as OF_TARGETS
 from pipelines.faults import UserError
 from pipelines.params import Params
 from pipelines.places import REPORTS
+from pipelines.problems import higher_is_better
 
 
 def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict[str, Any]]:
@@ -56,7 +54,7 @@ def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict
     names = [str(row["architecture"]) for row in rows]
     for row in rows:
         row["agreement"] = agreement(reports / name / "models", str(row["architecture"]), names)
-    sign = 1 if (OF_NUMBERS | OF_CLASSES | OF_TARGETS)[metric] else -1
+    sign = 1 if higher_is_better(metric) else -1
     return sorted(rows, key=lambda row: -sign * row["value"] if row["value"] is not None else float("inf"))
 
 

@@ -14,7 +14,7 @@ from evaluation.explain.sensitizing import directed, rows_by_drug, sensitizing
 from evaluation.explain.sums import measured
 from evaluation.figures import responses
 from pipelines.files import jsonable
-from pipelines.modalities.pairs import PairsTask
+from pipelines.params import Task
 from pipelines.prepared import Prepared
 from training.estimator import Estimator
 
@@ -32,7 +32,7 @@ class ExplainedDrugs:
 
 
 def explain_drugs(
-    task: PairsTask,
+    task: Task,
     estimator: Estimator,
     prepared: Prepared,
     rows: int,

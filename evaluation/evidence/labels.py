@@ -1,4 +1,4 @@
-"""Evidence of a classifier of profiles: how often it is right, and which genes carry each class."""
+"""What the evidence says of the genes that carry the answer to a profile: its class, or a number."""
 
 from __future__ import annotations
 
@@ -9,120 +9,73 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.evidence.classes import classified, is_simulated
-from evaluation.evidence.parts import Evidence
+from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
-from evaluation.explain.cells import chosen_rows
-from evaluation.explain.deletion import Deletion
-from evaluation.explain.profiles import TOP, ProfileExplanation, deletion, explain_profiles, overlap
+from evaluation.explain.deletion import delete_genes
+from evaluation.explain.profiles import TOP, explain_profiles, overlap
 from evaluation.explain.randomized import integrate_coarsely
 from evaluation.figures import profiles
-from pipelines.params import Params
 from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
-from pipelines.tasks.profiles_classification import ProfilesClassification
-from training.estimator import Classifier, Estimator
+from training.estimator import Estimator
 from training.model.final import CrossFitted
-from training.model.fitted import Fitted
-from training.model.predictor import Predictor
-
-COMPLETE_WITHIN = 0.05  # relative gap up to which attributions are said to add up
 
 
-def label_evidence(
-    task: ProfilesClassification,
-    fitted: Fitted,
-    model: Predictor,
-    predictions: pd.DataFrame,
-    prepared: Prepared,
-    params: Params,
-    *,
-    audit: dict[str, Any] | None = None,
-) -> Evidence:
-    """Measure and explain a model of family ``profile_labels`` on the test rows.
+def explain_one_answer(run: Evaluation, explained: Explained, strata: np.ndarray, seeds: int) -> Evidence:
+    """Explain one answer of each of some test rows, and check whether that can be believed.
 
     Parameters
     ----------
-    task, fitted, model, predictions, prepared
-        From the fit stage.
-    params
-        Of which the seed is taken.
-    audit
-        What the audit of the data found.
+    run, explained
+        The model, its test rows, and which answers are explained of them.
+    strata
+        Codes of which rows are chosen evenly, ``(n,)``.
+    seeds
+        See `stability`.
     """
-    test: ExpressionSamples = prepared.side("test")
-    found = classified(
-        task, test.classes, fitted, predictions, seed=params.seed, audit=audit, unlike=model.unlike(test)
+    estimator = run.model.estimator
+    rows = explained.rows(run.explained_samples, run.seed, strata)
+    samples, of_row = run.test.take(rows), explained.of_row[rows]
+    found = explain_profiles(estimator, samples, explained.names, of_row)
+    if found is None:
+        return checks.not_explained()
+    explanation, values = found
+    fell = delete_genes(
+        estimator,
+        samples,
+        values if len(explained.names) > 1 else np.abs(values),
+        explanation.names,
+        run.groups[rows],
+        lambda before, after: explained.change(before, after, of_row),
+        **run.bootstrap,
     )
-    drawn, tables, logged, warnings = dict(found.figures), dict(found.tables), dict(found.logged), []
-    rows = chosen_rows(found.target, found.target, task.evaluate.explained_samples.of(fitted.budget), params.seed)
-    explained = explain_profiles(model.estimator, test, rows)
-    section = checks.NOT_EXPLAINED
-    if explained is not None:
-        explanation, values = explained
-        assert isinstance(model.estimator, (Classifier, CrossFitted))
-        groups = predictions["group"].to_numpy()[rows]
-        fell = deletion(
-            model.estimator,
-            test.take(rows),
-            values,
-            explanation.names,
-            groups,
-            seed=params.seed,
-            resamples=task.evaluate.resamples,
-            confidence=task.evaluate.confidence,
-        )
-        stable = stability(model.estimator, prepared, rows, task.evaluate.stability_seeds.of(fitted.budget))
-        section = _section(explanation, fell, stable)
-        chosen = test.take(rows)
-        alike = checks.random_correlation(model.estimator, chosen, chosen.target, params.seed)
-        if alike is not None:
-            section["checks"].append(checks.random_weights(alike))
-            logged["explanation_random_correlation"] = alike
-        tables["genes_by_class"] = explanation.genes
-        title = f"{fitted.architecture}, {task.split.mode}"
-        named = (explanation.by_class, explanation.names, test.classes, title)
-        drawn["genes_by_class"] = profiles.genes_by_class(*named)
-        logged |= {
-            "explanation_additivity_error": explanation.relative_error,
-            "explanation_deletion_drop": fell.drop_top,
-            "explanation_deletion_drop_random": fell.drop_random,
-        }
-        if stable is not None:
-            logged["explanation_stability_top_50"] = stable
-        if explanation.relative_error >= COMPLETE_WITHIN:
-            warnings.append(f"attributions miss the logit by {explanation.relative_error:.1%}")
-        if not fell.passed:
-            warnings.append("masking the named genes takes no more confidence than masking random ones")
-        layout = layout_of(model.estimator)
-        if layout is not None:
-            tables["layout"] = layout
-            drawn["layout"] = profiles.layout_maps(layout, *named)
-    return Evidence(
-        metrics=found.metrics,
-        strata={},
-        test=found.test,
-        sections={**found.sections, "explanation": section},
-        simulated=is_simulated(test.table),
-        tables=tables,
-        figures=drawn,
-        logged=logged,
-        warnings=[*warnings, *found.warnings],
-    )
+    stable = stability(run, explained, rows, seeds)
+    alike = checks.random_correlation(estimator, samples, explained.output(rows), run.seed)
+    first = explanation.genes[explanation.genes["rank"] <= 5]
+    section: dict[str, Any] = {
+        "stability": None if stable is None else {"top": TOP, "overlap": stable},
+        "top": {str(label): part["gene"].tolist() for label, part in first.groupby("class")},
+    }
+    named = (explanation.by_class, explanation.names, explained.names, run.title)
+    tables, drawn = {"genes_by_class": explanation.genes}, {"genes_by_class": profiles.genes_by_class(*named)}
+    if (layout := layout_of(estimator)) is not None:
+        tables["layout"] = layout
+        drawn["layout"] = profiles.layout_maps(layout, *named)
+    told = checks.told(explanation.method, len(rows), explanation.relative_error, fell, alike, section)
+    logged = {} if stable is None else {"explanation_stability_top_50": stable}
+    return told | Evidence(tables=tables, figures=drawn, logged=logged)
 
 
-def stability(estimator: Estimator, prepared: Prepared, rows: np.ndarray, seeds: int) -> float | None:
-    """Return how much of each class's top genes fits from different seeds share, the mean over all pairs of fits.
+def stability(run: Evaluation, explained: Explained, rows: np.ndarray, seeds: int) -> float | None:
+    """Return how much of each answer's top genes fits from different seeds share, the mean over all pairs of fits.
 
     All are single models with the same hyperparameters, fitted on the same rows and integrated alike, so that nothing
     but the seed differs: the explained model, of an ensemble its first member, and ``seeds`` more.
 
     Parameters
     ----------
-    estimator
-        The explained model.
-    prepared
-        What it was fitted on.
+    run, explained
+        The explained model, what it was fitted on, and which answers are explained.
     rows
         Of the test side, which are explained.
     seeds
@@ -133,6 +86,7 @@ def stability(estimator: Estimator, prepared: Prepared, rows: np.ndarray, seeds:
     float or None
         None where the architecture has no seed, or ``seeds`` is 0.
     """
+    estimator, prepared = run.model.estimator, run.prepared
     ensemble = isinstance(estimator, CrossFitted)
     first: Estimator = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
     settings = first.get_params(deep=False)
@@ -146,9 +100,9 @@ def stability(estimator: Estimator, prepared: Prepared, rows: np.ndarray, seeds:
     tables = []
     for fit in fits:
         integrate_coarsely(fit)
-        explained = explain_profiles(fit, prepared.side("test"), rows)
-        assert explained is not None
-        tables.append(explained[0].genes)
+        found = explain_profiles(fit, run.test.take(rows), explained.names, explained.of_row[rows])
+        assert found is not None
+        tables.append(found[0].genes)
     return float(np.mean([overlap(one, other) for one, other in itertools.combinations(tables, 2)]))
 
 
@@ -167,17 +121,3 @@ def layout_of(estimator: Estimator) -> pd.DataFrame | None:
     made = getattr(first, "layout_table", None)
     table: pd.DataFrame | None = None if made is None else made()
     return table
-
-
-def _section(explanation: ProfileExplanation, fell: Deletion, stable: float | None) -> dict[str, Any]:
-    first = explanation.genes[explanation.genes["rank"] <= 5]
-    return {
-        "method": explanation.method,
-        "rows": len(explanation.rows),
-        "additivity_relative_error": explanation.relative_error,
-        "additive": explanation.relative_error < COMPLETE_WITHIN,
-        "deletion": fell.as_dict(),
-        "stability": None if stable is None else {"top": TOP, "overlap": stable},
-        "top": {str(label): part["gene"].tolist() for label, part in first.groupby("class")},
-        "checks": [checks.completeness(explanation.relative_error), checks.deletion(fell.difference)],
-    }

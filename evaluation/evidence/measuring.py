@@ -15,21 +15,19 @@ import pandas as pd
 import yaml
 from mlflow.exceptions import MlflowException
 
-from evaluation.evidence.parts import Evidence
+from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.evidence.schema import SCHEMA, SCHEMA_FILE
 from evaluation.evidence.sealed import seal
+from evaluation.evidence.shortcuts import beside_model
+from evaluation.modalities import modality_of
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.auditing import read_audit
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.modalities.images import ImagesTask
-from pipelines.modalities.pairs import PairsTask
-from pipelines.params import Params, Task
+from pipelines.params import Params
 from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
-from pipelines.tasks.pairs_classification import PairsClassification
-from pipelines.tasks.profiles_classification import ProfilesClassification
-from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 from pipelines.validate import REPORT_FILE
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
@@ -67,16 +65,18 @@ def evaluate(
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
     audit = read_audit(REPORTS / name)
-    found = _found(task, fitted, model, predictions, prepared, params, audit)
+    run = Evaluation(task, fitted, model, predictions, prepared, params.seed)
+    found = evidence_of(run, audit)
     folder.mkdir(parents=True, exist_ok=True)
     kept = _keep(predictions, folder / PREDICTIONS)
     evidence = {
         "schema": SCHEMA,
         "task": name,
-        "family": task.family,
+        "modality": task.modality,
+        "problem": task.problem,
         "architecture": fitted.architecture,
         "baseline": task.evaluate.baseline,
-        "simulated": found.simulated,
+        "simulated": modality_of(task.modality).simulated(run.test),
         "run_id": fitted.run_id,
         "model_uri": fitted.model_uri,
         "budget": fitted.budget,
@@ -104,49 +104,29 @@ def evaluate(
     }
     evidence = seal(evidence)
     write_json(folder / "evidence.json", evidence)
-    with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as run:
+    with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as logged:
         mlflow.log_metrics(found.to_log())
         _write(found, folder)
         _log_split(prepared)
         for path in (folder / "evidence.json", kept, SCHEMA_FILE):
             mlflow.log_artifact(str(path))
         mlflow.set_tags({"stage": "evaluate", "evidence.sha256": evidence["sha256"]})
-        assert run.info.run_id == fitted.run_id
+        assert logged.info.run_id == fitted.run_id
     for warning in found.warnings:
         print(f"warning: {name} {fitted.architecture}: {warning}", file=sys.stderr)
     return evidence
 
 
-def _found(
-    task: Task,
-    fitted: Fitted,
-    model: Predictor,
-    predictions: pd.DataFrame,
-    prepared: Prepared,
-    params: Params,
-    audit: dict[str, Any] | None,
-) -> Evidence:
-    """Return what is measured and explained; each family loads what it needs, and no network without one."""
-    if isinstance(task, PairsClassification):
-        from evaluation.evidence.sensitivity import sensitivity_evidence
+def evidence_of(run: Evaluation, audit: dict[str, Any] | None) -> Evidence:
+    """Return what is measured and explained of a model, beside what the audit of the data found.
 
-        return sensitivity_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    if isinstance(task, PairsTask):
-        from evaluation.evidence.responses import response_evidence
-
-        return response_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    if isinstance(task, ImagesTask):
-        from evaluation.evidence.images import image_evidence
-
-        return image_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
-    if isinstance(task, ProfilesClassification):
-        from evaluation.evidence.labels import label_evidence
-
-        return label_evidence(task, fitted, model, predictions, prepared, params, audit=audit)
-    from evaluation.evidence.genes import gene_evidence
-
-    assert isinstance(task, ProfilesMultiTarget)
-    return gene_evidence(task, fitted, model, predictions, prepared, seed=params.seed, audit=audit)
+    A score that a confounder reaches too is not worth much.
+    """
+    measures, modality = measures_of(run.task.problem), modality_of(run.task.modality)
+    found = modality.evidence(run, measures) | measures.evidence(run, modality)
+    shortcuts = beside_model(audit, {**found.metrics, **modality.probed(run)}, run.task.evaluate.metric)
+    told = None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts}
+    return found | Evidence(sections={"audit": told}, warnings=[each["sentence"] for each in shortcuts])
 
 
 def params_sha256(params: Params, name: str) -> str:

@@ -8,10 +8,13 @@ from typing import Any
 
 import jsonschema
 
+from evaluation.modalities import modality_names
+from evaluation.problems import measures_of
 from pipelines.faults import UserError
 from pipelines.files import read_json
+from pipelines.problems import problem_names
 
-SCHEMA = 2
+SCHEMA = 3
 SCHEMA_FILE = Path(__file__).with_name("evidence.schema.json")
 _SHOWN = 120
 
@@ -44,6 +47,10 @@ def check_schema(evidence: Any, where: str) -> None:
 @functools.cache
 def _validator() -> jsonschema.Draft202012Validator:
     schema = read_json(SCHEMA_FILE)
+    units = sorted({unit for name in problem_names() for unit in measures_of(name).units})
+    schema["properties"]["worst"]["properties"]["unit"]["enum"] = units
+    schema["properties"]["problem"]["enum"] = problem_names()
+    schema["properties"]["modality"]["enum"] = modality_names()
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 

@@ -53,17 +53,6 @@ class CellExplanation:
         }
 
 
-def chosen_rows(target: np.ndarray, predicted: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return about ``count`` rows: of each class right and wrong predictions in turn, as far as there are any."""
-    order = np.random.default_rng(seed).permutation(len(target))
-    turn: dict[tuple[int, bool], int] = {}
-    place = np.empty(len(target), dtype=int)
-    for row in order:
-        key = (int(target[row]), bool(target[row] == predicted[row]))
-        place[row] = turn[key] = turn.get(key, -1) + 1
-    return np.sort(order[np.argsort(place[order], kind="stable")[:count]])
-
-
 def explain_cells(estimator: Estimator, samples: ImageSamples, rows: np.ndarray, seed: int) -> CellExplanation | None:
     """Return Grad-CAM of ``rows`` of ``samples`` with its checks; None where the estimator has no such maps."""
     chosen = samples.take(rows)

@@ -12,12 +12,66 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.evidence.parts import Evidence
+from evaluation.explain.deletion import Deletion
 from evaluation.metrics.resample import Interval
 from training.estimator import Estimator
 from training.model.final import CrossFitted
 
-NOT_EXPLAINED: dict[str, Any] = {"method": None, "checks": []}  # the section of a model that looks at no feature
+ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
 RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network that has learnt nothing
+
+
+def not_explained() -> Evidence:
+    """Return the section of a model that looks at no feature."""
+    return Evidence(sections={"explanation": {"method": None, "checks": []}})
+
+
+def told(
+    method: str,
+    rows: int,
+    relative_error: float,
+    fell: Deletion | None,
+    alike: float | None,
+    section: dict[str, Any],
+    at_worst: str = "",
+) -> Evidence:
+    """Return the section of an explanation by attributions, with its checks, what is logged of them, and warnings.
+
+    Parameters
+    ----------
+    method, rows, relative_error
+        Of the attribution, see `training.estimator.Attribution`, and how many rows it was computed on.
+    fell, alike
+        Of masking and of random weights; None where they do not apply.
+    section
+        What else it says.
+    at_worst
+        Added to the warning of attributions that do not add up.
+    """
+    done, warnings = [completeness(relative_error)], []
+    logged = {"explanation_additivity_error": relative_error}
+    if fell is not None:
+        done.append(deletion(fell.difference))
+        logged |= {"explanation_deletion_drop": fell.drop_top, "explanation_deletion_drop_random": fell.drop_random}
+        if not fell.passed:
+            warnings.append("masking the named genes moves predictions no more than masking random ones")
+    if alike is not None:
+        done.append(random_weights(alike))
+        logged["explanation_random_correlation"] = alike
+    additive = relative_error < ADDITIVE_WITHIN
+    if not additive:
+        warnings.append(f"attributions miss the prediction by {relative_error:.1%}{at_worst}")
+    explanation = {
+        "method": method,
+        "rows": rows,
+        "additivity_relative_error": relative_error,
+        "additive": additive,
+        "deletion": None if fell is None else fell.as_dict(),
+        "checks": done,
+        **section,
+    }
+    return Evidence(sections={"explanation": explanation}, logged=logged, warnings=warnings)
 
 
 def completeness(relative_error: float) -> dict[str, Any]:

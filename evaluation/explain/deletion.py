@@ -13,6 +13,7 @@ from evaluation.metrics.means import mean_of_rows
 from evaluation.metrics.resample import Interval
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.response import ResponseSamples
+from training.estimator import Estimator
 
 DELETED = 50  # features that are masked, at most a quarter of all
 RANDOM_DRAWS = 3
@@ -85,6 +86,46 @@ def delete(
         at_random += change(drawn) / RANDOM_DRAWS
     found = mean_of_rows(top - at_random, groups, resamples=resamples, confidence=confidence, seed=seed)
     return Deletion(count, float(top.mean()), float(at_random.mean()), found)
+
+
+def delete_genes(
+    estimator: Estimator,
+    samples: ExpressionSamples,
+    importance: np.ndarray,
+    names: Sequence[str],
+    groups: np.ndarray,
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    **bootstrap: Any,
+) -> Deletion | None:
+    """Mask the most important genes of each profile, and as many at random.
+
+    Parameters
+    ----------
+    estimator, samples
+        The explained model and rows.
+    importance, names
+        Of each row's genes, ``(n, genes)``, and their names; what is no gene of the samples cannot be masked.
+    groups, bootstrap
+        See `delete`.
+    change
+        Of the outputs before and after.
+
+    Returns
+    -------
+    Deletion or None
+        None where the model looks at fewer than two genes.
+    """
+    genes = set(samples.genes)
+    known = [column for column, name in enumerate(names) if name in genes]
+    if len(known) < 2:
+        return None
+    masked, before = [names[column] for column in known], estimator.outputs(samples)
+    return delete(
+        lambda columns: change(before, estimator.outputs(masked_profiles(samples, masked, columns))),
+        importance[:, known],
+        groups,
+        **bootstrap,
+    )
 
 
 def masked_profiles(samples: ExpressionSamples, names: Sequence[str], columns: np.ndarray) -> ExpressionSamples:

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from evaluation.explain.deletion import Deletion, delete, masked_profiles
 from pipelines.samples.expression import ExpressionSamples
-from training.estimator import Classifier, Estimator
+from training.estimator import Estimator
 
 TOP = 50  # genes of a class that are listed, and compared between seeds and models
 
 
 @dataclass(frozen=True)
 class ProfileExplanation:
-    """Attributions of a sample of test rows to the logit of their true class, summed up.
+    """Attributions of a sample of test rows to one answer each, such as the logit of their true class, summed up.
 
     Attributes
     ----------
@@ -30,8 +29,8 @@ class ProfileExplanation:
         Of the genes of ``by_class``.
     relative_error
         Gap of completeness, see `training.estimator.Attribution`.
-    method, rows
-        Of the attribution, and the rows that it was computed on.
+    method
+        Of the attribution.
     """
 
     genes: pd.DataFrame
@@ -39,27 +38,34 @@ class ProfileExplanation:
     names: list[str]
     relative_error: float
     method: str
-    rows: np.ndarray
 
 
 def explain_profiles(
-    estimator: Estimator, samples: ExpressionSamples, rows: np.ndarray
+    estimator: Estimator, samples: ExpressionSamples, names: Sequence[str], of_row: np.ndarray
 ) -> tuple[ProfileExplanation, np.ndarray] | None:
-    """Attribute the true class's logit of ``rows`` to genes.
+    """Attribute one answer to each sample, such as its true class, to genes.
+
+    Parameters
+    ----------
+    estimator, samples
+        What is explained.
+    names
+        Of all answers.
+    of_row
+        Which of them is explained of each sample, ``(n,)``.
 
     Returns
     -------
     ProfileExplanation and numpy.ndarray, or None
         The summary, and each row's contributions ``(rows, names)``; None where the estimator looks at no gene.
     """
-    chosen = samples.take(rows)
-    attribution = estimator.attribute(chosen, chosen.target)
+    attribution = estimator.attribute(samples, of_row if len(names) > 1 else None)
     if attribution is None:
         return None
-    by_class = np.full((len(samples.classes), len(attribution.names)), np.nan)
+    by_class = np.full((len(names), len(attribution.names)), np.nan)
     parts = []
-    for code, label in enumerate(samples.classes):
-        of_class = attribution.values[chosen.target == code]
+    for code, label in enumerate(names):
+        of_class = attribution.values[of_row == code]
         if len(of_class):
             by_class[code] = of_class.mean(axis=0)
             parts.append(_ranked(of_class, attribution.names, label))
@@ -69,49 +75,8 @@ def explain_profiles(
         list(attribution.names),
         attribution.relative_error,
         attribution.method,
-        rows,
     )
     return explanation, attribution.values
-
-
-def deletion(
-    estimator: Classifier,
-    samples: ExpressionSamples,
-    values: np.ndarray,
-    names: Sequence[str],
-    groups: np.ndarray,
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> Deletion:
-    """Mask the genes that speak most for each row's true class, and as many at random (Samek et al., 2017).
-
-    Parameters
-    ----------
-    estimator, samples
-        The explained model and rows.
-    values, names
-        Contributions ``(n, genes)`` and the genes' names.
-    groups
-        What varies independently, ``(n,)``.
-    seed
-        Of the random genes and of the bootstrap.
-    """
-    target, every = samples.target, np.arange(len(samples))
-
-    def probability(of: ExpressionSamples) -> np.ndarray:
-        return estimator.outputs(of)[every, target]
-
-    before = probability(samples)
-    return delete(
-        lambda columns: before - probability(masked_profiles(samples, names, columns)),
-        values,
-        groups,
-        seed=seed,
-        resamples=resamples,
-        confidence=confidence,
-    )
 
 
 def overlap(one: pd.DataFrame, other: pd.DataFrame) -> float:

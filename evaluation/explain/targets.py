@@ -10,7 +10,6 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
-from evaluation.explain.deletion import Deletion, delete, masked_profiles
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Estimator
 
@@ -133,44 +132,6 @@ def explain_targets(
         len(samples),
         _summed(importance),
     )
-
-
-def deletion(
-    estimator: Estimator,
-    samples: ExpressionSamples,
-    explanation: TargetExplanation,
-    groups: np.ndarray,
-    **bootstrap: Any,
-) -> Deletion | None:
-    """Mask the genes that most move each row's predictions of all targets, and as many at random.
-
-    Parameters
-    ----------
-    estimator, samples, explanation
-        The explained model, its rows, and what was found.
-    groups
-        What varies independently, ``(n,)``.
-    bootstrap
-        See `evaluation.explain.deletion.delete`.
-
-    Returns
-    -------
-    Deletion or None
-        Mean change over targets in their standard deviations; None where the model looks at fewer than two genes.
-    """
-    known = set(samples.genes)
-    importance = explanation.importance[[gene for gene in explanation.importance if gene in known]]
-    if importance.shape[1] < 2:
-        return None
-    names, unit = [str(gene) for gene in importance], explanation.scale.to_numpy()
-    before = estimator.outputs(samples)
-
-    def change(columns: np.ndarray) -> np.ndarray:
-        after = estimator.outputs(masked_profiles(samples, names, columns))
-        moved: np.ndarray = (np.abs(after - before) / unit).mean(axis=1)
-        return moved
-
-    return delete(change, importance.to_numpy(), groups, **bootstrap)
 
 
 def _summed(parts: dict[tuple[str, ...], np.ndarray]) -> pd.DataFrame:

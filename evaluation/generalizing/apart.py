@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.faults import UserError
+from pipelines.params import Task
 from pipelines.prepared import Prepared
 from training.architectures import get_architecture
 from training.estimator import FitContext
@@ -52,7 +53,7 @@ class Outcome:
 
 def fit_here(
     architecture: str,
-    family: str,
+    task: Task,
     hyperparameters: Mapping[str, Any],
     prepared: Prepared,
     settings: Mapping[str, Any],
@@ -68,7 +69,7 @@ def fit_here(
     """
     began = time.perf_counter()
     final = fit_final(
-        get_architecture(architecture, family),
+        get_architecture(architecture, task.modality, task.problem),
         hyperparameters,
         prepared,
         members=1,

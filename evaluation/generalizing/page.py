@@ -10,10 +10,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from training.scores import HIGHER_IS_BETTER
 
 from evaluation.figures.plots import BLUE, GRAY, STYLE
 from pipelines.files import write_json, written_whole
+from pipelines.problems import higher_is_better
 
 SIMULATED = "SIMULATED data: this is no result about patients or drugs."
 ASKED = {
@@ -27,7 +27,7 @@ ASKED = {
 
 def best_by_validation(rows: Sequence[dict[str, Any]]) -> str:
     """Return the architecture with the best score on the validation rows."""
-    sign = 1 if rows[0]["validation"]["metric"] in HIGHER_IS_BETTER else -1
+    sign = 1 if higher_is_better(rows[0]["validation"]["metric"]) else -1
     return str(max(rows, key=lambda row: sign * row["validation"]["value"])["architecture"])
 
 

@@ -23,34 +23,30 @@ import mlflow
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
-from training.scores import SCORES
 
 from evaluation.comparison.paired import paired_difference
-from evaluation.evidence.responses import is_simulated_screen
 from evaluation.generalizing import page
 from evaluation.generalizing.apart import Outcome, fit_apart
-from evaluation.metrics.regression import regression_metrics
-from evaluation.metrics.resample import Interval, bootstrap_regression
+from evaluation.metrics.resample import Interval
+from evaluation.modalities import modality_of
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
-from pipelines.groups.pairs import cell_line_groups, drug_groups
-from pipelines.modalities.pairs import PairsTask
-from pipelines.params import Params, Split
+from pipelines.params import Params, Task
 from pipelines.places import MODELS
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.response import Kept, ResponseSamples
+from pipelines.problems import get_problem
+from pipelines.samples.response import Kept
 from pipelines.studies import CROSS_STUDY
 from training.architectures import get_architecture
 from training.studies.trials import fit_settings
 
 FOLDER = "generalization"
 RIVAL = "xgboost"  # what the best network is held against
-UNITS: dict[str, str] = {"drug_blind": "drug", "tissue_blind": "tissue"}  # resampled; elsewhere cell lines
-SHOWN = ("r2", "rmse", "pearson", "within_drug_pearson", "within_drug_spearman", "margin")
 
 _SCHEMA = 1
-_COLUMNS = ("sample_id", "study", "cell_line_id", "drug_id", "target", "group", "prediction", "baseline")
+_OF_SPLIT = ("split", "fold")  # columns that predictions do not repeat
 
 Fit = Callable[..., Outcome]
 
@@ -93,10 +89,13 @@ class Plan:
         return found if found.get("fingerprint") == self.fingerprint and self.predictions.is_file() else None
 
 
-def in_mode(task: PairsTask, mode: str) -> PairsTask:
+def in_mode(task: Task, mode: str) -> Task:
     """Return the task with another split mode; studies are named only where they count."""
     split = replace(task.split, mode=mode)
-    return replace(task, split=split if mode == CROSS_STUDY else replace(split, train_study="", test_study=""))
+    studies: dict[str, Any] = {
+        key: "" for key in ("train_study", "test_study") if hasattr(split, key) and mode != CROSS_STUDY
+    }
+    return replace(task, split=replace(split, **studies))
 
 
 def plans(
@@ -122,7 +121,7 @@ def plans(
     made = []
     for mode in modes:
         for architecture in [*first, *(each for each in architectures if each not in first)]:
-            hyperparameters, origin = hyperparameters_of(models / name / architecture, architecture, task.family)
+            hyperparameters, origin = hyperparameters_of(models / name / architecture, architecture, task)
             decided = {
                 "schema": _SCHEMA,
                 "data": data_sha256,
@@ -139,9 +138,9 @@ def plans(
     return made
 
 
-def hyperparameters_of(folder: Path, architecture: str, family: str) -> tuple[dict[str, Any], str]:
+def hyperparameters_of(folder: Path, architecture: str, task: Task) -> tuple[dict[str, Any], str]:
     """Return the hyperparameters that a study left in ``folder``, else the defaults, and which of the two."""
-    known = get_architecture(architecture, family)
+    known = get_architecture(architecture, task.modality, task.problem)
     path = folder / "tuned.json"
     if not path.is_file():
         return dict(known.defaults), "defaults"
@@ -151,10 +150,10 @@ def hyperparameters_of(folder: Path, architecture: str, family: str) -> tuple[di
         raise UserError(f"{path} cannot be read ({error}); run the tune stage again") from error
 
 
-def response_task(name: str, params: Params) -> PairsTask:
-    """Return the task; refuse one that predicts no response as a number."""
+def response_task(name: str, params: Params) -> Task:
+    """Return the task; refuse one whose modality or problem makes no such table."""
     task = params.task(name)
-    if not isinstance(task, PairsTask) or task.problem != "regression":
+    if not (modality_of(task.modality).in_every_mode and measures_of(task.problem).in_every_mode):
         raise UserError(f"{name} does not predict the response of cell lines to drugs as a number: no table is made")
     return task
 
@@ -203,7 +202,7 @@ def generalize(
         try:
             outcome = fit(
                 plan.architecture,
-                params.task(name).family,
+                params.task(name),
                 plan.hyperparameters,
                 prepared,
                 fit_settings(params, params.task(name)),
@@ -250,22 +249,25 @@ def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Ou
     task = response_task(name, params)
     table, samples = prepared.table, prepared.samples
     test = prepared.rows("test")
-    unit = units(prepared, in_mode(task, plan.mode).split)[test]
-    predictions = table.iloc[test].assign(group=unit, prediction=outcome.predicted, baseline=naive)[list(_COLUMNS)]
-    held_out = SCORES[task.tune.metric](samples.target[outcome.held_out_rows], outcome.held_out)
+    modality = modality_of(task.modality)
+    unit, of_row = modality.units(prepared, in_mode(task, plan.mode).split)
+    predictions = table.iloc[test].drop(columns=list(_OF_SPLIT))
+    predictions = predictions.assign(group=of_row[test], prediction=outcome.predicted, baseline=naive)
+    measured = samples.target[outcome.held_out_rows]
+    held_out = get_problem(task.problem).score(task.tune.metric, measured, outcome.held_out)
     result = {
         "task": name,
         "mode": plan.mode,
         "architecture": plan.architecture,
         "baseline": task.evaluate.baseline,
-        "simulated": is_simulated_screen(samples),
+        "simulated": modality.simulated(samples),
         "fingerprint": plan.fingerprint,
         "split.sha256": prepared.sha256,
         "hyperparameters": plan.hyperparameters,
         "hyperparameters_from": plan.origin,
         "budget": params.budget,
         "rows": {side: int(count) for side, count in table["split"].value_counts().items()},
-        "unit": UNITS.get(plan.mode, "cell line"),
+        "unit": unit,
         "units": int(predictions["group"].nunique()),
         "confidence": task.evaluate.confidence,
         "validation": {"metric": task.tune.metric, "value": held_out},
@@ -276,34 +278,15 @@ def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Ou
     return Scored(result, predictions)
 
 
-def units(prepared: Prepared, split: Split) -> np.ndarray:
-    """Return what varies independently, text a row: the groups of the split, but in ``random`` the cell line.
-
-    A group of ``random`` is a pair. Pairs of one line share its biology: an interval over pairs would be too narrow.
-    """
-    if split.mode != "random":
-        return prepared.table["group"].to_numpy(str)
-    samples: ResponseSamples = prepared.samples
-    of_line = cell_line_groups(samples, split.near_identical).to_numpy(str)
-    return of_line[samples.cell]
-
-
-def measure(predictions: pd.DataFrame, task: PairsTask, seed: int) -> dict[str, Interval]:
-    """Return the metrics `SHOWN` with their intervals; ends are NaN where only one unit was tested."""
-    columns: dict[str, Any] = {"within": predictions["drug_id"], "baseline": predictions["baseline"]}
-    if predictions["group"].nunique() < 2:
-        alone = regression_metrics(predictions["target"], predictions["prediction"], **columns)
-        return {key: Interval(alone[key], np.nan, np.nan) for key in SHOWN}
-    found = bootstrap_regression(
-        predictions["target"],
-        predictions["prediction"],
-        predictions["group"],
-        **columns,
-        resamples=task.evaluate.resamples,
-        confidence=task.evaluate.confidence,
-        seed=seed,
-    )
-    return {key: found[key] for key in SHOWN}
+def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
+    """Return the metrics of the table with their intervals; ends are NaN where only one unit was tested."""
+    measures = measures_of(task.problem)
+    if predictions["group"].nunique() > 1:
+        found = measures.intervals(predictions, task, seed)
+    else:
+        alone = measures.alone(predictions, task)
+        found = {key: Interval(value, np.nan, np.nan) for key, value in alone.items()}
+    return {key: found[key] for key in measures.in_every_mode}
 
 
 def keep(name: str, plan: Plan, scored: Scored, prepared: Prepared) -> None:
@@ -333,7 +316,7 @@ def keep(name: str, plan: Plan, scored: Scored, prepared: Prepared) -> None:
         mlflow.log_artifact(str(plan.result))
 
 
-def of_known_drugs(name: str, params: Params, plan: Plan, samples: ResponseSamples) -> dict[str, Any] | None:
+def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[str, Any] | None:
     """Return the scores across studies on the test rows whose drug the training study has too, under whatever id.
 
     Studies share only some of their drugs. On the others a model is asked for an unseen line and an unseen drug at
@@ -345,13 +328,11 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: ResponseSampl
         ``rows``, ``drugs``, ``units`` and ``metrics`` of that part; None in another mode, or where it is empty.
     """
     task = response_task(name, params)
-    if plan.mode != CROSS_STUDY or plan.read() is None:
+    if plan.read() is None:
         return None
-    groups = drug_groups(samples.drugs)
-    trained = samples.pairs.loc[samples.pairs["study"] == task.split.train_study, "drug_id"].unique()
     predictions = pd.read_parquet(plan.predictions)
-    part = predictions[predictions["drug_id"].map(groups).isin(set(groups[trained]))]
-    if part["target"].nunique() < 2:
+    known = modality_of(task.modality).of_known_parts(predictions, samples, in_mode(task, plan.mode).split)
+    if known is None or (part := predictions[known])["target"].nunique() < 2:
         return None
     return {
         "rows": len(part),
@@ -397,9 +378,7 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
     return found
 
 
-def tell(
-    name: str, params: Params, every: Sequence[Plan], failed: Sequence[str], samples: ResponseSamples
-) -> dict[str, Any]:
+def tell(name: str, params: Params, every: Sequence[Plan], failed: Sequence[str], samples: Any) -> dict[str, Any]:
     """Return what ``generalization.json`` holds: a row a finished fit, the contests, and what is missing.
 
     Parameters

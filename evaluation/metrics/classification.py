@@ -16,26 +16,11 @@ from scipy import sparse
 
 from evaluation.metrics.regression import Floats, Integers, encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from pipelines.problems import get_problem, higher_is_better
 
-# The metrics of a class (precision_<class>, ...) are all the better the higher they are. How common the second of two
-# classes is tells what an average precision is to be held against, and is neither good nor bad.
-HIGHER_IS_BETTER: dict[str, bool] = {
-    "accuracy": True,
-    "balanced_accuracy": True,
-    "macro_f1": True,
-    "weighted_f1": True,
-    "roc_auc": True,
-    "pr_auc": True,
-    "ece": False,
-    "log_loss": False,
-    "brier": False,
-    "margin": True,
-    "within_drug_roc_auc": True,
-    "within_drug_pr_auc": True,
-}
-
-WITHIN = ("within_drug_roc_auc", "within_drug_pr_auc", "within_drug_prevalence")  # means over drugs
-_NOT_OF_ROWS = ("margin", *WITHIN)
+_REGISTERED = get_problem("classification").metrics
+WITHIN = tuple(metric.name for metric in _REGISTERED if metric.within)  # means over drugs
+_OVERALL = [each.name for each in _REGISTERED if not each.within and each.name not in ("margin", "prevalence")]
 
 _OF_CLASS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
 
@@ -191,7 +176,7 @@ def weighted_classification_metrics(
         if reference is not None and margin_metric in names:
             ranks = margin_metric.startswith(("roc_auc", "pr_auc"))
             naive_block = dict(zip(names, reference.metrics(block_weights, ranks=ranks), strict=True))
-            sign = 1.0 if HIGHER_IS_BETTER.get(margin_metric, True) else -1.0
+            sign = 1.0 if higher_is_better(margin_metric) else -1.0
             block["margin"] = sign * (block[margin_metric] - naive_block[margin_metric])
         blocks.append(block)
     found = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
@@ -281,8 +266,7 @@ def metric_names(classes: Sequence[str]) -> list[str]:
     """
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes are {', '.join(map(str, classes)) or 'none'}: at least two are needed, each once")
-    overall = [name for name in HIGHER_IS_BETTER if name not in _NOT_OF_ROWS]
-    return overall + [f"{name}_{label}" for label in classes for name in _OF_CLASS]
+    return _OVERALL + [f"{name}_{label}" for label in classes for name in _OF_CLASS]
 
 
 def confusion(target: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int64]:

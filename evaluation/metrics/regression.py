@@ -12,21 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.problems import get_problem
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.intp]
-
-HIGHER_IS_BETTER: dict[str, bool] = {
-    "r2": True,
-    "rmse": False,
-    "mae": False,
-    "mse": False,
-    "pearson": True,
-    "spearman": True,
-    "within_drug_pearson": True,
-    "within_drug_spearman": True,
-    "r2_over_baseline": True,
-    "margin": True,
-}
 
 # Float32 carries 7 digits: values that differ by less than this share of their magnitude differ by rounding.
 _TOLERANCE = 1e-6
@@ -160,7 +149,8 @@ def weighted_regression_metrics(
             pearson, spearman = inside.mean_correlations(row_weights, min_rows)
             block |= {"within_drug_pearson": pearson, "within_drug_spearman": spearman}
         blocks.append(block)
-    return {name: np.concatenate([block[name] for block in blocks]) for name in HIGHER_IS_BETTER if name in blocks[0]}
+    names = [metric.name for metric in get_problem("regression").metrics if metric.name in blocks[0]]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
 
 def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[np.generic], Integers]:

@@ -14,17 +14,7 @@ import numpy.typing as npt
 
 from evaluation.metrics.regression import Floats, encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
-
-HIGHER_IS_BETTER: dict[str, bool] = {
-    "r2": True,
-    "rmse": False,
-    "mae": False,
-    "mse": False,
-    "rmse_sd": False,
-    "mae_sd": False,
-    "r2_over_baseline": True,
-    "margin": True,
-}
+from pipelines.problems import get_problem, higher_is_better
 
 # Float32 carries 7 digits: values that differ by less than this share of their magnitude differ by rounding.
 _TOLERANCE = 1e-6
@@ -140,7 +130,8 @@ def weighted_target_metrics(
     naive = None if baseline is None else _table("baseline", baseline, y.shape)
     spread = None if scale is None else _scale(scale, y.shape[1])
     given = {"rmse_sd": spread, "mae_sd": spread, "r2_over_baseline": naive}
-    names = [name for name in HIGHER_IS_BETTER if name != "margin" and given.get(name, y) is not None]
+    known = [metric.name for metric in get_problem("multi_target").metrics]
+    names = [name for name in known if name != "margin" and given.get(name, y) is not None]
     if naive is not None and margin_metric not in names:
         raise ValueError(f"margin_metric is {margin_metric!r}, not one of {', '.join(names)}")
     labels, group = encode("groups", groups, len(y))
@@ -299,7 +290,7 @@ class _Sums:
             has_error = naive["rmse"] > self.smallest
             found["r2_over_baseline"] = 1 - found["mse"] / np.where(has_error, naive["mse"], np.nan)
             naive["r2_over_baseline"] = np.zeros_like(found["r2_over_baseline"])
-            sign = 1.0 if HIGHER_IS_BETTER[margin_metric] else -1.0
+            sign = 1.0 if higher_is_better(margin_metric) else -1.0
             found["margin"] = sign * (found[margin_metric] - naive[margin_metric])
             names = [*names, "margin"]
         return {name: found[name] for name in names}

@@ -1,21 +1,56 @@
-"""How what is predicted is measured: a module a problem, found by its name."""
+"""How what is predicted is measured, compared and told: a module a problem, found by its name."""
 
 from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from evaluation.metrics.resample import Interval
+from pipelines.faults import UserError
+from pipelines.params import Task
+
+if TYPE_CHECKING:
+    from evaluation.evidence.parts import Evaluation, Evidence, Explained
+    from evaluation.modalities import Modality
+    from training.contract import Contract
+    from training.model.predictor import Predictor
+
+
+class Columns(NamedTuple):
+    """What a table of predictions holds: measured, answered by the model, and by the naive baseline.
+
+    ``scoring`` is what metrics have to know besides, as far as the table says it: names of classes.
+    """
+
+    target: np.ndarray
+    outputs: np.ndarray
+    baseline: np.ndarray
+    scoring: dict[str, Any]
 
 
 class Measures(ABC):
-    """The metrics of a problem on test rows; their names and directions stand in `pipelines.problems`."""
+    """The metrics of a problem on test rows; their names and directions stand in `pipelines.problems`.
+
+    Attributes
+    ----------
+    answer
+        What the columns of a table of predictions that hold the model's answers begin with.
+    units
+        What the floor may be asked of, as the evidence's section ``worst`` names it.
+    in_every_mode
+        Metrics of `evaluation.generalization`; empty where no such table is made.
+    """
+
+    answer: ClassVar[str] = "prediction"
+    units: ClassVar[tuple[str, ...]]
+    in_every_mode: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def metrics(
@@ -68,7 +103,7 @@ class Measures(ABC):
         counts: npt.NDArray[np.int64],
         *,
         margin_metric: str,
-        scale: npt.ArrayLike | None = None,
+        **learnt: Any,
     ) -> dict[str, npt.NDArray[np.float64]]:
         """Return ``metric``, and whatever is found with it, under each weighting of the groups, ``(n_weightings,)``.
 
@@ -82,9 +117,94 @@ class Measures(ABC):
             Group of each row, and how often each group counts.
         margin_metric
             The task's metric.
-        scale
-            Spreads of several targets.
+        learnt
+            Of `learnt`.
         """
+
+    @abstractmethod
+    def columns(self, predictions: pd.DataFrame) -> Columns:
+        """Return what a table of predictions holds, as `bootstrap` takes it."""
+
+    def alone(self, predictions: pd.DataFrame, task: Task) -> dict[str, float]:
+        """Return every metric of a table of predictions, without an interval."""
+        target, outputs, known = self._known(predictions, task)
+        return self.metrics(target, outputs, **known)
+
+    def intervals(self, predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
+        """Return every metric of a table of predictions with its interval."""
+        target, outputs, known = self._known(predictions, task)
+        known |= {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
+        return self.bootstrap(target, outputs, predictions["group"], **known)
+
+    def _known(self, predictions: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        target, outputs, baseline, scoring = self.columns(predictions)
+        within = predictions["drug_id"] if task.within else None
+        known = {"baseline": baseline, "within": within, "margin_metric": task.evaluate.metric, **scoring}
+        return target, outputs, known
+
+    # Two models on the same rows.
+
+    def measured(self, predictions: pd.DataFrame) -> list[str]:
+        """Return the columns of a table of predictions that hold what was measured: two models must agree on them."""
+        return [str(column) for column in predictions if column == "target" or str(column).startswith("target_")]
+
+    def naive(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """Return predictions as the naive baseline, which the fit stage predicted beside the model, has them.
+
+        Raises
+        ------
+        UserError
+            The predictions have no baseline.
+        """
+        baselines = [str(name) for name in predictions if name == "baseline" or str(name).startswith("baseline_")]
+        if not baselines:
+            raise UserError("the predictions have no column baseline; run the fit stage again")
+        return predictions.assign(**{name.replace("baseline", self.answer, 1): predictions[name] for name in baselines})
+
+    def learnt(self, task: Task, train: Callable[[], Any]) -> dict[str, Any]:
+        """Return what `weighted` has to know for the task's metric besides; ``train`` reads the training rows."""
+        return {}
+
+    def answered(self, model: Predictor, samples: Any, ours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the part of ``ours`` that another model can answer too, and what it answers.
+
+        Parameters
+        ----------
+        model
+            An earlier version, of which classes and targets may be others.
+        samples, ours
+            The same rows as samples and as predictions.
+
+        Raises
+        ------
+        ValueError
+            There is nothing in common to be compared.
+        """
+        return ours, ours.assign(prediction=model.outputs(samples))
+
+    # A labelled cohort.
+
+    def classes(self, contract: Contract) -> list[str] | None:
+        """Return the classes that a label must be one of; None where no label is predicted."""
+        return None
+
+    def targets(self, contract: Contract) -> list[str]:
+        """Return the features of a raw table that are predicted, such as genes."""
+        return []
+
+    # The evidence.
+
+    @abstractmethod
+    def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
+        """Return metrics, the sections ``worst`` and ``coverage`` and whatever else tells how good a model is."""
+
+    @abstractmethod
+    def explained(self, run: Evaluation) -> Explained:
+        """Return which answers are to be explained, and of which test rows."""
+
+    def by_part(self, predictions: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame | None:
+        """Return a row a drug, of which ``names`` are those by id; None where there is nothing to tell."""
+        return None
 
 
 @cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +11,24 @@ import pandas as pd
 
 from evaluation.metrics.resample import Interval
 from evaluation.metrics.targets import bootstrap_targets, mean_over_targets, target_metrics, weighted_target_metrics
-from evaluation.problems import Measures, columns_of, names_of
+from evaluation.problems import Columns, Measures, columns_of, names_of
+from pipelines.params import Task
+
+if TYPE_CHECKING:
+    from evaluation.evidence.parts import Evaluation, Evidence, Explained
+    from evaluation.modalities import Modality
+    from training.contract import Contract
+    from training.model.predictor import Predictor
+
+
+_KINDS = ("target", "prediction", "baseline")  # columns of each target
+_FLAT = 1e-9  # log2 units: what varies less does not vary
 
 
 class TargetMeasures(Measures):
     """Errors of each target, and their mean over targets."""
+
+    units = ("gene",)
 
     def metrics(self, target: np.ndarray, outputs: np.ndarray, **known: Any) -> dict[str, float]:
         """See `Measures.metrics`; metrics that no target has are left out."""
@@ -38,9 +52,10 @@ class TargetMeasures(Measures):
         counts: npt.NDArray[np.int64],
         *,
         margin_metric: str,
-        scale: npt.ArrayLike | None = None,
+        scale: pd.Series | None = None,
+        **learnt: Any,
     ) -> dict[str, npt.NDArray[np.float64]]:
-        """See `Measures.weighted`."""
+        """See `Measures.weighted`; ``scale`` holds the spread of each target by its name."""
         names = names_of(predictions, "prediction")
         to_baseline = metric in ("margin", "r2_over_baseline")
         found = weighted_target_metrics(
@@ -48,11 +63,70 @@ class TargetMeasures(Measures):
             columns_of(predictions, "prediction", names),
             groups,
             counts,
-            scale=scale,
+            scale=None if scale is None else scale[names].to_numpy(),
             baseline=columns_of(predictions, "baseline", names) if to_baseline else None,
             margin_metric=margin_metric,
         )
         return {name: mean_over_targets(values) for name, values in found.items()}
+
+    def columns(self, predictions: pd.DataFrame) -> Columns:
+        """See `Measures.columns`; all are ``(n, targets)``."""
+        names = names_of(predictions, "prediction")
+        target, outputs, baseline = (columns_of(predictions, kind, names) for kind in _KINDS)
+        return Columns(target, outputs, baseline, {})
+
+    def learnt(self, task: Task, train: Callable[[], Any]) -> dict[str, Any]:
+        """Return the spread of each target, where the task's metric is in units of it."""
+        if not task.evaluate.metric.endswith("_sd"):
+            return {}
+        samples = train()
+        return {"scale": pd.Series(target_spreads(samples.target), index=list(samples.targets))}
+
+    def answered(self, model: Predictor, samples: Any, ours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """See `Measures.answered`; targets that the other model does not predict are left out."""
+        contract: Any = model.contract
+        genes = names_of(ours, "target")
+        common = [gene for gene in genes if gene in contract.targets]
+        if not common:
+            raise ValueError("it predicts none of today's genes")
+        outputs = model.outputs(samples.aimed(contract.targets, contract.genes))
+        mine = ours.drop(columns=[f"{kind}_{gene}" for gene in genes if gene not in common for kind in _KINDS])
+        columns = {f"prediction_{gene}": outputs[:, contract.targets.index(gene)] for gene in common}
+        return mine, mine.assign(**columns)
+
+    def targets(self, contract: Contract) -> list[str]:
+        """Return the targets of the model."""
+        targets: list[str] = contract.targets  # type: ignore[attr-defined]
+        return targets
+
+    def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
+        """See `evaluation.evidence.targets`."""
+        from evaluation.evidence.targets import target_evidence
+
+        return target_evidence(run, modality)
+
+    def explained(self, run: Evaluation) -> Explained:
+        """Return all targets of every row, which may move either way, each in units of its spread."""
+        from evaluation.evidence.parts import Explained
+
+        scale = target_spreads(run.prepared.side("train").target)
+        unit = np.where(scale > _FLAT, scale, 1.0)
+
+        def moved(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
+            distance: np.ndarray = (np.abs(after - before) / unit).mean(axis=1)
+            return distance
+
+        first = np.zeros(len(run.predictions), dtype=np.int64)
+        return Explained(tuple(names_of(run.predictions, "prediction")), first, moved, every=True)
+
+
+def target_spreads(target: np.ndarray) -> npt.NDArray[np.float64]:
+    """Return the standard deviation of each target over the rows where it is known, ``(targets,)``."""
+    known = ~np.isnan(target)
+    count = np.maximum(known.sum(axis=0), 1)
+    distance = target - np.where(known, target, 0).sum(axis=0) / count
+    spreads: npt.NDArray[np.float64] = np.sqrt((np.where(known, distance, 0) ** 2).sum(axis=0) / count)
+    return spreads
 
 
 MEASURES = TargetMeasures()

@@ -1,8 +1,8 @@
-"""How predicted numbers are measured."""
+"""How a predicted number is measured."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,18 @@ import pandas as pd
 
 from evaluation.metrics.regression import regression_metrics, weighted_regression_metrics
 from evaluation.metrics.resample import Interval, bootstrap_regression
-from evaluation.problems import Measures
+from evaluation.problems import Columns, Measures
+
+if TYPE_CHECKING:
+    from evaluation.evidence.parts import Evaluation, Evidence, Explained
+    from evaluation.modalities import Modality
 
 
 class RegressionMeasures(Measures):
     """Errors and correlations; the margin is what is saved of the baseline's squared error, whatever the metric."""
+
+    units = ("drug", "test split")
+    in_every_mode = ("r2", "rmse", "pearson", "within_drug_pearson", "within_drug_spearman", "margin")
 
     def metrics(self, target: np.ndarray, outputs: np.ndarray, **known: Any) -> dict[str, float]:
         """See `Measures.metrics`."""
@@ -35,7 +42,7 @@ class RegressionMeasures(Measures):
         counts: npt.NDArray[np.int64],
         *,
         margin_metric: str,
-        scale: npt.ArrayLike | None = None,
+        **learnt: Any,
     ) -> dict[str, npt.NDArray[np.float64]]:
         """See `Measures.weighted`."""
         return weighted_regression_metrics(
@@ -46,6 +53,42 @@ class RegressionMeasures(Measures):
             within=predictions["drug_id"] if metric.startswith("within_drug_") else None,
             baseline=predictions.get("baseline") if metric in ("margin", "r2_over_baseline") else None,
         )
+
+    def columns(self, predictions: pd.DataFrame) -> Columns:
+        """See `Measures.columns`; all are ``(n,)``."""
+        target, outputs, baseline = (predictions[name].to_numpy() for name in ("target", "prediction", "baseline"))
+        return Columns(target, outputs, baseline, {})
+
+    def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
+        """See `evaluation.evidence.numbers`."""
+        from evaluation.evidence.numbers import number_evidence
+
+        return number_evidence(self, run, modality)
+
+    def explained(self, run: Evaluation) -> Explained:
+        """Return the only answer, which may move either way."""
+        from evaluation.evidence.parts import Explained
+
+        first = np.zeros(len(run.predictions), dtype=np.int64)
+        return Explained(("prediction",), first, lambda before, after, of_row: np.abs(after - before))
+
+    def by_part(self, predictions: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+        """Return for each drug: samples, RMSE, RMSE of the baseline, and Pearson's correlation (0 if constant)."""
+
+        def summary(part: pd.DataFrame) -> pd.Series:
+            constant = part["prediction"].std() < 1e-9 or part["target"].std() < 1e-9
+            return pd.Series(
+                {
+                    "samples": len(part),
+                    "rmse": np.sqrt(np.mean((part["target"] - part["prediction"]) ** 2)),
+                    "baseline_rmse": np.sqrt(np.mean((part["target"] - part["baseline"]) ** 2)),
+                    "pearson": 0.0 if len(part) < 3 or constant else part["target"].corr(part["prediction"]),
+                }
+            )
+
+        columns = ["target", "prediction", "baseline"]
+        table = predictions.groupby("drug_id")[columns].apply(summary).reset_index()
+        return table.sort_values("pearson", ascending=False)
 
 
 MEASURES = RegressionMeasures()

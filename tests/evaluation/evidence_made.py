@@ -14,9 +14,10 @@ def made_evidence(classes: tuple[str, ...] = ("all", "hem"), **changed: Any) -> 
     """Return sealed evidence of a classifier of cells; ``changed`` replaces its sections."""
     interval = {"value": 0.8, "low": 0.7, "high": 0.9}
     made = {
-        "schema": 2,
+        "schema": 3,
         "task": "leukemia_cell",
-        "family": "images",
+        "modality": "images",
+        "problem": "classification",
         "architecture": "resnet50",
         "baseline": "majority_class",
         "simulated": True,

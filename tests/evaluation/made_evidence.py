@@ -1,4 +1,4 @@
-"""Evidence of schema 2 that was never measured, and a situation that fits it: what tests change one thing of."""
+"""Evidence of schema 3 that was never measured, and a situation that fits it: what tests change one thing of."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ DATA_MD5 = "0123456789abcdef.dir"
 TASK_MD5 = "fedcba9876543210.dir"
 
 _EVIDENCE: dict[str, Any] = {
-    "schema": 2,
+    "schema": 3,
     "task": TASK,
+    "modality": "pairs",
+    "problem": "regression",
     "architecture": "mlp",
     "baseline": "mean_effects",
     "simulated": False,

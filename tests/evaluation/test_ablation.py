@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 
 from evaluation import ablation, permuted_genes
 from evaluation.ablation import PERMUTATIONS
-from evaluation.evidence.genes import gene_evidence
+from evaluation.evidence.measuring import evidence_of
+from evaluation.evidence.parts import Evaluation
 from evaluation.metrics.targets import bootstrap_targets
 from evaluation.permuted_genes import ablate, ablation_path, as_text, compare, permutable, write_ablation
 from pipelines import tracking
@@ -94,7 +95,7 @@ class Reference:
 @pytest.fixture(scope="module")
 def reference(place: Path, params: Params, prepared: Prepared) -> Reference:
     folder = place / "models" / NAME / ARCHITECTURE
-    architecture = get_architecture(ARCHITECTURE, "gene_targets")
+    architecture = get_architecture(ARCHITECTURE, "profiles", "multi_target")
     fitted = fit(NAME, architecture, {**architecture.defaults, **SMALL}, prepared, params, folder)
     return Reference(fitted, Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet"))
 
@@ -211,7 +212,8 @@ def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
     task = params.task(NAME)
     assert isinstance(task, ProfilesMultiTarget)
     predictions = reference.predictions
-    evidence = gene_evidence(task, reference.fitted, reference.model, predictions, prepared, seed=params.seed)
+    run = Evaluation(task, reference.fitted, reference.model, predictions, prepared, params.seed)
+    evidence = evidence_of(run, None)
     assert evidence.logged["explanation_additivity_error"] < 0.05
     assert evidence.tables["attention"].groupby("member")["attention"].sum().to_numpy() == pytest.approx(1)
     assert set(evidence.tables["predictors_by_target"]["target"]) == set(TARGETS)
@@ -229,12 +231,12 @@ def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
 @pytest.mark.parametrize("name", ["dnn", "ridge", "mean_expression", "random_forest"])
 def test_an_architecture_that_sees_no_order_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"{name!r} does not look at the order of genes"):
-        permutable(name, "gene_targets")
+        permutable(name, read_params(ROOT / "params.yaml").task(NAME))
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "attention_lstm", "attention_gru"])
 def test_every_recurrent_network_can_be_permuted(name: str) -> None:
-    assert permutable(name, "gene_targets").name == name
+    assert permutable(name, read_params(ROOT / "params.yaml").task(NAME)).name == name
 
 
 def test_a_reference_of_other_rows_or_members_is_refused(
@@ -255,10 +257,9 @@ def test_a_reference_of_other_rows_or_members_is_refused(
 
 def test_a_task_without_genes_to_order_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match="does not predict genes from genes"):
-        ablation.main(["--task", "drug_response", "--architecture", "mlp"])
-    with pytest.raises(UserError, match="does not look at the order of genes"):
-        ablation.main(["--task", NAME, "--architecture", "dnn"])
+    for task, architecture in (("drug_response", "mlp"), (NAME, "dnn")):
+        with pytest.raises(UserError, match="does not look at the order of genes"):
+            ablation.main(["--task", task, "--architecture", architecture])
 
 
 # The comparison.

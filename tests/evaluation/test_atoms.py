@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from evaluation.evidence.measuring import _write
-from evaluation.evidence.parts import Evidence
-from evaluation.evidence.responses import ExplainedPairs, explain_pairs
+from evaluation.evidence.pairs import explain_pairs
+from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
 from pipelines.params import PerBudget
 from pipelines.prepared import Prepared
@@ -24,6 +24,7 @@ from training.architectures import get_architecture
 from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
 from training.model.fitted import Fitted
+from training.model.predictor import Predictor
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -208,15 +209,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return tiny_prepared(tmp_path_factory.mktemp("raw") / "cell_blind")
 
 
-def _explained(architecture: str, prepared: Prepared) -> ExplainedPairs:
+def _explained(architecture: str, prepared: Prepared) -> Evidence:
     task = response_task(tiny_params())
     task = replace(task, evaluate=replace(task.evaluate, resamples=50, explained_samples=PerBudget(12, 12)))
     known = get_architecture(architecture, "pairs", "regression")
     made = build(known, epochs=2, rounds=5).fit(prepared.side("train"), prepared.side("validation"))
-    fitted = Fitted(NAME, architecture, "quick", "", "", {}, "rmse", 1.0, 1.0, "", 1.0, {})
+    fitted = Fitted(NAME, architecture, "quick", "", "", {}, "rmse", 1.0, "", 1.0, {})
     test = prepared.side("test")
     predictions = test.pairs.assign(group=test.pairs["cell_line_id"], prediction=made.predict(test))
-    return explain_pairs(task, fitted, made, predictions, prepared, UNIT, seed=1)
+    model = Predictor()
+    model.estimator = made
+    return explain_pairs(Evaluation(task, fitted, model, predictions, prepared, 1), UNIT)
 
 
 def test_evidence_of_a_graph_network_has_atoms_and_drawings(prepared: Prepared, tmp_path: Path) -> None:
@@ -229,7 +232,7 @@ def test_evidence_of_a_graph_network_has_atoms_and_drawings(prepared: Prepared, 
     for name, part in listed.groupby("drawing"):
         assert sorted(_highlights(found.drawings[str(name)])) == part["atom"].tolist()
     logged: dict[str, str] = {}
-    evidence = Evidence({}, {}, {}, {}, True, {"atoms": listed}, {}, {}, drawings=found.drawings)
+    evidence = Evidence(tables={"atoms": listed}, drawings=found.drawings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlflow.log_artifact", lambda path, folder: logged.__setitem__(Path(path).name, folder))
         _write(evidence, tmp_path)

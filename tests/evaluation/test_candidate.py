@@ -28,7 +28,7 @@ from pipelines.params import Params, read_params, task_text
 from pipelines.prepared import Prepared
 from tests.empty_store import empty_store
 from tests.evaluation.evidence_made import made_evidence
-from training.modalities.images import ImageContract
+from training.contract import contract_class
 
 ROOT = Path(__file__).parents[2]
 TASK = "leukemia_cell"
@@ -225,9 +225,18 @@ def planted(noise: float, classes: tuple[str, ...], params: Params) -> Any:
         frame = predictions(noise, 77).set_index("sample_id").loc[samples.table["sample_id"]]
         return frame[[f"probability_{label}" for label in classes]].to_numpy()
 
-    contract: Any = object.__new__(ImageContract)
-    for name, value in (("task_text", task_text(params.task(TASK))), ("classes", list(classes))):
-        object.__setattr__(contract, name, value)
+    task = params.task(TASK)
+    kind: Any = contract_class("images", "classification")
+    contract = kind(
+        task=TASK,
+        architecture="vgg16",
+        baseline=task.evaluate.baseline,
+        task_text=task_text(task),
+        coverage=0.9,
+        classes=list(classes),
+        temperature=1.0,
+        threshold=0.5,
+    )
     return SimpleNamespace(contract=contract, outputs=outputs)
 
 

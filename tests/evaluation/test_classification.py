@@ -15,7 +15,6 @@ from sklearn import metrics as sk
 
 import evaluation.metrics.classification
 from evaluation.metrics.classification import (
-    HIGHER_IS_BETTER,
     bootstrap_classification,
     classification_metrics,
     confusion,
@@ -24,6 +23,7 @@ from evaluation.metrics.classification import (
     weighted_classification_metrics,
 )
 from evaluation.metrics.resample import group_counts, percentile_interval
+from pipelines.problems import higher_is_better
 
 LETTERS = "abcdefgh"
 
@@ -198,7 +198,7 @@ def test_a_margin_is_positive_where_the_model_is_better_whatever_the_metric(metr
     sample["baseline"] = np.full((300, 3), [0.1, 0.8, 0.1]) if metric != "recall_b" else np.full((300, 3), 1 / 3)
     result = bootstrap_classification(**sample, groups=np.arange(300), margin_metric=metric, resamples=50)
     naive = classification_metrics(sample["target"], sample["baseline"], classes=sample["classes"])
-    sign = 1 if HIGHER_IS_BETTER.get(metric, True) else -1
+    sign = 1 if higher_is_better(metric) else -1
     assert result["margin"].value == pytest.approx(sign * (result[metric].value - naive[metric]))
     assert 0 < result["margin"].low <= result["margin"].value <= result["margin"].high
 

@@ -39,7 +39,7 @@ def test_edited_evidence_is_refused(tmp_path: Path) -> None:
         read_evidence(tmp_path / "evidence.json")
 
 
-@pytest.mark.parametrize("schema", [1, 3, "2", None])
+@pytest.mark.parametrize("schema", [2, 4, "3", None])
 def test_another_schema_is_refused_with_what_to_do(schema: Any, tmp_path: Path) -> None:
     evidence = {**made_evidence(), "schema": schema}
     write_json(tmp_path / "evidence.json", {**evidence, "sha256": evidence_sha256(evidence)})
@@ -64,6 +64,9 @@ def _set(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
     [
         (_set("test", "metrics", "margin", "low", value="0.4"), r"test\.metrics\.margin\.low"),
         (_set("test", "metrics", "margin", value=KeyError), r"test\.metrics"),
+        (_set("worst", "unit", value="planet"), r"worst\.unit"),
+        (_set("modality", value="words"), "modality"),
+        (_set("problem", value=KeyError), "the top"),
         (_set("coverage", "observed", value=1.2), r"coverage\.observed"),
         (_set("worst", "rows", 1, "n", value=-1), r"worst\.rows\.1\.n"),
         (_set("explanation", "checks", 0, "name", value="trust me"), r"explanation\.checks\.0\.name"),

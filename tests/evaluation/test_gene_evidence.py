@@ -18,8 +18,9 @@ from mlflow import MlflowClient
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
 from evaluation.evidence import measuring
-from evaluation.evidence.genes import gene_evidence, interval_check, target_spreads
-from evaluation.evidence.parts import Evidence
+from evaluation.evidence.measuring import evidence_of
+from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.targets import interval_check
 from evaluation.explain.targets import (
     TOP,
     attention_agreement,
@@ -27,6 +28,8 @@ from evaluation.explain.targets import (
     explain_targets,
     orders_of_genes,
 )
+from evaluation.modalities import modality_of
+from evaluation.problems.multi_target import target_spreads
 from pipelines.files import jsonable
 from pipelines.params import PerBudget, read_params, task_text
 from pipelines.prepared import Prepared
@@ -36,11 +39,12 @@ from tests.empty_store import empty_store
 from tests.training.profile_samples import PREDICTORS as LEARNT_FROM
 from tests.training.profile_samples import gene_samples
 from training.architectures import get_architecture
+from training.contract import contract_class
 from training.estimator import Attribution, Estimator, FitContext
-from training.modalities.profiles import GeneContract
 from training.model.final import CrossFitted
-from training.model.fitted import Fitted, with_targets
+from training.model.fitted import Fitted
 from training.model.predictor import Predictor
+from training.problems.multi_target import with_targets
 
 ROOT = Path(__file__).parents[2]
 SEED = 20261120
@@ -132,7 +136,7 @@ def ensemble(*members: Estimator) -> CrossFitted:
 
 @dataclass(frozen=True)
 class Setting:
-    """All that `gene_evidence` takes."""
+    """All that `evidence_of` takes."""
 
     task: ProfilesMultiTarget
     fitted: Fitted
@@ -142,7 +146,8 @@ class Setting:
 
     def model(self, estimator: Estimator) -> Predictor:
         model = Predictor()
-        model.contract = GeneContract(
+        kind: Any = contract_class("profiles", "multi_target")
+        model.contract = kind(
             task="gene_expression",
             architecture="planted",
             baseline=self.task.evaluate.baseline,
@@ -157,11 +162,9 @@ class Setting:
         model.estimator = estimator
         return model
 
-    def evidence(self, estimator: Estimator | None = None, **others: Any) -> Evidence:
+    def evidence(self, estimator: Estimator | None = None, audit: dict[str, Any] | None = None) -> Evidence:
         model = self.model(estimator or Planted())
-        return gene_evidence(
-            self.task, self.fitted, model, self.predictions, self.prepared, seed=SEED, **({"audit": None} | others)
-        )
+        return evidence_of(Evaluation(self.task, self.fitted, model, self.predictions, self.prepared, SEED), audit)
 
     def changed(self, column: str, values: Any) -> Setting:
         return replace(self, predictions=self.predictions.assign(**{column: values}))
@@ -218,7 +221,7 @@ def setting(run_id: str) -> Setting:
     split = table.assign(group=patients, split=side, fold=np.where(side == "train", 0, -1))
     prepared = Prepared(samples, split, "0" * 64, {})
     test = prepared.side("test")
-    spread = target_spreads(prepared.side("train"))
+    spread = target_spreads(prepared.side("train").target)
     wrong = {"A": 0.1, "low": 2.0, "C&D": 0.5, "rare": 0.1}
     noise = rng.normal(size=test.target.shape) * spread
     predicted = test.target + noise * np.array([[wrong[one]] for one in test.table["label"]])
@@ -234,7 +237,6 @@ def setting(run_id: str) -> Setting:
         {},
         "r2",
         0.5,
-        float(half.mean()),
         prepared.sha256,
         1.0,
         {},
@@ -289,7 +291,6 @@ def test_the_evidence_can_be_written_and_names_what_it_holds(found: Evidence) ->
     assert [each["gene"] for each in text["test"]["by_gene"]] == found.tables["by_gene"]["gene"].tolist()
     assert text["cross_validation"] == {"cv_r2_mean": 0.5, "cv_r2_sd": 0.1}
     assert text["audit"] is None
-    assert found.simulated
     assert set(found.tables) == {"by_gene", "by_cohort", "predictors_by_target", "top_predictors"}
     assert set(found.figures) == {
         *("measured_against_predicted", "residuals_by_level", "worst_and_best_genes", "error_by_cohort"),
@@ -319,7 +320,7 @@ def test_findings_of_the_audit_stand_beside_the_numbers(setting: Setting) -> Non
 def test_samples_that_were_measured_are_not_called_simulated(setting: Setting) -> None:
     samples = setting.prepared.samples
     real = replace(samples, table=samples.table.drop(columns="simulated"))
-    assert not replace(setting, prepared=replace(setting.prepared, samples=real)).evidence().simulated
+    assert modality_of("profiles").simulated(samples) and not modality_of("profiles").simulated(real)
 
 
 # Cohorts.
@@ -399,7 +400,7 @@ def test_intervals_cover_as_told(found: Evidence, setting: Setting) -> None:
     assert section["coverage"] == 0.9
     assert section["covered_on_test"] == pytest.approx(0.9, abs=0.02) == found.logged["test_interval_coverage"]
     narrow = replace(setting, half_widths=[*setting.half_widths[:2], 0.0, setting.half_widths[3]])
-    check = interval_check(setting.predictions, narrow.model(Planted()).contract, setting.fitted)  # type: ignore[arg-type]
+    check = interval_check(setting.predictions, narrow.model(Planted()).contract)
     assert check["worst"] == {"gene": "U", "covered": 0.0}
     assert check["covered_on_test"] == pytest.approx(0.9 * 3 / 4, abs=0.02)
 
@@ -485,7 +486,7 @@ def test_the_planted_predictor_leads_every_target(found: Evidence) -> None:
 
 
 def test_a_target_of_a_large_unit_does_not_drown_the_others(setting: Setting) -> None:
-    test, spread = setting.prepared.side("test"), target_spreads(setting.prepared.side("train"))
+    test, spread = setting.prepared.side("test"), target_spreads(setting.prepared.side("train").target)
     explanation = explain_targets(Planted(), test, spread)
     assert explanation is not None
     share = np.abs(WEIGHTS) / np.sqrt((WEIGHTS**2).sum(axis=0))
@@ -549,7 +550,7 @@ def test_members_that_read_in_the_same_order_are_told_once_and_others_each(setti
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "attention_lstm", "attention_gru", "dnn"])
 def test_every_network_of_genes_has_its_order_told(name: str) -> None:
-    architecture = get_architecture(name, "gene_targets")
+    architecture = get_architecture(name, "profiles", "multi_target")
     small = {**architecture.defaults, "width": 8, "members": 1, "order": "correlation"}
     small |= {} if name == "dnn" else {"window": 10, "embedding": 8}
     network = architecture.build(small, epochs=1, seed=0, device="cpu").fit(gene_samples(40))

@@ -14,12 +14,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from evaluation.comparison.paired import naive, paired_difference
+from evaluation.comparison.paired import paired_difference
 from evaluation.generalization import main
 from evaluation.generalizing import page
 from evaluation.generalizing.apart import Outcome, fit_apart, fit_here
 from evaluation.generalizing.table import (
-    SHOWN,
     Plan,
     contests,
     generalize,
@@ -29,8 +28,9 @@ from evaluation.generalizing.table import (
     plans,
     response_task,
     tell,
-    units,
 )
+from evaluation.modalities import modality_of
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
@@ -119,7 +119,7 @@ class Recorded:
         self.asked: list[tuple[str, str]] = []
         self.faults = faults or {}
 
-    def __call__(self, architecture: str, family: str, chosen: Any, prepared: Prepared, *_: Any, **__: Any) -> Outcome:
+    def __call__(self, architecture: str, task: Any, chosen: Any, prepared: Prepared, *_: Any, **__: Any) -> Outcome:
         mode = "cell_blind" if prepared.table["group"].isin(prepared.table["cell_line_id"]).all() else "drug_blind"
         self.asked.append((mode, architecture))
         if fault := self.faults.get((mode, architecture)):
@@ -172,8 +172,10 @@ def test_scores_and_the_paired_margin_are_those_of_the_kept_predictions(
     measured = table["target"].to_numpy(np.float64)
     r2 = 1 - ((measured - table["prediction"]) ** 2).sum() / ((measured - measured.mean()) ** 2).sum()
     assert said["metrics"]["r2"]["value"] == pytest.approx(r2)
-    assert set(said["metrics"]) == set(SHOWN)
-    paired = paired_difference(task, table, naive(task, table), "r2", resamples=100, seed=params.seed)
+    assert set(said["metrics"]) == set(measures_of("regression").in_every_mode)
+    paired = paired_difference(
+        task, table, measures_of(task.problem).naive(table), "r2", resamples=100, seed=params.seed
+    )
     margin = said["metrics"]["margin"]
     assert (margin["value"], margin["low"], margin["high"]) == pytest.approx(
         (paired.difference, paired.low, paired.high)
@@ -189,7 +191,7 @@ def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: 
     prepared = prepare(kept, task, params.seed)
     line = cell_line_groups(prepared.samples, task.split.near_identical)
     expected = prepared.table["cell_line_id"].map(line)
-    assert units(prepared, task.split).tolist() == expected.tolist()
+    assert modality_of("pairs").units(prepared, task.split)[1].tolist() == expected.tolist()
     assert prepared.table["group"].nunique() > expected.nunique()  # pairs, which are not independent
 
 
@@ -262,7 +264,7 @@ def test_another_budget_makes_stale_whom_it_limits(limit: str, stale: set[str], 
 def test_other_studies_make_the_cells_across_studies_stale_and_no_others(
     done: list[Plan], place: Path, params: Params
 ) -> None:
-    task = response_task(NAME, params)
+    task: Any = response_task(NAME, params)
     turned = replace(task.split, train_study="SIM2", test_study="SIM1")
     again = planned(with_task(params, replace(task, split=turned)), place / "done")
     assert {plan.mode for plan in again if plan.read() is None} == {"cross_study"}
@@ -317,7 +319,7 @@ def test_without_its_baseline_no_model_is_shown(tmp_path: Path, place: Path, kep
 
 
 def test_a_mode_that_cannot_be_split_holds_up_no_other(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
-    task = response_task(NAME, params)
+    task: Any = response_task(NAME, params)
     nowhere = with_task(params, replace(task, split=replace(task.split, test_study="nowhere")))
     every = planned(nowhere, tmp_path, modes=("cross_study", "cell_blind"))
     failed = generalize(NAME, nowhere, every, kept, fit=Recorded())
@@ -332,19 +334,19 @@ def test_a_fit_that_diverges_is_no_score(kept: Kept, params: Params, monkeypatch
     prepared = prepare(kept, in_mode(response_task(NAME, params), "cell_blind"), params.seed)
     monkeypatch.setattr(MeanEffects, "predict", lambda self, samples: np.full(len(samples), np.nan))
     with pytest.raises(UserError, match="the fit of mean_effects diverged"):
-        fit_here(BASELINE, "response", {}, prepared, fit_settings(params, params.task(NAME)))
+        fit_here(BASELINE, params.task(NAME), {}, prepared, fit_settings(params, params.task(NAME)))
 
 
 def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_is_told(kept: Kept, params: Params) -> None:
     prepared = prepare(kept, in_mode(response_task(NAME, params), "cell_blind"), params.seed)
     settings = fit_settings(params, params.task(NAME))
-    here, apart = (fit(BASELINE, "response", {}, prepared, settings) for fit in (fit_here, fit_apart))
+    here, apart = (fit(BASELINE, params.task(NAME), {}, prepared, settings) for fit in (fit_here, fit_apart))
     np.testing.assert_array_equal(here.predicted, apart.predicted)
     np.testing.assert_array_equal(here.held_out, apart.held_out)
     assert apart.peak_megabytes > 50
     deadly = Deadly(prepared.samples, prepared.table, prepared.sha256, prepared.counts)
     with pytest.raises(UserError, match="the process that fitted mean_effects was killed; most often memory"):
-        fit_apart(BASELINE, "response", {}, deadly, settings)
+        fit_apart(BASELINE, params.task(NAME), {}, deadly, settings)
 
 
 def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
@@ -456,5 +458,5 @@ def test_the_command_makes_the_table_and_says_where_it_is(
     assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
     monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=never))
     assert main(arguments) == 0
-    with pytest.raises(UserError, match="there is no architecture 'no_such'"):
+    with pytest.raises(UserError, match="the architecture 'no_such' is none"):
         main(["--task", NAME, "--architectures", "no_such"])

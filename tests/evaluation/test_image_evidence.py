@@ -26,14 +26,14 @@ from torch import nn
 from evaluation import leaderboard, score
 from evaluation.candidates import candidacy, scoring
 from evaluation.comparison import ranking
-from evaluation.evidence.classes import columns_of, learning_history
-from evaluation.evidence.images import PANELS, image_evidence
-from evaluation.evidence.measuring import evaluate
-from evaluation.evidence.parts import Evidence
+from evaluation.evidence.measuring import evaluate, evidence_of
+from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.evidence.sealed import evidence_path, evidence_sha256, read_evidence
-from evaluation.explain.cells import CellExplanation, chosen_rows, deletion, explain_cells, randomized
+from evaluation.explain.cells import CellExplanation, deletion, explain_cells, randomized
 from evaluation.figures import plots
 from evaluation.metrics.classification import classification_metrics, metric_names
+from evaluation.modalities.images import PANELS
+from evaluation.problems import columns_of
 from pipelines import tracking
 from pipelines.auditing import audit_samples, write_audit
 from pipelines.faults import DataError, UserError
@@ -46,12 +46,12 @@ from tests.empty_store import empty_store
 from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone
-from training.modalities.images import ImageContract
 from training.model.calibration import apply_temperature, prediction_sets
 from training.model.final import CrossFitted
-from training.model.fitted import Fitted, fit, with_probabilities
+from training.model.fitted import Fitted, fit
 from training.model.predictor import Predictor
 from training.networks.cell_network import CellNetwork
+from training.problems.classification import with_probabilities
 
 ROOT = Path(__file__).parents[2]
 NAME = "blood_cell"
@@ -125,7 +125,7 @@ class Judged:
     """A model with its evidence."""
 
     fitted: Fitted
-    model: Predictor
+    model: Any
     predictions: pd.DataFrame
     evidence: dict[str, Any]
     folder: Path
@@ -176,7 +176,7 @@ def test_every_metric_of_the_design_is_in_the_evidence_and_on_the_run(trees: Jud
 
 def test_the_scores_are_those_of_the_predictions_by_another_library(trees: Judged, task: ImagesTask) -> None:
     target = trees.predictions["target"].to_numpy()
-    probabilities = columns_of(trees.predictions, "probability", task.data.classes)
+    probabilities = columns_of(trees.predictions, "probability", list(task.data.classes))
     guessed = probabilities.argmax(axis=1)
     expected = {
         "accuracy": accuracy_score(target, guessed),
@@ -215,7 +215,7 @@ def test_the_evidence_is_of_the_test_side_and_of_nothing_else(trees: Judged, pre
 def test_confusion_counts_every_row_once(trees: Judged, task: ImagesTask) -> None:
     found = trees.evidence["test"]["confusion"]
     counts = np.array(found["counts"])
-    classes = task.data.classes
+    classes = list(task.data.classes)
     target = trees.predictions["target"].to_numpy()
     predicted = columns_of(trees.predictions, "probability", classes).argmax(axis=1)
     assert found["classes"] == list(classes)
@@ -275,12 +275,12 @@ def test_evidence_on_another_split_is_refused(
 
 
 def test_calibration_is_told_before_and_after_with_the_temperature(trees: Judged, task: ImagesTask) -> None:
-    found, classes = trees.evidence["calibration"], task.data.classes
+    found, classes = trees.evidence["calibration"], list(task.data.classes)
     raw, probabilities = (columns_of(trees.predictions, kind, classes) for kind in ("raw", "probability"))
-    np.testing.assert_allclose(probabilities, apply_temperature(raw, trees.fitted.temperature))
+    np.testing.assert_allclose(probabilities, apply_temperature(raw, trees.model.contract.temperature))
     target = trees.predictions["target"].to_numpy()
     before = classification_metrics(target, raw, classes=classes)
-    assert found["temperature"] == trees.fitted.temperature != 1
+    assert found["temperature"] == trees.model.contract.temperature != 1
     assert found["ece_before"] == pytest.approx(before["ece"])
     assert found["log_loss_before"] == pytest.approx(before["log_loss"])
     assert trees.metric("ece")["value"] == pytest.approx(
@@ -293,8 +293,8 @@ def test_calibration_is_told_before_and_after_with_the_temperature(trees: Judged
 def test_the_set_of_classes_covers_what_the_evidence_says(trees: Judged, majority: Judged, task: ImagesTask) -> None:
     for one in (trees, majority):
         found = one.evidence["calibration"]
-        probabilities = columns_of(one.predictions, "probability", task.data.classes)
-        held = prediction_sets(probabilities, one.fitted.threshold)
+        probabilities = columns_of(one.predictions, "probability", list(task.data.classes))
+        held = prediction_sets(probabilities, one.model.contract.threshold)
         target = one.predictions["target"].to_numpy()
         assert found["covered_on_test"] == pytest.approx(np.mean([held[row, code] for row, code in enumerate(target)]))
         assert found["mean_set_size"] == pytest.approx(held.sum() / len(target))
@@ -326,9 +326,10 @@ def test_a_probe_without_a_finding_is_not_carried_and_no_audit_is_no_clean_audit
 ) -> None:
     clean = {"probe": "file_size", "metric": "roc_auc", "score": 0.5, "chance": 0.5, "finding": False}
     audit = {"findings": [], "shortcuts": [clean]}
-    found = image_evidence(task, trees.fitted, trees.model, trees.predictions, prepared, seed=1, audit=audit)
+    run = Evaluation(task, trees.fitted, trees.model, trees.predictions, prepared, 1)
+    found = evidence_of(run, audit)
     assert found.sections["audit"] == {"findings": [], "shortcuts": []} and found.warnings == []
-    bare = image_evidence(task, trees.fitted, trees.model, trees.predictions, prepared, seed=1, audit=None)
+    bare = evidence_of(run, None)
     assert bare.sections["audit"] is None
 
 
@@ -431,17 +432,21 @@ def as_kind(kind: type[Small], network: Small) -> Small:
 
 @dataclass(frozen=True)
 class Shown:
-    """What `image_evidence` is given of a network."""
+    """What `evidence_of` is given of a network."""
 
     task: ImagesTask
     fitted: Fitted
     predictions: pd.DataFrame
     prepared: Prepared
+    contract: Any
+
+    def run(self, estimator: Small) -> Evaluation:
+        model = Predictor()
+        model.estimator, model.contract = estimator, self.contract
+        return Evaluation(self.task, self.fitted, model, self.predictions, self.prepared, 2)
 
     def evidence(self, estimator: Small) -> Evidence:
-        model = Predictor()
-        model.estimator = estimator
-        return image_evidence(self.task, self.fitted, model, self.predictions, self.prepared, seed=2)
+        return evidence_of(self.run(estimator), None)
 
 
 @pytest.fixture(scope="module")
@@ -451,7 +456,7 @@ def shown(network: Small, glass: Prepared, glass_task: ImagesTask, majority: Jud
         for step, loss in enumerate((0.7, 0.4, 0.2)):
             mlflow.log_metrics({"step_train_loss": loss, "step_validation_loss": loss + 0.1}, step=step)
         mlflow.log_metric("cost_fit_seconds", 1.0)
-    fitted = replace(majority.fitted, task="glass", architecture="small", run_id=run.info.run_id, threshold=0.5)
+    fitted = replace(majority.fitted, task="glass", architecture="small", run_id=run.info.run_id)
     test = glass.rows("test")
     samples = glass.samples.take(test)
     raw = network.outputs(samples)
@@ -459,7 +464,8 @@ def shown(network: Small, glass: Prepared, glass_task: ImagesTask, majority: Jud
         wrong = np.flatnonzero(samples.target == code)[:3]
         raw[wrong] = np.where(np.arange(2) == code, 0.2, 0.8)
     table = with_probabilities(glass.table.iloc[test], samples.classes, raw, 1.0, np.full((len(test), 2), 0.5))
-    return Shown(glass_task, fitted, table, glass)
+    contract = replace(majority.model.contract, classes=list(samples.classes), threshold=0.5)
+    return Shown(glass_task, fitted, table, glass, contract)
 
 
 def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weights(network: Small, shown: Shown) -> None:
@@ -536,7 +542,7 @@ def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Smal
 
 
 def test_the_learning_curves_are_those_of_the_fit(network: Small, shown: Shown) -> None:
-    assert learning_history(shown.fitted.run_id) == [
+    assert shown.run(network).history() == [
         {"step": step, "train_loss": loss, "validation_loss": loss + 0.1} for step, loss in enumerate((0.7, 0.4, 0.2))
     ]
     assert "learning_curves" in shown.evidence(network).figures
@@ -615,7 +621,11 @@ def test_the_images_shown_are_of_each_class_right_and_wrong(
     codes: Sequence[tuple[int, int]], count: int, seed: int
 ) -> None:
     target, predicted = np.array(codes).T
-    rows = chosen_rows(target, predicted, count, seed)
+
+    def chosen_rows() -> np.ndarray:
+        return Explained(("a",), target, lambda *_: target).rows(count, seed, target, target == predicted)
+
+    rows = chosen_rows()
     assert len(rows) == min(count, len(target)) == len(set(rows.tolist()))
     assert rows.tolist() == sorted(rows.tolist())
     there = Counter(zip(target.tolist(), (target == predicted).tolist(), strict=True))
@@ -626,7 +636,7 @@ def test_the_images_shown_are_of_each_class_right_and_wrong(
     for kind, number in chosen.items():
         for other, total in there.items():
             assert number <= chosen[other] + 1 or chosen[other] == total, (kind, other)
-    np.testing.assert_array_equal(chosen_rows(target, predicted, count, seed), rows)
+    np.testing.assert_array_equal(chosen_rows(), rows)
 
 
 # Scoring a folder.
@@ -755,7 +765,5 @@ def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
 
 
 def test_the_contract_of_the_model_is_that_of_the_fit(trees: Judged, task: ImagesTask, prepared: Prepared) -> None:
-    contract = trees.model.contract
-    assert isinstance(contract, ImageContract)
-    expected = image_contract(NAME, "xgboost", task, prepared.samples, trees.fitted.temperature, trees.fitted.threshold)
-    assert contract == expected
+    contract: Any = trees.model.contract
+    assert contract == image_contract(NAME, "xgboost", task, prepared.samples, contract.temperature, contract.threshold)

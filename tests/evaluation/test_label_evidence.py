@@ -17,20 +17,25 @@ import pytest
 from mlflow import MlflowClient
 
 from evaluation.evidence import measuring
-from evaluation.evidence.labels import label_evidence, layout_of, stability
-from evaluation.evidence.parts import Evidence
-from evaluation.explain.profiles import TOP, deletion, explain_profiles
+from evaluation.evidence.labels import layout_of, stability
+from evaluation.evidence.measuring import evidence_of
+from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.explain.deletion import delete_genes
+from evaluation.explain.profiles import TOP, explain_profiles
 from evaluation.figures import profiles
+from evaluation.problems import measures_of
 from pipelines.files import jsonable
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.empty_store import empty_store
+from training.contract import contract_class
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.model.final import CrossFitted
-from training.model.fitted import Fitted, with_probabilities
+from training.model.fitted import Fitted
 from training.model.predictor import Predictor
+from training.problems.classification import with_probabilities
 
 ROOT = Path(__file__).parents[2]
 NAME = "tumor_type"
@@ -132,7 +137,7 @@ def ensemble(*members: Estimator) -> CrossFitted:
 
 @dataclass(frozen=True)
 class Setting:
-    """All that `label_evidence` takes."""
+    """All that `evidence_of` takes."""
 
     task: ProfilesClassification
     params: Params
@@ -140,10 +145,26 @@ class Setting:
     prepared: Prepared
     predictions: pd.DataFrame
 
-    def evidence(self, estimator: Estimator | None = None, **others: Any) -> Evidence:
+    def run(self, estimator: Estimator) -> Evaluation:
         model = Predictor()
-        model.estimator = estimator or Planted()
-        return label_evidence(self.task, self.fitted, model, self.predictions, self.prepared, self.params, **others)
+        model.estimator = estimator
+        kind: Any = contract_class("profiles", "classification")
+        model.contract = kind(
+            task=NAME,
+            architecture="planted",
+            baseline=self.task.evaluate.baseline,
+            task_text="",
+            coverage=0.9,
+            classes=list(CLASSES),
+            temperature=1.0,
+            threshold=0.5,
+            genes=list(GENES),
+            known=list(GENES),
+        )
+        return Evaluation(self.task, self.fitted, model, self.predictions, self.prepared, self.params.seed)
+
+    def evidence(self, estimator: Estimator | None = None) -> Evidence:
+        return evidence_of(self.run(estimator or Planted()), None)
 
     def with_seeds(self, seeds: int) -> Setting:
         evaluate = replace(self.task.evaluate, stability_seeds=PerBudget(seeds, 0))
@@ -220,11 +241,9 @@ def setting(run_id: str) -> Setting:
         {},
         "log_loss",
         0.5,
-        float("nan"),
         prepared.sha256,
         1.0,
         {},
-        threshold=0.5,
     )
     return Setting(task, params, fitted, prepared, predictions)
 
@@ -265,7 +284,8 @@ def test_means_are_those_of_the_class_s_own_rows(found: Evidence, setting: Setti
 
 def test_a_class_without_a_row_is_left_out_and_the_others_keep_theirs(setting: Setting) -> None:
     rows = np.flatnonzero(setting.test.target != 1)
-    explained = explain_profiles(Planted(), setting.test, rows)
+    some = setting.test.take(rows)
+    explained = explain_profiles(Planted(), some, CLASSES, some.target)
     assert explained is not None
     assert set(explained[0].genes["class"]) == {"A", "C"}
     assert np.isnan(explained[0].by_class).all(axis=1).tolist() == [False, True, False]
@@ -349,7 +369,7 @@ def test_attributions_that_miss_the_logit_are_told(setting: Setting, gap: float,
     found = setting.evidence(Planted(gap=gap))
     assert found.logged["explanation_additivity_error"] == pytest.approx(abs(gap))
     assert found.sections["explanation"]["additive"] is additive
-    assert found.warnings == ([] if additive else [f"attributions miss the logit by {abs(gap):.1%}"])
+    assert found.warnings == ([] if additive else [f"attributions miss the prediction by {abs(gap):.1%}"])
 
 
 def test_masking_the_named_genes_takes_confidence_and_random_ones_do_not(found: Evidence, setting: Setting) -> None:
@@ -383,16 +403,22 @@ def test_genes_that_are_named_wrongly_do_not_pass_the_deletion_test(setting: Set
     found = setting.evidence(Swapped())
     assert found.sections["explanation"]["additive"]
     assert not found.sections["explanation"]["deletion"]["passed"]
-    assert found.warnings == ["masking the named genes takes no more confidence than masking random ones"]
+    assert found.warnings == ["masking the named genes moves predictions no more than masking random ones"]
 
 
 def test_an_ensemble_is_deleted_from_as_a_whole(setting: Setting) -> None:
-    explained = explain_profiles(ensemble(Planted(), Planted()), setting.test, np.arange(30))
+    some, groups = setting.test.take(np.arange(30)), setting.predictions["group"].to_numpy()[:30]
+    explained = explain_profiles(ensemble(Planted(), Planted()), some, CLASSES, some.target)
     assert explained is not None
-    groups = setting.predictions["group"].to_numpy()[:30]
-    some = setting.test.take(np.arange(30))
-    both = deletion(ensemble(Planted(), Planted()), some, explained[1], GENES, groups, seed=1, resamples=20)
-    one = deletion(Planted(), some, explained[1], GENES, groups, seed=1, resamples=20)
+
+    def lost(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        return (before - after)[np.arange(30), some.target]
+
+    both, one = (
+        delete_genes(estimator, some, explained[1], GENES, groups, lost, seed=1, resamples=20)
+        for estimator in (ensemble(Planted(), Planted()), Planted())
+    )
+    assert both is not None and one is not None
     assert both.drop_top == pytest.approx(one.drop_top)
 
 
@@ -433,10 +459,11 @@ def test_a_single_model_is_fitted_again_on_the_rows_that_it_was_fitted_on(settin
 
 
 def test_no_seed_and_no_question_have_no_stability(setting: Setting) -> None:
+    explained = measures_of("classification").explained(setting.run(Planted()))
     rows = np.arange(6)
-    assert stability(Planted(), setting.prepared, rows, 2) is None  # has no seed
-    assert stability(ensemble(Planted()), setting.prepared, rows, 2) is None
-    assert stability(Seeded(seed=SEED), setting.prepared, rows, 0) is None
+    assert stability(setting.run(Planted()), explained, rows, 2) is None  # has no seed
+    assert stability(setting.run(ensemble(Planted())), explained, rows, 2) is None
+    assert stability(setting.run(Seeded(seed=SEED)), explained, rows, 0) is None
     assert Seeded.fits == []
     found = setting.evidence(Seeded(seed=SEED))
     assert "explanation_stability_top_50" not in found.logged

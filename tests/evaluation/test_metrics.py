@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from evaluation.metrics.regression import HIGHER_IS_BETTER, encode, regression_metrics, weighted_regression_metrics
+from evaluation.metrics.regression import encode, regression_metrics, weighted_regression_metrics
+from pipelines.problems import get_problem
+
+NAMES = [metric.name for metric in get_problem("regression").metrics]
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_values_are_those_of_scikit_learn_and_scipy(screen):
         "r2_over_baseline": 1 - mean_squared_error(y, prediction) / mean_squared_error(y, baseline),
         "margin": r2_score(y, prediction) - r2_score(y, baseline),
     }
-    assert list(metrics) == list(HIGHER_IS_BETTER) == list(expected)
+    assert list(metrics) == NAMES == list(expected)
     assert metrics == pytest.approx(expected, rel=1e-12)
 
 
@@ -109,7 +112,7 @@ def test_every_drug_weighs_the_same_however_many_rows_it_has():
 def test_what_the_data_leave_undefined_is_nan_and_the_errors_are_not():
     metrics = regression_metrics(np.full(6, 2.0), np.arange(6.0), within=np.zeros(6), baseline=np.full(6, 2.0))
     undefined = {name for name, value in metrics.items() if np.isnan(value)}
-    assert undefined == set(HIGHER_IS_BETTER) - {"rmse", "mae", "mse"}
+    assert undefined == set(NAMES) - {"rmse", "mae", "mse"}
     no_drug = regression_metrics(np.arange(6.0), np.arange(6.0), within=np.arange(6))
     assert np.isnan(no_drug["within_drug_pearson"])
     assert np.isnan(no_drug["within_drug_spearman"])
@@ -143,7 +146,7 @@ def test_row_order_does_not_change_any_bit(rows, random):
         counts = np.random.default_rng(0).integers(0, 3, (6, n_groups)) + np.eye(6, n_groups, dtype=int)
         counts[counts.sum(axis=1) == 0] = 1
         results.append(weighted_regression_metrics(y, prediction, group, counts, within=drug, baseline=baseline))
-    for name in HIGHER_IS_BETTER:
+    for name in NAMES:
         np.testing.assert_array_equal(results[0][name], results[1][name], err_msg=name)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
-from evaluation.comparison.paired import holm, matched, naive, p_value, paired_difference
+from evaluation.comparison.paired import holm, matched, p_value, paired_difference
 from evaluation.metrics import resample
 from evaluation.metrics.resample import group_count_blocks, group_counts
+from evaluation.problems import measures_of
 from pipelines.faults import UserError
 from pipelines.params import Params, read_params
 
@@ -156,7 +157,7 @@ def test_pairing_narrows_the_interval_of_models_that_err_alike(params: Params) -
     ours = shared.assign(prediction=shared["prediction"] + np.tile([0.05, -0.05], 24))
     task = params.task("drug_response")
     paired = paired_difference(task, ours, shared, "rmse", resamples=400)
-    alone = paired_difference(task, shared, naive(task, shared), "rmse", resamples=400)
+    alone = paired_difference(task, shared, measures_of(task.problem).naive(shared), "rmse", resamples=400)
     assert paired.high - paired.low < 0.2 * (alone.high - alone.low)
 
 
@@ -184,16 +185,16 @@ def test_p_of_nothing_is_undefined() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_naive_baseline_beside_the_model_can_be_compared_with(params: Params, name: str) -> None:
     task, frame = params.task(name), predicted(name, 0.1, seed=1)
-    found = paired_difference(task, frame, naive(task, frame), METRIC[name], resamples=100)
+    found = paired_difference(task, frame, measures_of(task.problem).naive(frame), METRIC[name], resamples=100)
     assert found.low > 0
-    margin = paired_difference(task, frame, naive(task, frame), "margin", resamples=100)
+    margin = paired_difference(task, frame, measures_of(task.problem).naive(frame), "margin", resamples=100)
     assert margin.difference == pytest.approx(found.difference)  # the baseline's own margin is 0
 
 
 def test_genes_in_another_order_are_matched_by_name(params: Params) -> None:
     task, frame = params.task("gene_expression"), predicted("gene_expression", 0.5, seed=1)
     turned = frame[[*frame.columns[:3], *frame.columns[:2:-1]]]
-    found = paired_difference(task, frame, turned, "rmse_sd", resamples=20, scale=np.array([1.0, 9.0]))
+    found = paired_difference(task, frame, turned, "rmse_sd", resamples=20, scale=pd.Series({"x": 1.0, "y": 9.0}))
     assert (found.difference, found.low, found.high) == (0, 0, 0)
 
 
@@ -217,11 +218,11 @@ def test_rows_that_are_not_the_same_are_refused(params: Params, spoilt, said: st
         paired_difference(params.task("drug_response"), ours, spoilt(theirs), "r2", resamples=10)
 
 
-def test_classes_in_another_order_are_refused() -> None:
+def test_classes_in_another_order_are_refused(params: Params) -> None:
     ours = predicted("blood_cell", 0.5, seed=1)
     theirs = ours[[*ours.columns[:4], "probability_b", "probability_a", "probability_c", *ours.columns[7:]]]
     with pytest.raises(UserError, match="other classes"):
-        matched(ours, theirs)
+        matched(params.task("blood_cell"), ours, theirs)
 
 
 def test_one_group_and_unknown_metrics_are_refused(params: Params) -> None:

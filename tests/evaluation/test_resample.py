@@ -16,8 +16,11 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from evaluation.metrics import regression
-from evaluation.metrics.regression import HIGHER_IS_BETTER, regression_metrics, weighted_regression_metrics
+from evaluation.metrics.regression import regression_metrics, weighted_regression_metrics
 from evaluation.metrics.resample import Interval, bootstrap_regression, group_counts, percentile_interval
+from pipelines.problems import get_problem
+
+NAMES = [metric.name for metric in get_problem("regression").metrics]
 
 
 def _screen(rng: np.random.Generator, cell_lines: int, drugs: int, share: float = 1.0) -> pd.DataFrame:
@@ -93,7 +96,7 @@ def test_resampled_metrics_equal_those_of_physically_repeated_rows(groups, seed)
     fast = weighted_regression_metrics(**_arguments(table, groups), counts=counts, min_rows=4)
     labels = sorted(table[groups].unique())
     naive = pd.DataFrame([_naive_metrics(table, dict(zip(labels, count, strict=True)), groups, 4) for count in counts])
-    for name in HIGHER_IS_BETTER:
+    for name in NAMES:
         np.testing.assert_allclose(fast[name], naive[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
@@ -110,7 +113,7 @@ def test_the_interval_is_the_percentiles_of_the_resamples_and_its_value_the_plai
     )
     del arguments["groups"]
     plain = regression_metrics(**arguments)
-    assert list(result) == list(HIGHER_IS_BETTER)
+    assert list(result) == NAMES
     for name, interval in result.items():
         assert interval.value == plain[name]
         assert [interval.low, interval.high] == pytest.approx(np.nanquantile(naive[name], [0.1, 0.9]), rel=1e-9)

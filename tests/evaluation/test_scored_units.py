@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from training.model.trust import trust
 
 from evaluation.candidates.scoring import score
 from evaluation.metrics.means import coverage
@@ -21,6 +20,7 @@ from pipelines.simulate.expression import simulate_gene_expression, simulate_tum
 from pipelines.simulate.response import simulate
 from tests.training.tiny import ROOT, SIZE
 from training.architectures import get_architecture
+from training.contract import make_contract
 from training.model.final import fit_final
 from training.model.predictor import Predictor
 from training.model.track import save_model
@@ -49,7 +49,7 @@ def _made(name: str, architecture: str, folder: Path) -> Scored:
     naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
     baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
     saved = folder.parent / "model"
-    save_model(final.estimator, baseline, trust(name, architecture, task, prepared, final).contract, saved)
+    save_model(final.estimator, baseline, make_contract(name, architecture, task, prepared, final), saved)
     return Scored(Predictor().read(saved), folder, task)
 
 

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
 
-from evaluation.comparison.paired import higher_is_better, naive, paired_difference
-from evaluation.evidence.classes import measure
-from evaluation.evidence.sensitivity import by_drug
+from evaluation.comparison.paired import paired_difference
 from evaluation.figures import plots
 from evaluation.metrics.classification import (
     WITHIN,
@@ -23,12 +21,14 @@ from evaluation.metrics.classification import (
     weighted_classification_metrics,
 )
 from evaluation.metrics.resample import group_counts
-from pipelines.params import REPORTED
+from evaluation.problems import measures_of
+from pipelines.problems import get_problem, higher_is_better
 from pipelines.samples.sensitivity import CLASSES
 from pipelines.tasks.pairs_classification import PairsClassification, Threshold
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
 LIST = list(CLASSES)
+MEASURES = measures_of("classification")
 
 
 def sample(seed: int, rows: int = 150, drugs: int = 6, groups: int = 12) -> dict[str, Any]:
@@ -180,23 +180,25 @@ def predictions(seed: int) -> pd.DataFrame:
     return pd.DataFrame({**about, "target": made["target"], "threshold": 1.5, **table}).astype({"group": str})
 
 
-@pytest.mark.parametrize("metric", sorted(set(REPORTED["response_labels"]) - {"margin"}))
+@pytest.mark.parametrize("metric", sorted(set(get_problem("classification").reported(within=True)) - {"margin"}))
 def test_every_reported_metric_is_measured_alike_alone_and_in_pairs(metric: str) -> None:
     task, ours = task_of(metric), predictions(13)
-    found = measure(ours, LIST, task.evaluate, 0, "drug_id")
-    difference = paired_difference(task, ours, naive(task, ours), metric, resamples=200)
+    found = MEASURES.intervals(ours, task, 0)
+    difference = paired_difference(task, ours, MEASURES.naive(ours), metric, resamples=200)
     margin = found["margin"]
     assert (difference.difference, difference.low, difference.high) == pytest.approx(
         (margin.value, margin.low, margin.high)
     )
     own = paired_difference(task, ours, ours, "margin", resamples=200)
     assert (own.difference, own.low, own.high) == (0, 0, 0)
-    assert higher_is_better(task, metric) == (metric not in ("ece", "log_loss", "brier"))
+    assert higher_is_better(metric) == (metric not in ("ece", "log_loss", "brier"))
 
 
 def test_the_table_of_drugs_is_scikit_learn_s() -> None:
     frame = predictions(17)
-    table = by_drug(frame, {"D1": "a name"}).set_index("drug_id")
+    found = MEASURES.by_part(frame, {"D1": "a name"})
+    assert found is not None
+    table = found.set_index("drug_id")
     assert np.isnan(table.loc["D0", ["roc_auc", "pr_auc"]].astype(float)).all() and table.index[-1] == "D0"
     assert table.loc["D1", "name"] == "a name" and table.loc["D2", "name"] == ""
     for drug, row in table.drop("D0").iterrows():

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.evidence.responses import response_evidence
+from evaluation.evidence.measuring import evidence_of
+from evaluation.evidence.parts import Evaluation
 from evaluation.evidence.shortcuts import OF_LINES, beside_model, line_score
 from evaluation.metrics.resample import Interval
 from pipelines.samples.response import ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
+from training.contract import contract_class
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
 
@@ -130,10 +132,23 @@ def test_a_shortcut_of_responses_stands_beside_the_models_score_in_its_own_measu
     model.estimator = build(get_architecture("mean_effects", "pairs", "regression")).fit(train)
     predicted = model.estimator.predict(test)
     predictions = prepared.table.iloc[prepared.rows("test")].assign(prediction=predicted, baseline=predicted)
-    fitted = Fitted(NAME, "mean_effects", "quick", "r", "models:/m", {}, "rmse", 1.0, 2.0, prepared.sha256, 1.0, {})
+    fitted = Fitted(NAME, "mean_effects", "quick", "r", "models:/m", {}, "rmse", 1.0, prepared.sha256, 1.0, {})
     probe = {**PROBE, "probe": "level_methylation", "metric": OF_LINES, "score": 0.3, "low": 0.2, "high": 0.4}
     audit = {"findings": [{"name": "shortcut_level_methylation"}], "shortcuts": [probe]}
-    found = response_evidence(task, fitted, model, predictions, prepared, seed=3, audit=audit)
+    kind: Any = contract_class("pairs", "regression")
+    model.contract = kind(
+        task=NAME,
+        architecture="mean_effects",
+        baseline="mean_effects",
+        task_text="",
+        coverage=0.9,
+        half_width=2.0,
+        features={},
+        required=[],
+        target="ln_ic50",
+    )
+    run = Evaluation(task, fitted, model, predictions, prepared, 3)
+    found = evidence_of(run, audit)
     told = found.sections["audit"]
     assert told["findings"] == audit["findings"]
     (beside,) = told["shortcuts"]
@@ -141,4 +156,4 @@ def test_a_shortcut_of_responses_stands_beside_the_models_score_in_its_own_measu
     assert abs(beside["model"]) < 0.2, "drug means alone, which is what the baseline knows of unseen lines, reach 0"
     assert beside["model_low"] <= beside["model"] <= beside["model_high"]
     assert found.warnings == [beside["sentence"]]
-    assert response_evidence(task, fitted, model, predictions, prepared, seed=3).sections["audit"] is None
+    assert evidence_of(run, None).sections["audit"] is None

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
-from training.scores import SCORES
 
 from evaluation.metrics.resample import group_counts, percentile_interval
 from evaluation.metrics.targets import (
-    HIGHER_IS_BETTER,
     bootstrap_each_target,
     bootstrap_targets,
     mean_over_targets,
     target_metrics,
     weighted_target_metrics,
 )
-from pipelines.params import METRICS, REPORTED
+from pipelines.problems.multi_target import PROBLEM
+
+NAMES = [metric.name for metric in PROBLEM.metrics]
 
 ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")
 
@@ -63,7 +63,7 @@ def test_values_of_each_target_are_those_of_scikit_learn() -> None:
         "r2_over_baseline": 1 - mean_squared_error(y, prediction, **each) / mean_squared_error(y, baseline, **each),
         "margin": r2_score(y, prediction, **each) - r2_score(y, baseline, **each),
     }
-    assert list(found) == list(HIGHER_IS_BETTER) == list(expected)
+    assert list(found) == NAMES == list(expected)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-10, err_msg=name)
 
@@ -71,9 +71,9 @@ def test_values_of_each_target_are_those_of_scikit_learn() -> None:
 def test_means_are_what_a_study_optimizes_and_what_a_leaderboard_can_show() -> None:
     given = table()
     found = bootstrap_targets(**given, groups=np.arange(60), resamples=10)
-    for name in METRICS["gene_targets"]:
-        assert found[name].value == pytest.approx(SCORES[name](given["y"], given["prediction"])), name
-    assert set(found) == set(REPORTED["gene_targets"])
+    for name in PROBLEM.tunable:
+        assert found[name].value == pytest.approx(PROBLEM.score(name, given["y"], given["prediction"])), name
+    assert set(found) == set(PROBLEM.reported(within=False))
 
 
 def test_what_was_not_asked_for_is_absent() -> None:
@@ -94,7 +94,7 @@ def test_a_perfect_prediction_scores_exactly_one_and_the_baseline_exactly_nothin
         assert set(itself[name].as_dict().values()) == {0.0}, name
 
 
-@pytest.mark.parametrize("metric", [name for name in HIGHER_IS_BETTER if name != "margin"])
+@pytest.mark.parametrize("metric", [name for name in NAMES if name != "margin"])
 def test_the_margin_of_any_metric_is_positive_where_the_model_is_better(metric: str) -> None:
     given = table()
     margin = target_metrics(**given, margin_metric=metric)["margin"]
@@ -111,7 +111,7 @@ def test_a_constant_target_has_no_r2_but_errors_and_is_left_out_and_counted(leve
     given = table()
     given["y"][:, 1] = level + np.spacing(level) * np.arange(60)
     found = bootstrap_each_target(**given, groups=np.arange(60) // 3, resamples=100)
-    assert found.undefined == {**dict.fromkeys(HIGHER_IS_BETTER, 0), "r2": 1, "margin": 1}
+    assert found.undefined == {**dict.fromkeys(NAMES, 0), "r2": 1, "margin": 1}
     assert np.isnan(list(found.by_target["r2"][1].as_dict().values())).all()
     assert found.by_target["rmse"][1].value > 0
     others = [0, 2, 3]
@@ -130,7 +130,7 @@ def test_targets_that_are_all_undefined_give_nan_not_an_error() -> None:
     found = bootstrap_each_target(
         np.full((6, 2), 3.0), np.zeros((6, 2)), np.arange(6), baseline=np.full((6, 2), 3.0), scale=[0.0, 0.0]
     )
-    assert found.undefined == {**dict.fromkeys(HIGHER_IS_BETTER, 2), "rmse": 0, "mae": 0, "mse": 0}
+    assert found.undefined == {**dict.fromkeys(NAMES, 2), "rmse": 0, "mae": 0, "mse": 0}
     assert np.isnan(found.mean["r2"].value)
     assert np.isnan(found.mean["r2"].low)
     assert found.mean["rmse"].value == 3
@@ -145,7 +145,7 @@ def test_what_was_not_measured_is_left_out_of_its_target_alone() -> None:
     whole = target_metrics(**given)
     rows = np.r_[0:5, 20:60]
     part = target_metrics(**{key: value[rows] if key != "scale" else value for key, value in given.items()})
-    for name in HIGHER_IS_BETTER:
+    for name in NAMES:
         np.testing.assert_allclose(found[name][:2], whole[name][:2], err_msg=name)
         assert found[name][2] == pytest.approx(part[name][2]), name
         assert np.isnan(found[name][3]), name
@@ -176,7 +176,7 @@ def _columns(rows: list[tuple[Any, ...]]) -> tuple[dict[str, Any], np.ndarray]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=_ROWS, metric=st.sampled_from([name for name in HIGHER_IS_BETTER if name != "margin"]))
+@given(rows=_ROWS, metric=st.sampled_from([name for name in NAMES if name != "margin"]))
 def test_a_weighting_is_the_metric_of_the_rows_repeated_that_often(rows: list[tuple[Any, ...]], metric: str) -> None:
     given, groups = _columns(rows)
     labels, code = np.unique(groups, return_inverse=True)
@@ -199,7 +199,7 @@ def test_row_order_does_not_change_any_bit(rows: list[tuple[Any, ...]], random: 
         n_groups = np.unique(groups).size
         counts = np.random.default_rng(0).integers(0, 3, (6, n_groups)) + 1
         results.append(weighted_target_metrics(**given, groups=groups, counts=counts))
-    for name in HIGHER_IS_BETTER:
+    for name in NAMES:
         np.testing.assert_array_equal(results[0][name], results[1][name], err_msg=name)
 
 

@@ -1,0 +1,135 @@
+"""How samples are read for scoring, explained and shown: a module a modality, found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from evaluation.metrics.resample import Interval
+from pipelines.params import Split, Task
+from pipelines.prepared import Prepared
+from pipelines.samples.response import Kept
+from training.contract import Contract
+
+if TYPE_CHECKING:
+    from evaluation.evidence.parts import Evaluation, Evidence
+    from evaluation.problems import Measures
+
+
+class Modality(ABC):
+    """What depends on what a sample is.
+
+    Attributes
+    ----------
+    stratum
+        What strata of the test rows are called, as the evidence has it: ``by_<stratum>``.
+    prefix
+        Of the name of a stratum in metrics of the run.
+    in_every_mode
+        Whether `evaluation.generalization` knows the units of its split modes.
+    """
+
+    stratum: ClassVar[str] = ""
+    prefix: ClassVar[str] = ""
+    in_every_mode: ClassVar[bool] = False
+
+    # A labelled cohort.
+
+    @abstractmethod
+    def read_cohort(self, folder: Path, task: Task, contract: Contract) -> tuple[Kept, list[str]]:
+        """Return the samples of a raw folder as a model takes them, and what was read otherwise than it stands there.
+
+        Parameters
+        ----------
+        folder
+            Labelled, of the raw format; tables that the model imputes may be missing.
+        task, contract
+            Of the model.
+
+        Raises
+        ------
+        DataError
+            The folder is not of the format, or lacks features that the model needs.
+        """
+
+    def unit_warnings(self, task: Task, contract: Contract, samples: Any) -> list[str]:
+        """Return what looks as if it were in another unit, and what the model does not know.
+
+        Raises
+        ------
+        DataError
+            A table is in another unit for certain, or most of its profiles lie outside what the training profiles were.
+        """
+        return []
+
+    # The evidence.
+
+    def simulated(self, samples: Any) -> bool:
+        """Return whether some samples say that they are simulated."""
+        told = samples.table.get("simulated", pd.Series([False]))
+        return bool(told.astype(str).str.lower().eq("true").any())
+
+    def strata(self, run: Evaluation) -> dict[str, pd.DataFrame] | None:
+        """Return the predictions of each stratum of more than one group; None where the test rows have no strata."""
+        return None
+
+    def logged_name(self, stratum: str) -> str:
+        """Return a stratum's name as MLflow takes it in that of a metric."""
+        return re.sub(r"[^\w\-. /:]", "_", f"{self.prefix}{stratum}")
+
+    def by_stratum(self, run: Evaluation, measure: Callable[[pd.DataFrame], dict[str, Interval]]) -> Evidence:
+        """Return what ``measure`` finds in each stratum."""
+        from evaluation.evidence.parts import Evidence
+
+        if (parts := self.strata(run)) is None:
+            return Evidence()
+        found = {name: measure(part) for name, part in parts.items()}
+        told = {name: {key: each.as_dict() for key, each in one.items()} for name, one in found.items()}
+        strata = {self.logged_name(name): one for name, one in found.items()}
+        return Evidence(strata=strata, test={f"by_{self.stratum}": told})
+
+    def part_names(self, run: Evaluation) -> dict[str, str]:
+        """Return names of the parts (drugs) that the test rows are of, by id, as far as they have one."""
+        return {}
+
+    def target_unit(self, task: Task) -> str:
+        """Return the unit of a number that is predicted, for figures."""
+        return "measured value"
+
+    def probed(self, run: Evaluation) -> dict[str, Interval]:
+        """Return what the model scores in measures of the audit's probes that are none of its problem's metrics."""
+        return {}
+
+    @abstractmethod
+    def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
+        """Return the section ``explanation``, and what else is told of samples of this modality."""
+
+    # Every split mode, see `evaluation.generalizing`.
+
+    def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
+        """Return what varies independently in a split mode: what it is called, and its name for each row, ``(n,)``."""
+        raise NotImplementedError
+
+    def of_known_parts(self, predictions: pd.DataFrame, samples: Any, split: Split) -> np.ndarray | None:
+        """Return which test rows are of a part (drug) that was trained on too, bool; None in a mode that asks not."""
+        raise NotImplementedError
+
+
+def modality_names() -> list[str]:
+    """Return the names of all modalities: the modules of this package."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+@cache
+def modality_of(name: str) -> Modality:
+    """Return the modality ``name``."""
+    modality: Modality = importlib.import_module(f"{__name__}.{name}").MODALITY
+    return modality

@@ -1,0 +1,127 @@
+"""How expression profiles are read for scoring, and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation.candidates.doubts import Doubts
+from evaluation.modalities import Modality
+from evaluation.problems import measures_of
+from pipelines.faults import DataError, Finding
+from pipelines.samples.expression import (
+    EXPRESSION_FILE,
+    SAMPLES_FILE,
+    ExpressionSamples,
+    ExpressionTables,
+    keep_profiles,
+    read_expression_tables,
+    unruled,
+)
+from pipelines.samples.gene_names import match_genes, respelled
+from pipelines.samples.response import Kept
+from pipelines.text_values import folded, quoted
+
+if TYPE_CHECKING:
+    from evaluation.evidence.parts import Evaluation, Evidence
+    from evaluation.problems import Measures
+
+LABEL = "label"
+
+
+class Profiles(Modality):
+    """Profiles of genes, of cohorts where the label is not what is predicted."""
+
+    stratum = "cohort"
+    prefix = "cohort_"
+
+    def read_cohort(self, folder: Path, task: Any, contract: Any) -> tuple[Kept, list[str]]:
+        """See `Modality.read_cohort`; genes are named as the model names them, and imputed where few are lacking."""
+        measures = measures_of(task.problem)
+        tables = read_expression_tables(folder, task, described=False)
+        classes, targets = measures.classes(contract), measures.targets(contract)
+        notes = [str(note) for note in tables.notes]
+        if classes is not None:
+            tables, said = _with_classes(tables, classes)
+            notes += said
+        kept = keep_profiles(tables, task, classes=classes)
+        for ruled in task.data.exclude:
+            if unsaid := int(unruled(tables.samples[ruled]).sum()):
+                notes.append(
+                    f"{SAMPLES_FILE}: {ruled} of {unsaid} samples is empty or unknown, so that data.exclude of "
+                    "params.yaml cannot rule them out; they are kept"
+                )
+        wanted = list(dict.fromkeys([*contract.genes, *targets]))
+        match = match_genes(kept.samples.genes, wanted)
+        spelled = {gene: given[0] for gene, given in respelled(kept.samples.genes, wanted).items() if len(given) == 1}
+        if spelled:
+            notes.append(f"{EXPRESSION_FILE}: genes were matched but for case or blanks: {quoted(spelled.values())}")
+        found, missing = {**match.found, **spelled}, [gene for gene in match.missing if gene not in spelled]
+        lacking = [gene for gene in missing if gene not in targets]
+        if len(lacking) > task.data.missing_genes * len(contract.genes):
+            message = f"lacks {len(lacking)} of the model's {len(contract.genes)} genes: {', '.join(lacking[:20])}"
+            raise DataError([Finding("model_features", EXPRESSION_FILE, message, lacking[0])])
+        if lost := [gene for gene in missing if gene in targets]:
+            message = f"lacks {len(lost)} of the {len(targets)} genes that the model predicts: {', '.join(lost[:20])}"
+            raise DataError([Finding("model_targets", EXPRESSION_FILE, message, lost[0])])
+        column = {gene: place for place, gene in enumerate(kept.samples.genes)}
+        values = np.full((len(kept.samples.values), len(wanted)), np.nan, dtype=np.float32)
+        for place, gene in enumerate(wanted):
+            if gene in found:
+                values[:, place] = kept.samples.values[:, column[found[gene]]]
+        about = pd.DataFrame(index=pd.Index(wanted))
+        samples = replace(kept.samples, values=values, genes=tuple(wanted), about_genes=about)
+        if targets:
+            samples = samples.aimed(targets, contract.genes)
+        return Kept(samples, {**kept.counts, "imputed_genes": lacking}), notes
+
+    def unit_warnings(self, task: Any, contract: Any, samples: ExpressionSamples) -> list[str]:
+        """See `Modality.unit_warnings`."""
+        found, values = Doubts(), samples.raw(contract.genes)
+        if contract.unit is not None:
+            found.compare(EXPRESSION_FILE, "expression", values, contract.genes, contract.unit)
+        rows = np.flatnonzero((values < 0).any(axis=1))
+        if len(rows) and samples.scale != "as_is":
+            message = f"holds values below 0, which {samples.scale} expression never is; bring them to the model's unit"
+            found.findings.append(Finding.at_rows("units", EXPRESSION_FILE, None, rows, message))
+        return found.told()
+
+    def strata(self, run: Evaluation) -> dict[str, pd.DataFrame] | None:
+        """Return the predictions of each cohort, which the label names unless it is predicted."""
+        task: Any = run.task
+        return None if LABEL in task.needs or LABEL not in run.predictions else run.parts(LABEL)
+
+    def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
+        """Explain by genes: all answers of a profile, or the one that the problem names."""
+        explained = measures.explained(run)
+        labels = run.predictions.get(LABEL, pd.Series("", index=run.predictions.index))
+        strata = pd.factorize(labels)[0]
+        if explained.every:
+            from evaluation.evidence.genes import explain_every_target
+
+            return explain_every_target(run, explained, strata)
+        from evaluation.evidence.labels import explain_one_answer
+
+        seeds = getattr(run.task.evaluate, "stability_seeds", None)
+        return explain_one_answer(run, explained, strata, 0 if seeds is None else seeds.of(run.fitted.budget))
+
+
+def _with_classes(tables: ExpressionTables, classes: Sequence[str]) -> tuple[ExpressionTables, list[str]]:
+    """Return labels as the model writes its classes, with what was read so and what it does not know."""
+    by_folded = {folded(name): name for name in classes}
+    labels = tables.samples["label"]
+    known = labels.map(lambda label: by_folded.get(folded(label), label), na_action="ignore")
+    said = []
+    if len(read := labels[(known != labels) & labels.notna()].unique()):
+        said.append(f"{SAMPLES_FILE}: labels in another case were read as the model's classes: {quoted(sorted(read))}")
+    if len(strange := known[known.notna() & ~known.isin(list(classes))].unique()):
+        said.append(f"{SAMPLES_FILE}: the model does not know the labels {quoted(sorted(strange))}; they are dropped")
+    return replace(tables, samples=tables.samples.assign(label=known)), said
+
+
+MODALITY = Profiles()
