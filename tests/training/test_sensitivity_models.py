@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -25,7 +24,7 @@ from tests.training.tiny import build, question, response_task, sensitivity_task
 from training.adapters.pairs_classification import Sensitivity, _fit_link
 from training.architectures import get_architecture, names
 from training.contract import contract_from, contract_text, make_contract
-from training.estimator import Classifier, FitContext
+from training.estimator import Classifier
 from training.model.final import CrossFitted, fit_final
 
 KIND = ("pairs", "classification")
@@ -86,16 +85,6 @@ def test_settings_and_hyperparameters_reach_the_regressor() -> None:
 
 
 # Predicting
-
-
-def test_probabilities_are_probabilities(model: Classifier, called: Prepared) -> None:
-    samples = called.samples
-    probability = model.predict_proba(samples)
-    assert probability.shape == (len(samples), 2) and probability.dtype == np.float64
-    assert ((probability > 0) & (probability < 1)).all()
-    np.testing.assert_allclose(probability.sum(axis=1), 1)
-    np.testing.assert_array_equal(model.predict(samples), probability.argmax(axis=1))
-    assert model.predict_proba(samples.take(np.array([], dtype=int))).shape == (0, 2)
 
 
 def test_a_request_without_calls_is_answered_alike(model: Classifier, called: Prepared) -> None:
@@ -208,31 +197,7 @@ def test_training_rows_of_one_class_leave_the_drug_s_share(called: Prepared) -> 
     assert (fitted.predict_proba(called.samples)[:, 1] < 0.01).all()
 
 
-@pytest.mark.parametrize("name", ["elastic_net", "xgboost", "mlp"])
-def test_a_study_s_memory_changes_no_result(name: str, called: Prepared) -> None:
-    train, validation = called.side("train"), called.side("validation")
-    context = FitContext()
-    for part in (train, train.take(np.arange(len(train) // 2)), train):
-        shared = fresh(name).fit(part, validation, context).predict_proba(validation)
-        np.testing.assert_array_equal(shared, fresh(name).fit(part, validation).predict_proba(validation))
-    assert context.memory
-
-
 # Explaining
-
-
-def test_attributions_add_up_to_the_log_odds_of_the_class_that_is_asked(model: Classifier, called: Prepared) -> None:
-    test = called.side("test")
-    odds = logit(model.predict_proba(test)[:, 1])
-    for code, sign in ((1, 1.0), (0, -1.0)):
-        found = model.attribute(test, np.full(len(test), code))
-        assert found is not None
-        np.testing.assert_allclose(found.prediction, sign * odds, atol=1e-4)
-        assert len(set(found.names)) == len(found.names) and found.values.shape == (len(test), len(found.names))
-        assert found.relative_error < (0.1 if found.method == "integrated_gradients" else 1e-3)
-    predicted = model.attribute(test)
-    assert predicted is not None
-    assert (predicted.prediction >= -1e-9).all(), "without a class it is the predicted one that is explained"
 
 
 def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_link(
@@ -253,21 +218,6 @@ def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_lin
 
 
 # Saving
-
-
-def refuse(*arguments: Any, **options: Any) -> None:
-    raise AssertionError("pickle was used")
-
-
-def test_a_loaded_model_answers_the_same_and_needs_no_pickle(
-    model: Classifier, called: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
-        monkeypatch.setattr(pickle, name, refuse)
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model")
-    assert loaded.get_params() == model.get_params()
-    np.testing.assert_array_equal(loaded.predict_proba(called.samples), model.predict_proba(called.samples))
 
 
 @pytest.mark.parametrize("name", ["mean_effects", "elastic_net"])
