@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from pipelines.places import DATA, REPORTS
+from pipelines.places import DATA, REPORTS, VALIDATION_FILE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +23,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = options.parse_args(argv)
     from pipelines.auditing import audit_samples, log_audit, write_audit
     from pipelines.report import write_page
-    from pipelines.validate import REPORT_FILE
 
     params = read_params()
     task = params.task(arguments.task)
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     audit = audit_samples(task.read(data).samples, data, arguments.task, task, params.seed)
     path = write_audit(audit, reports)
-    if (reports / REPORT_FILE).is_file():
+    if (reports / VALIDATION_FILE).is_file():
         write_page(reports, arguments.task)
     for finding in audit.findings:
         print(f"{finding.severity}: {finding.name}: {finding.message}", file=sys.stderr)

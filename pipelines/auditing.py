@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.audits import AuditFinding, Parts
-from pipelines.files import read_json, write_json
+from pipelines.files import write_json
 from pipelines.params import Task
-
-AUDIT_FILE = "audit.json"
+from pipelines.places import AUDIT_FILE
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,6 @@ def write_audit(audit: Audit, reports: Path) -> Path:
     path = reports / AUDIT_FILE
     write_json(path, audit.as_dict())
     return path
-
-
-def read_audit(reports: Path) -> dict[str, Any] | None:
-    """Return what `write_audit` wrote into ``reports``, None where the audit has not run."""
-    path = reports / AUDIT_FILE
-    return read_json(path) if path.is_file() else None
 
 
 def log_audit(audit: Audit, folder: Path, reports: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipelines.params_checks import Checks
-    from pipelines.samples.response import Kept
+    from pipelines.samples import Kept
 
 PARAMS_FILE = Path("params.yaml")
 

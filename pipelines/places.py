@@ -8,3 +8,5 @@ DATA = Path("data")  # raw folders, one a task
 PREPARED = Path("prepared")  # splits
 MODELS = Path("models")  # what studies and fits leave, a folder an architecture below the task's
 REPORTS = Path("reports")  # what people read
+VALIDATION_FILE = "validation.json"  # in the task's folder below it
+AUDIT_FILE = "audit.json"

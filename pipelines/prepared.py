@@ -13,7 +13,7 @@ from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import Task
 from pipelines.places import DATA, PREPARED
-from pipelines.samples.response import Kept
+from pipelines.samples import Kept
 from pipelines.split import guard, sample_identities, split_samples, split_sha256
 
 OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests

@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 from pipelines.files import read_json, written_whole
+from pipelines.places import AUDIT_FILE, VALIDATION_FILE
 
 PAGE = "validation.html"
 
@@ -56,11 +57,11 @@ def write_page(reports: Path, task: str) -> Path:
     """
     import yaml
 
-    found = reports / "audit.json"
+    found = reports / AUDIT_FILE
     content = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_TEMPLATE)
     page = content.render(
         task=task,
-        validation=read_json(reports / "validation.json"),
+        validation=read_json(reports / VALIDATION_FILE),
         audit=read_json(found) if found.is_file() else None,
         number=lambda value: "–" if value is None else f"{value:.3f}",
         plain=lambda value: yaml.safe_dump(value, sort_keys=False),

@@ -9,13 +9,17 @@ features find them by molecule.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from pipelines.faults import UserError
-from pipelines.modalities.pairs import PairsSplit
 from pipelines.params import Split
+
+if TYPE_CHECKING:
+    from pipelines.modalities.pairs import PairsSplit
 
 CROSS_STUDY = "cross_study"
 
@@ -30,8 +34,7 @@ def across(split: Split | None) -> PairsSplit | None:
     """Return ``split`` if it trains on one study and tests on another, else None."""
     if split is None or split.mode != CROSS_STUDY:
         return None
-    assert isinstance(split, PairsSplit)
-    return split
+    return cast("PairsSplit", split)
 
 
 def of_either(study: pd.Series, split: PairsSplit) -> Mask:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from pipelines.command import parser, run_command
 from pipelines.faults import Finding
 from pipelines.params import Task, read_params
-from pipelines.places import DATA, REPORTS
+from pipelines.places import DATA, REPORTS, VALIDATION_FILE
 
 if TYPE_CHECKING:
     from pipelines.expectations import Suite
 
-REPORT_FILE = "validation.json"
 DOCS_FOLDER = "data_docs"
 
 
@@ -151,7 +150,7 @@ def write_validation(validation: Validation, reports: Path) -> Path:
     """Write ``validation.json`` into ``reports`` and return its path."""
     from pipelines.files import write_json
 
-    path = reports / REPORT_FILE
+    path = reports / VALIDATION_FILE
     write_json(
         path,
         {
@@ -177,7 +176,7 @@ def log_validation(validation: Validation, folder: Path, reports: Path) -> None:
         tracking.mlflow.log_metrics(
             {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
         )
-        tracking.mlflow.log_artifact(str(reports / REPORT_FILE))
+        tracking.mlflow.log_artifact(str(reports / VALIDATION_FILE))
         tracking.mlflow.log_artifacts(str(reports / DOCS_FOLDER), DOCS_FOLDER)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 # Streamlit puts the folder of its script first on the path: there `history` and `limits` would be ours, whichever
 # library asks for its own. The checkout takes its place.
@@ -28,39 +29,27 @@ for _needed in ("numpy", "PIL.ImageFile"):  # by Streamlit, for the icon: see `l
 frame = load("serving.screens.frame")
 
 
-def _predict() -> None:
-    load("serving.screens.predict").page()
+_PAGES = {  # with their icons
+    "predict": "biotech",
+    "compare": "leaderboard",
+    "registry": "inventory_2",
+    "monitoring": "monitoring",
+    "glossary": "menu_book",
+}
 
 
-def _compare() -> None:
-    load("serving.screens.compare").page()
+def _page(name: str, icon: str) -> Any:
+    def draw() -> None:
+        load(f"serving.screens.{name}").page()
 
-
-def _registry() -> None:
-    load("serving.screens.registry").page()
-
-
-def _monitoring() -> None:
-    load("serving.screens.monitoring").page()
-
-
-def _glossary() -> None:
-    load("serving.screens.glossary").page()
+    return st.Page(draw, title=name.capitalize(), icon=f":material/{icon}:", url_path=name, default=name == "predict")
 
 
 def main() -> None:
     """Draw the chosen page in its frame."""
     # A file, and none of Streamlit's symbols: as the icon of a window those are fetched from another machine.
     st.set_page_config("Oncolineage", page_icon=str(_ROOM / "screens" / "icon.svg"), layout="wide")
-    chosen = st.navigation(
-        [
-            st.Page(_predict, title="Predict", icon=":material/biotech:", url_path="predict", default=True),
-            st.Page(_compare, title="Compare", icon=":material/leaderboard:", url_path="compare"),
-            st.Page(_registry, title="Registry", icon=":material/inventory_2:", url_path="registry"),
-            st.Page(_monitoring, title="Monitoring", icon=":material/monitoring:", url_path="monitoring"),
-            st.Page(_glossary, title="Glossary", icon=":material/menu_book:", url_path="glossary"),
-        ]
-    )
+    chosen = st.navigation([_page(*each) for each in _PAGES.items()])
     try:
         frame.choose_task()
         chosen.run()

@@ -17,8 +17,8 @@ def main() -> int:
     arguments.add_argument("--why", default="moved behind the tools' back", help="why, for the history")
     given = arguments.parse_args()
     from serving.ledger import look
-    from serving.problems import verify
     from serving.registry import restore, whoever
+    from serving.registry_checks import verify
 
     if given.restore:
         entry = restore(given.task, by=whoever(given.by), why=given.why)

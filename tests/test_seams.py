@@ -12,7 +12,7 @@ from pipelines.problems import problem_names
 from pipelines.tasks import task_types
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("pipelines", "training", "evaluation")
+ROOMS = ("pipelines", "training", "evaluation", "serving")
 # Where a modality or a problem speaks for itself: a module of its name.
 MODALITIES = {modality for modality, _ in task_types()}
 KINDS = MODALITIES | set(problem_names()) | {"_".join(kind) for kind in task_types()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pipelines.code_closure import closure
 from pipelines.files import written_whole
 from pipelines.samples.images import CACHE, ImageSamples
 
@@ -28,18 +30,22 @@ class FeatureCache:
     Attributes
     ----------
     made_of
-        All that decides the features besides the image's bytes: weights, preprocessing, size, view.
+        All that decides the features besides the image's bytes and the code: weights, preprocessing, size, view.
+    module
+        Dotted name of the module that makes them: other code, other features, see `pipelines.code_closure`.
     folder
         Where derived files lie; may be deleted at any time.
     """
 
     made_of: str
+    module: str
     folder: Path = CACHE
 
-    @property
+    @functools.cached_property
     def place(self) -> Path:
         """Return the folder of this setting's shards."""
-        return self.folder / "frozen" / hashlib.sha256(self.made_of.encode()).hexdigest()[:32]
+        decided = json.dumps([self.made_of, closure(self.module)])
+        return self.folder / "frozen" / hashlib.sha256(decided.encode()).hexdigest()[:32]
 
     def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:
         """Return the features of ``samples``; ``run`` makes those that no shard holds yet.

@@ -22,13 +22,11 @@ from evaluation.evidence.shortcuts import beside_model
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
-from pipelines.auditing import read_audit
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import Params
-from pipelines.places import REPORTS
+from pipelines.places import AUDIT_FILE, REPORTS, VALIDATION_FILE
 from pipelines.prepared import Prepared
-from pipelines.validate import REPORT_FILE
 from training.model.fitted import Fitted
 from training.model.predictor import Predictor
 
@@ -64,7 +62,7 @@ def evaluate(
     task = params.task(name)
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
-    audit = read_audit(REPORTS / name)
+    audit = _report(name, AUDIT_FILE)
     run = Evaluation(task, fitted, model, predictions, prepared, params.seed)
     found = evidence_of(run, audit)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +90,7 @@ def evaluate(
         },
         **found.sections,
         "cost": fitted.cost,
-        "data": data_section(prepared, read_validation(REPORTS / name), audit),
+        "data": data_section(prepared, _report(name, VALIDATION_FILE), audit),
         "hashes": {
             **tracking.lineage(name),
             **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
@@ -158,9 +156,9 @@ def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: d
     }
 
 
-def read_validation(reports: Path) -> dict[str, Any] | None:
-    """Return what the stage ``validate`` wrote into ``reports``, None where it has not run."""
-    path = reports / REPORT_FILE
+def _report(name: str, file: str) -> dict[str, Any] | None:
+    """Return what the stage ``validate`` or ``audit`` wrote, None where it has not run."""
+    path = REPORTS / name / file
     return read_json(path) if path.is_file() else None
 
 

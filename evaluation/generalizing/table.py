@@ -37,7 +37,7 @@ from pipelines.params import Params, Task
 from pipelines.places import MODELS
 from pipelines.prepared import Prepared, prepare
 from pipelines.problems import get_problem
-from pipelines.samples.response import Kept
+from pipelines.samples import Kept
 from pipelines.studies import CROSS_STUDY
 from training.architectures import get_architecture
 from training.studies.trials import fit_settings

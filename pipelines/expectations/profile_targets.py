@@ -13,11 +13,11 @@ from pipelines.expectations import Check, Suite
 class ProfileTargets:
     """What must hold of the target; nothing, unless a problem says otherwise."""
 
-    def known(self, samples: pd.DataFrame) -> pd.Series:
+    def known(self, samples: pd.DataFrame, task: Any) -> pd.Series:
         """Return which rows of ``samples.csv`` have a target, bool."""
         return pd.Series(True, index=samples.index)
 
-    def sample_checks(self, frame: pd.DataFrame, samples: pd.DataFrame) -> list[Check]:
+    def sample_checks(self, frame: pd.DataFrame, samples: pd.DataFrame, task: Any) -> list[Check]:
         """Add columns to the ``frame`` of ``samples.csv``, a row a sample, and return what must hold of them."""
         return []
 

@@ -332,7 +332,7 @@ def _samples_suites(tables: Tables, task: Task) -> list[Suite]:
         checks += _described(frame, SAMPLE, expression[SAMPLE], file, EXPRESSION_FILE, "they are not used")
     message = "is empty: the sample stands alone, and may stand on another side of the split than the patient's others"
     checks.append(all_true("patient", tell_rows("patient_known", file, PATIENT, message), tolerated=1.0))
-    checks += _of_target(task).sample_checks(frame, table)
+    checks += _of_target(task).sample_checks(frame, table, task)
     made = [Suite("samples", frame, tuple(checks))]
     if task.data.exclude:
         made.append(_exclude_suite(table, task))
@@ -422,7 +422,7 @@ def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) ->
     for column, values in task.data.exclude.items():
         if column in samples:
             rows &= ~is_one_of(samples[column], values)
-    rows &= _of_target(task).known(samples)
+    rows &= _of_target(task).known(samples, task)
     kept = samples[rows]
     return kept.assign(**{PATIENT: kept[PATIENT].fillna(kept[SAMPLE])})
 

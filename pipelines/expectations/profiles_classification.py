@@ -22,11 +22,11 @@ PATIENT, LABEL = "patient_id", "label"
 class LabelRules(ProfileTargets):
     """What must hold of labels."""
 
-    def known(self, samples: pd.DataFrame) -> pd.Series:
+    def known(self, samples: pd.DataFrame, task: Any) -> pd.Series:
         """Return which samples have a label."""
         return samples[LABEL].notna()
 
-    def sample_checks(self, frame: pd.DataFrame, samples: pd.DataFrame) -> list[Check]:
+    def sample_checks(self, frame: pd.DataFrame, samples: pd.DataFrame, task: Any) -> list[Check]:
         """Tell samples without a label, which are dropped."""
         frame[LABEL] = samples[LABEL].notna()
         message = "is empty; the samples are dropped"

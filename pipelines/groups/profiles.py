@@ -21,7 +21,7 @@ def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, 
     Returns
     -------
     groups, strata
-        Text, shape ``(n,)``. The stratum of a group is its most frequent label.
+        Text, shape ``(n,)``. The stratum of a group is its most frequent one, of a label say.
     """
     table = samples.table
     ids = pd.Index(table["sample_id"])
@@ -29,7 +29,7 @@ def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, 
     if split.mode == "patient_blind":
         edges += pairs_by(pd.Series(table["patient_id"].to_numpy(), index=ids, dtype=object).dropna())
     group = pd.Series(connected(ids, edges).to_numpy())
-    label = table["label"].fillna("").astype(str)
+    label = table[samples.stratum].fillna("").astype(str)
     common = label.groupby(group.to_numpy()).agg(lambda labels: labels.mode().iloc[0])
     return group, pd.Series(group.map(common).to_numpy())
 

@@ -12,7 +12,7 @@ from pipelines.params import Task, TuneTransfer
 
 if TYPE_CHECKING:
     from pipelines.params_checks import Checks
-    from pipelines.samples.response import Kept
+    from pipelines.samples import Kept
 
 
 @dataclass(frozen=True)

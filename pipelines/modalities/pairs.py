@@ -11,7 +11,7 @@ from pipelines.params import Split, Task
 
 if TYPE_CHECKING:
     from pipelines.params_checks import Checks
-    from pipelines.samples.response import Kept
+    from pipelines.samples import Kept
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipelines.params_checks import Checks
+    from pipelines.samples import Kept
     from pipelines.samples.expression import ProfileTargets
-    from pipelines.samples.response import Kept
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,20 @@ class Metric:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is predicted, and its metrics in the order of reports."""
+    """What is predicted.
+
+    Attributes
+    ----------
+    metrics
+        In the order of reports.
+    losses
+        Of the metrics of each step that fits report, those that a trial is pruned by: the first that is there, low is
+        good.
+    """
 
     name: str
     metrics: tuple[Metric, ...]
+    losses: tuple[str, ...]
 
     def metric(self, name: str) -> Metric:
         """Return the metric ``name``; `KeyError` if the problem has none of that name."""

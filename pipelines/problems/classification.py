@@ -74,4 +74,5 @@ PROBLEM = Problem(
         Metric("brier", "squared error of probabilities; low is good", higher_is_better=False),
         MARGIN,
     ),
+    ("validation_log_loss", "validation_rmse"),
 )

@@ -13,4 +13,5 @@ PROBLEM = Problem(
         Metric("mae_sd", "MAE in standard deviations of each gene; low is good", higher_is_better=False),
         *(R2_OVER_BASELINE, MARGIN),
     ),
+    ("validation_rmse",),
 )

@@ -73,4 +73,5 @@ PROBLEM = Problem(
         Metric("within_drug_spearman", "mean over drugs of the rank correlation within each", within=True),
         *(R2_OVER_BASELINE, MARGIN),
     ),
+    ("validation_rmse",),
 )

@@ -14,8 +14,8 @@ import pandas as pd
 
 from pipelines.faults import DataError, Finding
 from pipelines.modalities.profiles import ProfilesTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import read_table
-from pipelines.samples.response import Kept
 from pipelines.samples.table_text import letters_of
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import GeneData
@@ -78,6 +78,8 @@ class ExpressionSamples:
         Genes that are predicted, and those that they are predicted from; empty where something else is predicted.
     outcome
         Columns of ``table`` that are predicted, where no genes are.
+    stratum
+        Column of ``table`` by which splits are balanced.
     """
 
     modality: ClassVar[str] = "profiles"
@@ -92,6 +94,7 @@ class ExpressionSamples:
     targets: tuple[str, ...] = ()
     predictors: tuple[str, ...] = ()
     outcome: tuple[str, ...] = ("target",)
+    stratum: str = "label"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -283,8 +286,9 @@ def keep_profiles(
         genes,
         described,
         task.data.scale,
-        found.classes,
+        found.classes or tuple(classes or ()),
         outcome=tuple(found.columns) or ("target",),
+        stratum=found.stratum,
     )
     return Kept(samples, counts)
 
@@ -303,12 +307,15 @@ class ProfileTargets:
         Names of classes, where they are predicted.
     counts
         What is told of them.
+    stratum
+        Column by which splits are balanced.
     """
 
     rules: dict[str, np.ndarray] = field(default_factory=dict)
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     counts: dict[str, Any] = field(default_factory=dict)
+    stratum: str = "label"
 
 
 def label_targets(

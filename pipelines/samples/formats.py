@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
 from pipelines.faults import DataError, Finding, UserError
-from pipelines.modalities.pairs import PairsTask
 from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.samples.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
 from pipelines.samples.raw_files import DRUGS_FILE as DRUGS_FILE
@@ -31,6 +31,9 @@ from pipelines.samples.table_text import (
     typed,
 )
 from pipelines.text_values import quoted
+
+if TYPE_CHECKING:
+    from pipelines.modalities.pairs import PairsTask
 
 KEYS = ("study", "cell_line_id", "drug_id")
 _COLUMNS_ALONE = 5  # up to so many columns of a wrong type get a finding each, more share one

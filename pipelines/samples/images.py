@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
+from pipelines.code_closure import closure
 from pipelines.faults import DataError, Finding
 from pipelines.files import cores, written_whole
 from pipelines.modalities.images import ImagesData, ImagesTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import read_table
 from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.raw_files import is_of_system
-from pipelines.samples.response import Kept
 from pipelines.samples.table_text import letters_of
 from pipelines.text_values import folded, is_unknown, known, quoted
 
@@ -29,7 +30,6 @@ IMAGES_FOLDER = "images"
 IMAGES_TABLE = "images.csv"
 CACHE = Path("cache")
 _ALIKE = 0.85  # share of the letters that two names of a class have in common
-_DECODER = 1  # part of the cache's key: raise it when the same file is to give other pixels
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def read_images(
 
 def decoding(data: ImagesData) -> str:
     """Return the decisions by which a file gives these pixels and no others."""
-    return f"decoder {_DECODER} crop {data.crop:.6f} size {data.size}"
+    return f"crop {data.crop:.6f} size {data.size}"
 
 
 def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData, cache: Path = CACHE) -> np.ndarray:
@@ -292,7 +292,7 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData,
     numpy.ndarray
         uint8, shape ``(len(files), size, size, 3)``.
     """
-    made_of = [decoding(data), *digests]
+    made_of = [decoding(data), *closure(__name__).values(), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
     if (pixels := _mapped(path)) is not None:

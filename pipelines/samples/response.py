@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
 from pipelines.modalities.pairs import MissingPolicy, PairsTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.molecules import parent
 
@@ -85,14 +86,6 @@ class ResponseSamples:
             cell=cell.astype(np.int32),
             drug=drug.astype(np.int32),
         )
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Samples of any kind that are left after the task's rules, and what the rules did."""
-
-    samples: Any
-    counts: dict[str, Any]
 
 
 def make_samples(

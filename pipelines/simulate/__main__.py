@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.command import run_command
+from pipelines.faults import UserError
 
-TASKS = {
-    "tumor_type": ("expression", "simulate_tumor_type"),
-    "gene_expression": ("expression", "simulate_gene_expression"),
-    "drug_response": ("response", "simulate"),
-    "blood_cell": ("cells", "simulate_blood_cells"),
-    "leukemia_cell": ("cells", "simulate_leukemia_cells"),
-}
-"""Module and function that write the sample of each task; imported when it is asked for."""
+
+def simulators() -> dict[str, Callable[..., None]]:
+    """Return what writes the sample of each task: the functions ``simulate_<task>`` of this package's modules."""
+    stems = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    modules = [importlib.import_module(f"pipelines.simulate.{stem}") for stem in stems]
+    return {
+        name.removeprefix("simulate_"): function
+        for module in modules
+        for name, function in vars(module).items()
+        if name.startswith("simulate_")
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the sample of one task."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--task", choices=TASKS, required=True)
+    options.add_argument("--task", required=True)
     options.add_argument("--out", type=Path, required=True, help="folder, made if it is not there")
     options.add_argument("--seed", type=int, default=7)
     given = options.parse_args(argv)
-    module, function = TASKS[given.task]
-    getattr(importlib.import_module(f"pipelines.simulate.{module}"), function)(given.out, seed=given.seed)
+    known = simulators()
+    if given.task not in known:
+        raise UserError(f"--task: there is no sample of {given.task!r}; there are {', '.join(sorted(known))}")
+    known[given.task](given.out, seed=given.seed)
     print(f"simulated sample written to {given.out}")
 
 

@@ -36,7 +36,7 @@ class Size:
     programs: int = 6
 
 
-def simulate(folder: Path, size: Size | None = None, seed: int = 7) -> None:
+def simulate_drug_response(folder: Path, size: Size | None = None, seed: int = 7) -> None:
     """Write a raw folder of kind ``response``.
 
     Some lines lack expression, tissue or mutations, some drugs lack SMILES, half of the molecules were measured in two

@@ -5,6 +5,7 @@ Pages draw each beside a table of the same numbers, or above one that opens: who
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -49,7 +50,8 @@ def responses(table: pd.DataFrame, title: str) -> alt.TopLevelMixin:
         alt.Tooltip("known:N", title="Sample and drug"),
     ]
     base = alt.Chart(shown)
-    color = _familiar_color(shown)
+    colors = {"like the training data": BLUE, "unlike the training data": RED, "not known": GRAY}
+    color = _color("known", {name: color for name, color in colors.items() if name in set(shown["known"])})
     bars = base.mark_rule(strokeWidth=3, opacity=0.55).encode(
         y=row, x=alt.X("low:Q", title=title, scale=scale, axis=_axis()), x2="high:Q", color=color, tooltip=hover
     )
@@ -70,15 +72,14 @@ def sensitive(table: pd.DataFrame) -> alt.TopLevelMixin:
     row = alt.Y("drug:N", sort=shown["drug"].tolist(), title=None, axis=alt.Axis(**_LABELS))
     across = alt.X("sensitive:Q", title="Probability of being sensitive", scale=alt.Scale(domain=[0, 1]), axis=_axis())
     colors = {"sensitive alone": BLUE, "either is possible": "#9fb0c3", "resistant alone": RED, "neither fits": GRAY}
-    there = [name for name in colors if name in set(shown["holds"])]
-    scale = alt.Scale(domain=there, range=[colors[name] for name in there])
+    there = {name: color for name, color in colors.items() if name in set(shown["holds"])}
     hover = [
         alt.Tooltip("drug:N", title="Drug"),
         alt.Tooltip("sensitive:Q", title="Probability of being sensitive", format=".2f"),
         alt.Tooltip("holds:N", title="Not ruled out"),
         alt.Tooltip("known:N", title="Sample and drug"),
     ]
-    color = alt.Color("holds:N", title="Not ruled out", scale=scale, legend=_legend())
+    color = _color("holds", there, "Not ruled out")
     bars = alt.Chart(shown).mark_bar().encode(y=row, x=across, color=color, tooltip=hover)
     return alt.layer(bars, _texts(shown, row, "sensitive")).properties(height=alt.Step(ROW))
 
@@ -88,12 +89,7 @@ def probabilities(table: pd.DataFrame) -> alt.TopLevelMixin:
     shown = table.assign(of=["in the set" if held else "ruled out" for held in table["held"]])
     row = alt.Y("label:N", sort=shown["label"].tolist(), title=None, axis=alt.Axis(**_LABELS))
     across = alt.X("probability:Q", title="Probability", scale=alt.Scale(domain=[0, 1]), axis=_axis())
-    color = alt.Color(
-        "of:N",
-        title="Set of classes",
-        scale=alt.Scale(domain=["in the set", "ruled out"], range=[BLUE, "#c3ccd8"]),
-        legend=_legend(),
-    )
+    color = _color("of", {"in the set": BLUE, "ruled out": "#c3ccd8"}, "Set of classes")
     bars = alt.Chart(shown).mark_bar().encode(y=row, x=across, color=color, tooltip=["label", "probability", "of"])
     return alt.layer(bars, _texts(shown, row, "probability")).properties(height=alt.Step(ROW + 6))
 
@@ -110,21 +106,12 @@ def contributions(table: pd.DataFrame, raises: str, lowers: str, red: str = "") 
     red
         Which of the two is red, so that resistance always is; ``raises`` unless said otherwise.
     """
-    names = [f"{name} ({kind})" if kind and kind != "expression" else name for name, kind in _pairs(table)]
+    pairs = zip(table["feature"], table["kind"], strict=True)
+    names = [f"{name} ({kind})" if kind and kind != "expression" else name for name, kind in pairs]
     shown = table.assign(shown=names, does=[raises if value > 0 else lowers for value in table["value"]])
-    colors = [BLUE, RED] if red == lowers else [RED, BLUE]
-    color = alt.Color("does:N", title=None, scale=alt.Scale(domain=[raises, lowers], range=colors), legend=_legend())
-    return (
-        alt.Chart(shown)
-        .mark_bar()
-        .encode(
-            y=alt.Y("shown:N", sort=names, title=None, axis=alt.Axis(**_LABELS)),
-            x=alt.X("value:Q", title="Contribution", axis=_axis()),
-            color=color,
-            tooltip=[alt.Tooltip("shown:N", title="Feature"), alt.Tooltip("value:Q", title="Adds", format="+.3f")],
-        )
-        .properties(height=alt.Step(ROW))
-    )
+    color = _color("does", {raises: BLUE, lowers: RED} if red == lowers else {raises: RED, lowers: BLUE})
+    hover = [alt.Tooltip("shown:N", title="Feature"), alt.Tooltip("value:Q", title="Adds", format="+.3f")]
+    return _bars(shown, "shown", "Contribution", color, hover)
 
 
 def scores(table: pd.DataFrame, title: str) -> alt.TopLevelMixin:
@@ -134,10 +121,10 @@ def scores(table: pd.DataFrame, title: str) -> alt.TopLevelMixin:
     hover = [alt.Tooltip("architecture:N", title="Architecture"), alt.Tooltip("score:N", title=title)]
     base = alt.Chart(table)
     bars = base.mark_rule(strokeWidth=3, opacity=0.6).encode(
-        y=row, x=alt.X("low:Q", title=title, scale=scale, axis=_axis()), x2="high:Q", color=_kind(), tooltip=hover
+        y=row, x=alt.X("low:Q", title=title, scale=scale, axis=_axis()), x2="high:Q", color=_KIND, tooltip=hover
     )
     points = base.mark_point(filled=True, size=100, opacity=1).encode(
-        y=row, x=alt.X("value:Q", scale=scale), color=_kind(), tooltip=hover
+        y=row, x=alt.X("value:Q", scale=scale), color=_KIND, tooltip=hover
     )
     return alt.layer(bars, points).properties(height=alt.Step(ROW + 8))
 
@@ -153,10 +140,10 @@ def against_cost(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixi
     ]
     base = alt.Chart(table)
     bars = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
-        x=across, y=alt.Y("low:Q", title=title, scale=scale, axis=_axis()), y2="high:Q", color=_kind(), tooltip=hover
+        x=across, y=alt.Y("low:Q", title=title, scale=scale, axis=_axis()), y2="high:Q", color=_KIND, tooltip=hover
     )
     points = base.mark_point(filled=True, size=100, opacity=1).encode(
-        x=across, y=alt.Y("value:Q", scale=scale), color=_kind(), tooltip=hover
+        x=across, y=alt.Y("value:Q", scale=scale), color=_KIND, tooltip=hover
     )
     names = base.mark_text(align="left", dx=9, dy=-9, fontSize=13, color=TEXT).encode(
         x=across, y=alt.Y("value:Q", scale=scale), text="architecture:N"
@@ -167,23 +154,9 @@ def against_cost(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixi
 def features(table: pd.DataFrame, shared: list[str], title: str) -> alt.TopLevelMixin:
     """Return the features that an explanation names; those that the other model names, too, are filled."""
     shown = table.assign(of=["named by both" if name in set(shared) else "by this one" for name in table["feature"]])
-    color = alt.Color(
-        "of:N",
-        title=None,
-        scale=alt.Scale(domain=["named by both", "by this one"], range=[BLUE, "#9fb0c3"]),
-        legend=_legend(),
-    )
-    return (
-        alt.Chart(shown)
-        .mark_bar()
-        .encode(
-            y=alt.Y("feature:N", sort=shown["feature"].tolist(), title=None, axis=alt.Axis(**_LABELS)),
-            x=alt.X("value:Q", title=title, axis=_axis()),
-            color=color,
-            tooltip=[alt.Tooltip("feature:N", title="Feature"), alt.Tooltip("value:Q", title=title, format=".3g")],
-        )
-        .properties(height=alt.Step(ROW))
-    )
+    color = _color("of", {"named by both": BLUE, "by this one": "#9fb0c3"})
+    hover = [alt.Tooltip("feature:N", title="Feature"), alt.Tooltip("value:Q", title=title, format=".3g")]
+    return _bars(shown, "feature", title, color, hover)
 
 
 def unlike(table: pd.DataFrame, time: str, limit: float | None) -> alt.TopLevelMixin:
@@ -208,7 +181,7 @@ def unlike(table: pd.DataFrame, time: str, limit: float | None) -> alt.TopLevelM
         alt.Tooltip(f"{time}:T", title="When", format="%d %b %Y %H:%M"),
         alt.Tooltip("version:N", title="Version"),
         alt.Tooltip("rows:Q", title="Rows", format=","),
-        *(alt.Tooltip(f"{end}:Q", title=head, format=".1%") for end, head in _ENDS),
+        *(alt.Tooltip(f"{end}:Q", title=end.capitalize(), format=".1%") for end in ("share", "low", "high")),
     ]
     base = alt.Chart(table)
     layers: list[Any] = [
@@ -280,30 +253,23 @@ def _clock(span: pd.Timedelta) -> str:
     return "%H:%M:%S.%L"
 
 
-_ENDS = (("share", "Share"), ("low", "Low"), ("high", "High"))
-
-
-def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(zip(table["feature"], table["kind"], strict=True))
-
-
 def _known(table: pd.DataFrame) -> list[str]:
     said = {True: "like the training data", False: "unlike the training data"}
     return [said.get(value, "not known") for value in table["familiar"]]
 
 
-def _familiar_color(shown: pd.DataFrame) -> alt.Color:
-    """Return the color of samples that are like the training data, and of others where there are any."""
-    colors = {"like the training data": BLUE, "unlike the training data": RED, "not known": GRAY}
-    there = [name for name in colors if name in set(shown["known"])]
-    scale = alt.Scale(domain=there, range=[colors[name] for name in there])
-    return alt.Color("known:N", title=None, scale=scale, legend=_legend())
+def _color(column: str, names: Mapping[str, str], title: str | None = None) -> alt.Color:
+    """Return the colors of names, told in a legend."""
+    scale = alt.Scale(domain=list(names), range=list(names.values()))
+    return alt.Color(f"{column}:N", title=title, scale=scale, legend=_legend())
 
 
-def _kind() -> alt.Color:
-    return alt.Color(
-        "kind:N", title=None, scale=alt.Scale(domain=["model", "baseline"], range=[BLUE, GRAY]), legend=_legend()
-    )
+def _bars(table: pd.DataFrame, name: str, title: str, color: alt.Color, hover: list[Any]) -> alt.TopLevelMixin:
+    """Return a bar a row, as long as its ``value``."""
+    row = alt.Y(f"{name}:N", sort=table[name].tolist(), title=None, axis=alt.Axis(**_LABELS))
+    across = alt.X("value:Q", title=title, axis=_axis())
+    bars = alt.Chart(table).mark_bar().encode(y=row, x=across, color=color, tooltip=hover)
+    return bars.properties(height=alt.Step(ROW))
 
 
 def _texts(table: pd.DataFrame, row: alt.Y, column: str) -> alt.Chart:
@@ -323,3 +289,6 @@ def _legend() -> alt.Legend:
     return alt.Legend(
         orient="top", labelColor=TEXT, titleColor=TEXT, labelFontSize=12, titleFontSize=12, labelLimit=240
     )
+
+
+_KIND = _color("kind", {"model": BLUE, "baseline": GRAY})

@@ -51,14 +51,11 @@ class Drug:
         Of the data; None for one that somebody brings.
     label
         What people read: the name, with the study where two studies have the same.
-    about
-        Target or pathway, where the data knows it.
     """
 
     drug_id: str | None
     label: str
     smiles: str | None
-    about: str = ""
 
 
 def cell_lines(
@@ -81,7 +78,7 @@ def cell_lines(
     key = "cell_line_id"
     rows = _csv(folder / CELL_LINES_FILE, key)
     paths = [folder / f"{table}.parquet" for table in required or tables]
-    measured = [set(_ids(path, key)) for path in paths if required or path.is_file()]
+    measured = [set(ids_of(path, key)) for path in paths if required or path.is_file()]
     kept = set.intersection(*measured) if required else set().union(*measured)
     rows = {line: row for line, row in rows.items() if line in kept}
     shown = {line: _with(row.get("name", line), named(row.get("tissue", "")).lower()) for line, row in rows.items()}
@@ -107,10 +104,7 @@ def drugs(folder: Path) -> list[Drug]:
     """
     rows = _csv(folder / DRUGS_FILE, "drug_id")
     labels = drug_labels(rows, [row.get("name", drug) for drug, row in rows.items()])
-    found = [
-        Drug(drug, labels[drug], row.get("smiles"), row.get("target") or row.get("pathway") or "")
-        for drug, row in rows.items()
-    ]
+    found = [Drug(drug, labels[drug], row.get("smiles")) for drug, row in rows.items()]
     return sorted(found, key=lambda drug: drug.label.lower())
 
 
@@ -143,7 +137,7 @@ def samples(folder: Path) -> Named:
     UserError
         There is no data, or it cannot be read.
     """
-    rows, measured = _csv(folder / SAMPLES_FILE, "sample_id"), set(_ids(folder / EXPRESSION_FILE, "sample_id"))
+    rows, measured = _csv(folder / SAMPLES_FILE, "sample_id"), set(ids_of(folder / EXPRESSION_FILE, "sample_id"))
     return {sample: _with(sample, row.get("label", "")) for sample, row in rows.items() if sample in measured}
 
 
@@ -154,17 +148,6 @@ def example_images(folder: Path) -> dict[str, Path]:
         for place, path in enumerate(sorted(label.iterdir())[:EXAMPLES_A_CLASS], start=1):
             found[f"{named(label.name)} {place}"] = path
     return found
-
-
-def first_ids(path: Path, key: str, count: int) -> list[str]:
-    """Return the first ids of a wide table.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
-    return _ids(path, key)[:count]
 
 
 def _with(name: str, of: str) -> str:
@@ -185,7 +168,14 @@ def _csv(path: Path, key: str) -> dict[str, Named]:
         raise UserError(f"{path}: cannot be read as a table with the column {key}") from error
 
 
-def _ids(path: Path, key: str) -> list[str]:
+def ids_of(path: Path, key: str) -> list[str]:
+    """Return the ids of a wide table.
+
+    Raises
+    ------
+    UserError
+        It cannot be read.
+    """
     pyarrow, parquet = load("pyarrow"), load("pyarrow.parquet")
     try:
         with parquet.ParquetFile(path) as file:  # `read_table` loads pandas

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,7 @@ STANDINGS = {
     "undefined": "undefined",
 }
 TOP = 15
-_TABLES = {  # file of explanations: the column that says of what, and what that is called
-    "top_genes_by_drug.csv": ("drug", "Drug"),
-    "genes_by_class.csv": ("class", "Class"),
-    "predictors_by_target.csv": ("target", "Predicted gene"),
-}
 _OVERALL = {"top_genes.csv": "mean_abs", "top_predictors.csv": "mean_abs"}
-_IMAGES = ("grad_cam.png",)
 
 
 @dataclass(frozen=True)
@@ -193,16 +187,21 @@ class Explained:
         return table.head(count).reset_index(drop=True)
 
 
-def explained(task: str, architecture: str, reports: Path, *, overall: bool = True) -> Explained | None:
+def explained(
+    folder: Path, pictures: Sequence[str], tables: Sequence[tuple[str, str, str]], *, overall: bool = True
+) -> Explained | None:
     """Read what an architecture's explanations name; None where it has none.
 
     Parameters
     ----------
+    folder
+        Of its reports.
+    pictures, tables
+        Of the task's modality and problem, see `serving.problems.Problem`.
     overall
         Whether the table over all parts is wanted, where there is one.
     """
-    folder = reports / task / "models" / architecture
-    for image in _IMAGES:
+    for image in pictures:
         if (folder / image).is_file():
             return Explained(None, _empty(), folder / image)
     if overall:
@@ -210,7 +209,7 @@ def explained(task: str, architecture: str, reports: Path, *, overall: bool = Tr
             if (folder / file).is_file():
                 table = pd.read_csv(folder / file)
                 return _shown(Explained(None, _features(table, pd.Series("", index=table.index), column)))
-    for file, (column, word) in _TABLES.items():
+    for file, column, word in tables:
         if (folder / file).is_file():
             table = pd.read_csv(folder / file)
             if column == "drug":  # one name may be that of several drugs

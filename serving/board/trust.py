@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from evaluation.candidates.card_text import NO_USE, USES
-from serving.board.tables import unfamiliar
 from serving.board.words import share, share_with_interval, with_interval
 
-_SCORES = {  # of each family: what is said of the test rows, the most telling first
-    "response": ("margin", "within_drug_pearson", "r2", "rmse"),
-    "response_labels": ("margin", "within_drug_roc_auc", "roc_auc", "balanced_accuracy"),
-    "images": ("accuracy", "macro_f1", "roc_auc"),
-    "profile_labels": ("macro_f1", "accuracy", "roc_auc"),
-    "gene_targets": ("r2", "margin", "mae"),
-}
+if TYPE_CHECKING:
+    import pandas as pd
+
 _WORDS = {
     "margin": "Margin",
     "within_drug_pearson": "Correlation within a drug",
@@ -42,7 +34,7 @@ def familiarity(table: pd.DataFrame, what: str) -> tuple[str, str]:
     what
         What a row is called, in the plural.
     """
-    total, strange = len(table), unfamiliar(table)
+    total, strange = len(table), int(table["familiar"].eq(False).sum())  # None is no answer
     if table["familiar"].isna().all():
         return "This version cannot say whether what it is asked is like its training data.", "unknown"
     if strange == 0:
@@ -54,10 +46,9 @@ def familiarity(table: pd.DataFrame, what: str) -> tuple[str, str]:
     )
 
 
-def coverage(declared: float | None, evidence: Mapping[str, Any] | None, of_classes: bool) -> str:
-    """Return what intervals or sets promise, and what they held on test rows."""
-    what = "The set of classes" if of_classes else "Each interval"
-    holds = "hold the true class" if of_classes else "hold the measured value"
+def coverage(declared: float | None, evidence: Mapping[str, Any] | None, promise: tuple[str, str]) -> str:
+    """Return what intervals or sets promise (see `serving.problems.Problem`), and what they held on test rows."""
+    what, holds = promise
     if declared is None:
         return f"{what} comes without a promise of how often it is right."
     said = f"{what} is made to {holds} in {share(declared)} of cases"
@@ -67,13 +58,14 @@ def coverage(declared: float | None, evidence: Mapping[str, Any] | None, of_clas
     return f"{said}; on test data it did in {share_with_interval(found, 'observed')}."
 
 
-def scores(evidence: Mapping[str, Any], family: str) -> pd.DataFrame:
-    """Return the scores of the test rows that matter most for a family, each with its interval."""
-    metrics = evidence["test"]["metrics"]
-    chosen = [name for name in _SCORES.get(family, ()) if name in metrics]
-    return pd.DataFrame(
-        {"metric": chosen, "Score": [score_word(name) for name in chosen], "On test data": _shown(metrics, chosen)}
-    )
+def scores(evidence: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Return those of the metrics that the evidence has: name, how it is written, value on test rows with interval."""
+    found = {name: evidence["test"]["metrics"].get(name) for name in dict.fromkeys(names)}
+    return [
+        (name, score_word(name), with_interval(value, sign="+" if name == "margin" else ""))
+        for name, value in found.items()
+        if value is not None
+    ]
 
 
 def score_word(metric: str) -> str:
@@ -89,13 +81,3 @@ def tested_on(evidence: Mapping[str, Any]) -> str:
         f"Tested on {test['samples']:,} rows of {test['groups']:,} groups that it was not trained on ({mode}); "
         f"intervals of {share(test['confidence'])}."
     )
-
-
-def limits(family: str) -> list[str]:
-    """Return what to keep in mind of every model of a family, as its card says."""
-    use = USES.get(family, NO_USE)
-    return [*use.limits, *(f"Not for: {one[:1].lower()}{one[1:]}" for one in use.not_intended)]
-
-
-def _shown(metrics: Mapping[str, Any], chosen: list[str]) -> list[str]:
-    return [with_interval(metrics[name], sign="+" if name == "margin" else "") for name in chosen]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,3 +97,8 @@ def listed(names: list[str], most: int = 5) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def yes_no(values: Iterable[bool | None]) -> list[str]:
+    """Return "yes", "no", and "not known" for None."""
+    return [{True: "yes", False: "no"}.get(value, "not known") for value in values]  # type: ignore[arg-type]

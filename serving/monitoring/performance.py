@@ -10,27 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.classification import HIGHER_IS_BETTER as OF_CLASSES
-from evaluation.metrics.classification import bootstrap_classification
-from evaluation.metrics.regression import HIGHER_IS_BETTER as OF_NUMBERS
-from evaluation.metrics.resample import Interval, bootstrap_regression
-from evaluation.metrics.targets import HIGHER_IS_BETTER as OF_TARGETS
-from evaluation.metrics.targets import bootstrap_targets
+from evaluation.metrics.resample import Interval
+from evaluation.problems import measures_of
 from pipelines.faults import ROWS_SHOWN, DataError, Finding, UserError
+from pipelines.problems import higher_is_better
 from pipelines.text_values import clean, folded, is_unknown, quoted
-from pipelines.units import HIGHEST_LN_IC50
-from serving.number_cells import read_numbers
+from serving.problems import get_problem
 from serving.table_files import read_table_file, refuse_repeated, refuse_shifted
-from training.contract import ClassContract, Contract
-from training.modalities.pairs import ResponseContract
-from training.modalities.profiles import GeneContract
+from training.contract import Contract
 
-HIGHER_IS_BETTER = OF_NUMBERS | OF_TARGETS | OF_CLASSES
-# The log keeps the label and its probability, not those of all classes: areas and calibration cannot be told from it.
-OF_LABELS = ("balanced_accuracy", "accuracy", "macro_f1", "weighted_f1")
-OF_VALUES = ("r2", "rmse", "mae", "mse", "pearson", "spearman")
 _MOST_VALUES = 50_000_000
-OF_MANY = ("r2", "rmse", "mae", "mse")
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,8 @@ def measure(
     resamples, seed
         Of the bootstrap; each sample is a group of its own, since a log knows no groups.
     """
-    metric = _measurable(metric, contract, evidence)
+    problem = get_problem(contract.problem)
+    metric = _measurable(metric, problem.measurable, evidence)
     noted = evidence["test"]["metrics"][metric]
     then = Interval(*(float("nan") if noted[end] is None else noted[end] for end in ("value", "low", "high")))
     last = answers[answers["sample_sha256"].notna()].drop_duplicates("sample_sha256", keep="last")
@@ -105,7 +95,17 @@ def measure(
     unanswered = len(labels) - len(joined)
     if len(joined) < max(least, 2):
         return Performance(metric, None, then, len(joined), unanswered, "unknown")
-    now = _bootstrapped(contract, joined, resamples, float(evidence["test"]["confidence"]), seed)[metric]
+    now = measures_of(contract.problem).bootstrap(
+        *problem.measured(contract, joined),
+        np.arange(len(joined)),
+        baseline=None,
+        within=None,
+        margin_metric=metric,
+        resamples=resamples,
+        confidence=float(evidence["test"]["confidence"]),
+        seed=seed,
+        **contract.scoring,
+    )[metric]
     status: Literal["held", "dropped"] = "dropped" if _dropped(metric, now, then, drop) else "held"
     return Performance(metric, now, then, len(joined), unanswered, status)
 
@@ -123,7 +123,7 @@ def read_labels(
     Parameters
     ----------
     path
-        Table: ``sample_id`` and ``label`` (classes), ``target`` (a number), or a column a predicted gene.
+        Table: ``sample_id`` and the columns of `serving.problems.Problem.label_columns`.
     contract
         Of the version that is watched.
     sample_sha256
@@ -148,7 +148,8 @@ def read_labels(
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     table = read_table_file(str(path), content, most=_MOST_VALUES)
-    columns = _columns(contract)
+    problem = get_problem(contract.problem)
+    columns = problem.label_columns(contract)
     at = {folded(name): place for place, name in enumerate(table.names)}
     at |= {name: place for place, name in enumerate(table.names)}
     refuse_repeated(str(path), "column", [name for name in table.written if clean(name)])
@@ -171,26 +172,7 @@ def read_labels(
     ids = [each if sample_sha256(each) in logged else clean(each) for each in written]
     refuse("named", "sample_id", np.array([is_unknown(each) for each in ids]), "every label needs the id of its sample")
     refuse("unique", "sample_id", pd.Series(ids).duplicated().to_numpy(), "the sample stands twice; keep one", written)
-    made: dict[str, Any] = {"sample_sha256": [sample_sha256(each) for each in ids]}
-    if isinstance(contract, ClassContract):
-        labels, missing = _classes(table.column(at["label"]), contract.classes, tell)
-        wrong = np.array([label is None for label in labels]) & ~missing
-        refuse("known", "label", wrong, f"must be one of {', '.join(contract.classes)}", table.column(at["label"]))
-        made["measured"] = labels
-    else:
-        found = read_numbers(
-            table.cells[[at[column] for column in columns]], str(path), decimal_comma=table.decimal_comma
-        )
-        missing = (np.isnan(found.values) & ~found.wrong).all(axis=1)
-        for place, column in enumerate(columns):
-            wrong = ~np.isfinite(found.values[:, place]) & ~missing
-            refuse("finite", column, wrong, "must be a finite number", table.column(at[column]))
-            made[f"measured_{place}" if isinstance(contract, GeneContract) else "measured"] = found.values[:, place]
-        if isinstance(contract, ResponseContract) and contract.target == "ln_ic50":
-            high = (np.abs(found.values[:, 0]) > HIGHEST_LN_IC50) & np.isfinite(found.values[:, 0])
-            never = f"must be the natural logarithm of the IC50 in micromolar, which is within {HIGHEST_LN_IC50:g} of 0"
-            refuse("units", columns[0], high, never, table.column(at[columns[0]]))
-        table.notes.extend(found.notes)
+    made, missing = problem.read_labels(contract, table, at, refuse, tell)
     if findings:
         raise DataError(findings)
     for note in table.notes:
@@ -203,22 +185,8 @@ def read_labels(
             near.setdefault(other, []).append(int(row))
     for other, rows in near.items():
         tell(f"no answer has this sample_id, but one has it {other}; write it so: {_rows(rows)}")
-    return pd.DataFrame(made)[~missing].reset_index(drop=True)
-
-
-def _classes(
-    written: list[str], classes: Sequence[str], tell: Callable[[str], None]
-) -> tuple[list[str | None], np.ndarray]:
-    """Return the class of each label, None where it is of none, and whether it says that nothing is known."""
-    by_text = {folded(name): name for name in classes}
-    if len(by_text) < len(classes):
-        by_text = {}
-    labels = [each if each in classes else by_text.get(folded(each)) for each in written]
-    missing = np.array([label is None and is_unknown(each) for each, label in zip(written, labels, strict=True)])
-    other = {each: label for each, label in zip(written, labels, strict=True) if label not in (None, each)}
-    if other:
-        tell(f"labels were read in another spelling: {', '.join(f'{one!r} as {name}' for one, name in other.items())}")
-    return labels, missing
+    hashes = [sample_sha256(each) for each in ids]
+    return pd.DataFrame({"sample_sha256": hashes, **made})[~missing].reset_index(drop=True)
 
 
 def _other_spelling(sample_id: str, sample_sha256: Callable[[str], str], logged: Container[str]) -> str | None:
@@ -244,42 +212,16 @@ def _rows(places: Sequence[int] | np.ndarray) -> str:
     return f"rows {', '.join(str(place + 1) for place in places[:ROWS_SHOWN])}{more}"
 
 
-def _columns(contract: Contract) -> list[str]:
-    if isinstance(contract, ClassContract):
-        return ["label"]
-    return list(contract.targets) if isinstance(contract, GeneContract) else ["target"]
-
-
-def _measurable(metric: str, contract: Contract, evidence: Mapping[str, Any]) -> str:
+def _measurable(metric: str, told: Sequence[str], evidence: Mapping[str, Any]) -> str:
     """Return the task's metric where the log suffices for it, else the first that it suffices for."""
-    told: tuple[str, ...] = OF_VALUES
-    if isinstance(contract, (ClassContract, GeneContract)):
-        told = OF_LABELS if isinstance(contract, ClassContract) else OF_MANY
     known = [name for name in told if name in evidence["test"]["metrics"]]
     if not known:
         raise UserError(f"the evidence has none of {', '.join(told)}; evaluate the model again")
     return metric if metric in known else known[0]
 
 
-def _bootstrapped(
-    contract: Contract, joined: pd.DataFrame, resamples: int, confidence: float, seed: int
-) -> dict[str, Interval]:
-    settings: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    groups = np.arange(len(joined))
-    if isinstance(contract, ClassContract):
-        code = {name: place for place, name in enumerate(contract.classes)}
-        certain = np.eye(len(code))[joined["label"].map(code).to_numpy()]
-        true = joined["measured"].map(code).to_numpy()
-        return bootstrap_classification(true, certain, groups, classes=contract.classes, **settings)
-    if isinstance(contract, GeneContract):
-        measured = joined[[f"measured_{place}" for place in range(len(contract.targets))]].to_numpy(np.float64)
-        predicted = joined[[f"prediction_{gene}" for gene in contract.targets]].to_numpy(np.float64)
-        return bootstrap_targets(measured, predicted, groups, scale=contract.spreads, **settings)
-    return bootstrap_regression(joined["measured"].to_numpy(), joined["prediction"].to_numpy(), groups, **settings)
-
-
 def _dropped(metric: str, now: Interval, then: Interval, drop: float) -> bool:
     """Whether ``now`` lies beyond the evidence's interval by more than ``drop``, and its own excludes the evidence."""
-    if HIGHER_IS_BETTER[metric]:
+    if higher_is_better(metric):
         return bool(now.value < then.low - drop and now.high < then.value)
     return bool(now.value > then.high + drop and now.low > then.value)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from evaluation.metrics.resample import Interval
 from pipelines.policy import Monitor
+from pipelines.problems import higher_is_better
 from serving.monitoring.drift import Drift, column_drifts, corrected, share_beyond
 from serving.monitoring.logged import Logged
-from serving.monitoring.performance import HIGHER_IS_BETTER, Performance
-from training.contract import ClassContract, Contract
-from training.modalities.profiles import GeneContract
+from serving.monitoring.performance import Performance
+from serving.problems import get_problem
+from training.contract import Contract
 
 NOVELTY = "out_of_distribution"
 
@@ -134,21 +133,8 @@ def watch(reference: Reference, logged: Logged, policy: Monitor, performance: Pe
 
 
 def predictions_of(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what was predicted: ``label`` and ``probability``, ``prediction``, or ``prediction_<gene>`` for each.
-
-    Parameters
-    ----------
-    contract
-        Of the version.
-    rows
-        Of the log or of the version's reference; many targets stand in one column, as JSON text.
-    """
-    if isinstance(contract, ClassContract):
-        return rows[["label", "probability"]]
-    if isinstance(contract, GeneContract):
-        parsed = pd.DataFrame([json.loads(each) for each in rows["prediction"]], index=rows.index)
-        return parsed.reindex(columns=contract.targets).add_prefix("prediction_").astype(np.float64)
-    return rows[["prediction"]]
+    """Return what was predicted in rows of the log or of a version's reference; see `serving.problems.Problem`."""
+    return get_problem(contract.problem).predictions(contract, rows)
 
 
 def _novelty(reference: Reference, rows: pd.DataFrame, policy: Monitor) -> Novelty:
@@ -178,5 +164,5 @@ def _of_performance(found: Performance, policy: Monitor) -> str:
         f"the evidence has {then.value:.3f} [{then.low:.3f}, {then.high:.3f}]"
     )
     if found.status == "dropped":
-        return f"{told}: {'below' if HIGHER_IS_BETTER[found.metric] else 'above'} its interval"
+        return f"{told}: {'below' if higher_is_better(found.metric) else 'above'} its interval"
     return told

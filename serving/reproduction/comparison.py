@@ -10,18 +10,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from training.contracts.sensitivity import SensitivityContract
 
 from evaluation.evidence.measuring import PREDICTIONS
-from evaluation.metrics.classification import classification_metrics
-from evaluation.metrics.regression import regression_metrics
-from evaluation.metrics.targets import target_metrics
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import write_json
@@ -30,8 +27,6 @@ from pipelines.places import REPORTS
 from serving.reproduction.refit import Recipe, Refit, refit
 from serving.reproduction.tolerance import ELSEWHERE
 from serving.situation import model_files
-from training.contract import ClassContract
-from training.modalities.profiles import GeneContract
 from training.model.logged_model import contract_of, predictor_folder
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
@@ -272,16 +267,14 @@ def test_metrics(folder: Path, outputs: Mapping[str, np.ndarray]) -> dict[str, f
     """
     contract = contract_of(folder)
     metric = read_task(contract.task_text).evaluate.metric
-    target, predicted, naive = (outputs[name] for name in ("target", "second", "naive"))
-    if isinstance(contract, ClassContract):
-        settings: dict[str, Any] = {"classes": contract.classes, "baseline": naive, "margin_metric": metric}
-        settings |= {"within": outputs["drug_id"]} if isinstance(contract, SensitivityContract) else {}
-        return classification_metrics(target, predicted, **settings)
-    if isinstance(contract, GeneContract):
-        found = target_metrics(target, predicted, scale=contract.spreads, baseline=naive, margin_metric=metric)
-        with np.errstate(invalid="ignore"):
-            return {name: float(np.nanmean(values)) for name, values in found.items() if np.isfinite(values).any()}
-    return regression_metrics(target, predicted, within=outputs.get("drug_id"), baseline=naive)
+    return measures_of(contract.problem).metrics(
+        outputs["target"],
+        outputs["second"],
+        baseline=outputs["naive"],
+        within=outputs.get("drug_id"),
+        margin_metric=metric,
+        **contract.scoring,
+    )
 
 
 def verdict(comparisons: list[Comparison]) -> Literal["equal", "differs"]:

@@ -19,7 +19,7 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json
 from pipelines.params import Params
-from pipelines.places import REPORTS
+from pipelines.places import AUDIT_FILE, REPORTS, VALIDATION_FILE
 from pipelines.prepared import read_prepared
 from serving import registry
 from serving.history_table import CANDIDATE, PRODUCTION, STAGING
@@ -102,8 +102,8 @@ def look(plan: Plan) -> dict[str, Any]:
 def check(plan: Plan) -> dict[str, Any]:
     """Validate and audit; data that fails validation ends the loop with an error."""
     stages.reproduce(stages.checked(plan.name))
-    validation = read_json(REPORTS / plan.name / "validation.json")
-    audit = read_json(REPORTS / plan.name / "audit.json")
+    validation = read_json(REPORTS / plan.name / VALIDATION_FILE)
+    audit = read_json(REPORTS / plan.name / AUDIT_FILE)
     return {"warnings": len(validation["warnings"]), "findings": [each["name"] for each in audit["findings"]]}
 
 

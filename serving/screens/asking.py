@@ -76,7 +76,7 @@ def about(endpoint: Endpoint) -> None:
         waiting.afterwards(lambda: _about(endpoint), "Asking the registry")
         return
     found = _about(endpoint)
-    if found.done and not found.succeeded:
+    if found.done() and not found.succeeded:
         st.caption(plain(f"The registry cannot be read: {found.error or 'stopped'}"))
         return
 
@@ -101,7 +101,7 @@ def required(endpoint: Endpoint, tables: Sequence[str]) -> list[str] | None:
 
 def _contract(endpoint: Endpoint) -> Contract | None:
     found = waiting.known(_key(endpoint))
-    return found.value[1] if found is not None and found.succeeded else None
+    return found.result()[1] if found is not None and found.succeeded else None
 
 
 def _about(endpoint: Endpoint) -> Job[tuple[Any, Contract | None]]:
@@ -140,7 +140,8 @@ def button(endpoint: Endpoint, make: Make | None, why_not: str, *, rows_at_once:
 
     def work(job: Job[Asked]) -> Asked:
         known.wait(_PATIENCE)
-        question = making(known.value[1] if known.succeeded else None)
+        question = making(known.result()[1] if known.succeeded else None)
+        load("serving.board.charts")  # here, on the thread, so that the page need not wait for what it draws
         answers = ask(
             endpoint, question.rows, question.names, seconds=seconds, rows_at_once=rows_at_once, tell=job.tell
         )

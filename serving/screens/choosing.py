@@ -33,6 +33,21 @@ def source(task: str, what: str) -> str:
     return str(chosen)
 
 
+def one_of(labels: dict[str, str], label: str, what: str, key: str, help_: str | None = None) -> str | None:
+    """Let people choose one by what they read of each; ``what`` they are called in the plural."""
+    chosen: str | None = st.selectbox(
+        label,
+        list(labels),
+        index=None,
+        format_func=labels.__getitem__,
+        placeholder=f"Type to search {len(labels):,} {what}",
+        key=key,
+        persist_state="session",
+        help=help_,
+    )
+    return chosen
+
+
 def own_files(
     task: str,
     omics: Sequence[str],
@@ -64,15 +79,7 @@ def own_files(
         max_upload_size=_MOST_MEGABYTES,
     )
     if example is not None:
-        st.download_button(
-            "Download an example file",
-            csv_of(example),
-            file_name="example_profile.csv",
-            mime="text/csv",
-            on_click="ignore",
-            type="tertiary",
-            icon=":material/download:",
-        )
+        frame.offer("Download an example file", csv_of(example), "example_profile.csv", type="tertiary")
     given = files if isinstance(files, list) else [files] if files is not None else []
     found: dict[str, Profiles] = {}
     with frame.told():
@@ -108,7 +115,7 @@ def example_of(path: Path, key: str) -> pd.DataFrame | None:
 @st.cache_data(show_spinner=False, max_entries=8)
 def _example(path: str, key: str, changed: float) -> pd.DataFrame | None:
     try:
-        ids = collection.first_ids(Path(path), key, 2)
+        ids = collection.ids_of(Path(path), key)[:2]
         found: pd.DataFrame = load("serving.board.measured").profiles(Path(path), key, ids)
         return found.reset_index()
     except UserError:

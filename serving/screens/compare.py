@@ -5,26 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from serving.board import charts
+from serving.board import charts, standings
 from serving.board.glossary import means, metric_means
-from serving.board.standings import (
-    COSTS,
-    Explained,
-    Standings,
-    against_cost,
-    agreement,
-    as_table,
-    board,
-    explained,
-    known_costs,
-    same_parts,
-    score_of,
-    scores,
-    shared_features,
-    standings,
-)
 from serving.board.trust import score_word
 from serving.board.words import named, plain, share, with_interval
+from serving.modalities import get_modality
+from serving.problems import get_problem
 from serving.screens import frame
 
 _MOST_FEATURES = 1000  # in a table; all that a model names would be a copy of its genome
@@ -35,14 +21,14 @@ def page() -> None:
     name = frame.task_name()
     st.title("Compare")
     with frame.told():
-        found = standings(name, frame.REPORTS)
+        found = standings.standings(name, frame.REPORTS)
         frame.simulated(found.simulated)
         _leaderboard(found)
         _costs(found)
         _explanations(found)
 
 
-def _leaderboard(found: Standings) -> None:
+def _leaderboard(found: standings.Standings) -> None:
     baseline = next((row["architecture"] for row in found.rows if row["baseline"]), "the baseline")
     word = score_word(found.metric)
     st.subheader("Leaderboard", help=metric_means(found.metric, str(baseline)) + " " + means("confidence_interval"))
@@ -50,15 +36,15 @@ def _leaderboard(found: Standings) -> None:
         plain(f"{word} on the test rows, which no model was trained or chosen on, with 95 % intervals."),
         help=metric_means(found.metric, str(baseline)),
     )
-    table = scores(found)
+    table = standings.scores(found)
     best = table.iloc[0] if len(table) else None
     said = f"{best['architecture']} has the highest place with {best['score']}" if best is not None else "no scores"
     frame.chart(charts.scores(table, f"{word}, test rows"), alt=f"{word} of {len(table)} architectures; {said}.")
-    shown = board(found).rename(
+    shown = standings.board(found).rename(
         columns={"Score": f"{word} [95 %]", "Margin": f"Margin over {named(str(baseline)).lower()}"}
     )
     frame.table(shown, alt=f"Leaderboard of {found.task}: {word}, margin and cost of each architecture")
-    frame.download(as_table(found), f"{found.task}_leaderboard.csv", "Download the leaderboard as CSV")
+    frame.download(standings.as_table(found), f"{found.task}_leaderboard.csv", "Download the leaderboard as CSV")
     for note in found.notes:
         st.markdown(plain(note))
     if not found.notes:
@@ -69,26 +55,25 @@ def _leaderboard(found: Standings) -> None:
         st.code(f"make compare TASK={found.task}", language=None)
 
 
-def _costs(found: Standings) -> None:
+def _costs(found: standings.Standings) -> None:
     st.subheader("Quality against cost", help=means("cost"))
-    known = known_costs(found)
+    known = standings.known_costs(found)
     if not known:
         frame.advice("No architecture has recorded what it costs; train it again to see.")
         return
-    cost = st.selectbox("Cost", known, format_func=lambda key: COSTS[key][0], key="cost")
-    table = against_cost(found, cost)
-    word = score_word(found.metric)
+    cost = st.selectbox("Cost", known, format_func=lambda key: standings.COSTS[key][0], key="cost")
+    table, title, word = standings.against_cost(found, cost), standings.COSTS[cost][0], score_word(found.metric)
     frame.chart(
-        charts.against_cost(table, COSTS[cost][0], f"{word}, test rows"),
-        alt=f"{word} with intervals of {len(table)} architectures over {COSTS[cost][0].lower()}.",
+        charts.against_cost(table, title, f"{word}, test rows"),
+        alt=f"{word} with intervals of {len(table)} architectures over {title.lower()}.",
     )
-    of = {"architecture": table["architecture"], COSTS[cost][0]: table["cost"], f"{word} [95 %]": table["score"]}
-    frame.numbers(pd.DataFrame(of), f"{found.task}_{cost}.csv", f"{word} and {COSTS[cost][0].lower()}")
+    of = {"architecture": table["architecture"], title: table["cost"], f"{word} [95 %]": table["score"]}
+    frame.numbers(pd.DataFrame(of), f"{found.task}_{cost}.csv", f"{word} and {title.lower()}")
 
 
-def _explanations(found: Standings) -> None:
+def _explanations(found: standings.Standings) -> None:
     st.subheader("Explanations of two models", help=means("agreement"))
-    have = [name for name in found.names if explained(found.task, name, frame.REPORTS) is not None]
+    have = [name for name in found.names if _explained(name) is not None]
     if len(have) < 2:
         frame.advice(
             f"{len(have)} of {len(found.names)} architectures say what they look at; it takes two to compare.",
@@ -101,9 +86,9 @@ def _explanations(found: Standings) -> None:
         for place, (side, title) in enumerate(zip(sides, ("One model", "Another model"), strict=True))
     ]
     overall = True
-    if _by_part(found, chosen):
+    if _by_part(chosen):
         overall = st.toggle("Over all, in the place of part by part", value=False, key=f"overall {found.task}")
-    both = [explained(found.task, name, frame.REPORTS, overall=overall) for name in chosen]
+    both = [_explained(name, overall=overall) for name in chosen]
     one, other = both
     if one is None or other is None:
         return
@@ -112,48 +97,47 @@ def _explanations(found: Standings) -> None:
             if each is not None and each.image is not None:
                 side.image(str(each.image), width="stretch", alt=f"Where {named(name)} looks (Grad-CAM)")
                 side.caption(means("grad_cam"))
-                side.download_button(
-                    "Download the picture",
-                    each.image.read_bytes(),
-                    file_name=f"{found.task}_{name}{each.image.suffix}",
-                    mime="image/png",
-                    on_click="ignore",
-                    icon=":material/download:",
-                    key=f"picture {found.task} {place}",
-                )
+                file, key = f"{found.task}_{name}{each.image.suffix}", f"picture {found.task} {place}"
+                with side:
+                    frame.offer("Download the picture", each.image.read_bytes(), file, key=key)
             else:
                 side.info("This one has no image of where it looks.")
         return
     _bars(found, chosen, one, other)
 
 
-def _by_part(found: Standings, names: list[str]) -> bool:
+def _explained(architecture: str, *, overall: bool = True) -> standings.Explained | None:
+    task = frame.task()
+    modality, problem = get_modality(task.modality), get_problem(task.problem)
+    folder = frame.REPORTS / frame.task_name() / "models" / architecture
+    return standings.explained(folder, modality.pictures, [*modality.tables, *problem.tables], overall=overall)
+
+
+def _by_part(names: list[str]) -> bool:
     """Return whether both have explanations part by part as well as over all."""
-    for name in names:
-        parted = explained(found.task, name, frame.REPORTS, overall=False)
-        whole = explained(found.task, name, frame.REPORTS, overall=True)
-        if parted is None or whole is None or parted.of is None or whole.of is not None:
-            return False
-    return True
+    parted, whole = ([_explained(name, overall=overall) for name in names] for overall in (False, True))
+    return all(each is not None and each.of is not None for each in parted) and all(
+        each is not None and each.of is None for each in whole
+    )
 
 
-def _bars(found: Standings, names: list[str], one: Explained, other: Explained) -> None:
+def _bars(found: standings.Standings, names: list[str], one: standings.Explained, other: standings.Explained) -> None:
     part = None
     if one.of is not None:
-        parts = same_parts(one, other)
+        parts = standings.same_parts(one, other)
         if not parts:
             frame.advice("The two explain nothing in common.")
             return
         part = st.selectbox(one.of, parts, key=f"part {found.task}")
     tops = [each.top(part) for each in (one, other)]
-    shared = shared_features(*tops)
-    same = agreement(found, names[0], names[1])
+    shared = standings.shared_features(*tops)
+    same = standings.agreement(found, names[0], names[1])
     said = f"{len(shared)} of the top {max(len(top) for top in tops)} are named by both"
     said += f"; over everything they share {share(same)} of their top genes" if same is not None else ""
     st.markdown(plain(f"{said}."), help=means("agreement"))
     for place, (side, name, top) in enumerate(zip(st.columns(2, gap="large"), names, tops, strict=True)):
         with side:
-            row = score_of(found, name)
+            row = standings.score_of(found, name)
             st.markdown(f"**{plain(named(name))}** {plain(score_word(found.metric))} {plain(with_interval(row))}")
             frame.chart(
                 charts.features(top, shared, "Mean size of the contribution"),

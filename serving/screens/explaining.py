@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from serving.board.asking import Row, ask
 from serving.board.glossary import means
 from serving.board.jobs import Job
 from serving.board.loading import load
-from serving.board.questions import only
-from serving.board.tables import OTHERS, THE_DRUG, base_of, contributions
 from serving.board.words import counted, number, plain
 from serving.screens import frame, waiting
 from serving.screens.asking import Asked
+
+if TYPE_CHECKING:  # loaded with the first question, not with the first page
+    import pandas as pd
+
+    from serving.problems import Told
 
 _GENES = 15  # in a chart
 
@@ -31,7 +34,7 @@ def explained(
         Makes of the answer what is drawn; runs on a thread, since it may take a while.
     """
     endpoint, seconds = asked.endpoint, frame.params().policy.dashboard.seconds
-    question = only(asked.question, row)
+    question = asked.question.only(row)
 
     def work(job: Job[Row]) -> Row:
         found = ask(endpoint, question.rows, question.names, explain=True, seconds=seconds, tell=job.tell)
@@ -42,56 +45,41 @@ def explained(
     waiting.shown(found, draw, label=label, key=key)
 
 
-def genes(
-    answer: Row,
-    *,
-    raises: str,
-    lowers: str,
-    file: str,
-    what: str,
-    target: str | None = None,
-    red: str = "",
-    summed: str = "The prediction",
-) -> None:
+def genes(answer: Row, told: Told, what: str, file: str) -> None:
     """Draw what moved a prediction: a chart, what it starts from, and the table to download.
 
     Parameters
     ----------
-    raises, lowers
-        What positive and negative contributions mean.
+    answer, told
+        With contributions, and how they are told.
     what
-        Is explained, for the chart's text.
-    target
-        Which of several predicted genes is meant.
-    red
-        Which of ``raises`` and ``lowers`` is red.
-    summed
-        What the contributions add up to.
+        Whom the prediction is about.
+    file
+        How names of downloaded files begin.
     """
-    charts = load("serving.board.charts")  # Altair is not needed until there is something to draw
-    table = contributions(answer, target)
+    charts, tables = load("serving.board.charts"), load("serving.board.tables")
+    table = tables.contributions(answer, told.target)
     if table.empty:
         st.info("This model looks at no gene that it could name.", icon=":material/info:")
         return
-    rest = table["feature"].isin([OTHERS, THE_DRUG])
-    top = table[~rest].head(_GENES)
-    _sum(table, top, base_of(answer, target), summed)
+    top = table[~table["feature"].isin([tables.OTHERS, tables.THE_DRUG])].head(_GENES)
+    _sum(table, top, tables.base_of(answer, told.target), told.summed)
     if (top["value"].abs() > 0).any():
         most = ", ".join(str(name) for name in top["feature"].head(3))
-        frame.chart(
-            charts.contributions(top, raises, lowers, red), alt=f"Contributions to {what}; the largest: {most}."
-        )
-    shown = pd.DataFrame({"feature": table["feature"], "kind": table["kind"], "contribution": table["value"]})
+        drawn = charts.contributions(top, told.raises, told.lowers, told.red)
+        frame.chart(drawn, alt=f"Contributions to {told.of} for {what}; the largest: {most}.")
+    shown = table[["feature", "kind", "value"]].rename(columns={"value": "contribution"})
     with st.expander(f"All {counted(len(shown), 'contribution')} as a table", icon=":material/table:"):
-        st.dataframe(shown, hide_index=True, alt=f"Contributions to {what}, the largest first")
-    frame.download(shown, file, "Download the contributions as CSV")
+        st.dataframe(shown, hide_index=True, alt=f"Contributions to {told.of} for {what}, the largest first")
+    target = "" if told.target is None else f"_{told.target}"
+    frame.download(shown, f"{file}{target}_contributions.csv", "Download the contributions as CSV")
 
 
 def _sum(table: pd.DataFrame, top: pd.DataFrame, base: float | None, summed: str) -> None:
     """Say what the parts of a prediction add up to."""
     if base is None:
         return
-    drug = table.loc[table["feature"] == THE_DRUG, "value"].sum()
+    drug = table.loc[table["feature"] == load("serving.board.tables").THE_DRUG, "value"].sum()
     others = float(table["value"].sum() - drug - top["value"].sum())
     parts = [("the base", base, ""), ("the drug itself", drug, "+"), ("what is shown below", top["value"].sum(), "+")]
     parts += [("all else", others, "+")]

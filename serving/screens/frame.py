@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -82,12 +83,6 @@ def simulated(is_simulated: bool) -> None:
         st.warning(SIMULATED, icon=":material/science:")
 
 
-def notes(answers: pd.DataFrame) -> None:
-    """Say what the model itself says of its answers, a table with the column ``note``."""
-    for said in load("serving.board.tables").notes_of(answers):
-        st.warning(plain(said), icon=":material/info:")
-
-
 def table(content: pd.DataFrame, alt: str) -> None:
     """Show a short table as text that every reader and screen reader can take."""
     shown = content.map(plain).rename(columns=plain)
@@ -101,9 +96,14 @@ def chart(made: Any, alt: str) -> None:
 
 def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -> None:
     """Offer a table as a CSV file."""
-    csv_of = load("serving.board.tables").csv_of  # pandas is not needed until there is a table
+    offer(label, load("serving.board.tables").csv_of(content), file, key=file)
+
+
+def offer(label: str, data: bytes | str, file: str, *, key: str | None = None, **look: Any) -> None:
+    """Offer a file of this name."""
+    mime = mimetypes.guess_type(file)[0]
     st.download_button(
-        label, csv_of(content), file_name=file, mime="text/csv", on_click="ignore", icon=":material/download:", key=file
+        label, data, file_name=file, mime=mime, on_click="ignore", icon=":material/download:", key=key, **look
     )
 
 

@@ -7,18 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from serving.board import charts
-from serving.board.drifting import (
-    Report,
-    by_day,
-    columns_table,
-    log_folder,
-    over_time,
-    performance_text,
-    reports_of,
-    share_text,
-    stability,
-)
+from serving.board import charts, drifting
 from serving.board.glossary import means
 from serving.board.jobs import Job
 from serving.board.words import listed, moment, named, number, plain
@@ -36,7 +25,7 @@ def page() -> None:
         "The monitor holds what a model was asked, and what it answered, against the data that it was made of.",
         help=means("drift"),
     )
-    found, unreadable = reports_of(name, frame.REPORTS)
+    found, unreadable = drifting.reports_of(name, frame.REPORTS)
     if unreadable:
         st.caption(plain(f"Reports that cannot be read: {listed(unreadable)}."))
     if found:
@@ -52,7 +41,7 @@ def page() -> None:
     _log(name)
 
 
-def _last(report: Report) -> None:
+def _last(report: drifting.Report) -> None:
     content = report.content
     frame.simulated(bool(content.get("simulated")))
     when = moment(report.time.isoformat()).removesuffix(" UTC")
@@ -66,12 +55,12 @@ def _last(report: Report) -> None:
         st.error("Time to train again.", icon=":material/error:")
         st.code(f"make retrain TASK={content['task']}", language=None)
     left, middle, right = st.columns([2, 1, 1])
-    left.metric("Unlike the training data", share_text(report), help=means("unlike_share"), border=True)
+    left.metric("Unlike the training data", drifting.share_text(report), help=means("unlike_share"), border=True)
     middle.metric(
         "Values that drifted", f"{len(report.drifted)} of {len(report.columns)}", help=means("drifted"), border=True
     )
     right.metric("Answers looked at", f"{rows:,}", border=True)
-    if told := performance_text(report):
+    if told := drifting.performance_text(report):
         st.markdown(plain(f"How good it turned out to be: {told}"))
     if content["findings"]:
         with st.expander(f"What was found, {len(content['findings'])} sentences", icon=":material/list:"):
@@ -79,31 +68,25 @@ def _last(report: Report) -> None:
     for note in content["notes"]:
         st.caption(plain(note))
     if report.page.is_file():
-        st.download_button(
-            "Download the full report",
-            report.page.read_bytes(),
-            file_name=f"{content['task']}_monitor_{report.page.parent.name}.html",
-            mime="text/html",
-            on_click="ignore",
-            icon=":material/download:",
-        )
+        file = f"{content['task']}_monitor_{report.page.parent.name}.html"
+        frame.offer("Download the full report", report.page.read_bytes(), file)
 
 
-def _over_time(found: list[Report]) -> None:
+def _over_time(found: list[drifting.Report]) -> None:
     st.subheader("Over time", help=means("unlike_share"))
-    table = over_time(found)
+    table = drifting.over_time(found)
     limit = float(table["limit"].iloc[-1])
     frame.chart(
         charts.unlike(table, "time", limit),
         alt=f"Share of samples unlike the training data in {len(table)} reports, with intervals; the last is "
-        f"{share_text(found[-1])}, the limit {limit:.0%}.",
+        f"{drifting.share_text(found[-1])}, the limit {limit:.0%}.",
     )
     shown = pd.DataFrame(
         {
             "Report": [moment(time.isoformat()).removesuffix(" UTC") for time in table["time"]],
             "Version": table["version"],
             "Answers": [f"{rows:,}" for rows in table["rows"]],
-            "Unlike the training data": [share_text(report) for report in found],
+            "Unlike the training data": [drifting.share_text(report) for report in found],
             "Drifted": [f"{of} of {all_}" for of, all_ in zip(table["drifted"], table["columns"], strict=True)],
             "Decision": ["train again" if one == "retrain" else one for one in table["decision"]],
         }
@@ -112,17 +95,17 @@ def _over_time(found: list[Report]) -> None:
     frame.download(table, f"{found[-1].content['task']}_reports.csv", "Download the reports as CSV")
 
 
-def _columns(found: list[Report]) -> None:
+def _columns(found: list[drifting.Report]) -> None:
     st.subheader("What drifted", help=means("psi"))
     limit = float(found[-1].content["policy"]["population_stability"])
-    table = stability(found[-12:])
+    table = drifting.stability(found[-12:])
     if not table.empty:
         most = table.loc[table["time"] == table["time"].max()].nlargest(3, "stability")
         said = ", ".join(f"{one.column} {number(one.stability, 2)}" for one in most.itertuples())
         frame.chart(charts.stability(table, limit), alt=f"Stability index of what moved most, by report; last: {said}.")
         st.caption(plain(f"{means('psi')} The limit is {limit:g}."))
         frame.download(table, f"{found[-1].content['task']}_stability.csv", "Download the indices as CSV")
-    every = columns_table(found[-1])
+    every = drifting.columns_table(found[-1])
     with st.expander(f"Every value of the last report, {len(every)}", icon=":material/table:"):
         st.dataframe(
             every,
@@ -137,14 +120,14 @@ def _columns(found: list[Report]) -> None:
 
 
 def _log(name: str) -> None:
-    folder = log_folder()
+    folder = drifting.log_folder()
     if folder is None:
         return
     st.subheader("Day by day, from the prediction log")
     significance = frame.params().policy.monitor.significance
 
     def read(_: Job[pd.DataFrame]) -> pd.DataFrame:
-        return by_day(folder, name, significance)
+        return drifting.by_day(folder, name, significance)
 
     work = waiting.job(f"log {name}", read, believed=_LOG_BELIEVED, seconds=_LOG_SECONDS)
     waiting.shown(work, lambda table: _days(table, name, folder), label="Reading the log", key=f"log {name}")

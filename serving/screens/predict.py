@@ -5,29 +5,27 @@ from __future__ import annotations
 import streamlit as st
 
 from serving.board.glossary import what_it_does
-from serving.board.loading import load
 from serving.board.words import plain
+from serving.modalities import get_modality
 from serving.screens import asking, frame
-
-_OF = {  # of each family its module, loaded when it is looked at
-    "response": "responses",
-    "response_labels": "responses",
-    "images": "images",
-    "profile_labels": "profiles",
-    "gene_targets": "profiles",
-}
 
 
 def page() -> None:
-    """Draw the page."""
+    """Draw the page: what is asked on the left, and what came of it on the right."""
     name, task = frame.task_name(), frame.task()
+    modality = get_modality(task.modality)
     st.title("Predict")
-    st.markdown(plain(what_it_does(task.family)))
+    st.markdown(plain(what_it_does(task)))
     model, said = st.columns([1, 2], gap="large", vertical_alignment="bottom")
     with model:
         endpoint = asking.choose_endpoint(name)
     if endpoint is None:
         return
-    load(f"serving.screens.{_OF[task.family]}").draw(name, task, endpoint)
+    left, right = st.columns([1, 2], gap="large")
+    with left:
+        make, why_not = modality.question(name, task, endpoint)
+        asking.button(endpoint, make, why_not, rows_at_once=modality.rows_at_once)
+    with right:
+        asking.results(endpoint, lambda asked: modality.answers(asked, name, task), modality.invitation(task))
     with said:
         asking.about(endpoint)

@@ -172,25 +172,18 @@ def _moved(entry: Any) -> str:
 
 def _content(version: Any) -> Job[tuple[dict[str, Any], dict[str, bytes], str]]:
     def read(_: Job[Any]) -> tuple[dict[str, Any], dict[str, bytes], str]:
-        cards, registered = load("serving.board.cards"), load("serving.board.registered")
-
-        made: tuple[dict[str, Any], dict[str, bytes], str]
-        made = cards.card(registered.evidence(version), registered.figures(version))
-        return made
+        # Made from the sealed evidence, and not from the page that lies beside it, which anybody may have edited.
+        cards, registered = load("evaluation.candidates.card"), load("serving.board.registered")
+        figures = registered.figures(version)
+        content = cards.content(registered.evidence(version), list(figures))
+        return content, figures, cards.as_html(content, figures)
 
     return waiting.job(f"card {version.task} {version.number}", read)
 
 
 def _card(found: tuple[dict[str, Any], dict[str, bytes], str], file: str) -> None:
     content, figures, page_ = found
-    st.download_button(
-        "Download the card as a page",
-        page_,
-        file_name=file,
-        mime="text/html",
-        on_click="ignore",
-        icon=":material/download:",
-    )
+    frame.offer("Download the card as a page", page_, file)
     st.subheader(plain(content["title"]), help=means("card"))
     st.markdown(plain(content["lead"]))
     frame.simulated(bool(content["simulated"]))

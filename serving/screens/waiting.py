@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def job(
 
 def _stale(found: Job[Any], believed: float) -> bool:
     limit = min(believed, _RETRY) if found.error is not None else believed
-    return found.done and not found.cancelled and found.age > limit
+    return found.ended is not None and not found.cancelled() and time.monotonic() - found.ended > limit
 
 
 def known(key: str) -> Job[Any] | None:
@@ -83,9 +84,9 @@ def shown(work: Job[T], draw: Callable[[T], None], *, label: str, key: str, stop
         Whether people may stop it.
     """
     work.wait(_AT_ONCE)
-    if not work.done:
+    if not work.done():
         _wait(work, label, key, stoppable)
-    elif work.cancelled:
+    elif work.cancelled():
         st.info("Stopped; nothing came of it.", icon=":material/cancel:")
         _offer_again(work, key)
     elif work.error is not None:
@@ -95,7 +96,7 @@ def shown(work: Job[T], draw: Callable[[T], None], *, label: str, key: str, stop
         if not isinstance(work.error, Refused):  # it would be refused again
             _offer_again(work, key)
     else:
-        draw(work.value)
+        draw(work.result())
 
 
 def _offer_again(work: Job[Any], key: str) -> None:
@@ -123,9 +124,9 @@ def _begin(begin: Callable[[], Job[Any]], label: str, drawn: list[bool]) -> None
 @st.fragment(run_every=_LOOK)
 def _wait(work: Job[Any], label: str, key: str, stoppable: bool) -> None:
     """Show how far a job is, and draw the whole page again once it is done."""
-    if work.done:
+    if work.done():
         st.rerun()
-    text = f"{label}{f', {work.progress} answered' if work.progress else ''} … {work.seconds:.0f} s"
+    text = f"{label}{f', {work.progress} answered' if work.progress else ''} … {time.monotonic() - work.started:.0f} s"
     if not stoppable:
         st.caption(f":material/hourglass_top: {text}")
         return

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipelines.params import read_params
 from pipelines.prepared import Prepared, prepare
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.bench.measured import Record, paired
 from training.architectures import get_architecture
 from training.estimator import FitContext
@@ -79,7 +79,7 @@ def gathered(small: bool = False) -> list[Record]:
     """Compute a network's first layer once a line and once a drug, and feed XGBoost its pairs in batches."""
     task = read_params().task("drug_response")
     with tempfile.TemporaryDirectory() as folder:
-        simulate(Path(folder), SIZE)
+        simulate_drug_response(Path(folder), SIZE)
         relaxed = dataclasses.replace(task, validate=dataclasses.replace(task.validate, minimum_rows=1))
         prepared = prepare(relaxed.read(folder), relaxed, seed=1)
     records = [first_layer(prepared), memory(prepared)]

@@ -13,7 +13,7 @@ from pipelines.modalities.pairs import PairsTask
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import read_params
 from pipelines.simulate.expression import simulate_tumor_type
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.bench.measured import Record, paired
 
 
@@ -43,7 +43,7 @@ def table_reading(small: bool = False) -> list[Record]:
         profiles, pairs = Path(name) / "profiles", Path(name) / "pairs"
         simulate_tumor_type(profiles, patients=320 if small else 3000)
         size = Size(lines=60, molecules=20, genes=200, programs=4) if small else Size(400, 100, 1000, 8)
-        simulate(pairs, size)
+        simulate_drug_response(pairs, size)
         expression, response = tasks["tumor_type"], tasks["drug_response"]
         assert isinstance(expression, ProfilesTask) and isinstance(response, PairsTask)
         omics = tuple(response.data.omics)

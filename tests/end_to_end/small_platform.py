@@ -19,7 +19,7 @@ from typing import Any
 import requests
 import yaml
 
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -212,7 +212,7 @@ def make_platform(
     root: Path,
     task: str = TASK,
     *,
-    sample: Callable[[Path], object] = lambda folder: simulate(folder, TINY),
+    sample: Callable[[Path], object] = lambda folder: simulate_drug_response(folder, TINY),
     changes: Mapping[str, Any] | None = None,
     like: str | None = None,
     models: Sequence[str] | None = None,

@@ -15,7 +15,7 @@ import yaml
 from mlflow import MlflowClient, pyfunc
 
 from evaluation.candidates.card import MARKDOWN
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from serving.answers import answer_example
 from serving.registry import promote
 from tests.empty_store import empty_store
@@ -63,7 +63,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     with checked_out(tmp_path_factory.mktemp("checkout"), _params()) as made:
         empty_store(made.root)
         data = made.root / "data"
-        simulate(data / CALLS, SIZE)
+        simulate_drug_response(data / CALLS, SIZE)
         shutil.copytree(data / CALLS, data / AREAS)
         table = pd.read_parquet(data / AREAS / "response.parquet")
         table["auc"] = 1 / (1 + np.exp(-(table["ln_ic50"] - 1) / 2))

@@ -37,8 +37,8 @@ from pipelines.files import read_json, write_json
 from pipelines.groups.pairs import cell_line_groups
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.response import Kept
-from pipelines.simulate.response import Size, simulate
+from pipelines.samples import Kept
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.empty_store import empty_store
 from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
@@ -52,7 +52,7 @@ BASELINE, MODEL = "mean_effects", "elastic_net"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give a working directory with a tracking store of its own and a simulated raw folder."""
     folder, before = tmp_path_factory.mktemp("generalization"), mlflow.get_tracking_uri()
-    simulate(folder / "data" / NAME, Size(lines=48, molecules=14, genes=30, programs=2))
+    simulate_drug_response(folder / "data" / NAME, Size(lines=48, molecules=14, genes=30, programs=2))
     _part_tissues(folder / "data" / NAME / "cell_lines.csv", 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -17,7 +17,7 @@ from pipelines.faults import DataError
 from pipelines.params import Task, read_params
 from pipelines.prepared import prepare
 from pipelines.simulate.expression import simulate_gene_expression, simulate_tumor_type
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from tests.training.tiny import ROOT, SIZE
 from training.architectures import get_architecture
 from training.contract import make_contract
@@ -57,7 +57,7 @@ def _made(name: str, architecture: str, folder: Path) -> Scored:
 def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scored:
     folder = tmp_path_factory.mktemp(request.param) / "raw"
     if request.param == "drug_response":
-        simulate(folder, SIZE)
+        simulate_drug_response(folder, SIZE)
         return _made(request.param, "xgboost", folder)
     if request.param == "gene_expression":
         simulate_gene_expression(folder, patients=90)

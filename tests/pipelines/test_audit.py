@@ -14,14 +14,16 @@ from PIL import Image
 
 from pipelines import audit as stage
 from pipelines import audits
-from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
+from pipelines.auditing import Audit, audit_samples, write_audit
 from pipelines.audits import images as audits_of_images
 from pipelines.audits import pairs as audits_of_pairs
 from pipelines.confounders.images import image_confounders
 from pipelines.confounders.pairs import pair_confounders
+from pipelines.files import read_json
 from pipelines.modalities.images import ImagesTask
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Task, read_params
+from pipelines.places import AUDIT_FILE
 from pipelines.probes import probe_labels, probe_response
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.images import ImageSamples
@@ -553,9 +555,8 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
         audits_of_images, "image_confounders", lambda *given: {"border": image_confounders(*given)["border"]}
     )
     assert stage.main(["--task", "leukemia_cell", "--data", str(data), "--reports", str(reports)]) == 0
-    report = read_audit(reports)
-    assert report is not None
-    assert {"passed", "task", "kind", "samples", "duplicates", "shortcuts", "groups", "findings"} == set(report)
+    report = read_json(reports / AUDIT_FILE)
+    assert {"passed", "task", "modality", "samples", "duplicates", "shortcuts", "groups", "findings"} == set(report)
     assert all({"probe", "metric", "score", "chance", "finding"} <= set(one) for one in report["shortcuts"])
     assert {"pairs", "merged_groups"} <= set(report["duplicates"])
     assert report["samples"] == 96
@@ -576,15 +577,10 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
     assert [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == ["audit.json"]
 
 
-def test_no_report_is_none(tmp_path: Path) -> None:
-    assert read_audit(tmp_path) is None
-
-
 @pytest.mark.usefixtures("no_probes")
 def test_report_reads_back_as_it_was(tmp_path: Path) -> None:
     audit = audited(clean(), tmp_path / "data")
     write_audit(audit, tmp_path)
-    report = read_audit(tmp_path)
-    assert report is not None
+    report = read_json(tmp_path / AUDIT_FILE)
     assert report["passed"] is True
     assert report["groups"] == audit.groups

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 
 from pipelines import audit as stage
-from pipelines.auditing import Audit, audit_samples, read_audit, write_audit
+from pipelines.auditing import Audit, audit_samples, write_audit
 from pipelines.audits import profiles as audits_of_profiles
 from pipelines.confounders.profiles import profile_confounders
+from pipelines.files import read_json
 from pipelines.modalities.profiles import ProfilesTask
+from pipelines.places import AUDIT_FILE
 from pipelines.probes import GROUPS, thinned
 from pipelines.samples.expression import ExpressionTables
 from tests.empty_store import empty_store
@@ -323,8 +325,7 @@ def test_stage_writes_a_report_that_reads_back_and_a_page(
     given = ["--task", "tumor_type", "--data", str(data), "--reports", str(reports)]
     assert validate.main(given) == 0
     assert stage.main(given) == 0
-    report = read_audit(reports)
-    assert report is not None
+    report = read_json(reports / AUDIT_FILE)
     found = {finding["name"] for finding in report["findings"]}
     assert {"shortcut_metadata", "copies_across_groups", "copies_with_different_labels"} <= found
     assert all({"probe", "metric", "score", "chance", "finding"} <= set(one) for one in report["shortcuts"])
@@ -336,8 +337,7 @@ def test_stage_writes_a_report_that_reads_back_and_a_page(
 def test_report_reads_back_as_it_was(tmp_path: Path) -> None:
     audit = audited(twin(make_tables(), "P000-01", "P003-01"))
     write_audit(audit, tmp_path)
-    report = read_audit(tmp_path)
-    assert report is not None
+    report = read_json(tmp_path / AUDIT_FILE)
     assert report["duplicates"] == audit.duplicates
     assert set(report["groups"]["labels"]) == set(LABELS)
 

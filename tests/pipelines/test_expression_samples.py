@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.faults import DataError, UserError
 from pipelines.prepared import prepare, read_prepared, write_prepared
+from pipelines.samples import Kept
 from pipelines.samples.expression import (
     ExpressionSamples,
     ExpressionTables,
@@ -20,7 +21,6 @@ from pipelines.samples.expression import (
     library_sizes,
     to_log2,
 )
-from pipelines.samples.response import Kept
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.pipelines.expression_folder import (
     GENES,

@@ -325,7 +325,7 @@ FAULTS = [
     Fault("studies of images", {"      mode: subject_blind\n": "      mode: subject_blind\n"
           f"      train_study: a{HERE}\n"}, f"{S}.split.train_study", "unknown key"),
     changed(f"{T}.tune.objective", "validation", "test", "one of validation, cross_validation"),
-    changed(f"{T}.tune.metric", "rmse", "accuracy", "one of rmse"),
+    changed(f"{T}.tune.metric", "rmse", "accuracy", "one of r2, rmse"),
     changed(f"{T}.evaluate.metric", "r2", "r_squared", "one of r2"),
     # ranges
     top("seed", "1", "-1", "at least 0"),
@@ -445,7 +445,7 @@ FAULTS = [
     *(changed(f"{L}.validate.library_size_factor", "50.0", written, "above 1") for written in ("1", "0", "-3", ".nan")),
     Fault("another kind's mode of profiles", {"mode: patient_blind": f"mode: subject_blind{HERE}"}, f"{L}.split.mode",
           "is 'subject_blind'; it must be one of random, patient_blind"),
-    changed(f"{L}.tune.metric", "macro_f1", "r2", "one of log_loss, accuracy"),
+    changed(f"{L}.tune.metric", "macro_f1", "r2", "one of accuracy, balanced_accuracy"),
     changed(f"{L}.tune.layouts", "[given, similarity]", "[]", "is empty"),
     Fault("an unknown layout", {"[given, similarity]": f"[given, hilbert]{HERE}"}, f"{L}.tune.layouts[1]",
           "one of given, chromosome, similarity"),
@@ -461,7 +461,7 @@ FAULTS = [
     changed(f"{G}.data.targets", "TP53|7157", '""', "is empty; name a gene, or most_variable"),
     changed(f"{G}.data.targets", "TP53|7157", "7157", "of type str"),
     changed(f"{G}.data.target_count", "50", "0", "at least 1"),
-    changed(f"{G}.tune.metric", "mae", "pearson", "one of rmse, mae, mse, r2"),
+    changed(f"{G}.tune.metric", "mae", "pearson", "one of r2, rmse, mae, mse"),
     changed(f"{G}.evaluate.metric", "rmse_sd", "within_drug_pearson", "one of r2, rmse"),
     Fault("a demo that is neither", {"demo: false}": f"demo: maybe}}{HERE}"},
           "params.models.genes-mean_expression.demo", "of type bool"),

@@ -13,9 +13,10 @@ from pipelines.groups import sample_identities
 from pipelines.groups.pairs import cell_line_groups, drug_groups
 from pipelines.modalities.pairs import PairsTask
 from pipelines.prepared import Prepared, prepare
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.molecules import pubchem_id
-from pipelines.samples.response import Kept, keep_samples, molecule_keys
+from pipelines.samples.response import keep_samples, molecule_keys
 from pipelines.split import SIDES, SplitError, guard, split_samples
 from tests.pipelines.response_tables import MODES, REAL_DATA, shipped_task
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.modalities.pairs import MissingPolicy, PairsTask
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
-from pipelines.samples.response import UNKNOWN, Kept, ResponseSamples, keep_samples, molecule_keys, required_fields
+from pipelines.samples.response import UNKNOWN, ResponseSamples, keep_samples, molecule_keys, required_fields
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import (
     make_tables,

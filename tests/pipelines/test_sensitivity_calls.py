@@ -16,9 +16,10 @@ from pipelines.faults import DataError, UserError
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import ParamsError, read_params, read_task, task_text
 from pipelines.prepared import prepare, read_prepared, write_prepared
+from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.molecules import parent
-from pipelines.samples.response import Kept, ResponseSamples, keep_samples
+from pipelines.samples.response import ResponseSamples, keep_samples
 from pipelines.samples.sensitivity import call, call_by_training_rows, learn_thresholds, waterfall
 from pipelines.tasks.pairs_classification import PairsClassification, Threshold
 from pipelines.validate import validate_folder
@@ -277,7 +278,7 @@ def test_the_task_that_a_model_carries_is_the_task_it_was_trained_for(task: Pair
         (params_text(CALLED.replace(", prior_rows: 5", "")), "threshold:", "lacks prior_rows"),
         (params_text(""), "    data:", "params.tasks.drug_response.data lacks threshold"),
         (params_text().replace("problem: classification", "problem: regression", 1), "threshold:", "unknown key"),
-        (params_text().replace("metric: log_loss", "metric: rmse", 1), "metric: rmse", "must be one of log_loss"),
+        (params_text().replace("metric: log_loss", "metric: rmse", 1), "metric: rmse", "must be one of accuracy"),
         (params_text().replace("metric: roc_auc", "metric: r2", 1), "metric: r2", "is 'r2'; it must be one of"),
         (params_text(target="auc"), "target_range:", r"from -20 to 20 is none of areas .* write \[0.0, 1.2\]"),
     ],

@@ -15,7 +15,7 @@ from pipelines.prepared import prepare
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.response import keep_samples
 from pipelines.simulate.__main__ import main
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from pipelines.split import SIDES
 from pipelines.validate import validate_folder
 from tests.pipelines.response_tables import MODES, NAME, shipped_task
@@ -32,7 +32,7 @@ def task() -> PairsTask:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated") / NAME
-    simulate(folder)
+    simulate_drug_response(folder)
     return folder
 
 
@@ -48,7 +48,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: Path) -> None:
     for name, seed in (("first", 1), ("second", 1), ("third", 2)):
-        simulate(tmp_path / name, SMALL, seed)
+        simulate_drug_response(tmp_path / name, SMALL, seed)
     first, second, third = (hashes(tmp_path / name) for name in ("first", "second", "third"))
     assert first == second
     assert len(first) == 7
@@ -56,9 +56,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: P
 
 
 def test_simulating_again_replaces_what_was_there(tmp_path: Path) -> None:
-    simulate(tmp_path, SMALL, 2)
-    simulate(tmp_path, SMALL, 1)
-    simulate(tmp_path / "fresh", SMALL, 1)
+    simulate_drug_response(tmp_path, SMALL, 2)
+    simulate_drug_response(tmp_path, SMALL, 1)
+    simulate_drug_response(tmp_path / "fresh", SMALL, 1)
     assert hashes(tmp_path / "fresh") == hashes(tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_it_can_be_split_in_every_mode_as_shipped(mode: str, tables: ResponseTab
 def test_any_size_can_be_simulated(tmp_path: Path, task: PairsTask) -> None:
     for size in (Size(lines=12, molecules=6, genes=8, programs=2), Size(lines=40, molecules=60, genes=50)):
         folder = tmp_path / str(size.genes)
-        simulate(folder, size)
+        simulate_drug_response(folder, size)
         read = read_response_tables(folder, task)
         assert read.response["cell_line_id"].nunique() == size.lines
         assert len(read.drugs) == size.molecules + size.molecules // 2

@@ -31,7 +31,7 @@ from PIL import Image
 from pipelines.files import write_json
 from pipelines.params import read_params
 from pipelines.prepared import prepare
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from pipelines.tasks.pairs_classification import Threshold
 from tests.empty_store import empty_store
 from tests.servers import free_port
@@ -136,7 +136,7 @@ def _models(folder: Path) -> dict[str, Predictor]:
 
 def _data(folder: Path) -> None:
     data = folder / "data"
-    simulate(data / RESPONSE, SIZE)
+    simulate_drug_response(data / RESPONSE, SIZE)
     shutil.copytree(data / RESPONSE, data / CALLS)
     for name, samples, key in ((LABELS, labels_samples(30), "label"), (GENES, gene_samples(30), "label")):
         (data / name).mkdir(parents=True)

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import requests
 from mlflow import MlflowClient
-from training.model.trust import trust
 
 from evaluation.candidates.registered_files import FILES_TAG, keep_hashes
 from pipelines import tracking
@@ -29,7 +28,7 @@ from tests.training.image_samples import in_memory as images_in_memory
 from tests.training.profile_samples import labels_samples
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
-from training.contract import Contract
+from training.contract import Contract, make_contract
 from training.model.final import fit_final
 from training.model.reference import make_reference
 from training.model.track import log_model, save_model
@@ -70,7 +69,7 @@ def save_fitted(name: str, architecture: str, task: Task, prepared: Prepared, fo
     final = fit_final(found, given, prepared, members=1, settings=SETTINGS)
     baseline = get_architecture(task.evaluate.baseline, task.modality, task.problem)
     naive = fit_final(baseline, {}, prepared, members=1, settings=SETTINGS).estimator
-    contract = trust(name, architecture, task, prepared, final).contract
+    contract = make_contract(name, architecture, task, prepared, final)
     save_model(final.estimator, naive, contract, folder, make_reference(contract, prepared, final))
     return contract
 

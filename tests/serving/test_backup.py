@@ -17,7 +17,7 @@ from pipelines.faults import UserError
 from pipelines.file_hashes import file_hashes
 from serving import registry
 from serving.backup import backup
-from serving.problems import verify
+from serving.registry_checks import verify
 from serving.restore import restore
 from serving.stores import artifact_locations, databases
 from tests.empty_store import empty_store

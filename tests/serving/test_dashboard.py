@@ -14,6 +14,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
+from evaluation.candidates.card import as_html, content
 from pipelines.faults import UserError
 from pipelines.params import ParamsError, read_params
 from pipelines.policy import Dashboard
-from serving.board import collection, drifting, endpoints, glossary, loading, questions, standings, tables, trust, words
+from serving.board import collection, drifting, endpoints, glossary, loading, standings, tables, trust, words
 from serving.board.asking import NoAnswer, Refused, ask
-from serving.board.cards import card
 from serving.board.collection import Drug
 from serving.board.endpoints import Endpoint
-from serving.board.jobs import Cancelled, Job
+from serving.board.jobs import Job
 from serving.board.links import Links
-from serving.board.measured import profiles, usual_responses
+from serving.board.measured import profiles as measured_profiles
+from serving.board.measured import usual_responses
+from serving.board.questions import Question
 from serving.board.uploads import Profiles, omics_of, read_profiles
+from serving.modalities import get_modality, images, pairs, profiles
+from serving.problems import get_problem
 from tests.evaluation.made_evidence import made_evidence
 from tests.servers import free_port
 from tests.serving import dashboard_platform as made
@@ -105,18 +110,18 @@ def profile(platform: Platform, name: str, rows: int = 1) -> pd.DataFrame:
     return pd.read_parquet(platform.folder / "data" / name / "expression.parquet").set_index("sample_id").iloc[:rows]
 
 
-def of_lines(platform: Platform, lines: int, drugs: list[Drug]) -> questions.Question:
+def of_lines(platform: Platform, lines: int, drugs: list[Drug]) -> Question:
     folder = platform.folder / "data" / RESPONSE
     found = list(collection.cell_lines(folder))[:lines]
-    expression = profiles(folder / "expression.parquet", "cell_line_id", found)
-    return questions.of_responses({"expression": expression}, {}, drugs)
+    expression = measured_profiles(folder / "expression.parquet", "cell_line_id", found)
+    return pairs.of_pairs({"expression": expression}, {}, drugs)
 
 
 def test_a_real_model_takes_what_each_page_asks(platform: Platform) -> None:
     drugs = collection.drugs(platform.folder / "data" / RESPONSE)
     response = of_lines(platform, 2, [drugs[0], Drug(None, "mine", "CC(=O)Nc1ccc(O)cc1")])
     answers = ask(endpoint(platform, RESPONSE), response.rows, response.names, explain=True)
-    table = tables.ranked(answers, response.about, {str(drugs[0].drug_id): 1.0})
+    table = ranked(answers, response.about, {str(drugs[0].drug_id): 1.0})
     own = table[table["drug"] != "mine"]
     assert len(table) == 4 and len(own) == 2
     assert (own["low"] < own["prediction"]).all() and (own["prediction"] < own["high"]).all()
@@ -125,18 +130,18 @@ def test_a_real_model_takes_what_each_page_asks(platform: Platform) -> None:
     found = tables.contributions(answers[0])
     assert found["value"].sum() + answers[0]["base"] == pytest.approx(answers[0]["prediction"], abs=1e-4)
 
-    labels = questions.of_profiles(profile(platform, LABELS, 3))
+    labels = profiles.of_profiles(profile(platform, LABELS, 3))
     answers = ask(endpoint(platform, LABELS), labels.rows, labels.names)
-    of_classes = tables.classes(answers, labels.names)
+    of_classes = get_problem("classification").table(answers, labels.about)
     assert list(of_classes["sample"]) == labels.names and of_classes["probability"].between(0, 1).all()
     assert tables.probabilities(answers[0])["probability"].sum() == pytest.approx(1)
 
-    genes = questions.of_profiles(profile(platform, GENES, 2))
+    genes = profiles.of_profiles(profile(platform, GENES, 2))
     answers = ask(endpoint(platform, GENES), genes.rows, genes.names)
-    assert set(tables.targets(answers, genes.names)["sample"]) == set(genes.names)
+    assert set(get_problem("multi_target").table(answers, genes.about)["sample"]) == set(genes.names)
 
-    images = questions.of_images({"a.png": one_image(0), "b.png": one_image(1)})
-    answers = ask(endpoint(platform, IMAGES), images.rows, images.names, explain=True)
+    cells = images.of_images({"a.png": one_image(0), "b.png": one_image(1)})
+    answers = ask(endpoint(platform, IMAGES), cells.rows, cells.names, explain=True)
     assert all(base64.b64decode(each["overlay"]).startswith(b"\x89PNG") for each in answers)
 
 
@@ -155,14 +160,14 @@ def test_many_rows_go_in_parts_and_come_back_in_order(platform: Platform) -> Non
 
 def test_a_refusal_names_the_sample_and_not_the_row_of_a_part(platform: Platform) -> None:
     values = profile(platform, LABELS, 12)
-    question = questions.of_profiles(values)
+    question = profiles.of_profiles(values)
     question.rows[10]["expression"]["GENE1"] = -5.0
     with pytest.raises(Refused, match=r"“S10”.*GENE1.*below 0"):
         ask(endpoint(platform, LABELS), question.rows, question.names, rows_at_once=4)
 
 
 def test_a_model_of_another_task_is_suspected(platform: Platform) -> None:
-    question = questions.of_images({"a": one_image()})
+    question = images.of_images({"a": one_image()})
     wrong = Endpoint(IMAGES, "production", f"{platform.url}/{LABELS}")
     with pytest.raises(Refused, match="Is it a model of blood_cell that is served at"):
         ask(wrong, question.rows, question.names)
@@ -218,14 +223,14 @@ def test_a_job_is_stopped_between_its_parts_and_told_of_its_faults() -> None:
             while True:
                 job.tell(1, 4)
                 time.sleep(0.01)
-        except Cancelled:
+        except CancelledError:
             ended.set()
             raise
 
     job = Job(long)
-    assert begun.wait(5) and not job.done
+    assert begun.wait(5) and not job.done()
     job.cancel()
-    assert job.done and job.cancelled and not job.succeeded and ended.wait(5)
+    assert job.done() and job.cancelled() and not job.succeeded and ended.wait(5)
 
     def broken(_: Job[int]) -> int:
         raise ZeroDivisionError("a secret of a patient")
@@ -240,7 +245,7 @@ def test_nobody_waits_for_ever() -> None:
     job: Job[bool] = Job(lambda _: never.wait(30), seconds=0.05)
     assert not job.wait(0.01) or job.error is not None
     time.sleep(0.1)
-    assert job.done and "Nothing came within" in str(job.error)
+    assert job.done() and "Nothing came within" in str(job.error)
     never.set()
 
 
@@ -256,10 +261,10 @@ def test_a_job_that_tells_how_far_it_is_may_take_long() -> None:
     job = Job(long, seconds=30)
     while not job.progress:
         time.sleep(0.01)
-    job._started -= 1000
-    assert not job.done
+    job.started -= 1000
+    assert not job.done()
     job._heard -= 1000
-    assert job.done and job.error is not None
+    assert job.done() and job.error is not None
     go_on.set()
 
 
@@ -268,7 +273,7 @@ def explaining_page() -> None:
     import streamlit as st
 
     from serving.board.endpoints import Endpoint
-    from serving.board.questions import of_images
+    from serving.modalities.images import of_images
     from serving.screens import explaining
     from serving.screens.asking import Asked
 
@@ -348,18 +353,18 @@ def test_what_the_registry_said_is_not_believed_for_ever(monkeypatch: pytest.Mon
 
     def later(seconds: float) -> None:
         for job in waiting.st.session_state["jobs"].values():
-            job._stopped -= seconds
+            job.ended -= seconds
 
-    assert again(answer, believed=60).value == again(answer, believed=60).value == 1
+    assert again(answer, believed=60).result() == again(answer, believed=60).result() == 1
     again(failure), again(failure)
     assert asked == ["answer", "failure"]
     later(61)
     again(answer), again(failure)
     assert asked == ["answer", "failure", "failure"]  # what is believed for ever, and what failed
-    assert again(answer, believed=60).value == 4
+    assert again(answer, believed=60).result() == 4
     for job in waiting.st.session_state["jobs"].values():
-        job._started -= 1000  # it took long: that makes nothing old
-    assert again(answer, believed=60).value == 4
+        job.started -= 1000  # it took long: that makes nothing old
+    assert again(answer, believed=60).result() == 4
 
 
 # Modules
@@ -417,7 +422,7 @@ for page in ("predict", "compare", "registry", "monitoring"):
         at.run()
         assert not at.exception, at.exception
         until = time.monotonic() + 60
-        while not all(job.done for job in at.session_state["jobs"].values()) and time.monotonic() < until:
+        while not all(job.done() for job in at.session_state["jobs"].values()) and time.monotonic() < until:
             time.sleep(0.05)
 assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules and "altair" in sys.modules
 migrations = "mlflow.store.db.trace_analytics"  # files of MLflow's, run by Alembic one by one
@@ -525,7 +530,7 @@ def test_what_else_stands_in_a_file_is_kept_apart() -> None:
 def test_only_what_the_model_knows_is_sent_and_the_rest_is_told() -> None:
     values = pd.DataFrame({"TP53": [1.0], "FOO": [2.0], "EGFR": [math.nan]}, index=["S1"])
     contract = {"genes": ["TP53|7157", "EGFR|1956"], "known": ["TP53|7157", "EGFR|1956", "KRAS|3845"]}
-    question = questions.of_profiles(values, contract)
+    question = profiles.of_profiles(values, contract)
     assert question.rows == [{"expression": {"TP53|7157": 1.0, "EGFR|1956": None}, "sample_id": "S1"}]
     assert question.notes == ["The model does not know 1 column, left out: FOO."]
     json.dumps(question.rows, allow_nan=False)
@@ -540,12 +545,12 @@ def test_a_table_with_gaps_that_may_be_missing_is_left_to_imputation() -> None:
     }
     contract = {"features": {"expression": ["G"], "mutation": ["M"]}, "required": ["expression"]}
     drug = Drug("D1", "a drug", None)
-    question = questions.of_responses(omics, {"A": "lung"}, [drug], contract)
+    question = pairs.of_pairs(omics, {"A": "lung"}, [drug], contract)
     assert [row["mutation"] for row in question.rows] == [{"M": 1.0}, None]
     assert [row.get("tissue") for row in question.rows] == ["lung", None]
     assert "smiles" not in question.rows[0] and question.rows[0]["drug_id"] == "D1"
     assert question.notes == ["The model does not look at proteins; it was left out."]
-    assert questions.only(question, 1).names == ["B with a drug"]
+    assert question.only(1).names == ["B with a drug"]
 
 
 def test_a_model_that_may_lack_the_expression_is_asked_without_it() -> None:
@@ -554,18 +559,26 @@ def test_a_model_that_may_lack_the_expression_is_asked_without_it() -> None:
     drug = Drug("D1", "a drug", None)
     contract: dict[str, Any] = {"features": {"expression": ["G"], "mutation": ["M"], "copy_number": ["C"]}}
     omics = {"mutation": mutation, "copy_number": copies}
-    question = questions.of_responses(omics, {}, [drug], {**contract, "required": []})
+    question = pairs.of_pairs(omics, {}, [drug], {**contract, "required": []})
     assert [row["mutation"] for row in question.rows] == [{"M": 1.0}, {"M": 0.0}, None]
     assert [row["copy_number"] for row in question.rows] == [None, None, {"C": 2.0}]
     needs_mutation = {**contract, "required": ["mutation", "smiles"]}
-    assert len(questions.of_responses(omics, {}, [drug], needs_mutation).rows) == 2  # who lacks it is not asked about
+    assert len(pairs.of_pairs(omics, {}, [drug], needs_mutation).rows) == 2  # who lacks it is not asked about
     with pytest.raises(Refused, match=r"needs a table of expression, which these samples lack"):
-        questions.of_responses(omics, {}, [drug], contract)
+        pairs.of_pairs(omics, {}, [drug], contract)
     with pytest.raises(Refused, match="Nothing was measured"):
-        questions.of_responses({}, {}, [drug], {**contract, "required": []})
+        pairs.of_pairs({}, {}, [drug], {**contract, "required": []})
 
 
 # Answers
+
+
+def ranked(answers: list[dict[str, Any]], about: pd.DataFrame, usual: dict[str, float] | None = None) -> pd.DataFrame:
+    return get_problem("regression").ranked(answers, about, lambda: usual or {})
+
+
+def ranked_labels(answers: list[dict[str, Any]], about: pd.DataFrame) -> pd.DataFrame:
+    return get_problem("classification").ranked(answers, about, dict)
 
 
 def answer(prediction: float, **more: Any) -> dict[str, Any]:
@@ -575,7 +588,7 @@ def answer(prediction: float, **more: Any) -> dict[str, Any]:
 
 def test_the_most_sensitive_drug_of_each_sample_comes_first() -> None:
     about = pd.DataFrame({"sample": list("aabb"), "drug": list("xyxy"), "drug_id": list("xyxy")})
-    table = tables.ranked([answer(2), answer(-1), answer(0), answer(3)], about, {"x": 1.0})
+    table = ranked([answer(2), answer(-1), answer(0), answer(3)], about, {"x": 1.0})
     assert [tuple(row) for row in table[["sample", "drug", "rank"]].to_numpy()] == [
         ("a", "y", 1),
         ("a", "x", 2),
@@ -594,7 +607,7 @@ def test_what_lies_beyond_the_threshold_is_not_called_familiar(
 ) -> None:
     given = answer(1, out_of_distribution=score, out_of_distribution_threshold=limit)
     about = pd.DataFrame({"sample": ["a"], "drug": ["x"], "drug_id": ["x"]})
-    table = tables.ranked([given], about)
+    table = ranked([given], about)
     assert table.loc[0, "familiar"] is familiar
     said, level = trust.familiarity(table, "predictions")
     assert level == {True: "fine", False: "warning", None: "unknown"}[familiar]
@@ -603,9 +616,7 @@ def test_what_lies_beyond_the_threshold_is_not_called_familiar(
 
 def test_a_note_of_the_model_is_passed_on() -> None:
     about = pd.DataFrame({"sample": ["a", "b"], "drug": ["x", "x"], "drug_id": ["x", "x"]})
-    table = tables.ranked(
-        [answer(1, note="the sample lacks mutation, without which a baseline answers"), answer(2)], about
-    )
+    table = ranked([answer(1, note="the sample lacks mutation, without which a baseline answers"), answer(2)], about)
     assert tables.notes_of(table) == [
         "1 of 2 predictions: the sample lacks mutation, without which a baseline answers."
     ]
@@ -617,11 +628,11 @@ def test_sensitive_lines_are_ranked_by_probability() -> None:
         {"label": label, "probabilities": {"resistant": 1 - p, "sensitive": p}, "labels": held, "threshold": 1.5}
         for label, p, held in (("resistant", 0.2, ["resistant"]), ("sensitive", 0.7, ["resistant", "sensitive"]))
     ]
-    table = tables.ranked_labels(rows, about)
+    table = ranked_labels(rows, about)
     assert list(table["drug"]) == ["y", "x"] and list(table["sensitive"]) == [0.7, 0.2]
     assert list(table["holds"]) == ["either is possible", "resistant alone"]
     assert list(table["called_below"]) == [1.5, 1.5]
-    unknown = tables.ranked_labels([{"label": "resistant"}, {"label": "resistant", "labels": []}], about)
+    unknown = ranked_labels([{"label": "resistant"}, {"label": "resistant", "labels": []}], about)
     assert list(unknown["holds"]) == ["not known", "neither fits"] and unknown["called_below"].isna().all()
 
 
@@ -630,8 +641,8 @@ def test_the_probability_of_every_class_is_in_the_download() -> None:
         {"label": "ALL", "probability": 0.75, "probabilities": {"ALL": 0.75, "HEM": 0.25}},
         {"label": "HEM", "probability": 1.0, "probabilities": {"HEM": 1.0}},
     ]
-    text = tables.csv_of(tables.classes(rows, ["a", "b"])).decode("utf-8-sig")
-    found = pd.read_csv(io.StringIO(text))
+    answered = get_problem("classification").table(rows, pd.DataFrame({"sample": ["a", "b"]}))
+    found = pd.read_csv(io.BytesIO(tables.csv_of(answered)), encoding="utf-8-sig")
     assert found["probability_ALL"].tolist()[0] == 0.75 and math.isnan(found["probability_ALL"].tolist()[1])
     assert found["probability_HEM"].tolist() == [0.25, 1.0]
 
@@ -724,7 +735,8 @@ def test_moments_and_numbers_are_written_for_people() -> None:
 
 
 def test_every_word_that_a_page_explains_is_in_the_glossary() -> None:
-    code = "\n".join(path.read_text() for path in (ROOT / "serving" / "screens").glob("*.py"))
+    drawn = (path for room in ("screens", "modalities", "problems") for path in (ROOT / "serving" / room).glob("*.py"))
+    code = "\n".join(path.read_text() for path in drawn)
     asked = set(re.findall(r'\bmeans\("(\w+)"\)', code))
     known = set(glossary.terms())
     assert asked and asked <= known
@@ -785,14 +797,17 @@ def test_a_leaderboard_that_is_none_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_explanations_of_two_models_are_laid_side_by_side(platform: Platform) -> None:
-    reports = platform.folder / "reports"
-    one, other = (standings.explained(RESPONSE, name, reports) for name in ("elastic_net", "mlp"))
+    def explained(name: str, **how: bool) -> standings.Explained | None:
+        models = platform.folder / "reports" / RESPONSE / "models"
+        return standings.explained(models / name, (), get_modality("pairs").tables, **how)
+
+    one, other = explained("elastic_net"), explained("mlp")
     assert one is not None and other is not None and one.of is None
     tops = [each.top(count=5) for each in (one, other)]
     assert set(standings.shared_features(*tops)) == set(tops[0]["feature"]) & set(tops[1]["feature"])
-    parted = standings.explained(RESPONSE, "mlp", reports, overall=False)
+    parted = explained("mlp", overall=False)
     assert parted is not None and parted.of == "Drug" and parted.parts == ["simulated drug 0", "simulated drug 1"]
-    assert standings.explained(RESPONSE, "mean_effects", reports) is None
+    assert explained("mean_effects") is None
 
 
 def test_reports_are_read_in_order_and_a_broken_one_is_named(platform: Platform) -> None:
@@ -850,20 +865,23 @@ def test_the_log_is_read_day_by_day_and_version_by_version(tmp_path: Path) -> No
 
 
 def test_a_card_is_made_of_the_evidence_and_not_of_the_page_beside_it() -> None:
-    content, _, page = card(made_evidence(simulated=True), {"top_genes.png": b"\x89PNG", "molecule_1.svg": b"<svg/>"})
-    assert content["simulated"] is True and "<html" in page and "data:image/svg+xml" in page
-    kinds = {block["kind"] for section in content["sections"] for block in section["blocks"]}
+    figures = {"top_genes.png": b"\x89PNG", "molecule_1.svg": b"<svg/>"}
+    card = content(made_evidence(simulated=True), list(figures))
+    page = as_html(card, figures)
+    assert card["simulated"] is True and "<html" in page and "data:image/svg+xml" in page
+    kinds = {block["kind"] for section in card["sections"] for block in section["blocks"]}
     assert kinds == {"text", "items", "table", "figure", "code"}
 
 
 def test_coverage_is_told_with_its_interval() -> None:
-    said = trust.coverage(0.9, made_evidence(), of_classes=False).replace("\u00a0", " ")
+    interval, held = (get_problem(name).promise for name in ("regression", "classification"))
+    said = trust.coverage(0.9, made_evidence(), interval).replace("\u00a0", " ")
     assert said.startswith("Each interval is made to hold the measured value in 90 % of cases; ")
     assert said.endswith("on test data it did in 91.0 % [85.0, 95.0].")
-    assert trust.coverage(0.9, None, of_classes=True).endswith("in 90\u00a0% of cases.")
-    assert "without a promise" in trust.coverage(None, made_evidence(), of_classes=False)
-    scores = trust.scores(made_evidence(), "response")
-    assert list(scores["Score"]) == ["Margin", "R²"] and scores["On test data"].str.contains(r"\[").all()
+    assert trust.coverage(0.9, None, held).endswith("in 90\u00a0% of cases.")
+    assert "without a promise" in trust.coverage(None, made_evidence(), interval)
+    scores = trust.scores(made_evidence(), ["margin", "r2", "rmse"])
+    assert [word for _, word, _ in scores] == ["Margin", "R²"] and all("[" in value for _, _, value in scores)
 
 
 def test_links_lead_into_mlflow() -> None:
@@ -891,7 +909,7 @@ def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
         "Nutlin-3a",
         "A:3",
     ]
-    assert found["A:2"].smiles is None and found["A:1"].about == "EGFR"
+    assert found["A:2"].smiles is None and found["A:1"].smiles == "C"
     lines = pd.DataFrame(
         {"cell_line_id": ["L1", "L2", "L3"], "name": ["HeLa", "HeLa", "X"], "tissue": ["cervix"] * 2 + [None]}
     )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -182,8 +182,9 @@ def of_task(page: Any, task: str) -> None:
     """Choose a task, and wait until the page speaks of it: the page before may have boxes of the same names."""
     choose(page, "Task", task.replace("_", " ").capitalize())
     if page.get_by_role("heading", name="Predict", exact=True).count():
-        family = "response_labels" if task == CALLS else read_params(ROOT / "params.yaml").task(task).family
-        page.get_by_text(what_it_does(family), exact=True).wait_for()
+        chosen = read_params(ROOT / "params.yaml").task(RESPONSE if task == CALLS else task)
+        chosen = replace(chosen, problem="classification") if task == CALLS else chosen
+        page.get_by_text(what_it_does(chosen), exact=True).wait_for()
         settle(page)
 
 

@@ -27,10 +27,7 @@ from serving.monitoring.performance import Performance, measure, read_labels
 from serving.monitoring.report import monitor
 from serving.monitoring.watch import Reference, watch
 from tests.empty_store import empty_store
-from training.contract import Contract, contract_text
-from training.modalities.images import ImageContract
-from training.modalities.pairs import ResponseContract
-from training.modalities.profiles import GeneContract
+from training.contract import Contract, contract_class, contract_text
 from training.model.prediction_log import PredictionLog
 
 ROOT = Path(__file__).parents[2]
@@ -45,25 +42,26 @@ def params() -> Params:
     return read_params(ROOT / "params.yaml")
 
 
-def image_contract(params: Params) -> ImageContract:
+def image_contract(params: Params) -> Contract:
     said: dict[str, Any] = {"task": TASK, "architecture": "resnet50", "baseline": "majority_class"}
     text = task_text(params.task(TASK))
-    return ImageContract(**said, task_text=text, classes=CLASSES, temperature=1.0, threshold=0.5, coverage=0.9)
+    answered: dict[str, Any] = {"classes": CLASSES, "temperature": 1.0, "threshold": 0.5, "coverage": 0.9}
+    return contract_class("images", "classification")(**said, task_text=text, **answered)
 
 
-def response_contract(params: Params) -> ResponseContract:
+def response_contract(params: Params) -> Contract:
     said: dict[str, Any] = {"task": "drug_response", "architecture": "mlp", "baseline": "mean_effects"}
     text = task_text(params.task("drug_response"))
-    return ResponseContract(
-        **said, task_text=text, features={}, required=[], target="ln_ic50", half_width=1.0, coverage=0.9
-    )
+    said |= {"features": {}, "required": [], "target": "ln_ic50", "half_width": 1.0, "coverage": 0.9}
+    return contract_class("pairs", "regression")(**said, task_text=text)
 
 
-def gene_contract(params: Params) -> GeneContract:
+def gene_contract(params: Params) -> Any:
     said: dict[str, Any] = {"task": "gene_expression", "architecture": "ridge", "baseline": "mean_expression"}
     text = task_text(params.task("gene_expression"))
     genes: dict[str, Any] = {"genes": ["A"], "known": ["A"], "targets": ["X|1", "Y|2"], "spreads": [1.0, 2.0]}
-    return GeneContract(**said, task_text=text, **genes, half_widths=[None, None], coverage=0.9)
+    genes |= {"half_widths": [None, None], "coverage": 0.9}
+    return contract_class("profiles", "multi_target")(**said, task_text=text, **genes)
 
 
 def inputs(rows: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pipelines.params import task_text
 from pipelines.policy import Monitor
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.response import ResponseSamples
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from serving.monitoring.logged import Logged
 from serving.monitoring.watch import Reference, Watched, predictions_of, watch
 from tests.training.profile_samples import (
@@ -27,10 +27,9 @@ from tests.training.profile_samples import (
     with_values,
 )
 from tests.training.tiny import NAME, response_task, tiny_params
-from training.contract import Contract
+from training.contract import Contract, contract_class
 from training.features.summaries import DRUG_COLUMNS, choose_panels
-from training.modalities.pairs import EXPRESSION, ResponseContract
-from training.modalities.profiles import GeneContract, LabelContract
+from training.modalities.pairs import EXPRESSION
 
 POLICY = Monitor(50, 0.01, 0.2, 0.1, 0.0)
 THRESHOLD = 1.0
@@ -71,9 +70,12 @@ def profile_contract(kind: str, trained: ExpressionSamples) -> Contract:
         "panels": choose_panels(trained.logged(genes), genes),
     }
     if kind == "labels":
-        return LabelContract(**shared, classes=list(CLASSES), temperature=1.0, threshold=0.5)
+        return contract_class("profiles", "classification")(
+            **shared, classes=list(CLASSES), temperature=1.0, threshold=0.5
+        )
     many = len(TARGETS)
-    return GeneContract(**shared, targets=list(TARGETS), spreads=[1.0] * many, half_widths=[None] * many)
+    said: dict[str, Any] = {"targets": list(TARGETS), "spreads": [1.0] * many, "half_widths": [None] * many}
+    return contract_class("profiles", "multi_target")(**shared, **said)
 
 
 @pytest.mark.parametrize("kind", ["labels", "genes"])
@@ -99,17 +101,17 @@ def test_a_panel_of_genes_that_shifts_in_profiles_is_named(kind: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def screen(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResponseSamples, ResponseSamples, ResponseContract]:
+def screen(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResponseSamples, ResponseSamples, Any]:
     """Return what a version was trained on, what it is asked about lines of the same kind, and its contract."""
     folder = tmp_path_factory.mktemp("screen")
-    simulate(folder, Size(lines=600, molecules=12, genes=60, programs=4))
+    simulate_drug_response(folder, Size(lines=600, molecules=12, genes=60, programs=4))
     task = response_task(tiny_params())
     samples = task.read(folder).samples
     assert isinstance(samples, ResponseSamples)
     trained, asked = (samples.take(np.flatnonzero(samples.cell % 3 // 2 == side)) for side in (0, 1))
     lines = np.unique(trained.cell)
     genes = [str(gene) for gene in samples.omics[EXPRESSION]]
-    contract = ResponseContract(
+    contract: Any = contract_class("pairs", "regression")(
         task=NAME,
         architecture="mlp",
         baseline="mean_effects",
@@ -125,7 +127,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResponseSamples, R
     return trained, asked, contract
 
 
-Screen = tuple[ResponseSamples, ResponseSamples, ResponseContract]
+Screen = tuple[ResponseSamples, ResponseSamples, Any]
 ANSWERS = {"prediction": np.linspace(-3, 6, 99)}
 
 

@@ -26,7 +26,6 @@ from serving import (
     answers,
     history,
     history_table,
-    problems,
     promote,
     register,
     registry,
@@ -34,9 +33,10 @@ from serving import (
     situation,
     verify,
 )
+from serving import registry_checks as problems
 from serving.ledger import database_uri, look, move
-from serving.problems import Problem
 from serving.registry import GateError
+from serving.registry_checks import Problem
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK, TASK_MD5, made_evidence, made_policy, sealed
 from tests.serving.made_registry import (

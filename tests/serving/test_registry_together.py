@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from pipelines.faults import UserError
-from serving import history_table, ledger, problems, registry
+from serving import history_table, ledger, registry
+from serving import registry_checks as problems
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import POLICY, aliases, made_version, postgres, prepare_folder, stages, tracked

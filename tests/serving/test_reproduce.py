@@ -92,7 +92,9 @@ def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) ->
     contract |= {"classes": CLASSES, "threshold": 0.5, "coverage": 0.9, "genes": [], "known": []}
     text = json.dumps(_task())
     (folder / "contract.json").write_text(
-        json.dumps({"family": "profile_labels", "task_text": text, "cross_fitted": False, **contract})
+        json.dumps(
+            {"modality": "profiles", "problem": "classification", "task_text": text, "cross_fitted": False, **contract}
+        )
     )
     made: dict[str, Any] = {
         "parameters": {"c": "0.1", "members": "1"},

@@ -21,6 +21,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines import code_closure
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
@@ -359,48 +360,17 @@ def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 @pytest.fixture
-def repository(checkout: Path) -> Path:
-    """Return a checkout with two architectures and the stages that lead to them."""
-    for path in ("code/a.py", "code/b.py", "code/features/x.py", "code/validate.py"):
-        (checkout / path).parent.mkdir(exist_ok=True, parents=True)
-        (checkout / path).write_text(path)
-    (checkout / "dvc.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "stages": {
-                    "validate": {
-                        "foreach": "${tasks}",
-                        "do": {
-                            "cmd": "validate ${key}",
-                            "deps": ["data/${key}", "code/validate.py"],
-                            "outs": [{"reports/${key}/validation.json": {"cache": False}}],
-                        },
-                    },
-                    "fit": {
-                        "foreach": "${models}",
-                        "do": {
-                            "cmd": "fit ${item.architecture}",
-                            "deps": [
-                                *("data/${item.task}", "reports/${item.task}/validation.json"),
-                                *("code/${item.architecture}.py", "code/features"),
-                            ],
-                            "outs": ["models/${item.task}/${item.architecture}"],
-                        },
-                    },
-                    "board": {
-                        "foreach": "${tasks}",
-                        "do": {"cmd": "board ${key}", "deps": ["models/${key}"]},
-                    },
-                    "alone": {"cmd": "of no task", "deps": ["nowhere"]},
-                }
-            }
-        )
-    )
+def repository(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a checkout with a copy of the code."""
+    for room in ("pipelines", "training", "evaluation", "serving"):
+        shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", checkout)
+    monkeypatch.setattr(code_closure, "ROOT", checkout)
     return checkout
 
 
 def test_every_component_changes_with_what_it_is_of_and_with_nothing_else(params: Params, repository: Path) -> None:
-    def parts(given: Params = params, chosen: Sequence[str] = ("a",)) -> dict[str, str]:
+    def parts(given: Params = params, chosen: Sequence[str] = ("elastic_net",)) -> dict[str, str]:
         return marks.components(given, TASK, chosen)
 
     first = parts()
@@ -408,61 +378,50 @@ def test_every_component_changes_with_what_it_is_of_and_with_nothing_else(params
     def changed(now: Mapping[str, str]) -> set[str]:
         return {key for key in first if first[key] != now[key]}
 
-    (repository / "code" / "features" / "__pycache__").mkdir()
-    (repository / "code" / "features" / "__pycache__" / "x.pyc").write_text("byte code")
-    (repository / "code" / "b.py").write_text("another architecture's file")
-    (repository / "models" / TASK / "a").mkdir(parents=True)
-    (repository / "models" / TASK / "a" / "made").write_text("an output")
+    made = repository / "models" / TASK / "elastic_net"
+    made.mkdir(parents=True)
+    (made / "tuned.json").write_text("an output")
     assert changed(parts()) == set()
     assert changed(parts(replace(params, seed=1))) == {"params"}
-    assert changed(parts(chosen=("a", "b"))) == {"code", "architectures"}
+    assert changed(parts(replace(params, budget="full"))) == {"params"}
+    assert changed(parts(chosen=("elastic_net", "mlp"))) == {"code", "architectures"}
     tasks = {**params.policy.tasks, TASK: replace(params.policy.task(TASK), promote="production")}
     assert changed(parts(replace(params, policy=replace(params.policy, tasks=tasks)))) == {"policy"}
     others = {**params.policy.tasks, "blood_cell": replace(params.policy.task("blood_cell"), floor=0.123)}
     assert changed(parts(replace(params, policy=replace(params.policy, tasks=others)))) == set()
-    (repository / "code" / "features" / "x.py").write_text("other")
-    assert changed(parts()) == {"code"}
-    (repository / "code" / "features" / "x.py").write_text("code/features/x.py")
-    shutil.copytree(ROOT / "evaluation", repository / "evaluation", ignore=shutil.ignore_patterns("__pycache__"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(marks, "_ROOMS", repository)
-        assert changed(parts()) == set(), "the same code elsewhere is the same"
-        (repository / "evaluation" / "candidates" / "checks.py").write_text("another gate")
-        assert changed(parts()) == {"code"}
     (repository / "data" / TASK / "response.csv").write_text("2")
     assert changed(parts()) == {"data"}
     assert marks.fingerprint(parts()) != marks.fingerprint(first)
 
 
-def test_stages_that_are_not_understood_are_named(repository: Path) -> None:
-    written = yaml.safe_load((repository / "dvc.yaml").read_text())
-    written["stages"]["fit"]["do"]["cmd"] = "fit ${item.budget}"
-    (repository / "dvc.yaml").write_text(yaml.safe_dump(written))
-    with pytest.raises(UserError, match=r"stage fit: \$\{item.budget\} is not understood"):
-        marks.code(TASK, ["a"])
-    written["stages"]["fit"]["foreach"] = "${others}"
-    (repository / "dvc.yaml").write_text(yaml.safe_dump(written))
-    with pytest.raises(UserError, match="stage fit loops over"):
-        marks.code(TASK, ["a"])
+@pytest.mark.parametrize(
+    ("path", "text", "decides"),
+    [
+        ("training/architectures/elastic_net.py", "X = 1", True),
+        ("training/architectures/mean_effects.py", "X = 1", False),  # of another architecture
+        ("training/architectures/elastic_net.py", "# a comment", False),
+        ("pipelines/expectations/pairs.py", "X = 1", True),
+        ("pipelines/expectations/images.py", "X = 1", False),  # of another modality
+        ("evaluation/explain/biomarkers.yaml", "# a note", True),
+        ("evaluation/candidates/checks.py", "X = 1", True),
+        ("serving/dashboard.py", "X = 1", False),
+        ("dvc.yaml", "# a comment", False),
+    ],
+)
+def test_the_code_that_a_loop_runs_changes_its_fingerprint(
+    params: Params, repository: Path, path: str, text: str, decides: bool
+) -> None:
+    before = marks.code(params.task(TASK), ["elastic_net"])
+    with (repository / path).open("a") as file:
+        file.write(f"\n{text}\n")
+    assert (marks.code(params.task(TASK), ["elastic_net"]) != before) == decides
 
 
-def test_code_is_what_dvc_knows_as_dependencies(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dvc.repo import Repo
-
-    monkeypatch.chdir(ROOT)
-    chosen = params.architectures(TASK)
-    found = marks.code(TASK, chosen)
-    made = ("data/", "prepared/", "models/", "reports/")
-    known, commands = set(), {}
-    with Repo(str(ROOT)) as repo:
-        for stage in repo.index.stages:
-            name = getattr(stage, "name", None)
-            if name and (f"@{TASK}" == name[name.find("@") :] or f"@{TASK}-" in name):
-                commands[name] = stage.cmd
-                known |= {dep.def_path for dep in stage.deps if dep.def_path and not dep.def_path.startswith(made)}
-    known.discard("params.yaml")  # what is read of it is among the parameters
-    assert commands == {key: value for key, value in found.items() if "@" in key}
-    assert known == {key for key in found if "@" not in key}
+def test_another_command_of_a_stage_changes_the_fingerprint(params: Params, repository: Path) -> None:
+    before = marks.code(params.task(TASK), ["elastic_net"])
+    stages_file = repository / "dvc.yaml"
+    stages_file.write_text(stages_file.read_text().replace("-m training.fit --task", "-m training.fit --quick --task"))
+    assert marks.code(params.task(TASK), ["elastic_net"]) != before
 
 
 # What changed

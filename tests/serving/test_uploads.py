@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from pipelines.faults import UserError
 from serving import table_files
-from serving.board import questions
 from serving.board.uploads import Profiles, read_profiles, unit_note, with_names_of
+from serving.modalities import images, pairs, profiles
 from serving.number_cells import read_numbers
 
 KNOWN = ["TP53|7157", "EGFR|1956", "KRAS|3845", "MARCH1|55016"]
@@ -232,7 +232,7 @@ def test_the_upload_says_what_its_units_look_like() -> None:
 
 def test_a_question_finds_genes_in_another_case() -> None:
     values = pd.DataFrame({"tp53": [1.0], "EGFR": [2.0]}, index=["S1"])
-    question = questions.of_profiles(values, {"genes": ["TP53|7157", "EGFR|1956"]})
+    question = profiles.of_profiles(values, {"genes": ["TP53|7157", "EGFR|1956"]})
     assert question.rows[0]["expression"] == {"TP53|7157": 1.0, "EGFR|1956": 2.0} and not question.notes
 
 
@@ -241,12 +241,12 @@ def test_a_question_finds_genes_in_another_case() -> None:
 
 def test_images_are_called_by_their_files_and_what_systems_leave_is_none() -> None:
     given = [("C:\\cells\\a.BMP", b"1"), ("b/a.BMP", b"2"), ("Thumbs.db", b"x"), ("in/._a.BMP", b"x"), (" c.png", b"3")]
-    assert questions.named_images(given) == {"a.BMP": b"1", "a.BMP (2)": b"2", "c.png": b"3"}
+    assert images.named_images(given) == {"a.BMP": b"1", "a.BMP (2)": b"2", "c.png": b"3"}
 
 
 @pytest.mark.parametrize("around", ['"{}"', "'{}'", " {}\n", "\u00a0{}\u200b", "“{}”", "{}"])
 def test_a_molecule_is_taken_without_what_a_copy_brings_along(around: str) -> None:
-    assert questions.molecule(around.format("CC(=O)Nc1ccc(O)cc1")) == "CC(=O)Nc1ccc(O)cc1"
+    assert pairs.molecule(around.format("CC(=O)Nc1ccc(O)cc1")) == "CC(=O)Nc1ccc(O)cc1"
 
 
 @pytest.mark.parametrize("seed", range(3))

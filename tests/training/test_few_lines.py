@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 
 from pipelines.modalities.pairs import PairsSplit
 from pipelines.prepared import Prepared, prepare
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.training.tiny import NAME, build, tiny_params
 from training.architectures import get_architecture
 from training.features.cell_line import CellLineFeatures
@@ -23,7 +23,7 @@ GENES = 30
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("few lines")
-    simulate(found, Size(lines=48, molecules=14, genes=GENES, programs=2))
+    simulate_drug_response(found, Size(lines=48, molecules=14, genes=GENES, programs=2))
     return found
 
 

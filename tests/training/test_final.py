@@ -336,7 +336,7 @@ def _by_hand(measured: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 
 
 def _scored(*names: str) -> Problem:
-    return Problem("some", tuple(get_problem("regression").metric(name) for name in names))
+    return Problem("some", tuple(get_problem("regression").metric(name) for name in names), ())
 
 
 def test_cross_validation_is_the_mean_and_spread_of_what_each_fold_has_by_hand() -> None:

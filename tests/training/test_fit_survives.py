@@ -23,14 +23,13 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from pipelines import patience
+from pipelines import code_closure, patience
 from pipelines.params import PerBudget, read_params
 from pipelines.prepared import Prepared, prepare, write_prepared
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from tests.empty_store import empty_store
 from tests.training.test_distributed import LAUNCHERS
 from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
-from training import code
 from training.architectures import get_architecture
 from training.model.fitted import fit
 from training.model.unfinished import Unfinished
@@ -128,7 +127,7 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which `training.fit` may run: data, split and what a study has found."""
     root = tmp_path_factory.mktemp("fit") / "ready"
-    simulate(root / "data" / NAME, SIZE)
+    simulate_drug_response(root / "data" / NAME, SIZE)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"budget": "quick", "device": "cpu"}
     task = params["tasks"][NAME]
@@ -193,13 +192,13 @@ def test_a_fit_that_went_on_at_another_commit_says_so(killed: Path) -> None:
 def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("pipelines", "training"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code, "__file__", str(tmp_path / "training" / "code.py"))
-    asked = ("a study", {"units": 8}, 5, {"epochs": 3})
+    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
+    asked = ("a study", tiny_params().task(NAME), "mlp", {"units": 8}, 5, {"epochs": 3})
     stems = [Unfinished.of(*asked).stem]
     assert Unfinished.of(*asked).stem == stems[0]
     for changed in ("training/model/final.py", "training/networks/loop.py", "training/architectures/mean_effects.py"):
         with (tmp_path / changed).open("a") as file:
-            file.write("# another line\n")
+            file.write("ANOTHER = 1\n")
         stems.append(Unfinished.of(*asked).stem)
     assert len(set(stems)) == 4
 

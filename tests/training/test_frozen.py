@@ -27,6 +27,8 @@ from training.frozen import BATCH, FeatureCache
 from training.model.final import CrossFitted
 from training.networks.cell_network import CellNetwork
 
+MAKER = "training.features.cell_image"  # the module whose code made what is cached
+
 
 class Counting:
     """Stands in for a frozen network, and knows every image that it was run on."""
@@ -60,7 +62,7 @@ def _expected(samples: ImageSamples) -> np.ndarray:
 def test_each_image_is_computed_once(samples: ImageSamples) -> None:
     run = Counting()
     for _ in range(3):
-        found = FeatureCache("network").features(samples, run)
+        found = FeatureCache("network", MAKER).features(samples, run)
         np.testing.assert_array_equal(found, _expected(samples))
         assert found.dtype == np.float16
     assert len(run.seen) == len(samples)
@@ -68,7 +70,7 @@ def test_each_image_is_computed_once(samples: ImageSamples) -> None:
 
 def test_only_new_images_are_computed(samples: ImageSamples, tmp_path: Path) -> None:
     run = Counting()
-    cache = FeatureCache("network")
+    cache = FeatureCache("network", MAKER)
     cache.features(samples.take(np.arange(5)), run)
     assert len(run.seen) == 5
     np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
@@ -82,7 +84,7 @@ def test_only_new_images_are_computed(samples: ImageSamples, tmp_path: Path) -> 
 def test_equal_files_are_computed_once_and_given_each(samples: ImageSamples) -> None:
     run = Counting()
     twice = samples.take(np.array([3, 1, 3, 3]))
-    np.testing.assert_array_equal(FeatureCache("network").features(twice, run), _expected(twice))
+    np.testing.assert_array_equal(FeatureCache("network", MAKER).features(twice, run), _expected(twice))
     assert len(run.seen) == 2
 
 
@@ -91,12 +93,12 @@ def test_more_images_than_a_batch_keep_their_order(tmp_path: Path) -> None:
     many = from_files(tmp_path / "raw", 16)
     assert len(many) > BATCH
     run = Counting()
-    np.testing.assert_array_equal(FeatureCache("network").features(many, run), _expected(many))
+    np.testing.assert_array_equal(FeatureCache("network", MAKER).features(many, run), _expected(many))
     assert len(run.seen) == len(many)
 
 
 def test_the_cache_knows_how_long_its_features_took(samples: ImageSamples) -> None:
-    cache, pause = FeatureCache("network"), 0.05
+    cache, pause = FeatureCache("network", MAKER), 0.05
 
     def slow(pixels: np.ndarray) -> np.ndarray:
         time.sleep(pause)
@@ -116,16 +118,16 @@ def test_the_cache_knows_how_long_its_features_took(samples: ImageSamples) -> No
 
 def test_no_image_asks_for_nothing(samples: ImageSamples) -> None:
     run = Counting()
-    assert len(FeatureCache("network").features(samples.take(np.array([], dtype=int)), run)) == 0
+    assert len(FeatureCache("network", MAKER).features(samples.take(np.array([], dtype=int)), run)) == 0
     assert run.seen == []
 
 
 def test_features_of_another_setting_are_not_taken(samples: ImageSamples) -> None:
     run = Counting()
-    FeatureCache("one network").features(samples, run)
-    FeatureCache("another").features(samples, run)
+    FeatureCache("one network", MAKER).features(samples, run)
+    FeatureCache("another", MAKER).features(samples, run)
     assert len(run.seen) == 2 * len(samples)
-    assert FeatureCache("one network").place != FeatureCache("another").place
+    assert FeatureCache("one network", MAKER).place != FeatureCache("another", MAKER).place
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSamples:
 def test_features_do_not_depend_on_what_was_asked_before_or_on_order(
     asked: list[list[int]], many: ImageSamples, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    cache = FeatureCache("network", tmp_path_factory.mktemp("cache"))
+    cache = FeatureCache("network", MAKER, tmp_path_factory.mktemp("cache"))
     run = Counting()
     for rows in asked:
         part = many.take(np.array(rows))
@@ -155,7 +157,7 @@ def _shards(cache: FeatureCache) -> Iterator[Path]:
 
 
 def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
-    cache = FeatureCache("network")
+    cache = FeatureCache("network", MAKER)
 
     def killed(pixels: np.ndarray) -> np.ndarray:
         raise KeyboardInterrupt
@@ -168,7 +170,7 @@ def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
 
 @pytest.mark.parametrize("kept", [None, 0, 60, 150])
 def test_a_shard_cut_short_is_made_anew(samples: ImageSamples, kept: int | None) -> None:
-    cache = FeatureCache("network")
+    cache = FeatureCache("network", MAKER)
     cache.features(samples, Counting())
     shard = next(_shards(cache))
     if kept is None:
@@ -184,7 +186,7 @@ def test_a_shard_cut_short_is_made_anew(samples: ImageSamples, kept: int | None)
 
 @pytest.mark.parametrize("kept", [None, 0, 100])
 def test_a_shard_whose_list_is_not_whole_is_made_anew(samples: ImageSamples, kept: int | None) -> None:
-    cache = FeatureCache("network")
+    cache = FeatureCache("network", MAKER)
     cache.features(samples, Counting())
     index = next(_shards(cache)).with_suffix(".json")
     if kept is None:
@@ -197,7 +199,7 @@ def test_a_shard_whose_list_is_not_whole_is_made_anew(samples: ImageSamples, kep
 
 
 def test_a_list_longer_than_its_shard_is_not_believed(samples: ImageSamples) -> None:
-    cache = FeatureCache("network")
+    cache = FeatureCache("network", MAKER)
     first, others = samples.take(np.arange(4)), samples.take(np.arange(4, 12))
     cache.features(first, Counting())
     index = next(_shards(cache)).with_suffix(".json")
@@ -206,7 +208,7 @@ def test_a_list_longer_than_its_shard_is_not_believed(samples: ImageSamples) -> 
 
 
 def test_what_a_killed_run_was_writing_is_passed_over(samples: ImageSamples) -> None:
-    cache = FeatureCache("network")
+    cache = FeatureCache("network", MAKER)
     cache.place.mkdir(parents=True)
     (cache.place / ".0123.json.abcd.json").write_text(json.dumps(samples.digests))  # see pipelines.files.written_whole
     (cache.place / ".4567.json.abcd.json").write_text('["half of a li')
@@ -355,6 +357,11 @@ def test_what_changes_a_feature_makes_a_new_one(
     # another size or crop of the same files
     assert _ran(counted, from_files(tmp_path / "raw", 40)) == 3 * n
     assert _ran(counted, from_files(tmp_path / "raw", 32, crop=0.9)) == 3 * n
+    # other code
+    monkeypatch.setattr(Counted, "architecture", "efficientnet_b0")
+    assert _ran(counted, samples) == 3 * n
+    monkeypatch.setattr(Counted, "architecture", EfficientNetLite0.architecture)
+    assert _ran(counted, samples) == 0
     # another normalization
     moved = dataclasses.replace(EfficientNetLite0.backbone, mean=(0.4, 0.5, 0.5))
     monkeypatch.setattr(Counted, "backbone", moved)

@@ -305,7 +305,6 @@ def test_a_request_made_of_samples_asks_for_the_same_pixels(size: int, crop: flo
 
 
 def _ask(predictor: Predictor, samples: ImageSamples, **params: bool) -> pd.DataFrame:
-    assert isinstance(predictor.contract, Any)
     records = json.loads(json.dumps(predictor.contract.request(samples).to_dict("records")))
     return predictor.predict(None, pd.DataFrame(records), params)
 

@@ -13,8 +13,8 @@ from rdkit import Chem
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
+from pipelines.samples import Kept
 from pipelines.samples.molecules import parent, without_salt
-from pipelines.samples.response import Kept
 from pipelines.samples.sensitivity import SensitivitySamples
 from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import FittedModel, build, changed, question, response_task, sensitivity_task

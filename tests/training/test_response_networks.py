@@ -17,7 +17,7 @@ from torch import Tensor
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
 from pipelines.samples.response import ResponseSamples
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, SIZE, FittedModel, build, changed, question, response_task, rmse, with_omics
 from training.architectures import get_architecture, names
@@ -391,7 +391,7 @@ def test_tables_are_dropped_in_training_alone() -> None:
 
 def test_lines_without_expression_are_trained_on_where_the_task_keeps_them(params: Params, tmp_path: Path) -> None:
     task, raw = response_task(params), tmp_path / "raw"
-    simulate(raw, SIZE)
+    simulate_drug_response(raw, SIZE)
     table = pd.read_parquet(raw / "expression.parquet")
     lacking = table["cell_line_id"][::3]
     table[~table["cell_line_id"].isin(lacking)].to_parquet(raw / "expression.parquet", index=False)

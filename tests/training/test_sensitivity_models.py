@@ -17,7 +17,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared, prepare
-from pipelines.samples.response import Kept, ResponseSamples
+from pipelines.samples import Kept
+from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples, call_by_training_rows
 from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import build, question, response_task, sensitivity_task

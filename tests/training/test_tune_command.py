@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from pipelines.params import read_params
 from pipelines.prepared import prepare, write_prepared
-from pipelines.simulate.response import simulate
+from pipelines.simulate.response import simulate_drug_response
 from tests.training.postgres import postgres
 from tests.training.tiny import NAME, ROOT, SIZE
 from tests.training.tuned_together import trials_of
@@ -43,7 +43,7 @@ def checkout(folder: Path) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
     params = read_params(folder / "params.yaml")
     task = params.task(NAME)
-    simulate(folder / "data" / NAME, SIZE)
+    simulate_drug_response(folder / "data" / NAME, SIZE)
     prepared = prepare(task.read(folder / "data" / NAME), task, params.seed)
     write_prepared(prepared, folder / "prepared" / NAME, task, params.seed)
 

@@ -14,7 +14,7 @@ from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Params, PerBudget, Task, read_params
 from pipelines.prepared import Prepared, prepare
 from pipelines.samples.response import ResponseSamples, make_samples
-from pipelines.simulate.response import Size, simulate
+from pipelines.simulate.response import Size, simulate_drug_response
 from pipelines.tasks.pairs_classification import PairsClassification, SensitivityData, Threshold
 from training.architectures import Architecture
 from training.estimator import Estimator
@@ -60,7 +60,7 @@ def tiny_prepared(folder: Path, mode: str = "cell_blind") -> Prepared:
     params = tiny_params()
     task = params.task(NAME)
     task = replace(task, split=replace(task.split, mode=mode))
-    simulate(folder, SIZE)
+    simulate_drug_response(folder, SIZE)
     return prepare(task.read(folder), task, params.seed)
 
 

@@ -14,7 +14,6 @@ from pipelines.samples.images import ImageSamples
 from training.device import threads
 from training.frozen import FeatureCache
 
-_VERSION = 1  # part of the cache's key
 _LEVELS = 32  # gray levels of the co-occurrence matrix
 _SHAPE = ("area", "eccentricity", "solidity", "extent", "perimeter")
 _TEXTURE = ("contrast", "homogeneity", "energy", "correlation")
@@ -32,7 +31,7 @@ def descriptors(samples: ImageSamples) -> np.ndarray:
             return np.stack(list(pool.map(_describe, pixels)))
 
     if isinstance(samples.pixels, np.memmap):
-        return FeatureCache(f"descriptors {_VERSION} {samples.pixels.shape[1:]} {samples.made}").features(samples, run)
+        return FeatureCache(f"{samples.pixels.shape[1:]} {samples.made}", __name__).features(samples, run)
     return run(samples.pixels[samples.index])
 
 

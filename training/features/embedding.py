@@ -56,6 +56,6 @@ def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
 
     if isinstance(samples.pixels, np.memmap):
         made_of = f"{EMBEDDER} {identity} taps {_TAPPED} {samples.pixels.shape[1:]} {samples.made}"
-        return FeatureCache(made_of).features(samples, run)
+        return FeatureCache(made_of, __name__).features(samples, run)
     starts = range(0, len(samples), BATCH)
     return np.concatenate([run(samples.pixels[samples.index[start : start + BATCH]]) for start in starts])

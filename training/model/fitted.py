@@ -103,7 +103,7 @@ def fit(
     members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
     tags |= architecture.estimator.origin(hyperparameters, settings)
-    unfinished = Unfinished.of(study, hyperparameters, members, settings)
+    unfinished = Unfinished.of(study, task, architecture.name, hyperparameters, members, settings)
     tags |= unfinished.tags()
     begun = unfinished.run_id(name)
     with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
@@ -191,7 +191,8 @@ def follow(
     """Take part in a fit that another process leads: the same steps, and nothing written."""
     members = affordable(architecture, task.fit.members.of(params.budget))
     settings = fit_settings(params, task)
-    context = FitContext(checkpoint=Unfinished.of(study, hyperparameters, members, settings).checkpoint)
+    unfinished = Unfinished.of(study, task, architecture.name, hyperparameters, members, settings)
+    context = FitContext(checkpoint=unfinished.checkpoint)
     fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
     return 0
 

@@ -14,8 +14,9 @@ import mlflow
 from mlflow.entities import Run
 
 from pipelines import tracking
+from pipelines.code_closure import closure
 from pipelines.files import written_whole
-from training import code
+from pipelines.params import Task
 from training.studies.trials import CHECKPOINTS
 
 FIT_ORIGIN = "fit.origin"  # tag of the run: what the fit's own file says, from before the run was opened
@@ -38,9 +39,19 @@ class Unfinished:
     stem: str
 
     @classmethod
-    def of(cls, study: str, hyperparameters: Mapping[str, Any], members: int, settings: Mapping[str, Any]) -> Self:
+    def of(
+        cls,
+        study: str,
+        task: Task,
+        architecture: str,
+        hyperparameters: Mapping[str, Any],
+        members: int,
+        settings: Mapping[str, Any],
+    ) -> Self:
         """Return the files of the fit of these hyperparameters; the same in all processes that take part in it."""
-        how = [dict(hyperparameters), members, dict(settings), code.sha256s(code.of_fit())]
+        fitted = (architecture, task.evaluate.baseline)
+        code = closure("training.model.fitted", task=task, architectures=fitted)
+        how = [dict(hyperparameters), members, dict(settings), code]
         asked = json.dumps(how, sort_keys=True, default=str)
         return cls(study, f"{study}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}")
 

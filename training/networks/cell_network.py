@@ -183,7 +183,8 @@ class CellNetwork(TransferNetwork):
         identity, *_ = self._frozen_identity()
         strength = strength if view else 0.0
         made_of = f"{identity} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
-        return FeatureCache(f"{made_of} {samples.made} {self._layout()} view {view} {strength}")
+        made_of += f"{samples.made} {self._layout()} view {view} {strength}"
+        return FeatureCache(made_of, f"training.architectures.{self.architecture}")
 
     def _seconds_on_file(self, samples: ImageSamples) -> float:
         """Return how long the features of all views took when they were made; 0 where no file is kept of them."""

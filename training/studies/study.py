@@ -16,11 +16,11 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from pipelines import tracking
+from pipelines.code_closure import closure
 from pipelines.faults import UserError
 from pipelines.params import Params, Task
 from pipelines.prepared import Prepared
 from pipelines.problems import higher_is_better
-from training import code
 from training.architectures import Architecture
 from training.studies.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.studies.cluster import run_on_cluster
@@ -74,7 +74,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
     """Return a name that changes with all that decides the study's outcome, so that no study mixes two questions.
 
     That is: data and split, what is predicted from what, the task's tuning parameters, seed and budget, and the code
-    that reads samples and learns from them. What is not: other architectures, and what only comes after the study.
+    that the study imports, see `pipelines.code_closure`.
     """
     task = params.task(name)
     decided = {
@@ -83,7 +83,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
         "question": [task.modality, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
         "seed": params.seed,
-        "code": code.sha256s(code.of_study(architecture.name)),
+        "code": closure(__name__, task=task, architectures=[architecture.name]),
     }
     fingerprint = hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
     return f"{name}-{architecture.name}-{params.budget}-{fingerprint}"

@@ -25,7 +25,6 @@ from training.studies.claims import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
 TRIAL_ORIGIN = "trial.origin"  # number of the trial that a run began as; it keeps the run when it is run again
-_WATCHED = ("validation_rmse", "validation_log_loss")  # what a fit reports and is pruned by: lower is better
 
 
 def fit_settings(params: Params, task: Task) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def objective_of(
     """
     task = params.task(name)
     settings = search_settings(params, task, prepared)
-    parts = _parts(prepared, task)
+    parts, problem = _parts(prepared, task), get_problem(task.problem)
 
     folder = CHECKPOINTS / tags["study"]
 
@@ -74,7 +73,7 @@ def objective_of(
 
             def on_step(step: int, metrics: dict[str, float], number: int = number, seen: list = reported) -> None:
                 steps.log(step_metrics(metrics, "" if len(parts) == 1 else f"_fold_{number}"), step)
-                watched = next((metrics[key] for key in _WATCHED if key in metrics), None)
+                watched = next((metrics[key] for key in problem.losses if key in metrics), None)
                 # Pruning compares like with like: reports of one model, in the study's direction.
                 if len(parts) > 1 or watched is None or step in seen:
                     return
@@ -90,7 +89,7 @@ def objective_of(
             if not np.isfinite(predicted).all():
                 tracking.patiently(lambda: mlflow.set_tag("diverged", "true"))
                 raise optuna.TrialPruned  # a point that is no good, which is no reason to end the study
-            values.append(get_problem(task.problem).score(task.tune.metric, held_out.target, predicted))
+            values.append(problem.score(task.tune.metric, held_out.target, predicted))
             if len(parts) > 1:
                 trial.report(float(np.mean(values)), number)
                 if number + 1 < len(parts) and trial.should_prune():

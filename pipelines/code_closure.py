@@ -1,0 +1,191 @@
+"""The code that a result depends on: every file that its entry points import, without docstrings, comments and layout.
+
+Studies, final fits, caches and retraining keep what they made for as long as this stays equal, and `dvc.yaml` is
+checked against it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.faults import UserError
+
+if TYPE_CHECKING:
+    from pipelines.params import Task
+
+ROOT = Path(__file__).parents[1]
+
+# Modules that change no result, and are not followed: how a command starts, reports, retries and writes files. The
+# values of `params.yaml` count one by one (in `dvc.yaml` and in the name of a study), not the code that reads them.
+WITHOUT_RESULT = frozenset(
+    f"pipelines.{name}"
+    for name in (
+        "code_closure",
+        "command",
+        "environment",
+        "faults",
+        "files",
+        "params",
+        "params_checks",
+        "patience",
+        "places",
+        "policy",
+        "redaction",
+        "report",
+        "step_metrics",
+        "store_errors",
+        "tracking",
+        "typed_yaml",
+    )
+)
+_FILE_NAME = re.compile(r"[\w-][\w.-]*\.\w+")
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What a source file says.
+
+    Attributes
+    ----------
+    sha256
+        Of its syntax tree; None if it has no statement.
+    imports
+        Names, and how many leading dots a relative one has.
+    registries
+        Packages that it imports modules of by a name that is made at run time.
+    files
+        File names among its strings.
+    """
+
+    sha256: str | None
+    imports: tuple[tuple[str, int], ...]
+    registries: frozenset[str]
+    files: frozenset[str]
+
+
+def closure(*entries: str, task: Task | None = None, architectures: Iterable[str] = ()) -> dict[str, str]:
+    """Return all files of this repository that the modules ``entries`` depend on.
+
+    Imports inside of functions count, those under ``if TYPE_CHECKING`` do not. Where a module of a package is imported
+    by a name that is made at run time, ``import_module(f"training.problems.{problem}")``, those of the task and of the
+    architectures count and no others. A data file counts if it lies beside a module that names it in a string. Packages
+    of others do not count.
+
+    Parameters
+    ----------
+    entries
+        Dotted names.
+    task
+        Whose modality and problem, alone or as ``<modality>_<problem>``, are names of modules.
+    architectures
+        Names of modules too.
+
+    Returns
+    -------
+    dict of str to str
+        Path, relative to the repository, to SHA-256: of a module's syntax tree, or of a data file's bytes. Modules that
+        have nothing but a docstring are left out.
+
+    Raises
+    ------
+    UserError
+        An entry is no module of this repository.
+    """
+    if unknown := [name for name in entries if _file(name) is None]:
+        raise UserError(f"{', '.join(unknown)}: no such module below {ROOT}; what depends on its code cannot be known")
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    waiting = list(entries)
+    names = {*architectures, *((task.modality, task.problem, f"{task.modality}_{task.problem}") if task else ())}
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in WITHOUT_RESULT or (path := _file(name)) is None:
+            continue
+        seen.add(name)
+        module = _read(path.read_bytes())
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += [importlib.util.resolve_name("." * dots + other, package) for other, dots in module.imports]
+        waiting.append(name.rpartition(".")[0])  # importing a module runs its packages first
+        waiting += [f"{registry or name}.{each}" for registry in module.registries for each in names]
+        if module.sha256:
+            found[path.relative_to(ROOT).as_posix()] = module.sha256
+        for beside in (path.with_name(file) for file in module.files):
+            if beside.suffix == ".py" and beside.is_file():
+                waiting.append(f"{package}.{beside.stem}")
+            elif beside.is_file():
+                found[beside.relative_to(ROOT).as_posix()] = hashlib.sha256(beside.read_bytes()).hexdigest()
+    return dict(sorted(found.items()))
+
+
+def _file(name: str) -> Path | None:
+    """Return the file of a module of this repository."""
+    path = ROOT.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.is_file()), None)
+
+
+@functools.cache
+def _read(source: bytes) -> _Module:
+    tree = ast.parse(source)
+    written = _without_layout(tree.body)
+    strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return _Module(
+        hashlib.sha256(json.dumps(written).encode()).hexdigest() if written else None,
+        tuple(_imports(tree)),
+        frozenset(_registries(tree)),
+        frozenset(filter(_FILE_NAME.fullmatch, strings)),
+    )
+
+
+def _without_layout(node: Any) -> Any:
+    """Return a tree as lists and strings, the same in all versions of Python, without statements of no effect."""
+    if isinstance(node, ast.AST):
+        fields = [(key, value) for key, value in ast.iter_fields(node) if value is not None and value != []]
+        return [type(node).__name__, *([key, _without_layout(value)] for key, value in fields)]
+    if isinstance(node, list):
+        return [_without_layout(each) for each in node if not _has_no_effect(each)]
+    return repr(node)
+
+
+def _has_no_effect(node: Any) -> bool:
+    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return docstring or isinstance(node, ast.Pass)
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    nodes: list[ast.AST] = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in _names_in(node.test):
+            nodes += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.level
+            yield from ((f"{node.module or ''}.{alias.name}".lstrip("."), node.level) for alias in node.names)
+        nodes += ast.iter_child_nodes(node)
+
+
+def _registries(tree: ast.Module) -> Iterator[str]:
+    """Give the package in ``import_module(f"package.{name}")``; "" stands for the module that says ``__name__``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and "import_module" in _names_in(node.func):
+            written = next((each.values for each in node.args[:1] if isinstance(each, ast.JoinedStr)), [])
+            match written:
+                case [ast.Constant(value=str(prefix)), *_]:
+                    yield prefix.rpartition(".")[0]
+                case [ast.FormattedValue(value=ast.Name(id="__name__")), *_]:
+                    yield ""
+
+
+def _names_in(node: ast.AST) -> tuple[str, str]:
+    return getattr(node, "id", ""), getattr(node, "attr", "")

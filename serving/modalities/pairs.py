@@ -1,0 +1,256 @@
+"""Pairs of a cell line and a drug: lines brought or chosen, drugs chosen or written, and the drugs of a line ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pipelines.text_values import clean
+from serving.board import collection
+from serving.board.asking import Refused
+from serving.board.collection import Drug, Line
+from serving.board.endpoints import Endpoint
+from serving.board.glossary import means
+from serving.board.loading import load
+from serving.board.words import counted, named, plain
+from serving.modalities import Modality
+from serving.problems import Answer, get_problem
+from serving.screens import answers, asking, choosing, explaining, frame
+from serving.screens.asking import Asked, Contract, Make
+
+if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
+    import pandas as pd
+
+    from serving.board.questions import Question
+
+_KEY = "cell_line_id"
+_QUOTES = "\"'`“”„‘’«»"
+_DRAWING = "drawing"  # of an answer: its molecule
+_lines = st.cache_data(show_spinner=False, ttl=60)(collection.cell_lines)
+_offered = st.cache_data(show_spinner=False, ttl=60)(collection.drugs)
+
+
+class Pairs(Modality):
+    """Pairs: omics of a cell line, each a map of feature to value, and a drug."""
+
+    leading = ("margin", "within_drug_pearson", "within_drug_roc_auc")
+    tables = (("top_genes_by_drug.csv", "drug", "Drug"),)
+
+    def invitation(self, task: Any) -> str:
+        """Return how drugs are ranked."""
+        return (
+            f"Choose a cell line or bring a profile, choose drugs, and press Predict. {get_problem(task.problem).ranks}"
+        )
+
+    def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
+        """Let people say which cells and which drugs."""
+        folder, omics = frame.DATA / name, list(task.data.omics)
+        required = asking.required(endpoint, omics)
+        st.markdown("#### 1 · Cells")
+        own = choosing.source(name, "Which cells") == choosing.OWN
+        tables: dict[str, pd.DataFrame] = {}
+        lines: dict[str, Line] = {}
+        line: str | None = None
+        tissue: dict[str, str | None] = {}
+        if own:
+            known = {each: collection.features(folder / f"{each}.parquet", _KEY) for each in omics}
+            example = choosing.example_of(folder / f"{omics[0]}.parquet", _KEY)
+            found = choosing.own_files(name, omics, known, example, required)
+            tables = {each: found[each].values for each in omics if each in found}
+            tissue = choosing.tissues(found)
+            if found and not tissue:
+                samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
+                tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
+        else:
+            # Most models need the expression: until the registry has told, lines without it are not offered.
+            with frame.told():
+                lines = _lines(folder, tuple(omics), tuple(omics[:1] if required is None else required))
+                labels = {each: found.label for each, found in lines.items()}
+                line = choosing.one_of(labels, "Cell line", "cell lines", f"line {name}")
+        st.markdown("#### 2 · Drugs")
+        drugs = _drugs(name, folder)
+        if own and not tables:
+            return None, "Bring a file with a profile first."
+        if not own and line is None:
+            return None, "Choose a cell line first."
+        if not drugs:
+            return None, "Choose drugs first, or write the SMILES of one."
+        if line is None:
+            return (lambda contract: of_pairs(tables, tissue, drugs, contract)), ""
+        chosen, of = line, lines[line]
+        return (lambda contract: _of_line(folder, omics, chosen, of, drugs, contract)), ""
+
+    def answers(self, asked: Asked, name: str, task: Any) -> None:
+        """Draw the drugs of a sample in order, and why one of them is where it is."""
+        problem, target, about = get_problem(task.problem), task.data.target, asked.question.about
+        table = problem.ranked(asked.answers, about, lambda: _usual(str(frame.DATA / name), target))
+        answers.panel(name, task, asked.answers, table, "predictions")
+        samples = list(dict.fromkeys(about["sample"]))
+        chosen = str(samples[0] if len(samples) == 1 else st.selectbox("Sample", samples, key=f"sample {name}"))
+        own = problem.show_ranked(table[table["sample"] == chosen], chosen, target)
+        frame.download(
+            table.drop(columns=["note"] if (table["note"] == "").all() else []),
+            f"{name}_predictions.csv",
+            f"Download all {counted(len(table), 'prediction')} as CSV",
+        )
+        st.subheader("Genes behind a prediction", help=means("contribution"))
+        drugs = own["drug"].tolist()
+        drug = drugs[0] if len(drugs) == 1 else st.selectbox("Drug", drugs, key=f"explained {name} {chosen}")
+        row = int(about.index[(about["sample"] == chosen) & (about["drug"] == drug)][0])
+        told, smiles = problem.explained_pair(target), asked.question.rows[row].get("smiles")
+
+        def shown(answer: Answer) -> None:
+            if told.note:
+                st.caption(plain(told.note))
+            explaining.genes(answer, told, f"{chosen} with {drug}", f"{chosen}_{drug}")
+            _atoms(answer, f"{chosen}_{drug}")
+
+        def with_molecule(answer: Answer) -> Answer:
+            if "atoms" not in answer:
+                return answer
+            drawing = load("serving.board.molecules").drawing  # RDKit and matplotlib take seconds to import
+            return {**answer, _DRAWING: drawing(answer, str(drug), smiles, told.unit)}
+
+        explaining.explained(asked, row, shown, "Asking what moved it", with_molecule)
+
+
+def of_pairs(
+    omics: Mapping[str, pd.DataFrame],
+    tissue: Mapping[str, str | None],
+    drugs: Sequence[Drug],
+    contract: Contract | None = None,
+) -> Question:
+    """Ask for the response of every sample to every drug. Runs on a thread.
+
+    Parameters
+    ----------
+    omics
+        Tables with a row a sample; the first that the model needs names the samples, all where it needs none.
+    tissue
+        Of samples, where it is known.
+    drugs
+        Which are asked about.
+    contract
+        Of the model, where it is known: features that it does not know are left out.
+
+    Raises
+    ------
+    Refused
+        A table is lacking without which the model cannot answer.
+    """
+    questions = load("serving.board.questions")
+    features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
+    if lacking := [name.replace("_", " ") for name in features if name in required and name not in omics]:
+        raise Refused(f"The model needs a table of {' and of '.join(lacking)}, which these samples lack.")
+    if not omics:
+        raise Refused("Nothing was measured of these cells.")
+    naming = [table for name, table in omics.items() if name in required][:1] or list(omics.values())
+    samples = dict.fromkeys(str(sample) for table in naming for sample in table.index)
+    notes: list[str] = []
+    maps: dict[str, dict[str, Any]] = {}
+    for name, table in omics.items():
+        if contract is not None and name not in features:
+            notes.append(f"The model does not look at {name.replace('_', ' ')}; it was left out.")
+            continue
+        maps[name], left_out = questions.measured(table, features.get(name))
+        notes += left_out
+        for sample, values in maps[name].items():
+            if None in values.values() and name not in required:  # sent whole or not at all, and imputed then
+                maps[name][sample] = None
+    rows, pairs = [], []
+    for sample in samples:
+        of_sample = {name: found.get(sample) for name, found in maps.items()}
+        of_sample = {name: value for name, value in of_sample.items() if value is not None or name in required}
+        for drug in drugs:
+            said = {"smiles": drug.smiles, "drug_id": drug.drug_id, "tissue": tissue.get(sample) or None}
+            said = {name: value for name, value in said.items() if value is not None}
+            rows.append({**of_sample, **said, "sample_id": f"{sample}|{drug.drug_id or drug.label}"})
+            pairs.append((sample, drug.label, drug.drug_id))
+    made: Question = questions.of_pairs(rows, pairs, notes)
+    return made
+
+
+def molecule(text: str) -> str:
+    """Return a SMILES that was typed or pasted, without quotation marks and line ends around it."""
+    found = clean(text)
+    while len(found) > 1 and found[0] in _QUOTES and found[-1] in _QUOTES:
+        found = found[1:-1].strip()
+    return found
+
+
+def _of_line(
+    folder: Path, omics: Sequence[str], line: str, of: Line, drugs: Sequence[Drug], contract: Contract | None
+) -> Question:
+    """Return the question about a cell line of the data; runs on a thread."""
+    profiles = load("serving.board.measured").profiles
+    paths = {each: folder / f"{each}.parquet" for each in omics}
+    tables = {each: profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
+    tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}
+    return of_pairs(tables, {of.name: of.tissue}, drugs, contract)
+
+
+def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None:
+    """Let people say where the cells come from, where their file does not."""
+    known: list[str] = []
+    with frame.told():
+        known = sorted({line.tissue for line in _lines(folder, omics, ()).values() if line.tissue})
+    return st.selectbox(
+        "Tissue (if known)",
+        known,
+        index=None,
+        format_func=named,
+        placeholder="Not known",
+        key=f"tissue {name}",
+        help=means("tissue"),
+    )
+
+
+def _drugs(name: str, folder: Path) -> list[Drug]:
+    offered: list[Drug] = []
+    with frame.told():
+        offered = _offered(folder)
+    chosen = st.multiselect(
+        "Drugs",
+        range(len(offered)),
+        format_func=lambda place: offered[place].label,
+        placeholder=f"All {len(offered):,} drugs – or choose some",
+        key=f"drugs {name}",
+        persist_state="session",
+        disabled=not offered,
+    )
+    typed = st.text_input(
+        "Another molecule (SMILES)", key=f"smiles {name}", help=means("smiles"), placeholder="Optional"
+    )
+    other = molecule(typed or "")
+    more = [Drug(None, "your molecule", other)] if other else []
+    return [*([offered[place] for place in chosen] or ([] if more else offered)), *more]
+
+
+@st.cache_data(show_spinner=False, ttl=600)
+def _usual(folder: str, target: str) -> dict[str, float]:
+    found: dict[str, float] = load("serving.board.measured").usual_responses(Path(folder), target)
+    return found
+
+
+def _atoms(answer: Answer, file: str) -> None:
+    """Draw the molecule, where the model looks at atoms."""
+    if _DRAWING not in answer:
+        return
+    st.subheader("Atoms behind it", help=means("atoms"))
+    found = answer[_DRAWING]
+    if found is None:
+        st.info("The model sees atoms, and no molecule of this drug was asked about.", icon=":material/info:")
+        return
+    st.image(found.svg, alt=found.told, width=520)
+    st.markdown(plain(found.told))
+    drawn, listed = st.columns(2)
+    with drawn:
+        frame.offer("Download the drawing", found.svg, f"{file}_atoms.svg")
+    with listed:
+        frame.download(found.atoms, f"{file}_atoms.csv", "Download the atoms as CSV")
+
+
+MODALITY = Pairs()

@@ -1,0 +1,126 @@
+"""Expression profiles: brought as tables or chosen from the data, and asked about gene by gene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pipelines.samples.gene_names import match_genes
+from serving.board import collection
+from serving.board.endpoints import Endpoint
+from serving.board.glossary import means
+from serving.board.loading import load
+from serving.board.words import counted, listed, plain
+from serving.modalities import Modality
+from serving.problems import Answer, get_problem
+from serving.screens import answers, choosing, explaining, frame
+from serving.screens.asking import Asked, Make
+
+if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
+    import pandas as pd
+
+    from serving.board.questions import Question
+
+_KEY = "sample_id"
+_samples = st.cache_data(show_spinner=False, ttl=60)(collection.samples)
+
+
+class Profiles(Modality):
+    """Profiles, a map of gene to value each."""
+
+    def invitation(self, task: Any) -> str:
+        """Return what the model says of a profile."""
+        return (
+            "Choose a sample or bring expression profiles, and press Predict: the model says "
+            f"{get_problem(task.problem).says}, how sure it is, and which genes it goes by."
+        )
+
+    def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
+        """Let people bring a table, or choose a sample of the data."""
+        path = frame.DATA / name / collection.EXPRESSION_FILE
+        st.markdown("#### 1 · Samples")
+        if choosing.source(name, "Which samples") == choosing.OWN:
+            known = {"expression": collection.features(path, _KEY)}
+            found = choosing.own_files(name, ["expression"], known, choosing.example_of(path, _KEY), ["expression"])
+            if not found:
+                return None, "Bring a file with an expression profile first."
+            values = found["expression"].values
+            return (lambda contract: of_profiles(values, contract)), ""
+        chosen = None
+        with frame.told():
+            help_ = "Samples of the task's own data; the model may have been trained on this one."
+            chosen = choosing.one_of(_samples(path.parent), "Sample", "samples", f"chosen {name}", help_)
+        if chosen is None:
+            return None, "Choose a sample first."
+        return (
+            lambda contract: of_profiles(load("serving.board.measured").profiles(path, _KEY, [chosen]), contract)
+        ), ""
+
+    def answers(self, asked: Asked, name: str, task: Any) -> None:
+        """Draw one profile's answer and the genes behind it."""
+        problem = get_problem(task.problem)
+        row, table = answers.one_of(asked, name, task, "sample", lambda table: _with_measured(table, asked, task))
+        answer, sample = asked.answers[row], asked.question.names[row]
+        own = table[table["sample"] == sample]
+        problem.heading(answer)
+        _filled_in(answer)
+        problem.show(answer, own, sample, sample)
+        st.subheader(problem.behind, help=means("contribution"))
+        told = problem.explained(answer, own, f"target {name}")
+        explaining.explained(
+            asked,
+            row,
+            lambda found: explaining.genes(found, told, sample, sample),
+            "Asking which genes it goes by",
+        )
+
+
+def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> Question:
+    """Ask about expression profiles; genes that nobody knows are left out. Runs on a thread.
+
+    Parameters
+    ----------
+    values
+        A row a sample, a column a gene; NaN where a gene was not measured.
+    contract
+        Of the model, where it is known.
+    """
+    questions = load("serving.board.questions")
+    wanted = None
+    if contract is not None:
+        wanted = list(dict.fromkeys([*contract.get("genes", []), *contract.get("known", [])]))
+    found, notes = questions.measured(values, wanted)
+    rows = [{"expression": profile, "sample_id": sample} for sample, profile in found.items()]
+    made: Question = questions.of_samples(rows, list(found), notes)
+    return made
+
+
+def _filled_in(answer: Answer) -> None:
+    """Say which genes the model filled in, and which it left out."""
+    for field, said in (
+        ("imputed", "not in the profile, filled in"),
+        ("ignored", "that the model does not know, left out"),
+    ):
+        if genes := [str(gene) for gene in answer.get(field) or []]:
+            st.info(plain(f"{counted(len(genes), 'gene')} {said}: {listed(genes)}."), icon=":material/info:")
+
+
+def _with_measured(table: pd.DataFrame, asked: Asked, task: Any) -> pd.DataFrame:
+    """Return answers about genes with what the profiles themselves have of them, in log2 units; NaN for nothing."""
+    if "target" not in table:
+        return table
+    found: list[float] = []
+    given = dict(zip(asked.question.names, asked.question.rows, strict=True))
+    for sample, part in table.groupby("sample", sort=False):
+        profile = given[str(sample)]["expression"]
+        match = match_genes(list(profile), part["target"].tolist()).found
+        values = [profile.get(match.get(target, "")) for target in part["target"]]
+        numbers = [math.nan if value is None else float(value) for value in values]
+        found += [math.log2(value + 1) for value in numbers] if task.data.scale == "linear" else numbers
+    return table.assign(measured=found)
+
+
+MODALITY = Profiles()

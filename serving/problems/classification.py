@@ -1,0 +1,231 @@
+"""One of several classes is predicted, with a set of classes that is to hold the true one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from pipelines.text_values import folded, is_unknown
+from serving.board.glossary import means
+from serving.board.loading import load
+from serving.board.words import counted, micromolar, named, number, plain, share, yes_no
+from serving.problems import Answer, Problem, Refuse, Told
+from serving.screens import frame, ranking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from serving.table_files import TableFile
+
+_SENSITIVE = "sensitive"  # the class of pairs that is ranked and explained
+_SETS = {
+    frozenset({_SENSITIVE}): "sensitive alone",
+    frozenset({_SENSITIVE, "resistant"}): "either is possible",
+    frozenset({"resistant"}): "resistant alone",
+    frozenset[str](): "neither fits",
+}
+_COUNTED = {  # what the sets of a sample come to, in a sentence
+    "sensitive alone": "to {:,} the cells are called sensitive and resistance is ruled out",
+    "resistant alone": "to {:,} resistant and sensitivity is ruled out",
+    "either is possible": "for {:,} the model cannot tell",
+}
+_MOST_BARS = 10
+
+
+class Classification(Problem):
+    """Classes with their probabilities; of pairs, drugs ranked by how probably the cells are sensitive to them."""
+
+    # The log keeps the label and its probability, not those of all classes: no areas, and no calibration.
+    measurable = ("balanced_accuracy", "accuracy", "macro_f1", "weighted_f1")
+    scores = ("macro_f1", "accuracy", "roc_auc")
+    scores_within = ("roc_auc", "balanced_accuracy")
+    promise = ("The set of classes", "hold the true class")
+    says = "what each sample is"
+    ranks = (
+        "Drugs are then ranked by how probable it is that the cells are sensitive to them, each with what is not "
+        "ruled out."
+    )
+    tables = (("genes_by_class.csv", "class", "Class"),)
+
+    def label_columns(self, contract: Any) -> list[str]:
+        """Return ``label``."""
+        return ["label"]
+
+    def read_labels(
+        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Read names of classes; those that differ in case or blanks are read as what they mean, and told."""
+        classes, written = contract.classes, table.column(at["label"])
+        by_text = {folded(name): name for name in classes}
+        if len(by_text) < len(classes):
+            by_text = {}
+        labels = [each if each in classes else by_text.get(folded(each)) for each in written]
+        pairs = list(zip(written, labels, strict=True))
+        missing = np.array([label is None and is_unknown(each) for each, label in pairs])
+        if other := {each: label for each, label in pairs if label not in (None, each)}:
+            read = ", ".join(f"{one!r} as {name}" for one, name in other.items())
+            tell(f"labels were read in another spelling: {read}")
+        wrong = np.array([label is None for label in labels]) & ~missing
+        refuse("known", "label", wrong, f"must be one of {', '.join(classes)}", written)
+        return {"measured": labels}, missing
+
+    def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return ``label`` and its ``probability``."""
+        return rows[["label", "probability"]]
+
+    def measured(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return codes of the true classes, ``(n,)``, and the predicted ones as certain, ``(n, classes)``."""
+        code = {name: place for place, name in enumerate(contract.classes)}
+        return joined["measured"].map(code).to_numpy(), np.eye(len(code))[joined["label"].map(code).to_numpy()]
+
+    def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
+        """Return ``sample, label, probability, labels`` (the set, as text), novelty, and ``probability_<class>``."""
+        tables = load("serving.board.tables")
+        of = [answer.get("probabilities") or {} for answer in answers]
+        every = dict.fromkeys(str(label) for found in of for label in found)
+        made: pd.DataFrame = (
+            about[["sample"]]
+            .reset_index(drop=True)
+            .assign(
+                label=[answer.get("label", "") for answer in answers],
+                probability=[tables.to_float(answer.get("probability")) for answer in answers],
+                labels=[", ".join(map(str, answer.get("labels") or [])) for answer in answers],
+                **tables.novelty(answers),
+                **{f"probability_{label}": [tables.to_float(found.get(label)) for found in of] for label in every},
+            )
+        )
+        return made
+
+    def overview(self, table: pd.DataFrame, what: str) -> None:
+        """Draw label, probability and set of each sample."""
+        shown = table[["sample", "label", "probability", "labels", "familiar"]]
+        shown = shown.assign(label=table["label"].astype(str).map(named), familiar=yes_no(table["familiar"]))
+        heads = [what, "Class", "Probability", "Not ruled out", "Like the training data"]
+        st.dataframe(
+            shown.set_axis(heads, axis=1),
+            hide_index=True,
+            height=min(320, 36 * (len(table) + 1) + 2),
+            column_config={
+                "Probability": st.column_config.NumberColumn(format="%.2f", help=means("probability")),
+                "Not ruled out": st.column_config.TextColumn(help=means("label_set")),
+                "Like the training data": st.column_config.TextColumn(help=means("familiar")),
+            },
+            alt=f"Predicted classes of {len(table)} samples",
+        )
+
+    def heading(self, answer: Answer) -> str:
+        """Draw the class and its probability; return the class."""
+        label = named(str(answer["label"]))
+        st.subheader(f"{plain(label)} – {share(answer['probability'])}", help=means("probability"))
+        return label
+
+    def held(self, answer: Answer) -> tuple[str, str]:
+        """Return the set of classes in a sentence."""
+        held = [named(str(label)) for label in answer.get("labels") or []]
+        if not held:
+            return "It rules out every class: this is like nothing that it knows.", "label_set"
+        if len(held) == 1:
+            return f"It rules out every class but {held[0]}.", "label_set"
+        return f"It does not rule out {', '.join(held[:-1])} or {held[-1]}.", "label_set"
+
+    def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
+        """Draw the probability of each class, with all of them as a table and as a CSV file."""
+        every = load("serving.board.tables").probabilities(answer)
+        every = every.assign(label=every["label"].astype(str).map(named))
+        top = every.head(_MOST_BARS)
+        pairs = zip(top["label"].head(3), top["probability"].head(3), strict=True)
+        said = ", ".join(f"{label} {share(float(value))}" for label, value in pairs)
+        bars = load("serving.board.charts").probabilities(top)
+        frame.chart(bars, alt=f"Probabilities of the classes of {what}: {said}.")
+        shown = every.assign(held=["in the set" if held else "ruled out" for held in every["held"]])
+        shown = shown.set_axis(["class", "probability", "set of classes"], axis=1)
+        frame.numbers(shown, f"{file}_probabilities.csv", f"Probability of each class of {what}")
+
+    def explained(self, answer: Answer, own: pd.DataFrame, key: str) -> Told:
+        """Return what speaks for the class that is answered, and what against it."""
+        label = named(str(answer["label"]))
+        return Told(f"the answer {label}", f"for {label}", f"against {label}")
+
+    def ranked(
+        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
+    ) -> pd.DataFrame:
+        """Return each pair's class, the most probably sensitive first.
+
+        Its columns are ``label, sensitive`` (its probability), ``labels`` (the set, as text), ``holds`` (what the set
+        says) and ``called_below`` (the drug's threshold: a line whose response lies below it is called sensitive).
+        """
+        tables = load("serving.board.tables")
+        made = about.reset_index(drop=True).assign(
+            label=[row.get("label", "") for row in answers],
+            sensitive=[float((row.get("probabilities") or {}).get(_SENSITIVE, math.nan)) for row in answers],
+            labels=[", ".join(row.get("labels") or []) for row in answers],
+            holds=["not known" if row.get("labels") is None else _SETS[frozenset(row["labels"])] for row in answers],
+            called_below=[tables.to_float(row.get("threshold")) for row in answers],
+            **tables.novelty(answers),
+        )
+        found: pd.DataFrame = tables.in_order(made, "sensitive", ascending=False)
+        return found
+
+    def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
+        """Draw how probably the sample is sensitive to each drug, and what is not ruled out."""
+        st.subheader(f"Drugs for {plain(sample)}", help=means("sensitive"))
+        st.markdown(plain(_said(own)), help=means("label_set"))
+        first = own.iloc[0]
+        said = f"first is {first['drug']} with {number(first['sensitive'], 2)}, {first['holds']}"
+        ranking.chart(
+            own,
+            lambda top: (
+                load("serving.board.charts").sensitive(top),
+                f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.",
+            ),
+        )
+        st.caption(plain("Bar: how probable it is that the cells are sensitive. Color: what is not ruled out."))
+        shown: dict[str, Any] = {
+            "Answer": own["label"].map(named),
+            "Sensitive": own["sensitive"],
+            "Not ruled out": own["holds"],
+        }
+        of_ic50 = target == "ln_ic50"
+        below = "Below (µM)" if of_ic50 else "Below"
+        if own["called_below"].notna().any():
+            shown[below] = [micromolar(math.exp(each)) if of_ic50 else number(each, 2) for each in own["called_below"]]
+        text, help_ = st.column_config.TextColumn, "Probability of being sensitive. " + means("probability")
+        ranking.table(
+            own,
+            shown,
+            {
+                "Answer": text(help=means("sensitive"), width=90),
+                "Sensitive": st.column_config.NumberColumn(format="%.2f", help=help_, width=80),
+                "Not ruled out": text(help=means("label_set"), width=130),
+                below: text(help=means("called_below"), width=80),
+            },
+            f"Predicted classes for {len(own)} drugs, with what is not ruled out",
+        )
+        return own
+
+    def explained_pair(self, target: str) -> Told:
+        """Return that more of the log odds is sensitivity."""
+        odds, meaning = "the log odds of being sensitive", means("log_odds")
+        return Told(
+            *("the prediction", ranking.SENSITIVITY, ranking.RESISTANCE),
+            red=ranking.RESISTANCE,
+            summed=odds[:1].upper() + odds[1:],
+            unit=odds,
+            note=f"Log odds: {meaning[:1].lower()}{meaning[1:]}",
+        )
+
+
+def _said(own: pd.DataFrame) -> str:
+    """Return in a sentence what the answers about a sample come to."""
+    sets = own["holds"].value_counts()
+    parts = [text.format(int(sets.get(held, 0))) for held, text in _COUNTED.items()]
+    if none := int(sets.get("neither fits", 0)):
+        parts.append(f"for {none:,} neither class fits")
+    return f"Of {counted(len(own), 'drug')}: {', '.join(parts)}."
+
+
+PROBLEM = Classification()

@@ -1,0 +1,138 @@
+"""A number is predicted, with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from pipelines.units import HIGHEST_LN_IC50
+from serving.board.glossary import means
+from serving.board.loading import load
+from serving.board.words import micromolar, named, number, plain
+from serving.problems import Answer, Problem, Refuse, Told
+from serving.screens import ranking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from serving.table_files import TableFile
+
+_LN_IC50 = "ln_ic50"
+_BY_VALUE, _BY_DIFFERENCE = "Predicted response", "Difference from the drug's usual response"
+
+
+class Regression(Problem):
+    """A number and its interval; of pairs the response to a drug, ranked beside what the drug usually does."""
+
+    measurable = ("r2", "rmse", "mae", "mse", "pearson", "spearman")
+    scores = ("r2", "rmse")
+    ranks = (
+        "Drugs are then ranked by how strongly they are expected to inhibit the cells, each with the range in which "
+        "the measurement should lie."
+    )
+
+    def read_labels(
+        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Read numbers; a logarithm of an IC50 that is none is refused."""
+        made, missing = super().read_labels(contract, table, at, refuse, tell)
+        if getattr(contract, "target", "") == _LN_IC50:
+            beyond = (np.abs(made["measured"]) > HIGHEST_LN_IC50) & np.isfinite(made["measured"])
+            within = f"which is within {HIGHEST_LN_IC50:g} of 0"
+            said = f"must be the natural logarithm of the IC50 in micromolar, {within}"
+            refuse("units", "target", beyond, said, table.column(at["target"]))
+        return made, missing
+
+    def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return ``prediction``."""
+        return rows[["prediction"]]
+
+    def measured(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return two rows of numbers, ``(n,)`` each."""
+        return joined["measured"].to_numpy(), joined["prediction"].to_numpy()
+
+    def ranked(
+        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
+    ) -> pd.DataFrame:
+        """Return ``prediction, low, high, usual, against_usual`` of each pair, the smallest response first."""
+        tables = load("serving.board.tables")
+        known = usual()
+        ends = {end: [tables.to_float(row.get(end)) for row in answers] for end in ("prediction", "low", "high")}
+        made = about.reset_index(drop=True).assign(**ends)
+        made["usual"] = [float(known.get(str(drug), math.nan)) for drug in made["drug_id"]]
+        made["against_usual"] = made["prediction"] - made["usual"]
+        found: pd.DataFrame = tables.in_order(made.assign(**tables.novelty(answers)), "prediction")
+        return found
+
+    def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
+        """Draw responses with their intervals; people choose by what they are ranked."""
+        of_ic50 = target == _LN_IC50
+        st.subheader(f"Drugs for {plain(sample)}", help=means("ln_ic50") if of_ic50 else None)
+        if len(own) > 1 and own["usual"].notna().any():
+            by = st.segmented_control(
+                "Rank by", [_BY_VALUE, _BY_DIFFERENCE], default=_BY_VALUE, required=True, help=means("usual")
+            )
+            if by == _BY_DIFFERENCE:
+                own = own.sort_values("against_usual", kind="stable", na_position="last").reset_index(drop=True)
+                own["rank"] = np.arange(1, len(own) + 1)
+        unit = _unit(target)
+        title = f"Predicted {unit} – further left is more sensitive"
+        ranking.chart(
+            own,
+            lambda top: (
+                load("serving.board.charts").responses(top, title),
+                f"Predicted {unit} of {len(top)} drugs with intervals; first is {with_ends(top, 'drug')}.",
+            ),
+        )
+        st.caption(
+            plain("Point: prediction. Line: its interval. Gray tick: the drug's usual response in the data."),
+            help=means("interval") + " " + means("usual"),
+        )
+        ends = zip(own["low"], own["high"], strict=True)
+        short = "ln IC50" if of_ic50 else named(target)
+        shown = {
+            short: own["prediction"],
+            "Interval": [f"{number(low, 2)} to {number(high, 2)}" for low, high in ends],
+        }
+        if of_ic50:
+            shown["IC50 (µM)"] = [micromolar(math.exp(value)) for value in own["prediction"]]
+        if own["usual"].notna().any():
+            shown |= {"Usual": own["usual"], "Difference": own["against_usual"]}
+        number_column, text = st.column_config.NumberColumn, st.column_config.TextColumn
+        ranking.table(
+            own,
+            shown,
+            {
+                short: number_column(format="%.2f", help=means("ln_ic50") if of_ic50 else None, width=66),
+                "Interval": text(help=means("interval"), width=105),
+                "IC50 (µM)": text(help=means("ic50"), width=75),
+                "Usual": number_column(format="%.2f", help=means("usual"), width=66),
+                "Difference": number_column(format="%+.2f", help=means("usual"), width=66),
+            },
+            f"Predictions for {len(own)} drugs with their intervals",
+        )
+        return own
+
+    def explained_pair(self, target: str) -> Told:
+        """Return that more of the response is resistance."""
+        return Told(
+            "the prediction", ranking.RESISTANCE, ranking.SENSITIVITY, red=ranking.RESISTANCE, unit=_unit(target)
+        )
+
+
+def with_ends(table: pd.DataFrame, name: str) -> str:
+    """Return what the first row is called by the column ``name``, with its prediction and interval."""
+    first = table.iloc[0]
+    low, high = number(first["low"], 2), number(first["high"], 2)
+    return f"{first[name]} with {number(first['prediction'], 2)} [{low}, {high}]"
+
+
+def _unit(target: str) -> str:
+    return "ln IC50 (µM)" if target == _LN_IC50 else named(target)
+
+
+PROBLEM = Regression()

@@ -1,0 +1,135 @@
+"""What would do again what is still right, or keep what is not: edits in a copy of the repository."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipelines import code_closure
+from pipelines.params import Params, read_params
+from serving.retraining import fingerprint
+from tests.training.tiny import ROOT
+from training.architectures import get_architecture
+from training.frozen import FeatureCache
+from training.model.unfinished import Unfinished
+from training.networks.cell_network import CellNetwork
+from training.networks.transfer import TransferNetwork
+from training.studies.study import study_name
+
+ROOMS = ("pipelines", "training", "evaluation", "serving")
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the code, which closures are read from."""
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
+    return tmp_path
+
+
+def studies(params: Params) -> dict[str, str]:
+    """Return the name of the study of each model in params.yaml."""
+    prepared: Any = SimpleNamespace(sha256="of one split")
+    found = {}
+    for key, model in params.models.items():
+        task = params.task(model.task)
+        architecture = get_architecture(model.architecture, task.modality, task.problem)
+        found[key] = study_name(model.task, architecture, prepared, params)
+    return found
+
+
+def others(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    return {key for key, value in before.items() if after[key] != value}
+
+
+def kept(params: Params) -> dict[str, Any]:
+    """Return the names under which studies, unfinished fits, caches and retraining keep what they made."""
+    found: dict[str, Any] = {**studies(params)}
+    for key, model in params.models.items():
+        found[f"fit of {key}"] = Unfinished.of("a study", params.task(model.task), model.architecture, {}, 1, {}).stem
+    for module in ("training.architectures.vgg16", "training.features.embedding", "training.features.cell_image"):
+        found[f"features of {module}"] = FeatureCache("one setting", module).place
+    for name, task in params.tasks.items():
+        found[f"retraining of {name}"] = fingerprint.code(task, params.architectures(name))
+    return found
+
+
+def edit(files: Iterable[Path]) -> None:
+    """Give every module, class and function another docstring, and take all comments and line breaks."""
+    for path in files:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                at = 1 if ast.get_docstring(node) is not None else 0
+                node.body[:at] = [ast.Expr(ast.Constant("Another docstring."))]
+        path.write_text(ast.unparse(ast.fix_missing_locations(tree)) + "\n# a comment\n", encoding="utf-8")
+
+
+def test_comments_and_docstrings_discard_nothing(copy: Path, params: Params) -> None:
+    before = kept(params)
+    files = [path for room in ROOMS for path in (copy / room).rglob("*.py")]
+    edit(files)
+    assert len(files) > 200 and "Another docstring." in (copy / "training/networks/augment.py").read_text()
+    assert others(before, kept(params)) == set()
+
+
+def append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("ANOTHER = 1\n")
+
+
+def networks_of_images(params: Params, kind: type[Any]) -> set[str]:
+    """Return the models of params.yaml that are networks of ``kind``."""
+    found = set()
+    for key, model in params.models.items():
+        task = params.task(model.task)
+        if issubclass(get_architecture(model.architecture, task.modality, task.problem).estimator, kind):
+            found.add(key)
+    return found
+
+
+def test_image_augmentation_discards_studies_of_image_networks_alone(copy: Path, params: Params) -> None:
+    before = studies(params)
+    append(copy / "training/networks/augment.py")
+    changed = others(before, studies(params))
+    assert networks_of_images(params, CellNetwork) <= changed <= networks_of_images(params, TransferNetwork)
+
+
+def test_the_reading_of_pairs_discards_no_study_of_image_networks(copy: Path, params: Params) -> None:
+    before = studies(params)
+    append(copy / "pipelines/samples/response.py")
+    changed = others(before, studies(params))
+    assert {key for key, model in params.models.items() if params.task(model.task).modality == "pairs"} <= changed
+    assert not changed & networks_of_images(params, TransferNetwork)
+
+
+def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Path, params: Params) -> None:
+    before = studies(params)
+    tried = 0
+    for architecture in sorted({model.architecture for model in params.models.values()}):
+        path = copy / "training" / "architectures" / f"{architecture}.py"
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        spaces = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "space"]
+        if spaces:
+            spaces[0].body[:0] = ast.parse("trial.suggest_int('another', 0, 1)").body
+            path.write_text(ast.unparse(tree), encoding="utf-8")
+            own = {key for key, model in params.models.items() if model.architecture == architecture}
+            assert others(before, studies(params)) == own
+            path.write_text(source, encoding="utf-8")
+            tried += 1
+    assert tried > 5
