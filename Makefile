@@ -61,8 +61,9 @@ data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
 validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
 	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
 
-train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; show the leaderboard
-	@$(need_task)$(if $(BUDGET),sed -i.old -E 's/^budget: *[a-z]+/budget: $(BUDGET)/' params.yaml && rm -f params.yaml.old,true)
+# The budget of a checkout is in budget.yaml, which git does not see; dvc.lock records what a result was made with.
+train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
+	@$(need_task)$(if $(value BUDGET),case "$$BUDGET" in (quick|full) echo "budget: $$BUDGET" > budget.yaml ;; (*) echo "BUDGET is '$$BUDGET'; it is quick or full" >&2; exit 2 ;; esac)
 	@failed=0; dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
 	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
 
@@ -162,4 +163,4 @@ lock: $(READY) ## resolve pyproject.toml anew into requirements.lock and, for im
 	@VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync --quiet --require-hashes requirements.lock && touch $(READY) && python -m infra.list_licenses
 
 clean: ## remove what runs made (runs, models, reports), not data or .venv
-	@rm -rf models reports prepared checkpoints cache .retrain optuna.db mlflow.db mlruns mlartifacts .incoming optuna.db.lock
+	@rm -rf budget.yaml models reports prepared checkpoints cache .retrain optuna.db mlflow.db mlruns mlartifacts .incoming optuna.db.lock

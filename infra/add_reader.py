@@ -1,8 +1,8 @@
-"""Give the database a login that reads what the dashboard shows of the registry: ``python infra/add_reader.py``.
+"""Give the history's database a login that reads the history and nothing else: ``python infra/add_reader.py``.
 
-``ONCOLINEAGE_REGISTRY_URI`` names the database, and a login that may make roles; ``ONCOLINEAGE_READER_URI`` the same
-database with name and password of the reader. Accounts lie in that database too, so tables are named one by one. Run
-again, it gives the role this password and puts the rights right: after a restore, say.
+``ONCOLINEAGE_HISTORY_URI`` names the database, and a login that may make roles; ``ONCOLINEAGE_READER_URI`` the same
+database with name and password of the reader. Accounts may lie in that database too, so tables are named one by one.
+Run again, it gives the role this password and puts the rights right: after a restore, say.
 """
 
 from __future__ import annotations
@@ -13,28 +13,21 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-from mlflow.store.model_registry.dbmodels.models import (
-    SqlModelVersion,
-    SqlModelVersionTag,
-    SqlRegisteredModelAlias,
-    SqlRegisteredModelTag,
-)
 from psycopg import sql
 
 from serving import history_table
-from serving.ledger import REGISTRY_URI
+from serving.ledger import HISTORY_URI
 
 READER_URI = "ONCOLINEAGE_READER_URI"
-_MLFLOWS = (SqlModelVersion, SqlModelVersionTag, SqlRegisteredModelAlias, SqlRegisteredModelTag)
-TABLES = (history_table.TABLE, *(model.__tablename__ for model in _MLFLOWS))
+TABLES = (history_table.TABLE, history_table.INTENTS)
 
 
 def add_reader(uri: str, reader: sa.URL) -> None:
     """Make the role or give it its password, and let it select from `TABLES`, and from no other."""
     name = sql.Identifier(str(reader.username))
     engine = sa.create_engine(uri, poolclass=sa.pool.NullPool)
+    history_table.create(engine)  # else the first registration would, after this
     with engine.begin() as connection:
-        history_table.create(connection)  # else the first registration would, after this
         there = connection.execute(
             sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader.username}
         ).scalar()
@@ -52,7 +45,7 @@ def add_reader(uri: str, reader: sa.URL) -> None:
 def main() -> int:
     """Print what became of the role."""
     try:
-        uri, reader = os.environ[REGISTRY_URI], sa.make_url(os.environ[READER_URI])
+        uri, reader = os.environ[HISTORY_URI], sa.make_url(os.environ[READER_URI])
     except KeyError as error:
         print(f"error: set {error.args[0]}", file=sys.stderr)
         return 2

@@ -36,7 +36,7 @@ WITHOUT_RESULT = frozenset(
         "files",
         "params",
         "params_checks",
-        "patience",
+        "retry",
         "places",
         "policy",
         "redaction",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.samples import Kept
 
 PARAMS_FILE = Path("params.yaml")
+BUDGET_FILE = "budget.yaml"  # beside it: the budget of this checkout, as `make train BUDGET=full` chose it
 
 Budget = Literal["quick", "full"]
 
@@ -226,13 +227,20 @@ class Params:
         return [model.architecture for model in self.models.values() if model.task == task]
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """All of ``budget.yaml``, where it chooses."""
+
+    budget: Budget
+
+
 def read_params(path: Path | str = PARAMS_FILE) -> Params:
     """Read and check ``params.yaml``.
 
     Parameters
     ----------
     path
-        The file.
+        The file. ``budget.yaml`` beside it, if it is there, chooses another budget.
 
     Returns
     -------
@@ -247,22 +255,36 @@ def read_params(path: Path | str = PARAMS_FILE) -> Params:
     path = Path(path)
     if not path.is_file():
         raise ParamsError(f"{path}: no such file; run from the repository's root")
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ParamsError(f"{path}, line {line}: not UTF-8; save the file in UTF-8") from error
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not YAML: {error}") from error
+    node = _composed(path)
     if node is None:
         raise ParamsError(f"{path}: the file is empty")
     reader = TypedReader(path, _choices())
     params: Params = reader.read(node, Params, "params")
+    params = dataclasses.replace(params, budget=_budget(path.with_name(BUDGET_FILE), params.budget))
     # Imported here, since the checks speak of all that is defined above.
     from pipelines.params_checks import check
 
     check(params, path, reader.lines)
     return params
+
+
+def _composed(path: Path) -> yaml.Node | None:
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ParamsError(f"{path}, line {line}: not UTF-8; save the file in UTF-8") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from error
+
+
+def _budget(path: Path, default: Budget) -> Budget:
+    """Return the budget that the file ``path`` chooses, ``default`` where it is not there or holds ``{}``."""
+    node = _composed(path) if path.is_file() else None
+    if node is None or not node.value:
+        return default
+    chosen: _Chosen = TypedReader(path, {}).read(node, _Chosen, "params")
+    return chosen.budget
 
 
 def _choices() -> dict[type, Choice]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from pipelines.patience import patience, pauses, unreachable
+from pipelines.retry import retry
 from pipelines.tracking import SERVER, is_outage, refusal
 
 _FLUSH_SECONDS = 2.0
@@ -51,7 +51,7 @@ class StepMetrics:
         Raises
         ------
         Unreachable
-            The tracking server has been away for longer than `patience`.
+            The tracking server has been away for longer than `pipelines.retry.outage_seconds`.
         """
         if self._fault is not None:
             raise self._fault
@@ -88,32 +88,32 @@ class StepMetrics:
         self._thread.join()
 
     def _send(self) -> None:
-        following, failing_since = pauses(), None
         while True:
-            ended = self._ending.wait(_FLUSH_SECONDS if failing_since is None else following())
+            ended = self._ending.wait(_FLUSH_SECONDS)
             with self._guard:
                 batch = self._waiting[:_BATCH]
             try:
-                if batch:
-                    self._client.log_batch(self._run_id, metrics=batch)
+                self._send_batch(batch)
             except Exception as error:
-                failing_since = failing_since or time.monotonic()
-                if not is_outage(error):
-                    self._fault = refusal(error) or error
-                elif time.monotonic() - failing_since > patience():
-                    self._fault = unreachable(SERVER, patience(), error)
-                    self._fault.__cause__ = error
-                if self._fault is not None:
-                    return
-                if ended:  # the event no longer makes it wait
-                    time.sleep(following())
-                continue
-            following, failing_since = pauses(), None
+                self._fault = self._fault or refusal(error) or error
+                return
             with self._guard:
                 del self._waiting[: len(batch)]
                 left = bool(self._waiting)
             if ended and (not left or self._fault is not None):
                 return
+
+    def _send_batch(self, batch: list[Metric]) -> None:
+        def send() -> None:
+            if batch:
+                self._client.log_batch(self._run_id, metrics=batch)
+
+        retry(send, lambda error: self._fault is None and is_outage(error), SERVER, sleep=self._pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the fit is abandoned."""
+        if self._ending.wait(seconds) and self._fault is None:
+            time.sleep(seconds)
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from pipelines import patience, store_errors
+from pipelines import store_errors
 from pipelines.files import cores
 from pipelines.redaction import redacted
+from pipelines.retry import retry
 from pipelines.store_errors import StoreError, may_pass
 
 # Whatever the environment says: nothing is loaded through pickle, here and in every process that is started from here.
@@ -91,13 +92,13 @@ def patiently(call: Callable[[], Result]) -> Result:
     Raises
     ------
     Unreachable
-        It stayed away for longer than `pipelines.patience.patience`.
+        It stayed away for longer than `pipelines.retry.outage_seconds`.
     StoreError
         It refuses for good.
     """
     _check_database(mlflow.get_tracking_uri())
     try:
-        return patience.patiently(call, is_outage, SERVER)
+        return retry(call, is_outage, SERVER)
     except Exception as error:
         if (told := refusal(error)) is None or told is error:
             raise

@@ -5,8 +5,8 @@ any size, makes a table of whatever JSON it holds, and takes no middleware. This
 ``/ping``, ``/health``, ``/version`` and its time limit as they are, and a route of its own for ``/invocations``: it
 reads a bounded body, looks at the shape of the JSON, and gives it parsed to MLflow's own ``invocations``.
 
-Nothing of the platform but `serving.limits` may be imported here: the model brings the code that it was logged with,
-which must be the first to be found.
+Nothing of the platform but `serving.limits` and `serving.mlflow_private` may be imported here: the model brings the
+code that it was logged with, which must be the first to be found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -25,9 +24,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import scoring_server
 
 from serving.limits import Limits, Refused, parsed
+from serving.mlflow_private import answer, scoring_application, served_model
 
 _JSON = "application/json"
 _LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which is a patient's data
@@ -36,14 +35,9 @@ _logger = logging.getLogger(__name__)
 
 
 def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
-    """Return MLflow's scoring application with the bounded route in the place of its own."""
-    schema = model.metadata.get_input_schema()
-    app.router.routes = [route for route in app.router.routes if getattr(route, "path", "") != "/invocations"]
+    """Add the bounded route ``/invocations`` to MLflow's scoring application and return it."""
     turns = asyncio.Semaphore(limits.together)
     held = _Held(limits)
-
-    def compute(body: bytes) -> scoring_server.InvocationsResponse:
-        return scoring_server.invocations(parsed(body, limits), _JSON, model, schema)
 
     @app.post("/invocations")
     async def invocations(request: Request) -> Response:
@@ -56,7 +50,7 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
                     # MLflow answers 504 by itself then, but lets this go on: nobody is there to be computed for.
                     if monotonic() - arrived > limits.seconds:
                         raise Refused(503, "the request waited too long for its turn; send it again in a while")
-                    result = await asyncio.to_thread(compute, body)
+                    result = await asyncio.to_thread(lambda: answer(parsed(body, limits), model))
         except Refused as refused:
             return _fault(refused.status, "BAD_REQUEST", str(refused))
         except TimeoutError:
@@ -142,9 +136,9 @@ def _import_explainers() -> None:
 
 
 def _served() -> FastAPI:
-    model = scoring_server.load_model_with_mlflow_config(os.environ[scoring_server._SERVER_MODEL_PATH])
+    model = served_model()
     _import_explainers()
-    return bounded(scoring_server.init(model), model, Limits.from_environment())
+    return bounded(scoring_application(model), model, Limits.from_environment())
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ def backup(to: Path, *, progress: bool = True) -> dict[str, Any]:
 
     from pipelines.file_hashes import file_hashes
     from pipelines.files import write_json
-    from serving.stores import SQLITE, TRACKING, artifact_locations, databases
+    from serving.stores import HISTORY, SQLITE, TRACKING, artifact_locations, databases
 
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} is there already; nothing is written over it: name a new folder")
@@ -51,10 +51,13 @@ def backup(to: Path, *, progress: bool = True) -> dict[str, Any]:
     try:
         (made / "databases").mkdir()
         saved = {}
+        moves = _moves(present)
         for database in present:
             file = made / "databases" / f"{database.name}.{'db' if database.kind == SQLITE else 'dump'}"
             _save_database(database, file)
             saved[database.name] = {"kind": database.kind, "file": file.relative_to(made).as_posix()}
+        if HISTORY in saved and _moves(present) != moves:  # two databases are not of one moment
+            raise UserError("a version was moved meanwhile, nothing was saved; run it again")
         # The locations of what was saved, not of what was added since.
         tracking = next(each for each in present if each.name == TRACKING)
         places: list[dict[str, str]] = []
@@ -75,6 +78,15 @@ def backup(to: Path, *, progress: bool = True) -> dict[str, Any]:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return manifest
+
+
+def _moves(present: list[Any]) -> set[str]:
+    """Return what tells that a version was moved, or is being moved."""
+    from serving.history_table import INTENTS, TABLE
+
+    return {
+        value for each in present for column in (f"{TABLE}.hash", f"{INTENTS}.entry") for value in each.values(column)
+    }
 
 
 def _save_database(database: Any, file: Path) -> None:
@@ -121,7 +133,9 @@ def main() -> int:
 
     sha256 = hashlib.sha256((to / MANIFEST).read_bytes()).hexdigest()
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
-    names = " and ".join(f"{name} ({each['kind']})" for name, each in manifest["databases"].items())
+    names = ", ".join(f"{name} ({each['kind']})" for name, each in manifest["databases"].items())
+    if not manifest["artifacts"]:
+        print("it holds no runs and artifacts: make another with the tracking server's database as MLFLOW_TRACKING_URI")
     print(f"saved {names} and {len(manifest['files'])} files, {size / 1e6:.1f} MB, to {to}")
     print(f"its manifest's SHA-256, to be kept elsewhere: {sha256}")
     return 0

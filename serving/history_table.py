@@ -1,21 +1,22 @@
-"""What became of a task's versions: an append-only, hash-chained table beside MLflow's own, in the same database.
+"""What became of a task's versions: an append-only, hash-chained table in an SQL database.
 
 Every row holds the hash of the row before it, so a row that is changed or taken out breaks the chain; the registered
-model carries the hash of the last one as a tag, so that rows cannot be cut off the end. Triggers refuse updates and
-deletions. Which alias points where follows from the rows alone.
+model carries the hash of the last one as a tag, so that rows cannot be cut off the end. On SQLite and PostgreSQL,
+triggers refuse updates and deletions. Which alias points where follows from the rows alone. Beside it lies the intent
+of a move that is under way: the row that is going to be appended.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-TABLE = "oncolineage_history"
+TABLE, INTENTS = "oncolineage_history", "oncolineage_intents"
 FIRST = "0" * 64  # what the first row has in place of the hash of the one before
 REGISTER, PROMOTE, ROLLBACK, RESTORE = "register", "promote", "rollback", "restore"
 CANDIDATE, STAGING, PRODUCTION, PREVIOUS = "candidate", "staging", "production", "previous"
@@ -61,7 +62,7 @@ class Entry:
 
     def sealed(self) -> Entry:
         """Return the entry with its hash."""
-        return Entry(**{**_fields(self), "hash": self.computed_hash()})
+        return replace(self, hash=self.computed_hash())
 
     def computed_hash(self) -> str:
         """Return the hash over all that the row says but its own hash."""
@@ -164,7 +165,7 @@ def next_entry(entries: Sequence[Entry], task: str, time: str, **said: Any) -> E
     return Entry(task, len(entries) + 1, time, **said, previous_hash=before).sealed()
 
 
-# The table. A metadata of its own: MLflow's migrations do not know of it, and leave it alone.
+# The tables. A metadata of its own: MLflow's migrations do not know of it, and leave it alone.
 
 _METADATA = sa.MetaData()
 _TABLE = sa.Table(
@@ -185,11 +186,22 @@ _TABLE = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False),
     sa.UniqueConstraint("task", "previous_hash"),
 )
+_INTENTS = sa.Table(
+    INTENTS,
+    _METADATA,
+    sa.Column("task", sa.String(256), primary_key=True),
+    sa.Column("entry", sa.Text, nullable=False),
+    sa.Column("tags", sa.Text, nullable=False),
+)
+# Never holds a row that others see: who holds a task's turn has one here in an open transaction.
+TURNS = sa.Table("oncolineage_turns", _METADATA, sa.Column("task", sa.String(256), primary_key=True))
+
 _REFUSED = f"{TABLE} is append-only"
+_REFUSED_VERBS = {"sqlite": ("update", "delete"), "postgresql": ("update", "delete", "truncate")}
 _TRIGGERS = {
     "sqlite": [
         f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
-        for verb in ("update", "delete")
+        for verb in _REFUSED_VERBS["sqlite"]
     ],
     "postgresql": [
         f"CREATE OR REPLACE FUNCTION {TABLE}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -197,53 +209,103 @@ _TRIGGERS = {
         *(
             f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION {TABLE}_refuse()"
-            for verb in ("update", "delete", "truncate")
+            for verb in _REFUSED_VERBS["postgresql"]
         ),
     ],
 }
-_NAMED = {
+_TRIGGERS_THERE = {
     "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
     "postgresql": "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'",
 }
 
 
-def exists(connection: sa.Connection) -> bool:
-    """Return whether the table is there."""
-    return sa.inspect(connection).has_table(TABLE)
+@dataclass(frozen=True)
+class Intent:
+    """A move that is under way.
+
+    Attributes
+    ----------
+    entry
+        The row of the history that it ends with.
+    tags
+        Of the version that is moved.
+    """
+
+    entry: Entry
+    tags: dict[str, str]
 
 
-def create(connection: sa.Connection) -> None:
-    """Make table and triggers, in the transaction of ``connection``, if they are not there."""
-    if exists(connection):
+class Rows(NamedTuple):
+    """What the database holds of a task: the history by number, the move under way, and which triggers are missing."""
+
+    entries: tuple[Entry, ...] = ()
+    intent: Intent | None = None
+    missing_triggers: tuple[str, ...] = ()
+
+
+def create(engine: sa.Engine) -> None:
+    """Make tables and triggers that are not there, all or none."""
+    if not (missing := _missing_tables(engine)):
         return
-    _METADATA.create_all(connection, checkfirst=False)
-    for statement in _TRIGGERS[connection.dialect.name]:
-        connection.exec_driver_sql(statement)
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":  # whose driver opens no transaction for a CREATE
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            for table in missing:
+                connection.execute(sa.schema.CreateTable(table))
+            for statement in _TRIGGERS.get(engine.dialect.name, []) if _TABLE in missing else []:
+                connection.exec_driver_sql(statement)
+    except sa.exc.DBAPIError:
+        if _missing_tables(engine):  # else another process made them in the meantime
+            raise
 
 
-def missing_triggers(connection: sa.Connection) -> list[str]:
-    """Return the names of triggers that somebody took away or switched off."""
-    verbs = ("update", "delete") if connection.dialect.name == "sqlite" else ("update", "delete", "truncate")
-    there = {name for (name,) in connection.exec_driver_sql(_NAMED[connection.dialect.name])}
-    return [f"{TABLE}_no_{verb}" for verb in verbs if f"{TABLE}_no_{verb}" not in there]
+def _missing_tables(engine: sa.Engine) -> list[sa.Table]:
+    there = sa.inspect(engine).get_table_names()
+    return [table for table in _METADATA.sorted_tables if table.name not in there]
 
 
-def read(connection: sa.Connection, task: str) -> list[Entry]:
-    """Return the rows of a task, by number; none where there is no table yet."""
-    if not exists(connection):
-        return []
-    rows = connection.execute(sa.select(_TABLE).where(_TABLE.c.task == task).order_by(_TABLE.c.number))
-    return [Entry(**{**row, "verdicts": tuple(json.loads(row["verdicts"]))}) for row in rows.mappings()]
+def read(engine: sa.Engine, task: str) -> Rows:
+    """Return the rows of a task; none where there is no table yet."""
+    missing = _missing_tables(engine)
+    if _TABLE in missing:
+        return Rows()
+    with engine.begin() as connection:
+        rows = connection.execute(sa.select(_TABLE).where(_TABLE.c.task == task).order_by(_TABLE.c.number)).mappings()
+        entries = tuple(_entry({**row, "verdicts": json.loads(row["verdicts"])}) for row in rows)
+        row = None
+        if _INTENTS not in missing:
+            row = connection.execute(sa.select(_INTENTS).where(_INTENTS.c.task == task)).first()
+        intent = None if row is None else Intent(_entry(json.loads(row.entry)), json.loads(row.tags))
+        dialect = engine.dialect.name
+        there = set(connection.scalars(sa.text(_TRIGGERS_THERE[dialect]))) if dialect in _TRIGGERS else set()
+    wanted = [f"{TABLE}_no_{verb}" for verb in _REFUSED_VERBS.get(dialect, ())]
+    return Rows(entries, intent, tuple(name for name in wanted if name not in there))
 
 
-def append(connection: sa.Connection, entry: Entry) -> None:
-    """Write a row, in the transaction of ``connection``."""
-    row = {**_fields(entry), "verdicts": json.dumps(entry.verdicts, sort_keys=True, ensure_ascii=False)}
-    connection.execute(sa.insert(_TABLE).values(**row))
+def _entry(values: Mapping[str, Any]) -> Entry:
+    return Entry(**{**values, "verdicts": tuple(values["verdicts"])})
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
-    return {key: getattr(entry, key) for key in entry.__dataclass_fields__}
+def begin(engine: sa.Engine, intent: Intent) -> None:
+    """Write an intent; raises `sqlalchemy.exc.IntegrityError` where the task has one."""
+    row = {"entry": json.dumps(asdict(intent.entry)), "tags": json.dumps(intent.tags)}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(_INTENTS).values(task=intent.entry.task, **row))
+
+
+def withdraw(engine: sa.Engine, intent: Intent) -> None:
+    """Delete an intent."""
+    with engine.begin() as connection:
+        connection.execute(sa.delete(_INTENTS).where(_INTENTS.c.task == intent.entry.task))
+
+
+def append(engine: sa.Engine, entry: Entry) -> None:
+    """Write a row, and delete its intent with it; raises `sqlalchemy.exc.IntegrityError` where its number is taken."""
+    row = {**asdict(entry), "verdicts": json.dumps(entry.verdicts, sort_keys=True, ensure_ascii=False)}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(_TABLE).values(**row))
+        connection.execute(sa.delete(_INTENTS).where(_INTENTS.c.task == entry.task))
 
 
 def _short(head: str | None) -> str:

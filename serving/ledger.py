@@ -1,41 +1,39 @@
-"""One transaction for all of a move: history row, aliases, deprecated stages and tags, on MLflow's own SQL store.
+"""A move of a version: an intent, the aliases through MLflow's public client, and the row of the history.
 
-MLflow's client sets an alias in one transaction and a stage in another, without looking whether somebody else was
-faster. Here the database is locked first, the state is read again, and all is written or nothing.
+The history lies in an SQL database, MLflow's own or another, and MLflow may be a server that is reached by HTTP alone:
+no transaction spans the two. So a move has three steps. The row that it will append is written as an intent; aliases,
+deprecated stages and tags are set; the row is appended, and the intent deleted with it. All of it is done while the
+task's turn is held, so that of two people one comes first and the other is told. The turn falls free when its holder
+dies: whoever takes it next and finds an intent finishes the move where its alias was moved already, and withdraws it
+where it was not.
 """
 
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from mlflow.store.model_registry.dbmodels.models import (
-    SqlModelVersion,
-    SqlModelVersionTag,
-    SqlRegisteredModelAlias,
-    SqlRegisteredModelTag,
-)
-from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
+from filelock import FileLock, Timeout
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from pipelines import tracking
 from pipelines.faults import UserError
+from pipelines.redaction import redacted
 from pipelines.store_errors import refusal
 from serving import history_table
-from serving.history_table import ALIASES, CANDIDATE, Entry, State, anchor, broken, next_entry, replay
+from serving.history_table import ALIASES, CANDIDATE, RESTORE, Entry, Intent, State, anchor, broken, next_entry, replay
 
-REGISTRY_URI = "ONCOLINEAGE_REGISTRY_URI"
+HISTORY_URI = "ONCOLINEAGE_HISTORY_URI"
 HEAD = "oncolineage.history"  # tag of the registered model: number and hash of the last row
 WAIT_SECONDS = 30
-
-_VERSIONS, _VERSION_TAGS = SqlModelVersion.__table__, SqlModelVersionTag.__table__
-_ALIASES, _MODEL_TAGS = SqlRegisteredModelAlias.__table__, SqlRegisteredModelTag.__table__
-_DELETED = "Deleted_Internal"
 
 
 @dataclass(frozen=True)
@@ -49,39 +47,52 @@ class Found:
     aliases
         As MLflow has them; others than the platform's are left out.
     stages
-        Version to stage, as MLflow has them; versions that were deleted are left out.
+        Version to stage, as MLflow has them, None where it no longer has stages.
     missing_triggers
         Of the history's table.
+    intent
+        A move that was broken off, where who looks may not finish it.
     """
 
     entries: tuple[Entry, ...]
     head: str | None
     aliases: dict[str, int]
-    stages: dict[int, str]
+    stages: dict[int, str | None]
     missing_triggers: tuple[str, ...] = ()
+    intent: Intent | None = None
 
     @property
     def state(self) -> State:
         """Return what the history says."""
         return replay(self.entries)
 
+    @property
+    def entries_after(self) -> tuple[Entry, ...]:
+        """Return the history as it is once the intent is carried out."""
+        return self.entries if self.intent is None else (*self.entries, self.intent.entry)
+
+    def broken(self) -> list[str]:
+        """Return what is wrong with the history, a sentence each; its tag may be that of the move under way."""
+        after = self.entries_after
+        return broken(after if self.head == anchor(after) else self.entries, self.head)
+
     def moved(self) -> list[str]:
         """Return which aliases do not point where the history says, a sentence each."""
-        said = self.state.aliases
+        said, after = self.state.aliases, replay(self.entries_after).aliases
         return [
             f"alias {alias} points to {_version(self.aliases.get(alias))}, "
             f"the history says {_version(said.get(alias))}: it was moved behind the tools' back"
             for alias in ALIASES
-            if self.aliases.get(alias) != said.get(alias)
+            if self.aliases.get(alias) not in (said.get(alias), after.get(alias))
         ]
 
     def staged_wrongly(self) -> list[str]:
         """Return which versions have another deprecated stage than their alias asks for, a sentence each."""
-        said = self.state.stages
+        said, after = self.state.stages, replay(self.entries_after).stages
         return [
-            f"version {version} has the stage {stage or 'None'}, its aliases ask for {said.get(version, 'None')}"
+            f"version {version} has the stage {stage}, its aliases ask for {said.get(version, 'None')}"
             for version, stage in sorted(self.stages.items())
-            if (stage or "None") != said.get(version, "None")
+            if stage not in (None, said.get(version, "None"), after.get(version, "None"))
         ]
 
     def last_move(self) -> Entry | None:
@@ -89,32 +100,38 @@ class Found:
         return next((entry for entry in reversed(self.entries) if entry.alias != CANDIDATE), None)
 
 
-def database_uri() -> str:
-    """Return the registry's database: MLflow's, or what ``ONCOLINEAGE_REGISTRY_URI`` names where that is a server.
+def history_uri() -> str:
+    """Return the history's database: what ``ONCOLINEAGE_HISTORY_URI`` names, or MLflow's own.
 
     Raises
     ------
     UserError
-        It is neither SQLite nor PostgreSQL.
+        MLflow's is a server or no database, and the variable is not set.
     """
+    uri = os.environ.get(HISTORY_URI, "").strip()
+    if uri:
+        return uri
     uri = str(tracking.mlflow.get_registry_uri())
-    if uri.startswith(("http://", "https://")):
-        uri = os.environ.get(REGISTRY_URI, "")
-        if not uri:
-            raise UserError(
-                f"the registry is an MLflow server, which cannot move aliases and history in one transaction; "
-                f"set {REGISTRY_URI} to the server's own database, postgresql://... or sqlite:///..."
-            )
-    if not uri.startswith(("sqlite:", "postgresql")):
-        scheme = uri.split(":")[0]
-        raise UserError(f"the registry is kept in {scheme!r}; aliases are moved in SQLite or PostgreSQL only")
+    try:
+        sa.make_url(uri).get_dialect()
+    except sa.exc.ArgumentError as error:  # an address of a server, or of files
+        raise UserError(
+            f"the model registry {redacted(uri)} is no SQL database, and the history of moves needs one; set "
+            f"{HISTORY_URI} to the same database for everybody who moves versions, "
+            "postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////PATH/history.db"
+        ) from error
     return uri
 
 
 def look(task: str) -> Found:
-    """Return what the registry holds of ``task`` now."""
-    with _transaction(writes=False) as connection:
-        return _found(connection, task)
+    """Return what the registry holds of ``task`` now, after a move that was broken off is finished or withdrawn."""
+    with _database() as engine:
+        found = _found(engine, task)
+        if found.intent is not None:
+            # Who may only read sees it as it is.
+            with suppress(UserError, MlflowException, sa.exc.DBAPIError, OSError), _turn(engine, task):
+                return _settled(engine, task)
+        return found
 
 
 def move(
@@ -130,7 +147,7 @@ def move(
     verdicts: Sequence[Mapping[str, Any]] = (),
     tags: Mapping[str, str] | None = None,
 ) -> Entry:
-    """Append a row and put aliases, stages and tags where the history then says, all or nothing.
+    """Append a row and put aliases, stages and tags where the history then says.
 
     Parameters
     ----------
@@ -146,35 +163,36 @@ def move(
     UserError
         Somebody was faster; an alias was moved behind the tools' back; the version is not there.
     """
-    with _transaction(writes=True) as connection:
-        history_table.create(connection)
-        now = _found(connection, task)
-        refuse_unsound(now, task, restoring=action == history_table.RESTORE)
-        if alias != CANDIDATE:
-            _refuse_stale(expected, now, task)
-        if to_version is not None and to_version not in now.stages:
-            raise UserError(f"{task} has no version {to_version}")
-        entry = next_entry(
-            now.entries,
-            task,
-            datetime.now(UTC).isoformat(timespec="milliseconds"),
-            by=by,
-            action=action,
-            alias=alias,
-            from_version=now.aliases.get(alias),
-            to_version=to_version,
-            why=why,
-            evidence_sha256=evidence_sha256,
-            verdicts=tuple(dict(verdict) for verdict in verdicts),
-        )
-        history_table.append(connection, entry)
-        entries = (*now.entries, entry)
-        _put(connection, _MODEL_TAGS, {"name": task, "key": HEAD}, value=anchor(entries))
-        state = replay(entries)
-        _set_aliases(connection, task, now.aliases, state.aliases)
-        _set_stages(connection, task, now.stages, state.stages)
-        for key, value in (tags or {}).items():
-            _put(connection, _VERSION_TAGS, {"name": task, "version": to_version, "key": key}, value=value)
+    with _database() as engine:
+        history_table.create(engine)
+        with _turn(engine, task):
+            now = _settled(engine, task)
+            refuse_unsound(now, task, restoring=action == RESTORE)
+            if alias != CANDIDATE:
+                _refuse_stale(expected, now, task)
+            if to_version is not None and to_version not in now.stages:
+                raise UserError(f"{task} has no version {to_version}")
+            entry = next_entry(
+                now.entries,
+                task,
+                datetime.now(UTC).isoformat(timespec="milliseconds"),
+                by=by,
+                action=action,
+                alias=alias,
+                from_version=now.aliases.get(alias),
+                to_version=to_version,
+                why=why,
+                evidence_sha256=evidence_sha256,
+                verdicts=tuple(dict(verdict) for verdict in verdicts),
+            )
+            intent = Intent(entry, dict(tags or {}))
+            history_table.begin(engine, intent)
+            try:
+                _carry_out(engine, now, intent)
+            except MlflowException:
+                with suppress(MlflowException):  # the first error is what is told
+                    _settled(engine, task)
+                raise
     return entry
 
 
@@ -191,8 +209,9 @@ def refuse_unsound(found: Found, task: str, *, restoring: bool = False) -> None:
     UserError
         Names what does not fit, and what to do.
     """
-    if problems := broken(found.entries, found.head):
-        raise UserError("\n".join([*problems, f"nothing was changed: take {task}'s registry from a backup"]))
+    if problems := found.broken():
+        advice = f"nothing was changed: look whether {HISTORY_URI} names the history's database"
+        raise UserError("\n".join([*problems, f"{advice}; if it does, take {task}'s registry from a backup"]))
     if not restoring and (moved := found.moved()):
         restore = f"python -m serving.verify --task {task} --restore"
         raise UserError("\n".join([*moved, f"nothing was changed: put the aliases back with `{restore}`"]))
@@ -206,45 +225,80 @@ def _refuse_stale(expected: Found, now: Found, task: str) -> None:
         raise UserError(f"{last.by} {did} of {task} a moment ago; nothing was changed. Look and try again")
 
 
-def _found(connection: sa.Connection, task: str) -> Found:
-    entries = history_table.read(connection, task)
-    there = history_table.exists(connection)
-    head = connection.execute(sa.select(_MODEL_TAGS.c.value).where(*_of(_MODEL_TAGS, name=task, key=HEAD))).scalar()
-    named = connection.execute(sa.select(_ALIASES.c.alias, _ALIASES.c.version).where(*_of(_ALIASES, name=task)))
-    aliases = {alias: int(version) for alias, version in named if alias in ALIASES}
-    staged = connection.execute(
-        sa.select(_VERSIONS.c.version, _VERSIONS.c.current_stage).where(*_of(_VERSIONS, name=task))
-    )
-    stages = {int(version): stage for version, stage in staged if stage != _DELETED}
-    triggers = history_table.missing_triggers(connection) if there else []
-    return Found(tuple(entries), head, aliases, stages, tuple(triggers))
+def _found(engine: sa.Engine, task: str) -> Found:
+    """Return history and registry as of one moment: no row came while the registry was read."""
+    rows = history_table.read(engine, task)
+    while True:
+        before, (head, aliases, stages) = rows, _registry(task)
+        rows = history_table.read(engine, task)
+        if rows == before:
+            return Found(rows.entries, head, aliases, stages, rows.missing_triggers, rows.intent)
 
 
-def _set_aliases(connection: sa.Connection, task: str, now: Mapping[str, int], wanted: Mapping[str, int]) -> None:
-    for alias in ALIASES:
-        if alias in wanted and now.get(alias) != wanted[alias]:
-            _put(connection, _ALIASES, {"name": task, "alias": alias}, version=wanted[alias])
-        elif alias in now and alias not in wanted:
-            connection.execute(sa.delete(_ALIASES).where(*_of(_ALIASES, name=task, alias=alias)))
+def _registry(task: str) -> tuple[str | None, dict[str, int], dict[int, str | None]]:
+    """Return what MLflow says: the tag of the history, aliases, and stages."""
+    client = MlflowClient()
+    try:
+        model = client.get_registered_model(task)
+    except MlflowException as error:
+        if not tracking.absent(error):
+            raise
+        return None, {}, {}
+    versions = client.search_model_versions(f"name = '{task}'")
+    aliases = {alias: int(version) for alias, version in model.aliases.items() if alias in ALIASES}
+    return model.tags.get(HEAD), aliases, {int(each.version): each.current_stage for each in versions}
 
 
-def _set_stages(connection: sa.Connection, task: str, now: Mapping[int, str], wanted: Mapping[int, str]) -> None:
-    """Keep the stage column right while MLflow still has it, for older UIs."""
-    for version, stage in now.items():
-        if (stage or "None") != (right := wanted.get(version, "None")):
-            statement = sa.update(_VERSIONS).where(*_of(_VERSIONS, name=task, version=version))
-            time = int(datetime.now(UTC).timestamp() * 1000)
-            connection.execute(statement.values(current_stage=right, last_updated_time=time))
+def _settled(engine: sa.Engine, task: str) -> Found:
+    """Return what holds, after a move that was broken off is finished or withdrawn; for who holds the turn."""
+    found = _found(engine, task)
+    if found.intent is None or found.broken():
+        return found
+    entry, after = found.intent.entry, found.entries_after
+    if entry.alias:
+        begun = found.aliases.get(entry.alias) == entry.to_version
+    else:
+        begun = found.aliases == replay(after).aliases
+    if (begun or found.head == anchor(after)) and not broken(after, anchor(after)):
+        _carry_out(engine, found, found.intent)
+    else:
+        history_table.withdraw(engine, found.intent)
+    return _found(engine, task)
 
 
-def _of(table: sa.Table, **values: Any) -> list[sa.ColumnElement[bool]]:
-    return [table.c[key] == value for key, value in {"workspace": DEFAULT_WORKSPACE_NAME, **values}.items()]
+def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
+    """Do what is left of a move; every step may be done twice."""
+    client, entry = MlflowClient(), intent.entry
+    entries = (*now.entries, entry)
+    state = replay(entries)
+    _set_aliases(client, now, entry, state.aliases)
+    _set_stages(client, now, entry.task, state.stages)
+    for key, value in intent.tags.items():
+        client.set_model_version_tag(entry.task, str(entry.to_version), key, value)
+    client.set_registered_model_tag(entry.task, HEAD, anchor(entries))
+    history_table.append(engine, entry)
 
 
-def _put(connection: sa.Connection, table: sa.Table, key: dict[str, Any], **values: Any) -> None:
-    """Update the row with this key, or insert it."""
-    if connection.execute(sa.update(table).where(*_of(table, **key)).values(**values)).rowcount == 0:
-        connection.execute(sa.insert(table).values(workspace=DEFAULT_WORKSPACE_NAME, **key, **values))
+def _set_aliases(client: MlflowClient, now: Found, entry: Entry, wanted: Mapping[str, int]) -> None:
+    """Move aliases that the entry moves, its own first: it tells whether a move that was broken off had begun."""
+    for alias in sorted(ALIASES, key=lambda each: each != entry.alias):
+        here, version = now.aliases.get(alias), wanted.get(alias)
+        foreign = entry.action != RESTORE and here != now.state.aliases.get(alias)  # is left for `verify` to find
+        if here == version or foreign or (version is not None and version not in now.stages):
+            continue
+        if version is None:
+            client.delete_registered_model_alias(entry.task, alias)
+        else:
+            client.set_registered_model_alias(entry.task, alias, str(version))
+
+
+def _set_stages(client: MlflowClient, now: Found, task: str, wanted: Mapping[int, str]) -> None:
+    """Set the deprecated stages, for older readers, where the server has them."""
+    for version, stage in now.stages.items():
+        if stage is not None and stage != (right := wanted.get(version, "None")):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # that stages are deprecated
+                client.transition_model_version_stage(task, str(version), right)
 
 
 def _version(version: int | None) -> str:
@@ -252,48 +306,40 @@ def _version(version: int | None) -> str:
 
 
 @contextmanager
-def _transaction(*, writes: bool) -> Iterator[sa.Connection]:
-    """Open a transaction that no other writer shares, with faults of the database told in a sentence."""
-    uri = database_uri()
-    engine = _engine(uri, writes)
+def _database() -> Iterator[sa.Engine]:
+    """Give the history's database, with its faults told in a sentence."""
+    uri = history_uri()
+    store = f"the history's database {redacted(uri)}"
     try:
-        with engine.begin() as connection:
-            if writes and connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(history_table.TABLE.encode()))))
-            yield connection
+        url = sa.make_url(uri)
+        limits = {"timeout": WAIT_SECONDS} if url.get_backend_name() == "sqlite" else {}
+        engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=limits)
+    except (sa.exc.ArgumentError, ImportError) as error:
+        raise UserError(f"{store} cannot be used: {error}; look at {HISTORY_URI}") from error
+    try:
+        yield engine
+    except sa.exc.IntegrityError as error:
+        raise UserError(f"somebody moved a version at the same moment; look and try again ({error.orig})") from error
     except sa.exc.DBAPIError as error:
-        shown = sa.make_url(uri).render_as_string(hide_password=True)
-        store = f"the registry's database {shown}"
         raise refusal(error, store) or UserError(f"{store} cannot be used: {error.orig}; try again") from error
     finally:
         engine.dispose()
 
 
-def _engine(uri: str, writes: bool) -> sa.Engine:
-    """Return an engine of its own: MLflow's would begin a transaction on SQLite only with the first write."""
-    engine = sa.create_engine(_with_driver(uri), poolclass=sa.pool.NullPool)
-    if engine.dialect.name == "postgresql" and not writes:  # all that is read is of one moment
-        return engine.execution_options(isolation_level="REPEATABLE READ")
-    if engine.dialect.name == "sqlite":
-        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-
-        def connected(connection: Any, _: Any) -> None:
-            connection.isolation_level = None  # SQLAlchemy, not the driver, begins
-            connection.execute(f"PRAGMA busy_timeout = {WAIT_SECONDS * 1000}")
-
-        def begun(connection: sa.Connection) -> None:
-            connection.exec_driver_sql(begin)
-
-        _listen(engine, "connect", connected)
-        _listen(engine, "begin", begun)
-    return engine
-
-
-def _listen(engine: sa.Engine, event: str, does: Callable[..., None]) -> None:
-    sa.event.listen(engine, event, does)
-
-
-def _with_driver(uri: str) -> str:
-    """Name psycopg where the URI names no driver: SQLAlchemy's default is psycopg2, which is not installed."""
-    return uri.replace("postgresql:", "postgresql+psycopg:", 1) if uri.startswith("postgresql:") else uri
+@contextmanager
+def _turn(engine: sa.Engine, task: str) -> Iterator[None]:
+    """Hold the task's turn: others wait until the block ends or this process dies."""
+    if engine.dialect.name == "sqlite":  # where one writes at a time, and MLflow may be who has to
+        path = Path(str(engine.url.database).removeprefix("file:"))
+        try:
+            with FileLock(f"{path}.lock", timeout=WAIT_SECONDS):
+                yield
+        except Timeout as error:
+            raise UserError(f"somebody has been moving a version of {task} for {WAIT_SECONDS} s; try again") from error
+        return
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
+        # Waits for whoever has inserted it; as the connection ends, it is taken back.
+        connection.execute(sa.insert(history_table.TURNS).values(task=task))
+        yield

@@ -18,7 +18,7 @@ def main() -> int:
     arguments.add_argument("--by", default="", help="who registers, for the history (default: git's user.name)")
     arguments.add_argument("--why", default="", help="for the history")
     given = arguments.parse_args()
-    from evaluation.candidates.gate import lines
+    from evaluation.candidates.gate import allowed, lines
     from evaluation.evidence.sealed import read_evidence
     from pipelines import tracking
     from serving.registry import register, whoever
@@ -31,7 +31,7 @@ def main() -> int:
         print(line)
     again = "is the candidate already" if done.entry is None else "is the candidate"
     print(f"{given.task} version {done.version} ({evidence['architecture']}) {again}")
-    if done.passes:
+    if allowed(done.verdicts):
         print(f"the gate lets it on: make promote TASK={given.task}")
         return 0
     print("the gate does not let it on to staging")

@@ -39,33 +39,18 @@ class GateError(UserError):
 
 
 @dataclass(frozen=True)
-class Registration:
-    """What became of a candidate.
+class Moved:
+    """What became of a version that was registered, promoted or rolled back to.
 
     Attributes
     ----------
     version
         Of the registered model that bears the task's name.
     verdicts
-        Of the gate before ``staging``, as things are now.
+        Of the gate, as things are now; of a registration those before ``staging``.
     entry
-        The row of the history; None where the version was the candidate with this evidence already.
+        The row of the history; None where the version had the alias, and its evidence, already.
     """
-
-    name: str
-    version: int
-    verdicts: tuple[Verdict, ...]
-    entry: Entry | None
-
-    @property
-    def passes(self) -> bool:
-        """Whether the version may go to ``staging``."""
-        return allowed(self.verdicts)
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """A version that got an alias, or a rollback to it; ``entry`` is None where it had it already."""
 
     name: str
     version: int
@@ -74,9 +59,7 @@ class Promotion:
     entry: Entry | None
 
 
-def register(
-    name: str, evidence: dict[str, Any], *, by: str, why: str = "", policy: Policy | None = None
-) -> Registration:
+def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", policy: Policy | None = None) -> Moved:
     """Make a version of the registered model ``name`` and the alias ``candidate`` point to it.
 
     The version carries the hashes of its evidence, data, split, code and files as tags. A model that is registered
@@ -122,7 +105,7 @@ def register(
     verdicts = tuple(judge(evidence, policy or read_params().policy, now))
     tags = _tags(evidence, files)
     if found.aliases.get(CANDIDATE) == number and version.tags.items() >= tags.items():
-        return Registration(name, number, verdicts, None)
+        return Moved(name, number, CANDIDATE, verdicts, None)
     entry = move(
         name,
         expected=found,
@@ -135,7 +118,7 @@ def register(
         verdicts=as_dicts(verdicts),
         tags=tags,
     )
-    return Registration(name, number, verdicts, entry)
+    return Moved(name, number, CANDIDATE, verdicts, entry)
 
 
 def promote(
@@ -146,7 +129,7 @@ def promote(
     by: str,
     why: str = "",
     policy: Policy | None = None,
-) -> Promotion:
+) -> Moved:
     """Judge a version by its evidence, now, and give it the alias ``to`` if no check fails.
 
     Parameters
@@ -174,7 +157,7 @@ def promote(
     refuse_unsound(found, name)
     number = _to_promote(name, to, None if version is None else int(version), found)
     if found.aliases.get(to) == number:
-        return Promotion(name, number, to, (), None)
+        return Moved(name, number, to, (), None)
     evidence, verdicts = _judged(name, to, number, found, policy)
     if not allowed(verdicts):
         raise GateError(f"{name} version {number} does not go to {to}", verdicts)
@@ -189,7 +172,7 @@ def promote(
         evidence_sha256=evidence["sha256"],
         verdicts=as_dicts(verdicts),
     )
-    return Promotion(name, number, to, tuple(verdicts), entry)
+    return Moved(name, number, to, tuple(verdicts), entry)
 
 
 def judged(name: str, to: Target, version: int | str, *, policy: Policy | None = None) -> list[Verdict]:
@@ -197,7 +180,7 @@ def judged(name: str, to: Target, version: int | str, *, policy: Policy | None =
     return _judged(name, to, int(version), look(name), policy)[1]
 
 
-def rollback(name: str, *, by: str, why: str) -> Promotion:
+def rollback(name: str, *, by: str, why: str) -> Moved:
     """Put the version that was in production before back, once it has shown that it loads and answers.
 
     It passed the gate when it went to production, and today's thresholds do not keep anybody from going back to it. Its
@@ -232,7 +215,7 @@ def rollback(name: str, *, by: str, why: str) -> Promotion:
         evidence_sha256=evidence["sha256"],
         verdicts=[{"check": "answers", "status": "pass", "reason": f"loaded, and answered {rows} rows", "by": None}],
     )
-    return Promotion(name, number, PRODUCTION, (), entry)
+    return Moved(name, number, PRODUCTION, (), entry)
 
 
 def restore(name: str, *, by: str, why: str) -> Entry | None:
@@ -309,6 +292,7 @@ def _tags(evidence: dict[str, Any], files: Hashes) -> dict[str, str]:
     return {
         "architecture": evidence["architecture"],
         "simulated": str(evidence["simulated"]).lower(),
+        "budget": evidence["budget"],
         "evidence.sha256": evidence["sha256"],
         "evidence.run_id": evidence["run_id"],
         FILES_TAG: str(files.files),

@@ -43,7 +43,11 @@ class Problem:
 def verify(name: str) -> list[Problem]:
     """Return what does not fit in the registry of the task ``name``; nothing, where all is well."""
     found = look(name)
-    problems = [Problem("history", each) for each in history_table.broken(found.entries, found.head)]
+    problems = [Problem("history", each) for each in found.broken()]
+    if found.intent is not None:
+        entry = found.intent.entry
+        told = f"{entry.by} moves it to {entry.alias}, or was broken off; the next who may write the history settles it"
+        problems.append(Problem("history", told, entry.to_version))
     problems += [Problem("history", f"the trigger {each} is gone") for each in found.missing_triggers]
     problems += [Problem("alias", each) for each in found.moved()]
     problems += [Problem("stage", each) for each in found.staged_wrongly()]

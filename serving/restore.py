@@ -39,13 +39,16 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False, pro
         The backup is damaged (names the files) or of another kind than the databases, a target is not empty, or a
         database or an artifact store cannot be written.
     """
+    from serving.ledger import HISTORY_URI
     from serving.stores import databases
 
     manifest = checked(folder, sha256)
     targets = {each.name: each for each in databases()}
     saved_databases = {} if artifacts_only else manifest["databases"]
     for name, saved in saved_databases.items():
-        target = targets[name]
+        target = targets.get(name)
+        if target is None:
+            raise UserError(f"the backup holds a {name} database and the environment names none; set {HISTORY_URI}")
         if target.kind != saved["kind"]:
             raise UserError(f"the backup's {name} database is {saved['kind']}, and this is the {target}")
         if not target.is_empty():

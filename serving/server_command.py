@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
 from mlflow import MlflowClient, artifacts
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import scoring_server
 
 from evaluation.candidates.registered_files import check_files
 from pipelines import tracking
@@ -18,6 +16,7 @@ from pipelines.faults import UserError
 from pipelines.files import cores
 from pipelines.policy import Serve
 from serving.limits import Limits
+from serving.mlflow_private import scoring_options
 
 APPLICATION = "serving.app:app"
 SECONDS = 60  # an answer may take
@@ -64,9 +63,8 @@ def command(name: str, version: str, serve: Serve, *, host: str, port: int, work
         raise tracking.refusal(error) or UserError(told) from error
     check_files(registered, Path(folder))
     limits = limits_of(serve)
-    line, environment = scoring_server.get_cmd(folder, port, host, limits.seconds, workers)
-    arguments = shlex.split(line)
-    own = [sys.executable, "-m", *arguments[:-1], APPLICATION]  # its own uvicorn, whatever PATH says
+    options, environment = scoring_options(folder, host=host, port=port, seconds=limits.seconds, workers=workers)
+    own = [sys.executable, "-m", "uvicorn", *options, APPLICATION]  # its own uvicorn, whatever PATH says
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads of OpenMP sleep, and take no core from others
     environment |= limits.environment() | {
         MODEL_VERSION: version,

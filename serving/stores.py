@@ -1,9 +1,10 @@
 """Where the platform keeps what no run can make again: databases and artifacts, as the environment names them.
 
-The tracking database holds experiments, runs, the registry, its history and, where the server has accounts, those too;
-the studies are a database of their own. Artifacts are read and written where they lie: of a tracking server that hands
-them on (``mlflow-artifacts:/...``), ``ONCOLINEAGE_ARTIFACTS_URI`` names the server's own ``--artifacts-destination``,
-so that a backup needs no running server, and a restore none that would make tables before it.
+The tracking database holds experiments, runs, the registry and, where the server has accounts, those too; the history
+of the registry lies there or in a database of its own, and the studies in another. Artifacts are read and written where
+they lie: of a tracking server that hands them on (``mlflow-artifacts:/...``), ``ONCOLINEAGE_ARTIFACTS_URI`` names the
+server's own ``--artifacts-destination``, so that a backup needs no running server, and a restore none that would make
+tables before it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 ARTIFACTS_URI = "ONCOLINEAGE_ARTIFACTS_URI"
-TRACKING, STUDIES = "tracking", "studies"
+TRACKING, STUDIES, HISTORY = "tracking", "studies", "history"
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
-_LOCATIONS = ("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Database:
     Attributes
     ----------
     name
-        ``tracking`` or ``studies``.
+        ``tracking``, ``studies`` or ``history``.
     uri
         As SQLAlchemy reads it; it may hold a password, and is shown by ``str`` alone.
     """
@@ -81,8 +81,7 @@ class Database:
     def _asked(self, question: Any) -> Any:
         import sqlalchemy as sa
 
-        url = self._url.set(drivername="postgresql+psycopg") if self.kind == POSTGRESQL else self._url
-        engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+        engine = sa.create_engine(self._url, poolclass=sa.pool.NullPool)
         try:
             with engine.connect() as connection:
                 return question(connection)
@@ -125,7 +124,10 @@ class Database:
 
 
 def databases() -> list[Database]:
-    """Return the databases that the environment names: tracking, and studies.
+    """Return the databases that the environment names: tracking, studies, and the history's where it has its own.
+
+    Where tracking is a server, the history's database stands for the server's: it lies there, unless a team reaches the
+    server by HTTP alone, and then only who runs the server can save what the server holds.
 
     Raises
     ------
@@ -133,14 +135,17 @@ def databases() -> list[Database]:
         One is neither PostgreSQL nor an SQLite file, or tracking store and registry are two.
     """
     from pipelines import tracking
-    from serving.ledger import database_uri
+    from serving.ledger import history_uri
     from training.studies.storage import storage_url
 
-    uri = database_uri()
-    store = str(tracking.mlflow.get_tracking_uri())
-    if not store.startswith(("http://", "https://")) and store != uri:
+    uri, history = str(tracking.mlflow.get_tracking_uri()), history_uri()
+    if uri != str(tracking.mlflow.get_registry_uri()):
         raise UserError("tracking store and registry are two databases; a backup takes one that holds both")
+    if uri.startswith(("http://", "https://")):
+        uri = history
     found = [Database(TRACKING, uri), Database(STUDIES, storage_url())]
+    if history != uri:
+        found.append(Database(HISTORY, history))
     for each in found:
         if each.kind not in (SQLITE, POSTGRESQL) or (each.kind == SQLITE and str(each.path) in ("None", ":memory:")):
             raise UserError(f"the {each} is neither PostgreSQL nor an SQLite file, and is not backed up")
@@ -149,7 +154,9 @@ def databases() -> list[Database]:
 
 def artifact_locations(database: Database) -> list[str]:
     """Return where the tracking database says that artifacts lie, none of the places below another."""
-    every = {str(location) for column in _LOCATIONS for location in database.values(column)}
+    from serving.mlflow_private import ARTIFACT_LOCATIONS
+
+    every = {str(location) for column in ARTIFACT_LOCATIONS for location in database.values(column)}
     kept: list[str] = []
     for location in sorted(every):
         if not any(location.startswith(f"{above.rstrip('/')}/") for above in kept):
@@ -166,10 +173,11 @@ def opened(location: str) -> Any:
         `ARTIFACTS_URI` is needed and not set, or the library that reads the place is not installed.
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    from serving.mlflow_private import artifact_repository
 
     try:
-        return get_artifact_repository(behind_server(location))
+        return artifact_repository(behind_server(location))
     except (ImportError, MlflowException) as error:
         raise UserError(f"artifacts at {location} cannot be reached: {error}") from error
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import requests
 
+from tests.empty_store import empty_store
+
 ADMIN, ADMIN_PASSWORD = "admin", "admin-of-a-test-1"
 
 
@@ -58,6 +60,26 @@ def s3_store(folder: Path) -> Iterator[dict[str, str]]:
             "AWS_SECRET_ACCESS_KEY": "testing-secret",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+
+
+@contextlib.contextmanager
+def open_tracking_server(folder: Path) -> Iterator[str]:
+    """Run MLflow's server without accounts, on an SQLite database in ``folder``; give its URL."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"),
+        *(f"--backend-store-uri={empty_store(folder)}", "--no-serve-artifacts"),
+        f"--default-artifact-root={folder / 'mlruns'}",
+    ]
+    own = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    url = f"http://127.0.0.1:{port}"
+    with _listening(command, f"{url}/health", folder / "tracking.log", {**kept, **own}):
+        yield url
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from infra.check_compose import problems as compose_problems
 from infra.check_manifests import OVERLAYS, _pods, built, unnamed
 from infra.check_manifests import problems as manifest_problems
 from serving.board.endpoints import ENDPOINTS
-from serving.ledger import REGISTRY_URI
+from serving.ledger import HISTORY_URI
 from serving.stores import ARTIFACTS_URI
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +125,7 @@ def test_a_study_can_become_a_served_version_inside() -> None:
     """Registering and promoting needs the registry's database, and what tuning left: neither is open to the machine."""
     services = COMPOSE["services"]
     bench = services["workbench"]
-    assert {"ONCOLINEAGE_REGISTRY_URI_FILE", "OPTUNA_STORAGE_FILE"} <= set(bench["environment"])
+    assert {"ONCOLINEAGE_HISTORY_URI_FILE", "OPTUNA_STORAGE_FILE"} <= set(bench["environment"])
     for name in ("prepare", "tuning"):
         mine = {each for each in bench["volumes"] if isinstance(each, str)}
         assert {each for each in services[name]["volumes"] if isinstance(each, str)} <= mine
@@ -232,7 +232,7 @@ def test_services_wait_for_what_they_need() -> None:
 def test_variables_are_those_that_the_code_reads() -> None:
     given = {name.removesuffix("_FILE") for name in PLATFORM for name in COMPOSE["services"][name]["environment"]}
     ours = {name for name in given if name.startswith("ONCOLINEAGE_")}
-    assert {REGISTRY_URI, ARTIFACTS_URI, ENDPOINTS} <= ours
+    assert {HISTORY_URI, ARTIFACTS_URI, ENDPOINTS} <= ours
     code = [*ROOT.glob("pipelines/*.py"), *ROOT.glob("serving/**/*.py"), *INFRA.glob("*.py")]
     text = "\n".join(path.read_text() for path in code)
     for name in ours:
@@ -472,7 +472,7 @@ def test_every_volume_secret_and_service_that_a_manifest_names_is_there(
 NEEDS = {
     "MLFLOW_TRACKING_URI": ("tracking", 5000),
     "MLFLOW_BACKEND_STORE_URI_FILE": ("postgres", 5432),
-    "ONCOLINEAGE_REGISTRY_URI_FILE": ("postgres", 5432),
+    "ONCOLINEAGE_HISTORY_URI_FILE": ("postgres", 5432),
     "OPTUNA_STORAGE_FILE": ("postgres", 5432),
     "MLFLOW_S3_ENDPOINT_URL": ("store", 8333),
     "REPOSITORY": (None, 443),
@@ -493,7 +493,7 @@ def test_what_a_pod_is_told_of_it_may_reach(name: str, overlays: dict[str, list[
             assert _let_through(manifests, "Egress", label, target, port), (label, variable)
             assert target is None or _let_through(manifests, "Ingress", target, label, port), (label, variable)
             reached.add((label, variable))
-    assert {("dashboard", "ONCOLINEAGE_REGISTRY_URI_FILE"), ("fill-work", "REPOSITORY")} <= reached
+    assert {("dashboard", "ONCOLINEAGE_HISTORY_URI_FILE"), ("fill-work", "REPOSITORY")} <= reached
     assert {("workbench", each) for each in ("MLFLOW_S3_ENDPOINT_URL", "OPTUNA_STORAGE_FILE")} <= reached
     assert not _let_through(manifests, "Egress", "serving", None, 443)
 

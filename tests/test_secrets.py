@@ -131,7 +131,7 @@ def test_a_tracking_server_that_cannot_be_reached_is_named_without_its_password(
         f"serving.history --task {TASK}",
         f"serving.promote --task {TASK} --by somebody",
     ]
-    database = {"ONCOLINEAGE_REGISTRY_URI": f"postgresql://lab:{TRACKING}@{NOWHERE}/registry"}
+    database = {"ONCOLINEAGE_HISTORY_URI": f"postgresql://lab:{TRACKING}@{NOWHERE}/registry"}
     said = _run(checkout, *((each, server) for each in commands), (f"serving.verify --task {TASK}", database))
     assert said.count("exited with 1") == 7, said
     assert f"http://lab:{HIDDEN}@{NOWHERE}" in said and f"lab:{HIDDEN}@{NOWHERE}/registry" in said

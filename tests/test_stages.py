@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("pipelines", "training", "evaluation", "serving")
 PARAMS = read_params(ROOT / "params.yaml")
 STAGES: dict[str, dict[str, Any]] = {
-    name: stage["do"] for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
+    name: stage["do"]
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
+    if "do" in stage
 }
 # Stages before one that leave another receipt, an MLflow run's id, whenever they run; it need not list what they do.
 RUNS_BEFORE = {"evaluate": ["fit"], "leaderboard": ["fit", "evaluate"]}

@@ -20,7 +20,7 @@ import jinja2
 
 from evaluation.candidates.card_text import HOW_CHECKED, Use, use_of
 from pipelines.files import written_whole
-from pipelines.problems import metrics
+from pipelines.problems import get_problem
 
 MARKDOWN, HTML = "card.md", "card.html"
 SHOWN = 10  # of the worst classes, drugs or genes
@@ -159,7 +159,7 @@ def _data(evidence: dict[str, Any]) -> list[Block]:
 
 def _metrics(evidence: dict[str, Any]) -> list[Block]:
     test = evidence["test"]
-    known, baseline = metrics(), evidence["baseline"]
+    known, baseline = {each.name: each for each in get_problem(evidence["problem"]).metrics}, evidence["baseline"]
     whole = {name: found for name, found in test["metrics"].items() if name in known}
     rows = [[name, _interval(found), known[name].meaning.format(baseline=baseline)] for name, found in whole.items()]
     said = (
@@ -199,7 +199,8 @@ _KINDS = {"naive": "naive baseline", "simple": "simple model", "peer": "other mo
 
 
 def _cohorts(evidence: dict[str, Any]) -> list[Block]:
-    shown = [name for name in metrics() if any(name in each["metrics"] for each in evidence["cohorts"])][:4]
+    known = [metric.name for metric in get_problem(evidence["problem"]).metrics]
+    shown = [name for name in known if any(name in each["metrics"] for each in evidence["cohorts"])][:4]
     rows = [
         [each["name"], _count(each["n"]), _count(each["groups"])]
         + [_interval(each["metrics"][name]) if name in each["metrics"] else "–" for name in shown]

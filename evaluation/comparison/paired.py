@@ -144,13 +144,7 @@ def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
 
 
 def resample(
-    task: Task,
-    predictions: pd.DataFrame,
-    metric: str,
-    *,
-    resamples: int,
-    seed: int,
-    **learnt: Any,
+    task: Task, predictions: pd.DataFrame, metric: str, *, resamples: int, seed: int, **learnt: Any
 ) -> Resampled:
     """Return a metric of one model on the test rows and on every resample of their groups.
 
@@ -161,29 +155,18 @@ def resample(
     count = len(np.unique(groups))
     if count < 2:
         raise UserError(f"the test rows are of {count} group: whether models differ cannot be told from it")
-    value = _measure(task, predictions, metric, groups, np.ones((1, count), np.int64), learnt)
-    blocks = [
-        _measure(task, predictions, metric, groups, counts, learnt)
-        for counts in group_count_blocks(count, resamples, seed)
-    ]
+    measures = measures_of(task.problem)
+
+    def measure(counts: npt.NDArray[np.int64]) -> Floats:
+        margin_metric = task.evaluate.metric
+        found = measures.weighted(predictions, metric, groups, counts, margin_metric=margin_metric, **learnt)
+        if metric not in found:
+            raise UserError(f"metric {metric!r} cannot be measured on these predictions; there are {', '.join(found)}")
+        return found[metric]
+
+    value = measure(np.ones((1, count), np.int64))
+    blocks = [measure(counts) for counts in group_count_blocks(count, resamples, seed)]
     return Resampled(float(value[0]), np.concatenate(blocks))
-
-
-def _measure(
-    task: Task,
-    predictions: pd.DataFrame,
-    metric: str,
-    groups: npt.NDArray[np.str_],
-    counts: npt.NDArray[np.int64],
-    learnt: dict[str, Any],
-) -> Floats:
-    """Return ``metric`` under each weighting of the groups, shape ``(n_weightings,)``."""
-    found = measures_of(task.problem).weighted(
-        predictions, metric, groups, counts, margin_metric=task.evaluate.metric, **learnt
-    )
-    if metric not in found:
-        raise UserError(f"metric {metric!r} cannot be measured on these predictions; there are {', '.join(found)}")
-    return found[metric]
 
 
 def subtract(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.figures import plots
-from evaluation.metrics.classification import classification_metrics, confusion
+from evaluation.metrics.classification import confusion
 from evaluation.metrics.weakest import of_classes
 from evaluation.modalities import Modality
 from evaluation.problems import Measures, columns_of
@@ -20,10 +20,11 @@ def class_evidence(measures: Measures, run: Evaluation, modality: Modality) -> E
     """Measure the test rows of a classifier, over all and within strata; see `Measures.evidence`."""
     task, predictions, contract = run.task, run.predictions, run.contract
     target, probabilities, baseline, scoring = measures.columns(predictions)
+    assert baseline is not None
     classes: list[str] = scoring["classes"]
     raw = columns_of(predictions, "raw", classes)
     metrics = measures.intervals(predictions, task, run.seed)
-    uncalibrated = classification_metrics(target, raw, classes=classes)
+    uncalibrated = measures.metrics(target, raw, classes=classes)
     held = prediction_sets(probabilities, contract.threshold)  # type: ignore[attr-defined]
     true_is_held = held[np.arange(len(target)), target]
     covered, size = float(true_is_held.mean()), float(held.sum(axis=1).mean())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 
+from evaluation.evidence.parts import Evidence
 from evaluation.explain.biomarkers import COULD_SEE, RULE, look_up, marked_drugs, read_markers
 from evaluation.explain.sensitizing import directed, rows_by_drug, sensitizing
 from evaluation.explain.sums import measured
@@ -22,15 +20,6 @@ _TOLD = ("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "
 _OF_DATA = ("data", "data_effect", "data_low", "data_high", "data_lines")
 
 
-@dataclass(frozen=True)
-class ExplainedDrugs:
-    """A section of the evidence, with tables and figures."""
-
-    section: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
-
-
 def explain_drugs(
     task: Task,
     estimator: Estimator,
@@ -41,7 +30,7 @@ def explain_drugs(
     *,
     seed: int,
     output: int | None = None,
-) -> ExplainedDrugs:
+) -> tuple[dict[str, Any], Evidence]:
     """Explain drugs one by one, on test rows: those that a biomarker is known of, and the most measured others.
 
     Parameters
@@ -65,7 +54,7 @@ def explain_drugs(
     if len(chosen):
         attribution = estimator.attribute(chosen, None if output is None else np.full(len(chosen), output))
     if attribution is None or not measured(attribution.names, chosen).any():
-        return ExplainedDrugs()  # the model looks at no gene
+        return {}, Evidence()  # the model looks at no gene
     every = directed(attribution, chosen)
     known = look_up(
         markers,
@@ -80,7 +69,7 @@ def explain_drugs(
     named = sensitizing(every)
     named = named.sort_values("drug_id", key=lambda ids: ids.map(order).fillna(len(order)), kind="stable")
     looked_up = known[known["status"].isin(COULD_SEE)]
-    section = {
+    section: dict[str, Any] = {
         "rule": RULE,
         "looked_up": len(looked_up),
         "found": int((looked_up["status"] == "found").sum()),
@@ -88,4 +77,6 @@ def explain_drugs(
         "rows": jsonable(known[[*_TOLD, *_OF_DATA]].to_dict("records")),
     }
     drawn = {"sensitizing_genes": responses.sensitizing_genes(named, title, unit)} if len(named) else {}
-    return ExplainedDrugs({"biomarkers": section}, {"biomarkers": known, "sensitizing_genes": named}, drawn)
+    tables = {"biomarkers": known, "sensitizing_genes": named}
+    told = {f"biomarkers_{key}": float(section[key]) for key in ("found", "looked_up")}
+    return {"biomarkers": section}, Evidence(tables=tables, figures=drawn, logged=told)

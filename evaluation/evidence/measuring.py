@@ -91,14 +91,7 @@ def evaluate(
         **found.sections,
         "cost": fitted.cost,
         "data": data_section(prepared, _report(name, VALIDATION_FILE), audit),
-        "hashes": {
-            **tracking.lineage(name),
-            **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
-            "split.sha256": prepared.sha256,
-            "params.sha256": params_sha256(params, name),
-            "model.sha256": logged_model_sha256(fitted.model_uri),
-            "predictions.sha256": file_sha256(kept),
-        },
+        "hashes": _hashes(run, name, params, kept),
     }
     evidence = seal(evidence)
     write_json(folder / "evidence.json", evidence)
@@ -125,6 +118,18 @@ def evidence_of(run: Evaluation, audit: dict[str, Any] | None) -> Evidence:
     shortcuts = beside_model(audit, {**found.metrics, **modality.probed(run)}, run.task.evaluate.metric)
     told = None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts}
     return found | Evidence(sections={"audit": told}, warnings=[each["sentence"] for each in shortcuts])
+
+
+def _hashes(run: Evaluation, name: str, params: Params, predictions: Path) -> dict[str, str]:
+    """Return the hashes of all that evidence was made of."""
+    return {
+        **tracking.lineage(name),
+        **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
+        "split.sha256": run.prepared.sha256,
+        "params.sha256": params_sha256(params, name),
+        "model.sha256": logged_model_sha256(run.fitted.model_uri),
+        "predictions.sha256": file_sha256(predictions),
+    }
 
 
 def params_sha256(params: Params, name: str) -> str:

@@ -44,27 +44,27 @@ def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evid
     if not len(explanation.genes):
         return checks.told(*told, section)
     count = ROWS_FOR_DRUGS * len(rows)
-    single = explain_drugs(run.task, estimator, run.prepared, count, title, unit, seed=seed, output=output)
+    of_drugs, single = explain_drugs(run.task, estimator, run.prepared, count, title, unit, seed=seed, output=output)
     by_atom = atoms.explain_atoms(estimator, test, seed=seed, output=output)
-    known = single.section.get("biomarkers", {})
-    return checks.told(*told, section | single.section) | Evidence(
-        tables={
-            "top_genes": explanation.genes,
-            "top_genes_by_drug": explanation.by_drug,
-            "contributions_by_omics": explanation.by_omics,
-            "contributions_by_gene": explanation.by_gene,
-            "contributions_by_drug": explanation.sums_by_drug,
-            **single.tables,
-            **({"atoms": atoms.table(by_atom)} if by_atom else {}),
-        },
-        figures={
-            "top_genes": plots.largest_contributions(explanation.genes, title, unit),
-            "top_genes_by_drug": plots.contributions_by_drug(explanation.by_drug, title),
-            "contributions_by_omics": omics_contributions(explanation.by_omics, title, unit),
-            **single.figures,
-        },
-        logged={f"biomarkers_{key}": float(known[key]) for key in ("found", "looked_up") if known},
-        drawings=atoms.drawings(by_atom, unit),
+    return (
+        checks.told(*told, section | of_drugs)
+        | single
+        | Evidence(
+            tables={
+                "top_genes": explanation.genes,
+                "top_genes_by_drug": explanation.by_drug,
+                "contributions_by_omics": explanation.by_omics,
+                "contributions_by_gene": explanation.by_gene,
+                "contributions_by_drug": explanation.sums_by_drug,
+                **({"atoms": atoms.table(by_atom)} if by_atom else {}),
+            },
+            figures={
+                "top_genes": plots.largest_contributions(explanation.genes, title, unit),
+                "top_genes_by_drug": plots.contributions_by_drug(explanation.by_drug, title),
+                "contributions_by_omics": omics_contributions(explanation.by_omics, title, unit),
+            },
+            drawings=atoms.drawings(by_atom, unit),
+        )
     )
 
 

@@ -15,7 +15,6 @@ from evaluation.metrics.weakest import of_genes
 from evaluation.modalities import Modality
 from evaluation.problems import columns_of
 from evaluation.problems.multi_target import target_spreads
-from pipelines.params import Task
 from training.gene_targets import target_means
 
 _ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")  # of each gene
@@ -27,11 +26,26 @@ def target_evidence(run: Evaluation, modality: Modality) -> Evidence:
     contract: Any = run.contract
     genes, predictions = contract.targets, run.predictions
     scale = target_spreads(run.prepared.side("train").target)
-    found = measure(predictions, genes, scale, run.task, run.seed)
-    parts = modality.strata(run) or {}
-    cohorts = {name: (part, measure(part, genes, scale, run.task, run.seed)) for name, part in parts.items()}
-    of_genes_ = by_gene(found, predictions, genes, scale)
-    tables, drawn = {"by_gene": of_genes_}, _errors_drawn(run, genes, scale, of_genes_)
+
+    def measure(part: pd.DataFrame) -> TargetIntervals:
+        measured, predicted, naive = (columns_of(part, kind, genes) for kind in ("target", "prediction", "baseline"))
+        known = {"scale": scale, "baseline": naive, "margin_metric": run.task.evaluate.metric, **run.bootstrap}
+        return bootstrap_each_target(measured, predicted, part["group"], **known)
+
+    found, parts = measure(predictions), modality.strata(run)
+    cohorts = {name: (part, measure(part)) for name, part in (parts or {}).items()}
+    each_gene = by_gene(found, predictions, genes, scale)
+    tables, drawn = {"by_gene": each_gene}, _errors_drawn(run, genes, scale, each_gene)
+    test: dict[str, Any] = {
+        "targets": len(genes),
+        "undefined_targets": found.undefined,
+        "by_gene": each_gene.to_dict("records"),
+    }
+    if parts is not None:
+        test[f"by_{modality.stratum}"] = {
+            name: {key: value.as_dict() for key, value in measured.mean.items()}
+            for name, (_, measured) in cohorts.items()
+        }
     if cohorts:
         tables["by_cohort"] = by_cohort(cohorts, genes, scale)
         drawn["error_by_cohort"] = targets.error_by_cohort(tables["by_cohort"], run.title)
@@ -45,39 +59,16 @@ def target_evidence(run: Evaluation, modality: Modality) -> Evidence:
             modality.logged_name(name): {metric: measured.mean[metric] for metric in _OF_COHORTS}
             for name, (_, measured) in cohorts.items()
         },
-        test={
-            "targets": len(genes),
-            "undefined_targets": found.undefined,
-            "by_gene": of_genes_.to_dict("records"),
-            f"by_{modality.stratum}": {
-                name: {key: value.as_dict() for key, value in measured.mean.items()}
-                for name, (_, measured) in cohorts.items()
-            },
-        },
+        test=test,
         sections={
             "cross_validation": run.fitted.cross_validation,
-            "worst": of_genes(of_genes_, _measured(predictions, genes)),
+            "worst": of_genes(each_gene, _measured(predictions, genes)),
             "coverage": run.coverage(_held(predictions, contract)),
             "interval": interval,
         },
         tables=tables,
         figures=drawn,
         logged={} if covered is None else {"test_interval_coverage": covered},
-    )
-
-
-def measure(predictions: pd.DataFrame, genes: list[str], scale: np.ndarray, task: Task, seed: int) -> TargetIntervals:
-    """Return every metric of a table of ``target_<gene>, prediction_<gene>, baseline_<gene>, group`` with intervals."""
-    return bootstrap_each_target(
-        columns_of(predictions, "target", genes),
-        columns_of(predictions, "prediction", genes),
-        predictions["group"],
-        scale=scale,
-        baseline=columns_of(predictions, "baseline", genes),
-        margin_metric=task.evaluate.metric,
-        resamples=task.evaluate.resamples,
-        confidence=task.evaluate.confidence,
-        seed=seed,
     )
 
 
@@ -131,7 +122,7 @@ def interval_check(predictions: pd.DataFrame, contract: Any) -> dict[str, Any]:
     known = ~np.isnan(held)
     inside = np.where(known, held, 0).sum(axis=0)
     shares = np.where(known.any(axis=0), inside / np.maximum(known.sum(axis=0), 1), np.nan)
-    said: dict[str, Any] = {"coverage": contract.coverage, "half_width": _mean_half_width(contract)}
+    said: dict[str, Any] = {"coverage": contract.coverage, "half_width": float(_half_widths(contract).mean())}
     if np.isnan(shares).all():
         return {**said, "covered_on_test": None, "worst": None, "by_gene": {}}
     worst = int(np.nanargmin(shares))
@@ -143,10 +134,14 @@ def interval_check(predictions: pd.DataFrame, contract: Any) -> dict[str, Any]:
     }
 
 
+def _half_widths(contract: Any) -> np.ndarray:
+    return np.array([np.nan if width is None else width for width in contract.half_widths])
+
+
 def _held(predictions: pd.DataFrame, contract: Any) -> np.ndarray:
     """Return 1 where the interval holds the measured value, ``(n, targets)``; NaN where there is no value or none."""
     measured, predicted = (columns_of(predictions, kind, contract.targets) for kind in ("target", "prediction"))
-    half = np.array([np.nan if width is None else width for width in contract.half_widths])
+    half = _half_widths(contract)
     unknown = np.isnan(measured) | np.isnan(half)
     return np.where(unknown, np.nan, np.abs(measured - predicted) <= half)
 
@@ -154,10 +149,6 @@ def _held(predictions: pd.DataFrame, contract: Any) -> np.ndarray:
 def _measured(predictions: pd.DataFrame, genes: list[str]) -> dict[str, int]:
     """Return in how many rows each gene was measured."""
     return dict(zip(genes, (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0).tolist(), strict=True))
-
-
-def _mean_half_width(contract: Any) -> float:
-    return float(np.mean([np.nan if width is None else width for width in contract.half_widths]))
 
 
 def _errors_drawn(run: Evaluation, genes: list[str], scale: np.ndarray, of_genes: pd.DataFrame) -> dict[str, Figure]:

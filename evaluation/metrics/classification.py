@@ -15,7 +15,6 @@ import numpy.typing as npt
 from scipy import sparse
 
 from evaluation.metrics.regression import Floats, Integers, encode
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.problems import get_problem, higher_is_better
 
 _REGISTERED = get_problem("classification").metrics
@@ -36,16 +35,22 @@ _SMALLEST = float(np.finfo(np.float64).eps)
 _BLOCK = 2**20
 
 
-def classification_metrics(
+def weighted_classification_metrics(
     target: npt.ArrayLike,
     probabilities: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    counts: npt.ArrayLike,
     *,
     classes: Sequence[str],
     baseline: npt.ArrayLike | None = None,
     margin_metric: str = "accuracy",
     within: npt.ArrayLike | None = None,
-) -> dict[str, float]:
-    """Metrics of one set of predicted probabilities.
+) -> dict[str, Floats]:
+    """Metrics of one set of predicted probabilities for each of many weightings of the groups.
+
+    A weighting with whole numbers gives what the rows give when repeated that often, save for means over classes: where
+    a class has rows and the weighting leaves it none, they are NaN and not the mean over the other classes, which would
+    be another quantity.
 
     Parameters
     ----------
@@ -54,6 +59,10 @@ def classification_metrics(
     probabilities : array of shape (n_rows, n_classes)
         Predicted probabilities; each row sums to one. The predicted class is the most probable one, the first of
         equals.
+    groups : array of shape (n_rows,)
+        Group of each row.
+    counts : array of shape (n_weightings, n_groups)
+        Weight of each group, in ascending order of the group labels; none negative, not all zero.
     classes : sequence of str
         Names of the classes, at least two.
     baseline : array of shape (n_rows, n_classes), optional
@@ -65,7 +74,7 @@ def classification_metrics(
 
     Returns
     -------
-    dict of str to float
+    dict of str to array of shape (n_weightings,)
         - `accuracy`; `balanced_accuracy`: mean recall of the classes; `macro_f1`; `weighted_f1`: by rows of the class;
         - `roc_auc`, `pr_auc` (average precision): with two classes those of the second, with more the mean over the
           classes, each against the rest;
@@ -84,66 +93,19 @@ def classification_metrics(
         What the data leave undefined is NaN: every metric of a class without rows, the precision of a class that is
         never predicted, areas where all rows are of one class. Means over classes leave out classes without rows.
 
+        A drug whose rows all lie in one group counts as often as that group was drawn: each draw of the group is a
+        drug of its own.
+
     Raises
     ------
     ValueError
         If a column is empty, of another shape, or holds what is no class or no probability; the message names the
         first such row, counted from 0. If `classes` are fewer than two or repeat, or `margin_metric` is unknown.
+        If `counts` has another shape or a weighting without weight.
 
     References
     ----------
     Guo C. et al. (2017). On calibration of modern neural networks. ICML: the calibration error and its bins.
-    """
-    n_rows = np.shape(target)[0] if np.ndim(target) else 0
-    metrics = weighted_classification_metrics(
-        target,
-        probabilities,
-        np.zeros(n_rows, dtype=np.intp),
-        np.ones((1, 1)),
-        classes=classes,
-        baseline=baseline,
-        margin_metric=margin_metric,
-        within=within,
-    )
-    return {name: float(values[0]) for name, values in metrics.items()}
-
-
-def weighted_classification_metrics(
-    target: npt.ArrayLike,
-    probabilities: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    counts: npt.ArrayLike,
-    *,
-    classes: Sequence[str],
-    baseline: npt.ArrayLike | None = None,
-    margin_metric: str = "accuracy",
-    within: npt.ArrayLike | None = None,
-) -> dict[str, Floats]:
-    """`classification_metrics` for each of many weightings of the groups.
-
-    A weighting with whole numbers gives what `classification_metrics` gives on the rows repeated that often, save for
-    means over classes: where a class has rows and the weighting leaves it none, they are NaN and not the mean over
-    the other classes, which would be another quantity.
-
-    Parameters
-    ----------
-    target, probabilities, classes, baseline, margin_metric, within
-        As in `classification_metrics`.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels; none negative, not all zero.
-
-    Returns
-    -------
-    dict of str to array of shape (n_weightings,)
-        The metrics of `classification_metrics`. A drug whose rows all lie in one group counts as often as that group
-        was drawn: each draw of the group is a drug of its own.
-
-    Raises
-    ------
-    ValueError
-        As in `classification_metrics`, and if `counts` has another shape or a weighting without weight.
     """
     names = metric_names(classes)
     known = [*names, *(WITHIN if within is not None else ())]
@@ -188,70 +150,6 @@ def weighted_classification_metrics(
             of_naive = _within_drugs(code, naive[order, 1], group, drug, weights)
             found["margin"] = found[margin_metric] - of_naive[margin_metric]
     return found
-
-
-def bootstrap_classification(
-    target: npt.ArrayLike,
-    probabilities: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    classes: Sequence[str],
-    baseline: npt.ArrayLike | None = None,
-    margin_metric: str = "accuracy",
-    within: npt.ArrayLike | None = None,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Classification metrics with cluster-bootstrap percentile intervals.
-
-    Model and baseline see the same resamples: `margin` is a paired comparison.
-
-    Parameters
-    ----------
-    target, probabilities, classes, baseline, margin_metric, within
-        As in `classification_metrics`.
-    groups : array of shape (n_rows,)
-        What varies independently and is drawn anew, such as the subject. Where each row is a group of its own, this
-        is the ordinary bootstrap.
-    resamples : int
-        Number of resamples.
-    confidence : float
-        Coverage aimed at, between 0 and 1.
-    seed : int
-        The same seed gives the same intervals, in whatever order the rows come.
-
-    Returns
-    -------
-    dict of str to Interval
-        The metrics of `classification_metrics`. Resamples that leave a metric undefined stay out of its interval: with
-        few groups of one class each some resamples lack a class, and metrics of that class, areas and means over
-        classes come from the other resamples. Where there are none, the ends are NaN.
-
-    Raises
-    ------
-    ValueError
-        As in `classification_metrics`; if there is only one group; if `resamples` or `confidence` is off range.
-
-    References
-    ----------
-    Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
-    """
-    value = classification_metrics(
-        target, probabilities, classes=classes, baseline=baseline, margin_metric=margin_metric, within=within
-    )
-    labels, _ = encode("groups", groups, np.shape(target)[0])
-    resampled = weighted_classification_metrics(
-        target,
-        probabilities,
-        groups,
-        group_counts(labels.size, resamples, seed),
-        classes=classes,
-        baseline=baseline,
-        margin_metric=margin_metric,
-        within=within,
-    )
-    return {name: percentile_interval(value[name], resampled[name], confidence) for name in value}
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.metrics.regression import encode, regression_metrics, weighted_regression_metrics
-
 # Counts held at once: 128 MiB.
 _COUNTS = 2**24
 
@@ -29,61 +27,6 @@ class Interval:
     def as_dict(self) -> dict[str, float]:
         """The three numbers by name. NaN stays NaN: who writes JSON writes it as null."""
         return asdict(self)
-
-
-def bootstrap_regression(
-    y: npt.ArrayLike,
-    prediction: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    within: npt.ArrayLike | None = None,
-    baseline: npt.ArrayLike | None = None,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    min_rows: int = 5,
-) -> dict[str, Interval]:
-    """Regression metrics with cluster-bootstrap percentile intervals.
-
-    Model and baseline see the same resamples: `margin` and `r2_over_baseline` are paired comparisons.
-
-    Parameters
-    ----------
-    y, prediction, within, baseline, min_rows
-        As in `evaluation.metrics.regression.regression_metrics`.
-    groups : array of shape (n_rows,)
-        What varies independently and is drawn anew: the cell line where the split keeps cell lines apart, the
-        drug where it keeps drugs apart. A drug whose rows all lie in one group counts in the `within_drug_*`
-        metrics as often as that group is drawn.
-    resamples : int
-        Number of resamples.
-    confidence : float
-        Coverage aimed at, between 0 and 1.
-    seed : int
-        The same seed gives the same intervals, in whatever order the rows come.
-
-    Returns
-    -------
-    dict of str to Interval
-        The metrics of `regression_metrics`. Resamples that leave a metric undefined stay out of its interval.
-
-    Raises
-    ------
-    ValueError
-        As in `regression_metrics`; if there is only one group; if `resamples` or `confidence` is off range.
-
-    References
-    ----------
-    Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
-    Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 13: percentile intervals.
-    """
-    value = regression_metrics(y, prediction, within=within, baseline=baseline, min_rows=min_rows)
-    labels, _ = encode("groups", groups, np.shape(y)[0])
-    counts = group_counts(labels.size, resamples, seed)
-    resampled = weighted_regression_metrics(
-        y, prediction, groups, counts, within=within, baseline=baseline, min_rows=min_rows
-    )
-    return {name: percentile_interval(value[name], resampled[name], confidence) for name in value}
 
 
 def group_counts(n_groups: int, resamples: int, seed: int | np.random.Generator) -> npt.NDArray[np.int64]:

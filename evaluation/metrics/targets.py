@@ -160,35 +160,6 @@ def mean_over_targets(values: npt.ArrayLike) -> Floats:
     return mean
 
 
-def bootstrap_targets(
-    y: npt.ArrayLike,
-    prediction: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    scale: npt.ArrayLike | None = None,
-    baseline: npt.ArrayLike | None = None,
-    margin_metric: str = "r2",
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Means over the targets with cluster-bootstrap percentile intervals: `TargetIntervals.mean`.
-
-    See `bootstrap_each_target`, whose parameters and errors these are.
-    """
-    return bootstrap_each_target(
-        y,
-        prediction,
-        groups,
-        scale=scale,
-        baseline=baseline,
-        margin_metric=margin_metric,
-        resamples=resamples,
-        confidence=confidence,
-        seed=seed,
-    ).mean
-
-
 def bootstrap_each_target(
     y: npt.ArrayLike,
     prediction: npt.ArrayLike,

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.resample import Interval
-from pipelines.params import Split, Task
-from pipelines.prepared import Prepared
-from pipelines.samples.response import Kept
-from training.contract import Contract
-
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence
+    from evaluation.metrics.resample import Interval
     from evaluation.problems import Measures
+    from pipelines.params import Split, Task
+    from pipelines.prepared import Prepared
+    from pipelines.samples.response import Kept
+    from training.contract import Contract
 
 
 class Modality(ABC):

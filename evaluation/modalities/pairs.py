@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evaluation.candidates.doubts import Doubts
 from evaluation.metrics.resample import Interval
 from evaluation.modalities import Modality
+from evaluation.modalities._doubts import Doubts
 from pipelines.faults import DataError, Finding
 from pipelines.groups.pairs import cell_line_groups, drug_groups
 from pipelines.modalities.pairs import PairsTask

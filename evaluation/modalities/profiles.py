@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evaluation.candidates.doubts import Doubts
 from evaluation.modalities import Modality
+from evaluation.modalities._doubts import Doubts
 from evaluation.problems import measures_of
 from pipelines.faults import DataError, Finding
 from pipelines.samples.expression import (

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.resample import Interval
+from evaluation.metrics.regression import Floats, encode
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.faults import UserError
-from pipelines.params import Task
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence, Explained
     from evaluation.modalities import Modality
+    from pipelines.params import Task
     from training.contract import Contract
     from training.model.predictor import Predictor
 
@@ -31,7 +32,7 @@ class Columns(NamedTuple):
 
     target: np.ndarray
     outputs: np.ndarray
-    baseline: np.ndarray
+    baseline: np.ndarray | None
     scoring: dict[str, Any]
 
 
@@ -42,6 +43,8 @@ class Measures(ABC):
     ----------
     answer
         What the columns of a table of predictions that hold the model's answers begin with.
+    margin_metric
+        What the margin is taken of where no metric is named.
     units
         What the floor may be asked of, as the evidence's section ``worst`` names it.
     in_every_mode
@@ -49,63 +52,116 @@ class Measures(ABC):
     """
 
     answer: ClassVar[str] = "prediction"
+    margin_metric: ClassVar[str]
     units: ClassVar[tuple[str, ...]]
     in_every_mode: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def metrics(
+    def weigh(
         self,
-        target: np.ndarray,
-        outputs: np.ndarray,
+        target: npt.ArrayLike,
+        outputs: npt.ArrayLike,
+        groups: npt.ArrayLike,
+        counts: npt.ArrayLike,
         *,
-        baseline: np.ndarray,
+        baseline: npt.ArrayLike | None,
         within: npt.ArrayLike | None,
         margin_metric: str,
         **scoring: Any,
-    ) -> dict[str, float]:
-        """Return every metric, without an interval.
+    ) -> dict[str, Floats]:
+        """Return every metric under each of many weightings of the groups, ``(n_weightings,)``.
 
         Parameters
         ----------
         target, outputs, baseline
-            Measured, answered by the model (calibrated), and by the naive baseline.
+            Measured, answered by the model (calibrated), and by the naive baseline; without it no margin is taken.
+        groups, counts
+            Group of each row, and how often each group counts, in ascending order of their names.
         within
             The part (drug) of each row within which metrics are taken too; None where samples have no parts.
         margin_metric
-            The task's metric.
+            The metric that the margin is taken of.
         scoring
-            Of `training.contract.Contract.scoring`.
+            Of `training.contract.Contract.scoring`, or `learnt`.
         """
 
-    @abstractmethod
+    def metrics(
+        self,
+        target: npt.ArrayLike,
+        outputs: npt.ArrayLike,
+        *,
+        baseline: npt.ArrayLike | None = None,
+        within: npt.ArrayLike | None = None,
+        margin_metric: str | None = None,
+        **scoring: Any,
+    ) -> dict[str, float]:
+        """Return every metric, without an interval; parameters as of `weigh`."""
+        one = np.zeros(np.shape(target)[0] if np.ndim(target) else 0, dtype=np.intp)
+        known: dict[str, Any] = {"baseline": baseline, "within": within}
+        known |= {"margin_metric": margin_metric or self.margin_metric, **scoring}
+        found = self.weigh(target, outputs, one, np.ones((1, 1)), **known)
+        return {name: float(values[0]) for name, values in found.items()}
+
     def bootstrap(
         self,
-        target: np.ndarray,
-        outputs: np.ndarray,
+        target: npt.ArrayLike,
+        outputs: npt.ArrayLike,
         groups: npt.ArrayLike,
         *,
-        baseline: np.ndarray | None,
-        within: npt.ArrayLike | None,
-        margin_metric: str,
-        resamples: int,
-        confidence: float,
-        seed: int,
+        baseline: npt.ArrayLike | None = None,
+        within: npt.ArrayLike | None = None,
+        margin_metric: str | None = None,
+        resamples: int = 1000,
+        confidence: float = 0.95,
+        seed: int = 0,
         **scoring: Any,
     ) -> dict[str, Interval]:
-        """Return every metric with its interval from resampled groups; parameters as of `metrics`."""
+        """Return every metric with its cluster-bootstrap percentile interval.
 
-    @abstractmethod
+        Model and baseline see the same resamples: a margin is a paired comparison. Resamples that leave a metric
+        undefined stay out of its interval.
+
+        Parameters
+        ----------
+        target, outputs, baseline, within, margin_metric, scoring
+            As of `weigh`.
+        groups
+            What varies independently and is drawn anew, ``(n,)``: patients, cell lines, or the drugs where the split
+            keeps drugs apart.
+        resamples, confidence
+            Their number, and the coverage aimed at.
+        seed
+            The same seed gives the same intervals, in whatever order the rows come.
+
+        Raises
+        ------
+        ValueError
+            As of `weigh`; if there is only one group; if ``resamples`` or ``confidence`` is off range.
+
+        References
+        ----------
+        Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
+        Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 13: percentile intervals.
+        """
+        known: dict[str, Any] = {"baseline": baseline, "within": within}
+        known |= {"margin_metric": margin_metric or self.margin_metric, **scoring}
+        value = self.metrics(target, outputs, **known)
+        labels, _ = encode("groups", groups, np.shape(target)[0])
+        counts = group_counts(labels.size, resamples, seed)
+        resampled = self.weigh(target, outputs, groups, counts, **known)
+        return {name: percentile_interval(value[name], resampled[name], confidence) for name in value}
+
     def weighted(
         self,
         predictions: pd.DataFrame,
         metric: str,
         groups: npt.ArrayLike,
-        counts: npt.NDArray[np.int64],
+        counts: npt.ArrayLike,
         *,
         margin_metric: str,
         **learnt: Any,
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """Return ``metric``, and whatever is found with it, under each weighting of the groups, ``(n_weightings,)``.
+    ) -> dict[str, Floats]:
+        """Return ``metric`` of a table of predictions, and whatever is found with it, under each weighting.
 
         Parameters
         ----------
@@ -113,13 +169,23 @@ class Measures(ABC):
             Of the fit stage: see `training.contract.Contract.predicted`.
         metric
             What is not needed for it is not computed.
-        groups, counts
-            Group of each row, and how often each group counts.
-        margin_metric
-            The task's metric.
-        learnt
-            Of `learnt`.
+        groups, counts, margin_metric, learnt
+            As of `weigh`.
         """
+        target, outputs, baseline, scoring = self.columns(predictions)
+        asked = margin_metric if metric == "margin" else metric
+        to_baseline = metric in ("margin", "r2_over_baseline")
+        return self.weigh(
+            target,
+            outputs,
+            groups,
+            counts,
+            baseline=baseline if to_baseline else None,
+            within=predictions["drug_id"] if asked.startswith("within_drug_") or asked == "prevalence" else None,
+            margin_metric=margin_metric if to_baseline else self.margin_metric,
+            **scoring,
+            **learnt,
+        )
 
     @abstractmethod
     def columns(self, predictions: pd.DataFrame) -> Columns:

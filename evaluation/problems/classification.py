@@ -8,13 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.classification import (
-    WITHIN,
-    bootstrap_classification,
-    classification_metrics,
-    weighted_classification_metrics,
-)
-from evaluation.metrics.resample import Interval
+from evaluation.metrics.classification import weighted_classification_metrics
+from evaluation.metrics.regression import Floats
 from evaluation.problems import Columns, Measures, columns_of, names_of
 
 if TYPE_CHECKING:
@@ -28,47 +23,20 @@ class ClassificationMeasures(Measures):
     """Shares, areas and calibration, over all rows and of each class."""
 
     answer = "probability"
+    margin_metric = "accuracy"
     units = ("class",)
 
-    def metrics(self, target: np.ndarray, outputs: np.ndarray, **known: Any) -> dict[str, float]:
-        """See `Measures.metrics`."""
-        return classification_metrics(target, outputs, **known)
-
-    def bootstrap(
-        self, target: np.ndarray, outputs: np.ndarray, groups: npt.ArrayLike, **known: Any
-    ) -> dict[str, Interval]:
-        """See `Measures.bootstrap`."""
-        return bootstrap_classification(target, outputs, groups, **known)
-
-    def weighted(
-        self,
-        predictions: pd.DataFrame,
-        metric: str,
-        groups: npt.ArrayLike,
-        counts: npt.NDArray[np.int64],
-        *,
-        margin_metric: str,
-        **learnt: Any,
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """See `Measures.weighted`."""
-        classes = names_of(predictions, "probability")
-        to_baseline = metric in ("margin", "r2_over_baseline")
-        of_drugs = (margin_metric if metric == "margin" else metric) in (*WITHIN, "prevalence")
-        return weighted_classification_metrics(
-            predictions["target"].to_numpy(np.int64),
-            columns_of(predictions, "probability", classes),
-            groups,
-            counts,
-            classes=classes,
-            baseline=columns_of(predictions, "baseline", classes) if to_baseline else None,
-            margin_metric=margin_metric if to_baseline else "accuracy",
-            within=predictions["drug_id"] if of_drugs else None,
-        )
+    def weigh(
+        self, target: npt.ArrayLike, outputs: npt.ArrayLike, groups: npt.ArrayLike, counts: npt.ArrayLike, **known: Any
+    ) -> dict[str, Floats]:
+        """See `evaluation.metrics.classification.weighted_classification_metrics`."""
+        return weighted_classification_metrics(target, outputs, groups, counts, **known)
 
     def columns(self, predictions: pd.DataFrame) -> Columns:
         """See `Measures.columns`; codes ``(n,)`` and probabilities ``(n, classes)``."""
         classes = names_of(predictions, "probability")
-        outputs, baseline = (columns_of(predictions, kind, classes) for kind in ("probability", "baseline"))
+        outputs = columns_of(predictions, "probability", classes)
+        baseline = columns_of(predictions, "baseline", classes) if names_of(predictions, "baseline") else None
         return Columns(predictions["target"].to_numpy(np.int64), outputs, baseline, {"classes": classes})
 
     def answered(self, model: Predictor, samples: Any, ours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

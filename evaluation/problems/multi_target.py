@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from evaluation.metrics.regression import Floats
 from evaluation.metrics.resample import Interval
-from evaluation.metrics.targets import bootstrap_targets, mean_over_targets, target_metrics, weighted_target_metrics
+from evaluation.metrics.targets import bootstrap_each_target, mean_over_targets, weighted_target_metrics
 from evaluation.problems import Columns, Measures, columns_of, names_of
-from pipelines.params import Task
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence, Explained
     from evaluation.modalities import Modality
+    from pipelines.params import Task
     from training.contract import Contract
     from training.model.predictor import Predictor
 
@@ -28,51 +29,41 @@ _FLAT = 1e-9  # log2 units: what varies less does not vary
 class TargetMeasures(Measures):
     """Errors of each target, and their mean over targets."""
 
+    margin_metric = "r2"
     units = ("gene",)
 
-    def metrics(self, target: np.ndarray, outputs: np.ndarray, **known: Any) -> dict[str, float]:
-        """See `Measures.metrics`; metrics that no target has are left out."""
+    def weigh(
+        self, target: npt.ArrayLike, outputs: npt.ArrayLike, groups: npt.ArrayLike, counts: npt.ArrayLike, **known: Any
+    ) -> dict[str, Floats]:
+        """See `evaluation.metrics.targets.weighted_target_metrics`; means over the targets."""
         known.pop("within")
-        found = target_metrics(target, outputs, **known)
-        with np.errstate(invalid="ignore"):
-            return {name: float(np.nanmean(values)) for name, values in found.items() if np.isfinite(values).any()}
+        found = weighted_target_metrics(target, outputs, groups, counts, **known)
+        return {name: mean_over_targets(values) for name, values in found.items()}
+
+    def metrics(self, target: npt.ArrayLike, outputs: npt.ArrayLike, **known: Any) -> dict[str, float]:
+        """See `Measures.metrics`; metrics that no target has are left out."""
+        found = super().metrics(target, outputs, **known)
+        return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def bootstrap(
-        self, target: np.ndarray, outputs: np.ndarray, groups: npt.ArrayLike, **known: Any
+        self, target: npt.ArrayLike, outputs: npt.ArrayLike, groups: npt.ArrayLike, **known: Any
     ) -> dict[str, Interval]:
-        """See `Measures.bootstrap`."""
-        known.pop("within")
-        return bootstrap_targets(target, outputs, groups, **known)
+        """See `evaluation.metrics.targets.bootstrap_each_target`, whose means these are."""
+        known.pop("within", None)
+        return bootstrap_each_target(target, outputs, groups, **known).mean
 
     def weighted(
-        self,
-        predictions: pd.DataFrame,
-        metric: str,
-        groups: npt.ArrayLike,
-        counts: npt.NDArray[np.int64],
-        *,
-        margin_metric: str,
-        scale: pd.Series | None = None,
-        **learnt: Any,
-    ) -> dict[str, npt.NDArray[np.float64]]:
+        self, predictions: pd.DataFrame, *given: Any, scale: pd.Series | None = None, **known: Any
+    ) -> dict[str, Floats]:
         """See `Measures.weighted`; ``scale`` holds the spread of each target by its name."""
         names = names_of(predictions, "prediction")
-        to_baseline = metric in ("margin", "r2_over_baseline")
-        found = weighted_target_metrics(
-            columns_of(predictions, "target", names),
-            columns_of(predictions, "prediction", names),
-            groups,
-            counts,
-            scale=None if scale is None else scale[names].to_numpy(),
-            baseline=columns_of(predictions, "baseline", names) if to_baseline else None,
-            margin_metric=margin_metric,
-        )
-        return {name: mean_over_targets(values) for name, values in found.items()}
+        return super().weighted(predictions, *given, scale=None if scale is None else scale[names].to_numpy(), **known)
 
     def columns(self, predictions: pd.DataFrame) -> Columns:
         """See `Measures.columns`; all are ``(n, targets)``."""
         names = names_of(predictions, "prediction")
-        target, outputs, baseline = (columns_of(predictions, kind, names) for kind in _KINDS)
+        target, outputs = (columns_of(predictions, kind, names) for kind in ("target", "prediction"))
+        baseline = columns_of(predictions, "baseline", names) if names_of(predictions, "baseline") else None
         return Columns(target, outputs, baseline, {})
 
     def learnt(self, task: Task, train: Callable[[], Any]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.regression import regression_metrics, weighted_regression_metrics
-from evaluation.metrics.resample import Interval, bootstrap_regression
+from evaluation.metrics.regression import Floats, weighted_regression_metrics
 from evaluation.problems import Columns, Measures
 
 if TYPE_CHECKING:
@@ -20,44 +19,21 @@ if TYPE_CHECKING:
 class RegressionMeasures(Measures):
     """Errors and correlations; the margin is what is saved of the baseline's squared error, whatever the metric."""
 
+    margin_metric = "r2"
     units = ("drug", "test split")
     in_every_mode = ("r2", "rmse", "pearson", "within_drug_pearson", "within_drug_spearman", "margin")
 
-    def metrics(self, target: np.ndarray, outputs: np.ndarray, **known: Any) -> dict[str, float]:
-        """See `Measures.metrics`."""
-        return regression_metrics(target, outputs, within=known["within"], baseline=known["baseline"])
-
-    def bootstrap(
-        self, target: np.ndarray, outputs: np.ndarray, groups: npt.ArrayLike, **known: Any
-    ) -> dict[str, Interval]:
-        """See `Measures.bootstrap`."""
+    def weigh(
+        self, target: npt.ArrayLike, outputs: npt.ArrayLike, groups: npt.ArrayLike, counts: npt.ArrayLike, **known: Any
+    ) -> dict[str, Floats]:
+        """See `evaluation.metrics.regression.weighted_regression_metrics`."""
         known.pop("margin_metric")
-        return bootstrap_regression(target, outputs, groups, **known)
-
-    def weighted(
-        self,
-        predictions: pd.DataFrame,
-        metric: str,
-        groups: npt.ArrayLike,
-        counts: npt.NDArray[np.int64],
-        *,
-        margin_metric: str,
-        **learnt: Any,
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """See `Measures.weighted`."""
-        return weighted_regression_metrics(
-            predictions["target"],
-            predictions["prediction"],
-            groups,
-            counts,
-            within=predictions["drug_id"] if metric.startswith("within_drug_") else None,
-            baseline=predictions.get("baseline") if metric in ("margin", "r2_over_baseline") else None,
-        )
+        return weighted_regression_metrics(target, outputs, groups, counts, **known)
 
     def columns(self, predictions: pd.DataFrame) -> Columns:
         """See `Measures.columns`; all are ``(n,)``."""
-        target, outputs, baseline = (predictions[name].to_numpy() for name in ("target", "prediction", "baseline"))
-        return Columns(target, outputs, baseline, {})
+        target, outputs = (predictions[name].to_numpy() for name in ("target", "prediction"))
+        return Columns(target, outputs, predictions["baseline"].to_numpy() if "baseline" in predictions else None, {})
 
     def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
         """See `evaluation.evidence.numbers`."""

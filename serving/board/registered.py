@@ -27,7 +27,7 @@ from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json
 from serving.history_table import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
-from serving.ledger import Found, database_uri, look
+from serving.ledger import Found, history_uri, look
 from serving.situation import evidence_of, version_of
 
 SHOWN = (PRODUCTION, STAGING, CANDIDATE, PREVIOUS)
@@ -197,7 +197,7 @@ def refuse_no_registry() -> None:
     UserError
         Says what to do.
     """
-    uri = database_uri()
+    uri = history_uri()
     path = uri.removeprefix("sqlite:///")
     if path != uri and path != ":memory:" and not Path(path).is_file():
         raise UserError(f"there is no registry at {path} yet; `make demo` and `make register TASK=...` make one")

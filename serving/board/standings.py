@@ -16,7 +16,7 @@ from pipelines.samples.gene_names import symbol_of
 from serving.board.collection import drug_labels
 from serving.board.words import named, number, with_interval
 
-COSTS = {  # of the evidence: what people read, and digits
+COSTS = {  # of the evidence: what people read, and digits; the first three stand in the leaderboard
     "cost_latency_ms_batch_1": ("Time to answer one row (ms)", 2),
     "cost_fit_seconds": ("Time to fit (s)", 1),
     "cost_model_megabytes": ("Size of the model (MB)", 1),
@@ -97,7 +97,7 @@ def board(found: Standings) -> pd.DataFrame:
                 "Score": with_interval(row),
                 "Margin": "–" if row["baseline"] else with_interval(margin, sign="+"),
                 "Standing": STANDINGS.get(str(row["standing"]), "not compared yet"),
-                **{head: number(row["cost"].get(key), digits) for key, (head, digits) in _shown_costs()},
+                **{head: number(row["cost"].get(key), digits) for key, (head, digits) in list(COSTS.items())[:3]},
             }
         )
     return pd.DataFrame(rows)
@@ -153,8 +153,7 @@ def known_costs(found: Standings) -> list[str]:
 
 def agreement(found: Standings, one: str, other: str) -> float | None:
     """Return the share of top genes that both name; None where one of them names none."""
-    row = next(row for row in found.rows if row["architecture"] == one)
-    value = (row.get("agreement") or {}).get(other)
+    value = (score_of(found, one).get("agreement") or {}).get(other)
     return None if value is None else float(value)
 
 
@@ -203,7 +202,7 @@ def explained(
     """
     for image in pictures:
         if (folder / image).is_file():
-            return Explained(None, _empty(), folder / image)
+            return Explained(None, pd.DataFrame(columns=["part", "feature", "value", "mean"]), folder / image)
     if overall:
         for file, column in _OVERALL.items():
             if (folder / file).is_file():
@@ -240,14 +239,6 @@ def _with_names(note: str, rows: list[dict[str, Any]]) -> str:
     for row in rows:
         note = re.sub(rf"\b{re.escape(row['architecture'])}\b", named(row["architecture"]), note)
     return note.replace(" r2 ", " R² ")
-
-
-def _empty() -> pd.DataFrame:
-    return pd.DataFrame({"part": [], "feature": [], "value": [], "mean": []})
-
-
-def _shown_costs() -> list[tuple[str, tuple[str, int]]]:
-    return [(key, COSTS[key]) for key in ("cost_latency_ms_batch_1", "cost_fit_seconds", "cost_model_megabytes")]
 
 
 def _comparison(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:

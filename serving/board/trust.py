@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from serving.board.words import share, share_with_interval, with_interval
+from serving.board.words import named, share, share_with_interval, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def scores(evidence: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str,
 
 def score_word(metric: str) -> str:
     """Return how a metric is written."""
-    return _WORDS.get(metric, metric.replace("_", " "))
+    return _WORDS.get(metric, named(metric))
 
 
 def tested_on(evidence: Mapping[str, Any]) -> str:

@@ -100,19 +100,19 @@ class Pairs(Modality):
         drugs = own["drug"].tolist()
         drug = drugs[0] if len(drugs) == 1 else st.selectbox("Drug", drugs, key=f"explained {name} {chosen}")
         row = int(about.index[(about["sample"] == chosen) & (about["drug"] == drug)][0])
-        told, smiles = problem.explained_pair(target), asked.question.rows[row].get("smiles")
+        wording, smiles = problem.pair_wording(target), asked.question.rows[row].get("smiles")
 
         def shown(answer: Answer) -> None:
-            if told.note:
-                st.caption(plain(told.note))
-            explaining.genes(answer, told, f"{chosen} with {drug}", f"{chosen}_{drug}")
+            if wording.note:
+                st.caption(plain(wording.note))
+            explaining.genes(answer, wording, f"{chosen} with {drug}", f"{chosen}_{drug}")
             _atoms(answer, f"{chosen}_{drug}")
 
         def with_molecule(answer: Answer) -> Answer:
             if "atoms" not in answer:
                 return answer
             drawing = load("serving.board.molecules").drawing  # RDKit and matplotlib take seconds to import
-            return {**answer, _DRAWING: drawing(answer, str(drug), smiles, told.unit)}
+            return {**answer, _DRAWING: drawing(answer, str(drug), smiles, wording.unit)}
 
         explaining.explained(asked, row, shown, "Asking what moved it", with_molecule)
 

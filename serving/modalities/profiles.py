@@ -69,11 +69,11 @@ class Profiles(Modality):
         _filled_in(answer)
         problem.show(answer, own, sample, sample)
         st.subheader(problem.behind, help=means("contribution"))
-        told = problem.explained(answer, own, f"target {name}")
+        wording = problem.wording(answer, own, f"target {name}")
         explaining.explained(
             asked,
             row,
-            lambda found: explaining.genes(found, told, sample, sample),
+            lambda found: explaining.genes(found, wording, sample, sample),
             "Asking which genes it goes by",
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,10 +55,6 @@ class Drift:
     def drifted(self, significance: float, population_stability: float) -> bool:
         """Whether the drift is neither chance nor a trifle."""
         return self.adjusted < significance and self.population_stability > population_stability
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping."""
-        return asdict(self)
 
 
 def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame, *, prefix: str = "") -> list[Drift]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -47,10 +47,6 @@ class Performance:
     rows: int
     labels_without_answer: int
     status: Literal["held", "dropped", "unknown"]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping."""
-        return asdict(self)
 
 
 def measure(
@@ -96,7 +92,7 @@ def measure(
     if len(joined) < max(least, 2):
         return Performance(metric, None, then, len(joined), unanswered, "unknown")
     now = measures_of(contract.problem).bootstrap(
-        *problem.measured(contract, joined),
+        *problem.to_score(contract, joined),
         np.arange(len(joined)),
         baseline=None,
         within=None,

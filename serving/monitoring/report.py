@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def report_of(
 
     def told(drifts: list[Drift]) -> list[dict[str, Any]]:
         limits = (policy.significance, policy.population_stability)
-        return [{**each.as_dict(), "drifted": each.drifted(*limits)} for each in drifts]
+        return [{**asdict(each), "drifted": each.drifted(*limits)} for each in drifts]
 
     novelty = watched.novelty
     report = {
@@ -117,7 +117,7 @@ def report_of(
             "limit": novelty.limit,
             "exceeded": novelty.exceeded,
         },
-        "performance": watched.performance.as_dict() if watched.performance else None,
+        "performance": asdict(watched.performance) if watched.performance else None,
     }
     made: dict[str, Any] = jsonable(report)
     return made

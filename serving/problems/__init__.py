@@ -27,7 +27,7 @@ Refuse = Callable[[str, str, np.ndarray, str, Sequence[Any]], None]
 
 
 @dataclass(frozen=True)
-class Told:
+class Wording:
     """How contributions to an answer are put into words.
 
     Attributes
@@ -134,7 +134,7 @@ class Problem(ABC):
         """Return what was predicted in rows of the log or of a version's reference, in columns that can be compared."""
 
     @abstractmethod
-    def measured(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return measured and predicted values as `evaluation.problems.Measures.bootstrap` takes them.
 
         Parameters
@@ -169,7 +169,7 @@ class Problem(ABC):
         """
         raise self._unasked("samples")
 
-    def explained(self, answer: Answer, own: pd.DataFrame, key: str) -> Told:
+    def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
         """Return how contributions to the answer are told; may let people choose which, by a widget of this key."""
         raise self._unasked("samples")
 
@@ -191,7 +191,7 @@ class Problem(ABC):
         """
         raise self._unasked("pairs")
 
-    def explained_pair(self, target: str) -> Told:
+    def pair_wording(self, target: str) -> Wording:
         """Return how contributions to the answer about a pair are told."""
         raise self._unasked("pairs")
 

@@ -13,7 +13,7 @@ from pipelines.text_values import folded, is_unknown
 from serving.board.glossary import means
 from serving.board.loading import load
 from serving.board.words import counted, micromolar, named, number, plain, share, yes_no
-from serving.problems import Answer, Problem, Refuse, Told
+from serving.problems import Answer, Problem, Refuse, Wording
 from serving.screens import frame, ranking
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Classification(Problem):
         """Return ``label`` and its ``probability``."""
         return rows[["label", "probability"]]
 
-    def measured(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return codes of the true classes, ``(n,)``, and the predicted ones as certain, ``(n, classes)``."""
         code = {name: place for place, name in enumerate(contract.classes)}
         return joined["measured"].map(code).to_numpy(), np.eye(len(code))[joined["label"].map(code).to_numpy()]
@@ -145,10 +145,10 @@ class Classification(Problem):
         shown = shown.set_axis(["class", "probability", "set of classes"], axis=1)
         frame.numbers(shown, f"{file}_probabilities.csv", f"Probability of each class of {what}")
 
-    def explained(self, answer: Answer, own: pd.DataFrame, key: str) -> Told:
+    def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
         """Return what speaks for the class that is answered, and what against it."""
         label = named(str(answer["label"]))
-        return Told(f"the answer {label}", f"for {label}", f"against {label}")
+        return Wording(f"the answer {label}", f"for {label}", f"against {label}")
 
     def ranked(
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
@@ -207,10 +207,10 @@ class Classification(Problem):
         )
         return own
 
-    def explained_pair(self, target: str) -> Told:
+    def pair_wording(self, target: str) -> Wording:
         """Return that more of the log odds is sensitivity."""
         odds, meaning = "the log odds of being sensitive", means("log_odds")
-        return Told(
+        return Wording(
             *("the prediction", ranking.SENSITIVITY, ranking.RESISTANCE),
             red=ranking.RESISTANCE,
             summed=odds[:1].upper() + odds[1:],

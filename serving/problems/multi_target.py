@@ -13,7 +13,7 @@ from pipelines.samples.gene_names import symbol_of
 from serving.board.glossary import means
 from serving.board.loading import load
 from serving.board.words import plain
-from serving.problems import Answer, Problem, Told
+from serving.problems import Answer, Problem, Wording
 from serving.problems.regression import with_ends
 from serving.screens import frame
 
@@ -43,7 +43,7 @@ class MultiTarget(Problem):
         parsed = DataFrame([json.loads(each) for each in rows["prediction"]], index=rows.index)
         return parsed.reindex(columns=contract.targets).add_prefix("prediction_").astype(np.float64)
 
-    def measured(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two tables of numbers, ``(n, targets)`` each."""
         predicted = joined[[f"prediction_{target}" for target in contract.targets]]
         return joined.filter(regex="^measured").to_numpy(np.float64), predicted.to_numpy(np.float64)
@@ -87,12 +87,12 @@ class MultiTarget(Problem):
             alt=f"Predicted expression of {len(own)} genes with intervals",
         )
 
-    def explained(self, answer: Answer, own: pd.DataFrame, key: str) -> Told:
+    def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
         """Let people choose one of the targets."""
         own = _in_order(own)
         genes = dict(zip(own["target"], own["gene"], strict=True))
         target = str(st.selectbox("Predicted gene", list(genes), format_func=lambda one: str(genes[one]), key=key))
-        return Told(f"the prediction of {target}", "raises it", "lowers it", target=target)
+        return Wording(f"the prediction of {target}", "raises it", "lowers it", target=target)
 
 
 def _in_order(own: pd.DataFrame) -> pd.DataFrame:

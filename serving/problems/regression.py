@@ -13,7 +13,7 @@ from pipelines.units import HIGHEST_LN_IC50
 from serving.board.glossary import means
 from serving.board.loading import load
 from serving.board.words import micromolar, named, number, plain
-from serving.problems import Answer, Problem, Refuse, Told
+from serving.problems import Answer, Problem, Refuse, Wording
 from serving.screens import ranking
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Regression(Problem):
         """Return ``prediction``."""
         return rows[["prediction"]]
 
-    def measured(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two rows of numbers, ``(n,)`` each."""
         return joined["measured"].to_numpy(), joined["prediction"].to_numpy()
 
@@ -117,9 +117,9 @@ class Regression(Problem):
         )
         return own
 
-    def explained_pair(self, target: str) -> Told:
+    def pair_wording(self, target: str) -> Wording:
         """Return that more of the response is resistance."""
-        return Told(
+        return Wording(
             "the prediction", ranking.RESISTANCE, ranking.SENSITIVITY, red=ranking.RESISTANCE, unit=_unit(target)
         )
 

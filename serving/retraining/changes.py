@@ -12,7 +12,7 @@ import yaml
 
 from pipelines import tracking
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import PARAMS_FILE
+from pipelines.params import PARAMS_FILE, read_params
 from pipelines.places import PREPARED
 
 _COLUMNS = ["sample_id", "group", "split"]
@@ -36,7 +36,7 @@ class Snapshot:
 
 def take(name: str) -> Snapshot:
     """Take a snapshot of what is prepared now; without samples where ``prepare`` has not run."""
-    facts: dict[str, Any] = {"params": decisions(PARAMS_FILE.read_text(encoding="utf-8"), name)}
+    facts: dict[str, Any] = {"params": decisions(PARAMS_FILE.read_text(encoding="utf-8"), name, read_params().budget)}
     folder = PREPARED / name
     if not (folder / "samples.parquet").is_file() or not (folder / "split.json").is_file():
         return Snapshot(None, facts)
@@ -64,13 +64,15 @@ def kept(folder: Path) -> Snapshot | None:
     return Snapshot(pd.read_parquet(table) if table.is_file() else None, read_json(folder / "facts.json"))
 
 
-def decisions(text: str, name: str) -> dict[str, Any]:
+def decisions(text: str, name: str, budget: str | None = None) -> dict[str, Any]:
     """Return what ``params.yaml`` decides for a task, by dotted key.
 
-    It is read as it stands, not by its types: an older release's file is compared too.
+    It is read as it stands, not by its types: an older release's file is compared too. ``budget`` is another than the
+    file's, where one was chosen.
     """
     content = yaml.safe_load(text) or {}
     chosen = {key: content.get(key) for key in ("seed", "budget", "device")}
+    chosen["budget"] = budget or chosen["budget"]
     policy = content.get("policy") or {}
     chosen |= {
         "tasks": {name: (content.get("tasks") or {}).get(name)},
@@ -80,12 +82,12 @@ def decisions(text: str, name: str) -> dict[str, Any]:
     return _flat(chosen)
 
 
-def decisions_at(commit: str | None, name: str) -> dict[str, Any] | None:
-    """Return what ``params.yaml`` decided at a commit; None where git does not have it."""
+def decisions_at(commit: str | None, name: str, budget: str | None) -> dict[str, Any] | None:
+    """Return what `decisions` gives of ``params.yaml`` at a commit; None where git does not have it."""
     if not commit or commit == "none":
         return None
     text = tracking.git("show", f"{commit}:{PARAMS_FILE}")
-    return None if text is None else decisions(text, name)
+    return None if text is None else decisions(text, name, budget)
 
 
 def samples_changed(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, dict[str, Any]]:

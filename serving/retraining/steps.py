@@ -30,7 +30,7 @@ from serving.retraining.loop import STOP, OutdatedError, Results, Step
 from serving.retraining.report import refused
 
 FINGERPRINT = "retraining.fingerprint"  # tag of a version
-_HASHES = ("data.sha256", "split.sha256", "git.commit", "dvc.data_md5")
+_MADE_OF = ("data.sha256", "split.sha256", "git.commit", "dvc.data_md5", "budget")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def look(plan: Plan) -> dict[str, Any]:
     if served is None:
         return {"aliases": aliases, "served": None}
     tags = MlflowClient().get_model_version(plan.name, aliases[served]).tags
-    hashes = {key: tags[key] for key in _HASHES if key in tags}
+    hashes = {key: tags[key] for key in _MADE_OF if key in tags}
     return {"aliases": aliases, "served": {"alias": served, "version": aliases[served], **hashes}}
 
 

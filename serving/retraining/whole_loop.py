@@ -160,7 +160,7 @@ def _through(plan: Plan, state: State, loop: Sequence[Step], folder: Path, tell:
                 evidence = candidate(plan.name, results)
         previous = results.get("look", {}).get("served") or {}
         if before.facts.get("params") is None and previous:  # no loop has run here, but git may know
-            before.facts["params"] = decisions_at(previous.get("git.commit"), plan.name)
+            before.facts["params"] = decisions_at(previous.get("git.commit"), plan.name, previous.get("budget"))
         text = report(
             *(plan.name, reached),
             before=before,

@@ -18,7 +18,7 @@ from serving.screens.asking import Asked
 if TYPE_CHECKING:  # loaded with the first question, not with the first page
     import pandas as pd
 
-    from serving.problems import Told
+    from serving.problems import Wording
 
 _GENES = 15  # in a chart
 
@@ -45,33 +45,33 @@ def explained(
     waiting.shown(found, draw, label=label, key=key)
 
 
-def genes(answer: Row, told: Told, what: str, file: str) -> None:
+def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
     """Draw what moved a prediction: a chart, what it starts from, and the table to download.
 
     Parameters
     ----------
-    answer, told
-        With contributions, and how they are told.
+    answer, wording
+        With contributions, and how they are put.
     what
         Whom the prediction is about.
     file
         How names of downloaded files begin.
     """
     charts, tables = load("serving.board.charts"), load("serving.board.tables")
-    table = tables.contributions(answer, told.target)
+    table = tables.contributions(answer, wording.target)
     if table.empty:
         st.info("This model looks at no gene that it could name.", icon=":material/info:")
         return
     top = table[~table["feature"].isin([tables.OTHERS, tables.THE_DRUG])].head(_GENES)
-    _sum(table, top, tables.base_of(answer, told.target), told.summed)
+    _sum(table, top, tables.base_of(answer, wording.target), wording.summed)
     if (top["value"].abs() > 0).any():
         most = ", ".join(str(name) for name in top["feature"].head(3))
-        drawn = charts.contributions(top, told.raises, told.lowers, told.red)
-        frame.chart(drawn, alt=f"Contributions to {told.of} for {what}; the largest: {most}.")
+        drawn = charts.contributions(top, wording.raises, wording.lowers, wording.red)
+        frame.chart(drawn, alt=f"Contributions to {wording.of} for {what}; the largest: {most}.")
     shown = table[["feature", "kind", "value"]].rename(columns={"value": "contribution"})
     with st.expander(f"All {counted(len(shown), 'contribution')} as a table", icon=":material/table:"):
-        st.dataframe(shown, hide_index=True, alt=f"Contributions to {told.of} for {what}, the largest first")
-    target = "" if told.target is None else f"_{told.target}"
+        st.dataframe(shown, hide_index=True, alt=f"Contributions to {wording.of} for {what}, the largest first")
+    target = "" if wording.target is None else f"_{wording.target}"
     frame.download(shown, f"{file}{target}_contributions.csv", "Download the contributions as CSV")
 
 

@@ -80,8 +80,9 @@ class _Clocked:
             self._since = 0.0
         self._inner.release()
 
-    def held(self) -> bool:
-        return self._inner.held()
+    @property
+    def is_locked(self) -> bool:
+        return self._inner.is_locked
 
 
 _here = threading.local()  # ``sent``: what this thread sent, by database

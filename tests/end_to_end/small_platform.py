@@ -110,8 +110,9 @@ class Platform:
             [module, "--task", task, *(["--architecture", name] if name else [])] for module, task, name in stages
         ]
         self.python("-c", _ONE_AFTER_ANOTHER, json.dumps(commands))
+        (self.root / "budget.yaml").write_text("{}\n")
         names = [f"{module.split('.')[1]}@{task}{'-' * bool(name)}{name}" for module, task, name in stages]
-        self.dvc("commit", "--force", "--quiet", *names)
+        self.dvc("commit", "--force", "--quiet", "budget", *names)
 
     def read(self, path: str) -> Any:
         """Read a JSON file of the copy."""
@@ -246,8 +247,9 @@ def make_platform(
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
     ignored = (
         "__pycache__/",
-        "/mlflow.db",
-        "/optuna.db",
+        "/budget.yaml",
+        "/mlflow.db*",
+        "/optuna.db*",
         "/mlruns",
         "/models",
         "/reports",

@@ -24,6 +24,7 @@ from pgserver._commands import POSTGRES_BIN_PATH
 from pipelines import tracking
 from pipelines.file_hashes import file_hashes
 from serving import registry
+from serving.history_table import INTENTS, TABLE
 from serving.registry_checks import verify
 from tests.end_to_end.checkout import Checkout, checked_out
 from tests.end_to_end.small_platform import ROOT, WAIVED, small_params
@@ -65,7 +66,7 @@ class Installation:
         return {
             "MLFLOW_TRACKING_USERNAME": "reader",
             "MLFLOW_TRACKING_PASSWORD": PASSWORDS["reader"],
-            "ONCOLINEAGE_REGISTRY_URI": "",
+            "ONCOLINEAGE_HISTORY_URI": "",
         }
 
 
@@ -104,7 +105,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
             "MLFLOW_TRACKING_USERNAME": "platform",
             "MLFLOW_TRACKING_PASSWORD": PASSWORDS["platform"],
             "OPTUNA_STORAGE": database.database("studies"),
-            "ONCOLINEAGE_REGISTRY_URI": uri,
+            "ONCOLINEAGE_HISTORY_URI": uri,
         }.items():
             patch.setenv(key, value)
         tracking.mlflow.set_tracking_uri(url)
@@ -142,8 +143,8 @@ def test_the_server_answers_neither_strangers_nor_under_a_foreign_name(installed
 
 def state(installed: Installation) -> tuple[object, ...]:
     """Return what servers and checkout hold that a refused command might have half written."""
-    engine = sa.create_engine(os.environ["ONCOLINEAGE_REGISTRY_URI"], poolclass=sa.pool.NullPool)
-    tables = ("experiments", "runs", "tags", "model_versions", "registered_model_aliases", "oncolineage_history")
+    engine = sa.create_engine(os.environ["ONCOLINEAGE_HISTORY_URI"], poolclass=sa.pool.NullPool)
+    tables = ("experiments", "runs", "tags", "model_versions", "registered_model_aliases", TABLE, INTENTS)
     with engine.connect() as connection:
         rows = [sorted(map(repr, connection.execute(sa.text(f"SELECT * FROM {each}")))) for each in tables]
     return (*rows, file_hashes(installed.here.root / "models"))
@@ -162,7 +163,7 @@ def test_a_reader_is_refused_and_leaves_nothing(command: tuple[str, ...], instal
     done = installed.command(*command, **installed.as_reader())
     assert done.returncode == 1, done.stdout
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "the account 'reader' may not do this" in errors[0] or "set ONCOLINEAGE_REGISTRY_URI" in errors[0], errors
+    assert "the account 'reader' may not do this" in errors[0] or "set ONCOLINEAGE_HISTORY_URI" in errors[0], errors
     assert "Traceback" not in done.stderr
     assert PASSWORDS["reader"] not in done.stderr + done.stdout
     assert state(installed) == before
@@ -180,12 +181,12 @@ def test_who_is_not_known_is_told_how_to_log_in(installed: Installation) -> None
 
 def test_an_account_does_not_move_aliases_without_the_right_on_the_database(installed: Installation) -> None:
     """Who may only read the database looks at the history, and does not write to it."""
-    uri = os.environ["ONCOLINEAGE_REGISTRY_URI"]
+    uri = os.environ["ONCOLINEAGE_HISTORY_URI"]
     engine = sa.create_engine(uri, poolclass=sa.pool.NullPool)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE ROLE auditor LOGIN"))
         connection.execute(sa.text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor"))
-    only = {"ONCOLINEAGE_REGISTRY_URI": uri.replace("postgres@", "auditor@", 1)}
+    only = {"ONCOLINEAGE_HISTORY_URI": uri.replace("postgres@", "auditor@", 1)}
     before = state(installed)
     looked = installed.command("serving.history", "--task", TASK, **only)
     assert looked.returncode == 0 and "promote" in looked.stdout, looked.stderr
@@ -195,19 +196,19 @@ def test_an_account_does_not_move_aliases_without_the_right_on_the_database(inst
 
 
 def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Installation) -> None:
-    uri = os.environ["ONCOLINEAGE_REGISTRY_URI"]
+    uri = os.environ["ONCOLINEAGE_HISTORY_URI"]
     reader = uri.replace("postgres@", "dashboard:of-a-test@", 1)
     for _ in range(2):
         made = script("add_reader.py", ONCOLINEAGE_READER_URI=reader, PYTHONPATH=str(ROOT))
-        assert made.stdout == "dashboard: reads 5 tables\n", made.stderr
-    only = {**installed.as_reader(), "ONCOLINEAGE_REGISTRY_URI": reader}
+        assert made.stdout == "dashboard: reads 2 tables\n", made.stderr
+    only = {**installed.as_reader(), "ONCOLINEAGE_HISTORY_URI": reader}
     before = state(installed)
     verified = installed.command("serving.verify", "--task", TASK, **only)
     assert verified.returncode == 0 and "history, aliases, evidence and files fit" in verified.stdout, verified.stderr
     done = installed.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
     assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
     engine = sa.create_engine(reader, poolclass=sa.pool.NullPool)
-    for table in ("users", "runs"):
+    for table in ("users", "runs", "registered_model_aliases"):
         with engine.connect() as connection, pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
             connection.execute(sa.text(f"SELECT * FROM {table}"))
     assert state(installed) == before
@@ -215,7 +216,7 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
 
 def destroy(installed: Installation) -> None:
     """Leave nothing in the databases and in the store; their servers stay."""
-    for variable in ("ONCOLINEAGE_REGISTRY_URI", "OPTUNA_STORAGE"):
+    for variable in ("ONCOLINEAGE_HISTORY_URI", "OPTUNA_STORAGE"):
         engine = sa.create_engine(os.environ[variable], poolclass=sa.pool.NullPool)
         with engine.begin() as connection:
             connection.execute(sa.text("DROP SCHEMA public CASCADE"))

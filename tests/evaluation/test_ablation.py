@@ -18,7 +18,6 @@ from evaluation import ablation, permuted_genes
 from evaluation.ablation import PERMUTATIONS
 from evaluation.evidence.measuring import evidence_of
 from evaluation.evidence.parts import Evaluation
-from evaluation.metrics.targets import bootstrap_targets
 from evaluation.permuted_genes import ablate, ablation_path, as_text, compare, permutable, write_ablation
 from pipelines import tracking
 from pipelines.faults import UserError
@@ -27,6 +26,7 @@ from pipelines.params import Params, PerBudget, read_params
 from pipelines.prepared import Prepared
 from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 from tests.empty_store import empty_store
+from tests.evaluation.measures import bootstrap_targets
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
 from training.model.final import fit_final

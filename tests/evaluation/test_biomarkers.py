@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.candidates.card import _biomarkers
-from evaluation.evidence.drugs import ExplainedDrugs, explain_drugs
+from evaluation.evidence.drugs import explain_drugs
+from evaluation.evidence.parts import Evidence
 from evaluation.evidence.schema import check_schema
 from evaluation.explain import sums
 from evaluation.explain.biomarkers import (
@@ -397,7 +398,7 @@ def test_drugs_and_genes_are_known_by_all_their_names(samples: ResponseSamples) 
     assert marked_drugs([TP53, BRAF, TP53], samples.drugs) == ["D3", "D1"]
 
 
-def explained_by(model: Planted, samples: ResponseSamples) -> ExplainedDrugs:
+def explained_by(model: Planted, samples: ResponseSamples) -> tuple[dict[str, Any], Evidence]:
     """Return what the evidence says of single drugs, of a model that is judged on the last fifteen lines."""
     task = response_task(tiny_params())
     task = replace(task, evaluate=replace(task.evaluate, resamples=100))
@@ -408,8 +409,8 @@ def explained_by(model: Planted, samples: ResponseSamples) -> ExplainedDrugs:
 
 
 def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: ResponseSamples) -> None:
-    found = explained_by(Planted(), samples)
-    section = found.section["biomarkers"]
+    said, found = explained_by(Planted(), samples)
+    section = said["biomarkers"]
     by_gene = {(row["drug"], row["gene"]): row for row in section["rows"]}
     assert by_gene["Dabrafenib", "BRAF"]["status"] == "found"
     assert by_gene["Lapatinib", "ERBB2"]["status"] in ("found", "not in the data")
@@ -440,8 +441,8 @@ def test_markers_outside_a_model_of_expression_do_not_count_among_those_that_it_
             kept = [place for place, name in enumerate(made.names) if not name.startswith("mutation:")]
             return replace(made, names=[made.names[place] for place in kept], values=made.values[:, kept])
 
-    found = explained_by(OfExpression(), samples)
-    section, table = found.section["biomarkers"], found.tables["biomarkers"]
+    said, found = explained_by(OfExpression(), samples)
+    section, table = said["biomarkers"], found.tables["biomarkers"]
     assert (section["found"], section["looked_up"]) == (1, 1)  # ERBB2, of expression
     outside = section["status"]["not looked at"]
     assert outside == (table["status"] == "not looked at").sum() == 2  # BRAF and TP53, both mutations
@@ -453,7 +454,7 @@ def test_markers_outside_a_model_of_expression_do_not_count_among_those_that_it_
         row[:3] for row in blocks[1]["rows"]
     ]
     evidence = made_evidence()
-    evidence["explanation"] = {**evidence["explanation"], **found.section}
+    evidence["explanation"] = {**evidence["explanation"], **said}
     check_schema(evidence, "evidence.json")
     section["rows"][0]["status"] = "overlooked"
     with pytest.raises(UserError, match="overlooked"):
@@ -468,5 +469,4 @@ def test_a_model_that_looks_at_no_gene_names_no_marker(samples: ResponseSamples)
 
     task = response_task(tiny_params())
     table = samples.pairs.assign(split="test")
-    found = explain_drugs(task, Blind(), Prepared(samples, table, "0", {}), 100, "", "", seed=1)
-    assert (found.section, found.tables, found.figures) == ({}, {}, {})
+    assert explain_drugs(task, Blind(), Prepared(samples, table, "0", {}), 100, "", "", seed=1) == ({}, Evidence())

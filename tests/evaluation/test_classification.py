@@ -15,8 +15,6 @@ from sklearn import metrics as sk
 
 import evaluation.metrics.classification
 from evaluation.metrics.classification import (
-    bootstrap_classification,
-    classification_metrics,
     confusion,
     metric_names,
     reliability,
@@ -24,6 +22,7 @@ from evaluation.metrics.classification import (
 )
 from evaluation.metrics.resample import group_counts, percentile_interval
 from pipelines.problems import higher_is_better
+from tests.evaluation.measures import bootstrap_classification, classification_metrics
 
 LETTERS = "abcdefgh"
 

@@ -19,12 +19,12 @@ from evaluation.comparison.architectures import FILTER, MAX_IN_VIEW, compare, en
 from evaluation.comparison.page import SIMULATED, as_html, as_text
 from evaluation.evidence.sealed import evidence_path
 from evaluation.figures import comparison as comparison_figures
-from evaluation.metrics.regression import regression_metrics
 from pipelines import tracking
 from pipelines.faults import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from tests.empty_store import empty_store
+from tests.evaluation.measures import regression_metrics
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"

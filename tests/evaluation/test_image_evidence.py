@@ -31,7 +31,9 @@ from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.evidence.sealed import evidence_path, evidence_sha256, read_evidence
 from evaluation.explain.cells import CellExplanation, deletion, explain_cells, randomized
 from evaluation.figures import plots
-from evaluation.metrics.classification import classification_metrics, metric_names
+from evaluation.metrics.classification import (
+    metric_names,
+)
 from evaluation.modalities.images import PANELS
 from evaluation.problems import columns_of
 from pipelines import tracking
@@ -43,6 +45,7 @@ from pipelines.prepared import Prepared, prepare
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cells
 from tests.empty_store import empty_store
+from tests.evaluation.measures import classification_metrics
 from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone

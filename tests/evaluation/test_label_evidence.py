@@ -300,6 +300,39 @@ def test_a_model_that_looks_at_no_gene_has_no_explanation(setting: Setting) -> N
     assert not any(name.startswith("explanation") for name in found.logged)
 
 
+class OneNumber(Planted):
+    """Answers what speaks for the class ``A``, a number."""
+
+    def outputs(self, samples: ExpressionSamples) -> np.ndarray:
+        answer: np.ndarray = self._centered(samples) @ WEIGHTS[0]
+        return answer
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
+        assert output is None, "there is one answer: none is chosen"
+        values = self._centered(samples) * WEIGHTS[0]
+        return Attribution(list(GENES), values, np.zeros(len(values)), values.sum(axis=1), "planted gradients")
+
+
+def test_a_problem_that_no_profiles_were_asked_before_is_measured_and_explained(setting: Setting) -> None:
+    model, estimator = Predictor(), OneNumber()
+    kind: Any = contract_class("profiles", "regression")
+    model.contract = kind(
+        task=NAME, architecture="planted", baseline="mean", task_text="", coverage=0.9, half_width=0.1,
+        genes=list(GENES), known=list(GENES),
+    )  # fmt: skip
+    model.estimator = estimator
+    answer = estimator.outputs(setting.test)
+    rows = setting.predictions[["sample_id", "group", "label"]].assign(target=answer, prediction=answer, baseline=0.0)
+    task = replace(setting.task, problem="regression", evaluate=replace(setting.task.evaluate, metric="r2"))
+    found = evidence_of(Evaluation(task, setting.fitted, model, rows, setting.prepared, 1), None)
+    section = found.sections["explanation"]
+    assert section["additive"] and section["deletion"]["passed"]
+    assert section["top"]["prediction"][:2] == [GENES[0], GENES[1]]
+    assert found.metrics["r2"].value == found.sections["worst"]["rows"][0]["value"] == 1
+    assert found.sections["coverage"]["observed"] == 1
+    assert {"genes_by_class", "measured_against_predicted"} <= set(found.figures)
+
+
 # Figures, and the run.
 
 

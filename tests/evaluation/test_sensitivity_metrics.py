@@ -16,8 +16,6 @@ from evaluation.comparison.paired import paired_difference
 from evaluation.figures import plots
 from evaluation.metrics.classification import (
     WITHIN,
-    bootstrap_classification,
-    classification_metrics,
     weighted_classification_metrics,
 )
 from evaluation.metrics.resample import group_counts
@@ -25,6 +23,7 @@ from evaluation.problems import measures_of
 from pipelines.problems import get_problem, higher_is_better
 from pipelines.samples.sensitivity import CLASSES
 from pipelines.tasks.pairs_classification import PairsClassification, Threshold
+from tests.evaluation.measures import bootstrap_classification, classification_metrics
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
 LIST = list(CLASSES)

@@ -16,12 +16,12 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, r
 from evaluation.metrics.resample import group_counts, percentile_interval
 from evaluation.metrics.targets import (
     bootstrap_each_target,
-    bootstrap_targets,
     mean_over_targets,
     target_metrics,
     weighted_target_metrics,
 )
 from pipelines.problems.multi_target import PROBLEM
+from tests.evaluation.measures import bootstrap_targets
 
 NAMES = [metric.name for metric in PROBLEM.metrics]
 

@@ -26,7 +26,7 @@ from pipelines import tracking
 from pipelines.command import run_command
 from pipelines.faults import UserError
 from pipelines.files import write_json, written_whole
-from pipelines.patience import Unreachable
+from pipelines.retry import Unreachable
 from pipelines.step_metrics import sending
 from pipelines.store_errors import StoreError, refusal
 from serving.ledger import look

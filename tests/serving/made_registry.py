@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from pipelines.places import PREPARED
 from pipelines.policy import Policy
 from pipelines.split import split_sha256
 from serving import registry
+from serving.ledger import HISTORY_URI
 from serving.situation import hashes
+from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import DATA_MD5, TASK, made_evidence, made_policy, sealed
+from tests.servers import open_tracking_server
 
 BY = "A. Person"
 POLICY: Policy = made_policy()
@@ -111,6 +114,28 @@ def aliases(client: MlflowClient) -> dict[str, int]:
 def stages(client: MlflowClient) -> dict[int, str]:
     """Return MLflow's deprecated stages."""
     return {int(each.version): each.current_stage for each in client.search_model_versions(f"name = '{TASK}'")}
+
+
+STORES = ("sqlite", "postgresql", "http")
+
+
+@contextmanager
+def empty_registry(kind: str, folder: Path) -> Iterator[MlflowClient]:
+    """Make ``folder`` the checkout and give the client of an empty registry, whose store is one of `STORES`.
+
+    ``http`` is a server that is reached by HTTP alone, and a history in an SQLite file of the team's own.
+    """
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        prepare_folder(folder, patch)
+        if kind == "sqlite":
+            uri = empty_store(folder)
+        elif kind == "postgresql":
+            uri = stack.enter_context(postgres())
+        else:
+            uri = stack.enter_context(open_tracking_server(folder))
+            patch.setenv(HISTORY_URI, f"sqlite:///{folder}/history.db")
+        yield stack.enter_context(tracked(uri))
 
 
 @contextmanager

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
+from mlflow import MlflowClient
 
 from pipelines.faults import UserError
 from pipelines.file_hashes import file_hashes
-from serving import registry
+from serving import backup as serving_backup
+from serving import history_table, ledger, registry
 from serving.backup import backup
 from serving.registry_checks import verify
 from serving.restore import restore
-from serving.stores import artifact_locations, databases
+from serving.stores import Database, artifact_locations, databases
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, made_version, prepare_folder, tracked
@@ -76,6 +79,59 @@ def test_what_was_destroyed_comes_back(checkout: Path, tmp_path: Path) -> None:
     study = optuna.load_study(study_name="kept", storage=f"sqlite:///{checkout}/optuna.db")
     assert len(study.trials) == 3
     assert to.stat().st_mode & 0o077 == 0  # accounts' password hashes are in it
+
+
+def test_a_history_with_a_database_of_its_own_comes_back_too(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to, own = tmp_path / "saved", checkout / "history.db"
+    monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{own}")
+    shutil.copy(checkout / "mlflow.db", own)
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        assert [each.name for each in databases()] == ["tracking", "studies", "history"]
+        with monkeypatch.context() as patched:  # a version is moved between one database and the other
+            saved = serving_backup._save_database
+
+            def moved(database: Database, file: Path) -> None:
+                saved(database, file)
+                if database.name == "tracking":
+                    made_version(MlflowClient())
+
+            patched.setattr(serving_backup, "_save_database", moved)
+            with pytest.raises(UserError, match="a version was moved meanwhile, nothing was saved"):
+                backup(to, progress=False)
+            assert not to.exists()
+        history = registry.history(TASK)
+        backup(to, progress=False)
+        destroy(checkout)
+        own.unlink()
+        with monkeypatch.context() as patched:
+            patched.delenv("ONCOLINEAGE_HISTORY_URI")
+            with pytest.raises(UserError, match=r"holds a history database .*set ONCOLINEAGE_HISTORY_URI"):
+                restore(to, progress=False)
+        restore(to, progress=False)
+        assert registry.history(TASK) == history and own.is_file()
+        assert verify(TASK) == []
+
+
+def test_over_http_the_history_is_saved_and_the_lack_of_runs_is_told(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tracked(f"sqlite:///{checkout}/mlflow.db"):
+        rows = history_table.read(sa.create_engine(ledger.history_uri()), TASK)
+    own = f"sqlite:///{checkout}/history.db"
+    monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", own)
+    history_table.create(sa.create_engine(own))
+    for entry in rows.entries:
+        history_table.append(sa.create_engine(own), entry)
+    monkeypatch.setattr("sys.argv", ["serving.backup", "--to", str(tmp_path / "saved")])
+    with tracked("http://127.0.0.1:9"):  # which is not asked
+        assert serving_backup.main() == 0
+        assert "holds no runs and artifacts" in capsys.readouterr().out
+        for name in ("history.db", "optuna.db"):
+            (checkout / name).unlink()
+        restore(tmp_path / "saved", progress=False)
+    assert history_table.read(sa.create_engine(own), TASK) == rows
 
 
 def test_nothing_is_written_over(checkout: Path, tmp_path: Path) -> None:

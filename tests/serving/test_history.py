@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,11 +108,41 @@ def test_a_row_comes_back_from_the_database_as_it_went(tmp_path: Any) -> None:
     (entry,) = chained(("promote", "staging", 1))
     verdict = {"check": "size", "status": "pass", "reason": "µ ≤ 1", "by": None}
     entry = replace(entry, verdicts=(verdict,), why="größer").sealed()
-    with sa.create_engine(f"sqlite:///{tmp_path}/x.db").begin() as connection:
-        assert history_table.read(connection, TASK) == []
-        history_table.create(connection)
-        history_table.create(connection)
-        history_table.append(connection, entry)
-        assert history_table.read(connection, TASK) == [entry]
-        assert history_table.read(connection, "blood_cell") == []
-        assert broken(history_table.read(connection, TASK), anchor([entry])) == []
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
+    assert history_table.read(engine, TASK).entries == ()
+    for _ in range(2):
+        history_table.create(engine)
+    intent = history_table.Intent(entry, {"model.sha256": "a" * 64})
+    history_table.begin(engine, intent)
+    assert history_table.read(engine, TASK) == history_table.Rows((), intent, ())
+    history_table.append(engine, entry)
+    assert history_table.read(engine, TASK) == history_table.Rows((entry,), None, ())
+    assert history_table.read(engine, "blood_cell").entries == ()
+    assert broken(history_table.read(engine, TASK).entries, anchor([entry])) == []
+
+
+def test_one_move_of_a_task_is_under_way_and_one_row_has_a_number(tmp_path: Any) -> None:
+    """Whoever has lost the turn without noticing is stopped by the database."""
+    entry, other = chained(("promote", "staging", 1), ("promote", "staging", 2))
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
+    history_table.create(engine)
+    history_table.begin(engine, history_table.Intent(entry, {}))
+    with pytest.raises(sa.exc.IntegrityError):
+        history_table.begin(engine, history_table.Intent(other, {}))
+    history_table.append(engine, entry)
+    with pytest.raises(sa.exc.IntegrityError):
+        history_table.append(engine, replace(other, number=1).sealed())
+    assert history_table.read(engine, TASK) == history_table.Rows((entry,), None, ())
+
+
+def test_a_table_that_stands_has_its_triggers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are made with their triggers or not at all: one without them would take changes."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
+    triggers = history_table._TRIGGERS
+    with monkeypatch.context() as patched:
+        patched.setattr(history_table, "_TRIGGERS", {"sqlite": [triggers["sqlite"][0], "CREATE nonsense"]})
+        with pytest.raises(sa.exc.OperationalError, match="nonsense"):
+            history_table.create(engine)
+    assert sa.inspect(engine).get_table_names() == []
+    history_table.create(engine)
+    assert history_table.read(engine, TASK).missing_triggers == ()

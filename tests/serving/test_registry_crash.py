@@ -1,4 +1,4 @@
-"""A promotion that is killed, at any point, leaves the state before or the one after, and nothing in between."""
+"""A move that is killed, at any step, leaves the state before or the one after, as soon as anybody looks."""
 
 from __future__ import annotations
 
@@ -11,53 +11,56 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
+from pipelines.faults import UserError
 from serving import history_table, ledger, registry
 from serving import registry_checks as problems
-from tests.empty_store import empty_store
+from serving.ledger import HISTORY_URI, look
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import (
     BY,
     POLICY,
     aliases,
     compared_with,
+    empty_registry,
     made_version,
-    postgres,
-    prepare_folder,
     stages,
-    tracked,
 )
 
 _FORK = multiprocessing.get_context("fork")
-KILLS = 12
+KILLS = 8
+# All that a move writes, to the history's database and by MLflow's client.
+WRITES = [
+    (history_table, "begin"),
+    (history_table, "append"),
+    (MlflowClient, "set_registered_model_alias"),
+    (MlflowClient, "delete_registered_model_alias"),
+    (MlflowClient, "transition_model_version_stage"),
+    (MlflowClient, "set_model_version_tag"),
+    (MlflowClient, "set_registered_model_tag"),
+]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+SOAK = [pytest.param(store, marks=pytest.mark.soak) for store in ("http", "postgresql")]
+shortly_on_sqlite = pytest.mark.parametrize("client", ["sqlite", *SOAK], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "http", SOAK[1]])
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    folder = tmp_path_factory.mktemp("crash")
-
-    def ready(uri: str) -> Iterator[MlflowClient]:
-        with pytest.MonkeyPatch.context() as patch:
-            prepare_folder(folder, patch)
-            with tracked(uri) as made:
-                made_version(made)
-                registry.promote(TASK, "staging", 1, by=BY, policy=POLICY)
-                registry.promote(TASK, "production", 1, by=BY, policy=POLICY)
-                every = [*compared_with(1), *compared_with(2)[-1:], *compared_with(3)[-1:]]
-                for _ in range(2):
-                    made_version(made, comparisons=every)
-                yield made
-
-    if request.param == "sqlite":
-        yield from ready(empty_store(folder))
-    else:
-        with postgres() as uri:
-            yield from ready(uri)
+    """Give a registry with version 1 in production and versions 2 and 3 that may follow it."""
+    with empty_registry(request.param, tmp_path_factory.mktemp("crash")) as made:
+        made_version(made)
+        registry.promote(TASK, "staging", 1, by=BY, policy=POLICY)
+        registry.promote(TASK, "production", 1, by=BY, policy=POLICY)
+        every = [*compared_with(1), *compared_with(2)[-1:], *compared_with(3)[-1:]]
+        for _ in range(2):
+            made_version(made, comparisons=every)
+        yield made
 
 
-def killed(does: Callable[[], None], after: float | None = None) -> int:
+def killed(does: Callable[[], object], after: float | None = None) -> int:
     """Run ``does`` in a process of its own, kill it after so many seconds, and return its exit code."""
     process = _FORK.Process(target=does)
     process.start()
@@ -69,100 +72,242 @@ def killed(does: Callable[[], None], after: float | None = None) -> int:
     return process.exitcode
 
 
-def state(client: MlflowClient) -> tuple[dict[str, int], dict[int, str], int]:
-    return aliases(client), stages(client), len(registry.history(TASK))
-
-
-def die(*_: Any, **__: Any) -> None:
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before_and_after(module: Any, name: str) -> dict[str, Callable[[], None]]:
-    """Return two ways to die: when a function is called, and when it has returned."""
-    original = getattr(module, name)
+def killed_before_write(number: int, does: Callable[[], object]) -> int:
+    """Run ``does`` in a process that dies as its write of that number, from 1, is asked for; return its exit code."""
 
-    def then(*arguments: Any, **named: Any) -> Any:
-        original(*arguments, **named)
-        die()
+    def run() -> None:
+        left = number
 
-    return {
-        f"before {name}": lambda: setattr(module, name, die),
-        f"after {name}": lambda: setattr(module, name, then),
-    }
+        def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **named: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    die()
+                return original(*arguments, **named)
+
+            return call
+
+        for owner, name in WRITES:
+            setattr(owner, name, counted(getattr(owner, name)))
+        does()
+
+    return killed(run)
 
 
-POINTS: dict[str, Callable[[], None]] = {
-    **before_and_after(history_table, "create"),
-    **before_and_after(history_table, "append"),
-    **before_and_after(ledger, "_put"),
-    **before_and_after(ledger, "_set_aliases"),
-    **before_and_after(ledger, "_set_stages"),
-    "before commit": lambda: sa.event.listen(sa.Engine, "commit", die),
+State = tuple[dict[str, int], dict[int, str], dict[str, str], int]
+
+
+def state(client: MlflowClient) -> State:
+    """Return what holds once somebody has looked: aliases, stages, tags of version 3, and the rows of the history."""
+    rows = len(registry.history(TASK))
+    return aliases(client), stages(client), client.get_model_version(TASK, "3").tags, rows
+
+
+def to_staging(client: MlflowClient) -> None:
+    """Promote the version that is not there, and not in production if it can be chosen."""
+    there = aliases(client)
+    others = [number for number in (2, 3) if number != there.get("staging")]
+    number = next((each for each in others if each != there["production"]), others[0])
+    registry.promote(TASK, "staging", number, by=BY, policy=POLICY)
+
+
+def staged(client: MlflowClient) -> None:
+    """Have a version in staging that may go to production."""
+    there = aliases(client)
+    if there.get("staging") in (None, there["production"]):
+        to_staging(client)
+
+
+def to_production(client: MlflowClient) -> None:
+    """It moves three aliases and two stages."""
+    registry.promote(TASK, "production", by=BY, policy=POLICY)
+
+
+def produced(client: MlflowClient) -> None:
+    staged(client)
+    to_production(client)
+
+
+def back(client: MlflowClient) -> None:
+    before = aliases(client)["previous"]
+    moved(action="rollback", alias="production", to_version=before)
+
+
+def registered_again(client: MlflowClient) -> None:
+    """The alias stays where it is, tags change."""
+    tag = client.get_model_version(TASK, "3").tags.get("seen", "0")
+    moved(action="register", alias="candidate", to_version=3, tags={"seen": str(int(tag) + 1), "other": tag})
+
+
+def moved(**said: Any) -> None:
+    ledger.move(TASK, expected=look(TASK), by=BY, why="a trial", **said)
+
+
+def nothing(client: MlflowClient) -> None:
+    """Prepare nothing."""
+
+
+# What is killed, what comes before it, and how many of its writes come before it counts as begun.
+MOVES: dict[str, tuple[Callable[[MlflowClient], object], Callable[[MlflowClient], object], int]] = {
+    "production": (to_production, staged, 2),
+    "registered again": (registered_again, nothing, 1),
+    "staging": (to_staging, nothing, 2),
+    "rollback": (back, produced, 2),
 }
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_inside_the_transaction_nothing_has_happened(client: MlflowClient, point: str) -> None:
+def sound() -> None:
+    found = look(TASK)
+    assert found.intent is None
+    assert found.broken() == found.moved() == found.staged_wrongly() == []
+
+
+@pytest.mark.parametrize(
+    "move", [*list(MOVES)[:2], *(pytest.param(m, marks=pytest.mark.soak) for m in list(MOVES)[2:])]
+)
+def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient, move: str) -> None:
+    does, prepare, before_it_counts = MOVES[move]
+    for number in range(1, 20):
+        prepare(client)
+        old = state(client)
+        exit_code = killed_before_write(number, lambda: does(client))
+        new = state(client)
+        sound()
+        if exit_code == 0:
+            break
+        assert exit_code == -signal.SIGKILL
+        if number <= before_it_counts:
+            assert new == old
+        else:
+            assert new[-1] == old[-1] + 1 and new[:-1] != old[:-1]
+    else:
+        pytest.fail("the move has no end")
+    assert number > 5  # so many writes were seen
+    to_staging(client)  # whoever comes next is not held up
+    sound()
+
+
+@shortly_on_sqlite
+def test_a_promotion_that_was_killed_leaves_nothing_for_verify_to_find(client: MlflowClient) -> None:
+    for number in (2, 3):
+        assert killed_before_write(number, lambda: to_staging(client)) == -signal.SIGKILL
+        assert [each for each in problems.verify(TASK) if each.kind != "evidence"] == []
+
+
+@shortly_on_sqlite
+def test_a_restore_that_was_killed_is_finished_or_done_again(client: MlflowClient) -> None:
+    to_staging(client)
+    said = look(TASK).state
+    for number in range(1, 20):
+        for alias in ("production", "staging"):
+            client.set_registered_model_alias(TASK, alias, "1" if said.aliases[alias] != 1 else "2")
+        exit_code = killed_before_write(number, lambda: registry.restore(TASK, by=BY, why="found by verify"))
+        if look(TASK).moved():
+            registry.restore(TASK, by=BY, why="found by verify")
+        sound()
+        assert look(TASK).state == said
+        if exit_code == 0:
+            break
+    assert number > 3
+
+
+def test_what_was_moved_by_hand_meanwhile_stays_for_verify_to_find(client: MlflowClient) -> None:
+    """A repair finishes the move that was broken off, and covers up no other."""
+    staged(client)
+    assert killed_before_write(3, lambda: to_production(client)) == -signal.SIGKILL
+    client.set_registered_model_alias(TASK, "previous", "1")
+    client.set_registered_model_alias(TASK, "candidate", "1")
+    rows = len(registry.history(TASK))
+    assert {each.alias for each in registry.history(TASK)[-1:]} == {"production"}
+    (told,) = [each for each in look(TASK).moved() if "alias candidate" in each]
+    assert "behind the tools' back" in told
+    with pytest.raises(UserError, match="behind the tools' back"):
+        to_staging(client)
+    assert len(registry.history(TASK)) == rows
+    registry.restore(TASK, by=BY, why="found by verify")
+    sound()
+
+
+def test_who_may_only_read_sees_a_move_that_was_broken_off_and_leaves_it(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = ledger.history_uri()
+    if not uri.startswith("sqlite"):
+        pytest.skip("tests/end_to_end/test_servers.py has a login that reads")
     before = state(client)
-    to = "staging" if "staging" not in before[0] else "production"
+    assert killed_before_write(3, lambda: to_staging(client)) == -signal.SIGKILL
+    with monkeypatch.context() as patched:
+        patched.setenv(HISTORY_URI, f"{uri.replace('///', '///file:')}?mode=ro&uri=true")
+        found = look(TASK)
+        assert found.intent is not None and len(found.entries) == before[-1]
+        assert found.broken() == found.moved() == found.staged_wrongly() == []
+        (problem,) = [each for each in problems.verify(TASK) if each.kind != "evidence"]
+        assert problem.kind == "history" and f"{BY} moves it to staging" in problem.message
+        with pytest.raises(UserError, match="is read-only"):
+            to_staging(client)
+    sound()
+    assert len(registry.history(TASK)) == before[-1] + 1
 
-    def promote() -> None:
-        POINTS[point]()
-        registry.promote(TASK, to, None if to == "production" else 2, by=BY, policy=POLICY)  # type: ignore[arg-type]
 
-    assert killed(promote) == -signal.SIGKILL
+def test_a_move_that_mlflow_refuses_is_withdrawn(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = state(client)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise MlflowException("the account 'reader' may not do this")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "set_registered_model_alias", refused)
+        with pytest.raises(MlflowException, match="may not do this"):
+            to_staging(client)
+    monkeypatch.setattr(ledger, "_settled", lambda *_: pytest.fail("there was something left to settle"))
     assert state(client) == before
-    assert problems.verify(TASK) == []
-    # And whoever comes next is not held up.
-    registry.promote(TASK, "staging", 5 - (before[0].get("staging") or 2), by=BY, policy=POLICY)
-    assert problems.verify(TASK) == []
 
 
-def test_killed_after_the_transaction_all_has_happened(client: MlflowClient) -> None:
-    entries = registry.history(TASK)
-    number = 5 - aliases(client).get("staging", 2)
-
-    def promote() -> None:
-        registry.promote(TASK, "staging", number, by=BY, policy=POLICY)
-        die()
-
-    assert killed(promote) == -signal.SIGKILL
-    assert aliases(client)["staging"] == number
-    assert stages(client)[number] == "Staging"
-    assert len(registry.history(TASK)) == len(entries) + 1
-    assert problems.verify(TASK) == []
+def test_an_intent_that_somebody_forged_moves_nothing(client: MlflowClient) -> None:
+    """Who writes to the history's database alone does not get a version moved by the next who looks."""
+    before, found = state(client), look(TASK)
+    said = {"by": "X", "why": "", "evidence_sha256": None, "verdicts": (), "action": "promote", "from_version": None}
+    aliased = {"alias": "production", "to_version": 5 - before[0].get("production", 1)}
+    forged = history_table.next_entry(found.entries, TASK, "2026-11-20T10:00:00+00:00", **said, **aliased)
+    for entry in (forged, history_table.replace(forged, previous_hash="0" * 64).sealed()):
+        with ledger._database() as engine:
+            history_table.begin(engine, history_table.Intent(entry, {}))
+        assert state(client) == before
+    sound()
 
 
+@shortly_on_sqlite
 def test_killed_at_any_moment_the_state_is_one_that_the_history_tells(client: MlflowClient) -> None:
     """Somebody promotes all the time, and is killed again and again."""
 
     def promote() -> None:
         while True:
-            for number in (2, 3):
-                registry.promote(TASK, "staging", number, by=BY, policy=POLICY)
-
-    def once() -> None:
-        registry.promote(TASK, "staging", 5 - aliases(client).get("staging", 2), by=BY, policy=POLICY)
+            to_staging(client)
 
     began = time.monotonic()
-    assert killed(once) == 0
+    assert killed(lambda: to_staging(client)) == 0
     takes = time.monotonic() - began
     moments = random.Random(5)
     rows = [len(registry.history(TASK))]
     for _ in range(KILLS):
         assert killed(promote, moments.uniform(0, 3 * takes)) == -signal.SIGKILL
-        found = ledger.look(TASK)
-        assert history_table.broken(found.entries, found.head) == []
-        assert found.moved() == found.staged_wrongly() == []
-        rows.append(len(found.entries))
+        sound()
+        rows.append(len(look(TASK).entries))
     assert rows == sorted(rows)
     assert rows[-1] > rows[0], "no promotion came through; the test has seen nothing"
-    assert problems.verify(TASK) == []
 
 
-def test_the_database_is_not_left_locked(client: MlflowClient) -> None:
+def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:
+    def hold() -> None:
+        with ledger._database() as engine, ledger._turn(engine, TASK):
+            time.sleep(60)
+
+    assert killed(hold, 0.5) == -signal.SIGKILL
     began = time.monotonic()
-    assert ledger.look(TASK).entries
-    found = ledger.look(TASK)
-    ledger.move(TASK, expected=found, by=BY, action="restore", alias="", to_version=None, why="a trial")
+    to_staging(client)
     assert time.monotonic() - began < ledger.WAIT_SECONDS / 2

@@ -1,11 +1,14 @@
-"""Two people promote at once: one wins, the other is told, and the history has no gap. On SQLite and on PostgreSQL."""
+"""Two people promote at once: one wins, the other is told, and the history has no gap.
+
+On SQLite, on PostgreSQL, and over HTTP with a history in a database of its own.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,34 +18,20 @@ from mlflow import MlflowClient
 from pipelines.faults import UserError
 from serving import history_table, ledger, registry
 from serving import registry_checks as problems
-from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
-from tests.serving.made_registry import POLICY, aliases, made_version, postgres, prepare_folder, stages, tracked
+from tests.serving.made_registry import POLICY, STORES, aliases, empty_registry, made_version, stages
 
 PEOPLE = 6
 ROUNDS = 4
 _FORK = multiprocessing.get_context("fork")  # a new interpreter would import for longer than the test runs
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    folder = tmp_path_factory.mktemp("together")
-    if request.param == "sqlite":
-        yield empty_store(folder), folder
-    else:
-        with postgres() as uri:
-            yield uri, folder
-
-
-@pytest.fixture(scope="module")
-def client(store: tuple[str, Path]) -> Iterator[MlflowClient]:
-    uri, folder = store
-    with pytest.MonkeyPatch.context() as patch:
-        prepare_folder(folder, patch)
-        with tracked(uri) as made:
-            for _ in range(PEOPLE):
-                made_version(made)
-            yield made
+@pytest.fixture(scope="module", params=STORES)
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    with empty_registry(request.param, tmp_path_factory.mktemp("together")) as made:
+        for _ in range(PEOPLE):
+            made_version(made)
+        yield made
 
 
 def together(does: Callable[[int, Any], str], count: int = PEOPLE) -> list[str]:
@@ -168,15 +157,42 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
     sound(client)
 
 
-def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient, store: tuple[str, Path]) -> None:
+def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient) -> None:
     statements = [f"UPDATE {history_table.TABLE} SET why = 'x'", f"DELETE FROM {history_table.TABLE}"]
-    if store[0].startswith("postgresql"):
+    if ledger.history_uri().startswith("postgresql"):
         statements.append(f"TRUNCATE {history_table.TABLE}")
     for statement in statements:
-        with sa.create_engine(store[0]).connect() as connection, pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        with (
+            sa.create_engine(ledger.history_uri()).connect() as connection,
+            pytest.raises(sa.exc.DBAPIError, match="append-only"),
+        ):
             connection.execute(sa.text(statement))
     assert ledger.look(TASK).missing_triggers == ()
 
 
 def test_verify_finds_nothing_to_say(client: MlflowClient) -> None:
     assert problems.verify(TASK) == []
+
+
+def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: MlflowClient) -> None:
+    before = aliases(client)
+    other = 1 if before["production"] != 1 else 2
+    client.set_registered_model_alias(TASK, "production", str(other))
+    client.transition_model_version_stage(TASK, str(before["production"]), "Archived")
+    assert {each.kind for each in problems.verify(TASK)} == {"alias", "stage"}
+    with pytest.raises(UserError, match="behind the tools' back"):
+        registry.promote(TASK, "staging", other, by="Person", policy=POLICY)
+    registry.restore(TASK, by="Person", why="found by verify")
+    assert aliases(client) == before
+    assert problems.verify(TASK) == []
+
+
+def test_over_http_nothing_is_moved_without_a_history(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    if ledger.HISTORY_URI not in os.environ:
+        pytest.skip("the history lies beside the registry")
+    before = aliases(client)
+    monkeypatch.delenv(ledger.HISTORY_URI)
+    for does in (lambda: registry.promote(TASK, "staging", 1, by="Person"), lambda: problems.verify(TASK)):
+        with pytest.raises(UserError, match=f"set {ledger.HISTORY_URI} to the same database"):
+            does()
+    assert aliases(client) == before

@@ -244,7 +244,7 @@ def test_a_tree_is_dirty_by_code_and_not_by_what_dvc_writes(tmp_path: Path, monk
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """A copy with one fitted, registered version; the budget was changed for it and not committed."""
+    """A copy with one fitted, registered version; a parameter and the budget were chosen for it and not committed."""
     made = make_platform(
         tmp_path_factory.mktemp("reproduce") / "copy",
         TASK,
@@ -253,6 +253,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     empty_store(made.root)
     params = made.root / "params.yaml"
     params.write_text(params.read_text().replace("resamples: 200", "resamples: 150"))
+    (made.root / "budget.yaml").write_text("budget: full\n")
     folder = made.root / "models" / TASK / ARCHITECTURE
     folder.mkdir(parents=True)
     chosen = {"selection": "all", "scaling": "none", "c": 0.1, "balanced": False}

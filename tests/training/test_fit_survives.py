@@ -23,7 +23,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from pipelines import code_closure, patience
+from pipelines import code_closure, retry
 from pipelines.params import PerBudget, read_params
 from pipelines.prepared import Prepared, prepare, write_prepared
 from pipelines.simulate.response import simulate_drug_response
@@ -93,7 +93,7 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
         method = getattr(SqlAlchemyStore, name)
         if not name.startswith("_") and callable(method):
             monkeypatch.setattr(SqlAlchemyStore, name, failing(name, method))
-    monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
     monkeypatch.setenv("OUTAGE_SECONDS", "20")
     params = tiny_params(epochs=EPOCHS)
     task = params.task(NAME)

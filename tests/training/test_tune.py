@@ -481,7 +481,7 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
         "features/cell_line.py",
         "studies/study.py",
         "estimator.py",
-        "../pipelines/samples/expression.py",
+        "../pipelines/samples/response.py",
         "../pipelines/prepared.py",
     ],
 )

@@ -21,9 +21,9 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from pipelines import patience, tracking
+from pipelines import retry, tracking
 from pipelines.faults import UserError
-from pipelines.patience import Unreachable, patiently
+from pipelines.retry import Unreachable
 from pipelines.step_metrics import StepMetrics, sending
 from pipelines.store_errors import StoreError
 from tests.empty_store import empty_store
@@ -290,8 +290,8 @@ def test_an_error_that_is_no_outage_is_not_waited_out(store: str, tmp_path: Path
 
 
 def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience.random, "uniform", lambda low, high: high)
-    following = patience.pauses()
+    monkeypatch.setattr(retry.random, "uniform", lambda low, high: high)
+    following = retry.pauses()
     given = [following() for _ in range(12)]
     assert given[:4] == [0.2, 0.4, 0.8, 1.6]
     assert max(given) == given[-1] == 15
@@ -303,7 +303,7 @@ def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError
 
     with pytest.raises(Unreachable):
-        patiently(away, lambda error: isinstance(error, ConnectionError), "it")
+        retry.retry(away, lambda error: isinstance(error, ConnectionError), "it")
     assert len(calls) == 2
 
 
@@ -311,7 +311,7 @@ def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bound_that_is_no_number_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTAGE_SECONDS", text)
     with pytest.raises(UserError, match="OUTAGE_SECONDS"):
-        patience.patience()
+        retry.outage_seconds()
 
 
 # A database that says no

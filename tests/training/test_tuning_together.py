@@ -163,7 +163,7 @@ def test_a_worker_that_lost_the_lock_in_its_claim_gives_the_trial_back(shared: s
         )
     assert taken.wait(10)
     waiting.join()
-    assert not lock.held()
+    assert not lock.is_locked
     study.optimize(lambda trial: 1.0, n_trials=1)  # another worker spends the budget meanwhile
     lost = claims._Lost()
     ran: list[int] = []

@@ -89,7 +89,7 @@ def fit(
     UserError
         The fit diverged, or the model is larger than is served.
     Unreachable
-        The tracking server stayed away for longer than `pipelines.patience.patience`; the same call goes on.
+        The tracking server stayed away for longer than `pipelines.retry.outage_seconds`; the same call goes on.
     """
     task = params.task(name)
     tags = {

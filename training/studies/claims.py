@@ -20,7 +20,7 @@ import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from pipelines import patience
+from pipelines.retry import pauses
 from pipelines.store_errors import StoreError
 from training.studies.storage import StudyLock
 
@@ -172,7 +172,7 @@ def work(
     Exception
         Whatever ``objective`` raised: the trial has failed and is not run again, unless it was a store's.
     """
-    beats, lost, pause = Beats(), _Lost(), patience.pauses()
+    beats, lost, pause = Beats(), _Lost(), pauses()
     while goes_on():
         lock.acquire()
         try:
@@ -184,7 +184,7 @@ def work(
                 lock.release()
                 time.sleep(min(pause(), _LONGEST_POLL_SECONDS))  # those that run may die and be queued again
                 continue
-            lost.trial, pause = False, patience.pauses()
+            lost.trial, pause = False, pauses()
             study.optimize(
                 _claimed(study, objective, budget, lock, lost), n_trials=1, callbacks=callbacks, catch=(LostTrial,)
             )
@@ -245,7 +245,7 @@ def _claimed(study: optuna.Study, objective: Objective, budget: int, lock: Study
 
 
 def _name(trial: optuna.Trial, study: optuna.Study, budget: int, lock: StudyLock) -> None:
-    if not lock.held():
+    if not lock.is_locked:
         # The database was restarted between count and claim, so another may have counted the same.
         lock.acquire()
         trials = study.get_trials(deepcopy=False)

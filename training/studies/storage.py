@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import os
-import threading
-from collections.abc import Callable, Container, Sequence
-from pathlib import Path
+import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import TrialModel
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from pipelines import patience
 from pipelines.faults import UserError
 from pipelines.redaction import redacted
+from pipelines.retry import Unreachable, retry
 from pipelines.store_errors import StoreError, may_pass, refusal
+from training.studies.optuna_private import cached_storage
 
 SERVER = "the studies' database (OPTUNA_STORAGE)"
 
@@ -88,36 +85,6 @@ def _is_outage(error: Exception) -> bool:
     return isinstance(error, (OperationalError, InterfaceError, PendingRollbackError))
 
 
-class _EndedAlone(_CachedStorage):
-    """Optuna's storage, which fetches no running trial where only others are asked for.
-
-    Optuna's own fetches every running trial, reports and all, whatever is asked for. Pruners ask after each report, so
-    that each report of one of n workers would fetch n trials.
-    """
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        """Return the trials in their order, those in ``states`` alone if given."""
-        if states is None or TrialState.RUNNING in states or study_id not in self._studies:
-            return list(super().get_all_trials(study_id, deepcopy, states))
-        asked = [state for state in TrialState if state in states]
-        which = sqlalchemy.select(TrialModel.trial_id).where(
-            TrialModel.study_id == study_id, TrialModel.state.in_(asked)
-        )
-        with self._backend.engine.connect() as connection:
-            there = set(connection.scalars(which))
-        with self._lock:
-            study = self._studies[study_id]
-            ended = {trial._trial_id for trial in study.trials.values() if trial.state.is_finished()}
-            if new := there - ended:
-                # What is still unfinished, and up to where all is known, is left to who reads everything.
-                fetched = self._backend._get_trials(study_id, asked, new, max(new))
-                self._add_trials_to_cache(study_id, fetched)
-            found = [trial for _, trial in sorted(study.trials.items()) if trial._trial_id in there]
-        return copy.deepcopy(found) if deepcopy else found
-
-
 def _method(name: str) -> Callable[..., Any]:
     def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
         return self.wait_out(lambda: getattr(self.inner, name)(*arguments, **named))
@@ -134,15 +101,15 @@ class PatientStorage(BaseStorage):
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
-        self._given_up: patience.Unreachable | None = None
+        self._given_up: Unreachable | None = None
 
     def wait_out(self, call: Callable[[], Any]) -> Any:
         """Return what ``call`` returns; after an outage that was too long nothing waits for as long again."""
         try:
             if self._given_up is None:
-                return patience.patiently(call, _is_outage, SERVER)
+                return retry(call, _is_outage, SERVER)
             answer = call()
-        except patience.Unreachable as error:
+        except Unreachable as error:
             self._given_up = error
             raise
         except Exception as error:
@@ -212,10 +179,10 @@ def open_storage(*, wait: bool) -> PatientStorage:
     _parsed(storage_url())
 
     def opened() -> BaseStorage:
-        return _EndedAlone(RDBStorage(storage_url()))
+        return cached_storage(storage_url())
 
     try:
-        return PatientStorage(patience.patiently(opened, _is_outage, SERVER) if wait else opened())
+        return PatientStorage(retry(opened, _is_outage, SERVER) if wait else opened())
     except Exception as error:
         if (told := _refusal(error)) is not None:
             raise told from error
@@ -228,47 +195,15 @@ def open_storage(*, wait: bool) -> PatientStorage:
 class StudyLock(Protocol):
     """What one worker at a time holds while it claims a trial; it falls free when its holder dies."""
 
-    def acquire(self) -> None:
+    def acquire(self) -> object:
         """Wait for the lock."""
 
     def release(self) -> None:
         """Give it back; no error if it is not held."""
 
-    def held(self) -> bool:
+    @property
+    def is_locked(self) -> bool:
         """Whether it is still held: a database that was restarted has forgotten it."""
-
-
-class _FileStudyLock:
-    """A lock on a file: the system frees it when the process dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path)
-
-    def acquire(self) -> None:
-        self._lock.acquire()
-
-    def release(self) -> None:
-        self._lock.release()
-
-    def held(self) -> bool:
-        return self._lock.is_locked
-
-
-class _ThreadStudyLock:
-    """A lock within the process, for a database that only this process has."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def acquire(self) -> None:
-        self._lock.acquire()
-
-    def release(self) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._lock.release()
-
-    def held(self) -> bool:
-        return self._lock.locked()
 
 
 class _PostgresStudyLock:
@@ -286,7 +221,7 @@ class _PostgresStudyLock:
         self._is_held = False
 
     def acquire(self) -> None:
-        patience.patiently(self._acquire, _is_outage, SERVER)
+        retry(self._acquire, _is_outage, SERVER)
 
     def _acquire(self) -> None:
         try:
@@ -308,7 +243,8 @@ class _PostgresStudyLock:
         except DBAPIError:  # with its connection the lock has gone
             self._drop()
 
-    def held(self) -> bool:
+    @property
+    def is_locked(self) -> bool:
         if not self._is_held or self._connection is None:
             return False
         try:
@@ -331,6 +267,7 @@ def study_lock(study: str) -> StudyLock:
     url = _parsed(storage_url())
     if url.drivername.startswith("postgresql"):
         return _PostgresStudyLock(storage_url(), study)
-    if url.drivername.startswith("sqlite") and url.database and url.database != ":memory:":
-        return _FileStudyLock(Path(f"{url.database}.lock"))
-    return _ThreadStudyLock()
+    own_file = url.drivername.startswith("sqlite") and url.database and url.database != ":memory:"
+    # A database that only this process has, or that one worker alone may use.
+    place = url.database if own_file else f"{tempfile.gettempdir()}/oncolineage-{os.getpid()}"
+    return FileLock(f"{place}.lock")

@@ -1,4 +1,4 @@
-"""Waiting out a server that is away for a while: bounded, with growing pauses, and a clear word at the bound."""
+"""The one retry policy: a server that is away is asked again, with growing pauses, up to a bound."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Result = TypeVar("Result")
 
 
 class Unreachable(StoreError):
-    """A server stayed away for longer than `patience`."""
+    """A server stayed away for longer than `outage_seconds`."""
 
 
-def patience() -> float:
+def outage_seconds() -> float:
     """Return for how many seconds an outage is waited out: ``OUTAGE_SECONDS``, or ten minutes.
 
     Raises
@@ -58,7 +58,13 @@ def pauses() -> Callable[[], float]:
     return following
 
 
-def patiently(call: Callable[[], Result], is_outage: Callable[[Exception], bool], server: str) -> Result:
+def retry(
+    call: Callable[[], Result],
+    is_outage: Callable[[Exception], bool],
+    server: str,
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Result:
     """Return what ``call`` returns, called again while ``is_outage`` says of its error that the server is away.
 
     Parameters
@@ -67,13 +73,15 @@ def patiently(call: Callable[[], Result], is_outage: Callable[[Exception], bool]
         May be called several times: it must be harmless to do again what was done already.
     server
         What the error calls the server, and the variable that names it.
+    sleep
+        Waits for so many seconds, or for fewer.
 
     Raises
     ------
     Unreachable
-        The outage lasted for longer than `patience`.
+        The outage lasted for longer than `outage_seconds`.
     """
-    limit, began, following = patience(), time.monotonic(), pauses()
+    limit, began, following = outage_seconds(), time.monotonic(), pauses()
     while True:
         try:
             return call()
@@ -82,14 +90,9 @@ def patiently(call: Callable[[], Result], is_outage: Callable[[Exception], bool]
                 raise
             pause = following()
             if time.monotonic() + pause - began > limit:
-                raise unreachable(server, limit, error) from error
-        time.sleep(pause)
-
-
-def unreachable(server: str, seconds: float, error: Exception) -> Unreachable:
-    """Return the error that says what is away, for how long, why, and what to do."""
-    reason = next(iter(str(error).splitlines()), "")[:200]
-    return Unreachable(
-        f"{server} could not be reached for {seconds:g} s ({OUTAGE_SECONDS}){reason and f': {reason}'}; start it "
-        "again and run the same command: trials go on from their checkpoints"
-    )
+                reason = next(iter(str(error).splitlines()), "")[:200]
+                raise Unreachable(
+                    f"{server} could not be reached for {limit:g} s ({OUTAGE_SECONDS}){reason and f': {reason}'}; "
+                    "start it again and run the same command: trials go on from their checkpoints"
+                ) from error
+        sleep(pause)

@@ -1,0 +1,51 @@
+"""What the platform uses of MLflow that is not its public interface; read it again with every other release.
+
+Processes that serve import it: it imports of MLflow what a scoring server has anyway, and nothing of the platform.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow.pyfunc import scoring_server
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+SEEN_WITH = "3.17.2"
+
+# Where MLflow's tables say that artifacts lie: a backup reads them of a database whose server does not run.
+ARTIFACT_LOCATIONS = ("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location")
+
+
+def artifact_repository(location: str) -> Any:
+    """Return what lists, reads and writes artifacts at a location; the public interface writes to runs alone."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(location)
+
+
+def scoring_options(folder: str | Path, *, host: str, port: int, seconds: int, workers: int) -> tuple[list[str], dict]:
+    """Return the options by which uvicorn serves a model, and the environment that names the model."""
+    line, environment = scoring_server.get_cmd(str(folder), port, host, seconds, workers)
+    return shlex.split(line)[1:-1], environment
+
+
+def served_model() -> Any:
+    """Load the model that the environment of `scoring_options` names."""
+    return scoring_server.load_model_with_mlflow_config(os.environ[scoring_server._SERVER_MODEL_PATH])
+
+
+def scoring_application(model: Any) -> FastAPI:
+    """Return MLflow's scoring application without its route ``/invocations``."""
+    app = scoring_server.init(model)
+    app.router.routes = [route for route in app.router.routes if getattr(route, "path", "") != "/invocations"]
+    return app
+
+
+def answer(body: Any, model: Any) -> scoring_server.InvocationsResponse:
+    """Return MLflow's response to a body of ``/invocations`` that is parsed already."""
+    return scoring_server.invocations(body, scoring_server.CONTENT_TYPE_JSON, model, model.metadata.get_input_schema())

@@ -1,0 +1,49 @@
+"""What the platform uses of Optuna that is not its public interface; read it again with every other release."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container
+
+import sqlalchemy
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._rdb.models import TrialModel
+from optuna.trial import FrozenTrial, TrialState
+
+SEEN_WITH = "5.0.0"
+
+
+class _CachedEndedTrials(_CachedStorage):
+    """Optuna's cached storage, which fetches no running trial where only ended ones are asked for.
+
+    Optuna's own fetches every running trial, reports and all, whatever is asked for. Pruners ask after each report, so
+    that each report of one of n workers would fetch n trials.
+    """
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the trials in their order, those in ``states`` alone if given."""
+        if states is None or TrialState.RUNNING in states or study_id not in self._studies:
+            return list(super().get_all_trials(study_id, deepcopy, states))
+        asked = [state for state in TrialState if state in states]
+        which = sqlalchemy.select(TrialModel.trial_id).where(
+            TrialModel.study_id == study_id, TrialModel.state.in_(asked)
+        )
+        with self._backend.engine.connect() as connection:
+            there = set(connection.scalars(which))
+        with self._lock:
+            study = self._studies[study_id]
+            ended = {trial._trial_id for trial in study.trials.values() if trial.state.is_finished()}
+            if new := there - ended:
+                # What is still unfinished, and up to where all is known, is left to who reads everything.
+                fetched = self._backend._get_trials(study_id, asked, new, max(new))
+                self._add_trials_to_cache(study_id, fetched)
+            found = [trial for _, trial in sorted(study.trials.items()) if trial._trial_id in there]
+        return copy.deepcopy(found) if deepcopy else found
+
+
+def cached_storage(url: str) -> BaseStorage:
+    """Return the storage of a database, with a cache of the trials that ended."""
+    return _CachedEndedTrials(RDBStorage(url))
