@@ -29,8 +29,6 @@ class Gate:
     non_inferiority
         How much worse the task's metric may be than a simple model's, by the difference itself, and than that of the
         version in production, by the low end of the paired interval.
-    simple_models
-        Architectures that a candidate is compared with where they are trained.
     ece
         Expected calibration error of a classifier, at most.
     coverage_shortfall
@@ -47,7 +45,6 @@ class Gate:
 
     margin: float
     non_inferiority: float
-    simple_models: tuple[str, ...]
     ece: float
     coverage_shortfall: float
     latency_ms_batch_1: float

@@ -31,6 +31,7 @@ from pipelines.params import Params, Task
 from pipelines.places import REPORTS
 from pipelines.prepared import Prepared
 from pipelines.problems import higher_is_better
+from training.architectures import get_architecture
 
 FOLDER = "candidate"
 EVIDENCE = "evidence.json"
@@ -141,7 +142,8 @@ def comparisons(
     rows.append({**about, **_difference(task, ours, measures.naive(ours), params.seed, learnt)})
     for architecture, other in others.items():
         theirs = read_predictions(evidence_path(name, architecture, reports).parent, other)
-        kind = "simple" if architecture in params.policy.gate.simple_models else "peer"
+        role = get_architecture(architecture, task.modality, task.problem).role
+        kind = "simple" if role == "simple" else "peer"
         about = {"with": architecture, "kind": kind, "version": None, "run_id": other["run_id"]}
         rows.append({**about, **_difference(task, ours, theirs, params.seed, learnt)})
     facing = opponent(name, task, evidence, ours, prepared)

@@ -346,7 +346,7 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
     """Return, mode by mode, by how much the best network is better than XGBoost on the same test rows.
 
     The best network is the one with the best score on the validation rows: chosen by the test rows, it would be the one
-    that chance favored there. A network is whatever is neither the baseline nor one of the gate's simple models.
+    that chance favored there. A network is an architecture whose role is neither ``baseline`` nor ``simple``.
 
     Returns
     -------
@@ -354,11 +354,10 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         ``mode, network, rival, metric, difference, low, high, p, rows, groups``; a mode that lacks either is left out.
     """
     task = response_task(name, params)
-    simple = {*params.policy.gate.simple_models, task.evaluate.baseline}
     found = []
     for mode in dict.fromkeys(plan.mode for plan in every):
         done = {plan.architecture: plan for plan in every if plan.mode == mode and plan.read() is not None}
-        networks = [each for each in done if each not in simple]
+        networks = [each for each in done if get_architecture(each, task.modality, task.problem).role == "model"]
         if not networks or RIVAL not in done:
             continue
         best = page.best_by_validation([done[each].read() or {} for each in networks])

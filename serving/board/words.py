@@ -8,29 +8,18 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from training.architectures import display_name
+
 SIMULATED = "Simulated data: nothing here is a result about patients, cells or drugs."
 RESEARCH = "For research: no output of this page is a medical device's."
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$:])")
 _BLANK = re.compile(r"[ \t\r\n]+")
 _SPACE = "\u00a0"  # a score and its interval stay on one line
-_WRITTEN = {  # what is not written as any other word would be
-    **{name: name.upper() for name in ("mlp", "dnn", "gnn", "lstm", "gru", "vgg16", "vgg19")},
-    "cnn1d": "1D CNN",
-    "multi_omics": "Multi-omics",
-    "xgboost": "XGBoost",
-    "alexnet": "AlexNet",
-    "attention_lstm": "Attention LSTM",
-    "attention_gru": "Attention GRU",
-    "resnet50": "ResNet50",
-    **{f"densenet{depth}": f"DenseNet{depth}" for depth in (121, 169, 201)},
-    **{f"efficientnet_{size}": f"EfficientNet-{size.capitalize()}" for size in ("b0", "b3", "lite0")},
-}
 
 
 def named(identifier: str) -> str:
     """Return ``drug_response`` as "Drug response": how tasks, architectures, classes and tissues are written."""
-    text = identifier.replace("_", " ").strip()
-    return _WRITTEN.get(identifier, text[:1].upper() + text[1:])
+    return display_name(identifier)
 
 
 def plain(text: Any) -> str:

@@ -23,27 +23,18 @@ from training.trees.boosters import Rows, grow
 ROUNDS = 3
 
 
-class Compiled(ResNet50):
-    """The same network, its stages compiled on a GPU."""
-
-    compiles = True
-
-
 def some_images(count: int, side: int) -> ImageSamples:
     """Return noise in three classes: what a step costs does not depend on what it sees."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     return labeled(pixels, np.arange(count) % 3)
 
 
-def images_a_second(kind: type[ResNet50], train: ImageSamples, epochs: int, device: str) -> float:
-    """Return training images a second of the whole network, by the platform's loop, after its first epoch.
-
-    The first one pays for compiling and for cuDNN's search.
-    """
+def images_a_second(train: ImageSamples, epochs: int, device: str) -> float:
+    """Return training images a second of ResNet50, by the platform's loop, after its first epoch: cuDNN's search."""
     settings: dict[str, Any] = {"mode": "full", "weights": "none", "batch_size": len(train) // 2, "penalty": None}
     ends: list[float] = []
     context = FitContext(lambda step, metrics: ends.append(time.perf_counter()))
-    kind(**settings, epochs=epochs, patience=epochs, views=1, test_views=1, device=device).fit(train, None, context)
+    ResNet50(**settings, epochs=epochs, patience=epochs, views=1, test_views=1, device=device).fit(train, None, context)
     return len(train) * (epochs - 1) / (ends[-1] - ends[0])
 
 
@@ -70,17 +61,14 @@ def busy_share(job: Callable[[], object]) -> float | None:
 
 
 def throughput(device: str, name: str, small: bool) -> list[Record]:
-    """Measure ResNet50 with and without compiling."""
+    """Measure ResNet50 on the device, beside the processor, and how busy the GPU is."""
     side, count, epochs = (32, 8, 2) if small else (224, 512, 6)
     train = some_images(count, side)
-    rates: dict[type[ResNet50], list[float]] = {Compiled: [], ResNet50: []}
-    for _ in range(1 if small else ROUNDS):
-        for kind, found in rates.items():
-            found.append(images_a_second(kind, train, epochs, device))
-    ours, other = (statistics.median(found) for found in rates.values())
+    ours = statistics.median(images_a_second(train, epochs, device) for _ in range(1 if small else ROUNDS))
+    other = images_a_second(some_images(min(count, 32), side), 2, "cpu")
     what = f"ResNet50 training at {side} px on {name}"
-    records = [Record(what, ours, other, ours / other, "images/s", sides=("compiled", "not compiled"))]
-    busy = busy_share(lambda: images_a_second(ResNet50, train, 3 * epochs, device)) if device != "cpu" else None
+    records = [Record(what, ours, other, ours / other, "images/s", sides=(name, "processor"))]
+    busy = busy_share(lambda: images_a_second(train, 3 * epochs, device)) if device != "cpu" else None
     if busy is None:
         print("the share of the time in which the GPU is busy: not measured", flush=True)
     else:
@@ -125,7 +113,7 @@ def gpu(small: bool = False, device: str | None = None) -> list[Record]:
     """Train on the GPU, whose name stands in each record: nothing is measured where there is none.
 
     In bfloat16 and channels-last, all pixels on the device. Training images a second are those of the platform's loop,
-    augmentation among them; the first epoch, which compiles, is not counted.
+    augmentation among them; the first epoch is not counted.
     """
     if device is None and not torch.cuda.is_available():
         print("gpu: skipped, PyTorch sees no CUDA device here; nothing was measured", flush=True)

@@ -27,11 +27,10 @@ once each, `endpoint` in random order, `workers` one after another. Cores are th
 which may be fewer than the machine has. A run of some benchmarks with `--report` replaces their parts of this page and
 leaves the others as they were.
 
-No GPU was available when these figures were taken: they are all of processors. `gpu` measures ResNet50 at 224 px,
-compiled and not, how busy the GPU is, XGBoost and a tumor-type network, and names the device; without one it leaves no
-figures. So whether `torch.compile` pays is not known, and networks are not compiled unless asked to be
-(`TransferNetwork.compiles`). The tests do show, without a GPU, that no training step asks the device for its values
-(except where a data set's pixels do not fit on it), and that a fit continues where compiling fails.
+No GPU was available when these figures were taken: they are all of processors. `gpu` measures ResNet50 at 224 px, how
+busy the GPU is, XGBoost and a tumor-type network, and names the device; without one it leaves no figures. The tests do
+show, without a GPU, that no training step asks the device for its values (except where a data set's pixels do not fit
+on it).
 
 """
 

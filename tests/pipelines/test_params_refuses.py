@@ -205,7 +205,6 @@ policy:
   gate:
     margin: 0.01
     non_inferiority: 0.03
-    simple_models: [ridge]
     ece: 0.2
     coverage_shortfall: 0.04
     latency_ms_batch_1: 900.0
@@ -473,7 +472,6 @@ FAULTS = [
     changed(f"{P}.gate.margin", "0.01", ".nan", "must be a number"),
     changed(f"{P}.gate.non_inferiority", "0.03", "-0.03", "at least 0"),
     changed(f"{P}.gate.non_inferiority", "0.03", ".nan", "at least 0"),
-    changed(f"{P}.gate.simple_models", "[ridge]", "ridge", "must be a list"),
     changed(f"{P}.gate.ece", "0.2", "20", "between 0 and 1"),
     changed(f"{P}.gate.coverage_shortfall", "0.04", "-0.04", "between 0 and 1"),
     changed(f"{P}.gate.latency_ms_batch_1", "900.0", "0", "above 0"),

@@ -21,15 +21,13 @@ from tests.training.tiny import ROOT
 from training.architectures import get_architecture, names
 from training.backbone import Backbone
 from training.networks.cell_network import CellNetwork
+from training.trees.images import ImageTrees
 
 CLASSES = ("blue", "green", "red")
 TASK = "blood_cell"
-TREES = ("random_forest", "xgboost")
-NETWORKS = [
-    name
-    for name in names("images", "classification")
-    if issubclass(get_architecture(name, "images", "classification").estimator, CellNetwork)
-]
+_OF = {name: get_architecture(name, "images", "classification").estimator for name in names("images", "classification")}
+TREES = [name for name, of in _OF.items() if issubclass(of, ImageTrees)]
+NETWORKS = [name for name, of in _OF.items() if issubclass(of, CellNetwork)]
 
 
 def image_task(size: int = 64, crop: float = 1.0) -> ImagesTask:

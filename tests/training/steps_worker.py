@@ -66,7 +66,7 @@ def architecture(seconds: float = 0.05) -> Architecture:
     def build_space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {"level": trial.suggest_float("level", 0.1, 1), "seconds": seconds}
 
-    return Architecture("steps", "pairs", "regression", Steps, build_space, {"level": 0.5, "seconds": seconds})
+    return Architecture("steps", "pairs", "regression", Steps, build_space)
 
 
 def question(budget: int) -> tuple[Prepared, Params]:

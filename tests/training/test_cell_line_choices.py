@@ -26,7 +26,7 @@ from training.architectures import get_architecture
 from training.contract import make_contract
 from training.estimator import Estimator
 from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
-from training.features.cell_line_choices import CELL_LINE_DEFAULTS, CellLineChoices, cell_line_space, imputations
+from training.features.cell_line_choices import CellLineChoices, cell_line_space, imputations
 from training.features.drug import DrugFeatures
 from training.features.line_response import line_response, residual_matrix
 from training.features.pair import PairFeatures
@@ -468,8 +468,10 @@ def test_a_space_draws_what_has_a_meaning(train: ResponseSamples) -> None:
         assert ("keep_share" in each) == (each["selection"] != "all")
         assert ("imputation" in each) == (each["omics"] == "all")
         CellLineChoices(**each).cell_line_features(train, 3)
-    assert cell_line_space(optuna.trial.FixedTrial(dict(CELL_LINE_DEFAULTS)), {}) == CELL_LINE_DEFAULTS
-    alone = {"selection": "all", "scaling": "standard"}
+    own = vars(CellLineChoices())
+    alone = {"selection": own["selection"], "scaling": own["scaling"]}
+    expected = {"omics": own["omics"], **alone}
+    assert cell_line_space(optuna.trial.FixedTrial(dict(expected)), {}) == expected
     assert cell_line_space(optuna.trial.FixedTrial(alone), {"imputations": ("mean",)}, omics=("all",)) == alone
 
 

@@ -90,7 +90,6 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Architecture:
         "regression",
         Spy,
         lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)},
-        {"level": 0.5},
     )
     monkeypatch.setattr(training.model.final, "get_architecture", lambda name, modality, problem: architecture)
     return architecture

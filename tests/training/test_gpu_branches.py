@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import draw, labeled
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import build
-from training.architectures import get_architecture, transformer
+from training.architectures import get_architecture, names, transformer
 from training.estimator import FitContext
 from training.networks import (
     cell_network,
@@ -249,9 +250,25 @@ def _drug_network(name: str, **others: Any) -> Any:
     return build(architecture, {**architecture.defaults, "batch_size": 32, "dropout": 0.0, **others}, epochs=1)
 
 
+def _variants(name: str) -> list[dict[str, Any]]:
+    """Return what switches parts of a network, one choice each."""
+    trial, space = optuna.create_study().ask(), get_architecture(name, "pairs", "regression").space
+    assert space is not None
+    space(trial, {})
+    found: dict[str, Any] = {key: trial.distributions.get(key) for key in ("convolution", "fusion")}
+    return [{key: choice} for key, of in found.items() if of for choice in of.choices] or [{}]
+
+
 DRUG_NETWORKS = [
-    *(("mlp", {}), ("cnn1d", {}), ("transformer", {}), ("gnn", {}), ("gnn", {"convolution": "gatv2"})),
-    *(("multi_omics", {"fusion": fusion}) for fusion in ("mean", "gated")),
+    (name, variant)
+    for name in names("pairs", "regression")
+    if issubclass(get_architecture(name, "pairs", "regression").estimator, response_network.ResponseNetwork)
+    for variant in _variants(name)
+]
+GENE_NETWORKS = [
+    name
+    for name in names("profiles", "multi_target")
+    if issubclass(get_architecture(name, "profiles", "multi_target").estimator, gene_network.GeneNetwork)
 ]
 
 
@@ -269,7 +286,7 @@ def test_a_step_on_pairs_does_not_wait_for_the_gpu_and_learns_what_a_cpu_learns(
         np.testing.assert_allclose(found.predict(train), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["dnn", "lstm", "attention_gru"])
+@pytest.mark.parametrize("name", GENE_NETWORKS)
 def test_a_step_on_genes_does_not_wait_for_the_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watch_a_step(monkeypatch, gene_network)
     architecture = get_architecture(name, "profiles", "multi_target")

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 import optuna
 import pytest
+import timm
 from torch import nn
-from torchvision import models
 
 from pipelines.params import Params
 from pipelines.prepared import Prepared
@@ -66,12 +66,8 @@ def test_the_first_example_is_an_architecture_that_a_study_tunes(
 def test_the_example_of_a_backbone_is_registered_for_images(
     registered: dict[tuple[str, str, str], Architecture],
 ) -> None:
-    known = {"nn": nn, "models": models, "architecture": architectures.architecture, "Backbone": Backbone}
-    of_images = {
-        "space": cell_network.space,
-        "DEFAULTS": cell_network.DEFAULTS,
-        "CellNetwork": cell_network.CellNetwork,
-    }
+    known = {"nn": nn, "timm": timm, "architecture": architectures.architecture, "Backbone": Backbone}
+    of_images = {"space": cell_network.space, "CellNetwork": cell_network.CellNetwork}
     exec(compile(EXAMPLES[1], PAGE, "exec", dont_inherit=True), {"__name__": "resnet50", **known, **of_images})
     made = registered["resnet50", "images", "classification"].estimator
     backbone: Any = vars(made)["backbone"]

@@ -15,11 +15,10 @@ from hypothesis.extra.numpy import arrays
 
 from pipelines.samples.images import ImageSamples
 from pipelines.simulate.cells import simulate_leukemia_cells
-from tests.training.image_samples import CLASSES, TREES, draw, in_memory, labeled
+from tests.training.image_samples import TREES, draw, in_memory, labeled
 from training.architectures import get_architecture
 from training.features.cell_image import descriptors, foreground
 from training.features.embedding import embeddings
-from training.model.final import CrossFitted
 from training.trees.images import ImageTrees
 
 SIDE = 48
@@ -65,15 +64,6 @@ def test_trees_learn_are_saved_and_predict_the_same(
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_class_without_a_training_image_keeps_its_column(name: str, train: ImageSamples) -> None:
-    two = train.take(train.target != 1)
-    answer = _build(name, "descriptors").fit(two).predict_proba(train)
-    assert answer.shape == (len(train), len(CLASSES))
-    np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=0, atol=1e-9)
-    assert answer[:, 1].max() < 0.4
-
-
-@pytest.mark.parametrize("name", TREES)
 def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
     codes = np.array([0] * 24 + [1] * 6 + [2] * 6)
     blank = labeled(np.full((36, 32, 32, 3), 120, np.uint8), codes)  # all that can be learnt is how often a class is
@@ -82,25 +72,6 @@ def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
         chosen = {**architecture.defaults, "balanced": balanced, "row_share": 1.0}
         model = architecture.build(chosen, rounds=60, trees=5, device="cpu")
         np.testing.assert_allclose(model.fit(blank).outputs(blank)[0], expected, rtol=0, atol=0.12)
-
-
-def test_boosting_stops_where_the_validation_loss_no_longer_falls(train: ImageSamples, unseen: ImageSamples) -> None:
-    rng = np.random.default_rng(0)
-    noise = labeled(unseen.pixels, rng.integers(0, 3, len(unseen)))
-    architecture = get_architecture("xgboost", "images", "classification")
-    model = architecture.build({"learning_rate": 0.3}, rounds=200, patience=5, device="cpu").fit(train, noise)
-    assert model.cost()["trees"] < 60 * len(CLASSES)
-
-
-def test_cross_fitted_trees_predict_every_row_unseen(train: ImageSamples, tmp_path: Path) -> None:
-    every = _build("xgboost", "descriptors").get_params(deep=False)
-    whole = CrossFitted("xgboost", every, modality="images", problem="classification").fit(
-        train, folds=np.arange(len(train)) // 3 % 3
-    )
-    assert whole.out_of_fold_.shape == (len(train), len(CLASSES))
-    assert (whole.out_of_fold_.argmax(axis=1) == train.target).mean() > 0.6
-    whole.save(tmp_path / "model")
-    np.testing.assert_array_equal(CrossFitted.load(tmp_path / "model").outputs(train), whole.outputs(train))
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -113,19 +84,6 @@ def test_a_study_without_trained_weights_never_draws_embeddings(name: str) -> No
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = {architecture.space(study.ask(), {"weights": "imagenet"})["features"] for _ in range(12)}
     assert drawn == set(FEATURES)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", TREES)
-def test_every_point_of_the_search_space_can_be_fitted(
-    name: str, seed: int, train: ImageSamples, unseen: ImageSamples
-) -> None:
-    architecture = get_architecture(name, "images", "classification")
-    assert architecture.space is not None
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    point = architecture.space(study.ask(), {"weights": "imagenet"})
-    model = architecture.build(point, rounds=5, trees=5, device="cpu").fit(train, unseen)
-    assert np.isfinite(model.outputs(unseen)).all()
 
 
 # Descriptors

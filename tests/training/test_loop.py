@@ -396,36 +396,3 @@ def test_gradients_are_clipped_to_the_bits_that_pytorch_clips_them_to(scale: flo
         assert (mine.grad is None) == (theirs.grad is None)
         if mine.grad is not None and theirs.grad is not None:
             assert torch.equal(mine.grad.view(torch.int32), theirs.grad.view(torch.int32))
-
-
-def test_a_compiled_network_learns_the_same_and_is_as_before_afterwards() -> None:
-    plain, other = _network(0), _network(0)
-    expected = train_network(plain, _loss(plain), N_ROWS, None, SETTINGS, FitContext())
-    called: list[int] = []
-
-    @torch._dynamo.register_backend(name="counted")
-    def counted(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
-        called.append(1)
-        return graph.forward
-
-    found = train_network(
-        other, _loss(other), N_ROWS, None, SETTINGS, FitContext(), compile_parts=[other], backend="counted"
-    )
-    assert called
-    assert found == expected
-    assert _equal(_weights(other), _weights(plain))
-    assert other._compiled_call_impl is None
-
-
-def test_where_compiling_fails_a_fit_says_so_and_goes_on() -> None:
-    network = _network(0)
-
-    @torch._dynamo.register_backend(name="broken")
-    def broken(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
-        raise RuntimeError("no compiler here")
-
-    with pytest.warns(RuntimeWarning, match=r"torch.compile failed, the fit goes on without.*"):
-        trained = train_network(
-            network, _loss(network), N_ROWS, None, SETTINGS, FitContext(), compile_parts=[network], backend="broken"
-        )
-    assert len(trained.history) == SETTINGS.epochs

@@ -201,7 +201,7 @@ def test_what_a_bond_adds_is_halved_between_its_atoms() -> None:
 
 def _encoder(convolution: str, activation: str = "silu") -> MoleculeEncoder:
     torch.manual_seed(0)
-    return MoleculeEncoder(16, 3, convolution, activation, 0.3).eval()
+    return MoleculeEncoder(width=16, depth=3, convolution=convolution, activation=activation, dropout=0.3).eval()
 
 
 def _tensors(arrays: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -26,7 +25,7 @@ from tests.training.tiny import build, question, response_task, sensitivity_task
 from training.adapters.pairs_classification import Sensitivity, _fit_link
 from training.architectures import get_architecture, names
 from training.contract import contract_from, contract_text, make_contract
-from training.estimator import Classifier, FitContext
+from training.estimator import Classifier
 from training.model.final import CrossFitted, fit_final
 
 KIND = ("pairs", "classification")
@@ -89,16 +88,6 @@ def test_settings_and_hyperparameters_reach_the_regressor() -> None:
 # Predicting
 
 
-def test_probabilities_are_probabilities(model: Classifier, called: Prepared) -> None:
-    samples = called.samples
-    probability = model.predict_proba(samples)
-    assert probability.shape == (len(samples), 2) and probability.dtype == np.float64
-    assert ((probability > 0) & (probability < 1)).all()
-    np.testing.assert_allclose(probability.sum(axis=1), 1)
-    np.testing.assert_array_equal(model.predict(samples), probability.argmax(axis=1))
-    assert model.predict_proba(samples.take(np.array([], dtype=int))).shape == (0, 2)
-
-
 def test_a_request_without_calls_is_answered_alike(model: Classifier, called: Prepared) -> None:
     test = called.side("test")
     np.testing.assert_array_equal(model.predict_proba(test.measured), model.predict_proba(test))
@@ -145,7 +134,9 @@ def test_the_baseline_is_the_drug_s_share_of_sensitive_lines(model_of: Fitted, c
 
 def test_a_regressor_that_knows_drugs_alone_is_no_worse_than_the_baseline(model_of: Fitted, called: Prepared) -> None:
     test = called.side("test")
-    knows_drugs = Sensitivity("mean_effects", {}).fit(called.side("train"), called.side("validation"))
+    knows_drugs = Sensitivity(of="mean_effects", hyperparameters={}).fit(
+        called.side("train"), called.side("validation")
+    )
     naive = log_loss(test.target, model_of("mean_effects").predict_proba(test))
     assert log_loss(test.target, knows_drugs.predict_proba(test)) < naive + 0.03
 
@@ -169,14 +160,18 @@ def test_the_unit_of_the_response_changes_no_probability(prepared: Prepared, fac
     found = []
     for samples in (prepared.samples, with_response(prepared.samples, prepared.samples.target * factor)):
         every = call_by_training_rows(samples, RULE, train)
-        fitted = Sensitivity("mean_effects", {}).fit(every.take(train), every.take(prepared.rows("validation")))
+        fitted = Sensitivity(of="mean_effects", hyperparameters={}).fit(
+            every.take(train), every.take(prepared.rows("validation"))
+        )
         found.append(fitted.predict_proba(every))
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
 def test_the_link_is_fitted_on_validation_rows_and_the_regressor_is_not(called: Prepared) -> None:
     train, validation = called.side("train"), called.side("validation")
-    with_it, without = (Sensitivity("elastic_net", {}).fit(train, shown) for shown in (validation, None))
+    with_it, without = (
+        Sensitivity(of="elastic_net", hyperparameters={}).fit(train, shown) for shown in (validation, None)
+    )
     every = called.samples
     np.testing.assert_array_equal(with_it.regressor_.predict(every), without.regressor_.predict(every))
     assert (with_it.slope_, with_it.constant_) != (without.slope_, without.constant_)
@@ -185,49 +180,25 @@ def test_the_link_is_fitted_on_validation_rows_and_the_regressor_is_not(called: 
 def test_a_lower_prediction_is_never_a_weaker_sign_of_sensitivity(called: Prepared) -> None:
     train, validation = called.side("train"), called.side("validation")
     wrong = replace(validation, pairs=validation.pairs.assign(target=1 - validation.target))
-    assert Sensitivity("elastic_net", {}).fit(train, validation).slope_ > 0
-    assert Sensitivity("elastic_net", {}).fit(train, wrong).slope_ == 0
+    assert Sensitivity(of="elastic_net", hyperparameters={}).fit(train, validation).slope_ > 0
+    assert Sensitivity(of="elastic_net", hyperparameters={}).fit(train, wrong).slope_ == 0
 
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_validation_rows_of_one_class_leave_the_link_to_the_training_rows(called: Prepared, code: int) -> None:
     train, validation = called.side("train"), called.side("validation")
     one = validation.take(validation.target == code)
-    shown, without = (Sensitivity("elastic_net", {}).fit(train, each) for each in (one, None))
+    shown, without = (Sensitivity(of="elastic_net", hyperparameters={}).fit(train, each) for each in (one, None))
     assert (shown.slope_, shown.constant_) == (without.slope_, without.constant_)
 
 
 def test_training_rows_of_one_class_leave_the_drug_s_share(called: Prepared) -> None:
     train = called.side("train")
-    fitted = Sensitivity("mean_effects", {}).fit(train.take(train.target == 0), None)
+    fitted = Sensitivity(of="mean_effects", hyperparameters={}).fit(train.take(train.target == 0), None)
     assert (fitted.predict_proba(called.samples)[:, 1] < 0.01).all()
 
 
-@pytest.mark.parametrize("name", ["elastic_net", "xgboost", "mlp"])
-def test_a_study_s_memory_changes_no_result(name: str, called: Prepared) -> None:
-    train, validation = called.side("train"), called.side("validation")
-    context = FitContext()
-    for part in (train, train.take(np.arange(len(train) // 2)), train):
-        shared = fresh(name).fit(part, validation, context).predict_proba(validation)
-        np.testing.assert_array_equal(shared, fresh(name).fit(part, validation).predict_proba(validation))
-    assert context.memory
-
-
 # Explaining
-
-
-def test_attributions_add_up_to_the_log_odds_of_the_class_that_is_asked(model: Classifier, called: Prepared) -> None:
-    test = called.side("test")
-    odds = logit(model.predict_proba(test)[:, 1])
-    for code, sign in ((1, 1.0), (0, -1.0)):
-        found = model.attribute(test, np.full(len(test), code))
-        assert found is not None
-        np.testing.assert_allclose(found.prediction, sign * odds, atol=1e-4)
-        assert len(set(found.names)) == len(found.names) and found.values.shape == (len(test), len(found.names))
-        assert found.relative_error < (0.1 if found.method == "integrated_gradients" else 1e-3)
-    predicted = model.attribute(test)
-    assert predicted is not None
-    assert (predicted.prediction >= -1e-9).all(), "without a class it is the predicted one that is explained"
 
 
 def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_link(
@@ -248,21 +219,6 @@ def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_lin
 
 
 # Saving
-
-
-def refuse(*arguments: Any, **options: Any) -> None:
-    raise AssertionError("pickle was used")
-
-
-def test_a_loaded_model_answers_the_same_and_needs_no_pickle(
-    model: Classifier, called: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
-        monkeypatch.setattr(pickle, name, refuse)
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model")
-    assert loaded.get_params() == model.get_params()
-    np.testing.assert_array_equal(loaded.predict_proba(called.samples), model.predict_proba(called.samples))
 
 
 @pytest.mark.parametrize("name", ["mean_effects", "elastic_net"])

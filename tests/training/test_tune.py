@@ -121,7 +121,6 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Architecture:
         "regression",
         Told,
         lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)},
-        {"level": 0.5},
     )
 
 

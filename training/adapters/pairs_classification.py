@@ -27,6 +27,7 @@ _CERTAIN = 0.999
 _DRUGS = ("share", "mean", "variance")  # what is known of each drug
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Sensitivity(Classifier):
     """A regressor, and the link from its predictions to the probability that a line is sensitive.
 
@@ -44,9 +45,8 @@ class Sensitivity(Classifier):
         Of the regressor.
     """
 
-    def __init__(self, of: str, hyperparameters: Mapping[str, Any]) -> None:
-        self.of = of
-        self.hyperparameters = hyperparameters
+    of: str
+    hyperparameters: Mapping[str, Any]
 
     def fit(
         self,
@@ -143,19 +143,25 @@ class Sensitivity(Classifier):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _OfRegression(Architecture):
     """An architecture of regression, as a classifier."""
 
+    of: Architecture
+
     def build(self, hyperparameters: Mapping[str, Any], **settings: Any) -> Sensitivity:
         """Return an unfitted classifier; settings are the regressor's."""
-        regressor = get_architecture(self.name, self.modality, OF).build(hyperparameters, **settings)
-        return Sensitivity(self.name, regressor.get_params(deep=False))
+        regressor = self.of.build(hyperparameters, **settings)
+        return Sensitivity(of=self.name, hyperparameters=regressor.get_params(deep=False))
+
+    def first_trial(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the regressor's."""
+        return self.of.first_trial(settings)
 
 
 def adapt(of: Architecture) -> Architecture:
-    """Return an architecture of regression as one of classification: the same search space."""
-    return _OfRegression(of.name, of.modality, "classification", Sensitivity, of.space, of.defaults)
+    """Return an architecture of regression as one of classification: the same search space and role."""
+    return _OfRegression(of.name, of.modality, "classification", Sensitivity, of.space, of.role, of=of)
 
 
 def log_odds(share: npt.ArrayLike) -> np.ndarray:

@@ -1,14 +1,16 @@
-"""Architectures by name. Each stands in a file of its name: builder, search space and defaults together."""
+"""Architectures by name. Each stands in a file of its name: estimator, search space and role together."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.faults import UserError
 
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from training.estimator import Estimator
 
+Role = Literal["model", "simple", "baseline"]
 Space = Callable[["optuna.Trial", Mapping[str, Any]], dict[str, Any]]
+
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,13 @@ class Architecture:
     modality, problem
         What it takes and answers: see `pipelines.params.Task`.
     estimator
-        Its estimator class.
+        Its estimator class, whose hyperparameters are keyword-only fields with defaults.
     space
         Draws hyperparameters from an Optuna trial, given the settings that `build` is given; None where there is
         nothing to tune.
-    defaults
-        The first trial of every study: a point of the space that is known to be sound.
+    role
+        ``simple``: a candidate for the registry has to be as good, see `policy.gate` in ``params.yaml``; ``baseline``:
+        predicts without looking at features; ``model``: any other.
     """
 
     name: str
@@ -44,7 +50,7 @@ class Architecture:
     problem: str
     estimator: type[Estimator]
     space: Space | None
-    defaults: Mapping[str, Any]
+    role: Role = "model"
 
     def build(self, hyperparameters: Mapping[str, Any], **settings: Any) -> Estimator:
         """Return an unfitted estimator; ``settings`` that it does not know (rounds, epochs, device) are left out."""
@@ -55,34 +61,45 @@ class Architecture:
         parameters = inspect.signature(self.estimator).parameters
         return {name: value for name, value in settings.items() if name in parameters}
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Return the estimator's own values of the hyperparameters that are tuned."""
+        return self.first_trial({})
+
     def first_trial(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the defaults; a mode or a layout that ``settings`` leave out becomes the first that is left."""
-        first = dict(self.defaults)
-        for key, choices in (("mode", settings.get("modes")), ("layout", settings.get("layouts"))):
-            if choices and key in first and first[key] not in choices:
-                first[key] = choices[0]
-        return first
+        """Return `defaults` as a point of the space; what ``settings`` do not allow becomes the first choice left."""
+        parameters = inspect.signature(self.estimator).parameters
+        own = _OwnValues({name: parameter.default for name, parameter in parameters.items()})
+        return self.space(own, settings) if self.space else {}
+
+
+class _OwnValues:
+    """In the place of an Optuna trial: draws of each hyperparameter the value that it has by default."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._values[name] if self._values[name] in choices else choices[0]
+
+    def suggest_float(self, name: str, low: float, high: float, **how: Any) -> Any:
+        return self._values[name]
+
+    suggest_int = suggest_float
 
 
 _registry: dict[tuple[str, str, str], Architecture] = {}
 
 
 def architecture(
-    modality: str,
-    problem: str,
-    *,
-    space: Space | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    name: str = "",
+    modality: str, problem: str, *, space: Space | None = None, role: Role = "model", name: str = ""
 ) -> Callable[[type[Estimator]], type[Estimator]]:
     """Register an estimator class for a modality and a problem, under the name of its file unless another is given."""
 
     def register(estimator: type[Estimator]) -> type[Estimator]:
         known = name or estimator.__module__.rpartition(".")[2]
         estimator.architecture = known
-        _registry[known, modality, problem] = Architecture(
-            known, modality, problem, estimator, space, dict(defaults or {})
-        )
+        _registry[known, modality, problem] = Architecture(known, modality, problem, estimator, space, role)
         return estimator
 
     return register
@@ -90,7 +107,7 @@ def architecture(
 
 def names(modality: str | None = None, problem: str | None = None) -> list[str]:
     """Return the names of all architectures, or of those for a modality and a problem."""
-    every = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    every = sorted(path.stem for path in _FOLDER.glob("*.py") if not path.stem.startswith("_"))
     if modality is None or problem is None:
         return every
     return [name for name in every if _found(name, modality, problem) is not None]
@@ -109,6 +126,21 @@ def get_architecture(name: str, modality: str, problem: str) -> Architecture:
         said = f"takes no {modality} for {problem}" if name in names() else "is none"
         raise UserError(f"the architecture {name!r} {said}; there are {', '.join(names(modality, problem))}")
     return found
+
+
+@cache
+def display_name(name: str) -> str:
+    """Return how an architecture is written for people: ``TITLE`` in its file, or its name with a capital.
+
+    The file is read and not imported, since it may need PyTorch. Any other name is written in the same way.
+    """
+    path = _FOLDER / f"{name}.py"
+    if name.isidentifier() and path.is_file():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TITLE":
+                return str(ast.literal_eval(node.value))
+    text = name.replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
 
 
 def _found(name: str, modality: str, problem: str) -> Architecture | None:

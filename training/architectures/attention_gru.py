@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from training.architectures import architecture
 from training.networks.gene_network import RecurrentGeneNetwork
-from training.networks.gene_space import ATTENTION_DEFAULTS, attention_space
+from training.networks.gene_space import attention_space
+
+TITLE = "Attention GRU"
 
 
-@architecture("profiles", "multi_target", space=attention_space, defaults=ATTENTION_DEFAULTS)
+@architecture("profiles", "multi_target", space=attention_space)
+@dataclass(eq=False, repr=False, kw_only=True)
 class AttentionGRU(RecurrentGeneNetwork):
     """The GRU's states are pooled by attention, whose weights say which windows are looked at."""
+
+    window: int = 72
 
     cell = "gru"
     attends = True

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from training.architectures import architecture
 from training.networks.ordered_response import OrderedResponseNetwork
-from training.networks.pair_module import ACTIVATIONS, PairModule, head
+from training.networks.pair_module import Head, PairModule
 from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
     import optuna
+
+TITLE = "1D CNN"
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,22 +30,6 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         **response_space(trial, settings, learning_rate=(3e-4, 6e-3), dropout=0.6, omics=("expression",)),
     }
 
-
-DEFAULTS = {
-    "learning_rate": 2e-3,
-    "channels": 32,
-    "kernel": 9,
-    "blocks": 2,
-    "layers": 2,
-    "units": 256,
-    "activation": "silu",
-    "dropout": 0.5,
-    "batch_size": 2048,
-    "weight_decay": 0.05,
-    "identity": "profile",
-    "selection": "all",
-    "scaling": "standard",
-}
 
 _STRIDE = 4
 
@@ -59,8 +45,8 @@ class ConvolutionModule(PairModule):
         Number of a drug's features.
     channels, kernel, blocks
         Of the convolutions, each of which leaves a quarter of the places (Springenberg et al., 2015).
-    layers, units, activation, dropout
-        Of the head.
+    head
+        What joins the codes; activation and dropout are those of the convolutions too.
     """
 
     order: Tensor
@@ -68,16 +54,14 @@ class ConvolutionModule(PairModule):
 
     def __init__(
         self,
+        *,
         order: np.ndarray,
         others: np.ndarray,
         drug_width: int,
         channels: int,
         kernel: int,
         blocks: int,
-        layers: int,
-        units: int,
-        activation: str,
-        dropout: float,
+        head: Head,
     ) -> None:
         super().__init__()
         self.register_buffer("order", torch.as_tensor(order), persistent=False)
@@ -88,14 +72,13 @@ class ConvolutionModule(PairModule):
             stack += [
                 nn.Conv1d(width, channels, kernel, stride=_STRIDE, padding=kernel // 2),
                 nn.GroupNorm(1, channels),
-                ACTIVATIONS[activation](),
-                nn.Dropout(dropout),
+                *head.activated(),
             ]
             places, width = (places + 2 * (kernel // 2) - kernel) // _STRIDE + 1, channels
         self.convolutions = nn.Sequential(*stack, nn.Flatten())
-        self.cell = nn.Linear(width * places + len(others), units)
-        self.drug = nn.Linear(drug_width, units, bias=False)
-        self.hidden = head(layers, units, activation, dropout)
+        self.cell = nn.Linear(width * places + len(others), head.units)
+        self.drug = nn.Linear(drug_width, head.units, bias=False)
+        self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code a line, ``(lines, units)``."""
@@ -107,7 +90,7 @@ class ConvolutionModule(PairModule):
         return self.drug(drugs)
 
 
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class Convolutional(OrderedResponseNetwork):
     """`ConvolutionModule` on standardized genes.
@@ -131,14 +114,11 @@ class Convolutional(OrderedResponseNetwork):
 
     def _module(self, cell_width: int, drug_width: int) -> ConvolutionModule:
         return ConvolutionModule(
-            self.learnt_["order"],
-            self.learnt_["others"],
-            drug_width,
-            self.channels,
-            self.kernel,
-            self.blocks,
-            self.layers,
-            self.units,
-            self.activation,
-            self.dropout,
+            order=self.learnt_["order"],
+            others=self.learnt_["others"],
+            drug_width=drug_width,
+            channels=self.channels,
+            kernel=self.kernel,
+            blocks=self.blocks,
+            head=self.head,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
@@ -12,6 +13,8 @@ from training.networks.gene_space import shared_space
 
 if TYPE_CHECKING:
     import optuna
+
+TITLE = "DNN"
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,22 +27,13 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-DEFAULTS = {
-    "learning_rate": 5e-4,
-    "width": 256,
-    "depth": 2,
-    "dropout": 0.2,
-    "noise": 0.3,
-    "mixup": 0.4,
-    "weight_decay": 3.0,
-    "batch_size": 64,
-    "linear_start": 0.5,
-}
-
-
-@architecture("profiles", "multi_target", space=space, defaults=DEFAULTS)
+@architecture("profiles", "multi_target", space=space)
+@dataclass(eq=False, repr=False, kw_only=True)
 class DNN(GeneNetwork):
     """`training.networks.gene_modules.DenseTrunk` on standardized predictors."""
 
+    learning_rate: float = 5e-4
+    weight_decay: float = 3.0
+
     def _trunk(self, genes: int) -> DenseTrunk:
-        return DenseTrunk(genes, self.width, self.depth, self.dropout)
+        return DenseTrunk(genes=genes, width=self.width, depth=self.depth, dropout=self.dropout)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision import models
-
 from training.architectures import architecture
-from training.backbone import Backbone
-from training.networks.cell_network import DEFAULTS, CellNetwork, space
+from training.networks.cell_network import CellNetwork, space
+from training.networks.torchvision_backbone import efficient_stages, torchvision_backbone
+
+TITLE = "EfficientNet-B0"
 
 
-def _create(pretrained: bool) -> nn.Module:
-    return models.efficientnet_b0(weights=models.EfficientNet_B0_Weights.IMAGENET1K_V1 if pretrained else None)
-
-
-def _stages(network: nn.Module) -> list[nn.Module]:
-    return list(network.get_submodule("features").children())
-
-
-@architecture("images", "classification", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space)
 class EfficientNetB0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 
-    backbone = Backbone(_create, _stages, smallest=32, source="torchvision IMAGENET1K_V1")
+    backbone = torchvision_backbone("efficientnet_b0", efficient_stages)

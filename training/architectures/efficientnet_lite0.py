@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from training.architectures import architecture
-from training.networks.cell_network import DEFAULTS, CellNetwork, space
+from training.networks.cell_network import CellNetwork, space
 from training.networks.efficientnet_lite0 import BACKBONE
 
+TITLE = "EfficientNet-Lite0"
 
-@architecture("images", "classification", space=space, defaults=DEFAULTS)
+
+@architecture("images", "classification", space=space)
 class EfficientNetLite0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 

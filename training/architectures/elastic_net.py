@@ -12,7 +12,7 @@ from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.bilinear import Bilinear, moments_of, solve
 from training.estimator import Attribution, Estimator, FitContext
-from training.features.cell_line_choices import CELL_LINE_DEFAULTS, CellLineChoices, cell_line_space
+from training.features.cell_line_choices import CellLineChoices, cell_line_space
 
 if TYPE_CHECKING:
     import optuna
@@ -29,10 +29,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-DEFAULTS = {"alpha": 0.01, "l1_share": 0.2, "interactions": True, "components": 64, **CELL_LINE_DEFAULTS}
-
-
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ElasticNet(CellLineChoices, Estimator):
     """Linear in line features, drug features and, where asked for, their products."""

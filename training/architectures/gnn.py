@@ -12,7 +12,6 @@ import pandas as pd
 from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.features.cell_line import CellLineFeatures
-from training.features.cell_line_choices import CELL_LINE_DEFAULTS
 from training.features.molecule_graph import MoleculeGraphs, by_atom
 from training.networks.response_network import ResponseNetwork
 from training.networks.response_space import response_space
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     import optuna
 
     from training.networks.molecule_encoder import MoleculeModule
+
+TITLE = "GNN"
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,24 +35,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-DEFAULTS = {
-    "learning_rate": 1e-3,
-    "convolution": "gine",
-    "depth": 3,
-    "width": 64,
-    "layers": 2,
-    "units": 256,
-    "activation": "silu",
-    "dropout": 0.1,
-    "batch_size": 2048,
-    "weight_decay": 0.05,
-    "components": 64,
-    "identity": "profile",
-    **CELL_LINE_DEFAULTS,
-}
-
-
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class GNN(ResponseNetwork):
     """`training.networks.molecule_encoder.MoleculeModule`; the graph stands in the fingerprint's place.
@@ -98,9 +82,16 @@ class GNN(ResponseNetwork):
     def _module(self, cell_width: int, drug_width: int) -> MoleculeModule:
         from training.networks.molecule_encoder import MoleculeEncoder, MoleculeModule  # imports torch-geometric
 
-        encoder = MoleculeEncoder(self.width, self.depth, self.convolution, self.activation, self.dropout)
-        head = (self.layers, self.units, self.activation, self.dropout)
-        return MoleculeModule(cell_width, drug_width, encoder, self.width, *head)
+        encoder = MoleculeEncoder(
+            width=self.width,
+            depth=self.depth,
+            convolution=self.convolution,
+            activation=self.activation,
+            dropout=self.dropout,
+        )
+        return MoleculeModule(
+            cell_width=cell_width, drug_width=drug_width, encoder=encoder, width=self.width, head=self.head
+        )
 
     def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> list[np.ndarray]:
         """Return what each atom of the drug's molecule adds: the columns ``atom:`` and ``bond:`` of `attribute`.

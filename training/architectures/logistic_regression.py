@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -31,10 +32,8 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-DEFAULTS = {"selection": "all", "scaling": "none", "c": 0.1, "balanced": False}
-
-
-@architecture("profiles", "classification", space=space, defaults=DEFAULTS)
+@architecture("profiles", "classification", space=space, role="simple")
+@dataclass(eq=False, repr=False, kw_only=True)
 class LogisticRegression(Classifier):
     """A linear logit for each class.
 
@@ -48,13 +47,10 @@ class LogisticRegression(Classifier):
         Whether classes weigh alike, however many samples each has.
     """
 
-    def __init__(
-        self, selection: str = "all", scaling: Scaling = "none", c: float = 0.1, balanced: bool = False
-    ) -> None:
-        self.selection = selection
-        self.scaling = scaling
-        self.c = c
-        self.balanced = balanced
+    selection: str = "all"
+    scaling: Scaling = "none"
+    c: float = 0.1
+    balanced: bool = False
 
     def fit(
         self,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from training.architectures import architecture
 from training.networks.gene_network import RecurrentGeneNetwork
-from training.networks.gene_space import RECURRENT_DEFAULTS, recurrent_space
+from training.networks.gene_space import recurrent_space
+
+TITLE = "LSTM"
 
 
-@architecture("profiles", "multi_target", space=recurrent_space, defaults=RECURRENT_DEFAULTS)
+@architecture("profiles", "multi_target", space=recurrent_space)
 class LSTM(RecurrentGeneNetwork):
     """The LSTM's last states and its mean state feed the last layer."""
 

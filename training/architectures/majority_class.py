@@ -10,8 +10,8 @@ from training.architectures import architecture
 from training.estimator import Classifier, FitContext
 
 
-@architecture("images", "classification")
-@architecture("profiles", "classification")
+@architecture("images", "classification", role="baseline")
+@architecture("profiles", "classification", role="baseline")
 class MajorityClass(Classifier):
     """Answers the shares of the classes; so its label is always the most frequent one."""
 

@@ -19,7 +19,7 @@ from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.features.drug import DrugFeatures
 
 
-@architecture("pairs", "regression")
+@architecture("pairs", "regression", role="baseline")
 class MeanEffects(Estimator):
     """Additive means of drugs and cell lines, each shrunken by one prior observation."""
 
@@ -69,7 +69,7 @@ class MeanEffects(Estimator):
         return self
 
 
-@architecture("pairs", "classification")
+@architecture("pairs", "classification", role="baseline")
 class SensitiveShare(Classifier):
     """The baseline of sensitivity: the drug's share of sensitive training lines, and what the line adds to it."""
 

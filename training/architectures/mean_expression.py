@@ -12,7 +12,7 @@ from training.estimator import Estimator, FitContext
 from training.gene_targets import target_means
 
 
-@architecture("profiles", "multi_target")
+@architecture("profiles", "multi_target", role="baseline")
 class MeanExpression(Estimator):
     """Answers each target gene's mean."""
 

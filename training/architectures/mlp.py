@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.features.cell_line import CellLineFeatures
-from training.features.cell_line_choices import CELL_LINE_DEFAULTS
-from training.networks.pair_module import PairModule, Tensors, head
+from training.networks.pair_module import Head, PairModule, Tensors
 from training.networks.response_network import ResponseNetwork
 from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
     import optuna
+
+TITLE = "MLP"
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,20 +27,6 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "components": trial.suggest_categorical("components", [32, 64, 128]),
         **response_space(trial, settings, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=(512, 1024, 2048, 4096)),
     }
-
-
-DEFAULTS = {
-    "learning_rate": 1e-3,
-    "layers": 2,
-    "units": 256,
-    "activation": "silu",
-    "dropout": 0.2,
-    "batch_size": 1024,
-    "weight_decay": 0.05,
-    "components": 64,
-    **CELL_LINE_DEFAULTS,
-    "identity": "profile",
-}
 
 
 class PairNetwork(PairModule):
@@ -52,17 +39,15 @@ class PairNetwork(PairModule):
     ----------
     cell_width, drug_width
         Numbers of features.
-    layers, units, activation, dropout
+    head
         Hidden layers.
     """
 
-    def __init__(
-        self, cell_width: int, drug_width: int, layers: int, units: int, activation: str, dropout: float
-    ) -> None:
+    def __init__(self, *, cell_width: int, drug_width: int, head: Head) -> None:
         super().__init__()
-        self.cell = nn.Linear(cell_width, units)
-        self.drug = nn.Linear(drug_width, units, bias=False)
-        self.hidden = head(layers, units, activation, dropout)
+        self.cell = nn.Linear(cell_width, head.units)
+        self.drug = nn.Linear(drug_width, head.units, bias=False)
+        self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return the line's share of the first layer, ``(lines, units)``."""
@@ -80,7 +65,7 @@ class PairNetwork(PairModule):
         return self.joint(self.cell_code(*cells)[cell], self.drug_code(*drugs)[drug])
 
 
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MLP(ResponseNetwork):
     """`PairNetwork` on standardized features.
@@ -99,4 +84,4 @@ class MLP(ResponseNetwork):
         return self.cell_line_features(train, self.components)
 
     def _module(self, cell_width: int, drug_width: int) -> PairNetwork:
-        return PairNetwork(cell_width, drug_width, self.layers, self.units, self.activation, self.dropout)
+        return PairNetwork(cell_width=cell_width, drug_width=drug_width, head=self.head)

@@ -15,12 +15,14 @@ from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.estimator import Attribution
 from training.features.cell_line import CellLineFeatures, measured
-from training.networks.pair_module import ACTIVATIONS, PairModule, head
+from training.networks.pair_module import Head, PairModule
 from training.networks.response_network import ResponseNetwork
 from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
     import optuna
+
+TITLE = "Multi-omics"
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,24 +37,6 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
             trial, masked, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=(1024, 2048, 4096), omics=("all",)
         ),
     }
-
-
-DEFAULTS = {
-    "learning_rate": 1e-3,
-    "fusion": "mean",
-    "modality_dropout": 0.1,
-    "depth": 1,
-    "layers": 2,
-    "units": 256,
-    "activation": "silu",
-    "dropout": 0.2,
-    "batch_size": 1024,
-    "weight_decay": 0.05,
-    "components": 64,
-    "identity": "profile",
-    "selection": "all",
-    "scaling": "standard",
-}
 
 
 class FusionModule(PairModule):
@@ -72,33 +56,31 @@ class FusionModule(PairModule):
         Whether the mean is weighted by what each encoder finds, or plain.
     modality_dropout
         Share of measured tables that are masked in training, anew for each line in each step (Neverova et al., 2016).
-    layers, units, activation, dropout
-        Of the head; units, activation and dropout of the encoders too.
+    head
+        What joins the codes; units, activation and dropout are those of the encoders too.
     """
 
     def __init__(
         self,
+        *,
         blocks: list[slice],
         tissues: int,
         drug_width: int,
         depth: int,
         gated: bool,
         modality_dropout: float,
-        layers: int,
-        units: int,
-        activation: str,
-        dropout: float,
+        head: Head,
     ) -> None:
         super().__init__()
         self.blocks = blocks
         self.tissues = tissues
         self.modality_dropout = modality_dropout
         widths = [block.stop - block.start for block in blocks]
-        self.encoders = nn.ModuleList(_encoder(width, depth, units, activation, dropout) for width in widths)
-        self.gates = nn.ModuleList(nn.Linear(units, 1) for _ in blocks) if gated else None
-        self.tissue = nn.Parameter(torch.zeros(tissues, units))
-        self.drug = nn.Linear(drug_width, units)
-        self.hidden = head(layers, units, activation, dropout)
+        self.encoders = nn.ModuleList(_encoder(width, depth, head) for width in widths)
+        self.gates = nn.ModuleList(nn.Linear(head.units, 1) for _ in blocks) if gated else None
+        self.tissue = nn.Parameter(torch.zeros(tissues, head.units))
+        self.drug = nn.Linear(drug_width, head.units)
+        self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code a line, ``(lines, units)``; ``known`` is which tables were measured, bool, ``(lines, tables)``.
@@ -129,14 +111,14 @@ class FusionModule(PairModule):
         return self.drug(drugs)
 
 
-def _encoder(width: int, depth: int, units: int, activation: str, dropout: float) -> nn.Sequential:
+def _encoder(width: int, depth: int, head: Head) -> nn.Sequential:
     stack: list[nn.Module] = []
     for number in range(depth):
-        stack += [nn.Linear(units if number else width, units), ACTIVATIONS[activation](), nn.Dropout(dropout)]
-    return nn.Sequential(*stack, nn.Linear(units, units))
+        stack += [nn.Linear(head.units if number else width, head.units), *head.activated()]
+    return nn.Sequential(*stack, nn.Linear(head.units, head.units))
 
 
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MultiOmics(ResponseNetwork):
     """`FusionModule` on all tables; any may be missing of a line, and any may be left out of samples altogether.
@@ -166,16 +148,13 @@ class MultiOmics(ResponseNetwork):
 
     def _module(self, cell_width: int, drug_width: int) -> FusionModule:
         return FusionModule(
-            list(self._tables().values()),
-            len(self.features_.cell_line.tissues),
-            drug_width,
-            self.depth,
-            self.fusion == "gated",
-            self.modality_dropout,
-            self.layers,
-            self.units,
-            self.activation,
-            self.dropout,
+            blocks=list(self._tables().values()),
+            tissues=len(self.features_.cell_line.tissues),
+            drug_width=drug_width,
+            depth=self.depth,
+            gated=self.fusion == "gated",
+            modality_dropout=self.modality_dropout,
+            head=self.head,
         )
 
     def _tables(self) -> dict[str, slice]:

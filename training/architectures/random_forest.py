@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.architectures import architecture
 from training.estimator import Estimator
-from training.features.cell_line_choices import CELL_LINE_DEFAULTS, cell_line_space
+from training.features.cell_line_choices import cell_line_space
 from training.trees.genes import GeneTargetTrees
 from training.trees.images import ImageTrees, features_of
 from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
@@ -63,19 +63,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-DEFAULTS = {
-    "depth": 12,
-    "row_share": 0.6,
-    "column_share": 0.3,
-    "min_child_weight": 10.0,
-    "components": 64,
-    **CELL_LINE_DEFAULTS,
-    "identity": "profile",
-    "center": True,
-}
-
-
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class RandomForest(_Forest, PairTrees):
     """A forest on pair features."""
@@ -108,17 +96,7 @@ def image_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, A
     }
 
 
-IMAGE_DEFAULTS = {
-    "features": "descriptors",
-    "depth": 12,
-    "row_share": 0.7,
-    "column_share": 0.1,
-    "min_child_weight": 0.3,
-    "balanced": True,
-}
-
-
-@architecture("images", "classification", space=image_space, defaults=IMAGE_DEFAULTS)
+@architecture("images", "classification", space=image_space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ImageRandomForest(_Forest, ImageTrees):
     """The same forest on features of images."""
@@ -139,17 +117,7 @@ def profile_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str,
     }
 
 
-PROFILE_DEFAULTS = {
-    "selection": "all",
-    "depth": 12,
-    "row_share": 0.7,
-    "column_share": 0.1,
-    "min_child_weight": 0.05,
-    "balanced": False,
-}
-
-
-@architecture("profiles", "classification", space=profile_space, defaults=PROFILE_DEFAULTS)
+@architecture("profiles", "classification", space=profile_space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ProfileRandomForest(_Forest, ProfileLabelTrees):
     """The same forest on expression profiles."""
@@ -171,16 +139,7 @@ def gene_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, An
     }
 
 
-GENE_DEFAULTS = {
-    "selection": "all",
-    "depth": 8,
-    "row_share": 0.7,
-    "column_share": 0.2,
-    "min_child_weight": 5.0,
-}
-
-
-@architecture("profiles", "multi_target", space=gene_space, defaults=GENE_DEFAULTS)
+@architecture("profiles", "multi_target", space=gene_space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class GeneRandomForest(_Forest, GeneTargetTrees):
     """The same forest for each target gene."""

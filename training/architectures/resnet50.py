@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision import models
-
 from training.architectures import architecture
-from training.backbone import Backbone
 from training.networks import cell_network, gene_image_network
+from training.networks.torchvision_backbone import residual_stages, torchvision_backbone
+
+TITLE = "ResNet50"
+_BACKBONE = torchvision_backbone("resnet50", residual_stages, weights="IMAGENET1K_V2")
 
 
-def _create(pretrained: bool) -> nn.Module:
-    return models.resnet50(weights=models.ResNet50_Weights.IMAGENET1K_V2 if pretrained else None)
-
-
-def _stages(network: nn.Module) -> list[nn.Module]:
-    stem = nn.Sequential(*(network.get_submodule(name) for name in ("conv1", "bn1", "relu", "maxpool")))
-    return [stem, *(network.get_submodule(f"layer{number}") for number in (1, 2, 3, 4))]
-
-
-_BACKBONE = Backbone(_create, _stages, smallest=32, source="torchvision IMAGENET1K_V2")
-
-
-@architecture("images", "classification", space=cell_network.space, defaults=cell_network.DEFAULTS)
+@architecture("images", "classification", space=cell_network.space)
 class ResNet50(cell_network.CellNetwork):
     """A stem and four layers of residual blocks."""
 
     backbone = _BACKBONE
 
 
-@architecture(
-    "profiles",
-    "classification",
-    space=gene_image_network.space,
-    defaults=gene_image_network.DEFAULTS,
-)
+@architecture("profiles", "classification", space=gene_image_network.space)
 class GeneResNet50(gene_image_network.GeneImageNetwork):
     """The same on gene images."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -30,10 +31,8 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-DEFAULTS = {"kernel": "rbf", "gamma": 0.3, "alpha": 0.1, "selection": "all", "scaling": "none"}
-
-
-@architecture("profiles", "multi_target", space=space, defaults=DEFAULTS)
+@architecture("profiles", "multi_target", space=space, role="simple")
+@dataclass(eq=False, repr=False, kw_only=True)
 class Ridge(Estimator):
     """Least squares with an L2 penalty, in closed form.
 
@@ -50,19 +49,11 @@ class Ridge(Estimator):
         See `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
     """
 
-    def __init__(
-        self,
-        kernel: Literal["linear", "rbf"] = "rbf",
-        gamma: float = 0.3,
-        alpha: float = 0.1,
-        selection: str = "all",
-        scaling: Scaling = "none",
-    ) -> None:
-        self.kernel = kernel
-        self.gamma = gamma
-        self.alpha = alpha
-        self.selection = selection
-        self.scaling = scaling
+    kernel: Literal["linear", "rbf"] = "rbf"
+    gamma: float = 0.3
+    alpha: float = 0.1
+    selection: str = "all"
+    scaling: Scaling = "none"
 
     def fit(
         self,

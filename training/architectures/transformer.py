@@ -18,7 +18,7 @@ from training.features.smiles_tokens import SmilesTokens
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.host import waits_for
 from training.networks.ordered_response import OrderedResponseNetwork
-from training.networks.pair_module import ACTIVATIONS, PairModule, head
+from training.networks.pair_module import ACTIVATIONS, Head, PairModule
 from training.networks.response_space import response_space
 
 if TYPE_CHECKING:
@@ -35,25 +35,6 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
         "drug_depth": trial.suggest_int("drug_depth", 0, 2),
         **response_space(trial, settings, learning_rate=(2e-4, 4e-3), dropout=0.5, omics=("expression",)),
     }
-
-
-DEFAULTS = {
-    "learning_rate": 2e-3,
-    "panels": 32,
-    "width": 32,
-    "heads": 2,
-    "depth": 1,
-    "drug_depth": 1,
-    "layers": 2,
-    "units": 256,
-    "activation": "silu",
-    "dropout": 0.3,
-    "batch_size": 2048,
-    "weight_decay": 0.05,
-    "identity": "profile",
-    "selection": "all",
-    "scaling": "standard",
-}
 
 
 _TOGETHER = 64  # molecules
@@ -80,8 +61,8 @@ class TransformerModule(PairModule):
         Of the attention.
     depth, drug_depth
         Layers over a line's and over a drug's tokens.
-    layers, units, activation, dropout
-        Of the head; activation and dropout of the encoders too.
+    head
+        What joins the codes; activation and dropout are those of the encoders too.
     """
 
     order: Tensor
@@ -89,6 +70,7 @@ class TransformerModule(PairModule):
 
     def __init__(
         self,
+        *,
         order: np.ndarray,
         others: np.ndarray,
         drug_width: int,
@@ -99,10 +81,7 @@ class TransformerModule(PairModule):
         heads: int,
         depth: int,
         drug_depth: int,
-        layers: int,
-        units: int,
-        activation: str,
-        dropout: float,
+        head: Head,
     ) -> None:
         super().__init__()
         self.register_buffer("order", torch.as_tensor(order), persistent=False)
@@ -110,7 +89,13 @@ class TransformerModule(PairModule):
 
         def layer() -> nn.TransformerEncoderLayer:
             made = nn.TransformerEncoderLayer(
-                width, heads, 2 * width, dropout, ACTIVATIONS[activation](), batch_first=True, norm_first=True
+                width,
+                heads,
+                2 * width,
+                head.dropout,
+                ACTIVATIONS[head.activation](),
+                batch_first=True,
+                norm_first=True,
             )
             made.self_attn.dropout = 0.0  # of the attention weights: it would cost more than all else together
             return made
@@ -119,15 +104,15 @@ class TransformerModule(PairModule):
         self.tissue = nn.Linear(len(others), width)
         self.over_panels = nn.ModuleList(layer() for _ in range(depth))
         self.cell_pool = AdditiveAttention(width, heads)
-        self.cell = nn.Sequential(nn.LayerNorm(heads * width), nn.Linear(heads * width, units))
+        self.cell = nn.Sequential(nn.LayerNorm(heads * width), nn.Linear(heads * width, head.units))
 
         self.tokens = nn.Linear(kinds, width, bias=False)
         self.places = nn.Parameter(0.02 * torch.randn(length, width))
         self.features = nn.Linear(drug_width, width)
         self.over_tokens = nn.ModuleList(layer() for _ in range(drug_depth))
         self.drug_pool = AdditiveAttention(width, heads)
-        self.drug = nn.Sequential(nn.LayerNorm(heads * width), nn.Linear(heads * width, units))
-        self.hidden = head(layers, units, activation, dropout)
+        self.drug = nn.Sequential(nn.LayerNorm(heads * width), nn.Linear(heads * width, head.units))
+        self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code a line, ``(lines, units)``."""
@@ -159,7 +144,7 @@ class TransformerModule(PairModule):
         return self.drug(self.drug_pool(states, there)[0])
 
 
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class Transformer(OrderedResponseNetwork):
     """`TransformerModule` on standardized genes and canonical SMILES; its vocabulary is that of the training drugs.
@@ -210,18 +195,15 @@ class Transformer(OrderedResponseNetwork):
     def _module(self, cell_width: int, drug_width: int) -> TransformerModule:
         tokens = self.tokens
         return TransformerModule(
-            self.learnt_["order"],
-            self.learnt_["others"],
-            drug_width,
-            tokens.length,
-            len(tokens.names),
-            self.panels,
-            self.width,
-            self.heads,
-            self.depth,
-            self.drug_depth,
-            self.layers,
-            self.units,
-            self.activation,
-            self.dropout,
+            order=self.learnt_["order"],
+            others=self.learnt_["others"],
+            drug_width=drug_width,
+            length=tokens.length,
+            kinds=len(tokens.names),
+            panels=self.panels,
+            width=self.width,
+            heads=self.heads,
+            depth=self.depth,
+            drug_depth=self.drug_depth,
+            head=self.head,
         )

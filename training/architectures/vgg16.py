@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision import models
-
 from training.architectures import architecture
-from training.backbone import Backbone
-from training.networks.cell_network import DEFAULTS, CellNetwork, space
-from training.networks.vgg import vgg_stages
+from training.networks.cell_network import CellNetwork, space
+from training.networks.torchvision_backbone import torchvision_backbone, vgg_stages
+
+TITLE = "VGG16"
 
 
-def _create(pretrained: bool) -> nn.Module:
-    return models.vgg16(weights=models.VGG16_Weights.IMAGENET1K_V1 if pretrained else None)
-
-
-@architecture("images", "classification", space=space, defaults=DEFAULTS)
+@architecture("images", "classification", space=space)
 class VGG16(CellNetwork):
     """Five stages of convolutions, each ended by pooling."""
 
-    backbone = Backbone(_create, vgg_stages, smallest=32, source="torchvision IMAGENET1K_V1")
+    backbone = torchvision_backbone("vgg16", vgg_stages)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torchvision import models
-
 from training.architectures import architecture
-from training.backbone import Backbone
-from training.networks.gene_image_network import DEFAULTS, GeneImageNetwork, space
-from training.networks.vgg import vgg_stages
+from training.networks.gene_image_network import GeneImageNetwork, space
+from training.networks.torchvision_backbone import torchvision_backbone, vgg_stages
+
+TITLE = "VGG19"
 
 
-def _create(pretrained: bool) -> nn.Module:
-    return models.vgg19(weights=models.VGG19_Weights.IMAGENET1K_V1 if pretrained else None)
-
-
-@architecture("profiles", "classification", space=space, defaults=DEFAULTS)
+@architecture("profiles", "classification", space=space)
 class VGG19(GeneImageNetwork):
     """Five stages of convolutions, each ended by pooling."""
 
-    backbone = Backbone(_create, vgg_stages, smallest=32, source="torchvision IMAGENET1K_V1")
+    backbone = torchvision_backbone("vgg19", vgg_stages)

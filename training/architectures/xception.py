@@ -34,19 +34,14 @@ _BACKBONE = Backbone(
 )
 
 
-@architecture("images", "classification", space=cell_network.space, defaults=cell_network.DEFAULTS)
+@architecture("images", "classification", space=cell_network.space)
 class Xception(cell_network.CellNetwork):
     """A stem, the entry flow, the middle flow in two halves, and the exit flow."""
 
     backbone = _BACKBONE
 
 
-@architecture(
-    "profiles",
-    "classification",
-    space=gene_image_network.space,
-    defaults=gene_image_network.DEFAULTS,
-)
+@architecture("profiles", "classification", space=gene_image_network.space)
 class GeneXception(gene_image_network.GeneImageNetwork):
     """The same on gene images."""
 

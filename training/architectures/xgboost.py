@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.architectures import architecture
 from training.estimator import Estimator
-from training.features.cell_line_choices import CELL_LINE_DEFAULTS, cell_line_space
+from training.features.cell_line_choices import cell_line_space
 from training.trees.genes import GeneTargetTrees
 from training.trees.images import ImageTrees, features_of
 from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
@@ -16,6 +16,8 @@ from training.trees.responses import PairTrees, Start
 
 if TYPE_CHECKING:
     import optuna
+
+TITLE = "XGBoost"
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -63,21 +65,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-DEFAULTS = {
-    "learning_rate": 0.03,
-    "depth": 6,
-    "row_share": 0.7,
-    "column_share": 0.3,
-    "min_child_weight": 50.0,
-    "l2": 20.0,
-    "components": 64,
-    **CELL_LINE_DEFAULTS,
-    "identity": "profile",
-    "start": "bilinear",
-}
-
-
-@architecture("pairs", "regression", space=space, defaults=DEFAULTS)
+@architecture("pairs", "regression", space=space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class XGBoost(_Boosted, PairTrees):
     """Boosted trees on pair features, stopped early on the validation rows."""
@@ -113,19 +101,7 @@ def image_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, A
     }
 
 
-IMAGE_DEFAULTS = {
-    "features": "descriptors",
-    "learning_rate": 0.1,
-    "depth": 4,
-    "row_share": 0.8,
-    "column_share": 0.3,
-    "min_child_weight": 1.0,
-    "l2": 1.0,
-    "balanced": True,
-}
-
-
-@architecture("images", "classification", space=image_space, defaults=IMAGE_DEFAULTS)
+@architecture("images", "classification", space=image_space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ImageXGBoost(_Boosted, ImageTrees):
     """Boosted trees on features of images, stopped early on the validation rows."""
@@ -148,24 +124,15 @@ def profile_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str,
     }
 
 
-PROFILE_DEFAULTS = {
-    "selection": "all",
-    "learning_rate": 0.15,
-    "depth": 3,
-    "row_share": 0.8,
-    "column_share": 0.1,
-    "min_child_weight": 1.0,
-    "l2": 1.0,
-    "balanced": True,
-}
-
-
-@architecture("profiles", "classification", space=profile_space, defaults=PROFILE_DEFAULTS)
+@architecture("profiles", "classification", space=profile_space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ProfileXGBoost(_Boosted, ProfileLabelTrees):
     """Boosted trees on expression profiles, stopped early on the validation rows."""
 
     selection: str = "all"
+    learning_rate: float = 0.15
+    depth: int = 3
+    column_share: float = 0.1
     balanced: bool = True
     rounds: int = 400
     patience: int = 15
@@ -184,22 +151,16 @@ def gene_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, An
     }
 
 
-GENE_DEFAULTS = {
-    "selection": "all",
-    "learning_rate": 0.08,
-    "depth": 3,
-    "row_share": 0.7,
-    "column_share": 0.1,
-    "min_child_weight": 3.0,
-    "l2": 1.0,
-}
-
-
-@architecture("profiles", "multi_target", space=gene_space, defaults=GENE_DEFAULTS)
+@architecture("profiles", "multi_target", space=gene_space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class GeneXGBoost(_Boosted, GeneTargetTrees):
     """Boosted trees for each target gene, stopped early on the validation rows."""
 
     selection: str = "all"
+    learning_rate: float = 0.08
+    depth: int = 3
+    row_share: float = 0.7
+    column_share: float = 0.1
+    min_child_weight: float = 3.0
     rounds: int = 300
     patience: int = 15

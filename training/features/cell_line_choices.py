@@ -15,7 +15,6 @@ from training.features.selection import SELECTIONS
 if TYPE_CHECKING:
     import optuna
 
-CELL_LINE_DEFAULTS = {"omics": "expression", "selection": "all", "scaling": "standard"}
 
 _SHARES = (0.1, 0.25, 0.5)
 _SCALINGS = ("standard", "min_max", "quantile_normal")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from pipelines.faults import UserError
 from pipelines.samples.expression import POSITION
 
 Kind = Literal["given", "chromosome", "similarity"]
+LAYOUTS: tuple[Kind, ...] = get_args(Kind)
 MOST_SIMILAR = 4000  # genes; the exact assignment takes cubic time
 _PERPLEXITY = 20.0
 _LARGE = ("X", "Y", "M")  # chromosomes after the numbered ones

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -30,18 +31,6 @@ COLORS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
 
-DEFAULTS: dict[str, Any] = {
-    "mode": "head",
-    "learning_rate": 3e-3,
-    "weight_decay": 1e-2,
-    "dropout": 0.2,
-    "label_smoothing": 0.05,
-    "balanced": True,
-    "batch_size": 64,
-    "color": "as_is",
-    "penalty": 0.5,
-}
-
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
@@ -53,6 +42,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     return drawn
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CellNetwork(TransferNetwork):
     """A classifier of cell images.
 
@@ -70,42 +60,15 @@ class CellNetwork(TransferNetwork):
     penalty
         Of the head in `training.networks.linear_probe.probe`, from which training starts and which is kept where no
         epoch is better on held-out images. None, and a network without trained weights, start from chance.
-    others
-        See `TransferNetwork`.
+
+    The others are those of `TransferNetwork`.
     """
 
-    def __init__(
-        self,
-        mode: str = "head",
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        dropout: float = 0.2,
-        label_smoothing: float = 0.05,
-        balanced: bool = True,
-        batch_size: int = 64,
-        strength: float = 0.5,
-        color: str = "as_is",
-        unfrozen: int = 1,
-        backbone_rate: float = 0.1,
-        layer_decay: float = 0.7,
-        views: int = 4,
-        test_views: int = 4,
-        penalty: float | None = 0.5,
-        epochs: int = 30,
-        patience: int = 6,
-        seed: int = 0,
-        device: str = "auto",
-        weights: str = "imagenet",
-    ) -> None:
-        super().__init__(
-            *(mode, learning_rate, weight_decay, dropout, label_smoothing, balanced, batch_size, unfrozen),
-            *(backbone_rate, layer_decay, epochs, patience, seed, device, weights),
-        )
-        self.strength = strength
-        self.color = color
-        self.views = views
-        self.test_views = test_views
-        self.penalty = penalty
+    strength: float = 0.5
+    color: str = "as_is"
+    views: int = 4
+    test_views: int = 4
+    penalty: float | None = 0.5
 
     def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
         size = train.pixels.shape[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, FitContext
-from training.features.gene_layout import GeneLayout
-from training.features.profile import ProfileFeatures
+from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
+from training.features.profile import ProfileFeatures, Scaling
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, TransferNetwork, training_space
 from training.networks.transfer_module import settle_batch_norm
@@ -30,37 +31,20 @@ STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss
 _SETTLED = 1024  # training images that set the statistics of batch normalization
 GAP = 0.03  # relative to how far the logit is from the mean profile's
 
-DEFAULTS: dict[str, Any] = {
-    "mode": "full",
-    "learning_rate": 1e-3,
-    "weight_decay": 0.1,
-    "dropout": 0.5,
-    "label_smoothing": 0.1,
-    "balanced": False,
-    "batch_size": 64,
-    "backbone_rate": 1.0,
-    "layer_decay": 1.0,
-    "selection": "all",
-    "scaling": "standard",
-    "layout": "given",
-    "noise": 0.1,
-    "mixup": 0.0,
-    "wide": True,
-}
-
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     drawn = training_space(trial, settings, rates=(0.1, 2.0))
     drawn["selection"] = trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000", "top_3000"])
     drawn["scaling"] = trial.suggest_categorical("scaling", ["standard", "min_max"])
-    drawn["layout"] = trial.suggest_categorical("layout", list(settings["layouts"]))
+    drawn["layout"] = trial.suggest_categorical("layout", list(settings.get("layouts", LAYOUTS)))
     drawn["noise"] = trial.suggest_float("noise", 0.0, 0.6)
     drawn["wide"] = trial.suggest_categorical("wide", [True, False])
     drawn["mixup"] = trial.suggest_categorical("mixup", [0.0, 0.3, 1.0])
     return drawn
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class GeneImageNetwork(TransferNetwork):
     """A classifier of gene images.
 
@@ -77,51 +61,30 @@ class GeneImageNetwork(TransferNetwork):
         (Zhang et al., 2018); 0 for none.
     wide
         Whether the head sees the genes themselves beside the maps: linear models are strong on profiles.
-    others
-        See `TransferNetwork`.
+
+    The others are those of `TransferNetwork`.
     """
+
+    mode: str = "full"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    dropout: float = 0.5
+    label_smoothing: float = 0.1
+    balanced: bool = False
+    backbone_rate: float = 1.0
+    layer_decay: float = 1.0
+    weights: str = "none"
+    selection: str = "all"
+    scaling: Scaling = "standard"
+    layout: Kind = "given"
+    noise: float = 0.1
+    mixup: float = 0.0
+    wide: bool = True
+    image_size: int = 32
 
     channels: ClassVar[int] = 1
     grid: ClassVar[int] = 4
-
-    def __init__(
-        self,
-        mode: str = "full",
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.1,
-        dropout: float = 0.5,
-        label_smoothing: float = 0.1,
-        balanced: bool = False,
-        batch_size: int = 64,
-        selection: str = "all",
-        scaling: str = "standard",
-        layout: str = "given",
-        noise: float = 0.1,
-        mixup: float = 0.0,
-        wide: bool = True,
-        unfrozen: int = 1,
-        backbone_rate: float = 1.0,
-        layer_decay: float = 1.0,
-        image_size: int = 32,
-        epochs: int = 30,
-        patience: int = 6,
-        seed: int = 0,
-        device: str = "auto",
-        weights: str = "none",
-    ) -> None:
-        super().__init__(
-            *(mode, learning_rate, weight_decay, dropout, label_smoothing, balanced, batch_size, unfrozen),
-            *(backbone_rate, layer_decay, epochs, patience, seed, device, weights),
-        )
-        self.selection = selection
-        self.scaling = scaling
-        self.layout = layout
-        self.noise = noise
-        self.mixup = mixup
-        self.wide = wide
-        self.image_size = image_size
-
-    steps: tuple[int, ...] = STEPS
+    steps: ClassVar[tuple[int, ...]] = STEPS
 
     @property
     def _wide(self) -> bool:
@@ -131,8 +94,8 @@ class GeneImageNetwork(TransferNetwork):
         key = ("gene images", id(train), self.selection, self.scaling, self.layout, self.image_size, self.seed)
 
         def learn() -> tuple[ExpressionSamples, ProfileFeatures, GeneLayout]:
-            features = ProfileFeatures(self.selection, self.scaling).fit(train)  # type: ignore[arg-type]
-            layout = GeneLayout(self.layout, self.image_size)  # type: ignore[arg-type]
+            features = ProfileFeatures(self.selection, self.scaling).fit(train)
+            layout = GeneLayout(self.layout, self.image_size)
             layout.fit(features.transform(train), features.genes, train.about_genes, self.seed)
             return train, features, layout  # the samples too: while they live, no others can have their id
 

@@ -37,7 +37,7 @@ class DenseTrunk(nn.Module):
         After every layer.
     """
 
-    def __init__(self, genes: int, width: int, depth: int, dropout: float) -> None:
+    def __init__(self, *, genes: int, width: int, depth: int, dropout: float) -> None:
         super().__init__()
         self.features = width
         first = [nn.Linear(genes, width), nn.SiLU(), nn.Dropout(dropout)]
@@ -119,7 +119,16 @@ class RecurrentTrunk(nn.Module):
     """
 
     def __init__(
-        self, genes: int, window: int, embedding: int, cell: Cell, width: int, depth: int, dropout: float, heads: int
+        self,
+        *,
+        genes: int,
+        window: int,
+        embedding: int,
+        cell: Cell,
+        width: int,
+        depth: int,
+        dropout: float,
+        heads: int,
     ) -> None:
         super().__init__()
         self.embedding = WindowEmbedding(genes, window, embedding)
@@ -168,7 +177,7 @@ class GeneModule(nn.Module):
 
     linear: Tensor | None
 
-    def __init__(self, trunks: Sequence[Trunk], genes: int, targets: int, dropout: float, linear: bool) -> None:
+    def __init__(self, trunks: Sequence[Trunk], *, genes: int, targets: int, dropout: float, linear: bool) -> None:
         super().__init__()
         self.trunks = nn.ModuleList(trunks)
         self.heads = nn.ModuleList(nn.Linear(trunk.features, targets) for trunk in trunks)

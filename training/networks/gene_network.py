@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +24,7 @@ from training.estimator import Attribution, Estimator, FitContext
 from training.features.gene_order import correlation_order
 from training.features.profile import ProfileFeatures
 from training.networks.gene_modules import Cell, GeneModule, RecurrentTrunk, Trunk
-from training.networks.loop import LoopSettings, Trained, train_network
+from training.networks.loop import Trained, TrainingChoices, train_network
 
 ORDERS = ("table", "chromosome", "correlation")
 _PENALTIES = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)  # of ridge, as shares of the number of genes
@@ -31,7 +32,8 @@ _BATCH = 1024  # rows at a time where no gradient is kept
 _STEPS = 20  # of Integrated Gradients, by Gauss-Legendre quadrature
 
 
-class GeneNetwork(Estimator):
+@dataclass(eq=False, repr=False, kw_only=True)
+class GeneNetwork(TrainingChoices, Estimator):
     """A network from predictor genes to target genes, on profiles in log2 units.
 
     Parameters
@@ -44,8 +46,6 @@ class GeneNetwork(Estimator):
         Standard deviation of Gaussian noise that is added to the standardized inputs in training.
     mixup
         Parameter of the beta distribution by which pairs of samples are mixed (Zhang et al., 2018); 0 mixes none.
-    learning_rate, weight_decay, batch_size
-        See `training.networks.loop.LoopSettings`.
     linear_start
         Share of the ridge prediction that the network starts from, 0 to 1.
     members
@@ -55,47 +55,24 @@ class GeneNetwork(Estimator):
         hierarchical clustering of the training rows.
     permutation
         0 leaves that order; another number is the seed of a random order, to tell what the order is good for.
-    epochs, patience
-        At most so many epochs; fewer where the validation error has not fallen for ``patience`` of them.
-    seed, device
-        As in ``params.yaml``.
+
+    The others are those of `training.networks.loop.TrainingChoices`.
     """
 
-    def __init__(
-        self,
-        width: int = 256,
-        depth: int = 2,
-        dropout: float = 0.2,
-        noise: float = 0.3,
-        mixup: float = 0.4,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1.0,
-        batch_size: int = 64,
-        linear_start: float = 0.5,
-        members: int = 3,
-        order: str = "table",
-        permutation: int = 0,
-        epochs: int = 60,
-        patience: int = 10,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        self.width = width
-        self.depth = depth
-        self.dropout = dropout
-        self.noise = noise
-        self.mixup = mixup
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.linear_start = linear_start
-        self.members = members
-        self.order = order
-        self.permutation = permutation
-        self.epochs = epochs
-        self.patience = patience
-        self.seed = seed
-        self.device = device
+    width: int = 256
+    depth: int = 2
+    dropout: float = 0.2
+    noise: float = 0.3
+    mixup: float = 0.4
+    learning_rate: float = 1e-3
+    weight_decay: float = 1.0
+    batch_size: int = 64
+    linear_start: float = 0.5
+    members: int = 3
+    order: str = "table"
+    permutation: int = 0
+    epochs: int = 60
+    patience: int = 10
 
     @abstractmethod
     def _trunk(self, genes: int) -> Trunk:
@@ -135,19 +112,23 @@ class GeneNetwork(Estimator):
             weights, unseen = ridge(inputs, residual, train.table["patient_id"].to_numpy(str))
             self.network_.start_from(torch.as_tensor(weights * self.linear_start, dtype=torch.float32))
             residual = residual - self.linear_start * unseen
-        settings = LoopSettings(
-            self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
-        )
         monitor = self._monitor(validation) if validation is not None and len(validation) else None
         self.trained_: Trained = train_network(
-            self.network_, self._loss(inputs, residual, known), len(train), monitor, settings, context or FitContext()
+            self.network_,
+            self._loss(inputs, residual, known),
+            len(train),
+            monitor,
+            self.loop_settings,
+            context or FitContext(),
         )
         return self
 
     def _make(self, genes: int) -> None:
         self._device = network_device(self.device)
         trunks = [self._trunk(genes) for _ in range(self.members)]
-        network = GeneModule(trunks, genes, len(self.targets_), self.dropout, self.linear_start > 0)
+        network = GeneModule(
+            trunks, genes=genes, targets=len(self.targets_), dropout=self.dropout, linear=self.linear_start > 0
+        )
         self.network_ = network.to(self._device)
 
     def _loss(self, inputs: np.ndarray, residual: np.ndarray, known: np.ndarray) -> Callable[[Tensor], Tensor]:
@@ -302,6 +283,7 @@ class GeneNetwork(Estimator):
         return self
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RecurrentGeneNetwork(GeneNetwork):
     """A recurrent network that reads windows of genes one after another.
 
@@ -317,57 +299,30 @@ class RecurrentGeneNetwork(GeneNetwork):
     The others are those of `GeneNetwork`; ``width`` counts the units of each direction.
     """
 
+    window: int = 96
+    embedding: int = 128
+    heads: int = 2
+    width: int = 64
+    depth: int = 1
+    dropout: float = 0.4
+    learning_rate: float = 2e-3
+    members: int = 2
+    order: str = "correlation"
+
     cell: ClassVar[Cell]
     attends: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        window: int = 48,
-        embedding: int = 128,
-        heads: int = 2,
-        width: int = 64,
-        depth: int = 1,
-        dropout: float = 0.4,
-        noise: float = 0.3,
-        mixup: float = 0.4,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 1.0,
-        batch_size: int = 64,
-        linear_start: float = 0.5,
-        members: int = 2,
-        order: str = "table",
-        permutation: int = 0,
-        epochs: int = 60,
-        patience: int = 10,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        super().__init__(
-            width,
-            depth,
-            dropout,
-            noise,
-            mixup,
-            learning_rate,
-            weight_decay,
-            batch_size,
-            linear_start,
-            members,
-            order,
-            permutation,
-            epochs,
-            patience,
-            seed,
-            device,
-        )
-        self.window = window
-        self.embedding = embedding
-        self.heads = heads
 
     def _trunk(self, genes: int) -> RecurrentTrunk:
         heads = self.heads if self.attends else 0
         return RecurrentTrunk(
-            genes, self.window, self.embedding, self.cell, self.width, self.depth, self.dropout, heads
+            genes=genes,
+            window=self.window,
+            embedding=self.embedding,
+            cell=self.cell,
+            width=self.width,
+            depth=self.depth,
+            dropout=self.dropout,
+            heads=heads,
         )
 
     @property

@@ -8,22 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import optuna
 
-RECURRENT_DEFAULTS: dict[str, Any] = {
-    "window": 96,
-    "embedding": 128,
-    "width": 64,
-    "depth": 1,
-    "order": "correlation",
-    "learning_rate": 2e-3,
-    "weight_decay": 1.0,
-    "dropout": 0.4,
-    "noise": 0.3,
-    "mixup": 0.4,
-    "batch_size": 64,
-    "linear_start": 0.5,
-}
-ATTENTION_DEFAULTS = {**RECURRENT_DEFAULTS, "window": 72, "heads": 2}
-
 
 def shared_space(trial: optuna.Trial) -> dict[str, Any]:
     """Draw the hyperparameters that all these networks have."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from training.estimator import FitContext
 from training.networks import distributed
-from training.networks.compiled import compiled, or_plain
 
 _LONGEST_GRADIENT = 5.0  # norm over all parameters
 
@@ -46,6 +45,32 @@ class LoopSettings:
     learning_rate: float
     weight_decay: float
     seed: int
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TrainingChoices:
+    """Hyperparameters of `LoopSettings`, and where a network is trained; every estimator that is a network has them.
+
+    Parameters
+    ----------
+    epochs, patience, batch_size, learning_rate, weight_decay, seed
+        See `LoopSettings`.
+    device
+        As in ``params.yaml``.
+    """
+
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    seed: int = 0
+    device: str = "auto"
+
+    @property
+    def loop_settings(self) -> LoopSettings:
+        """Return what `train_network` is given."""
+        return LoopSettings(**{each.name: getattr(self, each.name) for each in fields(LoopSettings)})
 
 
 @dataclass(frozen=True)
@@ -77,8 +102,6 @@ def train_network(
     *,
     groups: list[tuple[list[nn.Parameter], float]] | None = None,
     start_counts: bool = False,
-    compile_parts: Sequence[nn.Module] = (),
-    backend: str = "inductor",
 ) -> Trained:
     """Train ``network`` in place.
 
@@ -99,40 +122,11 @@ def train_network(
         Parameters with their share of the learning rate; without it all learn at the same rate.
     start_counts
         Whether the network as it is given may be the best one, before any epoch.
-    compile_parts, backend
-        Modules that ``loss`` calls, which `torch.compile` makes faster for the time of the fit, and its backend; where
-        it fails, a warning says so and the fit goes on without. None unless asked for: whether it pays has to be
-        measured on the GPU that is used, see the benchmark ``gpu``.
     """
-    with compiled(compile_parts, backend):
-        return _train(network, loss, n_rows, monitor, settings, context, groups, start_counts, compile_parts)
-
-
-def _train(
-    network: nn.Module,
-    loss: Callable[[Tensor], Tensor],
-    n_rows: int,
-    monitor: Callable[[], dict[str, float]] | None,
-    settings: LoopSettings,
-    context: FitContext,
-    groups: list[tuple[list[nn.Parameter], float]] | None,
-    start_counts: bool,
-    compile_parts: Sequence[nn.Module],
-) -> Trained:
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays],
-                "weight_decay": settings.weight_decay if decays else 0.0,
-                "lr": settings.learning_rate * share,
-            }
-            for parameters, share in groups or [(list(network.parameters()), 1.0)]
-            for decays in (True, False)
-        ]
-    )
+    optimizer = _optimizer(network, settings, groups)
     steps = math.ceil(n_rows / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * settings.epochs))
     state = _Checkpoint(context.checkpoint, network, optimizer, schedule, shuffle)
@@ -140,56 +134,23 @@ def _train(
     first_epoch = epoch
     distributed.check_same_epoch(epoch, device)
     distributed.same_everywhere(network)
-    several = distributed.size() > 1
-    clipped = list(network.parameters())  # walking the modules anew costs a small network a hundredth of each step
     if distributed.rank():
         torch.manual_seed(settings.seed + distributed.rank())  # other dropout and other views than the first's
-
-    def forth_and_back(rows: Tensor) -> Tensor:
-        with autocast(device):
-            value = loss(rows)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        return value
-
-    step = or_plain(forth_and_back, compile_parts)
     bar = tqdm(total=settings.epochs, initial=epoch, desc="epochs", disable=not context.progress, leave=False)
     if start_counts and monitor is not None and best[1] is None:
-        network.eval()
-        with torch.no_grad():
-            watched = distributed.of_first(monitor(), device)
-        best, best_epoch = (float(next(iter(watched.values()))), _copy(network)), -1
+        watched = _monitored(network, monitor, device)
+        best, best_epoch = (next(iter(watched.values())), _copy(network)), -1
     while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
-        network.train()
         order = torch.randperm(n_rows, generator=shuffle).to(device)
-        total, seen = torch.zeros((), device=device), 0
-        for rows in order.split(settings.batch_size):
-            if len(rows) < 2 * distributed.size() and steps > 1:
-                continue  # a batch of one has no spread for normalization layers
-            own = distributed.share(rows) if several else rows
-            value = step(own)
-            if several:
-                distributed.average_gradients(network, len(own) / len(rows))
-            _clip(clipped, _LONGEST_GRADIENT)
-            optimizer.step()
-            schedule.step()
-            total += value.detach() * len(own)
-            seen += len(rows)
-        metrics: dict[str, float] = {"train_loss": float(distributed.summed(total)) / seen}
+        metrics = {"train_loss": _train_epoch(network, loss, order, settings.batch_size, optimizer, schedule)}
         if not math.isfinite(metrics["train_loss"]):
             break  # diverged, in all processes: keep the best weights; a trial without any scores as failed
         distributed.same_everywhere(network)
-        if monitor is not None:
-            network.eval()
-            with torch.no_grad():
-                watched = distributed.of_first(monitor(), device)
-            metrics |= watched
-            first = float(next(iter(watched.values())))
-            if first < best[0]:
-                best, best_epoch = (first, _copy(network)), epoch
-        else:
-            best, best_epoch = (metrics["train_loss"], _copy(network)), epoch  # the next epoch may diverge
-        metrics["learning_rate"] = float(schedule.get_last_lr()[0])
+        watched = {} if monitor is None else _monitored(network, monitor, device)
+        score = next(iter(watched.values()), metrics["train_loss"])
+        if monitor is None or score < best[0]:  # without a monitor the last: the next epoch may diverge
+            best, best_epoch = (score, _copy(network)), epoch
+        metrics |= {**watched, "learning_rate": float(schedule.get_last_lr()[0])}
         history.append(metrics)
         epoch += 1
         if context.on_step is not None:  # before it is saved: who is killed in between trains and tells it again
@@ -202,6 +163,60 @@ def _train(
         network.load_state_dict(best[1])
     network.eval()
     return Trained(best_epoch, history, first_epoch)
+
+
+def _optimizer(
+    network: nn.Module, settings: LoopSettings, groups: list[tuple[list[nn.Parameter], float]] | None
+) -> torch.optim.Optimizer:
+    """Return AdamW; biases and other vectors do not decay."""
+    return torch.optim.AdamW(
+        [
+            {
+                "params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays],
+                "weight_decay": settings.weight_decay if decays else 0.0,
+                "lr": settings.learning_rate * share,
+            }
+            for parameters, share in groups or [(list(network.parameters()), 1.0)]
+            for decays in (True, False)
+        ]
+    )
+
+
+def _train_epoch(
+    network: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    order: Tensor,
+    batch_size: int,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """Train on the rows in ``order`` and return their mean loss, over all processes."""
+    network.train()
+    device, several = order.device, distributed.size() > 1
+    clipped = list(network.parameters())  # walking the modules anew costs a small network a hundredth of each step
+    total, seen = torch.zeros((), device=device), 0
+    for rows in order.split(batch_size):
+        if len(rows) < 2 * distributed.size() and len(order) > batch_size:
+            continue  # a batch of one has no spread for normalization layers
+        own = distributed.share(rows) if several else rows
+        with autocast(device):
+            value = loss(own)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        if several:
+            distributed.average_gradients(network, len(own) / len(rows))
+        _clip(clipped, _LONGEST_GRADIENT)
+        optimizer.step()
+        schedule.step()
+        total += value.detach() * len(own)
+        seen += len(rows)
+    return float(distributed.summed(total)) / seen
+
+
+def _monitored(network: nn.Module, monitor: Callable[[], dict[str, float]], device: torch.device) -> dict[str, float]:
+    network.eval()
+    with torch.no_grad():
+        return distributed.of_first(monitor(), device)
 
 
 @contextlib.contextmanager

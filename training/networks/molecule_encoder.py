@@ -10,7 +10,7 @@ from torch_geometric.nn import GATv2Conv, GINEConv, global_add_pool
 
 from training.features.molecule_graph import ATOM_NAMES, BOND_NAMES
 from training.networks.host import waits_for
-from training.networks.pair_module import ACTIVATIONS, PairModule, head
+from training.networks.pair_module import ACTIVATIONS, Head, PairModule
 
 _HEADS = 4
 
@@ -37,7 +37,7 @@ class MoleculeEncoder(nn.Module):
         After each round.
     """
 
-    def __init__(self, width: int, depth: int, convolution: str, activation: str, dropout: float) -> None:
+    def __init__(self, *, width: int, depth: int, convolution: str, activation: str, dropout: float) -> None:
         super().__init__()
         self.atoms = nn.Linear(len(ATOM_NAMES), width, bias=False)
         self.bonds = nn.Linear(len(BOND_NAMES), width, bias=False)
@@ -107,29 +107,19 @@ class MoleculeModule(PairModule):
         Of the molecule.
     width
         Of its code.
-    layers, units, activation, dropout
-        Of the head, see `training.networks.pair_module.head`.
+    head
+        What joins the codes.
     """
 
-    def __init__(
-        self,
-        cell_width: int,
-        drug_width: int,
-        encoder: MoleculeEncoder,
-        width: int,
-        layers: int,
-        units: int,
-        activation: str,
-        dropout: float,
-    ) -> None:
+    def __init__(self, *, cell_width: int, drug_width: int, encoder: MoleculeEncoder, width: int, head: Head) -> None:
         super().__init__()
-        self.cell = nn.Linear(cell_width, units)
+        self.cell = nn.Linear(cell_width, head.units)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # no weights: a drug may be told by its molecule alone
-            self.drug = nn.Linear(drug_width, units, bias=False)
+            self.drug = nn.Linear(drug_width, head.units, bias=False)
         self.encoder = encoder
-        self.molecule = nn.Linear(width, units, bias=False)
-        self.hidden = head(layers, units, activation, dropout)
+        self.molecule = nn.Linear(width, head.units, bias=False)
+        self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code a line, ``(lines, units)``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class PairModule(nn.Module, ABC):
     Attributes
     ----------
     hidden
-        The head, see `head`; it takes the sum of a line's and a drug's code.
+        The head, see `Head`; it takes the sum of a line's and a drug's code.
     """
 
     hidden: nn.Module
@@ -58,12 +59,35 @@ class PairModule(nn.Module, ABC):
         return self.joint(from_cells[line], from_drugs[molecule])
 
 
-def head(layers: int, units: int, activation: str, dropout: float) -> nn.Sequential:
-    """Return what joins a pair: an activation on the summed codes, ``layers - 1`` layers, and one number.
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The layers that join a pair; encoders share the width of their codes, activation and dropout.
 
-    The first layer over ``[line, drug]`` is the sum of a layer over each, which the encoders end with.
+    Attributes
+    ----------
+    layers, units
+        Number of layers, and their width, which is that of the codes.
+    activation
+        A key of `ACTIVATIONS`.
+    dropout
+        After every activation.
     """
-    hidden: list[nn.Module] = [ACTIVATIONS[activation](), nn.Dropout(dropout)]
-    for _ in range(layers - 1):
-        hidden += [nn.Linear(units, units), ACTIVATIONS[activation](), nn.Dropout(dropout)]
-    return nn.Sequential(*hidden, nn.Linear(units, 1))
+
+    layers: int
+    units: int
+    activation: str
+    dropout: float
+
+    def activated(self) -> list[nn.Module]:
+        """Return the activation and the dropout after it."""
+        return [ACTIVATIONS[self.activation](), nn.Dropout(self.dropout)]
+
+    def build(self) -> nn.Sequential:
+        """Return an activation on the summed codes, ``layers - 1`` layers, and one number.
+
+        The first layer over ``[line, drug]`` is the sum of a layer over each, which the encoders end with.
+        """
+        hidden = self.activated()
+        for _ in range(self.layers - 1):
+            hidden += [nn.Linear(self.units, self.units), *self.activated()]
+        return nn.Sequential(*hidden, nn.Linear(self.units, 1))

@@ -23,8 +23,8 @@ from training.features.cell_line import CellLineFeatures
 from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures
 from training.features.pair import PairFeatures, PairMatrix
-from training.networks.loop import LoopSettings, Trained, autocast, train_network
-from training.networks.pair_module import PairModule, Tensors
+from training.networks.loop import Trained, TrainingChoices, autocast, train_network
+from training.networks.pair_module import Head, PairModule, Tensors
 
 _PREDICTED = 16384  # pairs at a time; their line and their drug are encoded already
 _ENCODED = 512  # lines or drugs at a time
@@ -75,13 +75,11 @@ class Shares:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class ResponseNetwork(CellLineChoices, Estimator):
-    """A network on a cell line and a drug; a dataclass, so that a subclass adds its own fields and repeats none.
+class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
+    """A network on a cell line and a drug.
 
     Parameters
     ----------
-    learning_rate, weight_decay, batch_size
-        See `training.networks.loop.LoopSettings`.
     layers, units
         Layers of the head and their width, which the codes of line and drug have too.
     activation
@@ -90,12 +88,9 @@ class ResponseNetwork(CellLineChoices, Estimator):
         After every layer.
     identity, profile_components, bits
         See `training.features.drug.DrugFeatures`.
-    epochs, patience
-        At most so many epochs; fewer where the validation error has not fallen for ``patience`` of them.
-    seed, device
-        As in ``params.yaml``.
 
-    The others are those of `training.features.cell_line_choices.CellLineChoices`.
+    The others are those of `training.features.cell_line_choices.CellLineChoices` and of
+    `training.networks.loop.TrainingChoices`.
     """
 
     learning_rate: float = 1e-3
@@ -110,11 +105,14 @@ class ResponseNetwork(CellLineChoices, Estimator):
     bits: int = 256
     epochs: int = 40
     patience: int = 5
-    seed: int = 0
-    device: str = "auto"
 
     steps: ClassVar[int] = 64  # of Integrated Gradients
     rows_at_once: ClassVar[int] = 8192  # that a gradient is taken of
+
+    @property
+    def head(self) -> Head:
+        """Return the layers that join a line's and a drug's code."""
+        return Head(layers=self.layers, units=self.units, activation=self.activation, dropout=self.dropout)
 
     # What a subclass supplies
 
@@ -183,9 +181,6 @@ class ResponseNetwork(CellLineChoices, Estimator):
         self._make()
         inputs = self._inputs(train, matrix)
         target = torch.as_tensor(residual / self.scale_, dtype=torch.float32, device=self._device)
-        settings = LoopSettings(
-            self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
-        )
 
         def loss(rows: Tensor) -> Tensor:
             answer = self.network_.gathered(inputs.cells, inputs.drugs, inputs.cell[rows], inputs.drug[rows])
@@ -199,7 +194,7 @@ class ResponseNetwork(CellLineChoices, Estimator):
                 error = self._predict(watched) - measured
                 return {"validation_rmse": float(np.sqrt(np.mean(error**2)))}
 
-        self.trained_: Trained = train_network(self.network_, loss, len(train), monitor, settings, context)
+        self.trained_: Trained = train_network(self.network_, loss, len(train), monitor, self.loop_settings, context)
         return self
 
     def _make(self) -> None:

@@ -11,6 +11,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from pipelines.faults import UserError
 from training.backbone import Backbone
 from training.device import network_device
 from training.estimator import Classifier, FitContext
-from training.networks.loop import LoopSettings, Trained, autocast, train_network
+from training.networks.loop import Trained, TrainingChoices, autocast, train_network
 from training.networks.transfer_module import TransferModule, head_width, of_one_channel
 
 if TYPE_CHECKING:
@@ -61,67 +62,45 @@ def training_space(
     return drawn
 
 
-class TransferNetwork(Classifier):
+@dataclass(eq=False, repr=False, kw_only=True)
+class TransferNetwork(TrainingChoices, Classifier):
     """A classifier on a `Backbone`, which subclasses name; what an image is, they say too.
 
     Parameters
     ----------
     mode
         ``head`` trains a linear layer, ``partial`` also the last ``unfrozen`` stages, ``full`` everything.
-    learning_rate, backbone_rate, layer_decay
-        Of the head; of the last stage, as a share of the head's; and from each stage to the one before it.
-    weight_decay, dropout, label_smoothing
+    backbone_rate, layer_decay
+        Learning rate of the last stage, as a share of the head's, and from each stage to the one before it.
+    dropout, label_smoothing
         As usual.
     balanced
         Whether classes weigh alike in the loss, however many samples each has.
-    batch_size
-        Images a step.
     unfrozen
         Stages that ``partial`` trains.
-    epochs, patience
-        At most so many epochs; fewer where the validation loss has not fallen for ``patience`` of them.
-    seed, device, weights
+    weights
         As in ``params.yaml``.
+
+    The others are those of `training.networks.loop.TrainingChoices`; ``learning_rate`` is the head's.
     """
+
+    mode: str = "head"
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    dropout: float = 0.2
+    label_smoothing: float = 0.05
+    balanced: bool = True
+    batch_size: int = 64
+    unfrozen: int = 1
+    backbone_rate: float = 0.1
+    layer_decay: float = 0.7
+    epochs: int = 30
+    patience: int = 6
+    weights: str = "imagenet"
 
     backbone: ClassVar[Backbone]
     channels: ClassVar[int] = 3
-    compiles: ClassVar[bool] = False  # stages, on a GPU; off until the benchmark `gpu` has seen one where it pays
     grid: ClassVar[int] = 0  # see `training.networks.transfer_module.tapped`
-
-    def __init__(
-        self,
-        mode: str,
-        learning_rate: float,
-        weight_decay: float,
-        dropout: float,
-        label_smoothing: float,
-        balanced: bool,
-        batch_size: int,
-        unfrozen: int,
-        backbone_rate: float,
-        layer_decay: float,
-        epochs: int,
-        patience: int,
-        seed: int,
-        device: str,
-        weights: str,
-    ) -> None:
-        self.mode = mode
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.label_smoothing = label_smoothing
-        self.balanced = balanced
-        self.batch_size = batch_size
-        self.unfrozen = unfrozen
-        self.backbone_rate = backbone_rate
-        self.layer_decay = layer_decay
-        self.epochs = epochs
-        self.patience = patience
-        self.seed = seed
-        self.device = device
-        self.weights = weights
 
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -185,16 +164,12 @@ class TransferNetwork(Classifier):
         loss = self._loss(train, context, criterion, codes)
         started = self._start(train, context, criterion, codes)
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
-        settings = LoopSettings(
-            self.epochs, self.patience, self.batch_size, self.learning_rate, self.weight_decay, self.seed
-        )
         began = time.perf_counter()
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
         self.trained_: Trained = train_network(
-            *(trained, loss, len(train), monitor, settings, context),
+            *(trained, loss, len(train), monitor, self.loop_settings, context),
             groups=self._rates(module),
             start_counts=started,
-            compile_parts=[*module.frozen, *module.tail] if self.compiles and self._device.type == "cuda" else [],
         )
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
@@ -220,7 +195,15 @@ class TransferNetwork(Classifier):
             raise UserError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
         self._device = network_device(self.device)
         frozen, classes = max(0, last[self.mode]), len(self.classes_)
-        module = TransferModule(stages, frozen, width, classes, self.dropout, self.grid, self._wide)
+        module = TransferModule(
+            stages,
+            frozen=frozen,
+            width=width,
+            classes=classes,
+            dropout=self.dropout,
+            grid=self.grid,
+            wide=self._wide,
+        )
         if self._device.type == "cuda":
             module = module.to(memory_format=torch.channels_last)
         self.module_ = module.to(self._device)

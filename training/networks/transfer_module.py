@@ -33,6 +33,7 @@ class TransferModule(nn.Module):
     def __init__(
         self,
         stages: list[nn.Module],
+        *,
         frozen: int,
         width: int,
         classes: int,

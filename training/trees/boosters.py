@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,9 +10,31 @@ import numpy as np
 import xgboost
 
 from training.device import threads, xgboost_device
+from training.estimator import Estimator
 
 _REPORT_EVERY = 10  # rounds
 _EXPLAINED_AT_ONCE = 128  # rows: their contributions are made for every output, and most are thrown away
+
+
+class TreeEstimator(Estimator):
+    """What an estimator of trees says of them.
+
+    Parameters
+    ----------
+    seed, device
+        As in ``params.yaml``.
+    """
+
+    seed: int
+    device: str
+
+    @abstractmethod
+    def _booster_params(self) -> dict[str, Any]:
+        """Return XGBoost's parameters."""
+
+    @abstractmethod
+    def _rounds(self) -> tuple[int, int | None]:
+        """Return the number of boosting rounds and the patience of early stopping, None for none."""
 
 
 class Rows(NamedTuple):
@@ -62,28 +85,35 @@ def grow(
         Told the loss of the watched rows every few rounds, under the name ``reported``.
     """
     grown = xgboost.QuantileDMatrix(train.matrix, train.label, weight=train.weight, max_bin=max_bin, nthread=threads())
-    evals = []
+    quantized = None
     if watched is not None and len(watched.matrix):
         quantized = xgboost.QuantileDMatrix(
             watched.matrix, watched.label, ref=grown, max_bin=max_bin, nthread=threads()
         )
-        evals = [(quantized, "validation")]
+    report = Report(on_step, params["eval_metric"], reported) if on_step else None
+    common = {"tree_method": "hist", "max_bin": max_bin, "nthread": threads(), "device": xgboost_device(device)}
+    return boosted({**common, **params}, grown, quantized, rounds, patience, report)
+
+
+def boosted(
+    params: Mapping[str, Any],
+    grown: xgboost.QuantileDMatrix,
+    watched: xgboost.QuantileDMatrix | None,
+    rounds: int,
+    patience: int | None,
+    report: Report | None,
+) -> xgboost.Booster:
+    """Return trees on quantized rows, up to the best round; see `grow`."""
     booster = xgboost.train(
-        {
-            "tree_method": "hist",
-            "max_bin": max_bin,
-            "nthread": threads(),
-            "device": xgboost_device(device),
-            **params,
-        },
+        dict(params),
         grown,
         rounds,
-        evals=evals,
-        early_stopping_rounds=patience if evals else None,
-        callbacks=[_Report(on_step, params["eval_metric"], reported)] if on_step and evals else None,
+        evals=[(watched, "validation")] if watched is not None else [],
+        early_stopping_rounds=patience if watched is not None else None,
+        callbacks=[report] if report and watched is not None else None,
         verbose_eval=False,
     )
-    best = booster.best_iteration if patience and evals else rounds - 1
+    best = booster.best_iteration if patience and watched is not None else rounds - 1
     return booster[: best + 1]
 
 
@@ -152,13 +182,16 @@ def from_array(raw: np.ndarray) -> xgboost.Booster:
     return xgboost.Booster(model_file=bytearray(raw.tobytes()))
 
 
-class _Report(xgboost.callback.TrainingCallback):
-    """Tells the loss of the watched rows every few rounds."""
+class Report(xgboost.callback.TrainingCallback):
+    """Tells the loss of the watched rows, ``metric``, under the name ``name`` every few rounds."""
 
-    def __init__(self, on_step: Callable[[int, dict[str, float]], None], metric: str, name: str) -> None:
-        self._on_step, self._metric, self._name = on_step, metric, name
+    def __init__(
+        self, on_step: Callable[[int, dict[str, float]], None], metric: str, name: str, every: int = _REPORT_EVERY
+    ) -> None:
+        self._on_step, self._metric, self._name, self._every = on_step, metric, name, every
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        if epoch % _REPORT_EVERY == 0:
+        """Tell it; boosting goes on."""
+        if epoch % self._every == 0:
             self._on_step(epoch, {self._name: float(evals_log["validation"][self._metric][-1])})
         return False

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
-from training.estimator import Attribution, Estimator, FitContext
+from training.estimator import Attribution, FitContext
 from training.features.profile import ProfileFeatures
 from training.gene_targets import centered, chosen_targets, target_means
 from training.trees import boosters
-from training.trees.boosters import Rows
+from training.trees.boosters import Rows, TreeEstimator
 from training.trees.profiles import PROFILE_BINS, ProfileMatrix
 
 
-class GeneTargetTrees(ProfileMatrix, Estimator):
+class GeneTargetTrees(ProfileMatrix, TreeEstimator):
     """Trees of its own for each target gene, added to the gene's training mean.
 
     Parameters
     ----------
     selection
         See `ProfileFeatures`.
-    seed, device
-        As in ``params.yaml``.
     """
 
-    seed: int
-    device: str
     _explained: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # the last rows, and what was found of them
-
-    @abstractmethod
-    def _booster_params(self) -> dict[str, Any]:
-        """Return XGBoost's parameters."""
-
-    @abstractmethod
-    def _rounds(self) -> tuple[int, int | None]:
-        """Return the number of boosting rounds and the patience of early stopping, None for none."""
 
     def fit(
         self,

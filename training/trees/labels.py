@@ -9,23 +9,19 @@ import numpy as np
 
 from training.estimator import Classifier, FitContext
 from training.trees import boosters
-from training.trees.boosters import Rows
+from training.trees.boosters import Rows, TreeEstimator
 
 
-class LabelTrees(Classifier):
+class LabelTrees(TreeEstimator, Classifier):
     """Trees on a row of numbers a sample.
 
     Parameters
     ----------
     balanced
         Whether classes weigh alike, however many samples each has.
-    seed, device
-        As in ``params.yaml``.
     """
 
     balanced: bool
-    seed: int
-    device: str
     max_bin: ClassVar[int] = 256
 
     @abstractmethod
@@ -35,14 +31,6 @@ class LabelTrees(Classifier):
     @abstractmethod
     def _matrix(self, samples: Any) -> np.ndarray:
         """Return the features, float32, shape ``(n, features)``."""
-
-    @abstractmethod
-    def _booster_params(self) -> dict[str, Any]:
-        """Return XGBoost's parameters."""
-
-    @abstractmethod
-    def _rounds(self) -> tuple[int, int | None]:
-        """Return the number of boosting rounds and the patience of early stopping, None for none."""
 
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Grow the trees; with ``validation`` boosting stops once its log loss no longer falls."""

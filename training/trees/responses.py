@@ -17,10 +17,12 @@ import xgboost
 from pipelines.samples.response import ResponseSamples
 from training.bilinear import Bilinear, moments_of, out_of_fold, solve
 from training.device import threads, xgboost_device
-from training.estimator import Attribution, Estimator, FitContext, add
+from training.estimator import Attribution, FitContext, add
 from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures
 from training.features.pair import PairFeatures, PairMatrix
+from training.trees import boosters
+from training.trees.boosters import Report, TreeEstimator
 
 Start = Literal["drug_mean", "none", "bilinear"]
 
@@ -30,7 +32,7 @@ _ALPHA = 0.05  # of that model's penalty; on held-out lines of GDSC it is better
 _MAX_BIN = 64  # omics are noisy: finer histograms cost time and change nothing
 
 
-class PairTrees(CellLineChoices, Estimator):
+class PairTrees(CellLineChoices, TreeEstimator):
     """Trees on gathered pair features.
 
     Parameters
@@ -41,16 +43,12 @@ class PairTrees(CellLineChoices, Estimator):
         See `DrugFeatures`.
     bits
         Length of the fingerprint.
-    seed, device
-        As in ``params.yaml``.
     """
 
     components: int
     identity: str
     profile_components: int
     bits: int
-    seed: int
-    device: str
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
         """Return the featurizers, not yet fitted."""
@@ -68,14 +66,6 @@ class PairTrees(CellLineChoices, Estimator):
         ``drug_mean``: the drug's mean response; ``none``: the overall mean; ``bilinear``: the bilinear elastic net,
         its penalty fixed.
         """
-
-    @abstractmethod
-    def _booster_params(self) -> dict[str, Any]:
-        """Return XGBoost's parameters."""
-
-    @abstractmethod
-    def _rounds(self) -> tuple[int, int | None]:
-        """Return the number of boosting rounds and the patience of early stopping, None for none."""
 
     def fit(
         self,
@@ -99,18 +89,8 @@ class PairTrees(CellLineChoices, Estimator):
             "eval_metric": "rmse",
             **self._booster_params(),
         }
-        booster = xgboost.train(
-            params,
-            grown,
-            rounds,
-            evals=[(watched, "validation")] if watched is not None else [],
-            early_stopping_rounds=patience if watched is not None else None,
-            callbacks=[_Report(context.on_step)] if context.on_step and watched is not None else None,
-            verbose_eval=False,
-        )
-        best = booster.best_iteration if patience and watched is not None else rounds - 1
-        self.booster_ = booster[: best + 1]
-        self.rounds_ = best + 1
+        report = Report(context.on_step, "rmse", "validation_rmse", _REPORT_EVERY) if context.on_step else None
+        self.booster_ = boosters.boosted(params, grown, watched, rounds, patience, report)
         return self
 
     def _linear(self, train: ResponseSamples, context: FitContext) -> tuple[Bilinear | None, np.ndarray | None]:
@@ -190,15 +170,16 @@ class PairTrees(CellLineChoices, Estimator):
 
     def state(self) -> dict[str, Any]:
         """Return featurizers, booster (XGBoost's UBJSON, as bytes) and the model it starts from."""
-        raw = np.frombuffer(bytes(self.booster_.save_raw("ubj")), dtype=np.uint8)
-        linear = self.linear_.state() if self.linear_ else None
-        return {"features": self.features_.state(), "booster": raw, "rounds": self.rounds_, "linear": linear}
+        return {
+            "features": self.features_.state(),
+            "booster": boosters.to_array(self.booster_),
+            "linear": self.linear_.state() if self.linear_ else None,
+        }
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Take on featurizers, booster and the model it starts from."""
         self.features_ = PairFeatures.from_state(state["features"])
-        self.booster_ = xgboost.Booster(model_file=bytearray(state["booster"].tobytes()))
-        self.rounds_ = state["rounds"]
+        self.booster_ = boosters.from_array(state["booster"])
         self.linear_ = Bilinear.from_state(state["linear"]) if state["linear"] else None
         return self
 
@@ -228,15 +209,3 @@ def _quantized(
 ) -> xgboost.QuantileDMatrix:
     batches = _PairBatches(matrix, target - matrix.offset)
     return xgboost.QuantileDMatrix(batches, max_bin=_MAX_BIN, ref=reference, nthread=threads())
-
-
-class _Report(xgboost.callback.TrainingCallback):
-    """Tells the validation error every few rounds."""
-
-    def __init__(self, on_step: Callable[[int, dict[str, float]], None]) -> None:
-        self._on_step = on_step
-
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        if epoch % _REPORT_EVERY == 0:
-            self._on_step(epoch, {"validation_rmse": float(evals_log["validation"]["rmse"][-1])})
-        return False

@@ -1,0 +1,426 @@
+"""The contract of estimators: a new file in `training.architectures` passes this suite or does not land.
+
+Over every architecture and a tiny data set of its modality and problem, see `tests.training.tiny_sets`.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file
+from sklearn.base import clone
+
+from tests.training.tiny_sets import TinySet, tiny_set, tiny_sets
+from training.architectures import Architecture, get_architecture, names
+from training.estimator import Attribution, Classifier, Estimator, FitContext
+from training.model.final import CrossFitted
+
+ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more
+FEW: dict[str, Any] = {"rounds": 10, "trees": 5, "epochs": 2}
+LARGEST_MODEL = 150e6  # bytes
+
+
+@cache
+def megabytes(name: str, modality: str, problem: str) -> float:
+    with torch.device("meta"):  # shapes, and no weights
+        return get_architecture(name, modality, problem).estimator.expected_megabytes()
+
+
+def light(modality: str, problem: str) -> list[str]:
+    """Return the architectures of which many fits are affordable: of networks with a large backbone the smallest."""
+    found = names(modality, problem)
+    large = sorted(
+        (each for each in found if megabytes(each, modality, problem)),
+        key=lambda each: megabytes(each, modality, problem),
+    )
+    return [each for each in found if each not in large[1:]]
+
+
+EVERY = [(name, *seam) for seam in tiny_sets() for name in names(*seam)]
+LIGHT = [(name, *seam) for seam in tiny_sets() for name in light(*seam)]
+
+
+@dataclass
+class Case:
+    """An architecture with its data, and the model that it becomes."""
+
+    architecture: Architecture
+    tiny: TinySet
+
+    def rows(self, side: str) -> Any:
+        return self.tiny.rows(side, self.architecture)
+
+    def fit(self, point: dict[str, Any] | None = None, context: FitContext | None = None, **others: Any) -> Estimator:
+        built = self.tiny.build(self.architecture, point, **others)
+        return built.fit(self.rows("train"), self.rows("validation"), context)
+
+    @cached_property
+    def model(self) -> Estimator:
+        return self.fit()
+
+    @cached_property
+    def unseen(self) -> Any:
+        return self.rows("unseen")
+
+    @cached_property
+    def few(self) -> Any:
+        explained = min(self.tiny.explained, 2 if self.has_backbone else 12)  # a large network integrates for seconds
+        return self.unseen.take(np.arange(explained))
+
+    @property
+    def has_backbone(self) -> bool:
+        return hasattr(self.architecture.estimator, "backbone")
+
+    def explain(self, model: Estimator, code: int = 0) -> Attribution | None:
+        """Return the explanation of one output of those that may be asked for."""
+        return model.attribute(self.few, None if self.tiny.choices is None else np.full(len(self.few), code))
+
+    def drawn(self, seed: int) -> dict[str, Any]:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        return self.architecture.space(study.ask(), self.tiny.settings) if self.architecture.space else {}
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], TinySet]:
+    return {seam: tiny_set(*seam, tmp_path_factory.mktemp("-".join(seam))) for seam in tiny_sets()}
+
+
+@pytest.fixture(scope="module")
+def case(request: pytest.FixtureRequest, sets: dict[tuple[str, str], TinySet]) -> Iterator[Case]:
+    name, *seam = request.param
+    yield Case(get_architecture(name, *seam), sets[seam[0], seam[1]])
+
+
+of_every = pytest.mark.parametrize("case", EVERY, indirect=True, ids="-".join, scope="module")
+of_light = pytest.mark.parametrize("case", LIGHT, indirect=True, ids="-".join, scope="module")
+of_tuned = pytest.mark.parametrize(
+    "case", [each for each in LIGHT if get_architecture(*each).space], indirect=True, ids="-".join, scope="module"
+)
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    return all(
+        left.equals(right) if isinstance(left, pd.DataFrame) else np.array_equal(left, right, equal_nan=True)
+        for left, right in zip(one, other, strict=True)
+    )
+
+
+def test_every_modality_and_problem_that_an_architecture_takes_has_a_data_set() -> None:
+    for name in names():
+        assert any(name in names(*seam) for seam in tiny_sets()), f"{name} is in no contract"
+
+
+# Predicting
+
+
+@of_every
+def test_an_answer_is_finite_for_any_number_of_rows(case: Case) -> None:
+    whole = case.model.outputs(case.unseen)
+    assert whole.shape[1:] == case.tiny.baseline.outputs(case.unseen).shape[1:]
+    for count in (len(case.unseen), 1, 0):
+        answer = case.model.outputs(case.unseen.take(np.arange(count)))
+        assert answer.shape == (count, *whole.shape[1:]) and answer.dtype == np.float64
+        assert np.isfinite(answer).all()
+        assert len(case.model.predict(case.unseen.take(np.arange(count)))) == count
+
+
+@of_every
+def test_probabilities_are_probabilities(case: Case) -> None:
+    if isinstance(case.model, Classifier):
+        answer = case.model.predict_proba(case.unseen)
+        assert ((answer >= 0) & (answer <= 1)).all()
+        np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(case.model.predict(case.unseen), answer.argmax(axis=1))
+    else:
+        np.testing.assert_array_equal(case.model.predict(case.unseen), case.model.outputs(case.unseen))
+
+
+@of_every
+def test_a_prediction_does_not_depend_on_the_other_rows(case: Case) -> None:
+    whole = case.model.outputs(case.unseen)
+    rows = np.random.default_rng(0).permutation(len(case.unseen))[:7]
+    np.testing.assert_allclose(case.model.outputs(case.unseen.take(rows)), whole[rows], rtol=0, atol=ROUNDING)
+    one = case.unseen.take(np.array([3])).alone()
+    np.testing.assert_allclose(case.model.outputs(one), whole[[3]], rtol=0, atol=ROUNDING)
+
+
+@of_every
+def test_the_order_of_columns_does_not_matter(case: Case) -> None:
+    other = case.tiny.reordered(case.unseen)
+    if other is not None:
+        np.testing.assert_array_equal(case.model.outputs(other), case.model.outputs(case.unseen))
+
+
+@of_every
+def test_an_unknown_value_counts_as_the_training_mean(case: Case) -> None:
+    pair = case.tiny.imputed(case.rows("train"), case.unseen)
+    if pair is not None:
+        holes, filled = (case.model.outputs(samples) for samples in pair)
+        np.testing.assert_allclose(holes, filled, rtol=0, atol=1e-3)
+        assert case.architecture.role == "baseline" or not np.array_equal(holes, case.model.outputs(case.unseen))
+
+
+# Fitting
+
+
+@of_every
+def test_the_same_seed_gives_the_same_model(case: Case) -> None:
+    expected = case.model.outputs(case.unseen)
+    random.seed(99)
+    np.random.seed(99)  # noqa: NPY002  # a model that draws from the global state would show it
+    torch.manual_seed(99)
+    np.testing.assert_array_equal(case.fit().outputs(case.unseen), expected)
+
+
+@of_every
+def test_a_model_is_better_than_the_baseline_on_unseen_rows(case: Case) -> None:
+    if case.has_backbone:
+        return  # from scratch, on so few: `test_image_contract` and `test_gene_images` show that they learn
+    for samples, bound in zip((case.rows("train"), case.unseen), case.tiny.bounds, strict=True):
+        error, naive = case.tiny.error(case.model.outputs(samples), samples), case.tiny.naive(samples)
+        assert error < bound * naive or (error == naive and case.architecture.role == "baseline")
+
+
+@of_every
+def test_validation_rows_change_nothing_that_is_learnt_of_features(case: Case) -> None:
+    built = case.tiny.build(case.architecture)
+    other = built.fit(case.rows("train"), case.tiny.odd(case.rows("validation")))
+    learnt, again = (model.state().get("features", {}) for model in (case.model, other))
+    assert json.dumps(learnt, default=repr) == json.dumps(again, default=repr)
+    if not {"patience", "of"} & built.get_params().keys():  # neither stopped early nor linked on them
+        np.testing.assert_array_equal(other.outputs(case.unseen), case.model.outputs(case.unseen))
+
+
+@of_every
+def test_unknown_values_do_not_break_a_fit(case: Case) -> None:
+    train, unseen = case.tiny.with_holes(case.rows("train")), case.tiny.with_holes(case.unseen)
+    if train is None:
+        return
+    fitted = case.tiny.build(case.architecture).fit(train, case.rows("validation"))
+    assert np.isfinite(fitted.outputs(unseen)).all() and np.isfinite(case.model.outputs(unseen)).all()
+    if not case.has_backbone and case.architecture.role != "baseline":
+        for samples, bound in ((case.rows("train"), 1.0), (case.unseen, case.tiny.bound_with_holes)):
+            assert case.tiny.error(fitted.outputs(samples), samples) < bound * case.tiny.naive(samples)
+
+
+@of_every
+def test_the_samples_stay_as_they_are(case: Case) -> None:
+    given = [case.rows("train"), case.rows("validation"), case.unseen]
+    before = [case.tiny.content(samples) for samples in given]
+    fitted = case.tiny.build(case.architecture).fit(given[0], given[1])
+    fitted.predict(case.unseen)
+    fitted.heatmaps(case.few)
+    case.explain(fitted)
+    assert all(same(kept, case.tiny.content(samples)) for kept, samples in zip(before, given, strict=True))
+
+
+@of_every
+def test_what_on_step_raises_ends_the_fit(case: Case) -> None:
+    class PrunedError(Exception):
+        pass
+
+    called = []
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        called.append(step)
+        assert metrics and all(isinstance(value, float) for value in metrics.values())
+        raise PrunedError
+
+    try:
+        case.fit(context=FitContext(on_step))
+    except PrunedError:
+        assert called == [0]
+    else:
+        assert not called, "the fit went on after on_step had raised"
+        assert "patience" not in case.architecture.build({}).get_params(), "a study could not end a bad trial"
+
+
+@of_light
+def test_a_study_s_memory_changes_no_result(case: Case) -> None:
+    train, validation, context = case.rows("train"), case.rows("validation"), FitContext()
+    first = case.architecture.first_trial(case.tiny.settings)
+    varied = [{**first, key: value} for key, value in (("identity", "none"), ("omics", "all")) if key in first]
+    half = train.take(np.arange(len(train)) < len(train) / 2)
+    for point, part in [(first, train), *((each, train) for each in varied), (first, half), (first, train)]:
+        shared, fresh = (
+            case.tiny.build(case.architecture, point, **FEW).fit(part, validation, given).outputs(validation)
+            for given in (context, None)
+        )
+        np.testing.assert_array_equal(shared, fresh)
+
+
+@of_light
+def test_a_class_without_a_training_sample_keeps_its_column(case: Case) -> None:
+    classes = case.tiny.choices or 0
+    if not isinstance(case.model, Classifier) or classes < 3 or case.has_backbone:
+        return
+    train = case.rows("train")
+    for missing in (0, classes - 1):
+        fitted = case.tiny.build(case.architecture).fit(train.take(train.target != missing))
+        answer = fitted.outputs(case.unseen)
+        assert answer.shape == (len(case.unseen), classes) and answer[:, missing].max() < 0.4
+        if case.architecture.role != "baseline":
+            known = case.unseen.target != missing
+            assert (answer.argmax(axis=1) == case.unseen.target)[known].mean() > 0.8
+
+
+@of_light
+def test_boosting_stops_where_the_validation_loss_no_longer_falls(case: Case) -> None:
+    known = case.architecture.build({}).get_params()
+    if "rounds" not in known or "of" in known:
+        return
+    others = case.tiny.odd(case.rows("validation"))
+    point = {**case.architecture.defaults, "learning_rate": 0.3}
+    stopped = case.architecture.build(point, rounds=200, patience=5, device="cpu").fit(case.rows("train"), others)
+    assert stopped.cost()["trees"] < 60 * case.model.outputs(case.unseen)[0].size
+
+
+# Saving
+
+
+@of_every
+def test_a_loaded_model_is_the_same_and_needs_no_pickle(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("pickle was used")
+
+    expected, maps = case.model.outputs(case.unseen), case.model.heatmaps(case.unseen)
+    explained = case.explain(case.model)
+    for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    monkeypatch.setattr(torch, "save", refuse)
+    case.model.save(tmp_path / "model")
+    loaded = case.architecture.estimator.load(tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"state.json", "state.safetensors"}
+    assert sum(path.stat().st_size for path in (tmp_path / "model").iterdir()) < LARGEST_MODEL
+    json.loads((tmp_path / "model" / "state.json").read_text())
+    load_file(tmp_path / "model" / "state.safetensors")
+    monkeypatch.undo()
+    assert loaded.get_params() == case.model.get_params()
+    assert loaded.cost() == case.model.cost()
+    np.testing.assert_array_equal(loaded.outputs(case.unseen), expected)
+    again = loaded.heatmaps(case.unseen)
+    assert (maps is None) == (again is None)
+    if maps is not None and again is not None:
+        np.testing.assert_array_equal(again, maps)
+    found = case.explain(loaded)
+    assert (explained is None) == (found is None)
+    if explained is not None and found is not None:
+        assert found.names == explained.names
+        np.testing.assert_allclose(found.values, explained.values, rtol=0, atol=ROUNDING)
+
+
+@of_light
+def test_a_loaded_cross_fitted_model_answers_the_same(case: Case, tmp_path: Path) -> None:
+    of = case.architecture
+    every = case.tiny.build(of).get_params(deep=False)
+    train = case.rows("train")
+    whole = CrossFitted(of.name, every, modality=of.modality, problem=of.problem)
+    whole.fit(train, folds=np.arange(len(train)) // 3 % 2)
+    assert whole.out_of_fold_.shape == whole.outputs(train).shape and np.isfinite(whole.out_of_fold_).all()
+    whole.save(tmp_path / "model")
+    loaded = CrossFitted.load(tmp_path / "model")
+    assert len(loaded.members_) == 2
+    np.testing.assert_array_equal(loaded.outputs(case.unseen), whole.outputs(case.unseen))
+
+
+# Explaining
+
+
+def check_explained(case: Case, model: Estimator, miss: float) -> None:
+    found = [case.explain(model, code) for code in range(case.tiny.choices or 1)]
+    if case.tiny.explained == 0 or (found[0] is None and case.architecture.role == "baseline"):
+        assert all(each is None or not len(each.values) for each in found)
+        return
+    said = []
+    for each in found:
+        assert each is not None, "an architecture must say what it looks at"
+        assert each.values.shape == (len(case.few), len(each.names)) and len(set(each.names)) == len(each.names)
+        assert each.base.shape == each.prediction.shape == (len(case.few),)
+        assert each.relative_error < (miss if each.method == "integrated_gradients" else 1e-3)
+        said.append(each.prediction)
+    answered = case.tiny.outputs_of(np.column_stack(said))
+    np.testing.assert_allclose(answered, model.outputs(case.few), rtol=0, atol=1e-3)
+
+
+@of_every
+def test_explanations_add_up_to_the_answer_and_change_none(case: Case) -> None:
+    before = case.model.outputs(case.unseen)
+    check_explained(case, case.model, case.tiny.miss)
+    np.testing.assert_array_equal(case.model.outputs(case.unseen), before)
+
+
+@of_every
+def test_without_a_choice_it_is_the_predicted_class_that_is_explained(case: Case) -> None:
+    if case.tiny.explained == 0 or case.tiny.choices is None or case.architecture.role == "baseline":
+        return
+    if not isinstance(case.model, Classifier):
+        with pytest.raises(ValueError, match="target"):
+            case.model.attribute(case.few)
+        return
+    found, chosen = case.model.attribute(case.few), case.model.attribute(case.few, case.model.predict(case.few))
+    assert found is not None and chosen is not None
+    np.testing.assert_array_equal(found.prediction, chosen.prediction)
+
+
+@of_every
+def test_the_cost_counts_parameters(case: Case) -> None:
+    cost = case.model.cost()
+    assert cost["parameters"] > 0
+    json.dumps(cost)
+
+
+# Hyperparameters
+
+
+@of_every
+def test_an_estimator_can_be_cloned(case: Case) -> None:
+    copy = clone(case.model)
+    assert copy.get_params() == case.model.get_params() == case.tiny.build(case.architecture).get_params()
+    assert not [name for name in vars(copy) if name.endswith("_")], "a clone is not fitted"
+
+
+@of_every
+def test_defaults_are_a_point_of_the_search_space(case: Case) -> None:
+    of, first = case.architecture, case.architecture.first_trial(case.tiny.settings)
+    assert (of.space is None) == (of.role == "baseline") == (not first)
+    if of.space is None:
+        return
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna only warns of a value out of range
+        assert of.space(optuna.trial.FixedTrial(dict(first)), case.tiny.settings) == first
+        trial = study.ask()
+        assert of.space(trial, case.tiny.settings) == first
+    assert trial.params == first
+    params = of.build(first, rounds=7, epochs=7, seed=11, device="cpu").get_params()
+    reached = params.get("hyperparameters", params)  # of an adapter those of what it is made of
+    assert first.items() <= reached.items() and reached.get("seed", 11) == 11
+
+
+@of_tuned
+@pytest.mark.parametrize("seed", range(3))
+def test_every_point_of_the_search_space_can_be_fitted_and_explained(case: Case, seed: int) -> None:
+    point = case.drawn(seed)
+    json.dumps(point)  # what the study stores and the model is saved with
+    model = case.fit(point, **FEW)
+    params = model.get_params()
+    assert point.keys() <= params.get("hyperparameters", params).keys()
+    assert np.isfinite(model.outputs(case.unseen)).all()
+    check_explained(case, model, max(case.tiny.miss, 0.05))
