@@ -34,6 +34,8 @@ class TinySet(ABC):
         Shares of the error of `naive`, on training rows and on unseen ones, below which a model's lies.
     bound_with_holes
         The same on unseen rows of a model that was fitted where some values are unknown.
+    certain
+        Whether a probability may be 0 or 1.
     settings
         What a study may try, as `training.studies.trials.search_settings` says it.
     small
@@ -47,6 +49,7 @@ class TinySet(ABC):
     miss: ClassVar[float] = 0.05
     bounds: ClassVar[tuple[float, float]] = (0.7, 0.9)
     bound_with_holes: ClassVar[float] = 1.3
+    certain: ClassVar[bool] = True
     settings: ClassVar[dict[str, Any]] = {}
     small: ClassVar[dict[str, Any]] = {}
 
