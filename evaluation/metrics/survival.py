@@ -1,0 +1,208 @@
+"""Metrics of times to an event, for one sample or for many weightings of it.
+
+As in `evaluation.metrics.regression`, the value on the test split and on each resample is one computation under
+different weights, the probability of being censored among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2
+
+from evaluation.metrics.regression import Floats, encode
+from pipelines.problems import get_problem, higher_is_better
+from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
+
+NAMES = get_problem("survival").reported(within=False)
+_BINS, _ROWS_OF_BIN = 5, 20  # of calibration: at most so many bins, of at least so many rows
+_BLOCK = 2**20  # weights held at once, rows x weightings
+_LEAST = 1e-300  # of survival, whose logarithm is taken
+
+
+def weighted_survival_metrics(
+    target: npt.ArrayLike,
+    survival: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    counts: npt.ArrayLike,
+    *,
+    horizons: Sequence[float],
+    horizon: float,
+    baseline: npt.ArrayLike | None = None,
+    margin_metric: str = "concordance",
+    names: Collection[str] = NAMES,
+) -> dict[str, Floats]:
+    """Return metrics of one set of predictions for each of many weightings of the groups.
+
+    Parameters
+    ----------
+    target : array of shape (n_rows, 2)
+        Time of follow-up, above 0, and whether it ended with the event, 1 or 0.
+    survival : array of shape (n_rows, n_horizons)
+        Predicted share without the event at the horizons; that of the last ranks the rows.
+    groups : array of shape (n_rows,)
+        Group of each row.
+    counts : array of shape (n_weightings, n_groups)
+        Weight of each group, in ascending order of the group labels.
+    horizons : sequence of float
+        Ascending.
+    horizon : float
+        One of them.
+    baseline : array of shape (n_rows, n_horizons), optional
+        What the naive baseline predicts for the same rows. Without it `margin` is absent.
+    margin_metric : str
+        Metric that the margin is taken of.
+    names : collection of str
+        Metrics that are computed.
+
+    Returns
+    -------
+    dict of str to array of shape (n_weightings,)
+        - `concordance`: Harrell's; `uno_concordance`: Uno's, up to the last horizon;
+        - `integrated_brier`: squared error of the curve, weighted by the inverse probability of being censored
+          (Graf et al., 1999), mean over time from the first to the last horizon; `brier`: at `horizon`;
+        - `ece`: expected calibration error of the risk at `horizon`: the mean distance of predicted risks from those
+          observed (Kaplan-Meier) in bins of like prediction;
+        - `partial_loss`: negative log partial likelihood (Cox, 1972) per event, ties after Breslow;
+        - `margin`: what the model is better by than the baseline, positive where it is better.
+
+        What the data leave undefined is NaN. A weighting with whole numbers gives what the rows repeated that often
+        give, save that the bins of `ece` are those of the distinct rows. The censoring is estimated anew of each.
+
+    Raises
+    ------
+    ValueError
+        If a column is empty, of another length, or holds what it cannot hold; the message names it and the row.
+    """
+    at = np.asarray(horizons, dtype=np.float64)
+    moments, happened = _follow_up(target)
+    curves = _curves("survival", survival, len(moments), len(at))
+    naive = None if baseline is None else _curves("baseline", baseline, len(moments), len(at))
+    labels, group = encode("groups", groups, len(moments))
+    weights = np.asarray(counts, dtype=np.float64)
+    if weights.ndim != 2 or not len(weights) or weights.shape[1] != labels.size:
+        raise ValueError(f"counts has shape {weights.shape}, not (n_weightings, {labels.size})")
+    if naive is not None and margin_metric not in NAMES:
+        raise ValueError(f"margin_metric is {margin_metric!r}, not one of {', '.join(NAMES)}")
+    asked = [name for name in NAMES if name in names and name != "margin"]
+    margin = naive is not None and "margin" in names
+    step, blocks = max(1, _BLOCK // len(moments)), []
+    for start in range(0, len(weights), step):
+        of_rows = weights[start : start + step][:, group]
+
+        def measure(values: Floats, wanted: Collection[str], of_rows: Floats = of_rows) -> dict[str, Floats]:
+            return {name: _measure(name, moments, happened, values, of_rows, at, horizon) for name in wanted}
+
+        block = measure(curves, asked)
+        if margin and naive is not None:
+            two = [measure(values, [margin_metric])[margin_metric] for values in (curves, naive)]
+            block["margin"] = (two[0] - two[1]) * (1.0 if higher_is_better(margin_metric) else -1.0)
+        blocks.append(block)
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _measure(
+    name: str, time: Floats, event: Floats, survival: Floats, weights: Floats, horizons: Floats, horizon: float
+) -> Floats:
+    """Return one metric under each weighting of the rows, ``(n_weightings, n_rows)``."""
+    if name in ("concordance", "uno_concordance", "partial_loss"):
+        risk = np.log(-np.log(np.clip(survival[:, -1], _LEAST, 1 - 1e-16)))
+        if name == "partial_loss":
+            return partial_loss(time, event, risk, weights)
+        until = float(horizons[-1]) if name == "uno_concordance" else None
+        return concordance(time, event, risk, weights, until=until)
+    at = int(np.searchsorted(horizons, horizon))
+    if name == "ece":
+        return calibration_error(time, event, 1 - survival[:, at], weights, horizon)
+    if name == "brier":
+        return brier_scores(time, event, survival[:, [at]], weights, horizons[[at]])[:, 0]
+    scores = brier_scores(time, event, survival, weights, horizons)
+    return np.trapezoid(scores, horizons, axis=1) / (horizons[-1] - horizons[0])
+
+
+def brier_scores(time: Floats, event: Floats, survival: Floats, weights: Floats, horizons: Floats) -> Floats:
+    """Return the Brier score at each horizon, weighted for censoring (Graf et al., 1999); ``(n_weightings, horizons)``.
+
+    NaN where nobody is followed up to a horizon.
+    """
+    happened = event > 0
+    followed = kaplan_meier(time, event, time, weights, censoring=True)
+    until = kaplan_meier(time, event, horizons, weights, censoring=True)
+    known = np.divide(weights, followed, out=np.zeros_like(followed), where=followed > 0)
+    total = weights.sum(axis=1)
+    found = np.full((len(weights), len(horizons)), np.nan)
+    for place, horizon in enumerate(horizons):
+        before, after = happened & (time <= horizon), time > horizon
+        gone = (known[:, before] * survival[before, place] ** 2).sum(axis=1)
+        there = weights[:, after] @ (1 - survival[after, place]) ** 2
+        some = until[:, place] > 0
+        found[some, place] = (gone[some] + there[some] / until[some, place]) / total[some]
+    return found
+
+
+def risk_bins(risk: Floats, bins: int) -> npt.NDArray[np.intp]:
+    """Return in which of at most ``bins`` bins of about as many rows each risk lies; rows of one risk share a bin."""
+    edges = np.unique(np.quantile(risk, np.arange(1, bins) / bins))
+    _, codes = np.unique(np.searchsorted(edges, risk, side="left"), return_inverse=True)
+    return codes.astype(np.intp)
+
+
+def calibration_error(time: Floats, event: Floats, risk: Floats, weights: Floats, horizon: float) -> Floats:
+    """Return the mean distance of predicted risks from observed ones, over bins weighted by their rows."""
+    code = risk_bins(risk, max(1, min(_BINS, len(risk) // _ROWS_OF_BIN)))
+    error = np.zeros(len(weights))
+    for each in np.unique(code):
+        rows = code == each
+        own = weights[:, rows]
+        total = own.sum(axis=1)
+        predicted = np.divide(own @ risk[rows], total, out=np.zeros_like(total), where=total > 0)
+        observed = 1 - kaplan_meier(time[rows], event[rows], np.array([horizon]), own)[:, 0]
+        error += total * np.abs(predicted - observed)
+    return error / weights.sum(axis=1)
+
+
+def log_rank(target: npt.ArrayLike, groups: npt.ArrayLike) -> dict[str, float]:
+    """Return statistic, degrees of freedom and p of the log-rank test (Mantel, 1966) that all groups' curves are one.
+
+    NaN where there is one group, or no event.
+    """
+    moments, happened = _follow_up(target)
+    code = np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(code.max()) + 1
+    times = np.unique(moments[happened > 0])
+    if count < 2 or not len(times):
+        return {"statistic": float("nan"), "df": max(count - 1, 0), "p": float("nan")}
+    member = code[:, None] == np.arange(count)
+    at_risk = (moments[:, None] >= times).astype(np.float64).T @ member
+    events = ((moments[:, None] == times) & (happened[:, None] > 0)).astype(np.float64).T @ member
+    n, d = at_risk.sum(axis=1), events.sum(axis=1)
+    share = at_risk / n[:, None]
+    excess = (events - d[:, None] * share).sum(axis=0)[:-1]
+    spread = d * np.divide(n - d, n - 1, out=np.zeros_like(n), where=n > 1)
+    covariance = np.diag((spread[:, None] * share).sum(axis=0)) - (spread[:, None] * share).T @ share
+    statistic = float(excess @ np.linalg.pinv(covariance[:-1, :-1]) @ excess)
+    return {"statistic": statistic, "df": count - 1, "p": float(chi2.sf(statistic, count - 1))}
+
+
+def _follow_up(target: npt.ArrayLike) -> tuple[Floats, Floats]:
+    table = np.asarray(target, dtype=np.float64)
+    if table.ndim != 2 or table.shape[1] != 2 or not table.size:
+        raise ValueError(f"target has shape {table.shape}, not (n_rows, 2)")
+    time, event = table.T
+    faults = {"time": ~(np.isfinite(time) & (time > 0)), "event": ~np.isin(event, (0, 1))}
+    for (name, wrong), values in zip(faults.items(), (time, event), strict=True):
+        if wrong.any():
+            raise ValueError(f"{name} is {values[wrong][0]:g} at row {np.flatnonzero(wrong)[0]}")
+    return time, event
+
+
+def _curves(name: str, values: npt.ArrayLike, rows: int, horizons: int) -> Floats:
+    table = np.asarray(values, dtype=np.float64)
+    if table.shape != (rows, horizons):
+        raise ValueError(f"{name} has shape {table.shape}, not ({rows}, {horizons})")
+    wrong = ~((table >= 0) & (table <= 1))
+    if wrong.any():
+        raise ValueError(f"{name} is {table[wrong][0]:g} at row {np.argwhere(wrong)[0][0]}, which is no share")
+    return table

@@ -1,0 +1,84 @@
+"""Time to an event, such as relapse, predicted from expression profiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.modalities.profiles import ProfilesData, ProfilesTask
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pipelines.params_checks import Checks
+    from pipelines.samples.expression import ProfileTargets
+
+
+@dataclass(frozen=True)
+class SurvivalData(ProfilesData):
+    """What is taken where profiles have a follow-up.
+
+    Attributes
+    ----------
+    time, event
+        Columns of ``samples.csv``: how long a patient was followed, and whether that ended with the event (1 or true)
+        or without it (0 or false).
+    unit
+        Of the times.
+    horizons
+        Times, ascending, at which survival is answered.
+    horizon
+        One of them: the answer is the risk of the event until then, and calibration is measured there.
+    """
+
+    time: str
+    event: str
+    unit: Literal["days", "months", "years"]
+    horizons: tuple[float, ...]
+    horizon: float
+
+
+@dataclass(frozen=True)
+class ProfilesSurvival(ProfilesTask):
+    """Time to an event, predicted from expression profiles."""
+
+    target_columns = ("time", "event")
+
+    data: SurvivalData
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return the columns of ``samples.csv`` that hold the follow-up."""
+        return (self.data.time, self.data.event)
+
+    def check(self, checks: Checks) -> None:
+        """Refuse columns without a name, and horizons that are none."""
+        super().check(checks)
+        for key, name in (("time", self.data.time), ("event", self.data.event)):
+            checks.require(bool(name), f"data.{key}", "is empty; name a column of samples.csv")
+        horizons = self.data.horizons
+        ascending = list(horizons) == sorted(set(horizons)) and all(0 < each < math.inf for each in horizons)
+        checks.require(
+            len(horizons) >= 2 and ascending, "data.horizons", "must be two or more times, ascending, above 0"
+        )
+        listed = ", ".join(f"{each:g}" for each in horizons)
+        known = self.data.horizon in horizons
+        checks.require(known, "data.horizon", f"is {self.data.horizon:g}; it must be one of data.horizons ({listed})")
+
+    def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
+        """Return time and event of each sample; those without a follow-up are dropped."""
+        from pipelines.samples.expression import ProfileTargets
+        from pipelines.samples.follow_up import read_follow_up
+
+        found = read_follow_up(table, self.data)
+        # The horizons stand in the split's summary, so that models are fitted anew where they change.
+        told = {"events": int(found.event[left & found.known].sum()), "horizons": list(self.data.horizons)}
+        told |= {"horizon": self.data.horizon}
+        columns = {"time": found.time, "event": found.event.astype("int64")}
+        return ProfileTargets({"without_follow_up": ~found.known}, columns, counts={"follow_up": told}, stratum="event")
+
+
+TASK = ProfilesSurvival

@@ -1,0 +1,267 @@
+"""The risk of an event until a horizon is answered, with a survival curve, from the log hazard that a model predicts.
+
+The curve is fitted on rows that no model has seen: their slope on the predicted log hazards (below 1 where a model is
+too sure of itself; van Houwelingen, 2000), and the baseline hazard of Breslow (1974).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from mlflow.types import ColSpec, DataType
+from mlflow.types.schema import Map
+from scipy.stats import norm
+
+from pipelines.faults import UserError
+from pipelines.samples.survival import kaplan_meier
+from training.contract import CONTRIBUTIONS, Contract, contribution_columns
+from training.estimator import Estimator
+
+if TYPE_CHECKING:
+    from pipelines.prepared import Prepared
+    from training.contract import Refit
+    from training.model.final import FinalFit
+
+_RESAMPLES = 400  # of groups, for the interval of the risk
+_STEPS = 25  # of Newton's method for the slope, each at most _LONGEST
+_LONGEST = 0.5
+_STEEPEST = 5.0
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survival(Contract):
+    """What a model of the time to an event answers, whatever it takes.
+
+    Attributes
+    ----------
+    time_unit, horizons, horizon
+        See `pipelines.tasks.profiles_survival.SurvivalData`.
+    slope
+        What predicted log hazards are multiplied by, so that they mean what they say.
+    times, hazard
+        Steps of the cumulative hazard at a log hazard of 0.
+    end
+        Time until when rows were followed that the curve was fitted on.
+    spread
+        Covariance of the log cumulative hazard at the horizon and of the slope, over resampled groups.
+    naive
+        Survival at the horizons by the estimator of Kaplan and Meier, the same for all.
+    """
+
+    time_unit: str
+    horizons: list[float]
+    horizon: float
+    slope: float
+    times: list[float]
+    hazard: list[float]
+    end: float
+    spread: list[list[float]]
+    naive: list[float]
+
+    @classmethod
+    def calibrate(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
+        """Return slope, cumulative hazard and how sure they are, from rows outside the fit.
+
+        Raises
+        ------
+        UserError
+            Not one of these rows has the event until the horizon.
+        """
+        data, risk = task.data, final.held_out
+        time, event = prepared.samples.target[final.held_out_rows].T
+        if not (event.astype(bool) & (time <= data.horizon)).any():
+            raise UserError(
+                f"no held-out sample has the event until {data.horizon:g} {data.unit}; raise data.horizon, "
+                "fit.members or split.validation in params.yaml"
+            )
+        whole = np.ones((1, len(time)))
+        slope = cox_slope(time, event, risk, whole)
+        times = np.unique(time[event > 0])
+        groups = np.unique(final.groups(prepared), return_inverse=True)[1]
+        return {
+            "time_unit": data.unit,
+            "horizons": list(data.horizons),
+            "horizon": data.horizon,
+            "slope": float(slope[0]),
+            "times": times.tolist(),
+            "hazard": breslow(time, event, risk, slope, whole, times)[0].tolist(),
+            "end": float(time.max()),
+            "spread": _spread(time, event, risk, groups, data.horizon),
+            "naive": kaplan_meier(time, event, np.array(data.horizons)).tolist(),
+        }
+
+    def answered(self) -> list[ColSpec]:
+        """Return the columns of an answer."""
+        return [
+            *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "horizon")),
+            ColSpec(DataType.string, name="time_unit"),
+            ColSpec(DataType.double, name="log_hazard"),
+            ColSpec(Map(DataType.double), name="survival"),
+            ColSpec(DataType.double, name="event_free_until"),
+            ColSpec(DataType.double, name="coverage"),
+        ]
+
+    def explained(self) -> list[ColSpec]:
+        """Return the columns of `explain`: contributions that add up to ``log_hazard``."""
+        return [
+            ColSpec(DataType.double, name="base", required=False),
+            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+        ]
+
+    def calibrated(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the log hazard, and the survival at each of the horizons; ``(n, 1 + horizons)``."""
+        log_hazard = self.slope * outputs
+        return np.column_stack([log_hazard, self._survival(log_hazard, np.array(self.horizons))])
+
+    def of_risk(self, risk: np.ndarray) -> np.ndarray:
+        """Return what `calibrated` does, from the risks until the horizon that were answered ``(n,)``."""
+        at_horizon = -np.log(self._survival(np.zeros(1), np.array([self.horizon]))[0, 0])
+        hazard = -np.log1p(-np.clip(risk, _TINY, 1 - _TINY))
+        log_hazard = np.log(hazard / at_horizon)
+        return np.column_stack([log_hazard, self._survival(log_hazard, np.array(self.horizons))])
+
+    def _survival(self, log_hazard: np.ndarray, at: np.ndarray) -> np.ndarray:
+        steps = np.r_[0.0, self.hazard][np.searchsorted(self.times, at, side="right")]
+        return np.exp(-np.exp(log_hazard)[:, None] * steps)
+
+    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+        """Return the risk of the event until the horizon, and the curve.
+
+        ``low`` to ``high`` holds the share of samples of this very log hazard that have the event until then, with the
+        probability ``coverage``. Before ``event_free_until`` that very share of samples like this has no event; where
+        the curve does not fall so far it is the end of the follow-up.
+        """
+        log_hazard, curves = outputs[:, 0], outputs[:, 1:]
+        risk = 1 - self._survival(log_hazard, np.array([self.horizon]))[:, 0]
+        raw = log_hazard / self.slope if self.slope > _TINY else np.zeros(len(log_hazard))
+        direction = np.column_stack([np.ones(len(raw)), raw])
+        error = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", direction, np.array(self.spread), direction), 0))
+        reach = np.exp(norm.ppf((1 + self.coverage) / 2) * error)
+        log_survival = np.log1p(-np.minimum(risk, 1 - _TINY))
+        named = [{f"{at:g}": float(value) for at, value in zip(self.horizons, row, strict=True)} for row in curves]
+        answer = pd.DataFrame(
+            {
+                "prediction": risk,
+                "low": -np.expm1(log_survival / reach),
+                "high": -np.expm1(log_survival * reach),
+                "horizon": self.horizon,
+                "time_unit": self.time_unit,
+                "log_hazard": log_hazard,
+                "survival": pd.Series(named, dtype=object),
+                "event_free_until": self.event_free_until(log_hazard),
+                "coverage": self.coverage,
+            }
+        )
+        return self.withdrawn(answer, self.unseen(samples))
+
+    def event_free_until(self, log_hazard: np.ndarray) -> np.ndarray:
+        """Return the time before which the share ``coverage`` of samples has no event, at most `end`; ``(n,)``."""
+        step = np.searchsorted(self.hazard, -np.log(self.coverage) * np.exp(-log_hazard), side="right")
+        return np.r_[self.times, self.end][step]
+
+    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+        """Return an answer without an interval in ``rows``, and without a time until which nothing is expected."""
+        promised = ("low", "high", "event_free_until", "coverage")
+        return answer.assign(**{name: answer[name].mask(rows) for name in promised})
+
+    def targets_text(self, target: np.ndarray) -> pd.Series:
+        """Return JSON text of time and event."""
+        rows = [json.dumps({"time": float(time), "event": bool(event)}) for time, event in target]
+        return pd.Series(rows, dtype=object)
+
+    def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
+        """Return ``table`` with log hazard, risk and survival by horizon, as ``prediction_`` and ``baseline_``."""
+        curves = {"prediction": self.calibrated(outputs), "baseline": self.alike(baseline)}
+        at = self.horizons.index(self.horizon)
+        made: dict[str, Any] = {"horizon": np.full(len(table), self.horizon)}
+        for kind, values in curves.items():
+            made |= {f"{kind}_log_hazard": values[:, 0], f"{kind}_risk": 1 - values[:, 1 + at]}
+            made |= {f"{kind}_{name:g}": values[:, 1 + place] for place, name in enumerate(self.horizons)}
+        return table.assign(**made)
+
+    def alike(self, baseline: np.ndarray) -> np.ndarray:
+        """Return what the naive baseline says as `calibrated` does: the same of all rows."""
+        return np.column_stack([baseline, np.tile(self.naive, (len(baseline), 1))])
+
+    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
+        """Return what each gene adds to the log hazard."""
+        found = estimator.attribute(samples)
+        if found is None:
+            return {}
+        parts = {name: getattr(found, name) * self.slope for name in ("values", "base", "prediction")}
+        return contribution_columns(replace(found, **parts))
+
+    def logged(self) -> dict[str, float]:
+        """Return the slope."""
+        return {"calibration_slope": self.slope}
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """Return the horizons, and what is said of all alike."""
+        return {"horizons": self.horizons, "horizon": self.horizon, "naive": self.naive}
+
+
+def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the slope of the log hazard on predicted ones by the partial likelihood, of each weighting; ``(b,)``.
+
+    At least 0, since risks that are worse than none are not to be turned round; 1 where all risks are alike.
+
+    Parameters
+    ----------
+    time, event, risk
+        Shape ``(n,)``.
+    weights
+        Shape ``(b, n)``.
+    """
+    if np.ptp(risk) < 1e-9:
+        return np.ones(len(weights))
+    order = np.argsort(-time, kind="stable")
+    last = np.searchsorted(-time[order], -time[order], side="right") - 1
+    risk, events, weights = risk[order] - risk.mean(), event[order] > 0, weights[:, order]
+    slope = np.zeros(len(weights))
+    for _ in range(_STEPS):
+        hazard = weights * np.exp(slope[:, None] * risk)
+        total, first, second = (np.cumsum(hazard * risk**power, axis=1)[:, last][:, events] for power in range(3))
+        counted = weights[:, events]
+        mean = np.divide(first, total, out=np.zeros_like(first), where=total > 0)
+        square = np.divide(second, total, out=np.zeros_like(second), where=total > 0)
+        gradient = (counted * (risk[events] - mean)).sum(axis=1)
+        curvature = (counted * (square - mean**2)).sum(axis=1)
+        step = np.divide(gradient, curvature, out=np.zeros_like(gradient), where=curvature > _TINY)
+        slope = np.clip(slope + np.clip(step, -_LONGEST, _LONGEST), 0, _STEEPEST)
+    return slope
+
+
+def breslow(
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, slope: np.ndarray, weights: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """Return the cumulative hazard of a log hazard of 0 at times ``at``, of each weighting; ``(b, len(at))``."""
+    moments, code = np.unique(time, return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    starts = np.searchsorted(code[order], np.arange(len(moments)))
+    hazard = np.add.reduceat((weights * np.exp(slope[:, None] * risk))[:, order], starts, axis=1)
+    events = np.add.reduceat((weights * (event > 0))[:, order], starts, axis=1)
+    at_risk = np.cumsum(hazard[:, ::-1], axis=1)[:, ::-1]
+    steps = np.divide(events, at_risk, out=np.zeros_like(events), where=at_risk > 0)
+    return np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))[:, np.searchsorted(moments, at, side="right")]
+
+
+def _spread(
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, groups: np.ndarray, horizon: float
+) -> list[list[float]]:
+    """Return the covariance of log cumulative hazard at the horizon and slope, over resampled groups."""
+    count = int(groups.max()) + 1
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
+    weights = drawn[:, groups].astype(np.float64)
+    slope = cox_slope(time, event, risk, weights)
+    hazard = breslow(time, event, risk, slope, weights, np.array([horizon]))[:, 0]
+    some = hazard > 0
+    return np.cov(np.log(hazard[some]), slope[some]).tolist() if some.sum() > 1 else [[0.0, 0.0], [0.0, 0.0]]
+
+
+ANSWERED = Survival
