@@ -19,7 +19,7 @@ class Tiny(TinySet):
     """A network sees them as images of 32 pixels."""
 
     explained = 6
-    choices = len(CLASSES)
+    choices: ClassVar[int | None] = len(CLASSES)
     bounds = (0.35, 0.35)
     bound_with_holes = 0.5
     settings: ClassVar[dict[str, Any]] = {"modes": ["partial"], "layouts": ["given", "similarity"], "weights": "none"}

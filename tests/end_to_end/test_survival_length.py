@@ -1,0 +1,154 @@
+"""A problem that came as new files goes the whole length: from times and events to an answer and the monitor."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+
+from pipelines.simulate.survival import simulate_breast_survival
+from serving.problems import get_problem
+from tests.empty_store import empty_store
+from tests.end_to_end.checkout import Checkout, checked_out
+from tests.end_to_end.small_platform import WAIVED, small_params
+from tests.serving.served import serving
+
+pytestmark = pytest.mark.slow
+NAME, SERVED = "breast_survival", "cox_net"
+MODELS = ("kaplan_meier", "cox_net", "cox_xgboost")
+STAGED = f"models:/{NAME}@staging"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Return a checkout in which models of survival have been evaluated, and one is in staging."""
+    params = small_params(NAME, models=MODELS, changes={"split.folds": 3, "fit.members": {"quick": 3, "full": 3}})
+    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
+    params["policy"]["tasks"] = {NAME: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}}
+    params["policy"]["monitor"]["minimum_rows"] = 20
+    with checked_out(tmp_path_factory.mktemp("survival"), params) as made:
+        empty_store(made.root)
+        simulate_breast_survival(made.root / "data" / NAME, patients=150)
+        made.train(NAME, MODELS)
+        assert made.run("evaluation.candidate", "--task", NAME, "--architecture", SERVED) == 0
+        assert made.run("serving.register", "--task", NAME, "--by", "A. Person") == 0
+        assert made.run("serving.promote", "--task", NAME, "--by", "A. Person") == 0
+        yield made
+
+
+def _evidence(here: Checkout, architecture: str = SERVED) -> dict[str, Any]:
+    found: dict[str, Any] = here.read(f"reports/{NAME}/models/{architecture}/evidence.json")
+    return found
+
+
+def test_a_model_of_survival_beats_the_curve_of_all(here: Checkout) -> None:
+    rows = {row["architecture"]: row for row in here.read(f"reports/{NAME}/leaderboard.json")}
+    assert set(rows) == set(MODELS)
+    assert rows["kaplan_meier"]["value"] == 0.5
+    assert rows["cox_net"]["margin_low"] > 0
+    brier = {name: _evidence(here, name)["test"]["metrics"]["integrated_brier"]["value"] for name in MODELS}
+    assert brier["cox_net"] < brier["kaplan_meier"]
+
+
+def test_the_evidence_has_curves_by_risk_group_and_calibration_at_the_horizon(here: Checkout) -> None:
+    found, folder = _evidence(here), here.root / "reports" / NAME / "models" / SERVED
+    for figure in ("curves_by_risk_group", "calibration_at_horizon", "genes_by_class"):
+        assert (folder / f"{figure}.png").stat().st_size > 5_000
+    groups = {row["group"]: row for row in found["test"]["risk_groups"]}
+    assert list(groups) == ["low", "medium", "high"]
+    assert groups["low"]["predicted"] < groups["medium"]["predicted"] < groups["high"]["predicted"]
+    assert groups["low"]["observed"] < groups["high"]["observed"]
+    assert found["test"]["log_rank"]["p"] < 0.05
+    assert found["test"]["log_rank"]["df"] == 2
+    assert sum(row["rows"] for row in groups.values()) == found["test"]["samples"]
+    assert found["coverage"]["observed"] > 0.7
+    assert found["explanation"]["checks"][0]["value"] < 0.01
+    assert len(pd.read_csv(folder / "calibration_at_horizon.csv")) >= 1
+    assert _evidence(here, "kaplan_meier")["test"]["risk_groups"][0]["group"] == "all"
+
+
+def test_the_card_says_what_it_is_for(here: Checkout) -> None:
+    card = (here.root / "reports" / NAME / "candidate" / "card.md").read_text()
+    assert "survival curve" in card
+    assert "Hazards are taken to be proportional" in card
+    assert "curves_by_risk_group.png" in card
+
+
+def test_a_cohort_is_scored(here: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort = here.root / "cohort"
+    simulate_breast_survival(cohort, patients=150)  # the same tumors, of which only the first are kept
+    kept = pd.read_csv(cohort / "samples.csv").iloc[:60].assign(relapse=lambda table: table["relapse"] == 1)
+    kept.to_csv(cohort / "samples.csv", index=False)  # true and false are 1 and 0
+    capsys.readouterr()
+    assert here.run("evaluation.score", "--model", STAGED, "--data", str(cohort)) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["n"] == 60
+    assert found["metrics"]["concordance"]["value"] > 0.6
+    margin = found["metrics"]["concordance"]["value"] - 0.5
+    assert found["metrics"]["margin"]["value"] == pytest.approx(margin, abs=1e-9)
+
+
+def _records(folder: Path, count: int) -> list[dict[str, Any]]:
+    table = pd.read_parquet(folder / "expression.parquet").iloc[:count]
+    genes = [column for column in table if column != "sample_id"]
+    profiles = [{gene: float(value) for gene, value in zip(genes, row, strict=True)} for row in table[genes].to_numpy()]
+    return [
+        {"sample_id": name, "expression": profile} for name, profile in zip(table["sample_id"], profiles, strict=True)
+    ]
+
+
+def test_it_is_served_explained_watched_and_shown(here: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    log, data = here.root / "log", here.root / "data" / NAME
+    rows = _records(data, 60)
+    environment = {"ONCOLINEAGE_PREDICTION_LOG": str(log), "ONCOLINEAGE_LOG_SALT": "salt"}
+    with serving(here.root, NAME, "--stage", "staging", env=environment) as (url, _):
+        asked = f"{url}/invocations"
+        response = requests.post(asked, json={"dataframe_records": rows}, timeout=60)
+        assert response.status_code == 200, response.text[:500]
+        answers = response.json()["predictions"]
+        explain = {"dataframe_records": rows[:1], "params": {"explain": True}}
+        why = requests.post(asked, json=explain, timeout=60).json()["predictions"][0]
+        wrong = [{"expression": {**rows[0]["expression"], "SIMG0001": "high"}}]
+        refused = requests.post(asked, json={"dataframe_records": wrong}, timeout=60)
+        until = time.monotonic() + 60
+        while not list(log.rglob("*.parquet")) and time.monotonic() < until:  # written within seconds
+            time.sleep(0.2)
+    first = answers[0]
+    assert first["low"] < first["prediction"] < first["high"]
+    assert (first["horizon"], first["time_unit"]) == (1825.0, "days")
+    assert first["survival"]["1825"] == pytest.approx(1 - first["prediction"], abs=1e-9)
+    total = why["base"] + sum(each["value"] for each in why["attributions"])
+    assert total == pytest.approx(why["log_hazard"], abs=1e-6)
+    assert refused.status_code == 400
+    assert "SIMG0001" in refused.text
+    _watch(here, log, data, capsys)
+    problem = get_problem("survival")
+    table = problem.table(answers, pd.DataFrame({"sample": [row["sample_id"] for row in rows]}))
+    assert table["prediction"].between(0, 1).all()
+    assert (np.diff(table.filter(regex="^survival_").to_numpy(), axis=1) <= 0).all()
+
+
+def _watch(here: Checkout, log: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONCOLINEAGE_LOG_SALT", "salt")
+        capsys.readouterr()
+        followed = str(data / "samples.csv")
+        code = here.run("serving.monitor", "--task", NAME, "--log", str(log), "--labels", followed)
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "concordance of 60 labelled rows" in said
+    wrong = pd.read_csv(followed).assign(relapse=2)
+    wrong.to_csv(here.root / "wrong.csv", index=False)
+    from serving.monitoring.performance import read_labels
+    from training.model.logged_model import contract_of
+
+    contract = contract_of(here.root / "models" / NAME / SERVED / "model")
+    with pytest.raises(ValueError, match="must be 1 or true"):
+        read_labels(here.root / "wrong.csv", contract, str)

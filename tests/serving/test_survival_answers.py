@@ -1,0 +1,168 @@
+"""A risk that is shown without its interval, a curve that rises, or labels of the monitor that are guessed at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pipelines.faults import DataError, UserError
+from pipelines.samples.survival import concordance
+from serving.board.survival_curves import chart
+from serving.board.survival_curves import table as curve_of
+from serving.monitoring.performance import measure, read_labels
+from serving.problems import get_problem
+from tests.serving.served import save_fitted, split
+from tests.training.survival_samples import NAME, follow_up, follow_up_samples, real_task
+from training.model.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """Return a fitted model of survival, read as an endpoint does."""
+    from dataclasses import replace
+
+    task = real_task()
+    task = replace(task, data=replace(task.data, time="days", event="relapse", horizons=(40.0, 80.0), horizon=80.0))
+    folder = tmp_path_factory.mktemp("model")
+    save_fitted(NAME, "cox_net", task, split(follow_up_samples(150)), folder)
+    return Predictor().read(folder)
+
+
+@pytest.fixture(scope="module")
+def answers(model: Predictor) -> list[dict[str, Any]]:
+    """Return what the model answers about forty samples."""
+    request = model.contract.request(follow_up_samples(40, seed=3))
+    answered: list[dict[str, Any]] = model.predict(None, request, {"explain": True}).to_dict("records")  # type: ignore[assignment]
+    return answered
+
+
+def _table(answers: list[dict[str, Any]]) -> pd.DataFrame:
+    return get_problem("survival").table(answers, pd.DataFrame({"sample": [f"S{row}" for row in range(len(answers))]}))
+
+
+def test_the_download_holds_risk_interval_and_curve(answers: list[dict[str, Any]]) -> None:
+    table = _table(answers)
+    promised = table[table["familiar"].astype(bool)]
+    assert len(promised) > 20
+    assert (promised["low"] < promised["prediction"]).all()
+    assert (promised["prediction"] < promised["high"]).all()
+    assert table.loc[~table["familiar"].astype(bool), ["low", "high"]].isna().all(axis=None)
+    np.testing.assert_allclose(table["survival_80"], 1 - table["prediction"], rtol=0, atol=1e-12)
+    assert {"familiar", "version", "note", "event_free_until"} <= {*table}
+
+
+def test_a_risk_without_a_promise_is_shown_without_an_interval(answers: list[dict[str, Any]]) -> None:
+    alone = {**answers[0], "low": None, "high": None, "event_free_until": None, "coverage": None}
+    problem = get_problem("survival")
+    assert problem.held(alone) is None
+    assert problem.held(answers[0]) is not None
+    assert np.isnan(_table([alone])["low"]).all()
+
+
+def test_a_curve_begins_with_all_and_never_rises(answers: list[dict[str, Any]]) -> None:
+    points = curve_of(answers[0])
+    assert points.iloc[0].tolist() == [0.0, 1.0]
+    assert points["time"].tolist() == [0.0, 40.0, 80.0]
+    assert points["survival"].is_monotonic_decreasing
+    assert chart(points, "days").to_dict()["layer"]
+
+
+def page(answers: list) -> None:
+    """Draw what the page draws of samples and of one of them."""
+    import pandas as pd
+    import streamlit as st
+
+    from serving.problems import get_problem
+
+    problem = get_problem("survival")
+    table = problem.table(answers, pd.DataFrame({"sample": [f"S{row}" for row in range(len(answers))]}))
+    problem.overview(table, "Sample")
+    st.write(problem.heading(answers[0]))
+    held = problem.held(answers[0])
+    st.write("nothing" if held is None else held[0])
+    problem.show(answers[0], table[table["sample"] == "S0"], "S0", "S0")
+    st.write(problem.wording(answers[0], table, "key").of)
+
+
+@pytest.mark.parametrize("promised", [True, False])
+def test_a_page_shows_the_risk_with_its_horizon(answers: list[dict[str, Any]], promised: bool) -> None:
+    first = answers[0] if promised else {**answers[0], "low": None, "high": None, "event_free_until": None}
+    at = AppTest.from_function(page, args=([first, *answers[1:4]],), default_timeout=60).run()
+    assert not at.exception
+    heading = at.subheader[0].value
+    assert "Risk until 80 days" in heading
+    assert ("to" in heading.split("days")[1]) == promised
+    said = " ".join(each.value for each in at.markdown)
+    assert ("no event in the first" in said) == promised
+    assert len(at.dataframe) >= 2
+
+
+# The monitor
+
+
+def _labels(folder: Path, **changes: Any) -> Path:
+    samples = follow_up_samples(40, seed=3).table
+    table = pd.DataFrame({"sample_id": samples["sample_id"], "days": samples["time"], "relapse": samples["event"]})
+    path = folder / "labels.csv"
+    table.assign(**changes).to_csv(path, index=False)
+    return path
+
+
+def test_logged_risks_are_measured_as_the_model_would_be(
+    model: Predictor, answers: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    samples = follow_up_samples(40, seed=3)
+    logged = pd.DataFrame(
+        {"sample_sha256": samples.table["sample_id"], "prediction": [a["prediction"] for a in answers]}
+    )
+    labels = read_labels(_labels(tmp_path), model.contract, str)
+    held = {"value": 0.7, "low": 0.6, "high": 0.8}
+    evidence = {"test": {"metrics": {"concordance": held}, "confidence": 0.95}}
+    settings: dict[str, Any] = {"metric": "concordance", "least": 10, "drop": 0.0, "resamples": 100}
+    found = measure(model.contract, logged, labels, evidence, **settings)
+    assert found.now is not None
+    expected = float(concordance(*follow_up(samples), model.estimator.outputs(samples)))
+    assert found.now.value == pytest.approx(expected, abs=1e-9)
+    assert found.status == "held"
+    wrong = logged.assign(prediction=logged["prediction"].to_numpy()[::-1])
+    assert measure(model.contract, wrong, labels, evidence, **settings).status == "dropped"
+
+
+def test_a_logged_risk_implies_the_curve_that_was_answered(model: Predictor, answers: list[dict[str, Any]]) -> None:
+    contract: Any = model.contract
+    curves = contract.of_risk(np.array([answer["prediction"] for answer in answers]))
+    expected = model.outputs(follow_up_samples(40, seed=3))
+    np.testing.assert_allclose(curves, expected, rtol=0, atol=1e-6)
+
+
+def test_events_written_as_words_of_truth_are_read(model: Predictor, tmp_path: Path) -> None:
+    event = follow_up_samples(40, seed=3).table["event"] == 1
+    found = read_labels(_labels(tmp_path, relapse=event), model.contract, str)
+    np.testing.assert_array_equal(found["measured_1"], event.astype(float))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"days": 0.0}, "must be above 0"),
+        ({"days": "soon"}, "must be a finite number"),
+        ({"relapse": 3}, "must be 1 or true"),
+    ],
+)
+def test_labels_that_are_no_follow_up_are_refused(
+    model: Predictor, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_labels(_labels(tmp_path, **changes), model.contract, str)
+
+
+def test_labels_without_the_columns_of_the_task_are_refused(model: Predictor, tmp_path: Path) -> None:
+    path = _labels(tmp_path)
+    pd.read_csv(path).rename(columns={"relapse": "event"}).to_csv(path, index=False)
+    with pytest.raises(UserError, match="relapse"):
+        read_labels(path, model.contract, str)

@@ -1,0 +1,333 @@
+"""What would make a model of survival wrong: genes by position, leaks, curves that rise, sums that do not add up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+
+from pipelines.faults import UserError
+from pipelines.prepared import Prepared, prepare
+from pipelines.samples.response import Kept
+from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
+from tests.training.profile_samples import reordered, with_values
+from tests.training.survival_samples import NAME, follow_up, follow_up_samples, survival_params
+from training.architectures import get_architecture, names
+from training.architectures.cox_mlp import batch_loss
+from training.architectures.cox_net import penalized_cox
+from training.contract import contract_from, contract_text, make_contract
+from training.estimator import Estimator, FitContext
+from training.features.profile import ProfileFeatures
+from training.model.final import CrossFitted, FinalFit, fit_final
+
+BASELINE = "kaplan_meier"
+ALL = names("profiles", "survival")
+MODELS = [name for name in ALL if name != BASELINE]
+SETTINGS: dict[str, Any] = {"rounds": 60, "epochs": 40, "seed": 3, "device": "cpu"}
+ROUNDING = 1e-5
+
+Fitted = Callable[[str], Estimator]
+
+
+def _build(name: str, **others: Any) -> Estimator:
+    architecture = get_architecture(name, "profiles", "survival")
+    return architecture.build({**architecture.defaults, **others}, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    """Return a function that gives a fitted model, fitted once."""
+    models: dict[str, Estimator] = {}
+
+    def get(name: str) -> Estimator:
+        if name not in models:
+            models[name] = _build(name).fit(follow_up_samples(120), follow_up_samples(60, seed=1))
+        return models[name]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    """Return invented samples, split as the task says."""
+    samples = follow_up_samples(160)
+    rows: dict[str, Any] = {"raw": 160, "kept": 160, "dropped": {}}
+    return prepare(Kept(samples, {"rows": rows, "without": {}}), survival_params().task(NAME), 5)
+
+
+def _final(name: str, prepared: Prepared) -> FinalFit:
+    architecture = get_architecture(name, "profiles", "survival")
+    return fit_final(architecture, dict(architecture.defaults), prepared, members=5, settings=SETTINGS)
+
+
+def _contract(final: FinalFit, prepared: Prepared, name: str = "cox_net", **data: Any) -> Any:
+    task: Any = survival_params().task(NAME)
+    task = replace(task, data=replace(task.data, **{"horizons": (40.0, 80.0, 160.0), "horizon": 80.0, **data}))
+    return make_contract(NAME, name, task, prepared, final)
+
+
+# Predicting
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_answer_has_its_shape_and_is_finite(name: str, fitted: Fitted) -> None:
+    samples, model = follow_up_samples(60, seed=2), fitted(name)
+    for count in (60, 1, 0):
+        answer = model.outputs(samples.take(np.arange(count)))
+        assert answer.shape == (count,)
+        assert answer.dtype == np.float64
+        assert np.isfinite(answer).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_ranks_unseen_samples(name: str, fitted: Fitted) -> None:
+    samples = follow_up_samples(200, seed=2)
+    assert concordance(*follow_up(samples), fitted(name).outputs(samples)) > 0.7
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_order_of_the_genes_does_not_matter(name: str, fitted: Fitted) -> None:
+    samples, model = follow_up_samples(60, seed=2), fitted(name)
+    np.testing.assert_array_equal(model.outputs(reordered(samples)), model.outputs(samples))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_prediction_does_not_depend_on_the_other_rows(name: str, fitted: Fitted) -> None:
+    samples, model = follow_up_samples(60, seed=2), fitted(name)
+    rows = np.random.default_rng(0).permutation(60)[:7]
+    np.testing.assert_allclose(model.outputs(samples.take(rows)), model.outputs(samples)[rows], rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_unknown_values_are_imputed_by_the_training_mean(name: str, fitted: Fitted) -> None:
+    train, samples, model = follow_up_samples(120), follow_up_samples(60, seed=2), fitted(name)
+    holes, filled = samples.values.copy(), samples.values.copy()
+    holes[:, 3:7] = np.nan
+    filled[:, 3:7] = train.values.astype(np.float64).mean(axis=0)[3:7]
+    answers = [model.outputs(with_values(samples, values)) for values in (holes, filled)]
+    np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=1e-4)
+
+
+# Fitting
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_seed_gives_the_same_model(name: str, fitted: Fitted) -> None:
+    samples, model = follow_up_samples(60, seed=2), fitted(name)
+    again = clone(model).fit(follow_up_samples(120), follow_up_samples(60, seed=1))
+    np.testing.assert_array_equal(again.outputs(samples), model.outputs(samples))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_validation_rows_change_no_feature(name: str, fitted: Fitted) -> None:
+    validation, model = follow_up_samples(60, seed=1), fitted(name)
+    other = _build(name).fit(follow_up_samples(120), with_values(validation, validation.values * 3 + 7))
+    for key, value in model.state().get("features", {}).items():
+        np.testing.assert_array_equal(other.state()["features"][key], value)
+    if name in ("cox_net", BASELINE):  # the others stop early on them
+        np.testing.assert_array_equal(other.outputs(validation), model.outputs(validation))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_time_that_a_sample_was_censored_at_carries_no_event(name: str) -> None:
+    """Risks must not learn that a long follow-up without the event is one with it."""
+    train, unseen = follow_up_samples(150), follow_up_samples(200, seed=2)
+    turned = train.table.assign(event=1 - train.table["event"])
+    right, wrong = (_build(name).fit(replace(train, table=table)) for table in (train.table, turned))
+    scores = [float(concordance(*follow_up(unseen), model.outputs(unseen))) for model in (right, wrong)]
+    assert scores[0] > scores[1] + 0.1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_without_any_event_are_no_reason_to_stop(name: str) -> None:
+    validation = follow_up_samples(40, seed=1)
+    quiet = validation.take(validation.target[:, 1] == 0)
+    seen: list[dict[str, float]] = []
+    context = FitContext(on_step=lambda step, metrics: seen.append(metrics))
+    model = _build(name).fit(follow_up_samples(120), quiet, context)
+    assert np.isfinite(model.outputs(validation)).all()
+    assert model.outputs(validation).std() > 0.1
+    assert all(np.isfinite(list(metrics.values())).all() for metrics in seen)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", MODELS)
+def test_every_point_of_the_search_space_can_be_fitted(name: str, seed: int) -> None:
+    architecture = get_architecture(name, "profiles", "survival")
+    assert architecture.space is not None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    point = architecture.space(study.ask(), {})
+    if point["selection"] == "variance":  # no gene of these samples varies so much
+        point["selection"] = "all"
+    assert set(point) == set(architecture.defaults)
+    model = architecture.build(point, **{**SETTINGS, "rounds": 5, "epochs": 2})
+    model.fit(follow_up_samples(80), follow_up_samples(40, seed=1))
+    assert np.isfinite(model.outputs(follow_up_samples(40, seed=2))).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_defaults_lie_in_the_search_space(name: str) -> None:
+    architecture = get_architecture(name, "profiles", "survival")
+    assert architecture.space is not None
+    assert architecture.space(optuna.trial.FixedTrial(dict(architecture.defaults)), {}) == architecture.defaults
+
+
+@pytest.mark.parametrize(("alpha", "l1_share"), [(0.5, 0.05), (0.1, 0.5), (0.05, 1.0)])
+def test_the_penalized_likelihood_has_the_maximum_that_scikit_survival_finds(alpha: float, l1_share: float) -> None:
+    from sksurv.linear_model import CoxnetSurvivalAnalysis
+    from sksurv.util import Surv
+
+    samples = follow_up_samples(120)
+    time, event = samples.target.T
+    time = np.ceil(time / 5)  # with ties
+    features = ProfileFeatures().fit(samples).transform(samples).astype(np.float64)
+    features -= features.mean(axis=0)
+    theirs = CoxnetSurvivalAnalysis(alphas=[alpha], l1_ratio=l1_share, tol=1e-9)
+    theirs.fit(features, Surv.from_arrays(event > 0, time))
+    ours = penalized_cox(features, time, event, alpha, l1_share)
+    np.testing.assert_allclose(ours, theirs.coef_[:, 0], rtol=0, atol=1e-3)
+
+
+def test_the_loss_of_a_batch_is_the_partial_likelihood_of_its_rows() -> None:
+    rng = np.random.default_rng(0)
+    time, event, risk = np.ceil(rng.exponential(5, 40)), rng.random(40) < 0.6, rng.normal(size=40)
+    later = torch.as_tensor(time[None, :] >= time[:, None])
+    loss = batch_loss(torch.as_tensor(risk), later, torch.as_tensor(event, dtype=torch.float64))
+    assert float(loss) == pytest.approx(partial_loss(time, event, risk), abs=1e-9)
+
+
+# Explaining
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_attributions_add_up_to_the_log_hazard(name: str, fitted: Fitted) -> None:
+    samples, model = follow_up_samples(60, seed=2), fitted(name)
+    before = model.outputs(samples)
+    explained = model.attribute(samples)
+    assert explained is not None
+    assert explained.relative_error < 0.01
+    np.testing.assert_allclose(explained.prediction, before, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(model.outputs(samples), before)
+    number = np.array([int(gene.removeprefix("GENE")) for gene in explained.names])
+    size = np.abs(explained.values).mean(axis=0)
+    assert size[number < 8].mean() > 2 * size[number >= 8].mean()
+
+
+def test_the_baseline_is_not_explained(fitted: Fitted) -> None:
+    assert fitted(BASELINE).attribute(follow_up_samples(5)) is None
+
+
+# Saving
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_loaded_model_answers_and_explains_the_same(name: str, fitted: Fitted, tmp_path: Path) -> None:
+    samples, model = follow_up_samples(60, seed=2), fitted(name)
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    assert loaded.get_params() == model.get_params()
+    np.testing.assert_array_equal(loaded.outputs(samples), model.outputs(samples))
+    assert loaded.cost() == model.cost()
+    assert model.cost()["parameters"] > 0
+    before, after = model.attribute(samples), loaded.attribute(samples)
+    if before is not None and after is not None:
+        np.testing.assert_allclose(after.values, before.values, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cross_fitted_members_predict_every_row_unseen(name: str) -> None:
+    train = follow_up_samples(120)
+    every = _build(name).get_params(deep=False)
+    whole = CrossFitted(name, every, modality="profiles", problem="survival")
+    whole.fit(train, folds=np.arange(120) % 2)
+    assert whole.out_of_fold_.shape == whole.outputs(train).shape == (120,)
+    assert concordance(*follow_up(train), whole.out_of_fold_) < concordance(*follow_up(train), whole.outputs(train))
+
+
+# Answering
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_answer_holds_a_curve_that_falls_and_an_interval_around_the_risk(name: str, prepared: Prepared) -> None:
+    final = _final(name, prepared)
+    contract: Any = contract_from(json.loads(json.dumps(contract_text(_contract(final, prepared, name)))))
+    test = prepared.side("test")
+    answer = contract.answer(contract.calibrated(final.estimator.outputs(test)), test)
+    curves = np.array([list(each.values()) for each in answer["survival"]])
+    assert list(answer["survival"][0]) == ["40", "80", "160"]
+    assert (np.diff(curves, axis=1) <= 0).all()
+    assert ((curves >= 0) & (curves <= 1)).all()
+    np.testing.assert_allclose(answer["prediction"], 1 - curves[:, 1], rtol=0, atol=1e-12)
+    assert (answer["low"] < answer["prediction"]).all()
+    assert (answer["prediction"] < answer["high"]).all()
+    riskier = answer["log_hazard"].rank()
+    assert (riskier == answer["prediction"].rank()).all()
+    assert answer["event_free_until"].between(0, contract.end).all()
+    withdrawn = contract.withdrawn(answer, np.ones(len(test), dtype=bool))
+    assert withdrawn[["low", "high", "event_free_until", "coverage"]].isna().all(axis=None)
+    assert withdrawn["prediction"].notna().all()
+
+
+def test_all_risks_alike_make_the_curve_of_kaplan_and_meier(prepared: Prepared) -> None:
+    contract = _contract(_final(BASELINE, prepared), prepared, BASELINE)
+    rows = prepared.side("train", "validation")
+    expected = kaplan_meier(*follow_up(rows), np.array([40.0, 80.0, 160.0]))
+    np.testing.assert_allclose(contract.naive, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(contract.calibrated(np.zeros(1))[0, 1:], expected, rtol=0, atol=0.02)
+
+
+def test_log_hazards_that_are_too_large_are_brought_down_and_their_order_stays(prepared: Prepared) -> None:
+    final = _final("cox_net", prepared)
+    proud = FinalFit(final.estimator, final.held_out_rows, final.held_out * 4)
+    plain, humble = (_contract(each, prepared) for each in (final, proud))
+    assert humble.slope == pytest.approx(plain.slope / 4, rel=1e-3)
+    given = np.linspace(-1, 1, 5)
+    np.testing.assert_allclose(humble.calibrated(given * 4), plain.calibrated(given), rtol=0, atol=1e-3)
+
+
+def test_risks_that_are_worse_than_none_are_not_turned_round(prepared: Prepared) -> None:
+    final = _final("cox_net", prepared)
+    contract = _contract(FinalFit(final.estimator, final.held_out_rows, -final.held_out), prepared)
+    assert contract.slope == 0
+    said = contract.said(contract.calibrated(np.array([-1.0, 0.0, 1.0])), np.zeros(3))
+    assert said["prediction"].nunique() == 1
+    assert np.isfinite(said[["low", "high", "event_free_until"]].to_numpy()).all()
+
+
+def test_a_horizon_that_nobody_reaches_with_the_event_is_refused(prepared: Prepared) -> None:
+    with pytest.raises(UserError, match="held-out sample has the event"):
+        _contract(_final("cox_net", prepared), prepared, horizons=(0.5, 80.0), horizon=0.5)
+
+
+def test_what_is_answered_holds_on_samples_that_no_fit_has_seen(prepared: Prepared) -> None:
+    final, many = _final("cox_net", prepared), follow_up_samples(3000, seed=9)
+    contract = _contract(final, prepared)
+    answer = contract.said(contract.calibrated(final.estimator.outputs(many)), many)
+    time, event = many.target.T
+    covered = kaplan_meier(time / answer["event_free_until"].to_numpy(), event, np.ones(1), before=True)[0]
+    assert covered == pytest.approx(contract.coverage, abs=0.05)
+    third = pd.qcut(answer["prediction"], 3, labels=False).to_numpy()
+    for each in range(3):
+        rows = third == each
+        observed = 1 - kaplan_meier(time[rows], event[rows], np.array([80.0]))[0]
+        assert observed == pytest.approx(answer["prediction"][rows].mean(), abs=0.1)
+
+
+def test_contributions_of_an_answer_add_up_to_its_log_hazard(prepared: Prepared) -> None:
+    final, test = _final("cox_net", prepared), prepared.side("test")
+    contract = _contract(final, prepared)
+    answer = contract.answer(contract.calibrated(final.estimator.outputs(test)), test)
+    said = contract.explain(final.estimator, test)
+    total = [
+        base + sum(each["value"] for each in row) for base, row in zip(said["base"], said["attributions"], strict=True)
+    ]
+    np.testing.assert_allclose(total, answer["log_hazard"], rtol=0, atol=1e-6)
