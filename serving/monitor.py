@@ -17,7 +17,11 @@ def main() -> int:
     """Watch, and say what was found; exit code 2 where it is time to train again."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--log", required=True, type=Path, help="folder that ONCOLINEAGE_PREDICTION_LOG named")
-    arguments.add_argument("--labels", default="", help="CSV of labels that arrived: sample_id, label or target")
+    arguments.add_argument(
+        "--labels",
+        default="",
+        help="CSV of labels that arrived: sample_id, and label, target or what the problem measures",
+    )
     arguments.add_argument("--version", default="", help="which is watched; in production, else in staging, if none")
     arguments.add_argument("--since", default="", help="ISO date or time; earlier rows are left out")
     given = arguments.parse_args()

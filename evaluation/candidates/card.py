@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 
 from evaluation.candidates.card_text import HOW_CHECKED, Use, use_of
+from evaluation.problems import measures_of
 from pipelines.files import written_whole
 from pipelines.problems import get_problem
 
@@ -211,8 +212,7 @@ def _cohorts(evidence: dict[str, Any]) -> list[Block]:
 
 def _sure(evidence: dict[str, Any]) -> list[Block]:
     covered, calibration = evidence["coverage"], evidence.get("calibration", {})
-    of_sets = "mean_set_size" in calibration
-    what = "prediction sets" if of_sets else "prediction intervals"
+    what = measures_of(evidence["problem"]).promise
     if covered["observed"] is None:
         return [_text(f"It gives no {what}: too few rows were held out of the fit.")]
     ends = " (no interval: too few groups to resample)"
@@ -238,7 +238,7 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
                 f"{evidence['interval']['half_width']:.2f}: it was measured on drugs held out of a fit."
             )
         )
-    if of_sets:
+    if "mean_set_size" in calibration:
         ece = _interval(evidence["test"]["metrics"]["ece"])
         blocks.append(
             _text(

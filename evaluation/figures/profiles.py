@@ -14,6 +14,7 @@ from evaluation.figures.plots import STYLE
 from pipelines.samples.gene_names import symbol_of
 
 _EACH = 3  # genes of a class in the heat map
+_ALONE = 20  # genes where there is one answer
 
 
 def genes_by_class(by_class: np.ndarray, names: Sequence[str], classes: Sequence[str], title: str) -> Figure:
@@ -30,7 +31,9 @@ def genes_by_class(by_class: np.ndarray, names: Sequence[str], classes: Sequence
     columns: list[int] = []
     for code in known:
         order = np.argsort(-by_class[code], kind="stable")
-        columns += [int(column) for column in order if int(column) not in columns][:_EACH]
+        columns += [int(column) for column in order if int(column) not in columns][
+            : _EACH if len(known) > 1 else _ALONE
+        ]
     shown = by_class[known][:, columns]
     shown = shown / np.abs(shown).max(axis=1, keepdims=True, initial=1e-12)  # one class must not pale the others
     with plt.rc_context(STYLE):
@@ -39,7 +42,7 @@ def genes_by_class(by_class: np.ndarray, names: Sequence[str], classes: Sequence
         axes.set_xticks(range(len(columns)), [symbol_of(names[column]) for column in columns], rotation=90, fontsize=6)
         axes.set_yticks(range(len(known)), [classes[code] for code in known], fontsize=7)
         axes.set(title=title)
-        figure.colorbar(image, ax=axes, label="mean contribution to the logit, over the class's largest")
+        figure.colorbar(image, ax=axes, label="mean contribution, over the largest of the row")
         plt.close(figure)
     return figure
 

@@ -47,11 +47,14 @@ class Measures(ABC):
         What the margin is taken of where no metric is named.
     units
         What the floor may be asked of, as the evidence's section ``worst`` names it.
+    promise
+        What an answer is declared to hold the true value in.
     in_every_mode
         Metrics of `evaluation.generalization`; empty where no such table is made.
     """
 
     answer: ClassVar[str] = "prediction"
+    promise: ClassVar[str] = "prediction intervals"
     margin_metric: ClassVar[str]
     units: ClassVar[tuple[str, ...]]
     in_every_mode: ClassVar[tuple[str, ...]] = ()

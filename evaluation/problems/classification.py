@@ -23,6 +23,7 @@ class ClassificationMeasures(Measures):
     """Shares, areas and calibration, over all rows and of each class."""
 
     answer = "probability"
+    promise = "prediction sets"
     margin_metric = "accuracy"
     units = ("class",)
 

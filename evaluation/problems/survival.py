@@ -23,6 +23,7 @@ _NO_HORIZON = ("log_hazard", "risk")  # columns that are no point of the curve
 class SurvivalMeasures(Measures):
     """Concordance, errors of the curve, and calibration at the horizon."""
 
+    promise = "times without an event"
     margin_metric = "concordance"
     units = ("test split",)
 
