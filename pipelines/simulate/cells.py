@@ -116,7 +116,7 @@ LYMPHOID_CELLS = {
 }  # fmt: skip
 
 
-def simulate_blood_cells(folder: Path, per_class: int = 40, subjects: int = 12, seed: int = 7) -> None:
+def simulate_blood_cell(folder: Path, per_class: int = 40, subjects: int = 12, seed: int = 7) -> None:
     """Write a raw folder like the task ``blood_cell``: five kinds of cells among red cells.
 
     Every subject has cells of all kinds; of a third of the images the subject is not told, as in real collections.
@@ -141,7 +141,7 @@ def simulate_blood_cells(folder: Path, per_class: int = 40, subjects: int = 12, 
     _list(folder, rows)
 
 
-def simulate_leukemia_cells(folder: Path, subjects: int = 24, per_subject: int = 12, seed: int = 7) -> None:
+def simulate_leukemia_cell(folder: Path, subjects: int = 24, per_subject: int = 12, seed: int = 7) -> None:
     """Write a raw folder like the task ``leukemia_cell``: segmented cells on black, each subject with one label.
 
     Blasts are larger, with finer chromatin and less cytoplasm; subjects differ in just that too, and in stain.

@@ -16,7 +16,7 @@ import torch
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_params
 from pipelines.samples.images import ImageSamples, read_images
-from pipelines.simulate.cells import simulate_blood_cells
+from pipelines.simulate.cells import simulate_blood_cell
 from tests.bench.measured import Record
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
@@ -68,7 +68,7 @@ def frozen_head_trials(small: bool = False) -> list[Record]:
     seconds, heads = [0.0, 0.0], [torch.empty(0), torch.empty(0)]
     accuracies: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # where the cache starts empty
-        simulate_blood_cells(Path("raw"), per_class=per_class)
+        simulate_blood_cell(Path("raw"), per_class=per_class)
         samples = read_images(Path("raw"), task, cache=Path("cache")).samples
         held_out = np.arange(len(samples)) % 5 == 0
         train, validation = samples.take(~held_out), samples.take(held_out)

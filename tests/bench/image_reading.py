@@ -17,7 +17,7 @@ from pipelines.files import cores
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_params
 from pipelines.samples.images import read_images
-from pipelines.simulate.cells import simulate_blood_cells
+from pipelines.simulate.cells import simulate_blood_cell
 from tests.bench.measured import Record, paired
 from training.networks.augment import StainJitter, augment, augmentation
 
@@ -51,7 +51,7 @@ def image_reading(small: bool = False) -> list[Record]:
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder, caches = Path(name), itertools.count()
-        simulate_blood_cells(folder / "raw", per_class=10 if small else 60)
+        simulate_blood_cell(folder / "raw", per_class=10 if small else 60)
         pixels = read_images(folder / "raw", task, cache=folder / "cache").samples.pixels
         rounds, change = 3 if small else 7, augmentation(STRENGTH, SIZE)
 

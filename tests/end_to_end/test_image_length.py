@@ -20,7 +20,7 @@ import requests
 from mlflow import MlflowClient
 from PIL import Image
 
-from pipelines.simulate.cells import simulate_blood_cells
+from pipelines.simulate.cells import simulate_blood_cell
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
 
@@ -44,7 +44,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     made = make_platform(
         tmp_path_factory.mktemp("images") / "repo",
         TASK,
-        sample=functools.partial(simulate_blood_cells, per_class=24, subjects=12),
+        sample=functools.partial(simulate_blood_cell, per_class=24, subjects=12),
         changes={
             "data.size": SIZE,
             "tune.modes": ["head"],

@@ -43,7 +43,7 @@ from pipelines.modalities.images import ImagesTask
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.prepared import Prepared, prepare
 from pipelines.samples.images import ImageSamples, read_images
-from pipelines.simulate.cells import simulate_blood_cells
+from pipelines.simulate.cells import simulate_blood_cell
 from tests.empty_store import empty_store
 from tests.evaluation.measures import classification_metrics
 from tests.training.contract_builders import image_contract
@@ -110,7 +110,7 @@ def task(params: Params) -> ImagesTask:
 def prepared(place: Path, task: ImagesTask, params: Params) -> Prepared:
     """Return simulated cells whose frame tells the label: a shortcut."""
     folder = place / "data" / NAME
-    simulate_blood_cells(folder, per_class=24, subjects=12)
+    simulate_blood_cell(folder, per_class=24, subjects=12)
     for code, label in enumerate(task.data.classes):
         for path in (folder / "images" / label).iterdir():
             with Image.open(path) as image:

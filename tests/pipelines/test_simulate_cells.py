@@ -21,13 +21,13 @@ from pipelines.params import read_params
 from pipelines.prepared import prepare
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.__main__ import main
-from pipelines.simulate.cells import simulate_blood_cells, simulate_leukemia_cells
+from pipelines.simulate.cells import simulate_blood_cell, simulate_leukemia_cell
 from pipelines.split import SIDES
 from pipelines.validate import validate_folder
 
 ROOT = Path(__file__).parents[2]
 BLOOD, LEUKEMIA = "blood_cell", "leukemia_cell"
-SIMULATE: dict[str, Callable[..., None]] = {BLOOD: simulate_blood_cells, LEUKEMIA: simulate_leukemia_cells}
+SIMULATE: dict[str, Callable[..., None]] = {BLOOD: simulate_blood_cell, LEUKEMIA: simulate_leukemia_cell}
 MEGABYTE = 1_000_000
 
 Folders = dict[str, Path]
@@ -59,8 +59,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: Path) -> None:
     for name, seed in (("first", 1), ("second", 1), ("third", 2)):
-        simulate_blood_cells(tmp_path / name / BLOOD, per_class=2, subjects=2, seed=seed)
-        simulate_leukemia_cells(tmp_path / name / LEUKEMIA, subjects=4, per_subject=2, seed=seed)
+        simulate_blood_cell(tmp_path / name / BLOOD, per_class=2, subjects=2, seed=seed)
+        simulate_leukemia_cell(tmp_path / name / LEUKEMIA, subjects=4, per_subject=2, seed=seed)
     first, second, third = (content(tmp_path / name) for name in ("first", "second", "third"))
     assert first == second
     assert set(first) == set(third)  # so another seed replaces what was there

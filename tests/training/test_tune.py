@@ -49,7 +49,12 @@ from training.architectures.mlp import MLP
 from training.studies.study import tune
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class Slow(MLP):
+    dropout: float = 0.25
+    learning_rate: float = 1e-3
+    units: int = 8
+
     def fit(self, train, validation=None, context=None):
         inner = context.on_step
 
@@ -73,7 +78,7 @@ def space(trial, settings):
     }
 
 
-slow = Architecture("slow", "pairs", "regression", Slow, space, {"dropout": 0.25, "learning_rate": 1e-3, "units": 8})
+slow = Architecture("slow", "pairs", "regression", Slow, space)
 prepared = tiny_prepared(Path("data") / NAME)
 tuned = tune(NAME, slow, prepared, tiny_params(trials=5, epochs=4), progress=False)
 Path("tuned.json").write_text(json.dumps(dataclasses.asdict(tuned)))
