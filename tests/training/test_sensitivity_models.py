@@ -268,6 +268,10 @@ def test_an_unseen_drug_is_answered_with_the_threshold_over_all(contract: Any, c
     asked = question(called.samples, line="NEW", drug="NEW", smiles="CC(=O)Oc1ccccc1C(=O)O")
     answer = contract.answer(np.array([[0.4, 0.6]]), asked)
     assert answer["threshold"].tolist() == [called.samples.thresholds.overall]
+    assert answer["coverage"].isna().all() and not answer["drug_known"].any(), "nothing is promised of it"
+    known = called.side("test")
+    told = contract.answer(np.tile([0.4, 0.6], (len(known), 1)), known)
+    assert told["coverage"].eq(0.9).all() and told["drug_known"].all()
 
 
 def test_an_explanation_is_of_being_sensitive_whatever_is_answered(
