@@ -45,7 +45,7 @@ help: ## list the verbs
 demo: $(READY) ## set up, pull the simulated sample, run everything, show the leaderboard
 	@[ -d data ] || dvc pull data.dvc
 	@before=$$(git hash-object dvc.lock 2>/dev/null || true); \
-	dvc repro $$(python -m pipelines.targets --demo) && dvc repro --single-item $$(python -m pipelines.targets --leaderboards) || exit 1; \
+	dvc repro $$(python -m pipelines.stage_names --demo) && dvc repro --single-item $$(python -m pipelines.stage_names --leaderboards) || exit 1; \
 	if [ "$$before" = "$$(git hash-object dvc.lock)" ]; then echo "nothing to do: data, code and parameters are as they were"; fi
 	@for task in $$(ls data); do python -m evaluation.leaderboard --task $$task --show; done
 	@printf '\nNext:\n'
@@ -56,7 +56,7 @@ demo: $(READY) ## set up, pull the simulated sample, run everything, show the le
 		"make data FROM=DIR TASK=drug_response     bring your own data, then: make train TASK=drug_response"
 
 data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
-	@$(if $(FROM),,$(error name the folder: make data FROM=DIR [TASK=T]))python -m pipelines.bring --from "$(FROM)" $(if $(TASK),--task $(TASK))
+	@$(if $(FROM),,$(error name the folder: make data FROM=DIR [TASK=T]))python -m pipelines.ingest --from "$(FROM)" $(if $(TASK),--task $(TASK))
 
 validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
 	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
@@ -75,10 +75,10 @@ compare: $(READY) ## TASK=T: every architecture against every other, with correc
 	@$(need_task)python -m evaluation.compare --task $(TASK)
 
 generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"]: every architecture in every split mode, with intervals; goes on where it was broken off
-	@$(need_task)python -m evaluation.generalization --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES)
+	@$(need_task)python -m evaluation.generalize --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES)
 
 ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
-	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablation --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
+	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablate --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
 
 # Values that people type reach the shell through the environment ("$$TASK"), never as its text.
 register: $(READY) ## TASK=T [ARCH=A] [BY=NAME] [COHORT=NAME=DIR]: complete the evidence of the best model, make it the candidate, say what the gate says
@@ -127,7 +127,7 @@ ui: $(READY) ## the MLflow UI on port 5000
 dashboard: PORT := 8501
 dashboard: $(READY) ## [PORT=8501]: predict, compare, registry and drift in the browser, over served endpoints and the registry
 	@echo "http://127.0.0.1:$$PORT"
-	@streamlit run serving/dashboard.py --server.port "$$PORT"
+	@streamlit run serving/dashboard_app.py --server.port "$$PORT"
 
 test: $(READY) ## every test
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.command import parser, run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import read_params
-from pipelines.places import REPORTS
+from pipelines.paths import REPORTS
 
 
 def _cohorts(given: list[str]) -> dict[str, Path]:
@@ -30,8 +30,8 @@ def main() -> int:
     arguments.add_argument("--architecture", default="", help="this one, instead of the best on validation rows")
     arguments.add_argument("--cohort", action="append", default=[], metavar="NAME=DIR", help="a labelled raw folder")
     given = arguments.parse_args()
-    from evaluation.candidates.candidacy import FOLDER, candidate
-    from pipelines.prepared import read_prepared
+    from evaluation.promotion.candidate_run import FOLDER, candidate
+    from pipelines.datasets import read_prepared
     from training.architectures import get_architecture
 
     params = read_params()

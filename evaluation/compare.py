@@ -10,7 +10,7 @@ import sys
 
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from pipelines.places import REPORTS
+from pipelines.paths import REPORTS
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
 
     from evaluation.comparison.architectures import FILTER, FOLDER, compare, log, view, write
     from evaluation.comparison.page import as_text
-    from pipelines.prepared import read_prepared
+    from pipelines.datasets import read_prepared
 
     params = read_params()
     task = params.task(name)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pipelines.command import architecture_parser, run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import read_params
-from pipelines.places import MODELS
+from pipelines.paths import MODELS
 
 
 def main() -> int:
     """``python -m evaluation.evaluate --task T --architecture A``."""
     arguments = architecture_parser(__doc__ or "").parse_args()
-    from evaluation.evidence.measuring import evaluate, logged_model_sha256
-    from evaluation.evidence.sealed import evidence_path
+    from evaluation.evidence.build import evaluate, logged_model_sha256
+    from evaluation.evidence.evidence_file import evidence_path
     from pipelines import tracking
-    from pipelines.prepared import read_prepared
-    from training.model.fitted import read_fitted
+    from pipelines.datasets import read_prepared
+    from training.model.final_fit import read_fitted
 
     params = read_params()
     name = arguments.task

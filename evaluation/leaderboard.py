@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipelines.command import parser, run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import read_params
-from pipelines.places import REPORTS
+from pipelines.paths import REPORTS
 
 
 def main() -> int:

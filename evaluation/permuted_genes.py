@@ -23,16 +23,16 @@ from evaluation.metrics.targets import mean_over_targets, weighted_target_metric
 from evaluation.problems import columns_of
 from evaluation.problems.multi_target import target_spreads
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
-from pipelines.places import REPORTS
-from pipelines.prepared import Prepared
+from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
-from training.model.final import CrossFitted, fit_final
-from training.model.fitted import Fitted, affordable
+from training.model.cross_fit import CrossFitted, fit_final
+from training.model.final_fit import Fitted, affordable
 from training.model.predictor import Predictor
 from training.studies.trials import fit_settings
 

@@ -21,7 +21,7 @@ def main() -> int:
     )
     arguments.add_argument("--data", required=True, type=Path, help="labelled folder of the raw format")
     given = arguments.parse_args()
-    from evaluation.candidates.scoring import load, score
+    from evaluation.promotion.scoring import load, score
     from pipelines.files import jsonable
 
     model = load(given.model)

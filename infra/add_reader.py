@@ -15,18 +15,18 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from serving import history_table
-from serving.ledger import HISTORY_URI
+from serving import audit_log
+from serving.alias_moves import HISTORY_URI
 
 READER_URI = "ONCOLINEAGE_READER_URI"
-TABLES = (history_table.TABLE, history_table.INTENTS)
+TABLES = (audit_log.TABLE, audit_log.INTENTS)
 
 
 def add_reader(uri: str, reader: sa.URL) -> None:
     """Make the role or give it its password, and let it select from `TABLES`, and from no other."""
     name = sql.Identifier(str(reader.username))
     engine = sa.create_engine(uri, poolclass=sa.pool.NullPool)
-    history_table.create(engine)  # else the first registration would, after this
+    audit_log.create(engine)  # else the first registration would, after this
     with engine.begin() as connection:
         there = connection.execute(
             sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader.username}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from pipelines.places import DATA, REPORTS, VALIDATION_FILE
+from pipelines.paths import DATA, REPORTS, VALIDATION_FILE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,8 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
     options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
     arguments = options.parse_args(argv)
-    from pipelines.auditing import audit_samples, log_audit, write_audit
-    from pipelines.report import write_page
+    from pipelines.audits.run import audit_samples, log_audit, write_audit
+    from pipelines.validation_page import write_page
 
     params = read_params()
     task = params.task(arguments.task)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.params import Task

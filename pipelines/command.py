@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.redaction import redacted
 from pipelines.store_errors import refusal
 

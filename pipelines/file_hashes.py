@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 HASHES_FILE = "hashes.json"
 _NAMED = 10  # files that a message names at most
@@ -58,7 +58,7 @@ def check_hashes(folder: Path) -> None:
     """Refuse a folder whose files are not those that `write_hashes` saw.
 
     It finds what broke or was changed by itself; who rewrites a file and its hash is found by the registry, see
-    `evaluation.candidates.registered_files`.
+    `evaluation.promotion.registered_files`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-# What `evaluation.candidates.gate` checks, in its order.
+# What `evaluation.promotion.gate` checks, in its order.
 CHECKS = (
     *("margin", "simple_models", "production", "floor", "calibration", "coverage", "latency", "size", "explanation"),
     *("validation", "audit", "identity", "data", "simulated"),
@@ -20,7 +20,7 @@ UNWAIVABLE = ("identity",)
 
 @dataclass(frozen=True)
 class Gate:
-    """What a candidate must hold, see `evaluation.candidates.gate`.
+    """What a candidate must hold, see `evaluation.promotion.gate`.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Dashboard:
     ----------
     endpoints
         ``<task>`` or ``<task>@<alias>`` to the address that ``make serve`` serves it at; production without an alias.
-        ``ONCOLINEAGE_ENDPOINTS`` goes before it, see `serving.board.endpoints`.
+        ``ONCOLINEAGE_ENDPOINTS`` goes before it, see `serving.dashboard.data.endpoints`.
     seconds
         That an answer may take.
     mlflow_ui

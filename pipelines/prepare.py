@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from pipelines.places import DATA, PREPARED
+from pipelines.paths import DATA, PREPARED
 
 
 def main() -> int:
     """``python -m pipelines.prepare --task T``."""
     arguments = parser(__doc__ or "").parse_args()
-    from pipelines.prepared import prepare, write_prepared
+    from pipelines.datasets import prepare, write_prepared
 
     params = read_params()
     task = params.task(arguments.task)

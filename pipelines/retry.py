@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.store_errors import StoreError
 
 OUTAGE_SECONDS = "OUTAGE_SECONDS"  # the environment variable

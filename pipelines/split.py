@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import UserError
+from pipelines.cross_study import across, asked, of_either, refuse_mixed, refuse_small
+from pipelines.errors import UserError
 from pipelines.groups import group_samples, sample_identities
 from pipelines.params import Split
-from pipelines.studies import across, asked, of_either, refuse_mixed, refuse_small
 
 SIDES = ("train", "test", "validation")
 NO_FOLD = -1
@@ -42,7 +42,7 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The samples' own table with ``group, split, fold``, ordered by ``sample_id``. ``fold`` is
-        `NO_FOLD` on test rows. In the mode ``cross_study`` only the rows of the question: see `pipelines.studies`.
+        `NO_FOLD` on test rows. In the mode ``cross_study`` only the rows of the question: see `pipelines.cross_study`.
 
     Raises
     ------

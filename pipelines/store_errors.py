@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 _AGAIN = "then run the same command: what is done already is kept"
 _BACKUP = "move it aside, do not delete it, and put a backup back (`make restore FROM=DIR`)"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 
 class ParamsError(UserError):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command import parser, run_command
-from pipelines.faults import Finding
+from pipelines.errors import Finding
 from pipelines.params import Task, read_params
-from pipelines.places import DATA, REPORTS, VALIDATION_FILE
+from pipelines.paths import DATA, REPORTS, VALIDATION_FILE
 
 if TYPE_CHECKING:
     from pipelines.expectations import Suite
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
     options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
     arguments = options.parse_args(argv)
-    from pipelines.report import write_page
+    from pipelines.validation_page import write_page
 
     task = read_params().task(arguments.task)
     data = arguments.data or DATA / arguments.task

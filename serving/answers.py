@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 
-from pipelines.faults import UserError
-from serving.situation import model_files
+from pipelines.errors import UserError
+from serving.gate_context import model_files
 
 SECONDS = 300
 

@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipelines.command import run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -82,7 +82,7 @@ def backup(to: Path, *, progress: bool = True) -> dict[str, Any]:
 
 def _moves(present: list[Any]) -> set[str]:
     """Return what tells that a version was moved, or is being moved."""
-    from serving.history_table import INTENTS, TABLE
+    from serving.audit_log import INTENTS, TABLE
 
     return {
         value for each in present for column in (f"{TABLE}.hash", f"{INTENTS}.entry") for value in each.values(column)

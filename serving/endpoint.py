@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from pipelines.command import parser, run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import read_params
 
 

@@ -25,8 +25,8 @@ def main() -> int:
     arguments.add_argument("--version", default="", help="which is watched; in production, else in staging, if none")
     arguments.add_argument("--since", default="", help="ISO date or time; earlier rows are left out")
     given = arguments.parse_args()
-    from serving.monitoring.logged import since_time
-    from serving.monitoring.report import monitor
+    from serving.drift.logged import since_time
+    from serving.drift.report import monitor
 
     report, folder = monitor(
         given.task,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.text_values import clean, is_unknown, quoted
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"

@@ -21,7 +21,7 @@ def main() -> int:
     given = arguments.parse_args()
     if given.version and not given.version.isdecimal():
         arguments.error(f"--version is a number, not {given.version!r}")
-    from evaluation.candidates.gate import lines
+    from evaluation.promotion.gate import lines
     from serving.registry import GateError, promote, whoever
 
     read_params().task(given.task)

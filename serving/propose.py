@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.command import parser, run_command
-from pipelines.faults import UserError
-from pipelines.places import REPORTS
-from serving.retraining.loop import FOLDER, read_state
+from pipelines.errors import UserError
+from pipelines.paths import REPORTS
+from serving.continuous_training.loop import FOLDER, read_state
 
 CHANGED = ("dvc.lock", "data.dvc")
 

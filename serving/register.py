@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
-from pipelines.places import REPORTS
+from pipelines.paths import REPORTS
 
 REFUSED = 2
 
@@ -18,8 +18,8 @@ def main() -> int:
     arguments.add_argument("--by", default="", help="who registers, for the history (default: git's user.name)")
     arguments.add_argument("--why", default="", help="for the history")
     given = arguments.parse_args()
-    from evaluation.candidates.gate import allowed, lines
-    from evaluation.evidence.sealed import read_evidence
+    from evaluation.evidence.evidence_file import read_evidence
+    from evaluation.promotion.gate import allowed, lines
     from pipelines import tracking
     from serving.registry import register, whoever
 

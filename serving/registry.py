@@ -1,6 +1,6 @@
 """The one way by which a version gets an alias: ``candidate``, ``staging``, ``production``, and ``previous``.
 
-Every move demands the evidence of that very version, judged by `evaluation.candidates.gate` there and then, and is
+Every move demands the evidence of that very version, judged by `evaluation.promotion.gate` there and then, and is
 written with its reason into the history. Of two people at once, one is told. A crash leaves the state before or the one
 after.
 """
@@ -15,17 +15,17 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.candidates.gate import Verdict, allowed, as_dicts, failures, judge
-from evaluation.candidates.registered_files import keep_hashes
+from evaluation.promotion.gate import Verdict, allowed, as_dicts, failures, judge
+from evaluation.promotion.registered_files import keep_hashes
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import read_params
 from pipelines.policy import Policy
-from serving import history_table as log
+from serving import audit_log as log
+from serving.alias_moves import Found, look, move, refuse_unsound
 from serving.answers import answer_example
-from serving.history_table import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
-from serving.ledger import Found, look, move, refuse_unsound
-from serving.situation import FILES_TAG, Hashes, evidence_of, hashes, situation, version_of
+from serving.audit_log import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
+from serving.gate_context import FILES_TAG, Hashes, evidence_of, hashes, situation, version_of
 
 Target = Literal["staging", "production"]
 
@@ -70,7 +70,7 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
     name
         Name of the task.
     evidence
-        As read by `evaluation.evidence.sealed.read_evidence`, and logged to its run by `evaluation.candidate`.
+        As read by `evaluation.evidence.evidence_file.read_evidence`, and logged to its run by `evaluation.candidate`.
     by, why
         For the history.
     policy

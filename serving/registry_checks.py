@@ -10,13 +10,13 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from evaluation.candidates.gate import Verdict, allowed
+from evaluation.promotion.gate import Verdict, allowed
 from pipelines import tracking
-from pipelines.faults import UserError
-from serving import history_table
-from serving.history_table import Entry
-from serving.ledger import Found, look
-from serving.situation import FILES_TAG, evidence_of, hashes
+from pipelines.errors import UserError
+from serving import audit_log
+from serving.alias_moves import Found, look
+from serving.audit_log import Entry
+from serving.gate_context import FILES_TAG, evidence_of, hashes
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def verify(name: str) -> list[Problem]:
 
 def _unproved(entry: Entry) -> Iterator[Problem]:
     """Yield a problem where a row tells of a promotion that the gate did not allow."""
-    if entry.action == history_table.PROMOTE:
+    if entry.action == audit_log.PROMOTE:
         try:
             verdicts = [Verdict(**verdict) for verdict in entry.verdicts]
         except TypeError:
@@ -75,7 +75,7 @@ def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:
         return
     version = MlflowClient().get_model_version(name, str(number))
     moves = [entry for entry in found.entries if entry.to_version == number]
-    sha256 = next((entry.evidence_sha256 for entry in reversed(moves) if entry.action == history_table.REGISTER), None)
+    sha256 = next((entry.evidence_sha256 for entry in reversed(moves) if entry.action == audit_log.REGISTER), None)
     if version.tags.get("evidence.sha256") != sha256:
         tag = str(version.tags.get("evidence.sha256"))[:12]
         yield Problem("evidence", f"its tag names evidence {tag}, it was registered with {str(sha256)[:12]}", number)

@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipelines.command import run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from serving.backup import FORMAT, MANIFEST
 
 
@@ -39,7 +39,7 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False, pro
         The backup is damaged (names the files) or of another kind than the databases, a target is not empty, or a
         database or an artifact store cannot be written.
     """
-    from serving.ledger import HISTORY_URI
+    from serving.alias_moves import HISTORY_URI
     from serving.stores import databases
 
     manifest = checked(folder, sha256)

@@ -11,7 +11,7 @@ import os
 import sys
 
 from pipelines.command import parser, run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import read_params
 
 BUSY = 3
@@ -26,9 +26,9 @@ def main() -> int:
     given = arguments.parse_args()
     if os.environ.get("MLFLOW_TRACKING_URI", "set") == "":
         raise UserError("MLFLOW_TRACKING_URI is empty: name the tracking server that holds the registry")
-    from serving.retraining.lock import BusyError
-    from serving.retraining.steps import whoever
-    from serving.retraining.whole_loop import dry_run, retrain
+    from serving.continuous_training.lock import BusyError
+    from serving.continuous_training.steps import whoever
+    from serving.continuous_training.whole_loop import dry_run, retrain
 
     params = read_params()
     by = whoever(given.by)

@@ -9,10 +9,10 @@ from pathlib import Path
 from mlflow import MlflowClient, artifacts
 from mlflow.exceptions import MlflowException
 
-from evaluation.candidates.registered_files import check_files
+from evaluation.promotion.registered_files import check_files
 from pipelines import tracking
 from pipelines.environment import IMAGE_PIXELS, MODEL_VERSION
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import cores
 from pipelines.policy import Serve
 from serving.limits import Limits

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.redaction import redacted
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def databases() -> list[Database]:
         One is neither PostgreSQL nor an SQLite file, or tracking store and registry are two.
     """
     from pipelines import tracking
-    from serving.ledger import history_uri
+    from serving.alias_moves import history_uri
     from training.studies.storage import storage_url
 
     uri, history = str(tracking.mlflow.get_tracking_uri()), history_uri()

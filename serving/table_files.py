@@ -21,7 +21,7 @@ from xml.etree.ElementTree import ParseError
 import pandas as pd
 import pyarrow
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.text_values import clean, quoted
 from serving.number_cells import has_comma

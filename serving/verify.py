@@ -16,7 +16,7 @@ def main() -> int:
     arguments.add_argument("--by", default="", help="who restores, for the history (default: git's user.name)")
     arguments.add_argument("--why", default="moved behind the tools' back", help="why, for the history")
     given = arguments.parse_args()
-    from serving.ledger import look
+    from serving.alias_moves import look
     from serving.registry import restore, whoever
     from serving.registry_checks import verify
 

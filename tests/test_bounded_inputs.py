@@ -22,7 +22,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from PIL import Image
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples import parquet_size
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import ImagesData, load_pixels
@@ -33,7 +33,7 @@ from pipelines.sources.archives import opened
 from pipelines.sources.official_table import read_official
 from serving import app as served_app
 from serving.app import _WAITING, bounded
-from serving.board import uploads
+from serving.dashboard.data import uploads
 from serving.limits import Limits, Refused, parsed
 from tests.training.tiny import ROOT
 

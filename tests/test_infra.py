@@ -19,8 +19,8 @@ import yaml
 from infra.check_compose import problems as compose_problems
 from infra.check_manifests import OVERLAYS, _pods, built, unnamed
 from infra.check_manifests import problems as manifest_problems
-from serving.board.endpoints import ENDPOINTS
-from serving.ledger import HISTORY_URI
+from serving.alias_moves import HISTORY_URI
+from serving.dashboard.data.endpoints import ENDPOINTS
 from serving.stores import ARTIFACTS_URI
 
 ROOT = Path(__file__).parents[1]

@@ -27,13 +27,13 @@ import yaml
 from mlflow.exceptions import MlflowException
 from safetensors.numpy import save_file
 
-from evaluation.candidates.scoring import load
-from pipelines.faults import UserError
+from evaluation.promotion.scoring import load
+from pipelines.errors import UserError
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import ImagesData, load_pixels
 from pipelines.tracking import ROOMS
 from serving.answers import answer_example
-from serving.board.uploads import read_profiles
+from serving.dashboard.data.uploads import read_profiles
 from tests.training.tiny import ROOT
 from training.backbone import load_weights
 from training.model.novelty import Novelty

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 # Mean and standard deviation of ImageNet's channels, on pixels in 0..1; what torchvision's networks were trained on.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -20,14 +20,14 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Object, Property
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import Task, task_text
 from training.estimator import Attribution, Estimator
 from training.model.novelty import View
 
 if TYPE_CHECKING:
-    from pipelines.prepared import Prepared
-    from training.model.final import FinalFit
+    from pipelines.datasets import Prepared
+    from training.model.cross_fit import FinalFit
 
     Refit = Callable[[Any, Any], Estimator]
 

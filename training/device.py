@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import cores
 from training.memory import keep_freed_memory
 

@@ -6,18 +6,18 @@ import os
 from dataclasses import asdict
 
 from pipelines.command import architecture_parser, run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import read_params
-from pipelines.places import MODELS
+from pipelines.paths import MODELS
 
 
 def main() -> int:
     """``python -m training.fit --task T --architecture A``."""
     arguments = architecture_parser(__doc__ or "").parse_args()
+    from pipelines.datasets import read_prepared
     from pipelines.files import read_json, write_json
-    from pipelines.prepared import read_prepared
     from training.architectures import get_architecture
-    from training.model.fitted import fit, follow
+    from training.model.final_fit import fit, follow
 
     params = read_params()
     task = params.task(arguments.task)

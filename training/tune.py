@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from pipelines.command import architecture_parser, run_command
 from pipelines.params import read_params
-from pipelines.places import MODELS
+from pipelines.paths import MODELS
 from training.studies.workers import WorkerCommand, add_worker_arguments
 
 
@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = architecture_parser(__doc__ or "")
     add_worker_arguments(parser)
     arguments = parser.parse_args(argv)
+    from pipelines.datasets import read_prepared
     from pipelines.files import write_json
-    from pipelines.prepared import read_prepared
     from training.architectures import get_architecture
     from training.studies.study import follow, tune
 

@@ -26,14 +26,14 @@ from tqdm import tqdm
 from evaluation.comparison.page import as_html, as_markdown, figures_of, sentences
 from evaluation.comparison.paired import Resampled, holm, matched, resample, subtract
 from evaluation.comparison.ranking import leaderboard
-from evaluation.evidence.sealed import evidence_path, read_evidence
+from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.figures import comparison as drawn
 from evaluation.problems import measures_of
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
-from pipelines.places import MODELS, REPORTS
+from pipelines.paths import MODELS, REPORTS
 from pipelines.problems import higher_is_better
 
 SCHEMA = 1

@@ -17,7 +17,7 @@ import pandas as pd
 from evaluation.metrics.regression import Floats
 from evaluation.metrics.resample import group_count_blocks, percentile_interval
 from evaluation.problems import measures_of, names_of
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import Task
 from pipelines.problems import higher_is_better
 
@@ -83,7 +83,7 @@ def paired_difference(
     task
         Of both models.
     ours, theirs
-        Predictions of the same test rows, as `training.model.fitted.fit` writes them, in any order.
+        Predictions of the same test rows, as `training.model.final_fit.fit` writes them, in any order.
     metric
         Any metric of the task's problem, by name.
     resamples, confidence, seed

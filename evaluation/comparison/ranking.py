@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.evidence.sealed import evidence_path, read_evidence
-from pipelines.faults import UserError
+from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from pipelines.errors import UserError
 from pipelines.params import Params
-from pipelines.places import REPORTS
+from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 
 

@@ -11,9 +11,9 @@ from evaluation.explain.biomarkers import COULD_SEE, RULE, look_up, marked_drugs
 from evaluation.explain.sensitizing import directed, rows_by_drug, sensitizing
 from evaluation.explain.sums import measured
 from evaluation.figures import responses
+from pipelines.datasets import Prepared
 from pipelines.files import jsonable
 from pipelines.params import Task
-from pipelines.prepared import Prepared
 from training.estimator import Estimator
 
 _TOLD = ("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "features", "effect")

@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 
 from evaluation.metrics.means import coverage
 from evaluation.metrics.resample import Interval
+from pipelines.datasets import Prepared
 from pipelines.params import Task
-from pipelines.prepared import Prepared
 from training.contract import Contract
-from training.model.fitted import Fitted
+from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 
 

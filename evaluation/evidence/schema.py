@@ -10,7 +10,7 @@ import jsonschema
 
 from evaluation.modalities import modality_names
 from evaluation.problems import measures_of
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import read_json
 from pipelines.problems import problem_names
 

@@ -16,7 +16,7 @@ from evaluation.evidence.parts import Evidence
 from evaluation.explain.deletion import Deletion
 from evaluation.metrics.resample import Interval
 from training.estimator import Estimator
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
 RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network that has learnt nothing

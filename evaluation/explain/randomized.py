@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from training.estimator import Estimator
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence
     from evaluation.metrics.resample import Interval
     from evaluation.problems import Measures
+    from pipelines.datasets import Prepared
     from pipelines.params import Split, Task
-    from pipelines.prepared import Prepared
     from pipelines.samples.response import Kept
     from training.contract import Contract
 
@@ -33,7 +33,7 @@ class Modality(ABC):
     prefix
         Of the name of a stratum in metrics of the run.
     in_every_mode
-        Whether `evaluation.generalization` knows the units of its split modes.
+        Whether `evaluation.generalize` knows the units of its split modes.
     """
 
     stratum: ClassVar[str] = ""
@@ -111,7 +111,7 @@ class Modality(ABC):
     def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
         """Return the section ``explanation``, and what else is told of samples of this modality."""
 
-    # Every split mode, see `evaluation.generalizing`.
+    # Every split mode, see `evaluation.generalization`.
 
     def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
         """Return what varies independently in a split mode: what it is called, and its name for each row, ``(n,)``."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.units import Doubt
 from training.features.units import LIMITS, outside
 

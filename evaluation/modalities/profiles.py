@@ -13,7 +13,7 @@ import pandas as pd
 from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from evaluation.problems import measures_of
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
     SAMPLES_FILE,
@@ -102,10 +102,10 @@ class Profiles(Modality):
         labels = run.predictions.get(LABEL, pd.Series("", index=run.predictions.index))
         strata = pd.factorize(labels)[0]
         if explained.every:
-            from evaluation.evidence.genes import explain_every_target
+            from evaluation.evidence.target_genes import explain_every_target
 
             return explain_every_target(run, explained, strata)
-        from evaluation.evidence.labels import explain_one_answer
+        from evaluation.evidence.profiles import explain_one_answer
 
         seeds = getattr(run.task.evaluate, "stability_seeds", None)
         return explain_one_answer(run, explained, strata, 0 if seeds is None else seeds.of(run.fitted.budget))

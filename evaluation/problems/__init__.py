@@ -14,7 +14,7 @@ import pandas as pd
 
 from evaluation.metrics.regression import Floats, encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence, Explained
@@ -50,7 +50,7 @@ class Measures(ABC):
     promise
         What an answer is declared to hold the true value in.
     in_every_mode
-        Metrics of `evaluation.generalization`; empty where no such table is made.
+        Metrics of `evaluation.generalize`; empty where no such table is made.
     """
 
     answer: ClassVar[str] = "prediction"

@@ -54,8 +54,8 @@ class ClassificationMeasures(Measures):
         return list(contract.scoring["classes"])
 
     def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
-        """See `evaluation.evidence.classes`."""
-        from evaluation.evidence.classes import class_evidence
+        """See `evaluation.evidence.classification`."""
+        from evaluation.evidence.classification import class_evidence
 
         return class_evidence(self, run, modality)
 

@@ -91,8 +91,8 @@ class TargetMeasures(Measures):
         return targets
 
     def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
-        """See `evaluation.evidence.targets`."""
-        from evaluation.evidence.targets import target_evidence
+        """See `evaluation.evidence.multi_target`."""
+        from evaluation.evidence.multi_target import target_evidence
 
         return target_evidence(run, modality)
 

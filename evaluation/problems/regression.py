@@ -36,8 +36,8 @@ class RegressionMeasures(Measures):
         return Columns(target, outputs, predictions["baseline"].to_numpy() if "baseline" in predictions else None, {})
 
     def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
-        """See `evaluation.evidence.numbers`."""
-        from evaluation.evidence.numbers import number_evidence
+        """See `evaluation.evidence.regression`."""
+        from evaluation.evidence.regression import number_evidence
 
         return number_evidence(self, run, modality)
 

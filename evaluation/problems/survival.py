@@ -79,8 +79,8 @@ class SurvivalMeasures(Measures):
         )
 
     def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
-        """See `evaluation.evidence.follow_up`."""
-        from evaluation.evidence.follow_up import survival_evidence
+        """See `evaluation.evidence.survival`."""
+        from evaluation.evidence.survival import survival_evidence
 
         return survival_evidence(self, run, modality)
 

@@ -37,7 +37,7 @@ class AuditFinding:
     score: float | None = None
 
 
-# Duplicates, shortcuts, groups and findings, as in `pipelines.auditing.Audit`.
+# Duplicates, shortcuts, groups and findings, as in `pipelines.audits.run.Audit`.
 Parts = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], list[AuditFinding]]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import ROWS_SHOWN, Finding
+from pipelines.errors import ROWS_SHOWN, Finding
 
 if TYPE_CHECKING:
     from great_expectations.expectations import Expectation

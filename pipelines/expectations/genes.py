@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipelines.errors import ROWS_SHOWN, Finding
 from pipelines.expectations import Check, Tell, some
 from pipelines.expectations.checks import all_true
-from pipelines.faults import ROWS_SHOWN, Finding
 from pipelines.samples.gene_names import several_genes, spreadsheet_names
 from pipelines.text_values import quoted
 

@@ -13,8 +13,8 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from pipelines.errors import Finding
 from pipelines.expectations import Check, Suite, tell_files
-from pipelines.faults import Finding
 from pipelines.modalities.images import ImagesTask as Task
 from pipelines.samples.images import (
     IMAGES_FOLDER,

@@ -10,10 +10,10 @@ import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 
+from pipelines.errors import ROWS_SHOWN, DataError, Finding
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
 from pipelines.expectations.checks import alike_ids, all_true, doubt_suite, filled, keyed_checks
 from pipelines.expectations.genes import gene_checks, gene_names
-from pipelines.faults import ROWS_SHOWN, DataError, Finding
 from pipelines.modalities.pairs import PairsTask as Task
 from pipelines.samples.formats import (
     CELL_LINES_FILE,

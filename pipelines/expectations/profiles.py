@@ -12,11 +12,11 @@ import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 
+from pipelines.errors import ROWS_SHOWN, DataError, Finding
 from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
 from pipelines.expectations.checks import alike_ids, all_true, at_least, doubt_suite, keyed_checks
 from pipelines.expectations.genes import gene_checks, gene_names
 from pipelines.expectations.profile_targets import ProfileTargets
-from pipelines.faults import ROWS_SHOWN, DataError, Finding
 from pipelines.modalities.profiles import ProfilesTask as Task
 from pipelines.samples.expression import (
     EXPRESSION_FILE,

@@ -9,10 +9,10 @@ import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 
+from pipelines.errors import ROWS_SHOWN, Finding
 from pipelines.expectations import Check, Suite, Tell, some, tell_rows, tell_table
 from pipelines.expectations.checks import all_true, at_least
 from pipelines.expectations.profile_targets import ProfileTargets
-from pipelines.faults import ROWS_SHOWN, Finding
 from pipelines.samples.expression import SAMPLES_FILE
 from pipelines.text_values import quoted
 

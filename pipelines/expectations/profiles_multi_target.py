@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines.errors import UserError
 from pipelines.expectations import Check, tell_table
 from pipelines.expectations.checks import at_least
 from pipelines.expectations.profile_targets import ProfileTargets
-from pipelines.faults import UserError
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, LANDMARK
 from pipelines.samples.gene_names import find_gene
 

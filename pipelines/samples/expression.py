@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.samples import Kept
 from pipelines.samples.formats import read_table

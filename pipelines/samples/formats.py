@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.samples.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
 from pipelines.samples.raw_files import DRUGS_FILE as DRUGS_FILE

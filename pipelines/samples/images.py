@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from pipelines.code_closure import closure
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.files import cores, written_whole
 from pipelines.modalities.images import ImagesData, ImagesTask
 from pipelines.samples import Kept

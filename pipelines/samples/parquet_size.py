@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 MOST_VALUES = 4_000_000_000  # of a raw table: 16 GB of float32; all of TCGA has 0.7 billion
 

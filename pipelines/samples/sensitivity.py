@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from skimage.filters import threshold_otsu
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.molecules import canonical, parent
 from pipelines.samples.response import ResponseSamples
 from pipelines.tasks.pairs_classification import Threshold

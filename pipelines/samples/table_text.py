@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.text_values import clean, folded, folded_id, known, look_alikes, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.command import run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 
 def simulators() -> dict[str, Callable[..., None]]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from pipelines.command import run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.sources.choices import Choices, Replicates, Variants
 from pipelines.units import CopyNumberScale
 

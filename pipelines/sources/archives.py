@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.text_values import quoted
 
 _GZIP = b"\x1f\x8b"

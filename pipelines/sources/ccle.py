@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.sources.depmap import to_relative
 from pipelines.sources.expression_matrix import BLOCK_BYTES, Row, read_values
 from pipelines.sources.matrix_text import header_of, none_wanted, split_lead

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.sources.cell_line_names import CellLine, identifier, ids_of, stripped
 from pipelines.sources.choices import Variants
 from pipelines.sources.expression_matrix import BLOCK_BYTES, Row, read_values

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.sources import ccle, depmap, gdsc
 from pipelines.sources.cell_line_names import CellLineNames
 from pipelines.sources.choices import Choices

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
 from pipelines.samples.gene_names import several_genes, spreadsheet_names
 from pipelines.sources.raw_folder import written_folder

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 from tqdm import tqdm
 
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.samples.gene_names import spreadsheet_names
 from pipelines.sources.annotation_table import plain_header
 from pipelines.text_values import UNKNOWN_WORDS, clean, is_unknown, known

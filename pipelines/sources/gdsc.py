@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.sources.cell_line_names import NAME, CellLine, identifier, ids_of, stripped
 from pipelines.sources.official_table import Alternatives, OfficialTable, read_official, read_sheets, whole
 from pipelines.text_values import folded, is_unknown, look_alikes, quoted

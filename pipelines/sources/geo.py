@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.gene_names import genes_of, spreadsheet_names
 from pipelines.sources.annotation_table import annotation_rows, column_of, unknown_words
 from pipelines.sources.archives import opened

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.sources.expression_matrix import Row
 from pipelines.sources.official_table import plain
 from pipelines.text_values import clean, quoted

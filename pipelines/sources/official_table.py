@@ -26,7 +26,7 @@ import openpyxl
 import pandas as pd
 from tqdm import tqdm
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.sources.archives import ZIP, opened
 from pipelines.text_values import clean, known, quoted
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.gene_names import several_genes, spreadsheet_names
 from pipelines.sources.annotation_table import column_of, read_annotation
 from pipelines.text_values import folded, is_unknown, look_alikes, quoted

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.sources.annotation_table import column_of, read_annotation
 from pipelines.sources.archives import opened
 from pipelines.sources.expression_folder import Expression, barcode, gene_table, read_barcodes, rewritten, tcga

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
 from pipelines.text_values import folded, quoted
 

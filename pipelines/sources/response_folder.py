@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from pipelines.faults import DataError, Finding, UserError
+from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
 from pipelines.sources import gdsc
 from pipelines.sources.cell_line_names import IDS, CellLineNames

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.sources import gdsc
 from pipelines.sources.cell_line_names import BY, NAME, UNKNOWN, CellLineNames, Match, identifiers_of, kind_of, surest
 from pipelines.sources.omics_table import Omics, Wanted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.sources.annotation_table import column_of, read_annotation
 from pipelines.sources.archives import opened
 from pipelines.sources.expression_folder import (

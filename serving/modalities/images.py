@@ -15,18 +15,18 @@ from PIL import Image
 
 from pipelines.samples.image_formats import FORMATS
 from pipelines.text_values import clean
-from serving.board import collection
-from serving.board.endpoints import Endpoint
-from serving.board.glossary import means
-from serving.board.loading import load
-from serving.board.words import counted, named, plain
+from serving.dashboard.data import collection
+from serving.dashboard.data.endpoints import Endpoint
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import counted, named, plain
+from serving.dashboard.pages import answers, choosing, explaining, frame
+from serving.dashboard.pages.request import Asked, Make
 from serving.modalities import Modality
 from serving.problems import Answer, get_problem
-from serving.screens import answers, choosing, explaining, frame
-from serving.screens.asking import Asked, Make
 
 if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
-    from serving.board.questions import Question
+    from serving.dashboard.data.questions import Question
 
 _ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
 _MOST = 64
@@ -123,7 +123,7 @@ def named_images(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
 def of_images(files: Mapping[str, bytes]) -> Question:
     """Ask what images show; the files go as they are. Runs on a thread."""
     rows = [{"image": base64.b64encode(content).decode("ascii"), "sample_id": name} for name, content in files.items()]
-    made: Question = load("serving.board.questions").of_samples(rows, list(files))
+    made: Question = load("serving.dashboard.data.questions").of_samples(rows, list(files))
     return made
 
 

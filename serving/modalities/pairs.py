@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pipelines.text_values import clean
-from serving.board import collection
-from serving.board.asking import Refused
-from serving.board.collection import Drug, Line
-from serving.board.endpoints import Endpoint
-from serving.board.glossary import means
-from serving.board.loading import load
-from serving.board.words import counted, named, plain
+from serving.dashboard.data import collection
+from serving.dashboard.data.collection import Drug, Line
+from serving.dashboard.data.endpoint_client import Refused
+from serving.dashboard.data.endpoints import Endpoint
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import counted, named, plain
+from serving.dashboard.pages import answers, choosing, explaining, frame, request
+from serving.dashboard.pages.request import Asked, Contract, Make
 from serving.modalities import Modality
 from serving.problems import Answer, get_problem
-from serving.screens import answers, asking, choosing, explaining, frame
-from serving.screens.asking import Asked, Contract, Make
 
 if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
     import pandas as pd
 
-    from serving.board.questions import Question
+    from serving.dashboard.data.questions import Question
 
 _KEY = "cell_line_id"
 _QUOTES = "\"'`“”„‘’«»"
@@ -48,7 +48,7 @@ class Pairs(Modality):
     def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
         """Let people say which cells and which drugs."""
         folder, omics = frame.DATA / name, list(task.data.omics)
-        required = asking.required(endpoint, omics)
+        required = request.required(endpoint, omics)
         st.markdown("#### 1 · Cells")
         own = choosing.source(name, "Which cells") == choosing.OWN
         tables: dict[str, pd.DataFrame] = {}
@@ -111,7 +111,7 @@ class Pairs(Modality):
         def with_molecule(answer: Answer) -> Answer:
             if "atoms" not in answer:
                 return answer
-            drawing = load("serving.board.molecules").drawing  # RDKit and matplotlib take seconds to import
+            drawing = load("serving.dashboard.data.molecules").drawing  # RDKit and matplotlib take seconds to import
             return {**answer, _DRAWING: drawing(answer, str(drug), smiles, wording.unit)}
 
         explaining.explained(asked, row, shown, "Asking what moved it", with_molecule)
@@ -141,7 +141,7 @@ def of_pairs(
     Refused
         A table is lacking without which the model cannot answer.
     """
-    questions = load("serving.board.questions")
+    questions = load("serving.dashboard.data.questions")
     features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
     if lacking := [name.replace("_", " ") for name in features if name in required and name not in omics]:
         raise Refused(f"The model needs a table of {' and of '.join(lacking)}, which these samples lack.")
@@ -185,7 +185,7 @@ def _of_line(
     folder: Path, omics: Sequence[str], line: str, of: Line, drugs: Sequence[Drug], contract: Contract | None
 ) -> Question:
     """Return the question about a cell line of the data; runs on a thread."""
-    profiles = load("serving.board.measured").profiles
+    profiles = load("serving.dashboard.data.measured").profiles
     paths = {each: folder / f"{each}.parquet" for each in omics}
     tables = {each: profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
     tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}
@@ -231,7 +231,7 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
 
 @st.cache_data(show_spinner=False, ttl=600)
 def _usual(folder: str, target: str) -> dict[str, float]:
-    found: dict[str, float] = load("serving.board.measured").usual_responses(Path(folder), target)
+    found: dict[str, float] = load("serving.dashboard.data.measured").usual_responses(Path(folder), target)
     return found
 
 

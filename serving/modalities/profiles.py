@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from pipelines.samples.gene_names import match_genes
-from serving.board import collection
-from serving.board.endpoints import Endpoint
-from serving.board.glossary import means
-from serving.board.loading import load
-from serving.board.words import counted, listed, plain
+from serving.dashboard.data import collection
+from serving.dashboard.data.endpoints import Endpoint
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import counted, listed, plain
+from serving.dashboard.pages import answers, choosing, explaining, frame
+from serving.dashboard.pages.request import Asked, Make
 from serving.modalities import Modality
 from serving.problems import Answer, get_problem
-from serving.screens import answers, choosing, explaining, frame
-from serving.screens.asking import Asked, Make
 
 if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
     import pandas as pd
 
-    from serving.board.questions import Question
+    from serving.dashboard.data.questions import Question
 
 _KEY = "sample_id"
 _samples = st.cache_data(show_spinner=False, ttl=60)(collection.samples)
@@ -55,9 +55,12 @@ class Profiles(Modality):
             chosen = choosing.one_of(_samples(path.parent), "Sample", "samples", f"chosen {name}", help_)
         if chosen is None:
             return None, "Choose a sample first."
-        return (
-            lambda contract: of_profiles(load("serving.board.measured").profiles(path, _KEY, [chosen]), contract)
-        ), ""
+
+        def made(contract: Any) -> Question:
+            measured = load("serving.dashboard.data.measured")
+            return of_profiles(measured.profiles(path, _KEY, [chosen]), contract)
+
+        return made, ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw one profile's answer and the genes behind it."""
@@ -88,7 +91,7 @@ def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None)
     contract
         Of the model, where it is known.
     """
-    questions = load("serving.board.questions")
+    questions = load("serving.dashboard.data.questions")
     wanted = None
     if contract is not None:
         wanted = list(dict.fromkeys([*contract.get("genes", []), *contract.get("known", [])]))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipelines.faults import UserError
-from serving.board.loading import load
+from pipelines.errors import UserError
+from serving.dashboard.data.loading import load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ class Problem(ABC):
     # The dashboard: answers about samples, one by one; `answers` are the endpoint's, `about` names their samples.
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
-        """Return the answers as they are downloaded: ``sample``, what is answered, `serving.board.tables.novelty`."""
+        """Return the answers as they are downloaded: ``sample``, what is answered, and `tables.novelty`."""
         raise self._unasked("samples")
 
     def overview(self, table: pd.DataFrame, what: str) -> None:  # noqa: B027  # one answer may fill the page

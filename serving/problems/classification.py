@@ -10,11 +10,11 @@ import numpy as np
 import streamlit as st
 
 from pipelines.text_values import folded, is_unknown
-from serving.board.glossary import means
-from serving.board.loading import load
-from serving.board.words import counted, micromolar, named, number, plain, share, yes_no
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import counted, micromolar, named, number, plain, share, yes_no
+from serving.dashboard.pages import frame, ranking
 from serving.problems import Answer, Problem, Refuse, Wording
-from serving.screens import frame, ranking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ class Classification(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, label, probability, labels`` (the set, as text), novelty, and ``probability_<class>``."""
-        tables = load("serving.board.tables")
+        tables = load("serving.dashboard.data.tables")
         of = [answer.get("probabilities") or {} for answer in answers]
         every = dict.fromkeys(str(label) for found in of for label in found)
         made: pd.DataFrame = (
@@ -134,12 +134,12 @@ class Classification(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the probability of each class, with all of them as a table and as a CSV file."""
-        every = load("serving.board.tables").probabilities(answer)
+        every = load("serving.dashboard.data.tables").probabilities(answer)
         every = every.assign(label=every["label"].astype(str).map(named))
         top = every.head(_MOST_BARS)
         pairs = zip(top["label"].head(3), top["probability"].head(3), strict=True)
         said = ", ".join(f"{label} {share(float(value))}" for label, value in pairs)
-        bars = load("serving.board.charts").probabilities(top)
+        bars = load("serving.dashboard.data.charts").probabilities(top)
         frame.chart(bars, alt=f"Probabilities of the classes of {what}: {said}.")
         shown = every.assign(held=["in the set" if held else "ruled out" for held in every["held"]])
         shown = shown.set_axis(["class", "probability", "set of classes"], axis=1)
@@ -158,7 +158,7 @@ class Classification(Problem):
         Its columns are ``label, sensitive`` (its probability), ``labels`` (the set, as text), ``holds`` (what the set
         says) and ``called_below`` (the drug's threshold: a line whose response lies below it is called sensitive).
         """
-        tables = load("serving.board.tables")
+        tables = load("serving.dashboard.data.tables")
         made = about.reset_index(drop=True).assign(
             label=[row.get("label", "") for row in answers],
             sensitive=[float((row.get("probabilities") or {}).get(_SENSITIVE, math.nan)) for row in answers],
@@ -179,7 +179,7 @@ class Classification(Problem):
         ranking.chart(
             own,
             lambda top: (
-                load("serving.board.charts").sensitive(top),
+                load("serving.dashboard.data.charts").sensitive(top),
                 f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.",
             ),
         )

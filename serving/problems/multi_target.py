@@ -10,12 +10,12 @@ import numpy as np
 import streamlit as st
 
 from pipelines.samples.gene_names import symbol_of
-from serving.board.glossary import means
-from serving.board.loading import load
-from serving.board.words import plain
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import plain
+from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Wording
 from serving.problems.regression import with_ends
-from serving.screens import frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ class MultiTarget(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, target, gene, prediction, low, high`` and novelty, a row a sample and target."""
-        tables = load("serving.board.tables")
+        tables = load("serving.dashboard.data.tables")
         every = about[["sample"]].reset_index(drop=True).assign(**tables.novelty(answers))
         pairs = [(row, target) for row, answer in enumerate(answers) for target in answer.get("prediction") or {}]
         ends = {
@@ -70,7 +70,7 @@ class MultiTarget(Problem):
         st.subheader(f"Predicted genes of {plain(what)}", help="In log2 units. " + means("interval"))
         top = own.rename(columns={"measured": "usual"}).assign(drug=own["gene"]).head(_SHOWN)
         frame.chart(
-            load("serving.board.charts").responses(top, "Predicted expression (log2)"),
+            load("serving.dashboard.data.charts").responses(top, "Predicted expression (log2)"),
             alt=f"Predicted expression of {len(top)} genes with intervals; the highest is {with_ends(own, 'gene')}.",
         )
         if own["measured"].notna().any():

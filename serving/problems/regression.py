@@ -10,11 +10,11 @@ import numpy as np
 import streamlit as st
 
 from pipelines.units import HIGHEST_LN_IC50
-from serving.board.glossary import means
-from serving.board.loading import load
-from serving.board.words import micromolar, named, number, plain
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import micromolar, named, number, plain
+from serving.dashboard.pages import ranking
 from serving.problems import Answer, Problem, Refuse, Wording
-from serving.screens import ranking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ class Regression(Problem):
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
     ) -> pd.DataFrame:
         """Return ``prediction, low, high, usual, against_usual`` of each pair, the smallest response first."""
-        tables = load("serving.board.tables")
+        tables = load("serving.dashboard.data.tables")
         known = usual()
         ends = {end: [tables.to_float(row.get(end)) for row in answers] for end in ("prediction", "low", "high")}
         made = about.reset_index(drop=True).assign(**ends)
@@ -84,7 +84,7 @@ class Regression(Problem):
         ranking.chart(
             own,
             lambda top: (
-                load("serving.board.charts").responses(top, title),
+                load("serving.dashboard.data.charts").responses(top, title),
                 f"Predicted {unit} of {len(top)} drugs with intervals; first is {with_ends(top, 'drug')}.",
             ),
         )

@@ -9,11 +9,11 @@ import numpy as np
 import streamlit as st
 
 from pipelines.params import read_task
-from serving.board.glossary import means
-from serving.board.loading import load
-from serving.board.words import plain, share, yes_no
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import plain, share, yes_no
+from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Refuse, Wording
-from serving.screens import frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class Survival(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return risk with interval, log hazard, time without an event, ``survival_<horizon>`` and novelty."""
-        tables = load("serving.board.tables")
+        tables = load("serving.dashboard.data.tables")
         of = [answer.get("survival") or {} for answer in answers]
         every = dict.fromkeys(str(horizon) for found in of for horizon in found)
         made: pd.DataFrame = (
@@ -117,7 +117,7 @@ class Survival(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the survival curve at the horizons, with its numbers."""
-        curves, unit = load("serving.board.survival_curves"), str(answer["time_unit"])
+        curves, unit = load("serving.dashboard.data.survival_curves"), str(answer["time_unit"])
         curve = curves.table(answer)
         said = ", ".join(f"{share(row.survival)} at {row.time:g}" for row in curve.itertuples())
         frame.chart(curves.chart(curve, unit), alt=f"Share without the event of {what} by {unit}: {said}.")

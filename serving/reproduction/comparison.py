@@ -17,16 +17,16 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from evaluation.evidence.measuring import PREDICTIONS
+from evaluation.evidence.build import PREDICTIONS
 from evaluation.problems import measures_of
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.params import read_task
-from pipelines.places import REPORTS
+from pipelines.paths import REPORTS
+from serving.gate_context import model_files
 from serving.reproduction.refit import Recipe, Refit, refit
 from serving.reproduction.tolerance import ELSEWHERE
-from serving.situation import model_files
 from training.model.logged_model import contract_of, predictor_folder
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")

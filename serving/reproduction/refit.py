@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from mlflow import MlflowClient
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.tracking import folder_sha256
 from serving.reproduction.worktree import Worktree, worktree

@@ -16,10 +16,13 @@ import numpy as np
 
 from pipelines.params import read_params
 
-try:
-    from pipelines.prepared import read_prepared
-except ImportError:  # the commit reads them elsewhere
-    from pipelines.prepare import read_prepared  # type: ignore[attr-defined, no-redef]
+try:  # where the commit's own code reads them
+    from pipelines.datasets import read_prepared
+except ImportError:
+    try:
+        from pipelines.prepared import read_prepared  # type: ignore[import-untyped, no-redef]
+    except ImportError:
+        from pipelines.prepare import read_prepared  # type: ignore[attr-defined, no-redef]
 
 
 def _predictor() -> Any:
@@ -56,7 +59,12 @@ def main(task: str, folder: str, other: str, out: str) -> None:
 
 def _params_sha256(task: str) -> str:
     """Return the hash of the task's parameters by the commit's own code; nothing where it has that elsewhere."""
-    for module in ("evaluation.evidence.measuring", "evaluation.measuring", "evaluation.evaluate"):
+    for module in (
+        "evaluation.evidence.build",
+        "evaluation.evidence.measuring",
+        "evaluation.measuring",
+        "evaluation.evaluate",
+    ):
         with contextlib.suppress(ImportError, AttributeError):
             return str(importlib.import_module(module).params_sha256(read_params(), task))
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 ELSEWHERE = 1e-3  # on another machine or with other packages: of outputs, and of metrics
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 _DVC_LOCAL = Path(".dvc") / "config.local"
 _OUTPUT = 3000  # characters of a failed command that are shown

@@ -37,8 +37,8 @@ from optuna.trial import TrialState, create_trial
 from pipelines.step_metrics import _FLUSH_SECONDS, sending
 from tests.bench.measured import Record, Table, number
 from tests.training.postgres import Postgres, postgres
-from training.studies.claims import _BEAT_SECONDS, ORIGIN, WORKER, work
 from training.studies.storage import StudyLock, open_storage, study_lock
+from training.studies.trial_queue import _BEAT_SECONDS, ORIGIN, WORKER, work
 
 _MANY, _CROWD = 64, 1000
 _EXPERIMENT = "bench"

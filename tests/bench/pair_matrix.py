@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipelines.datasets import Prepared, prepare
 from pipelines.params import read_params
-from pipelines.prepared import Prepared, prepare
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.bench.measured import Record, paired
 from training.architectures import get_architecture

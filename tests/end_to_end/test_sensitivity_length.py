@@ -14,7 +14,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient, pyfunc
 
-from evaluation.candidates.card import MARKDOWN
+from evaluation.promotion.card import MARKDOWN
 from pipelines.simulate.response import Size, simulate_drug_response
 from serving.answers import answer_example
 from serving.registry import promote

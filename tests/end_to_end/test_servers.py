@@ -24,7 +24,7 @@ from pgserver._commands import POSTGRES_BIN_PATH
 from pipelines import tracking
 from pipelines.file_hashes import file_hashes
 from serving import registry
-from serving.history_table import INTENTS, TABLE
+from serving.audit_log import INTENTS, TABLE
 from serving.registry_checks import verify
 from tests.end_to_end.checkout import Checkout, checked_out
 from tests.end_to_end.small_platform import ROOT, WAIVED, small_params

@@ -146,7 +146,7 @@ def _watch(here: Checkout, log: Path, data: Path, capsys: pytest.CaptureFixture[
     assert "concordance of 60 labelled rows" in said
     wrong = pd.read_csv(followed).assign(relapse=2)
     wrong.to_csv(here.root / "wrong.csv", index=False)
-    from serving.monitoring.performance import read_labels
+    from serving.drift.performance import read_labels
     from training.model.logged_model import contract_of
 
     contract = contract_of(here.root / "models" / NAME / SERVED / "model")

@@ -304,9 +304,9 @@ def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform
 def test_endpoint_equals_the_model_in_process(platform: Platform, staged: str) -> None:
     script = (
         "import json, mlflow\n"
-        "from pipelines.prepared import read_prepared\n"
+        "from pipelines.datasets import read_prepared\n"
         "from pipelines.params import read_params\n"
-        "from evaluation.candidates.scoring import load\n"
+        "from evaluation.promotion.scoring import load\n"
         f"task = read_params().task('{TASK}')\n"
         f"samples = read_prepared('{TASK}', task).side('test')\n"
         "import numpy as np\n"
@@ -327,7 +327,7 @@ def test_refused_data_changes_nothing_downstream(platform: Platform, tmp_path: P
     drugs.loc[2, "smiles"] = "not a molecule"
     drugs.to_csv(bad / "drugs.csv", index=False)
     before = platform.run("git", "status", "--porcelain").stdout, (platform.root / "data.dvc").read_text()
-    done = platform.python("-m", "pipelines.bring", "--from", str(tmp_path), check=False)
+    done = platform.python("-m", "pipelines.ingest", "--from", str(tmp_path), check=False)
     assert done.returncode == 1
     assert "drugs.csv, column smiles, row 3" in done.stderr
     assert (platform.run("git", "status", "--porcelain").stdout, (platform.root / "data.dvc").read_text()) == before

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 
 
 class Deadly(Prepared):

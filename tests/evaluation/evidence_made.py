@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from evaluation.evidence.sealed import seal
+from evaluation.evidence.evidence_file import seal
 
 _SHA = {key: letter * 64 for key, letter in (("data", "1"), ("split", "2"), ("params", "3"), ("model", "4"))}
 

@@ -6,8 +6,8 @@ import copy
 from datetime import date
 from typing import Any
 
-from evaluation.candidates.gate import Situation
-from evaluation.evidence.sealed import evidence_sha256
+from evaluation.evidence.evidence_file import evidence_sha256
+from evaluation.promotion.gate import Situation
 from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
 
 TASK = "drug_response"

@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.evidence.measuring import _write
+from evaluation.evidence.build import _write
 from evaluation.evidence.pairs import explain_pairs
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
+from pipelines.datasets import Prepared
 from pipelines.params import PerBudget
-from pipelines.prepared import Prepared
 from pipelines.samples.response import ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
 from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
-from training.model.fitted import Fitted
+from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.candidates.card import _biomarkers
 from evaluation.evidence.drugs import explain_drugs
 from evaluation.evidence.parts import Evidence
 from evaluation.evidence.schema import check_schema
@@ -31,8 +30,9 @@ from evaluation.explain.biomarkers import (
 )
 from evaluation.explain.genes import explain
 from evaluation.explain.sensitizing import FEWEST, LINES, directed, rows_by_drug, sensitizing
-from pipelines.faults import UserError
-from pipelines.prepared import Prepared
+from evaluation.promotion.card import _biomarkers
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.samples.response import ResponseSamples, make_samples
 from pipelines.typed_yaml import ParamsError
 from tests.evaluation.evidence_made import made_evidence

@@ -16,16 +16,16 @@ from mlflow import MlflowClient
 from sklearn.metrics import roc_auc_score
 
 import evaluation.candidate
-import evaluation.candidates.candidacy
-import evaluation.candidates.production
-from evaluation.candidates.candidacy import candidate, choose
-from evaluation.evidence.measuring import PREDICTIONS, SPLIT, file_sha256
-from evaluation.evidence.sealed import evidence_path, read_evidence
+import evaluation.promotion.candidate_run
+import evaluation.promotion.production
+from evaluation.evidence.build import PREDICTIONS, SPLIT, file_sha256
+from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from evaluation.promotion.candidate_run import candidate, choose
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, read_params, task_text
-from pipelines.prepared import Prepared
 from tests.empty_store import empty_store
 from tests.evaluation.evidence_made import made_evidence
 from training.contract import contract_class
@@ -180,7 +180,7 @@ def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pyt
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(evaluation.candidates.candidacy, "write_card", fail)
+    monkeypatch.setattr(evaluation.promotion.candidate_run, "write_card", fail)
     with pytest.raises(OSError, match="disk full"):
         place.candidate("vgg16")
     assert read_evidence(place.reports / TASK / "candidate" / "evidence.json") == evidence
@@ -255,7 +255,7 @@ def test_rows_that_production_was_fitted_on_do_not_flatter_it(
         place.client.log_artifact(other["run_id"], str(tmp_path / SPLIT))
     place.promote(other, **{"split.sha256": "9" * 64})
     # Its classes are in another order, as those of older data may be.
-    monkeypatch.setattr(evaluation.candidates.production, "load", lambda uri: planted(0.0, CLASSES[::-1], place.params))
+    monkeypatch.setattr(evaluation.promotion.production, "load", lambda uri: planted(0.0, CLASSES[::-1], place.params))
     evidence = place.candidate()
     (facing,) = by_kind(evidence, "production")
     assert said in facing["note"] and facing["rows"] == rows
@@ -276,7 +276,7 @@ def test_a_version_that_cannot_answer_is_named_and_not_passed_over(
         return made
 
     place.promote(read_evidence(evidence_path(TASK, "vgg16", place.reports)), **{"split.sha256": "9" * 64})
-    monkeypatch.setattr(evaluation.candidates.production, "load", load)
+    monkeypatch.setattr(evaluation.promotion.production, "load", load)
     (facing,) = by_kind(place.candidate(), "production")
     assert facing["difference"] is None and facing["rows"] == 0
     assert "cannot answer" in facing["note"]
@@ -297,8 +297,8 @@ def test_cohorts_are_scored_with_the_hash_of_their_data(
         asked.append((model, folder))
         return {"n": 9, "groups": 4, "dropped": {}, "metrics": {"roc_auc": interval}}
 
-    monkeypatch.setattr(evaluation.candidates.candidacy, "load", lambda uri: uri)
-    monkeypatch.setattr(evaluation.candidates.candidacy, "score", score)
+    monkeypatch.setattr(evaluation.promotion.candidate_run, "load", lambda uri: uri)
+    monkeypatch.setattr(evaluation.promotion.candidate_run, "score", score)
     evidence = place.candidate(cohorts={"away": tmp_path / "away"})
     assert asked == [(evidence["model_uri"], tmp_path / "away" / TASK)]
     (cohort,) = evidence["cohorts"]

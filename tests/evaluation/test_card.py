@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 
-from evaluation.candidates.card import write_card
+from evaluation.promotion.card import write_card
 from tests.evaluation.evidence_made import made_evidence
 
 HOSTILE = "<script>alert('x')</script>|`]( onerror=1 \n# no heading"

@@ -17,10 +17,10 @@ import evaluation.comparison.architectures
 import evaluation.comparison.ranking
 from evaluation.comparison.architectures import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
 from evaluation.comparison.page import SIMULATED, as_html, as_text
-from evaluation.evidence.sealed import evidence_path
+from evaluation.evidence.evidence_file import evidence_path
 from evaluation.figures import comparison as comparison_figures
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from tests.empty_store import empty_store

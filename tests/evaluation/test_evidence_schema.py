@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
+from evaluation.evidence.evidence_file import evidence_sha256, read_evidence, seal
 from evaluation.evidence.schema import SCHEMA_FILE, check_schema
-from evaluation.evidence.sealed import evidence_sha256, read_evidence, seal
 from evaluation.explain.checks import random_correlation, row_correlation
 from evaluation.explain.deletion import delete
 from evaluation.metrics.means import coverage, mean_of_rows
 from evaluation.metrics.weakest import of_drugs
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import write_json
 from tests.evaluation.evidence_made import made_evidence
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.candidates.checks import OF
-from evaluation.candidates.gate import Verdict, allowed, as_dicts, failures, judge, lines
 from evaluation.evidence.schema import check_schema
+from evaluation.promotion.checks import OF
+from evaluation.promotion.gate import Verdict, allowed, as_dicts, failures, judge, lines
 from pipelines.policy import CHECKS, UNWAIVABLE, Answer, Policy, Waiver
 from tests.evaluation.made_evidence import TASK, made_evidence, made_policy, made_situation, sealed
 

@@ -17,10 +17,10 @@ import pytest
 from mlflow import MlflowClient
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
-from evaluation.evidence import measuring
-from evaluation.evidence.measuring import evidence_of
+from evaluation.evidence import build
+from evaluation.evidence.build import evidence_of
+from evaluation.evidence.multi_target import interval_check
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.evidence.targets import interval_check
 from evaluation.explain.targets import (
     TOP,
     attention_agreement,
@@ -30,9 +30,9 @@ from evaluation.explain.targets import (
 )
 from evaluation.modalities import modality_of
 from evaluation.problems.multi_target import target_spreads
+from pipelines.datasets import Prepared
 from pipelines.files import jsonable
 from pipelines.params import PerBudget, read_params, task_text
-from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 from tests.empty_store import empty_store
@@ -41,8 +41,8 @@ from tests.training.profile_samples import gene_samples
 from training.architectures import get_architecture
 from training.contract import contract_class
 from training.estimator import Attribution, Estimator, FitContext
-from training.model.final import CrossFitted
-from training.model.fitted import Fitted
+from training.model.cross_fit import CrossFitted
+from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 from training.problems.multi_target import with_targets
 
@@ -529,7 +529,7 @@ def test_the_order_of_a_network_that_does_not_attend_is_an_artifact_of_its_run(
     assert table["window"].tolist() == [1] * 7 + [2] * 7 + [3] * 7 + [4] * 7 + [5] * 2
     assert "attention" not in found.tables
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-        measuring._write(found, tmp_path)
+        build._write(found, tmp_path)
     (tmp_path / "logged").mkdir()
     logged = mlflow.artifacts.download_artifacts(
         run_id=run_id, artifact_path="tables/gene_order.csv", dst_path=str(tmp_path / "logged")

@@ -15,10 +15,9 @@ import pytest
 from mlflow import MlflowClient
 
 from evaluation.comparison.paired import paired_difference
-from evaluation.generalization import main
-from evaluation.generalizing import page
-from evaluation.generalizing.apart import Outcome, fit_apart, fit_here
-from evaluation.generalizing.table import (
+from evaluation.generalization import page
+from evaluation.generalization.apart import Outcome, fit_apart, fit_here
+from evaluation.generalization.table import (
     Plan,
     contests,
     generalize,
@@ -29,14 +28,15 @@ from evaluation.generalizing.table import (
     response_task,
     tell,
 )
+from evaluation.generalize import main
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.datasets import Prepared, prepare
+from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.groups.pairs import cell_line_groups
 from pipelines.params import Params
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples import Kept
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.empty_store import empty_store
@@ -411,7 +411,7 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
 ) -> None:
     found = tell(NAME, params, done, [], kept.samples)
     page.write(found, tmp_path)
-    text = (tmp_path / "generalization.md").read_text()
+    text = (tmp_path / "generalize.md").read_text()
     assert text.startswith("**SIMULATED data")
     for architecture in (BASELINE, MODEL):
         (line,) = [line for line in text.splitlines() if line.startswith(f"| `{architecture}`")]
@@ -422,12 +422,12 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
             assert cell.startswith("{value:.3f} [{low:.3f}, {high:.3f}]".format(**scores["r2"]))
             margin = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**scores["margin"])
             assert (margin in cell) == (architecture != BASELINE)
-    table = pd.read_csv(tmp_path / "generalization.csv")
+    table = pd.read_csv(tmp_path / "generalize.csv")
     assert len(table) == len(done) + 2
     assert set(table["mode"]) == {*MODES, "cross_study, known drugs"}
     assert {"r2", "r2_low", "r2_high", "margin", "within_drug_pearson", "seconds", "peak_megabytes"} <= set(table)
-    assert (tmp_path / "generalization.png").stat().st_size > 5000
-    assert read_json(tmp_path / "generalization.json")["rows"][0]["mode"] == "random"
+    assert (tmp_path / "generalize.png").stat().st_size > 5000
+    assert read_json(tmp_path / "generalize.json")["rows"][0]["mode"] == "random"
     assert not page.as_markdown({**found, "simulated": False}).startswith("**SIMULATED")
 
 
@@ -444,10 +444,10 @@ def test_the_figure_has_a_panel_a_column_and_the_baseline_in_each(done: list[Pla
 def test_the_command_makes_the_table_and_says_where_it_is(
     place: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation import generalization
-    from evaluation.generalizing import table as generalization_table
+    from evaluation import generalize as command
+    from evaluation.generalization import table as generalization_table
 
-    monkeypatch.setattr(generalization, "read_params", lambda: params)
+    monkeypatch.setattr(command, "read_params", lambda: params)
     monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=fit_here))
     arguments = ["--task", NAME, "--modes", "cell_blind", "--architectures", MODEL]
     assert main(arguments) == 0

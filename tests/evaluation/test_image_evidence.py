@@ -24,11 +24,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from torch import nn
 
 from evaluation import leaderboard, score
-from evaluation.candidates import candidacy, scoring
 from evaluation.comparison import ranking
-from evaluation.evidence.measuring import evaluate, evidence_of
+from evaluation.evidence.build import evaluate, evidence_of
+from evaluation.evidence.evidence_file import evidence_path, evidence_sha256, read_evidence
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
-from evaluation.evidence.sealed import evidence_path, evidence_sha256, read_evidence
 from evaluation.explain.cells import CellExplanation, deletion, explain_cells, randomized
 from evaluation.figures import plots
 from evaluation.metrics.classification import (
@@ -36,12 +35,13 @@ from evaluation.metrics.classification import (
 )
 from evaluation.modalities.images import PANELS
 from evaluation.problems import columns_of
+from evaluation.promotion import candidate_run, scoring
 from pipelines import tracking
-from pipelines.auditing import audit_samples, write_audit
-from pipelines.faults import DataError, UserError
+from pipelines.audits.run import audit_samples, write_audit
+from pipelines.datasets import Prepared, prepare
+from pipelines.errors import DataError, UserError
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import Params, PerBudget, read_params
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
 from tests.empty_store import empty_store
@@ -50,8 +50,8 @@ from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone
 from training.model.calibration import apply_temperature, prediction_sets
-from training.model.final import CrossFitted
-from training.model.fitted import Fitted, fit
+from training.model.cross_fit import CrossFitted
+from training.model.final_fit import Fitted, fit
 from training.model.predictor import Predictor
 from training.networks.cell_network import CellNetwork
 from training.problems.classification import with_probabilities
@@ -690,16 +690,16 @@ def test_a_cohort_stands_in_the_candidates_evidence_and_card(
 ) -> None:
     """Nothing of it is made up: the logged model is loaded and scores the folder."""
     away = cohort.parent
-    evidence = candidacy.candidate(NAME, params, prepared, "xgboost", {"the other clinic": away})
+    evidence = candidate_run.candidate(NAME, params, prepared, "xgboost", {"the other clinic": away})
     (found,) = evidence["cohorts"]
     assert found["name"] == "the other clinic" and found["n"] == trees.evidence["test"]["samples"]
     assert found["data.sha256"] == tracking.folder_sha256(cohort)
     for name, numbers in found["metrics"].items():
         assert numbers["value"] == pytest.approx(trees.metric(name)["value"], abs=1e-6, nan_ok=True), name
-    folder = Path("reports") / NAME / candidacy.FOLDER
-    assert read_evidence(folder / candidacy.EVIDENCE) == evidence
+    folder = Path("reports") / NAME / candidate_run.FOLDER
+    assert read_evidence(folder / candidate_run.EVIDENCE) == evidence
     assert "the other clinic" in (folder / "card.md").read_text()
-    assert candidacy.candidate(NAME, params, prepared, "xgboost")["cohorts"] == []
+    assert candidate_run.candidate(NAME, params, prepared, "xgboost")["cohorts"] == []
 
 
 def test_a_cohort_with_a_broken_image_is_refused_by_its_name(trees: Judged, cohort: Path, tmp_path: Path) -> None:

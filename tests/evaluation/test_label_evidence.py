@@ -16,24 +16,24 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from evaluation.evidence import measuring
-from evaluation.evidence.labels import layout_of, stability
-from evaluation.evidence.measuring import evidence_of
+from evaluation.evidence import build
+from evaluation.evidence.build import evidence_of
 from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.profiles import layout_of, stability
 from evaluation.explain.deletion import delete_genes
 from evaluation.explain.profiles import TOP, explain_profiles
 from evaluation.figures import profiles
 from evaluation.problems import measures_of
+from pipelines.datasets import Prepared
 from pipelines.files import jsonable
 from pipelines.params import Params, PerBudget, read_params
-from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.empty_store import empty_store
 from training.contract import contract_class
 from training.estimator import Attribution, Classifier, Estimator, FitContext
-from training.model.final import CrossFitted
-from training.model.fitted import Fitted
+from training.model.cross_fit import CrossFitted
+from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 from training.problems.classification import with_probabilities
 
@@ -373,7 +373,7 @@ def test_genes_heat_map_and_layout_are_artifacts_of_the_run(setting: Setting, ru
     found = setting.evidence(Imaged())
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         mlflow.log_metrics(found.to_log())
-        measuring._write(found, tmp_path)
+        build._write(found, tmp_path)
     client = MlflowClient()
     kept = {item.path for folder in ("tables", "figures") for item in client.list_artifacts(run_id, folder)}
     assert {"tables/genes_by_class.csv", "tables/layout.csv"} <= kept

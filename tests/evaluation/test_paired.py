@@ -16,7 +16,7 @@ from evaluation.comparison.paired import holm, matched, p_value, paired_differen
 from evaluation.metrics import resample
 from evaluation.metrics.resample import group_count_blocks, group_counts
 from evaluation.problems import measures_of
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import Params, read_params
 
 ROOT = Path(__file__).parents[2]

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.candidates.scoring import score
 from evaluation.metrics.means import coverage
-from pipelines.faults import DataError
+from evaluation.promotion.scoring import score
+from pipelines.datasets import prepare
+from pipelines.errors import DataError
 from pipelines.params import Task, read_params
-from pipelines.prepared import prepare
 from pipelines.simulate.expression import simulate_gene_expression, simulate_tumor_type
 from pipelines.simulate.response import simulate_drug_response
 from tests.training.tiny import ROOT, SIZE
 from training.architectures import get_architecture
 from training.contract import make_contract
-from training.model.final import fit_final
+from training.model.cross_fit import fit_final
 from training.model.predictor import Predictor
 from training.model.track import save_model
 

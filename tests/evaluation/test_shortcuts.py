@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.evidence.measuring import evidence_of
+from evaluation.evidence.build import evidence_of
 from evaluation.evidence.parts import Evaluation
 from evaluation.evidence.shortcuts import OF_LINES, beside_model, line_score
 from evaluation.metrics.resample import Interval
@@ -19,7 +19,7 @@ from pipelines.samples.response import ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
 from training.contract import contract_class
-from training.model.fitted import Fitted
+from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 
 BOOTSTRAP: dict[str, Any] = {"resamples": 200, "confidence": 0.95, "seed": 3}

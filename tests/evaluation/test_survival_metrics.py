@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.evidence.follow_up import held_until
+from evaluation.evidence.survival import held_until
 from evaluation.metrics.resample import group_counts
 from evaluation.metrics.survival import log_rank
 from evaluation.problems import measures_of

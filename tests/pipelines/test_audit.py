@@ -14,16 +14,16 @@ from PIL import Image
 
 from pipelines import audit as stage
 from pipelines import audits
-from pipelines.auditing import Audit, audit_samples, write_audit
 from pipelines.audits import images as audits_of_images
 from pipelines.audits import pairs as audits_of_pairs
+from pipelines.audits.run import Audit, audit_samples, write_audit
 from pipelines.confounders.images import image_confounders
 from pipelines.confounders.pairs import pair_confounders
 from pipelines.files import read_json
 from pipelines.modalities.images import ImagesTask
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Task, read_params
-from pipelines.places import AUDIT_FILE
+from pipelines.paths import AUDIT_FILE
 from pipelines.probes import probe_labels, probe_response
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.images import ImageSamples

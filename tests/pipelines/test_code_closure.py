@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import code_closure
 from pipelines.code_closure import closure
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 MODULES = {
     "rooms/__init__.py": '"""Nothing but a docstring."""',

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import UserError
+from pipelines.cross_study import StudyError
+from pipelines.datasets import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
+from pipelines.errors import UserError
 from pipelines.groups import sample_identities
 from pipelines.modalities.pairs import PairsSplit, PairsTask
-from pipelines.prepared import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.response import ResponseSamples, keep_samples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
-from pipelines.studies import StudyError
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import NAME, make_tables, samples_of, shipped_task, shuffled
 from tests.pipelines.test_split_integrity import Screen, screens

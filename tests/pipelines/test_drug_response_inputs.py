@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.sources import drug_response, omics_table
 from pipelines.sources.cell_line_names import BARE, NAME, CellLine, CellLineNames, identifier, identifiers_of, ids_of
 from pipelines.sources.choices import Choices

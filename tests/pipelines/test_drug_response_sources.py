@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import DataError, UserError
+from pipelines.errors import DataError, UserError
 from pipelines.sources import official_table
 from pipelines.sources.__main__ import main
 from pipelines.sources.cell_line_names import (

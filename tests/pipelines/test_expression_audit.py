@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from pipelines import audit as stage
-from pipelines.auditing import Audit, audit_samples, write_audit
 from pipelines.audits import profiles as audits_of_profiles
+from pipelines.audits.run import Audit, audit_samples, write_audit
 from pipelines.confounders.profiles import profile_confounders
 from pipelines.files import read_json
 from pipelines.modalities.profiles import ProfilesTask
-from pipelines.places import AUDIT_FILE
+from pipelines.paths import AUDIT_FILE
 from pipelines.probes import GROUPS, thinned
 from pipelines.samples.expression import ExpressionTables
 from tests.empty_store import empty_store

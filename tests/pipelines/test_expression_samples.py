@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.faults import DataError, UserError
-from pipelines.prepared import prepare, read_prepared, write_prepared
+from pipelines.datasets import prepare, read_prepared, write_prepared
+from pipelines.errors import DataError, UserError
 from pipelines.samples import Kept
 from pipelines.samples.expression import (
     ExpressionSamples,

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import DataError, UserError
+from pipelines.errors import DataError, UserError
 from pipelines.sources import expression_folder, geo, pancan, uci, xena
 from pipelines.sources.__main__ import main
 from pipelines.sources.expression_folder import Expression, gene_table, tcga, write_expression

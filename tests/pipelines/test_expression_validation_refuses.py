@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.faults import Finding
+from pipelines.errors import Finding
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import Task, read_params
 from pipelines.samples.expression import EXPRESSION_FILE as EXPRESSION

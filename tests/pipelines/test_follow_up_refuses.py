@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import DataError
+from pipelines.errors import DataError
 from pipelines.params import read_params
 from pipelines.samples.expression import SAMPLES_FILE
 from pipelines.samples.follow_up import read_follow_up

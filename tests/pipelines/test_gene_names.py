@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.gene_names import (
     find_gene,
     match_genes,

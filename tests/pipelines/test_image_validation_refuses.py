@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFile
 
-from pipelines.faults import ROWS_SHOWN
+from pipelines.errors import ROWS_SHOWN
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_params
 from pipelines.samples.images import read_images

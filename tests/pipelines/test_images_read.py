@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipelines.faults import DataError
+from pipelines.errors import DataError
 from pipelines.files import written_whole
 from pipelines.modalities.images import ImagesData, ImagesTask
 from pipelines.params import read_params

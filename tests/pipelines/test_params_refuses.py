@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.modalities.images import ImagesData, ImagesTask, ValidateImages
 from pipelines.modalities.pairs import MissingPolicy, PairsData, PairsSplit, PairsTask, ValidatePairs
 from pipelines.modalities.profiles import ValidateProfiles

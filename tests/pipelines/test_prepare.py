@@ -14,10 +14,10 @@ import pytest
 
 from pipelines import prepare as stage
 from pipelines.command import run_command
-from pipelines.faults import UserError
+from pipelines.datasets import Prepared, prepare, read_prepared, write_prepared
+from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.modalities.pairs import PairsTask
-from pipelines.prepared import Prepared, prepare, read_prepared, write_prepared
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.response import keep_samples
 from pipelines.split import SplitError, split_sha256
@@ -313,7 +313,7 @@ def test_a_split_cut_off_between_its_files_is_refused(
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.prepared.write_json", killed)
+    monkeypatch.setattr("pipelines.datasets.write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         write_prepared(other, Path("prepared") / NAME, task, SEED + 1)
     with pytest.raises(UserError, match="run `dvc repro -f prepare@"):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import DataError, Finding
+from pipelines.errors import DataError, Finding
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Task
 from pipelines.samples.expression import is_one_of, keep_profiles

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.datasets import Prepared, prepare
 from pipelines.groups import sample_identities
 from pipelines.groups.pairs import cell_line_groups, drug_groups
 from pipelines.modalities.pairs import PairsTask
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.molecules import pubchem_id

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.auditing import Audit, AuditFinding, write_audit
-from pipelines.faults import ROWS_SHOWN, Finding
-from pipelines.report import PAGE, write_page
+from pipelines.audits.run import Audit, AuditFinding, write_audit
+from pipelines.errors import ROWS_SHOWN, Finding
 from pipelines.validate import Validation, write_validation
+from pipelines.validation_page import PAGE, write_page
 
 NASTY = "all/<script>alert('cell & \"blast\"')</script>.png"
 SOUND = Validation("smear", (), {"rows": {"images": 24}})

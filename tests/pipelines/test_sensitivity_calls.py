@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import DataError, UserError
+from pipelines.datasets import prepare, read_prepared, write_prepared
+from pipelines.errors import DataError, UserError
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import ParamsError, read_params, read_task, task_text
-from pipelines.prepared import prepare, read_prepared, write_prepared
 from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.molecules import parent

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.datasets import prepare
 from pipelines.modalities.pairs import PairsTask
-from pipelines.prepared import prepare
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.response import keep_samples
 from pipelines.simulate.__main__ import main

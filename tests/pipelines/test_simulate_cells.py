@@ -16,9 +16,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pipelines.datasets import prepare
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_params
-from pipelines.prepared import prepare
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.__main__ import main
 from pipelines.simulate.cells import simulate_blood_cell, simulate_leukemia_cell

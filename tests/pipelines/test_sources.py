@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_params
 from pipelines.sources import blood_cells, pbc, raw_folder

@@ -24,12 +24,12 @@ from sqlalchemy.engine import Engine
 
 from pipelines import tracking
 from pipelines.command import run_command
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import write_json, written_whole
 from pipelines.retry import Unreachable
 from pipelines.step_metrics import sending
 from pipelines.store_errors import StoreError, refusal
-from serving.ledger import look
+from serving.alias_moves import look
 from tests.empty_store import empty_store
 from training.studies.storage import open_storage
 

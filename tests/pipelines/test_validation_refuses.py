@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.faults import Finding
+from pipelines.errors import Finding
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import ParamsError, read_params
 from pipelines.validate import Validation, main, validate_folder

@@ -28,9 +28,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import predictions_to_json
 from PIL import Image
 
+from pipelines.datasets import prepare
 from pipelines.files import write_json
 from pipelines.params import read_params
-from pipelines.prepared import prepare
 from pipelines.simulate.response import simulate_drug_response
 from pipelines.tasks.pairs_classification import Threshold
 from tests.empty_store import empty_store

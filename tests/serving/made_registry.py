@@ -15,12 +15,12 @@ import yaml
 from mlflow import MlflowClient
 
 from pipelines import tracking
-from pipelines.places import PREPARED
+from pipelines.paths import PREPARED
 from pipelines.policy import Policy
 from pipelines.split import split_sha256
 from serving import registry
-from serving.ledger import HISTORY_URI
-from serving.situation import hashes
+from serving.alias_moves import HISTORY_URI
+from serving.gate_context import hashes
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import DATA_MD5, TASK, made_evidence, made_policy, sealed
 from tests.servers import open_tracking_server

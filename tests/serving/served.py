@@ -18,18 +18,18 @@ import pandas as pd
 import requests
 from mlflow import MlflowClient
 
-from evaluation.candidates.registered_files import FILES_TAG, keep_hashes
+from evaluation.promotion.registered_files import FILES_TAG, keep_hashes
 from pipelines import tracking
+from pipelines.datasets import Prepared
 from pipelines.params import Task, read_params
-from pipelines.prepared import Prepared
-from serving.situation import hashes
+from serving.gate_context import hashes
 from tests.training.image_samples import image_task
 from tests.training.image_samples import in_memory as images_in_memory
 from tests.training.profile_samples import labels_samples
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
 from training.contract import Contract, make_contract
-from training.model.final import fit_final
+from training.model.cross_fit import fit_final
 from training.model.reference import make_reference
 from training.model.track import log_model, save_model
 

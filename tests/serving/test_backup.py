@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.file_hashes import file_hashes
+from serving import alias_moves, audit_log, registry
 from serving import backup as serving_backup
-from serving import history_table, ledger, registry
 from serving.backup import backup
 from serving.registry_checks import verify
 from serving.restore import restore
@@ -118,12 +118,12 @@ def test_over_http_the_history_is_saved_and_the_lack_of_runs_is_told(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        rows = history_table.read(sa.create_engine(ledger.history_uri()), TASK)
+        rows = audit_log.read(sa.create_engine(alias_moves.history_uri()), TASK)
     own = f"sqlite:///{checkout}/history.db"
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", own)
-    history_table.create(sa.create_engine(own))
+    audit_log.create(sa.create_engine(own))
     for entry in rows.entries:
-        history_table.append(sa.create_engine(own), entry)
+        audit_log.append(sa.create_engine(own), entry)
     monkeypatch.setattr("sys.argv", ["serving.backup", "--to", str(tmp_path / "saved")])
     with tracked("http://127.0.0.1:9"):  # which is not asked
         assert serving_backup.main() == 0
@@ -131,7 +131,7 @@ def test_over_http_the_history_is_saved_and_the_lack_of_runs_is_told(
         for name in ("history.db", "optuna.db"):
             (checkout / name).unlink()
         restore(tmp_path / "saved", progress=False)
-    assert history_table.read(sa.create_engine(own), TASK) == rows
+    assert audit_log.read(sa.create_engine(own), TASK) == rows
 
 
 def test_nothing_is_written_over(checkout: Path, tmp_path: Path) -> None:
@@ -259,8 +259,8 @@ def test_a_backup_that_fails_leaves_nothing(checkout: Path, tmp_path: Path, monk
 
 def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path}/optuna.db")
-    monkeypatch.setattr("serving.ledger.tracking.mlflow.get_tracking_uri", lambda: f"sqlite:///{tmp_path}/none.db")
-    monkeypatch.setattr("serving.ledger.tracking.mlflow.get_registry_uri", lambda: f"sqlite:///{tmp_path}/none.db")
+    monkeypatch.setattr("serving.alias_moves.tracking.mlflow.get_tracking_uri", lambda: f"sqlite:///{tmp_path}/none.db")
+    monkeypatch.setattr("serving.alias_moves.tracking.mlflow.get_registry_uri", lambda: f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(UserError, match="no tracking database to save"):
         backup(tmp_path / "saved", progress=False)
     assert list(tmp_path.iterdir()) == []

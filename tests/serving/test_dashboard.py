@@ -27,20 +27,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from evaluation.candidates.card import as_html, content
-from pipelines.faults import UserError
+from evaluation.promotion.card import as_html, content
+from pipelines.errors import UserError
 from pipelines.params import ParamsError, read_params
 from pipelines.policy import Dashboard
-from serving.board import collection, drifting, endpoints, glossary, loading, standings, tables, trust, words
-from serving.board.asking import NoAnswer, Refused, ask
-from serving.board.collection import Drug
-from serving.board.endpoints import Endpoint
-from serving.board.jobs import Job
-from serving.board.links import Links
-from serving.board.measured import profiles as measured_profiles
-from serving.board.measured import usual_responses
-from serving.board.questions import Question
-from serving.board.uploads import Profiles, omics_of, read_profiles
+from serving.dashboard.data import (
+    collection,
+    drift_history,
+    endpoints,
+    glossary,
+    leaderboard,
+    loading,
+    tables,
+    trust,
+    words,
+)
+from serving.dashboard.data.background_jobs import Job
+from serving.dashboard.data.collection import Drug
+from serving.dashboard.data.endpoint_client import NoAnswer, Refused, ask
+from serving.dashboard.data.endpoints import Endpoint
+from serving.dashboard.data.links import Links
+from serving.dashboard.data.measured import profiles as measured_profiles
+from serving.dashboard.data.measured import usual_responses
+from serving.dashboard.data.questions import Question
+from serving.dashboard.data.uploads import Profiles, omics_of, read_profiles
 from serving.modalities import get_modality, images, pairs, profiles
 from serving.problems import get_problem
 from tests.evaluation.made_evidence import made_evidence
@@ -272,10 +282,10 @@ def explaining_page() -> None:
     """A page with one explanation, whose endpoint is silent until the test lets it speak."""
     import streamlit as st
 
-    from serving.board.endpoints import Endpoint
+    from serving.dashboard.data.endpoints import Endpoint
+    from serving.dashboard.pages import explaining
+    from serving.dashboard.pages.request import Asked
     from serving.modalities.images import of_images
-    from serving.screens import explaining
-    from serving.screens.asking import Asked
 
     asked = Asked(of_images({"a": b""}), [{}], Endpoint("blood_cell", "production", "http://h:1"), "a question")
     explaining.explained(asked, 0, lambda answer: st.write(answer["why"]), "Asking why")
@@ -284,7 +294,7 @@ def explaining_page() -> None:
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Event]]:
     """Give, for each time that the endpoint of `explaining_page` is asked, what lets it speak."""
-    from serving.screens import explaining, waiting
+    from serving.dashboard.pages import explaining, progress
 
     asked: list[threading.Event] = []
 
@@ -296,7 +306,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Event]]:
 
     monkeypatch.setattr(explaining, "ask", ask_silently)
     monkeypatch.setattr(explaining.frame, "params", lambda: read_params(ROOT / "params.yaml"))
-    monkeypatch.setattr(waiting, "_AT_ONCE", 5.0)
+    monkeypatch.setattr(progress, "_AT_ONCE", 5.0)
     yield asked
     for event in asked:
         event.set()
@@ -311,19 +321,19 @@ def explanation(at: AppTest) -> Job[Any]:
 def test_an_explanation_that_was_stopped_or_took_too_long_is_asked_for_again(
     silent: list[threading.Event], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    from serving.screens import waiting
+    from serving.dashboard.pages import progress
 
-    monkeypatch.setattr(waiting, "_AT_ONCE", 0.0)
+    monkeypatch.setattr(progress, "_AT_ONCE", 0.0)
     at = AppTest.from_function(explaining_page, default_timeout=30).run()
     assert not at.exception and len(silent) == 1
     if how == "stopped":
         at.button[0].click().run()
         assert [each.value for each in at.info] == ["Stopped; nothing came of it."]
     else:
-        explanation(at)._heard -= 60 + waiting.SPARE  # seconds of policy.dashboard
+        explanation(at)._heard -= 60 + progress.SPARE  # seconds of policy.dashboard
         at.run()
         assert [each.value for each in at.error] == ["Nothing came within 75 s."]
-    monkeypatch.setattr(waiting, "_AT_ONCE", 5.0)
+    monkeypatch.setattr(progress, "_AT_ONCE", 5.0)
     at.button[0].click()
     waiting_for_it = threading.Timer(0.2, lambda: silent[-1].set())
     waiting_for_it.start()
@@ -333,9 +343,9 @@ def test_an_explanation_that_was_stopped_or_took_too_long_is_asked_for_again(
 
 
 def test_what_the_registry_said_is_not_believed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.screens import waiting
+    from serving.dashboard.pages import progress
 
-    monkeypatch.setattr(waiting.st, "session_state", {})
+    monkeypatch.setattr(progress.st, "session_state", {})
     asked: list[str] = []
 
     def answer(job: Job[int]) -> int:
@@ -347,12 +357,12 @@ def test_what_the_registry_said_is_not_believed_for_ever(monkeypatch: pytest.Mon
         raise UserError("the registry is down")
 
     def again(work: Any, **how: Any) -> Job[int]:
-        found = waiting.job(work.__name__, work, **how)
+        found = progress.job(work.__name__, work, **how)
         found.wait(5)
         return found
 
     def later(seconds: float) -> None:
-        for job in waiting.st.session_state["jobs"].values():
+        for job in progress.st.session_state["jobs"].values():
             job.ended -= seconds
 
     assert again(answer, believed=60).result() == again(answer, believed=60).result() == 1
@@ -362,7 +372,7 @@ def test_what_the_registry_said_is_not_believed_for_ever(monkeypatch: pytest.Mon
     again(answer), again(failure)
     assert asked == ["answer", "failure", "failure"]  # what is believed for ever, and what failed
     assert again(answer, believed=60).result() == 4
-    for job in waiting.st.session_state["jobs"].values():
+    for job in progress.st.session_state["jobs"].values():
         job.started -= 1000  # it took long: that makes nothing old
     assert again(answer, believed=60).result() == 4
 
@@ -379,7 +389,7 @@ def test_a_loaded_module_is_there_at_once_while_another_thread_loads_for_long(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / f"{name}.py").write_text(
-        "from serving.board import loading\nbegun = True\nloading.gate.wait(30)\nwhole = True\n"
+        "from serving.dashboard.data import loading\nbegun = True\nloading.gate.wait(30)\nwhole = True\n"
     )
     wholes: list[bool] = []
     others = [threading.Thread(target=lambda: wholes.append(loading.load(name).whole), daemon=True) for _ in range(2)]
@@ -400,7 +410,7 @@ def test_a_loaded_module_is_there_at_once_while_another_thread_loads_for_long(
 
 IMPORTS = """
 import sys, threading, time
-from serving.board import loading
+from serving.dashboard.data import loading
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
@@ -655,7 +665,7 @@ def test_what_a_network_sees_of_the_molecule_is_no_gene() -> None:
 
 
 def test_a_molecule_is_drawn_as_it_was_asked_about_or_not_at_all() -> None:
-    from serving.board.molecules import drawing
+    from serving.dashboard.data.molecules import drawing
 
     answer = {"atoms": [0.4, -0.4, 0.2]}
     found = drawing(answer, "ethanol & co", "CCO", "ln IC50 (µM)")
@@ -752,13 +762,13 @@ def test_every_word_that_a_page_explains_is_in_the_glossary() -> None:
 
 
 def test_a_leaderboard_shows_intervals_and_says_that_it_is_simulated(platform: Platform) -> None:
-    found = standings.standings(RESPONSE, platform.folder / "reports")
-    board = standings.board(found)
+    found = leaderboard.standings(RESPONSE, platform.folder / "reports")
+    board = leaderboard.board(found)
     assert found.simulated and list(board["Architecture"]) == ["Elastic net", "MLP", "Mean effects (baseline)"]
     assert board["Score"].str.fullmatch(r"0\.\d{3}\s\[0\.\d{3},\s0\.\d{3}\]").all()
     assert board.loc[2, "Margin"] == "–" and board.loc[0, "Standing"] == "not compared yet"
-    assert standings.agreement(found, "elastic_net", "mlp") == 0.4
-    costs = standings.against_cost(found, "cost_latency_ms_batch_1")
+    assert leaderboard.agreement(found, "elastic_net", "mlp") == 0.4
+    costs = leaderboard.against_cost(found, "cost_latency_ms_batch_1")
     assert list(costs["cost"]) == pytest.approx([8.6, 8.1, 7.0]) and {"low", "high"} <= set(costs)
 
 
@@ -766,10 +776,10 @@ def test_a_score_without_an_interval_is_in_no_chart(tmp_path: Path) -> None:
     rows = [made._row("mlp", 0.8), {**made._row("xgboost", 0.9), "low": None}]
     (tmp_path / RESPONSE).mkdir()
     (tmp_path / RESPONSE / "leaderboard.json").write_text(json.dumps(rows))
-    found = standings.standings(RESPONSE, tmp_path)
-    assert list(standings.scores(found)["architecture"]) == ["MLP"]
-    assert standings.board(found).loc[1, "Score"] == "– (no interval)"
-    downloaded = standings.as_table(found)
+    found = leaderboard.standings(RESPONSE, tmp_path)
+    assert list(leaderboard.scores(found)["architecture"]) == ["MLP"]
+    assert leaderboard.board(found).loc[1, "Score"] == "– (no interval)"
+    downloaded = leaderboard.as_table(found)
     assert downloaded[["value", "low", "high"]].notna().to_numpy().tolist() == [[True] * 3, [False] * 3]
     assert downloaded["margin"].notna().all() and downloaded["cost_fit_seconds"].tolist() == [1.5, 1.5]
 
@@ -781,52 +791,52 @@ def test_a_comparison_of_earlier_fits_is_not_shown(tmp_path: Path) -> None:
     compared = {"rows": [{**row, "standing": "best"} for row in rows], "notes": ["a note"], "pairs": []}
     path = tmp_path / RESPONSE / "comparison" / "comparison.json"
     path.write_text(json.dumps(compared))
-    assert standings.standings(RESPONSE, tmp_path).notes == ["a note"]
+    assert leaderboard.standings(RESPONSE, tmp_path).notes == ["a note"]
     path.write_text(json.dumps(compared).replace("run of mlp", "an earlier run"))
-    assert standings.standings(RESPONSE, tmp_path).notes == []
+    assert leaderboard.standings(RESPONSE, tmp_path).notes == []
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '[{"architecture": "mlp"}]'])
 def test_a_leaderboard_that_is_none_is_told(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match="make train TASK=drug_response"):
-        standings.standings(RESPONSE, tmp_path)
+        leaderboard.standings(RESPONSE, tmp_path)
     (tmp_path / RESPONSE).mkdir()
     (tmp_path / RESPONSE / "leaderboard.json").write_text(text)
     with pytest.raises(UserError, match=r"leaderboard\.json"):
-        standings.standings(RESPONSE, tmp_path)
+        leaderboard.standings(RESPONSE, tmp_path)
 
 
 def test_explanations_of_two_models_are_laid_side_by_side(platform: Platform) -> None:
-    def explained(name: str, **how: bool) -> standings.Explained | None:
+    def explained(name: str, **how: bool) -> leaderboard.Explained | None:
         models = platform.folder / "reports" / RESPONSE / "models"
-        return standings.explained(models / name, (), get_modality("pairs").tables, **how)
+        return leaderboard.explained(models / name, (), get_modality("pairs").tables, **how)
 
     one, other = explained("elastic_net"), explained("mlp")
     assert one is not None and other is not None and one.of is None
     tops = [each.top(count=5) for each in (one, other)]
-    assert set(standings.shared_features(*tops)) == set(tops[0]["feature"]) & set(tops[1]["feature"])
+    assert set(leaderboard.shared_features(*tops)) == set(tops[0]["feature"]) & set(tops[1]["feature"])
     parted = explained("mlp", overall=False)
     assert parted is not None and parted.of == "Drug" and parted.parts == ["simulated drug 0", "simulated drug 1"]
     assert explained("mean_effects") is None
 
 
 def test_reports_are_read_in_order_and_a_broken_one_is_named(platform: Platform) -> None:
-    found, unreadable = drifting.reports_of(RESPONSE, platform.folder / "reports")
+    found, unreadable = drift_history.reports_of(RESPONSE, platform.folder / "reports")
     assert unreadable == ["2026-11-20T16-55-12-258605Z"]
-    table = drifting.over_time(found)
+    table = drift_history.over_time(found)
     assert list(table["share"]) == [0.02, 0.4] and list(table["drifted"]) == [0, 1]
-    assert drifting.share_text(found[1]).split() == ["40.0", "%", "[20.0,", "60.0]"]
-    assert drifting.stability(found)["column"].iloc[0] == "expression level"
-    assert drifting.columns_table(found[1])["Value"].iloc[0] == "expression level"
-    assert drifting.reports_of("no_task", platform.folder / "reports") == ([], [])
+    assert drift_history.share_text(found[1]).split() == ["40.0", "%", "[20.0,", "60.0]"]
+    assert drift_history.stability(found)["column"].iloc[0] == "expression level"
+    assert drift_history.columns_table(found[1])["Value"].iloc[0] == "expression level"
+    assert drift_history.reports_of("no_task", platform.folder / "reports") == ([], [])
 
 
 def test_two_reports_of_one_minute_stay_two_columns(platform: Platform) -> None:
-    from serving.board import charts
+    from serving.dashboard.data import charts
 
-    found, _ = drifting.reports_of(RESPONSE, platform.folder / "reports")
-    later = drifting.Report(found[0].time + timedelta(seconds=5), found[1].content, found[1].page)
-    drawn = charts.stability(drifting.stability([found[0], later]), 0.2).to_dict()
+    found, _ = drift_history.reports_of(RESPONSE, platform.folder / "reports")
+    later = drift_history.Report(found[0].time + timedelta(seconds=5), found[1].content, found[1].page)
+    drawn = charts.stability(drift_history.stability([found[0], later]), 0.2).to_dict()
     cells = [row for data in drawn["datasets"].values() for row in data]
     assert len({row["report"] for row in cells}) == 2
     assert len({(row["report"], row["column"]) for row in cells}) == len(cells)
@@ -834,11 +844,11 @@ def test_two_reports_of_one_minute_stay_two_columns(platform: Platform) -> None:
 
 @pytest.mark.parametrize("seconds", [0.5, 4, 12, 200, 500, 3600, 86_400, 30 * 86_400])
 def test_no_two_ticks_of_an_axis_of_time_read_the_same(platform: Platform, seconds: float) -> None:
-    from serving.board import charts
+    from serving.dashboard.data import charts
 
-    found, _ = drifting.reports_of(RESPONSE, platform.folder / "reports")
-    later = drifting.Report(found[0].time + timedelta(seconds=seconds), found[1].content, found[1].page)
-    drawn = charts.unlike(drifting.over_time([found[0], later]), "time", 0.1).to_dict()
+    found, _ = drift_history.reports_of(RESPONSE, platform.folder / "reports")
+    later = drift_history.Report(found[0].time + timedelta(seconds=seconds), found[1].content, found[1].page)
+    drawn = charts.unlike(drift_history.over_time([found[0], later]), "time", 0.1).to_dict()
     axis = drawn["layer"][0]["encoding"]["x"]["axis"]
     form = axis["format"].replace("%L", "%f")  # d3's milliseconds
     ticks = pd.date_range(found[0].time, later.time, periods=axis["tickCount"] + 1)
@@ -857,11 +867,11 @@ def test_the_log_is_read_day_by_day_and_version_by_version(tmp_path: Path) -> No
     )
     (tmp_path / RESPONSE).mkdir()
     rows.to_parquet(tmp_path / RESPONSE / "a.parquet")
-    found = drifting.by_day(tmp_path, RESPONSE, 0.01)
+    found = drift_history.by_day(tmp_path, RESPONSE, 0.01)
     assert list(found["version"]) == ["1", "1", "2"] and list(found["share"]) == [0.5, 0.0, 1.0]
     assert ((found["low"] <= found["share"]) & (found["share"] <= found["high"])).all()
     with pytest.raises(UserError, match="no such folder"):
-        drifting.by_day(tmp_path / "nowhere", RESPONSE, 0.01)
+        drift_history.by_day(tmp_path / "nowhere", RESPONSE, 0.01)
 
 
 def test_a_card_is_made_of_the_evidence_and_not_of_the_page_beside_it() -> None:
@@ -966,7 +976,7 @@ def theme() -> dict[str, Any]:
 
 
 def test_colors_are_told_apart_by_everybody(theme: dict[str, Any]) -> None:
-    from serving.board import charts
+    from serving.dashboard.data import charts
 
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     colors = theme["theme"]
@@ -1021,7 +1031,7 @@ def test_the_first_page_loads_nothing_that_takes_long(here: Platform) -> None:
 
 def brought(monkeypatch: pytest.MonkeyPatch, required: list[str]) -> AppTest:
     """Bring a table of mutations to a model that needs ``required``."""
-    from serving.screens import asking, choosing
+    from serving.dashboard.pages import choosing, request
 
     table = pd.DataFrame({"M": [1.0]}, index=["my cells"])
     files = {"mutation": Profiles(table, {"my cells": "lung"}, [])}
@@ -1034,7 +1044,7 @@ def brought(monkeypatch: pytest.MonkeyPatch, required: list[str]) -> AppTest:
 
     monkeypatch.setattr(choosing, "own_files", given)
     monkeypatch.setattr(choosing, "source", lambda *what: choosing.OWN)
-    monkeypatch.setattr(asking, "_contract", lambda endpoint: {"required": required})
+    monkeypatch.setattr(request, "_contract", lambda endpoint: {"required": required})
     return opened()
 
 

@@ -24,8 +24,8 @@ from PIL import Image
 
 from pipelines.params import read_params
 from pipelines.policy import CHECKS
-from serving.board.collection import drugs
-from serving.board.glossary import means, what_it_does
+from serving.dashboard.data.collection import drugs
+from serving.dashboard.data.glossary import means, what_it_does
 from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, Server, chromium, first_page, streamlit
 from tests.serving.dashboard_platform import (
     CALLS,

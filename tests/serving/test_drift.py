@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.monitoring.drift import (
+from serving.drift.distribution import (
     Drift,
     category_drift,
     column_drifts,

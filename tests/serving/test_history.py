@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import history_table
-from serving.history_table import FIRST, Entry, anchor, broken, next_entry, replay
+from serving import audit_log
+from serving.audit_log import FIRST, Entry, anchor, broken, next_entry, replay
 
 TASK = "drug_response"
 
@@ -109,40 +109,40 @@ def test_a_row_comes_back_from_the_database_as_it_went(tmp_path: Any) -> None:
     verdict = {"check": "size", "status": "pass", "reason": "µ ≤ 1", "by": None}
     entry = replace(entry, verdicts=(verdict,), why="größer").sealed()
     engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
-    assert history_table.read(engine, TASK).entries == ()
+    assert audit_log.read(engine, TASK).entries == ()
     for _ in range(2):
-        history_table.create(engine)
-    intent = history_table.Intent(entry, {"model.sha256": "a" * 64})
-    history_table.begin(engine, intent)
-    assert history_table.read(engine, TASK) == history_table.Rows((), intent, ())
-    history_table.append(engine, entry)
-    assert history_table.read(engine, TASK) == history_table.Rows((entry,), None, ())
-    assert history_table.read(engine, "blood_cell").entries == ()
-    assert broken(history_table.read(engine, TASK).entries, anchor([entry])) == []
+        audit_log.create(engine)
+    intent = audit_log.Intent(entry, {"model.sha256": "a" * 64})
+    audit_log.begin(engine, intent)
+    assert audit_log.read(engine, TASK) == audit_log.Rows((), intent, ())
+    audit_log.append(engine, entry)
+    assert audit_log.read(engine, TASK) == audit_log.Rows((entry,), None, ())
+    assert audit_log.read(engine, "blood_cell").entries == ()
+    assert broken(audit_log.read(engine, TASK).entries, anchor([entry])) == []
 
 
 def test_one_move_of_a_task_is_under_way_and_one_row_has_a_number(tmp_path: Any) -> None:
     """Whoever has lost the turn without noticing is stopped by the database."""
     entry, other = chained(("promote", "staging", 1), ("promote", "staging", 2))
     engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
-    history_table.create(engine)
-    history_table.begin(engine, history_table.Intent(entry, {}))
+    audit_log.create(engine)
+    audit_log.begin(engine, audit_log.Intent(entry, {}))
     with pytest.raises(sa.exc.IntegrityError):
-        history_table.begin(engine, history_table.Intent(other, {}))
-    history_table.append(engine, entry)
+        audit_log.begin(engine, audit_log.Intent(other, {}))
+    audit_log.append(engine, entry)
     with pytest.raises(sa.exc.IntegrityError):
-        history_table.append(engine, replace(other, number=1).sealed())
-    assert history_table.read(engine, TASK) == history_table.Rows((entry,), None, ())
+        audit_log.append(engine, replace(other, number=1).sealed())
+    assert audit_log.read(engine, TASK) == audit_log.Rows((entry,), None, ())
 
 
 def test_a_table_that_stands_has_its_triggers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are made with their triggers or not at all: one without them would take changes."""
     engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
-    triggers = history_table._TRIGGERS
+    triggers = audit_log._TRIGGERS
     with monkeypatch.context() as patched:
-        patched.setattr(history_table, "_TRIGGERS", {"sqlite": [triggers["sqlite"][0], "CREATE nonsense"]})
+        patched.setattr(audit_log, "_TRIGGERS", {"sqlite": [triggers["sqlite"][0], "CREATE nonsense"]})
         with pytest.raises(sa.exc.OperationalError, match="nonsense"):
-            history_table.create(engine)
+            audit_log.create(engine)
     assert sa.inspect(engine).get_table_names() == []
-    history_table.create(engine)
-    assert history_table.read(engine, TASK).missing_triggers == ()
+    audit_log.create(engine)
+    assert audit_log.read(engine, TASK).missing_triggers == ()

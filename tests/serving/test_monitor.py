@@ -17,15 +17,15 @@ from mlflow import MlflowClient
 from pipelines import tracking
 from pipelines.command import run_command
 from pipelines.environment import LOG_SALT
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import Params, read_params, task_text
 from pipelines.policy import Monitor
 from serving import monitor as monitor_command
-from serving.monitoring import report as monitoring
-from serving.monitoring.logged import Logged, read_log, since_time
-from serving.monitoring.performance import Performance, measure, read_labels
-from serving.monitoring.report import monitor
-from serving.monitoring.watch import Reference, watch
+from serving.drift import report as monitoring
+from serving.drift.logged import Logged, read_log, since_time
+from serving.drift.performance import Performance, measure, read_labels
+from serving.drift.report import monitor
+from serving.drift.watch import Reference, watch
 from tests.empty_store import empty_store
 from training.contract import Contract, contract_class, contract_text
 from training.model.prediction_log import PredictionLog

@@ -15,8 +15,8 @@ from pipelines.policy import Monitor
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import Size, simulate_drug_response
-from serving.monitoring.logged import Logged
-from serving.monitoring.watch import Reference, Watched, predictions_of, watch
+from serving.drift.logged import Logged
+from serving.drift.watch import Reference, Watched, predictions_of, watch
 from tests.training.profile_samples import (
     CLASSES,
     GENES,

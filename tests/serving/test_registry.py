@@ -20,22 +20,12 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.projects.utils import load_project
 
-from evaluation.candidates.gate import allowed
-from pipelines.faults import UserError
+from evaluation.promotion.gate import allowed
+from pipelines.errors import UserError
 from pipelines.policy import Policy, Waiver
-from serving import (
-    answers,
-    history,
-    history_table,
-    promote,
-    register,
-    registry,
-    rollback,
-    situation,
-    verify,
-)
+from serving import answers, audit_log, gate_context, history, promote, register, registry, rollback, verify
 from serving import registry_checks as problems
-from serving.ledger import history_uri, look, move
+from serving.alias_moves import history_uri, look, move
 from serving.registry import GateError
 from serving.registry_checks import Problem
 from tests.empty_store import empty_store
@@ -219,7 +209,7 @@ def test_a_version_of_other_data_than_dvc_lock_records_is_not_promoted(client: M
     up(number)
     assert aliases(client)["staging"] == number
     Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    assert situation.lock_md5(TASK) is None
+    assert gate_context.lock_md5(TASK) is None
 
 
 def test_a_comparison_with_what_was_in_production_does_not_count(client: MlflowClient) -> None:
@@ -335,13 +325,13 @@ def test_rollback_looks_at_one_model_once(
     hashed: list[str] = []
     read: list[str] = []
 
-    def hashes(uri: str) -> situation.Hashes:
+    def hashes(uri: str) -> gate_context.Hashes:
         hashed.append(uri)
-        return situation.hashes(uri)
+        return gate_context.hashes(uri)
 
     def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
         read.append(run_id)
-        return situation.evidence_of(name, run_id, sha256)
+        return gate_context.evidence_of(name, run_id, sha256)
 
     monkeypatch.setattr(registry, "hashes", hashes)
     monkeypatch.setattr(registry, "evidence_of", evidence_of)
@@ -518,7 +508,7 @@ def test_a_version_that_was_pointed_at_another_model_is_found(client: MlflowClie
     assert Problem("version", "", two[0]).kind in kinds()
 
 
-TABLE = history_table.TABLE
+TABLE = audit_log.TABLE
 TAMPERED = {
     "an edited row": f"UPDATE {TABLE} SET by = 'Somebody Else' WHERE number = 2",
     "an edited verdict": f"UPDATE {TABLE} SET verdicts = '[]' WHERE number = 2",
@@ -688,8 +678,8 @@ def test_the_commands_say_what_they_did(
 
 
 def takes_move(source: str) -> bool:
-    """Return whether code imports `serving.ledger.move`, or uses it through the module."""
-    modules, tree = {"serving.ledger"}, ast.parse(source)
+    """Return whether code imports `serving.alias_moves.move`, or uses it through the module."""
+    modules, tree = {"serving.alias_moves"}, ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             names = {each.name: each.asname or each.name for each in node.names}
@@ -699,7 +689,7 @@ def takes_move(source: str) -> bool:
             if origin in ("", "serving") and "ledger" in names:
                 modules.add(names["ledger"])
         elif isinstance(node, ast.Import):
-            modules |= {each.asname for each in node.names if each.asname and each.name == "serving.ledger"}
+            modules |= {each.asname for each in node.names if each.asname and each.name == "serving.alias_moves"}
     attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "move")
     return any(ast.unparse(node.value) in modules for node in attributes)
 
@@ -707,17 +697,17 @@ def takes_move(source: str) -> bool:
 @pytest.mark.parametrize(
     ("source", "taken"),
     [
-        ("from serving.ledger import look, move", True),
-        ("from serving.ledger import move", True),
-        ("from serving.ledger import (\n    look,\n    move as go,\n)", True),
-        ("def f():\n    from serving.ledger import move", True),
-        ("from serving.ledger import *", True),
+        ("from serving.alias_moves import look, move", True),
+        ("from serving.alias_moves import move", True),
+        ("from serving.alias_moves import (\n    look,\n    move as go,\n)", True),
+        ("def f():\n    from serving.alias_moves import move", True),
+        ("from serving.alias_moves import *", True),
         ("from .ledger import move", True),
         ("from serving import ledger\nledger.move('t')", True),
         ("from serving import ledger as book\nbook.move('t')", True),
-        ("import serving.ledger\nserving.ledger.move('t')", True),
-        ("import serving.ledger as book\ngo = book.move", True),
-        ("from serving.ledger import look", False),
+        ("import serving.alias_moves\nserving.ledger.move('t')", True),
+        ("import serving.alias_moves as book\ngo = book.move", True),
+        ("from serving.alias_moves import look", False),
         ("from shutil import move", False),
         ("from serving import ledger\nledger.look('t')\nshutil.move('a', 'b')", False),
     ],
@@ -727,13 +717,13 @@ def test_whoever_takes_move_is_seen(source: str, taken: bool) -> None:
 
 
 def test_no_other_code_of_the_platform_moves_an_alias() -> None:
-    """`serving.ledger` alone writes aliases and stages, and `serving.registry` alone calls it."""
+    """`serving.alias_moves` alone writes aliases and stages, and `serving.registry` alone calls it."""
     moves = ("set_registered_model_alias", "transition_model_version_stage", "delete_registered_model_alias")
     movers = set()
     for room in ("pipelines", "training", "evaluation", "serving", "infra"):
         for path in (ROOT / room).rglob("*.py"):
             text = path.read_text()
-            assert path == ROOT / "serving" / "ledger.py" or not any(move in text for move in moves), path
+            assert path == ROOT / "serving" / "alias_moves.py" or not any(move in text for move in moves), path
             if takes_move(text):
                 movers.add(path.relative_to(ROOT).as_posix())
     assert movers == {"serving/registry.py"}

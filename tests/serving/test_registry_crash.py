@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from pipelines.faults import UserError
-from serving import history_table, ledger, registry
+from pipelines.errors import UserError
+from serving import alias_moves, audit_log, registry
 from serving import registry_checks as problems
-from serving.ledger import HISTORY_URI, look
+from serving.alias_moves import HISTORY_URI, look
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import (
     BY,
@@ -33,8 +33,8 @@ _FORK = multiprocessing.get_context("fork")
 KILLS = 8
 # All that a move writes, to the history's database and by MLflow's client.
 WRITES = [
-    (history_table, "begin"),
-    (history_table, "append"),
+    (audit_log, "begin"),
+    (audit_log, "append"),
     (MlflowClient, "set_registered_model_alias"),
     (MlflowClient, "delete_registered_model_alias"),
     (MlflowClient, "transition_model_version_stage"),
@@ -145,7 +145,7 @@ def registered_again(client: MlflowClient) -> None:
 
 
 def moved(**said: Any) -> None:
-    ledger.move(TASK, expected=look(TASK), by=BY, why="a trial", **said)
+    alias_moves.move(TASK, expected=look(TASK), by=BY, why="a trial", **said)
 
 
 def nothing(client: MlflowClient) -> None:
@@ -236,7 +236,7 @@ def test_what_was_moved_by_hand_meanwhile_stays_for_verify_to_find(client: Mlflo
 def test_who_may_only_read_sees_a_move_that_was_broken_off_and_leaves_it(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = ledger.history_uri()
+    uri = alias_moves.history_uri()
     if not uri.startswith("sqlite"):
         pytest.skip("tests/end_to_end/test_servers.py has a login that reads")
     before = state(client)
@@ -264,7 +264,7 @@ def test_a_move_that_mlflow_refuses_is_withdrawn(client: MlflowClient, monkeypat
         patched.setattr(MlflowClient, "set_registered_model_alias", refused)
         with pytest.raises(MlflowException, match="may not do this"):
             to_staging(client)
-    monkeypatch.setattr(ledger, "_settled", lambda *_: pytest.fail("there was something left to settle"))
+    monkeypatch.setattr(alias_moves, "_settled", lambda *_: pytest.fail("there was something left to settle"))
     assert state(client) == before
 
 
@@ -273,10 +273,10 @@ def test_an_intent_that_somebody_forged_moves_nothing(client: MlflowClient) -> N
     before, found = state(client), look(TASK)
     said = {"by": "X", "why": "", "evidence_sha256": None, "verdicts": (), "action": "promote", "from_version": None}
     aliased = {"alias": "production", "to_version": 5 - before[0].get("production", 1)}
-    forged = history_table.next_entry(found.entries, TASK, "2026-11-20T10:00:00+00:00", **said, **aliased)
-    for entry in (forged, history_table.replace(forged, previous_hash="0" * 64).sealed()):
-        with ledger._database() as engine:
-            history_table.begin(engine, history_table.Intent(entry, {}))
+    forged = audit_log.next_entry(found.entries, TASK, "2026-11-20T10:00:00+00:00", **said, **aliased)
+    for entry in (forged, audit_log.replace(forged, previous_hash="0" * 64).sealed()):
+        with alias_moves._database() as engine:
+            audit_log.begin(engine, audit_log.Intent(entry, {}))
         assert state(client) == before
     sound()
 
@@ -304,10 +304,10 @@ def test_killed_at_any_moment_the_state_is_one_that_the_history_tells(client: Ml
 
 def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:
     def hold() -> None:
-        with ledger._database() as engine, ledger._turn(engine, TASK):
+        with alias_moves._database() as engine, alias_moves._turn(engine, TASK):
             time.sleep(60)
 
     assert killed(hold, 0.5) == -signal.SIGKILL
     began = time.monotonic()
     to_staging(client)
-    assert time.monotonic() - began < ledger.WAIT_SECONDS / 2
+    assert time.monotonic() - began < alias_moves.WAIT_SECONDS / 2

@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-from pipelines.faults import UserError
-from serving import history_table, ledger, registry
+from pipelines.errors import UserError
+from serving import alias_moves, audit_log, registry
 from serving import registry_checks as problems
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import POLICY, STORES, aliases, empty_registry, made_version, stages
@@ -58,11 +58,11 @@ def together(does: Callable[[int, Any], str], count: int = PEOPLE) -> list[str]:
     return [answers[number] for number in range(count)]
 
 
-def seen_by_all(barrier: Any) -> Callable[[str], ledger.Found]:
-    """Return `ledger.look` that answers once everybody has looked: all decide on the same state."""
+def seen_by_all(barrier: Any) -> Callable[[str], alias_moves.Found]:
+    """Return `alias_moves.look` that answers once everybody has looked: all decide on the same state."""
 
-    def look(task: str) -> ledger.Found:
-        found = ledger.look(task)
+    def look(task: str) -> alias_moves.Found:
+        found = alias_moves.look(task)
         barrier.wait(timeout=60)
         return found
 
@@ -70,8 +70,8 @@ def seen_by_all(barrier: Any) -> Callable[[str], ledger.Found]:
 
 
 def sound(client: MlflowClient) -> None:
-    found = ledger.look(TASK)
-    assert history_table.broken(found.entries, found.head) == []
+    found = alias_moves.look(TASK)
+    assert audit_log.broken(found.entries, found.head) == []
     assert [entry.number for entry in found.entries] == list(range(1, len(found.entries) + 1))
     assert aliases(client) == found.state.aliases
     assert {version: stage for version, stage in stages(client).items() if stage != "None"} == found.state.stages
@@ -116,7 +116,7 @@ def test_of_people_who_take_one_version_to_production_one_does(client: MlflowCli
     sound(client)
 
 
-def _evidence_of(found: ledger.Found, version: int) -> str | None:
+def _evidence_of(found: alias_moves.Found, version: int) -> str | None:
     return next(entry.evidence_sha256 for entry in found.entries if entry.to_version == version)
 
 
@@ -136,8 +136,8 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
                 assert {each.check for each in error.verdicts if each.status == "fail"} == {"production"}
             except UserError as error:
                 assert "a moment ago" in str(error)
-            found = ledger.look(TASK)
-            ledger.move(
+            found = alias_moves.look(TASK)
+            alias_moves.move(
                 TASK,
                 expected=found,
                 by=f"Person {number}",
@@ -148,7 +148,7 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
                 evidence_sha256=_evidence_of(found, version),
             )
             rows += 1
-            assert history_table.broken(found.entries, found.head) == []
+            assert audit_log.broken(found.entries, found.head) == []
             assert found.moved() == []
         return str(rows)
 
@@ -158,16 +158,16 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
 
 
 def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient) -> None:
-    statements = [f"UPDATE {history_table.TABLE} SET why = 'x'", f"DELETE FROM {history_table.TABLE}"]
-    if ledger.history_uri().startswith("postgresql"):
-        statements.append(f"TRUNCATE {history_table.TABLE}")
+    statements = [f"UPDATE {audit_log.TABLE} SET why = 'x'", f"DELETE FROM {audit_log.TABLE}"]
+    if alias_moves.history_uri().startswith("postgresql"):
+        statements.append(f"TRUNCATE {audit_log.TABLE}")
     for statement in statements:
         with (
-            sa.create_engine(ledger.history_uri()).connect() as connection,
+            sa.create_engine(alias_moves.history_uri()).connect() as connection,
             pytest.raises(sa.exc.DBAPIError, match="append-only"),
         ):
             connection.execute(sa.text(statement))
-    assert ledger.look(TASK).missing_triggers == ()
+    assert alias_moves.look(TASK).missing_triggers == ()
 
 
 def test_verify_finds_nothing_to_say(client: MlflowClient) -> None:
@@ -188,11 +188,11 @@ def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: Mlfl
 
 
 def test_over_http_nothing_is_moved_without_a_history(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    if ledger.HISTORY_URI not in os.environ:
+    if alias_moves.HISTORY_URI not in os.environ:
         pytest.skip("the history lies beside the registry")
     before = aliases(client)
-    monkeypatch.delenv(ledger.HISTORY_URI)
+    monkeypatch.delenv(alias_moves.HISTORY_URI)
     for does in (lambda: registry.promote(TASK, "staging", 1, by="Person"), lambda: problems.verify(TASK)):
-        with pytest.raises(UserError, match=f"set {ledger.HISTORY_URI} to the same database"):
+        with pytest.raises(UserError, match=f"set {alias_moves.HISTORY_URI} to the same database"):
             does()
     assert aliases(client) == before

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.simulate.expression import simulate_tumor_type
 from serving.reproduction import refit_outputs
 from serving.reproduction.comparison import compare, recipe_of, verdict

@@ -22,19 +22,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import code_closure
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from serving import retrain as entry
+from serving.continuous_training import fingerprint as marks
+from serving.continuous_training import loop as loops
+from serving.continuous_training import stages, whole_loop
+from serving.continuous_training.changes import Snapshot, decisions, keep, kept, params_changed, samples_changed
+from serving.continuous_training.lock import BusyError, alone
+from serving.continuous_training.loop import STOP, Results, Step, read_state
+from serving.continuous_training.steps import Plan
+from serving.continuous_training.whole_loop import REFUSED, Outcome, retrain
 from serving.retrain import BUSY
-from serving.retraining import fingerprint as marks
-from serving.retraining import loop as loops
-from serving.retraining import stages, whole_loop
-from serving.retraining.changes import Snapshot, decisions, keep, kept, params_changed, samples_changed
-from serving.retraining.lock import BusyError, alone
-from serving.retraining.loop import STOP, Results, Step, read_state
-from serving.retraining.steps import Plan
-from serving.retraining.whole_loop import REFUSED, Outcome, retrain
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -324,7 +324,7 @@ def test_children_end_with_a_killed_loop(tmp_path: Path) -> None:
     told = tmp_path / "told"
     stage = f"import os,time; open(r'{told}','w').write(str(os.getpid())); time.sleep(600)"
     code = (
-        "from serving.retraining.tether import run_tethered\n"
+        "from serving.continuous_training.tether import run_tethered\n"
         f"run_tethered(['sh', '-c', {f'{sys.executable} -c {json.dumps(stage)}; true'!r}])"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
@@ -341,7 +341,7 @@ def test_children_end_with_a_killed_loop(tmp_path: Path) -> None:
 
 def test_the_exit_code_of_a_child_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    from serving.retraining.tether import run_tethered
+    from serving.continuous_training.tether import run_tethered
 
     assert run_tethered([sys.executable, "-c", "import sys; sys.exit(5)"]) == 5
     assert run_tethered([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"]) == 128 + 15
@@ -403,8 +403,8 @@ def test_every_component_changes_with_what_it_is_of_and_with_nothing_else(params
         ("pipelines/expectations/pairs.py", "X = 1", True),
         ("pipelines/expectations/images.py", "X = 1", False),  # of another modality
         ("evaluation/explain/biomarkers.yaml", "# a note", True),
-        ("evaluation/candidates/checks.py", "X = 1", True),
-        ("serving/dashboard.py", "X = 1", False),
+        ("evaluation/promotion/checks.py", "X = 1", True),
+        ("serving/dashboard_app.py", "X = 1", False),
         ("dvc.yaml", "# a comment", False),
     ],
 )

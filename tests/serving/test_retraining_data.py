@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import write_json
+from serving.continuous_training import stages
 from serving.propose import propose
-from serving.retraining import stages
 
 TASK = "drug_response"
 

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from evaluation.candidates.gate import Verdict
+from evaluation.promotion.gate import Verdict
 from pipelines import tracking
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.params import Params, read_params
 from pipelines.policy import CHECKS
-from serving.retraining import steps as under_test
-from serving.retraining.changes import Snapshot
-from serving.retraining.loop import STOP, OutdatedError, State, Step, begin, go, read_state
-from serving.retraining.report import report
-from serving.retraining.steps import FINGERPRINT, Plan, look, move, registered
+from serving.continuous_training import steps as under_test
+from serving.continuous_training.changes import Snapshot
+from serving.continuous_training.loop import STOP, OutdatedError, State, Step, begin, go, read_state
+from serving.continuous_training.report import report
+from serving.continuous_training.steps import FINGERPRINT, Plan, look, move, registered
 from tests.empty_store import empty_store
 
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pipelines.faults import DataError, UserError
+from pipelines.errors import DataError, UserError
 from pipelines.samples.survival import concordance
-from serving.board.survival_curves import chart
-from serving.board.survival_curves import table as curve_of
-from serving.monitoring.performance import measure, read_labels
+from serving.dashboard.data.survival_curves import chart
+from serving.dashboard.data.survival_curves import table as curve_of
+from serving.drift.performance import measure, read_labels
 from serving.problems import get_problem
 from tests.serving.served import save_fitted, split
 from tests.training.survival_samples import NAME, follow_up, follow_up_samples, real_task

@@ -16,9 +16,9 @@ import mlflow
 import numpy as np
 import pytest
 
-from evaluation.candidates.registered_files import FILES_TAG, check_files, served_hashes
-from evaluation.candidates.scoring import load
-from pipelines.faults import UserError
+from evaluation.promotion.registered_files import FILES_TAG, check_files, served_hashes
+from evaluation.promotion.scoring import load
+from pipelines.errors import UserError
 from pipelines.file_hashes import HASHES_FILE, check_hashes, combined, file_hashes, write_hashes
 from pipelines.params import read_params
 from pipelines.tracking import folder_sha256
@@ -150,15 +150,15 @@ def test_files_that_were_added_or_are_missing_are_named(files: Path) -> None:
 
 def test_planted_bytecode_is_not_run(files: Path, tmp_path: Path) -> None:
     """Python prefers bytecode beside a file to the file itself, if it says that it is of this file."""
-    code = files / "code" / "pipelines" / "faults.py"
-    evil = tmp_path / "faults.py"
+    code = files / "code" / "pipelines" / "errors.py"
+    evil = tmp_path / "errors.py"
     evil.write_text(
         f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\nclass UserError(ValueError): ...\n"
     )
     cached = code.parent / "__pycache__" / f"faults.{sys.implementation.cache_tag}.pyc"
     cached.parent.mkdir(exist_ok=True)
     py_compile.compile(str(evil), str(cached), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-    shown = f"import sys; sys.path.insert(0, {str(code.parent.parent)!r}); import pipelines.faults"
+    shown = f"import sys; sys.path.insert(0, {str(code.parent.parent)!r}); import pipelines.errors"
     run = [sys.executable, "-B", "-c", shown]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(run, cwd=tmp_path, env=environment, check=True)

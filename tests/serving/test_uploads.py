@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from serving import table_files
-from serving.board.uploads import Profiles, read_profiles, unit_note, with_names_of
+from serving.dashboard.data.uploads import Profiles, read_profiles, unit_note, with_names_of
 from serving.modalities import images, pairs, profiles
 from serving.number_cells import read_numbers
 

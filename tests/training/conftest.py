@@ -10,8 +10,8 @@ import mlflow
 import pytest
 
 from pipelines import tracking
+from pipelines.datasets import Prepared
 from pipelines.params import Params
-from pipelines.prepared import Prepared
 from tests.empty_store import empty_store
 from tests.training.tiny import FittedModel, build, tiny_params, tiny_prepared
 from training.architectures import get_architecture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pipelines.datasets import Prepared
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Task, task_text
-from pipelines.prepared import Prepared
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.response import required_fields
 from training.architectures import get_architecture

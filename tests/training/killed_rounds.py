@@ -21,8 +21,8 @@ import optuna
 from optuna.trial import TrialState
 
 from tests.training.postgres import postgres
-from training.studies.claims import work
 from training.studies.storage import open_storage, study_lock
+from training.studies.trial_queue import work
 
 WORKERS, BUDGET, STEPS = 4, 12, 12
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)

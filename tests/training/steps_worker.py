@@ -17,8 +17,8 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines.command import run_command
+from pipelines.datasets import Prepared, prepare
 from pipelines.params import Params
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from training.architectures import get_architecture
-from training.model.fitted import LARGEST_MODEL, _refuse_large, affordable
+from training.model.final_fit import LARGEST_MODEL, _refuse_large, affordable
 
 
 @pytest.mark.parametrize(

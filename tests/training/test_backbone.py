@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 from torchvision import models
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from tests.training.image_samples import NETWORKS, in_memory
 from training.architectures import get_architecture, names
 from training.backbone import Backbone, fingerprint, load_weights, weights_file

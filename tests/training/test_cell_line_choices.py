@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import QuantileTransformer
 
-from pipelines.faults import UserError
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.params import Params
-from pipelines.prepared import Prepared
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture
@@ -31,7 +31,7 @@ from training.features.drug import DrugFeatures
 from training.features.line_response import line_response, residual_matrix
 from training.features.pair import PairFeatures
 from training.features.selection import SELECTIONS, SUPERVISED, selected
-from training.model.final import fit_final
+from training.model.cross_fit import fit_final
 from training.persistence import load_state, save_state
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xgboost
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from training.device import torch_device, xgboost_device
 from training.networks import distributed
 from training.trees import boosters

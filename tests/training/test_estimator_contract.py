@@ -26,7 +26,7 @@ from sklearn.base import clone
 from tests.training.tiny_sets import TinySet, tiny_set, tiny_sets
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import Attribution, Classifier, Estimator, FitContext
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 
 ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more
 FEW: dict[str, Any] = {"rounds": 10, "trees": 5, "epochs": 2}

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.tiny import changed, repeated, with_omics
 from training.architectures import get_architecture, names

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
+from pipelines.datasets import Prepared, prepare
 from pipelines.modalities.pairs import PairsSplit
-from pipelines.prepared import Prepared, prepare
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.training.tiny import NAME, build, tiny_params
 from training.architectures import get_architecture

@@ -24,15 +24,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipelines import code_closure, retry
+from pipelines.datasets import Prepared, prepare, write_prepared
 from pipelines.params import PerBudget, read_params
-from pipelines.prepared import Prepared, prepare, write_prepared
 from pipelines.simulate.response import simulate_drug_response
 from tests.empty_store import empty_store
 from tests.training.test_distributed import LAUNCHERS
 from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
 from training.architectures import get_architecture
-from training.model.fitted import fit
-from training.model.unfinished import Unfinished
+from training.model.final_fit import fit
+from training.model.resume import Unfinished
 
 EPOCHS = 4
 # Without dropout two processes do what one does.
@@ -196,7 +196,11 @@ def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypa
     asked = ("a study", tiny_params().task(NAME), "mlp", {"units": 8}, 5, {"epochs": 3})
     stems = [Unfinished.of(*asked).stem]
     assert Unfinished.of(*asked).stem == stems[0]
-    for changed in ("training/model/final.py", "training/networks/loop.py", "training/architectures/mean_effects.py"):
+    for changed in (
+        "training/model/cross_fit.py",
+        "training/networks/loop.py",
+        "training/architectures/mean_effects.py",
+    ):
         with (tmp_path / changed).open("a") as file:
             file.write("ANOTHER = 1\n")
         stems.append(Unfinished.of(*asked).stem)

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
 from tests.training.profile_samples import labels_samples, reordered, with_values
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import FitContext
 from training.features import gene_layout
+from training.features.expression_profile import STUDY_VARIANCE, ProfileFeatures
 from training.features.gene_layout import GeneLayout, genome_order
-from training.features.profile import STUDY_VARIANCE, ProfileFeatures
 from training.networks.gene_image_network import GeneImageNetwork
 from training.networks.transfer import MODES
 from training.networks.transfer_module import TransferModule, head_width, of_one_channel, settle_batch_norm, tapped

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import get_architecture, names
 from training.estimator import FitContext
-from training.features.profile import ProfileFeatures
+from training.features.expression_profile import ProfileFeatures
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.gene_network import GeneNetwork, RecurrentGeneNetwork, gene_positions, ridge
 

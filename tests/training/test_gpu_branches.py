@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms import v2
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import draw, labeled
 from tests.training.profile_samples import gene_samples, labels_samples

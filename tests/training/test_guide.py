@@ -12,8 +12,8 @@ import pytest
 import timm
 from torch import nn
 
+from pipelines.datasets import Prepared
 from pipelines.params import Params
-from pipelines.prepared import Prepared
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, ROOT
 from training import architectures

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
 from tests.training.contract_builders import image_contract
 from tests.training.image_samples import NETWORKS, TASK, draw, image_task, in_memory, labeled, settled_weights

@@ -13,11 +13,11 @@ import pytest
 
 from pipelines import code_closure
 from pipelines.params import Params, read_params
-from serving.retraining import fingerprint
+from serving.continuous_training import fingerprint
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
-from training.frozen import FeatureCache
-from training.model.unfinished import Unfinished
+from training.feature_cache import FeatureCache
+from training.model.resume import Unfinished
 from training.networks.cell_network import CellNetwork
 from training.networks.transfer import TransferNetwork
 from training.studies.study import study_name

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from tests.training.tiny import build, rmse
 from training.architectures import get_architecture
 from training.architectures.mlp import MLP

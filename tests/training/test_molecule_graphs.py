@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
+from pipelines.datasets import Prepared, prepare
 from pipelines.params import Params
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples import Kept
 from pipelines.samples.molecules import parent, without_salt
 from pipelines.samples.sensitivity import SensitivitySamples
@@ -31,7 +31,7 @@ from training.features.molecule_graph import (
     drawn_molecule,
     molecule_graph,
 )
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 from training.networks.molecule_encoder import MoleculeEncoder
 
 ETHANOL, BENZENE, METHANE = "CCO", "c1ccccc1", "C"

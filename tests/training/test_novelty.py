@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.response import ResponseSamples

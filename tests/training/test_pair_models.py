@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.tiny import FittedModel, build, changed, question, rmse, with_omics
 from training.architectures import Architecture, get_architecture, names

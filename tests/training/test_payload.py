@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
+from pipelines.datasets import Prepared
 from pipelines.params import Params
-from pipelines.prepared import Prepared
 from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, FittedModel, build, response_task
@@ -23,7 +23,7 @@ from training.architectures import get_architecture, names
 from training.contract import EXPLAINED_FEATURES, PayloadError, number_of
 from training.modalities import pairs
 from training.modalities.pairs import MAX_ROWS, read_payload
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
 

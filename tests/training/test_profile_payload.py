@@ -30,7 +30,7 @@ from training.contract import EXPLAINED_FEATURES, PayloadError, contract_class, 
 from training.estimator import Estimator
 from training.modalities.profiles import MAX_ROWS, used_genes
 from training.model.calibration import apply_temperature
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 from training.model.predictor import Predictor
 from training.model.track import save_model, signature
 

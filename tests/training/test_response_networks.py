@@ -14,8 +14,8 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
+from pipelines.datasets import Prepared, prepare
 from pipelines.params import Params
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import simulate_drug_response
 from tests.training.contract_builders import response_contract

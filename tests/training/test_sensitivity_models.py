@@ -15,8 +15,8 @@ from scipy.special import expit
 from sklearn.base import clone
 from sklearn.metrics import log_loss, roc_auc_score
 
+from pipelines.datasets import Prepared, prepare
 from pipelines.params import Params
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples import Kept
 from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples, call_by_training_rows
@@ -26,7 +26,7 @@ from training.adapters.pairs_classification import Sensitivity, _fit_link
 from training.architectures import get_architecture, names
 from training.contract import contract_from, contract_text, make_contract
 from training.estimator import Classifier
-from training.model.final import CrossFitted, fit_final
+from training.model.cross_fit import CrossFitted, fit_final
 
 KIND = ("pairs", "classification")
 RULE = Threshold("quantile", 2.0, 0.3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import build
 from training.architectures import get_architecture

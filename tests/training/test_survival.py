@@ -11,15 +11,15 @@ import pytest
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from evaluation.metrics.resample import group_counts, percentile_interval
-from pipelines.prepared import prepare
+from pipelines.datasets import prepare
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.survival import concordance
 from pipelines.validate import validate_folder
 from tests.training.survival_samples import NAME, follow_up, real_task, write_real
 from training.architectures import get_architecture, names
 from training.contract import make_contract
-from training.features.profile import ProfileFeatures
-from training.model.final import fit_final
+from training.features.expression_profile import ProfileFeatures
+from training.model.cross_fit import fit_final
 
 sksurv = pytest.importorskip("sksurv")
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from pipelines.faults import UserError
-from pipelines.prepared import Prepared, prepare
+from pipelines.datasets import Prepared, prepare
+from pipelines.errors import UserError
 from pipelines.samples.response import Kept
 from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
 from tests.training.profile_samples import reordered, with_values
@@ -26,8 +26,8 @@ from training.architectures.cox_mlp import batch_loss
 from training.architectures.cox_net import penalized_cox
 from training.contract import contract_from, contract_text, make_contract
 from training.estimator import Estimator, FitContext
-from training.features.profile import ProfileFeatures
-from training.model.final import CrossFitted, FinalFit, fit_final
+from training.features.expression_profile import ProfileFeatures
+from training.model.cross_fit import CrossFitted, FinalFit, fit_final
 
 BASELINE = "kaplan_meier"
 ALL = names("profiles", "survival")

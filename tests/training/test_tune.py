@@ -26,14 +26,14 @@ import pytest
 from optuna.trial import TrialState
 
 from pipelines import code_closure, tracking
-from pipelines.faults import UserError
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.params import Params
-from pipelines.prepared import Prepared
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, ROOT, tiny_params, with_task
 from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
-from training.studies import claims
+from training.studies import trial_queue
 from training.studies.storage import storage_url
 from training.studies.study import Tuned, study_name, tune
 from training.studies.trials import TRIAL_ORIGIN, settle_runs
@@ -221,7 +221,7 @@ def test_only_the_trials_of_dead_workers_are_run_again(told: Architecture, tmp_p
     study = optuna.create_study()
     dead = subprocess.Popen(["true"])
     dead.wait()
-    mine, host = claims.worker(), socket.gethostname()
+    mine, host = trial_queue.worker(), socket.gethostname()
     began = psutil.Process().create_time()
     workers = {
         "alive": mine,
@@ -236,7 +236,7 @@ def test_only_the_trials_of_dead_workers_are_run_again(told: Architecture, tmp_p
         trial.set_user_attr("mlflow_run_id", f"run of {name}")
         if who is not None:
             trial.set_user_attr("worker", who)
-    claims.requeue_orphans(study)
+    trial_queue.requeue_orphans(study)
     states = {trial.user_attrs["name"]: trial.state for trial in study.trials[: len(workers)]}
     failed = [name for name, state in states.items() if state == TrialState.FAIL]
     # Under the lock a trial without a name is one whose worker died in the midst of claiming it.
@@ -249,7 +249,7 @@ def test_only_the_trials_of_dead_workers_are_run_again(told: Architecture, tmp_p
         assert again.suggest_float("level", 0, 1) == broken.params["level"]
         assert again.user_attrs["mlflow_run_id"] == f"run of {name}"
         assert again.user_attrs["origin"] == broken.number, "checkpoints are kept under the first number"
-    claims.requeue_orphans(study)
+    trial_queue.requeue_orphans(study)
     assert len(study.trials) == len(workers) + len(failed), "what nobody began is drawn anew, and nothing twice"
 
 
@@ -387,8 +387,8 @@ def _open_run(parent: str, origin: int) -> str:
 
 def _ended_trial(study: optuna.Study, run: str, state: TrialState, origin: int | None = None) -> None:
     trial = study.ask()
-    trial.set_user_attr(claims.ORIGIN, trial.number if origin is None else origin)
-    trial.set_user_attr(claims.RUN_ID, run)
+    trial.set_user_attr(trial_queue.ORIGIN, trial.number if origin is None else origin)
+    trial.set_user_attr(trial_queue.RUN_ID, run)
     study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state=state)
 
 
@@ -487,7 +487,7 @@ def test_another_architecture_does_not_change_the_study(prepared: Prepared, para
         "studies/study.py",
         "estimator.py",
         "../pipelines/samples/response.py",
-        "../pipelines/prepared.py",
+        "../pipelines/datasets.py",
     ],
 )
 def test_the_code_that_a_study_runs_changes_it(prepared: Prepared, params: Params, room: Path, file: str) -> None:

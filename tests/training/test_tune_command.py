@@ -15,8 +15,8 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from pipelines.datasets import prepare, write_prepared
 from pipelines.params import read_params
-from pipelines.prepared import prepare, write_prepared
 from pipelines.simulate.response import simulate_drug_response
 from tests.training.postgres import postgres
 from tests.training.tiny import NAME, ROOT, SIZE

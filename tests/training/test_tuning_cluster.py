@@ -17,7 +17,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from tests.training.postgres import postgres
 from tests.training.ray_nodes import NO_TOKEN, node_of, ray_nodes
 from training.studies import cluster
@@ -30,8 +30,8 @@ from pathlib import Path
 
 import optuna
 
-from pipelines.faults import UserError
-from training.studies.claims import work
+from pipelines.errors import UserError
+from training.studies.trial_queue import work
 from training.studies.storage import open_storage, study_lock
 
 

@@ -22,15 +22,15 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from pipelines import retry, tracking
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.retry import Unreachable
 from pipelines.step_metrics import StepMetrics, sending
 from pipelines.store_errors import StoreError
 from tests.empty_store import empty_store
 from tests.training.postgres import postgres
-from training.studies import claims
-from training.studies.claims import work
+from training.studies import trial_queue
 from training.studies.storage import PatientStorage, open_storage, study_lock
+from training.studies.trial_queue import work
 
 
 def _until(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -110,8 +110,8 @@ def test_a_database_that_stays_away_ends_the_worker_and_the_trial_is_run_again(
             work(study, objective, 2, study_lock("one"))
         server.start()
         again = optuna.load_study(study_name="one", storage=open_storage(wait=True))
-        monkeypatch.setattr(claims, "_is_alive", lambda who: who == "next")  # the worker's process has ended
-        monkeypatch.setattr(claims, "worker", lambda: "next")
+        monkeypatch.setattr(trial_queue, "_is_alive", lambda who: who == "next")  # the worker's process has ended
+        monkeypatch.setattr(trial_queue, "worker", lambda: "next")
         work(again, lambda trial: trial.suggest_float("x", 0, 1), 2, study_lock("one"))
         first, *others = again.trials
         assert first.state == TrialState.FAIL

@@ -17,14 +17,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from tests.training.postgres import Postgres, postgres
 from tests.training.steps_worker import MODULE
 from tests.training.tiny import ROOT
 from tests.training.tuned_together import count, steps_made
-from training.studies import claims, workers
-from training.studies.claims import Beats, locked, requeue_orphans, work
+from training.studies import trial_queue, workers
 from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
+from training.studies.trial_queue import Beats, locked, requeue_orphans, work
 
 
 @pytest.fixture(scope="module")
@@ -165,15 +165,15 @@ def test_a_worker_that_lost_the_lock_in_its_claim_gives_the_trial_back(shared: s
     waiting.join()
     assert not lock.is_locked
     study.optimize(lambda trial: 1.0, n_trials=1)  # another worker spends the budget meanwhile
-    lost = claims._Lost()
+    lost = trial_queue._Lost()
     ran: list[int] = []
 
     def objective(trial: optuna.Trial) -> float:
         ran.append(trial.number)
         return 1.0
 
-    claimed = claims._claimed(study, objective, 1, lock, lost)
-    study.optimize(claimed, n_trials=1, catch=(claims.LostTrial,))
+    claimed = trial_queue._claimed(study, objective, 1, lock, lost)
+    study.optimize(claimed, n_trials=1, catch=(trial_queue.LostTrial,))
     assert lost.trial and not ran
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
     requeue_orphans(study)
@@ -182,13 +182,13 @@ def test_a_worker_that_lost_the_lock_in_its_claim_gives_the_trial_back(shared: s
 
 def test_a_trial_that_takes_every_worker_with_it_is_given_up(shared: str) -> None:
     study = _study("deadly")
-    for _ in range(claims.MOST_ATTEMPTS):
+    for _ in range(trial_queue.MOST_ATTEMPTS):
         trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
-        trial.set_user_attr("worker", f"{claims.socket.gethostname()}|{2**22 + 1}|1")
+        trial.set_user_attr("worker", f"{trial_queue.socket.gethostname()}|{2**22 + 1}|1")
         requeue_orphans(study)
         requeue_orphans(study)
     assert {trial.state for trial in study.trials} == {TrialState.FAIL}
-    assert len(study.trials) == claims.MOST_ATTEMPTS
+    assert len(study.trials) == trial_queue.MOST_ATTEMPTS
     assert len({trial.params["x"] for trial in study.trials}) == 1
 
 

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
+from pipelines.datasets import Prepared
 from pipelines.params import Params
-from pipelines.prepared import Prepared
 from pipelines.samples.molecules import parent, stereochemistry
 from tests.training.tiny import NAME, build, response_task
 from training.architectures import get_architecture
 from training.contract import make_contract
 from training.features.units import outside, unit_of
 from training.modalities.pairs import read_payload
-from training.model.final import FinalFit, fit_final
+from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import UNLIKE, Predictor
 from training.model.reference import make_reference
 from training.model.track import save_model, signature

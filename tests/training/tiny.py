@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.datasets import Prepared, prepare
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Params, PerBudget, Task, read_params
-from pipelines.prepared import Prepared, prepare
 from pipelines.samples.response import ResponseSamples, make_samples
 from pipelines.simulate.response import Size, simulate_drug_response
 from pipelines.tasks.pairs_classification import PairsClassification, SensitivityData, Threshold

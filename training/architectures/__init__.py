@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import optuna

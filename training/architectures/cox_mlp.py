@@ -16,7 +16,7 @@ from pipelines.samples.survival import partial_loss
 from training.architectures import architecture
 from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
-from training.features.profile import ProfileFeatures
+from training.features.expression_profile import ProfileFeatures
 from training.networks.gene_modules import DenseTrunk, GeneModule
 from training.networks.loop import Trained, TrainingChoices, train_network
 

@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import architecture
 from training.estimator import Attribution, Estimator, FitContext
-from training.features.profile import ProfileFeatures
+from training.features.expression_profile import ProfileFeatures
 from training.trees import boosters
 from training.trees.boosters import Rows
 from training.trees.profiles import PROFILE_BINS, TREE_SELECTIONS, ProfileMatrix

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import architecture
 from training.estimator import Attribution, Classifier, FitContext
-from training.features.profile import ProfileFeatures, Scaling
+from training.features.expression_profile import ProfileFeatures, Scaling
 
 if TYPE_CHECKING:
     import optuna

@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import architecture
 from training.estimator import Attribution, Estimator, FitContext
-from training.features.profile import ProfileFeatures, Scaling
+from training.features.expression_profile import ProfileFeatures, Scaling
 from training.gene_targets import centered, chosen_targets, target_means
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from skimage.measure import label, regionprops
 
 from pipelines.samples.images import ImageSamples
 from training.device import threads
-from training.frozen import FeatureCache
+from training.feature_cache import FeatureCache
 
 _LEVELS = 32  # gray levels of the co-occurrence matrix
 _SHAPE = ("area", "eccentricity", "solidity", "extent", "perimeter")

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from sklearn.impute import KNNImputer
 from sklearn.preprocessing import QuantileTransformer
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.response import UNKNOWN
 from training.features.selection import SELECTIONS, SUPERVISED, selected
 

@@ -11,7 +11,7 @@ from torch import nn
 from pipelines.samples.images import ImageSamples
 from training.backbone import fingerprint
 from training.device import network_device
-from training.frozen import BATCH, FeatureCache
+from training.feature_cache import BATCH, FeatureCache
 from training.networks.efficientnet_lite0 import BACKBONE
 
 EMBEDDER = "efficientnet_lite0"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.expression import POSITION
 
 Kind = Literal["given", "chromosome", "similarity"]

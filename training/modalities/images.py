@@ -16,10 +16,10 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from PIL import Image
 
+from pipelines.datasets import Prepared
 from pipelines.environment import IMAGE_PIXELS
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_task
-from pipelines.prepared import Prepared
 from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.images import ImageSamples, decoding, to_pixels
 from training.contract import Contract, PayloadError, kind_of, summary_view

@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import AnyType, Map
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
@@ -41,7 +41,7 @@ from training.model.unseen_drugs import unseen_half_width
 
 if TYPE_CHECKING:
     from training.contract import Refit
-    from training.model.final import FinalFit
+    from training.model.cross_fit import FinalFit
 
 MAX_ROWS = 10_000
 EXPRESSION = "expression"

@@ -12,9 +12,9 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import AnyType, Array, Map
 
+from pipelines.datasets import Prepared
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import read_task
-from pipelines.prepared import Prepared
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.text_values import quoted

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import read_json
 from training.contract import Contract, contract_from
 from training.model.predictor import CONTRACT_FILE

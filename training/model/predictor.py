@@ -14,12 +14,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from pipelines.environment import MODEL_VERSION
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.file_hashes import check_hashes
 from training.architectures import get_architecture
 from training.contract import Contract, contract_from
 from training.estimator import Estimator
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 from training.model.novelty import Novelty
 from training.model.prediction_log import PredictionLog
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from training.contract import Contract
-from training.model.final import FinalFit
+from training.model.cross_fit import FinalFit
 from training.model.novelty import Novelty, fit_novelty, some
 from training.model.prediction_log import prediction_columns
 

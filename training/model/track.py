@@ -15,11 +15,11 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+from pipelines.datasets import Prepared
 from pipelines.file_hashes import write_hashes
-from pipelines.prepared import Prepared
 from training.contract import Contract, contract_text
 from training.estimator import Estimator
-from training.model.final import CrossFitted
+from training.model.cross_fit import CrossFitted
 from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID
 from training.model.reference import Reference
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.datasets import Prepared
 from pipelines.groups.pairs import drug_groups
-from pipelines.prepared import Prepared
 from training.estimator import Estimator
 
 SHARE = 0.25  # of the drugs that are held out, in one fold
 
 
 def unseen_half_width(prepared: Prepared, refit: Callable[[Any, Any], Estimator], coverage: float) -> float | None:
-    """Return the half width of intervals for unseen drugs (split conformal, as `training.model.final.FinalFit`).
+    """Return the half width of intervals for unseen drugs (split conformal, as `training.model.cross_fit.FinalFit`).
 
     One model is fitted on the training rows of three quarters of the drugs, stopped early on the validation rows of
     these, and asked about the validation rows of the others: cells and drugs that it has not seen. Drugs go by the

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
 from training.backbone import fingerprint
 from training.estimator import FitContext
-from training.frozen import FeatureCache
+from training.feature_cache import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
 from training.networks.linear_probe import probe
 from training.networks.loop import autocast

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from training.device import torch_device
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, FitContext
+from training.features.expression_profile import ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
-from training.features.profile import ProfileFeatures, Scaling
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, TransferNetwork, training_space
 from training.networks.transfer_module import settle_batch_norm

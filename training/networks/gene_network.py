@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.expression import POSITION, ExpressionSamples
 from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
+from training.features.expression_profile import ProfileFeatures
 from training.features.gene_order import correlation_order
-from training.features.profile import ProfileFeatures
 from training.networks.gene_modules import Cell, GeneModule, RecurrentTrunk, Trunk
 from training.networks.loop import Trained, TrainingChoices, train_network
 

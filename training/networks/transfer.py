@@ -19,7 +19,7 @@ import torch
 from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from training.backbone import Backbone
 from training.device import network_device
 from training.estimator import Classifier, FitContext

@@ -16,10 +16,10 @@ from training.estimator import Estimator
 from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
 
 if TYPE_CHECKING:
+    from pipelines.datasets import Prepared
     from pipelines.params import Task
-    from pipelines.prepared import Prepared
     from training.contract import Refit
-    from training.model.final import FinalFit
+    from training.model.cross_fit import FinalFit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,10 @@ from training.contract import Contract, largest_contributions
 from training.estimator import Estimator
 
 if TYPE_CHECKING:
+    from pipelines.datasets import Prepared
     from pipelines.params import Task
-    from pipelines.prepared import Prepared
     from training.contract import Refit
-    from training.model.final import FinalFit
+    from training.model.cross_fit import FinalFit
 
 _TOP = 10  # contributions to each of many targets
 _OF_TARGETS = Array(

@@ -14,10 +14,10 @@ from training.contract import CONTRIBUTIONS, Contract, contribution_columns
 from training.estimator import Estimator
 
 if TYPE_CHECKING:
+    from pipelines.datasets import Prepared
     from pipelines.params import Task
-    from pipelines.prepared import Prepared
     from training.contract import Refit
-    from training.model.final import FinalFit
+    from training.model.cross_fit import FinalFit
 
 
 @dataclass(frozen=True, kw_only=True)

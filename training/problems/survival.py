@@ -16,15 +16,15 @@ from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Map
 from scipy.stats import norm
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.samples.survival import kaplan_meier
 from training.contract import CONTRIBUTIONS, Contract, contribution_columns
 from training.estimator import Estimator
 
 if TYPE_CHECKING:
-    from pipelines.prepared import Prepared
+    from pipelines.datasets import Prepared
     from training.contract import Refit
-    from training.model.final import FinalFit
+    from training.model.cross_fit import FinalFit
 
 _RESAMPLES = 400  # of groups, for the interval of the risk
 _STEPS = 25  # of Newton's method for the slope, each at most _LONGEST

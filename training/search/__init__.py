@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 
 
 def allowed(settings: dict[str, Any], modality: str, prepared: Prepared) -> dict[str, Any]:

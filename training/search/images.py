@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 
 
 def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:

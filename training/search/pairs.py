@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from training.features.cell_line_choices import imputations
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.faults import UserError
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 
 
 def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:

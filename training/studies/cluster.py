@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from training.studies.workers import WorkerCommand
 
 GPUS_PER_WORKER = "GPUS_PER_WORKER"  # the environment variable

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.redaction import redacted
 from pipelines.retry import Unreachable, retry
 from pipelines.store_errors import StoreError, may_pass, refusal

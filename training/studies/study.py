@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from pipelines import tracking
 from pipelines.code_closure import closure
-from pipelines.faults import UserError
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.params import Params, Task
-from pipelines.prepared import Prepared
 from pipelines.problems import higher_is_better
 from training.architectures import Architecture
-from training.studies.claims import RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.studies.cluster import run_on_cluster
 from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
+from training.studies.trial_queue import RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.studies.trials import (
     existing_run,
     fit_settings,

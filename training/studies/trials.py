@@ -14,14 +14,14 @@ import optuna
 from optuna.trial import TrialState
 
 from pipelines import tracking
+from pipelines.datasets import Prepared
 from pipelines.params import Params, Task, Tune
-from pipelines.prepared import Prepared
 from pipelines.problems import get_problem, higher_is_better
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
 from training.estimator import FitContext
 from training.search import allowed
-from training.studies.claims import ORIGIN, RUN_ID
+from training.studies.trial_queue import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
 TRIAL_ORIGIN = "trial.origin"  # number of the trial that a run began as; it keeps the run when it is run again

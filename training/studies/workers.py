@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.faults import UserError
+from pipelines.errors import UserError
 from pipelines.files import cores
 
 _WATCH_SECONDS = 1.0

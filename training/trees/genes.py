@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, FitContext
-from training.features.profile import ProfileFeatures
+from training.features.expression_profile import ProfileFeatures
 from training.gene_targets import centered, chosen_targets, target_means
 from training.trees import boosters
 from training.trees.boosters import Rows, TreeEstimator

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution
-from training.features.profile import ProfileFeatures
+from training.features.expression_profile import ProfileFeatures
 from training.trees import boosters
 from training.trees.labels import LabelTrees
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from pipelines.prepared import Prepared, prepare
+from pipelines.datasets import Prepared, prepare
 from pipelines.samples.response import Kept, ResponseSamples
 from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import response_task, sensitivity_task, tiny_params

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from pipelines.prepared import Prepared
+from pipelines.datasets import Prepared
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import SMALL, changed, rmse, tiny_prepared
 from tests.training.tiny_sets import TinySet

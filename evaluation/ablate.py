@@ -1,0 +1,41 @@
+"""What the order of genes is good for: the tuned network fitted again on genes in random order.
+
+``python -m evaluation.ablate --task gene_expression --architecture lstm [--permutations 3]``; see
+`evaluation.permuted_genes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.command import architecture_parser, run_command
+from pipelines.params import read_params
+from pipelines.paths import MODELS
+
+PERMUTATIONS = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m evaluation.ablate --task T --architecture A [--permutations N]``."""
+    options = architecture_parser((__doc__ or "").splitlines()[0])
+    options.add_argument("--permutations", type=int, default=PERMUTATIONS, help="random orders (default: %(default)s)")
+    given = options.parse_args(argv)
+    from evaluation.permuted_genes import ablate, ablation_path, as_text, permutable, write_ablation
+    from pipelines.datasets import read_prepared
+    from training.model.final_fit import read_fitted
+
+    params = read_params()
+    task = params.task(given.task)
+    permutable(given.architecture, task)
+    fitted, model, predictions = read_fitted(MODELS / given.task / given.architecture)
+    prepared = read_prepared(given.task, task)
+    found = ablate(given.task, fitted, model, predictions, prepared, params, permutations=given.permutations)
+    path = ablation_path(given.task, given.architecture)
+    write_ablation(found, path)
+    metric = task.evaluate.metric if task.evaluate.metric in found["gain"] else "r2"
+    print(f"{as_text(found, metric)}; see {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

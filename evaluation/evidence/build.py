@@ -1,0 +1,228 @@
+"""How a fitted model becomes evidence: measured, explained, sealed and logged, on the test split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import yaml
+from mlflow.exceptions import MlflowException
+
+from evaluation.evidence.evidence_file import seal
+from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.schema import SCHEMA, SCHEMA_FILE
+from evaluation.evidence.shortcuts import beside_model
+from evaluation.modalities import modality_of
+from evaluation.problems import measures_of
+from pipelines import tracking
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
+from pipelines.files import read_json, write_json, written_whole
+from pipelines.params import Params
+from pipelines.paths import AUDIT_FILE, REPORTS, VALIDATION_FILE
+from training.model.final_fit import Fitted
+from training.model.predictor import Predictor
+
+PREDICTIONS = "predictions.parquet"
+SPLIT = "split.parquet"
+
+
+def evaluate(
+    name: str,
+    fitted: Fitted,
+    model: Predictor,
+    predictions: pd.DataFrame,
+    prepared: Prepared,
+    params: Params,
+    folder: Path,
+) -> dict[str, Any]:
+    """Measure, explain and write ``evidence.json`` with tables and figures into ``folder``; log all to the fit's run.
+
+    Parameters
+    ----------
+    name, fitted, model, predictions
+        From the fit stage.
+    prepared, params
+        Samples and decisions.
+    folder
+        ``reports/<task>/models/<architecture>``.
+
+    Returns
+    -------
+    dict
+        The evidence.
+    """
+    task = params.task(name)
+    if fitted.split_sha256 != prepared.sha256:
+        raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
+    audit = _report(name, AUDIT_FILE)
+    run = Evaluation(task, fitted, model, predictions, prepared, params.seed)
+    found = evidence_of(run, audit)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = _keep(predictions, folder / PREDICTIONS)
+    evidence = {
+        "schema": SCHEMA,
+        "task": name,
+        "modality": task.modality,
+        "problem": task.problem,
+        "architecture": fitted.architecture,
+        "baseline": task.evaluate.baseline,
+        "simulated": modality_of(task.modality).simulated(run.test),
+        "run_id": fitted.run_id,
+        "model_uri": fitted.model_uri,
+        "budget": fitted.budget,
+        "seconds": fitted.seconds,
+        "validation": {"metric": fitted.metric, "value": fitted.validation},
+        "test": {
+            "samples": len(predictions),
+            "groups": int(predictions["group"].nunique()),
+            "mode": task.split.mode,
+            "confidence": task.evaluate.confidence,
+            "metrics": {key: value.as_dict() for key, value in found.metrics.items()},
+            **found.test,
+        },
+        **found.sections,
+        "cost": fitted.cost,
+        "data": data_section(prepared, _report(name, VALIDATION_FILE), audit),
+        "hashes": _hashes(run, name, params, kept),
+    }
+    evidence = seal(evidence)
+    write_json(folder / "evidence.json", evidence)
+    with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as logged:
+        mlflow.log_metrics(found.to_log())
+        _write(found, folder)
+        _log_split(prepared)
+        for path in (folder / "evidence.json", kept, SCHEMA_FILE):
+            mlflow.log_artifact(str(path))
+        mlflow.set_tags({"stage": "evaluate", "evidence.sha256": evidence["sha256"]})
+        assert logged.info.run_id == fitted.run_id
+    for warning in found.warnings:
+        print(f"warning: {name} {fitted.architecture}: {warning}", file=sys.stderr)
+    return evidence
+
+
+def evidence_of(run: Evaluation, audit: dict[str, Any] | None) -> Evidence:
+    """Return what is measured and explained of a model, beside what the audit of the data found.
+
+    A score that a confounder reaches too is not worth much.
+    """
+    measures, modality = measures_of(run.task.problem), modality_of(run.task.modality)
+    found = modality.evidence(run, measures) | measures.evidence(run, modality)
+    shortcuts = beside_model(audit, {**found.metrics, **modality.probed(run)}, run.task.evaluate.metric)
+    told = None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts}
+    return found | Evidence(sections={"audit": told}, warnings=[each["sentence"] for each in shortcuts])
+
+
+def _hashes(run: Evaluation, name: str, params: Params, predictions: Path) -> dict[str, str]:
+    """Return the hashes of all that evidence was made of."""
+    return {
+        **tracking.lineage(name),
+        **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
+        "split.sha256": run.prepared.sha256,
+        "params.sha256": params_sha256(params, name),
+        "model.sha256": logged_model_sha256(run.fitted.model_uri),
+        "predictions.sha256": file_sha256(predictions),
+    }
+
+
+def params_sha256(params: Params, name: str) -> str:
+    """Return the hash of all parameters that decide the task's models."""
+    decided = {"seed": params.seed, "budget": params.budget, "task": asdict(params.task(name))}
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+
+
+def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what is known of the data: how many samples, what validation said, what the audit found.
+
+    Samples are not named: of copies there are counts alone. ``passed`` and the audit are None where their stage has
+    not run.
+    """
+    table = prepared.table
+    told = None
+    if audit is not None:
+        told = {key: audit.get(key, []) for key in ("findings", "shortcuts")}
+        told |= {"groups": audit.get("groups", {}), "duplicates": audit.get("duplicates", {}).get("counts", {})}
+    checked: dict[str, Any] = {"passed": None, "warnings": []}
+    if validation is not None:
+        checked = {key: validation[key] for key in ("passed", "warnings", "counts")}
+    return {
+        "samples": table["split"].value_counts().to_dict(),
+        "groups": table.groupby("split")["group"].nunique().to_dict(),
+        "dropped": {rule: count for rule, count in prepared.counts["rows"]["dropped"].items() if count},
+        "validation": checked,
+        "audit": told,
+    }
+
+
+def _report(name: str, file: str) -> dict[str, Any] | None:
+    """Return what the stage ``validate`` or ``audit`` wrote, None where it has not run."""
+    path = REPORTS / name / file
+    return read_json(path) if path.is_file() else None
+
+
+def logged_model_sha256(uri: str) -> str:
+    """Return the hash of the artifact folder of a logged model, ``models:/m-...``: what is served, and not a copy."""
+    try:
+        location = mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location
+        with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
+            about = mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/MLmodel", dst_path=folder)
+            place = yaml.safe_load(Path(about).read_text())["flavors"]["python_function"]["artifacts"]["model"]["path"]
+            return tracking.folder_sha256(
+                Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/{place}", dst_path=folder))
+            )
+    except (MlflowException, OSError, KeyError) as error:
+        told = f"the logged model {uri} cannot be read ({error}); run the fit stage again"
+        raise tracking.refusal(error) or UserError(told) from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def dvc_md5(folder: Path) -> str:
+    """Return the hash by which DVC knows a folder, as ``dvc.lock`` has it: of its files' names and hashes."""
+    listed = []
+    for path in folder.rglob("*"):
+        place = path.relative_to(folder)
+        if path.is_file() and "__pycache__" not in place.parts and path.suffix != ".pyc":  # see .dvcignore
+            with path.open("rb") as file:
+                listed.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": place.as_posix()})
+    listed.sort(key=lambda each: each["relpath"])
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _keep(predictions: pd.DataFrame, path: Path) -> Path:
+    """Write the predictions of the test rows beside the evidence: others are compared on these very rows."""
+    with written_whole(path) as temporary:
+        predictions.to_parquet(temporary, index=False)
+    return path
+
+
+def _log_split(prepared: Prepared) -> None:
+    """Log who stood on which side, so that a later version knows which of its test rows this one has seen."""
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
+        path = Path(folder) / SPLIT
+        prepared.table[["sample_id", "group", "split"]].to_parquet(path, index=False)
+        mlflow.log_artifact(str(path))
+
+
+def _write(found: Evidence, folder: Path) -> None:
+    """Write tables and figures into ``folder`` and log them to the active run."""
+    for key, table in found.tables.items():
+        table.to_csv(folder / f"{key}.csv", index=False)
+        mlflow.log_artifact(str(folder / f"{key}.csv"), "tables")
+    for key, figure in found.figures.items():
+        figure.savefig(folder / f"{key}.png")
+        mlflow.log_artifact(str(folder / f"{key}.png"), "figures")
+    for key, drawing in found.drawings.items():
+        (folder / f"{key}.svg").write_text(drawing, encoding="utf-8")
+        mlflow.log_artifact(str(folder / f"{key}.svg"), "figures")

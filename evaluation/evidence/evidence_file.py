@@ -1,0 +1,55 @@
+"""Evidence as a file: sealed by its own hash, and refused where it was edited or is not of the schema.
+
+It needs nothing of what made the evidence: who only reads it (the gate, the registry, the dashboard) loads no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from evaluation.evidence.schema import check_schema
+from pipelines.errors import UserError
+from pipelines.files import jsonable, read_json
+from pipelines.paths import REPORTS
+
+
+def evidence_sha256(evidence: dict[str, Any]) -> str:
+    """Return the hash of the evidence without its own hash."""
+    content = {key: value for key, value in evidence.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def seal(evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return evidence as JSON values that satisfy the schema, with its hash."""
+    content = jsonable({key: value for key, value in evidence.items() if key != "sha256"})
+    sealed = {**content, "sha256": evidence_sha256(content)}
+    check_schema(sealed, "the evidence")
+    return sealed
+
+
+def evidence_path(name: str, architecture: str, reports: Path = REPORTS) -> Path:
+    """Return where the evidence of an architecture lies."""
+    return reports / name / "models" / architecture / "evidence.json"
+
+
+def read_evidence(path: Path) -> dict[str, Any]:
+    """Read evidence; refuse it if it was edited or is not of the schema.
+
+    Raises
+    ------
+    UserError
+        Names the file, and the place in it where the schema is not met.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not there; run `dvc repro evaluate@...`")
+    try:
+        evidence: dict[str, Any] = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); run the evaluate stage again") from error
+    check_schema(evidence, str(path))
+    if evidence.get("sha256") != evidence_sha256(evidence):
+        raise UserError(f"{path}: its content does not match its hash: it was edited; run the evaluate stage again")
+    return evidence

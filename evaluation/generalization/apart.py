@@ -1,0 +1,129 @@
+"""A fit in a process of its own, which gives all its memory back and says how much it took at most."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
+from pipelines.params import Task
+from training.architectures import get_architecture
+from training.estimator import FitContext
+from training.model.cross_fit import fit_final
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of a fit.
+
+    Attributes
+    ----------
+    predicted
+        Of the test rows, in the order of the split table; shape ``(n,)``.
+    held_out
+        Of rows that the fit did not see, none of them a test row; shape ``(m,)``.
+    held_out_rows
+        Their positions in the split table, shape ``(m,)``.
+    seconds
+        Of the fit alone.
+    peak_megabytes
+        Largest resident memory of the process: the data and the libraries are part of it.
+    """
+
+    predicted: np.ndarray
+    held_out: np.ndarray
+    held_out_rows: np.ndarray
+    seconds: float
+    peak_megabytes: float
+
+
+def fit_here(
+    architecture: str,
+    task: Task,
+    hyperparameters: Mapping[str, Any],
+    prepared: Prepared,
+    settings: Mapping[str, Any],
+    *,
+    progress: bool = False,
+) -> Outcome:
+    """Fit one model on the training rows, stopped early on the validation rows, and predict the test rows.
+
+    Raises
+    ------
+    UserError
+        The fit diverged: a prediction is no number.
+    """
+    began = time.perf_counter()
+    final = fit_final(
+        get_architecture(architecture, task.modality, task.problem),
+        hyperparameters,
+        prepared,
+        members=1,
+        settings=settings,
+        context=FitContext(progress=progress),
+    )
+    seconds = time.perf_counter() - began
+    predicted = final.estimator.outputs(prepared.side("test"))
+    if not (np.isfinite(predicted).all() and np.isfinite(final.held_out).all()):
+        raise UserError(f"the fit of {architecture} diverged; tune it again with a narrower search space")
+    return Outcome(predicted, final.held_out, final.held_out_rows, seconds, peak_megabytes())
+
+
+def fit_apart(*arguments: Any, **options: Any) -> Outcome:
+    """`fit_here` in a process that ends with the fit.
+
+    Raises
+    ------
+    UserError
+        As in `fit_here`; or the fit failed, or the process was killed, which most often means that memory ran out.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
+        try:
+            return pool.submit(fit_here, *arguments, **options).result()
+        except BrokenProcessPool as error:
+            message = f"the process that fitted {arguments[0]} was killed; most often memory has run out"
+            raise UserError(message) from error
+        except UserError:
+            raise
+        except Exception as error:  # whatever an architecture raises: other fits are not held up by it
+            traceback.print_exception(error)
+            raise UserError(f"the fit of {arguments[0]} failed with {type(error).__name__}: {error}") from error
+
+
+def peak_megabytes() -> float:
+    """Return the largest resident memory of this process so far.
+
+    Where Linux tells it, of what runs since the process was started: ``getrusage`` keeps the parent's peak.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it dies: a killed run leaves no fit behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,409 @@
+"""How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
+
+A score says little without the question that it answers. Here the rows are split anew for each mode, in memory and by
+the code of the stage ``prepare``; each architecture is fitted on the training rows, stopped early on the validation
+rows, and scored on the test rows, always beside the naive baseline fitted on the same rows. Intervals resample what
+varies independently: drugs in ``drug_blind``, tissues in ``tissue_blind``, cell lines in every other mode.
+
+Hyperparameters are those of the task's study where it has run, else the architecture's defaults. The study looked at
+validation rows of the task's own mode, some of which are test rows in another mode: of them the model itself has seen
+nothing, the choice of its hyperparameters has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from evaluation.comparison.paired import paired_difference
+from evaluation.generalization import page
+from evaluation.generalization.apart import Outcome, fit_apart
+from evaluation.metrics.resample import Interval
+from evaluation.modalities import modality_of
+from evaluation.problems import measures_of
+from pipelines import tracking
+from pipelines.cross_study import CROSS_STUDY
+from pipelines.datasets import Prepared, prepare
+from pipelines.errors import UserError
+from pipelines.files import jsonable, read_json, write_json, written_whole
+from pipelines.params import Params, Task
+from pipelines.paths import MODELS
+from pipelines.problems import get_problem
+from pipelines.samples import Kept
+from training.architectures import get_architecture
+from training.studies.trials import fit_settings
+
+FOLDER = "generalization"
+RIVAL = "xgboost"  # what the best network is held against
+
+_SCHEMA = 1
+_OF_SPLIT = ("split", "fold")  # columns that predictions do not repeat
+
+Fit = Callable[..., Outcome]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One fit of the table.
+
+    Attributes
+    ----------
+    hyperparameters, origin
+        What is fitted, and whether it is ``tuned`` or ``defaults``.
+    fingerprint
+        Of all that decides the outcome but the code.
+    """
+
+    mode: str
+    architecture: str
+    hyperparameters: dict[str, Any]
+    origin: str
+    fingerprint: str
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        """Where the scores lie."""
+        return self.folder / self.mode / f"{self.architecture}.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Where the predictions of the test rows lie."""
+        return self.folder / self.mode / f"{self.architecture}.parquet"
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the scores, None where there are none or they were made from other data or settings."""
+        try:
+            found: dict[str, Any] = read_json(self.result)
+        except (OSError, ValueError):
+            return None
+        return found if found.get("fingerprint") == self.fingerprint and self.predictions.is_file() else None
+
+
+def in_mode(task: Task, mode: str) -> Task:
+    """Return the task with another split mode; studies are named only where they count."""
+    split = replace(task.split, mode=mode)
+    studies: dict[str, Any] = {
+        key: "" for key in ("train_study", "test_study") if hasattr(split, key) and mode != CROSS_STUDY
+    }
+    return replace(task, split=replace(split, **studies))
+
+
+def plans(
+    name: str,
+    params: Params,
+    *,
+    modes: Sequence[str],
+    architectures: Sequence[str],
+    data_sha256: str,
+    folder: Path,
+    models: Path = MODELS,
+) -> list[Plan]:
+    """Return the fits of the table, mode by mode, the baseline first in each.
+
+    Raises
+    ------
+    UserError
+        An architecture does not exist, or what a study left of it cannot be read.
+    """
+    task = response_task(name, params)
+    settings = fit_settings(params, task)
+    first = [task.evaluate.baseline]
+    made = []
+    for mode in modes:
+        for architecture in [*first, *(each for each in architectures if each not in first)]:
+            hyperparameters, origin = hyperparameters_of(models / name / architecture, architecture, task)
+            decided = {
+                "schema": _SCHEMA,
+                "data": data_sha256,
+                "question": asdict(in_mode(task, mode).split),
+                "features": asdict(task.data),
+                "architecture": architecture,
+                "hyperparameters": hyperparameters,
+                "settings": get_architecture(architecture, task.modality, task.problem).known(settings),
+                "baseline": task.evaluate.baseline,
+                "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
+            }
+            fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
+            made.append(Plan(mode, architecture, hyperparameters, origin, fingerprint, folder))
+    return made
+
+
+def hyperparameters_of(folder: Path, architecture: str, task: Task) -> tuple[dict[str, Any], str]:
+    """Return the hyperparameters that a study left in ``folder``, else the defaults, and which of the two."""
+    known = get_architecture(architecture, task.modality, task.problem)
+    path = folder / "tuned.json"
+    if not path.is_file():
+        return dict(known.defaults), "defaults"
+    try:
+        return dict(read_json(path)["hyperparameters"]), "tuned"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run the tune stage again") from error
+
+
+def response_task(name: str, params: Params) -> Task:
+    """Return the task; refuse one whose modality or problem makes no such table."""
+    task = params.task(name)
+    if not (modality_of(task.modality).in_every_mode and measures_of(task.problem).in_every_mode):
+        raise UserError(f"{name} does not predict the response of cell lines to drugs as a number: no table is made")
+    return task
+
+
+def generalize(
+    name: str,
+    params: Params,
+    every: Sequence[Plan],
+    kept: Kept,
+    *,
+    fit: Fit = fit_apart,
+    progress: bool = False,
+) -> list[str]:
+    """Make what is missing of ``every`` plan, one after another.
+
+    Parameters
+    ----------
+    name, params
+        Task and decisions.
+    every
+        From `plans`, in their order.
+    kept
+        All samples of the task.
+    fit
+        How a model is fitted: `evaluation.generalization.apart.fit_apart`, or `fit_here` to stay in this process.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    list of str
+        What could not be made, a sentence each. Nothing else is held up by it.
+    """
+    failed: list[str] = []
+    missing = [plan for plan in every if plan.read() is None]
+    mode, prepared, naive = None, None, None
+    for plan in tqdm(missing, desc="fits", disable=not progress):
+        if plan.mode != mode:
+            mode, prepared, naive = plan.mode, None, None
+            try:
+                prepared = prepare(kept, in_mode(response_task(name, params), plan.mode), params.seed)
+            except UserError as error:
+                failed.append(f"{plan.mode}: {error}")
+        if prepared is None:
+            continue
+        try:
+            outcome = fit(
+                plan.architecture,
+                params.task(name),
+                plan.hyperparameters,
+                prepared,
+                fit_settings(params, params.task(name)),
+                progress=progress,
+            )
+            if naive is None:
+                naive = _baseline(plan, every, prepared, outcome, params.task(name).evaluate.baseline)
+            scored = score(name, params, plan, prepared, outcome, naive)
+        except UserError as error:
+            failed.append(f"{plan.mode} {plan.architecture}: {error}")
+            continue
+        keep(name, plan, scored, prepared)
+        tqdm.write(page.line(scored.result))
+    return failed
+
+
+def _baseline(plan: Plan, every: Sequence[Plan], prepared: Prepared, outcome: Outcome, baseline: str) -> np.ndarray:
+    """Return what the baseline predicts for the test rows: what was just fitted, or what was kept of it."""
+    if plan.architecture == baseline:
+        return outcome.predicted
+    own = next(each for each in every if each.mode == plan.mode and each.architecture == baseline)
+    if own.read() is None:
+        raise UserError(f"there is no fit of {baseline}, over which every margin is taken")
+    table = pd.read_parquet(own.predictions).set_index("sample_id")["prediction"]
+    return table.loc[prepared.table["sample_id"].to_numpy()[prepared.rows("test")]].to_numpy(np.float64)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a fit, and the predictions that they are of."""
+
+    result: dict[str, Any]
+    predictions: pd.DataFrame
+
+
+def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Outcome, naive: np.ndarray) -> Scored:
+    """Return what ``outcome`` is worth on the test rows, with intervals.
+
+    Parameters
+    ----------
+    naive
+        What the baseline predicts for the same rows, ``(n,)``.
+    """
+    task = response_task(name, params)
+    table, samples = prepared.table, prepared.samples
+    test = prepared.rows("test")
+    modality = modality_of(task.modality)
+    unit, of_row = modality.units(prepared, in_mode(task, plan.mode).split)
+    predictions = table.iloc[test].drop(columns=list(_OF_SPLIT))
+    predictions = predictions.assign(group=of_row[test], prediction=outcome.predicted, baseline=naive)
+    measured = samples.target[outcome.held_out_rows]
+    held_out = get_problem(task.problem).score(task.tune.metric, measured, outcome.held_out)
+    result = {
+        "task": name,
+        "mode": plan.mode,
+        "architecture": plan.architecture,
+        "baseline": task.evaluate.baseline,
+        "simulated": modality.simulated(samples),
+        "fingerprint": plan.fingerprint,
+        "split.sha256": prepared.sha256,
+        "hyperparameters": plan.hyperparameters,
+        "hyperparameters_from": plan.origin,
+        "budget": params.budget,
+        "rows": {side: int(count) for side, count in table["split"].value_counts().items()},
+        "unit": unit,
+        "units": int(predictions["group"].nunique()),
+        "confidence": task.evaluate.confidence,
+        "validation": {"metric": task.tune.metric, "value": held_out},
+        "metrics": {key: value.as_dict() for key, value in measure(predictions, task, params.seed).items()},
+        "seconds": outcome.seconds,
+        "peak_megabytes": outcome.peak_megabytes,
+    }
+    return Scored(result, predictions)
+
+
+def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
+    """Return the metrics of the table with their intervals; ends are NaN where only one unit was tested."""
+    measures = measures_of(task.problem)
+    if predictions["group"].nunique() > 1:
+        found = measures.intervals(predictions, task, seed)
+    else:
+        alone = measures.alone(predictions, task)
+        found = {key: Interval(value, np.nan, np.nan) for key, value in alone.items()}
+    return {key: found[key] for key in measures.in_every_mode}
+
+
+def keep(name: str, plan: Plan, scored: Scored, prepared: Prepared) -> None:
+    """Write the predictions, log the scores on a run of their own, and write them: last, since they say that all is."""
+    with written_whole(plan.predictions) as temporary:
+        scored.predictions.to_parquet(temporary, index=False)
+    result = scored.result
+    tags = {
+        "architecture": plan.architecture,
+        "split.mode": plan.mode,
+        "split.sha256": prepared.sha256,
+        "budget": result["budget"],
+        "hyperparameters": plan.origin,
+        "simulated": str(result["simulated"]).lower(),
+    }
+    logged = {
+        f"test_{key}{suffix}": found[end]
+        for key, found in result["metrics"].items()
+        for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
+        if np.isfinite(found[end])
+    }
+    logged |= {"cost_fit_seconds": result["seconds"], "cost_peak_memory_megabytes": result["peak_megabytes"]}
+    with tracking.run(name, "generalize", f"{plan.mode} {plan.architecture}", tags=tags) as run:
+        mlflow.log_params(plan.hyperparameters)
+        mlflow.log_metrics(logged)
+        write_json(plan.result, {**result, "run_id": run.info.run_id})
+        mlflow.log_artifact(str(plan.result))
+
+
+def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[str, Any] | None:
+    """Return the scores across studies on the test rows whose drug the training study has too, under whatever id.
+
+    Studies share only some of their drugs. On the others a model is asked for an unseen line and an unseen drug at
+    once, which is another question: without this part, the score would be mostly about how many there are.
+
+    Returns
+    -------
+    dict or None
+        ``rows``, ``drugs``, ``units`` and ``metrics`` of that part; None in another mode, or where it is empty.
+    """
+    task = response_task(name, params)
+    if plan.read() is None:
+        return None
+    predictions = pd.read_parquet(plan.predictions)
+    known = modality_of(task.modality).of_known_parts(predictions, samples, in_mode(task, plan.mode).split)
+    if known is None or (part := predictions[known])["target"].nunique() < 2:
+        return None
+    return {
+        "rows": len(part),
+        "drugs": int(part["drug_id"].nunique()),
+        "units": int(part["group"].nunique()),
+        "metrics": {key: value.as_dict() for key, value in measure(part, task, params.seed).items()},
+    }
+
+
+def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Return, mode by mode, by how much the best network is better than XGBoost on the same test rows.
+
+    The best network is the one with the best score on the validation rows: chosen by the test rows, it would be the one
+    that chance favored there. A network is an architecture whose role is neither ``baseline`` nor ``simple``.
+
+    Returns
+    -------
+    list of dict
+        ``mode, network, rival, metric, difference, low, high, p, rows, groups``; a mode that lacks either is left out.
+    """
+    task = response_task(name, params)
+    found = []
+    for mode in dict.fromkeys(plan.mode for plan in every):
+        done = {plan.architecture: plan for plan in every if plan.mode == mode and plan.read() is not None}
+        networks = [each for each in done if get_architecture(each, task.modality, task.problem).role == "model"]
+        if not networks or RIVAL not in done:
+            continue
+        best = page.best_by_validation([done[each].read() or {} for each in networks])
+        ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, RIVAL))
+        if ours["group"].nunique() < 2:
+            continue
+        between = paired_difference(
+            task,
+            ours,
+            theirs,
+            "r2",
+            resamples=task.evaluate.resamples,
+            confidence=task.evaluate.confidence,
+            seed=params.seed,
+        )
+        found.append({"mode": mode, "network": best, "rival": RIVAL, **between.as_dict()})
+    return found
+
+
+def tell(name: str, params: Params, every: Sequence[Plan], failed: Sequence[str], samples: Any) -> dict[str, Any]:
+    """Return what ``generalization.json`` holds: a row a finished fit, the contests, and what is missing.
+
+    Parameters
+    ----------
+    samples
+        All samples of the task.
+    """
+    rows = [
+        {**found, "of_known_drugs": of_known_drugs(name, params, plan, samples)}
+        for plan in every
+        if (found := plan.read()) is not None
+    ]
+    missing = [[plan.mode, plan.architecture] for plan in every if plan.read() is None]
+    told = {
+        "schema": _SCHEMA,
+        "task": name,
+        "simulated": any(row["simulated"] for row in rows),
+        "baseline": params.task(name).evaluate.baseline,
+        "confidence": params.task(name).evaluate.confidence,
+        "budget": params.budget,
+        "modes": list(dict.fromkeys(plan.mode for plan in every)),
+        "architectures": list(dict.fromkeys(plan.architecture for plan in every)),
+        "rows": rows,
+        "contests": contests(name, params, every),
+        "missing": missing,
+        "failed": list(failed),
+    }
+    as_json: dict[str, Any] = jsonable(told)
+    return as_json

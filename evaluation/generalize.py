@@ -1,0 +1,56 @@
+"""How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
+
+``python -m evaluation.generalize --task drug_response [--architectures mean_effects xgboost] [--modes cell_blind]``
+
+What is finished is kept: each fit is written, with a fingerprint of its data and settings, before the next begins. A
+run that was killed goes on with what is missing, and what was made from other data or settings is made again.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+
+from pipelines.command import parser, run_command
+from pipelines.errors import UserError
+from pipelines.params import read_params
+from pipelines.paths import DATA, REPORTS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m evaluation.generalize --task T [--architectures A ...] [--modes M ...]``."""
+    options = parser((__doc__ or "").splitlines()[0])
+    options.add_argument("--architectures", nargs="+", help="which (default: all of the task); the baseline is added")
+    options.add_argument("--modes", nargs="+", help="split modes (default: all)")
+    given = options.parse_args(argv)
+    from evaluation.generalization import page
+    from evaluation.generalization.table import FOLDER, generalize, plans, response_task, tell
+    from pipelines import tracking
+
+    params = read_params()
+    name = given.task
+    task = response_task(name, params)
+    if unknown := [mode for mode in given.modes or () if mode not in task.modes]:
+        raise UserError(f"--modes {unknown[0]}: no split mode of {name}; they are {', '.join(task.modes)}")
+    if not (DATA / name).is_dir():
+        raise UserError(f"{DATA / name} is not there; bring data in with `make data FROM=DIR TASK={name}`")
+    folder = REPORTS / name / FOLDER
+    of = functools.partial(plans, name, params, data_sha256=tracking.folder_sha256(DATA / name), folder=folder)
+    every = params.architectures(name)
+    wanted = of(modes=given.modes or task.modes, architectures=given.architectures or every)
+    kept = task.read(DATA / name)
+    failed = generalize(name, params, wanted, kept, progress=sys.stderr.isatty())
+    # The table shows all that is there, so that a run of a few architectures completes it.
+    names = list(dict.fromkeys([*every, *(plan.architecture for plan in wanted)]))
+    found = tell(name, params, of(modes=task.modes, architectures=names), failed, kept.samples)
+    page.write(found, folder)
+    print(page.as_markdown(found))
+    print(f"see {folder / 'generalization.md'}")
+    for sentence in failed:
+        print(f"error: {sentence}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

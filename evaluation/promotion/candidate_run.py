@@ -1,0 +1,235 @@
+"""A fitted model becomes a candidate: its evidence is completed, written with its card, and kept at the run of the fit.
+
+Comparisons on the same test rows and the scores of outside cohorts are added. All lies below ``evidence/<sha256>/`` of
+the run: what was judged stays as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+
+from evaluation.comparison.paired import paired_difference
+from evaluation.evidence.build import PREDICTIONS, file_sha256
+from evaluation.evidence.evidence_file import evidence_path, read_evidence, seal
+from evaluation.evidence.schema import SCHEMA_FILE
+from evaluation.problems import measures_of
+from evaluation.promotion.card import write_card
+from evaluation.promotion.production import opponent
+from evaluation.promotion.scoring import load, score
+from pipelines import tracking
+from pipelines.datasets import Prepared
+from pipelines.errors import UserError
+from pipelines.files import write_json
+from pipelines.params import Params, Task
+from pipelines.paths import REPORTS
+from pipelines.problems import higher_is_better
+from training.architectures import get_architecture
+
+FOLDER = "candidate"
+EVIDENCE = "evidence.json"
+
+
+def choose(name: str, params: Params, architecture: str | None = None, reports: Path = REPORTS) -> dict[str, Any]:
+    """Return the evidence of ``architecture``, or of the one that did best on rows held out of its fit.
+
+    The choice is made on validation rows: the best of five on the test split would owe a part of its score to luck.
+    """
+    baseline = params.task(name).evaluate.baseline
+    candidates = [architecture] if architecture else [a for a in params.architectures(name) if a != baseline]
+    paths = [evidence_path(name, each, reports) for each in candidates]
+    found = [read_evidence(path) for path in paths if path.is_file() or architecture]
+    if not found:
+        raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
+    metric = found[0]["validation"]["metric"]
+    sign = 1 if higher_is_better(metric) else -1
+    return max(found, key=lambda evidence: sign * _defined(evidence["validation"]["value"], sign))
+
+
+def candidate(
+    name: str,
+    params: Params,
+    prepared: Prepared,
+    architecture: str | None = None,
+    cohorts: Mapping[str, Path] | None = None,
+    *,
+    reports: Path = REPORTS,
+) -> dict[str, Any]:
+    """Complete the evidence of the chosen model, write it with its card, and log both.
+
+    Parameters
+    ----------
+    name, params, prepared
+        Task, decisions and samples.
+    architecture
+        Instead of the best on validation rows.
+    cohorts
+        Labelled raw folders by name; scored beside the test rows, never in their place.
+    reports
+        Takes ``<task>/candidate/``.
+
+    Returns
+    -------
+    dict
+        The evidence: the same for the same inputs, and so of the same hash.
+
+    Raises
+    ------
+    UserError
+        The model was evaluated on another split, its predictions were edited, or a cohort cannot be scored.
+    """
+    evidence = choose(name, params, architecture, reports)
+    if evidence["hashes"]["split.sha256"] != prepared.sha256:
+        raise UserError(
+            f"{name} {evidence['architecture']} was evaluated on another split; run `make train TASK={name}`"
+        )
+    own = evidence_path(name, evidence["architecture"], reports).parent
+    ours = read_predictions(own, evidence)
+    evidence = seal(
+        {
+            **evidence,
+            "comparisons": comparisons(name, params, evidence, ours, prepared, reports),
+            "cohorts": scored(name, evidence, cohorts or {}, params.seed),
+        }
+    )
+    folder = reports / name / FOLDER
+    with tempfile.TemporaryDirectory(dir=reports / name, prefix=".candidate-") as building:
+        built = Path(building) / FOLDER
+        figures = sorted([*own.glob("*.png"), *own.glob("*.svg")])
+        (built / "figures").mkdir(parents=True)
+        for path in figures:
+            shutil.copy(path, built / "figures")
+        shutil.copy(own / PREDICTIONS, built)
+        shutil.copy(SCHEMA_FILE, built)
+        write_card(evidence, built)
+        write_json(built / EVIDENCE, evidence)
+        log(evidence, built)
+        shutil.rmtree(folder, ignore_errors=True)
+        built.replace(folder)
+    return evidence
+
+
+def read_predictions(folder: Path, evidence: dict[str, Any]) -> pd.DataFrame:
+    """Return the predictions that evidence was measured on; refuse others."""
+    path = folder / PREDICTIONS
+    if not path.is_file() or file_sha256(path) != evidence["hashes"]["predictions.sha256"]:
+        raise UserError(f"{path} is not what the evidence was measured on; run the evaluate stage again")
+    return pd.read_parquet(path)
+
+
+def comparisons(
+    name: str, params: Params, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared, reports: Path
+) -> list[dict[str, Any]]:
+    """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
+    task, own = params.task(name), evidence["architecture"]
+    measures, baseline = measures_of(task.problem), task.evaluate.baseline
+    learnt = measures.learnt(task, lambda: prepared.side("train"))
+    others = {
+        architecture: found
+        for architecture in params.architectures(name)
+        if architecture != own and (found := _comparable(name, architecture, evidence, reports)) is not None
+    }
+    rows = []
+    run_id = others.pop(baseline)["run_id"] if baseline in others else None
+    about = {"with": baseline, "kind": "naive", "version": None, "run_id": run_id}
+    rows.append({**about, **_difference(task, ours, measures.naive(ours), params.seed, learnt)})
+    for architecture, other in others.items():
+        theirs = read_predictions(evidence_path(name, architecture, reports).parent, other)
+        role = get_architecture(architecture, task.modality, task.problem).role
+        kind = "simple" if role == "simple" else "peer"
+        about = {"with": architecture, "kind": kind, "version": None, "run_id": other["run_id"]}
+        rows.append({**about, **_difference(task, ours, theirs, params.seed, learnt)})
+    facing = opponent(name, task, evidence, ours, prepared)
+    if facing is not None:
+        told: dict[str, Any] = {
+            "with": facing.architecture,
+            "kind": "production",
+            "version": facing.version,
+            "run_id": facing.run_id,
+        }
+        told |= {"seen": facing.seen} if facing.seen is not None else {}
+        told |= {"note": facing.note} if facing.note else {}
+        if facing.ours is None or facing.theirs is None:
+            rows.append({**told, **_nothing(task)})
+        else:
+            try:
+                rows.append({**told, **_difference(task, facing.ours, facing.theirs, params.seed, learnt)})
+            except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
+                rows.append({**told, **_nothing(task), "note": f"{facing.note} {error}".strip()})
+    return rows
+
+
+def scored(name: str, evidence: dict[str, Any], cohorts: Mapping[str, Path], seed: int) -> list[dict[str, Any]]:
+    """Return the scores of outside cohorts, each with the hash of its data."""
+    if not cohorts:
+        return []
+    model, found = load(evidence["model_uri"]), []
+    for cohort, given in cohorts.items():
+        folder = given / name if (given / name).is_dir() else given
+        if not folder.is_dir():
+            raise UserError(f"cohort {cohort!r}: {str(folder)!r}: no such folder")
+        found.append({"name": cohort, **score(model, folder, seed=seed), "data.sha256": tracking.folder_sha256(folder)})
+    return found
+
+
+def log(evidence: dict[str, Any], folder: Path) -> None:
+    """Log ``folder`` to the fit's run as ``evidence/<sha256>/``; what is there already is left alone."""
+    place = f"evidence/{evidence['sha256']}"
+    with tracking.run(evidence["task"], "candidate", evidence["architecture"], run_id=evidence["run_id"]):
+        there = {file.path for file in MlflowClient().list_artifacts(evidence["run_id"], place)}
+        if f"{place}/{EVIDENCE}" not in there:  # it is logged last: where it is, all is
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and path.name != EVIDENCE:
+                    below = path.relative_to(folder).parent.as_posix()
+                    tracking.mlflow.log_artifact(str(path), place if below == "." else f"{place}/{below}")
+            tracking.mlflow.log_artifact(str(folder / EVIDENCE), place)
+        tracking.mlflow.set_tag("evidence.sha256", evidence["sha256"])
+
+
+def _comparable(name: str, architecture: str, evidence: dict[str, Any], reports: Path) -> dict[str, Any] | None:
+    """Return the evidence of another architecture, None where there is none of the same test rows."""
+    path = evidence_path(name, architecture, reports)
+    if not path.is_file():
+        return None
+    try:
+        other = read_evidence(path)
+    except UserError as error:
+        print(f"warning: {architecture} is not compared: {error}", file=sys.stderr)
+        return None
+    if other["hashes"]["split.sha256"] != evidence["hashes"]["split.sha256"]:
+        print(f"warning: {architecture} is not compared: it was evaluated on another split", file=sys.stderr)
+        return None
+    return other
+
+
+def _difference(
+    task: Task, ours: pd.DataFrame, theirs: pd.DataFrame, seed: int, learnt: dict[str, Any]
+) -> dict[str, Any]:
+    settings = task.evaluate
+    found = paired_difference(
+        task,
+        ours,
+        theirs,
+        settings.metric,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=seed,
+        **learnt,
+    )
+    return found.as_dict()
+
+
+def _nothing(task: Task) -> dict[str, Any]:
+    numbers = dict.fromkeys(("difference", "low", "high", "p"))
+    return {"metric": task.evaluate.metric, **numbers, "rows": 0, "groups": 0}
+
+
+def _defined(value: float | None, sign: int) -> float:
+    return -sign * float("inf") if value is None else value

@@ -1,0 +1,162 @@
+"""A candidate against the version that is in production, on test rows that neither was fitted on.
+
+Where both were fitted on one split, their predictions of its test rows are compared. Where data or split have changed,
+the version in production answers today's test rows anew; those that it was fitted on flatter it and are left out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from evaluation.evidence.build import PREDICTIONS, SPLIT, file_sha256
+from evaluation.problems import measures_of
+from evaluation.promotion.scoring import load
+from pipelines import tracking
+from pipelines.datasets import Prepared
+from pipelines.params import Task, read_task
+from pipelines.paths import DATA
+from training.model.predictor import Predictor
+
+ALIAS = "production"
+FEWEST_GROUPS = 10  # that production has not seen, for an interval that says something
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """The version in production, as far as it can be compared.
+
+    Attributes
+    ----------
+    version, run_id, architecture
+        Of the registered model.
+    ours, theirs
+        Predictions of the same rows; None where there is nothing to compare.
+    seen
+        Test rows of the candidate that production was fitted on, None where that is not known.
+    note
+        What a reader of the comparison must know.
+    """
+
+    version: str
+    run_id: str | None
+    architecture: str
+    ours: pd.DataFrame | None = None
+    theirs: pd.DataFrame | None = None
+    seen: int | None = None
+    note: str = ""
+
+
+def production_version(name: str) -> ModelVersion | None:
+    """Return the version of the registered model ``name`` that is in production, None where there is none."""
+    client = MlflowClient()
+    try:
+        version = client.get_registered_model(name).aliases.get(ALIAS)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return None if version is None else client.get_model_version(name, str(version))
+
+
+def opponent(
+    name: str, task: Task, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared, *, data: Path = DATA
+) -> Opponent | None:
+    """Return what the version in production says of the candidate's test rows, None where there is no such version."""
+    version = production_version(name)
+    if version is None:
+        return None
+    who: dict[str, Any] = {
+        "version": str(version.version),
+        "run_id": version.run_id,
+        "architecture": version.tags.get("architecture", "unknown"),
+    }
+    if version.source == evidence["model_uri"] or version.run_id == evidence["run_id"]:
+        return Opponent(**who, ours=ours, theirs=ours, seen=0, note="the candidate is the version in production")
+    if version.tags.get("split.sha256") == evidence["hashes"]["split.sha256"]:
+        kept = kept_predictions(version)
+        if kept is not None:
+            return Opponent(**who, ours=ours, theirs=kept, seen=0)
+    try:
+        mine, theirs = answered(load(f"models:/{name}/{version.version}"), name, task, ours, prepared, data)
+    except Exception as error:  # an older version may fail in any way, and the candidate is evidence all the same
+        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return Opponent(**who, note=f"version {version.version} cannot answer today's test rows: {said}")
+    return _unseen(who, mine, theirs, _seen(version, prepared, mine))
+
+
+def kept_predictions(version: ModelVersion) -> pd.DataFrame | None:
+    """Return the predictions that were logged with a version's evidence, None where they are not there or changed."""
+    wanted = version.tags.get("predictions.sha256")
+    for place in (f"evidence/{version.tags.get('evidence.sha256')}/{PREDICTIONS}", PREDICTIONS):
+        with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
+            path = _artifact(version.run_id, place, Path(folder))
+            if path is not None and (wanted is None or file_sha256(path) == wanted):
+                return pd.read_parquet(path)
+    return None
+
+
+def answered(
+    model: Predictor, name: str, task: Task, ours: pd.DataFrame, prepared: Prepared, data: Path = DATA
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of ``ours`` that another version can answer, and what it answers.
+
+    Raises
+    ------
+    ValueError
+        The version has other classes, or predicts none of the genes.
+    """
+    its_task = read_task(model.contract.task_text)
+    # Read by the rules that the version was made under: its images may be smaller, its values on another scale.
+    samples = prepared.samples if its_task.data == task.data else its_task.read(data / name).samples
+    place = pd.Index(samples.table["sample_id"]).get_indexer(pd.Index(ours["sample_id"]))
+    mine = ours[place >= 0].reset_index(drop=True)
+    return measures_of(task.problem).answered(model, samples.take(place[place >= 0]), mine)
+
+
+def _unseen(who: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, seen: np.ndarray | None) -> Opponent:
+    """Leave out what production was fitted on, where enough is left."""
+    if seen is None:
+        note = "which rows this version was fitted on is not recorded: it may have seen some of these, which favors it"
+        return Opponent(**who, ours=ours, theirs=theirs, note=note)
+    count, rows = int(seen.sum()), len(seen)
+    if not count:
+        return Opponent(**who, ours=ours, theirs=theirs, seen=0, note="answered anew: its own split was another")
+    if ours.loc[~seen, "group"].nunique() < FEWEST_GROUPS:
+        note = f"this version was fitted on {count} of these {rows} rows or on others of their groups, which favors it"
+        return Opponent(**who, ours=ours, theirs=theirs, seen=count, note=note)
+    note = f"{count} of {rows} test rows are left out: this version was fitted on them or on others of their groups"
+    parts = [frame[~seen].reset_index(drop=True) for frame in (ours, theirs)]
+    return Opponent(**who, ours=parts[0], theirs=parts[1], seen=count, note=note)
+
+
+def _seen(version: ModelVersion, prepared: Prepared, rows: pd.DataFrame) -> np.ndarray | None:
+    """Return which rows are of a group of today's that a version was fitted on, ``(n,)``."""
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
+        path = _artifact(version.run_id, SPLIT, Path(folder))
+        if path is None:
+            return None
+        split = pd.read_parquet(path)
+    fitted_on = set(split.loc[split["split"] != "test", "sample_id"])
+    today = prepared.table
+    groups = set(today.loc[today["sample_id"].isin(fitted_on), "group"])
+    seen: np.ndarray = rows["group"].isin(groups).to_numpy()
+    return seen
+
+
+def _artifact(run_id: str | None, place: str, folder: Path) -> Path | None:
+    """Return a copy of an artifact of a run in ``folder``, None where there is none."""
+    try:
+        return Path(
+            tracking.mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=place, dst_path=str(folder))
+        )
+    except (MlflowException, OSError):
+        return None

@@ -1,0 +1,105 @@
+"""A logged or registered model scored on a labelled folder of the raw format, such as an outside cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evaluation.modalities import modality_of
+from evaluation.problems import measures_of
+from evaluation.promotion.registered_files import FILES_TAG, check_files, version_behind
+from pipelines import tracking
+from pipelines.errors import UserError
+from pipelines.groups import group_samples
+from pipelines.params import read_task
+from training.model.logged_model import predictor_folder
+from training.model.predictor import Predictor
+
+
+def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
+    """Return every metric with its interval, of ``model`` on the labelled samples in ``folder``.
+
+    Parameters
+    ----------
+    model
+        The logged predictor.
+    folder
+        Raw folder; omics that the model imputes may be missing.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        ``n``, ``groups``, ``dropped``, ``warnings`` and ``metrics: {name: {value, low, high}}``. Groups are those of
+        the split mode that the model was trained under: what it has not seen. Warnings say of how many samples the
+        model does not know the drug or the tissue, and what looks as if it were in another unit.
+
+    Raises
+    ------
+    UserError
+        The folder is not of the format, lacks features that the model needs, is in other units than the training
+        data was, or has nothing to score.
+    """
+    task, contract = read_task(model.contract.task_text), model.contract
+    modality, measures = modality_of(task.modality), measures_of(task.problem)
+    kept, notes = modality.read_cohort(folder, task, contract)
+    samples = kept.samples
+    if len(samples) == 0:
+        raise UserError(f"{folder}: no sample is left to score: {kept.counts['rows']['dropped']}")
+    warnings = notes + modality.unit_warnings(task, contract, samples)
+    groups, _ = group_samples(samples, task.split)
+    if groups.nunique() < 2:
+        raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
+    metrics = measures.bootstrap(
+        samples.target,
+        model.outputs(samples),
+        groups,
+        baseline=model.baseline.outputs(samples),
+        within=samples.within,
+        margin_metric=task.evaluate.metric,
+        resamples=task.evaluate.resamples,
+        confidence=task.evaluate.confidence,
+        seed=seed,
+        **contract.scoring,
+    )
+    return {
+        "n": len(samples),
+        "groups": int(groups.nunique()),
+        "dropped": {rule: count for rule, count in kept.counts["rows"]["dropped"].items() if count},
+        "warnings": warnings,
+        "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
+    }
+
+
+def load(uri: str) -> Predictor:
+    """Read the predictor behind a model URI, with the code of this checkout.
+
+    Estimator and contract are data, so the code that was logged with them is not run: this process has modules of the
+    same names already, and would make one program of two releases.
+
+    Raises
+    ------
+    UserError
+        There is no such model, it is not one of this platform's, its files are not those that were registered, or this
+        checkout's code does not read them.
+    """
+    mlflow = tracking.mlflow
+    try:
+        version = version_behind(uri)
+        place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        told = f"model {uri!r} cannot be loaded from {mlflow.get_tracking_uri()}: {error}"
+        raise tracking.refusal(error) or UserError(told) from error
+    if version is not None and FILES_TAG in version.tags:
+        check_files(version, place)
+    folder = predictor_folder(place)
+    try:
+        return Predictor().read(folder)
+    except UserError:
+        raise
+    except Exception as error:  # of another release, which had other classes and fields
+        raise UserError(
+            f"model {uri} was logged by another release, which this checkout's code cannot read "
+            f"({type(error).__name__}: {error}); check out the commit that its run is tagged with (git.commit)"
+        ) from error

@@ -1,0 +1,98 @@
+"""Copies, shortcuts and uneven groups among the samples of a task: how they are looked for, written and logged."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.audits import AuditFinding, Parts
+from pipelines.files import write_json
+from pipelines.params import Task
+from pipelines.paths import AUDIT_FILE
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome of auditing the samples of a task.
+
+    Attributes
+    ----------
+    task, modality
+        Name of the task, and what its samples are.
+    samples
+        How many there are.
+    duplicates
+        ``counts``; ``pairs``, the gravest first, and ``merged_groups``, at most `pipelines.audits.LISTED` of each.
+    shortcuts
+        A mapping a probe, from `pipelines.probes`.
+    groups
+        How many groups, how uneven, and which labels few of them carry.
+    findings
+        What is not as it should be.
+    """
+
+    task: str
+    modality: str
+    samples: int
+    duplicates: dict[str, Any]
+    shortcuts: tuple[dict[str, Any], ...]
+    groups: dict[str, Any]
+    findings: tuple[AuditFinding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Return whether nothing was found."""
+        return not self.findings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``audit.json`` holds."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def audit_samples(samples: Any, folder: Path, name: str, task: Task, seed: int) -> Audit:
+    """Look for copies, shortcuts and uneven groups.
+
+    Parameters
+    ----------
+    samples
+        Labeled samples of any modality.
+    folder
+        Their raw folder, for what only the files tell.
+    name, task
+        The task and its name.
+    seed
+        Of the probes.
+
+    Returns
+    -------
+    Audit
+        The same for any order of the samples.
+    """
+    samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
+    audit: Callable[..., Parts] = importlib.import_module(f"pipelines.audits.{task.modality}").audit
+    duplicates, shortcuts, groups, findings = audit(samples, folder, task.split, seed)
+    return Audit(name, task.modality, len(samples), duplicates, tuple(shortcuts), groups, tuple(findings))
+
+
+def write_audit(audit: Audit, reports: Path) -> Path:
+    """Write ``audit.json`` into ``reports`` and return its path."""
+    path = reports / AUDIT_FILE
+    write_json(path, audit.as_dict())
+    return path
+
+
+def log_audit(audit: Audit, folder: Path, reports: Path) -> None:
+    """Log the outcome and its report to MLflow, in a run of its own."""
+    from pipelines import tracking
+
+    tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(folder)}
+    probes = {f"probe_{one['probe']}": one["score"] for one in audit.shortcuts if one["score"] is not None}
+    counts = {"audit_findings": len(audit.findings), "duplicate_pairs": audit.duplicates["counts"]["pairs"]}
+    with tracking.run(audit.task, "audit", f"audit {audit.task}", tags=tags):
+        tracking.mlflow.log_metrics({**counts, **probes})
+        tracking.mlflow.log_artifact(str(reports / AUDIT_FILE))

@@ -1,0 +1,138 @@
+"""The samples of a task with group, split and fold: how they are split, written, and read again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.errors import UserError
+from pipelines.files import read_json, write_json, written_whole
+from pipelines.params import Task
+from pipelines.paths import DATA, PREPARED
+from pipelines.samples import Kept
+from pipelines.split import guard, sample_identities, split_samples, split_sha256
+
+OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests
+_OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The samples of a task in the order of their split table.
+
+    Attributes
+    ----------
+    samples
+        All samples, of the task's kind.
+    table
+        ``sample_id, group, split, fold, ...``; a row a sample, in the same order.
+    sha256
+        Hash of the split.
+    counts
+        What the rules for missing values dropped and kept.
+    """
+
+    samples: Any
+    table: pd.DataFrame
+    sha256: str
+    counts: dict[str, Any]
+
+    def rows(self, *sides: str) -> np.ndarray:
+        """Return the positions of the samples on ``sides``."""
+        return _rows(self.table, *sides)
+
+    def side(self, *sides: str) -> Any:
+        """Return the samples on ``sides``."""
+        return self.samples.take(self.rows(*sides))
+
+
+def _rows(table: pd.DataFrame, *sides: str) -> np.ndarray:
+    return np.flatnonzero(table["split"].isin(sides).to_numpy())
+
+
+def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
+    """Split what was read of a raw folder.
+
+    Raises
+    ------
+    UserError
+        Nothing is left after the rules of the task's `data`, or the samples cannot be split.
+    """
+    if len(kept.samples) == 0:
+        raise UserError(f"no sample is left after the rules of `data` in params.yaml: {kept.counts['rows']}")
+    table = split_samples(kept.samples, task.split, seed)
+    order = kept.samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
+    samples, counts = kept.samples.take(order), _without(kept.counts, len(kept.samples) - len(table))
+    aimed = task.aim(samples, table)
+    table = table.assign(**aimed.columns)
+    return Prepared(aimed.samples, table, split_sha256(table), {**counts, **aimed.counts})
+
+
+def _without(counts: dict[str, Any], left_out: int) -> dict[str, Any]:
+    """Return ``counts`` with the rows that a split leaves out, which are of no side, among those dropped."""
+    if not left_out:
+        return counts
+    rows = counts["rows"]
+    dropped = {**rows["dropped"], OFF_QUESTION: left_out}
+    return {**counts, "rows": {**rows, "kept": rows["kept"] - left_out, "dropped": dropped}}
+
+
+def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> None:
+    """Write ``samples.parquet`` and ``split.json`` into ``folder``."""
+    with written_whole(folder / "samples.parquet") as temporary:
+        prepared.table.to_parquet(temporary, index=False)
+    table = prepared.table
+    write_json(
+        folder / "split.json",
+        {
+            "mode": task.split.mode,
+            "seed": seed,
+            "sha256": prepared.sha256,
+            "samples": table["split"].value_counts().to_dict(),
+            "groups": table.groupby("split")["group"].nunique().to_dict(),
+            "folds": table.groupby("fold").size().to_dict(),
+            **prepared.counts,
+        },
+    )
+
+
+def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = PREPARED) -> Prepared:
+    """Read what `write_prepared` wrote, join it with the raw features, and let the guard look again.
+
+    Raises
+    ------
+    UserError
+        The stage has not run, was left half done, or ran on other data or in another mode; or its table was edited.
+    """
+    folder = prepared / name
+    if not (folder / "samples.parquet").is_file():
+        raise UserError(f"{folder / 'samples.parquet'} is not there; run `dvc repro prepare@{name}` first")
+    try:
+        table = pd.read_parquet(folder / "samples.parquet")
+        summary = read_json(folder / "split.json")
+        sha256, mode, recorded = split_sha256(table), summary["mode"], summary["sha256"]
+        left_out = int(summary["rows"]["dropped"].get(OFF_QUESTION, 0))
+    except (OSError, ValueError, KeyError, TypeError) as error:  # files that are missing, cut short or edited
+        message = f"{folder}: the split cannot be read ({error}); run `dvc repro -f prepare@{name}`"
+        raise UserError(message) from error
+    if sha256 != recorded:
+        raise UserError(f"{folder}: samples.parquet was edited after the split; run `dvc repro -f prepare@{name}`")
+    if mode != task.split.mode:
+        raise UserError(
+            f"{folder}: the split is {mode}, params.yaml asks for {task.split.mode}; run `dvc repro prepare@{name}`"
+        )
+    samples = task.read(data / name).samples
+    if not set(table["sample_id"]) <= set(samples.table["sample_id"]) or len(samples) != len(table) + left_out:
+        raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
+    samples = samples.take(samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
+    samples = task.aim(samples, table).samples
+    for column, noun in (*((each, "targets") for each in task.target_columns), ("digest", "samples")):
+        if column in table and not np.array_equal(samples.table[column], table[column]):
+            raise UserError(f"{folder}: the {noun} are not those in {data / name}; run `dvc repro -f prepare@{name}`")
+    guard(table, sample_identities(samples, task.split.mode), task.split)
+    counts = {key: value for key, value in summary.items() if key not in _OF_THE_SPLIT}
+    return Prepared(samples, table, sha256, counts)

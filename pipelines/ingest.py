@@ -1,0 +1,163 @@
+"""Bring raw data in: copy, check, and only then put in the place of the old and hand to DVC.
+
+``python -m pipelines.ingest --from DIR [--task T]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pipelines.command import run_command
+from pipelines.errors import UserError
+from pipelines.params import Params, read_params
+from pipelines.paths import DATA
+from pipelines.samples.raw_files import is_of_system
+from pipelines.validate import validate_folder
+
+INCOMING = Path(".incoming")
+
+
+def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
+    """Return the folder to take each task's data from.
+
+    ``origin`` is the folder of one task's files, or holds a folder for each task.
+
+    Raises
+    ------
+    UserError
+        There is nothing for any task.
+    """
+    from pipelines.samples.images import IMAGES_FOLDER  # NumPy and Pillow are not needed to say how the command is used
+
+    if origin.is_file():
+        raise UserError(f"{origin}: is a file; name the folder that holds it, or unpack it if it is an archive")
+    if not origin.is_dir():
+        raise UserError(f"{origin}: no such folder")
+    if task is not None:
+        params.task(task)
+    wanted = [task] if task else list(params.tasks)
+    found = {name: origin / name for name in wanted if (origin / name).is_dir()}
+    # Images whose subjects are not known lie there without any table beside them.
+    if not found and len(wanted) == 1 and any(p.is_file() or p.name == IMAGES_FOLDER for p in origin.iterdir()):
+        found = {wanted[0]: origin}
+    if not found:
+        raise UserError(
+            f"{origin}: holds no folder named {' or '.join(wanted)}; name the task with TASK=... if the files lie there"
+        )
+    return found
+
+
+def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming: Path = INCOMING) -> bool:
+    """Copy and check every folder, then put all of them in place; or none.
+
+    Parameters
+    ----------
+    found
+        Task name to folder.
+    params, data, incoming
+        Where the data goes, and where it waits until it is checked; both on one file system.
+
+    Returns
+    -------
+    bool
+        Whether the data passed; the findings are printed.
+    """
+    passed = True
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        for name, folder in found.items():
+            waiting = incoming / name
+            if left := _copy(folder, waiting):
+                listed = ", ".join(map(repr, sorted(set(left))))
+                print(f"warning: {name}: files of operating systems are not copied ({listed})", file=sys.stderr)
+            validation = validate_folder(waiting, name, params.task(name))
+            for finding in validation.findings:
+                kind = "warning" if finding.severity == "warning" else "refused"
+                print(f"{kind}: {name}/{finding}", file=sys.stderr)
+            passed &= validation.passed
+        if passed:
+            _swap_in(list(found), data, incoming)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return passed
+
+
+def _copy(folder: Path, waiting: Path) -> list[str]:
+    """Copy a folder, and return what is left there of what no person wrote; hidden files are left in silence."""
+    left: list[str] = []
+
+    def of_systems(_: str, names: list[str]) -> list[str]:
+        found = [name for name in names if is_of_system(name)]
+        left.extend(name for name in found if not name.startswith("."))
+        return found
+
+    try:
+        # Contents only: the user's read-only or private modes stay with the user's files, and with their folders.
+        shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=of_systems)
+    except OSError as error:
+        what = error.args[0] if isinstance(error, shutil.Error) else [(error.filename, None, error.strerror)]
+        raise UserError("\n".join(f"{file} cannot be copied: {reason}" for file, _, reason in what)) from error
+    finally:
+        for path in [waiting, *waiting.rglob("*")]:
+            if path.is_dir():
+                path.chmod(0o755)
+    return left
+
+
+def _swap_in(names: list[str], data: Path, incoming: Path) -> None:
+    """Put the waiting folders in place and let DVC take note; put the old ones back if it fails."""
+    data.mkdir(exist_ok=True)
+    new = [name for name in names if not (data / name).exists()]
+    try:
+        for name in names:
+            if name not in new:
+                (data / name).rename(incoming / f"{name}.old")
+            (incoming / name).rename(data / name)
+        dvc_add(data)
+    except BaseException:
+        for name in names:
+            old = incoming / f"{name}.old"
+            if name in new or old.exists():
+                shutil.rmtree(data / name, ignore_errors=True)
+            if old.exists():
+                old.rename(data / name)
+        raise
+
+
+def dvc_add(data: Path) -> None:
+    """Record ``data`` in DVC.
+
+    Raises
+    ------
+    UserError
+        DVC refuses; its words are in the message.
+    """
+    # Not --quiet: that keeps the reason of a failure quiet too.
+    done = subprocess.run([sys.executable, "-m", "dvc", "add", str(data)], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"dvc add {data} failed, the old data stays: {' '.join(done.stderr.split())}")
+
+
+def main() -> int:
+    """Bring data in; 1 if it is refused, and then the old data is as it was."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--from", dest="origin", type=Path, required=True, help="folder to copy from")
+    arguments.add_argument("--task", help="one task; without it every task that the folder has data for")
+    given = arguments.parse_args()
+    params = read_params()
+    found = sources(given.origin, given.task or None, params)
+    if not bring(found, params):
+        print("error: the data was refused and nothing was changed", file=sys.stderr)
+        return 1
+    print(
+        f"data of {', '.join(found)} is in {DATA}/ and recorded in data.dvc; next: make train TASK={next(iter(found))}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

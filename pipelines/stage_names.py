@@ -1,0 +1,31 @@
+"""Names of DVC stages, for the Makefile: ``python -m pipelines.stage_names --demo`` or ``--leaderboards``."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.command import run_command
+from pipelines.params import Params, read_params
+
+
+def demo_targets(params: Params) -> list[str]:
+    """Return what ``make demo`` runs: every task, and the models that need no download."""
+    checked = [f"{stage}@{name}" for name in params.tasks for stage in ("validate", "audit")]
+    return checked + [f"evaluate@{key}" for key, model in params.models.items() if model.demo]
+
+
+def main() -> int:
+    """Print the names on one line."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--demo", action="store_true", help="stages of the demo")
+    arguments.add_argument("--leaderboards", action="store_true", help="the leaderboard of every task")
+    given = arguments.parse_args()
+    params = read_params()
+    targets = demo_targets(params) if given.demo else []
+    targets += [f"leaderboard@{name}" for name in params.tasks] if given.leaderboards else []
+    print(" ".join(targets))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,135 @@
+"""What data and parameters were, what they are, and what differs: samples, groups, and every decision by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from pipelines import tracking
+from pipelines.files import read_json, write_json, written_whole
+from pipelines.params import PARAMS_FILE, read_params
+from pipelines.paths import PREPARED
+
+_COLUMNS = ["sample_id", "group", "split"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Samples and parameters at one time.
+
+    Attributes
+    ----------
+    samples
+        ``sample_id, group, split``, a row a sample; None where they are not known.
+    facts
+        ``data.sha256``, ``split.sha256``, ``rows`` (raw and kept) and ``params``, as far as they are known.
+    """
+
+    samples: pd.DataFrame | None
+    facts: dict[str, Any]
+
+
+def take(name: str) -> Snapshot:
+    """Take a snapshot of what is prepared now; without samples where ``prepare`` has not run."""
+    facts: dict[str, Any] = {"params": decisions(PARAMS_FILE.read_text(encoding="utf-8"), name, read_params().budget)}
+    folder = PREPARED / name
+    if not (folder / "samples.parquet").is_file() or not (folder / "split.json").is_file():
+        return Snapshot(None, facts)
+    split = read_json(folder / "split.json")
+    facts |= {"split.sha256": split.get("sha256"), "rows": split.get("rows", {})}
+    return Snapshot(pd.read_parquet(folder / "samples.parquet", columns=_COLUMNS), facts)
+
+
+def keep(snapshot: Snapshot, folder: Path) -> None:
+    """Write a snapshot into ``folder``; its facts last, which is how a later reader knows that it is whole."""
+    table = folder / "samples.parquet"
+    if snapshot.samples is None:
+        table.unlink(missing_ok=True)
+    else:
+        with written_whole(table) as temporary:
+            snapshot.samples.to_parquet(temporary, index=False)
+    write_json(folder / "facts.json", snapshot.facts)
+
+
+def kept(folder: Path) -> Snapshot | None:
+    """Read what `keep` wrote."""
+    if not (folder / "facts.json").is_file():
+        return None
+    table = folder / "samples.parquet"
+    return Snapshot(pd.read_parquet(table) if table.is_file() else None, read_json(folder / "facts.json"))
+
+
+def decisions(text: str, name: str, budget: str | None = None) -> dict[str, Any]:
+    """Return what ``params.yaml`` decides for a task, by dotted key.
+
+    It is read as it stands, not by its types: an older release's file is compared too. ``budget`` is another than the
+    file's, where one was chosen.
+    """
+    content = yaml.safe_load(text) or {}
+    chosen = {key: content.get(key) for key in ("seed", "budget", "device")}
+    chosen["budget"] = budget or chosen["budget"]
+    policy = content.get("policy") or {}
+    chosen |= {
+        "tasks": {name: (content.get("tasks") or {}).get(name)},
+        "models": {key: each for key, each in (content.get("models") or {}).items() if each.get("task") == name},
+        "policy": {**policy, "tasks": {name: (policy.get("tasks") or {}).get(name)}},
+    }
+    return _flat(chosen)
+
+
+def decisions_at(commit: str | None, name: str, budget: str | None) -> dict[str, Any] | None:
+    """Return what `decisions` gives of ``params.yaml`` at a commit; None where git does not have it."""
+    if not commit or commit == "none":
+        return None
+    text = tracking.git("show", f"{commit}:{PARAMS_FILE}")
+    return None if text is None else decisions(text, name, budget)
+
+
+def samples_changed(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Count samples and groups added and gone, and samples that stand on another side of the split.
+
+    Parameters
+    ----------
+    before, after
+        ``sample_id, group, split``.
+
+    Returns
+    -------
+    dict
+        For ``samples`` and ``groups``: ``before``, ``after``, ``added``, ``gone``; for ``sides`` the number of samples
+        that ``moved``, and how many of them ``left_test``. Names are left out: patients have a right to that.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for what, column in (("samples", "sample_id"), ("groups", "group")):
+        old, new = set(before[column].astype(str)), set(after[column].astype(str))
+        found[what] = {
+            "before": len(old),
+            "after": len(new),
+            "added": len(new - old),
+            "gone": len(old - new),
+        }
+    both = before.merge(after, on="sample_id", suffixes=("_before", "_after"))
+    moved = both["split_before"].astype(str) != both["split_after"].astype(str)
+    left_test = moved & (both["split_before"].astype(str) == "test")
+    found["sides"] = {"moved": int(moved.sum()), "left_test": int(left_test.sum())}
+    return found
+
+
+def params_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return ``key, before, after`` of every decision that differs; None stands for no such key."""
+    keys = sorted(set(before) | set(after))
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict) or not content:
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

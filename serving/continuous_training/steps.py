@@ -1,0 +1,233 @@
+"""The steps of the loop, from raw data to an alias."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from evaluation.evidence.evidence_file import read_evidence
+from evaluation.promotion.candidate_run import EVIDENCE, choose
+from evaluation.promotion.candidate_run import FOLDER as CANDIDATE_FOLDER
+from evaluation.promotion.candidate_run import candidate as complete
+from evaluation.promotion.gate import allowed, as_dicts
+from pipelines import tracking
+from pipelines.datasets import read_prepared
+from pipelines.errors import UserError
+from pipelines.files import read_json
+from pipelines.params import Params
+from pipelines.paths import AUDIT_FILE, REPORTS, VALIDATION_FILE
+from serving import registry
+from serving.audit_log import CANDIDATE, PRODUCTION, STAGING
+from serving.continuous_training import stages
+from serving.continuous_training.fingerprint import components, fingerprint
+from serving.continuous_training.loop import STOP, OutdatedError, Results, Step
+from serving.continuous_training.report import refused
+from serving.registry import Target
+
+FINGERPRINT = "retraining.fingerprint"  # tag of a version
+_MADE_OF = ("data.sha256", "split.sha256", "git.commit", "dvc.data_md5", "budget")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a loop is about.
+
+    Attributes
+    ----------
+    name, params, architectures
+        The task, all decisions, and the architectures to train.
+    by
+        Who is written into the history.
+    fingerprint
+        Of data and decisions, from `serving.continuous_training.fingerprint`.
+    """
+
+    name: str
+    params: Params
+    architectures: tuple[str, ...]
+    by: str
+    fingerprint: str
+
+    @property
+    def targets(self) -> list[str]:
+        """Return the DVC stages that have to be up to date at the loop's end."""
+        return stages.checked(self.name) + stages.trained(self.name, self.architectures)
+
+    def log(self, results: Results, report: Path) -> None:
+        """Keep the report with the candidate's run, where there is one."""
+        if run_id := results.get("evidence", {}).get("run_id"):
+            MlflowClient().log_artifact(run_id, str(report), f"retraining/{self.fingerprint[:12]}")
+
+    @property
+    def to_production(self) -> bool:
+        """Whether the policy lets the loop itself move a version to production."""
+        return self.params.policy.task(self.name).promote == "production"
+
+
+def steps(plan: Plan) -> list[Step]:
+    """Return the loop of a plan."""
+    loop = [
+        Step("look", "what is served now", lambda _: look(plan)),
+        Step("check", "validate and audit the raw data", lambda _: check(plan)),
+        Step("train", f"tune, fit and evaluate {', '.join(plan.architectures)}", lambda _: train(plan)),
+        Step("evidence", "compare the best on validation rows with all others", lambda _: collect(plan)),
+        Step("register", "make it a version", lambda results: register(plan, results)),
+        Step("gate", "judge the version for staging", lambda results: judge(plan, results, "staging")),
+        Step("staging", "move it to staging", lambda results: move(plan, results, "staging")),
+    ]
+    if plan.to_production:
+        loop += [
+            Step("gate_of_production", "judge it for production", lambda results: judge(plan, results, "production")),
+            Step("production", "move it to production", lambda results: move(plan, results, "production")),
+        ]
+    return loop
+
+
+def look(plan: Plan) -> dict[str, Any]:
+    """Return where the aliases point, and the hashes of the version in production, or else in staging."""
+    aliases = _aliases(plan.name)
+    served = next((alias for alias in (PRODUCTION, STAGING) if alias in aliases), None)
+    if served is None:
+        return {"aliases": aliases, "served": None}
+    tags = MlflowClient().get_model_version(plan.name, aliases[served]).tags
+    hashes = {key: tags[key] for key in _MADE_OF if key in tags}
+    return {"aliases": aliases, "served": {"alias": served, "version": aliases[served], **hashes}}
+
+
+def check(plan: Plan) -> dict[str, Any]:
+    """Validate and audit; data that fails validation ends the loop with an error."""
+    stages.reproduce(stages.checked(plan.name))
+    validation = read_json(REPORTS / plan.name / VALIDATION_FILE)
+    audit = read_json(REPORTS / plan.name / AUDIT_FILE)
+    return {"warnings": len(validation["warnings"]), "findings": [each["name"] for each in audit["findings"]]}
+
+
+def train(plan: Plan) -> dict[str, Any]:
+    """Bring every model up to date, and the leaderboard."""
+    stages.reproduce(stages.trained(plan.name, plan.architectures))
+    stages.reproduce([f"leaderboard@{plan.name}"], "--single-item")
+    return {"architectures": list(plan.architectures)}
+
+
+def collect(plan: Plan) -> dict[str, Any]:
+    """Choose among the loop's architectures on validation rows, and complete the evidence of the one chosen."""
+    prepared = read_prepared(plan.name, plan.params.task(plan.name))
+    evidence = complete(plan.name, plan.params, prepared, best_of(plan))
+    return {
+        "production": _aliases(plan.name).get(PRODUCTION),
+        "architecture": evidence["architecture"],
+        "sha256": evidence["sha256"],
+        "run_id": evidence["run_id"],
+        "simulated": evidence["simulated"],
+    }
+
+
+def best_of(plan: Plan) -> str:
+    """Return the best of the loop's architectures on validation rows; what else lies in the folder is of other days."""
+    models = {
+        key: model
+        for key, model in plan.params.models.items()
+        if model.task == plan.name and model.architecture in plan.architectures
+    }
+    return str(choose(plan.name, replace(plan.params, models=models), None)["architecture"])
+
+
+def register(plan: Plan, results: Results) -> dict[str, Any]:
+    """Make a version of the candidate, tagged with what the loop was about."""
+    parts = components(plan.params, plan.name, plan.architectures)
+    if fingerprint(parts) != plan.fingerprint:
+        raise UserError("data, parameters or code were changed while the loop ran; run it again")
+    evidence = candidate(plan.name, results)
+    version = str(registry.register(plan.name, evidence, by=plan.by, why=_why(plan)).version)
+    MlflowClient().set_model_version_tag(plan.name, version, FINGERPRINT, plan.fingerprint)
+    return {"version": version}
+
+
+def judge(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
+    """Return the gate's verdicts; a refusal ends the loop.
+
+    Raises
+    ------
+    OutdatedError
+        Another version went to production since the evidence was collected.
+    """
+    version, now = results["register"]["version"], _aliases(plan.name).get(PRODUCTION)
+    if now != results["evidence"]["production"]:
+        raise OutdatedError(
+            "evidence",
+            f"production was moved to version {now} while the loop ran; run it again",
+        )
+    verdicts = registry.judged(plan.name, to, version, policy=plan.params.policy)
+    result: dict[str, Any] = {"to": to, "verdicts": as_dicts(verdicts)}
+    if not allowed(verdicts):
+        result[STOP] = f"version {version} may not go to {to}: {refused(result['verdicts'])}"
+    return result
+
+
+def move(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
+    """Move the version, unless it is there: a loop that was killed between the move and its note finds it done."""
+    version, before = results["register"]["version"], results["look"]["aliases"].get(to)
+    now = _aliases(plan.name)
+    # What went to production left staging, and is not sent back to be tried again.
+    if version == now.get(PRODUCTION):
+        to = "production"
+    elif version != now.get(to):
+        registry.promote(plan.name, to=to, version=version, by=plan.by, why=_why(plan), policy=plan.params.policy)
+    return {"version": version, "alias": to, "before": before, "done": f"version {version} is in {to}"}
+
+
+def candidate(name: str, results: Results) -> dict[str, Any]:
+    """Return the evidence that the loop collected.
+
+    Raises
+    ------
+    UserError
+        Other evidence was written over it meanwhile.
+    """
+    folder = REPORTS / name / CANDIDATE_FOLDER
+    evidence = read_evidence(folder / EVIDENCE)
+    if evidence["sha256"] != results["evidence"]["sha256"]:
+        raise UserError(f"{folder}: not the evidence of this loop; run it again")
+    return evidence
+
+
+def registered(plan: Plan) -> str | None:
+    """Return the version that an alias points to and that was made of just this; None where there is none."""
+    client = MlflowClient()
+    for version in dict.fromkeys(_aliases(plan.name).values()):
+        if client.get_model_version(plan.name, version).tags.get(FINGERPRINT) == plan.fingerprint:
+            return version
+    return None
+
+
+def whoever(given: str = "") -> str:
+    """Return who runs this: the name given, that of ``BY`` or of a GitHub job, or git's.
+
+    Raises
+    ------
+    UserError
+        There is none, which the registry would say only when all is trained.
+    """
+    by = registry.whoever(given or os.environ.get("BY") or os.environ.get("GITHUB_ACTOR") or "")
+    if not by:
+        raise UserError("the history wants a name: --by, BY= or git config user.name")
+    return by
+
+
+def _why(plan: Plan) -> str:
+    return f"retraining {plan.fingerprint[:12]}"
+
+
+def _aliases(name: str) -> dict[str, str]:
+    try:
+        found = MlflowClient().get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise tracking.refusal(error) or UserError(f"the registry cannot be asked: {error.message}") from error
+        return {}
+    return {alias: str(found[alias]) for alias in (PRODUCTION, STAGING, CANDIDATE) if alias in found}

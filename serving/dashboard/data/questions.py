@@ -1,0 +1,88 @@
+"""What an endpoint is asked: rows as it takes them (see `training.contract`), and what people call each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.samples.gene_names import match_genes, respelled
+from serving.dashboard.data.words import counted, listed
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and what people call it.
+
+    Attributes
+    ----------
+    rows
+        For the endpoint.
+    names
+        Of the rows, for messages.
+    about
+        Of the rows, for tables: ``sample``, and for pairs ``drug`` and ``drug_id``.
+    notes
+        What was left out, in sentences.
+    """
+
+    rows: list[Row]
+    names: list[str]
+    about: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+    def only(self, row: int) -> Question:
+        """Return the question of one row."""
+        about = self.about.iloc[[row]].reset_index(drop=True)
+        return Question([self.rows[row]], [self.names[row]], about, self.notes)
+
+
+def of_samples(rows: list[Row], names: list[str], notes: Sequence[str] = ()) -> Question:
+    """Return the question about samples, a row each."""
+    return Question(rows, names, pd.DataFrame({"sample": names}), list(notes))
+
+
+def of_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes: Sequence[str] = ()) -> Question:
+    """Return the question about pairs, each a sample, what a drug is called, and its id."""
+    fields = list(dict.fromkeys(name for row in rows for name in row))
+    # MLflow makes a table of the rows, and reads what is left out as NaN: every row has every field.
+    uniform = [{name: row.get(name) for name in fields} for row in rows]
+    names = [f"{sample} with {drug}" for sample, drug, _ in pairs]
+    return Question(uniform, names, pd.DataFrame(pairs, columns=["sample", "drug", "drug_id"]), list(notes))
+
+
+def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
+    """Return what is sent of each sample of a table, and what was left out.
+
+    Parameters
+    ----------
+    table
+        A row a sample, a column a feature; NaN where nothing was measured.
+    wanted
+        Features that the model knows, whose names are taken; None where they are not known, and all are sent.
+
+    Returns
+    -------
+    tuple
+        Feature to value by sample, None for what was not measured, since JSON has no NaN; and sentences.
+    """
+    notes = []
+    if wanted is not None:
+        names = [str(column) for column in table.columns]
+        back = {given: gene for gene, given in match_genes(names, wanted).found.items()}
+        back |= {given[0]: gene for gene, given in respelled(names, wanted).items() if len(given) == 1}
+        table = table[[column for column in table.columns if str(column) in back]]
+        table = table.set_axis([back[str(column)] for column in table.columns], axis=1)
+        if unknown := [each for each in names if each not in back]:
+            count = counted(len(unknown), "column")
+            notes.append(f"The model does not know {count}, left out: {listed(unknown, 4)}.")
+    features, values = [str(column) for column in table.columns], table.to_numpy(np.float64).tolist()
+    rows = [[None if math.isnan(value) else value for value in row] for row in values]
+    found = {str(name): dict(zip(features, row, strict=True)) for name, row in zip(table.index, rows, strict=True)}
+    return found, notes

@@ -1,0 +1,346 @@
+"""Profiles that people bring, whichever way round: samples, genes and units as people write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import numpy as np
+import pandas as pd
+
+from pipelines.errors import UserError
+from pipelines.samples.gene_names import match_genes, parts_of, respelled, several_genes, spreadsheet_names
+from pipelines.text_values import clean, folded, is_unknown, known, look_alikes, quoted
+from pipelines.units import DOUBTS
+from serving.dashboard.data.words import listed
+from serving.number_cells import read_numbers
+from serving.table_files import ENDINGS, TableFile, cell_text, read_table_file, refuse_repeated, refuse_shifted
+
+TABLES = ENDINGS
+MOST_SAMPLES = 200
+MOST_VALUES = 50_000_000  # of a table, whichever way round: 200 samples of 250,000 genes
+_SAMPLE_IDS = {"sample_id", "cell_line_id", "sample", "samples", "sample name", "sample_name", "sampleid", "cell line"}
+_SAMPLE_IDS |= {"cell_line", "cell_line_name", "modelid", "model_id", "depmap_id", "cosmic_id", "barcode", "id", "name"}
+_GENE_IDS = {"gene", "genes", "gene_id", "gene_name", "symbol", "gene_symbol", "hugo_symbol", "entrez", "entrez_id"}
+_GENE_IDS |= {"entrezgene", "ensembl", "ensembl_id", "gene symbol", "geneid"}
+_ABOUT = {"tissue", "label", "patient_id", "sample_type", "simulated", "study", "platform", "library_size"}
+_ABOUT_GENES = {"length", "gene_length", "chromosome", "chr", "start", "end", "strand", "description", "gene_type"}
+_NUMBERED = re.compile(r"\.[1-9]$")  # ``TP53.1``, as pandas and R write a name that stands twice
+_WITH_NUMBER = re.compile(r"^(\S+) \((\d+)\)$")  # ``TP53 (7157)``, as DepMap writes genes
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Samples and what was measured of them.
+
+    Attributes
+    ----------
+    values
+        float64; index: names of the samples, columns: names of the features as the file has them.
+    tissue
+        Of each sample that the file gives one for.
+    notes
+        What was done with the file, in sentences.
+    """
+
+    values: pd.DataFrame
+    tissue: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profiles:
+    """Read a table of profiles: samples in rows and genes in columns, or the other way round.
+
+    Parameters
+    ----------
+    name, content
+        Of the file.
+    known
+        Names of the features that a model looks at; by them it is told which way round the table is, and which columns
+        must be numbers.
+
+    Raises
+    ------
+    UserError
+        Names the file, and the column and row at fault.
+    """
+    if PurePath(name).suffix.lower().lstrip(".") not in TABLES:
+        raise UserError(f"{name}: tables are CSV, TSV, Excel (.xlsx) or Parquet files; save it as one of them.")
+    sought = {folded(part) for gene in known for part in parts_of(gene)}
+
+    def fits(names: Iterable[str]) -> int:
+        return sum(any(folded(part) in sought for part in parts_of(each)) for each in names)
+
+    table = read_table_file(name, content, most=MOST_VALUES, fits=fits if known else None)
+    name, notes = table.name, list(table.notes)
+    named = _naming_column(table, fits)
+    if named is not None:
+        refuse_shifted(table, named)
+    rest = [place for place in range(len(table.written)) if place != named]
+    numbered = [f"sample {row}" for row in range(1, len(table.cells) + 1)]
+    written = numbered if named is None else table.column(named)
+    body = table.cells[rest]
+    heads = [table.written[place] for place in rest]
+    turned = bool(known) and fits(written) > fits(heads)
+    if turned:
+        samples, features, body, more = _turned(table, written, rest)
+        notes += [f"{name} has a row a gene; it was turned round.", *more]
+        samples, body, features = _renamed_by_a_row(table, samples, body, features, notes)
+    else:
+        kept = _header_again(body, heads)
+        if not kept.all():
+            notes.append("Rows that repeat the first line were left out.")
+        samples = [each for each, keep in zip(written, kept, strict=True) if keep]
+        features, body = heads, body[kept]
+    if named is None and known:
+        notes.append("The file names no samples; they are called by their rows.")
+    elif named == 0 and not turned and _is_guess(table):
+        notes.append(f"The samples are called by the column {table.written[0]!r}.")
+    head = table.names[named] if named is not None else ""
+    index = _sample_names(name, head, samples, notes)
+    if len(body) > MOST_SAMPLES:
+        raise UserError(f"{name}: {len(body):,} samples; bring at most {MOST_SAMPLES} at a time.")
+    places, columns = _gene_names(name, "gene" if turned else "column", features, known, notes)
+    body = body.iloc[:, places].set_axis(columns, axis=1).set_axis(index, axis=0)
+    about = [column for column in columns if folded(column) in _ABOUT]
+    tissue = _tissue(body)
+    values, left_out = _numbers(name, body.drop(columns=about), known, table.decimal_comma, notes)
+    if left_out:
+        notes.append(f"Columns without numbers were left out: {listed(left_out)}.")
+    if values.shape[1] == 0:
+        raise UserError(f"{name}: no column holds numbers. It needs a column a gene, or a row a gene.")
+    if known and not match_genes(map(str, values.columns), known).found:
+        raise UserError(
+            f"{name}: none of its {values.shape[1]:,} columns is a gene that the model knows. It knows "
+            f"{listed(list(known), 4)}."
+        )
+    return Profiles(values, tissue, notes)
+
+
+def _naming_column(table: TableFile, fits: Callable[[Iterable[str]], int]) -> int | None:
+    """Return which column names the rows; None where there is none."""
+    heads = [folded(each) for each in table.names]
+    numeric = pd.api.types.is_numeric_dtype(table.cells[0])
+    candidates = [place for place, head in enumerate(heads) if head in _SAMPLE_IDS | _GENE_IDS]
+    if not numeric or not heads[0] or heads[0].startswith("unnamed:"):
+        candidates.append(0)
+    if not candidates and not fits([table.names[0]]):
+        first = table.cells[0]
+        if (first == np.rint(first)).all() and first.is_unique:
+            candidates.append(0)
+    # Of several, symbols beside other ids of genes: the one whose names the model knows.
+    return max(candidates, key=lambda place: (fits(table.column(place)), -candidates.index(place)), default=None)
+
+
+def _is_guess(table: TableFile) -> bool:
+    """Whether only its whole numbers tell that the first column names the rows."""
+    head = folded(table.names[0])
+    return pd.api.types.is_numeric_dtype(table.cells[0]) and head not in {"", *_SAMPLE_IDS, *_GENE_IDS}
+
+
+def _turned(
+    table: TableFile, genes: list[str], places: list[int]
+) -> tuple[list[str], list[str], pd.DataFrame, list[str]]:
+    """Return samples, genes and values of a table with a row a gene, and notes."""
+    notes = []
+    no_samples = {
+        place
+        for place in places
+        if folded(table.names[place]) in _ABOUT_GENES | _GENE_IDS or _is_prose(table.cells[place])
+    }
+    if no_samples and len(no_samples) < len(places):
+        left_out = [table.names[place] for place in places if place in no_samples]
+        notes.append(f"Columns about genes were left out: {listed(left_out)}.")
+        places = [place for place in places if place not in no_samples]
+    heads = [table.written[place] for place in places]
+    body = table.cells[places]
+    kept = _header_again(body, heads)
+    nameless = np.array([is_unknown(gene) for gene in genes])
+    if not kept.all():
+        notes.append("Rows that repeat the names of the samples were left out.")
+    if (nameless & kept).any():
+        notes.append(f"Rows without a gene's name were left out: {int((nameless & kept).sum()):,}.")
+    kept &= ~nameless
+    return heads, [gene for gene, keep in zip(genes, kept, strict=True) if keep], body[kept].T, notes
+
+
+def _is_prose(column: pd.Series) -> bool:
+    """Whether a column holds texts, of which fewer than half are numbers or missing."""
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    texts = [str(cell) for cell in column.head(1000) if not is_unknown(cell)]
+    numbers = sum(
+        any(c.isdigit() for c in text) and not any(c.isalpha() and c not in "eE" for c in text) for text in texts
+    )
+    return bool(texts) and numbers * 2 < len(texts)
+
+
+def _header_again(body: pd.DataFrame, heads: list[str]) -> np.ndarray:
+    """Return which rows are no repetition of the heads."""
+    if not heads or pd.api.types.is_numeric_dtype(body.iloc[:, -1]):
+        return np.ones(len(body), dtype=bool)
+    found = (body.iloc[:, -1].map(cell_text) == heads[-1]).to_numpy().copy()
+    for row in np.flatnonzero(found):
+        found[row] = [clean(cell_text(cell)) for cell in body.iloc[row]] == [clean(head) for head in heads]
+    return ~found
+
+
+def _renamed_by_a_row(
+    table: TableFile, samples: list[str], body: pd.DataFrame, features: list[str], notes: list[str]
+) -> tuple[list[str], pd.DataFrame, list[str]]:
+    """Return the samples by the names that a row of a turned table gives, where its first line only numbers them."""
+    for place, (label, feature) in enumerate(zip(body.columns, features, strict=True)):
+        if folded(feature) in _SAMPLE_IDS:
+            notes.append(f"The samples are called by the row {feature!r}.")
+            named = table.row(int(label), [int(sample) for sample in body.index])
+            return named, body.drop(columns=label), [*features[:place], *features[place + 1 :]]
+    return samples, body, features
+
+
+def _sample_names(name: str, head: str, written: list[str], notes: list[str]) -> list[str]:
+    if unknown := [row for row, each in enumerate(written, start=1) if is_unknown(each)]:
+        shown = written[unknown[0] - 1]
+        what = f"{shown!r} is no name" if clean(shown) else "is empty"
+        raise UserError(f"{name}, column {head or 1}, row {unknown[0]}: {what}; every row needs a name.")
+    refuse_repeated(name, "sample", written)
+    cleaned = [clean(each) for each in written]
+    if changed := [each for each, now in zip(written, cleaned, strict=True) if each != now]:
+        notes.append(f"Blanks were taken from names of samples: {quoted(changed)}.")
+    for group in look_alikes(cleaned):
+        notes.append(f"The samples {quoted(group)} differ in case or width only; they are taken as {len(group)}.")
+    return cleaned
+
+
+def _gene_names(
+    name: str, what: str, written: list[str], known: Sequence[str], notes: list[str]
+) -> tuple[list[int], list[str]]:
+    """Return which columns are kept and what they are called: as the model does, where only case or blanks differ."""
+    cleaned = [_WITH_NUMBER.sub(r"\1|\2", clean(each)) for each in written]
+    matched = match_genes(cleaned, known)
+    wanted = set(matched.found.values())
+    wanted |= {each for names in respelled(cleaned, known).values() for each in names}
+    places = list(range(len(written)))
+    twice: list[str] = []
+    if known and what == "gene":  # genes that the model does not look at may stand twice: Y_RNA, SNORA70
+        counts = pd.Series(cleaned, dtype=object).value_counts()
+        twice = [str(each) for each, count in counts.items() if count > 1 and each not in wanted]
+        places = [place for place in places if cleaned[place] not in set(twice)]
+    if twice:
+        notes.append(f"Genes that the model does not know and that stand twice were left out: {quoted(sorted(twice))}.")
+    refuse_repeated(name, what, [written[place] for place in places])
+    if changed := [written[place] for place in places if written[place] != clean(written[place])]:
+        notes.append(f"Blanks were taken from names of genes: {quoted(changed)}.")
+    names = [cleaned[place] for place in places]
+    renamed: dict[str, str] = {}
+    for gene, spelled in respelled(names, known).items():
+        if len(spelled) > 1:
+            raise UserError(f"{name}: {quoted(spelled)} are both the gene {gene}, but for case; keep one.")
+        renamed[spelled[0]] = gene
+    if renamed:
+        shown = ", ".join(f"{one!r} as {gene}" for one, gene in list(renamed.items())[:4])
+        mouse = sum(one[1:] == one[1:].lower() and one[:1].isupper() for one in renamed) * 2 > len(renamed)
+        more = f" and {len(renamed) - 4:,} more" if len(renamed) > 4 else ""
+        of_mouse = " Are they of a mouse? The model knows human ones." if mouse else ""
+        notes.append(f"Genes in another case were matched: {shown}{more}.{of_mouse}")
+    called = [renamed.get(each, each) for each in names]
+    unknown = match_genes(called, known).unknown if known else names
+    if nameless := [each for each in unknown if is_unknown(each)]:
+        notes.append(f"Columns whose name says that nothing is known were left out: {quoted(nameless)}.")
+        places = [place for place in places if cleaned[place] not in nameless]
+    found = {folded(each): each for each in match_genes(called, known).found.values()}
+    if beside := [each for each in unknown if folded(_NUMBERED.sub("", each)) in found]:
+        read = [found[folded(_NUMBERED.sub("", each))] for each in beside]
+        notes.append(f"Columns {quoted(beside)} look like {quoted(read)} and were not read; look which are meant.")
+    if dates := [each for each in spreadsheet_names(called) if each in set(unknown)]:
+        notes.append(
+            f"A spreadsheet has made dates or numbers of names of genes: {quoted(dates)}. Which they were is lost, and "
+            "they are not measured. Export the table anew, with names as text."
+        )
+    if several := [each for each in unknown if several_genes(each)]:
+        notes.append(f"Names of several genes are of none that the model knows: {quoted(several)}.")
+    return places, [renamed.get(cleaned[place], cleaned[place]) for place in places]
+
+
+def _tissue(body: pd.DataFrame) -> dict[str, str]:
+    column = next((str(each) for each in body if folded(str(each)) == "tissue"), None)
+    if column is None:
+        return {}
+    given = {str(sample): known(cell_text(value)) for sample, value in body[column].items()}
+    return {sample: tissue for sample, tissue in given.items() if tissue is not None}
+
+
+def _numbers(
+    name: str, body: pd.DataFrame, known: Sequence[str], decimal_comma: bool, notes: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the columns that hold numbers, and the names of those that do not."""
+    found = read_numbers(body, name, decimal_comma=decimal_comma)
+    wanted = set(match_genes(map(str, body.columns), known).found.values()) if known else set()
+    missing = np.isnan(found.values) & ~found.wrong
+    no_numbers = (found.wrong | missing).all(axis=0) & found.wrong.any(axis=0)
+    left_out = [place for place, column in enumerate(body) if no_numbers[place] and column not in wanted]
+    for what, faults in (("is not a number", found.wrong), ("is infinite", np.isinf(found.values))):
+        faults = faults.copy()
+        faults[:, left_out] = False
+        if faults.any():
+            row, place = (int(at) for at in np.argwhere(faults)[0])
+            shown = "" if what == "is infinite" else f"“{str(body.iat[row, place])[:30]}” "
+            raise UserError(f"{name}, column {body.columns[place]}, sample {body.index[row]}: {shown}{what}.")
+    notes += found.notes
+    values = pd.DataFrame(found.values, index=body.index, columns=body.columns)
+    return values.drop(columns=body.columns[left_out]), [str(body.columns[place]) for place in left_out]
+
+
+def unit_note(omics: str, values: pd.DataFrame, known: Sequence[str]) -> str | None:
+    """Return what speaks against a table being in the units of the raw format, None if nothing does.
+
+    Parameters
+    ----------
+    omics
+        Which table it is.
+    values
+        Of `Profiles`.
+    known
+        Features that are looked at.
+    """
+    genes = list(match_genes(map(str, values.columns), known).found.values())
+    doubt = DOUBTS[omics](values[genes].to_numpy()) if omics in DOUBTS else None
+    return None if doubt is None else f"Look at the units: {doubt.message}."
+
+
+def with_names_of(table: Profiles, what: str, others: Sequence[str]) -> Profiles:
+    """Return a table whose samples are called as in another where only case differs; notes tell who is in one only.
+
+    Parameters
+    ----------
+    what
+        What the table is of, for notes.
+    others
+        Names of the samples in the other table.
+    """
+    index = [str(each) for each in table.values.index]
+    left, groups = [each for each in index if each not in set(others)], dict[str, list[str]]()
+    for each in others:
+        groups.setdefault(folded(each), []).append(each)
+    free = set(others) - set(index)
+    renamed = {each: groups[folded(each)][0] for each in left if len(groups.get(folded(each), [])) == 1}
+    renamed = {one: other for one, other in renamed.items() if other in free}
+    if len(set(renamed.values())) < len(renamed):
+        renamed = {}
+    notes = list(table.notes)
+    if renamed:
+        notes.append(f"Samples are called as in the other table: {quoted(renamed)}.")
+    values = table.values.rename(index=renamed)
+    if lacking := [each for each in others if each not in set(values.index)]:
+        notes.append(f"Samples without {what}: {quoted(lacking)}.")
+    if foreign := [each for each in values.index if each not in set(others)]:
+        notes.append(f"Samples of the table of {what} that no other table has: {quoted(foreign)}.")
+    tissue = {renamed.get(sample, sample): tissue for sample, tissue in table.tissue.items()}
+    return Profiles(values, tissue, notes)
+
+
+def omics_of(name: str, omics: Sequence[str]) -> str:
+    """Return which table a file is, by its name: ``mutation.csv`` is the mutations; what names none is the first."""
+    stem = PurePath(name).name.lower().replace("-", "_").replace(" ", "_")
+    return next((each for each in omics if each in stem), omics[0])

@@ -1,0 +1,119 @@
+"""What every page stands in: parameters, the chosen task, and faults told in words."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from pipelines.errors import UserError
+from pipelines.params import PARAMS_FILE, Params, Task, read_params
+from pipelines.paths import DATA as DATA
+from pipelines.paths import REPORTS as REPORTS
+from serving.dashboard.data.glossary import means
+from serving.dashboard.data.loading import load
+from serving.dashboard.data.words import RESEARCH, SIMULATED, named, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TASK = "task"
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell what a person can mend in the place where it would have been shown; the rest of the page lives."""
+    try:
+        yield
+    except UserError as error:
+        fault(str(error))
+
+
+def fault(text: str) -> None:
+    """Show what went wrong, a line each."""
+    st.error("  \n".join(plain(line) for line in text.splitlines()), icon=":material/error:")
+
+
+def advice(text: str, *commands: str) -> None:
+    """Show what to do where there is nothing to show yet, with commands for a terminal."""
+    st.info(plain(text), icon=":material/lightbulb:")
+    for command in commands:
+        st.code(command, language=None)
+
+
+def params() -> Params:
+    """Return the parameters, read again when the file has changed.
+
+    Raises
+    ------
+    UserError
+        There are none, or they make no sense.
+    """
+    return _params(PARAMS_FILE.stat().st_mtime if PARAMS_FILE.is_file() else 0.0)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _params(changed: float) -> Params:
+    return read_params(PARAMS_FILE)
+
+
+def choose_task() -> None:
+    """Let people choose the task that all pages speak of."""
+    found = list(params().tasks)
+    st.sidebar.selectbox("Task", found, format_func=named, key=_TASK, help=means("task"), persist_state="session")
+    st.sidebar.caption(RESEARCH)
+
+
+def task_name() -> str:
+    """Return the name of the chosen task."""
+    return str(st.session_state.get(_TASK) or next(iter(params().tasks)))
+
+
+def task() -> Task:
+    """Return the chosen task."""
+    return params().task(task_name())
+
+
+def simulated(is_simulated: bool) -> None:
+    """Say that what follows was measured on simulated data."""
+    if is_simulated:
+        st.warning(SIMULATED, icon=":material/science:")
+
+
+def table(content: pd.DataFrame, alt: str) -> None:
+    """Show a short table as text that every reader and screen reader can take."""
+    shown = content.map(plain).rename(columns=plain)
+    st.table(shown, border="horizontal", hide_index=True, alt=alt)
+
+
+def chart(made: Any, alt: str) -> None:
+    """Show a chart with a sentence that says what is in it."""
+    st.altair_chart(made, theme="streamlit", alt=alt)
+
+
+def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -> None:
+    """Offer a table as a CSV file."""
+    offer(label, load("serving.dashboard.data.tables").csv_of(content), file, key=file)
+
+
+def offer(label: str, data: bytes | str, file: str, *, key: str | None = None, **look: Any) -> None:
+    """Offer a file of this name."""
+    mime = mimetypes.guess_type(file)[0]
+    st.download_button(
+        label, data, file_name=file, mime=mime, on_click="ignore", icon=":material/download:", key=key, **look
+    )
+
+
+def numbers(content: pd.DataFrame, file: str, alt: str) -> None:
+    """Offer the numbers of a chart as a table, for who cannot see it, and as a CSV file."""
+    with st.expander("The numbers of this chart", icon=":material/table:", key=f"numbers {file}"):
+        st.dataframe(content, hide_index=True, alt=alt)
+        download(content, file)
+
+
+def sentences(items: Sequence[str]) -> None:
+    """Show sentences as a list."""
+    st.markdown("\n".join(f"- {plain(item)}" for item in items))

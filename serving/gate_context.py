@@ -1,0 +1,180 @@
+"""What the gate holds evidence against: the version's files as they lie there, and the data as it is recorded now."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from evaluation.evidence.evidence_file import read_evidence
+from evaluation.promotion.gate import Situation
+from evaluation.promotion.registered_files import FILES_TAG, served_hashes
+from pipelines import tracking
+from pipelines.errors import UserError
+from pipelines.file_hashes import combined
+from pipelines.paths import PREPARED
+
+DVC_LOCK = Path("dvc.lock")
+
+
+def situation(
+    name: str,
+    version: ModelVersion,
+    evidence: dict[str, Any],
+    *,
+    to: Literal["staging", "production"],
+    production: int | None,
+    registering: bool = False,
+) -> Situation:
+    """Return what holds around a version of the task ``name`` now.
+
+    Parameters
+    ----------
+    version
+        Of the registry.
+    evidence
+        That is going to be judged: where it is of the data that ``data.dvc`` records, nothing is hashed.
+    to, production
+        As in `evaluation.promotion.gate.Situation`.
+    registering
+        Whether the version is about to get its tags from this evidence.
+    """
+    recorded = data_md5()
+    other = recorded is None or evidence.get("hashes", {}).get("dvc.data_md5") != recorded
+    folder, files = tracking.DATA / name, hashes(version.source)
+    return Situation(
+        to=to,
+        today=datetime.now(UTC).date(),
+        run_id=version.run_id,
+        model_uri=version.source,
+        evidence_sha256=evidence["sha256"] if registering else version.tags.get("evidence.sha256"),
+        model_sha256=files.model,
+        files_sha256=files.files,
+        registered_files_sha256=files.files if registering else version.tags.get(FILES_TAG),
+        dvc_data_md5=recorded,
+        data_sha256=tracking.folder_sha256(folder) if other and folder.is_dir() else None,
+        split_sha256=_split_sha256(name),
+        version=int(version.version),
+        production=production,
+        dvc_lock_md5=lock_md5(name),
+    )
+
+
+def version_of(name: str, version: int) -> ModelVersion:
+    """Return a version of the registered model ``name``."""
+    try:
+        return MlflowClient().get_model_version(name, str(version))
+    except MlflowException as error:
+        if not tracking.absent(error):
+            raise
+        raise UserError(f"{name} has no version {version}; see `python -m serving.history --task {name}`") from error
+
+
+def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
+    """Return the evidence with this hash from the artifacts of the run.
+
+    Raises
+    ------
+    UserError
+        It is not there, cannot be read, or is not what its hash says.
+    """
+    if not sha256:
+        raise UserError(f"the version of {name} has no evidence; register it again: make register TASK={name}")
+    place = f"evidence/{sha256}/evidence.json"
+    lacking = f"run {run_id} of {name} has no artifact {place}; register again"
+    with _downloaded(f"runs:/{run_id}/{place}", lacking) as path:
+        try:
+            evidence = read_evidence(path)
+        except UserError as error:
+            raise UserError(f"{place} of run {run_id}: {str(error).removeprefix(f'{path}: ')}") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{place} of run {run_id} cannot be read: {error}") from error
+    if evidence["sha256"] != sha256:
+        raise UserError(f"{place} of run {run_id} was edited: it is evidence {evidence['sha256'][:12]}")
+    return evidence
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """Of the files of a logged model.
+
+    Attributes
+    ----------
+    model
+        `pipelines.tracking.folder_sha256` of the artifact ``model``: estimator, baseline, contract and reference. What
+        the evidence calls ``model.sha256``.
+    files
+        Of all that is served, the code included. A tag of the version.
+    each
+        Of each file that is served, by its place.
+    """
+
+    model: str | None
+    files: str | None
+    each: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+def hashes(uri: str) -> Hashes:
+    """Return the hashes of a logged model's files as they are now; None for what cannot be read."""
+    try:
+        with model_files(uri) as folder:
+            logged = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+            place = logged["flavors"]["python_function"]["artifacts"]["model"]["path"]
+            each = served_hashes(folder)
+            return Hashes(tracking.folder_sha256(folder / place), combined(each), each)
+    except (UserError, OSError, KeyError, TypeError, yaml.YAMLError):
+        return Hashes(None, None)
+
+
+@contextmanager
+def model_files(uri: str) -> Iterator[Path]:
+    """Give a copy of the folder of a logged model."""
+    with _downloaded(uri, f"the files of model {uri} cannot be read") as folder:
+        yield folder
+
+
+def data_md5() -> str | None:
+    """Return what ``data.dvc`` records of ``data/``, None where it records nothing."""
+    if not tracking.DATA_DVC.is_file():
+        return None
+    outs = (yaml.safe_load(tracking.DATA_DVC.read_text(encoding="utf-8")) or {}).get("outs") or [{}]
+    recorded: str | None = outs[0].get("md5")
+    return recorded
+
+
+def lock_md5(name: str) -> str | None:
+    """Return what ``dvc.lock`` records of the data that the task's split was made of, None where it records nothing."""
+    if not DVC_LOCK.is_file():
+        return None
+    content = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))
+    stages = (content.get("stages") if isinstance(content, dict) else None) or {}
+    stage = stages.get(f"prepare@{name}") or {}
+    place = (tracking.DATA / name).as_posix()
+    return next((each.get("md5") for each in stage.get("deps", []) if each.get("path") == place), None)
+
+
+def _split_sha256(name: str) -> str | None:
+    from pipelines.split import split_sha256  # with RDKit, which who only looks at the registry does not wait for
+
+    path = PREPARED / name / "samples.parquet"
+    return split_sha256(pd.read_parquet(path)) if path.is_file() else None
+
+
+@contextmanager
+def _downloaded(uri: str, otherwise: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
+        try:
+            path = tracking.mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temporary)
+        except (MlflowException, OSError) as error:
+            raise tracking.refusal(error) or UserError(f"{otherwise} ({str(error).splitlines()[0]})") from error
+        yield Path(path)

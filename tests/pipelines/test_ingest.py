@@ -1,0 +1,432 @@
+"""``make data`` must put sound data in place whole, and leave everything as it was when the data is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipelines import ingest as module
+from pipelines.command import run_command
+from pipelines.errors import UserError
+from pipelines.ingest import bring, sources
+from pipelines.params import Params, ParamsError, read_params
+from tests.pipelines.response_folder import write_response_folder
+from tests.pipelines.response_tables import NAME, ROOT
+
+OTHER = "other_screen"
+FILES = ("response.parquet", "cell_lines.csv", "drugs.csv", "expression.parquet", "mutation.parquet",
+         "copy_number.parquet", "methylation.parquet")  # fmt: skip
+
+Run = Callable[..., int]
+
+
+def params_with_two_tasks() -> str:
+    """Return the shipped parameters with a second task of the same kind."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["tasks"] = dict.fromkeys((NAME, OTHER), content["tasks"][NAME])
+    content["models"] = {key: model for key, model in content["models"].items() if model["task"] == NAME}
+    for model in list(content["models"].values()):
+        content["models"][f"{OTHER}-{model['architecture']}"] = model | {"task": OTHER}
+    policies = content["policy"]["tasks"]
+    content["policy"]["tasks"] = dict.fromkeys((NAME, OTHER), policies[NAME]) if NAME in policies else {}
+    return yaml.safe_dump(content)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a git and DVC repository whose ``data/`` DVC knows."""
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "params.yaml").write_text(params_with_two_tasks())
+    write_response_folder(folder / "data" / NAME)
+    (folder / "data" / NAME / "only_in_the_old.txt").write_text("old")
+    dvc = [sys.executable, "-m", "dvc"]
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site")}
+    for command in (["git", "init", "--quiet"], [*dvc, "init", "--quiet"], [*dvc, "add", "--quiet", "data"]):
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def repository(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of `template`, which is the working directory too."""
+    copy = shutil.copytree(template, tmp_path / "repository", symlinks=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(copy / ".dvc" / "site"))
+    return copy
+
+
+@pytest.fixture
+def params(repository: Path) -> Params:
+    return read_params(repository / "params.yaml")
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """Return a sound folder that differs from the data in place."""
+    folder = write_response_folder(tmp_path / "good")
+    response = pd.read_parquet(folder / "response.parquet")
+    response.assign(ln_ic50=response["ln_ic50"] + 0.5).to_parquet(folder / "response.parquet", index=False)
+    return folder
+
+
+@pytest.fixture
+def run(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return the command; it answers with its exit code."""
+
+    def run(origin: Path, *more: str) -> int:
+        monkeypatch.setattr("sys.argv", ["bring", "--from", str(origin), *more])
+        with pytest.raises(SystemExit) as ended:
+            run_command(module.main)
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    return run
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """Return what was handed to DVC, which is not asked: most tests are about the files."""
+    calls: list[Path] = []
+    monkeypatch.setattr(module, "dvc_add", calls.append)
+    yield calls
+    assert not Path(".incoming").exists()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file below ``folder`` but DVC's and git's own."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not {".git", ".dvc"} & set(path.relative_to(folder).parts)
+    }
+
+
+def break_smiles(folder: Path) -> None:
+    path = folder / "drugs.csv"
+    path.write_text(path.read_text().replace("C1CCCCC1", "C1CCCCC("))
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "expression.parquet"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+# Sound data.
+
+
+def test_sound_data_takes_the_place_of_the_old_and_dvc_knows_it(
+    repository: Path, good: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(good)
+    old = yaml.safe_load(Path("data.dvc").read_text())["outs"][0]
+    assert run(good, "--task", NAME) == 0
+    assert content(repository / "data" / NAME) == before == content(good)
+    assert not (repository / ".incoming").exists()
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out == f"data of {NAME} is in data/ and recorded in data.dvc; next: make train TASK={NAME}\n"
+
+    new = yaml.safe_load(Path("data.dvc").read_text())["outs"][0]
+    assert new["md5"] != old["md5"]
+    assert new["nfiles"] == len(FILES)
+    cache = repository / ".dvc" / "cache" / "files" / "md5"
+    listed = json.loads((cache / new["md5"][:2] / new["md5"][2:]).read_text())
+    assert {entry["relpath"] for entry in listed} == {f"{NAME}/{file}" for file in FILES}
+    for entry in listed:  # each version can be had again
+        kept = cache / entry["md5"][:2] / entry["md5"][2:]
+        assert kept.read_bytes() == (repository / "data" / entry["relpath"]).read_bytes()
+    assert (cache / old["md5"][:2] / old["md5"][2:]).is_file()
+
+
+def test_first_data_of_a_fresh_clone(
+    repository: Path, good: Path, run: Run, added: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree("data")
+    assert run(good, "--task", NAME) == 0
+    assert content(repository / "data") == {f"{NAME}/{file}": data for file, data in content(good).items()}
+    assert added == [Path("data")]
+
+
+def test_what_is_only_a_warning_is_told_and_taken(
+    repository: Path, good: Path, run: Run, added: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    response = pd.read_parquet(good / "response.parquet")
+    response.loc[4, "ln_ic50"] = None
+    response.to_parquet(good / "response.parquet", index=False)
+    assert run(good, "--task", NAME) == 0
+    assert capsys.readouterr().err.startswith(f"warning: {NAME}/response.parquet, column ln_ic50, row 5: ")
+    assert content(repository / "data" / NAME) == content(good)
+
+
+def test_a_parent_folder_brings_the_tasks_it_has_and_no_other(
+    repository: Path, good: Path, tmp_path: Path, run: Run, added: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = tmp_path / "parent"
+    for name in (NAME, OTHER, "tumor_type"):
+        shutil.copytree(good, parent / name)
+    (parent / "README.md").write_text("for people")
+    assert run(parent) == 0
+    data = repository / "data"
+    assert {path.name for path in data.iterdir()} == {NAME, OTHER}
+    assert content(data / NAME) == content(data / OTHER) == content(good)
+    assert added == [Path("data")]  # once for both
+    assert f"data of {NAME}, {OTHER} is in data/" in capsys.readouterr().out
+
+
+def test_a_named_task_is_all_that_is_brought(
+    repository: Path, good: Path, tmp_path: Path, run: Run, added: list[Path]
+) -> None:
+    for name in (NAME, OTHER):
+        shutil.copytree(good, tmp_path / "parent" / name)
+    before = content(repository / "data" / NAME)
+    assert run(tmp_path / "parent", "--task", OTHER) == 0
+    assert content(repository / "data" / NAME) == before
+    assert content(repository / "data" / OTHER) == content(good)
+
+
+def test_hidden_files_stay_where_they_are(repository: Path, good: Path, run: Run, added: list[Path]) -> None:
+    for hidden in (".DS_Store", ".git/config", "notes/.cache"):
+        (good / hidden).parent.mkdir(exist_ok=True)
+        (good / hidden).write_text("the user's own")
+    (good / "notes" / "readme.txt").write_text("of the lab")
+    assert run(good, "--task", NAME) == 0
+    assert set(content(repository / "data" / NAME)) == {*FILES, "notes/readme.txt"}
+
+
+def test_files_of_an_operating_system_are_left_and_told(
+    repository: Path, good: Path, run: Run, added: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for left in ("Thumbs.db", "__MACOSX/._drugs.csv", "notes/desktop.ini"):
+        (good / left).parent.mkdir(exist_ok=True)
+        (good / left).write_text("a system's own")
+    assert run(good, "--task", NAME) == 0
+    assert set(content(repository / "data" / NAME)) == set(FILES)
+    told = capsys.readouterr().err
+    assert "warning" in told and "'Thumbs.db'" in told and "'desktop.ini'" in told
+
+
+def test_read_only_sources_give_data_that_can_be_replaced(
+    repository: Path, good: Path, run: Run, added: list[Path]
+) -> None:
+    """A folder of mode 555 cannot be moved or deleted by a user who is not root."""
+    (good / "notes").mkdir()
+    (good / "notes" / "readme.txt").write_text("of the lab")
+    paths = [good, *good.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        for _ in range(2):
+            assert run(good, "--task", NAME) == 0
+            placed = repository / "data" / NAME
+            for path in (placed, *placed.rglob("*")):
+                assert path.stat().st_mode & stat.S_IWUSR, path
+        assert content(placed) == content(good)
+        assert good.stat().st_mode & 0o777 == 0o555
+    finally:
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_what_a_killed_run_left_is_in_no_ones_way(repository: Path, good: Path, run: Run, added: list[Path]) -> None:
+    write_response_folder(repository / ".incoming" / NAME)
+    (repository / ".incoming" / NAME / "stale.parquet").write_bytes(b"stale")
+    assert run(good, "--task", NAME) == 0
+    assert content(repository / "data" / NAME) == content(good)
+
+
+def test_data_may_be_brought_from_where_it_is(repository: Path, run: Run, added: list[Path]) -> None:
+    before = content(repository / "data")
+    assert run(repository / "data") == 0
+    assert content(repository / "data") == before
+
+
+# Faulty data.
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (break_smiles, "drugs.csv, column smiles, row 4: "),
+        (truncate, "expression.parquet: not a readable parquet file"),
+        (lambda folder: (folder / "cell_lines.csv").unlink(), "cell_lines.csv: the file is missing"),
+    ],
+    ids=["value", "truncated", "missing"],
+)
+def test_faulty_data_is_told_and_changes_nothing(
+    damage: Callable[[Path], None],
+    named: str,
+    repository: Path,
+    good: Path,
+    run: Run,
+    added: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage(good)
+    before = content(repository)
+    assert "data.dvc" in before
+    assert run(good, "--task", NAME) == 1
+    assert content(repository) == before
+    assert added == []
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith(f"refused: {NAME}/{named}")]
+    assert lines[-1] == "error: the data was refused and nothing was changed"
+
+
+@pytest.mark.parametrize("faulty", [NAME, OTHER])
+def test_one_faulty_task_keeps_the_others_out(
+    faulty: str,
+    repository: Path,
+    good: Path,
+    tmp_path: Path,
+    run: Run,
+    added: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in (NAME, OTHER):
+        shutil.copytree(good, tmp_path / "parent" / name)
+    break_smiles(tmp_path / "parent" / faulty)
+    before = content(repository)
+    assert run(tmp_path / "parent") == 1
+    assert content(repository) == before
+    refused = [line for line in capsys.readouterr().err.splitlines() if line.startswith("refused: ")]
+    assert [line.split("/")[0] for line in refused] == [f"refused: {faulty}"]
+
+
+def test_data_of_another_kind_is_told_by_the_files_it_lacks(
+    repository: Path, tmp_path: Path, run: Run, added: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "blood_cell"
+    (images / "images" / "basophil").mkdir(parents=True)
+    (images / "images.csv").write_text("file,label\n")
+    before = content(repository)
+    assert run(images, "--task", NAME) == 1
+    assert content(repository) == before
+    told = capsys.readouterr().err
+    for file in FILES:
+        assert f"refused: {NAME}/{file}: the file is missing" in told
+    assert ".incoming" not in told.replace(f".incoming/{NAME}; add it", "")
+
+
+@pytest.mark.parametrize(
+    ("origin", "more", "says"),
+    [
+        ("nowhere", (), "nowhere: no such folder"),
+        ("file.zip", (), "file.zip: is a file; name the folder"),
+        ("empty", (), f"empty: holds no folder named {NAME} or {OTHER}; name the task with TASK=..."),
+        ("empty", ("--task", NAME), f"empty: holds no folder named {NAME}; name the task"),
+        ("strangers", (), f"strangers: holds no folder named {NAME} or {OTHER}"),
+        ("strangers", ("--task", "tumor"), "there is no task 'tumor'; the tasks are"),
+        ("broken", ("--task", NAME), "drugs.csv cannot be copied: "),
+    ],
+)
+def test_a_folder_that_holds_nothing_to_bring_is_told_in_a_line(
+    origin: str,
+    more: tuple[str, ...],
+    says: str,
+    repository: Path,
+    good: Path,
+    tmp_path: Path,
+    run: Run,
+    added: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.zip").write_bytes(b"PK")
+    shutil.copytree(good, tmp_path / "strangers" / "tumor_type")
+    shutil.copytree(good, tmp_path / "broken")
+    (tmp_path / "broken" / "drugs.csv").unlink()
+    (tmp_path / "broken" / "drugs.csv").symlink_to(tmp_path / "nowhere.csv")
+    before = content(repository)
+    assert run(tmp_path / origin, *more) == 1
+    assert content(repository) == before
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert printed.out == ""
+
+
+def test_files_without_a_task_are_not_guessed_at(params: Params, good: Path) -> None:
+    with pytest.raises(UserError, match="name the task with TASK="):
+        sources(good, None, params)  # two tasks of the kind
+    only = replace(params, tasks={NAME: params.task(NAME)})  # with a single task there is nothing to guess
+    assert sources(good, None, only) == {NAME: good}
+
+
+def test_images_without_a_table_are_a_tasks_files(tmp_path: Path) -> None:
+    params = read_params(ROOT / "params.yaml")
+    (tmp_path / "cells" / "images" / "basophil").mkdir(parents=True)
+    assert sources(tmp_path / "cells", "blood_cell", params) == {"blood_cell": tmp_path / "cells"}
+    with pytest.raises(UserError, match="holds no folder named blood_cell"):
+        sources(tmp_path, "blood_cell", params)
+
+
+def test_an_unknown_task_is_refused_before_anything_is_copied(params: Params, good: Path) -> None:
+    with pytest.raises(ParamsError, match="no task 'drug_respose'"):
+        sources(good, "drug_respose", params)
+
+
+# DVC that fails.
+
+
+@pytest.mark.parametrize("error", [UserError("dvc add data failed"), KeyboardInterrupt(), OSError("disk full")])
+def test_old_data_comes_back_when_dvc_fails(
+    error: BaseException, repository: Path, good: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(data: Path) -> None:
+        assert content(data / NAME) == content(data / OTHER) == content(good)  # it was in place by then
+        raise error
+
+    monkeypatch.setattr(module, "dvc_add", fail)
+    before = content(repository)
+    with pytest.raises(type(error)):
+        bring({NAME: good, OTHER: good}, params)
+    assert content(repository) == before
+    assert not (repository / "data" / OTHER).exists()  # there was none
+    assert not (repository / ".incoming").exists()
+
+
+def test_old_data_comes_back_when_moving_fails(
+    repository: Path, good: Path, params: Params, added: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first task is in place and the second is half moved when the disk says no."""
+    write_response_folder(repository / "data" / OTHER)
+    before = content(repository)
+    rename = Path.rename
+    moved: list[str] = []
+
+    def fail(self: Path, target: Path) -> Path:
+        moved.append(str(self))
+        if str(self) == f".incoming/{OTHER}":
+            raise OSError("Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        bring({NAME: good, OTHER: good}, params)
+    assert f"data/{OTHER}" in moved
+    assert content(repository) == before
+
+
+def test_dvc_that_cannot_add_is_quoted_and_the_old_data_stays(
+    repository: Path, good: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(".dvc")
+    before = content(repository)
+    assert run(good, "--task", NAME) == 1
+    assert content(repository) == before
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert told.startswith("error: dvc add data failed, the old data stays: ERROR: you are not inside of a DVC")

@@ -1,0 +1,111 @@
+"""A demo that downloads, leaves a task out, or names a stage that is not there does not run on a fresh machine."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import stage_names
+from pipelines.params import Model, Params, TuneTransfer, read_params
+from pipelines.stage_names import demo_targets
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def stages() -> set[str]:
+    """Return the stages of dvc.yaml as `dvc stage list` names them: what is looped over has ``@<key>``."""
+    loops = yaml.safe_load((ROOT / "params.yaml").read_text())
+    found = set()
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        if "foreach" not in stage:
+            found.add(name)
+            continue
+        over = re.fullmatch(r"\$\{(\w+)\}", stage["foreach"])
+        assert over is not None, stage["foreach"]
+        found |= {f"{name}@{key}" for key in loops[over[1]]}
+    return found
+
+
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
+    monkeypatch.setattr("sys.argv", ["targets", *arguments])
+    monkeypatch.chdir(ROOT)
+    assert stage_names.main() == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 1  # a shell takes it as arguments
+    return out.split()
+
+
+@pytest.mark.parametrize("which", ["--demo", "--leaderboards"])
+def test_every_target_is_a_stage(
+    which: str, stages: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = printed(capsys, monkeypatch, which)
+    assert names
+    assert set(names) <= stages
+    assert len(set(names)) == len(names)
+
+
+def test_without_a_question_nothing_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert printed(capsys, monkeypatch) == []
+
+
+def test_the_demo_leaves_out_what_needs_a_download(params: Params) -> None:
+    left_out = {f"evaluate@{key}" for key, model in params.models.items() if not model.demo}
+    assert left_out
+    assert not left_out & set(demo_targets(params))
+
+
+def test_no_model_of_the_demo_has_to_download_its_weights(params: Params) -> None:
+    packaged = {"random_forest", "xgboost", "majority_class", "efficientnet_lite0"}
+    for key, model in params.models.items():
+        tune = params.tasks[model.task].tune
+        if model.demo and isinstance(tune, TuneTransfer) and tune.weights != "none":
+            assert model.architecture in packaged, key
+
+
+def test_the_demo_covers_every_task_from_its_checks_to_a_model_beside_the_baseline(params: Params) -> None:
+    names = demo_targets(params)
+    for task, decided in params.tasks.items():
+        assert f"validate@{task}" in names and f"audit@{task}" in names
+        models = {model.architecture for model in params.models.values() if model.task == task}
+        shown = {name for name in models if f"evaluate@{task}-{name}" in names}
+        assert decided.evaluate.baseline in shown
+        assert len(shown) > 1, task
+        assert f"leaderboard@{task}" not in names  # it depends on all models, those that need a download too
+
+
+def test_a_model_enters_and_leaves_the_demo_by_its_entry_alone(params: Params) -> None:
+    models = {
+        **params.models,
+        "blood_cell-a": Model("blood_cell", "a"),
+        "blood_cell-b": Model("blood_cell", "b", demo=False),
+    }
+    names = demo_targets(replace(params, models=models))
+    assert "evaluate@blood_cell-a" in names
+    assert "evaluate@blood_cell-b" not in names
+
+
+def test_a_new_task_enters_the_leaderboards(
+    params: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = replace(params, tasks={**params.tasks, "smear": params.tasks["blood_cell"]})
+    monkeypatch.setattr(stage_names, "read_params", lambda: more)
+    names = printed(capsys, monkeypatch, "--leaderboards")
+    assert names == [f"leaderboard@{task}" for task in more.tasks]
+
+
+def test_the_makefile_asks_for_what_the_module_answers() -> None:
+    asked = re.findall(r"python -m pipelines\.targets (--\w+)", (ROOT / "Makefile").read_text())
+    assert sorted(asked) == ["--demo", "--leaderboards"]

@@ -1,0 +1,373 @@
+"""What would make the final model look better than it is: members that saw what they predict, a leaking test split."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import training.model.cross_fit
+from pipelines.datasets import Prepared
+from pipelines.problems import Problem, get_problem
+from pipelines.samples.response import ResponseSamples
+from tests.training.tiny import build, changed
+from training.architectures import Architecture, get_architecture
+from training.architectures.mean_effects import MeanEffects
+from training.estimator import Attribution, Estimator, FitContext
+from training.model.cross_fit import CrossFitted, FinalFit, fit_final
+from training.model.final_fit import cross_validated
+
+SETTINGS = {"rounds": 25, "epochs": 4, "seed": 3, "device": "cpu"}
+
+
+@dataclass
+class Call:
+    member: int
+    train: set[str]
+    validation: set[str]
+    context: FitContext | None
+
+
+class Spy(Estimator):
+    """Predicts its own number and tells what it was fitted on."""
+
+    calls: list[Call]
+
+    def __init__(self, level: float = 0.5, seed: int = 0) -> None:
+        self.level = level
+        self.seed = seed
+
+    def fit(
+        self,
+        train: ResponseSamples,
+        validation: ResponseSamples | None = None,
+        context: FitContext | None = None,
+    ) -> Self:
+        self.member_ = len(self.calls)
+        held_out = set() if validation is None else set(validation.pairs["sample_id"])
+        self.calls.append(Call(self.member_, set(train.pairs["sample_id"]), held_out, context))
+        if context is not None and context.on_step is not None:
+            context.on_step(0, {"validation_rmse": 1.0})
+        return self
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        return np.full(len(samples), float(self.member_)) + samples.cell / 1000
+
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        # Members drop other features, so that their names differ.
+        prediction = self.predict(samples)
+        return Attribution(
+            ["shared", f"own_{self.member_}"],
+            np.column_stack([prediction * 0.25, prediction * 0.5]),
+            prediction * 0.25,
+            prediction,
+            "spied",
+        )
+
+    def cost(self) -> dict[str, float]:
+        return {"parameters": 2.0}
+
+    def state(self) -> dict[str, Any]:
+        return {"member": self.member_}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        self.member_ = state["member"]
+        return self
+
+
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> Architecture:
+    Spy.calls = []
+    architecture = Architecture(
+        "spy",
+        "pairs",
+        "regression",
+        Spy,
+        lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)},
+    )
+    monkeypatch.setattr(training.model.cross_fit, "get_architecture", lambda name, modality, problem: architecture)
+    return architecture
+
+
+def _ids(prepared: Prepared, *sides: str) -> set[str]:
+    return set(prepared.table["sample_id"].to_numpy()[prepared.rows(*sides)])
+
+
+def _groups(prepared: Prepared, ids: set[str]) -> set[str]:
+    return set(prepared.table.loc[prepared.table["sample_id"].isin(list(ids)), "group"])
+
+
+# Members and folds
+
+
+def test_every_row_is_predicted_by_the_member_that_has_not_seen_its_group(
+    spied: Architecture, prepared: Prepared
+) -> None:
+    rows = prepared.rows("train", "validation")
+    samples, folds = prepared.samples.take(rows), prepared.table["fold"].to_numpy()[rows]
+    model = CrossFitted("spy", {"level": 0.2}, modality="pairs", problem="regression").fit(samples, folds=folds)
+    assert len(model.members_) == len(Spy.calls) == 5
+    ids = samples.pairs["sample_id"].to_numpy()
+    for call, fold in zip(Spy.calls, np.unique(folds), strict=True):
+        held_out = set(ids[folds == fold])
+        assert call.train == set(ids) - held_out
+        assert call.validation == held_out
+        assert not _groups(prepared, call.train) & _groups(prepared, held_out)
+    by_member = np.searchsorted(np.unique(folds), folds) + samples.cell / 1000
+    np.testing.assert_allclose(model.out_of_fold_, by_member)
+    assert all(member.get_params() == {"level": 0.2, "seed": 0} for member in model.members_)
+
+
+def test_the_prediction_is_the_members_mean(spied: Architecture, prepared: Prepared) -> None:
+    samples = prepared.side("train")
+    model = CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 3)
+    np.testing.assert_allclose(model.predict(samples), 1.0 + samples.cell / 1000)
+    assert model.cost() == {"parameters": 6.0}
+
+
+def test_members_with_other_features_explain_together(spied: Architecture, prepared: Prepared) -> None:
+    samples = prepared.side("train")
+    model = CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 3)
+    attribution = model.attribute(samples)
+    assert attribution is not None
+    assert sorted(attribution.names) == ["own_0", "own_1", "own_2", "shared"]
+    assert attribution.values.shape == (len(samples), 4)
+    assert attribution.relative_error < 1e-9
+    np.testing.assert_allclose(attribution.prediction, model.predict(samples))
+
+
+@pytest.mark.parametrize("name", ["xgboost", "elastic_net", "mlp"])
+def test_attributions_of_cross_fitted_models_add_up(name: str, prepared: Prepared) -> None:
+    samples = prepared.side("train")
+    every = build(get_architecture(name, "pairs", "regression"), epochs=3, rounds=10).get_params(deep=False)
+    model = CrossFitted(name, every, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 2)
+    attribution = model.attribute(prepared.side("test"))
+    assert attribution is not None
+    assert len(set(attribution.names)) == len(attribution.names) == attribution.values.shape[1]
+    np.testing.assert_allclose(attribution.prediction, model.predict(prepared.side("test")), atol=1e-5)
+    assert attribution.relative_error < 0.05
+
+
+@pytest.mark.parametrize("folds", [None, np.array([0, 1])])
+def test_cross_fitting_without_a_fold_for_each_row_is_refused(
+    spied: Architecture, prepared: Prepared, folds: np.ndarray | None
+) -> None:
+    with pytest.raises(ValueError, match="fold of each"):
+        CrossFitted("spy", {}, modality="pairs", problem="regression").fit(prepared.side("train"), folds=folds)
+
+
+def test_members_report_and_checkpoint_apart(spied: Architecture, prepared: Prepared, tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+    context = FitContext(lambda step, metrics: seen.append(metrics), tmp_path / "study-1.5.pt", {"kept": 1})
+    samples = prepared.side("train")
+    CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, None, context, folds=samples.cell % 3)
+    assert seen == [{f"validation_rmse_member_{number}": 1.0} for number in range(3)]
+    contexts = [call.context for call in Spy.calls]
+    checkpoints = {context.checkpoint for context in contexts if context is not None}
+    assert len(checkpoints) == 3
+    assert {path.parent for path in checkpoints if path is not None} == {tmp_path}
+    assert all(path is not None and path.name.startswith("study-1.5.") for path in checkpoints), "fit() cleans by name"
+    # A memory keyed by id() must not be shared by members, whose samples are made and freed one after the other.
+    assert len({id(context.memory) for context in contexts if context is not None}) == 3
+
+
+def test_an_interrupted_cross_fit_goes_on_to_the_same_model(prepared: Prepared, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    every = build(get_architecture("mlp", "pairs", "regression"), epochs=4).get_params(deep=False)
+    samples = prepared.side("train")
+    folds = samples.cell % 3
+    whole = CrossFitted("mlp", every, modality="pairs", problem="regression").fit(samples, folds=folds)
+
+    def die(step: int, metrics: dict[str, float]) -> None:
+        if step == 2 and "validation_rmse_member_1" in metrics:
+            raise KilledError
+
+    checkpoint = tmp_path / "study.pt"
+    with pytest.raises(KilledError):
+        CrossFitted("mlp", every, modality="pairs", problem="regression").fit(
+            samples, None, FitContext(die, checkpoint), folds=folds
+        )
+    steps: list[tuple[str, int]] = []
+
+    def note(step: int, metrics: dict[str, float]) -> None:
+        steps.append((next(name for name in metrics if name.startswith("validation"))[-1], step))
+
+    resumed = CrossFitted("mlp", every, modality="pairs", problem="regression").fit(
+        samples, None, FitContext(note, checkpoint), folds=folds
+    )
+    # The epoch in whose report it was killed was not saved: it is trained, and told, again.
+    assert steps == [("1", 2), ("1", 3), ("2", 0), ("2", 1), ("2", 2), ("2", 3)]
+    np.testing.assert_array_equal(resumed.out_of_fold_, whole.out_of_fold_)
+    np.testing.assert_array_equal(resumed.predict(prepared.samples), whole.predict(prepared.samples))
+
+
+# The final fit
+
+
+@pytest.mark.parametrize("members", [1, 5])
+def test_no_fit_is_given_a_row_of_the_test_split(spied: Architecture, prepared: Prepared, members: int) -> None:
+    final = fit_final(spied, {"level": 0.3}, prepared, members=members, settings=SETTINGS)
+    test = _ids(prepared, "test")
+    for call in Spy.calls:
+        assert not (call.train | call.validation) & test
+        assert not _groups(prepared, call.train) & _groups(prepared, test)
+        assert not _groups(prepared, call.train) & _groups(prepared, call.validation)
+    assert not set(final.held_out_rows) & set(prepared.rows("test"))
+
+
+@pytest.mark.parametrize("name", ["mean_effects", "xgboost"])
+@pytest.mark.parametrize("members", [1, 5])
+def test_test_rows_change_nothing_of_the_final_model(prepared: Prepared, name: str, members: int) -> None:
+    other = replace(prepared, samples=changed(prepared.samples, prepared.rows("test")))
+    architecture = get_architecture(name, "pairs", "regression")
+    others = prepared.rows("train", "validation")
+    found = []
+    for each in (prepared, other):
+        final = fit_final(architecture, architecture.defaults, each, members=members, settings=SETTINGS)
+        found.append((final, final.estimator.predict(each.samples.take(others)), final.interval_half_widths(each, 0.9)))
+    (one, predicted, width), (two, predicted_2, width_2) = found
+    np.testing.assert_array_equal(predicted_2, predicted)
+    np.testing.assert_array_equal(two.held_out, one.held_out)
+    assert width == width_2 > 0
+
+
+def test_one_member_is_fitted_on_the_training_rows_and_watches_the_validation_rows(
+    spied: Architecture, prepared: Prepared
+) -> None:
+    final = fit_final(spied, {"level": 0.3}, prepared, members=1, settings=SETTINGS)
+    (call,) = Spy.calls
+    assert call.train == _ids(prepared, "train")
+    assert call.validation == _ids(prepared, "validation")
+    assert isinstance(final.estimator, Spy)
+    assert final.estimator.get_params() == {"level": 0.3, "seed": 3}
+    assert final.held_out_rows.tolist() == prepared.rows("validation").tolist()
+    np.testing.assert_allclose(final.held_out, final.estimator.predict(prepared.side("validation")))
+
+
+def test_a_member_a_fold_predicts_all_rows_outside_the_test_split(spied: Architecture, prepared: Prepared) -> None:
+    final = fit_final(spied, {"level": 0.3}, prepared, members=5, settings=SETTINGS)
+    assert isinstance(final.estimator, CrossFitted)
+    assert len(final.estimator.members_) == len(Spy.calls) == 5
+    assert all(member.get_params() == {"level": 0.3, "seed": 3} for member in final.estimator.members_)
+    assert final.held_out_rows.tolist() == prepared.rows("train", "validation").tolist()
+    folds = prepared.table["fold"].to_numpy()[final.held_out_rows]
+    np.testing.assert_allclose(final.held_out, folds + prepared.samples.cell[final.held_out_rows] / 1000)
+
+
+@pytest.mark.parametrize("members", [1, 5])
+def test_a_baseline_learns_from_all_rows_and_is_judged_on_rows_it_had_not_seen(
+    prepared: Prepared, members: int
+) -> None:
+    architecture = get_architecture("mean_effects", "pairs", "regression")
+    final = fit_final(architecture, {}, prepared, members=members, settings=SETTINGS)
+    assert isinstance(final.estimator, MeanEffects)
+    both = prepared.side("train", "validation")
+    np.testing.assert_array_equal(
+        final.estimator.predict(prepared.samples), MeanEffects().fit(both).predict(prepared.samples)
+    )
+    rows = prepared.rows("validation") if members == 1 else prepared.rows("train", "validation")
+    assert final.held_out_rows.tolist() == rows.tolist()
+    folds = prepared.table["fold"].to_numpy()
+    for fold in range(1 if members == 1 else members):
+        fitted_on = prepared.rows("train") if members == 1 else np.setdiff1d(rows, np.flatnonzero(folds == fold))
+        judged = rows if members == 1 else rows[folds[rows] == fold]
+        expected = MeanEffects().fit(prepared.samples.take(fitted_on)).predict(prepared.samples.take(judged))
+        np.testing.assert_allclose(final.held_out[np.isin(rows, judged)], expected)
+
+
+# The prediction interval
+
+
+def _simulated(rng: np.random.Generator, n_groups: int, shared: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors of 8 rows a group, exchangeable over groups, with the share ``shared`` common to a group."""
+    common = np.repeat(rng.normal(0, np.sqrt(shared), n_groups), 8)
+    return np.repeat(np.arange(n_groups), 8), common + rng.normal(0, np.sqrt(1 - shared), 8 * n_groups)
+
+
+def _width(groups: np.ndarray, errors: np.ndarray, coverage: float) -> float:
+    """Return the half width from rows that stand behind 10 others, whose errors must not count."""
+    target = np.concatenate([np.full(10, 1e6), np.arange(len(errors)) + errors])
+    table = pd.DataFrame({"group": [f"group {number}" for number in np.concatenate([np.full(10, 999), groups])]})
+    prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=target), table=table))
+    rows = np.arange(10, len(target))
+    final = FinalFit(Spy(), rows, np.arange(len(errors), dtype=float))
+    return float(final.interval_half_widths(prepared, coverage))
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5])
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_the_interval_covers_new_rows_as_often_as_it_says(coverage: float, shared: float) -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        half = _width(*_simulated(rng, 40, shared), coverage)
+        covered.append(np.mean(np.abs(_simulated(rng, 40, shared)[1]) <= half))
+    assert coverage - 0.01 < np.mean(covered) < coverage + 0.04
+
+
+def test_the_interval_widens_where_groups_are_few() -> None:
+    for few in (5, 12):  # of 12 groups, 11 are too few to say what 9 in 10 of new ones do
+        groups, errors = _simulated(np.random.default_rng(1), few, 0.5)
+        assert _width(groups, errors, 0.9) == pytest.approx(np.abs(errors).max())
+    groups, errors = _simulated(np.random.default_rng(1), 500, 0.5)
+    assert _width(groups, errors, 0.9) == pytest.approx(np.quantile(np.abs(errors), 0.9), rel=0.02)
+
+
+def test_without_held_out_rows_there_is_no_width() -> None:
+    assert np.isnan(_width(np.array([], int), np.array([]), 0.9))
+
+
+# Cross-validation
+
+
+def _by_hand(measured: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    error = measured - predicted
+    explained = 1 - (error**2).sum(axis=0) / ((measured - measured.mean(axis=0)) ** 2).sum(axis=0)
+    numbers = {"r2": explained, "rmse": np.sqrt((error**2).mean(axis=0)), "mae": np.abs(error).mean(axis=0)}
+    return {name: float(np.mean(number)) for name, number in numbers.items()}  # over targets, where there are several
+
+
+def _scored(*names: str) -> Problem:
+    return Problem("some", tuple(get_problem("regression").metric(name) for name in names), ())
+
+
+def test_cross_validation_is_the_mean_and_spread_of_what_each_fold_has_by_hand() -> None:
+    rng = np.random.default_rng(4)
+    fold = np.repeat([3, 1, 2, 0], [20, 30, 25, 15])[rng.permutation(90)]
+    measured = rng.normal(5, 2, 90)
+    predicted = measured + rng.normal(0, 0.5, 90) * (1 + fold)  # the last fold is predicted worst
+    outside = np.sort(rng.choice(120, 90, replace=False))  # positions among all rows; the others are the test side
+    target, table = np.full(120, np.nan), pd.DataFrame({"fold": np.full(120, -1)})
+    target[outside], table.loc[outside, "fold"] = measured, fold
+    prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=target), table=table))
+    final = FinalFit(cast(Estimator, None), outside, predicted)
+    found = cross_validated(final, prepared, _scored("r2", "rmse", "mae"))
+    assert set(found) == {f"cv_{name}_{what}" for name in ("r2", "rmse", "mae") for what in ("mean", "sd")}
+    by_fold = [_by_hand(measured[fold == one], predicted[fold == one]) for one in range(4)]
+    for name in ("r2", "rmse", "mae"):
+        scores = [each[name] for each in by_fold]
+        assert found[f"cv_{name}_mean"] == pytest.approx(np.mean(scores)), name
+        assert found[f"cv_{name}_sd"] == pytest.approx(statistics.stdev(scores)), name
+    pooled = _by_hand(measured, predicted)["r2"]
+    assert found["cv_r2_mean"] != pytest.approx(pooled, rel=1e-3)
+
+
+def test_cross_validation_of_many_targets_is_the_mean_of_their_scores() -> None:
+    rng = np.random.default_rng(5)
+    fold = np.arange(60) % 3
+    measured = rng.normal(0, [1.0, 5.0], (60, 2))
+    predicted = measured + rng.normal(0, [0.3, 4.0], (60, 2))
+    table = pd.DataFrame({"fold": fold})
+    prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=measured), table=table))
+    found = cross_validated(FinalFit(cast(Estimator, None), np.arange(60), predicted), prepared, _scored("r2"))
+    by_fold = [_by_hand(measured[fold == one], predicted[fold == one])["r2"] for one in range(3)]
+    assert found["cv_r2_mean"] == pytest.approx(np.mean(by_fold))
+    assert found["cv_r2_sd"] == pytest.approx(statistics.stdev(by_fold))

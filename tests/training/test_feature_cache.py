@@ -1,0 +1,421 @@
+"""What would make cached features wrong: another network's, another size's, half a file, or another order of images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from pipelines.samples.images import ImageSamples
+from tests.training.image_samples import from_files, in_memory, write_folder
+from training.architectures.efficientnet_lite0 import EfficientNetLite0
+from training.estimator import FitContext
+from training.feature_cache import BATCH, FeatureCache
+from training.features import embedding
+from training.features.cell_image import descriptors
+from training.model.cross_fit import CrossFitted
+from training.networks.cell_network import CellNetwork
+
+MAKER = "training.features.cell_image"  # the module whose code made what is cached
+
+
+class Counting:
+    """Stands in for a frozen network, and knows every image that it was run on."""
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        assert len(pixels) <= BATCH
+        self.seen += list(pixels)
+        return features_of(pixels)
+
+
+def features_of(pixels: np.ndarray) -> np.ndarray:
+    return np.stack([pixels.mean(axis=(1, 2, 3)), pixels.std(axis=(1, 2, 3))], axis=1)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> ImageSamples:
+    write_folder(tmp_path / "raw", 4, 32)
+    return from_files(tmp_path / "raw", 32)
+
+
+def _expected(samples: ImageSamples) -> np.ndarray:
+    return features_of(samples.pixels[samples.index]).astype(np.float16)
+
+
+# The cache by itself
+
+
+def test_each_image_is_computed_once(samples: ImageSamples) -> None:
+    run = Counting()
+    for _ in range(3):
+        found = FeatureCache("network", MAKER).features(samples, run)
+        np.testing.assert_array_equal(found, _expected(samples))
+        assert found.dtype == np.float16
+    assert len(run.seen) == len(samples)
+
+
+def test_only_new_images_are_computed(samples: ImageSamples, tmp_path: Path) -> None:
+    run = Counting()
+    cache = FeatureCache("network", MAKER)
+    cache.features(samples.take(np.arange(5)), run)
+    assert len(run.seen) == 5
+    np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
+    assert len(run.seen) == len(samples)
+    write_folder(tmp_path / "raw", 2, 32, first=10)
+    more = from_files(tmp_path / "raw", 32)
+    np.testing.assert_array_equal(cache.features(more, run), _expected(more))
+    assert len(run.seen) == len(more) == len(samples) + 6
+
+
+def test_equal_files_are_computed_once_and_given_each(samples: ImageSamples) -> None:
+    run = Counting()
+    twice = samples.take(np.array([3, 1, 3, 3]))
+    np.testing.assert_array_equal(FeatureCache("network", MAKER).features(twice, run), _expected(twice))
+    assert len(run.seen) == 2
+
+
+def test_more_images_than_a_batch_keep_their_order(tmp_path: Path) -> None:
+    write_folder(tmp_path / "raw", 25, 16)
+    many = from_files(tmp_path / "raw", 16)
+    assert len(many) > BATCH
+    run = Counting()
+    np.testing.assert_array_equal(FeatureCache("network", MAKER).features(many, run), _expected(many))
+    assert len(run.seen) == len(many)
+
+
+def test_the_cache_knows_how_long_its_features_took(samples: ImageSamples) -> None:
+    cache, pause = FeatureCache("network", MAKER), 0.05
+
+    def slow(pixels: np.ndarray) -> np.ndarray:
+        time.sleep(pause)
+        return features_of(pixels)
+
+    first, others = samples.take(np.arange(4)), samples.take(np.arange(4, 12))
+    cache.features(first, slow)
+    took = cache.seconds(first)
+    assert took >= pause
+    assert cache.seconds(samples.take(np.array([1, 0, 1]))) == pytest.approx(took / 2), "two images of four"
+    cache.features(samples, slow)
+    assert cache.seconds(first) == took
+    assert cache.seconds(samples) == pytest.approx(took + cache.seconds(others)) and cache.seconds(others) >= pause
+    next(cache.place.glob("*.seconds")).unlink()
+    assert np.isnan(cache.seconds(samples))
+
+
+def test_no_image_asks_for_nothing(samples: ImageSamples) -> None:
+    run = Counting()
+    assert len(FeatureCache("network", MAKER).features(samples.take(np.array([], dtype=int)), run)) == 0
+    assert run.seen == []
+
+
+def test_features_of_another_setting_are_not_taken(samples: ImageSamples) -> None:
+    run = Counting()
+    FeatureCache("one network", MAKER).features(samples, run)
+    FeatureCache("another", MAKER).features(samples, run)
+    assert len(run.seen) == 2 * len(samples)
+    assert FeatureCache("one network", MAKER).place != FeatureCache("another", MAKER).place
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSamples:
+    """Return samples in memory with a digest each."""
+    return in_memory(20, 16)
+
+
+@settings(max_examples=40, deadline=None)
+@given(asked=st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=12), min_size=1, max_size=5))
+def test_features_do_not_depend_on_what_was_asked_before_or_on_order(
+    asked: list[list[int]], many: ImageSamples, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = FeatureCache("network", MAKER, tmp_path_factory.mktemp("cache"))
+    run = Counting()
+    for rows in asked:
+        part = many.take(np.array(rows))
+        np.testing.assert_array_equal(cache.features(part, run), _expected(part))
+    assert len(run.seen) == len({row for rows in asked for row in rows})
+
+
+# What a killed run leaves behind
+
+
+def _shards(cache: FeatureCache) -> Iterator[Path]:
+    return iter(sorted(cache.place.glob("[!.]*.npy")))
+
+
+def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
+    cache = FeatureCache("network", MAKER)
+
+    def killed(pixels: np.ndarray) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.features(samples, killed)
+    assert not list(cache.place.iterdir())
+    np.testing.assert_array_equal(cache.features(samples, Counting()), _expected(samples))
+
+
+@pytest.mark.parametrize("kept", [None, 0, 60, 150])
+def test_a_shard_cut_short_is_made_anew(samples: ImageSamples, kept: int | None) -> None:
+    cache = FeatureCache("network", MAKER)
+    cache.features(samples, Counting())
+    shard = next(_shards(cache))
+    if kept is None:
+        shard.unlink()
+    else:
+        content = shard.read_bytes()
+        assert kept < len(content)
+        shard.write_bytes(content[:kept])
+    run = Counting()
+    np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
+    assert len(run.seen) == len(samples)
+
+
+@pytest.mark.parametrize("kept", [None, 0, 100])
+def test_a_shard_whose_list_is_not_whole_is_made_anew(samples: ImageSamples, kept: int | None) -> None:
+    cache = FeatureCache("network", MAKER)
+    cache.features(samples, Counting())
+    index = next(_shards(cache)).with_suffix(".json")
+    if kept is None:
+        index.unlink()
+    else:
+        index.write_bytes(index.read_bytes()[:kept])
+    run = Counting()
+    np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
+    assert len(run.seen) == len(samples)
+
+
+def test_a_list_longer_than_its_shard_is_not_believed(samples: ImageSamples) -> None:
+    cache = FeatureCache("network", MAKER)
+    first, others = samples.take(np.arange(4)), samples.take(np.arange(4, 12))
+    cache.features(first, Counting())
+    index = next(_shards(cache)).with_suffix(".json")
+    index.write_text(json.dumps([*json.loads(index.read_text()), *others.digests]))
+    np.testing.assert_array_equal(cache.features(samples, Counting()), _expected(samples))
+
+
+def test_what_a_killed_run_was_writing_is_passed_over(samples: ImageSamples) -> None:
+    cache = FeatureCache("network", MAKER)
+    cache.place.mkdir(parents=True)
+    (cache.place / ".0123.json.abcd.json").write_text(json.dumps(samples.digests))  # see pipelines.files.written_whole
+    (cache.place / ".4567.json.abcd.json").write_text('["half of a li')
+    (cache.place / ".0123.npy.abcd.npy").write_bytes(b"")
+    run = Counting()
+    np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
+    assert len(run.seen) == len(samples)
+
+
+# The cache under a network
+
+
+class Counted(EfficientNetLite0):
+    """The network with its packaged weights, which counts the images that its frozen stages are run on."""
+
+    images = 0
+
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+        Counted.images += sum(bool(image.any()) for image in pixels)  # one of zeros asks for the size of a feature
+        return super()._run_frozen(pixels, view, strength)
+
+
+@pytest.fixture
+def counted() -> type[Counted]:
+    Counted.images = 0
+    return Counted
+
+
+def _network(**others: object) -> Counted:
+    chosen = {"epochs": 3, "views": 3, "test_views": 2, "strength": 0.5, "seed": 1, "device": "cpu", **others}
+    return Counted(**chosen)  # type: ignore[arg-type]
+
+
+def _ran(counted: type[Counted], samples: ImageSamples, **others: object) -> int:
+    before = counted.images
+    _network(**others).fit(samples)
+    return counted.images - before
+
+
+def test_in_head_mode_the_network_runs_once_over_each_image_and_view(
+    counted: type[Counted], samples: ImageSamples
+) -> None:
+    train, validation = samples.take(np.arange(0, 12, 2)), samples.take(np.arange(1, 12, 2))
+    for number in range(3):  # three trials, each as if in a process of its own
+        _network(learning_rate=1e-3 * (number + 1), dropout=0.1 * number).fit(train, validation)
+        assert counted.images == 3 * len(train) + len(validation)
+    fitted = _network().fit(train, validation)
+    fitted.predict(validation)
+    assert counted.images == 3 * len(train) + 2 * len(validation)  # turned once, for the second view of a prediction
+    fitted.predict(validation)
+    assert counted.images == 3 * len(train) + 2 * len(validation)
+
+
+def test_a_study_s_memory_is_asked_before_the_disk(
+    counted: type[Counted], samples: ImageSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = FitContext()
+    _network().fit(samples, None, context)
+    assert len(context.memory) == 1
+
+    def refuse(*arguments: object, **options: object) -> np.ndarray:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(FeatureCache, "features", refuse)
+    shared = _network(learning_rate=1e-2).fit(samples, None, context)
+    assert len(context.memory) == 1
+    monkeypatch.undo()
+    fresh = _network(learning_rate=1e-2).fit(samples)
+    np.testing.assert_array_equal(shared.predict_proba(samples), fresh.predict_proba(samples))
+
+
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_members_of_an_ensemble_run_their_common_stages_once(
+    counted: type[Counted], samples: ImageSamples, mode: str
+) -> None:
+    members = [_network(mode=mode, seed=seed, learning_rate=1e-2).fit(samples) for seed in range(3)]
+    request = dataclasses.replace(samples, pixels=np.array(samples.pixels))  # no files: nothing of it is in a cache
+    apart = np.mean([member.outputs(request) for member in members], axis=0)
+    assert np.ptp([member.outputs(request) for member in members], axis=0).max() > 0, "they all learnt the same"
+    before = counted.images
+    together = Counted.mean_outputs(members, request)
+    assert counted.images - before == 2 * len(samples), "two views of each image, whatever the number of members"
+    np.testing.assert_array_equal(together, apart)
+
+
+def test_members_whose_frozen_stages_differ_answer_each_for_itself(
+    counted: type[Counted], samples: ImageSamples
+) -> None:
+    members = [_network(seed=seed).fit(samples) for seed in range(2)]
+    with torch.no_grad():
+        next(members[1].module_.frozen.parameters()).mul_(1.5)
+    members[1]._frozen_id = None
+    request = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    apart = np.mean([member.outputs(request) for member in members], axis=0)
+    assert np.abs(members[0].outputs(request) - members[1].outputs(request)).max() > 1e-3
+    np.testing.assert_array_equal(Counted.mean_outputs(members, request), apart)
+
+
+class Slow(EfficientNetLite0):
+    """The network with frozen stages that take at least `PAUSE` for each view of the images."""
+
+    PAUSE = 0.2
+
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+        if pixels.any():
+            time.sleep(self.PAUSE)
+        return super()._run_frozen(pixels, view, strength)
+
+
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_reading_the_cache_is_not_passed_off_as_speed_of_training(samples: ImageSamples, mode: str) -> None:
+    chosen: dict[str, Any] = {"epochs": 3, "views": 2, "test_views": 1, "seed": 1, "device": "cpu", "mode": mode}
+    context, fastest = FitContext(), 3 * len(samples) / (2 * Slow.PAUSE)
+    for context_of_fit in (context, context, FitContext()):  # computed, in memory, on disk
+        assert 0 < Slow(**chosen).fit(samples, None, context_of_fit).cost()["images_per_second"] <= fastest
+    for kept in Path("cache").rglob("*.seconds"):
+        kept.unlink()
+    assert "images_per_second" not in Slow(**chosen).fit(samples).cost()
+
+
+def test_an_ensemble_s_rate_is_the_mean_over_the_members_that_have_one() -> None:
+    costs = ({"parameters": 2, "images_per_second": 4.0}, {"parameters": 3}, {"images_per_second": 8.0})
+    whole = CrossFitted("efficientnet_lite0", {}, modality="images", problem="classification")
+    whole.members_ = [cast(Any, SimpleNamespace(cost=lambda cost=cost: cost)) for cost in costs]
+    assert whole.cost() == {"parameters": 5, "images_per_second": 6.0}
+
+
+def test_what_changes_a_feature_makes_a_new_one(
+    counted: type[Counted], samples: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = len(samples)
+    assert _ran(counted, samples) == 3 * n
+    assert _ran(counted, samples, mode="head", learning_rate=1e-2, balanced=False, batch_size=32) == 0
+    assert _ran(counted, samples, strength=1.0) == 2 * n, "the first view is the image itself, however strong"
+    assert _ran(counted, samples, views=4) == n
+    assert _ran(counted, samples, color="gray") == 3 * n
+    assert _ran(counted, samples, color="standard") == 3 * n
+    assert _ran(counted, samples, mode="partial") == 3 * n, "another stage's features were taken"
+    assert _ran(counted, samples, mode="partial", unfrozen=2) == 3 * n
+    # other weights
+    stages = EfficientNetLite0.backbone.create(True)
+    tensors = {key: tensor.clone() for key, tensor in stages.state_dict().items()}
+    tensors["bn2.bias"][0] += 0.5
+    save_file(tensors, tmp_path / "other.safetensors")
+    assert _ran(counted, samples, weights=str(tmp_path / "other.safetensors")) == 3 * n
+    # another size or crop of the same files
+    assert _ran(counted, from_files(tmp_path / "raw", 40)) == 3 * n
+    assert _ran(counted, from_files(tmp_path / "raw", 32, crop=0.9)) == 3 * n
+    # other code
+    monkeypatch.setattr(Counted, "architecture", "efficientnet_b0")
+    assert _ran(counted, samples) == 3 * n
+    monkeypatch.setattr(Counted, "architecture", EfficientNetLite0.architecture)
+    assert _ran(counted, samples) == 0
+    # another normalization
+    moved = dataclasses.replace(EfficientNetLite0.backbone, mean=(0.4, 0.5, 0.5))
+    monkeypatch.setattr(Counted, "backbone", moved)
+    assert _ran(counted, samples) == 3 * n
+
+
+@pytest.mark.parametrize("mode", ["head", "partial"])
+def test_cached_features_are_those_computed_anew(samples: ImageSamples, mode: str) -> None:
+    held = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    cached, direct = (_network(mode=mode).fit(each) for each in (samples, held))
+    for view in range(3):
+        one, other = (model._frozen(each, view, 0.5) for model, each in ((cached, samples), (direct, held)))
+        assert one.dtype == other.dtype == np.float16
+        assert np.abs(one).max() > 0.1
+        np.testing.assert_allclose(one.astype(float), other.astype(float), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(cached.predict_proba(samples), direct.predict_proba(held), rtol=0, atol=5e-3)
+
+
+def test_features_are_the_network_s_own(samples: ImageSamples) -> None:
+    fitted = _network(epochs=1).fit(samples)
+    images = torch.from_numpy(samples.pixels[samples.index]).permute(0, 3, 1, 2)
+    network = EfficientNetLite0.backbone.create(True).eval()
+    with torch.no_grad():
+        maps = cast(Any, network).forward_features((images.float() - 127) / 128)
+    last = fitted._frozen(samples, 0, 0.0)[:, -2 * maps.shape[1] :].astype(float)  # means and spreads of the last maps
+    means, spreads = maps.mean((2, 3)), (maps.var((2, 3), correction=0) + 1e-5).sqrt()
+    np.testing.assert_allclose(last, torch.cat([means, spreads], 1).numpy(), rtol=5e-3, atol=5e-3)
+
+
+def test_a_request_s_images_leave_no_trace(samples: ImageSamples, tmp_path: Path) -> None:
+    fitted = _network(epochs=1).fit(samples)
+    before = sorted(Path("cache").rglob("*"))
+    held = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    assert isinstance(fitted, CellNetwork)
+    fitted.predict(held)
+    fitted.heatmaps(held)
+    embedding.embeddings(held, "cpu")
+    descriptors(held)
+    assert sorted(Path("cache").rglob("*")) == before
+
+
+def test_embeddings_and_descriptors_are_kept_and_told_apart(
+    samples: ImageSamples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    embedded, described = embedding.embeddings(samples, "cpu"), descriptors(samples)
+    assert embedded.shape != described.shape
+    np.testing.assert_allclose(embedded, embedding.embeddings(held, "cpu"), rtol=2e-3, atol=2e-3)
+    np.testing.assert_array_equal(described, descriptors(held).astype(np.float16))
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(FeatureCache, "_add", refuse)
+    turned = np.arange(len(samples))[::-1]
+    np.testing.assert_array_equal(embedding.embeddings(samples.take(turned), "cpu"), embedded[::-1])
+    np.testing.assert_array_equal(descriptors(samples.take(turned)), described[::-1])

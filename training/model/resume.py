@@ -1,0 +1,105 @@
+"""What a final fit leaves on disk until it is logged, so that one that is killed goes on, in the run that it began."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import mlflow
+from mlflow.entities import Run
+
+from pipelines import tracking
+from pipelines.code_closure import closure
+from pipelines.files import written_whole
+from pipelines.params import Task
+from training.studies.trials import CHECKPOINTS
+
+FIT_ORIGIN = "fit.origin"  # tag of the run: what the fit's own file says, from before the run was opened
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The files of a fit, beside one another in ``checkpoints/fit/``; a fit that belongs to no study leaves none.
+
+    Attributes
+    ----------
+    study
+        Name of the study whose best point is fitted.
+    stem
+        Of the files' names. It changes with all that the fit is asked for and with the code that fits, so that none
+        goes on from what another has learnt.
+    """
+
+    study: str
+    stem: str
+
+    @classmethod
+    def of(
+        cls,
+        study: str,
+        task: Task,
+        architecture: str,
+        hyperparameters: Mapping[str, Any],
+        members: int,
+        settings: Mapping[str, Any],
+    ) -> Self:
+        """Return the files of the fit of these hyperparameters; the same in all processes that take part in it."""
+        fitted = (architecture, task.evaluate.baseline)
+        code = closure("training.model.final_fit", task=task, architectures=fitted)
+        how = [dict(hyperparameters), members, dict(settings), code]
+        asked = json.dumps(how, sort_keys=True, default=str)
+        return cls(study, f"{study}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}")
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Return the file that a network goes on from."""
+        return self._file("pt")
+
+    @property
+    def spool(self) -> Path | None:
+        """Return the file of the step metrics, see `pipelines.step_metrics.StepMetrics`."""
+        return self._file("metrics.jsonl")
+
+    def tags(self) -> dict[str, str]:
+        """Return the tag by which the run is found again; it is on disk before the run is there to be lost."""
+        path = self._file("origin")
+        if path is None:
+            return {}
+        if not path.is_file():
+            with written_whole(path) as temporary:
+                temporary.write_text(uuid.uuid4().hex, encoding="utf-8")
+        return {FIT_ORIGIN: path.read_text(encoding="utf-8")}
+
+    def run_id(self, task: str) -> str | None:
+        """Return the run that this fit has begun, None where it has begun none."""
+        return next((run.info.run_id for run in self._runs(task)), None)
+
+    def settle(self, task: str, run_id: str) -> None:
+        """Delete the runs that lost answers of the tracking server have doubled, and then the files."""
+        for run in self._runs(task):
+            if run.info.run_id != run_id:
+                tracking.patiently(lambda run=run: mlflow.MlflowClient().delete_run(run.info.run_id))  # type: ignore[misc]
+        for path in (CHECKPOINTS / "fit").glob(f"{self.study}.*"):
+            path.unlink()
+
+    def _runs(self, task: str) -> list[Run]:
+        """Return the runs of this fit, the first one first."""
+        if not (tags := self.tags()):
+            return []
+        return tracking.patiently(
+            lambda: list(
+                mlflow.MlflowClient().search_runs(
+                    [tracking.experiment(task)],
+                    f"tags.`{FIT_ORIGIN}` = '{tags[FIT_ORIGIN]}'",
+                    order_by=["attributes.start_time ASC"],
+                )
+            )
+        )
+
+    def _file(self, kind: str) -> Path | None:
+        return None if self.study == "none" else CHECKPOINTS / "fit" / f"{self.stem}.{kind}"
