@@ -48,7 +48,7 @@ def _page(name: str, icon: str) -> Any:
 def main() -> None:
     """Draw the chosen page in its frame."""
     # A file, and none of Streamlit's symbols: as the icon of a window those are fetched from another machine.
-    st.set_page_config("Oncolineage", page_icon=str(_ROOM / "screens" / "icon.svg"), layout="wide")
+    st.set_page_config("Oncolineage", page_icon=str(_ROOM / "dashboard" / "pages" / "icon.svg"), layout="wide")
     chosen = st.navigation([_page(*each) for each in _PAGES.items()])
     try:
         frame.choose_task()

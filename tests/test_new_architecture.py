@@ -121,7 +121,7 @@ def test_it_has_a_card_and_is_what_candidates_are_compared_with(platform: Platfo
 
 
 def test_the_dashboard_compares_it_under_its_title(platform: Platform) -> None:
-    page = [sys.executable, "-c", COMPARE, str(platform.root / "serving" / "dashboard.py")]
+    page = [sys.executable, "-c", COMPARE, str(platform.root / "serving" / "dashboard_app.py")]
     done = subprocess.run(page, cwd=platform.root, env=platform.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     title, rows = done.stdout.strip().splitlines()[-2:]

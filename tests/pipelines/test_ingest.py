@@ -86,7 +86,7 @@ def run(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return the command; it answers with its exit code."""
 
     def run(origin: Path, *more: str) -> int:
-        monkeypatch.setattr("sys.argv", ["bring", "--from", str(origin), *more])
+        monkeypatch.setattr("sys.argv", ["ingest", "--from", str(origin), *more])
         with pytest.raises(SystemExit) as ended:
             run_command(module.main)
         assert isinstance(ended.value.code, int)

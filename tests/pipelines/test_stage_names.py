@@ -107,5 +107,5 @@ def test_a_new_task_enters_the_leaderboards(
 
 
 def test_the_makefile_asks_for_what_the_module_answers() -> None:
-    asked = re.findall(r"python -m pipelines\.targets (--\w+)", (ROOT / "Makefile").read_text())
+    asked = re.findall(r"python -m pipelines\.stage_names (--\w+)", (ROOT / "Makefile").read_text())
     assert sorted(asked) == ["--demo", "--leaderboards"]

@@ -443,7 +443,7 @@ print([each for each in outside if not each[1].startswith(migrations)])
 def test_no_two_threads_import_at_once(here: Platform) -> None:
     """On Python 3.11 two threads that import parts of the same packages may wait for each other for ever."""
     large = ("numpy", "PIL", "pyarrow", "mlflow", "sqlalchemy", "alembic", "altair", "narwhals", "requests", "rdkit")
-    arguments = [sys.executable, "-c", IMPORTS, str(ROOT / "serving" / "dashboard.py"), *large]
+    arguments = [sys.executable, "-c", IMPORTS, str(ROOT / "serving" / "dashboard_app.py"), *large]
     environment = os.environ | here.environment
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -745,7 +745,8 @@ def test_moments_and_numbers_are_written_for_people() -> None:
 
 
 def test_every_word_that_a_page_explains_is_in_the_glossary() -> None:
-    drawn = (path for room in ("screens", "modalities", "problems") for path in (ROOT / "serving" / room).glob("*.py"))
+    rooms = (ROOT / "serving" / room for room in ("dashboard/pages", "modalities", "problems"))
+    drawn = (path for room in rooms for path in room.glob("*.py"))
     code = "\n".join(path.read_text() for path in drawn)
     asked = set(re.findall(r'\bmeans\("(\w+)"\)', code))
     known = set(glossary.terms())
@@ -1011,14 +1012,14 @@ def here(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfo
 
 
 def opened() -> AppTest:
-    return AppTest.from_file(str(ROOT / "serving" / "dashboard.py"), default_timeout=30).run()
+    return AppTest.from_file(str(ROOT / "serving" / "dashboard_app.py"), default_timeout=30).run()
 
 
 def test_the_first_page_loads_nothing_that_takes_long(here: Platform) -> None:
     program = (
         "import sys\n"
         "from streamlit.testing.v1 import AppTest\n"
-        f"at = AppTest.from_file({str(ROOT / 'serving' / 'dashboard.py')!r}, default_timeout=60).run()\n"
+        f"at = AppTest.from_file({str(ROOT / 'serving' / 'dashboard_app.py')!r}, default_timeout=60).run()\n"
         "assert not at.exception and not at.error and len(at.button) == 1, at\n"
         "assert len(at.selectbox(key='line drug_response').options) > 20\n"
         "print([name for name in sys.argv[1:] if name in sys.modules])"

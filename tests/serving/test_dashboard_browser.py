@@ -42,7 +42,7 @@ from tests.serving.dashboard_platform import (
 )
 from tests.training.tiny import ROOT
 
-SCRIPT = ROOT / "serving" / "dashboard.py"
+SCRIPT = ROOT / "serving" / "dashboard_app.py"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 WAIT = 60_000  # milliseconds for what takes one on a busy core
 

@@ -684,10 +684,10 @@ def takes_move(source: str) -> bool:
         if isinstance(node, ast.ImportFrom):
             names = {each.name: each.asname or each.name for each in node.names}
             origin = node.module or ""
-            if origin.split(".")[-1] == "ledger" and names.keys() & {"move", "*"}:
+            if origin.split(".")[-1] == "alias_moves" and names.keys() & {"move", "*"}:
                 return True
-            if origin in ("", "serving") and "ledger" in names:
-                modules.add(names["ledger"])
+            if origin in ("", "serving") and "alias_moves" in names:
+                modules.add(names["alias_moves"])
         elif isinstance(node, ast.Import):
             modules |= {each.asname for each in node.names if each.asname and each.name == "serving.alias_moves"}
     attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "move")
@@ -702,14 +702,14 @@ def takes_move(source: str) -> bool:
         ("from serving.alias_moves import (\n    look,\n    move as go,\n)", True),
         ("def f():\n    from serving.alias_moves import move", True),
         ("from serving.alias_moves import *", True),
-        ("from .ledger import move", True),
-        ("from serving import ledger\nledger.move('t')", True),
-        ("from serving import ledger as book\nbook.move('t')", True),
-        ("import serving.alias_moves\nserving.ledger.move('t')", True),
+        ("from .alias_moves import move", True),
+        ("from serving import alias_moves\nalias_moves.move('t')", True),
+        ("from serving import alias_moves as book\nbook.move('t')", True),
+        ("import serving.alias_moves\nserving.alias_moves.move('t')", True),
         ("import serving.alias_moves as book\ngo = book.move", True),
         ("from serving.alias_moves import look", False),
         ("from shutil import move", False),
-        ("from serving import ledger\nledger.look('t')\nshutil.move('a', 'b')", False),
+        ("from serving import alias_moves\nalias_moves.look('t')\nshutil.move('a', 'b')", False),
     ],
 )
 def test_whoever_takes_move_is_seen(source: str, taken: bool) -> None:

@@ -155,7 +155,7 @@ def test_planted_bytecode_is_not_run(files: Path, tmp_path: Path) -> None:
     evil.write_text(
         f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\nclass UserError(ValueError): ...\n"
     )
-    cached = code.parent / "__pycache__" / f"faults.{sys.implementation.cache_tag}.pyc"
+    cached = code.parent / "__pycache__" / f"errors.{sys.implementation.cache_tag}.pyc"
     cached.parent.mkdir(exist_ok=True)
     py_compile.compile(str(evil), str(cached), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     shown = f"import sys; sys.path.insert(0, {str(code.parent.parent)!r}); import pipelines.errors"
