@@ -1,4 +1,4 @@
-"""Text in tables: which words say that a value is unknown, and which texts are meant to be the same."""
+"""Text in tables: words for unknown values, and texts that look the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN_WORDS = frozenset(
         *("-", "--", "---", "'--", "'-", "–", "—", "?", "??", ".", "..", "*", "_", "#value!", "#ref!", "#name?"),
     }
 )
-"""What stands in the place of a value that nobody knows, as `folded` writes it and without square brackets.
+"""Words in place of an unknown value, as `folded` writes them and without square brackets.
 
 Words of the GDC (``'--``, ``not reported``), of TCGA's clinical files (``[Not Available]``, ``[Discrepancy]``), of
 GEO, of Affymetrix annotation (``---``), and of spreadsheets, R and pandas.
@@ -33,20 +33,17 @@ _BRACKETS = re.compile(r"[\[<]\s*(.*?)\s*[\]>]")
 
 
 def clean(text: str) -> str:
-    """Return text without blanks at its ends, and with one space for any blanks inside.
-
-    No-break and zero-width spaces, tabs and line ends are blanks too: nobody sees which of them a cell holds.
-    """
+    """Return text without blanks of any width at its ends, and with one space for those inside."""
     return _BLANKS.sub(" ", unicodedata.normalize("NFC", text)).strip()
 
 
 def folded(text: str) -> str:
-    """Return what people read: `clean`, and without a difference of case, width or composition of letters."""
+    """Return text as `clean` does, in one case, width and composition of letters."""
     return _BLANKS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
 def folded_id(value: Any) -> str:
-    """Return what ids and codes that are read as one have in common: `folded`, and ``12`` of ``0012`` or ``1.2e1``."""
+    """Return an id as `folded` does, and a number in one spelling: ``12`` of ``0012`` or ``1.2e1``."""
     text = folded(str(value))
     return f"{Decimal(text).normalize():f}" if _NUMBER.fullmatch(text) else text
 
@@ -74,15 +71,7 @@ def known_column(column: pd.Series) -> pd.Series:
 
 
 def look_alikes(values: Iterable[Any], key: Any = folded) -> list[tuple[str, ...]]:
-    """Return the groups of different texts that people would read as one, each sorted, in the order of the first.
-
-    Parameters
-    ----------
-    values
-        Cells; those that are no text are left out.
-    key
-        What two texts have in common that are read as one.
-    """
+    """Return the groups of different texts with the same ``key``, each sorted, in the order of the first."""
     groups: dict[Hashable, dict[str, None]] = {}
     for value in dict.fromkeys(value for value in values if isinstance(value, str)):
         groups.setdefault(key(value), {})[value] = None

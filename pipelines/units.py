@@ -1,8 +1,4 @@
-"""Which unit or scale a table of values is in, looked at in the values themselves.
-
-Headers do not tell: the same column name bears logarithms in one release and ratios in the next. Each function compares
-values with what their declared scale allows, and says what else they look like.
-"""
+"""Checks of values against their declared unit or scale, which the name of a column does not show."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ HIGHEST_LOG_TPM = 25.0  # TPM add up to a million a sample, so log2(TPM + 1) sta
 HIGHEST_COPIES = 1000.0  # relative ones; amplifications above 100 are not known
 HIGHEST_LN_IC50 = 20.0  # half a kilomolar
 _MOST = 2_000_000  # values that quantiles are taken of
-_FEW = 500  # values, below which their distribution tells nothing
+_FEW = 500  # values, too few to judge their distribution
 _FEW_FOR_MEDIAN = 50
 _TRANSCRIPTOME = 10_000  # genes whose TPM add up to nearly a million
 _SPAN_OF_COPIES = 1.23  # log2, from the 1st to the 99th percentile; cancer lines reach 1.3 and more
@@ -34,15 +30,7 @@ _MEDIAN_COPIES = {
 
 @dataclass(frozen=True)
 class Doubt:
-    """What speaks against a declared scale.
-
-    Attributes
-    ----------
-    certain
-        Whether values of this scale cannot look so; else it is only unlikely.
-    message
-        What the values are like, and which scale they may be in.
-    """
+    """What speaks against a declared scale, for ``certain`` or as unlikely, and which scale it may be."""
 
     certain: bool
     message: str
@@ -128,10 +116,7 @@ def log_tpm_doubt(values: npt.ArrayLike) -> Doubt | None:
 
 
 def expression_scale(values: np.ndarray) -> tuple[Literal["linear", "log2", "as_is"], str]:
-    """Return the ``data.scale`` that expression of shape ``(samples, genes)`` looks like, and what it looks like it by.
-
-    A look at the values, for those who must write down the scale; it does not replace knowing it.
-    """
+    """Return the ``data.scale`` that expression of shape ``(samples, genes)`` seems to have, and why."""
     known = _known(values[:, :: values.size // _MOST + 1])
     if not len(known):
         return "as_is", "there are no values"
@@ -168,15 +153,7 @@ def methylation_doubt(values: npt.ArrayLike) -> Doubt | None:
 
 
 def response_doubt(values: npt.ArrayLike, drugs: int) -> Doubt | None:
-    """Return what speaks against responses being the natural log of the IC50 in micromolar, None if nothing does.
-
-    Parameters
-    ----------
-    values
-        Responses, shape ``(n,)``.
-    drugs
-        How many drugs they are of; few drugs may have any range.
-    """
+    """Return what speaks against responses of shape ``(n,)`` being ln IC50 in micromolar; few drugs have any range."""
     known = _known(values)
     if len(known) < _FEW or drugs < 10:
         return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,31 +14,19 @@ from pipelines.text_values import clean, is_unknown, quoted
 
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
 _PLAIN = re.compile(rf"[+-]?(?:\d+\.?\d*|\.\d+){_EXPONENT}")
-_COMMA = re.compile(rf"[+-]?\d*,\d+{_EXPONENT}")  # 5,12
+_COMMA = re.compile(rf"[+-]?\d*,\d+{_EXPONENT}|[+-]?[1-9]\d{{0,2}}(?:\.\d{{3}})+,\d+")  # 5,12 or 1.234,5
 _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")  # 1,234 or 1,234,567
 _POINT_AFTER_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+\.\d+")  # 1,234.5
-_COMMA_AFTER_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+,\d+")  # 1.234,5
 _GAP = re.compile(r"(?<=\d)[ '’](?=\d{3}(?!\d))")  # 1 234 and 1'234
 _TRUTH = {"true": 1.0, "false": 0.0}
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """A table's cells as numbers.
-
-    Attributes
-    ----------
-    values
-        float64, of the table's shape; NaN where a cell is missing or no number.
-    wrong
-        Whether a cell holds something that is no number and no word for a missing value.
-    notes
-        How cells were read that are not written as a program writes numbers, in sentences.
-    """
+class Numbers(NamedTuple):
+    """A table's cells as float64, NaN where missing or no number; where they are no number; and notes in sentences."""
 
     values: np.ndarray
     wrong: np.ndarray
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 def has_comma(cells: Iterable[Any]) -> bool:
@@ -48,9 +35,7 @@ def has_comma(cells: Iterable[Any]) -> bool:
 
 
 def read_numbers(table: pd.DataFrame, name: str, *, decimal_comma: bool = False) -> Numbers:
-    """Return the cells of a table as numbers.
-
-    Whether a comma is a decimal sign or stands between thousands is told by all cells together.
+    """Return the cells of a table as numbers; all cells together decide what a comma is.
 
     Parameters
     ----------
@@ -60,7 +45,7 @@ def read_numbers(table: pd.DataFrame, name: str, *, decimal_comma: bool = False)
     name
         Of the file, for messages.
     decimal_comma
-        Whether ``1,234`` is a little more than one where no cell tells otherwise.
+        Whether ``1,234`` is a little more than one where no cell decides.
 
     Raises
     ------
@@ -70,11 +55,10 @@ def read_numbers(table: pd.DataFrame, name: str, *, decimal_comma: bool = False)
     objects = [place for place, dtype in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
     values = np.full(table.shape, np.nan)
     wrong = np.zeros(table.shape, dtype=bool)
-    plain = [place for place in range(table.shape[1]) if place not in set(objects)]
-    if plain:
-        values[:, plain] = table.iloc[:, plain].astype(np.float64).to_numpy()
+    plain = sorted(set(range(table.shape[1])) - set(objects))
+    values[:, plain] = table.iloc[:, plain].astype(np.float64).to_numpy()
     if not objects:
-        return Numbers(values, wrong)
+        return Numbers(values, wrong, [])
     codes, cells = pd.factorize(table.iloc[:, objects].to_numpy(dtype=object).ravel())  # each text is read once
     found = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").astype(np.float64).to_numpy().copy()
     failed = np.flatnonzero(np.isnan(found))
@@ -104,7 +88,7 @@ def _tidy(text: str) -> str:
 
 
 def _commas(text: str) -> bool:
-    return any(pattern.fullmatch(text) for pattern in (_COMMA, _POINT_AFTER_GROUPS, _COMMA_AFTER_GROUPS, _GROUPS))
+    return any(pattern.fullmatch(text) for pattern in (_COMMA, _POINT_AFTER_GROUPS, _GROUPS))
 
 
 def _comma_of(texts: Iterable[str], every: Iterable[str], name: str, decimal_comma: bool) -> str:
@@ -112,22 +96,20 @@ def _comma_of(texts: Iterable[str], every: Iterable[str], name: str, decimal_com
     commas = sorted(text for text in texts if _commas(text))
     if not commas:
         return ""
+    todo = "save it with decimal points, and without signs between thousands"
     decimal = [t for t in commas if not _GROUPS.fullmatch(t) and not _POINT_AFTER_GROUPS.fullmatch(t)]
     thousands = [t for t in commas if _POINT_AFTER_GROUPS.fullmatch(t) or t.count(",") > 1]
     points = [t for t in (_tidy(cell) for cell in every if "." in cell) if _PLAIN.fullmatch(t)][:1]
     if decimal and (thousands or points):
-        raise UserError(
-            f"{name}: {quoted([decimal[0], (thousands or points)[0]])} stand in one table, so that the decimal sign "
-            "cannot be told; save it with decimal points, and without signs between thousands"
-        )
-    if not (decimal or thousands or points):
-        if decimal_comma:
-            return "decimal"
-        raise UserError(
-            f"{name}: {commas[0]!r} may be {commas[0].replace(',', '.')} or {commas[0].replace(',', '')}, and no other "
-            "cell tells which; save it with decimal points, and without signs between thousands"
-        )
-    return "decimal" if decimal else "thousands"
+        both = quoted([decimal[0], (thousands or points)[0]])
+        raise UserError(f"{name}: with {both} in one table the decimal sign is not certain; {todo}")
+    if decimal or thousands or points:
+        return "decimal" if decimal else "thousands"
+    if decimal_comma:
+        return "decimal"
+    first = commas[0]
+    either = f"{first.replace(',', '.')} or {first.replace(',', '')}"
+    raise UserError(f"{name}: {first!r} may be {either}, and no other cell decides; {todo}")
 
 
 def _number(text: str, comma: str) -> float:

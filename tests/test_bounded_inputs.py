@@ -27,10 +27,9 @@ from pipelines.samples import parquet_size
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import ImagesData, load_pixels
 from pipelines.samples.molecules import MAX_SMILES_LENGTH, canonical
-from pipelines.sources import annotation_table, archives, official_table
-from pipelines.sources.annotation_table import read_annotation
+from pipelines.sources import archives, tables
 from pipelines.sources.archives import opened
-from pipelines.sources.official_table import read_official
+from pipelines.sources.tables import Layout, read_annotation, read_official
 from serving import app as served_app
 from serving.app import _WAITING, bounded
 from serving.dashboard.data import uploads
@@ -41,7 +40,7 @@ NAMES = {"name": ("name",), "value": ("value",)}
 
 
 def _table(path: Path) -> None:
-    read_official(path, "table of names", ["name"], NAMES)
+    read_official(path, Layout("table of names", NAMES, ["name"]))
 
 
 @pytest.fixture
@@ -50,8 +49,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "UNPACKED_BYTES", 3_000_000)
     monkeypatch.setattr(archives, "UNPACKED_TIMES", 2)
     monkeypatch.setattr(archives, "LINE_BYTES", 1_500_000)
-    monkeypatch.setattr(annotation_table, "ANNOTATION_BYTES", 2_000_000)
-    monkeypatch.setattr(official_table, "WORKBOOK_BYTES", 1_000_000)
+    monkeypatch.setattr(tables, "ANNOTATION_BYTES", 2_000_000)
+    monkeypatch.setattr(tables, "WORKBOOK_BYTES", 1_000_000)
     monkeypatch.setattr(parquet_size, "MOST_VALUES", 1_000_000)
 
 
@@ -88,7 +87,7 @@ def test_a_table_of_samples_that_goes_on_and_on_is_refused(tmp_path: Path, zippe
     content = b"sample,tissue\n" + b"a,lung\n" * 400_000
     path = tmp_path / "samples.csv"
     path.write_bytes(gzip.compress(content) if zipped else content)
-    with pytest.raises(UserError, match=r"samples\.csv: has more than 2 MB"):
+    with pytest.raises(UserError, match=r"samples\.csv: unpacks to more than 0\.002 GB"):
         read_annotation(path, list)
 
 

@@ -1,4 +1,4 @@
-"""One gene under several names: ``TP53|7157``, ``TP53`` and ``7157`` are the same where nothing else is called so."""
+"""One gene under several names: ``TP53|7157``, ``TP53`` and ``7157`` are the same where nothing else has that name."""
 
 from __future__ import annotations
 
@@ -27,17 +27,7 @@ _SEVERAL = re.compile(r"\s*(?:;|,|/{2,}|\s/\s)\s*")
 
 @dataclass(frozen=True)
 class Match:
-    """Which given name stands for which wanted gene.
-
-    Attributes
-    ----------
-    found
-        Wanted gene to the name that was given for it.
-    missing
-        Wanted genes that no given name stands for.
-    unknown
-        Given names that stand for no wanted gene.
-    """
+    """Wanted genes to the names that were given for them; wanted genes without a name; names without a gene."""
 
     found: dict[str, str]
     missing: list[str]
@@ -45,48 +35,26 @@ class Match:
 
 
 def match_genes(given: Iterable[str], wanted: Sequence[str]) -> Match:
-    """Match names of genes: the whole name first, then symbol or Entrez number where that is told of one gene alone.
-
-    Parameters
-    ----------
-    given
-        Names as a laboratory has them: symbols, Entrez numbers or ``SYMBOL|ENTREZ``.
-    wanted
-        Names as a model knows them.
-    """
+    """Match symbols, Entrez numbers or ``SYMBOL|ENTREZ``: the whole name first, then a part that one gene alone has."""
     names = list(dict.fromkeys(given))
     whole = set(names)
     found = {gene: gene for gene in wanted if gene in whole}
     used = set(found.values())
-    left = [gene for gene in wanted if gene not in found]
-    if left:
-        by_part = _parts([name for name in names if name not in used])
-        alone = _parts(wanted)
-        for gene in left:
-            for part in parts_of(gene):
-                candidates = by_part.get(part, [])
-                # A symbol that two genes bear says which of them is meant only beside the Entrez number.
-                if len(candidates) == 1 and len(alone[part]) == 1 and candidates[0] not in used:
-                    if _contradict(gene, candidates[0]):
-                        continue
-                    found[gene] = candidates[0]
-                    used.add(candidates[0])
-                    break
-    return Match(
-        found,
-        [gene for gene in wanted if gene not in found],
-        [name for name in names if name not in used],
-    )
+    if len(found) < len(wanted):
+        by_part, alone = _parts([name for name in names if name not in used]), _parts(wanted)
+        for gene in (gene for gene in wanted if gene not in found):
+            # A symbol of two genes is ambiguous without the Entrez number.
+            fits = [by_part[part][0] for part in parts_of(gene) if len(by_part.get(part, [])) == len(alone[part]) == 1]
+            name = next((each for each in fits if each not in used and not _contradict(gene, each)), None)
+            if name is not None:
+                found[gene] = name
+                used.add(name)
+    missing = [gene for gene in wanted if gene not in found]
+    return Match(found, missing, [name for name in names if name not in used])
 
 
 def respelled(given: Iterable[str], wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Return which names stand for a gene that `match_genes` misses, but for case and blanks.
-
-    Returns
-    -------
-    dict of str to list of str
-        Wanted gene to the given names; one name is certain, of several none is.
-    """
+    """Return the names in another case for each wanted gene that `match_genes` misses; of several none is certain."""
     match = match_genes(given, wanted)
     genes: dict[str, set[str]] = {}
     for gene in wanted:
@@ -101,13 +69,7 @@ def respelled(given: Iterable[str], wanted: Sequence[str]) -> dict[str, list[str
 
 
 def find_gene(name: str, genes: Sequence[str]) -> str:
-    """Return the one of ``genes`` that is called ``name``.
-
-    Raises
-    ------
-    UserError
-        There is none, or more than one.
-    """
+    """Return the one of ``genes`` that is called ``name``; raise a `UserError` if there is none, or more than one."""
     if name in genes:
         return name
     found = [gene for gene in genes if name in parts_of(gene) or gene in parts_of(name)]
@@ -145,12 +107,12 @@ def spreadsheet_names(names: Iterable[str]) -> list[str]:
 
 
 def several_genes(name: str) -> bool:
-    """Return whether a name tells several genes: ``A;B``, ``A /// B``, ``A // B``, ``A, B``."""
+    """Return whether a name has several genes: ``A;B``, ``A /// B``, ``A // B``, ``A, B``."""
     return len(genes_of(name)) > 1
 
 
 def genes_of(name: str) -> list[str]:
-    """Return the genes that a name tells, each once: ``A`` and ``B`` of ``A /// B``, none of ``---``."""
+    """Return the genes of a name, each once: ``A`` and ``B`` of ``A /// B``, none of ``---``."""
     return list(dict.fromkeys(part for part in _SEVERAL.split(name.strip()) if not is_unknown(part)))
 
 

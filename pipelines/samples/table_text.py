@@ -1,4 +1,4 @@
-"""Text in raw tables: cleaned once, when a table is read, and told where it was, or where two texts look like one."""
+"""Text in raw tables: cleaned when a table is read, with a warning where it was, or where two texts look alike."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRUTH = {"true": True, "false": False}
 
 
 def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: bool = True) -> pd.Series:
-    """Return a column of text without blanks that nobody sees, and add to ``notes`` what that changed.
+    """Return a column of text without invisible blanks; ``notes`` takes a warning on what that changed.
 
     Parameters
     ----------
@@ -37,12 +37,9 @@ def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: b
         Text, of type object with None for empty cells.
     file
         Named in the notes.
-    notes
-        Warnings are appended: cells with blanks that nobody sees, words that say that nothing is known, and texts that
-        differ in case or width alone.
     words
-        Whether words that say that nothing is known are read as empty, and texts that look alike told; of other columns
-        only the ends are looked at.
+        Whether words for "unknown" are read as empty, and texts that look alike are noted; of other columns only blanks
+        at the ends are removed.
     """
     column = str(values.name)
     written = [value for value in values.unique() if isinstance(value, str)]
@@ -117,13 +114,7 @@ def look_alike(name: str, names: Iterable[object]) -> str | None:
 
 
 def decoded(raw: bytes, file: str) -> str:
-    """Return the text of a CSV file in UTF-8, or in UTF-16 with its mark.
-
-    Raises
-    ------
-    DataError
-        It is no text, or in another encoding.
-    """
+    """Return the text of a CSV file in UTF-8, or in UTF-16 with its mark; raise a `DataError` if it is another file."""
     for mark, what in _CONTENTS.items():
         if raw.startswith(mark):
             raise DataError([Finding("file_readable", file, f"is by its content {what}")])
@@ -140,7 +131,7 @@ def decoded(raw: bytes, file: str) -> str:
 
 
 def separator(content: str, text: Sequence[str]) -> str:
-    """Return what separates the fields: the sign that gives most of the columns that must be there, else the comma."""
+    """Return what separates the fields: the sign by which the header has most of the needed columns, else the comma."""
     first = next((line for line in io.StringIO(content, newline="") if line.strip()), "")
 
     def found(sign: str) -> int:
@@ -151,7 +142,7 @@ def separator(content: str, text: Sequence[str]) -> str:
 
 
 def missing_file(path: Path, text: Sequence[str]) -> Finding:
-    """Return the finding for a file that is not there, with what to do if it lies there in another format."""
+    """Return the finding for a missing file, with what to do if it is there in another format."""
     stem = folded(path.name.split(".")[0])
     folder = path.parent
     others = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -160,19 +151,9 @@ def missing_file(path: Path, text: Sequence[str]) -> Finding:
     if path.exists():
         message = f"is no file in {folder}; put the file in its place"
     elif named:
-        message = f"the file is missing in {folder}, and {named[0]!r} is there: {_conversion(named[0], path, text)}"
+        columns = f", with the columns {', '.join(text)} as text" if path.suffix == ".parquet" and text else ""
+        message = f"the file is missing in {folder}, and {named[0]!r} is there: save it as {path.name}{columns}"
     return Finding("file_exists", path.name, message)
-
-
-def _conversion(there: str, path: Path, text: Sequence[str]) -> str:
-    if folded(there) == folded(path.name):
-        return "rename it"
-    if path.suffix != ".parquet":
-        return f"save it as {path.name}, in UTF-8 and with commas between the fields"
-    kinds = ", ".join(f"{column!r}: str" for column in text)
-    options = f"dtype={{{kinds}}}, keep_default_na=False, na_values=['']"
-    reader, separated = ("read_excel", "") if ".xls" in there.lower() else ("read_csv", ", sep=None, engine='python'")
-    return f"convert it, pandas.{reader}({there!r}, {options}{separated}).to_parquet({path.name!r}, index=False)"
 
 
 def _meaning(value: str, column: str) -> str | None:

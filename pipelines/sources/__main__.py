@@ -4,11 +4,11 @@
 
 blood_cells, pbc  nothing
 cnmc              [--test]
-pancan            nothing; both official files lie in DIR, or: --from MATRIX --samples CLINICAL
+pancan            nothing; both official files are in DIR, or: --from MATRIX --samples CLINICAL
 xena              --from MATRIX --samples PHENOTYPE [--label COLUMN] [--patient COLUMN]
 geo               --from SERIES_MATRIX --label KEY [--patient KEY] [--probes TABLE]
 uci               nothing
-gdsc              nothing; the official files of GDSC, DepMap and the CCLE lie in DIR, or:
+gdsc              nothing; the official files of GDSC, DepMap and the CCLE are in DIR, or:
                   --from RESPONSE [RESPONSE ...] [--models CSV ...] [--details XLSX] [--compounds CSV] [--smiles CSV]
                   [--expression M] [--mutation M [--variants V]] [--copy-number M [--copy-number-scale S]]
                   [--methylation M] [--genes CSV] [--replicates best]
@@ -20,33 +20,52 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from pipelines.command import run_command
 from pipelines.errors import UserError
-from pipelines.sources.choices import Choices, Replicates, Variants
-from pipelines.units import CopyNumberScale
-
-if TYPE_CHECKING:
-    from pipelines.sources.expression_folder import Expression
-    from pipelines.sources.raw_folder import SourceImages
 
 IMAGES = ("blood_cells", "cnmc", "pbc")
-EXPRESSION = {
+ONE_FILE = ("details", "compounds", "smiles", "expression", "mutation", "copy_number", "methylation", "genes")
+OPTIONS = {
     "pancan": ("samples",),
     "xena": ("samples", "label", "patient"),
     "geo": ("label", "patient", "probes"),
     "uci": (),
+    "gdsc": ("models", *ONE_FILE, "variants", "copy_number_scale", "replicates"),
 }
 """Which options a layout takes."""
-ONE_FILE = ("details", "compounds", "smiles", "expression", "mutation", "copy_number", "methylation", "genes")
-RESPONSE = {"gdsc": ("models", *ONE_FILE, "variants", "copy_number_scale", "replicates")}
-OPTIONS = {**EXPRESSION, **RESPONSE}
 NEEDED = {"xena": "samples", "geo": "label"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the raw folder; nothing is written where the source is not of the layout."""
+    given = _options().parse_args(argv)
+    from pipelines.sources.raw_folder import refuse_existing
+
+    if given.test and given.layout != "cnmc":
+        raise UserError(f"--test: {given.layout} has no official test images")
+    for option in dict.fromkeys(option for taken in OPTIONS.values() for option in taken):
+        if getattr(given, option) is not None and option not in OPTIONS.get(given.layout, ()):
+            raise UserError(f"--{option.replace('_', '-')}: {given.layout} takes none")
+        if getattr(given, option) is None and NEEDED.get(given.layout) == option:
+            raise UserError(f"--{option}: {given.layout} needs it")
+    refuse_existing(given.out)  # before minutes of reading
+    if given.layout != "gdsc":
+        if len(given.origin) > 1:
+            raise UserError(f"--from: {given.layout} takes one")
+        (given.origin,) = given.origin
+    write = (
+        _write_response if given.layout == "gdsc" else _write_images if given.layout in IMAGES else _write_expression
+    )
+    print(f"{given.out}: {write(given)}; next: make data FROM={given.out} TASK=...")
+
+
+def _options() -> argparse.ArgumentParser:
+    from pipelines.sources.depmap import Variants
+    from pipelines.sources.response_folder import Replicates
+    from pipelines.units import CopyNumberScale
+
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--layout", choices=[*IMAGES, *OPTIONS], required=True)
     options.add_argument("--from", dest="origin", type=Path, nargs="+", required=True, help="the unpacked download")
@@ -66,65 +85,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     responses.add_argument("--variants", choices=get_args(Variants), help="that count in a table of calls (hotspot)")
     responses.add_argument("--copy-number", type=Path, help="OmicsCNGene...csv, CCLE_gene_cn.csv")
     scales = get_args(CopyNumberScale)
-    responses.add_argument("--copy-number-scale", choices=scales, help="where the layout does not tell it")
+    responses.add_argument("--copy-number-scale", choices=scales, help="where it does not follow from the layout")
     responses.add_argument("--methylation", type=Path, help="CCLE_RRBS_TSS1kb_20181022.txt.gz")
     responses.add_argument("--genes", type=Path, help="table with gene, and ensembl where files name genes so")
     responses.add_argument("--replicates", choices=get_args(Replicates), help="measurements of one pair (refuse)")
-    given = options.parse_args(argv)
-    from pipelines.sources.expression_folder import write_expression
-    from pipelines.sources.raw_folder import refuse_existing, write_raw
-
-    if given.test and given.layout != "cnmc":
-        raise UserError(f"--test: {given.layout} has no official test images")
-    for option in dict.fromkeys(option for taken in OPTIONS.values() for option in taken):
-        if getattr(given, option) is not None and option not in OPTIONS.get(given.layout, ()):
-            raise UserError(f"--{option.replace('_', '-')}: {given.layout} takes none")
-        if getattr(given, option) is None and NEEDED.get(given.layout) == option:
-            raise UserError(f"--{option}: {given.layout} needs it")
-    if given.layout in RESPONSE:
-        refuse_existing(given.out)
-        print(f"{given.out}: {_write_response(given)}; next: make data FROM={given.out} TASK=...")
-        return
-    if len(given.origin) > 1:
-        raise UserError(f"--from: {given.layout} takes one")
-    (given.origin,) = given.origin
-    if given.layout in IMAGES:
-        found = _images(given)
-        images = found.images
-        write_raw(images, given.out)
-        for line in found.notes:
-            print(line)
-        said = f"{len(images)} images ({_counted(image.label for image in images)})"
-    else:
-        refuse_existing(given.out)  # before minutes of reading
-        expression = _expression(given)
-        write_expression(expression, given.out)
-        for line in expression.report():
-            print(line)
-        samples, genes = expression.values.shape
-        said = f"{samples} samples ({_counted(expression.samples['label'])}) of {genes} genes"
-    print(f"{given.out}: {said}; next: make data FROM={given.out} TASK=...")
+    return options
 
 
-def _images(given: argparse.Namespace) -> SourceImages:
-    from pipelines.sources import blood_cells, cnmc, pbc
+def _write_images(given: argparse.Namespace) -> str:
+    from pipelines.sources import cnmc
+    from pipelines.sources.raw_folder import read_class_folders, write_raw
 
     if given.layout == "cnmc":
-        return cnmc.read(given.origin, test=given.test)
-    return blood_cells.read(given.origin) if given.layout == "blood_cells" else pbc.read(given.origin)
+        found = cnmc.read(given.origin, test=given.test)
+    else:
+        found = read_class_folders(given.origin, given.layout)
+    write_raw(found.images, given.out)
+    for line in found.notes:
+        print(line)
+    return f"{len(found.images)} images ({_counted(image.label for image in found.images)})"
 
 
-def _expression(given: argparse.Namespace) -> Expression:
+def _write_expression(given: argparse.Namespace) -> str:
     from pipelines.sources import geo, pancan, uci, xena
+    from pipelines.sources.expression_folder import write_expression
 
     if given.layout == "uci":
-        return uci.read(given.origin)
-    if given.layout == "xena":
-        return xena.read(given.origin, given.samples, label=given.label, patient=given.patient)
-    if given.layout == "geo":
-        return geo.read(given.origin, label=given.label, patient=given.patient, probes=given.probes)
-    matrix, clinical = (given.origin, given.samples) if given.samples else pancan.find(given.origin)
-    return pancan.read(matrix, clinical)
+        expression = uci.read(given.origin)
+    elif given.layout == "xena":
+        expression = xena.read(given.origin, given.samples, label=given.label, patient=given.patient)
+    elif given.layout == "geo":
+        expression = geo.read(given.origin, label=given.label, patient=given.patient, probes=given.probes)
+    else:
+        expression = pancan.read(*((given.origin, given.samples) if given.samples else pancan.find(given.origin)))
+    write_expression(expression, given.out)
+    for line in expression.report():
+        print(line)
+    samples, genes = expression.values.shape
+    return f"{samples} samples ({_counted(expression.samples['label'])}) of {genes} genes"
 
 
 def _write_response(given: argparse.Namespace) -> str:
@@ -133,7 +131,7 @@ def _write_response(given: argparse.Namespace) -> str:
 
     named = {name: getattr(given, name) for name in ONE_FILE}
     files = drug_response.find(given.origin, drug_response.Files((), tuple(given.models or ()), **named))
-    choices = Choices(given.variants or "hotspot", given.copy_number_scale, given.replicates or "refuse")
+    choices = drug_response.Choices(given.variants or "hotspot", given.copy_number_scale, given.replicates or "refuse")
     folder = drug_response.read(files, choices)
     write_response(folder, given.out)
     for line in (*folder.notes, *folder.unmatched.report()):

@@ -1,48 +1,148 @@
-"""Opening a table that may be packed: the one table in an archive, and what else a file may turn out to be."""
+"""Table files, unpacked where they are compressed, as lines of UTF-8."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import io
 import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from pipelines.errors import UserError
 from pipelines.text_values import quoted
 
-_GZIP = b"\x1f\x8b"
+ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
 UNPACKED_BYTES, UNPACKED_TIMES = 4_000_000_000, 300  # of compressed text: the larger of the two; it packs to a tenth
 LINE_BYTES = 500_000_000  # a matrix of all CpG sites of a genome has lines of this size
-ZIP = b"PK\x03\x04"
-_OLD_WORKBOOK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_PACKED = {
-    b"7z\xbc\xaf\x27\x1c": "7z",
-    b"Rar!": "rar",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"PK\x05\x06": "empty zip",
-}
+LATIN = "oncolineage.latin-1"  # decodes single bytes that are not UTF-8 as Latin-1, as in tables of older programs
 _BESIDE = {".pdf", ".md", ".html", ".htm", ".docx", ".db", ".ini"}  # descriptions, and what file managers leave behind
+_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo | None:
-    """Return the one table of a zip archive; None if the archive is itself a workbook.
+@contextlib.contextmanager
+def opened(path: Path, *, workbook: bool = False, most: int | None = None) -> Iterator[io.BufferedReader]:
+    """Open a file to read its bytes, unpacked as by `unpacked`.
 
     Raises
     ------
     UserError
-        It holds none or several, is of another office program, or is locked with a password.
+        It is missing, or as of `unpacked`.
     """
-    names = archive.namelist()
-    if "xl/workbook.xml" in names:
-        return None
-    if "xl/workbook.bin" in names or {"content.xml", "mimetype"} <= set(names):
-        raise UserError(f"{path}: is a workbook of another format than .xlsx; save it as .xlsx, or its sheet as csv")
+    if not path.is_file():
+        raise UserError(f"{path}: {'is a folder; name the file' if path.is_dir() else 'no such file'}")
+    try:
+        with path.open("rb") as file, unpacked(file, path, path.stat().st_size, workbook, most) as stream:
+            yield stream
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def unpacked(
+    stream: io.BufferedReader[Any], path: Path, size: int, workbook: bool = False, most: int | None = None
+) -> Iterator[io.BufferedReader]:
+    """Give the bytes of a file, unpacked where it is gzipped or a zip archive of one table, whatever its name.
+
+    Parameters
+    ----------
+    stream
+        Of the file; seekable.
+    path, size
+        Its path, for messages, and how many bytes it has.
+    workbook
+        Whether it may be an Excel workbook; its bytes begin with `ZIP`.
+    most
+        Bytes that it may have unpacked; without it `UNPACKED_BYTES` where it is compressed.
+
+    Raises
+    ------
+    UserError
+        It is broken, too large, neither text nor a workbook, or an archive of several files.
+    """
+    if most is not None and size > most:
+        raise _too_large(path, most)
+    limit = most or max(UNPACKED_BYTES, UNPACKED_TIMES * size)
+    try:
+        with contextlib.ExitStack() as stack:
+            if stream.peek(4).startswith(ZIP):
+                archive = stack.enter_context(zipfile.ZipFile(stream))
+                stream.seek(0)
+                if "xl/workbook.xml" not in archive.namelist():
+                    member = stack.enter_context(archive.open(_only_table(archive, path)))
+                    stream = io.BufferedReader(_Unpacked(member, path, limit), 2**20)
+            if stream.peek(2).startswith(GZIP):
+                plain = stack.enter_context(gzip.GzipFile(fileobj=stream))
+                stream = io.BufferedReader(_Unpacked(plain, path, limit), 2**20)
+            _refuse_content(stream.peek(512)[:512], path, workbook)
+            yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
+        raise UserError(f"{path}: the compressed file is broken or cut short ({error}); download it again") from error
+
+
+def text_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
+    """Return the lines of a stream of `opened` in UTF-8, from the first that is not empty, a comment or ``sep=;``.
+
+    UTF-16 is converted, and the line ends of an old Mac. A comment begins with ``#``; the ``#1.2`` of a GCT is none.
+
+    Raises
+    ------
+    UserError
+        There is no line left.
+    """
+    lines = _decoded_lines(stream, path)
+    for number, line in enumerate(lines):
+        comment = line.startswith(b"#") and not line.startswith(b"#1.")
+        if line.strip() and not comment and not (number == 0 and line.startswith(b"sep=")):
+            return chain([line], lines)
+    raise UserError(f"{path}: is empty; download it again")
+
+
+def first_line(path: Path) -> bytes:
+    """Return the first of the `text_lines` of a file; raises as `opened`."""
+    with opened(path) as stream:
+        return next(text_lines(stream, path))
+
+
+def _decoded_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
+    start = stream.peek(2**16)[: 2**16]
+    utf_16 = _utf_16(start)
+    if not utf_16 and (b"\r" not in start or b"\n" in start):
+        yield next(stream, b"").removeprefix(codecs.BOM_UTF8)
+        yield from stream
+        return
+    text = io.TextIOWrapper(stream, utf_16 or "utf-8-sig", errors="strict" if utf_16 else LATIN)
+    try:
+        for line in text:
+            yield line.encode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no text in UTF-8 or UTF-16; save it as csv in UTF-8") from error
+    finally:
+        text.detach()  # else it would close the stream
+
+
+def _utf_16(start: bytes) -> str:
+    """Return the encoding of UTF-16 with or without its mark, else an empty text."""
+    return "utf-16" if start.startswith(_BOMS) else "utf-16-le" if start[1:2] == start[3:4] == b"\0" else ""
+
+
+def _refuse_content(start: bytes, path: Path, workbook: bool) -> None:
+    """Refuse by the first bytes of a file what is no text, and what is a web page."""
+    if start.startswith(ZIP):
+        if not workbook:
+            raise UserError(f"{path}: is a workbook, or an archive within another; save its sheet as csv")
+    elif not _utf_16(start) and any(byte < ord("\t") for byte in start):
+        raise UserError(f"{path}: is no text, and no gz, zip or xlsx file; unpack it, or save it as csv in UTF-8")
+    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<"):
+        raise UserError(f"{path}: is a web page, XML or an error message; download the table itself, in a browser")
+
+
+def _only_table(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """Return the one table of an archive, without what describes it and what systems leave there."""
     tables = [member for member in archive.infolist() if not member.is_dir() and _may_be_table(member.filename)]
     if len(tables) != 1:
         what = f"holds {len(tables)} files ({quoted(member.filename for member in tables)})" if tables else "is empty"
@@ -52,83 +152,21 @@ def only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo | None:
     return tables[0]
 
 
-def refuse_packed(start: bytes, path: Path) -> None:
-    """Refuse what is no text by the first 512 bytes of its content.
-
-    Raises
-    ------
-    UserError
-        It is an archive that is not read, a workbook of the old format, or a web page.
-    """
-    if start.startswith(_OLD_WORKBOOK):
-        raise UserError(f"{path}: is a workbook of the old format (.xls); save it as .xlsx, or its sheet as csv")
-    if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise UserError(
-            f"{path}: is a web page or an error message, not the file; download it again, in a browser if need be"
-        )
-    kind = "tar" if start[257:262] == b"ustar" else next((k for m, k in _PACKED.items() if start.startswith(m)), None)
-    if kind:
-        raise UserError(f"{path}: is a {kind} archive; unpack it and name the file")
-
-
 def _may_be_table(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     described = path.stem.casefold() in ("readme", "license", "licence") or path.suffix.casefold() in _BESIDE
     return not described and not path.name.startswith(".") and "__MACOSX" not in path.parts
 
 
-@contextlib.contextmanager
-def opened(path: Path, *, workbook: bool = False) -> Iterator[io.BufferedReader]:
-    """Open a file to read its bytes, unpacked where it is gzipped or a zip archive of one table, whatever its name.
-
-    Parameters
-    ----------
-    path
-        The file.
-    workbook
-        Whether it may be an Excel workbook; its bytes begin with `ZIP`.
-
-    Raises
-    ------
-    UserError
-        It is missing or cannot be read, its compressed content is broken, or it is an archive of several files, of
-        another kind, or a workbook.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: {'is a folder; name the file' if path.is_dir() else 'no such file'}")
-    try:
-        with contextlib.ExitStack() as stack:
-            stream = stack.enter_context(path.open("rb"))
-            if stream.peek(4).startswith(ZIP):
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                if member := only_member(archive, path):
-                    stream = _unpacked(stack.enter_context(archive.open(member)), path)
-            if stream.peek(2).startswith(_GZIP):
-                stream = _unpacked(stack.enter_context(gzip.GzipFile(fileobj=stream)), path)
-            start = stream.peek(512)[:512]
-            refuse_packed(start, path)
-            if start.startswith(ZIP) and not workbook:
-                raise UserError(f"{path}: is a workbook, or an archive within another; save its sheet as csv")
-            yield stream
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
-        raise UserError(f"{path}: the compressed file is broken or cut short ({error}); download it again") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-
-
-def _unpacked(stream: IO[bytes] | gzip.GzipFile, path: Path) -> io.BufferedReader:
-    return io.BufferedReader(_Unpacked(stream, path), 2**20)
+def _too_large(path: Path, most: int) -> UserError:
+    return UserError(f"{path}: unpacks to more than {most / 1e9:g} GB; is it the right file?")
 
 
 class _Unpacked(io.RawIOBase):
-    """The bytes of compressed text, as long as they are not many more than its size and its lines do not go on and on.
+    """The bytes of compressed text, up to a limit of all and of a line: a kilobyte may unpack to gigabytes."""
 
-    A megabyte of zeros that are gzipped takes a kilobyte: a small file may unpack to more than the memory holds.
-    """
-
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path) -> None:
-        self._stream, self._path = stream, path
-        self._most = max(UNPACKED_BYTES, UNPACKED_TIMES * path.stat().st_size)
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path, most: int) -> None:
+        self._stream, self._path, self._most = stream, path, most
         self._count = self._line = 0
 
     def readable(self) -> bool:
@@ -141,7 +179,16 @@ class _Unpacked(io.RawIOBase):
         end = block.rfind(b"\n")
         self._line = self._line + len(block) if end < 0 else len(block) - end - 1
         if self._count > self._most:
-            raise UserError(f"{self._path}: unpacks to more than {self._most / 1e9:g} GB; is it the right file?")
+            raise _too_large(self._path, self._most)
         if self._line > LINE_BYTES:
             raise UserError(f"{self._path}: has a line of more than {LINE_BYTES / 1e6:g} MB; is it the right file?")
         return len(block)
+
+
+def _latin(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error(LATIN, _latin)

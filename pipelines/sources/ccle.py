@@ -1,53 +1,32 @@
 """Matrices of the CCLE, the Cancer Cell Line Encyclopedia, with a feature a row (Ghandi et al., Nature 2019).
 
-Columns are cell lines such as ``MCF7_BREAST``; what describes a feature stands before them. The files are among all
-downloads of https://depmap.org/portal/data_page (doi 10.1038/s41586-019-1186-3). Later releases of the CCLE, such as
-``CCLE_expression.csv``, have a model a row and are read as DepMap's.
+Columns are cell lines such as ``MCF7_BREAST``, after what describes a feature. The files are among all downloads of
+https://depmap.org/portal/data_page (doi 10.1038/s41586-019-1186-3). Later releases of the CCLE, such as
+``CCLE_expression.csv``, have a model a row and are read by `depmap`.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from pipelines.errors import DataError, Finding
+from pipelines.sources.archives import first_line, opened, text_lines
 from pipelines.sources.depmap import to_relative
-from pipelines.sources.expression_matrix import BLOCK_BYTES, Row, read_values
-from pipelines.sources.matrix_text import header_of, none_wanted, split_lead
-from pipelines.sources.official_table import official_text, plain
-from pipelines.sources.omics_table import (
-    GeneList,
-    Omics,
-    Wanted,
-    gene_of,
-    none_listed,
-    refuse_unless,
-    written_otherwise,
-)
+from pipelines.sources.matrices import BLOCK_BYTES, Row, header_of, none_wanted, read_values, split_rows
+from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_listed, refuse_unless
+from pipelines.sources.tables import plain
 from pipelines.text_values import quoted
 from pipelines.units import HIGHEST_LOG_TPM, CopyNumberScale, methylation_doubt
 
 Kind = Literal["expression", "methylation", "copy_number"]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What stands before the cell lines.
-
-    Attributes
-    ----------
-    kind
-        Of the values.
-    lead
-        `plain` names of the first columns; the first bears an id.
-    feature
-        Position of the one that names the feature.
-    """
+class Layout(NamedTuple):
+    """The `plain` names of the columns before the cell lines: the first is an id; ``feature`` names the feature."""
 
     kind: Kind
     lead: tuple[str, ...]
@@ -66,17 +45,10 @@ _MILLION = (9e5, 1.02e6)  # what TPM of a transcriptome add up to, which may lac
 
 
 def is_by_feature(path: Path) -> bool:
-    """Return whether a file has a feature a row: GCT, or one of `LAYOUTS`.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
-    with official_text(path) as stream:
-        first = next(stream, b"")
-    names = [plain(name) for name in first.decode(errors="replace").split("\t", 5)]
-    return first.startswith(_GCT) or any(names[:1] == [each.lead[0]] for each in LAYOUTS)
+    """Return whether a file has a feature a row: GCT, or one of `LAYOUTS`; raises as `archives.opened`."""
+    first = first_line(path)
+    name = plain(first.decode(errors="replace").split("\t", 1)[0])
+    return first.startswith(_GCT) or any(name == each.lead[0] for each in LAYOUTS)
 
 
 def read(
@@ -93,21 +65,7 @@ def read(
     Expression becomes log2(TPM + 1). RPKM are scaled to a million a line over all genes of the file, which makes TPM of
     them (Li and Dewey 2011, doi 10.1186/1471-2105-12-323) if these are a transcriptome; TPM stay, also those of some
     genes. Copy numbers, log2(relative), become relative. Methylation stays the share of methylated reads near the start
-    of transcription.
-
-    Parameters
-    ----------
-    path
-        tsv or GCT, also zipped.
-    kind
-        What it should hold.
-    wanted
-        Which cell lines to keep.
-    genes
-        Which genes to keep; all without it. Ensembl ids become symbols where the list tells them; a site of methylation
-        is of the gene that its name begins with (``TP53_17_7589868_7590868``).
-    block
-        Bytes of text that are parsed at once.
+    of transcription; a site is of the gene that its name begins with (``TP53_17_7589868_7590868``).
 
     Raises
     ------
@@ -116,17 +74,17 @@ def read(
     """
     file = path.name
     names: list[str] = []
-    with official_text(path) as stream:
-        rows_told = _skip_preamble(stream, file)
-        header = header_of(stream, b"\t", file)
+    with opened(path) as stream:
+        rest = text_lines(stream, path)
+        first, rows_told = _without_preamble(rest, file)
+        header, separator = header_of(first, file)
         layout = _layout(header, kind, file)
         lines = header[len(layout.lead) :]
         keep = np.array([wanted(line) for line in lines], bool)
         if not keep.any():
             raise none_wanted(file, lines)
-        found, values = read_values(
-            _named(stream, layout, len(lines), names, file), lines, file, b"\t", keep, block, "feature"
-        )
+        rows = _named(rest, separator, layout, lines, names, file)
+        found, values = read_values(rows, lines, file, separator=separator, keep=keep, block=block, unit="feature")
     if rows_told is not None and rows_told != len(found):
         message = f"says that it has {rows_told} rows and has {len(found)}; it is cut short, download it again"
         raise DataError([Finding("file_layout", file, message)])
@@ -148,8 +106,6 @@ def read(
         table = table.only([name for name, gene in of.items() if gene in genes.genes])
         if not table.features:
             raise none_listed(file, features)
-        if told := written_otherwise(genes, of.values()):
-            table = table.noted(told)
     return table
 
 
@@ -159,15 +115,15 @@ def _is_tpm(layout: Layout, file: str) -> bool:
     return "tpm" in name or ("rpkm" not in name and "fpkm" not in name and layout.lead[0] == "gene_id")
 
 
-def _skip_preamble(stream: io.BufferedReader, file: str) -> int | None:
-    """Take the two lines off that a GCT begins with; return how many rows it says that it has."""
-    if not stream.peek(len(_GCT)).startswith(_GCT):
-        return None
-    next(stream)
-    size = next(stream, b"").split()
+def _without_preamble(lines: Iterator[bytes], file: str) -> tuple[bytes, int | None]:
+    """Return the line of the header, and how many rows the two lines say that a GCT begins with."""
+    first = next(lines)
+    if not first.startswith(_GCT):
+        return first, None
+    size = next(lines, b"").split()
     if len(size) < 2 or not size[0].isdigit():
-        raise DataError([Finding("file_layout", file, "line 2 of a GCT must tell its size; download it again")])
-    return int(size[0])
+        raise DataError([Finding("file_layout", file, "line 2 of a GCT must give its size; download it again")])
+    return next(lines, b""), int(size[0])
 
 
 def _layout(header: list[str], kind: Kind, file: str) -> Layout:
@@ -182,10 +138,12 @@ def _layout(header: list[str], kind: Kind, file: str) -> Layout:
     return layout
 
 
-def _named(stream: Iterator[bytes], layout: Layout, width: int, names: list[str], file: str) -> Iterator[Row]:
+def _named(
+    lines: Iterator[bytes], separator: bytes, layout: Layout, columns: list[str], names: list[str], file: str
+) -> Iterator[Row]:
     """Yield the rows under their ids; add the name of each one's feature to ``names``."""
-    for row, lead, values in split_lead(stream, b"\t", len(layout.lead), width, file):
-        if not any(lead) and values is not None and not values.replace(b"NaN", b"").replace(b"NA", b"").strip(b"\t"):
+    for row, lead, values in split_rows(lines, separator, columns, file, len(layout.lead)):
+        if not any(lead) and not values.replace(b"NaN", b"").replace(b"NA", b"").strip(separator):
             continue  # a last row without a name or a value, as the file of methylation has
         names.append(lead[layout.feature])
         yield row, lead[0], values

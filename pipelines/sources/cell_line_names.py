@@ -1,6 +1,6 @@
 """One cell line under the names of several collections: COSMIC, Sanger, DepMap and CCLE identifiers, and plain names.
 
-Nothing is guessed: who fits two lines, or contradicts the one that it fits, is told and left out. Names decide only
+Nothing is guessed: what fits two lines, or contradicts the one that it fits, is listed and left out. Names decide only
 where identifiers do not, since some differ in punctuation alone (TT is a thyroid line, T.T an esophageal one). A line
 may be called NA; no other word that says "unknown" is a name.
 """
@@ -18,12 +18,12 @@ from pipelines.text_values import clean, folded, is_unknown
 IDS = ("depmap_id", "sanger_model_id", "cosmic_id", "ccle_name")
 Key = TypeVar("Key", bound=Hashable)
 NAME, BARE = "name", "stripped_name"
-"""A name as it is written, and one that is told as `stripped` alone."""
+"""A name as it is written, and one that is known as `stripped` alone."""
 BY = ("stripped", "written", "identifier")
 """How a line was found, the surest last."""
 UNKNOWN = "in no table of cell lines"
 AMBIGUOUS = "fits several cell lines"
-CONTRADICTED = "bears an identifier that contradicts the cell line it fits"
+CONTRADICTED = "has an identifier that contradicts the cell line it fits"
 
 _DEPMAP = re.compile(r"ACH[-._ ]?(?P<number>[0-9]{6})")  # R makes a dot of the hyphen
 _SANGER = re.compile(r"SIDM ?(?P<number>[0-9]{5})")
@@ -40,19 +40,7 @@ _BOTH = re.compile(r"(?P<ccle>\S+) \((?P<depmap>ACH-[0-9]{6})\)")
 
 @dataclass(frozen=True)
 class CellLine:
-    """A cell line as one table describes it, or several.
-
-    Attributes
-    ----------
-    line_id
-        What the raw folder calls it.
-    names
-        How it is written; the first is shown.
-    ids
-        Each of `IDS` to the values that it is known by.
-    tissue, histology
-        Empty where not known.
-    """
+    """A cell line; ``ids`` has for each of `IDS` the values that it is known by, the first of ``names`` is shown."""
 
     line_id: str
     names: tuple[str, ...] = ()
@@ -88,7 +76,7 @@ class Match:
     reason
         Why there is none: `UNKNOWN`, `AMBIGUOUS` or `CONTRADICTED`.
     candidates
-        The lines that it is not certain of.
+        The lines that it may be.
     """
 
     line_id: str | None = None
@@ -100,12 +88,7 @@ class Match:
 class CellLineNames:
     """Cell lines, found by any identifier or name.
 
-    Attributes
-    ----------
-    lines
-        Every line by its ``line_id``.
-    loose
-        Names that were taken for the name of a line although they differ from it in punctuation, and that name.
+    ``loose`` has names that were found although they differ from that of the line in punctuation, and the latter.
     """
 
     def __init__(self) -> None:
@@ -115,15 +98,10 @@ class CellLineNames:
         self._described = False
 
     def add(self, table: Iterable[CellLine]) -> dict[str, Match]:
-        """Take in the lines of another table: a line that is here already is joined, others are added.
+        """Join the lines of another table to those that are here already, and add the others.
 
-        Tissues and histologies are of the first table that tells any, since each collection has words of its own, and
-        one tissue under two would be two.
-
-        Returns
-        -------
-        dict
-            Lines that fit several, or contradict the one that they fit; they are left out.
+        Tissues and histologies are of the first table that has any, since each collection has words of its own. Returns
+        the lines that fit several, or contradict the one that they fit; they are left out.
         """
         lines = list(table)
         describe = not self._described
@@ -157,14 +135,9 @@ class CellLineNames:
     def match(self, given: Mapping[str, str]) -> Match:
         """Find the one cell line that fits.
 
-        Lines with any of the identifiers are looked at, or, if there are none, those with the name but for case and
-        blanks, or else with the same `stripped` name. Of these, lines that are known by another identifier than
-        the given are left out. If several are left, the name decides; if it does not, none is returned.
-
-        Parameters
-        ----------
-        given
-            Any of `IDS`, `NAME` and `BARE`; empty values count as not given.
+        Candidates have any of the identifiers, or, if there are none, the name but for case and blanks, or else the
+        same `stripped` name. Those with another identifier than the given are left out. If several are left, the name
+        decides; if it does not, none is returned. ``given`` may have `IDS`, `NAME` and `BARE`.
         """
         by = "identifier"
         fits = set().union(*(self._found.get((kind, given[kind]), ()) for kind in IDS if given.get(kind)))
@@ -182,7 +155,7 @@ class CellLineNames:
         return Match(certain.pop(), by)
 
     def note_loose(self, name: str, match: Match) -> None:
-        """Take a name down in `loose` if it was found but for its punctuation."""
+        """Add a name to `loose` if it was found but for its punctuation."""
         if match.by == BY[0] and match.line_id is not None:
             self.loose[name] = next(iter(self.lines[match.line_id].names), match.line_id)
 
@@ -212,14 +185,8 @@ class CellLineNames:
 def surest(matches: Mapping[Key, Match], differ: Callable[[Key, Key], bool]) -> set[Key]:
     """Return those that have their line for certain, of all who claim lines of one collection.
 
-    Of two that claim one line and differ, it is the one that was found by a surer way of `BY`, if there is such.
-
-    Parameters
-    ----------
-    matches
-        What was found for each of those who claim a line.
-    differ
-        Whether two of them cannot be one line.
+    Of two that claim one line and of which ``differ`` says that they cannot be one, it is the one that was found by a
+    surer way of `BY`, if there is such.
     """
     claims: dict[str, list[Key]] = {}
     for key, match in matches.items():
@@ -263,7 +230,7 @@ def identifiers_of(text: str) -> dict[str, str]:
 
 
 def identifier(kind: str, text: str) -> str:
-    """Return an identifier of one of `IDS` as its place writes it, whatever table programs made of it.
+    """Return an identifier of one of `IDS` as its place writes it, undoing what table programs made of it.
 
     ``sidm00148`` and ``ACH.000019`` are in another style; COSMIC ids, which are numbers, may be ``905940.0``,
     ``905,940`` or ``9.0594E5``. What is of no known style stays. A COSMIC id of 0 or one whose digits a spreadsheet
@@ -286,7 +253,7 @@ def identifier(kind: str, text: str) -> str:
 
 
 def kind_of(given: Mapping[str, str]) -> tuple[str, str]:
-    """Return the kind and the value of the first identifier that is given, to tell a line by."""
+    """Return the kind and the value of the first identifier that is given."""
     return next(((kind, given[kind]) for kind in (*IDS, NAME) if given.get(kind)), (NAME, given.get(BARE, "")))
 
 

@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.errors import DataError, Finding, UserError
-from pipelines.sources.annotation_table import annotation_rows
-from pipelines.sources.raw_folder import (
-    SourceImage,
-    SourceImages,
-    entries,
-    find_folder,
-    is_copy,
-    passed_over,
-    visible,
-)
+from pipelines.sources.raw_folder import SourceImage, SourceImages, entries, find_folder, visible
+from pipelines.sources.tables import annotation_rows
 from pipelines.text_values import quoted
 
 CLASSES = ("all", "hem")
@@ -75,33 +67,23 @@ def read(folder: Path, *, test: bool = False) -> SourceImages:
     UserError
         The folders are not those of the layout, a name does not parse, or names, folders and table disagree.
     """
-    notes: list[str] = []
-    _, folds = find_folder(folder, FOLDS, NAME, notes)
-    images = [image for fold in FOLDS for image in _fold(folds[fold], fold, notes)]
-    return SourceImages(images + (_test_images(folder) if test else []), tuple(dict.fromkeys(notes)))
+    root = find_folder(folder, FOLDS, NAME)
+    images = [image for fold in FOLDS for image in _fold(root / fold)]
+    return SourceImages(images + (_test_images(folder) if test else []))
 
 
-def _fold(folder: Path, fold: str, notes: list[str]) -> list[SourceImage]:
-    _, labels = find_folder(folder, CLASSES, NAME, notes)
-    images: list[SourceImage] = []
-    for label, inside in labels.items():
-        before = len(images)
-        files = entries(inside)
-        held = {path.name.casefold(): path for path in files}
-        copies = [path for path in files if not _UID.fullmatch(path.name) and is_copy(path, held)]
-        notes += passed_over([f"{fold}/{label}/{path.name}" for path in copies])
+def _fold(fold: Path) -> list[SourceImage]:
+    root = find_folder(fold, CLASSES, NAME)
+    images = []
+    for label in CLASSES:
+        files = entries(root / label)
+        if not files:
+            raise UserError(f"{root / label}: is empty; unpack the archive again")
         for path in files:
-            if path in copies:
-                continue
             uid = parse(path.name)
-            written = path.name.split("_")[1].upper()
-            if written != uid.subject:
-                notes.append(f"the subject {written!r} is read as {uid.subject!r}")
             if uid.label != label:
-                raise UserError(f"{path}: says {uid.label} and lies in {label}; copy the fold again")
-            images.append(SourceImage(path, path.name, label, uid.subject, fold))
-        if len(images) == before:
-            raise UserError(f"{inside}: is empty; unpack the archive again")
+                raise UserError(f"{path}: says {uid.label} and is in {label}; copy the fold again")
+            images.append(SourceImage(path, path.name, label, uid.subject, fold.name))
     return images
 
 
@@ -120,7 +102,7 @@ def _test_images(folder: Path) -> list[SourceImage]:
     if len(set(named)) < len(named):
         raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
     if differing := sorted(set(files) ^ set(named)):
-        raise UserError(f"{quoted(differing)}: stands in one of {TEST_LABELS} and {TEST} alone; unpack both again")
+        raise UserError(f"{quoted(differing)}: is in one of {TEST_LABELS} and {TEST} alone; unpack both again")
     images = []
     for (uid_name, _, code), name in zip(table, named, strict=True):
         uid = parse(uid_name)

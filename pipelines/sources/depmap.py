@@ -12,68 +12,64 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from pipelines.errors import DataError, Finding, UserError
+from pipelines.sources.archives import first_line, opened, text_lines
 from pipelines.sources.cell_line_names import CellLine, identifier, ids_of, stripped
-from pipelines.sources.choices import Variants
-from pipelines.sources.expression_matrix import BLOCK_BYTES, Row, read_values
-from pipelines.sources.matrix_text import check_width, header_of, kept_rows, lead_of, none_wanted, split_lead
-from pipelines.sources.official_table import (
-    Alternatives,
-    official_text,
-    plain,
-    read_blocks,
-    read_official,
-    separator_of,
-)
-from pipelines.sources.omics_table import (
-    GeneList,
-    Omics,
-    Wanted,
-    gene_of,
-    none_listed,
-    refuse_unless,
-    written_otherwise,
-)
+from pipelines.sources.matrices import BLOCK_BYTES, Row, header_of, kept_rows, none_wanted, read_values, split_rows
+from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_listed, refuse_unless
+from pipelines.sources.tables import Layout, plain, read_blocks, read_official
 from pipelines.text_values import known, quoted
 from pipelines.units import CopyNumberScale, Doubt, copy_number_doubt, log_tpm_doubt, methylation_doubt
 
-MODELS = "DepMap table of models (Model.csv, in older releases sample_info.csv)"
-MUTATIONS = "DepMap table of mutations (OmicsSomaticMutations.csv, in older releases CCLE_mutations.csv)"
+Variants = Literal["hotspot", "damaging", "any"]
+"""What counts as a mutation of a gene: a known hotspot; a likely loss of function; whatever is not silent."""
 
-_MODELS: Alternatives = {
-    "depmap_id": ("modelid", "depmap_id", "depmapid"),
-    "cell_line_name": ("celllinename", "cell_line_name", "name"),
-    "stripped_name": ("strippedcelllinename", "stripped_cell_line_name"),
-    "ccle_name": ("cclename", "ccle_name", "ccle_id"),
-    "cosmic_id": ("cosmicid", "cosmic_id"),
-    "sanger_model_id": ("sangermodelid", "sanger_model_id", "sanger_id"),
-    "alias": ("alias", "aliases"),
-    "id_alias": ("modelidalias",),
-    "tissue": ("oncotreelineage", "lineage", "site_primary"),
-    "histology": ("oncotreeprimarydisease", "primary_disease", "disease", "histology"),
-}
-_MUTATIONS: Alternatives = {
-    "gene": ("hugosymbol", "hugo_symbol"),
-    "line": ("modelid", "depmap_id", "broad_id", "tumor_sample_barcode"),
-    "default": ("isdefaultentryformodel",),
-    "hotspot": ("hotspot", "istcgahotspot"),
-    "other_hotspot": ("iscosmichotspot",),
-    "damaging": ("likelylof", "ccledeleterious", "isdeleterious"),
-    "consequence": ("variantinfo", "variant_classification"),
-}
+_MODELS = Layout(
+    "DepMap table of models (Model.csv, in older releases sample_info.csv)",
+    {
+        "depmap_id": ("modelid", "depmap_id", "depmapid"),
+        "cell_line_name": ("celllinename", "cell_line_name", "name"),
+        "stripped_name": ("strippedcelllinename", "stripped_cell_line_name"),
+        "ccle_name": ("cclename", "ccle_name", "ccle_id"),
+        "cosmic_id": ("cosmicid", "cosmic_id"),
+        "sanger_model_id": ("sangermodelid", "sanger_model_id", "sanger_id"),
+        "alias": ("alias", "aliases"),
+        "id_alias": ("modelidalias",),
+        "tissue": ("oncotreelineage", "lineage", "site_primary"),
+        "histology": ("oncotreeprimarydisease", "primary_disease", "disease", "histology"),
+    },
+    needed=["depmap_id"],
+    only=True,
+    literal=("cell_line_name", "stripped_name"),
+)
+_MUTATIONS = Layout(
+    "DepMap table of mutations (OmicsSomaticMutations.csv, in older releases CCLE_mutations.csv)",
+    {
+        "gene": ("hugosymbol", "hugo_symbol"),
+        "line": ("modelid", "depmap_id", "broad_id", "tumor_sample_barcode"),
+        "default": ("isdefaultentryformodel",),
+        "hotspot": ("hotspot", "istcgahotspot"),
+        "other_hotspot": ("iscosmichotspot",),
+        "damaging": ("likelylof", "ccledeleterious", "isdeleterious"),
+        "consequence": ("variantinfo", "variant_classification"),
+    },
+    needed=["gene", "line"],
+    only=True,
+)
 _MODEL, _DEFAULT = ("modelid", "depmap_id"), ("isdefaultentryformodel", "is_default_entry")
 _UNNAMED = ("", "unnamed_0", "x", "1", "index", "rowname", "rownames", "row_names")  # as pandas and R write it again
-_LEAD = {  # what may stand before the genes
+_LEAD = {  # what may precede the genes
     *("", "unnamed_0", "sequencingid", *_MODEL, *_DEFAULT, "modelconditionid", "isdefaultentryformc", "profileid"),
     *("cell_line_name", "stripped_cell_line_name", "ccle_name", "cell_line_display_name"),
     *(f"lineage_{number}" for number in range(1, 7)),
 }
-_PORTAL = "cell_line_display_name"  # stands in downloads of the portal's own tool
-_RUNS = {"sequencingid", "modelconditionid", "isdefaultentryformodel"}  # stand in releases from 25Q2
+_PORTAL = "cell_line_display_name"  # in downloads of the portal's own tool
+_RUNS = {"sequencingid", "modelconditionid", "isdefaultentryformodel"}  # in releases from 25Q2
 _OF_MODELS = {"celllinename", "strippedcelllinename", "oncotreelineage", "cosmicid", "sangermodelid", "drug_id"}
 _GENE = re.compile(  # R writes TP53..7157. of TP53 (7157)
     r"(?P<symbol>\S+?)(?: ?\((?:[0-9]+(?:\.0)?|ENSG[0-9.]+|nan|Unknown)\)|\.\.(?:[0-9]+|ENSG[0-9.]+)\.)"
@@ -88,49 +84,91 @@ def read_models(path: Path, notes: list[str] | None = None) -> list[CellLine]:
     Raises
     ------
     UserError
-        The file is not of the layout, or a model has no id or stands twice.
+        The file is not of the layout, or a model has no id or a duplicate one.
     """
-    table = read_official(path, MODELS, ["depmap_id"], _MODELS, only=True, literal=("cell_line_name", "stripped_name"))
+    table = read_official(path, _MODELS)
     for kind in ("depmap_id", "sanger_model_id"):
         if kind in table.frame:
             table.frame[kind] = [identifier(kind, value) for value in table.frame[kind]]
     table.require("depmap_id")
-    told = [] if notes is None else notes
-    copies = table.frame.duplicated()
-    if copies.any() and not table.frame["depmap_id"][~copies].duplicated().any():
-        held = quoted(table.frame["depmap_id"][copies])
-        told.append(f"{path.name}: {copies.sum()} rows that are copies of another are passed over: {held}")
-        table = replace(table, frame=table.frame[~copies])
+    table = replace(table, frame=table.frame.drop_duplicates())
     table.unique("depmap_id")
-    told.extend(table.notes)
-    columns = {name: table.column(name).tolist() for name in _MODELS}
+    if notes is not None:
+        notes += table.notes
+    columns = {name: table.column(name).tolist() for name in _MODELS.columns}
     lines = []
     for cells in zip(*columns.values(), strict=True):
         row = dict(zip(columns, cells, strict=True))
-        aliases = [known(alias) or "" for alias in re.split(r"[,;]", row["alias"])]
-        written = [row["cell_line_name"], *aliases]
-        if stripped(row["cell_line_name"]) != stripped(row["stripped_name"]):  # else one line would bear another's name
+        written = [row["cell_line_name"], *(known(alias) or "" for alias in re.split(r"[,;]", row["alias"]))]
+        if stripped(row["cell_line_name"]) != stripped(row["stripped_name"]):  # else one line would have another's name
             written.insert(1, row["stripped_name"])
         cosmic = [identifier("cosmic_id", each) for each in re.split(r"[;|]|, ", row["cosmic_id"])]
-        ids = {"ccle_name": row["ccle_name"], "cosmic_id": cosmic, "sanger_model_id": row["sanger_model_id"]}
         models = [row["depmap_id"], *(identifier("depmap_id", each) for each in re.split(r"[,;]", row["id_alias"]))]
         names = tuple(dict.fromkeys(name.strip() for name in written if name.strip()))
-        lines.append(
-            CellLine(row["depmap_id"], names, ids_of({**ids, "depmap_id": models}), row["tissue"], row["histology"])
-        )
+        ids = {"ccle_name": row["ccle_name"], "cosmic_id": cosmic, "sanger_model_id": row["sanger_model_id"]}
+        all_ids = ids_of({**ids, "depmap_id": models})
+        lines.append(CellLine(row["depmap_id"], names, all_ids, row["tissue"], row["histology"]))
     return lines
 
 
-def read_expression(path: Path, wanted: Wanted, genes: GeneList | None = None) -> Omics:
-    """Read a matrix of log2(TPM + 1), of which the values stay.
+def read_omics(
+    name: str,
+    path: Path,
+    wanted: Wanted,
+    genes: GeneList | None = None,
+    *,
+    scale: CopyNumberScale | None = None,
+    variants: Variants = "hotspot",
+) -> Omics:
+    """Read one of the omics of a collection from a matrix with a model a row, or mutations from a table of calls.
+
+    Parameters
+    ----------
+    name
+        ``expression``, whose log2(TPM + 1) stay; ``methylation``, whose shares of methylated reads stay, with a site or
+        a gene a column; ``copy_number``, which becomes relative to the genome's mean; or ``mutation``, which becomes 1
+        where a gene is mutated and 0 where not, as int8, or as float32 with NaN where a matrix has gaps.
+    path
+        csv, also compressed.
+    wanted, genes
+        Which models and genes to keep.
+    scale
+        Of copy numbers. Without it the layout decides: log2(relative + 1) for downloads of the portal's tool, for
+        matrices with Log2 in their name, and for those that begin with an unnamed column and name genes
+        ``TP53 (7157)``, as until 24Q4; absolute for those with Absolute in their name; relative for later ones.
+    variants
+        What of a table of calls counts. A line without such a call is 0 in all genes; one without any call was not
+        sequenced.
 
     Raises
     ------
     UserError
-        The file is not of the layout, or the values are not of this scale.
+        The file is not of the layout, its values are not of the unit, or nothing says of which scale they are.
     """
-    table = read_matrix(path, wanted, genes, note="log2(TPM + 1), as in the file")
-    return table.checked(_log_tpm_doubt, "give the file of log2(TPM + 1) (...TPMLogp1...csv)")
+    header, _ = header_of(first_line(path), path.name)
+    if name == "expression":
+        table = read_matrix(path, wanted, genes, note="log2(TPM + 1), as in the file")
+        return table.checked(_log_tpm_doubt, "give the file of log2(TPM + 1) (...TPMLogp1...csv)")
+    if name == "methylation":
+        sites = _split_header(header, path.name)[1]
+        chosen = genes and GeneList(frozenset(site for site in sites if site.rsplit("_", 3)[0] in genes.genes), {})
+        table = read_matrix(path, wanted, chosen, note="shares of methylated reads, as in the file")
+        return table.checked(methylation_doubt, "give shares of methylated reads, from 0 to 1")
+    if name == "copy_number":
+        scale = scale or _scale_of(header, path)
+        note = f"relative copy numbers; the file's scale is {scale}"
+        if scale != "absolute":
+            return to_relative(read_matrix(path, wanted, genes, note=note), scale)
+        table = to_relative(read_matrix(path, wanted, note=note), scale)
+        return table.listed(genes)
+    if {plain(each) for each in header} & set(_MUTATIONS.columns["gene"]):
+        return _called(path, wanted, genes, variants)
+    table = read_matrix(path, wanted, genes, note=f"1 where the value of {path.name} is 1 or more")
+    found = table.values[~np.isnan(table.values)]
+    message = "a mutation matrix holds 0, 1 and 2, or True and False; is it the right file?"
+    refuse_unless(bool(np.isin(found, (0, 1, 2)).all()), path.name, message)
+    np.minimum(table.values, 1, out=table.values)
+    return table if np.isnan(table.values).any() else replace(table, values=table.values.astype(np.int8))
 
 
 def _log_tpm_doubt(values: np.ndarray) -> Doubt | None:
@@ -139,58 +177,9 @@ def _log_tpm_doubt(values: np.ndarray) -> Doubt | None:
 
 
 def is_by_model(path: Path) -> bool:
-    """Return whether a matrix names its models in a column of their own.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
-    with official_text(path) as stream:
-        first = next(stream, b"")
-    lead = lead_of(header_of(iter([first]), separator_of(first), path.name), _LEAD)
+    """Return whether a matrix names its models in a column of their own; raises as `archives.opened`."""
+    lead = _lead_of(header_of(first_line(path), path.name)[0])
     return any(name in lead for name in _MODEL)
-
-
-def read_methylation(path: Path, wanted: Wanted, genes: GeneList | None = None) -> Omics:
-    """Read a matrix of shares of methylated reads, with a site or gene a column, as the portal's tool writes it.
-
-    Raises
-    ------
-    UserError
-        The file is not of the layout, or the values are no shares.
-    """
-    with official_text(path) as stream:
-        first = next(stream, b"")
-    sites = _split_header(header_of(iter([first]), separator_of(first), path.name), path.name)[1]
-    chosen = genes and GeneList(frozenset(site for site in sites if site.rsplit("_", 3)[0] in genes.genes), {})
-    table = read_matrix(path, wanted, chosen, note="shares of methylated reads, as in the file")
-    return table.checked(methylation_doubt, "give shares of methylated reads, from 0 to 1")
-
-
-def read_copy_number(
-    path: Path, wanted: Wanted, genes: GeneList | None = None, scale: CopyNumberScale | None = None
-) -> Omics:
-    """Read a matrix of copy numbers and turn them into relative ones, of which 1 is the genome's mean.
-
-    Without ``scale`` the layout tells it: log2(relative + 1) for downloads of the portal's tool, for matrices with Log2
-    in their name, and for those that begin with an unnamed column and name genes ``TP53 (7157)``, as until 24Q4;
-    absolute for those with Absolute in their name; relative for later ones, also when they are cut to ``ModelID``.
-
-    Raises
-    ------
-    UserError
-        The file is not of the layout, or the values are not of this scale, or nothing tells it.
-    """
-    if scale is None:
-        with official_text(path) as stream:
-            first = next(stream, b"")
-        scale = _scale_of(header_of(iter([first]), separator_of(first), path.name), path)
-    note = f"relative copy numbers; the file's scale is {scale}"
-    if scale == "absolute":
-        table = to_relative(read_matrix(path, wanted, note=note), scale)
-        return _listed(table, genes)
-    return to_relative(read_matrix(path, wanted, genes, note=note), scale)
 
 
 def to_relative(table: Omics, scale: CopyNumberScale) -> Omics:
@@ -229,57 +218,9 @@ def _scale_of(header: list[str], path: Path) -> CopyNumberScale:
     if any(map(_GENE.fullmatch, genes)) and (lead == [""] or "modelid" in lead):
         return "log2_plus_1" if lead == [""] else "relative"
     raise UserError(
-        f"{path}: begins with {quoted(header[: len(lead) + 2])}, which does not tell whether its copy numbers are "
+        f"{path}: begins with {quoted(header[: len(lead) + 2])}, which does not show whether its copy numbers are "
         f"relative, logarithms or absolute; {_SCALE}"
     )
-
-
-def _listed(table: Omics, genes: GeneList | None) -> Omics:
-    if genes is None:
-        return table
-    chosen = table.only([name for name in table.features if name in genes.genes])
-    if not chosen.features:
-        raise none_listed(table.file, table.features)
-    return chosen
-
-
-def read_mutation(path: Path, wanted: Wanted, genes: GeneList | None = None, variants: Variants = "hotspot") -> Omics:
-    """Read mutations: a matrix (``OmicsSomaticMutationsMatrixHotspot.csv``), or the table of calls.
-
-    Parameters
-    ----------
-    path, wanted, genes
-        The file, the cell lines to keep, the genes to keep.
-    variants
-        What of a table of calls counts; a matrix says it itself. A line of the table without such a call is 0 in all
-        genes; one that is not in the table was not sequenced.
-
-    Returns
-    -------
-    Omics
-        1 where a gene is mutated, 0 where not; int8, or float32 with NaN where the matrix has gaps.
-
-    Raises
-    ------
-    UserError
-        The file is not of the layout.
-    """
-    with official_text(path) as stream:
-        first = next(stream, b"")
-        names = {plain(name) for name in header_of(iter([first]), separator_of(first), path.name)}
-    if names & set(_MUTATIONS["gene"]):
-        return _called(path, wanted, genes, variants)
-    table = read_matrix(path, wanted, genes, note=f"1 where the value of {path.name} is 1 or more")
-    found = table.values[~np.isnan(table.values)]
-    refuse_unless(
-        bool(np.isin(found, (0, 1, 2)).all()),
-        path.name,
-        "a mutation matrix holds 0, 1 and 2, or True and False; is it the right file?",
-    )
-    np.minimum(table.values, 1, out=table.values)
-    if np.isnan(table.values).any():
-        return table
-    return replace(table, values=table.values.astype(np.int8))
 
 
 def read_matrix(
@@ -287,58 +228,45 @@ def read_matrix(
 ) -> Omics:
     """Read a matrix with a model a row and a gene a column (``TP53 (7157)``); columns are called by the symbol.
 
-    Parameters
-    ----------
-    path
-        csv, also gzipped.
-    wanted
-        Which models to keep.
-    genes
-        Which genes to keep; all without it.
-    note
-        What is said of the values.
-    block
-        Bytes of text that are parsed at once.
-
     Raises
     ------
     UserError
         The file is not of the layout, cut short, or holds a model twice.
     """
-    with official_text(path) as stream:
-        first = next(stream, b"")
-        separator = separator_of(first)
-        header = header_of(iter([first]), separator, path.name)
-        lead, columns = _split_header(header, path.name)
+    file = path.name
+    with opened(path) as stream:
+        rest = text_lines(stream, path)
+        header, separator = header_of(next(rest), file)
+        lead, columns = _split_header(header, file)
         model = next((lead.index(name) for name in _MODEL if name in lead), 0)
         default = next((lead.index(name) for name in _DEFAULT if name in lead), None)
         symbols = [found["symbol"] if (found := _GENE.fullmatch(name)) else gene_of(name, genes) for name in columns]
         keep = np.array([genes is None or symbol in genes.genes for symbol in symbols], bool)
         if not keep.any():
-            raise none_listed(path.name, symbols)
-        rows = _default_rows(stream, separator, len(lead), model, default, len(columns), path.name)
-        lines, values = read_values(
-            kept_rows(rows, wanted, separator, len(columns), path.name),
-            columns,
-            path.name,
-            separator,
-            keep,
-            block,
-            "model",
+            raise none_listed(file, symbols)
+        rows: Iterator[Row] = (
+            (row, cells[model], values)
+            for row, cells, values in split_rows(rest, separator, columns, file, len(lead))
+            if default is None or cells[default].casefold() in _YES
         )
+        rows = kept_rows(rows, wanted, file)
+        lines, values = read_values(rows, columns, file, separator=separator, keep=keep, block=block, unit="model")
     features = [symbol for symbol, kept in zip(symbols, keep, strict=True) if kept]
-    table = Omics.of(path.name, lines, features, values, note)
-    if told := written_otherwise(genes, symbols):
-        table = table.noted(told)
-    if separator == b";":
-        return table.noted(f"{path.name}: semicolons part its cells; decimal commas are read as points")
-    return table
+    table = Omics.of(file, lines, features, values, note)
+    return table.noted(f"{file}: decimal commas are read as points") if separator == b";" else table
+
+
+def _lead_of(header: list[str]) -> list[str]:
+    """Return the `plain` names of the first columns, as long as they describe the model."""
+    names = [plain(name) for name in header]
+    unnamed = names[:1] if names and names[0] in _UNNAMED else []
+    length = next((place for place, name in enumerate(names) if name not in _LEAD and place >= len(unnamed)), None)
+    return [*("" for _ in unnamed), *names[len(unnamed) : length]]
 
 
 def _split_header(header: list[str], file: str) -> tuple[list[str], list[str]]:
     """Return the `plain` names of the columns that describe the model, and the names of the genes."""
-    unnamed = bool(header) and plain(header[0]) in _UNNAMED
-    lead = ["", *lead_of(header[1:], _LEAD)] if unnamed else lead_of(header, _LEAD)
+    lead = _lead_of(header)
     genes = header[len(lead) :]
     by_model = lead == [""] or any(name in lead for name in _MODEL)
     of_genes = any(map(_GENE.fullmatch, genes)) or (
@@ -351,23 +279,13 @@ def _split_header(header: list[str], file: str) -> tuple[list[str], list[str]]:
     return lead, genes
 
 
-def _default_rows(
-    lines: Iterator[bytes], separator: bytes, count: int, model: int, default: int | None, width: int, file: str
-) -> Iterator[Row]:
-    for row, lead, values in split_lead(lines, separator, count, width, file):
-        if default is None or lead[default].casefold() in _YES:
-            yield row, lead[model], values
-        else:
-            check_width(row, lead[model], values, separator, width, file)
-
-
 def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Variants) -> Omics:
     """Read the table of calls: from a row a variant to a row a line and a column a gene."""
     needed = {"hotspot": "hotspot", "damaging": "damaging", "any": "consequence"}[variants]
     sequenced: dict[str, bool] = {}
     found: set[tuple[str, str]] = set()
     unnamed = 0
-    for table in read_blocks(path, MUTATIONS, ["gene", "line", needed], _MUTATIONS, only=True):
+    for table in read_blocks(path, replace(_MUTATIONS, needed=["gene", "line", needed])):
         table.require("line")
         flags = {
             name: table.column(name).str.casefold() for name in ("default", "hotspot", "other_hotspot", "damaging")

@@ -12,44 +12,43 @@ import pandas as pd
 
 from pipelines.samples import molecules
 from pipelines.sources.cell_line_names import stripped
-from pipelines.sources.official_table import Alternatives, read_official, whole
+from pipelines.sources.tables import Layout, read_official, whole
 from pipelines.text_values import is_unknown
 
-SMILES = "table of SMILES"
 KEYS = ("drug_id", "pubchem_id", "name")
 """By which a structure is found, in this order."""
 _ROTATION = re.compile(r"\(\s*([-+±]|\+/-)\s*\)")
 _GREEK = re.compile(r"[\u0391-\u03a9\u03b1-\u03c9]")
-_SMILES: Alternatives = {
-    "smiles": ("smiles", "canonical_smiles", "canonicalsmiles", "isomeric_smiles", "isomericsmiles"),
-    "drug_id": ("drug_id",),
-    "pubchem_id": ("pubchem_id", "pubchem", "pubchem_cid", "pubchemcid", "cid"),
-    "name": ("drug_name", "name", "compoundname"),
-}
+_SMILES = Layout(
+    "table of SMILES",
+    {
+        "smiles": ("smiles", "canonical_smiles", "canonicalsmiles", "isomeric_smiles", "isomericsmiles"),
+        "drug_id": ("drug_id",),
+        "pubchem_id": ("pubchem_id", "pubchem", "pubchem_cid", "pubchemcid", "cid"),
+        "name": ("drug_name", "name", "compoundname"),
+    },
+    needed=("smiles",),
+    only=True,
+)
 
 
 def read_smiles(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
-    """Read a table of structures.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``smiles`` and all of `KEYS`; rows without a structure are left out.
+    """Return ``smiles`` and all of `KEYS`, without rows that have no structure.
 
     Raises
     ------
     UserError
         The file is not of the layout, names no drug, or RDKit cannot parse a SMILES.
     """
-    table = read_official(path, SMILES, ["smiles"], _SMILES, only=True)
+    table = read_official(path, _SMILES)
     if not any(key in table.frame for key in KEYS):
-        raise table.fault("column_exists", "drug_id", [], f"one of {', '.join(KEYS)} must say which drug it is")
+        raise table.fault("column_exists", "drug_id", [], f"one of {', '.join(KEYS)} must name the drug")
     unread = [smiles != "" and molecules.parse(smiles) is None for smiles in table.frame["smiles"]]
     if any(unread):
         message = "RDKit cannot parse the SMILES; correct it, or leave the cell empty"
         raise table.fault("smiles_parses", "smiles", np.flatnonzero(unread), message)
-    told = [] if notes is None else notes
-    told.extend(table.notes)
+    if notes is not None:
+        notes += table.notes
     frame = pd.DataFrame({column: table.column(column).map(whole) for column in ("smiles", *KEYS)})
     frame["pubchem_id"] = [_pubchem(value) for value in frame["pubchem_id"]]
     return frame[frame["smiles"] != ""]
@@ -62,14 +61,11 @@ def annotate(
 
     Parameters
     ----------
-    response
-        As `gdsc.read_response` returns it.
-    compounds
-        As `gdsc.read_compounds` returns it.
-    smiles
-        As `read_smiles` returns it. A drug is found by its id (``GDSC1:1003`` or ``1003``), its PubChem id, or one of
-        its names but for case and punctuation (`drug_keys`). A key that stands with two molecules finds neither; salts,
-        stereoisomers and tautomers are one molecule, of which the SMILES with the most stereochemistry is taken.
+    response, compounds, smiles
+        As `gdsc.read_response`, `gdsc.read_compounds` and `read_smiles` return them. The structure of a drug is found
+        by its id (``GDSC1:1003`` or ``1003``), its PubChem id, or one of its names but for case and punctuation
+        (`drug_keys`). A key of two molecules finds neither; salts, stereoisomers and tautomers are one molecule, of
+        which the SMILES with the most stereochemistry is taken.
 
     Returns
     -------
@@ -105,7 +101,7 @@ def annotate(
 
 
 def _structures(table: pd.DataFrame) -> tuple[dict[tuple[str, str], str], set[tuple[str, str]]]:
-    """Return the SMILES of each key that stands with one molecule, and the other keys."""
+    """Return the SMILES of each key of one molecule, and the other keys."""
     of: dict[tuple[str, str], dict[str, list[str]]] = {}
     for _, row in table.iterrows():
         form = molecules.parent(row["smiles"]) or ""
@@ -118,7 +114,9 @@ def _structures(table: pd.DataFrame) -> tuple[dict[tuple[str, str], str], set[tu
 
 
 def _fullest(smiles: list[str]) -> str:
-    return max(smiles, key=lambda each: len(re.findall(r"@+|[/\\]", each)))  # the first of those that tell the most
+    return max(
+        smiles, key=lambda each: len(re.findall(r"@+|[/\\]", each))
+    )  # the first of those with the most stereochemistry
 
 
 def drug_keys(name: str) -> list[str]:

@@ -14,12 +14,12 @@ import pandas as pd
 from pipelines.errors import UserError
 from pipelines.sources import ccle, depmap, gdsc
 from pipelines.sources.cell_line_names import CellLineNames
-from pipelines.sources.choices import Choices
 from pipelines.sources.drug_annotation import annotate, read_smiles
 from pipelines.sources.omics_table import GeneList, Omics, Wanted, read_genes
-from pipelines.sources.response_folder import ResponseFolder, agree, describe_lines, place_once
+from pipelines.sources.response_folder import Replicates, ResponseFolder, agree, describe_lines, place_once
 from pipelines.sources.screened_lines import CELL, ScreenedLines, Unmatched
 from pipelines.text_values import quoted
+from pipelines.units import CopyNumberScale
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
 OFFICIAL = {
@@ -59,6 +59,15 @@ _ENDINGS = re.compile(r"(?: ?\([0-9]+\))?(?:\.(?:csv|tsv|txt|gct|xlsx))?(?:\.(?:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """What does not follow from the files: `depmap.Variants`, the scale of copy numbers, and `Replicates`."""
+
+    variants: depmap.Variants = "hotspot"
+    scale: CopyNumberScale | None = None
+    replicates: Replicates = "refuse"
+
+
+@dataclass(frozen=True)
 class Files:
     """The files that one has; all but the response may be missing.
 
@@ -67,7 +76,7 @@ class Files:
     response
         GDSC fitted dose response, a file a study.
     models
-        Tables of DepMap's models; the first that tells tissues has them.
+        Tables of DepMap's models; tissues are of the first that has any.
     details, compounds
         GDSC's cell line details and screened compounds.
     smiles
@@ -76,7 +85,7 @@ class Files:
         Matrices of DepMap or the CCLE.
     genes
         List of the genes to keep.
-    passed_over
+    left_out
         For each of these what has an official name in the folder and is not read, as another is.
     """
 
@@ -90,23 +99,16 @@ class Files:
     copy_number: Path | None = None
     methylation: Path | None = None
     genes: Path | None = None
-    passed_over: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def find(origins: Sequence[Path], given: Files) -> Files:
-    """Return the files to read: those that are named, and from a folder those with official names.
-
-    Parameters
-    ----------
-    origins
-        Files of the response, or one folder in which they lie, and the others may.
-    given
-        What is named one by one; goes before what is found.
+    """Return the files that are given, else from the folder ``origins`` those with official names.
 
     Raises
     ------
     UserError
-        The folder has no response, or several files for one place.
+        The folder has no response, or several files of one kind.
     """
     folders = [origin for origin in origins if origin.is_dir()]
     if not folders:
@@ -115,7 +117,7 @@ def find(origins: Sequence[Path], given: Files) -> Files:
         raise UserError("--from: takes one folder, or files")
     found: dict[str, Any] = {}
     files = sorted(path for path in folders[0].rglob("*") if path.is_file() and not _is_left_behind(path))
-    passed_over = []
+    left_out = []
     for role, patterns in OFFICIAL.items():
         several = role in ("response", "models")
         if getattr(given, role):
@@ -127,10 +129,10 @@ def find(origins: Sequence[Path], given: Files) -> Files:
             raise UserError(f"{folders[0]}: holds {quoted(path.name for path in paths)}; name one with --{option}")
         if paths:
             found[role] = tuple(paths) if several else paths[0]
-            passed_over += [(role, path.name) for others in matches for path in others if path not in paths]
+            left_out += [(role, path.name) for others in matches for path in others if path not in paths]
     if "response" not in found:
         raise UserError(f"{folders[0]}: holds no file named {OFFICIAL['response'][0]}; name the files of the response")
-    return replace(given, **found, passed_over=tuple(dict.fromkeys(passed_over)))
+    return replace(given, **found, left_out=tuple(dict.fromkeys(left_out)))
 
 
 def _is_named(name: str, pattern: str) -> bool:
@@ -149,9 +151,9 @@ def read(files: Files, choices: Choices) -> ResponseFolder:
     Raises
     ------
     UserError
-        A file is not what it should be, measurements stand several times, or nothing is left.
+        A file is not of its layout, measurements are repeated, or nothing is left.
     """
-    notes = [f"{role}: {name!r} is not read, as another file of it is" for role, name in files.passed_over]
+    notes = [f"{role}: {name!r} is not read, as another file of it is" for role, name in files.left_out]
     response = gdsc.read_response(files.response, notes)
     genes = read_genes(files.genes) if files.genes else None
     unmatched = Unmatched()
@@ -181,9 +183,8 @@ def read(files: Files, choices: Choices) -> ResponseFolder:
                 unmatched.add(feature, "feature", 0, table.file, why)
     notes += [f"{name}: {note}" for name, table in omics.items() for note in table.notes]
     if names.loose:
-        pairs = [f"{name!r} as {other!r}" for name, other in names.loose.items()]
-        more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
-        notes.append(f"cell lines: {len(pairs)} names were found but for punctuation: {', '.join(pairs[:5])}{more}")
+        shown = ", ".join(f"{name!r} as {other!r}" for name, other in list(names.loose.items())[:5])
+        notes.append(f"cell lines: {len(names.loose)} names were found but for punctuation, such as {shown}")
     without = int((cell_lines["tissue"] == "").sum())
     notes.append(f"tissue: {len(cell_lines) - without} of {len(cell_lines)} cell lines have one")
     return ResponseFolder(response, cell_lines, drugs, omics, unmatched, tuple(notes))
@@ -214,12 +215,7 @@ def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched, notes: li
 
 
 def _read_omics(name: str, path: Path, wanted: Wanted, genes: GeneList | None, choices: Choices) -> Omics:
-    if name == "mutation":
-        return depmap.read_mutation(path, wanted, genes, choices.variants)
-    if ccle.is_by_feature(path) or (name == "methylation" and not depmap.is_by_model(path)):
+    by_feature = name != "mutation" and ccle.is_by_feature(path)
+    if by_feature or (name == "methylation" and not depmap.is_by_model(path)):
         return ccle.read(path, name, wanted, genes, choices.scale)  # type: ignore[arg-type]
-    if name == "methylation":
-        return depmap.read_methylation(path, wanted, genes)
-    if name == "expression":
-        return depmap.read_expression(path, wanted, genes)
-    return depmap.read_copy_number(path, wanted, genes, choices.scale)
+    return depmap.read_omics(name, path, wanted, genes, scale=choices.scale, variants=choices.variants)

@@ -1,8 +1,4 @@
-"""What the loaders of expression share: the raw folder ``expression`` that they write, and TCGA barcodes.
-
-Parquet stores column by column, so a matrix with genes in rows is in the order that is written already, and nothing is
-transposed.
-"""
+"""The raw folder ``expression``, and TCGA barcodes."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ import pyarrow.parquet
 
 from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
-from pipelines.samples.gene_names import several_genes, spreadsheet_names
+from pipelines.samples.gene_names import spreadsheet_names
 from pipelines.sources.raw_folder import written_folder
 from pipelines.text_values import clean, folded, is_unknown, look_alikes, quoted
 from pipelines.units import expression_scale
@@ -59,43 +55,25 @@ class Expression:
     notes: tuple[str, ...] = ()
 
     def report(self) -> list[str]:
-        """Return a line for every reason to drop something, note, group of look-alikes, and for the apparent scale."""
+        """Return a line for every reason to drop something, note, and group of look-alikes, and the apparent scale."""
         lines = [f"dropped {len(names)} {why}: {quoted(names)}" for why, names in self.dropped.items()] + [*self.notes]
-        for what, names, key in (
-            *((f"{name}s", self.samples[column], _alike) for name, column in _NAMED.items() if column in self.samples),
-            ("genes", self.names, _gene_alike),
-        ):
-            if alike := look_alikes(names, key):
-                shown = "; ".join(" and ".join(map(repr, group)) for group in alike[:3])
-                more = f"; and {len(alike) - 3} more" if len(alike) > 3 else ""
-                lines.append(
-                    f"warning: {what} that look alike stay apart: {shown}{more}; write them alike if they are one"
-                )
+        for name, column in {"label": "label", "patient": "patient_id", "sample": SAMPLE}.items():
+            if column in self.samples and (alike := look_alikes(self.samples[column], _alike)):
+                shown = "; ".join(map(quoted, alike[:3])) + (f"; {len(alike) - 3} more" if len(alike) > 3 else "")
+                lines.append(f"warning: {name}s that look alike are kept apart: {shown}; write alike what is one")
         if dates := spreadsheet_names(self.names):
             lines.append(
                 f"warning: a spreadsheet made dates or numbers of gene names: {quoted(dates)}; take the original"
             )
-        if several := [name for name in self.names if several_genes(name)]:
-            lines.append(f"warning: {len(several)} names tell several genes, and stay as they are: {quoted(several)}")
         if missing := sum(np.count_nonzero(np.isnan(column)) for column in self.values.T):
             lines.append(f"{missing} of {self.values.size} values are missing")
-        if len(self.samples) > 2 and "label" in self.samples and self.samples["label"].is_unique:
-            lines.append("warning: each sample has a label of its own, as names have and classes have not")
         scale, why = expression_scale(self.values)
         return [*lines, f"{why}: data.scale in params.yaml seems to be {scale}"]
-
-
-_NAMED = {"label": "label", "patient": "patient_id", "sample": SAMPLE}
 
 
 def _alike(name: str) -> str:
     number = re.sub(r"(?<![0-9.,])0+(?=[0-9])", "", folded(name))  # 04 and 4: a table program eats zeros
     return re.sub(r"[\s._-]+", " ", number)
-
-
-def _gene_alike(name: str) -> str:
-    versioned = re.fullmatch(r"(ENS[A-Z]*[GT][0-9]+)\.[0-9]+", name)
-    return re.sub(r"[\s._-]+", " ", folded(versioned[1] if versioned else name))
 
 
 def write_expression(expression: Expression, out: Path) -> None:
@@ -107,7 +85,7 @@ def write_expression(expression: Expression, out: Path) -> None:
     Raises
     ------
     UserError
-        ``out`` is there already, a gene or a sample stands twice or has no usable name, or the disk refuses.
+        ``out`` is there already, a gene or a sample is a duplicate or has no usable name, or the disk refuses.
     """
     samples, names = expression.samples, list(expression.names)
     if expression.values.shape != (len(samples), len(names)):
@@ -116,7 +94,7 @@ def write_expression(expression: Expression, out: Path) -> None:
         raise UserError(f"{len(samples)} samples and {len(names)} genes are left; there is nothing to write")
     for what, held in (("sample", samples[SAMPLE].tolist()), ("gene", [SAMPLE, *names])):
         if doubled := sorted(str(name) for name, count in Counter(held).items() if count > 1):
-            raise UserError(f"{quoted(doubled)}: the {what} stands twice; name the two apart")
+            raise UserError(f"duplicate {what} {quoted(doubled)}; name the two apart")
         if "" in held:
             raise UserError(f"a {what} has no name; name it")
     columns = [pa.array(samples[SAMPLE].astype(str).tolist(), pa.string())]
@@ -140,44 +118,32 @@ def write_expression(expression: Expression, out: Path) -> None:
 
 
 def gene_table(names: Sequence[str]) -> pd.DataFrame:
-    """Return the gene table of names such as ``TP53|7157``, ``TP53`` or ``7157``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``gene``, ``symbol``, ``entrez``; empty where a name does not say it, as ``?|100130426`` has no symbol.
-    """
+    """Return ``gene``, ``symbol`` and ``entrez`` of names such as ``TP53|7157``, ``TP53`` or ``7157``, a row each."""
     rows = []
     for name in names:
         symbol, _, entrez = (
             name.rpartition("|") if "|" in name else ("", "", name) if name.isdecimal() else (name, "", "")
         )
-        told = not is_unknown(symbol) and not re.fullmatch(r"ENS[A-Z]*G[0-9.]+(_PAR_Y)?", symbol)
-        rows.append((name, symbol if told else "", entrez))
+        is_symbol = not is_unknown(symbol) and not re.fullmatch(r"ENS[A-Z]*G[0-9.]+(_PAR_Y)?", symbol)
+        rows.append((name, symbol if is_symbol else "", entrez))
     return pd.DataFrame(rows, columns=["gene", "symbol", "entrez"])
 
 
 def tcga(barcode: str) -> tuple[str, int] | None:
-    """Return the patient and the sample type (1 primary, 6 metastatic, 11 solid normal, ...) of a TCGA barcode.
-
-    See https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/. None for any other name.
-    """
+    """Return the patient and the sample type (1 primary, 6 metastatic, 11 solid normal, ...) of a TCGA barcode."""
     found = _BARCODE.fullmatch(barcode)
     return (found["patient"], int(found["type"])) if found else None
 
 
 def barcode(name: str) -> str:
-    """Return a TCGA barcode as the GDC writes it, also of one in small letters or with dots, as R makes of it.
-
-    Any other name is returned as `clean` writes it.
-    """
+    """Return a TCGA barcode as the GDC writes it, also of one in small letters or with dots; any other name `clean`."""
     name = clean(name)
     written = re.sub(r"[._]", "-", name).upper()
     return written if re.fullmatch(_PATIENT, written) or tcga(written) else name
 
 
 def rewritten(what: str, given: Sequence[str], read: Sequence[str]) -> list[str]:
-    """Return a note on names that were not read as they stand, none if all were."""
+    """Return a note on names that were not read as they are written, none if all were."""
     changed = {old: new for old, new in zip(given, read, strict=True) if old != new}
     if not changed:
         return []
@@ -186,16 +152,10 @@ def rewritten(what: str, given: Sequence[str], read: Sequence[str]) -> list[str]
 
 
 def read_barcodes(given: Sequence[str], file: str, notes: list[str]) -> list[str]:
-    """Return names of samples as `barcode` writes them; ``notes`` takes how many that changes.
-
-    Raises
-    ------
-    DataError
-        Two are one barcode.
-    """
+    """Return names of samples as `barcode` writes them, of which no two are one; note how many that changes."""
     read = [barcode(name) for name in given]
     if doubled := sorted(name for name, count in Counter(read).items() if count > 1):
-        message = "the column stands twice, written in two ways; name the two apart"
+        message = "duplicate column, written in two ways; name the two apart"
         raise DataError([Finding("column_unique", file, message, name) for name in doubled])
     notes += rewritten("barcodes", given, read)
     return read
@@ -204,5 +164,5 @@ def read_barcodes(given: Sequence[str], file: str, notes: list[str]) -> list[str
 def stand_alone(patients: Sequence[str], samples: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the patients, each unknown one (``""``) replaced by its sample, and a note that counts them."""
     unknown = [name for name, patient in zip(samples, patients, strict=True) if not patient]
-    note = f"{len(unknown)} samples of unknown patients stand for a patient each: {quoted(unknown)}"
+    note = f"{len(unknown)} samples of unknown patients are taken for a patient each: {quoted(unknown)}"
     return [patient or name for patient, name in zip(patients, samples, strict=True)], [note] if unknown else []

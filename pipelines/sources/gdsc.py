@@ -15,49 +15,60 @@ import pandas as pd
 
 from pipelines.errors import DataError, Finding, UserError
 from pipelines.sources.cell_line_names import NAME, CellLine, identifier, ids_of, stripped
-from pipelines.sources.official_table import Alternatives, OfficialTable, read_official, read_sheets, whole
+from pipelines.sources.tables import Layout, Table, read_official, read_sheets, whole
 from pipelines.text_values import folded, is_unknown, look_alikes, quoted
 from pipelines.units import HIGHEST_LN_IC50, response_doubt
 
-RESPONSE = "GDSC fitted dose response"
-COMPOUNDS = "GDSC screened compounds"
-DETAILS = "GDSC cell line details"
 GIVEN = {"sanger_model_id": "sanger_model_id", "cosmic_id": "cosmic_id", NAME: "cell_line_name"}
 """Identifiers of a cell line to the columns of the response table that hold them."""
-FILE, ROW = "_file", "_row"  # no column of a file has such a name, `plain` as it is made
+FILE, ROW = "_file", "_row"  # no column of a file has such a name, since `plain` strips underscores
 
-_RESPONSE: Alternatives = {
-    "study": ("dataset",),
-    "cosmic_id": ("cosmic_id",),
-    "cell_line_name": ("cell_line_name",),
-    "sanger_model_id": ("sanger_model_id",),
-    "tcga_desc": ("tcga_desc",),
-    "gdsc_drug_id": ("drug_id",),
-    "drug_name": ("drug_name",),
-    "putative_target": ("putative_target",),
-    "pathway_name": ("pathway_name",),
-    "ln_ic50": ("ln_ic50",),
-}
-_NEEDED = ("study", "cell_line_name", "gdsc_drug_id", "drug_name")
-_FILLED = ("study", "gdsc_drug_id", "drug_name")
-_HIGHEST_AUC = 1.2  # fits overshoot 1 a little
+_RESPONSE = Layout(
+    "GDSC fitted dose response",
+    {
+        "study": ("dataset",),
+        "cosmic_id": ("cosmic_id",),
+        "cell_line_name": ("cell_line_name",),
+        "sanger_model_id": ("sanger_model_id",),
+        "tcga_desc": ("tcga_desc",),
+        "gdsc_drug_id": ("drug_id",),
+        "drug_name": ("drug_name",),
+        "putative_target": ("putative_target",),
+        "pathway_name": ("pathway_name",),
+        "ln_ic50": ("ln_ic50",),
+    },
+    needed=("study", "cell_line_name", "gdsc_drug_id", "drug_name"),
+    literal=("cell_line_name",),
+)
+_COMPOUNDS = Layout(
+    "GDSC screened compounds",
+    {
+        "gdsc_drug_id": ("drug_id",),
+        "name": ("drug_name", "name"),
+        "synonyms": ("synonyms",),
+        "target": ("target", "targets", "putative_target"),
+        "pathway": ("target_pathway", "pathway_name", "pathway"),
+        "pubchem_id": ("pubchem_id", "pubchem", "pubchem_cid"),
+    },
+    needed=("gdsc_drug_id", "name"),
+    only=True,
+)
+_DETAILS = Layout(
+    "GDSC cell line details",
+    {
+        "name": ("sample_name",),
+        "cosmic_id": ("cosmic_identifier", "cosmic_id"),
+        "tissue": ("gdsc_tissue_descriptor_1",),
+        "histology": ("gdsc_tissue_descriptor_2",),
+    },
+    needed=("name", "cosmic_id"),
+    only=True,
+    literal=("name",),
+)
 _FEW = 30  # responses
+_HIGHEST_AUC = 1.2  # fits overshoot 1 a little
 _NUMBERS = ("ln_ic50", "auc", "rmse", "z_score", "min_conc", "max_conc")
-_COMPOUNDS: Alternatives = {
-    "gdsc_drug_id": ("drug_id",),
-    "name": ("drug_name", "name"),
-    "synonyms": ("synonyms",),
-    "target": ("target", "targets", "putative_target"),
-    "pathway": ("target_pathway", "pathway_name", "pathway"),
-    "pubchem_id": ("pubchem_id", "pubchem", "pubchem_cid"),
-}
-_DETAILS: Alternatives = {
-    "name": ("sample_name",),
-    "cosmic_id": ("cosmic_identifier", "cosmic_id"),
-    "tissue": ("gdsc_tissue_descriptor_1",),
-    "histology": ("gdsc_tissue_descriptor_2",),
-}
-_UNCLASSIFIED = "UNCLASSIFIED"  # what TCGA_DESC says of a line that is of no TCGA type
+_UNCLASSIFIED = "UNCLASSIFIED"  # TCGA_DESC of a line that is of no TCGA type
 
 
 def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.DataFrame:
@@ -76,7 +87,7 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
         ``study`` (DATASET), ``drug_id`` (``GDSC1:1003``: a number is one compound within its study), ``ln_ic50``
         (natural log of µM) and every other column under its name in small letters; DRUG_ID is ``gdsc_drug_id``.
         Identifiers and names are text, ``""`` where not known; any other column is numbers if all its cells are.
-        `FILE` and `ROW`, counted from 1, say where a row stems from.
+        `FILE` and `ROW`, counted from 1, are the origin of a row.
 
     Raises
     ------
@@ -84,17 +95,11 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
         A file is not of the layout, LN_IC50 or another number is none, its values are of another unit, or two files
         hold one study.
     """
-    told = [] if notes is None else notes
     frames: list[pd.DataFrame] = []
     held: dict[str, tuple[str, str]] = {}
-    tables = [
-        table
-        for path in paths
-        for table in read_sheets(path, RESPONSE, _NEEDED, _RESPONSE, literal=("cell_line_name",))
-    ]
-    for table in tables:
+    for table in (table for path in paths for table in read_sheets(path, _RESPONSE)):
         _require_ln_ic50(table)
-        table.require(*_FILLED)
+        table.require("study", "gdsc_drug_id", "drug_name")
         frame = table.frame.copy()
         for column, values in table.numbers(_NUMBERS).items():
             frame[column] = values
@@ -104,23 +109,22 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
         for study in frame["study"].value_counts().index:  # the usual spelling first
             known, file = held.setdefault(folded(study), (study, table.file))
             if file != table.file:
-                raise UserError(f"{known} stands in {file} and in {table.file}; give each study once")
-            if known != study:
-                table.notes.append(f"{table.file}: the study {study!r} is read as {known!r}")
-                frame["study"] = frame["study"].replace(study, known)
+                raise UserError(f"{known} is in {file} and in {table.file}; give each study once")
+            frame["study"] = frame["study"].replace(study, known)
         frame["gdsc_drug_id"] = frame["gdsc_drug_id"].map(whole)
         frame["drug_name"] = _one_name_a_drug(table, frame)
         for study, rows in frame.groupby("study", sort=False):
             _check_unit(rows, str(study), table)
         frame[FILE], frame[ROW] = table.file, np.arange(1, len(frame) + 1)
         frames.append(frame)
-        told.extend(note for note in table.notes if note not in told)
+        if notes is not None:
+            notes += [note for note in table.notes if note not in notes]
     response = pd.concat(frames, ignore_index=True)
-    for column in dict.fromkeys([*response.columns, *_RESPONSE]):
+    for column in dict.fromkeys([*response.columns, *_RESPONSE.columns]):
         if column in (*_NUMBERS, FILE, ROW):
             continue
         text = response[column].fillna("") if column in response else pd.Series("", response.index, dtype="str")
-        response[column] = text.map(whole) if column in _RESPONSE else _numbers_if_all(text)
+        response[column] = text.map(whole) if column in _RESPONSE.columns else _numbers_if_all(text)
     response.insert(0, "drug_id", response["study"] + ":" + response["gdsc_drug_id"])
     return response
 
@@ -128,7 +132,7 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
 def lines_of(response: pd.DataFrame) -> list[CellLine]:
     """Return the cell lines of a response table, for where no table describes them; their tissue is TCGA_DESC.
 
-    Rows are of one line if they share a Sanger id; a COSMIC id, where it does not stand with several Sanger ids; or
+    Rows are of one line if they share a Sanger id; a COSMIC id, where it has not several Sanger ids; or
     the name but for case and blanks, where no identifier contradicts. A line is called by its Sanger id,
     ``COSMIC-<id>`` where it has none, or else its name: what is left of it without punctuation, unless another line has
     the same.
@@ -160,7 +164,7 @@ def lines_of(response: pd.DataFrame) -> list[CellLine]:
     without_sanger = {group for group, of in members.items() if not any(key[0] for key in of)}
     without_cosmic = {group for group, of in members.items() if not any(key[1] for key in of)}
     partners: dict[str, set[str]] = {}
-    for groups in named.values():  # one study tells the Sanger id alone, and another the COSMIC id
+    for groups in named.values():  # one study has the Sanger id alone, and another the COSMIC id
         left, right = groups & without_sanger, groups & without_cosmic
         if len(groups) == 2 and len(left) == len(right) == 1 and left != right:
             (group,), (partner,) = left, right
@@ -191,87 +195,60 @@ def lines_of(response: pd.DataFrame) -> list[CellLine]:
 
 
 def doubtful_lines(response: pd.DataFrame) -> list[str]:
-    """Return what is told of the names and identifiers of a response's cell lines, where they may mean others."""
+    """Return notes on names and identifiers of cell lines that may be of other lines."""
     keys = response[[*GIVEN.values()]].drop_duplicates()
-    told = []
+    notes = []
     unidentified = keys[(keys["sanger_model_id"] == "") & (keys["cosmic_id"] == "")]["cell_line_name"]
     alike = [group for group in look_alikes(keys["cell_line_name"], stripped) if set(group) & set(unidentified)]
     apart = [group for group in alike if len(set(map(folded, group))) > 1 and not any(map(is_unknown, group))]
     if apart:
-        shown = "; ".join(quoted(group) for group in apart[:5]) + (f"; {len(apart) - 5} more" if len(apart) > 5 else "")
-        told.append(
-            f"cell lines: names that look alike are different lines, as nothing says that they are one: {shown}"
-        )
+        shown = "; ".join(map(quoted, apart[:5])) + (f"; {len(apart) - 5} more" if len(apart) > 5 else "")
+        notes.append(f"cell lines: names that differ in punctuation alone are taken for different lines: {shown}")
     for kind, other in (("sanger_model_id", "cosmic_id"), ("cosmic_id", "sanger_model_id")):
         both = keys[(keys[kind] != "") & (keys[other] != "")]
         counts = both.groupby(kind)[other].nunique()
         if len(several := counts.index[counts > 1]):
-            told.append(f"cell lines: {kind} {quoted(several)} stands with several {other}; mend the one that is wrong")
-    for kind in ("sanger_model_id", "cosmic_id"):
-        names = keys[keys[kind] != ""].groupby(kind)["cell_line_name"].agg(lambda group: len(set(map(stripped, group))))
-        if len(several := names.index[names > 1]):
-            told.append(f"cell lines: {kind} {quoted(several)} stands with several names; it is taken for one line")
-    return told
+            notes.append(f"cell lines: {kind} {quoted(several)} has several {other}; correct the one that is wrong")
+    return notes
 
 
-def read_details(path: Path, notes: list[str] | None = None) -> list[CellLine]:
-    """Read the cell line details: name, COSMIC id, and both tissue descriptors as tissue and histology.
-
-    Raises
-    ------
-    UserError
-        The file is not of the layout, or a COSMIC id stands twice.
-    """
-    table = read_official(path, DETAILS, ["name", "cosmic_id"], _DETAILS, only=True, literal=("name",))
+def read_details(path: Path, notes: list[str]) -> list[CellLine]:
+    """Read the cell line details: name, COSMIC id, which must be unique, and tissue descriptors."""
+    table = read_official(path, _DETAILS)
     table.frame["cosmic_id"] = _identifiers(table, "cosmic_id")
     table.unique("cosmic_id")
-    told = [] if notes is None else notes
-    told.extend(table.notes)
+    notes += table.notes
     return [
         CellLine(f"COSMIC-{cosmic}", (name,), ids_of({"cosmic_id": cosmic}), tissue, histology)
-        for name, cosmic, tissue, histology in zip(
-            *(table.column(column) for column in ("name", "cosmic_id", "tissue", "histology")), strict=True
-        )
-        if name and cosmic  # the last row bears the totals
+        for name, cosmic, tissue, histology in zip(*(table.column(column) for column in _DETAILS.columns), strict=True)
+        if name and cosmic  # the last row has the totals
     ]
 
 
-def read_compounds(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
-    """Read the screened compounds.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Index ``gdsc_drug_id``; ``name``, ``synonyms``, ``target``, ``pathway``, ``pubchem_id``; text.
+def read_compounds(path: Path, notes: list[str]) -> pd.DataFrame:
+    """Return ``name``, ``synonyms``, ``target``, ``pathway`` and ``pubchem_id`` by ``gdsc_drug_id``, all text.
 
     Raises
     ------
     UserError
-        The file is not of the layout, or says two things of one DRUG_ID.
+        The file is not of the layout, or two rows of a DRUG_ID differ.
     """
-    table = read_official(path, COMPOUNDS, ["gdsc_drug_id", "name"], _COMPOUNDS, only=True)
+    table = read_official(path, _COMPOUNDS)
     table.require("gdsc_drug_id", "name")
-    frame = pd.DataFrame({column: table.column(column).map(whole) for column in _COMPOUNDS})
-    told = [] if notes is None else notes
-    told.extend(table.notes)
+    frame = pd.DataFrame({column: table.column(column).map(whole) for column in _COMPOUNDS.columns})
+    notes += table.notes
     frame = frame.drop_duplicates()  # a compound of both studies may have a row for each
     if len(rows := frame.index[frame["gdsc_drug_id"].duplicated(keep=False)]):
-        raise table.fault(
-            "key_unique", "gdsc_drug_id", rows, "stands twice, and differently; mend or remove the row that is wrong"
-        )
+        what = "has several rows, which differ; correct or remove the row that is wrong"
+        raise table.fault("key_unique", "gdsc_drug_id", rows, what)
     return frame.set_index("gdsc_drug_id")
 
 
-def _shown(groups: list[tuple[str, ...]]) -> str:
-    more = f"; {len(groups) - 5} more" if len(groups) > 5 else ""
-    return "; ".join(map(quoted, groups[:5])) + more
-
-
-def _require_ln_ic50(table: OfficialTable) -> None:
+def _require_ln_ic50(table: Table) -> None:
     if "ln_ic50" in table.frame:
         return
     others = [written for name, written in table.written.items() if "ic50" in name]
-    message = f"the column is missing; the file has {quoted(table.written.values(), 8)}; is it the {RESPONSE}?"
+    message = f"the column is missing; the file has {quoted(table.written.values(), 8)}; is it the {_RESPONSE.what}?"
     if others:
         message = (
             f"the column is missing; the file has {quoted(others)}: write the natural logarithm of the "
@@ -280,7 +257,7 @@ def _require_ln_ic50(table: OfficialTable) -> None:
     raise DataError([Finding("column_exists", table.file, message, "ln_ic50")])
 
 
-def _identifiers(table: OfficialTable, column: str) -> pd.Series:
+def _identifiers(table: Table, column: str) -> pd.Series:
     """Return a column of identifiers in the style of their place; what is no longer as it was written is noted."""
     text = table.column(column)
     mended = text.map({value: identifier(column, value) for value in text.unique()})
@@ -294,7 +271,7 @@ def _identifiers(table: OfficialTable, column: str) -> pd.Series:
     return mended
 
 
-def _one_name_a_drug(table: OfficialTable, frame: pd.DataFrame) -> pd.Series:
+def _one_name_a_drug(table: Table, frame: pd.DataFrame) -> pd.Series:
     """Return the names of the drugs, the first where they differ in case and blanks alone."""
     drugs = frame[["study", "gdsc_drug_id", "drug_name"]].drop_duplicates()
     keys = pd.MultiIndex.from_frame(drugs[["study", "gdsc_drug_id"]])
@@ -311,7 +288,7 @@ def _one_name_a_drug(table: OfficialTable, frame: pd.DataFrame) -> pd.Series:
     return frame.groupby(["study", "gdsc_drug_id"])["drug_name"].transform("first")
 
 
-def _check_unit(rows: pd.DataFrame, study: str, table: OfficialTable) -> None:
+def _check_unit(rows: pd.DataFrame, study: str, table: Table) -> None:
     """Refuse responses that cannot be ln IC50 in micromolar; note those that are unlikely to be."""
     auc = rows["auc"].dropna() if "auc" in rows else pd.Series(dtype=np.float64)
     if len(auc) and (auc.median() > _HIGHEST_AUC or auc.min() < 0):

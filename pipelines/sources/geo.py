@@ -14,11 +14,10 @@ import pandas as pd
 
 from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.gene_names import genes_of, spreadsheet_names
-from pipelines.sources.annotation_table import annotation_rows, column_of, unknown_words
-from pipelines.sources.archives import opened
+from pipelines.sources.archives import LATIN, opened, text_lines
 from pipelines.sources.expression_folder import Expression, gene_table, stand_alone
-from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows, refuse_utf_16, without_missing
-from pipelines.sources.official_table import whole
+from pipelines.sources.matrices import BLOCK_BYTES, read_header, read_rows, without_missing
+from pipelines.sources.tables import annotation_rows, column_of, unknown_words, whole
 from pipelines.text_values import clean, folded, known, quoted
 
 BEGIN, END = b"!series_matrix_table_begin", b"!series_matrix_table_end"
@@ -51,13 +50,12 @@ def read(
         Key of the characteristics (``key: value``) whose value is the class, of the second channel as ``key:ch2``; or
         the name of a line: ``title``, ``source_name_ch1``, ``description``, ``characteristics_ch1.1`` (the second).
     patient
-        Such a name whose value is the patient. Without it each sample stands for its patient, and so do samples that
-        lack it: name it where a patient gave several samples, which a split must not part.
+        Such a name whose value is the patient. A sample without one is taken for its own patient: give it where a
+        patient gave several samples, which a split must not separate.
     probes
-        Table of probes and genes: csv or tsv, with columns as in `PROBE` and `GENE`, such as the table of a platform. A
-        gene gets the mean of its probes. Probes that it does not list, or lists without a gene, with several genes
-        (``A /// B``, or in several rows) or with a date that a spreadsheet made of one, are dropped and listed. Without
-        it the probes are the genes, and there is no gene table.
+        Table of probes and genes, with columns as in `PROBE` and `GENE`, such as the table of a platform. A gene gets
+        the mean of its probes. Probes that it does not list, or lists without a gene, with several genes or with a date
+        that a spreadsheet made of one, are dropped and listed. Without it the probes are the genes.
     block
         Bytes of text that are parsed at once.
 
@@ -72,84 +70,74 @@ def read(
         The file is not of the layout, is cut short, holds no table, or has no such key, or two values of it for a
         sample.
     """
+    file = matrix.name
     mapping, notes = _read_probes(probes) if probes else (None, [])
     with opened(matrix) as stream:
-        facts = _sample_facts(stream, matrix.name)
+        lines = text_lines(stream, matrix)
+        facts = _sample_facts(lines, file)
         labels = facts.values_of(label, notes)
         patients = facts.values_of(patient, notes) if patient else facts.accessions
         if not patient:
             notes += facts.people()
         patients, alone = stand_alone(patients, facts.accessions)
-        table = _table(stream, matrix.name)
-        columns, separator = read_header(table, matrix.name, ("ID_REF",))
-        if columns != facts.accessions:
-            differing = sorted(set(columns) ^ set(facts.accessions))
-            what = f"{quoted(differing)} stands in one alone" if differing else "they stand in another order"
-            message = f"the table's columns are not the samples of !Sample_{ACCESSION}: {what}; download the file again"
-            raise DataError([Finding("file_layout", matrix.name, message)])
+        table = _table(lines, file)
+        separator = _check_columns(table, facts, file)
         keep = np.array([found != "" for found in labels])
         if not keep.any():
-            raise UserError(f"{matrix.name}: no sample has a known value of {label!r}; {facts.told()}")
+            raise UserError(f"{file}: no sample has a known value of {label!r}; {facts.described()}")
         unnamed: list[str] = []
         names, values = read_rows(
-            table, columns, matrix.name, separator=separator, keep=keep, block=block, unit="probe", no_genes=unnamed
+            table,
+            facts.accessions,
+            file,
+            separator=separator,
+            keep=keep,
+            block=block,
+            unit="probe",
+            no_genes=unnamed,
         )
     names, values, missing = without_missing(names, values)
     dropped = {
         f"samples without a known {label!r}": [
-            name for name, found in zip(facts.accessions, labels, strict=True) if not found
+            name for name, kept in zip(facts.accessions, keep, strict=True) if not kept
         ],
         "rows that are no probes": unnamed,
         "probes without a value in any sample": missing,
     }
+    genes = None
     if mapping is not None:
-        names, values, unmapped = _means(names, values, mapping)
+        listed = f"{probes} lists {quoted(mapping, 3)}"
+        names, values, unmapped = _means(names, values, mapping, f"{file}, {listed}")
         dropped |= unmapped
-        if not names:
-            why = "; ".join(f"{len(left)} {reason}: {quoted(left, 3)}" for reason, left in unmapped.items())
-            listed = f"it lists {quoted(mapping, 3)}"
-            raise UserError(f"{probes}: maps no probe of {matrix.name}; is it of the same platform? ({listed}; {why})")
-    samples = pd.DataFrame(
-        {
-            "sample_id": facts.accessions,
-            "patient_id": patients,
-            "label": labels,
-            **{name: facts.lines[key] for key, name in PLAIN.items() if key in facts.lines},
-        }
-    )[keep]
+        genes = gene_table(names)
+    columns = {name: facts.lines[key] for key, name in PLAIN.items() if key in facts.lines}
+    samples = pd.DataFrame({"sample_id": facts.accessions, "patient_id": patients, "label": labels, **columns})[keep]
     if "platform" in samples and samples["platform"].nunique() > 1:
-        found = sorted(samples["platform"].unique())
-        notes.append(
-            f"warning: the samples are of {len(found)} platforms, {quoted(found)}: their values may not compare"
-        )
-    return Expression(
-        values.T,
-        names,
-        samples,
-        None if mapping is None else gene_table(names),
-        {why: left for why, left in dropped.items() if left},
-        (*notes, *alone),
-    )
+        found = quoted(sorted(samples["platform"].unique()))
+        notes.append(f"warning: the samples are of several platforms, {found}: their values may not compare")
+    dropped = {why: left for why, left in dropped.items() if left}
+    return Expression(values.T, names, samples, genes, dropped, (*notes, *alone))
+
+
+def _check_columns(table: Iterator[bytes], facts: _Facts, file: str) -> bytes:
+    """Take the header off the table and refuse other samples than the accessions; return its separator."""
+    columns, separator = read_header(table, file, ("ID_REF",))
+    if columns != facts.accessions:
+        differing = sorted(set(columns) ^ set(facts.accessions))
+        what = f"{quoted(differing)} is in one alone" if differing else "they are in another order"
+        message = f"the table's columns are not the samples of !Sample_{ACCESSION}: {what}; download the file again"
+        raise DataError([Finding("file_layout", file, message)])
+    return separator
 
 
 @dataclass
 class _Facts:
-    """What a series matrix tells of its samples.
-
-    Attributes
-    ----------
-    accessions
-        Of the samples.
-    lines
-        Line by line, a cell a sample, named as GEOquery does: ``title``, ``characteristics_ch1.1`` for the second.
-    keys
-        For each channel the characteristics: the key in small letters, and for each sample all values it has of it.
-    """
+    """What a series matrix says of its samples."""
 
     file: str
     accessions: list[str] = field(default_factory=list)
-    lines: dict[str, list[str]] = field(default_factory=dict)
-    keys: dict[str, dict[str, list[dict[str, None]]]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)  # a cell a sample, named as GEOquery names them
+    keys: dict[str, dict[str, list[dict[str, None]]]] = field(default_factory=dict)  # by channel, key and sample
 
     def add(self, name: str, cells: list[str]) -> None:
         """Add a line."""
@@ -165,30 +153,26 @@ class _Facts:
                     held[place][clean(value)] = None
 
     def values_of(self, name: str, notes: list[str]) -> list[str]:
-        """Return each sample's value of a characteristic, or of a line; ``""`` where unknown.
-
-        Raises
-        ------
-        UserError
-            There is none of this name, or a sample has two values.
-        """
+        """Return each sample's only value of a characteristic, or of a line; ``""`` where unknown."""
         found = self._characteristic(name, notes)
         if found is None:
             line = re.sub("^!?sample_", "", folded(name))
             held = column_of(self.lines, (line, f"{line}_ch1", f"{line}_ch2"))
             if held is None:
-                raise UserError(f"{self.file}: its samples have no characteristic {name!r}; {self.told()}")
+                raise UserError(f"{self.file}: its samples have no characteristic {name!r}; {self.described()}")
             found = [{cell: None} for cell in self.lines[held]]
         values, unknown = [], Counter[str]()
         for place, (accession, given) in enumerate(zip(self.accessions, found, strict=True)):
-            told = list(dict.fromkeys(filter(None, map(known, given))))
-            if len(told) > 1:
-                lines = [line for line, cells in self.lines.items() if any(value in cells[place] for value in told)]
-                message = f"{accession} has two values of {name!r}: {' and '.join(map(repr, told))}; name another key"
+            found_values = list(dict.fromkeys(filter(None, map(known, given))))
+            if len(found_values) > 1:
+                lines = [
+                    line for line, cells in self.lines.items() if any(value in cells[place] for value in found_values)
+                ]
+                message = f"{accession} has two values of {name!r}: {quoted(found_values)}; name another key"
                 message += f", or one of the lines that hold them: {', '.join(lines)}"
-                raise DataError([Finding("key_unique", self.file, f"{message}; {self.told()}")])
-            values += told or [""]
-            unknown.update([] if told else list(given))
+                raise DataError([Finding("key_unique", self.file, f"{message}; {self.described()}")])
+            values += found_values or [""]
+            unknown.update([] if found_values else list(given))
         notes += unknown_words(f"{self.file}, {name!r}", unknown)
         return values
 
@@ -209,18 +193,18 @@ class _Facts:
         return found[chosen]
 
     def people(self) -> list[str]:
-        """Return a warning where a characteristic that is not used may tell who gave several samples."""
+        """Return a warning where a characteristic that is not used may name who gave several samples."""
         for keys in self.keys.values():
             for key, cells in keys.items():
-                told = [known(value) for held in cells for value in held]
-                if _PERSON.fullmatch(key) and len(set(told) - {None}) < sum(value is not None for value in told):
+                values = [known(value) for held in cells for value in held]
+                if _PERSON.fullmatch(key) and len(set(values) - {None}) < sum(value is not None for value in values):
                     message = (
-                        f"warning: each sample stands for its own patient, yet {key!r} has values of several samples"
+                        f"warning: each sample is taken for its own patient, yet {key!r} has values of several samples"
                     )
-                    return [f"{message}; give --patient {key!r} if it tells the person: a split must not part them"]
+                    return [f"{message}; give --patient {key!r} if it is the person: a split must not separate them"]
         return []
 
-    def told(self) -> str:
+    def described(self) -> str:
         """Return which keys and lines there are, with the first values of each."""
         keys = {
             key if channel == "1" else f"{key}:ch{channel}": [value for held in cells for value in held]
@@ -247,19 +231,19 @@ def _examples(held: dict[str, list[str]]) -> str:
 def _sample_facts(lines: Iterable[bytes], file: str) -> _Facts:
     facts = _Facts(file)
     for number, line in enumerate(_logical(lines)):
-        refuse_utf_16(line, file)
-        if line.lower().strip(b'"').startswith((f"!sample_{ACCESSION},".encode(), f'!sample_{ACCESSION}",'.encode())):
-            message = "a table program parted its cells by commas; download it again, or save it with tabs"
+        text = line.decode("utf-8", LATIN).rstrip("\r\n")
+        lower = text.lower()
+        if lower.strip('"').startswith((f"!sample_{ACCESSION},", f'!sample_{ACCESSION}",')):
+            message = "a table program separated its cells by commas; download it again, or save it with tabs"
             raise DataError([Finding("file_layout", file, message)])
-        if number == 0 and line.lstrip()[:1] in (b"^", b"<"):
-            kind = "a SOFT file" if line.lstrip().startswith(b"^") else "an XML (MINiML) file"
-            message = f"is {kind} of GEO; download the series matrix instead, *_series_matrix.txt.gz"
+        if number == 0 and text.startswith("^"):
+            message = "is a SOFT file of GEO; download the series matrix instead, *_series_matrix.txt.gz"
             raise DataError([Finding("file_layout", file, message)])
-        if line.lower().startswith(BEGIN):
+        if lower.startswith(BEGIN.decode()):
             break
-        if not line.lower().startswith(b"!sample_"):
+        if not lower.startswith("!sample_"):
             continue
-        name, *cells = next(csv.reader([_decoded(line)], delimiter="\t"))
+        name, *cells = next(csv.reader([text], delimiter="\t"))
         name = name.strip().casefold().removeprefix("!sample_")
         if name == ACCESSION:
             facts.accessions = [clean(cell) for cell in cells]
@@ -279,7 +263,7 @@ def _sample_facts(lines: Iterable[bytes], file: str) -> _Facts:
 
 
 def _logical(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Give lines up to `BEGIN`, joined where a quoted field holds the line end: the next does not begin with a !."""
+    """Yield lines up to `BEGIN`, joined where a quoted field holds the line end: the next does not begin with a !."""
     held = b""
     for line in lines:
         if held and held.count(b'"') % 2 and not line.startswith(b"!"):
@@ -287,17 +271,10 @@ def _logical(lines: Iterable[bytes]) -> Iterator[bytes]:
             continue
         if held.strip():
             yield held
-        held = line.removeprefix(b"\xef\xbb\xbf")
+        held = line
         if line.lower().startswith(BEGIN):
             break
     yield held
-
-
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        return line.decode("latin-1").rstrip("\r\n")
 
 
 def _table(lines: Iterator[bytes], file: str) -> Iterator[bytes]:
@@ -322,11 +299,11 @@ def _read_probes(path: Path) -> tuple[dict[str, list[str]], list[str]]:
         return taken
 
     genes: dict[str, list[str]] = {}
-    for _, (probe, cell) in annotation_rows(path, columns, comments="#^!"):
+    for _, (probe, cell) in annotation_rows(path, columns, comments=b"#^!"):
         if probe:
-            told = _assigned(cell) if column_of(taken, ["gene_assignment"]) else genes_of(cell)
+            of_probe = _assigned(cell) if column_of(taken, ["gene_assignment"]) else genes_of(cell)
             held = genes.setdefault(whole(probe), [])
-            held += [gene for gene in map(whole, told) if gene not in held]
+            held += [gene for gene in map(whole, of_probe) if gene not in held]
     if taken != [PROBE[0], GENE[0]]:
         notes.append(f"{path.name}: probes are taken from column {taken[0]!r}, genes from {taken[1]!r}")
     return genes, notes
@@ -339,11 +316,13 @@ def _assigned(cell: str) -> list[str]:
 
 
 def _means(
-    names: list[str], values: np.ndarray, genes: dict[str, list[str]]
+    names: list[str], values: np.ndarray, genes: dict[str, list[str]], where: str
 ) -> tuple[list[str], np.ndarray, dict[str, list[str]]]:
     """Return genes, their means over probes that have a value, and the probes without one gene, by the reason."""
     rows: dict[str, list[int]] = {}
     dates = frozenset(spreadsheet_names(gene for of in genes.values() for gene in of))
+    date = f"probes whose gene a spreadsheet made a date or number of ({quoted(sorted(dates))})"
+    date += ": take the platform's own table"
     left: dict[str, list[str]] = {}
     for row, probe in enumerate(names):
         of = genes.get(probe)
@@ -352,12 +331,14 @@ def _means(
         elif not of:
             left.setdefault("probes without a gene", []).append(probe)
         elif dates.intersection(of):
-            why = f"probes whose gene a spreadsheet made a date or number of ({quoted(sorted(dates))})"
-            left.setdefault(f"{why}: take the platform's own table", []).append(probe)
+            left.setdefault(date, []).append(probe)
         elif len(of) > 1:
             left.setdefault("probes of several genes", []).append(probe)
         else:
             rows.setdefault(of[0], []).append(row)
+    if not rows:
+        why = "; ".join(f"{len(probes)} {reason}: {quoted(probes, 3)}" for reason, probes in left.items())
+        raise UserError(f"{where}: the table maps no probe; is it of the same platform? ({why})")
     means = np.empty((len(rows), values.shape[1]), np.float32)
     for number, places in enumerate(rows.values()):
         held = ~np.isnan(values[places])

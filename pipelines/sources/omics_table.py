@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.gene_names import several_genes, spreadsheet_names
-from pipelines.sources.annotation_table import column_of, read_annotation
-from pipelines.text_values import folded, is_unknown, look_alikes, quoted
+from pipelines.sources.tables import column_of, read_annotation
+from pipelines.text_values import is_unknown, quoted
 from pipelines.units import Doubt
 
 Wanted = Callable[[str], bool]
-"""Whether a row or column of a matrix, named as in the file, is of a cell line that is wanted."""
-SAMPLED_VALUES = 2_000_000  # of a table, that its unit is looked up in
+"""Returns whether a row or column of a matrix, named as in the file, is of a cell line that is wanted."""
+SAMPLED_VALUES = 2_000_000  # of a table, by which its unit is checked
 _LINE_VALUES = 499  # of a line; the spread of so few is not judged
 _FEW = 50  # values of a line, whose median says little
 _ENSEMBL = re.compile(r"(?P<id>ENSG[0-9]+)\.[0-9]+")
@@ -31,13 +31,13 @@ class Omics:
     Attributes
     ----------
     file
-        Whence they are.
+        Name of the file.
     lines
         What each row is called there.
     features
         Names of the features that are kept.
     columns
-        Where each of them stands in ``values``; so features are left out without a copy.
+        Position of each of them in ``values``; so features are left out without a copy.
     values
         Shape (lines, features of the file); float32 with NaN where missing, or int8.
     notes
@@ -56,7 +56,7 @@ class Omics:
 
     @classmethod
     def of(cls, file: str, lines: list[str], features: Sequence[str], values: np.ndarray, note: str) -> Omics:
-        """Return a table of the features that are one gene each; of the others nobody could tell which is meant."""
+        """Return a table of the features that are one gene each; the others are ambiguous."""
         times = Counter(features)
         spoilt = set(spreadsheet_names(features))
         reasons = {
@@ -68,14 +68,7 @@ class Omics:
         left = {name for names in dropped.values() for name in names}
         kept = [place for place, name in enumerate(features) if name not in left]
         notes = [note, *(f"{len(names)} features left out: {why}: {quoted(names)}" for why, names in dropped.items())]
-        names = [features[place] for place in kept]
-        known = set(names)
-        copies = [name for name in names if name.endswith(".1") and name[:-2] in known]
-        if copies:  # what R and pandas write for a column that stands twice
-            notes.append(f"features that may be copies of others: {quoted(copies)}")
-        if alike := look_alikes(names):
-            notes.append("features that look alike: " + "; ".join(map(quoted, alike[:5])))
-        return cls(file, lines, names, np.array(kept, int), values, tuple(notes), dropped)
+        return cls(file, lines, [features[place] for place in kept], np.array(kept, int), values, tuple(notes), dropped)
 
     def noted(self, note: str) -> Omics:
         """Return it with another note."""
@@ -95,6 +88,15 @@ class Omics:
             dropped=self.dropped | ({why: left} if why else {}),
         )
 
+    def listed(self, genes: GeneList | None) -> Omics:
+        """Return it with the genes of a list, of which it must have one; with all if there is no list."""
+        if genes is None:
+            return self
+        chosen = self.only([name for name in self.features if name in genes.genes])
+        if not chosen.features:
+            raise none_listed(self.file, self.features)
+        return chosen
+
     def rows(self, kept: np.ndarray) -> Omics:
         """Return it with some of its rows (positions)."""
         if len(kept) == len(self.lines):
@@ -111,19 +113,12 @@ class Omics:
         return found
 
     def checked(self, doubt_of: Callable[[np.ndarray], Doubt | None], todo: str) -> Omics:
-        """Return it if its values may be in the unit that they should be in, noted where that is unlikely.
-
-        Parameters
-        ----------
-        doubt_of
-            Of `pipelines.units`: says of values what speaks against the unit.
-        todo
-            What to do if they are in another.
+        """Return it if its values may be in the unit of ``doubt_of``, with a note where that is unlikely.
 
         Raises
         ------
         DataError
-            Values cannot be in the unit; names the lines, if it is only some.
+            They cannot be; names the lines, if it is only some, and says ``todo``.
         """
         known = np.array([not np.isnan(row).all() for row in self.values], bool)
         values = self.values if known.all() else self.values[known]
@@ -164,28 +159,14 @@ def _few(row: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class GeneList:
-    """Genes to keep.
-
-    Attributes
-    ----------
-    genes
-        Their symbols.
-    symbols
-        Ensembl ids to symbols, where the list tells them.
-    """
+    """Symbols of the genes to keep; and Ensembl ids to symbols, where the list has them."""
 
     genes: frozenset[str]
     symbols: dict[str, str]
 
 
 def read_genes(path: Path) -> GeneList:
-    """Read a list of genes: a csv or tsv table with the column ``gene``, and maybe ``ensembl``.
-
-    Raises
-    ------
-    UserError
-        It cannot be read, or names no gene.
-    """
+    """Read a list of genes: a csv or tsv table with the column ``gene``, and maybe ``ensembl``; it must name one."""
 
     def columns(header: Collection[str]) -> tuple[str, ...]:
         return ("gene", "ensembl") if column_of(header, ["ensembl"]) else ("gene",)
@@ -193,46 +174,25 @@ def read_genes(path: Path) -> GeneList:
     table = read_annotation(path, columns)
     if not table:
         raise UserError(f"{path}: names no gene")
-    return GeneList(
-        frozenset(table), {gene_of(others[0], None): gene for gene, others in table.items() if others and others[0]}
-    )
-
-
-def written_otherwise(genes: GeneList | None, names: Iterable[str]) -> str:
-    """Return a note of genes that are on the list and in the file in another case; "" if there are none."""
-    if genes is None:
-        return ""
-    known = {folded(name): name for name in names}
-    pairs = [
-        f"{gene!r} for {known[folded(gene)]!r}"
-        for gene in sorted(genes.genes)
-        if known.get(folded(gene), gene) not in genes.genes
-    ]
-    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
-    return f"the list of genes writes otherwise than the file: {', '.join(pairs[:5])}{more}" if pairs else ""
+    symbols = {gene_of(others[0], None): gene for gene, others in table.items() if others and others[0]}
+    return GeneList(frozenset(table), symbols)
 
 
 def none_listed(file: str, features: Collection[str]) -> UserError:
-    """Return the error of a file of which nothing is to be kept."""
+    """Return the error of a file that has none of the listed genes."""
     return UserError(
         f"{file}: has no feature to keep (it has {quoted(sorted(set(features)))}); name genes in the list as it does"
     )
 
 
 def gene_of(name: str, genes: GeneList | None) -> str:
-    """Return the symbol of an Ensembl id where the list tells it, else the id without its version; or the name."""
+    """Return the symbol of an Ensembl id where the list has it, else the id without its version; or the name."""
     found = _ENSEMBL.fullmatch(name)
     bare = found["id"] if found else name
     return genes.symbols.get(bare, bare) if genes else bare
 
 
-def refuse_unless(what: bool, file: str, message: str) -> None:
-    """Refuse values that are not of what they should be.
-
-    Raises
-    ------
-    DataError
-        ``what`` does not hold.
-    """
-    if not what:
+def refuse_unless(correct: bool, file: str, message: str) -> None:
+    """Raise a `DataError` about the values of a file unless they are ``correct``."""
+    if not correct:
         raise DataError([Finding("values", file, message)])

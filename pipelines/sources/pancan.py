@@ -1,7 +1,7 @@
 """The PanCanAtlas expression matrix (GDC, https://gdc.cancer.gov/about-data/publications/pancanatlas).
 
 ``EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2.geneExp.tsv`` holds 20,531 genes of 11,069 samples on the linear scale,
-adjusted for batches. Cohorts stand in ``TCGA-CDR-SupplementalTableS1``, saved as csv or tsv (Liu et al., Cell 2018,
+adjusted for batches. Cohorts are in ``TCGA-CDR-SupplementalTableS1``, saved as csv or tsv (Liu et al., Cell 2018,
 doi 10.1016/j.cell.2018.02.052), or in ``clinical_PANCAN_patient_with_followup.tsv``.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import DataError, Finding, UserError
-from pipelines.sources.annotation_table import column_of, read_annotation
-from pipelines.sources.archives import opened
+from pipelines.sources.archives import opened, text_lines
 from pipelines.sources.expression_folder import Expression, barcode, gene_table, read_barcodes, rewritten, tcga
-from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows, without_missing
+from pipelines.sources.matrices import BLOCK_BYTES, read_header, read_rows, without_missing
 from pipelines.sources.raw_folder import visible
+from pipelines.sources.tables import column_of, read_annotation
 from pipelines.text_values import quoted
 from pipelines.units import expression_scale
 
@@ -31,13 +31,7 @@ _NEGATIVE, _FEW = 0.2, 500  # share of values below zero that no adjustment for 
 
 
 def find(folder: Path) -> tuple[Path, Path]:
-    """Return the matrix and the clinical table below ``folder``, by their official names.
-
-    Raises
-    ------
-    UserError
-        One of them is missing, or stands there more than once.
-    """
+    """Return the only matrix and clinical table below ``folder``, by their official names."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     matrices = visible(folder, [MATRIX])
@@ -46,8 +40,9 @@ def find(folder: Path) -> tuple[Path, Path]:
         raise UserError(f"{books[0]}: is a workbook; save its sheet TCGA-CDR as TCGA-CDR-SupplementalTableS1.csv")
     for found, name in ((matrices, MATRIX), (tables, " or ".join(CLINICAL))):
         if len(found) != 1:
-            held = f"holds {quoted(path.name for path in found)}" if found else "holds none"
-            raise UserError(f"{folder}: must hold one {name}, it {held}")
+            raise UserError(
+                f"{folder}: must hold one {name}, and holds {quoted(path.name for path in found) or 'none'}"
+            )
     return matrices[0], tables[0]
 
 
@@ -56,21 +51,16 @@ def read(matrix: Path, clinical: Path, *, block: int = BLOCK_BYTES) -> Expressio
 
     The adjustment for batches leaves values below zero, which no expression is: they are set to 0, and counted. Missing
     values stay NaN. Genes without a value in any sample, and samples whose patient has no cohort, are dropped and
-    listed. A sample of normal tissue (``sample_type`` 11) bears the cohort of its patient too.
+    listed. A sample of normal tissue (``sample_type`` 11) has the cohort of its patient too.
 
     Parameters
     ----------
     matrix
-        Genes such as ``TP53|7157`` in rows, samples by their barcode in columns.
+        Genes such as ``TP53|7157`` in rows, samples by their barcode in columns; linear.
     clinical
         Table with ``bcr_patient_barcode`` and ``acronym`` or ``type``.
     block
         Bytes of text that are parsed at once.
-
-    Returns
-    -------
-    Expression
-        Values of shape (samples, genes), linear.
 
     Raises
     ------
@@ -80,7 +70,8 @@ def read(matrix: Path, clinical: Path, *, block: int = BLOCK_BYTES) -> Expressio
     notes: list[str] = []
     cohorts = _cohorts(clinical, notes)
     with opened(matrix) as stream:
-        given, separator = read_header(stream, matrix.name, ("gene_id",))
+        lines = text_lines(stream, matrix)
+        given, separator = read_header(lines, matrix.name, ("gene_id",))
         barcodes = read_barcodes(given, matrix.name, notes)
         known = [tcga(name) for name in barcodes]
         if wrong := [name for name, parts in zip(given, known, strict=True) if parts is None]:
@@ -95,14 +86,12 @@ def read(matrix: Path, clinical: Path, *, block: int = BLOCK_BYTES) -> Expressio
             raise UserError(f"{clinical.name}: has no cohort for any sample of {matrix.name}; is it the right table?")
         unnamed: list[str] = []
         names, values = read_rows(
-            stream, barcodes, matrix.name, separator=separator, keep=keep, block=block, no_genes=unnamed
+            lines, barcodes, matrix.name, separator=separator, keep=keep, block=block, no_genes=unnamed
         )
     negative, genes = _clip(values)
     if negative > _NEGATIVE * values.size > _NEGATIVE * _FEW:
-        message = (
-            f"{negative / values.size:.0%} of the values are below 0; the matrix of PanCanAtlas is linear, and these "
-        )
-        message += "look like log ratios or standardized values: take the official file"
+        message = f"{negative / values.size:.0%} of the values are below 0; the matrix of PanCanAtlas is linear, "
+        message += "and these look like log ratios or standardized values: take the official file"
         raise DataError([Finding("values", matrix.name, message)])
     scale, why = expression_scale(values)
     if scale != "linear":
@@ -138,7 +127,7 @@ def _cohorts(clinical: Path, notes: list[str]) -> dict[str, str]:
     cohorts: dict[str, str] = {}
     for patient, (cohort,) in zip(patients, table.values(), strict=True):
         if cohort and cohorts.setdefault(patient, cohort) != cohort:
-            message = f"{patient} stands twice, as {cohorts[patient]!r} and {cohort!r}; give the patient one cohort"
+            message = f"{patient} is {cohorts[patient]!r} and {cohort!r}; give the patient one cohort"
             raise DataError([Finding("key_unique", clinical.name, message)])
     return cohorts
 

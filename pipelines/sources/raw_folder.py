@@ -1,4 +1,4 @@
-"""What the loaders share: a folder written whole; images as a source lists them, and their raw folder ``images``."""
+"""Raw folders written whole or not at all; images of a source, and their raw folder ``images``."""
 
 from __future__ import annotations
 
@@ -9,43 +9,26 @@ import re
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
 
 from pipelines.errors import UserError
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
-from pipelines.text_values import folded, quoted
+from pipelines.text_values import quoted
 
 _NAMED = re.compile(r"(?P<code>[A-Za-z]+)_[0-9]+\.jpe?g", re.IGNORECASE)  # BA_100102.jpg: code of the cell type, number
-_COPY = re.compile(
-    r"(?:copy (?:\([0-9]+\) )?of )?(?P<stem>.+?)(?: - copy(?: \([0-9]+\))?| copy(?: [0-9]+)?| ?\([0-9]+\))?"
-    r"(?P<ending>\.[a-z]+)",
-    re.IGNORECASE,
-)  # as Windows, macOS and browsers name copies
 _LEFT_BEHIND = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 """What systems leave in folders, besides hidden files; in small letters."""
 
 
-@dataclass(frozen=True)
-class SourceImage:
-    """One image of a source.
+class SourceImage(NamedTuple):
+    """An image of a source: its path, the file name that it gets, and its class.
 
-    Attributes
-    ----------
-    path
-        Where it lies.
-    name
-        File name that it gets.
-    label
-        Its class.
-    subject
-        Whose cell it is, None where the source does not say.
-    part
-        Part of the source that it stems from, such as an official fold; None where there are none.
+    ``subject`` is the person, and ``part`` the official fold or another part of the source; None where not known.
     """
 
     path: Path
@@ -55,9 +38,8 @@ class SourceImage:
     part: str | None = None
 
 
-@dataclass(frozen=True)
-class SourceImages:
-    """The images of a source, and what was passed over or read under another name."""
+class SourceImages(NamedTuple):
+    """The images of a source, and what is doubtful about them."""
 
     images: list[SourceImage]
     notes: tuple[str, ...] = ()
@@ -66,8 +48,8 @@ class SourceImages:
 def write_raw(images: Sequence[SourceImage], out: Path) -> None:
     """Write a raw folder of kind ``images``, whole or not at all; files are copied byte for byte.
 
-    Names that would stand twice in a class are preceded by their part. ``images.csv`` is written where subjects are
-    known; its column ``part`` tells official folds, which the platform's own split does not follow.
+    Names that would be duplicates in a class are preceded by their part. ``images.csv`` is written where subjects are
+    known; its column ``part`` has official folds, which the platform's own split does not follow.
 
     Raises
     ------
@@ -85,13 +67,7 @@ def write_raw(images: Sequence[SourceImage], out: Path) -> None:
 
 
 def refuse_existing(out: Path) -> None:
-    """Refuse a target that is there already, unless it is an empty folder.
-
-    Raises
-    ------
-    UserError
-        It is there.
-    """
+    """Raise a `UserError` if a target is there already, unless it is an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already; name a new folder, or remove it")
 
@@ -103,7 +79,7 @@ def written_folder(out: Path) -> Iterator[Path]:
     Raises
     ------
     UserError
-        ``out`` is there already, or something cannot be written or copied.
+        ``out`` is there already, or the disk refuses.
     """
     refuse_existing(out)
     try:
@@ -113,7 +89,7 @@ def written_folder(out: Path) -> Iterator[Path]:
             whole.mkdir()
             yield whole
             whole.replace(out)
-    except OSError as error:  # pyarrow's own bear neither a file name nor a reason apart
+    except OSError as error:  # those of pyarrow have neither a file name nor a reason
         where, reason = error.filename or out, error.strerror or " ".join(str(error).split())
         raise UserError(f"{where}: {reason}; nothing was written to {out}") from error
 
@@ -127,7 +103,7 @@ def _write_table(images: Sequence[SourceImage], files: list[str], path: Path) ->
 
 
 def _file_names(images: Sequence[SourceImage]) -> list[str]:
-    # File systems that do not tell a from A would let one image replace the other.
+    # On file systems that ignore case one image would replace the other.
     plain = [f"{image.label}/{image.name}" for image in images]
     times = Counter(map(str.casefold, plain))
     files = [
@@ -139,136 +115,84 @@ def _file_names(images: Sequence[SourceImage]) -> list[str]:
     return files
 
 
-def class_folders(folder: Path, classes: Collection[str], layout: str) -> SourceImages:
-    """Return the images of a layout with a folder a class and files such as ``BA_100102.jpg``.
+CLASS_FOLDERS = {
+    "blood_cells": (
+        "Blood Cell Images for Cancer Detection",  # Kaggle, doi 10.34740/kaggle/dsv/10500753, CC BY 4.0
+        ("basophil", "erythroblast", "monocyte", "myeloblast", "seg_neutrophil"),
+    ),
+    "pbc": (
+        "PBC (Barcelona)",  # Acevedo et al. 2020, normal peripheral blood cells, doi 10.17632/snkd93bnjr.1
+        ("basophil", "eosinophil", "erythroblast", "ig", "lymphocyte", "monocyte", "neutrophil", "platelet"),
+    ),
+}
+"""Layouts with a folder a class, files such as ``BA_100102.jpg``, and no subjects: what each is, and its classes."""
 
-    Images in folders inside a class are of the class. Copies that a file manager made, ``BA_1 (1).jpg`` beside
-    ``BA_1.jpg`` with the same bytes, are passed over.
+
+def read_class_folders(folder: Path, layout: str) -> SourceImages:
+    """Return the images of one of `CLASS_FOLDERS`.
 
     Raises
     ------
     UserError
         The folders are not those of the layout, one is empty, or a file's name is not of the layout.
     """
-    notes: list[str] = []
-    root, folders = find_folder(folder, classes, layout, notes)
-    unknown = [path.name for path in entries(root) if path.is_dir() and path not in folders.values()]
-    if unknown:
-        raise UserError(
-            f"{root}: {quoted(unknown)} is no class of {layout}, whose folders are "
-            f"{', '.join(classes)}; move it elsewhere"
-        )
-    images, copies, wrong = [], [], []
-    for label in classes:
-        files = list(_files_in(folders[label], notes))
-        held = {path.name.casefold(): path for path in files}
-        for path in files:
-            if _NAMED.fullmatch(path.name):
-                images.append(SourceImage(path, path.name, label))
-            elif is_copy(path, held):
-                copies.append(f"{label}/{path.name}")
-            else:
-                wrong.append(f"{label}/{path.name}")
-    if wrong:
-        message = "is not named as in {layout}, such as BA_100102.jpg; name it so, or move it elsewhere"
-        raise UserError(f"{root}: {quoted(wrong)} {message.format(layout=layout)}")
+    what, classes = CLASS_FOLDERS[layout]
+    root = find_folder(folder, classes, what)
+    if unknown := [path.name for path in entries(root) if path.is_dir() and path.name not in classes]:
+        todo = f"whose folders are {', '.join(classes)}; move it elsewhere"
+        raise UserError(f"{root}: {quoted(unknown)} is no class of {what}, {todo}")
+    images = [SourceImage(path, path.name, label) for label in classes for path in entries(root / label)]
+    if wrong := [f"{image.label}/{image.name}" for image in images if not _NAMED.fullmatch(image.name)]:
+        raise UserError(f"{root}: {quoted(wrong)} is not named as in {what}, such as BA_100102.jpg; move it elsewhere")
     if empty := sorted(set(classes) - {image.label for image in images}):
         raise UserError(f"{root}: {quoted(empty)} is empty; unpack the archive again")
-    notes += passed_over(copies)
-    return SourceImages(images, (*notes, *_strangers(images)))
+    return SourceImages(images, _strangers(images))
 
 
-def passed_over(copies: Sequence[str]) -> list[str]:
-    """Return a note on files that were passed over as `is_copy` tells; none if there are none."""
-    return [f"passed over {len(copies)} copies of images that lie beside them: {quoted(copies)}"] if copies else []
-
-
-def _files_in(folder: Path, notes: list[str]) -> Iterator[Path]:
-    for path in entries(folder):
-        if path.is_dir():
-            notes.append(f"images in the folder {str(path)!r} are read as of the class around it")
-            yield from _files_in(path, notes)
-        else:
-            yield path
-
-
-def is_copy(path: Path, held: Mapping[str, Path]) -> bool:
-    """Return whether a file is named as a copy of another one in its folder, by name in small letters, of its bytes."""
-    found = _COPY.fullmatch(path.name)
-    origin = held.get(f"{found['stem']}{found['ending']}".casefold()) if found else None
-    return origin is not None and origin != path and origin.read_bytes() == path.read_bytes()
-
-
-def _strangers(images: list[SourceImage]) -> list[str]:
+def _strangers(images: list[SourceImage]) -> tuple[str, ...]:
     """Return a warning on images whose name begins as those of another class do."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     codes = {image: _NAMED.sub(r"\g<code>", image.name).upper() for image in images}
     for image, code in codes.items():
         counts[code][image.label] += 1
-    odd = [f"{image.label}/{image.name}" for image, code in codes.items()
-           if 10 * counts[code][image.label] <= counts[code].most_common(1)[0][1]]  # fmt: skip
-    return (
-        [f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"] if odd else []
-    )
+    odd = [
+        f"{image.label}/{image.name}"
+        for image, code in codes.items()
+        if 10 * counts[code][image.label] <= counts[code].most_common(1)[0][1]
+    ]
+    warning = f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"
+    return (warning,) if odd else ()
 
 
-def find_folder(
-    folder: Path, inside: Collection[str], layout: str, notes: list[str] | None = None
-) -> tuple[Path, dict[str, Path]]:
-    """Return the one folder, from ``folder`` on down, that holds a folder for each name in ``inside``, and those.
-
-    Archives are unpacked into folders of their own, often twice over. A folder's name may differ in case, in blanks and
-    underscores, and by an s at the end; ``notes`` takes which do.
+def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:
+    """Return the one folder, from ``folder`` on down, that holds a folder for each name in ``inside``.
 
     Raises
     ------
     UserError
-        There is none or several, or two folders in it have one name.
+        There is none or several.
     """
     refuse_no_folder(folder)
-    best: tuple[int, Path, list[str]] = (0, folder, [])
-    root: Path | None = None
-    chosen: dict[str, Path] = {}
+    found: list[Path] = []
+    best, lacking, other = folder, sorted(inside), list[str]()
     for where, held, _ in os.walk(folder):
         held[:] = sorted(name for name in held if _is_content(name))
-        found = {name: [path for path in held if path == name or _alike(path) == _alike(name)] for name in inside}
-        if root is None and (doubled := [paths for paths in found.values() if len(paths) > 1]):
-            raise UserError(
-                f"{where}: {' and '.join(map(repr, doubled[0]))} may be one class; put them into one folder"
-            )
-        if all(found.values()):
-            held.clear()  # what lies inside is of this folder
-            if root is not None:
-                raise UserError(
-                    f"{folder}: {str(root)!r} and {where!r} are both laid out as {layout}; "
-                    "name one of them, or put their images together"
-                )
-            root = Path(where)
-            if notes is not None:
-                notes += [f"the folder {path!r} is read as {name!r}" for name, (path,) in found.items() if path != name]
-            chosen = {name: root / path for name, (path,) in found.items()}
-        there = [name for name, paths in found.items() if paths]
-        if len(there) > best[0]:
-            best = (len(there), Path(where), sorted(set(held) - {path for paths in found.values() for path in paths}))
-    if root is not None:
-        return root, chosen
-    count, root, other = best
-    if not count:
-        packed = [
-            path.name for path in entries(folder) if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".rar")
-        ]
-        todo = f"; unpack {quoted(packed)}" if packed else ""
-        message = f"no folder in it holds {', '.join(sorted(inside))}{todo}"
-    else:
-        here = {_alike(path.name) for path in entries(root)}
-        lacking = [name for name in inside if _alike(name) not in here]
-        message = f"{str(root)!r} lacks {quoted(lacking)}"
-        message += f"; is it {quoted(other)} there? name it so" if other else "; unpack the archive again"
-    raise UserError(f"{folder}: is not laid out as {layout}; {message}")
-
-
-def _alike(name: str) -> str:
-    return re.sub(r"[\s._-]+", "_", folded(name)).removesuffix("s")
+        missing = sorted(set(inside) - set(held))
+        if not missing:
+            found.append(Path(where))
+        elif len(missing) < len(lacking):
+            best, lacking, other = Path(where), missing, sorted(set(held) - set(inside))
+        if not missing:
+            held.clear()  # what is inside belongs to this folder
+    if len(found) == 1:
+        return found[0]
+    if found:
+        todo = "name one of them, or put their images together"
+        raise UserError(f"{folder}: {quoted(map(str, found))} are both laid out as {layout}; {todo}")
+    if len(lacking) < len(inside):
+        todo = f"is it {quoted(other)} there? name it so" if other else "unpack the archive again"
+        raise UserError(f"{folder}: is not laid out as {layout}; {str(best)!r} lacks {quoted(lacking)}; {todo}")
+    raise UserError(f"{folder}: is not laid out as {layout}; no folder in it holds {', '.join(lacking)}; unpack it")
 
 
 def _is_content(name: str) -> bool:
@@ -276,13 +200,7 @@ def _is_content(name: str) -> bool:
 
 
 def refuse_no_folder(folder: Path) -> None:
-    """Refuse what is no folder.
-
-    Raises
-    ------
-    UserError
-        It is a file, such as an archive, or is not there.
-    """
+    """Raise a `UserError` if it is a file, such as an archive, or is not there."""
     if folder.is_file():
         raise UserError(f"{folder}: is a file; unpack it, if it is an archive, and name the folder")
     if not folder.is_dir():
@@ -290,7 +208,7 @@ def refuse_no_folder(folder: Path) -> None:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what stands in a folder, in order, without hidden files and what systems leave there."""
+    """Return the content of a folder, in order, without hidden files and what systems leave there."""
     return sorted(path for path in folder.iterdir() if _is_content(path.name))
 
 

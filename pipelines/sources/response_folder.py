@@ -1,7 +1,6 @@
-"""From responses, cell lines, drugs and omics as their places publish them to a raw folder of kind ``response``.
+"""The raw folder ``response``: responses, cell lines, drugs and omics, joined by cell line.
 
-Rows are joined by cell line. Whatever has no certain place is left out, and stands in ``unmatched.csv`` with the reason
-and the number of rows that it costs.
+What has no certain cell line is left out, and listed in ``unmatched.csv`` with the reason and the rows that it costs.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,14 @@ from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
 from pipelines.sources import gdsc
 from pipelines.sources.cell_line_names import IDS, CellLineNames
-from pipelines.sources.choices import Replicates
 from pipelines.sources.expression_folder import ROW_GROUP_SAMPLES
 from pipelines.sources.omics_table import Omics
 from pipelines.sources.raw_folder import written_folder
 from pipelines.sources.screened_lines import CELL, Unmatched
 from pipelines.text_values import look_alikes, quoted
 
+Replicates = Literal["refuse", "best"]
+"""Several measurements of a cell line and a drug in a study: an error, or the best fitted curve is kept."""
 UNMATCHED_FILE = "unmatched.csv"
 SHARING = ("expression", "copy_number")
 """Omics that must hold the same genes where they hold mostly the same."""
@@ -33,19 +34,7 @@ SHARING = ("expression", "copy_number")
 
 @dataclass(frozen=True)
 class ResponseFolder:
-    """The tables of a raw folder.
-
-    Attributes
-    ----------
-    response, cell_lines, drugs
-        As they are written.
-    omics
-        For each omics its values, whose ``lines`` are cell line ids.
-    unmatched
-        What was left out.
-    notes
-        What was done to the values.
-    """
+    """The tables of a raw folder; the ``lines`` of its omics are cell line ids."""
 
     response: pd.DataFrame
     cell_lines: pd.DataFrame
@@ -72,9 +61,9 @@ def place_once(response: pd.DataFrame, replicates: Replicates, unmatched: Unmatc
         rows = first.loc[first[gdsc.FILE] == file, gdsc.ROW] - 1
         pairs = response.loc[several, [*KEYS]].drop_duplicates()
         message = (
-            f"{len(pairs)} pairs of a cell line and a drug stand several times, such as {'|'.join(pairs.iloc[0])}; "
-            "if they are measurements, --replicates best takes the curve with the lowest RMSE and lists the others; "
-            "if they are copies, or of other lines or drugs, mend the file"
+            f"{len(pairs)} pairs of a cell line and a drug have several measurements, such as "
+            f"{'|'.join(pairs.iloc[0])}; --replicates best takes the curve with the lowest RMSE and lists the others; "
+            "if they are copies, or of other lines or drugs, correct the file"
         )
         raise DataError([Finding.at_rows("measurement_unique", str(file), None, rows, message)])
     best = response.sort_values("rmse", kind="stable").drop_duplicates([*KEYS]).index
@@ -124,15 +113,9 @@ def describe_lines(response: pd.DataFrame, names: CellLineNames) -> pd.DataFrame
 
 
 def write_response(folder: ResponseFolder, out: Path) -> None:
-    """Write a raw folder of kind ``response``, whole or not at all.
+    """Write a raw folder of kind ``response`` as `written_folder` does.
 
-    ``response.parquet`` holds study, cell line, drug, ``ln_ic50`` and all other columns of the source,
-    ``<omics>.parquet`` a column a feature, ``unmatched.csv`` what was left out.
-
-    Raises
-    ------
-    UserError
-        ``out`` is there already, or the disk refuses.
+    ``response.parquet`` holds study, cell line, drug, ``ln_ic50`` and all other columns of the source.
     """
     columns = [*KEYS, "ln_ic50"]
     others = [name for name in folder.response if name not in (*columns, gdsc.FILE, gdsc.ROW)]

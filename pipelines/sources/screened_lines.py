@@ -1,4 +1,4 @@
-"""Which known cell line the rows of a response table and of omics matrices are of; what has none is listed."""
+"""The known cell lines of the rows of a response table and of omics matrices; rows without one are listed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ NO_RESPONSE = "without a certain response"
 
 @dataclass
 class Unmatched:
-    """What has no place in the raw folder, and why.
-
-    Attributes
-    ----------
-    rows
-        ``identifier``, ``kind`` of it, ``rows_lost``, ``file``, ``reason``, and the ``candidates`` that it may be.
-    """
+    """What is left out of the raw folder: identifier, its kind, rows lost, file, reason, and what it may be."""
 
     rows: list[tuple[str, str, int, str, str, str]] = field(default_factory=list)
 
@@ -45,25 +39,17 @@ class Unmatched:
         return pd.DataFrame(self.rows, columns=["identifier", "kind", "rows_lost", "file", "reason", "candidates"])
 
     def report(self) -> list[str]:
-        """Return a line for each file and reason: how many, the first of them, and how many rows they cost."""
-        told = []
+        """Return a line for each file and reason: the count, the first identifiers, and the rows lost."""
+        lines = []
         for (file, reason), rows in self.table().groupby(["file", "reason"], sort=False):
             lost = int(rows["rows_lost"].sum())
             cost = f"; {lost} rows lost" if lost else ""
-            told.append(f"{file}: {reason}: {len(rows)} ({quoted(rows['identifier'])}){cost}")
-        return told
+            lines.append(f"{file}: {reason}: {len(rows)} ({quoted(rows['identifier'])}){cost}")
+        return lines
 
 
 class ScreenedLines:
-    """Which cell line each row of a response table and of an omics matrix is of.
-
-    Parameters
-    ----------
-    names
-        The known cell lines.
-    unmatched
-        Takes what has no certain cell line.
-    """
+    """Finds the cell line of each row of a response table and of an omics matrix; ``unmatched`` takes the others."""
 
     def __init__(self, names: CellLineNames, unmatched: Unmatched) -> None:
         self.names = names
@@ -71,15 +57,7 @@ class ScreenedLines:
         self.screened: set[str] = set()
 
     def place(self, response: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows whose cell line is certain, with `CELL`.
-
-        Of two lines of the source that one known line fits, it is the one that is found by a surer way (`surest`).
-
-        Raises
-        ------
-        UserError
-            No row is left.
-        """
+        """Return the rows whose cell line is certain, with `CELL`; raise a `UserError` if none is left."""
         given = [*gdsc.GIVEN.values()]
         counts: dict[tuple[str, ...], dict[str, int]] = {}
         for (*who, file), rows in Counter(response[[*given, gdsc.FILE]].itertuples(index=False, name=None)).items():
@@ -109,7 +87,7 @@ class ScreenedLines:
         return kept
 
     def wanted(self, file: str) -> Wanted:
-        """Return whether a row of ``file`` is of a screened line; each that is not is told once."""
+        """Return a function that says whether a row of ``file`` is of a screened line, and lists it if not."""
 
         def is_wanted(name: str) -> bool:
             match = self.names.match_text(name)
@@ -124,10 +102,7 @@ class ScreenedLines:
         return is_wanted
 
     def renamed(self, omics: Omics) -> Omics:
-        """Return an omics table under cell line ids.
-
-        Rows that are of one line are left out, as nobody says which is right, but for one whose name fits it better.
-        """
+        """Return an omics table under cell line ids, of several rows of one line only the one that `surest` finds."""
         found = {row: self.names.match_text(name) for row, name in enumerate(omics.lines)}
         certain = surest(found, lambda one, other: True)
         for row, match in found.items():

@@ -1,7 +1,7 @@
 """The UCI set "gene expression cancer RNA-Seq" (doi 10.24432/C5R88H, CC BY 4.0): ``data.csv`` and ``labels.csv``.
 
-801 samples of five TCGA cohorts and 20,531 genes under made-up names, ``sample_0`` and ``gene_0`` on. The set tells no
-patients: each sample stands for its patient, so two samples of one person cannot be held together. Its values are on a
+801 samples of five TCGA cohorts and 20,531 genes under made-up names, ``sample_0`` and ``gene_0`` on. The set names no
+patients: each sample is taken for its own, so two samples of one person cannot be held together. Its values are on a
 logarithmic scale.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import DataError, Finding, UserError
-from pipelines.sources.annotation_table import column_of, read_annotation
-from pipelines.sources.archives import opened
+from pipelines.sources.archives import opened, text_lines
 from pipelines.sources.expression_folder import Expression, rewritten
-from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows
+from pipelines.sources.matrices import BLOCK_BYTES, read_header, read_rows
 from pipelines.sources.raw_folder import refuse_no_folder, visible
+from pipelines.sources.tables import column_of, read_annotation
 from pipelines.text_values import look_alikes, quoted
 
 CLASSES = ("BRCA", "COAD", "KIRC", "LUAD", "PRAD")
@@ -27,19 +27,7 @@ SAMPLE = ("", "Unnamed: 0", "sample")
 
 
 def read(folder: Path, *, block: int = BLOCK_BYTES) -> Expression:
-    """Read ``data.csv`` and the ``labels.csv`` beside it, wherever they lie below ``folder``.
-
-    Parameters
-    ----------
-    folder
-        The unpacked download.
-    block
-        Bytes of text that are parsed at once.
-
-    Returns
-    -------
-    Expression
-        Values of shape (samples, genes), ``patient_id`` equal to ``sample_id``, no gene table.
+    """Read ``data.csv`` and the ``labels.csv`` beside it, wherever they are below ``folder``.
 
     Raises
     ------
@@ -65,15 +53,16 @@ def read(folder: Path, *, block: int = BLOCK_BYTES) -> Expression:
     notes += rewritten("labels", [label for (label,) in given.values()], list(labels.values()))
     if wrong := sorted(set(labels.values()) - {*CLASSES, ""}):
         of = quoted(name for name, label in labels.items() if label in wrong)
-        message = f"{quoted(wrong)} is none of {', '.join(CLASSES)}; mend the label of {of}, or leave its cell empty"
+        message = f"{quoted(wrong)} is none of {', '.join(CLASSES)}; correct the label of {of}, or leave its cell empty"
         raise DataError([Finding("label_known", LABELS, message, "Class")])
     with opened(data) as stream:
-        genes, separator = read_header(stream, DATA, SAMPLE)
-        names, values = read_rows(stream, genes, DATA, separator=separator, block=block, unit="sample")
+        lines = text_lines(stream, data)
+        genes, separator = read_header(lines, DATA, SAMPLE)
+        names, values = read_rows(lines, genes, DATA, separator=separator, block=block, unit="sample")
     if differing := sorted(set(names) ^ set(labels)):
         alike = look_alikes(differing)
         todo = f"write {' and '.join(map(repr, alike[0]))} alike, and all others" if alike else "unpack both again"
-        raise UserError(f"{quoted(differing)}: stands in one of {DATA} and {LABELS} alone; {todo}")
+        raise UserError(f"{quoted(differing)}: is in one of {DATA} and {LABELS} alone; {todo}")
     keep = np.array([labels[name] != "" for name in names])
     kept = [name for name in names if labels[name]]
     dropped = {"samples without a known label": [name for name in names if not labels[name]]}

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import UserError
-from pipelines.sources.annotation_table import column_of, read_annotation
-from pipelines.sources.archives import opened
+from pipelines.sources.archives import opened, text_lines
 from pipelines.sources.expression_folder import (
     Expression,
     barcode,
@@ -21,7 +20,8 @@ from pipelines.sources.expression_folder import (
     stand_alone,
     tcga,
 )
-from pipelines.sources.expression_matrix import BLOCK_BYTES, read_header, read_rows, without_missing
+from pipelines.sources.matrices import BLOCK_BYTES, read_header, read_rows, without_missing
+from pipelines.sources.tables import column_of, read_annotation
 from pipelines.text_values import folded, quoted
 
 GENE = ("sample", "Ensembl_ID", "gene", "id", "sampleID", "gene_id", "gene_name", "symbol", "Gene Symbol", "xena_id",
@@ -48,14 +48,14 @@ def read(
     Parameters
     ----------
     matrix
-        First column as in `GENE`, which bears the genes; text, also gzipped.
+        Its first column, as in `GENE`, holds the genes.
     phenotype
         Table with a column as in `SAMPLE`, such as ``sample`` or ``submitter_id.samples``; else as in `PATIENTS`.
     label
         Column of the class; without it the first there is of `LABELS`.
     patient
         Column of the patient. Without it ``_PATIENT`` where the table has that; else, and in its empty cells, the first
-        twelve characters of a TCGA barcode; any other sample stands for its patient.
+        twelve characters of a TCGA barcode; any other sample is taken for its own patient.
     block
         Bytes of text that are parsed at once.
 
@@ -84,7 +84,8 @@ def read(
 
     table = read_annotation(phenotype, columns, notes)
     with opened(matrix) as stream:
-        given, separator = read_header(stream, matrix.name, GENE)
+        lines = text_lines(stream, matrix)
+        given, separator = read_header(lines, matrix.name, GENE)
         names = read_barcodes(given, matrix.name, notes)
         rows, differing = _joined(names, table, notes)
         labels = [row[0] for row in rows]
@@ -95,15 +96,15 @@ def read(
             raise UserError("; ".join([f"{phenotype.name}: {message}, the matrix {quoted(names, 3)}", todo, *notes]))
         unnamed: list[str] = []
         genes, values = read_rows(
-            stream, names, matrix.name, separator=separator, keep=keep, block=block, no_genes=unnamed
+            lines, names, matrix.name, separator=separator, keep=keep, block=block, no_genes=unnamed
         )
     genes, values, missing = without_missing(genes, values)
     kept = [name for name, found in zip(names, labels, strict=True) if found]
     barcodes = [tcga(name) for name in kept]
     given = [row[1] if len(row) > 1 else "" for row in rows if row[0]]
-    told = [barcode(name) for name in given]
-    notes += rewritten("patients", given, told)
-    patients = [of or (parts[0] if parts else "") for of, parts in zip(told, barcodes, strict=True)]
+    read = [barcode(name) for name in given]
+    notes += rewritten("patients", given, read)
+    patients = [of or (parts[0] if parts else "") for of, parts in zip(read, barcodes, strict=True)]
     patients, alone = stand_alone(patients, kept)
     samples = pd.DataFrame({"sample_id": kept, "patient_id": patients, "label": [found for found in labels if found]})
     if all(barcodes):
@@ -152,9 +153,9 @@ def _joined(names: Sequence[str], table: Mapping[str, Row], notes: list[str]) ->
         for (why, way), index in zip(ways.items(), indices, strict=True):
             keys = {key for key in index.get(way(name), ()) if not why or _may_be_one(name, barcode(key))}
             if keys:
-                told = {table[key] for key in keys}
-                if len(told) == 1:
-                    (row,) = told
+                found = {table[key] for key in keys}
+                if len(found) == 1:
+                    (row,) = found
                     by_way[why].append((name, min(keys)))
                 else:
                     several.append(name)

@@ -14,7 +14,6 @@ from pipelines.samples.gene_names import (
     several_genes,
     spreadsheet_name,
     spreadsheet_names,
-    symbol_of,
 )
 
 # Few symbols and numbers, so that names collide all the time.
@@ -51,14 +50,6 @@ def test_a_whole_name_is_always_found(given_names: list[str], wanted: list[str])
     found = match_genes(given_names, wanted).found
     for gene in set(given_names) & set(wanted):
         assert found[gene] == gene
-
-
-@given(st.lists(_names, max_size=8), st.lists(_names, max_size=6, unique=True))
-def test_a_symbol_that_several_genes_bear_needs_the_number(given_names: list[str], wanted: list[str]) -> None:
-    bearers = {part: [gene for gene in wanted if part in parts_of(gene)] for gene in wanted for part in parts_of(gene)}
-    for gene, name in match_genes(given_names, wanted).found.items():
-        if gene != name:
-            assert any(len(bearers[part]) == 1 for part in set(parts_of(gene)) & set(parts_of(name)))
 
 
 @given(st.lists(_names, max_size=8, unique=True), st.lists(_names, max_size=8, unique=True), st.randoms())
@@ -99,19 +90,6 @@ def test_a_symbol_of_two_genes_stands_for_neither() -> None:
         find_gene("SLC35E2", wanted)
     assert find_gene("9906", wanted) == "SLC35E2|9906"
     assert find_gene("SLC35E2|9906", wanted) == "SLC35E2|9906"
-
-
-def test_a_gene_that_is_not_there_is_told() -> None:
-    with pytest.raises(UserError, match="the gene 'TP53' is not among the genes"):
-        find_gene("TP53", ["KRAS|3845"])
-    with pytest.raises(UserError, match="not among the genes"):
-        find_gene("TP53|9999", ["TP53|7157"])
-
-
-def test_symbols() -> None:
-    assert symbol_of("TP53|7157") == "TP53"
-    assert symbol_of("?|653553") == "?|653553"
-    assert symbol_of("hsa-let-7a-1") == "hsa-let-7a-1"
 
 
 @pytest.mark.parametrize(

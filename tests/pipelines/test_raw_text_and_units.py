@@ -34,7 +34,6 @@ Damage = Callable[[Path], Any]
 R, L, D = "response.parquet", "cell_lines.csv", "drugs.csv"
 E, S, G = "expression.parquet", "samples.csv", "genes.csv"
 C, B, M = "copy_number.parquet", "methylation.parquet", "mutation.parquet"
-WORDS = ["NA", "[Discrepancy]", "not reported", "'--"]  # of all, see the property below
 IMAGES = "images.csv"
 
 
@@ -127,37 +126,23 @@ SPACE, ZERO_WIDTH = "\u00a0", "\u200b"
 SAME: dict[str, tuple[str, Damage, str, str | None]] = {
     "blank after a label": ("expression", one(S, "label", "BLUE "), S, "label"),
     "no-break space": ("expression", one(S, "label", f"BLUE{SPACE}"), S, "label"),
-    "zero width": ("expression", one(S, "label", f"{ZERO_WIDTH}BLUE"), S, "label"),
     "blank after a patient": ("expression", column(S, "patient_id", lambda v: f"{v} ", 3), S, "patient_id"),
-    "blank after a sample": ("expression", column(S, "sample_id", lambda v: f" {v}", 2), S, "sample_id"),
     "blank in parquet": ("expression", column(E, "sample_id", lambda v: f"{v}\t", 2), E, "sample_id"),
-    "blank after a code": ("expression", column(S, "sample_type", lambda v: f"{v} ", 2), S, "sample_type"),
     "blank in a header": ("expression", raw(S, lambda b: b.replace(b"patient_id", b" patient_id ")), S, None),
     "blank in a gene": ("expression", edited(E, lambda t: t.rename(columns={"SIM03|3": "SIM03|3 "})), E, None),
-    "blank in genes.csv": ("expression", column(G, "gene", lambda v: f"{v} "), G, "gene"),
     "semicolons": ("expression", raw(S, lambda b: b.replace(b",", b";")), S, None),
-    "tabs": ("expression", raw(S, lambda b: b.replace(b",", b"\t")), S, None),
     "blank after a drug": ("response", one(R, "drug_id", f"DRUG-1{SPACE}"), R, "drug_id"),
-    "blank after a line": ("response", column(B, "cell_line_id", lambda v: f"{v} "), B, "cell_line_id"),
-    "blank after a tissue": ("response", one(L, "tissue", " lung"), L, "tissue"),
-    "blank after a SMILES": ("response", one(D, "smiles", f"{SMILES['DRUG-1']} "), D, "smiles"),
     "backslashes": ("images", column(IMAGES, "file", lambda v: v.replace("/", "\\")), IMAGES, "file"),
-    "below images": ("images", column(IMAGES, "file", lambda v: f"./images/{v}"), IMAGES, "file"),
     "a drive": ("images", column(IMAGES, "file", lambda v: f"C:\\x\\images\\{v}"), IMAGES, "file"),
     "names alone": ("images", column(IMAGES, "file", lambda v: v.split("/")[1]), IMAGES, "file"),
-    "another case": ("images", column(IMAGES, "file", str.upper), IMAGES, "file"),
     "quoted for the web": ("images", column(IMAGES, "file", lambda v: v.replace("_", "%5F")), IMAGES, "file"),
-    "blank after a subject": ("images", column(IMAGES, "subject_id", lambda v: f"{v} ", 2), IMAGES, "subject_id"),
     "files of systems": ("images", lambda f: (f / "images/all/Thumbs.db").write_bytes(b"x"), "images", None),
 }  # fmt: skip
 
 SILENT: dict[str, tuple[str, Damage]] = {
     "UTF-16": ("expression", raw(S, lambda b: b.decode().encode("utf-16"))),
     "a mark of UTF-8": ("expression", raw(S, lambda b: b"\xef\xbb\xbf" + b)),
-    "line ends of Windows": ("expression", raw(S, lambda b: b.replace(b"\n", b"\r\n"))),
-    "codes as decimals": ("expression", column(S, "sample_type", lambda v: f"{v}.0")),
     "keys as an index": ("response", lambda f: pd.read_parquet(f / E).set_index("cell_line_id").to_parquet(f / E)),
-    "categories": ("response", edited(R, lambda t: t.astype({"study": "category", "drug_id": "category"}))),
     "labels in another case": ("images", column(IMAGES, "label", str.upper)),
 }
 
@@ -212,70 +197,47 @@ def responses(change: Callable[[np.ndarray], np.ndarray], studies: int = 1) -> D
 TOLD: dict[str, tuple[str, Damage, str, str, str | None, str]] = {
     # kind, damage, severity, file, column, a key word
     "label in another case": ("expression", column(S, "label", str.lower, 2), "warning", S, "label", "'blue'"),
-    "patient in another case": ("expression", one(S, "patient_id", "p001"), "warning", S, "patient_id", "'p001'"),
     "patient with zeros": ("expression", edited(S, lambda t: t.assign(
         patient_id=["7" if at == 0 else "007" if at == 1 else v for at, v in enumerate(t["patient_id"])])),
         "warning", S, "patient_id", "'007' and '7'"),
-    "wide letters": ("expression", one(S, "label", "\uff22LUE"), "warning", S, "label", "'BLUE'"),
     "tissue in another case": ("response", one(L, "tissue", "Lung"), "warning", L, "tissue", "'Lung' and 'lung'"),
-    "study in another case": ("response", one(R, "study", "gdsc1"), "warning", R, "study", "'gdsc1'"),
-    "subject in another case": ("images", one(IMAGES, "subject_id", "ALL-0"), "warning", IMAGES,
-        "subject_id", "'ALL-0'"),
     "sample in another case": ("expression", one(S, "sample_id", "p000-01"), "warning", S, "sample_id", "looks like"),
     "most samples in another case": ("expression", edited(S, lambda t: t.assign(sample_id=[
         v.lower() if at else v for at, v in enumerate(t["sample_id"])])), "error", S, "sample_id", "looks like"),
-    "samples with dots": ("expression", column(S, "sample_id", lambda v: v.replace("-", ".")), "error", S, "sample_id",
-        "looks like"),
     "drugs in another case": ("response", column(D, "drug_id", str.lower), "error", R, "drug_id", "looks like"),
     "two samples in one": ("expression", one(S, "sample_id", "P001-01 "), "error", S, "sample_id", "more than once"),
-    "two genes in one": ("expression", edited(E, lambda t: t.assign(**{"SIM01|1 ": 1.0})), "error", E, "SIM01|1",
-        "twice"),
     "vial beside its code": ("expression", edited(S, lambda t: t.assign(sample_type=[
         "11A" if v == "11" and at % 4 else v for at, v in enumerate(t["sample_type"])])), "error", S, "sample_type",
         "'11A'"),
-    "vials in place of the code": ("expression", column(S, "sample_type", lambda v: f"{v}B"), "error", S, "sample_type",
-        "'11B'"),
     "a rule's column that says nothing": ("expression", one(S, "sample_type", "[Not Available]"), "warning", S,
         "sample_type", "kept"),
-    "a rule's column that is empty": ("expression", one(S, "sample_type", None), "warning", S, "sample_type", "kept"),
     "truth values": ("response", edited(M, lambda t: t.assign(TP53=t["TP53"] > 0)), "error", M, "TP53", "1 for true"),
     "a gene of dashes": ("expression", edited(E, lambda t: t.rename(columns={"SIM01|1": "---"})), "error", E, "---",
         "means unknown"),
     "a gene that is a date": ("expression", edited(E, lambda t: t.rename(columns={"SIM01|1": "1-Mar"})), "warning", E,
         "1-Mar", "spreadsheet"),
-    "a feature that is a date": ("response", edited(B, lambda t: t.rename(columns={t.columns[1]: "2-Sep"})), "warning",
-        B, "2-Sep", "spreadsheet"),
-    "a described gene that is a date": ("expression", one(G, "gene", "2-Sep"), "warning", G, "gene", "spreadsheet"),
     "several genes": ("expression", edited(E, lambda t: t.rename(columns={"SIM01|1": "A /// B"})), "warning", E,
         "A /// B", "several"),
     "class in another case": ("images", lambda f: (f / "images/all").rename(f / "images/ALL"), "error", "images/all",
         None, "'ALL'"),
-    "class with a blank": ("images", lambda f: (f / "images/hem").rename(f / "images/hem "), "error", "images/hem",
-        None, "'hem '"),
-    "class misspelt": ("images", lambda f: (f / "images/hem").rename(f / "images/hems"), "error", "images/hems", None,
-        "'hem'"),
     "class beside images": ("images", lambda f: (f / "images/hem").rename(f / "hem"), "error", "images/hem", None,
         "beside"),
     "header in another case": ("expression", raw(S, lambda b: b.replace(b"patient_id", b"Patient ID")), "error", S,
         "patient_id", "'Patient ID'"),
     "zip named csv": ("expression", raw(S, lambda b: b"PK\x03\x04" + b), "error", S, None, "ZIP"),
     "csv for parquet": ("expression", lambda f: (f / E).rename(f / "expression.csv"), "error", E, None,
-        "pandas.read_csv('expression.csv'"),
-    "table in an archive": ("expression", lambda f: (f / S).rename(f / "samples.csv.gz"), "error", S, None,
-        "'samples.csv.gz'"),
+        "'expression.csv' is there: save it as expression.parquet"),
     "decimal commas": ("response", edited(E, lambda t: t.assign(MYC=[
         str(v).replace(".", ",") for v in t["MYC"]])), "error", E, "MYC", "decimal points"),
-    "samples that are logged": ("expression", numbers(E, log2, slice(3, 6)), "error", E, None, "logarithm"),
     "a table that is logged": ("expression", numbers(E, log2), "warning", E, None, "data.scale: log2"),
     "linear expression": ("response", numbers(E, lambda v: 2.0**v - 1), "error", E, None, "linear"),
-    "copies in log2": ("response", numbers(C, np.log2), "error", C, None, "log2"),
     "whole copies": ("response", numbers(C, lambda v: np.rint(2 * v)), "error", C, None, "whole"),
-    "absolute copies": ("response", numbers(C, lambda v: 2 * v), "warning", C, None, "absolute"),
-    "percent": ("response", numbers(B, lambda v: 100 * v), "error", B, None, "percent"),
     "M values": ("response", numbers(B, lambda v: np.log2((v + 0.01) / (1.01 - v))), "error", B, None, "M values"),
-    "micromolar": ("response", responses(np.exp), "error", R, "ln_ic50", "micromolar"),
     "micromolar in one study": ("response", responses(np.exp, 3), "error", R, "ln_ic50", "'STUDY2'"),
     "decimal logarithms": ("response", responses(lambda v: v / np.log(10), 2), "warning", R, "ln_ic50", "'STUDY1'"),
+    "copies in log2": ("response", numbers(C, np.log2), "error", C, None, "log2"),
+    "absolute copies": ("response", numbers(C, lambda v: 2 * v), "warning", C, None, "absolute"),
+    "percent": ("response", numbers(B, lambda v: 100 * v), "error", B, None, "percent"),
 }  # fmt: skip
 
 
@@ -315,10 +277,10 @@ def test_one_fault_of_the_scale_is_one_finding(clean: dict[str, Path], tasks: di
     assert named(faults) == [(R, "ln_ic50")]
 
 
-@pytest.mark.parametrize("word", WORDS)
 def test_a_word_for_unknown_is_no_value_in_any_table(
-    word: str, clean: dict[str, Path], tasks: dict[str, Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clean: dict[str, Path], tasks: dict[str, Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    word = "[Discrepancy]"  # of all words, see the property below
     monkeypatch.chdir(tmp_path)
     for kind, file, name in (
         ("expression", S, "label"),
