@@ -152,6 +152,8 @@ def _csv(name: str, content: bytes) -> TableFile:
         except UnicodeDecodeError as error:
             raise UserError(f"{name}: it is no text in UTF-8. Save it as “CSV UTF-8”.") from error
         notes.append("Its text is not UTF-8; it was read as Windows-1252. Look at names with accents.")
+    if "\0" in text:
+        raise UserError(f"{name}: it is no text, it holds zero bytes. Save it as “CSV UTF-8”.")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     separator = separator_of(text.split("\n", 1)[0])
     try:

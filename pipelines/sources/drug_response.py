@@ -69,37 +69,19 @@ class Choices:
 
 @dataclass(frozen=True)
 class Files:
-    """The files that one has; all but the response may be missing.
+    """The files that one has; all but the response may be missing."""
 
-    Attributes
-    ----------
-    response
-        GDSC fitted dose response, a file a study.
-    models
-        Tables of DepMap's models; tissues are of the first that has any.
-    details, compounds
-        GDSC's cell line details and screened compounds.
-    smiles
-        Table of structures.
-    expression, mutation, copy_number, methylation
-        Matrices of DepMap or the CCLE.
-    genes
-        List of the genes to keep.
-    left_out
-        For each of these what has an official name in the folder and is not read, as another is.
-    """
-
-    response: tuple[Path, ...]
-    models: tuple[Path, ...] = ()
-    details: Path | None = None
-    compounds: Path | None = None
+    response: tuple[Path, ...]  # GDSC fitted dose response, a file a study
+    models: tuple[Path, ...] = ()  # of DepMap; tissues are of the first that has any
+    details: Path | None = None  # GDSC's cell line details
+    compounds: Path | None = None  # GDSC's screened compounds
     smiles: Path | None = None
-    expression: Path | None = None
+    expression: Path | None = None  # this and the next three are matrices of DepMap or the CCLE
     mutation: Path | None = None
     copy_number: Path | None = None
     methylation: Path | None = None
-    genes: Path | None = None
-    left_out: tuple[tuple[str, str], ...] = ()
+    genes: Path | None = None  # list of the genes to keep
+    left_out: tuple[tuple[str, str], ...] = ()  # kind and official name of files that are not read, as another is
 
 
 def find(origins: Sequence[Path], given: Files) -> Files:

@@ -38,11 +38,11 @@ class Expression:
     names
         Column name of each gene.
     samples
-        ``sample_id``, ``patient_id``, ``label`` and what else is known; a row for each row of ``values``.
+        ``sample_id``, ``patient_id``, ``label`` and others; a row for each row of ``values``.
     genes
-        ``gene``, ``symbol``, ``entrez``; a row a gene. None where the source's names say nothing.
+        ``gene``, ``symbol``, ``entrez``; a row a gene. None where the names are of no gene.
     dropped
-        For each reason the names of what the source holds and this leaves out.
+        For each reason the names of what is left out.
     notes
         What else was done to the values.
     """

@@ -167,17 +167,10 @@ def read_rows(
     unit: str = "gene",
     no_genes: list[str] | None = None,
 ) -> tuple[list[str], np.ndarray]:
-    """Read rows of a name and numbers, as `read_values` does.
+    """Read rows of a name and numbers, as `read_values` does, from the lines after the header.
 
-    Parameters
-    ----------
-    lines
-        What follows the header.
-    columns, file, separator, keep, block, unit
-        As in `read_values`.
-    no_genes
-        Where rows are genes: takes the names of the rows that are none, which are left out. These are words for
-        "unknown", what HTSeq and STAR counted apart, and copies of pseudoautosomal genes on Y.
+    ``no_genes`` takes the names of rows that are no genes, which are left out: words for "unknown", what HTSeq and STAR
+    counted apart, and copies of pseudoautosomal genes on Y.
     """
 
     def rows() -> Iterator[Row]:

@@ -26,24 +26,10 @@ _ENSEMBL = re.compile(r"(?P<id>ENSG[0-9]+)\.[0-9]+")
 
 @dataclass(frozen=True)
 class Omics:
-    """Values of an omics, and which of them are kept.
+    """Values of an omics of shape (lines, features of the file), float32 with NaN where missing or int8.
 
-    Attributes
-    ----------
-    file
-        Name of the file.
-    lines
-        What each row is called there.
-    features
-        Names of the features that are kept.
-    columns
-        Position of each of them in ``values``; so features are left out without a copy.
-    values
-        Shape (lines, features of the file); float32 with NaN where missing, or int8.
-    notes
-        What was done to the values.
-    dropped
-        For each reason the features that were left out.
+    ``columns`` has the position in ``values`` of each of the ``features`` that are kept, so that others are left out
+    without a copy; ``dropped`` has these by reason, and ``notes`` what was done to the values.
     """
 
     file: str

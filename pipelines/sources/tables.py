@@ -153,23 +153,22 @@ class Table:
 
 
 def read_official(path: Path, layout: Layout) -> Table:
-    """Read a table whole; of a workbook all sheets that have the needed columns.
+    """Read a table whole; of a workbook the one sheet that has the needed columns.
 
     Raises
     ------
     UserError
-        The file is missing, broken, no table, or not of the layout.
+        The file is missing, broken, no table, not of the layout, or has it in several sheets.
     """
-    sheets = read_sheets(path, layout)
-    if len(sheets) == 1:
-        return sheets[0]
-    frame = pd.concat([each.frame for each in sheets], ignore_index=True).fillna("")
-    written = {name: title for each in sheets for name, title in each.written.items()}
-    return Table(path.name, frame, written, notes=sheets[0].notes)
+    table, *others = read_sheets(path, layout)
+    if others:
+        sheets = quoted(each.file for each in (table, *others))
+        raise UserError(f"{path}: {sheets} may be the {layout.what}; save the sheet that is meant as csv")
+    return table
 
 
 def read_sheets(path: Path, layout: Layout) -> list[Table]:
-    """Read a table as `read_official` does, each sheet of a workbook by itself."""
+    """Read a table whole, each sheet of a workbook that has the needed columns by itself."""
     blocks: dict[str, list[Table]] = {}
     for block in read_blocks(path, layout):
         blocks.setdefault(block.file, []).append(block)
@@ -177,7 +176,7 @@ def read_sheets(path: Path, layout: Layout) -> list[Table]:
 
 
 def read_blocks(path: Path, layout: Layout) -> Iterator[Table]:
-    """Yield a table in blocks of rows, each as `read_official` returns the whole; their row numbers continue."""
+    """Yield a table in blocks of rows, whose row numbers continue; raises as `read_official`."""
     notes: list[str] = []
     with opened(path, workbook=True) as stream, contextlib.ExitStack() as stack:
         if stream.peek(4).startswith(ZIP):

@@ -59,11 +59,6 @@ def read(
     block
         Bytes of text that are parsed at once.
 
-    Returns
-    -------
-    Expression
-        Values of shape (samples, genes); ``sample_type`` where all samples have TCGA barcodes.
-
     Raises
     ------
     UserError

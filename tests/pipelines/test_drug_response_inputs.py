@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pipelines.errors import UserError
 from pipelines.sources import drug_response, omics_table
 from pipelines.sources.cell_line_names import BARE, NAME, CellLine, CellLineNames, identifier, identifiers_of, ids_of
+from pipelines.sources.depmap import read_models
 from pipelines.sources.drug_annotation import annotate, drug_keys, read_smiles
 from pipelines.sources.gdsc import GIVEN, lines_of, read_response
 from pipelines.sources.response_folder import ResponseFolder
@@ -149,6 +150,9 @@ def test_sheets_that_hold_curves_are_all_read_and_others_told(origin: Path, tmp_
     files.write_workbook(book, {"first": one, "a copy": one})
     with pytest.raises(UserError, match=r"GDSC1 is in .*first and in .*a copy; give each study once"):
         read_response([book])
+    files.write_workbook(tmp_path / "Model.xlsx", {"one": files.models(), "two": files.models()})
+    with pytest.raises(UserError, match=r"sheet one', '.*sheet two' may be the DepMap table of models"):
+        read_models(tmp_path / "Model.xlsx")
     hidden = openpyxl.load_workbook(book)
     hidden["a copy"].sheet_state = "hidden"
     hidden.save(book)

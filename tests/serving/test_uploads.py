@@ -122,6 +122,7 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "a first line that is short": ("a.csv", "sample,TP53,EGFR\nS1,1,2,3\nS2,4,5,6\n", "4 values.*names 3 columns"),
     "numbered samples under it": ("a.csv", "sample,TP53,EGFR\n12,1.5,2,3\n13,4,5,6\n", "'sample' stand numbers"),
     "a web page": ("a.csv", "<!DOCTYPE html>\n<html><body>\n<p>a, b</p>\n</body></html>\n", "web page"),
+    "zero bytes": ("a.csv", PLAIN + "\n" * 600 + "S3,1\0,2\n", "zero bytes"),
     "two tables": ("a.zip", _zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), "'a.csv', 'b.csv'"),
     "an old workbook": ("a.xlsx", b"\xd0\xcf\x11\xe0" + b"x" * 500, "none of a xlsx file"),
     "a broken workbook": ("a.xlsx", _workbook(data=ROWS)[:-200], "a.xlsx: the compressed file is broken"),
