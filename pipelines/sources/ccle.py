@@ -25,7 +25,7 @@ from pipelines.units import HIGHEST_LOG_TPM, CopyNumberScale, methylation_doubt
 Kind = Literal["expression", "methylation", "copy_number"]
 
 
-class Layout(NamedTuple):
+class FeatureLayout(NamedTuple):
     """The `plain` names of the columns before the cell lines: the first is an id; ``feature`` names the feature."""
 
     kind: Kind
@@ -34,10 +34,12 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = (
-    Layout("expression", ("name", "description"), 1),  # CCLE_RNAseq_genes_rpkm_20180929.gct.gz
-    Layout("expression", ("gene_id", "transcript_ids")),  # CCLE_RNAseq_rsem_genes_tpm_20180929.txt.gz
-    Layout("methylation", ("locus_id", "cpg_sites_hg19", "avg_coverage")),  # CCLE_RRBS_TSS1kb_20181022.txt.gz
-    Layout("copy_number", ("egid", "symbol", "chr", "chrloc", "chrlocend"), 1),  # CCLE_copynumber_byGene_2013-12-03.txt
+    FeatureLayout("expression", ("name", "description"), 1),  # CCLE_RNAseq_genes_rpkm_20180929.gct.gz
+    FeatureLayout("expression", ("gene_id", "transcript_ids")),  # CCLE_RNAseq_rsem_genes_tpm_20180929.txt.gz
+    FeatureLayout("methylation", ("locus_id", "cpg_sites_hg19", "avg_coverage")),  # CCLE_RRBS_TSS1kb_20181022.txt.gz
+    FeatureLayout(
+        "copy_number", ("egid", "symbol", "chr", "chrloc", "chrlocend"), 1
+    ),  # CCLE_copynumber_byGene_2013-12-03.txt
 )
 _GCT = b"#1."
 _TRANSCRIPTOME = 10_000  # genes whose expression is nearly all that a line has
@@ -109,7 +111,7 @@ def read(
     return table
 
 
-def _is_tpm(layout: Layout, file: str) -> bool:
+def _is_tpm(layout: FeatureLayout, file: str) -> bool:
     """Whether a matrix holds TPM: by its name, or else its layout."""
     name = file.casefold()
     return "tpm" in name or ("rpkm" not in name and "fpkm" not in name and layout.lead[0] == "gene_id")
@@ -126,7 +128,7 @@ def _without_preamble(lines: Iterator[bytes], file: str) -> tuple[bytes, int | N
     return next(lines, b""), int(size[0])
 
 
-def _layout(header: list[str], kind: Kind, file: str) -> Layout:
+def _layout(header: list[str], kind: Kind, file: str) -> FeatureLayout:
     names = tuple(map(plain, header))
     layout = next((each for each in LAYOUTS if names[: len(each.lead)] == each.lead), None)
     if layout is None:
@@ -139,7 +141,7 @@ def _layout(header: list[str], kind: Kind, file: str) -> Layout:
 
 
 def _named(
-    lines: Iterator[bytes], separator: bytes, layout: Layout, columns: list[str], names: list[str], file: str
+    lines: Iterator[bytes], separator: bytes, layout: FeatureLayout, columns: list[str], names: list[str], file: str
 ) -> Iterator[Row]:
     """Yield the rows under their ids; add the name of each one's feature to ``names``."""
     for row, lead, values in split_rows(lines, separator, columns, file, len(layout.lead)):
