@@ -25,7 +25,7 @@ BLOCK_BYTES = 16 * 2**20
 _NUMBER = re.compile(rb"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
 _COUNTED_APART = re.compile(r"__[a-zA-Z_]+|N_(?:unmapped|multimapping|noFeature|ambiguous)")  # by HTSeq and STAR
 _TRUTH = re.compile(rb"\b(?:true|false)\b", re.IGNORECASE)
-_PARTS_OF_TRUTH = (b"rue", b"RUE", b"alse", b"ALSE")  # found much faster than the whole
+_LETTERS_OF_TRUTH = (b"u", b"U", b"s", b"S")  # found much faster than the words
 
 Row = tuple[int, str, bytes]
 """Position in the file, name, values as text."""
@@ -119,7 +119,7 @@ def _unquoted(
 def _tidied_line(values: bytes, separator: bytes, width: int) -> bytes:
     if b" " in values:
         values = separator.join(cell.strip() for cell in values.split(separator))
-    if any(part in values for part in _PARTS_OF_TRUTH):
+    if any(letter in values for letter in _LETTERS_OF_TRUTH):
         values = _TRUTH.sub(lambda found: b"1" if len(found[0]) == 4 else b"0", values)
     while values.endswith(separator) and values.count(separator) >= width:
         values = values[:-1]
