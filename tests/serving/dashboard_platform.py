@@ -31,24 +31,20 @@ from PIL import Image
 from pipelines.datasets import prepare
 from pipelines.files import write_json
 from pipelines.params import read_params
+from pipelines.policy import Waiver
 from pipelines.simulate.response import simulate_drug_response
 from pipelines.tasks.pairs_classification import Threshold
 from tests.empty_store import empty_store
 from tests.servers import free_port
 from tests.serving import made_registry, served
-from tests.training.image_samples import write_folder
+from tests.training.image_samples import draw, write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
 from training.model.overlay import as_png, overlay
 from training.model.predictor import Predictor
 
-RESPONSE, IMAGES, LABELS, GENES, UNSERVED = (
-    "drug_response",
-    "blood_cell",
-    "tumor_type",
-    "gene_expression",
-    "leukemia_cell",
-)
+RESPONSE, IMAGES, LABELS, GENES = "drug_response", "blood_cell", "tumor_type", "gene_expression"
+UNSERVED = "leukemia_cell"
 CALLS = "drug_calls"  # the same lines and drugs, as sensitive or resistant
 GRAPH = "graph"  # under which alias a graph network answers for the task of responses
 # Under which aliases the model of responses, when it is first asked to explain, is silent, or drops the connection.
@@ -59,18 +55,9 @@ SLOW_SECONDS = 25
 
 @dataclass
 class Platform:
-    """What a dashboard of the tests looks at.
+    """Folder (parameters, data, reports, MLflow's database) and environment of a dashboard, and its endpoints.
 
-    Attributes
-    ----------
-    folder
-        Where it is started: parameters, data, reports, MLflow's database.
-    environment
-        That it is started with.
-    url
-        Of the server of the models; the path says which.
-    asked
-        What the models were asked, the newest last: task and body.
+    The path after ``url`` names the model; ``asked`` are the requests so far, task and body.
     """
 
     folder: Path
@@ -105,8 +92,6 @@ def platform(folder: Path) -> Iterator[Platform]:
 
 def one_image(code: int = 0, side: int = 64) -> bytes:
     """Return a PNG like those of the data."""
-    from tests.training.image_samples import draw
-
     made = io.BytesIO()
     Image.fromarray(draw(code, 7_000, side)).save(made, format="PNG")
     return made.getvalue()
@@ -184,7 +169,9 @@ def _registry(folder: Path, database: str) -> None:
         made_registry.write_split(folder)
         with made_registry.tracked(database) as client:
             first = made_registry.made_version(client, simulated=True)
-            policy = replace(made_registry.POLICY, tasks={RESPONSE: _lenient()})
+            waiver = Waiver("simulated", "a test of the dashboard", made_registry.BY, "2999-12-31")
+            lenient = replace(made_registry.POLICY.tasks[RESPONSE], waivers=(waiver,))
+            policy = replace(made_registry.POLICY, tasks={RESPONSE: lenient})
             for to in ("staging", "production"):
                 made_registry.registry.promote(RESPONSE, to, first, by=made_registry.BY, why="the tests", policy=policy)
             made_registry.made_version(client, "other weights", simulated=True)
@@ -192,14 +179,6 @@ def _registry(folder: Path, database: str) -> None:
         os.chdir(here)
         if before is not None:
             os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = before
-
-
-def _lenient() -> Any:
-    from pipelines.policy import Waiver
-
-    own = made_registry.POLICY.tasks[RESPONSE]
-    waiver = Waiver("simulated", "a test of the dashboard", made_registry.BY, "2999-12-31")
-    return replace(own, waivers=(waiver,))
 
 
 def _reports(folder: Path) -> None:
@@ -218,14 +197,10 @@ def _reports(folder: Path) -> None:
         monitor = reports / "monitor" / f"2026-11-20T{hour}-55-12-258605Z"
         write_json(monitor / "monitor.json", _monitored(share))
         (monitor / "monitor.html").write_text("<h1>report</h1>")
-    _grad_cams(folder / "reports" / IMAGES)
     broken = reports / "monitor" / "2026-11-20T16-55-12-258605Z"
     broken.mkdir()
     (broken / "monitor.json").write_text("{")
-
-
-def _grad_cams(reports: Path) -> None:
-    """Two networks with panels, and a baseline without."""
+    reports = folder / "reports" / IMAGES  # two networks with Grad-CAM, and a baseline without
     rows = [_row(name, value, "accuracy") for name, value in (("resnet50", 0.9), ("vgg16", 0.88))]
     write_json(reports / "leaderboard.json", [*rows, _row("majority_class", 0.7, "accuracy")])
     for code, name in enumerate(("resnet50", "vgg16")):
