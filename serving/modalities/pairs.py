@@ -63,7 +63,7 @@ class Pairs(Modality):
                 samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
                 tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
         else:
-            # Most models need the expression: until the registry has told, lines without it are not offered.
+            # Most models need the expression: until its contract is known, lines without it are not offered.
             with frame.errors_shown():
                 lines = _lines(folder, tuple(omics), tuple(omics[:1] if required is None else required))
                 labels = {each: found.label for each, found in lines.items()}

@@ -23,18 +23,9 @@ alt.Chart(pd.DataFrame({"x": [1.0]})).mark_point().encode(x="x:Q").to_dict()
 def intervals(
     table: pd.DataFrame, name: str, color: str, title: str, *, value: str = "value", usual: str | None = None
 ) -> alt.TopLevelMixin:
-    """Return a point a row with its interval, colored by `COLORS` of the column ``color``.
+    """Return a point a row, named by the column ``name``, with its interval ``low`` to ``high``.
 
-    Parameters
-    ----------
-    table
-        With the columns ``value``, ``low`` and ``high``.
-    name
-        Column that names the rows.
-    title
-        Of the axis.
-    usual
-        Column of values that are drawn as ticks, as far as they are known.
+    Its color is that of the column ``color`` in `COLORS`; known values of the column ``usual`` are drawn as ticks.
     """
     base = alt.Chart(table).encode(y=_names(table, name), color=_color(table, color), tooltip=_columns(table))
     scale = alt.Scale(zero=False, nice=True)

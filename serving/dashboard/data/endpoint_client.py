@@ -44,25 +44,10 @@ def ask(
     rows_at_once: int = ROWS_AT_ONCE,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Row]:
-    """Return an answer for each row, asked for in requests of a few rows.
+    """Return an answer for each row, asked for in requests of a few rows; raise `NoAnswer` or `Refused`.
 
-    Parameters
-    ----------
-    rows
-        As the contract of the model has them, None for a number that is not known.
-    names
-        What messages call the rows.
-    explain
-        Whether the answers shall be explained.
-    seconds
-        That one request may take.
-    progress
-        Called with the number of rows answered and of all rows; may raise to stop.
-
-    Raises
-    ------
-    NoAnswer, Refused
-        The endpoint does not answer, or refuses a row.
+    Rows are as the contract of the model has them, None for an unknown number; messages call them by their ``names``. A
+    request may take ``seconds``. ``progress`` takes the number of rows answered, and of all rows; it may raise to stop.
     """
     answers: list[Row] = []
     progress(0, len(rows))

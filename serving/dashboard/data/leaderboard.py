@@ -118,20 +118,10 @@ def against_cost(found: Standings, cost: str) -> pd.DataFrame:
 
 
 def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return the features that an architecture's explanations name: ``part, feature, value``, the largest first.
+    """Return the features in an architecture's explanations: ``part, feature, value``, the largest first.
 
-    Parameters
-    ----------
-    folder
-        Of its reports.
-    tables
-        Explanations part by part, of the task's modality and problem: file, and the column that names the part. The
-        first that is there is read, beside the explanation over all rows, whose part is `OVERALL`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``value`` is the mean size of the contribution; empty if there is no explanation, or it names no feature.
+    ``value`` is the mean size of the contribution. ``folder`` has its reports: the explanation over all rows, whose
+    part is `OVERALL`, and the first of ``tables`` (file, and column of the part) that is there.
     """
     found = [pd.DataFrame(columns=["part", "feature", "value"])]
     for file in ("top_genes.csv", "top_predictors.csv"):

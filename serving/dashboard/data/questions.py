@@ -50,14 +50,10 @@ def of_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes: S
 
 
 def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
-    """Return the measurements of each sample, and sentences on the features that were left out.
+    """Return the measurements of each sample (a row of ``table``), and sentences on the features that were left out.
 
-    Parameters
-    ----------
-    table
-        A row a sample, a column a feature; NaN, which becomes None, where nothing was measured.
-    wanted
-        Features of the model, by whose names others are left out; None if they are not known, and all are sent.
+    NaN becomes None. ``wanted`` are the features of the model, whose names are taken; None if they are not known, and
+    all are sent.
     """
     notes = []
     if wanted is not None:

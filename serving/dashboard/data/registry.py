@@ -31,26 +31,13 @@ mlflow_private.import_stores()  # here, so that they are imported by one thread:
 
 @dataclass(frozen=True)
 class Standing:
-    """A version that an alias points to, and the row of the history by which it does; None if there is none."""
+    """A version that an alias points to, what its tags say, and the row of the history that moved the alias there."""
 
     version: ModelVersion
+    architecture: str
+    simulated: bool
+    evidence_sha256: str | None
     entry: Entry | None
-
-    @property
-    def architecture(self) -> str:
-        """Return the architecture of the version."""
-        return str(self.version.tags.get("architecture", "unknown"))
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the version was tested on simulated data."""
-        return bool(self.version.tags.get("simulated") == "true")
-
-    @property
-    def evidence_sha256(self) -> str | None:
-        """Return the hash of the version's evidence."""
-        sha256: str | None = self.version.tags.get(_EVIDENCE)
-        return sha256
 
 
 @dataclass(frozen=True)
@@ -69,11 +56,12 @@ def registered(task: str) -> Registered:
     if path != history_uri() and path != ":memory:" and not Path(path).is_file():  # SQLite would create an empty file
         raise UserError(f"there is no registry at {path} yet; `make demo` and `make register TASK=...` make one")
     found = look(task)
-    standings = {
-        alias: Standing(version_of(task, found.aliases[alias]), _moved(found, alias))
-        for alias in (PRODUCTION, STAGING, CANDIDATE, PREVIOUS)
-        if alias in found.aliases
-    }
+    standings = {}
+    for alias in [each for each in (PRODUCTION, STAGING, CANDIDATE, PREVIOUS) if each in found.aliases]:
+        version = version_of(task, found.aliases[alias])
+        architecture, simulated = version.tags.get("architecture", "unknown"), version.tags.get("simulated") == "true"
+        entry = _moved(found, alias)
+        standings[alias] = Standing(version, architecture, simulated, version.tags.get(_EVIDENCE), entry)
     experiment = MlflowClient().get_experiment_by_name(task)
     return Registered(task, standings, found, None if experiment is None else str(experiment.experiment_id))
 

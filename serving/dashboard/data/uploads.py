@@ -119,7 +119,7 @@ def _naming_column(table: TableFile, fits: Callable[[Iterable[str]], int]) -> in
 
 
 def _is_guess(table: TableFile) -> bool:
-    """Whether only its whole numbers tell that the first column names the rows."""
+    """Whether the first column names the rows by its whole numbers alone."""
     head = folded(table.names[0])
     return pd.api.types.is_numeric_dtype(table.cells[0]) and head not in {"", *_SAMPLE_IDS, *_GENE_IDS}
 

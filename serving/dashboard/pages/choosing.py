@@ -52,14 +52,8 @@ def own_files(
 ) -> dict[str, Profiles]:
     """Let people bring tables, and show at once what is wrong with them; empty until there is one that can be used.
 
-    Parameters
-    ----------
-    omics
-        Tables that the task knows. A file's name says which it is; any other is the first.
-    folder, key
-        Of the task's data, and the column that names its samples.
-    required
-        The tables that the model needs; None if that is not known.
+    A file's name says which of the tables ``omics`` it is, else it is the first. ``folder`` has the task's data, in
+    which ``key`` names the samples. The model needs the tables ``required``, if that is known.
     """
     known = {each: collection.features(folder / f"{each}.parquet", key) for each in omics}
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."

@@ -98,6 +98,7 @@ def _columns(found: list[Report]) -> None:
         drawn = charts.stability(table, limit)
         frame.chart(drawn, alt=f"Stability index of the values that drifted most, by report; last: {said}.")
         st.caption(plain(f"{means('psi')} The limit is {limit:g}."))
+        frame.download(table, f"{found[-1].content['task']}_stability.csv", "Download the indices as CSV")
     every = found[-1].columns.sort_values("stability", ascending=False, kind="stable")
     with st.expander(f"Every value of the last report, {len(every)}", icon=":material/table:"):
         st.dataframe(

@@ -31,14 +31,9 @@ _logger = logging.getLogger(__name__)
 
 
 class Job(Future[Any]):
-    """Work that begins at once; a canceled job goes on, but its result is dropped.
+    """Work that begins at once; it takes the job, to report its progress, and fails after ``seconds`` without a report.
 
-    Parameters
-    ----------
-    work
-        Takes the job, to report its progress.
-    seconds
-        Since the last report after which the job has failed.
+    A canceled job goes on until its next report, but its result is dropped.
     """
 
     def __init__(self, work: Callable[[Job], Any], seconds: float = _LONGEST) -> None:
