@@ -47,10 +47,9 @@ RESPONSE, IMAGES, LABELS, GENES = "drug_response", "blood_cell", "tumor_type", "
 UNSERVED = "leukemia_cell"
 CALLS = "drug_calls"  # the same lines and drugs, as sensitive or resistant
 GRAPH = "graph"  # under which alias a graph network answers for the task of responses
-# Under which aliases the model of responses, when it is first asked to explain, is silent, or drops the connection.
-HESITANT, LOST = "hesitant", "lost"
+HESITANT = "hesitant"  # under which alias the model of responses is silent when it is first asked to explain
 THRESHOLD = Threshold("waterfall", 5.0)
-SLOW_SECONDS = 25
+SLOW_SECONDS = 150  # at most: it ends with the platform
 
 
 @dataclass
@@ -140,11 +139,11 @@ def _params(folder: Path, url: str) -> None:
             **{name: f"{url}/{name}" for name in (RESPONSE, IMAGES, LABELS, GENES, CALLS)},
             f"{RESPONSE}@{GRAPH}": f"{url}/{GRAPH}",
             f"{RESPONSE}@staging": f"{url}/slow",
-            **{f"{RESPONSE}@{alias}": f"{url}/{alias}" for alias in (HESITANT, LOST)},
+            f"{RESPONSE}@{HESITANT}": f"{url}/{HESITANT}",
             f"{RESPONSE}@previous": down,
             f"{RESPONSE}@candidate": f"{url}/nonsense",
         },
-        "seconds": 20.0,
+        "seconds": 120.0,
         "mlflow_ui": "http://127.0.0.1:5000",
     }
     content["tasks"][IMAGES]["data"]["classes"] = ["blue", "green", "red"]
@@ -263,11 +262,8 @@ def _handler(
             if name == "slow":
                 hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
-            if name in (HESITANT, LOST):
-                first = sum(each == name and _explains(given) for each, given in asked) == 1
-                if _explains(body) and first:
-                    if name == LOST:
-                        return
+            if name == HESITANT:
+                if _explains(body) and sum(each == name and _explains(given) for each, given in asked) == 1:
                     hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
             if name == "nonsense":

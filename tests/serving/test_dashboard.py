@@ -297,7 +297,7 @@ def test_an_explanation_that_was_stopped_or_took_too_long_is_asked_for_again(
     else:
         next(iter(at.session_state["jobs"].values())).heard -= 60 + progress.SPARE  # seconds of policy.dashboard
         at.run()
-        assert [each.value for each in at.error] == ["Nothing came within 75 s."]
+        assert [each.value for each in at.error] == ["Nothing came within 120 s."]
     monkeypatch.setattr(progress, "_AT_ONCE", 20.0)
     at.button[0].click()
 
@@ -934,12 +934,23 @@ def drawn(here: Platform, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return opened()
 
 
-@pytest.mark.parametrize(("name", "text"), [("compare", "Leaderboard"), ("registry", "drug_response: mlp")])
-def test_a_page_without_a_model_is_drawn(drawn: AppTest, name: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "task", "text", "pictures"),
+    [
+        ("compare", RESPONSE, "Explanations of two models", 0),
+        ("compare", IMAGES, "Explanations of two models", 2),
+        ("registry", RESPONSE, "drug_response: mlp", 0),
+    ],
+)
+def test_a_page_without_a_model_is_drawn(drawn: AppTest, name: str, task: str, text: str, pictures: int) -> None:
+    drawn.sidebar.selectbox(key="task").select(task).run()
     drawn._page_hash = calc_hash(name)
     until_done(drawn)
     assert drawn.title[0].value == name.capitalize() and not drawn.error
     assert words.plain(text) in [each.value for each in drawn.subheader]
+    if name == "compare":
+        drawn.selectbox(key=f"explained {task} 1").select_index(0).run()  # beside itself
+        assert not drawn.exception and not drawn.error and len(drawn.get("image")) == pictures
 
 
 def test_drift_is_drawn_with_the_log_day_by_day(

@@ -20,7 +20,7 @@ from pipelines.errors import UserError
 from serving.dashboard.data.endpoint_client import NoAnswer, Refused
 from serving.dashboard.pages.frame import fault
 
-SPARE = 15.0  # seconds that a job has beside those of the endpoint, whose own message is better
+SPARE = 60.0  # seconds that a job has beside those of the endpoint: a busy machine is slow to import the libraries
 _JOBS = "jobs"
 _LOOK = 0.7  # seconds between two looks at a job
 _RETRY = 60.0  # seconds after which failed work is tried again when it is next wanted
