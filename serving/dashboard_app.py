@@ -1,23 +1,20 @@
 """The dashboard: ``streamlit run serving/dashboard_app.py``, or ``make dashboard``.
 
 It asks the served endpoints and reads the registry, the reports and the data; it writes nothing. Streamlit runs this
-file from top to bottom whenever somebody does something. Pages import what they need when they are looked at, so that
-the first one is there at once.
+file from top to bottom at every interaction. Pages are imported when they are opened: the first is there at once.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-# Streamlit puts the folder of its script first on the path: there `history` and `limits` would be ours, whichever
-# library asks for its own. The checkout takes its place.
+# Streamlit puts the folder of its script first on the path, where `history` and `limits` would shadow those of
+# libraries. The checkout takes its place.
 _ROOM = Path(__file__).resolve().parent
-sys.path[:] = [
-    str(_ROOM.parent),
-    *(each for each in sys.path if Path(each or ".").resolve() not in (_ROOM, _ROOM.parent)),
-]
+_OTHERS = [each for each in sys.path if Path(each or ".").resolve() not in (_ROOM, _ROOM.parent)]
+sys.path[:] = [str(_ROOM.parent), *_OTHERS]
 
 import streamlit as st  # noqa: E402
 
@@ -28,8 +25,7 @@ for _needed in ("numpy", "PIL.ImageFile"):  # by Streamlit, for the icon: see `l
     load(_needed)
 frame = load("serving.dashboard.pages.frame")
 
-
-_PAGES = {  # with their icons
+_ICONS = {
     "predict": "biotech",
     "compare": "leaderboard",
     "registry": "inventory_2",
@@ -38,18 +34,25 @@ _PAGES = {  # with their icons
 }
 
 
-def _page(name: str, icon: str) -> Any:
-    def draw() -> None:
-        load(f"serving.dashboard.pages.{name}").page()
-
-    return st.Page(draw, title=name.capitalize(), icon=f":material/{icon}:", url_path=name, default=name == "predict")
+def _draw(name: str) -> None:
+    load(f"serving.dashboard.pages.{name}").page()
 
 
 def main() -> None:
     """Draw the chosen page in its frame."""
-    # A file, and none of Streamlit's symbols: as the icon of a window those are fetched from another machine.
+    # The icon is a file: Streamlit's symbols would be fetched from another machine.
     st.set_page_config("Oncolineage", page_icon=str(_ROOM / "dashboard" / "pages" / "icon.svg"), layout="wide")
-    chosen = st.navigation([_page(*each) for each in _PAGES.items()])
+    pages = [
+        st.Page(
+            partial(_draw, name),
+            title=name.capitalize(),
+            icon=f":material/{icon}:",
+            url_path=name,
+            default=name == "predict",
+        )
+        for name, icon in _ICONS.items()
+    ]
+    chosen = st.navigation(pages)
     try:
         frame.choose_task()
         chosen.run()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,14 @@ def artifact_repository(location: str) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(location)
+
+
+def import_stores() -> None:
+    """Import what MLflow and SQLAlchemy import with the first question to a database, on the thread that calls."""
+    stores = ("model_registry.sqlalchemy_workspace_store", "tracking.sqlalchemy_workspace_store")
+    modules = (*(f"mlflow.store.{each}" for each in stores), "mlflow.utils.search_logged_model_utils")
+    for module in (*modules, "alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite"):
+        import_module(module)
 
 
 def scoring_options(folder: str | Path, *, host: str, port: int, seconds: int, workers: int) -> tuple[list[str], dict]:

@@ -1,4 +1,4 @@
-"""What a sample is: what people bring or choose of it, the request that is made of it, and what is drawn of its answer.
+"""The dashboard's view of a sample: what people choose or bring, the request made of it, and how its answer is drawn.
 
 A modality is a module of this package, found by its name.
 """
@@ -18,26 +18,16 @@ if TYPE_CHECKING:
 
 
 class Modality(ABC):
-    """One modality; what is drawn is drawn by Streamlit, where the page is.
+    """One modality, drawn with Streamlit where the page is."""
 
-    Attributes
-    ----------
-    rows_at_once
-        Of a request.
-    leading
-        Metrics of the evidence that are shown before those of the problem.
-    pictures, tables
-        Of explanations: files with pictures, and tables as `serving.problems.Problem.tables`.
-    """
-
-    rows_at_once: ClassVar[int] = ROWS_AT_ONCE
-    leading: ClassVar[tuple[str, ...]] = ()
-    pictures: ClassVar[tuple[str, ...]] = ()
-    tables: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    rows_at_once: ClassVar[int] = ROWS_AT_ONCE  # of a request
+    leading: ClassVar[tuple[str, ...]] = ()  # metrics of the evidence that are shown before those of the problem
+    pictures: ClassVar[tuple[str, ...]] = ()  # files of explanations
+    tables: ClassVar[tuple[tuple[str, str], ...]] = ()  # as `serving.problems.Problem.tables`
 
     @abstractmethod
     def invitation(self, task: Any) -> str:
-        """Return what to do and what comes of it, for who has not asked yet."""
+        """Return what to do, and what the model answers, for people who have not asked yet."""
 
     @abstractmethod
     def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
@@ -45,7 +35,7 @@ class Modality(ABC):
 
     @abstractmethod
     def answers(self, asked: Asked, name: str, task: Any) -> None:
-        """Draw the answers: how far they can be trusted, what they say, a file to download, and explanations."""
+        """Draw the answers, how far they can be trusted, downloads, and explanations."""
 
 
 @cache

@@ -1,9 +1,8 @@
-"""Images of single cells: brought or chosen, asked about as files, and shown beside where the network looked."""
+"""Images of single cells: brought or chosen, sent as files, and shown beside their Grad-CAM."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import warnings
 from collections.abc import Iterable, Mapping
@@ -43,7 +42,7 @@ class Images(Modality):
     def invitation(self, task: Any) -> str:
         """Return which classes there are."""
         return (
-            "Drop images of single cells and press Predict. Each is told to be one of "
+            "Drop images of single cells and press Predict. Each is classified as one of "
             f"{', '.join(named(label).lower() for label in task.data.classes)}, with what is not ruled out and where "
             "the network looked."
         )
@@ -51,7 +50,6 @@ class Images(Modality):
     def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
         """Let people drop images, or choose some of the data; the first are shown."""
         st.markdown("#### 1 · Images")
-        files: dict[str, bytes] = {}
         if choosing.source(name, "Which images") == choosing.OWN:
             given = st.file_uploader(
                 "Cell images (PNG, JPEG, TIFF, BMP or WebP)",
@@ -91,17 +89,12 @@ class Images(Modality):
         def pictures(explained: Answer) -> None:
             image, map_ = st.columns(2)
             image.image(shown(content), caption="The image", width="stretch", alt=f"The image {chosen}")
-            overlay = _overlay(explained)
-            if overlay is None:
-                map_.info("This model looks at no place that it could show.", icon=":material/info:")
-                return
-            map_.image(
-                overlay,
-                caption="Where the network looked (Grad-CAM)",
-                width="stretch",
-                alt=f"Grad-CAM of {chosen}: where the network saw {word.lower()}",
-            )
             with map_:
+                if not explained.get("overlay"):
+                    st.info("This model has no Grad-CAM.", icon=":material/info:")
+                    return
+                overlay, alt = base64.b64decode(explained["overlay"]), f"Grad-CAM of {chosen}: {word.lower()}"
+                st.image(overlay, caption="Where the network looked (Grad-CAM)", width="stretch", alt=alt)
                 frame.offer("Download the Grad-CAM", overlay, f"{stem}_grad_cam.png")
 
         explaining.explained(asked, row, pictures, "Asking where it looked")
@@ -110,7 +103,7 @@ class Images(Modality):
 
 
 def named_images(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
-    """Return images by their names, without folders of any system and without what systems leave beside images."""
+    """Return images by their names without folders, and without the files that systems leave beside images."""
     found: dict[str, bytes] = {}
     for place, (given, content) in enumerate(files, start=1):
         name = PurePosixPath(clean(given).replace("\\", "/")).name
@@ -121,7 +114,7 @@ def named_images(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
 
 
 def of_images(files: Mapping[str, bytes]) -> Question:
-    """Ask what images show; the files go as they are. Runs on a thread."""
+    """Return the question about images, whose files are sent as they are."""
     rows = [{"image": base64.b64encode(content).decode("ascii"), "sample_id": name} for name, content in files.items()]
     made: Question = load("serving.dashboard.data.questions").of_samples(rows, list(files))
     return made
@@ -136,7 +129,7 @@ def shown(content: bytes) -> bytes:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 image.thumbnail((_PREVIEW, _PREVIEW))
                 small = image.convert("RGB")
-    except Exception:  # Pillow raises many types for a broken file, and the endpoint is going to say what is wrong
+    except Exception:  # Pillow raises many types for a broken file, and the endpoint says what is wrong
         small = Image.new("RGB", (96, 96), (200, 206, 214))
     made = io.BytesIO()
     small.save(made, format="PNG")
@@ -156,13 +149,6 @@ def _examples(name: str) -> dict[str, bytes]:
         help="The first images of each class of the data; the model may have been trained on them.",
     )
     return {each: Path(found[each]).read_bytes() for each in chosen}
-
-
-def _overlay(answer: Answer) -> bytes | None:
-    try:
-        return base64.b64decode(str(answer["overlay"]), validate=True)
-    except (KeyError, binascii.Error):
-        return None
 
 
 MODALITY = Images()

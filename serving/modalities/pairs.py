@@ -37,7 +37,7 @@ class Pairs(Modality):
     """Pairs: omics of a cell line, each a map of feature to value, and a drug."""
 
     leading = ("margin", "within_drug_pearson", "within_drug_roc_auc")
-    tables = (("top_genes_by_drug.csv", "drug", "Drug"),)
+    tables = (("top_genes_by_drug.csv", "drug"),)
 
     def invitation(self, task: Any) -> str:
         """Return how drugs are ranked."""
@@ -56,17 +56,15 @@ class Pairs(Modality):
         line: str | None = None
         tissue: dict[str, str | None] = {}
         if own:
-            known = {each: collection.features(folder / f"{each}.parquet", _KEY) for each in omics}
-            example = choosing.example_of(folder / f"{omics[0]}.parquet", _KEY)
-            found = choosing.own_files(name, omics, known, example, required)
+            found = choosing.own_files(name, omics, folder, _KEY, required)
             tables = {each: found[each].values for each in omics if each in found}
-            tissue = choosing.tissues(found)
+            tissue = {sample: of for table in found.values() for sample, of in table.tissue.items()}
             if found and not tissue:
                 samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
                 tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
         else:
-            # Most models need the expression: until the registry has told, lines without it are not offered.
-            with frame.told():
+            # Most models need the expression: until its contract is known, lines without it are not offered.
+            with frame.errors_shown():
                 lines = _lines(folder, tuple(omics), tuple(omics[:1] if required is None else required))
                 labels = {each: found.label for each, found in lines.items()}
                 line = choosing.one_of(labels, "Cell line", "cell lines", f"line {name}")
@@ -109,10 +107,10 @@ class Pairs(Modality):
             _atoms(answer, f"{chosen}_{drug}")
 
         def with_molecule(answer: Answer) -> Answer:
-            if "atoms" not in answer:
+            if not answer.get("atoms"):
                 return answer
-            drawing = load("serving.dashboard.data.molecules").drawing  # RDKit and matplotlib take seconds to import
-            return {**answer, _DRAWING: drawing(answer, str(drug), smiles, wording.unit)}
+            drawn = load("serving.dashboard.data.molecules").drawing(answer["atoms"], str(drug), smiles, wording.unit)
+            return {**answer, _DRAWING: drawn}
 
         explaining.explained(asked, row, shown, "Asking what moved it", with_molecule)
 
@@ -123,23 +121,10 @@ def of_pairs(
     drugs: Sequence[Drug],
     contract: Contract | None = None,
 ) -> Question:
-    """Ask for the response of every sample to every drug. Runs on a thread.
+    """Return the question about every sample with every drug.
 
-    Parameters
-    ----------
-    omics
-        Tables with a row a sample; the first that the model needs names the samples, all where it needs none.
-    tissue
-        Of samples, where it is known.
-    drugs
-        Which are asked about.
-    contract
-        Of the model, where it is known: features that it does not know are left out.
-
-    Raises
-    ------
-    Refused
-        A table is lacking without which the model cannot answer.
+    The first table that the model needs by its contract names the samples, or all do if it needs none; features that it
+    does not know are left out. `Refused` is raised if a table is missing without which the model cannot answer.
     """
     questions = load("serving.dashboard.data.questions")
     features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
@@ -195,7 +180,7 @@ def _of_line(
 def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None:
     """Let people say where the cells come from, where their file does not."""
     known: list[str] = []
-    with frame.told():
+    with frame.errors_shown():
         known = sorted({line.tissue for line in _lines(folder, omics, ()).values() if line.tissue})
     return st.selectbox(
         "Tissue (if known)",
@@ -210,7 +195,7 @@ def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None
 
 def _drugs(name: str, folder: Path) -> list[Drug]:
     offered: list[Drug] = []
-    with frame.told():
+    with frame.errors_shown():
         offered = _offered(folder)
     chosen = st.multiselect(
         "Drugs",
@@ -236,21 +221,18 @@ def _usual(folder: str, target: str) -> dict[str, float]:
 
 
 def _atoms(answer: Answer, file: str) -> None:
-    """Draw the molecule, where the model looks at atoms."""
+    """Draw the molecule with its atoms colored, if the model has contributions of atoms."""
     if _DRAWING not in answer:
         return
     st.subheader("Atoms behind it", help=means("atoms"))
-    found = answer[_DRAWING]
-    if found is None:
-        st.info("The model sees atoms, and no molecule of this drug was asked about.", icon=":material/info:")
+    if answer[_DRAWING] is None:
+        st.info("The model looks at atoms, but the molecule of this drug is not known.", icon=":material/info:")
         return
-    st.image(found.svg, alt=found.told, width=520)
-    st.markdown(plain(found.told))
-    drawn, listed = st.columns(2)
-    with drawn:
-        frame.offer("Download the drawing", found.svg, f"{file}_atoms.svg")
-    with listed:
-        frame.download(found.atoms, f"{file}_atoms.csv", "Download the atoms as CSV")
+    svg, text, atoms = answer[_DRAWING]
+    st.image(svg, alt=text, width=520)
+    st.markdown(plain(text))
+    frame.offer("Download the drawing", svg, f"{file}_atoms.svg")
+    frame.download(atoms, f"{file}_atoms.csv", "Download the atoms as CSV")
 
 
 MODALITY = Pairs()

@@ -43,14 +43,13 @@ class Profiles(Modality):
         path = frame.DATA / name / collection.EXPRESSION_FILE
         st.markdown("#### 1 · Samples")
         if choosing.source(name, "Which samples") == choosing.OWN:
-            known = {"expression": collection.features(path, _KEY)}
-            found = choosing.own_files(name, ["expression"], known, choosing.example_of(path, _KEY), ["expression"])
+            found = choosing.own_files(name, ["expression"], path.parent, _KEY, ["expression"])
             if not found:
                 return None, "Bring a file with an expression profile first."
             values = found["expression"].values
             return (lambda contract: of_profiles(values, contract)), ""
         chosen = None
-        with frame.told():
+        with frame.errors_shown():
             help_ = "Samples of the task's own data; the model may have been trained on this one."
             chosen = choosing.one_of(_samples(path.parent), "Sample", "samples", f"chosen {name}", help_)
         if chosen is None:
@@ -73,23 +72,17 @@ class Profiles(Modality):
         problem.show(answer, own, sample, sample)
         st.subheader(problem.behind, help=means("contribution"))
         wording = problem.wording(answer, own, f"target {name}")
-        explaining.explained(
-            asked,
-            row,
-            lambda found: explaining.genes(found, wording, sample, sample),
-            "Asking which genes it goes by",
-        )
+
+        def draw(found: Answer) -> None:
+            explaining.genes(found, wording, sample, sample)
+
+        explaining.explained(asked, row, draw, "Asking which genes it goes by")
 
 
 def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> Question:
-    """Ask about expression profiles; genes that nobody knows are left out. Runs on a thread.
+    """Return the question about expression profiles, a row a sample; NaN where a gene was not measured.
 
-    Parameters
-    ----------
-    values
-        A row a sample, a column a gene; NaN where a gene was not measured.
-    contract
-        Of the model, where it is known.
+    Genes that the model does not know, by its contract, are left out.
     """
     questions = load("serving.dashboard.data.questions")
     wanted = None
@@ -102,7 +95,7 @@ def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None)
 
 
 def _filled_in(answer: Answer) -> None:
-    """Say which genes the model filled in, and which it left out."""
+    """Draw which genes the model filled in, and which it left out."""
     for field, said in (
         ("imputed", "not in the profile, filled in"),
         ("ignored", "that the model does not know, left out"),
@@ -112,7 +105,7 @@ def _filled_in(answer: Answer) -> None:
 
 
 def _with_measured(table: pd.DataFrame, asked: Asked, task: Any) -> pd.DataFrame:
-    """Return answers about genes with what the profiles themselves have of them, in log2 units; NaN for nothing."""
+    """Return answers about genes with the measured values of the profiles, in log2 units; NaN if there is none."""
     if "target" not in table:
         return table
     found: list[float] = []

@@ -1,7 +1,7 @@
-"""What is predicted: how logged answers are measured by the monitor, and how answers are shown by the dashboard.
+"""What is predicted: how the monitor measures logged answers, and how the dashboard shows answers.
 
-A problem is a module of this package, found by its name. The first page of the dashboard needs one: what loads for
-seconds (pandas, charts, metrics) is imported where it is used.
+A problem is a module of this package, found by its name. The first page of the dashboard needs one: modules that take
+seconds to load (pandas, charts, metrics) are imported where they are used.
 """
 
 from __future__ import annotations
@@ -28,24 +28,11 @@ Refuse = Callable[[str, str, np.ndarray, str, Sequence[Any]], None]
 
 @dataclass(frozen=True)
 class Wording:
-    """How contributions to an answer are put into words.
+    """Words for contributions.
 
-    Attributes
-    ----------
-    of
-        What they contribute to: "the prediction".
-    raises, lowers
-        What positive and negative ones mean.
-    red
-        Which of the two is drawn red; ``raises`` unless said otherwise.
-    summed
-        What they add up to.
-    unit
-        Of the contributions.
-    note
-        What is to be said above them.
-    target
-        Which of several answers is meant; it stands in the name of the downloaded file too.
+    They contribute to ``of`` and add up to ``summed``, in this unit; ``raises`` and ``lowers`` say what positive and
+    negative ones do, of which ``red`` (else ``raises``) is drawn red. ``note`` stands above them; ``target`` is one of
+    several predictions.
     """
 
     of: str
@@ -59,62 +46,31 @@ class Wording:
 
 
 class Problem(ABC):
-    """One problem; what is drawn is drawn by Streamlit, where the page is.
+    """One problem, drawn with Streamlit where the page is; metrics are in the order of their importance."""
 
-    Attributes
-    ----------
-    measurable
-        Metrics that a prediction log suffices for, the most telling first.
-    scores, scores_within
-        Metrics of the evidence that are shown beside an answer, the most telling first; the second, where there are
-        any, for a modality whose samples are measured in parts.
-    promise
-        What it is that is promised of an answer, and what that does.
-    says
-        What a model says of a sample.
-    ranks
-        How answers about many drugs are ranked; empty where the problem is not asked of pairs.
-    behind
-        Heading of the explanation of a sample's answer.
-    tables
-        Of explanations that are told part by part: file, the column that names the part, and what that is called.
-    """
-
-    measurable: ClassVar[tuple[str, ...]]
-    scores: ClassVar[tuple[str, ...]]
-    scores_within: ClassVar[tuple[str, ...]] = ()
-    promise: ClassVar[tuple[str, str]] = ("Each interval", "hold the measured value")
-    says: ClassVar[str] = ""
-    ranks: ClassVar[str] = ""
-    behind: ClassVar[str] = "Genes behind it"
-    tables: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    measurable: ClassVar[tuple[str, ...]]  # metrics that can be computed from a prediction log
+    scores: ClassVar[tuple[str, ...]]  # metrics of the evidence that are shown beside an answer
+    scores_within: ClassVar[tuple[str, ...]] = ()  # in their place for a modality that is scored within parts
+    promise: ClassVar[tuple[str, str]] = ("Each interval", "hold the measured value")  # what promises to do what
+    says: ClassVar[str] = ""  # what a model says of a sample
+    ranks: ClassVar[str] = ""  # how answers about many drugs are ranked; empty for a problem that pairs do not have
+    behind: ClassVar[str] = "Genes behind it"  # heading of the explanation of a sample's answer
+    tables: ClassVar[tuple[tuple[str, str], ...]] = ()  # files of explanations by part, and the column of the part
 
     # The monitor.
 
     def label_columns(self, contract: Any) -> list[str]:
-        """Return the columns in which labels arrive, beside ``sample_id``."""
+        """Return the columns of labels, beside ``sample_id``."""
         return ["target"]
 
     def read_labels(
         self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """Read the columns of labels, which are finite numbers unless a problem says otherwise.
+        """Read the labels of ``table``, where ``at`` has the places of columns: finite numbers by default.
 
-        Parameters
-        ----------
-        contract
-            Of the version.
-        table, at
-            The file, and the place of each column in it.
-        refuse
-            Takes the name of an expectation, a column, which rows break it (bool), what must be, and cells to show.
-        tell
-            Takes a sentence on what is read otherwise than it stands there.
-
-        Returns
-        -------
-        tuple
-            Columns whose names start with ``measured``, and which rows say that nothing is known, bool, ``(n,)``.
+        Returns columns whose names start with ``measured``, and which rows have no label, bool, ``(n,)``. ``refuse``
+        takes the name of an expectation, a column, which rows break it (bool), what must be, and cells to show;
+        ``tell`` takes a sentence on cells that are read otherwise than they are written.
         """
         from serving.number_cells import read_numbers
 
@@ -129,73 +85,68 @@ class Problem(ABC):
         names = [f"measured_{place}" for place in range(len(columns))] if len(columns) > 1 else ["measured"]
         return dict(zip(names, found.values.T, strict=True)), missing
 
-    @abstractmethod
     def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return what was predicted in rows of the log or of a version's reference, in columns that can be compared."""
+        """Return what was predicted in rows of the log or of a version's reference, in comparable columns."""
+        return rows[["prediction"]]
 
     @abstractmethod
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return measured and predicted values as `evaluation.problems.Measures.bootstrap` takes them.
 
-        Parameters
-        ----------
-        contract
-            Of the version.
-        joined
-            Columns of `read_labels` and of `predictions`.
+        ``joined`` has the columns of `read_labels` and of `predictions`.
         """
 
-    # The dashboard: answers about samples, one by one; `answers` are the endpoint's, `about` names their samples.
+    # The dashboard: answers about samples, one by one; ``about`` names the samples of the answers.
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
-        """Return the answers as they are downloaded: ``sample``, what is answered, and `tables.novelty`."""
-        raise self._unasked("samples")
+        """Return the answers as they are downloaded: ``sample``, the answer, and `tables.novelty`."""
+        raise self._not_shown("samples")
 
     def overview(self, table: pd.DataFrame, what: str) -> None:  # noqa: B027  # one answer may fill the page
-        """Draw a row a sample; ``what`` a sample is called."""
+        """Draw a row a sample; ``what`` is what a sample is."""
 
     def heading(self, answer: Answer) -> str:
-        """Draw the heading of a sample's answer, where it has one; return in a word what is answered."""
-        return "what it answers"
+        """Draw the heading of a sample's answer, if it has one; return the answer in a word."""
+        return "the answer"
 
     def held(self, answer: Answer) -> tuple[str, str] | None:
-        """Return in a sentence what the answer does not rule out, with the glossary's key of it, where that is told."""
+        """Return a sentence on what the answer does not rule out, and the term of the glossary that explains it."""
         return None
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
-        """Draw the answer about one sample, which is called ``what``.
+        """Draw the answer about one sample, whose name is ``what``.
 
-        ``own`` are its rows of `table`; names of files that are downloaded begin with ``file``.
+        ``own`` are its rows of `table`; names of downloaded files begin with ``file``.
         """
-        raise self._unasked("samples")
+        raise self._not_shown("samples")
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
-        """Return how contributions to the answer are told; may let people choose which, by a widget of this key."""
-        raise self._unasked("samples")
+        """Return the words for contributions; may let people choose among answers by a widget with this key."""
+        raise self._not_shown("samples")
 
     # The dashboard: answers about pairs, ranked.
 
     def ranked(
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
     ) -> pd.DataFrame:
-        """Return a table like `table` with ``rank, drug, drug_id``; of each sample the most sensitive drug is first.
+        """Return a table like `table` with ``rank, drug, drug_id``; the most sensitive drug of each sample is first.
 
         ``usual`` reads the median measured response by ``drug_id``.
         """
-        raise self._unasked("pairs")
+        raise self._not_shown("pairs")
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
         """Draw the answers about a sample, rows of `ranked`; return them in the order that is shown.
 
-        ``target`` is the column of the raw response that is learnt.
+        ``target`` is the response in the raw data that the model learned.
         """
-        raise self._unasked("pairs")
+        raise self._not_shown("pairs")
 
     def pair_wording(self, target: str) -> Wording:
-        """Return how contributions to the answer about a pair are told."""
-        raise self._unasked("pairs")
+        """Return the words for contributions to the answer about a pair."""
+        raise self._not_shown("pairs")
 
-    def _unasked(self, what: str) -> UserError:
+    def _not_shown(self, what: str) -> UserError:
         return UserError(f"the dashboard does not show {type(self).__name__.lower()} of {what} yet")
 
 

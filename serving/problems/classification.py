@@ -1,4 +1,4 @@
-"""One of several classes is predicted, with a set of classes that is to hold the true one."""
+"""One of several classes is predicted, with a set of classes that covers the true one."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from serving.table_files import TableFile
 
+_TABLES, _CHARTS = "serving.dashboard.data.tables", "serving.dashboard.data.charts"
 _SENSITIVE = "sensitive"  # the class of pairs that is ranked and explained
 _SETS = {
     frozenset({_SENSITIVE}): "sensitive alone",
@@ -28,7 +29,7 @@ _SETS = {
     frozenset({"resistant"}): "resistant alone",
     frozenset[str](): "neither fits",
 }
-_COUNTED = {  # what the sets of a sample come to, in a sentence
+_COUNTED = {  # in a sentence on all drugs of a sample
     "sensitive alone": "to {:,} the cells are called sensitive and resistance is ruled out",
     "resistant alone": "to {:,} resistant and sensitivity is ruled out",
     "either is possible": "for {:,} the model cannot tell",
@@ -37,7 +38,7 @@ _MOST_BARS = 10
 
 
 class Classification(Problem):
-    """Classes with their probabilities; of pairs, drugs ranked by how probably the cells are sensitive to them."""
+    """Classes with their probabilities; of pairs, drugs ranked by the probability of being sensitive."""
 
     # The log keeps the label and its probability, not those of all classes: no areas, and no calibration.
     measurable = ("balanced_accuracy", "accuracy", "macro_f1", "weighted_f1")
@@ -49,7 +50,7 @@ class Classification(Problem):
         "Drugs are then ranked by how probable it is that the cells are sensitive to them, each with what is not "
         "ruled out."
     )
-    tables = (("genes_by_class.csv", "class", "Class"),)
+    tables = (("genes_by_class.csv", "class"),)
 
     def label_columns(self, contract: Any) -> list[str]:
         """Return ``label``."""
@@ -58,7 +59,7 @@ class Classification(Problem):
     def read_labels(
         self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """Read names of classes; those that differ in case or blanks are read as what they mean, and told."""
+        """Read names of classes; a difference in case or blanks alone is accepted, and reported."""
         classes, written = contract.classes, table.column(at["label"])
         by_text = {folded(name): name for name in classes}
         if len(by_text) < len(classes):
@@ -84,37 +85,35 @@ class Classification(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, label, probability, labels`` (the set, as text), novelty, and ``probability_<class>``."""
-        tables = load("serving.dashboard.data.tables")
-        of = [answer.get("probabilities") or {} for answer in answers]
-        every = dict.fromkeys(str(label) for found in of for label in found)
+        tables = load(_TABLES)
         made: pd.DataFrame = (
             about[["sample"]]
             .reset_index(drop=True)
             .assign(
                 label=[answer.get("label", "") for answer in answers],
-                probability=[tables.to_float(answer.get("probability")) for answer in answers],
-                labels=[", ".join(map(str, answer.get("labels") or [])) for answer in answers],
+                **tables.numbers(answers, ["probability"]),
+                labels=_sets(answers),
                 **tables.novelty(answers),
-                **{f"probability_{label}": [tables.to_float(found.get(label)) for found in of] for label in every},
+                **tables.of_each_key(answers, "probabilities", "probability"),
             )
         )
         return made
 
     def overview(self, table: pd.DataFrame, what: str) -> None:
         """Draw label, probability and set of each sample."""
-        shown = table[["sample", "label", "probability", "labels", "familiar"]]
-        shown = shown.assign(label=table["label"].astype(str).map(named), familiar=yes_no(table["familiar"]))
-        heads = [what, "Class", "Probability", "Not ruled out", "Like the training data"]
-        st.dataframe(
-            shown.set_axis(heads, axis=1),
-            hide_index=True,
-            height=min(320, 36 * (len(table) + 1) + 2),
-            column_config={
-                "Probability": st.column_config.NumberColumn(format="%.2f", help=means("probability")),
-                "Not ruled out": st.column_config.TextColumn(help=means("label_set")),
-                "Like the training data": st.column_config.TextColumn(help=means("familiar")),
-            },
-            alt=f"Predicted classes of {len(table)} samples",
+        shown: dict[str, Any] = {
+            what: table["sample"],
+            "Class": table["label"].astype(str).map(named),
+            "Probability": table["probability"],
+            "Not ruled out": table["labels"],
+            "Like the training data": yes_no(table["familiar"]),
+        }
+        terms = {"Probability": "probability", "Not ruled out": "label_set", "Like the training data": "familiar"}
+        frame.rows(
+            table[[]].assign(**shown),
+            f"Predicted classes of {len(table)} samples",
+            explained={name: means(term) for name, term in terms.items()},
+            formats={"Probability": "%.2f"},
         )
 
     def heading(self, answer: Answer) -> str:
@@ -127,26 +126,27 @@ class Classification(Problem):
         """Return the set of classes in a sentence."""
         held = [named(str(label)) for label in answer.get("labels") or []]
         if not held:
-            return "It rules out every class: this is like nothing that it knows.", "label_set"
+            return "It rules out every class: this is like no sample that it knows.", "label_set"
         if len(held) == 1:
             return f"It rules out every class but {held[0]}.", "label_set"
         return f"It does not rule out {', '.join(held[:-1])} or {held[-1]}.", "label_set"
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the probability of each class, with all of them as a table and as a CSV file."""
-        every = load("serving.dashboard.data.tables").probabilities(answer)
-        every = every.assign(label=every["label"].astype(str).map(named))
+        every = load(_TABLES).probabilities(answer)
+        every = every.assign(
+            label=every["label"].astype(str).map(named),
+            held=["in the set" if held else "ruled out" for held in every["held"]],
+        )
         top = every.head(_MOST_BARS)
-        pairs = zip(top["label"].head(3), top["probability"].head(3), strict=True)
-        said = ", ".join(f"{label} {share(float(value))}" for label, value in pairs)
-        bars = load("serving.dashboard.data.charts").probabilities(top)
+        said = ", ".join(f"{one.label} {share(float(one.probability))}" for one in top.head(3).itertuples())
+        bars = load(_CHARTS).probabilities(top, "label", "probability", "held", "Probability")
         frame.chart(bars, alt=f"Probabilities of the classes of {what}: {said}.")
-        shown = every.assign(held=["in the set" if held else "ruled out" for held in every["held"]])
-        shown = shown.set_axis(["class", "probability", "set of classes"], axis=1)
+        shown = every.set_axis(["class", "probability", "set of classes"], axis=1)
         frame.numbers(shown, f"{file}_probabilities.csv", f"Probability of each class of {what}")
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
-        """Return what speaks for the class that is answered, and what against it."""
+        """Return that contributions are for or against the answered class."""
         label = named(str(answer["label"]))
         return Wording(f"the answer {label}", f"for {label}", f"against {label}")
 
@@ -155,34 +155,33 @@ class Classification(Problem):
     ) -> pd.DataFrame:
         """Return each pair's class, the most probably sensitive first.
 
-        Its columns are ``label, sensitive`` (its probability), ``labels`` (the set, as text), ``holds`` (what the set
-        says) and ``called_below`` (the drug's threshold: a line whose response lies below it is called sensitive).
+        Its columns are ``label, sensitive`` (its probability), ``labels`` (the set, as text), ``holds`` (the set in
+        words) and ``called_below`` (the drug's threshold: a line whose response lies below it is called sensitive).
         """
-        tables = load("serving.dashboard.data.tables")
+        tables = load(_TABLES)
         made = about.reset_index(drop=True).assign(
             label=[row.get("label", "") for row in answers],
             sensitive=[float((row.get("probabilities") or {}).get(_SENSITIVE, math.nan)) for row in answers],
-            labels=[", ".join(row.get("labels") or []) for row in answers],
+            labels=_sets(answers),
             holds=["not known" if row.get("labels") is None else _SETS[frozenset(row["labels"])] for row in answers],
-            called_below=[tables.to_float(row.get("threshold")) for row in answers],
+            called_below=tables.numbers(answers, ["threshold"])["threshold"],
             **tables.novelty(answers),
         )
         found: pd.DataFrame = tables.in_order(made, "sensitive", ascending=False)
         return found
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
-        """Draw how probably the sample is sensitive to each drug, and what is not ruled out."""
+        """Draw the probability that the sample is sensitive to each drug, and what is not ruled out."""
         st.subheader(f"Drugs for {plain(sample)}", help=means("sensitive"))
-        st.markdown(plain(_said(own)), help=means("label_set"))
-        first = own.iloc[0]
+        sets = own["holds"].value_counts()
+        parts = [text.format(int(sets.get(held, 0))) for held, text in _COUNTED.items()]
+        parts += [f"for {sets['neither fits']:,} neither class fits"] if "neither fits" in sets else []
+        st.markdown(plain(f"Of {counted(len(own), 'drug')}: {', '.join(parts)}."), help=means("label_set"))
+        top, first = ranking.first(own, "sensitive", "holds"), own.iloc[0]
+        title = "Probability of being sensitive"
+        drawn = load(_CHARTS).probabilities(top, "drug", "sensitive", "holds", title)
         said = f"first is {first['drug']} with {number(first['sensitive'], 2)}, {first['holds']}"
-        ranking.chart(
-            own,
-            lambda top: (
-                load("serving.dashboard.data.charts").sensitive(top),
-                f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.",
-            ),
-        )
+        frame.chart(drawn, alt=f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.")
         st.caption(plain("Bar: how probable it is that the cells are sensitive. Color: what is not ruled out."))
         shown: dict[str, Any] = {
             "Answer": own["label"].map(named),
@@ -193,25 +192,23 @@ class Classification(Problem):
         below = "Below (µM)" if of_ic50 else "Below"
         if own["called_below"].notna().any():
             shown[below] = [micromolar(math.exp(each)) if of_ic50 else number(each, 2) for each in own["called_below"]]
-        text, help_ = st.column_config.TextColumn, "Probability of being sensitive. " + means("probability")
-        ranking.table(
-            own,
-            shown,
-            {
-                "Answer": text(help=means("sensitive"), width=90),
-                "Sensitive": st.column_config.NumberColumn(format="%.2f", help=help_, width=80),
-                "Not ruled out": text(help=means("label_set"), width=130),
-                below: text(help=means("called_below"), width=80),
-            },
-            f"Predicted classes for {len(own)} drugs, with what is not ruled out",
-        )
+        explained = {
+            "Answer": means("sensitive"),
+            "Sensitive": f"{title}. {means('probability')}",
+            "Not ruled out": means("label_set"),
+            below: means("called_below"),
+        }
+        alt = f"Predicted classes for {len(own)} drugs, with what is not ruled out"
+        ranking.table(own, shown, alt, explained=explained, formats={"Sensitive": "%.2f"})
         return own
 
     def pair_wording(self, target: str) -> Wording:
         """Return that more of the log odds is sensitivity."""
         odds, meaning = "the log odds of being sensitive", means("log_odds")
         return Wording(
-            *("the prediction", ranking.SENSITIVITY, ranking.RESISTANCE),
+            of="the prediction",
+            raises=ranking.SENSITIVITY,
+            lowers=ranking.RESISTANCE,
             red=ranking.RESISTANCE,
             summed=odds[:1].upper() + odds[1:],
             unit=odds,
@@ -219,13 +216,8 @@ class Classification(Problem):
         )
 
 
-def _said(own: pd.DataFrame) -> str:
-    """Return in a sentence what the answers about a sample come to."""
-    sets = own["holds"].value_counts()
-    parts = [text.format(int(sets.get(held, 0))) for held, text in _COUNTED.items()]
-    if none := int(sets.get("neither fits", 0)):
-        parts.append(f"for {none:,} neither class fits")
-    return f"Of {counted(len(own), 'drug')}: {', '.join(parts)}."
+def _sets(answers: Sequence[Answer]) -> list[str]:
+    return [", ".join(map(str, answer.get("labels") or [])) for answer in answers]
 
 
 PROBLEM = Classification()

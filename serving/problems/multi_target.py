@@ -20,7 +20,8 @@ from serving.problems.regression import with_ends
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = 30  # targets in a chart
+_IN_CHART = 30
+_ENDS = ("prediction", "low", "high")
 
 
 class MultiTarget(Problem):
@@ -30,14 +31,14 @@ class MultiTarget(Problem):
     scores = ("r2", "margin", "mae")
     says = "which other genes are expressed how strongly"
     behind = "Genes behind one"
-    tables = (("predictors_by_target.csv", "target", "Predicted gene"),)
+    tables = (("predictors_by_target.csv", "target"),)
 
     def label_columns(self, contract: Any) -> list[str]:
         """Return the names of the targets."""
         return list(contract.targets)
 
     def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return ``prediction_<target>``; all targets stand in one column of the log, as JSON text."""
+        """Return ``prediction_<target>``; the log has all targets in one column, as JSON text."""
         from pandas import DataFrame
 
         parsed = DataFrame([json.loads(each) for each in rows["prediction"]], index=rows.index)
@@ -53,38 +54,34 @@ class MultiTarget(Problem):
         tables = load("serving.dashboard.data.tables")
         every = about[["sample"]].reset_index(drop=True).assign(**tables.novelty(answers))
         pairs = [(row, target) for row, answer in enumerate(answers) for target in answer.get("prediction") or {}]
-        ends = {
-            end: [tables.to_float((answers[row].get(end) or {}).get(target)) for row, target in pairs]
-            for end in ("prediction", "low", "high")
-        }
-        named = {"target": [target for _, target in pairs], "gene": [symbol_of(target) for _, target in pairs]}
-        made = every.iloc[[row for row, _ in pairs]].reset_index(drop=True).assign(**named, **ends)
-        found: pd.DataFrame = made[["sample", *named, *ends, *every.columns[1:]]]
-        return found
+        made = every.iloc[[row for row, _ in pairs]].reset_index(drop=True)
+        made.insert(1, "target", [target for _, target in pairs])
+        made.insert(2, "gene", [symbol_of(target) for _, target in pairs])
+        for place, end in enumerate(_ENDS, start=3):
+            values = [tables.to_float((answers[row].get(end) or {}).get(target)) for row, target in pairs]
+            made.insert(place, end, values)
+        return made
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
-        """Draw the targets with their intervals, and beside them what was measured, where the profile has it."""
+        """Draw the targets with their intervals, beside the measured values of the profile."""
         own = _in_order(own)
-        two = st.column_config.NumberColumn(format="%.2f")
-        heads = {"gene": "Gene", "prediction": "Predicted (log2)", "low": "Low", "high": "High"}
-        st.subheader(f"Predicted genes of {plain(what)}", help="In log2 units. " + means("interval"))
-        top = own.rename(columns={"measured": "usual"}).assign(drug=own["gene"]).head(_SHOWN)
-        frame.chart(
-            load("serving.dashboard.data.charts").responses(top, "Predicted expression (log2)"),
-            alt=f"Predicted expression of {len(top)} genes with intervals; the highest is {with_ends(own, 'gene')}.",
+        st.subheader(f"Predicted genes of {plain(what)}", help=f"In log2 units. {means('interval')}")
+        top = own[["gene", *_ENDS, "measured"]].head(_IN_CHART).assign(kind="model")
+        title = "Predicted expression (log2)"
+        drawn = load("serving.dashboard.data.charts").intervals(
+            top, "gene", "kind", title, value="prediction", usual="measured"
         )
+        said = f"the highest is {with_ends(own, 'gene')}"
+        frame.chart(drawn, alt=f"Predicted expression of {len(top)} genes with intervals; {said}.")
+        heads = {"gene": "Gene", "prediction": "Predicted (log2)", "low": "Low", "high": "High"}
         if own["measured"].notna().any():
-            st.caption("Point: prediction. Line: its interval. Gray tick: what was measured.")
+            st.caption("Point: prediction. Line: its interval. Gray tick: measured value.")
             heads["measured"] = "Measured (log2)"
-        st.dataframe(
+        frame.rows(
             own[list(heads)].rename(columns=heads),
-            hide_index=True,
-            height=min(360, 36 * (len(own) + 1) + 2),
-            column_config={
-                **dict.fromkeys(("Predicted (log2)", "High", "Measured (log2)"), two),
-                "Low": st.column_config.NumberColumn(format="%.2f", help=means("interval")),
-            },
-            alt=f"Predicted expression of {len(own)} genes with intervals",
+            f"Predicted expression of {len(own)} genes with intervals",
+            explained={"Low": means("interval")},
+            formats=dict.fromkeys(list(heads.values())[1:], "%.2f"),
         )
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:

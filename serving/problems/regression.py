@@ -13,7 +13,7 @@ from pipelines.units import HIGHEST_LN_IC50
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
 from serving.dashboard.data.words import micromolar, named, number, plain
-from serving.dashboard.pages import ranking
+from serving.dashboard.pages import frame, ranking
 from serving.problems import Answer, Problem, Refuse, Wording
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _BY_VALUE, _BY_DIFFERENCE = "Predicted response", "Difference from the drug's us
 
 
 class Regression(Problem):
-    """A number and its interval; of pairs the response to a drug, ranked beside what the drug usually does."""
+    """A number and its interval; of pairs the response to a drug, ranked beside the drug's usual response."""
 
     measurable = ("r2", "rmse", "mae", "mse", "pearson", "spearman")
     scores = ("r2", "rmse")
@@ -38,7 +38,7 @@ class Regression(Problem):
     def read_labels(
         self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """Read numbers; a logarithm of an IC50 that is none is refused."""
+        """Read numbers; refuse a logarithm of an IC50 that is too large to be one."""
         made, missing = super().read_labels(contract, table, at, refuse, tell)
         if getattr(contract, "target", "") == _LN_IC50:
             beyond = (np.abs(made["measured"]) > HIGHEST_LN_IC50) & np.isfinite(made["measured"])
@@ -46,10 +46,6 @@ class Regression(Problem):
             said = f"must be the natural logarithm of the IC50 in micromolar, {within}"
             refuse("units", "target", beyond, said, table.column(at["target"]))
         return made, missing
-
-    def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return ``prediction``."""
-        return rows[["prediction"]]
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two rows of numbers, ``(n,)`` each."""
@@ -59,10 +55,8 @@ class Regression(Problem):
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
     ) -> pd.DataFrame:
         """Return ``prediction, low, high, usual, against_usual`` of each pair, the smallest response first."""
-        tables = load("serving.dashboard.data.tables")
-        known = usual()
-        ends = {end: [tables.to_float(row.get(end)) for row in answers] for end in ("prediction", "low", "high")}
-        made = about.reset_index(drop=True).assign(**ends)
+        tables, known = load("serving.dashboard.data.tables"), usual()
+        made = about.reset_index(drop=True).assign(**tables.numbers(answers, ["prediction", "low", "high"]))
         made["usual"] = [float(known.get(str(drug), math.nan)) for drug in made["drug_id"]]
         made["against_usual"] = made["prediction"] - made["usual"]
         found: pd.DataFrame = tables.in_order(made.assign(**tables.novelty(answers)), "prediction")
@@ -70,62 +64,50 @@ class Regression(Problem):
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
         """Draw responses with their intervals; people choose by what they are ranked."""
-        of_ic50 = target == _LN_IC50
+        of_ic50, has_usual = target == _LN_IC50, bool(own["usual"].notna().any())
         st.subheader(f"Drugs for {plain(sample)}", help=means("ln_ic50") if of_ic50 else None)
-        if len(own) > 1 and own["usual"].notna().any():
-            by = st.segmented_control(
-                "Rank by", [_BY_VALUE, _BY_DIFFERENCE], default=_BY_VALUE, required=True, help=means("usual")
-            )
+        if len(own) > 1 and has_usual:
+            choices = [_BY_VALUE, _BY_DIFFERENCE]
+            by = st.segmented_control("Rank by", choices, default=_BY_VALUE, required=True, help=means("usual"))
             if by == _BY_DIFFERENCE:
                 own = own.sort_values("against_usual", kind="stable", na_position="last").reset_index(drop=True)
                 own["rank"] = np.arange(1, len(own) + 1)
-        unit = _unit(target)
+        top, unit = ranking.first(own, "prediction", "low", "high", "usual"), _unit(target)
         title = f"Predicted {unit} – further left is more sensitive"
-        ranking.chart(
-            own,
-            lambda top: (
-                load("serving.dashboard.data.charts").responses(top, title),
-                f"Predicted {unit} of {len(top)} drugs with intervals; first is {with_ends(top, 'drug')}.",
-            ),
+        drawn = load("serving.dashboard.data.charts").intervals(
+            top, "drug", "known", title, value="prediction", usual="usual"
         )
-        st.caption(
-            plain("Point: prediction. Line: its interval. Gray tick: the drug's usual response in the data."),
-            help=means("interval") + " " + means("usual"),
-        )
-        ends = zip(own["low"], own["high"], strict=True)
+        said = f"first is {with_ends(own, 'drug')}"
+        frame.chart(drawn, alt=f"Predicted {unit} of {len(top)} drugs with intervals; {said}.")
+        text = "Point: prediction. Line: its interval. Gray tick: the drug's usual response in the data."
+        st.caption(plain(text), help=means("interval", "usual"))
         short = "ln IC50" if of_ic50 else named(target)
-        shown = {
-            short: own["prediction"],
-            "Interval": [f"{number(low, 2)} to {number(high, 2)}" for low, high in ends],
-        }
+        ends = zip(own["low"], own["high"], strict=True)
+        interval = [f"{number(low, 2)} to {number(high, 2)}" for low, high in ends]
+        shown: dict[str, Any] = {short: own["prediction"], "Interval": interval}
         if of_ic50:
             shown["IC50 (µM)"] = [micromolar(math.exp(value)) for value in own["prediction"]]
-        if own["usual"].notna().any():
+        if has_usual:
             shown |= {"Usual": own["usual"], "Difference": own["against_usual"]}
-        number_column, text = st.column_config.NumberColumn, st.column_config.TextColumn
+        terms = {"Interval": "interval", "IC50 (µM)": "ic50", "Usual": "usual", "Difference": "usual"}
+        terms |= {short: "ln_ic50"} if of_ic50 else {}
         ranking.table(
             own,
             shown,
-            {
-                short: number_column(format="%.2f", help=means("ln_ic50") if of_ic50 else None, width=66),
-                "Interval": text(help=means("interval"), width=105),
-                "IC50 (µM)": text(help=means("ic50"), width=75),
-                "Usual": number_column(format="%.2f", help=means("usual"), width=66),
-                "Difference": number_column(format="%+.2f", help=means("usual"), width=66),
-            },
             f"Predictions for {len(own)} drugs with their intervals",
+            explained={name: means(term) for name, term in terms.items()},
+            formats={short: "%.2f", "Usual": "%.2f", "Difference": "%+.2f"},
         )
         return own
 
     def pair_wording(self, target: str) -> Wording:
         """Return that more of the response is resistance."""
-        return Wording(
-            "the prediction", ranking.RESISTANCE, ranking.SENSITIVITY, red=ranking.RESISTANCE, unit=_unit(target)
-        )
+        resistance, sensitivity = ranking.RESISTANCE, ranking.SENSITIVITY
+        return Wording("the prediction", resistance, sensitivity, red=resistance, unit=_unit(target))
 
 
 def with_ends(table: pd.DataFrame, name: str) -> str:
-    """Return what the first row is called by the column ``name``, with its prediction and interval."""
+    """Return the first row by its name in the column ``name``, with its prediction and interval."""
     first = table.iloc[0]
     low, high = number(first["low"], 2), number(first["high"], 2)
     return f"{first[name]} with {number(first['prediction'], 2)} [{low}, {high}]"

@@ -30,7 +30,7 @@ class Survival(Problem):
     scores = ("concordance", "integrated_brier", "ece", "margin")
     promise = ("The time without an event", "hold")
     says = "how high the risk of the event is until a time, and how the risk unfolds"
-    tables = (("risk_groups.csv", "group", "Risk group"), ("genes_by_class.csv", "class", "Answer"))
+    tables = (("risk_groups.csv", "group"), ("genes_by_class.csv", "class"))
 
     def label_columns(self, contract: Any) -> list[str]:
         """Return the columns of time and event, as the task's own data names them."""
@@ -49,27 +49,21 @@ class Survival(Problem):
         refuse("truth", event, neither, "must be 1 or true for an event, 0 or false for none", cells[event])
         return made, missing
 
-    def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return ``prediction``: the risk until the horizon."""
-        return rows[["prediction"]]
-
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return time and event ``(n, 2)``, and log hazard and curve ``(n, 1 + horizons)``, which the risk implies."""
         measured = joined[["measured_0", "measured_1"]].to_numpy(np.float64)
         return measured, contract.of_risk(joined["prediction"].to_numpy(np.float64))
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
-        """Return risk with interval, log hazard, time without an event, ``survival_<horizon>`` and novelty."""
+        """Return risk with interval, log hazard, time without an event, novelty, and ``survival_<horizon>``."""
         tables = load("serving.dashboard.data.tables")
-        of = [answer.get("survival") or {} for answer in answers]
-        every = dict.fromkeys(str(horizon) for found in of for horizon in found)
         made: pd.DataFrame = (
             about[["sample"]]
             .reset_index(drop=True)
             .assign(
-                **{name: [tables.to_float(answer.get(name)) for answer in answers] for name in _NUMBERS},
+                **tables.numbers(answers, _NUMBERS),
                 **tables.novelty(answers),
-                **{f"survival_{at}": [tables.to_float(found.get(at)) for found in of] for at in every},
+                **tables.of_each_key(answers, "survival", "survival"),
             )
         )
         return made
@@ -77,24 +71,19 @@ class Survival(Problem):
     def overview(self, table: pd.DataFrame, what: str) -> None:
         """Draw risk, interval and time without an event of each sample."""
         ends = zip(table["low"], table["high"], strict=True)
-        shown = table[["sample", "prediction"]].assign(
-            interval=[f"{share(low)} to {share(high)}" for low, high in ends],
-            free=table["event_free_until"],
-            familiar=yes_no(table["familiar"]),
-        )
-        heads = [what, "Risk", "Interval", "No event until", "Like the training data"]
-        number, text = st.column_config.NumberColumn, st.column_config.TextColumn
-        st.dataframe(
-            shown.set_axis(heads, axis=1),
-            hide_index=True,
-            height=min(320, 36 * (len(table) + 1) + 2),
-            column_config={
-                "Risk": number(format="percent", help=means("risk")),
-                "Interval": text(help=means("risk_interval")),
-                "No event until": number(format="%.0f", help=means("event_free_until")),
-                "Like the training data": text(help=means("familiar")),
-            },
-            alt=f"Predicted risks of {len(table)} samples",
+        shown: dict[str, Any] = {
+            what: table["sample"],
+            "Risk": table["prediction"],
+            "Interval": [f"{share(low)} to {share(high)}" for low, high in ends],
+            "No event until": table["event_free_until"],
+            "Like the training data": yes_no(table["familiar"]),
+        }
+        terms = dict(zip(list(shown)[1:], ("risk", "risk_interval", "event_free_until", "familiar"), strict=True))
+        frame.rows(
+            table[[]].assign(**shown),
+            f"Predicted risks of {len(table)} samples",
+            explained={name: means(term) for name, term in terms.items()},
+            formats={"Risk": "percent", "No event until": "%.0f"},
         )
 
     def heading(self, answer: Answer) -> str:
@@ -103,7 +92,7 @@ class Survival(Problem):
         risk, interval = share(answer["prediction"]), ""
         if answer.get("low") is not None:
             interval = f" ({share(answer['low'])} to {share(answer['high'])})"
-        st.subheader(plain(f"Risk until {until}: {risk}{interval}"), help=means("risk") + " " + means("risk_interval"))
+        st.subheader(plain(f"Risk until {until}: {risk}{interval}"), help=means("risk", "risk_interval"))
         return f"a risk of {risk}"
 
     def held(self, answer: Answer) -> tuple[str, str] | None:
@@ -117,24 +106,18 @@ class Survival(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the survival curve at the horizons, with its numbers."""
-        curves, unit = load("serving.dashboard.data.survival_curves"), str(answer["time_unit"])
-        curve = curves.table(answer)
+        unit, curve = str(answer["time_unit"]), load("serving.dashboard.data.tables").survival_curve(answer)
         said = ", ".join(f"{share(row.survival)} at {row.time:g}" for row in curve.itertuples())
-        frame.chart(curves.chart(curve, unit), alt=f"Share without the event of {what} by {unit}: {said}.")
-        st.caption(plain("Points: the declared horizons. The curve between them is not drawn by the model."))
+        drawn = load("serving.dashboard.data.charts").survival(curve, unit)
+        frame.chart(drawn, alt=f"Share without the event of {what} by {unit}: {said}.")
+        st.caption(plain("Points: the declared horizons. The model does not say how the curve runs between them."))
         shown = curve.set_axis([unit, "share without the event"], axis=1)
         frame.numbers(shown, f"{file}_survival.csv", f"Share without the event of {what} at each horizon")
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
         """Return what raises the risk, and what lowers it."""
-        return Wording(
-            "the log hazard",
-            "raises the risk",
-            "lowers the risk",
-            summed="The log hazard",
-            unit="log hazard",
-            note=means("log_hazard"),
-        )
+        words: dict[str, str] = {"raises": "raises the risk", "lowers": "lowers the risk", "note": means("log_hazard")}
+        return Wording("the log hazard", summed="The log hazard", unit="log hazard", **words)
 
 
 PROBLEM = Survival()

@@ -31,46 +31,32 @@ from PIL import Image
 from pipelines.datasets import prepare
 from pipelines.files import write_json
 from pipelines.params import read_params
+from pipelines.policy import Waiver
 from pipelines.simulate.response import simulate_drug_response
 from pipelines.tasks.pairs_classification import Threshold
 from tests.empty_store import empty_store
 from tests.servers import free_port
 from tests.serving import made_registry, served
-from tests.training.image_samples import write_folder
+from tests.training.image_samples import draw, write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
 from training.model.overlay import as_png, overlay
 from training.model.predictor import Predictor
 
-RESPONSE, IMAGES, LABELS, GENES, UNSERVED = (
-    "drug_response",
-    "blood_cell",
-    "tumor_type",
-    "gene_expression",
-    "leukemia_cell",
-)
+RESPONSE, IMAGES, LABELS, GENES = "drug_response", "blood_cell", "tumor_type", "gene_expression"
+UNSERVED = "leukemia_cell"
 CALLS = "drug_calls"  # the same lines and drugs, as sensitive or resistant
 GRAPH = "graph"  # under which alias a graph network answers for the task of responses
-# Under which aliases the model of responses, when it is first asked to explain, is silent, or drops the connection.
-HESITANT, LOST = "hesitant", "lost"
+HESITANT = "hesitant"  # under which alias the model of responses is silent when it is first asked to explain
 THRESHOLD = Threshold("waterfall", 5.0)
-SLOW_SECONDS = 25
+SLOW_SECONDS = 150  # at most: it ends with the platform
 
 
 @dataclass
 class Platform:
-    """What a dashboard of the tests looks at.
+    """Folder (parameters, data, reports, MLflow's database) and environment of a dashboard, and its endpoints.
 
-    Attributes
-    ----------
-    folder
-        Where it is started: parameters, data, reports, MLflow's database.
-    environment
-        That it is started with.
-    url
-        Of the server of the models; the path says which.
-    asked
-        What the models were asked, the newest last: task and body.
+    The path after ``url`` names the model; ``asked`` are the requests so far, task and body.
     """
 
     folder: Path
@@ -105,8 +91,6 @@ def platform(folder: Path) -> Iterator[Platform]:
 
 def one_image(code: int = 0, side: int = 64) -> bytes:
     """Return a PNG like those of the data."""
-    from tests.training.image_samples import draw
-
     made = io.BytesIO()
     Image.fromarray(draw(code, 7_000, side)).save(made, format="PNG")
     return made.getvalue()
@@ -155,11 +139,11 @@ def _params(folder: Path, url: str) -> None:
             **{name: f"{url}/{name}" for name in (RESPONSE, IMAGES, LABELS, GENES, CALLS)},
             f"{RESPONSE}@{GRAPH}": f"{url}/{GRAPH}",
             f"{RESPONSE}@staging": f"{url}/slow",
-            **{f"{RESPONSE}@{alias}": f"{url}/{alias}" for alias in (HESITANT, LOST)},
+            f"{RESPONSE}@{HESITANT}": f"{url}/{HESITANT}",
             f"{RESPONSE}@previous": down,
             f"{RESPONSE}@candidate": f"{url}/nonsense",
         },
-        "seconds": 20.0,
+        "seconds": 120.0,
         "mlflow_ui": "http://127.0.0.1:5000",
     }
     content["tasks"][IMAGES]["data"]["classes"] = ["blue", "green", "red"]
@@ -184,7 +168,9 @@ def _registry(folder: Path, database: str) -> None:
         made_registry.write_split(folder)
         with made_registry.tracked(database) as client:
             first = made_registry.made_version(client, simulated=True)
-            policy = replace(made_registry.POLICY, tasks={RESPONSE: _lenient()})
+            waiver = Waiver("simulated", "a test of the dashboard", made_registry.BY, "2999-12-31")
+            lenient = replace(made_registry.POLICY.tasks[RESPONSE], waivers=(waiver,))
+            policy = replace(made_registry.POLICY, tasks={RESPONSE: lenient})
             for to in ("staging", "production"):
                 made_registry.registry.promote(RESPONSE, to, first, by=made_registry.BY, why="the tests", policy=policy)
             made_registry.made_version(client, "other weights", simulated=True)
@@ -192,14 +178,6 @@ def _registry(folder: Path, database: str) -> None:
         os.chdir(here)
         if before is not None:
             os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = before
-
-
-def _lenient() -> Any:
-    from pipelines.policy import Waiver
-
-    own = made_registry.POLICY.tasks[RESPONSE]
-    waiver = Waiver("simulated", "a test of the dashboard", made_registry.BY, "2999-12-31")
-    return replace(own, waivers=(waiver,))
 
 
 def _reports(folder: Path) -> None:
@@ -218,14 +196,10 @@ def _reports(folder: Path) -> None:
         monitor = reports / "monitor" / f"2026-11-20T{hour}-55-12-258605Z"
         write_json(monitor / "monitor.json", _monitored(share))
         (monitor / "monitor.html").write_text("<h1>report</h1>")
-    _grad_cams(folder / "reports" / IMAGES)
     broken = reports / "monitor" / "2026-11-20T16-55-12-258605Z"
     broken.mkdir()
     (broken / "monitor.json").write_text("{")
-
-
-def _grad_cams(reports: Path) -> None:
-    """Two networks with panels, and a baseline without."""
+    reports = folder / "reports" / IMAGES  # two networks with Grad-CAM, and a baseline without
     rows = [_row(name, value, "accuracy") for name, value in (("resnet50", 0.9), ("vgg16", 0.88))]
     write_json(reports / "leaderboard.json", [*rows, _row("majority_class", 0.7, "accuracy")])
     for code, name in enumerate(("resnet50", "vgg16")):
@@ -288,11 +262,8 @@ def _handler(
             if name == "slow":
                 hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
-            if name in (HESITANT, LOST):
-                first = sum(each == name and _explains(given) for each, given in asked) == 1
-                if _explains(body) and first:
-                    if name == LOST:
-                        return
+            if name == HESITANT:
+                if _explains(body) and sum(each == name and _explains(given) for each, given in asked) == 1:
                     hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
             if name == "nonsense":

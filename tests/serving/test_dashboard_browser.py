@@ -1,4 +1,4 @@
-"""What a person would meet in the dashboard, in a real browser: every page, bad files, models that are down or slow.
+"""The dashboard in a real browser: every page, bad files, models that are down or slow, keyboard and contrast.
 
 One server and one browser for all; how soon the first page is there is measured by the bench (`page`). Skipped only
 where there is no Chromium (Debian: ``apt-get install chromium``).
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,13 +28,11 @@ from serving.dashboard.data.collection import drugs
 from serving.dashboard.data.glossary import means, what_it_does
 from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, Server, chromium, first_page, streamlit
 from tests.serving.dashboard_platform import (
-    CALLS,
     GENES,
     GRAPH,
     HESITANT,
     IMAGES,
     LABELS,
-    LOST,
     RESPONSE,
     UNSERVED,
     Platform,
@@ -135,6 +133,7 @@ def window(browser: Any, served: Server) -> Iterator[Window]:
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     first_page(page, served.url)
+    page.get_by_text("Production is version 1").wait_for(timeout=5 * WAIT)  # MLflow is imported: slow on a busy machine
     yield Window(page, served.url, asked)
     context.close()
 
@@ -182,14 +181,8 @@ def of_task(page: Any, task: str) -> None:
     """Choose a task, and wait until the page speaks of it: the page before may have boxes of the same names."""
     choose(page, "Task", task.replace("_", " ").capitalize())
     if page.get_by_role("heading", name="Predict", exact=True).count():
-        chosen = read_params(ROOT / "params.yaml").task(RESPONSE if task == CALLS else task)
-        chosen = replace(chosen, problem="classification") if task == CALLS else chosen
-        page.get_by_text(what_it_does(chosen), exact=True).wait_for()
+        page.get_by_text(what_it_does(read_params(ROOT / "params.yaml").task(task)), exact=True).wait_for()
         settle(page)
-
-
-def model(page: Any, alias: str) -> None:
-    choose(page, "Model", alias)
 
 
 def predict(page: Any) -> None:
@@ -213,6 +206,11 @@ def downloaded(page: Any, button: str) -> Path:
     with page.expect_download() as download:
         page.get_by_role("button", name=re.compile(button)).first.click()
     return Path(download.value.path())
+
+
+def table_of(page: Any, button: str) -> pd.DataFrame:
+    """Press a button that downloads a table; return it."""
+    return pd.read_csv(downloaded(page, button), encoding="utf-8-sig")
 
 
 def unfolded(page: Any, called: str, place: int = 0) -> Any:
@@ -245,12 +243,12 @@ def can_be_read(page: Any, seconds: float = 10) -> None:
     assert pale == []
 
 
-def tab_to(page: Any, text: str, *, link: bool = False) -> None:
+def tab_to(page: Any, text: str, *, tag: str | None = None) -> None:
     """Press Tab until what has the focus is called so."""
     seen: list[str] = []
     for _ in range(80):
         page.keyboard.press("Tab")
-        tag, called = page.evaluate(
+        found, called = page.evaluate(
             """() => {
               const e = document.activeElement;
               const label = e.getAttribute('aria-label') || '';
@@ -259,7 +257,7 @@ def tab_to(page: Any, text: str, *, link: bool = False) -> None:
             }"""
         )
         seen.append(called)
-        if text in called and tag != "MAIN" and (tag == "A" or not link):  # MAIN is the whole page, to be scrolled
+        if text in called and found != "MAIN" and found == (tag or found):  # MAIN is the whole page, to be scrolled
             return
     pytest.fail(f"Tab does not lead to {text}: {seen}")
 
@@ -272,14 +270,12 @@ def test_a_cell_line_is_asked_about_and_drugs_are_ranked(visit: Any) -> None:
     choose(visit, "Cell line", "simulated line 1")
     predict(visit)
     visit.get_by_role("heading", name=re.compile("^Drugs for simulated line 1")).wait_for()
-    visit.get_by_text(re.compile("Production is version 1, MLP, since .* on the word of A. Person")).wait_for()
+    visit.get_by_text(re.compile("Production is version 1, MLP, since .* moved by A. Person")).wait_for()
     visit.get_by_text("Simulated data: nothing here is a result").first.wait_for()
     visit.get_by_text(re.compile(r"on test data it did in 91\.0\s%\s\[85\.0,\s95\.0\]")).wait_for()
     visit.get_by_text(re.compile("The prediction is the sum of the base")).wait_for()
     chart(visit, "Predicted ln IC50 (µM) of ")
-    with visit.expect_download() as download:
-        visit.get_by_role("button", name=re.compile("Download all .* predictions as CSV")).click()
-    table = pd.read_csv(download.value.path(), encoding="utf-8-sig")
+    table = table_of(visit, "Download all .* predictions as CSV")
     assert table["prediction"].is_monotonic_increasing and (table["low"] < table["high"]).all()
     unfolded(visit, "How good is version 1")
     visit.get_by_text(re.compile(r"Margin \+0\.200\s\[\+0\.100,\s\+0\.300\]")).wait_for()
@@ -299,7 +295,7 @@ def test_only_chosen_drugs_are_ranked_and_a_molecule_of_ones_own_with_them(
     settle(visit)
     predict(visit)
     visit.get_by_role("heading", name=re.compile("^Drugs for simulated line 1")).wait_for()
-    table = pd.read_csv(downloaded(visit, "Download all 3 predictions as CSV"), encoding="utf-8-sig")
+    table = table_of(visit, "Download all 3 predictions as CSV")
     assert sorted(table["drug"]) == sorted([*chosen, "your molecule"])
     choose(visit, "Drug", "your molecule")
     visit.get_by_label(re.compile("^Contributions to the prediction for .* with your molecule")).first.wait_for()
@@ -307,28 +303,8 @@ def test_only_chosen_drugs_are_ranked_and_a_molecule_of_ones_own_with_them(
     no_fault_of_the_page(visit)
 
 
-def test_sensitive_and_resistant_are_told_with_what_is_not_ruled_out(visit: Any) -> None:
-    of_task(visit, CALLS)
-    choose(visit, "Cell line", "simulated line 1")
-    predict(visit)
-    visit.get_by_role("heading", name=re.compile("^Drugs for simulated line 1")).wait_for()
-    visit.get_by_text(re.compile(r"^Of \d+ drugs: to \d+ the cells are called sensitive and resistance is")).wait_for()
-    visit.get_by_text(re.compile(r"The set of classes is made to hold the true class in 90\s% of cases")).wait_for()
-    chart(visit, "Probability that simulated line 1")
-    visit.get_by_text(re.compile("^The log odds of being sensitive is the sum of the base")).wait_for()
-    chart(visit, "Contributions to the prediction for simulated line 1")
-    can_be_read(visit)
-    with visit.expect_download() as download:
-        visit.get_by_role("button", name=re.compile("Download all .* predictions as CSV")).click()
-    table = pd.read_csv(download.value.path(), encoding="utf-8-sig")
-    assert table["sensitive"].is_monotonic_decreasing and table["sensitive"].between(0, 1).all()
-    assert set(table["holds"]) <= {"sensitive alone", "either is possible", "resistant alone", "neither fits"}
-    assert table["called_below"].notna().all()
-    no_fault_of_the_page(visit)
-
-
 def test_atoms_that_move_a_prediction_are_drawn_on_the_molecule(visit: Any) -> None:
-    model(visit, GRAPH)
+    choose(visit, "Model", GRAPH)
     choose(visit, "Cell line", "simulated line 1")
     predict(visit)
     visit.get_by_role("heading", name="Atoms behind it").wait_for()
@@ -339,44 +315,25 @@ def test_atoms_that_move_a_prediction_are_drawn_on_the_molecule(visit: Any) -> N
     assert size[0] > 400 and size[1] > 400 and size[2] > 300  # drawn, and large enough to be read
     genes = visit.get_by_label(re.compile("^Contributions to the prediction for")).first.get_attribute("aria-label")
     assert genes is not None and "atom:" not in genes and "bond:" not in genes
-    with visit.expect_download() as download:
-        visit.get_by_role("button", name="Download the atoms as CSV").click()
-    atoms = pd.read_csv(download.value.path(), encoding="utf-8-sig")
+    atoms = table_of(visit, "Download the atoms as CSV")
     told = drawn.get_attribute("alt") or ""
     assert f"with {len(atoms)} atoms" in told and f"all together {atoms['contribution'].sum():+.2g}" in told
-    with visit.expect_download() as download:
-        visit.get_by_role("button", name="Download the drawing").click()
-    assert "<svg" in Path(download.value.path()).read_text()
+    assert "<svg" in downloaded(visit, "Download the drawing").read_text()
     no_fault_of_the_page(visit)
 
 
-def test_an_upload_is_read_and_answered(visit: Any, dashboard_platform: Platform, tmp_path: Path) -> None:
-    table = pd.read_parquet(dashboard_platform.folder / "data" / RESPONSE / "expression.parquet").head(2)
-    turned = table.set_index("cell_line_id").T.rename_axis("gene")
-    turned.columns = ["patient A", "patient B"]
-    path = tmp_path / "turned.csv"
-    turned.to_csv(path)
-    own_file(visit, path)
-    visit.get_by_text("Expression: 2 samples, 30 features.").wait_for()
-    visit.get_by_text("it was turned round").wait_for()
-    predict(visit)
-    visit.get_by_role("heading", name=re.compile("^Drugs for patient A")).wait_for()
-    no_fault_of_the_page(visit)
-
-
-def test_a_parquet_file_and_the_example_that_is_offered_are_read(
-    visit: Any, dashboard_platform: Platform, tmp_path: Path
-) -> None:
+def test_uploads_are_read_and_answered(visit: Any, dashboard_platform: Platform, tmp_path: Path) -> None:
     table = pd.read_parquet(dashboard_platform.folder / "data" / RESPONSE / "expression.parquet").head(3)
     table["cell_line_id"] = ["biopsy 1", "biopsy 2", "biopsy 3"]
-    table.to_parquet(tmp_path / "three.parquet", index=False)
-    own_file(visit, tmp_path / "three.parquet")
+    table.set_index("cell_line_id").T.rename_axis("gene").to_csv(tmp_path / "three.csv")
+    own_file(visit, tmp_path / "three.csv")
     visit.get_by_text("Expression: 3 samples, 30 features.").wait_for()
+    visit.get_by_text("it was turned round").wait_for()
     predict(visit)
     visit.get_by_role("heading", name=re.compile("^Drugs for biopsy 1")).wait_for()
     choose(visit, "Sample", "biopsy 3")
     visit.get_by_role("heading", name=re.compile("^Drugs for biopsy 3")).wait_for()
-    answered = pd.read_csv(downloaded(visit, "Download all .* predictions as CSV"), encoding="utf-8-sig")
+    answered = table_of(visit, "Download all .* predictions as CSV")
     assert set(answered["sample"]) == {"biopsy 1", "biopsy 2", "biopsy 3"}
     example = tmp_path / "example.csv"
     shutil.copy(downloaded(visit, "Download an example file"), example)
@@ -407,7 +364,7 @@ def test_a_bad_upload_is_told_and_the_page_lives(visit: Any, tmp_path: Path) -> 
 
 
 def test_an_endpoint_that_is_down_is_told_with_the_command_that_starts_it(visit: Any) -> None:
-    model(visit, "Previous")
+    choose(visit, "Model", "Previous")
     choose(visit, "Cell line", "simulated line 1")
     predict(visit)
     visit.get_by_text(re.compile("No model answers at 127.0.0.1")).wait_for()
@@ -416,44 +373,33 @@ def test_an_endpoint_that_is_down_is_told_with_the_command_that_starts_it(visit:
 
 
 def test_a_slow_endpoint_holds_up_nobody(visit: Any) -> None:
-    model(visit, "Staging")
+    choose(visit, "Model", "Staging")
     choose(visit, "Cell line", "simulated line 1")
     predict(visit)
     visit.get_by_text(re.compile("Asking the model at .* s$")).first.wait_for()
+    limit = 6 * slowdown()
     for name in ("Glossary", "Compare", "Registry", "Monitoring", "Predict"):
         began = time.monotonic()
         go(visit, name)
-        assert time.monotonic() - began < 6 * max(1.0, slowdown()), name
+        assert time.monotonic() - began < limit, name
     visit.get_by_text(re.compile("Asking the model at .* s$")).first.wait_for()
     visit.get_by_role("button", name="Stop").click()
-    visit.get_by_text("Stopped; nothing came of it.").wait_for()
+    visit.get_by_text("Stopped.").wait_for()
     no_fault_of_the_page(visit)
 
 
 def test_an_explanation_that_is_slow_can_be_stopped_and_asked_for_again(visit: Any) -> None:
-    model(visit, HESITANT.capitalize())
+    choose(visit, "Model", HESITANT.capitalize())
     choose(visit, "Cell line", "simulated line 1")
     predict(visit)
     visit.get_by_text(re.compile(r"^Asking what moved it … \d+ s$")).wait_for()
     chart(visit, "Predicted ln IC50 (µM) of ")  # what is known is shown, and can be worked with
     visit.get_by_role("button", name="Stop").click()
-    visit.get_by_text("Stopped; nothing came of it.").wait_for()
+    visit.get_by_text("Stopped.").wait_for()
     can_be_read(visit)
     visit.get_by_role("button", name="Try again").click()
     chart(visit, "Contributions to the prediction for simulated line 1")
-    visit.get_by_text("Stopped; nothing came of it.").wait_for(state="detached")
-    no_fault_of_the_page(visit)
-
-
-def test_an_explanation_whose_endpoint_is_down_is_told_and_asked_for_again(visit: Any) -> None:
-    model(visit, LOST.capitalize())
-    choose(visit, "Cell line", "simulated line 1")
-    predict(visit)
-    visit.get_by_text(re.compile("No model answers at 127.0.0.1.* and try again")).wait_for()
-    visit.get_by_text(re.compile(f"make serve TASK=drug_response STAGE={LOST} PORT=")).wait_for()
-    chart(visit, "Predicted ln IC50 (µM) of ")
-    visit.get_by_role("button", name="Try again").click()
-    chart(visit, "Contributions to the prediction for simulated line 1")
+    visit.get_by_text("Stopped.").wait_for(state="detached")
     no_fault_of_the_page(visit)
 
 
@@ -471,7 +417,7 @@ def test_a_profile_unlike_the_training_data_is_warned_of(
     warned.wait_for()
     assert re.search(r"(\d+) of \1 predictions are unlike", warned.inner_text())
     can_be_read(visit)
-    answered = pd.read_csv(downloaded(visit, "Download all .* predictions as CSV"), encoding="utf-8-sig")
+    answered = table_of(visit, "Download all .* predictions as CSV")
     assert not answered["familiar"].any() and (answered["distance"] > answered["threshold"]).all()
     no_fault_of_the_page(visit)
 
@@ -488,7 +434,7 @@ def test_an_image_is_named_and_shown_with_where_the_network_looked(visit: Any, t
     can_be_read(visit)
     with Image.open(downloaded(visit, "Download the Grad-CAM")) as overlay:
         assert overlay.format == "PNG" and min(overlay.size) >= 64
-    table = pd.read_csv(downloaded(visit, "Download 1 prediction as CSV"), encoding="utf-8-sig")
+    table = table_of(visit, "Download 1 prediction as CSV")
     assert table["sample"].tolist() == ["cell.png"] and table["probability"].between(0, 1).all()
     of_classes = table[[f"probability_{label}" for label in ("blue", "green", "red")]]
     assert of_classes.sum(axis=1).tolist() == pytest.approx([1])
@@ -507,9 +453,9 @@ def test_a_profile_is_named_with_its_genes(visit: Any) -> None:
     visit.get_by_role("heading", name="Genes behind it").wait_for()
     chart(visit, "Contributions to the answer")
     can_be_read(visit)
-    genes = pd.read_csv(downloaded(visit, "Download the contributions as CSV"), encoding="utf-8-sig")
+    genes = table_of(visit, "Download the contributions as CSV")
     assert len(genes) and genes["contribution"].abs().is_monotonic_decreasing
-    table = pd.read_csv(downloaded(visit, "Download 1 prediction as CSV"), encoding="utf-8-sig")
+    table = table_of(visit, "Download 1 prediction as CSV")
     assert table["sample"].tolist() == ["S4"]
     box = unfolded(visit, f"All {len(genes)} contributions as a table")
     box.get_by_label(re.compile("^Contributions to the answer .*, the largest first")).first.wait_for()
@@ -534,7 +480,7 @@ def test_architectures_are_compared_with_intervals(visit: Any) -> None:
         "Features that move Elastic net",
     ):
         chart(visit, text)
-    board = pd.read_csv(downloaded(visit, "Download the leaderboard as CSV"), encoding="utf-8-sig")
+    board = table_of(visit, "Download the leaderboard as CSV")
     assert board["architecture"].tolist() == ["elastic_net", "mlp", "mean_effects"]
     assert ((board["low"] < board["value"]) & (board["value"] < board["high"])).all()
     costs = numbers(visit, "The numbers of this chart", "R² and time to answer one row (ms)")
@@ -548,31 +494,12 @@ def test_architectures_are_compared_with_intervals(visit: Any) -> None:
     no_fault_of_the_page(visit)
 
 
-def test_two_networks_show_side_by_side_where_they_look(visit: Any) -> None:
-    of_task(visit, IMAGES)
-    go(visit, "Compare")
-    images = [visit.get_by_role("img", name=f"Where {name} looks (Grad-CAM)") for name in ("ResNet50", "VGG16")]
-    for image in images:
-        image.wait_for()
-    settle(visit)
-    visit.wait_for_function("() => [...document.images].every((image) => image.complete)")
-    one, other = (image.bounding_box() for image in images)
-    with Image.open(downloaded(visit, "Download the picture")) as picture:
-        assert picture.format == "PNG"
-    assert one["x"] + one["width"] <= other["x"] and abs(one["y"] - other["y"]) < 2  # beside each other
-    can_be_read(visit)
-    choose(visit, "Another model", "ResNet50")
-    images[1].wait_for(state="detached")
-    assert images[0].count() == 2  # beside itself
-    no_fault_of_the_page(visit)
-
-
 def test_the_registry_tells_who_put_what_where_and_why(visit: Any) -> None:
     go(visit, "Registry")
-    visit.get_by_text(re.compile("Production since .*, promoted on the word of A. Person: “the tests”")).wait_for()
+    visit.get_by_text(re.compile("Production since .*, promoted by A. Person: “the tests”")).wait_for()
     gate = visit.get_by_role("table", name="Checks of the gate and their results")
     assert re.search(r"Simulated\s+\S*\s*waived", gate.inner_text())
-    assert len(pd.read_csv(downloaded(visit, "Download the verdicts as CSV"), encoding="utf-8-sig")) == len(CHECKS)
+    assert gate.get_by_role("row").count() == len(CHECKS) + 1
     link = visit.get_by_role("link", name="Version in MLflow").get_attribute("href")
     assert link == "http://127.0.0.1:5000/#/models/drug_response/versions/1"
     visit.get_by_role("tab", name="Model card").click()
@@ -587,20 +514,17 @@ def test_drift_is_shown_over_time(visit: Any) -> None:
     go(visit, "Monitoring")
     visit.get_by_text("Time to train again.").wait_for()
     visit.get_by_text(re.compile(r"40\.0\s%\s\[20\.0,\s60\.0\]")).first.wait_for()
-    for text in ("Share of samples unlike the training data in 2 reports", "Stability index of what moved most"):
+    for text in (
+        "Share of samples unlike the training data in 2 reports",
+        "Stability index of the values that drifted most",
+    ):
         chart(visit, text)
-    reports = pd.read_csv(downloaded(visit, "Download the reports as CSV"), encoding="utf-8-sig")
+    reports = table_of(visit, "Download the reports as CSV")
     assert reports["share"].tolist() == [0.02, 0.4]
     visit.get_by_text("Reports that cannot be read: 2026-11-20T16-55-12-258605Z.").wait_for()
     of_task(visit, LABELS)
     visit.get_by_text("There is no report on Tumor type yet").wait_for()
     no_fault_of_the_page(visit)
-
-
-@pytest.mark.parametrize("name", ["Predict", "Compare", "Registry", "Monitoring", "Glossary"])
-def test_everything_can_be_read(visit: Any, name: str) -> None:
-    go(visit, name)
-    can_be_read(visit)
 
 
 def test_a_word_is_explained_on_hover(visit: Any) -> None:
@@ -623,31 +547,24 @@ def test_a_word_is_explained_on_hover(visit: Any) -> None:
         ("Glossary", "Search"),
     ],
 )
-def test_every_page_is_gone_through_by_the_keyboard(visit: Any, name: str, reached: str) -> None:
+def test_every_page_is_read_and_gone_through_by_the_keyboard(visit: Any, name: str, reached: str) -> None:
     """Tab leads from the top to the page's link, which Enter follows, and on to what the page is for."""
     visit.evaluate("() => document.activeElement.blur()")
-    tab_to(visit, name, link=True)
+    tab_to(visit, name, tag="A")
     visit.keyboard.press("Enter")
     visit.get_by_role("heading", name=name, exact=True).first.wait_for()
     settle(visit)
+    can_be_read(visit)
     tab_to(visit, reached)
     assert visit.evaluate(FOCUS_IS_SEEN)
     no_fault_of_the_page(visit)
 
 
-def test_a_word_is_explained_to_the_keyboard_and_the_button_is_reached_by_it(visit: Any) -> None:
+def test_a_model_is_asked_by_the_keyboard(visit: Any) -> None:
     go(visit, "Predict")
     choose(visit, "Cell line", "simulated line 2")
-    seen: list[str] = []
     visit.get_by_role("combobox", name=re.compile("Task")).focus()
-    for _ in range(60):
-        visit.keyboard.press("Tab")
-        focused = visit.evaluate("() => (document.activeElement.innerText || '').trim()")
-        seen.append(focused)
-        if focused.endswith("Predict") and visit.evaluate("() => document.activeElement.tagName") == "BUTTON":
-            break
-    else:
-        pytest.fail(f"Tab does not lead to the button: {seen}")
+    tab_to(visit, "Predict", tag="BUTTON")
     assert visit.evaluate(FOCUS_IS_SEEN)
     visit.keyboard.press("Enter")
     visit.get_by_role("heading", name=re.compile("^Drugs for simulated line 2")).wait_for()

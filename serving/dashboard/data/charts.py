@@ -1,6 +1,6 @@
-"""Charts of the dashboard, in the colors of the platform's figures. Each says in `alt` what it shows.
+"""Charts of the dashboard, in the colors of the platform's figures.
 
-Pages draw each beside a table of the same numbers, or above one that opens: who cannot see it misses nothing.
+A page draws each with a text alternative, and beside a table of the same numbers.
 """
 
 from __future__ import annotations
@@ -12,283 +12,175 @@ import altair as alt
 import pandas as pd
 
 BLUE, RED, GRAY, TEXT = "#2b6ca3", "#b5403a", "#5b6472", "#101828"
-ROW = 22  # pixels of a bar or point and what is around it
-_LABELS: dict[str, Any] = {
-    "labelLimit": 260,
-    "labelFlush": False,
-    "labelFontSize": 13,
-    "titleFontSize": 13,
-    "labelColor": TEXT,
-    "titleColor": TEXT,
-}
+PALE = "#9fb0c3"
+_TICKS = 5  # of an axis of time
+_ROW = 24  # pixels of a bar or point with its surroundings
 
-# Altair imports what it reads tables with when it writes its first chart; here one thread imports at a time.
+# Altair imports its readers of tables with the first chart: see `loading`.
 alt.Chart(pd.DataFrame({"x": [1.0]})).mark_point().encode(x="x:Q").to_dict()
 
 
-def responses(table: pd.DataFrame, title: str) -> alt.TopLevelMixin:
-    """Return predicted responses with their intervals, one row a drug, and the drug's usual response as a tick.
+def intervals(
+    table: pd.DataFrame, name: str, color: str, title: str, *, value: str = "value", usual: str | None = None
+) -> alt.TopLevelMixin:
+    """Return a point a row, named by the column ``name``, with its interval ``low`` to ``high``.
 
-    Parameters
-    ----------
-    table
-        Of `serving.dashboard.data.tables.ranked`, of one sample.
-    title
-        Of the axis.
+    Its color is that of the column ``color`` in `COLORS`; known values of the column ``usual`` are drawn as ticks.
     """
-    shown = table.assign(known=_known(table))
-    order = shown["drug"].tolist()
-    row = alt.Y("drug:N", sort=order, title=None, axis=alt.Axis(**_LABELS))
+    base = alt.Chart(table).encode(y=_names(table, name), color=_color(table, color), tooltip=_columns(table))
     scale = alt.Scale(zero=False, nice=True)
-    across = alt.X("prediction:Q", title=title, scale=scale, axis=_axis())
-    hover = [
-        alt.Tooltip("drug:N", title="Drug"),
-        *(
-            alt.Tooltip(f"{name}:Q", title=head, format=".2f")
-            for name, head in (("prediction", "Predicted"), ("low", "Low"), ("high", "High"), ("usual", "Usual"))
-        ),
-        alt.Tooltip("known:N", title="Sample and drug"),
-    ]
-    base = alt.Chart(shown)
-    colors = {"like the training data": BLUE, "unlike the training data": RED, "not known": GRAY}
-    color = _color("known", {name: color for name, color in colors.items() if name in set(shown["known"])})
-    bars = base.mark_rule(strokeWidth=3, opacity=0.55).encode(
-        y=row, x=alt.X("low:Q", title=title, scale=scale, axis=_axis()), x2="high:Q", color=color, tooltip=hover
-    )
-    usual = base.transform_filter("isValid(datum.usual)").mark_tick(thickness=2, size=16, color=GRAY)
-    points = base.mark_point(filled=True, size=90, opacity=1).encode(y=row, x=across, color=color, tooltip=hover)
-    return alt.layer(bars, usual.encode(y=row, x="usual:Q", tooltip=hover), points).properties(height=alt.Step(ROW))
+    layers: list[Any] = [base.mark_rule(strokeWidth=3, opacity=0.55).encode(x=_x("low", title, scale), x2="high:Q")]
+    if usual is not None:
+        ticks = base.transform_filter(f"isValid(datum.{usual})").mark_tick(thickness=2, size=16, color=GRAY)
+        layers.append(ticks.encode(x=f"{usual}:Q", color=alt.Undefined))
+    layers.append(base.mark_point(filled=True, size=90, opacity=1).encode(x=_x(value, title, scale)))
+    return _finished(*layers)
 
 
-def sensitive(table: pd.DataFrame) -> alt.TopLevelMixin:
-    """Return the probability that a sample is sensitive, one bar a drug; the color says what is not ruled out.
-
-    Parameters
-    ----------
-    table
-        Of `serving.dashboard.data.tables.ranked_labels`, of one sample.
-    """
-    shown = table.assign(known=_known(table))
-    row = alt.Y("drug:N", sort=shown["drug"].tolist(), title=None, axis=alt.Axis(**_LABELS))
-    across = alt.X("sensitive:Q", title="Probability of being sensitive", scale=alt.Scale(domain=[0, 1]), axis=_axis())
-    colors = {"sensitive alone": BLUE, "either is possible": "#9fb0c3", "resistant alone": RED, "neither fits": GRAY}
-    there = {name: color for name, color in colors.items() if name in set(shown["holds"])}
-    hover = [
-        alt.Tooltip("drug:N", title="Drug"),
-        alt.Tooltip("sensitive:Q", title="Probability of being sensitive", format=".2f"),
-        alt.Tooltip("holds:N", title="Not ruled out"),
-        alt.Tooltip("known:N", title="Sample and drug"),
-    ]
-    color = _color("holds", there, "Not ruled out")
-    bars = alt.Chart(shown).mark_bar().encode(y=row, x=across, color=color, tooltip=hover)
-    return alt.layer(bars, _texts(shown, row, "sensitive")).properties(height=alt.Step(ROW))
+def bars(
+    table: pd.DataFrame, name: str, value: str, color: str, title: str, *, colors: Mapping[str, str] | None = None
+) -> alt.TopLevelMixin:
+    """Return a bar a row, as long as ``value``, colored by ``colors`` or `COLORS` of the column ``color``."""
+    base = alt.Chart(table).encode(y=_names(table, name), tooltip=_columns(table))
+    across = _x(value, title, alt.Scale(nice=True))
+    return _finished(base.mark_bar().encode(x=across, color=_color(table, color, colors)))
 
 
-def probabilities(table: pd.DataFrame) -> alt.TopLevelMixin:
-    """Return the probability of each class; those in the set of classes are filled."""
-    shown = table.assign(of=["in the set" if held else "ruled out" for held in table["held"]])
-    row = alt.Y("label:N", sort=shown["label"].tolist(), title=None, axis=alt.Axis(**_LABELS))
-    across = alt.X("probability:Q", title="Probability", scale=alt.Scale(domain=[0, 1]), axis=_axis())
-    color = _color("of", {"in the set": BLUE, "ruled out": "#c3ccd8"}, "Set of classes")
-    bars = alt.Chart(shown).mark_bar().encode(y=row, x=across, color=color, tooltip=["label", "probability", "of"])
-    return alt.layer(bars, _texts(shown, row, "probability")).properties(height=alt.Step(ROW + 6))
+def probabilities(table: pd.DataFrame, name: str, value: str, color: str, title: str) -> alt.TopLevelMixin:
+    """Return `bars` from 0 to 1 with the numbers beside them."""
+    base = alt.Chart(table).encode(y=_names(table, name), tooltip=_columns(table))
+    across = _x(value, title, alt.Scale(domain=[0, 1]))
+    texts = base.mark_text(align="left", dx=4, color=TEXT, fontSize=12)
+    text = alt.Text(f"{value}:Q", format=".2f")
+    return _finished(base.mark_bar().encode(x=across, color=_color(table, color)), texts.encode(x=across, text=text))
 
 
 def contributions(table: pd.DataFrame, raises: str, lowers: str, red: str = "") -> alt.TopLevelMixin:
-    """Return what each feature adds to a prediction.
+    """Return the contribution of each feature, rows of `serving.dashboard.data.tables.contributions`.
 
-    Parameters
-    ----------
-    table
-        Of `serving.dashboard.data.tables.contributions`.
-    raises, lowers
-        What a positive and a negative contribution mean.
-    red
-        Which of the two is red, so that resistance always is; ``raises`` unless said otherwise.
+    ``raises`` and ``lowers`` say what a positive and a negative one do; ``red`` is one of them, else ``raises``.
     """
     pairs = zip(table["feature"], table["kind"], strict=True)
     names = [f"{name} ({kind})" if kind and kind != "expression" else name for name, kind in pairs]
-    shown = table.assign(shown=names, does=[raises if value > 0 else lowers for value in table["value"]])
-    color = _color("does", {raises: BLUE, lowers: RED} if red == lowers else {raises: RED, lowers: BLUE})
-    hover = [alt.Tooltip("shown:N", title="Feature"), alt.Tooltip("value:Q", title="Adds", format="+.3f")]
-    return _bars(shown, "shown", "Contribution", color, hover)
-
-
-def scores(table: pd.DataFrame, title: str) -> alt.TopLevelMixin:
-    """Return each architecture's score with its interval; baselines in gray."""
-    row = alt.Y("architecture:N", sort=table["architecture"].tolist(), title=None, axis=alt.Axis(**_LABELS))
-    scale = alt.Scale(zero=False, nice=True)
-    hover = [alt.Tooltip("architecture:N", title="Architecture"), alt.Tooltip("score:N", title=title)]
-    base = alt.Chart(table)
-    bars = base.mark_rule(strokeWidth=3, opacity=0.6).encode(
-        y=row, x=alt.X("low:Q", title=title, scale=scale, axis=_axis()), x2="high:Q", color=_KIND, tooltip=hover
-    )
-    points = base.mark_point(filled=True, size=100, opacity=1).encode(
-        y=row, x=alt.X("value:Q", scale=scale), color=_KIND, tooltip=hover
-    )
-    return alt.layer(bars, points).properties(height=alt.Step(ROW + 8))
+    shown = table.assign(feature=names, effect=[raises if value > 0 else lowers for value in table["value"]])
+    colors = {raises: BLUE, lowers: RED} if red == lowers else {raises: RED, lowers: BLUE}
+    return bars(shown, "feature", "value", "effect", "Contribution", colors=colors)
 
 
 def against_cost(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixin:
-    """Return scores with their intervals over a cost on a logarithmic axis, each point with its name."""
-    across = alt.X("cost:Q", title=cost, scale=alt.Scale(type="log", nice=True, padding=40), axis=_axis())
-    scale = alt.Scale(zero=False, nice=True, padding=10)
-    hover = [
-        alt.Tooltip("architecture:N", title="Architecture"),
-        alt.Tooltip("score:N", title=title),
-        alt.Tooltip("cost:Q", title=cost, format=",.3~r"),
-    ]
-    base = alt.Chart(table)
-    bars = base.mark_rule(strokeWidth=2, opacity=0.6).encode(
-        x=across, y=alt.Y("low:Q", title=title, scale=scale, axis=_axis()), y2="high:Q", color=_KIND, tooltip=hover
-    )
-    points = base.mark_point(filled=True, size=100, opacity=1).encode(
-        x=across, y=alt.Y("value:Q", scale=scale), color=_KIND, tooltip=hover
-    )
-    names = base.mark_text(align="left", dx=9, dy=-9, fontSize=13, color=TEXT).encode(
-        x=across, y=alt.Y("value:Q", scale=scale), text="architecture:N"
-    )
-    return alt.layer(bars, points, names).properties(height=380)
+    """Return scores with their intervals over the column ``cost`` on a logarithmic axis, each point with its name."""
+    across = _x("cost", cost, alt.Scale(type="log", nice=True, padding=40))
+    base = alt.Chart(table).encode(x=across, tooltip=_columns(table))
+    scale, color = alt.Scale(zero=False, nice=True, padding=10), _color(table, "kind")
+    rules = base.mark_rule(strokeWidth=2, opacity=0.6).encode(alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
+    points = base.mark_point(filled=True, size=100, opacity=1).encode(y="value:Q", color=color)
+    names = base.mark_text(align="left", dx=9, dy=-9, fontSize=13, color=TEXT)
+    return _finished(rules.encode(color=color), points, names.encode(y="value:Q", text="architecture:N"), height=380)
 
 
-def features(table: pd.DataFrame, shared: list[str], title: str) -> alt.TopLevelMixin:
-    """Return the features that an explanation names; those that the other model names, too, are filled."""
-    shown = table.assign(of=["named by both" if name in set(shared) else "by this one" for name in table["feature"]])
-    color = _color("of", {"named by both": BLUE, "by this one": "#9fb0c3"})
-    hover = [alt.Tooltip("feature:N", title="Feature"), alt.Tooltip("value:Q", title=title, format=".3g")]
-    return _bars(shown, "feature", title, color, hover)
-
-
-def unlike(table: pd.DataFrame, time: str, limit: float | None) -> alt.TopLevelMixin:
+def unlike(table: pd.DataFrame, time: str, limit: float) -> alt.TopLevelMixin:
     """Return the share of unfamiliar rows over time with its interval, and the limit of the policy.
 
-    Parameters
-    ----------
-    table
-        ``share, low, high, version`` and a column of moments.
-    time
-        Name of that column.
-    limit
-        None where there is none to show.
+    The table has the columns ``share, low, high, version`` and ``time``.
     """
     form = _clock(table[time].max() - table[time].min())
-    across = alt.X(f"{time}:T", title=None, axis=_axis(format=form, labelOverlap=True, tickCount=_TICKS))
-    upright = alt.Y("share:Q", title="Unlike the training data", axis=_axis(format="%"), scale=alt.Scale(domain=[0, 1]))
-    color = alt.Color(
-        "version:N", title="Version", scale=alt.Scale(range=[BLUE, "#7a4fa3", "#0f7c7c"]), legend=_legend()
+    axis = alt.Axis(format=form, labelOverlap=True, tickCount=_TICKS)
+    color = alt.Color("version:N", title="Version", scale=alt.Scale(range=[BLUE, "#7a4fa3", "#0f7c7c"]))
+    base = alt.Chart(table).encode(alt.X(f"{time}:T", title=None, axis=axis), color=color, tooltip=_columns(table))
+    upright = alt.Y(
+        "share:Q", title="Unlike the training data", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])
     )
-    hover = [
-        alt.Tooltip(f"{time}:T", title="When", format="%d %b %Y %H:%M"),
-        alt.Tooltip("version:N", title="Version"),
-        alt.Tooltip("rows:Q", title="Rows", format=","),
-        *(alt.Tooltip(f"{end}:Q", title=end.capitalize(), format=".1%") for end in ("share", "low", "high")),
-    ]
-    base = alt.Chart(table)
-    layers: list[Any] = [
-        base.mark_line(strokeWidth=2, opacity=0.6).encode(x=across, y=upright, color=color),
-        base.mark_rule(strokeWidth=3, opacity=0.6).encode(x=across, y="low:Q", y2="high:Q", color=color, tooltip=hover),
-        base.mark_point(filled=True, size=90, opacity=1).encode(x=across, y=upright, color=color, tooltip=hover),
-    ]
-    if limit is not None:
-        line = alt.Chart(pd.DataFrame({"limit": [limit], "text": [f"limit {limit:.0%}"]}))
-        layers.append(line.mark_rule(color=RED, strokeDash=[5, 4]).encode(y="limit:Q"))
-        layers.append(
-            line.mark_text(color=RED, align="left", dy=-7, dx=4, fontSize=12).encode(
-                y="limit:Q", x=alt.value(0), text="text:N"
-            )
-        )
-    return alt.layer(*layers).properties(height=260)
+    line = alt.Chart(pd.DataFrame({"limit": [limit], "text": [f"limit {limit:.0%}"]})).encode(y="limit:Q")
+    return _finished(
+        base.mark_line(strokeWidth=2, opacity=0.6).encode(y=upright),
+        base.mark_rule(strokeWidth=3, opacity=0.6).encode(y="low:Q", y2="high:Q"),
+        base.mark_point(filled=True, size=90, opacity=1).encode(y=upright),
+        line.mark_rule(color=RED, strokeDash=[5, 4]),
+        line.mark_text(color=RED, align="left", dy=-7, dx=4, fontSize=12).encode(x=alt.value(0), text="text:N"),
+        height=260,
+    )
 
 
 def stability(table: pd.DataFrame, limit: float) -> alt.TopLevelMixin:
-    """Return the stability index of each column in each report; numbers are written, and drifted ones stand bold.
+    """Return the stability index of each column in each report, in colors that change at the limit of the policy.
 
-    Parameters
-    ----------
-    table
-        Of `serving.dashboard.data.drift_history.stability`.
-    limit
-        Of the policy: colors change there.
+    The table is that of `serving.dashboard.data.drift_history.stability`.
     """
-    columns = list(dict.fromkeys(table["column"]))
-    moments = sorted(table["time"].unique())
-    minutes = {f"{pd.Timestamp(time):%d %b %H:%M}" for time in moments}
-    form = "%d %b %H:%M" if len(minutes) == len(moments) else "%d %b %H:%M:%S.%f"  # two reports are never one column
-    order = [pd.Timestamp(time).strftime(form)[:18] for time in moments]
-    names = dict(zip(moments, order, strict=True))
-    shown = table.assign(report=table["time"].map(names))
-    row = alt.Y("column:N", sort=columns, title=None, axis=alt.Axis(**_LABELS))
-    across = alt.X("report:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, **_LABELS))
-    color = alt.Color(
-        "stability:Q",
-        title="Stability index",
-        scale=alt.Scale(type="threshold", domain=[limit / 2, limit], range=["#e9f2fa", "#f6dfb8", "#f0b8b3"]),
-        legend=_legend(),
-    )
-    hover = [
-        alt.Tooltip("column:N", title="Value"),
-        alt.Tooltip("report:N", title="Report"),
-        alt.Tooltip("stability:Q", title="Stability index", format=".2f"),
-        alt.Tooltip("drifted:N", title="Drifted"),
-    ]
-    base = alt.Chart(shown)
-    cells = base.mark_rect(stroke="white").encode(x=across, y=row, color=color, tooltip=hover)
-    numbers = base.mark_text(color=TEXT, fontSize=12).encode(
-        x=across,
-        y=row,
-        text=alt.Text("stability:Q", format=".2f"),
-        tooltip=hover,
-    )
-    return alt.layer(cells, numbers).properties(height=alt.Step(ROW + 4))
+    times = sorted(table["time"].unique())
+    minutes = {f"{pd.Timestamp(time):%d %b %H:%M}" for time in times}
+    form = "%d %b %H:%M" if len(minutes) == len(times) else "%d %b %H:%M:%S.%f"  # two reports are never one column
+    order = [pd.Timestamp(time).strftime(form)[:18] for time in times]
+    shown = table.assign(report=table["time"].map(dict(zip(times, order, strict=True))))
+    across = alt.X("report:N", sort=order, title=None, axis=alt.Axis(labelAngle=0))
+    scale = alt.Scale(type="threshold", domain=[limit / 2, limit], range=["#e9f2fa", "#f6dfb8", "#f0b8b3"])
+    base = alt.Chart(shown).encode(across, _names(table, "column"), tooltip=_columns(table))
+    color = alt.Color("stability:Q", title="Stability index", scale=scale)
+    numbers = base.mark_text(color=TEXT, fontSize=12).encode(text=alt.Text("stability:Q", format=".2f"))
+    return _finished(base.mark_rect(stroke="white").encode(color=color), numbers)
 
 
-_TICKS = 5  # of an axis of time
+def survival(points: pd.DataFrame, unit: str) -> alt.TopLevelMixin:
+    """Return the share without the event over time, which has this unit."""
+    axis, scale = alt.Axis(format="%"), alt.Scale(domain=[0, 1])
+    base = alt.Chart(points).encode(
+        x=alt.X("time:Q", title=unit),
+        y=alt.Y("survival:Q", title="Share without the event", scale=scale, axis=axis),
+        tooltip=_columns(points),
+    )
+    line, dots = base.mark_line(color=BLUE, strokeDash=[4, 3]), base.mark_point(color=BLUE, filled=True, size=80)
+    return _finished(line, dots, height=260)
+
+
+COLORS = {
+    "like the training data": BLUE,
+    "unlike the training data": RED,
+    "sensitive alone": BLUE,
+    "either is possible": PALE,
+    "resistant alone": RED,
+    "neither fits": GRAY,
+    "not known": GRAY,
+    "in the set": BLUE,
+    "ruled out": PALE,
+    "model": BLUE,
+    "baseline": GRAY,
+    "named by both": BLUE,
+    "by this one": PALE,
+}
 
 
 def _clock(span: pd.Timedelta) -> str:
-    """Return how moments are written so that no two ticks of an axis over this span read the same (d3-time-format)."""
+    """Return a format of times in which no two ticks of an axis over this span read the same (d3-time-format)."""
     for least, form in ((pd.Timedelta(minutes=_TICKS), "%d %b %H:%M"), (pd.Timedelta(seconds=_TICKS), "%H:%M:%S")):
         if span >= least or not span:
             return form
     return "%H:%M:%S.%L"
 
 
-def _known(table: pd.DataFrame) -> list[str]:
-    said = {True: "like the training data", False: "unlike the training data"}
-    return [said.get(value, "not known") for value in table["familiar"]]
+def _names(table: pd.DataFrame, column: str) -> alt.Y:
+    return alt.Y(f"{column}:N", sort=list(dict.fromkeys(table[column])), title=None)
 
 
-def _color(column: str, names: Mapping[str, str], title: str | None = None) -> alt.Color:
-    """Return the colors of names, told in a legend."""
-    scale = alt.Scale(domain=list(names), range=list(names.values()))
-    return alt.Color(f"{column}:N", title=title, scale=scale, legend=_legend())
+def _x(column: str, title: str, scale: alt.Scale) -> alt.X:
+    return alt.X(f"{column}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=8))
 
 
-def _bars(table: pd.DataFrame, name: str, title: str, color: alt.Color, hover: list[Any]) -> alt.TopLevelMixin:
-    """Return a bar a row, as long as its ``value``."""
-    row = alt.Y(f"{name}:N", sort=table[name].tolist(), title=None, axis=alt.Axis(**_LABELS))
-    across = alt.X("value:Q", title=title, axis=_axis())
-    bars = alt.Chart(table).mark_bar().encode(y=row, x=across, color=color, tooltip=hover)
-    return bars.properties(height=alt.Step(ROW))
+def _columns(table: pd.DataFrame) -> list[str]:
+    """Return all columns, to be shown where the mouse is, with their types: Altair imports more to infer them."""
+    types = {"i": "Q", "f": "Q", "M": "T"}
+    return [f"{column}:{types.get(table[column].dtype.kind, 'N')}" for column in table.columns]
 
 
-def _texts(table: pd.DataFrame, row: alt.Y, column: str) -> alt.Chart:
+def _color(table: pd.DataFrame, column: str, colors: Mapping[str, str] | None = None) -> alt.Color:
+    shown = {name: color for name, color in (colors or COLORS).items() if name in set(table[column])}
+    return alt.Color(f"{column}:N", title=None, scale=alt.Scale(domain=list(shown), range=list(shown.values())))
+
+
+def _finished(*layers: Any, height: int | alt.Step | None = None) -> alt.TopLevelMixin:
+    """Return the layers as one chart with the look of all: dark text of 13 pixels, pale lines, the legend on top."""
+    text: dict[str, Any] = {"labelColor": TEXT, "titleColor": TEXT, "labelFontSize": 13, "titleFontSize": 13}
+    made = alt.layer(*layers).properties(height=alt.Step(_ROW) if height is None else height)
     return (
-        alt.Chart(table)
-        .mark_text(align="left", dx=4, color=TEXT, fontSize=12)
-        .encode(y=row, x=f"{column}:Q", text=alt.Text(f"{column}:Q", format=".2f"))
+        made.configure(numberFormat=".3~r")
+        .configure_axis(labelLimit=260, labelFlush=False, gridColor="#e6eaf0", **text)
+        .configure_legend(orient="top", labelLimit=240, **text)
     )
-
-
-def _axis(**more: Any) -> alt.Axis:
-    look: dict[str, Any] = {"labelColor": TEXT, "titleColor": TEXT, "labelFontSize": 12, "titleFontSize": 13}
-    return alt.Axis(grid=True, gridColor="#e6eaf0", **{"tickCount": 8, "labelFlush": False, **look, **more})
-
-
-def _legend() -> alt.Legend:
-    return alt.Legend(
-        orient="top", labelColor=TEXT, titleColor=TEXT, labelFontSize=12, titleFontSize=12, labelLimit=240
-    )
-
-
-_KIND = _color("kind", {"model": BLUE, "baseline": GRAY})

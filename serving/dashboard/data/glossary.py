@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,33 +14,17 @@ from pipelines.problems import metrics
 if TYPE_CHECKING:
     from pipelines.params import Task
 
-_FILES = sorted(Path(__file__).parent.glob("glossary*.yaml"))
-
-
-@dataclass(frozen=True)
-class Term:
-    """A word as people read it, and one or two sentences that say what it means."""
-
-    word: str
-    means: str
-
 
 @cache
-def terms() -> dict[str, Term]:
-    """Return every term by its key, in the order of the files."""
-    entries = [entry for path in _FILES for entry in yaml.safe_load(path.read_text(encoding="utf-8")).items()]
-    return {key: Term(str(one["word"]), " ".join(str(one["means"]).split())) for key, one in entries}
+def terms() -> dict[str, dict[str, str]]:
+    """Return every term by its key: its ``word`` for people, and in one or two sentences what it ``means``."""
+    files = sorted(Path(__file__).parent.glob("glossary*.yaml"))
+    return {key: term for path in files for key, term in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
 
 
-def means(key: str) -> str:
-    """Return what a term means.
-
-    Raises
-    ------
-    KeyError
-        The glossary has no such term: a page that explains nothing is a fault of the page.
-    """
-    return terms()[key].means
+def means(*keys: str) -> str:
+    """Return what terms mean; a term that the glossary lacks is a KeyError."""
+    return " ".join(" ".join(terms()[key]["means"].split()) for key in keys)
 
 
 def metric_means(metric: str, baseline: str = "the baseline") -> str:
@@ -57,6 +40,6 @@ def what_it_does(task: Task) -> str:
 
 
 def limits(task: Task) -> list[str]:
-    """Return what to keep in mind of every model of a task, as its card says."""
+    """Return the limits of every model of a task, as its card names them."""
     use = use_of(task.modality, task.problem)
     return [*use.limits, *(f"Not for: {one[:1].lower()}{one[1:]}" for one in use.not_intended)]

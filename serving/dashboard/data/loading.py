@@ -1,9 +1,8 @@
-"""Modules that take seconds to load, by one thread at a time.
+"""Modules that take seconds to load, imported by one thread at a time.
 
-Pages and jobs run on threads of their own. Where two of them import pandas or MLflow at once, each waits for parts that
-the other is loading, and on Python 3.11 an import was once seen to wait for ever (python/cpython#106176). So whatever a
-page or job imports late goes through `load`, and modules that import more when they are first used are imported with it
-(`serving.dashboard.data.registry`, `serving.dashboard.data.measured`, `serving.dashboard.data.charts`).
+Pages and jobs run on threads of their own. On Python 3.11 two threads that import parts of the same package may wait
+for each other for ever (python/cpython#106176). Whatever a page or a job imports late goes through `load`; a module
+that imports more at its first use is imported together with that (`registry`, `measured` and `charts` of this folder).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def load(module: str) -> Any:
-    """Return a module, imported if it is not yet; one that is there at once, whatever others are loading."""
+    """Return a module, imported if it is not yet; one that is loaded is returned at once, whatever others import."""
     found = sys.modules.get(module)
     if found is not None and not getattr(found.__spec__, "_initializing", False):
         return found

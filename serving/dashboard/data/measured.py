@@ -1,4 +1,4 @@
-"""What was measured: profiles of a task's raw data, and how drugs usually do. Pandas is loaded here, not before."""
+"""Measurements of a task's raw data: profiles, and the usual responses to drugs. It imports pandas."""
 
 from __future__ import annotations
 
@@ -7,29 +7,22 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow
-import pyarrow.dataset  # pandas imports it with the first filter; here one thread imports at a time
+import pyarrow.dataset  # pandas imports it with the first filter: see `loading`
 
 from pipelines.errors import UserError
 from pipelines.samples.raw_files import RESPONSE_FILE
 
 
 def profiles(path: Path, key: str, ids: Sequence[str]) -> pd.DataFrame:
-    """Return rows of a wide table by their ids; ids that it lacks are left out.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
+    """Return the rows of a wide table with these ids, as far as it has them; UserError if it cannot be read."""
     try:
-        found = pd.read_parquet(path, filters=[(key, "in", list(ids))])
+        return pd.read_parquet(path, filters=[(key, "in", list(ids))]).set_index(key)
     except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read; bring the data back with `dvc pull data.dvc`") from error
-    return found.set_index(key)
 
 
 def usual_responses(folder: Path, target: str) -> dict[str, float]:
-    """Return the median of what was measured for each drug, by ``drug_id``; empty where it cannot be told."""
+    """Return the median measured response by ``drug_id``; empty if the table cannot be read."""
     try:
         table = pd.read_parquet(folder / RESPONSE_FILE, columns=["drug_id", target])
     except (OSError, ValueError, pyarrow.ArrowException):

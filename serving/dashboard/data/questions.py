@@ -1,4 +1,4 @@
-"""What an endpoint is asked: rows as it takes them (see `training.contract`), and what people call each."""
+"""Requests to an endpoint: rows as it takes them (see `training.contract`), and their names for people."""
 
 from __future__ import annotations
 
@@ -18,18 +18,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and what people call it.
+    """Rows for the endpoint with their names for messages.
 
-    Attributes
-    ----------
-    rows
-        For the endpoint.
-    names
-        Of the rows, for messages.
-    about
-        Of the rows, for tables: ``sample``, and for pairs ``drug`` and ``drug_id``.
-    notes
-        What was left out, in sentences.
+    ``about`` has a row each for tables: ``sample``, and for pairs ``drug`` and ``drug_id``. ``notes`` are sentences on
+    what was left out.
     """
 
     rows: list[Row]
@@ -49,28 +41,19 @@ def of_samples(rows: list[Row], names: list[str], notes: Sequence[str] = ()) -> 
 
 
 def of_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes: Sequence[str] = ()) -> Question:
-    """Return the question about pairs, each a sample, what a drug is called, and its id."""
+    """Return the question about pairs, each a sample, the label of a drug, and the drug's id."""
     fields = list(dict.fromkeys(name for row in rows for name in row))
-    # MLflow makes a table of the rows, and reads what is left out as NaN: every row has every field.
+    # MLflow makes a table of the rows, and reads a missing field as NaN: every row gets every field.
     uniform = [{name: row.get(name) for name in fields} for row in rows]
     names = [f"{sample} with {drug}" for sample, drug, _ in pairs]
     return Question(uniform, names, pd.DataFrame(pairs, columns=["sample", "drug", "drug_id"]), list(notes))
 
 
 def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
-    """Return what is sent of each sample of a table, and what was left out.
+    """Return the measurements of each sample (a row of ``table``), and sentences on the features that were left out.
 
-    Parameters
-    ----------
-    table
-        A row a sample, a column a feature; NaN where nothing was measured.
-    wanted
-        Features that the model knows, whose names are taken; None where they are not known, and all are sent.
-
-    Returns
-    -------
-    tuple
-        Feature to value by sample, None for what was not measured, since JSON has no NaN; and sentences.
+    NaN becomes None. ``wanted`` are the features of the model, whose names are taken; None if they are not known, and
+    all are sent.
     """
     notes = []
     if wanted is not None:
@@ -84,5 +67,6 @@ def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[st
             notes.append(f"The model does not know {count}, left out: {listed(unknown, 4)}.")
     features, values = [str(column) for column in table.columns], table.to_numpy(np.float64).tolist()
     rows = [[None if math.isnan(value) else value for value in row] for row in values]
-    found = {str(name): dict(zip(features, row, strict=True)) for name, row in zip(table.index, rows, strict=True)}
-    return found, notes
+    return {
+        str(name): dict(zip(features, row, strict=True)) for name, row in zip(table.index, rows, strict=True)
+    }, notes

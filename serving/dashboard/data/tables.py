@@ -1,10 +1,10 @@
-"""Answers of endpoints as tables for people: ranked, with intervals, and with what the model knows of such samples."""
+"""Answers of endpoints as tables, with the model's distance of each sample from its training data."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,16 +15,30 @@ Row = dict[str, Any]
 OTHERS, THE_DRUG = "all others together", "the drug itself"
 _REST, _OF_DRUG = "all_others", "drug"
 _KINDS = {
-    "expression": "expression",
-    "mutation": "mutation",
-    "copy_number": "copy number",
-    "methylation": "methylation",
-    "tissue": "tissue",
-    "drug": _OF_DRUG,
-    "fingerprint": _OF_DRUG,
-    **dict.fromkeys(("atom", "bond", "molecule", "token"), _OF_DRUG),  # what networks see of the molecule
+    **{kind: kind.replace("_", " ") for kind in ("expression", "mutation", "copy_number", "methylation", "tissue")},
+    **dict.fromkeys(("drug", "fingerprint", "atom", "bond", "molecule", "token"), _OF_DRUG),
 }
 _UNLIKE = "unlike the training data"  # how the model's note begins where an input is out of distribution
+
+
+def to_float(value: Any) -> float:
+    """Return a number of an answer, NaN for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def numbers(answers: Sequence[Row], fields: Iterable[str]) -> dict[str, list[float]]:
+    """Return the numbers of these fields as columns."""
+    return {field: [to_float(answer.get(field)) for answer in answers] for field in fields}
+
+
+def of_each_key(answers: Sequence[Row], field: str, prefix: str) -> dict[str, list[float]]:
+    """Return a column ``<prefix>_<key>`` for each key that the maps in ``field`` have."""
+    maps = [{str(key): value for key, value in (answer.get(field) or {}).items()} for answer in answers]
+    keys = dict.fromkeys(key for found in maps for key in found)
+    return {f"{prefix}_{key}": [to_float(found.get(key)) for found in maps] for key in keys}
 
 
 def in_order(table: pd.DataFrame, by: str, *, ascending: bool = True) -> pd.DataFrame:
@@ -35,95 +49,76 @@ def in_order(table: pd.DataFrame, by: str, *, ascending: bool = True) -> pd.Data
 
 
 def probabilities(answer: Row) -> pd.DataFrame:
-    """Return ``label, probability, held`` (whether the set of classes holds it), the most probable first."""
+    """Return ``label, probability, held`` (whether the class is in the prediction set), the most probable first."""
     held = set(answer.get("labels") or [])
     rows = [(label, float(value), label in held) for label, value in (answer.get("probabilities") or {}).items()]
     table = pd.DataFrame(rows, columns=["label", "probability", "held"])
     return table.sort_values("probability", ascending=False, kind="stable").reset_index(drop=True)
 
 
+def survival_curve(answer: Mapping[str, Any]) -> pd.DataFrame:
+    """Return ``time, survival``, from time 0 on, at which nobody has had the event."""
+    points = {0.0: 1.0} | {float(at): float(value) for at, value in (answer.get("survival") or {}).items()}
+    return pd.DataFrame(sorted(points.items()), columns=["time", "survival"])
+
+
 def contributions(answer: Row, target: str | None = None) -> pd.DataFrame:
-    """Return what moved one prediction: ``feature, kind, value``, the largest first; the rest in rows at the end.
+    """Return what each feature adds to one prediction: ``feature, kind, value``, the largest first.
 
-    What is of the drug and not of the cells is one row, `THE_DRUG`: it is the same whichever cells are asked about, and
-    mostly larger than all that the cells have to say. What the endpoint has added up is `OTHERS`.
-
-    Parameters
-    ----------
-    answer
-        Of an endpoint that was asked to explain; without attributions the table is empty.
-    target
-        Which of many predicted genes is meant.
+    All features of the drug are one row `THE_DRUG` after those of the cells, since they are the same for all cells;
+    then comes `OTHERS`, which the endpoint has summed. ``target`` is one of many predicted genes. An answer without
+    attributions gives an empty table.
     """
     given = [row for row in answer.get("attributions") or [] if target is None or row.get("target") == target]
-    rows = []
-    for one in given:
-        kind, name = _feature(str(one["feature"]))
-        rows.append((name, kind, float(one["value"])))
+    rows = [(*_feature(str(one["feature"])), float(one["value"])) for one in given]
     table = pd.DataFrame(rows, columns=["feature", "kind", "value"])
     drug, rest = table["kind"] == _OF_DRUG, table["feature"] == OTHERS
     first = table[~drug & ~rest].sort_values("value", key=lambda values: -values.abs(), kind="stable")
     of_drug = pd.DataFrame({"feature": [THE_DRUG], "kind": [""], "value": [table.loc[drug, "value"].sum()]})
-    parts = [first, of_drug if drug.any() else of_drug[:0], table[rest].assign(kind="")]
+    parts = [first, of_drug if drug.any() else of_drug[:0], table[rest]]
     return pd.concat([part for part in parts if len(part)] or [table], ignore_index=True)
 
 
+def _feature(name: str) -> tuple[str, str]:
+    """Return name and kind of ``expression:TP53``; genes of profiles have no kind."""
+    kind, colon, rest = name.partition(":")
+    if name == _REST:
+        return OTHERS, ""
+    if not colon or kind not in _KINDS:
+        return symbol_of(name), ""
+    return rest.replace("_", " ") if kind == "tissue" else symbol_of(rest), _KINDS[kind]
+
+
 def base_of(answer: Row, target: str | None = None) -> float | None:
-    """Return what contributions start from."""
+    """Return the value that contributions are added to."""
     base = answer.get("base")
-    if isinstance(base, Mapping):
-        base = base.get(target)
-    found = to_float(base)
+    found = to_float(base.get(target) if isinstance(base, Mapping) else base)
     return found if math.isfinite(found) else None
 
 
 def coverage_of(answers: Sequence[Row]) -> float | None:
-    """Return the share of true values that intervals or sets were made to hold, of the rows that have a promise."""
-    found = [to_float(row.get("coverage")) for row in answers]
-    return next((each for each in found if math.isfinite(each)), None)
+    """Return the coverage that intervals or prediction sets are made for, of the rows that have one."""
+    return next((found for found in numbers(answers, ["coverage"])["coverage"] if math.isfinite(found)), None)
 
 
 def version_of(answers: Sequence[Row]) -> str | None:
-    """Return the version that answered; None where it says none."""
+    """Return the version that answered, None if it is not registered."""
     found = next((row.get("model_version") for row in answers), None)
     return None if found in (None, "unregistered") else str(found)
 
 
 def notes_of(table: pd.DataFrame) -> list[str]:
-    """Return what the model says of rows besides, each sentence once, with how many rows it is said of."""
+    """Return the other notes of the model, each once, with the number of rows that have it."""
     said = table.loc[table["note"] != "", "note"].str.split("; ").explode()
     said = said[~said.str.startswith(_UNLIKE)]  # the panel above says so
     return [f"{count:,} of {len(table):,} predictions: {note}." for note, count in said.value_counts().items()]
 
 
-def csv_of(table: pd.DataFrame) -> bytes:
-    """Return a table as CSV in UTF-8, with a mark that tells spreadsheets so; no cell starts a formula."""
-    safe = table.copy()
-    for column in safe.columns:
-        if safe[column].dtype == object or isinstance(safe[column].dtype, pd.StringDtype):
-            safe[column] = [_cell(value) for value in safe[column]]
-    buffer = io.StringIO()
-    safe.to_csv(buffer, index=False)
-    return buffer.getvalue().encode("utf-8-sig")
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-
-
 def novelty(answers: Sequence[Row]) -> dict[str, Any]:
-    """Return what is said of how like the training data each row is, as columns.
-
-    Returns
-    -------
-    dict
-        ``distance, threshold, familiar`` (None where the model cannot say), ``version, note``.
-    """
-    distance = [to_float(row.get("out_of_distribution")) for row in answers]
-    threshold = [to_float(row.get("out_of_distribution_threshold")) for row in answers]
-    known = [
-        None if math.isnan(limit) else bool(score <= limit) for score, limit in zip(distance, threshold, strict=True)
-    ]
+    """Return columns ``distance, threshold, familiar, version, note``; ``familiar`` is None if the model cannot say."""
+    found = numbers(answers, ["out_of_distribution", "out_of_distribution_threshold"])
+    distance, threshold = found.values()
+    known = [None if math.isnan(limit) else score <= limit for score, limit in zip(distance, threshold, strict=True)]
     return {
         "distance": distance,
         "threshold": threshold,
@@ -133,19 +128,12 @@ def novelty(answers: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _feature(name: str) -> tuple[str, str]:
-    """Return kind and name of ``expression:TP53``; genes of profiles have no kind."""
-    kind, colon, rest = name.partition(":")
-    if name == _REST:
-        return "", OTHERS
-    if not colon or kind not in _KINDS:
-        return "", symbol_of(name)
-    return _KINDS[kind], rest.replace("_", " ") if kind == "tissue" else symbol_of(rest)
+def csv_of(table: pd.DataFrame) -> bytes:
+    """Return a table as CSV in UTF-8 with a byte order mark, for spreadsheets; no cell starts a formula."""
+    buffer = io.StringIO()
+    table.apply(lambda column: column.map(_cell) if column.dtype.kind in "OTU" else column).to_csv(buffer, index=False)
+    return buffer.getvalue().encode("utf-8-sig")
 
 
-def to_float(value: Any) -> float:
-    """Return a number of an answer, NaN for what is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

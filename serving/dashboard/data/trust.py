@@ -1,4 +1,4 @@
-"""How far an answer can be trusted, in sentences: training data, evidence, limits."""
+"""Sentences on how far an answer can be trusted: training data, evidence, limits."""
 
 from __future__ import annotations
 
@@ -11,28 +11,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _WORDS = {
-    "margin": "Margin",
     "within_drug_pearson": "Correlation within a drug",
     "within_drug_roc_auc": "ROC AUC within a drug",
     "r2": "R²",
     "rmse": "RMSE",
     "mae": "Mean absolute error",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro F1",
     "roc_auc": "ROC AUC",
 }
 
 
 def familiarity(table: pd.DataFrame, what: str) -> tuple[str, str]:
-    """Return what is said of how familiar samples are, and how serious it is: ``fine``, ``warning`` or ``unknown``.
+    """Return a sentence on the column ``familiar``, and its level: ``fine``, ``warning`` or ``unknown``.
 
-    Parameters
-    ----------
-    table
-        With the column ``familiar``.
-    what
-        What a row is called, in the plural.
+    ``what`` is the plural of what a row is.
     """
     total, strange = len(table), int(table["familiar"].eq(False).sum())  # None is no answer
     if table["familiar"].isna().all():
@@ -40,26 +32,24 @@ def familiarity(table: pd.DataFrame, what: str) -> tuple[str, str]:
     if strange == 0:
         return f"All {total:,} {what} are like the training data." if total > 1 else "Like the training data.", "fine"
     head = f"{strange:,} of {total:,} {what} are" if total > 1 else "This is"
-    return (
-        f"{head} unlike the training data. The model guesses there: intervals and probabilities do not hold.",
-        "warning",
-    )
+    rest = "The model guesses there: intervals and probabilities do not hold."
+    return f"{head} unlike the training data. {rest}", "warning"
 
 
 def coverage(declared: float | None, evidence: Mapping[str, Any] | None, promise: tuple[str, str]) -> str:
-    """Return what intervals or sets promise (see `serving.problems.Problem`), and what they held on test rows."""
-    what, holds = promise
+    """Return the coverage of intervals or sets (see `serving.problems.Problem`), declared and on test rows."""
+    what, does = promise
     if declared is None:
         return f"{what} comes without a promise of how often it is right."
-    said = f"{what} is made to {holds} in {share(declared)} of cases"
+    text = f"{what} is made to {does} in {share(declared)} of cases"
     found = (evidence or {}).get("coverage") or {}
     if found.get("observed") is None:
-        return f"{said}."
-    return f"{said}; on test data it did in {share_with_interval(found, 'observed')}."
+        return f"{text}."
+    return f"{text}; on test data it did in {share_with_interval(found, 'observed')}."
 
 
 def scores(evidence: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Return those of the metrics that the evidence has: name, how it is written, value on test rows with interval."""
+    """Return metric, its written name, and score with interval of those metrics that the evidence has."""
     found = {name: evidence["test"]["metrics"].get(name) for name in dict.fromkeys(names)}
     return [
         (name, score_word(name), with_interval(value, sign="+" if name == "margin" else ""))
@@ -74,7 +64,7 @@ def score_word(metric: str) -> str:
 
 
 def tested_on(evidence: Mapping[str, Any]) -> str:
-    """Return on how much it was tested, and how the test rows were set apart."""
+    """Return the number of test rows, and how they were split off."""
     test = evidence["test"]
     mode = str(test.get("mode", "")).replace("_", " ")
     return (

@@ -1,4 +1,4 @@
-"""Profiles that people bring, whichever way round: samples, genes and units as people write them."""
+"""Profiles that people bring as tables: which way round they are, and the names of samples and genes in them."""
 
 from __future__ import annotations
 
@@ -33,16 +33,10 @@ _WITH_NUMBER = re.compile(r"^(\S+) \((\d+)\)$")  # ``TP53 (7157)``, as DepMap wr
 
 @dataclass(frozen=True)
 class Profiles:
-    """Samples and what was measured of them.
+    """Samples and their measurements.
 
-    Attributes
-    ----------
-    values
-        float64; index: names of the samples, columns: names of the features as the file has them.
-    tissue
-        Of each sample that the file gives one for.
-    notes
-        What was done with the file, in sentences.
+    ``values`` are float64, a row a sample and a column a feature, by their names; ``tissue`` is by sample, as far as
+    the file has it; ``notes`` are sentences on what was changed or left out.
     """
 
     values: pd.DataFrame
@@ -53,18 +47,8 @@ class Profiles:
 def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profiles:
     """Read a table of profiles: samples in rows and genes in columns, or the other way round.
 
-    Parameters
-    ----------
-    name, content
-        Of the file.
-    known
-        Names of the features that a model looks at; by them it is told which way round the table is, and which columns
-        must be numbers.
-
-    Raises
-    ------
-    UserError
-        Names the file, and the column and row at fault.
+    The features ``known`` to a model decide which way round the table is, and which columns must be numbers. A
+    UserError names the file, and the column and row at fault.
     """
     if PurePath(name).suffix.lower().lstrip(".") not in TABLES:
         raise UserError(f"{name}: tables are CSV, TSV, Excel (.xlsx) or Parquet files; save it as one of them.")
@@ -135,7 +119,7 @@ def _naming_column(table: TableFile, fits: Callable[[Iterable[str]], int]) -> in
 
 
 def _is_guess(table: TableFile) -> bool:
-    """Whether only its whole numbers tell that the first column names the rows."""
+    """Whether the first column names the rows by its whole numbers alone."""
     head = folded(table.names[0])
     return pd.api.types.is_numeric_dtype(table.cells[0]) and head not in {"", *_SAMPLE_IDS, *_GENE_IDS}
 
@@ -293,31 +277,16 @@ def _numbers(
 
 
 def unit_note(omics: str, values: pd.DataFrame, known: Sequence[str]) -> str | None:
-    """Return what speaks against a table being in the units of the raw format, None if nothing does.
-
-    Parameters
-    ----------
-    omics
-        Which table it is.
-    values
-        Of `Profiles`.
-    known
-        Features that are looked at.
-    """
+    """Return a doubt that the features ``known`` are in the units of this table of the raw format; None without one."""
     genes = list(match_genes(map(str, values.columns), known).found.values())
     doubt = DOUBTS[omics](values[genes].to_numpy()) if omics in DOUBTS else None
     return None if doubt is None else f"Look at the units: {doubt.message}."
 
 
 def with_names_of(table: Profiles, what: str, others: Sequence[str]) -> Profiles:
-    """Return a table whose samples are called as in another where only case differs; notes tell who is in one only.
+    """Return a table with the sample names of another, ``others``, where only case differs.
 
-    Parameters
-    ----------
-    what
-        What the table is of, for notes.
-    others
-        Names of the samples in the other table.
+    ``what`` is what the table is of; notes name the samples that only one of the two has.
     """
     index = [str(each) for each in table.values.index]
     left, groups = [each for each in index if each not in set(others)], dict[str, list[str]]()

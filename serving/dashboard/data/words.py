@@ -1,4 +1,4 @@
-"""How the dashboard writes: names in the place of ids, scores with their interval, moments, and text left as it is."""
+"""How the dashboard writes names, numbers, scores with their intervals, times, and text that is not Markdown."""
 
 from __future__ import annotations
 
@@ -23,74 +23,58 @@ def named(identifier: str) -> str:
 
 
 def plain(text: Any) -> str:
-    """Return text in which Streamlit's Markdown sees nothing but text, on one line."""
+    """Return text on one line, in which Streamlit's Markdown finds no markup."""
     return _MARKDOWN.sub(r"\\\1", _BLANK.sub(" ", str(text)).strip(" "))
 
 
+def _known(*values: float | None) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:
-    """Return a number with ``digits`` decimals, and a dash for what is not known."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    text = f"{value:{sign},.{digits}f}"
-    return text.replace("-", "−")
-
-
-def with_interval(found: Mapping[str, Any], key: str = "value", digits: int = 3, sign: str = "") -> str:
-    """Return a score with the ends of its interval; a score without an interval is not shown.
-
-    Parameters
-    ----------
-    found
-        ``key``, ``low`` and ``high``.
-    """
-    ends = [found.get(key), found.get("low"), found.get("high")]
-    if any(end is None or not math.isfinite(end) for end in ends):
-        return "– (no interval)"
-    value, low, high = (number(end, digits, sign) for end in ends)
-    return f"{value}{_SPACE}[{low},{_SPACE}{high}]"
+    """Return a number with ``digits`` decimals, and a dash for an unknown one."""
+    return f"{value:{sign},.{digits}f}".replace("-", "−") if _known(value) else "–"
 
 
 def share(value: float | None, digits: int = 0) -> str:
     """Return a share in percent."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{_SPACE}%"
+    return f"{100 * (value or 0):.{digits}f}{_SPACE}%" if _known(value) else "–"
+
+
+def with_interval(found: Mapping[Any, Any], sign: str = "") -> str:
+    """Return the score ``value`` with its interval ``low`` to ``high``; a score without an interval is not shown."""
+    ends = [found.get(key) for key in ("value", "low", "high")]
+    if not _known(*ends):
+        return "– (no interval)"
+    value, low, high = (number(end, 3, sign) for end in ends)
+    return f"{value}{_SPACE}[{low},{_SPACE}{high}]"
 
 
 def share_with_interval(found: Mapping[str, Any], key: str = "value") -> str:
-    """Return a share in percent with the ends of its interval, as `with_interval` does."""
-    ends = [found.get(key), found.get("low"), found.get("high")]
-    if any(end is None or not math.isfinite(end) for end in ends):
+    """Return the share ``key`` in percent with its interval, as `with_interval` does."""
+    if not _known(found.get(key), found.get("low"), found.get("high")):
         return "– (no interval)"
-    value, low, high = (float(end or 0) for end in ends)
-    return f"{share(value, 1)}{_SPACE}[{100 * low:.1f},{_SPACE}{100 * high:.1f}]"
+    return f"{share(found[key], 1)}{_SPACE}[{100 * found['low']:.1f},{_SPACE}{100 * found['high']:.1f}]"
 
 
-def micromolar(value: float | None) -> str:
-    """Return a concentration with three significant digits, in µM."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value >= 1000 or value < 0.001:
-        return f"{value:.1e}"
-    return f"{value:.3g}"
+def micromolar(value: float) -> str:
+    """Return a concentration in µM with three significant digits."""
+    return "–" if not math.isfinite(value) else f"{value:.3g}" if 0.001 <= value < 1000 else f"{value:.1e}"
 
 
-def moment(text: str) -> str:
-    """Return an ISO moment as "20 Nov 2026, 16:49 UTC"; text that is none as it stands."""
+def moment(time: datetime | str) -> str:
+    """Return a time, or its ISO text, as "20 Nov 2026, 16:49 UTC"; other text as it is."""
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(time) if isinstance(time, str) else time
     except ValueError:
-        return text
+        return str(time)
     found = found.astimezone(UTC) if found.tzinfo else found
     return f"{found.day} {found:%b %Y, %H:%M} UTC"
 
 
-def version_title(architecture: str, version: int | str) -> str:
-    """Return how a version is called."""
-    return f"version {version}, {named(architecture)}"
-
-
-def counted(count: int, one: str, many: str = "") -> str:
+def counted(count: int, one: str) -> str:
     """Return "1 sample", "3 samples"."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def listed(names: list[str], most: int = 5) -> str:
@@ -101,4 +85,4 @@ def listed(names: list[str], most: int = 5) -> str:
 
 def yes_no(values: Iterable[bool | None]) -> list[str]:
     """Return "yes", "no", and "not known" for None."""
-    return [{True: "yes", False: "no"}.get(value, "not known") for value in values]  # type: ignore[arg-type]
+    return ["not known" if value is None else "yes" if value else "no" for value in values]

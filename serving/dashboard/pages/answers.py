@@ -1,4 +1,4 @@
-"""Beside every answer: who gave it, whether the sample is like the training data, and what the evidence promises."""
+"""What is shown beside every answer: the version, whether the sample is like the training data, and the evidence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from serving.dashboard.data import trust
-from serving.dashboard.data.background_jobs import Job
 from serving.dashboard.data.glossary import limits, means, metric_means
 from serving.dashboard.data.loading import load
 from serving.dashboard.data.words import counted, plain
@@ -27,21 +26,15 @@ _ICONS = {"fine": ":material/check_circle:", "warning": ":material/warning:", "u
 
 
 def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, what: str) -> None:
-    """Draw the panel, and what the model itself says of its answers.
+    """Draw how far the answers can be trusted.
 
-    Parameters
-    ----------
-    name, task, answers
-        Of the task, and what its model answered.
-    table
-        A row an answer, with the columns of `serving.dashboard.data.tables.novelty`.
-    what
-        A row is called, in the plural.
+    ``table`` has a row an answer with the columns of `serving.dashboard.data.tables.novelty`; ``what`` is the plural of
+    what a row is.
     """
     tables, problem = load("serving.dashboard.data.tables"), get_problem(task.problem)
-    said, level = trust.familiarity(table, what)
+    text, level = trust.familiarity(table, what)
     show = {"fine": st.success, "warning": st.warning, "unknown": st.info}[level]
-    show(plain(said), icon=_ICONS[level])
+    show(plain(text), icon=_ICONS[level])
     version = tables.version_of(answers)
 
     def coverage(found: dict[str, Any] | None) -> None:
@@ -61,11 +54,14 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
 
     if version is None:
         coverage(None)
-        st.markdown("The model that answered is of no registry: nothing is known of how good it is.")
+        st.markdown("The model that answered is not registered: there is no evidence of how good it is.")
     else:
-        found = evidence(name, version)
-        progress.shown(found, draw, label="Looking up its evidence", key=f"evidence {name}", stoppable=False)
-        if found.done() and not found.succeeded:  # what the model itself declares holds without a registry
+        key = f"evidence {name} {version}"
+        found = progress.job(
+            key, lambda job: load("serving.dashboard.data.registry").evidence_of_number(name, str(version))
+        )
+        progress.shown(found, draw, label="Looking up its evidence", key=key, stoppable=False)
+        if found.done() and not found.succeeded:  # the model's own declaration needs no registry
             coverage(None)
     for note in tables.notes_of(table):
         st.warning(plain(note), icon=":material/info:")
@@ -78,19 +74,9 @@ def one_of(
     what: str,
     more: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
 ) -> tuple[int, pd.DataFrame]:
-    """Draw what there is to say of all samples that were asked about; let people choose one.
+    """Draw what is common to all samples, and let people choose one; return its row, and the table of answers.
 
-    Parameters
-    ----------
-    what
-        A sample is called.
-    more
-        Adds columns to the table of answers.
-
-    Returns
-    -------
-    tuple
-        The row that was chosen, and the table.
+    ``what`` is what a sample is; ``more`` adds columns to the table.
     """
     problem, names = get_problem(task.problem), asked.question.names
     table = more(problem.table(asked.answers, asked.question.about))
@@ -101,15 +87,3 @@ def one_of(
     frame.download(table, f"{name}_predictions.csv", f"Download {counted(len(table), 'prediction')} as CSV")
     chosen = names[0] if len(names) == 1 else st.selectbox(what.capitalize(), names, key=f"shown {name}")
     return names.index(str(chosen)), table
-
-
-def evidence(task: str, version: str) -> Job[dict[str, Any]]:
-    """Return the job that reads the evidence of a version."""
-
-    def read(_: Job[dict[str, Any]]) -> dict[str, Any]:
-        registered = load("serving.dashboard.data.registry")  # MLflow takes seconds to import
-
-        found: dict[str, Any] = registered.evidence(registered.version(task, int(version)))
-        return found
-
-    return progress.job(f"evidence {task} {version}", read)

@@ -1,4 +1,4 @@
-"""Choosing samples: one of the task's data, or a file that somebody brings."""
+"""Widgets that choose samples: of the task's data, or a file that somebody brings."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ if TYPE_CHECKING:  # pandas is not needed until somebody brings a file
 
     from serving.dashboard.data.uploads import Profiles
 
-OF_DATA, OWN = "From the data", "Your own file"
+OWN = "Your own file"
+_OF_DATA = "From the data"
 _MOST_MEGABYTES = 200
+_UPLOADS = "serving.dashboard.data.uploads"
 
 
 def source(task: str, what: str) -> str:
-    """Let people say where samples come from."""
-    chosen = st.segmented_control(
-        what, [OF_DATA, OWN], default=OF_DATA, required=True, key=f"source {task}", label_visibility="visible"
-    )
-    return str(chosen)
+    """Let people choose where samples come from."""
+    return str(st.segmented_control(what, [_OF_DATA, OWN], default=_OF_DATA, required=True, key=f"source {task}"))
 
 
 def one_of(labels: dict[str, str], label: str, what: str, key: str, help_: str | None = None) -> str | None:
-    """Let people choose one by what they read of each; ``what`` they are called in the plural."""
+    """Let people choose one of several by their labels; ``what`` is their plural."""
     chosen: str | None = st.selectbox(
         label,
         list(labels),
@@ -49,109 +48,89 @@ def one_of(labels: dict[str, str], label: str, what: str, key: str, help_: str |
 
 
 def own_files(
-    task: str,
-    omics: Sequence[str],
-    known: dict[str, list[str]],
-    example: pd.DataFrame | None,
-    required: Sequence[str] | None = None,
+    task: str, omics: Sequence[str], folder: Path, key: str, required: Sequence[str] | None = None
 ) -> dict[str, Profiles]:
-    """Let people bring tables, and say at once what is wrong with them; empty until there is one that can be used.
+    """Let people bring tables, and show at once what is wrong with them; empty until there is one that can be used.
 
-    Parameters
-    ----------
-    omics
-        Which tables the task knows; a file's name says which it is, and one that says nothing is the first.
-    known
-        Features of each.
-    example
-        A row of the data that is offered as an example file.
-    required
-        Which of the tables the model needs; None where that is not known, and the model says so when it is asked.
+    A file's name says which of the tables ``omics`` it is, else it is the first. ``folder`` has the task's data, in
+    which ``key`` names the samples. The model needs the tables ``required``, if that is known.
     """
-    csv_of, uploads = load("serving.dashboard.data.tables").csv_of, load("serving.dashboard.data.uploads")
+    known = {each: collection.features(folder / f"{each}.parquet", key) for each in omics}
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
     files = st.file_uploader(
         "Expression profiles (CSV, TSV, Excel or Parquet; also zipped)",
-        type=list(uploads.TABLES),
+        type=list(load(_UPLOADS).TABLES),
         accept_multiple_files=len(omics) > 1,
         key=f"files {task}",
         help=f"A row a sample and a column a gene, or the other way round. {means('profile')}{more}",
         max_upload_size=_MOST_MEGABYTES,
     )
-    if example is not None:
-        frame.offer("Download an example file", csv_of(example), "example_profile.csv", type="tertiary")
+    if (example := _example(folder / f"{omics[0]}.parquet", key)) is not None:
+        frame.offer("Download an example file", example, "example_profile.csv", type="tertiary")
     given = files if isinstance(files, list) else [files] if files is not None else []
     found: dict[str, Profiles] = {}
-    with frame.told():
+    with frame.errors_shown():
         for file in given:
-            name = uploads.omics_of(file.name, omics)
+            name = load(_UPLOADS).omics_of(file.name, omics)
             if name in found:
-                raise UserError(f"{file.name}: there is a table of {name.replace('_', ' ')} already; remove one.")
-            found[name] = _read(file.name, file.getvalue(), tuple(known.get(name, ())))
+                raise UserError(f"{file.name}: there is a table of {_text(name)} already; remove one.")
+            found[name] = _read(file.name, file.getvalue(), tuple(known[name]))
         _check(found, required or ())
-        found = _called_alike(found, required or ())
+        found = _with_names_of_first(found, required or ())
         for name, table in found.items():
             samples, features = table.values.shape
-            st.success(
-                plain(f"{name.replace('_', ' ').capitalize()}: {counted(samples, 'sample')}, {features:,} features.")
-            )
-            doubt = uploads.unit_note(name, table.values, known.get(name, ()))
+            st.success(plain(f"{_text(name).capitalize()}: {counted(samples, 'sample')}, {features:,} features."))
+            doubt = load(_UPLOADS).unit_note(name, table.values, known[name])
             for note in [*table.notes, *([doubt] if doubt else [])]:
                 st.caption(plain(note))
         return found
     return {}
 
 
-def tissues(found: dict[str, Profiles]) -> dict[str, str | None]:
-    """Return the tissues that the files name."""
-    return {sample: tissue for table in found.values() for sample, tissue in table.tissue.items()}
-
-
-def example_of(path: Path, key: str) -> pd.DataFrame | None:
-    """Return the first profile of the data as people would bring it; None where there is no data."""
-    return _example(str(path), key, path.stat().st_mtime if path.is_file() else 0.0)
-
-
-@st.cache_data(show_spinner=False, max_entries=8)
-def _example(path: str, key: str, changed: float) -> pd.DataFrame | None:
+@st.cache_data(show_spinner=False, max_entries=8, ttl=60)
+def _example(path: Path, key: str) -> bytes | None:
+    """Return the first profiles of the data as CSV; None if there is no data."""
     try:
-        ids = collection.ids_of(Path(path), key)[:2]
-        found: pd.DataFrame = load("serving.dashboard.data.measured").profiles(Path(path), key, ids)
-        return found.reset_index()
+        ids = collection.ids_of(path, key)[:2]
+        table: pd.DataFrame = load("serving.dashboard.data.measured").profiles(path, key, ids)
     except UserError:
         return None
+    written: bytes = load("serving.dashboard.data.tables").csv_of(table.reset_index())
+    return written
 
 
 @st.cache_data(show_spinner="Reading the file", max_entries=8)
 def _read(name: str, content: bytes, known: tuple[str, ...]) -> Profiles:
-    found: Profiles = load("serving.dashboard.data.uploads").read_profiles(name, content, known)
+    found: Profiles = load(_UPLOADS).read_profiles(name, content, known)
     return found
 
 
-def _called_alike(found: dict[str, Profiles], required: Sequence[str]) -> dict[str, Profiles]:
-    """Return the tables with the samples of the others called as in the first, where only case differs."""
+def _text(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _with_names_of_first(found: dict[str, Profiles], required: Sequence[str]) -> dict[str, Profiles]:
+    """Return the tables with samples named as in the first, where only case differs."""
     if len(found) < 2:
         return found
     first = next(iter([*required, *found]))
     names = [str(sample) for sample in found[first].values.index]
-    with_names_of = load("serving.dashboard.data.uploads").with_names_of
-    return {
-        name: table if name == first else with_names_of(table, name.replace("_", " "), names)
-        for name, table in found.items()
-    }
+    with_names_of = load(_UPLOADS).with_names_of
+    return {name: table if name == first else with_names_of(table, _text(name), names) for name, table in found.items()}
 
 
 def _check(found: dict[str, Profiles], required: Sequence[str]) -> None:
+    """Refuse tables that lack one which the model needs, or that have no sample in common."""
     if not found:
         return
     for name in required:
         if name not in found:
-            raise UserError(f"The model needs a table of {name.replace('_', ' ')} beside the others; name the file so.")
+            raise UserError(f"The model needs a table of {_text(name)} beside the others; name the file so.")
     first = next(iter([*required, *found]))
     for name, table in found.items():
         theirs, ours = table.values.index, found[first].values.index
         if not {folded(str(each)) for each in ours} & {folded(str(each)) for each in theirs}:
             raise UserError(
-                f"The samples of the table of {name.replace('_', ' ')} ({quoted(theirs, 2)}) have other names than "
-                f"those of {first.replace('_', ' ')} ({quoted(ours, 2)})."
+                f"The samples of the table of {_text(name)} ({quoted(theirs, 2)}) have other names than "
+                f"those of {_text(first)} ({quoted(ours, 2)})."
             )

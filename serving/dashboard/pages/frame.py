@@ -1,9 +1,9 @@
-"""What every page stands in: parameters, the chosen task, and faults told in words."""
+"""The parts of every page: parameters, the chosen task, errors, tables, charts and downloads."""
 
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ _TASK = "task"
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell what a person can mend in the place where it would have been shown; the rest of the page lives."""
+def errors_shown() -> Iterator[None]:
+    """Show an error of the user where the result would have been; the rest of the page goes on."""
     try:
         yield
     except UserError as error:
@@ -33,7 +33,7 @@ def told() -> Iterator[None]:
 
 
 def fault(text: str) -> None:
-    """Show what went wrong, a line each."""
+    """Show an error, a line each."""
     st.error("  \n".join(plain(line) for line in text.splitlines()), icon=":material/error:")
 
 
@@ -45,13 +45,7 @@ def advice(text: str, *commands: str) -> None:
 
 
 def params() -> Params:
-    """Return the parameters, read again when the file has changed.
-
-    Raises
-    ------
-    UserError
-        There are none, or they make no sense.
-    """
+    """Return the parameters, read again when the file has changed; a file that cannot be read is a UserError."""
     return _params(PARAMS_FILE.stat().st_mtime if PARAMS_FILE.is_file() else 0.0)
 
 
@@ -61,7 +55,7 @@ def _params(changed: float) -> Params:
 
 
 def choose_task() -> None:
-    """Let people choose the task that all pages speak of."""
+    """Let people choose the task of all pages."""
     found = list(params().tasks)
     st.sidebar.selectbox("Task", found, format_func=named, key=_TASK, help=means("task"), persist_state="session")
     st.sidebar.caption(RESEARCH)
@@ -78,19 +72,31 @@ def task() -> Task:
 
 
 def simulated(is_simulated: bool) -> None:
-    """Say that what follows was measured on simulated data."""
+    """Say that the figures below are of simulated data."""
     if is_simulated:
         st.warning(SIMULATED, icon=":material/science:")
 
 
 def table(content: pd.DataFrame, alt: str) -> None:
-    """Show a short table as text that every reader and screen reader can take."""
+    """Show a short table as text, which screen readers can read."""
     shown = content.map(plain).rename(columns=plain)
     st.table(shown, border="horizontal", hide_index=True, alt=alt)
 
 
+def rows(content: pd.DataFrame, alt: str, *, explained: Mapping[str, str], formats: Mapping[str, str]) -> None:
+    """Show a long table; ``explained`` and ``formats`` (of numbers) are by column."""
+    number, column = st.column_config.NumberColumn, st.column_config.Column
+    columns = {
+        name: number(format=formats[name], help=explained.get(name))
+        if name in formats
+        else column(help=explained.get(name))
+        for name in content.columns
+    }
+    st.dataframe(content, hide_index=True, column_config=columns, placeholder="–", alt=alt)
+
+
 def chart(made: Any, alt: str) -> None:
-    """Show a chart with a sentence that says what is in it."""
+    """Show a chart with a text alternative."""
     st.altair_chart(made, theme="streamlit", alt=alt)
 
 
@@ -101,14 +107,12 @@ def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -
 
 def offer(label: str, data: bytes | str, file: str, *, key: str | None = None, **look: Any) -> None:
     """Offer a file of this name."""
-    mime = mimetypes.guess_type(file)[0]
-    st.download_button(
-        label, data, file_name=file, mime=mime, on_click="ignore", icon=":material/download:", key=key, **look
-    )
+    mime, icon = mimetypes.guess_type(file)[0], ":material/download:"
+    st.download_button(label, data, file_name=file, mime=mime, on_click="ignore", icon=icon, key=key, **look)
 
 
 def numbers(content: pd.DataFrame, file: str, alt: str) -> None:
-    """Offer the numbers of a chart as a table, for who cannot see it, and as a CSV file."""
+    """Offer the numbers of a chart as a table and as a CSV file."""
     with st.expander("The numbers of this chart", icon=":material/table:", key=f"numbers {file}"):
         st.dataframe(content, hide_index=True, alt=alt)
         download(content, file)

@@ -1,10 +1,10 @@
-"""Page "Glossary": every word that is explained on hover, for who cannot hover or wants to read."""
+"""Page "Glossary": every term that pages explain on hover."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from serving.dashboard.data.glossary import terms
+from serving.dashboard.data.glossary import means, terms
 from serving.dashboard.data.words import plain
 
 
@@ -12,8 +12,9 @@ def page() -> None:
     """Draw the page."""
     st.title("Glossary")
     wanted = st.text_input("Search", placeholder="a word", key="wanted word", type="search").strip().lower()
-    found = [term for term in terms().values() if wanted in f"{term.word} {term.means}".lower()]
+    found = [(term["word"], means(key)) for key, term in terms().items()]
+    found = [each for each in found if wanted in " ".join(each).lower()]
     if not found:
         st.info("No word like that is explained here.")
-    for term in sorted(found, key=lambda each: each.word.lower()):
-        st.markdown(f"**{plain(term.word)}**  \n{plain(term.means)}")
+    for word, text in sorted(found, key=lambda each: each[0].lower()):
+        st.markdown(f"**{plain(word)}**  \n{plain(text)}")

@@ -1,4 +1,4 @@
-"""Page "Predict": a question to a model, and how far its answer goes."""
+"""Page "Predict": a request to a model, and its answer."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from serving.modalities import get_modality
 
 
 def page() -> None:
-    """Draw the page: what is asked on the left, and what came of it on the right."""
+    """Draw the page: what is asked on the left, and the answers on the right."""
     name, task = frame.task_name(), frame.task()
     modality = get_modality(task.modality)
     st.title("Predict")
     st.markdown(plain(what_it_does(task)))
-    model, said = st.columns([1, 2], gap="large", vertical_alignment="bottom")
+    model, standing = st.columns([1, 2], gap="large", vertical_alignment="bottom")
     with model:
         endpoint = request.choose_endpoint(name)
     if endpoint is None:
         return
     left, right = st.columns([1, 2], gap="large")
     with left:
-        make, why_not = modality.question(name, task, endpoint)
-        request.button(endpoint, make, why_not, rows_at_once=modality.rows_at_once)
+        make, missing = modality.question(name, task, endpoint)
+        request.button(endpoint, make, missing, rows_at_once=modality.rows_at_once)
     with right:
         request.results(endpoint, lambda asked: modality.answers(asked, name, task), modality.invitation(task))
-    with said:
+    with standing:
         request.about(endpoint)

@@ -1,153 +1,142 @@
-"""Page "Registry": which version stands where, since when, on whose word, and by which evidence."""
+"""Page "Registry": which version has which alias, since when, who moved it, and its evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import streamlit as st
 
-from serving.dashboard.data.background_jobs import Job
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.links import Links
 from serving.dashboard.data.loading import load
 from serving.dashboard.data.words import moment, named, plain
 from serving.dashboard.pages import frame, progress
 
-_STATUS = {"pass": ":green-badge[:material/check: passes]", "waived": ":orange-badge[:material/gavel: waived]"}
-_FAILS = ":red-badge[:material/close: fails]"
+_DATA = "serving.dashboard.data.registry"  # imports MLflow
+_STATUS = {
+    "fail": ":red-badge[:material/close: fails]",
+    "waived": ":orange-badge[:material/gavel: waived]",
+    "pass": ":green-badge[:material/check: passes]",
+}
 _DONE = {"register": "registered", "promote": "promoted", "rollback": "rolled back", "restore": "restored"}
-_ORDER = {"fail": 0, "waived": 1, "pass": 2}
 
 
 def page() -> None:
     """Draw the page."""
     st.title("Registry")
-    st.markdown(
+    text = (
         "Versions move from candidate to staging to production; every move is checked against the version's evidence "
-        "and written into a history that nobody can edit unnoticed.",
-        help=means("gate"),
+        "and written into a history that nobody can edit unnoticed."
     )
+    st.markdown(text, help=means("gate"))
     if st.button("Look again", icon=":material/refresh:", key="registry again"):
-        progress.forget("registry ")
-        progress.forget("card ")
+        progress.forget("registry ", "card ")
     tasks = list(frame.params().tasks)
-    progress.shown(_everywhere(tasks), _draw, label="Reading the registry", key="registry", stoppable=False)
+    work = progress.job("registry all", lambda job: list(map(load(_DATA).registered, tasks)))
+    progress.shown(work, _draw, label="Reading the registry", key="registry", stoppable=False)
 
 
-def _everywhere(tasks: list[str]) -> Job[list[Any]]:
-    def read(_: Job[list[Any]]) -> list[Any]:
-        registered = load("serving.dashboard.data.registry")  # MLflow takes seconds to import
-
-        found: list[Any] = registered.everywhere(tasks)
-        return found
-
-    return progress.job("registry all", read)
-
-
-def _draw(found: list[Any]) -> None:
-    _overview(found)
+def _draw(every: list[Any]) -> None:
+    _overview(every)
     name = frame.task_name()
-    of_task = next((each for each in found if each.task == name), None)
     st.header(named(name))
+    of_task = next((each for each in every if each.task == name), None)
     if of_task is None or not of_task.standings:
-        frame.advice(
-            f"No version of {named(name)} is registered yet. With a trained model:",
-            f"make register TASK={name}",
-            f"make promote TASK={name}",
-        )
+        text = f"No version of {named(name)} is registered yet. With a trained model:"
+        frame.advice(text, f"make register TASK={name}", f"make promote TASK={name}")
         return
-    for problem in of_task.problems:
+    for problem in of_task.found.moved():
         st.error(plain(problem), icon=":material/error:")
-    links = Links(frame.params().policy.dashboard.mlflow_ui)
-    by_alias = {one.alias: one for one in of_task.standings}
-    chosen = st.segmented_control(
-        "Version",
-        list(by_alias),
-        format_func=lambda alias: f"{named(alias)} – version {by_alias[alias].version.number}",
-        default=next(iter(by_alias)),
-        required=True,
-        key=f"standing {name}",
-        help=" ".join(means(alias) for alias in by_alias),
+    standings = of_task.standings
+    chosen = str(
+        st.segmented_control(
+            "Version",
+            list(standings),
+            format_func=lambda alias: f"{named(alias)} – version {standings[alias].version.version}",
+            default=next(iter(standings)),
+            required=True,
+            key=f"standing {name}",
+            help=means(*standings),
+        )
     )
-    _version(by_alias[str(chosen)], of_task, links)
-    _history(of_task)
+    _version(chosen, standings[chosen], of_task.experiment_id)
+    _history(name, of_task.found.entries)
 
 
-def _overview(found: list[Any]) -> None:
+def _overview(every: list[Any]) -> None:
     rows = []
-    for each in found:
-        cells = {}
-        for alias in ("production", "staging"):
-            standing = each.standing(alias)
-            cells[named(alias)] = "–" if standing is None else _short(standing)
-        simulated = [one.version.simulated for one in each.standings]
+    for each in every:
+        shown = {alias: each.standings.get(alias) for alias in ("production", "staging")}
+        cells = {named(alias): "–" if one is None else _short(one) for alias, one in shown.items()}
+        simulated = [one.simulated for one in each.standings.values()]
         data = "–" if not simulated else "simulated" if any(simulated) else "real"
         rows.append({"Task": named(each.task), **cells, "Data": data})
-    frame.table(pd.DataFrame(rows), alt="What is in production and staging, by task")
+    frame.table(pd.DataFrame(rows), alt="Versions in production and staging, by task")
 
 
 def _short(standing: Any) -> str:
-    since = "" if standing.entry is None else f", since {moment(standing.entry.time)}, {standing.entry.by}"
-    return f"version {standing.version.number}, {named(standing.version.architecture)}{since}"
+    since = f", since {moment(standing.entry.time)}, {standing.entry.by}" if standing.entry is not None else ""
+    return f"version {standing.version.version}, {named(standing.architecture)}{since}"
 
 
-def _version(standing: Any, of_task: Any, links: Links) -> None:
+def _version(alias: str, standing: Any, experiment: str | None) -> None:
     version, entry = standing.version, standing.entry
-    frame.simulated(version.simulated)
+    frame.simulated(standing.simulated)
     with st.container(border=True):
-        st.markdown(f"**Version {version.number}** – {plain(named(version.architecture))}", help=means("version"))
+        st.markdown(f"**Version {version.version}** – {plain(named(standing.architecture))}", help=means("version"))
+        text = "The history does not say who moved it."
         if entry is not None:
             why = f": “{entry.why}”" if entry.why else ""
-            moved = f"{named(standing.alias)} since {moment(entry.time)}, {_DONE.get(entry.action, entry.action)}"
-            st.markdown(plain(f"{moved} on the word of {entry.by}{why}."))
-        else:
-            st.markdown("The history does not say who put it there.")
-        if version.evidence_sha256:
-            st.markdown(plain(f"Evidence {version.evidence_sha256[:12]}"), help=means("evidence"))
+            done = _DONE.get(entry.action, entry.action)
+            text = f"{named(alias)} since {moment(entry.time)}, {done} by {entry.by}{why}."
+        st.markdown(plain(text))
+        if standing.evidence_sha256:
+            st.markdown(plain(f"Evidence {standing.evidence_sha256[:12]}"), help=means("evidence"))
         with st.container(horizontal=True):
-            st.link_button(
-                "Version in MLflow", links.version(of_task.task, version.number), icon=":material/open_in_new:"
-            )
-            if of_task.experiment_id is not None:
-                run = links.run(of_task.experiment_id, version.run_id)
-                st.link_button("Its run", run, icon=":material/open_in_new:")
-                st.link_button("All runs", links.experiment(of_task.experiment_id), icon=":material/open_in_new:")
+            for label, path in _links(version, experiment).items():
+                base = frame.params().policy.dashboard.mlflow_ui.rstrip("/")
+                st.link_button(label, f"{base}/#/{path}", icon=":material/open_in_new:")
     gate, card = st.tabs(["Checks of the gate", "Model card"])
     with gate:
-        _gate(entry, f"{of_task.task}_version_{version.number}")
+        _gate(entry)
     with card:
-        progress.shown(
-            _content(version),
-            lambda found: _card(found, f"{of_task.task}_version_{version.number}_card.html"),
-            label="Reading the model card",
-            key=f"card {version.task} {version.number}",
-            stoppable=False,
-        )
+        key = f"card {version.name} {version.version}"
+        work = progress.job(key, lambda job: _content(version))
+        progress.shown(work, _card, label="Reading the model card", key=key, stoppable=False)
 
 
-def _gate(entry: Any, file: str) -> None:
+def _links(version: Any, experiment: str | None) -> dict[str, str]:
+    """Return label and path of pages in the MLflow UI."""
+    found = {"Version in MLflow": f"models/{quote(version.name, safe='')}/versions/{version.version}"}
+    if experiment is not None:
+        found["Its run"] = f"experiments/{experiment}/runs/{version.run_id}"
+        found["All runs"] = f"experiments/{experiment}"
+    return found
+
+
+def _gate(entry: Any) -> None:
     if entry is None or not entry.verdicts:
         frame.advice("No verdicts are recorded for this move.")
         return
-    st.caption(plain(f"As judged on {moment(entry.time)}, before the version became {entry.alias or 'what it is'}."))
-    verdicts = sorted(entry.verdicts, key=lambda one: _ORDER.get(str(one["status"]), 0))
+    st.caption(plain(f"Judged on {moment(entry.time)}, before the move."))
+    order = list(_STATUS)
+    verdicts = sorted(entry.verdicts, key=lambda one: order.index(one["status"]) if one["status"] in order else 0)
     rows = [
         {
             "Check": plain(named(str(one["check"]))),
-            "Result": _STATUS.get(str(one["status"]), _FAILS),
+            "Result": _STATUS.get(str(one["status"]), _STATUS["fail"]),
             "Why": plain(one["reason"]),
             "By": plain(one.get("by") or "–"),
         }
         for one in verdicts
     ]
     st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, alt="Checks of the gate and their results")
-    frame.download(pd.DataFrame(verdicts), f"{file}_gate.csv", "Download the verdicts as CSV")
 
 
-def _history(of_task: Any) -> None:
-    with st.expander(f"History, {len(of_task.entries)} rows", icon=":material/history:"):
+def _history(task: str, entries: tuple[Any, ...]) -> None:
+    with st.expander(f"History, {len(entries)} rows", icon=":material/history:"):
         rows = [
             {
                 "Row": str(entry.number),
@@ -157,10 +146,9 @@ def _history(of_task: Any) -> None:
                 "Moved": _moved(entry),
                 "Why": entry.why or "–",
             }
-            for entry in of_task.entries
+            for entry in reversed(entries)
         ]
-        frame.table(pd.DataFrame(rows), alt=f"History of {of_task.task}, the newest first")
-        frame.download(pd.DataFrame(rows), f"{of_task.task}_history.csv", "Download the history as CSV")
+        frame.table(pd.DataFrame(rows), alt=f"History of {task}, the newest first")
 
 
 def _moved(entry: Any) -> str:
@@ -170,19 +158,16 @@ def _moved(entry: Any) -> str:
     return f"{entry.alias}: {before} → {after}"
 
 
-def _content(version: Any) -> Job[tuple[dict[str, Any], dict[str, bytes], str]]:
-    def read(_: Job[Any]) -> tuple[dict[str, Any], dict[str, bytes], str]:
-        # Made from the sealed evidence, and not from the page that lies beside it, which anybody may have edited.
-        cards, registered = load("evaluation.promotion.card"), load("serving.dashboard.data.registry")
-        figures = registered.figures(version)
-        content = cards.content(registered.evidence(version), list(figures))
-        return content, figures, cards.as_html(content, figures)
-
-    return progress.job(f"card {version.task} {version.number}", read)
+def _content(version: Any) -> tuple[dict[str, Any], dict[str, bytes], str, str]:
+    """Return content, figures, page and file name of a card, made from the checked evidence on a thread."""
+    cards, data = load("evaluation.promotion.card"), load(_DATA)
+    figures = data.figures(version)
+    content = cards.content(data.evidence(version), list(figures))
+    return content, figures, cards.as_html(content, figures), f"{version.name}_version_{version.version}_card.html"
 
 
-def _card(found: tuple[dict[str, Any], dict[str, bytes], str], file: str) -> None:
-    content, figures, page_ = found
+def _card(found: tuple[dict[str, Any], dict[str, bytes], str, str]) -> None:
+    content, figures, page_, file = found
     frame.offer("Download the card as a page", page_, file)
     st.subheader(plain(content["title"]), help=means("card"))
     st.markdown(plain(content["lead"]))
@@ -202,7 +187,7 @@ def _block(block: Mapping[str, Any], figures: Mapping[str, bytes]) -> None:
     elif kind == "code":
         st.code(block["text"], language=None)
     elif kind == "table":
-        # Heads may repeat, or be empty: a table wants them told apart.
+        # Headings may repeat, or be empty: Streamlit wants them to differ.
         head = [name or "\u200b" * (place + 1) for place, name in enumerate(block["head"])]
         frame.table(pd.DataFrame(block["rows"], columns=head), alt="Table of the model card")
     elif kind == "figure" and block["name"] in figures:

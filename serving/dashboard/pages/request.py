@@ -1,4 +1,4 @@
-"""From a question to its answers: who is asked, the button and the wait."""
+"""A request and its answers: which model is asked, the button and the wait."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from serving.dashboard.data.background_jobs import Job
 from serving.dashboard.data.endpoint_client import ROWS_AT_ONCE, Row, ask
-from serving.dashboard.data.endpoints import Endpoint, endpoints, how_to_configure
+from serving.dashboard.data.endpoints import Endpoint, endpoints
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import moment, named, plain, version_title
+from serving.dashboard.data.words import moment, named, plain
 from serving.dashboard.pages import frame, progress
 
 if TYPE_CHECKING:
@@ -24,23 +23,13 @@ if TYPE_CHECKING:
 Contract = Mapping[str, Any]
 Make = Callable[[Contract | None], "Question"]
 _REGISTRY = "serving.dashboard.data.registry"  # imports MLflow
-_BELIEVED = 60.0  # seconds for which the registry is not asked again: somebody may promote, or serve, another version
-_PATIENCE = 5.0  # seconds that a question waits for what the registry says of the model
+_BELIEVED = 60.0  # seconds after which the registry is asked again: somebody may have promoted another version
+_PATIENCE = 5.0  # seconds that a request waits for the model's contract
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its answers.
-
-    Attributes
-    ----------
-    question, answers
-        A row each.
-    endpoint
-        That answered.
-    name
-        Of its own, so that explanations of another question are not taken for its.
-    """
+    """A question with an answer a row; its name keeps explanations of another question apart."""
 
     question: Question
     answers: list[Row]
@@ -49,29 +38,28 @@ class Asked:
 
 
 def choose_endpoint(task: str) -> Endpoint | None:
-    """Let people choose who is asked; None where the task has no endpoint, with advice."""
-    found = endpoints(frame.params().policy.dashboard).get(task, [])
+    """Let people choose the model; None for a task without an endpoint, with advice."""
+    found = {one.alias: one for one in endpoints(frame.params().policy.dashboard).get(task, [])}
     if not found:
         frame.advice(
             f"{named(task)} has no endpoint yet. Name its address in params.yaml and serve the model there:",
-            how_to_configure(task),
+            f"policy:\n  dashboard:\n    endpoints:\n      {task}: http://127.0.0.1:5001",
             f"make serve TASK={task} PORT=5001",
         )
         return None
-    by_alias = {one.alias: one for one in found}
     chosen = st.selectbox(
         "Model",
-        list(by_alias),
-        format_func=lambda alias: f"{named(alias)} – {by_alias[alias].place}",
+        list(found),
+        format_func=lambda alias: f"{named(alias)} – {found[alias].place}",
         key=f"endpoint {task}",
-        help=f"{means('model')} {means('endpoint')}",
+        help=means("model", "endpoint"),
         persist_state="session",
     )
-    return by_alias[str(chosen)]
+    return found[str(chosen)]
 
 
 def about(endpoint: Endpoint) -> None:
-    """Say which version the registry has under the endpoint's alias; MLflow is loaded for it when the page is drawn."""
+    """Draw which version the registry has under the endpoint's alias; MLflow is imported once the page is drawn."""
     if _REGISTRY not in sys.modules and progress.known(_key(endpoint)) is None:
         progress.afterwards(lambda: _about(endpoint), "Asking the registry")
         return
@@ -82,19 +70,18 @@ def about(endpoint: Endpoint) -> None:
 
     def draw(known: tuple[Any, Contract | None]) -> None:
         standing, _ = known
-        if standing is None:
-            st.caption(plain(f"The registry has no version of {endpoint.task} in {endpoint.alias}."))
-            return
-        entry = standing.entry
-        since = f", since {moment(entry.time)} on the word of {entry.by}" if entry is not None else ""
-        title = version_title(standing.version.architecture, standing.version.number)
-        st.caption(plain(f"{named(endpoint.alias)} is {title}{since}."))
+        text = f"The registry has no version of {endpoint.task} in {endpoint.alias}."
+        if standing is not None:
+            text = f"{named(endpoint.alias)} is version {standing.version.version}, {named(standing.architecture)}"
+            entry = standing.entry
+            text += "." if entry is None else f", since {moment(entry.time)}, moved by {entry.by}."
+        st.caption(plain(text))
 
     progress.shown(found, draw, label="Asking the registry", key=f"about {endpoint.task}", stoppable=False)
 
 
 def required(endpoint: Endpoint, tables: Sequence[str]) -> list[str] | None:
-    """Return which of the tables the model needs, by its contract; None while the registry has not told it."""
+    """Return the tables that the model needs, by its contract; None while the contract is not known."""
     contract = _contract(endpoint)
     return None if contract is None else [table for table in tables if table in contract.get("required", tables[:1])]
 
@@ -104,12 +91,13 @@ def _contract(endpoint: Endpoint) -> Contract | None:
     return found.result()[1] if found is not None and found.succeeded else None
 
 
-def _about(endpoint: Endpoint) -> Job[tuple[Any, Contract | None]]:
-    def read(_: Job[Any]) -> tuple[Any, Contract | None]:
-        registered = load(_REGISTRY)
+def _about(endpoint: Endpoint) -> progress.Job:
+    """Return the job that reads the standing of the endpoint's alias, and the contract of its version."""
 
-        standing = registered.registered(endpoint.task).standing(endpoint.alias)
-        return standing, None if standing is None else registered.contract(standing.version)
+    def read(_: progress.Job) -> tuple[Any, Contract | None]:
+        data = load(_REGISTRY)
+        standing = data.registered(endpoint.task).standings.get(endpoint.alias)
+        return standing, None if standing is None else data.contract(standing.version)
 
     return progress.job(_key(endpoint), read, believed=_BELIEVED)
 
@@ -118,42 +106,35 @@ def _key(endpoint: Endpoint) -> str:
     return f"about {endpoint.task} {endpoint.alias}"
 
 
-def button(endpoint: Endpoint, make: Make | None, why_not: str, *, rows_at_once: int = ROWS_AT_ONCE) -> None:
-    """Draw the button that asks; pressed without a question it says what is missing.
+def button(endpoint: Endpoint, make: Make | None, missing: str, *, rows_at_once: int = ROWS_AT_ONCE) -> None:
+    """Draw the button that asks.
 
-    Parameters
-    ----------
-    make
-        Makes the question from the model's contract, if that is known; runs on a thread. None while it is not complete.
-    why_not
-        What is missing then.
+    ``make`` makes the question from the model's contract, if that is known, on a thread; it is None while something is
+    ``missing``, which is shown when the button is pressed.
     """
     pressed = st.button("Predict", type="primary", key=f"predict {endpoint.task}", icon=":material/play_arrow:")
     if not pressed:
         return
     if make is None:
-        st.warning(plain(why_not), icon=":material/touch_app:")
+        st.warning(plain(missing), icon=":material/touch_app:")
         return
-    seconds = frame.params().policy.dashboard.seconds
-    known = _about(endpoint)
-    making: Make = make
+    seconds, known, making = frame.params().policy.dashboard.seconds, _about(endpoint), make
 
-    def work(job: Job[Asked]) -> Asked:
+    def work(job: progress.Job) -> Asked:
         known.wait(_PATIENCE)
         question = making(known.result()[1] if known.succeeded else None)
-        load("serving.dashboard.data.charts")  # here, on the thread, so that the page need not wait for what it draws
-        answers = ask(
-            endpoint, question.rows, question.names, seconds=seconds, rows_at_once=rows_at_once, tell=job.tell
-        )
-        return Asked(question, answers, endpoint)
+        load("serving.dashboard.data.charts")  # on this thread, so that the page need not wait for it
+        how: dict[str, Any] = {"seconds": seconds, "rows_at_once": rows_at_once, "progress": job.report}
+        return Asked(question, ask(endpoint, question.rows, question.names, **how), endpoint)
 
     progress.forget(f"explain {endpoint.task} ")
     progress.job(f"ask {endpoint.task}", work, fresh=True, seconds=seconds + progress.SPARE)
 
 
 def results(endpoint: Endpoint, draw: Callable[[Asked], None], empty: str) -> None:
-    """Draw what came of the last question, or what would come of one."""
-    found = progress.known(f"ask {endpoint.task}")
+    """Draw the answers to the last question, or ``empty``."""
+    key = f"ask {endpoint.task}"
+    found = progress.known(key)
     if found is None:
         st.info(plain(empty), icon=":material/arrow_back:")
         return
@@ -163,4 +144,4 @@ def results(endpoint: Endpoint, draw: Callable[[Asked], None], empty: str) -> No
             st.caption(plain(note))
         draw(asked)
 
-    progress.shown(found, drawn, label=f"Asking the model at {endpoint.place}", key=f"ask {endpoint.task}")
+    progress.shown(found, drawn, label=f"Asking the model at {endpoint.place}", key=key)
