@@ -1,7 +1,7 @@
-"""Whether every Kubernetes overlay builds, fits Kubernetes' own schemas and is hardened: part of ``make lint``.
+"""Check that every Kubernetes overlay builds, fits Kubernetes' schemas and is hardened; part of ``make lint``.
 
-``kubectl kustomize`` builds each overlay as ``kubectl apply`` would; `kubernetes_validate` holds the schemas, and knows
-no custom resource: of the kinds in `CUSTOM` only the pods are looked at. What the schemas do not ask for is asked here.
+``kubectl kustomize`` builds each overlay; `kubernetes_validate` has the schemas, but none of the kinds in `CUSTOM`, of
+which only the pods are checked.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from infra.check_compose import SECRET, URL_WITH_PASSWORD
 from infra.locked import RUNTIME_LOCK, locked
 
 OVERLAYS = Path(__file__).parent / "kubernetes"
@@ -23,12 +24,10 @@ CUSTOM = {"RayCluster"}
 VERSION = "1.34"
 OURS = re.compile(r"(.*/)?oncolineage[:@]")
 PINNED = re.compile(r"[\w./-]+(?::\d+/[\w./-]+)?(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})")
-SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SALT|_KEY$|CREDENTIAL")
-URL_WITH_PASSWORD = re.compile(r"://[^\s:/@]+:[^\s@/]+@")
 
 
 def built(overlay: Path) -> list[dict[str, Any]]:
-    """Return the manifests that an overlay amounts to; raises `ValueError` with what kustomize says."""
+    """Return the manifests of an overlay; raises `ValueError` with the error of kustomize."""
     done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"{overlay.name}: {done.stderr.strip()}")
@@ -39,19 +38,15 @@ def problems(manifests: list[dict[str, Any]]) -> list[str]:
     """Return what is wrong, a sentence each."""
     found = [problem for manifest in manifests for problem in _of_manifest(manifest)]
     kinds = {manifest["kind"] for manifest in manifests}
-    denied = [
-        manifest
-        for manifest in manifests
-        if manifest["kind"] == "NetworkPolicy"
-        and manifest["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    ]
-    if "Deployment" in kinds and not denied:
+    nothing = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    policies = [manifest["spec"] for manifest in manifests if manifest["kind"] == "NetworkPolicy"]
+    if "Deployment" in kinds and nothing not in policies:
         found.append("no NetworkPolicy denies everything that is not named")
     return found
 
 
 def unnamed(folder: Path) -> list[str]:
-    """Return the YAML files of a kustomization's folder that it does not name: they would never be applied."""
+    """Return the YAML files in the folder of a kustomization that it does not name, and never applies."""
     said = yaml.safe_load((folder / "kustomization.yaml").read_text())
     patches = [patch["path"] for patch in said.get("patches", []) if "path" in patch]
     named = {*said["resources"], *patches, *said.get("configurations", []), "kustomization.yaml"}

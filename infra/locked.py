@@ -1,4 +1,4 @@
-"""What the locks name: every package with its version."""
+"""Packages and versions of the lock files."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pipelines.problems import MARGIN, Metric, Problem, Score
 if TYPE_CHECKING:
     import numpy as np
 
-# scikit-learn takes a second to import, and who reads params.yaml does not need it: hence the local imports.
+# Libraries are imported where they are used: reading params.yaml must be fast.
 
 
 def _of_labels(function: str, **settings: Any) -> Score:

@@ -41,5 +41,4 @@ def explanations(small: bool = False) -> list[Record]:
         ours, other, ratio = paired(whole, one_by_one, rounds=rounds)
         name = f"{method}, {architecture}, {count} samples of {len(samples.inputs)} genes"
         records.append(Record(name, ours, other, ratio, "s", sides=("in one call", "a call a sample")))
-        print(records[-1].line(), flush=True)
     return records

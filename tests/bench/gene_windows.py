@@ -55,5 +55,4 @@ def gene_windows(small: bool = False) -> list[Record]:
         higher_is_better=False,
         sides=(f"{MANY} genes", f"{FEW} genes"),
     )
-    print(record.line(), flush=True)
     return [record]

@@ -38,12 +38,6 @@ def test_a_long_benchmark_is_there_and_can_be_imported(name: str) -> None:
     assert callable(function(name))
 
 
-def test_the_cores_of_a_record_are_those_that_the_run_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
-    monkeypatch.setattr("tests.bench.__main__.function", lambda name: lambda small: [])
-    assert run("loop", small=True)["cores"] == 1
-
-
 def test_a_report_holds_the_figures_and_a_fault_does_not_keep_the_others_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,6 @@ from pipelines.samples.expression import (
     aim,
     is_one_of,
     keep_profiles,
-    library_sizes,
     to_log2,
 )
 from pipelines.tasks.profiles_classification import ProfilesClassification
@@ -217,15 +216,6 @@ def test_equal_profiles_have_one_digest_and_a_missing_value_is_a_value() -> None
     assert digest[2:].nunique() == len(digest) - 2
 
 
-def test_nullable_numbers_are_read() -> None:
-    tables = make_tables()
-    nullable = tables.expression.astype({GENES[0]: "Float64", GENES[1]: "Int32"}, errors="ignore")
-    nullable[GENES[0]] = with_cells(nullable, GENES[0], {0: pd.NA})[GENES[0]]
-    samples = samples_of(replace(tables, expression=nullable))
-    assert np.isnan(samples.values[0, 0])
-    assert samples.values.dtype == np.float32
-
-
 def test_values_are_logged_once() -> None:
     linear, logged = samples_of(make_tables("linear")), samples_of(make_tables("log2"), gene_task())
     np.testing.assert_allclose(linear.logged(), logged.logged(), rtol=1e-5)
@@ -235,12 +225,6 @@ def test_values_are_logged_once() -> None:
     np.testing.assert_array_equal(linear.logged([GENES[3], GENES[1]]), linear.logged()[:, [3, 1]])
     with pytest.raises(KeyError, match="no column for gene 'TP53'"):
         linear.logged(["TP53"])
-
-
-def test_library_sizes_are_totals_in_linear_units() -> None:
-    values = np.array([[0, 1, 3], [np.nan, 7, np.inf], [0, 0, 0]], np.float32)
-    assert library_sizes(values, "linear").tolist() == [4, 7, 0]
-    assert library_sizes(values, "log2").tolist() == [8, 127, 0]
 
 
 def test_taking_rows_keeps_values_and_rows_together() -> None:
@@ -308,13 +292,6 @@ def test_prepared_targets_do_not_change_with_test_rows() -> None:
     pd.testing.assert_frame_equal(again.table[["sample_id", "split"]], prepared.table[["sample_id", "split"]])
     assert again.samples.targets == prepared.samples.targets
     assert again.counts["targets"] == list(prepared.samples.targets)
-
-
-def test_targets_do_not_depend_on_the_order_of_rows() -> None:
-    samples = of_genes()
-    order = np.random.default_rng(2).permutation(len(samples))
-    train = np.flatnonzero(np.isin(order, TRAIN))
-    assert aim(samples.take(order), gene_task().data, train).targets == aim(samples, gene_task().data, TRAIN).targets
 
 
 def test_a_gene_that_does_not_vary_on_training_rows_is_no_target() -> None:
