@@ -53,7 +53,7 @@ def ask(packages: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]
         found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
         return found
     except (ValueError, KeyError, TypeError) as error:
-        raise CannotLookError((done.stderr.strip().splitlines() or ["it says nothing"])[-1][:300]) from error
+        raise CannotLookError((done.stderr.strip().splitlines() or ["no output"])[-1][:300]) from error
 
 
 def accepted(today: str, path: Path = ACCEPTED) -> set[tuple[str, str]]:
@@ -73,8 +73,8 @@ def sorted_out(found: list[dict[str, Any]], may_stay: set[tuple[str, str]]) -> L
             looked.unknown.append(package["name"])
         for each in package.get("vulns", []):
             names = {each["id"], *each.get("aliases", [])}
-            mended = ", ".join(each.get("fix_versions", [])) or "no version"
-            line = f"{package['name']} {package['version']}: {each['id']}, mended in {mended}"
+            fixed = ", ".join(each.get("fix_versions", [])) or "no version"
+            line = f"{package['name']} {package['version']}: {each['id']}, fixed in {fixed}"
             stays = any((package["name"].lower(), name) in may_stay for name in names)
             (looked.accepted if stays else looked.known).append(line)
     return looked
@@ -105,7 +105,7 @@ def main() -> int:
     if looked.unknown:
         print(f"not looked up, since the service does not know them: {', '.join(sorted(set(looked.unknown)))}")
     count = len(packages) - len(looked.unknown)
-    print(f"{count} of {len(packages)} locked packages looked up: {len(looked.known)} vulnerabilities to mend")
+    print(f"{count} of {len(packages)} locked packages looked up: {len(looked.known)} not accepted")
     return 1 if looked.known else 0
 
 

@@ -65,7 +65,7 @@ def _of_manifest(manifest: dict[str, Any]) -> Iterator[str]:
         except kubernetes_validate.SchemaNotFoundError:
             yield f"{where}: there is no such kind of resource"
     if kind == "Secret":
-        yield f"{where}: a secret stands in the repository; refer to one by its name"
+        yield f"{where}: a secret is in the repository; refer to one by its name"
     for text in _texts(manifest):
         if URL_WITH_PASSWORD.search(text):
             yield f"{where}: a URL holds a password"
@@ -85,12 +85,13 @@ def _of_ray(spec: dict[str, Any]) -> Iterator[str]:
 
 def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
     own = pod.get("securityContext", {})
-    if own.get("runAsNonRoot") is not True or not own.get("runAsUser"):
-        yield "may run as root; set runAsNonRoot and runAsUser"
-    if own.get("seccompProfile", {}).get("type") != "RuntimeDefault":
-        yield "has no seccompProfile RuntimeDefault"
-    if pod.get("automountServiceAccountToken") is not False:
-        yield "gets a token for the cluster's API"
+    faults = {
+        "may run as root; set runAsNonRoot and runAsUser": own.get("runAsNonRoot") is not True
+        or not own.get("runAsUser"),
+        "has no seccompProfile RuntimeDefault": own.get("seccompProfile", {}).get("type") != "RuntimeDefault",
+        "gets a token for the cluster's API": pod.get("automountServiceAccountToken") is not False,
+    }
+    yield from (fault for fault, there in faults.items() if there)
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         yield from (f"container {container['name']}: {problem}" for problem in _of_container(container))
         temporary = {mount["name"] for mount in container.get("volumeMounts", []) if mount["mountPath"] == "/tmp"}
@@ -101,25 +102,24 @@ def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_container(container: dict[str, Any]) -> Iterator[str]:
-    if not PINNED.fullmatch(container.get("image", "")):
-        yield f"image {container.get('image')} is not pinned to a version"
-    own = container.get("securityContext", {})
-    if own.get("allowPrivilegeEscalation") is not False or own.get("privileged") or own.get("runAsUser") == 0:
-        yield "may gain privileges"
-    if own.get("capabilities", {}).get("drop") != ["ALL"]:
-        yield "keeps capabilities"
-    if own.get("readOnlyRootFilesystem") is not True:
-        yield "may write to its image"
-    resources = container.get("resources", {})
-    if "memory" not in resources.get("limits", {}) or not {"cpu", "memory"} <= set(resources.get("requests", {})):
-        yield "asks for no cpu and memory, or has no limit of memory"
+    own, resources = container.get("securityContext", {}), container.get("resources", {})
+    gains = own.get("allowPrivilegeEscalation") is not False or own.get("privileged") or own.get("runAsUser") == 0
+    asked, limited = set(resources.get("requests", {})), "memory" in resources.get("limits", {})
+    faults = {
+        f"image {container.get('image')} is not pinned to a version": not PINNED.fullmatch(container.get("image", "")),
+        "may gain privileges": gains,
+        "keeps capabilities": own.get("capabilities", {}).get("drop") != ["ALL"],
+        "may write to its image": own.get("readOnlyRootFilesystem") is not True,
+        "asks for no cpu and memory, or has no limit of memory": not (limited and {"cpu", "memory"} <= asked),
+    }
+    yield from (fault for fault, there in faults.items() if there)
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         asked = container.get(name, {}).get("exec", {}).get("command", [])
         if "pg_isready" in asked and "--host=127.0.0.1" not in asked:
             yield "is asked by its socket, which answers while PostgreSQL still makes its files; use --host=127.0.0.1"
     for variable in container.get("env", []):
         if "value" in variable and SECRET.search(variable["name"]) and not variable["name"].endswith("_FILE"):
-            yield f"{variable['name']} stands in clear; name a file of a secret with {variable['name']}_FILE"
+            yield f"{variable['name']} is in plain text; name a file of a secret with {variable['name']}_FILE"
 
 
 def _pods(part: Any) -> Iterator[dict[str, Any]]:

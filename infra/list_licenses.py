@@ -67,8 +67,8 @@ def license_of(name: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     about: Any = package.metadata  # an e-mail's message, of whose methods its type names few
-    told = [each.split(" :: ") for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
-    classifiers = [each[-1] for each in told if not each[-1].endswith(("Approved", "Proprietary License"))]
+    given = [each.split(" :: ") for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
+    classifiers = [each[-1] for each in given if not each[-1].endswith(("Approved", "Proprietary License"))]
     first = ((about.get("License") or "").strip().splitlines() or [""])[0]
     found = (
         (about.get("License-Expression") or "").strip()
@@ -158,7 +158,7 @@ def problems(page: Path = PAGE) -> list[str]:
         if wanted[name, version] != told[name, version]
     ]
     found += [
-        f"{row.name} {row.version}: {row.concern} ({row.license}), and nobody has judged it"
+        f"{row.name} {row.version}: {row.concern} ({row.license}), which needs a judgment"
         for row in now
         if row.concern and judgment(row) == "not judged yet"
     ]

@@ -25,7 +25,7 @@ def file_hashes(folder: Path, leave_out: Collection[str] = ()) -> dict[str, str]
 
 
 def combined(hashes: Mapping[str, str]) -> str:
-    """Return one hash of paths and hashes, equal to `pipelines.tracking.folder_sha256` of the folder."""
+    """Return one hash of paths and hashes."""
     digest = hashlib.sha256()
     for place in sorted(hashes, key=lambda each: each.split("/")):
         digest.update(place.encode() + b"\0")

@@ -39,7 +39,7 @@ class Serve:
     rows: int  # rows of a request, at most
     request_megabytes: float  # of a request's body, at most
     image_pixels: int  # of one image, at most; a larger one is refused before it is decoded
-    explained_rows: int = 32  # rows of a request, at most, where the answer is to be explained
+    explained_rows: int = 32  # rows of a request, at most, with an explanation
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -38,15 +39,8 @@ def outage_seconds() -> float:
 
 def pauses() -> Callable[[], float]:
     """Return a function that gives the next pause: from 0.2 s doubling up to 15 s, less a random half of it."""
-    pause = _FIRST_PAUSE
-
-    def following() -> float:
-        nonlocal pause
-        given = pause * random.uniform(0.5, 1.0)
-        pause = min(2 * pause, _LONGEST_PAUSE)
-        return given
-
-    return following
+    count = itertools.count()
+    return lambda: min(_FIRST_PAUSE * 2 ** min(next(count), 10), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
 
 
 def retry(
@@ -56,7 +50,7 @@ def retry(
     *,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Result:
-    """Return what ``call`` returns, called again while ``is_outage`` says of its error that the server is unreachable.
+    """Return what ``call`` returns, called again while ``is_outage`` is true of its error.
 
     Parameters
     ----------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 import os
 import platform
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from pipelines import store_errors
+from pipelines.file_hashes import combined, file_hashes
 from pipelines.files import cores
 from pipelines.redaction import redacted
 from pipelines.retry import retry
@@ -250,9 +250,4 @@ def git(*arguments: str) -> str | None:
 
 def folder_sha256(folder: Path) -> str:
     """Return a hash over the names and bytes of all files below ``folder``."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return combined(file_hashes(folder))

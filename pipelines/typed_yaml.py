@@ -85,9 +85,9 @@ class TypedReader:
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self.fail(key, f"{name} has a key that is no word")
+                self.fail(key, f"{name} has a key that is no text")
             if key.value in seen:
-                self.fail(key, f"{name}.{key.value} stands twice")
+                self.fail(key, f"{name}.{key.value} is a duplicate key")
             seen.add(key.value)
             self.lines[f"{name}.{key.value}"] = key.start_mark.line + 1
         return node.value
@@ -104,7 +104,7 @@ class TypedReader:
         return kind(**given)
 
     def _chosen(self, node: yaml.Node, kind: type, name: str) -> type:
-        """Return the dataclass that the deciding keys choose, which says what other keys there are."""
+        """Return the dataclass that the values of the keys choose."""
         keys, choices = self.choices[kind]
         given: list[str] = []
         for place, key in enumerate(keys):

@@ -93,8 +93,8 @@ def test_a_known_hole_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     asked = _answers(monkeypatch, [{"name": "bad", "version": "1.5", "vulns": []}], FOUND, [])
     assert audit_dependencies.main() == 1
     said = capsys.readouterr()
-    assert "error: bad 1.5: PYSEC-1, mended in 2.0" in said.err
-    assert "error: bad 1.5: PYSEC-2, mended in no version" in said.err
+    assert "error: bad 1.5: PYSEC-1, fixed in 2.0" in said.err
+    assert "error: bad 1.5: PYSEC-2, fixed in no version" in said.err
     assert "does not know them: lost" in said.out
     assert [name for each in asked[1:] for name in each] == [("good", "1.0"), ("bad", "1.5"), ("good", "2.0")]
 
@@ -199,4 +199,4 @@ def test_a_license_that_nobody_judged_fails(monkeypatch: pytest.MonkeyPatch, tmp
     page = tmp_path / "licenses.md"
     page.write_text(text_of([strict]))
     monkeypatch.setattr(list_licenses, "rows", lambda page: [strict])
-    assert problems(page) == ["some 1.0: strong copyleft (GPL-3.0-only), and nobody has judged it"]
+    assert problems(page) == ["some 1.0: strong copyleft (GPL-3.0-only), which needs a judgment"]

@@ -127,7 +127,7 @@ class ExpressionSamples:
         return replace(self, values=self.values[self.index], index=np.arange(len(self)))
 
     def aimed(self, targets: Sequence[str], predictors: Sequence[str]) -> ExpressionSamples:
-        """Return the same samples, of which ``targets`` are to be predicted from ``predictors``."""
+        """Return the same samples with the genes ``targets`` to predict from the genes ``predictors``."""
         return replace(self, targets=tuple(targets), predictors=tuple(predictors))
 
 
@@ -317,7 +317,7 @@ def _check_ids(tables: ExpressionTables) -> None:
             message = "the key is empty; fill it in"
             findings.append(Finding.at_rows("key_filled", file, "sample_id", np.flatnonzero(empty), message))
         if (twice := ids.duplicated(keep=False) & ids.notna()).any():
-            message = "stands more than once; write one row for each, and give different things different ids"
+            message = "duplicate id; keep one row, or give different samples different ids"
             rows = np.flatnonzero(twice)
             findings.append(Finding.at_rows("key_unique", file, "sample_id", rows, message, ids[twice]))
     if findings:
@@ -369,8 +369,8 @@ def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str
     if not alike:
         return None
     return (
-        f"data.exclude in params.yaml rules out {value!r}, and {quoted(alike)} would be left in; name there all that "
-        "are to be excluded, or write in another way what is not"
+        f"data.exclude in params.yaml rules out {value!r}, and {quoted(alike)} would be left in; name all values to "
+        "exclude there, or rename the others"
     )
 
 

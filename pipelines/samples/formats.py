@@ -196,7 +196,7 @@ def _read_csv(path: Path, text: tuple[str, ...], notes: list[Finding]) -> pd.Dat
     try:
         frame = pd.read_csv(io.StringIO(content), sep=sign, dtype=object, keep_default_na=False, na_values=[""])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        message = f"not a readable CSV file ({str(error).strip()}); mend the row or write the file again"
+        message = f"not a readable CSV file ({str(error).strip()}); correct the row or write the file again"
         raise DataError([Finding("file_readable", path.name, message)]) from error
     if sign != ",":
         message = f"the fields are separated by {SEPARATORS[sign]}"
@@ -221,14 +221,14 @@ def _csv_shape_findings(content: str, file: str, sign: str) -> list[Finding]:
     positions = [position for position, row in enumerate(body) if len(row) != len(header)]
     findings = _doubled(header_names(header, file, []), file)
     if positions:
-        message = f"must hold {len(header)} fields as the header does; mend the row or write the file again"
+        message = f"must hold {len(header)} fields as the header does; correct the row or write the file again"
         findings.append(Finding.at_rows("row_width", file, None, positions, message))
     return findings
 
 
 def _doubled(names: Iterable[str], file: str) -> list[Finding]:
     doubled = sorted(name for name, count in Counter(names).items() if count > 1)
-    message = "the column stands twice; write one column of each name, or rename those that are different things"
+    message = "duplicate column; keep one, or rename those with different content"
     return [Finding("column_unique", file, message, name) for name in doubled]
 
 

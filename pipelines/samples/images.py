@@ -146,7 +146,7 @@ def without_images(folder: Path, label: str, task: ImagesTask) -> str:
     if (alike := class_alike(label, [name for name in there if name not in task.data.classes])) is not None:
         return f"the class has no image, and the folder {alike!r} looks like it; rename it to {label!r}"
     if there.get(label) == ".":
-        return f"the class has no image here, and its folder lies beside {IMAGES_FOLDER}/; move it in"
+        return f"the class has no image here, and its folder is beside {IMAGES_FOLDER}/; move it in"
     packed = [path.name for path in entries(folder) if path.name.lower().startswith(f"{IMAGES_FOLDER}.")]
     if packed and not (folder / IMAGES_FOLDER).is_dir():
         return f"the class has no image, and {packed[0]!r} is there; unpack it"
@@ -221,10 +221,10 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
 
     at(np.flatnonzero(listed["file"].isna()), "file", "names no file; fill it in")
     named = listed["file"].notna()
-    twice = "the file stands twice{found}; write one row for each file"
+    twice = "duplicate file{found}; keep one row for each"
     at(np.flatnonzero(listed["file"].duplicated() & named), "file", twice)
     label_of = table.set_index("sample_id")["label"]
-    nowhere = "there is no such file below images/{found}; write <class>/<file> as it lies there"
+    nowhere = "there is no such file below images/{found}; write <class>/<file> as in the folder"
     at(np.flatnonzero(~listed["file"].isin(label_of.index) & named), "file", nowhere)
     folder = listed["file"].map(label_of)
     said = [[folded(known(label) or "") for label in column] for column in (folder, listed["label"])]

@@ -131,8 +131,8 @@ def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = Tr
         dropped_rows[name] = int(new.sum())
         dropped |= new
     kept = response[~dropped]
-    ids = kept["study"].astype(str) + "|" + kept["cell_line_id"] + "|" + kept["drug_id"]
-    pairs = pd.DataFrame({"sample_id": ids, **{key: kept[key] for key in ("study", "cell_line_id", "drug_id")}})
+    sample_id = kept["study"].astype(str) + "|" + kept["cell_line_id"] + "|" + kept["drug_id"]
+    pairs = pd.DataFrame({"sample_id": sample_id, **{key: kept[key] for key in ("study", "cell_line_id", "drug_id")}})
     if labelled:
         pairs["target"] = kept[task.data.target].astype(np.float32)
     used_cells = cell_lines.loc[cell_lines.index.isin(kept["cell_line_id"])]

@@ -63,10 +63,12 @@ class ProfilesSurvival(ProfilesTask):
 
         found = read_follow_up(table, self.data)
         # In the summary of the split, so that models are refitted where the horizons change.
-        told = {"events": int(found.event[left & found.known].sum()), "horizons": list(self.data.horizons)}
-        told |= {"horizon": self.data.horizon}
+        counts = {"events": int(found.event[left & found.known].sum()), "horizons": list(self.data.horizons)}
+        counts |= {"horizon": self.data.horizon}
         columns = {"time": found.time, "event": found.event.astype("int64")}
-        return ProfileTargets({"without_follow_up": ~found.known}, columns, counts={"follow_up": told}, stratum="event")
+        return ProfileTargets(
+            {"without_follow_up": ~found.known}, columns, counts={"follow_up": counts}, stratum="event"
+        )
 
 
 TASK = ProfilesSurvival

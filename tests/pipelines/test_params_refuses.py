@@ -165,7 +165,7 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{T}.data.omics", "[expression, proteins]", "[1]", "one of expression, mutation, copy_number, methylation"),
     (f"{L}.data.exclude", '{sample_type: "11"}', ".sample_type", "must be a list"),
     (f"{L}.data.exclude", "{sample_type: [11]}", ".sample_type[0]", "is 11; it must be of type str"),
-    (f"{L}.data.exclude", "{sample_type: [A], sample_type: [B]}", ".sample_type", "stands twice"),
+    (f"{L}.data.exclude", "{sample_type: [A], sample_type: [B]}", ".sample_type", "duplicate key"),
     (f"{T}.tune.trials", "{quick: 0, full: 10}", ".quick", "at least 1"),
     (f"{T}.tune.epochs", "{quick: 3, full: 0}", ".full", "at least 1"),
     (f"{T}.tune.trials", "{quick: 1, full: 1, huge: 9}", ".huge", "the keys are quick, full"),
@@ -218,8 +218,8 @@ def test_a_missing_key_is_named(key: str, says: str, tmp_path: Path) -> None:
     ("before", "added", "says"),
     [
         ("seed", "sedd: 2", "unknown key params.sedd; the keys are seed, budget"),
-        ("seed", "seed: 2", "params.seed stands twice"),
-        ("seed", "[1, 2]: 3", "params has a key that is no word"),
+        ("seed", "seed: 2", "params.seed is a duplicate key"),
+        ("seed", "[1, 2]: 3", "params has a key that is no text"),
         (f"{B}.split.folds", "train_study: a", f"unknown key params.{B}.split.train_study"),
         (f"{T}.tune.metric", "weights: imagenet", f"unknown key params.{T}.tune.weights"),
         (f"{G}.data.scale", "minimum_patients: 11", f"unknown key params.{G}.data.minimum_patients"),
@@ -242,7 +242,7 @@ def test_a_key_too_many_is_refused(before: str, added: str, says: str, tmp_path:
     key, _ = place(before)
     block = not GOOD[: key.start_mark.index].rstrip(" ").endswith(("{", ","))
     text = GOOD[: key.start_mark.index] + added + ("\n" + " " * key.start_mark.column if block else ", ")
-    line = key.start_mark.line + 1 + (1 if "twice" in says else 0)
+    line = key.start_mark.line + 1 + (1 if "duplicate" in says else 0)
     assert f", line {line}: {says}" in refused(tmp_path, text + GOOD[key.start_mark.index :])
 
 

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from pipelines.modalities.pairs import MissingPolicy, PairsTask
 from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
-from pipelines.samples.response import UNKNOWN, ResponseSamples, keep_samples, molecule_keys, required_fields
+from pipelines.samples.response import ResponseSamples, keep_samples, molecule_keys, required_fields
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import (
     make_tables,
     profile,
     shipped_task,
     shuffled,
-    with_cell,
     with_profile,
     without_profile,
 )
@@ -53,18 +52,6 @@ def tables() -> ResponseTables:
     return make_tables(LINES, DRUGS)
 
 
-def test_whole_tables_are_kept_whole(tables: ResponseTables) -> None:
-    outcome = kept(tables, **dict.fromkeys((*OMICS, "tissue", "smiles"), "drop"))
-    counts = outcome.counts
-    assert counts["rows"]["raw"] == counts["rows"]["kept"] == len(outcome.samples) == LINES * DRUGS
-    assert sum(counts["rows"]["dropped"].values()) == 0
-    assert counts["cell_lines"] == {"raw": LINES, "kept": LINES}
-    assert counts["drugs"] == {"raw": DRUGS, "kept": DRUGS}
-    assert {name: count["kept"] for name, count in counts["without"].items()} == dict.fromkeys(
-        (*OMICS, "tissue", "smiles"), 0
-    )
-
-
 @pytest.mark.parametrize("omics", OMICS)
 @pytest.mark.parametrize("rule", ["drop", "impute"])
 def test_lines_without_an_omics_follow_its_rule_and_are_counted(tables: ResponseTables, omics: str, rule: str) -> None:
@@ -94,23 +81,6 @@ def test_a_gap_in_a_profile_does_not_make_it_missing(tables: ResponseTables, omi
     outcome = kept(with_profile(tables, omics, "L01", gapped), **{omics: "drop"})
     assert outcome.counts["rows"]["kept"] == LINES * DRUGS
     np.testing.assert_array_equal(outcome.samples.omics[omics].loc["L01"], gapped)
-
-
-@pytest.mark.parametrize(("field", "column", "key"), [("tissue", "cell_lines", "L03"), ("smiles", "drugs", "D03")])
-@pytest.mark.parametrize("rule", ["drop", "one_hot"])
-def test_lines_without_a_tissue_and_drugs_without_smiles_follow_their_rule(
-    tables: ResponseTables, field: str, column: str, key: str, rule: str
-) -> None:
-    outcome = kept(with_cell(tables, column, key, field, None), **{field: rule})
-    counts, samples = outcome.counts, outcome.samples
-    assert counts["without"][field] == {"rule": rule, "kept": 0 if rule == "drop" else 1}
-    if rule == "drop":
-        assert dropped(counts, f"without_{field}") == {"tissue": DRUGS, "smiles": LINES}[field]
-        assert key not in getattr(samples, column).index
-    elif field == "tissue":
-        assert samples.cell_lines["tissue"][key] == UNKNOWN
-    else:
-        assert samples.drugs["smiles"][key] is None
 
 
 def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(tables: ResponseTables) -> None:
@@ -273,11 +243,6 @@ def keys(*smiles: str | float | None) -> list[str]:
     return molecule_keys(pd.DataFrame({"smiles": pd.Series(smiles, index=ids, dtype=object)})).tolist()
 
 
-def test_molecule_keys_are_equal_for_one_molecule_only() -> None:
-    first, second, third = keys("OCC", "C(O)C", "CCCO")
-    assert first == second != third
-
-
 def test_molecule_keys_of_a_salt_are_those_of_the_drug() -> None:
     assert len(set(keys("CCN", "CCN.Cl", "Cl.CCN.Cl"))) == 1
     assert len(set(keys("CCN.Cl", "CCCN.Cl"))) == 2
@@ -286,10 +251,3 @@ def test_molecule_keys_of_a_salt_are_those_of_the_drug() -> None:
 @pytest.mark.parametrize("nothing", [None, np.nan, "", "  ", "C1CC", "not a molecule", "C" * 2001])
 def test_molecule_keys_of_what_cannot_be_read_are_each_drugs_own(nothing: str | float | None) -> None:
     assert keys(nothing, nothing) == ["id:D0", "id:D1"]
-
-
-def test_required_fields_are_those_whose_absence_drops() -> None:
-    policy = replace(LENIENT, expression="drop", methylation="drop", smiles="drop")
-    assert required_fields(policy, ("expression", "mutation")) == ("expression", "smiles")
-    assert required_fields(policy, OMICS) == ("expression", "methylation", "smiles")
-    assert required_fields(LENIENT, OMICS) == ()

@@ -6,18 +6,17 @@ Tests run as root, whom permissions do not bind: stores are read-only by their a
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
+import mlflow.cli
 import pytest
 import sqlalchemy
+from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 from optuna.study import StudyDirection
 from sqlalchemy.engine import Engine
@@ -150,8 +149,8 @@ def test_a_deleted_experiment_is_named_with_what_restores_it(here: Path) -> None
         pass
     with pytest.raises(StoreError, match=command):
         tracking.patiently(lambda: mlflow.MlflowClient().create_run(deleted))
-    arguments = [sys.executable, "-m", *command.split()]
-    subprocess.run(arguments, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, check=True, capture_output=True)
+    done = CliRunner().invoke(mlflow.cli.cli, command.split()[1:], env={"MLFLOW_TRACKING_URI": uri})
+    assert done.exit_code == 0, done.output
     with tracking.run(TASK, "fit", "a run") as run:
         assert run.info.experiment_id == deleted
 
