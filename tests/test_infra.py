@@ -114,19 +114,6 @@ def variables() -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in block.replace("\\\n", " ").split())
 
 
-def test_a_study_can_become_a_served_version_inside() -> None:
-    """Registering and promoting needs the registry's database, and what tuning left: neither is open to the machine."""
-    services = COMPOSE["services"]
-    bench = services["workbench"]
-    assert {"ONCOLINEAGE_HISTORY_URI_FILE", "OPTUNA_STORAGE_FILE"} <= set(bench["environment"])
-    for name in ("prepare", "tuning"):
-        mine = {each for each in bench["volumes"] if isinstance(each, str)}
-        assert {each for each in services[name]["volumes"] if isinstance(each, str)} <= mine
-        assert services[name]["working_dir"] == services[name]["environment"]["PYTHONPATH"] == bench["working_dir"]
-    assert "ports" not in services["postgres"]
-    assert {"work:/work"} <= set(filter(lambda each: isinstance(each, str), services["checkout"]["volumes"]))
-
-
 def test_who_is_asked_from_outside_may_only_read() -> None:
     for name in ("serving", "dashboard"):
         service = COMPOSE["services"][name]

@@ -109,10 +109,7 @@ def test_words_and_layout_are_no_code(root: Path, same: str) -> None:
     "other",
     [
         FUNCTION.replace("+ 1", "+ 2"),
-        FUNCTION.replace("+ 1", "- 1"),
         FUNCTION.replace("= 1", "= True"),
-        FUNCTION.replace("= 1", "= 1.0"),
-        FUNCTION.replace("= 1", "= None"),
         FUNCTION.replace(" = 1", ""),
         FUNCTION.replace("x: int", "*, x: int"),
         "@cache\n" + FUNCTION,
