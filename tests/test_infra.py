@@ -375,6 +375,15 @@ def test_a_manifest_with_a_fault_is_refused(fault: str, overlays: dict[str, list
     assert any(told in each for each in found)
 
 
+def test_a_patch_of_what_is_not_there_does_not_build(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: [a.yaml]\npatches: [{path: b.yaml}]\n")
+    manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\n"
+    (tmp_path / "a.yaml").write_text(manifest % "one")
+    (tmp_path / "b.yaml").write_text(manifest % "two")
+    with pytest.raises(ValueError, match=r"no matches|failed to find"):
+        built(tmp_path)
+
+
 def test_every_volume_secret_and_service_that_a_manifest_names_is_there(
     overlays: dict[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
