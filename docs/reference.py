@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import types
 import typing
@@ -60,7 +61,7 @@ def parameters() -> str:
         "",
         "Every key is read into a typed, frozen dataclass (`pipelines/params.py`, `pipelines/policy.py`). An unknown",
         "or missing key, a value of the wrong type and a value out of range are refused with file and line before any",
-        "work is done. Descriptions are those of the dataclasses, else the comments of the shipped file.",
+        "work is done. Descriptions are the comments of the dataclasses, else those of the shipped file.",
     ]
     for name, path, kind in _sections():
         about = _attributes(kind)
@@ -134,17 +135,18 @@ def _summary(kind: type) -> str:
 
 
 def _attributes(kind: type) -> dict[str, str]:
-    """Return the descriptions below ``Attributes`` of a dataclass and of those that it inherits from."""
+    """Return the comments of the fields of a dataclass and of those that it inherits from."""
     found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        text = (vars(each).get("__doc__") or "").partition("Attributes\n")[2]
-        for names, body in re.findall(r"^    (\w+(?:, \w+)*)\n((?:        .*\n?|\n)+)", text, re.MULTILINE):
-            found |= dict.fromkeys(names.split(", "), " ".join(body.split()))
+    for each in filter(dataclasses.is_dataclass, reversed(kind.__mro__)):
+        lines = inspect.getsource(each).splitlines()
+        for row, line in enumerate(lines):
+            if (name := re.match(r"    (\w+): ", line)) and (text := _comment(lines, row)):
+                found[name[1]] = text
     return found
 
 
 def _comments() -> dict[tuple[type, str], str]:
-    """Return what the shipped file's comments say of each field of a dataclass, where several tasks do, all of it."""
+    """Return the comments of the shipped file on each field of a dataclass, joined where several tasks have one."""
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     lines, found = text.splitlines(), dict[tuple[type, str], list[str]]()
 

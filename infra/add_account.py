@@ -1,8 +1,7 @@
-"""Give the tracking server an account, if it has none of that name: ``python infra/add_account.py NAME``.
+"""Create an account on the tracking server, if it is missing: ``python infra/add_account.py NAME``.
 
-Its password is in ``ONCOLINEAGE_ACCOUNT_PASSWORD``. Who may do so is named by ``MLFLOW_TRACKING_USERNAME`` and
-``MLFLOW_TRACKING_PASSWORD``, an administrator; the server by ``MLFLOW_TRACKING_URI``. A new account may read all (the
-server's ``default_permission``), and does as it likes with the experiments and models that it makes itself.
+``ONCOLINEAGE_ACCOUNT_PASSWORD`` is its password; ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD`` are an
+administrator's; ``MLFLOW_TRACKING_URI`` is the server. The account may read everything, and change what it creates.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ PASSWORD = "ONCOLINEAGE_ACCOUNT_PASSWORD"
 
 
 def main(arguments: list[str]) -> int:
-    """Print what became of the account."""
+    """Create the account and print the outcome."""
     password = os.environ.get(PASSWORD, "")
     if len(arguments) != 1 or not password:
         print(f"error: name the account, and set {PASSWORD}: python infra/add_account.py NAME", file=sys.stderr)

@@ -1,8 +1,7 @@
-"""Give the history's database a login that reads the history and nothing else: ``python infra/add_reader.py``.
+"""Create a database role that reads the history and nothing else: ``python infra/add_reader.py``.
 
-``ONCOLINEAGE_HISTORY_URI`` names the database, and a login that may make roles; ``ONCOLINEAGE_READER_URI`` the same
-database with name and password of the reader. Accounts may lie in that database too, so tables are named one by one.
-Run again, it gives the role this password and puts the rights right: after a restore, say.
+``ONCOLINEAGE_HISTORY_URI`` is the database, with a login that may create roles; ``ONCOLINEAGE_READER_URI`` the same
+database with name and password of the reader. Run again, it resets password and rights, after a restore for example.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TABLES = (audit_log.TABLE, audit_log.INTENTS)
 
 
 def add_reader(uri: str, reader: sa.URL) -> None:
-    """Make the role or give it its password, and let it select from `TABLES`, and from no other."""
+    """Create the role or reset its password, and let it select from `TABLES` alone."""
     name = sql.Identifier(str(reader.username))
     engine = sa.create_engine(uri, poolclass=sa.pool.NullPool)
     audit_log.create(engine)  # else the first registration would, after this
@@ -43,7 +42,7 @@ def add_reader(uri: str, reader: sa.URL) -> None:
 
 
 def main() -> int:
-    """Print what became of the role."""
+    """Create the role and print the outcome."""
     try:
         uri, reader = os.environ[HISTORY_URI], sa.make_url(os.environ[READER_URI])
     except KeyError as error:

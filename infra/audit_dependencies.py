@@ -1,8 +1,7 @@
-"""Known vulnerabilities of the locked packages: ``python -m infra.audit_dependencies``, by pip-audit.
+"""Known vulnerabilities of the locked packages, by pip-audit: ``python -m infra.audit_dependencies``.
 
-It fails where one is known that ``infra/accepted_vulnerabilities.yaml`` does not name. Where the service cannot be
-asked (offline, or behind a mirror that knows no vulnerabilities) it says so and does not fail. pip-audit itself would
-say that nothing is known of what it could not look up. One package is asked about first, and no other where that fails.
+It fails for each one that ``infra/accepted_vulnerabilities.yaml`` does not name. Without a network, or behind a mirror
+without the service, it prints that nothing was looked up and does not fail; one package is looked up first, to see.
 """
 
 from __future__ import annotations
@@ -28,17 +27,7 @@ _FIELDS = {"id", "package", "reason", "by", "until"}
 
 @dataclass(frozen=True)
 class Looked:
-    """What the service says.
-
-    Attributes
-    ----------
-    known
-        A line for each vulnerability that is not accepted.
-    accepted
-        A line for each that is.
-    unknown
-        Names of the packages that it could not look up.
-    """
+    """Vulnerabilities that are not accepted and those that are, a line each, and packages that are unknown."""
 
     known: list[str]
     accepted: list[str]
@@ -46,17 +35,11 @@ class Looked:
 
 
 class CannotLookError(Exception):
-    """The service was not asked, or did not answer."""
+    """The service of vulnerabilities did not answer."""
 
 
 def ask(packages: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
-    """Return what pip-audit says of each package: ``name``, ``version``, ``vulns`` or ``skip_reason``.
-
-    Raises
-    ------
-    CannotLookError
-        It takes longer, or gives no answer.
-    """
+    """Return pip-audit's ``name``, ``version``, ``vulns`` or ``skip_reason`` of each package; or `CannotLookError`."""
     with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
         pins = Path(temporary) / "pins.txt"
         pins.write_text("".join(f"{name}=={version}\n" for name, version in packages))
@@ -70,17 +53,11 @@ def ask(packages: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]
         found: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
         return found
     except (ValueError, KeyError, TypeError) as error:
-        raise CannotLookError((done.stderr.strip().splitlines() or ["it says nothing"])[-1][:300]) from error
+        raise CannotLookError((done.stderr.strip().splitlines() or ["no output"])[-1][:300]) from error
 
 
 def accepted(today: str, path: Path = ACCEPTED) -> set[tuple[str, str]]:
-    """Return package and id of what may stay today.
-
-    Raises
-    ------
-    ValueError
-        An entry lacks a field or has another.
-    """
+    """Return package and id of the vulnerabilities accepted today; `ValueError` for fields missing or too many."""
     entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != _FIELDS:
@@ -89,22 +66,22 @@ def accepted(today: str, path: Path = ACCEPTED) -> set[tuple[str, str]]:
 
 
 def sorted_out(found: list[dict[str, Any]], may_stay: set[tuple[str, str]]) -> Looked:
-    """Return what pip-audit found, by what becomes of it."""
+    """Sort the answer of pip-audit."""
     looked = Looked([], [], [])
     for package in found:
         if "skip_reason" in package:
             looked.unknown.append(package["name"])
         for each in package.get("vulns", []):
             names = {each["id"], *each.get("aliases", [])}
-            mended = ", ".join(each.get("fix_versions", [])) or "no version"
-            line = f"{package['name']} {package['version']}: {each['id']}, mended in {mended}"
+            fixed = ", ".join(each.get("fix_versions", [])) or "no version"
+            line = f"{package['name']} {package['version']}: {each['id']}, fixed in {fixed}"
             stays = any((package["name"].lower(), name) in may_stay for name in names)
             (looked.accepted if stays else looked.known).append(line)
     return looked
 
 
 def main() -> int:
-    """Ask, and say what is known."""
+    """Print what is known; return 1 if a vulnerability is not accepted."""
     if importlib.util.find_spec("pip_audit") is None:
         print("error: pip-audit is not installed; it is one of the packages of the extra `dev`", file=sys.stderr)
         return 1
@@ -112,8 +89,11 @@ def main() -> int:
     try:
         may_stay = accepted(datetime.now(UTC).date().isoformat())
         if unknown := sorted_out(ask(packages[:1], PROBE_SECONDS), may_stay).unknown:
-            raise CannotLookError(f"it does not know {unknown[0]}, and would know nothing of the others")
-        looked = sorted_out(_each_version_once(packages), may_stay)
+            raise CannotLookError(f"it does not know {unknown[0]}")
+        first = dict(reversed(packages))  # pip-audit takes one version of a package at a time
+        others = [each for each in packages if first[each[0]] != each[1]]
+        found = ask(list(first.items()), SECONDS) + (ask(others, SECONDS) if others else [])
+        looked = sorted_out(found, may_stay)
     except CannotLookError as error:
         print(f"NOT LOOKED: the service of known vulnerabilities cannot be asked ({error}).")
         print(f"Nothing is known of the {len(packages)} locked packages, good or bad; run it again with a network.")
@@ -125,15 +105,8 @@ def main() -> int:
     if looked.unknown:
         print(f"not looked up, since the service does not know them: {', '.join(sorted(set(looked.unknown)))}")
     count = len(packages) - len(looked.unknown)
-    print(f"{count} of {len(packages)} locked packages looked up: {len(looked.known)} vulnerabilities to mend")
+    print(f"{count} of {len(packages)} locked packages looked up: {len(looked.known)} not accepted")
     return 1 if looked.known else 0
-
-
-def _each_version_once(packages: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Ask about all; pip-audit takes one version of a package at a time."""
-    first = dict(reversed(packages))
-    others = [each for each in packages if first[each[0]] != each[1]]
-    return ask(list(first.items()), SECONDS) + (ask(others, SECONDS) if others else [])
 
 
 if __name__ == "__main__":

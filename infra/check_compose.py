@@ -1,4 +1,4 @@
-"""Whether every service of ``infra/compose.yaml`` is hardened: part of ``make lint``, beside the schema's check."""
+"""Check that every service of ``infra/compose.yaml`` is hardened; part of ``make lint``."""
 
 from __future__ import annotations
 
@@ -27,56 +27,40 @@ def problems(compose: dict[str, Any]) -> list[str]:
 
 
 def _of(service: dict[str, Any], compose: dict[str, Any]) -> Iterator[str]:
-    if not PINNED.fullmatch(service.get("image", "")):
-        yield f"image {service.get('image')} is not pinned to a version"
+    image, secrets, health = service.get("image", ""), service.get("secrets", []), service.get("healthcheck", {})
     user = str(service.get("user", "0")).split(":")[0]
-    if not user.isdigit() or user == "0":
-        yield "runs as root; give it a user by number"
-    if service.get("cap_drop") != ["ALL"] or service.get("cap_add") or service.get("privileged"):
-        yield "keeps capabilities"
-    if "no-new-privileges:true" not in service.get("security_opt", []):
-        yield "may gain privileges"
-    if service.get("read_only") is not True:
-        yield "may write to its image"
-    if OURS.match(service.get("image", "")) and not any(str(each).startswith("/tmp") for each in _tmpfs(service)):
-        yield "has no /tmp to write to, where the image's variables send HOME and DVC's site cache"
-    if "mem_limit" not in service or "pids_limit" not in service:
-        yield "has no limit of memory or processes"
-    if not service.get("healthcheck"):
-        yield "has no health check; say so with `disable: true` where nothing listens"
-    if service.get("network_mode") == "host":
-        yield "shares the machine's network"
-    asked = _words(service.get("healthcheck", {}))
-    if "pg_isready" in asked and "--host=127.0.0.1" not in asked:
-        yield "is asked by its socket, which answers while PostgreSQL still makes its files; use --host=127.0.0.1"
+    tmpfs = [given] if isinstance(given := service.get("tmpfs", []), str) else given
+    asked = given.split() if isinstance(given := health.get("test", []), str) else given
+    faults = {
+        f"image {image} is not pinned to a version": not PINNED.fullmatch(image),
+        "runs as root; give it a user by number": not user.isdigit() or user == "0",
+        "keeps capabilities": service.get("cap_drop") != ["ALL"] or service.get("cap_add") or service.get("privileged"),
+        "may gain privileges": "no-new-privileges:true" not in service.get("security_opt", []),
+        "may write to its image": service.get("read_only") is not True,
+        "has no /tmp to write to, where the image's variables send HOME and DVC's site cache": OURS.match(image)
+        and not any(str(each).startswith("/tmp") for each in tmpfs),
+        "has no limit of memory or processes": not {"mem_limit", "pids_limit"} <= set(service),
+        "has no health check; say so with `disable: true` where nothing listens": not health,
+        "shares the machine's network": service.get("network_mode") == "host",
+        "is asked by its socket, which answers while PostgreSQL still makes its files; use --host=127.0.0.1": (
+            "pg_isready" in asked and "--host=127.0.0.1" not in asked
+        ),
+    }
+    yield from (fault for fault, there in faults.items() if there)
     for port in service.get("ports", []):
         if not str(port).startswith("127.0.0.1:"):
             yield f"port {port} is open to the network; put a proxy with TLS before it"
     for name, value in service.get("environment", {}).items():
         if (SECRET.search(name) and not name.endswith("_FILE")) or URL_WITH_PASSWORD.search(str(value)):
-            yield f"{name} stands in clear; name a secret's file with {name}_FILE"
-        if str(value).startswith("/run/secrets/") and str(value).removeprefix("/run/secrets/") not in service.get(
-            "secrets", []
-        ):
+            yield f"{name} is in plain text; name a secret's file with {name}_FILE"
+        if str(value).startswith("/run/secrets/") and str(value).removeprefix("/run/secrets/") not in secrets:
             yield f"{name} names a secret that the service does not have"
-    for each in service.get("secrets", []):
-        if each not in compose.get("secrets", {}):
-            yield f"there is no secret {each}"
+    yield from (f"there is no secret {each}" for each in secrets if each not in compose.get("secrets", {}))
     for each in service.get("configs", []):
         name = each["source"] if isinstance(each, dict) else each
         # Compose copies other sources into the container, and refuses to where it is read-only.
         if set(compose.get("configs", {}).get(name, {})) != {"file"}:
             yield f"config {name} is not read from a file, which a read-only service asks for"
-
-
-def _tmpfs(service: dict[str, Any]) -> list[str]:
-    given = service.get("tmpfs", [])
-    return [given] if isinstance(given, str) else given
-
-
-def _words(healthcheck: dict[str, Any]) -> list[str]:
-    given = healthcheck.get("test", [])
-    return given.split() if isinstance(given, str) else given
 
 
 def main() -> int:

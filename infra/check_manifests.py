@@ -1,7 +1,7 @@
-"""Whether every Kubernetes overlay builds, fits Kubernetes' own schemas and is hardened: part of ``make lint``.
+"""Check that every Kubernetes overlay builds, fits Kubernetes' schemas and is hardened; part of ``make lint``.
 
-``kubectl kustomize`` builds each overlay as ``kubectl apply`` would; `kubernetes_validate` holds the schemas, and knows
-no custom resource: of the kinds in `CUSTOM` only the pods are looked at. What the schemas do not ask for is asked here.
+``kubectl kustomize`` builds each overlay; `kubernetes_validate` has the schemas, but none of the kinds in `CUSTOM`, of
+which only the pods are checked.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from infra.check_compose import SECRET, URL_WITH_PASSWORD
 from infra.locked import RUNTIME_LOCK, locked
 
 OVERLAYS = Path(__file__).parent / "kubernetes"
@@ -23,12 +24,10 @@ CUSTOM = {"RayCluster"}
 VERSION = "1.34"
 OURS = re.compile(r"(.*/)?oncolineage[:@]")
 PINNED = re.compile(r"[\w./-]+(?::\d+/[\w./-]+)?(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})")
-SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|SALT|_KEY$|CREDENTIAL")
-URL_WITH_PASSWORD = re.compile(r"://[^\s:/@]+:[^\s@/]+@")
 
 
 def built(overlay: Path) -> list[dict[str, Any]]:
-    """Return the manifests that an overlay amounts to; raises `ValueError` with what kustomize says."""
+    """Return the manifests of an overlay; raises `ValueError` with the error of kustomize."""
     done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"{overlay.name}: {done.stderr.strip()}")
@@ -39,19 +38,15 @@ def problems(manifests: list[dict[str, Any]]) -> list[str]:
     """Return what is wrong, a sentence each."""
     found = [problem for manifest in manifests for problem in _of_manifest(manifest)]
     kinds = {manifest["kind"] for manifest in manifests}
-    denied = [
-        manifest
-        for manifest in manifests
-        if manifest["kind"] == "NetworkPolicy"
-        and manifest["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    ]
-    if "Deployment" in kinds and not denied:
+    nothing = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    policies = [manifest["spec"] for manifest in manifests if manifest["kind"] == "NetworkPolicy"]
+    if "Deployment" in kinds and nothing not in policies:
         found.append("no NetworkPolicy denies everything that is not named")
     return found
 
 
 def unnamed(folder: Path) -> list[str]:
-    """Return the YAML files of a kustomization's folder that it does not name: they would never be applied."""
+    """Return the YAML files in the folder of a kustomization that it does not name, and never applies."""
     said = yaml.safe_load((folder / "kustomization.yaml").read_text())
     patches = [patch["path"] for patch in said.get("patches", []) if "path" in patch]
     named = {*said["resources"], *patches, *said.get("configurations", []), "kustomization.yaml"}
@@ -70,7 +65,7 @@ def _of_manifest(manifest: dict[str, Any]) -> Iterator[str]:
         except kubernetes_validate.SchemaNotFoundError:
             yield f"{where}: there is no such kind of resource"
     if kind == "Secret":
-        yield f"{where}: a secret stands in the repository; refer to one by its name"
+        yield f"{where}: a secret is in the repository; refer to one by its name"
     for text in _texts(manifest):
         if URL_WITH_PASSWORD.search(text):
             yield f"{where}: a URL holds a password"
@@ -90,12 +85,13 @@ def _of_ray(spec: dict[str, Any]) -> Iterator[str]:
 
 def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
     own = pod.get("securityContext", {})
-    if own.get("runAsNonRoot") is not True or not own.get("runAsUser"):
-        yield "may run as root; set runAsNonRoot and runAsUser"
-    if own.get("seccompProfile", {}).get("type") != "RuntimeDefault":
-        yield "has no seccompProfile RuntimeDefault"
-    if pod.get("automountServiceAccountToken") is not False:
-        yield "gets a token for the cluster's API"
+    faults = {
+        "may run as root; set runAsNonRoot and runAsUser": own.get("runAsNonRoot") is not True
+        or not own.get("runAsUser"),
+        "has no seccompProfile RuntimeDefault": own.get("seccompProfile", {}).get("type") != "RuntimeDefault",
+        "gets a token for the cluster's API": pod.get("automountServiceAccountToken") is not False,
+    }
+    yield from (fault for fault, there in faults.items() if there)
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         yield from (f"container {container['name']}: {problem}" for problem in _of_container(container))
         temporary = {mount["name"] for mount in container.get("volumeMounts", []) if mount["mountPath"] == "/tmp"}
@@ -106,25 +102,24 @@ def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_container(container: dict[str, Any]) -> Iterator[str]:
-    if not PINNED.fullmatch(container.get("image", "")):
-        yield f"image {container.get('image')} is not pinned to a version"
-    own = container.get("securityContext", {})
-    if own.get("allowPrivilegeEscalation") is not False or own.get("privileged") or own.get("runAsUser") == 0:
-        yield "may gain privileges"
-    if own.get("capabilities", {}).get("drop") != ["ALL"]:
-        yield "keeps capabilities"
-    if own.get("readOnlyRootFilesystem") is not True:
-        yield "may write to its image"
-    resources = container.get("resources", {})
-    if "memory" not in resources.get("limits", {}) or not {"cpu", "memory"} <= set(resources.get("requests", {})):
-        yield "asks for no cpu and memory, or has no limit of memory"
+    own, resources = container.get("securityContext", {}), container.get("resources", {})
+    gains = own.get("allowPrivilegeEscalation") is not False or own.get("privileged") or own.get("runAsUser") == 0
+    asked, limited = set(resources.get("requests", {})), "memory" in resources.get("limits", {})
+    faults = {
+        f"image {container.get('image')} is not pinned to a version": not PINNED.fullmatch(container.get("image", "")),
+        "may gain privileges": gains,
+        "keeps capabilities": own.get("capabilities", {}).get("drop") != ["ALL"],
+        "may write to its image": own.get("readOnlyRootFilesystem") is not True,
+        "asks for no cpu and memory, or has no limit of memory": not (limited and {"cpu", "memory"} <= asked),
+    }
+    yield from (fault for fault, there in faults.items() if there)
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         asked = container.get(name, {}).get("exec", {}).get("command", [])
         if "pg_isready" in asked and "--host=127.0.0.1" not in asked:
             yield "is asked by its socket, which answers while PostgreSQL still makes its files; use --host=127.0.0.1"
     for variable in container.get("env", []):
         if "value" in variable and SECRET.search(variable["name"]) and not variable["name"].endswith("_FILE"):
-            yield f"{variable['name']} stands in clear; name a file of a secret with {variable['name']}_FILE"
+            yield f"{variable['name']} is in plain text; name a file of a secret with {variable['name']}_FILE"
 
 
 def _pods(part: Any) -> Iterator[dict[str, Any]]:

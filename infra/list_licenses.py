@@ -1,8 +1,8 @@
-"""The licenses of the locked packages, as they tell them themselves: ``python -m infra.list_licenses [--check]``.
+"""Licenses of the locked packages, by the metadata of the installed ones: ``python -m infra.list_licenses [--check]``.
 
-It reads the metadata of what is installed and writes ``docs/licenses.md``; nothing is asked of a server. What is locked
-for another platform or Python is listed by the installed version, or keeps the row that the page has. ``--check``
-writes nothing and fails where the page does not fit the lock, or where nobody has judged a license that asks for it.
+It writes ``docs/licenses.md``. A package for another platform or Python is listed by the installed version, or keeps
+its row of the page. ``--check`` writes nothing and fails where the page differs from the lock, or where a license that
+needs a judgment has none.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _ROW = re.compile(
     r"^\| (?P<name>[^ |]+) \| (?P<version>[^ |]+) \| (?P<license>[^|]+) \| (?P<image>yes|no) \|$", re.MULTILINE
 )
 
-# What somebody looked at: packages whose license is strong copyleft, proprietary or not told, and why they may be used.
-# The repository holds none of them; whoever gives away the image, which holds those marked so, has to keep their terms.
+# Judgments of packages whose license is strong copyleft, proprietary or unknown. The repository contains none of them;
+# whoever distributes the image, which contains those marked so, has to keep their terms.
 _NVIDIA = "NVIDIA's terms: no open source, to be read before it is shipped"
 JUDGED = {
     "cuda-toolkit": _NVIDIA,
@@ -42,7 +42,7 @@ JUDGED = {
 
 @dataclass(frozen=True)
 class Row:
-    """A package, what it says of its license, and whether the image of the platform holds it."""
+    """A package, its license, and whether the image of the platform contains it."""
 
     name: str
     version: str
@@ -51,7 +51,7 @@ class Row:
 
     @property
     def concern(self) -> str | None:
-        """Return why somebody should look at it, None if nobody has to."""
+        """Return why a person has to judge the license, or None."""
         if self.license in (UNKNOWN, NOT_HERE):
             return "license not told"
         if "proprietary" in self.license.lower():
@@ -61,28 +61,26 @@ class Row:
 
 
 def license_of(name: str) -> str | None:
-    """Return what an installed package says of its license, `UNKNOWN` if nothing, None if it is not installed."""
+    """Return the license of a package by its metadata, `UNKNOWN` without one, None if it is not installed."""
     try:
         package = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
     about: Any = package.metadata  # an e-mail's message, of whose methods its type names few
-    classifiers = [each for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
-    classifiers = [
-        each.split(" :: ")[-1] for each in classifiers if not each.endswith(("Approved", "Proprietary License"))
-    ]
+    given = [each.split(" :: ") for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
+    classifiers = [each[-1] for each in given if not each[-1].endswith(("Approved", "Proprietary License"))]
     first = ((about.get("License") or "").strip().splitlines() or [""])[0]
-    told = (
+    found = (
         (about.get("License-Expression") or "").strip()
         or "; ".join(classifiers)
         or (first if first.upper() != "UNKNOWN" else "")
         or _of_file(package)
     )
-    return " ".join(told.replace("|", "/").split())[:_LONGEST] or UNKNOWN
+    return " ".join(found.replace("|", "/").split())[:_LONGEST] or UNKNOWN
 
 
 def _of_file(package: importlib.metadata.Distribution) -> str:
-    """Return the license that the package's own copy of it begins with, "" where it is not told by that."""
+    """Return the license by the first line of the package's copy of it, or ""."""
     for path in package.files or []:
         if re.match(r"licen[cs]e|copying", path.name, re.IGNORECASE):
             text = Path(path.locate()).read_text(encoding="utf-8", errors="replace")
@@ -144,12 +142,12 @@ def text_of(found: list[Row]) -> str:
 
 
 def judgment(row: Row) -> str:
-    """Return what somebody said of a package that asks for it."""
+    """Return the judgment of a package that needs one."""
     return JUDGED.get(row.name) or (_NVIDIA if "NVIDIA" in row.license else "not judged yet")
 
 
 def problems(page: Path = PAGE) -> list[str]:
-    """Return where the page does not fit the lock, and what nobody has judged."""
+    """Return differences between page and lock, and licenses without a judgment."""
     now, there = rows(page), listed(page)
     wanted, told = ({(row.name, row.version): row.shipped for row in each} for each in (now, there))
     found = [f"{name} {version} is not on the page" for name, version in wanted.keys() - told.keys()]
@@ -160,7 +158,7 @@ def problems(page: Path = PAGE) -> list[str]:
         if wanted[name, version] != told[name, version]
     ]
     found += [
-        f"{row.name} {row.version}: {row.concern} ({row.license}), and nobody has judged it"
+        f"{row.name} {row.version}: {row.concern} ({row.license}), which needs a judgment"
         for row in now
         if row.concern and judgment(row) == "not judged yet"
     ]

@@ -1,4 +1,4 @@
-"""What the locks name: every package with its version."""
+"""Packages and versions of the lock files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^ ;\\
 
 
 def locked(lock: Path = LOCK) -> list[tuple[str, str]]:
-    """Return name and version of each package, in order; a name stands twice where platforms differ."""
+    """Return name and version of each package, in order; a name is repeated where platforms differ."""
     found = {(each["name"].lower(), each["version"]) for each in _PINNED.finditer(lock.read_text(encoding="utf-8"))}
     if not found:
         raise ValueError(f"{lock} pins no package")

@@ -1,6 +1,6 @@
-"""Make the bucket that artifacts go to, if it is not there: ``python infra/make_bucket.py s3://oncolineage``.
+"""Create the bucket of artifacts, if it is missing: ``python infra/make_bucket.py s3://oncolineage``.
 
-The endpoint is ``MLFLOW_S3_ENDPOINT_URL``'s, as for MLflow itself; credentials are found as boto3 finds them.
+``MLFLOW_S3_ENDPOINT_URL`` is the endpoint, as for MLflow; credentials are those of boto3.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def make_bucket(uri: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what became of the bucket."""
+    """Create the bucket and print the outcome."""
     if len(arguments) != 1 or not arguments[0].startswith("s3://"):
         print("error: name the bucket: python infra/make_bucket.py s3://NAME", file=sys.stderr)
         return 2

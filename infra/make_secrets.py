@@ -1,9 +1,8 @@
 """Write the secrets of a new installation: ``python infra/make_secrets.py [--to infra/secrets] [--missing]``.
 
-Random, a file each, and never written over; ``--missing`` adds those that a newer release wants. The folder is its
-owner's alone; the files in it may be read by everybody, since a container sees a file with the permissions that it has
-here, and has another user. `infra/compose.yaml` mounts the files; ``kubectl create secret generic oncolineage
---from-file=infra/secrets`` gives them to `infra/kubernetes`.
+Random, a file each, never overwritten; ``--missing`` adds those of a newer release. Only the owner can open the folder;
+the files are readable by all, since the user of a container is another. `infra/compose.yaml` mounts them; ``kubectl
+create secret generic oncolineage --from-file=infra/secrets`` gives them to `infra/kubernetes`.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def contents() -> dict[str, str]:
     }
 
 
-# Repeat what another file says, or are repeated there: one of them alone would fit none of the others.
+# Files that share a password: a new one alone would not fit the others.
 _TOGETHER = {
     *("postgres_password", "tracking_database", "studies_database", "auth.ini", "admin_password"),
     *("s3.json", "aws_credentials"),
@@ -56,7 +55,7 @@ _TOGETHER = {
 
 
 def main() -> int:
-    """Write the files; with one of them there already, none, or with ``--missing`` those that are not there."""
+    """Write the files: none if one exists, or with ``--missing`` those that do not exist."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--to", type=Path, default=HERE / "secrets", help="folder")
     arguments.add_argument("--missing", action="store_true", help="add to an installation what it does not have yet")

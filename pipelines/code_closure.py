@@ -1,7 +1,6 @@
 """The code that a result depends on: every file that its entry points import, without docstrings, comments and layout.
 
-Studies, final fits, caches and retraining keep what they made for as long as this stays equal, and `dvc.yaml` is
-checked against it.
+Studies, final fits, caches and retraining are valid while it is unchanged; `dvc.yaml` is checked against it.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 
-# Modules that change no result, and are not followed: how a command starts, reports, retries and writes files. The
-# values of `params.yaml` count one by one (in `dvc.yaml` and in the name of a study), not the code that reads them.
+# Modules that change no result, and are not followed. Values of `params.yaml` count one by one (in `dvc.yaml` and in
+# the name of a study), not the code that reads them.
 WITHOUT_RESULT = frozenset(
     f"pipelines.{name}"
     for name in (
@@ -52,42 +51,19 @@ _FILE_NAME = re.compile(r"[\w-][\w.-]*\.\w+")
 
 @dataclass(frozen=True)
 class _Module:
-    """What a source file says.
-
-    Attributes
-    ----------
-    sha256
-        Of its syntax tree; None if it has no statement.
-    imports
-        Names, and how many leading dots a relative one has.
-    registries
-        Packages that it imports modules of by a name that is made at run time.
-    files
-        File names among its strings.
-    """
-
-    sha256: str | None
-    imports: tuple[tuple[str, int], ...]
-    registries: frozenset[str]
-    files: frozenset[str]
+    sha256: str | None  # of the syntax tree; None without statements
+    imports: tuple[tuple[str, int], ...]  # names, and the leading dots of relative ones
+    registries: frozenset[str]  # packages whose modules it imports by a name that is made at run time
+    files: frozenset[str]  # file names among its strings
 
 
 def closure(*entries: str, task: Task | None = None, architectures: Iterable[str] = ()) -> dict[str, str]:
-    """Return all files of this repository that the modules ``entries`` depend on.
+    """Return the files of this repository that the modules ``entries`` depend on.
 
-    Imports inside of functions count, those under ``if TYPE_CHECKING`` do not. Where a module of a package is imported
-    by a name that is made at run time, ``import_module(f"training.problems.{problem}")``, those of the task and of the
-    architectures count and no others. A data file counts if it lies beside a module that names it in a string. Packages
-    of others do not count.
-
-    Parameters
-    ----------
-    entries
-        Dotted names.
-    task
-        Whose modality and problem, alone or as ``<modality>_<problem>``, are names of modules.
-    architectures
-        Names of modules too.
+    Imports inside of functions count, those under ``if TYPE_CHECKING`` do not. Where a module is imported by a name
+    that is made at run time, ``import_module(f"training.problems.{problem}")``, the names of the task (modality,
+    problem and ``<modality>_<problem>``) and of the architectures count. A data file counts if it lies beside a module
+    that names it in a string. Packages of others do not count.
 
     Returns
     -------
@@ -146,7 +122,7 @@ def _read(source: bytes) -> _Module:
 
 
 def _without_layout(node: Any) -> Any:
-    """Return a tree as lists and strings, the same in all versions of Python, without statements of no effect."""
+    """Return a tree as lists and strings, the same in all versions of Python, without docstrings and ``pass``."""
     if isinstance(node, ast.AST):
         fields = [(key, value) for key, value in ast.iter_fields(node) if value is not None and value != []]
         return [type(node).__name__, *([key, _without_layout(value)] for key, value in fields)]
@@ -176,7 +152,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def _registries(tree: ast.Module) -> Iterator[str]:
-    """Give the package in ``import_module(f"package.{name}")``; "" stands for the module that says ``__name__``."""
+    """Yield the package in ``import_module(f"package.{name}")``; "" for ``__name__``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and "import_module" in _names_in(node.func):
             written = next((each.values for each in node.args[:1] if isinstance(each, ast.JoinedStr)), [])

@@ -1,4 +1,4 @@
-"""What every entry point shares: arguments, and faults told in a line instead of a traceback."""
+"""Arguments of entry points, and errors in one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ def architecture_parser(description: str) -> argparse.ArgumentParser:
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run an entry point and exit: 0 when done, 1 with ``error: ...`` on stderr for what the user can mend.
-
-    Anything else that is raised is printed as Python does. Neither shows a credential.
-    """
+    """Run an entry point and exit: 0, or 1 with ``error: ...`` for a `UserError`, else a traceback; no credentials."""
     try:
         code = main()
     except UserError as error:
@@ -41,7 +38,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; run the same command to go on", file=sys.stderr)
         code = 130
-    except Exception as error:  # those of databases and of HTTP repeat the address that they were given
+    except Exception as error:  # errors of databases and of HTTP repeat the address
         told = _refusal(error)
         said = traceback.format_exc() if told is None else f"error: {told}\n"
         print(redacted(said), end="", file=sys.stderr)
@@ -50,10 +47,9 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def _refusal(error: Exception) -> str | None:
-    """Return what to say where a store does not let somebody in, or not do this; None for another error.
+    """Return the message on a store that denies access or fails for good; None for another error.
 
-    It is MLflow's or, of an artifact, that of requests, known by what they carry: importing either for its name would
-    make every command slow to start.
+    Errors of MLflow and requests are known by their attributes: importing these would make every command slow.
     """
     status = getattr(error, "get_http_status_code", int)() or getattr(
         getattr(error, "response", None), "status_code", 0

@@ -1,7 +1,4 @@
-"""Variables by which the endpoint tells the model that it serves what it cannot know by itself.
-
-A version that is rolled back to runs the code that it was logged with: names, once used, must not change.
-"""
+"""Variables that the endpoint sets for the model; versions run the code that they were logged with: never rename."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hash of every file of a folder: written beside the files of a model, compared before any of them is loaded."""
+"""Hashes of the files of a model, written beside them and compared before any of them is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMED = 10  # files that a message names at most
 
 
 def file_hashes(folder: Path, leave_out: Collection[str] = ()) -> dict[str, str]:
-    """Return the SHA-256 of each file below ``folder`` by its place, those under a name of ``leave_out`` left out."""
+    """Return the SHA-256 of each file below ``folder`` by relative path, without files and folders in ``leave_out``."""
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         place = path.relative_to(folder)
@@ -25,7 +25,7 @@ def file_hashes(folder: Path, leave_out: Collection[str] = ()) -> dict[str, str]
 
 
 def combined(hashes: Mapping[str, str]) -> str:
-    """Return one hash over places and hashes, as `pipelines.tracking.folder_sha256` makes it of the folder itself."""
+    """Return one hash of paths and hashes."""
     digest = hashlib.sha256()
     for place in sorted(hashes, key=lambda each: each.split("/")):
         digest.update(place.encode() + b"\0")
@@ -34,7 +34,7 @@ def combined(hashes: Mapping[str, str]) -> str:
 
 
 def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    """Return which files are not as expected, a few words each."""
+    """Return the files that are not as expected, a few words each."""
     return [
         *(f"{place} was changed" for place in expected if place in found and found[place] != expected[place]),
         *(f"{place} is missing" for place in expected if place not in found),
@@ -43,32 +43,26 @@ def differences(found: Mapping[str, str], expected: Mapping[str, str]) -> list[s
 
 
 def named(differences: list[str]) -> str:
-    """Return differences as one line of a message."""
+    """Join differences for a message."""
     more = len(differences) - _NAMED
     return "; ".join(differences[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def write_hashes(folder: Path) -> None:
-    """Write `HASHES_FILE`: the hash of every file that ``folder`` holds now."""
+    """Write `HASHES_FILE` into ``folder``."""
     found = file_hashes(folder, leave_out=(HASHES_FILE,))
     (folder / HASHES_FILE).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def check_hashes(folder: Path) -> None:
-    """Refuse a folder whose files are not those that `write_hashes` saw.
+    """Raise `UserError` naming files that were changed, are missing or were added since `write_hashes`.
 
-    It finds what broke or was changed by itself; who rewrites a file and its hash is found by the registry, see
-    `evaluation.promotion.registered_files`.
-
-    Raises
-    ------
-    UserError
-        Names the files that were changed, are missing or were added, or says that there are no hashes.
+    It finds damage; tampering with files and hashes is found by `evaluation.promotion.registered_files`.
     """
     try:
         expected = json.loads((folder / HASHES_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{folder} has no {HASHES_FILE}, nothing vouches for its files; fit it again") from error
+        raise UserError(f"{folder} has no {HASHES_FILE} to check its files by; fit it again") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / HASHES_FILE} cannot be read ({error}); copy the model again") from error
     if not isinstance(expected, dict):

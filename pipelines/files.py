@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ from pipelines.store_errors import StoreError, of_file
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place once the block ends without an error.
-
-    Raises
-    ------
-    StoreError
-        The folder is read-only or full.
-    """
+    """Yield a temporary path that replaces ``path`` after the block; `StoreError` for a read-only or full folder."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +29,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        # What the block reads bears a name of its own; what it fails to write often bears none.
+        # Errors on files that the block reads have their name; errors on writing often have none.
         ours = error.filename is None or Path(error.filename) in (path, path.parent, temporary)
         if ours and (told := of_file(error, path)) is not None:
             raise StoreError(told) from error

@@ -1,4 +1,4 @@
-"""One typed reading of ``params.yaml``: frozen, and checked before any work is done."""
+"""``params.yaml``, read into frozen, typed dataclasses and checked before any work is done."""
 
 from __future__ import annotations
 
@@ -64,19 +64,12 @@ class Tune:
 
 @dataclass(frozen=True)
 class TuneTransfer(Tune):
-    """How networks that were trained on other images are tuned.
+    """How networks that were trained on other images are tuned."""
 
-    Attributes
-    ----------
-    weights
-        What they start from: ``imagenet``, ``none``, or a file (or a folder with ``<architecture>.safetensors`` or
-        ``.pth``).
-    modes
-        What a study may choose among: ``head`` trains a linear layer on frozen features, ``partial`` also the last
-        stages, ``full`` all.
-    """
-
+    # Initial weights: `imagenet`, `none`, or a file (or a folder with `<architecture>.safetensors` or `.pth`).
     weights: str
+    # What a study may choose among: `head` trains a linear layer on frozen features, `partial` also the last stages,
+    # `full` all.
     modes: tuple[Literal["head", "partial", "full"], ...]
 
 
@@ -89,7 +82,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How a fitted model becomes evidence."""
+    """How a fitted model is evaluated."""
 
     metric: str
     baseline: str
@@ -101,31 +94,26 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One task of the platform: a modality and a problem, with what is decided of both.
+    """One task of the platform: a modality and a problem, with the decisions of ``params.yaml`` on both.
 
-    What the two decide alone stands in `pipelines.modalities` and `pipelines.problems`; a module of `pipelines.tasks`
-    joins them.
+    Modules of `pipelines.tasks` join a modality of `pipelines.modalities` and a problem of `pipelines.problems`.
 
     Attributes
     ----------
     modes
-        How its samples can be split; the first is a random one.
+        How its samples can be split; the first is random.
     within
-        Whether its samples are measured in parts (drugs) within which metrics are taken too.
+        Whether metrics are also taken within parts of the samples (drugs).
     target_columns
-        Columns of the table of samples that say what is to be predicted.
-    modality
-        What a sample is, and what its raw folder holds.
-    problem
-        What is predicted of it.
+        Columns of the table of samples that hold the target.
     """
 
     modes: ClassVar[tuple[str, ...]] = ("random",)
     within: ClassVar[bool] = False
     target_columns: ClassVar[tuple[str, ...]] = ("target",)
 
-    modality: str
-    problem: str
+    modality: str  # what a sample is, and the format of the raw folder
+    problem: str  # what is predicted
     data: Any
     validate: Any
     split: Split
@@ -133,17 +121,15 @@ class Task(ABC):
     fit: Fit
     evaluate: Evaluate
 
-    def check(self, checks: Checks) -> None:  # noqa: B027  # a task may have nothing more to refuse
+    def check(self, checks: Checks) -> None:  # noqa: B027  # a task may have no more checks
         """Refuse values of ``params.yaml`` that are of the right type and make no sense."""
 
     @abstractmethod
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
-        """Read a raw folder and apply the rules of `data` to it.
+        """Read a raw folder of the modality and apply the rules of `data` to it.
 
         Parameters
         ----------
-        folder
-            Raw folder of the modality; validated.
         labelled
             Whether samples must have a target.
         optional
@@ -156,31 +142,13 @@ class Task(ABC):
         """
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
-        """Return the samples with what is to be predicted, where that is learnt on training rows.
-
-        Parameters
-        ----------
-        samples
-            Of `read`.
-        table
-            Their split, in the same order.
-        """
+        """Return the samples of `read` with their target, where it is learned on the training rows of ``table``."""
         return Aimed(samples)
 
 
 @dataclass(frozen=True)
 class Aimed:
-    """Samples with their target.
-
-    Attributes
-    ----------
-    samples
-        The same samples, in the same order.
-    columns
-        Further columns of the table of samples.
-    counts
-        What is told of the target, beside what the rules dropped.
-    """
+    """Samples with their target, further columns of their table, and counts of the target for reports."""
 
     samples: Any
     columns: dict[str, np.ndarray] = field(default_factory=dict)
@@ -189,17 +157,11 @@ class Aimed:
 
 @dataclass(frozen=True)
 class Model:
-    """An architecture that is trained for a task.
-
-    Attributes
-    ----------
-    demo
-        Whether ``make demo`` trains it: not what needs weights that are no package.
-    """
+    """An architecture that is trained for a task."""
 
     task: str
     architecture: str
-    demo: bool = True
+    demo: bool = True  # whether `make demo` trains it; false where its weights have to be downloaded
 
 
 @dataclass(frozen=True)
@@ -235,17 +197,7 @@ class _Chosen:
 
 
 def read_params(path: Path | str = PARAMS_FILE) -> Params:
-    """Read and check ``params.yaml``.
-
-    Parameters
-    ----------
-    path
-        The file. ``budget.yaml`` beside it, if it is there, chooses another budget.
-
-    Returns
-    -------
-    Params
-        Frozen dataclasses that mirror the file.
+    """Read and check ``params.yaml``; ``budget.yaml`` beside it, if it is there, chooses another budget.
 
     Raises
     ------
@@ -255,14 +207,15 @@ def read_params(path: Path | str = PARAMS_FILE) -> Params:
     path = Path(path)
     if not path.is_file():
         raise ParamsError(f"{path}: no such file; run from the repository's root")
-    node = _composed(path)
-    if node is None:
+    if (node := _composed(path)) is None:
         raise ParamsError(f"{path}: the file is empty")
     reader = TypedReader(path, _choices())
     params: Params = reader.read(node, Params, "params")
-    params = dataclasses.replace(params, budget=_budget(path.with_name(BUDGET_FILE), params.budget))
-    # Imported here, since the checks speak of all that is defined above.
-    from pipelines.params_checks import check
+    chosen = path.with_name(BUDGET_FILE)
+    node = _composed(chosen) if chosen.is_file() else None
+    if node is not None and node.value:
+        params = dataclasses.replace(params, budget=TypedReader(chosen, {}).read(node, _Chosen, "params").budget)
+    from pipelines.params_checks import check  # it imports this module
 
     check(params, path, reader.lines)
     return params
@@ -270,7 +223,7 @@ def read_params(path: Path | str = PARAMS_FILE) -> Params:
 
 def _composed(path: Path) -> yaml.Node | None:
     try:
-        return yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        return yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ParamsError(f"{path}, line {line}: not UTF-8; save the file in UTF-8") from error
@@ -278,24 +231,15 @@ def _composed(path: Path) -> yaml.Node | None:
         raise ParamsError(f"{path}: not YAML: {error}") from error
 
 
-def _budget(path: Path, default: Budget) -> Budget:
-    """Return the budget that the file ``path`` chooses, ``default`` where it is not there or holds ``{}``."""
-    node = _composed(path) if path.is_file() else None
-    if node is None or not node.value:
-        return default
-    chosen: _Chosen = TypedReader(path, {}).read(node, _Chosen, "params")
-    return chosen.budget
-
-
 def _choices() -> dict[type, Choice]:
-    from pipelines.tasks import task_types  # they are made of what is defined above
+    from pipelines.tasks import task_types  # it imports this module
 
     return {Task: (("modality", "problem"), task_types())}
 
 
 def read_task(text: str) -> Task:
     """Read one task from the text that `task_text` made of it."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=yaml.CSafeLoader)
     assert node is not None
     task: Task = TypedReader(Path("task"), _choices()).read(node, Task, "task")
     return task

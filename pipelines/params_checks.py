@@ -1,4 +1,4 @@
-"""What ``params.yaml`` may not say although each value is of the right type."""
+"""Checks of ``params.yaml`` beyond the type of each value."""
 
 from __future__ import annotations
 
@@ -20,21 +20,11 @@ Require = Callable[..., None]
 
 @dataclass(frozen=True)
 class Checks:
-    """What refuses a value of one task, by file, line and key.
-
-    Attributes
-    ----------
-    file
-        ``params.yaml``.
-    lines
-        Line of each key.
-    where
-        Key of the task; the keys that the methods take lie below it.
-    """
+    """Checks of the values of one task, which name file, line and key."""
 
     file: Path
     lines: dict[str, int]
-    where: str
+    where: str  # key of the task; the keys that the methods take lie below it
 
     def require(self, holds: bool, key: str, message: str) -> None:
         """Raise `ParamsError` unless something holds."""
@@ -43,7 +33,7 @@ class Checks:
             raise ParamsError(f"{self.file}, line {self.lines[f'params.{name}']}: params.{name} {message}")
 
     def share(self, value: float, key: str, *, ends: bool = False) -> None:
-        """Refuse what is no share; ``ends``: 0 and 1 are."""
+        """Refuse a value outside of 0 to 1; ``ends``: 0 and 1 are allowed."""
         self.require(0 <= value <= 1 if ends else 0 < value < 1, key, f"is {value:g}; shares lie between 0 and 1")
 
     def at_least(self, least: int, counts: PerBudget, key: str) -> None:
@@ -52,7 +42,7 @@ class Checks:
             self.require(count >= least, f"{key}.{budget}", f"is {count}; it must be at least {least}")
 
     def transfer(self, tune: TuneTransfer) -> None:
-        """Refuse networks that start from nothing and train nothing."""
+        """Refuse empty modes and weights."""
         self.require(bool(tune.modes), "tune.modes", "is empty; name at least one")
         self.require(bool(tune.weights), "tune.weights", "is empty; it must be imagenet, none or a path")
 
@@ -93,7 +83,7 @@ def _check_policy(policy: Policy, tasks: dict[str, Task], require: Require, shar
 
 
 def _check_task_policy(task: TaskPolicy, where: str, require: Require) -> None:
-    """Refuse a word of a person that names nobody or nothing, or would never count."""
+    """Refuse answers and waivers that lack a field or can never count."""
     require(task.floor < math.inf, f"{where}.floor", f"is {task.floor}; it must be a number")
     answered: set[tuple[str, bool]] = set()
     for place, answer in enumerate(task.answers):
@@ -111,11 +101,9 @@ def _check_task_policy(task: TaskPolicy, where: str, require: Require) -> None:
         names = [name for name in CHECKS if name not in UNWAIVABLE]
         require(waiver.check not in UNWAIVABLE, f"{here}.check", f"is {waiver.check!r}, which cannot be waived")
         require(waiver.check in names, f"{here}.check", f"is {waiver.check!r}; it must be one of {', '.join(names)}")
-        floor = waiver.check == "floor"
+        floor, message = waiver.check == "floor", f"has no meaning for {waiver.check!r}; only a floor is waived by name"
         require(bool(waiver.of) or not floor, f"{here}.check", "is 'floor' without `of`: name what may lie below it")
-        require(
-            floor or not waiver.of, f"{here}.of", f"has no meaning for {waiver.check!r}; only a floor is waived by name"
-        )
+        require(floor or not waiver.of, f"{here}.of", message)
         try:
             date.fromisoformat(waiver.until)
         except ValueError:
@@ -154,7 +142,7 @@ def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
 
 
 def check(params: Params, path: Path, lines: dict[str, int]) -> None:
-    """Refuse values that are of the right type and make no sense."""
+    """Refuse values that make no sense, naming file, line and key."""
     checks = Checks(path, lines, "")
     require = checks.require
     known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", params.device)

@@ -1,4 +1,4 @@
-"""Where things lie in a checkout, relative to the folder that commands are started in."""
+"""Folders of a checkout, relative to the one that commands are started in."""
 
 from __future__ import annotations
 

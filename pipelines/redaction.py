@@ -1,4 +1,4 @@
-"""What commands print of an error, without the credentials that it may repeat."""
+"""Remove credentials from text."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ _SHORTEST = 6  # characters: a shorter one would hide words that say nothing of 
 def redacted(text: str) -> str:
     """Return ``text`` without passwords of URLs and without the values of variables that hold secrets.
 
-    Secrets are those of the environment whose name says so (``..._PASSWORD``, ``..._SECRET_...``, ``..._TOKEN``,
-    ``..._SALT``) and the passwords in its URLs (``OPTUNA_STORAGE``, ``MLFLOW_TRACKING_URI``), as long as they have six
-    characters; a password in any other URL is found by the URL's form.
+    Secrets are the variables whose name says so (``..._PASSWORD``, ``..._SECRET_...``, ``..._TOKEN``, ``..._SALT``) and
+    the passwords in URLs of variables, from six characters on.
     """
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)

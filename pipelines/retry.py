@@ -1,7 +1,8 @@
-"""The one retry policy: a server that is away is asked again, with growing pauses, up to a bound."""
+"""Retry calls of a server that is unreachable, with growing pauses, up to a limit."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -19,17 +20,11 @@ Result = TypeVar("Result")
 
 
 class Unreachable(StoreError):
-    """A server stayed away for longer than `outage_seconds`."""
+    """A server was unreachable for longer than `outage_seconds`."""
 
 
 def outage_seconds() -> float:
-    """Return for how many seconds an outage is waited out: ``OUTAGE_SECONDS``, or ten minutes.
-
-    Raises
-    ------
-    UserError
-        The variable is no number above 0.
-    """
+    """Return how long an outage is waited for: ``OUTAGE_SECONDS``, or ten minutes; `UserError` if it is no number."""
     text = os.environ.get(OUTAGE_SECONDS, "")
     if not text:
         return _DEFAULT_SECONDS
@@ -43,19 +38,9 @@ def outage_seconds() -> float:
 
 
 def pauses() -> Callable[[], float]:
-    """Return a function that gives the next pause: from 0.2 s doubling up to 15 s.
-
-    A random half is taken off, so that many workers do not come back at the same moment.
-    """
-    pause = _FIRST_PAUSE
-
-    def following() -> float:
-        nonlocal pause
-        given = pause * random.uniform(0.5, 1.0)
-        pause = min(2 * pause, _LONGEST_PAUSE)
-        return given
-
-    return following
+    """Return a function that gives the next pause: from 0.2 s doubling up to 15 s, less a random half of it."""
+    count = itertools.count()
+    return lambda: min(_FIRST_PAUSE * 2 ** min(next(count), 10), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
 
 
 def retry(
@@ -65,14 +50,14 @@ def retry(
     *,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Result:
-    """Return what ``call`` returns, called again while ``is_outage`` says of its error that the server is away.
+    """Return what ``call`` returns, called again while ``is_outage`` is true of its error.
 
     Parameters
     ----------
     call
-        May be called several times: it must be harmless to do again what was done already.
+        Must be idempotent.
     server
-        What the error calls the server, and the variable that names it.
+        Name of the server in messages, with its variable.
     sleep
         Waits for so many seconds, or for fewer.
 

@@ -9,7 +9,7 @@ from pipelines.params import Params, read_params
 
 
 def demo_targets(params: Params) -> list[str]:
-    """Return what ``make demo`` runs: every task, and the models that need no download."""
+    """Return the stages of ``make demo``: checks of every task, and models that need no download."""
     checked = [f"{stage}@{name}" for name in params.tasks for stage in ("validate", "audit")]
     return checked + [f"evaluate@{key}" for key, model in params.models.items() if model.demo]
 

@@ -1,4 +1,4 @@
-"""Metrics of every step of a fit, sent to MLflow beside the fit, so that neither an outage nor a kill loses any."""
+"""Metrics of every step of a fit, sent to MLflow by a thread; neither an outage nor a kill loses any."""
 
 from __future__ import annotations
 
@@ -20,18 +20,11 @@ _BATCH = 1000  # metrics: the most that MLflow takes at once
 
 
 class StepMetrics:
-    """A buffer of step metrics of one run, flushed in batches by a thread of its own.
+    """A buffer of step metrics of one run, sent in batches by its own thread.
 
-    Each metric is written to ``spool`` before it is sent. A fit that is killed and gone on with sends the spool again:
-    MLflow keeps a metric of the same name, step, value and time once. A step that was logged before is left out, so
-    that the epochs that are trained again after a kill do not stand twice.
-
-    Parameters
-    ----------
-    run_id
-        The run that the metrics belong to.
-    spool
-        File of the metrics, for who deletes it once the run has ended; without one they are in memory only.
+    Each metric is written to the file ``spool`` before it is sent, and sent again by a fit that resumes: MLflow keeps a
+    metric of the same name, step, value and time once. A step that was logged before is left out. The caller deletes
+    ``spool`` after the run.
     """
 
     def __init__(self, run_id: str, spool: Path | None = None) -> None:
@@ -46,20 +39,12 @@ class StepMetrics:
         self._thread.start()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Take the metrics of ``step``; returns at once.
-
-        Raises
-        ------
-        Unreachable
-            The tracking server has been away for longer than `pipelines.retry.outage_seconds`.
-        """
+        """Queue the metrics of ``step``; raises `Unreachable` after an outage of `pipelines.retry.outage_seconds`."""
         if self._fault is not None:
             raise self._fault
         now = int(time.time() * 1000)
         with self._guard:
-            new = [
-                Metric(key, float(value), now, step) for key, value in metrics.items() if (key, step) not in self._known
-            ]
+            new = [Metric(key, float(x), now, step) for key, x in metrics.items() if (key, step) not in self._known]
             if self._spool is not None and new:
                 self._spool.parent.mkdir(parents=True, exist_ok=True)
                 lines = (json.dumps([metric.key, metric.value, metric.timestamp, metric.step]) for metric in new)
@@ -69,20 +54,14 @@ class StepMetrics:
             self._waiting += new
 
     def close(self) -> None:
-        """Send what is left, waiting out an outage.
-
-        Raises
-        ------
-        Unreachable
-            The tracking server stayed away; the spool keeps what was not sent.
-        """
+        """Send what is left, retrying in an outage; after an `Unreachable` the spool keeps what was not sent."""
         self._ending.set()
         self._thread.join()
         if self._fault is not None:
             raise self._fault
 
     def abandon(self) -> None:
-        """End the thread after one more attempt; the spool stays for who goes on with the run."""
+        """End the thread after one more attempt; the spool is kept for a resumed run."""
         self._fault = self._fault or InterruptedError("the fit has ended")
         self._ending.set()
         self._thread.join()
@@ -111,14 +90,14 @@ class StepMetrics:
         retry(send, lambda error: self._fault is None and is_outage(error), SERVER, sleep=self._pause)
 
     def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than until the fit is abandoned."""
+        """Wait, at most until the fit is abandoned."""
         if self._ending.wait(seconds) and self._fault is None:
             time.sleep(seconds)
 
 
 @contextlib.contextmanager
 def sending(run_id: str, spool: Path | None = None) -> Iterator[StepMetrics]:
-    """Give a buffer that is sent to the end, or abandoned with its spool kept if the block raises."""
+    """Yield a buffer that is sent at the end of the block, or abandoned if the block raises."""
     steps = StepMetrics(run_id, spool)
     try:
         yield steps
@@ -129,7 +108,7 @@ def sending(run_id: str, spool: Path | None = None) -> Iterator[StepMetrics]:
 
 
 def _read(spool: Path) -> list[Metric]:
-    """Return the metrics in ``spool``; a last line that a kill has cut short is left out, and cut off the file."""
+    """Return the metrics in ``spool``; a last line that a kill cut short is removed from the file."""
     if not spool.is_file():
         return []
     text = spool.read_text(encoding="utf-8")

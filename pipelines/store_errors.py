@@ -1,4 +1,4 @@
-"""Why a store refuses for good: read-only, full, damaged, of another release, deleted. Waiting mends none of it."""
+"""Errors of databases and folders that no retry resolves: read-only, full, damaged, of another release, deleted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import re
 
 from pipelines.errors import UserError
 
-_AGAIN = "then run the same command: what is done already is kept"
-_BACKUP = "move it aside, do not delete it, and put a backup back (`make restore FROM=DIR`)"
+_AGAIN = "then run the same command again: finished work is kept"
+_BACKUP = "move it aside, do not delete it, and restore a backup (`make restore FROM=DIR`)"
 _RESTORE = "with that address in MLFLOW_TRACKING_URI, `mlflow {}` restores it"
+_UPGRADE = (
+    "make a backup (`make backup TO=DIR`), then run `{}` with the store's address; a store of a newer release needs "
+    "that release, an upgrade does not go back"
+)
 _REASONS: tuple[tuple[str, str, str], ...] = (
-    # What SQLite, PostgreSQL, MLflow, Optuna or the system says; what it means; what to do.
+    # Pattern of the error of SQLite, PostgreSQL, MLflow, Optuna or the system; meaning; remedy.
     (
         r"attempt to write a readonly database|in a read-only transaction|read-only file system",
         "is read-only",
@@ -23,60 +27,46 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
         "is full",
         f"free or add space on its disk; {_AGAIN}",
     ),
-    (
-        r"unable to open database file",
-        "cannot be opened",
-        "look whether its folder is there and may be written to",
-    ),
-    (
-        r"file is not a database",
-        "is no SQLite database",
-        f"look at the path; if it was one, {_BACKUP}",
-    ),
+    (r"unable to open database file", "cannot be opened", "check that its folder exists and is writable"),
+    (r"file is not a database", "is no SQLite database", f"check the path; if it was one, {_BACKUP}"),
     (r"disk image is malformed|malformed database schema", "is damaged", _BACKUP),
-    (r"disk I/O error", "cannot be read or written (disk I/O error)", f"look at its disk or network folder; {_AGAIN}"),
+    (r"disk I/O error", "cannot be read or written (disk I/O error)", f"check its disk or network folder; {_AGAIN}"),
     (
         r"out-of-date database schema|can't locate revision",
         "was written by another release of MLflow",
-        "make a backup (`make backup TO=DIR`), then run `mlflow db upgrade URI` with the store's address; a store of a "
-        "newer release needs that release of MLflow, an upgrade does not go back",
+        _UPGRADE.format("mlflow db upgrade URI"),
     ),
     (
         r"no longer compatible with the table schema",
         "was written by another release of Optuna",
-        "make a backup (`make backup TO=DIR`), then run `optuna storage upgrade --storage URL` with the store's "
-        "address; a store of a newer release needs that release of Optuna",
+        _UPGRADE.format("optuna storage upgrade --storage URL"),
     ),
     (
         r"no such (?:table|column):|(?:relation|column) .* does not exist",
         "has other tables than this release makes",
-        "look whether it is the right database, and whether another program keeps its tables in it",
+        "check that it is the right database, and that no other program uses it",
     ),
     (
         r"(?:password|peer|ident|gss|ldap) authentication failed|no password supplied|no pg_hba\.conf entry|"
         r"role .* (?:does not exist|is not permitted to log in)",
         "does not let this account in",
-        "look at user and password in its address",
+        "check user and password in its address",
     ),
-    (
-        r"database .* does not exist",
-        "is not there",
-        "create the database (createdb), or look at its name in the address",
-    ),
+    (r"database .* does not exist", "is not there", "create the database (createdb), or correct its address"),
     (
         r"(?P<denied>permission denied for [\w ]+|must be owner of [\w ]+)",
-        "does not let this account do this ({denied})",
+        "does not allow this account to do this ({denied})",
         "ask its owner for the right",
     ),
     (
         r"(?:the experiment|experiment with id) '?(?P<experiment>[\w-]+)'? must be in the 'active' state",
-        "holds the experiment {experiment} as deleted",
+        "has the experiment {experiment} as deleted",
         _RESTORE.format("experiments restore --experiment-id {experiment}"),
     ),
     (
         r"the run (?P<run>\w+) must be in the 'active' state|"
         r"cannot start run with id (?P<begun>\w+) because it is in the deleted state",
-        "holds the run {run} as deleted",
+        "has the run {run} as deleted",
         _RESTORE.format("runs restore --run-id {run}"),
     ),
 )
@@ -89,18 +79,14 @@ _OF_FILES = {
 
 
 class StoreError(UserError):
-    """A database or a folder that does its work only once somebody has mended it."""
+    """A database or a folder fails until somebody repairs it."""
 
 
 def refusal(error: BaseException, store: str) -> StoreError | None:
-    """Return what a store's error means and what to do, None for an outage and for what is no fault of a store.
+    """Return the meaning of a store's error and the remedy; None for an outage and for other errors.
 
-    Parameters
-    ----------
-    error
-        Of a database, MLflow or Optuna; known by its text, since importing either would make every command slow.
-    store
-        What the message calls the store, and where it is named.
+    Errors of databases, MLflow and Optuna are known by their text: importing these would make every command slow.
+    ``store`` is the name of the store in the message, with its variable.
     """
     if isinstance(error, UserError):
         return error if isinstance(error, StoreError) else None
@@ -116,28 +102,22 @@ def refusal(error: BaseException, store: str) -> StoreError | None:
 
 
 def of_file(error: OSError, path: object = "") -> str | None:
-    """Return why a file cannot be written and what to do; None where the error is another.
-
-    Parameters
-    ----------
-    path
-        Of the file, where the error itself does not name it.
-    """
+    """Return why a file cannot be written, and the remedy; None for other errors. Some errors lack the ``path``."""
     told = _OF_FILES.get(error.errno or 0)
-    if told is None and error.errno is None and "requested and" in str(error):  # NumPy's words for a disk that is full
+    if told is None and error.errno is None and "requested and" in str(error):  # NumPy, on a full disk
         told = _OF_FILES[errno.ENOSPC]
     name = path or error.filename or "a file"
     return None if told is None else f"{os.fspath(name) if isinstance(name, os.PathLike) else name}: {told}; {_AGAIN}"
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether an error of SQLite's is of a moment: another process writes. All others of its errors stay."""
+    """Whether an error of SQLite is temporary, because another process writes; true for errors of other stores."""
     said = _said(error)
     return "sqlite3." not in said or re.search(r"is locked|is busy", said) is not None
 
 
 def _said(error: BaseException | None) -> str:
-    """Return the texts of an error and of what it came of, without the statements and values that they repeat."""
+    """Return the texts of an error and of its causes, without SQL statements and their values."""
     texts = []
     while error is not None:
         texts.append(str(error).split("[SQL:")[0])

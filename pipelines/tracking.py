@@ -1,10 +1,9 @@
-"""Opening MLflow runs: one experiment a task, and the tags that tie a run to data, split and code."""
+"""MLflow runs: one experiment a task, and the tags that trace a run to data, split and code."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 import os
 import platform
@@ -17,14 +16,15 @@ from typing import Any, TypeVar
 import yaml
 
 from pipelines import store_errors
+from pipelines.file_hashes import combined, file_hashes
 from pipelines.files import cores
 from pipelines.redaction import redacted
 from pipelines.retry import retry
 from pipelines.store_errors import StoreError, may_pass
 
-# Whatever the environment says: nothing is loaded through pickle, here and in every process that is started from here.
+# Overrides the environment, here and in child processes: nothing is loaded through pickle.
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-# Set before MLflow is imported: nothing is sent anywhere.
+# Set before MLflow is imported.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
@@ -35,7 +35,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-# `mlflow run` opens a run of its own in the default experiment and hands it down; ours belong to their task's.
+# `mlflow run` passes on a run of the default experiment; our runs belong to the experiment of their task.
 _PROJECT_RUN = os.environ.pop("MLFLOW_RUN_ID", None)
 os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
@@ -52,27 +52,26 @@ for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module="mlflow")
 
-
 Result = TypeVar("Result")
 
 
 def store() -> str:
-    """Return what messages call the tracking store: its address, and the variable that names it."""
+    """Return the address of the tracking store and its variable, for messages."""
     return f"the tracking store {redacted(mlflow.get_tracking_uri())} (MLFLOW_TRACKING_URI)"
 
 
 def refusal(error: BaseException) -> StoreError | None:
-    """Return what it means that the tracking store refuses for good, see `pipelines.store_errors.refusal`."""
+    """Return why the tracking store fails for good, see `pipelines.store_errors.refusal`."""
     return store_errors.refusal(error, store())
 
 
 def absent(error: MlflowException) -> bool:
-    """Whether MLflow says that there is nothing of the name, and not that the store could not be asked."""
+    """Whether MLflow answers that nothing has the name; not an outage."""
     return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether MLflow failed since its server or its database is away or busy, and not since it said no."""
+    """Whether MLflow failed because its server or its database is unreachable or busy."""
     if isinstance(error, ConnectionError):
         return True
     if not isinstance(error, MlflowException) or refusal(error) is not None or not may_pass(error):
@@ -82,19 +81,18 @@ def is_outage(error: Exception) -> bool:
     said = str(error)
     if "API request to" in said:  # 4xx: the request is at fault
         return "failed with error code 4" not in said
-    # In MLflow's own words of a database that has gone, told by a server or, without one, in this process.
     return any(words in said for words in ("OperationalError", "server closed the connection", "connection failed"))
 
 
 def patiently(call: Callable[[], Result]) -> Result:
-    """Return what a call of MLflow returns, waiting out a tracking server that is away.
+    """Return what a call of MLflow returns, retried while the tracking server is unreachable.
 
     Raises
     ------
     Unreachable
-        It stayed away for longer than `pipelines.retry.outage_seconds`.
+        It stayed so for longer than `pipelines.retry.outage_seconds`.
     StoreError
-        It refuses for good.
+        It fails for good.
     """
     _check_database(mlflow.get_tracking_uri())
     try:
@@ -107,7 +105,7 @@ def patiently(call: Callable[[], Result]) -> Result:
 
 @functools.cache
 def _check_database(uri: str) -> None:
-    """Refuse a database that refuses for good; MLflow would try to open it for minutes."""
+    """Raise `StoreError` for a database that fails for good; MLflow would retry for minutes."""
     if not uri.startswith(("sqlite:", "postgresql")):
         return
     import sqlalchemy
@@ -124,13 +122,7 @@ def _check_database(uri: str) -> None:
 
 
 def experiment(task: str) -> str:
-    """Return the id of the experiment of ``task``, made if it is not there yet.
-
-    Raises
-    ------
-    StoreError
-        It was deleted, and its name is not free.
-    """
+    """Return the id of the experiment of ``task``, made if it is missing; `StoreError` if it is deleted."""
     _check_database(mlflow.get_tracking_uri())
     found = mlflow.get_experiment_by_name(task)
     if found is None:
@@ -149,8 +141,8 @@ def experiment(task: str) -> str:
 
 
 def retag(task: str, tags: Mapping[str, Any]) -> None:
-    """Give the run that is open, and was begun by another process, the lineage of this one and these tags."""
-    clean = {"git.dirty": "", "git.changed": ""}  # which only some runs have: what the other process said is not kept
+    """Give the open run, which another process began, the lineage of this process and these tags."""
+    clean = {"git.dirty": "", "git.changed": ""}  # tags of the other process that this one may lack
     now = {key: str(value) for key, value in {**clean, **lineage(task), **conditions(), **tags}.items()}
     patiently(lambda: mlflow.set_tags(now))
 
@@ -165,17 +157,14 @@ def run(
     run_id: str | None = None,
     parent: str | None = None,
 ) -> Iterator[mlflow.ActiveRun]:
-    """Open a run of ``task`` with the lineage tags set, or reopen the run ``run_id``.
+    """Open a run of ``task`` with the lineage tags set, or reopen the run ``run_id``, whose tags are kept.
 
     Parameters
     ----------
     task, stage, name
         Experiment, tag ``stage`` and run name.
-    tags
-        More tags.
     run_id
-        A run to go on with, whose tags stay as they are; its parameters are immutable and must not be logged with
-        other values.
+        A run to resume; its parameters are immutable and must not be logged with other values.
     parent
         Run id of the parent run.
     """
@@ -197,7 +186,7 @@ def run(
     try:
         yield active
     except BaseException:
-        with contextlib.suppress(MlflowException, ConnectionError):  # the error that ended the run is what is told
+        with contextlib.suppress(MlflowException, ConnectionError):  # report the error that ended the run
             mlflow.end_run("FAILED")
         raise
     patiently(lambda: mlflow.MlflowClient().set_terminated(active.info.run_id, "FINISHED"))
@@ -208,7 +197,7 @@ def run(
 def lineage(task: str) -> dict[str, str]:
     """Return the tags that trace a run to its code and data.
 
-    ``dvc.data_md5`` is what DVC recorded for ``data/``; ``data.sha256`` is the content of ``data/<task>`` itself.
+    ``dvc.data_md5`` is DVC's hash of ``data/``; ``data.sha256`` is of the content of ``data/<task>`` itself.
     """
     tags = {"git.commit": git("rev-parse", "HEAD") or "none"}
     if tags["git.commit"] != "none":
@@ -222,10 +211,7 @@ def lineage(task: str) -> dict[str, str]:
 
 
 def conditions() -> dict[str, str]:
-    """Return the tags that say under what a run was made: what may change a result though code and data are the same.
-
-    ``git.changed`` names the files that make the tree dirty.
-    """
+    """Return the tags of machine and working tree, which may change a result at the same commit and data."""
     tags = {
         "machine": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
@@ -238,10 +224,7 @@ def conditions() -> dict[str, str]:
 
 
 def changes() -> list[str]:
-    """Return the files that differ from the commit: tracked ones, and code that git does not know yet.
-
-    ``dvc.lock`` is left out: DVC rewrites it while the stages run.
-    """
+    """Return files that differ from the commit, and untracked code; not ``dvc.lock``, which DVC rewrites in a run."""
     tracked = git("diff", "--name-only", "HEAD", "--", ".", ":(exclude)dvc.lock") or ""
     unknown = git("ls-files", "--others", "--exclude-standard", "--", *(f"{room}/*.py" for room in ROOMS)) or ""
     return sorted({*tracked.splitlines(), *unknown.splitlines()})
@@ -267,9 +250,4 @@ def git(*arguments: str) -> str | None:
 
 def folder_sha256(folder: Path) -> str:
     """Return a hash over the names and bytes of all files below ``folder``."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return combined(file_hashes(folder))

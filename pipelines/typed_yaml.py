@@ -1,9 +1,10 @@
-"""Reading YAML into frozen dataclasses: unknown keys, missing ones and wrong types are refused with their line."""
+"""Read YAML into frozen dataclasses; unknown keys, missing keys and wrong types are refused with their line."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,34 +19,32 @@ class ParamsError(UserError):
     """A fault in ``params.yaml``, named by file, line and key."""
 
 
-# The keys that decide, and the dataclass that each combination of their values means.
+# Keys of a mapping, and the dataclass for each combination of their values.
 Choice = tuple[tuple[str, ...], Mapping[tuple[str, ...], type]]
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass."""
+    types = typing.get_type_hints(kind)
+    return {field.name: types[field.name] for field in dataclasses.fields(kind)}
+
+
 class TypedReader:
-    """Turns a YAML node tree into dataclasses.
-
-    Parameters
-    ----------
-    path
-        File, for messages.
-    choices
-        For a dataclass that stands for several: which of them is meant.
-
-    Attributes
-    ----------
-    lines
-        Line of each key that was read, by its dotted name.
-    """
+    """A reader of YAML nodes; ``choices`` gives the dataclasses that stand for an abstract one."""
 
     def __init__(self, path: Path, choices: Mapping[type, Choice]) -> None:
         self.path = path
         self.choices = choices
-        self.lines: dict[str, int] = {}
+        self.lines: dict[str, int] = {}  # of each key that was read, by its dotted name
 
     def fail(self, node: yaml.Node, message: str) -> typing.NoReturn:
         """Raise `ParamsError` with the line of ``node``."""
         raise ParamsError(f"{self.path}, line {node.start_mark.line + 1}: {message}")
+
+    def _lacks(self, node: yaml.Node, name: str, keys: list[str]) -> typing.NoReturn:
+        line = self.lines.get(name, node.start_mark.line + 1)
+        raise ParamsError(f"{self.path}, line {line}: {name} lacks {', '.join(keys)}")
 
     def read(self, node: yaml.Node, kind: Any, name: str) -> Any:
         """Return ``node`` as a value of type ``kind``; ``name`` is its dotted key."""
@@ -55,10 +54,8 @@ class TypedReader:
         if dataclasses.is_dataclass(kind):
             return self._dataclass(node, typing.cast(type, kind), name)
         if origin is dict:
-            return {
-                key.value: self.read(value, arguments[1], f"{name}.{key.value}")
-                for key, value in self._pairs(node, name)
-            }
+            pairs = self._pairs(node, name)
+            return {key.value: self.read(value, arguments[1], f"{name}.{key.value}") for key, value in pairs}
         if origin is tuple:
             return self._tuple(node, arguments, name)
         value = self._value(node, name)
@@ -68,8 +65,8 @@ class TypedReader:
             return value
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-        if kind is float and isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
-            with contextlib.suppress(ValueError):  # 1e-5 is a number in JSON and text in YAML 1.1, which wants 1.0e-5
+        if kind is float and isinstance(value, str) and isinstance(node, yaml.ScalarNode) and not node.style:
+            with contextlib.suppress(ValueError):  # 1e-5 is text in YAML 1.1
                 return float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             self.fail(node, f"{name} is {value!r}; it must be of type {kind.__name__}")
@@ -88,37 +85,33 @@ class TypedReader:
         seen: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self.fail(key, f"{name} has a key that is no word")
+                self.fail(key, f"{name} has a key that is no text")
             if key.value in seen:
-                self.fail(key, f"{name}.{key.value} stands twice")
+                self.fail(key, f"{name}.{key.value} is a duplicate key")
             seen.add(key.value)
             self.lines[f"{name}.{key.value}"] = key.start_mark.line + 1
         return node.value
 
     def _dataclass(self, node: yaml.Node, kind: type, name: str) -> Any:
-        fields = dataclasses.fields(kind)
-        types = typing.get_type_hints(kind)
-        hints = {field.name: types[field.name] for field in fields}
-        given = {}
+        hints, given = _hints(kind), {}
         for key, value in self._pairs(node, name):
             if key.value not in hints:
                 self.fail(key, f"unknown key {name}.{key.value}; the keys are {', '.join(hints)}")
             given[key.value] = self.read(value, hints[key.value], f"{name}.{key.value}")
-        needed = [field.name for field in fields if field.default is dataclasses.MISSING]
-        if missing := [key for key in needed if key not in given]:
-            line = self.lines.get(name, node.start_mark.line + 1)
-            raise ParamsError(f"{self.path}, line {line}: {name} lacks {', '.join(missing)}")
+        required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+        if missing := [key for key in required if key not in given]:
+            self._lacks(node, name, missing)
         return kind(**given)
 
     def _chosen(self, node: yaml.Node, kind: type, name: str) -> type:
-        """Return the dataclass that the deciding keys choose, which says what other keys there are."""
+        """Return the dataclass that the values of the keys choose."""
         keys, choices = self.choices[kind]
         given: list[str] = []
         for place, key in enumerate(keys):
             allowed = list(dict.fromkeys(choice[place] for choice in choices if list(choice[:place]) == given))
             found = next((value for each, value in self._pairs(node, name) if each.value == key), None)
             if found is None:
-                self.fail(node, f"{name} lacks {key}")
+                self._lacks(node, name, [key])
             value = self._value(found, f"{name}.{key}")
             if value not in allowed:
                 self.fail(found, f"{name}.{key} is {value!r}; it must be one of {', '.join(allowed)}")
@@ -131,7 +124,5 @@ class TypedReader:
         kinds = [arguments[0]] * len(node.value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) != len(node.value):
             self.fail(node, f"{name} must have {len(kinds)} entries, it has {len(node.value)}")
-        return tuple(
-            self.read(item, kind, f"{name}[{index}]")
-            for index, (item, kind) in enumerate(zip(node.value, kinds, strict=True))
-        )
+        pairs = enumerate(zip(node.value, kinds, strict=True))
+        return tuple(self.read(item, kind, f"{name}[{index}]") for index, (item, kind) in pairs)

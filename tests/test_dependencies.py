@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import yaml
 
 from infra import audit_dependencies, list_licenses
 from infra.audit_dependencies import ACCEPTED, CannotLookError, accepted, ask, sorted_out
-from infra.list_licenses import NOT_HERE, PAGE, UNKNOWN, Row, judgment, license_of, listed, problems, rows, text_of
+from infra.list_licenses import NOT_HERE, UNKNOWN, Row, judgment, listed, problems, rows, text_of
 from infra.locked import LOCK, RUNTIME_LOCK, locked
 
 ROOT = Path(__file__).parents[1]
@@ -49,13 +48,6 @@ def _answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[list[tuple[
     monkeypatch.setattr(audit_dependencies, "ask", answer)
     monkeypatch.setattr(audit_dependencies, "locked", lambda: [("bad", "1.5"), ("good", "1.0"), ("good", "2.0")])
     return asked
-
-
-def test_the_lock_is_read() -> None:
-    found = locked()
-    assert len(found) > 200
-    assert {"mlflow", "torch", "numpy"} <= {name for name, _ in found}
-    assert all(version[0].isdigit() for _, version in found)
 
 
 def pins(lock: Path) -> dict[tuple[str, str], set[str]]:
@@ -101,8 +93,8 @@ def test_a_known_hole_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     asked = _answers(monkeypatch, [{"name": "bad", "version": "1.5", "vulns": []}], FOUND, [])
     assert audit_dependencies.main() == 1
     said = capsys.readouterr()
-    assert "error: bad 1.5: PYSEC-1, mended in 2.0" in said.err
-    assert "error: bad 1.5: PYSEC-2, mended in no version" in said.err
+    assert "error: bad 1.5: PYSEC-1, fixed in 2.0" in said.err
+    assert "error: bad 1.5: PYSEC-2, fixed in no version" in said.err
     assert "does not know them: lost" in said.out
     assert [name for each in asked[1:] for name in each] == [("good", "1.0"), ("bad", "1.5"), ("good", "2.0")]
 
@@ -146,18 +138,18 @@ def test_where_nothing_can_be_looked_up_it_says_so(
     assert asked == [[("bad", "1.5")]]  # and nothing is asked about the others
 
 
-def test_without_the_tool_it_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(audit_dependencies.importlib.util, "find_spec", lambda name: None)
-    assert audit_dependencies.main() == 1
-    assert "pip-audit is not installed" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("said", ["", "nonsense", "[]", '{"fixes": []}'])
 def test_an_answer_that_is_none_is_not_taken_for_good_news(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     done = subprocess.CompletedProcess([], 1, stdout=said, stderr="first\nConnectionError: no route")
     monkeypatch.setattr(audit_dependencies.subprocess, "run", lambda *given, **more: done)
     with pytest.raises(CannotLookError, match="no route"):
         ask([("good", "1.0")], 1)
+
+
+def test_without_the_tool_it_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(audit_dependencies.importlib.util, "find_spec", lambda name: None)
+    assert audit_dependencies.main() == 1
+    assert "pip-audit is not installed" in capsys.readouterr().err
 
 
 def test_it_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,13 +172,6 @@ def test_a_package_that_the_page_lacks_or_has_too_many_is_told(tmp_path: Path) -
     page.write_text(text_of([Row("added", "9.9", "MIT", False), *found[1:]]))
     lacking = f"{found[0].name} {found[0].version} is not on the page"
     assert problems(page) == [lacking, "added 9.9 is on the page, and not in the lock"]
-
-
-def test_a_package_in_the_image_is_not_told_to_be_outside(tmp_path: Path) -> None:
-    page = tmp_path / "licenses.md"
-    first, *others = rows()
-    page.write_text(text_of([dataclasses.replace(first, shipped=not first.shipped), *others]))
-    assert problems(page) == [f"{first.name} {first.version}: the page is wrong about whether the image holds it"]
 
 
 @pytest.mark.parametrize(
@@ -214,10 +199,4 @@ def test_a_license_that_nobody_judged_fails(monkeypatch: pytest.MonkeyPatch, tmp
     page = tmp_path / "licenses.md"
     page.write_text(text_of([strict]))
     monkeypatch.setattr(list_licenses, "rows", lambda page: [strict])
-    assert problems(page) == ["some 1.0: strong copyleft (GPL-3.0-only), and nobody has judged it"]
-
-
-def test_licenses_are_those_that_packages_tell() -> None:
-    assert license_of("pytest") == "MIT"
-    assert license_of("no-such-package-as-this") is None
-    assert any(row.name == "torch" and "BSD" in row.license for row in listed(PAGE))
+    assert problems(page) == ["some 1.0: strong copyleft (GPL-3.0-only), which needs a judgment"]

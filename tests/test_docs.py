@@ -37,28 +37,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("[away](gone.md)", "gone.md"),
-        ("[away](#gone)", "#gone"),
-        ("[away](other.md#gone)", "gone"),
-        ("![away](images/gone.png)", "images/gone.png"),
-        ("[away](/gone.md)", "/gone.md"),
-    ],
-)
-def test_a_broken_link_fails_the_build(text: str, told: str, tmp_path: Path) -> None:
+def test_broken_links_fail_the_build(tmp_path: Path) -> None:
     pages = tmp_path / "docs"
     pages.mkdir()
     (pages / "other.md").write_text("# Other\n")
     config = tmp_path / "mkdocs.yml"
     config.write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: docs\nhooks: []\nnav: [index.md, other.md]\n")
-    (pages / "index.md").write_text("# Here\n\n[other](other.md#other)\n")
+    broken = ["gone.md", "#nowhere", "other.md#lost", "images/gone.png", "/away.md"]
+    (pages / "index.md").write_text(
+        "# Here\n\n[other](other.md#other)\n"
+        + "".join(f"![a]({b})\n" if b.endswith("png") else f"[a]({b})\n" for b in broken)
+    )
     done = build(tmp_path / "site", config)
-    assert done.returncode == 0, done.stderr
-    (pages / "index.md").write_text(f"# Here\n\n{text}\n")
-    done = build(tmp_path / "site", config)
-    assert done.returncode != 0 and told in done.stderr
+    assert done.returncode != 0
+    assert [link for link in broken if f"'{link}'" not in done.stderr] == [], done.stderr
+    assert "'other.md#other'" not in done.stderr
 
 
 def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:

@@ -61,10 +61,6 @@ def told_of(verb: str) -> tuple[str, str]:
     return rule[1], rule[2]
 
 
-def test_there_are_ten() -> None:
-    assert len(ten_commands()) == 10
-
-
 @pytest.mark.parametrize(("page", "verb", "given"), typed())
 def test_each_command_is_a_verb_that_takes_these_variables(page: str, verb: str, given: tuple[str, ...]) -> None:
     told, recipe = told_of(verb)

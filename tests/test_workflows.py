@@ -170,8 +170,13 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("verb", ["promote", "retrain", "propose", "verify"])
+VERBS = [
+    *(("promote", text) for text in HOSTILE),
+    *((verb, text) for verb in ("retrain", "propose", "verify") for text in HOSTILE[::2]),
+]
+
+
+@pytest.mark.parametrize(("verb", "text"), VERBS)
 def test_what_people_type_is_an_argument_and_never_a_command(verb: str, text: str, checkout: Path) -> None:
     typed = {"TASK": "drug_response", "VERSION": "3", "WHY": text, "BY": text, "TO": "production"}
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
@@ -185,18 +190,9 @@ def test_what_people_type_is_an_argument_and_never_a_command(verb: str, text: st
         assert "[3]" in given or "[--version=3]" in given
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("verb", ["promote", "retrain", "propose", "verify"])
+@pytest.mark.parametrize(("verb", "text"), VERBS)
 def test_a_task_that_is_no_task_is_no_command_either(verb: str, text: str, checkout: Path) -> None:
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
     typed = {"TASK": text, "VERSION": text, "WHY": "x", "BY": "ada", "TO": "production"}
     subprocess.run(["make", verb], cwd=checkout, env=kept | typed, capture_output=True)
     assert not (checkout / "pwned").exists()
-
-
-def test_every_verb_is_listed_and_phony() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    listed = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
-    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    assert phony is not None and set(phony[1].split()) == listed
-    assert {"retrain", "propose"} <= listed

@@ -1,4 +1,4 @@
-"""Images: what ``params.yaml`` decides of them, and how their raw folder is read."""
+"""Tasks on images: their settings in ``params.yaml`` and the reader of their raw folder."""
 
 from __future__ import annotations
 
@@ -17,43 +17,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImagesData:
-    """What is taken from a raw folder of images.
+    """Classes, crop and size of the images of a raw folder."""
 
-    Attributes
-    ----------
-    classes
-        Folder names below ``images/``, in the order of the probabilities.
-    crop
-        Share of the shorter side that is kept around the center, before resizing.
-    size
-        Side of the square that every image is decoded to, in pixels.
-    """
-
-    classes: tuple[str, ...]
-    crop: float
-    size: int
+    classes: tuple[str, ...]  # folder names below `images/`, in the order of the probabilities
+    crop: float  # share of the shorter side that is kept around the center, before resizing
+    size: int  # side of the square that every image is decoded to, in pixels
 
 
 @dataclass(frozen=True)
 class ValidateImages:
-    """What raw data of images must satisfy.
+    """Bounds of the validation of raw images."""
 
-    Attributes
-    ----------
-    minimum_per_class
-        Images that every class must have.
-    smallest_side, largest_pixels
-        In pixels; a larger image is refused before it is decoded.
-    """
-
-    minimum_per_class: int
-    smallest_side: int
-    largest_pixels: int
+    minimum_per_class: int  # images that every class must have
+    smallest_side: int  # in pixels
+    largest_pixels: int  # of an image; a larger one is refused before it is decoded
 
 
 @dataclass(frozen=True)
 class ImagesTask(Task):
-    """A task on images, whatever is asked of them."""
+    """A task on images."""
 
     modes = ("random", "subject_blind")
 
@@ -62,7 +44,7 @@ class ImagesTask(Task):
     tune: TuneTransfer
 
     def check(self, checks: Checks) -> None:
-        """Refuse classes that are no folders, sizes that no network takes, and rules that let nothing pass."""
+        """Refuse classes that are no folder names, and sizes and counts out of range."""
         super().check(checks)
         classes, crop, size = self.data.classes, self.data.crop, self.data.size
         checks.require(len(classes) >= 2, "data.classes", "names fewer than two classes")
@@ -78,7 +60,7 @@ class ImagesTask(Task):
         checks.transfer(self.tune)
 
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = (), **rules: Any) -> Kept:
-        """See `pipelines.samples.images.read_images`, which takes ``rules``; no table of images is optional."""
+        """Read images, see `pipelines.samples.images.read_images`, which takes ``rules``."""
         from pipelines.samples.images import read_images
 
         return read_images(folder, self, labelled=labelled, **rules)

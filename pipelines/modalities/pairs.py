@@ -1,4 +1,4 @@
-"""Pairs of a cell line and a drug: what ``params.yaml`` decides of them, and how their raw folder is read."""
+"""Tasks on pairs of a cell line and a drug: settings in ``params.yaml`` and the reader of their raw folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MissingPolicy:
-    """What happens to a cell line without an omics table or a tissue, and to a drug without SMILES."""
+    """Treatment of cell lines without an omics table or a tissue, and of drugs without SMILES."""
 
     expression: Literal["drop", "impute"]
     mutation: Literal["drop", "impute"]
@@ -28,7 +28,7 @@ class MissingPolicy:
 
 @dataclass(frozen=True)
 class PairsData:
-    """What is taken from a raw folder of pairs."""
+    """Target, omics and missing values of a raw folder of pairs."""
 
     target: str
     omics: tuple[Literal["expression", "mutation", "copy_number", "methylation"], ...]
@@ -37,7 +37,7 @@ class PairsData:
 
 @dataclass(frozen=True)
 class ValidatePairs:
-    """What raw data of pairs must satisfy."""
+    """Bounds of the validation of raw pairs."""
 
     expression_scale: Literal["log2_tpm_plus_1", "any"]
     target_range: tuple[float, float]
@@ -49,21 +49,15 @@ class ValidatePairs:
 
 @dataclass(frozen=True)
 class PairsSplit(Split):
-    """How pairs of a cell line and a drug are assigned.
+    """How pairs of a cell line and a drug are assigned."""
 
-    Attributes
-    ----------
-    train_study, test_study
-        Whose rows are trained on and whose are tested in the mode ``cross_study``; no other mode looks at them.
-    """
-
-    train_study: str = ""
-    test_study: str = ""
+    train_study: str = ""  # study whose rows are trained on in the mode `cross_study`; ignored by other modes
+    test_study: str = ""  # study whose rows are tested in the mode `cross_study`; ignored by other modes
 
 
 @dataclass(frozen=True)
 class PairsTask(Task):
-    """A task on pairs of a cell line and a drug, whatever is asked of them."""
+    """A task on pairs of a cell line and a drug."""
 
     modes = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
     within = True
@@ -73,7 +67,7 @@ class PairsTask(Task):
     split: PairsSplit
 
     def check(self, checks: Checks) -> None:
-        """Refuse tables that are named twice, an empty range, and studies that are not named or are one."""
+        """Refuse doubled tables, an empty range, shares out of range, and studies that are missing or the same."""
         super().check(checks)
         checks.require(bool(self.data.omics), "data.omics", "is empty; name at least one table")
         checks.require(len(set(self.data.omics)) == len(self.data.omics), "data.omics", "names a table twice")
@@ -94,7 +88,7 @@ class PairsTask(Task):
         checks.require(not one, "split.test_study", said)
 
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
-        """See `pipelines.samples.response.keep_samples`."""
+        """Read pairs, see `pipelines.samples.response.keep_samples`."""
         from pipelines.samples.formats import read_response_tables
         from pipelines.samples.response import keep_samples
 

@@ -1,4 +1,4 @@
-"""Expression profiles: what ``params.yaml`` decides of them, and how their raw folder is read."""
+"""Tasks on expression profiles: settings in ``params.yaml`` and the reader of their raw folder."""
 
 from __future__ import annotations
 
@@ -20,65 +20,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProfilesData:
-    """What is taken from a raw folder of profiles.
+    """Scale and exclusions of a raw folder of profiles."""
 
-    Attributes
-    ----------
-    scale
-        Of the values: ``linear`` (counts, TPM, RSEM, per million), of which log2(x + 1) is taken; ``log2``, which that
-        was done to; ``as_is``, such as standardized values, which may be negative.
-    exclude
-        Samples that are not of the question: column of ``samples.csv`` to the values that rule a sample out.
-    missing_genes
-        Share of a model's genes that a profile may lack; they are imputed, and the answer says so.
-    """
-
+    # of the values: `linear` (counts, TPM, RSEM, per million), of which log2(x + 1) is taken; `log2`, already logged;
+    # `as_is`, such as standardized values, which may be negative
     scale: Literal["linear", "log2", "as_is"]
+    # samples to leave out: column of `samples.csv` to the values that exclude a sample
     exclude: dict[str, tuple[str, ...]]
-    missing_genes: float
+    missing_genes: float  # share of a model's genes that a profile may lack; they are imputed, and the answer says so
 
 
 @dataclass(frozen=True)
 class ValidateProfiles:
-    """What raw data of profiles must satisfy.
-
-    Attributes
-    ----------
-    minimum_samples, minimum_genes
-        Of the table.
-    missing_share
-        Of a gene's or a sample's values, at most.
-    constant_gene_share
-        Of the genes, at most: a gene that never varies is dropped by models.
-    library_size_factor
-        By which a sample's total may differ from the median one.
-    """
+    """Bounds of the validation of raw profiles."""
 
     minimum_samples: int
     minimum_genes: int
-    missing_share: float
-    constant_gene_share: float
-    library_size_factor: float
+    missing_share: float  # of a gene's or a sample's values, at most
+    constant_gene_share: float  # of the genes, at most: models drop genes that never vary
+    library_size_factor: float  # by which a sample's total may differ from the median one
 
 
 @dataclass(frozen=True)
 class ProfilesTask(Task):
-    """A task on expression profiles, whatever is asked of them.
-
-    Attributes
-    ----------
-    needs
-        Columns that ``samples.csv`` must have for the target, besides the ids.
-    """
+    """A task on expression profiles."""
 
     modes = ("random", "patient_blind")
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()  # columns of `samples.csv` for the target, besides the ids
 
     data: ProfilesData
     validate: ValidateProfiles
 
     def check(self, checks: Checks) -> None:
-        """Refuse shares and counts that make no sense."""
+        """Refuse shares and counts out of range."""
         super().check(checks)
         checks.share(self.data.missing_genes, "data.missing_genes", ends=True)
         for key in ("missing_share", "constant_gene_share"):
@@ -95,20 +69,18 @@ class ProfilesTask(Task):
         return False
 
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
-        """See `pipelines.samples.expression.keep_profiles`; no table of profiles is optional."""
+        """Read profiles, see `pipelines.samples.expression.keep_profiles`; no table is optional."""
         from pipelines.samples.expression import keep_profiles, read_expression_tables
 
         return keep_profiles(read_expression_tables(folder, self, labelled=labelled), self, labelled=labelled)
 
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
-        """Return which samples are dropped for want of a target, and the columns that hold it.
+        """Return the target of all samples, and which are dropped because they have none.
 
         Parameters
         ----------
-        table
-            Of all samples, as `pipelines.samples.expression.keep_profiles` has it.
         left
-            Which of them no other rule has dropped, bool, shape ``(n,)``.
+            Samples that no other rule has dropped, bool, shape ``(n,)``.
         classes
             Those of a model that is scored; None where they are found in the table.
         """

@@ -1,8 +1,4 @@
-"""What a task can ask: a problem is a module of this package, found by its name, and says by what it is measured.
-
-The metrics of all problems are the one registry that ``params.yaml``'s checks, studies, leaderboards, the gate, model
-cards, the monitor and the dashboard read.
-"""
+"""Problems, a module each, found by its name; their metrics are the one registry that all rooms read."""
 
 from __future__ import annotations
 
@@ -21,49 +17,24 @@ Score = Callable[["np.ndarray", "np.ndarray"], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """One measure of a problem.
+    """One metric of a problem."""
 
-    Attributes
-    ----------
-    name
-        As it stands in reports, runs and ``params.yaml``.
-    meaning
-        What it is, in words; ``{baseline}`` stands for the name of the naive baseline.
-    higher_is_better
-        Its direction.
-    score
-        One number from measured values ``(n, ...)`` and a model's outputs, which a study may optimize; None for what is
-        only reported.
-    reported
-        Whether a leaderboard may be ordered by it.
-    within
-        Whether it is a mean over parts of the samples (drugs), which not every modality has.
-    """
-
-    name: str
-    meaning: str
+    name: str  # in reports, runs and `params.yaml`
+    meaning: str  # for people; `{baseline}` stands for the name of the naive baseline
     higher_is_better: bool = True
+    # A number from measured values `(n, ...)` and a model's outputs, which a study may optimize; None if only reported.
     score: Score | None = None
-    reported: bool = True
-    within: bool = False
+    reported: bool = True  # whether a leaderboard may be ordered by it
+    within: bool = False  # whether it is a mean over parts of the samples (drugs), which not every modality has
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is predicted.
-
-    Attributes
-    ----------
-    metrics
-        In the order of reports.
-    losses
-        Of the metrics of each step that fits report, those that a trial is pruned by: the first that is there, low is
-        good.
-    """
+    """What is predicted, and how it is measured."""
 
     name: str
-    metrics: tuple[Metric, ...]
-    losses: tuple[str, ...]
+    metrics: tuple[Metric, ...]  # in the order of reports
+    losses: tuple[str, ...]  # step metrics that a trial is pruned by: the first that is reported, low is good
 
     def metric(self, name: str) -> Metric:
         """Return the metric ``name``; `KeyError` if the problem has none of that name."""
@@ -75,7 +46,7 @@ class Problem:
         return tuple(metric.name for metric in self.metrics if metric.score is not None)
 
     def reported(self, *, within: bool) -> tuple[str, ...]:
-        """Return the metrics that a leaderboard can show; ``within``: also those within parts of the samples."""
+        """Return the metrics of a leaderboard; ``within``: also those within parts of the samples."""
         return tuple(metric.name for metric in self.metrics if metric.reported and (within or not metric.within))
 
     def score(self, name: str, target: np.ndarray, outputs: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from pipelines.problems import MARGIN, Metric, Problem, Score
 if TYPE_CHECKING:
     import numpy as np
 
-# scikit-learn takes a second to import, and who reads params.yaml does not need it: hence the local imports.
+# Libraries are imported where they are used: reading params.yaml must be fast.
 
 
 def _of_labels(function: str, **settings: Any) -> Score:
@@ -54,11 +54,7 @@ PROBLEM = Problem(
         Metric("weighted_f1", "mean over rows of F1", score=_of_labels("f1_score", average="weighted")),
         Metric("roc_auc", "area under the receiver operating characteristic", score=_roc_auc),
         Metric("pr_auc", "area under precision and recall"),
-        Metric(
-            "prevalence",
-            "share of rows of the second class, which pr_auc is to be held against",
-            reported=False,
-        ),
+        Metric("prevalence", "share of rows of the second class, the pr_auc of chance", reported=False),
         Metric(
             "within_drug_roc_auc", "mean over drugs of roc_auc within each; a drug of one class has none", within=True
         ),

@@ -4,71 +4,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.problems import MARGIN, Metric, Problem
+from pipelines.problems import MARGIN, Metric, Problem, Score
 
 if TYPE_CHECKING:
     import numpy as np
 
-# scikit-learn and SciPy take a second to import, and who reads params.yaml needs neither: hence the local imports.
+# Libraries are imported where they are used: reading params.yaml must be fast.
 
 
-def rmse_score(target: np.ndarray, prediction: np.ndarray) -> float:
-    """Return the root of the mean squared error, of several targets its mean."""
-    from sklearn.metrics import root_mean_squared_error
+def _of_sklearn(function: str) -> Score:
+    """Return a score of scikit-learn's, of several targets its mean."""
 
-    return float(root_mean_squared_error(target, prediction))
+    def score(target: np.ndarray, prediction: np.ndarray) -> float:
+        from sklearn import metrics
 
+        return float(getattr(metrics, function)(target, prediction))
 
-def mae_score(target: np.ndarray, prediction: np.ndarray) -> float:
-    """Return the mean absolute error, of several targets its mean."""
-    from sklearn.metrics import mean_absolute_error
-
-    return float(mean_absolute_error(target, prediction))
+    return score
 
 
-def mse_score(target: np.ndarray, prediction: np.ndarray) -> float:
-    """Return the mean squared error, of several targets its mean."""
-    from sklearn.metrics import mean_squared_error
+def _correlation(function: str) -> Score:
+    """Return a correlation of SciPy's; 0 for a constant prediction, of which SciPy's NaN cannot be ranked."""
 
-    return float(mean_squared_error(target, prediction))
+    def score(target: np.ndarray, prediction: np.ndarray) -> float:
+        from scipy import stats
 
+        varies = float(prediction.max() - prediction.min()) > 1e-9
+        return float(getattr(stats, function)(target, prediction)[0]) if varies else 0.0
 
-def r2_score(target: np.ndarray, prediction: np.ndarray) -> float:
-    """Return the share of variance that is explained, of several targets its mean."""
-    from sklearn import metrics
-
-    return float(metrics.r2_score(target, prediction))
+    return score
 
 
-def _pearson(target: np.ndarray, prediction: np.ndarray) -> float:
-    from scipy import stats
-
-    return float(stats.pearsonr(target, prediction)[0]) if _varies(prediction) else 0.0
-
-
-def _spearman(target: np.ndarray, prediction: np.ndarray) -> float:
-    from scipy import stats
-
-    return float(stats.spearmanr(target, prediction)[0]) if _varies(prediction) else 0.0
-
-
-def _varies(prediction: np.ndarray) -> bool:
-    """Whether a prediction correlates with anything; SciPy says NaN of a constant one, which a study cannot rank."""
-    return float(prediction.max() - prediction.min()) > 1e-9
-
-
-R2 = Metric("r2", "share of variance that is explained", score=r2_score)
-RMSE = Metric("rmse", "root of the mean squared error; low is good", higher_is_better=False, score=rmse_score)
-MAE = Metric("mae", "mean absolute error; low is good", higher_is_better=False, score=mae_score)
-MSE = Metric("mse", "mean squared error; low is good", higher_is_better=False, score=mse_score)
+R2 = Metric("r2", "share of variance that is explained", score=_of_sklearn("r2_score"))
+RMSE = Metric(
+    "rmse",
+    "root of the mean squared error; low is good",
+    higher_is_better=False,
+    score=_of_sklearn("root_mean_squared_error"),
+)
+MAE = Metric(
+    "mae", "mean absolute error; low is good", higher_is_better=False, score=_of_sklearn("mean_absolute_error")
+)
+MSE = Metric("mse", "mean squared error; low is good", higher_is_better=False, score=_of_sklearn("mean_squared_error"))
 R2_OVER_BASELINE = Metric("r2_over_baseline", "share of {baseline}'s squared error that is saved")
 
 PROBLEM = Problem(
     "regression",
     (
         *(R2, RMSE, MAE, MSE),
-        Metric("pearson", "correlation over all rows", score=_pearson),
-        Metric("spearman", "rank correlation over all rows", score=_spearman),
+        Metric("pearson", "correlation over all rows", score=_correlation("pearsonr")),
+        Metric("spearman", "rank correlation over all rows", score=_correlation("spearmanr")),
         Metric("within_drug_pearson", "mean over drugs of the correlation within each", within=True),
         Metric("within_drug_spearman", "mean over drugs of the rank correlation within each", within=True),
         *(R2_OVER_BASELINE, MARGIN),

@@ -1,45 +1,37 @@
-"""The time to an event is predicted, as a risk and as a survival curve; who is censored is known to be free until then.
-
-What is measured has two columns, time and event; what a model answers is the log hazard, relative to the training rows.
-"""
+"""The time to an event is predicted; targets are time and event, outputs log hazards relative to the training rows."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from pipelines.problems import MARGIN, Metric, Problem, get_problem
+from pipelines.problems import MARGIN, Metric, Problem, Score, get_problem
 
 if TYPE_CHECKING:
     import numpy as np
 
-# NumPy takes a moment to import, and who reads params.yaml does not need it: hence the local imports.
+# Libraries are imported where they are used: reading params.yaml must be fast.
 
 
-def _concordance(target: np.ndarray, risk: np.ndarray) -> float:
-    """Return Harrell's index; 0.5 where no two rows can be compared."""
-    import numpy as np
+def _finite(function: str, otherwise: float) -> Score:
+    """Return a function of `pipelines.samples.survival`, and ``otherwise`` where it is NaN."""
 
-    from pipelines.samples.survival import concordance
+    def score(target: np.ndarray, risk: np.ndarray) -> float:
+        from pipelines.samples import survival
 
-    found = float(concordance(target[:, 0], target[:, 1], risk))
-    return found if np.isfinite(found) else 0.5
+        found = float(getattr(survival, function)(target[:, 0], target[:, 1], risk))
+        return found if math.isfinite(found) else otherwise
 
-
-def _partial_loss(target: np.ndarray, risk: np.ndarray) -> float:
-    """Return the loss of `partial_loss`; 0, which all models then have, without an event."""
-    import numpy as np
-
-    from pipelines.samples.survival import partial_loss
-
-    found = float(partial_loss(target[:, 0], target[:, 1], risk))
-    return found if np.isfinite(found) else 0.0
+    return score
 
 
 PROBLEM = Problem(
     "survival",
     (
         Metric(
-            "concordance", "share of comparable pairs whose risks are in the right order (Harrell)", score=_concordance
+            "concordance",
+            "share of comparable pairs whose risks are in the right order (Harrell)",
+            score=_finite("concordance", 0.5),
         ),
         Metric("uno_concordance", "the same, corrected for censoring, up to the last horizon (Uno)"),
         Metric(
@@ -52,7 +44,7 @@ PROBLEM = Problem(
             "partial_loss",
             "negative log partial likelihood per event; low is good",
             higher_is_better=False,
-            score=_partial_loss,
+            score=_finite("partial_loss", 0.0),
         ),
         MARGIN,
     ),

@@ -1,4 +1,4 @@
-"""Raw folders, read kind by kind, become samples: tables and arrays with an id, a group and a label each."""
+"""Readers of raw folders, which return samples: tables and arrays with an id, a group and a label each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kept:
-    """Samples of any kind that are left after the task's rules, and what the rules did."""
+    """Samples of any modality that the rules of a task keep, and counts of what they drop."""
 
     samples: Any
     counts: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Samples of kind ``expression``: profiles of genes, stored once as a matrix of float32."""
+"""Expression profiles: reading a raw folder, applying the rules of the task, choosing target genes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 from pipelines.errors import DataError, Finding
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.samples import Kept
-from pipelines.samples.formats import read_table
+from pipelines.samples.formats import Asked, read_tables
 from pipelines.samples.table_text import letters_of
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import GeneData
@@ -32,21 +32,9 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class ExpressionTables:
-    """The tables of a raw folder of kind ``expression``, as they stand in the files.
+    """The tables of a raw folder ``expression``, as they stand in the files, and warnings of the reader."""
 
-    Attributes
-    ----------
-    expression
-        ``sample_id`` and one number column a gene.
-    samples
-        ``sample_id``, ``patient_id``, ``label`` and whatever else is known of a sample.
-    genes
-        ``gene`` (a column of ``expression``) and what is known of it; None where there is no such file.
-    notes
-        What reading changed, as warnings.
-    """
-
-    expression: pd.DataFrame
+    expression: pd.DataFrame  # `sample_id` and one column of numbers a gene
     samples: pd.DataFrame
     genes: pd.DataFrame | None
     notes: tuple[Finding, ...] = ()
@@ -60,22 +48,19 @@ class ExpressionSamples:
     ----------
     table
         A row a sample: ``sample_id``, ``patient_id``, ``label`` (None where unknown), ``digest`` (SHA-256 of its
-        values), other columns of ``samples.csv``, and ``target`` (position of the label among ``classes``) where
-        classes are predicted.
+        values), other columns of ``samples.csv``, and the target where it is no gene.
     values
         On the scale of the file, float32, shape ``(profiles, genes)``; NaN where unknown. Shared by all subsets.
     index
         For each sample its row in ``values``; shape ``(n,)``.
-    genes
-        Names of the columns.
     about_genes
-        What ``genes.csv`` says, a row a gene in the order of ``genes``; may have no columns.
+        Columns of ``genes.csv``, a row a gene in the order of ``genes``; may have no columns.
     scale
         See `pipelines.modalities.profiles.ProfilesData`.
     classes
-        Names of the classes, in the order of probabilities; empty where genes are predicted.
+        In the order of probabilities; empty where no classes are predicted.
     targets, predictors
-        Genes that are predicted, and those that they are predicted from; empty where something else is predicted.
+        Genes that are predicted, and those that they are predicted from; empty where no genes are predicted.
     outcome
         Columns of ``table`` that are predicted, where no genes are.
     stratum
@@ -83,6 +68,7 @@ class ExpressionSamples:
     """
 
     modality: ClassVar[str] = "profiles"
+    within: ClassVar[None] = None  # no sample is a part of another
 
     table: pd.DataFrame
     values: np.ndarray
@@ -100,10 +86,6 @@ class ExpressionSamples:
         return len(self.table)
 
     @property
-    def within(self) -> None:
-        """Return nothing: no sample is a part of another."""
-
-    @property
     def target(self) -> np.ndarray:
         """Return the target genes in log2 units, float64, ``(n, targets)``; else `outcome`, ``(n,)`` of one column."""
         if self.targets:
@@ -113,12 +95,12 @@ class ExpressionSamples:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Return the genes that a model may look at: the predictors, or all where classes are predicted."""
+        """Return the genes that a model may use: the predictors, or all where no genes are predicted."""
         return self.predictors if self.targets else self.genes
 
     @property
     def has_positions(self) -> bool:
-        """Whether it is known where on the genome the genes lie."""
+        """Whether ``genes.csv`` has the positions of the genes on the genome."""
         return all(column in self.about_genes for column in POSITION)
 
     def logged(self, genes: Sequence[str] | None = None) -> np.ndarray:
@@ -145,7 +127,7 @@ class ExpressionSamples:
         return replace(self, values=self.values[self.index], index=np.arange(len(self)))
 
     def aimed(self, targets: Sequence[str], predictors: Sequence[str]) -> ExpressionSamples:
-        """Return the same samples, of which ``targets`` are to be predicted from ``predictors``."""
+        """Return the same samples with the genes ``targets`` to predict from the genes ``predictors``."""
         return replace(self, targets=tuple(targets), predictors=tuple(predictors))
 
 
@@ -157,48 +139,33 @@ def to_log2(values: np.ndarray, scale: str) -> np.ndarray:
 def read_expression_tables(
     folder: Path | str, task: ProfilesTask, *, labelled: bool = True, described: bool = True
 ) -> ExpressionTables:
-    """Read a raw folder of kind ``expression``.
+    """Read a raw folder ``expression``.
 
     Parameters
     ----------
-    folder
-        Holds ``expression.parquet``, ``samples.csv`` and, where genes are described, ``genes.csv``.
-    task
-        Its problem says whether samples need a label, its data whether genes must say which are landmarks.
     labelled
-        Whether samples must have a label where the task predicts it.
+        Whether samples must have the target of the task.
     described
-        Whether genes must say which are landmarks, where the task asks for them; a model that is scored knows.
+        Whether genes must say which are landmarks, where the task needs them; false for a model that is scored.
 
     Raises
     ------
     DataError
         Lists every file that is missing or unreadable and every column that is missing or of a wrong type.
     """
-    folder = Path(folder)
-    findings: list[Finding] = []
-    notes: list[Finding] = []
-
-    def read(name: str, text: tuple[str, ...], wide: bool = False) -> pd.DataFrame:
-        try:
-            return read_table(folder / name, text=text, all_other_numbers=wide, notes=notes)
-        except DataError as error:
-            findings.extend(error.findings)
-            return pd.DataFrame()
-
     landmarks = described and task.needs_landmarks
-    has_genes = described and ((folder / GENES_FILE).exists() or landmarks)
-    tables = ExpressionTables(
-        expression=read(EXPRESSION_FILE, ("sample_id",), wide=True),
-        samples=read(SAMPLES_FILE, sample_columns(task, labelled=labelled)),
-        genes=read(GENES_FILE, ("gene",)) if has_genes else None,
-    )
-    if findings:
-        raise DataError(findings)
-    if landmarks and tables.genes is not None and LANDMARK not in tables.genes:
+    asked: dict[str, Asked] = {
+        EXPRESSION_FILE: {"text": ("sample_id",), "all_other_numbers": True},
+        SAMPLES_FILE: {"text": sample_columns(task, labelled=labelled)},
+    }
+    if described and (landmarks or (Path(folder) / GENES_FILE).exists()):
+        asked[GENES_FILE] = {"text": ("gene",)}
+    found, notes = read_tables(Path(folder), asked)
+    genes = found.get(GENES_FILE)
+    if landmarks and genes is not None and LANDMARK not in genes:
         message = "the column is missing, and data.predictors is landmarks; add it, or set predictors: all"
         raise DataError([Finding("column_exists", GENES_FILE, message, LANDMARK)])
-    return replace(tables, notes=tuple(notes))
+    return ExpressionTables(found[EXPRESSION_FILE], found[SAMPLES_FILE], genes, notes)
 
 
 def sample_columns(task: ProfilesTask, *, labelled: bool = True) -> tuple[str, ...]:
@@ -213,29 +180,25 @@ def keep_profiles(
     labelled: bool = True,
     classes: Sequence[str] | None = None,
 ) -> Kept:
-    """Apply the task's rules: which samples are of the question, and which classes are large enough.
+    """Apply the rules of the task, ``data.exclude`` and ``data.small_classes``, to validated tables.
 
     Parameters
     ----------
-    tables
-        The raw tables; validated.
-    task
-        Its ``data.exclude`` and ``data.small_classes`` are the rules.
     labelled
-        Whether samples must have a label where the task predicts it.
+        Whether samples must have the target of the task.
     classes
         Those of a model that is scored: other labels are dropped, and no class is too small.
 
     Returns
     -------
     Kept
-        Samples in the order of ``expression.parquet``; ``counts`` says what each rule dropped, and what classes.
+        Samples in the order of ``expression.parquet``; ``counts`` has the rows that each rule dropped, and classes.
 
     Raises
     ------
     DataError
-        A sample has no id or stands twice; a class is too small and the rule is to refuse it; a column of a rule is not
-        there.
+        A sample has no id or is doubled, a class is too small and ``small_classes`` is ``refuse``, or the column of a
+        rule is missing.
     """
     _check_ids(tables)
     about = tables.samples.set_index("sample_id")
@@ -243,27 +206,18 @@ def keep_profiles(
     table = about.reindex(ids).reset_index()
     table["patient_id"] = known_column(table["patient_id"]).fillna(table["sample_id"])
     table["label"] = known_column(table["label"]) if "label" in table else pd.Series([None] * len(table), dtype=object)
-    rules = {"not_in_samples_csv": ~np.isin(ids.astype(str), about.index.to_numpy(str))}
-    for column, values in task.data.exclude.items():
-        if column not in about:
-            message = f"the column is missing, and data.exclude of params.yaml names it; the file has {_some(about)}"
-            raise DataError([Finding("column_exists", SAMPLES_FILE, message, column)])
-        if faults := [fault for value in values if (fault := partly_excluded(about[column], value, values))]:
-            raise DataError([Finding("exclude_alike", SAMPLES_FILE, fault, column) for fault in faults])
-        ruled_out = pd.Series(is_one_of(about[column], values), index=about.index)
-        rules[f"{column}_{'_'.join(values)}"] = ruled_out.reindex(ids, fill_value=False).to_numpy(bool)
     dropped = np.zeros(len(table), dtype=bool)
     dropped_rows: dict[str, int] = {}
 
-    def drop(name: str, at_fault: np.ndarray) -> None:
-        dropped_rows[name] = int((at_fault & ~dropped).sum())  # a row counts for the first rule that drops it
-        dropped[at_fault] = True
+    def drop(rules: dict[str, np.ndarray]) -> None:
+        for name, at_fault in rules.items():
+            dropped_rows[name] = int((at_fault & ~dropped).sum())  # a row counts for the first rule that drops it
+            dropped[at_fault] = True
 
-    for name, at_fault in rules.items():
-        drop(name, at_fault)
+    drop({"not_in_samples_csv": ~np.isin(ids.astype(str), about.index.to_numpy(str))})
+    drop(_exclusions(about, ids, task))
     found = task.targets(table, ~dropped, classes) if labelled else ProfileTargets()
-    for name, at_fault in found.rules.items():
-        drop(name, at_fault)
+    drop(found.rules)
     kept = table[~dropped].reset_index(drop=True).drop(columns=_RESERVED, errors="ignore")
     genes = tuple(str(column) for column in tables.expression.columns if column != "sample_id")
     matrix = tables.expression.drop(columns="sample_id").to_numpy(np.float32, na_value=np.nan)[~dropped]
@@ -280,33 +234,48 @@ def keep_profiles(
     if tables.genes is not None:
         described = tables.genes.drop_duplicates("gene").set_index("gene").reindex(genes)
     samples = ExpressionSamples(
-        kept,
-        matrix,
-        np.arange(len(kept)),
-        genes,
-        described,
-        task.data.scale,
-        found.classes or tuple(classes or ()),
+        table=kept,
+        values=matrix,
+        index=np.arange(len(kept)),
+        genes=genes,
+        about_genes=described,
+        scale=task.data.scale,
+        classes=found.classes or tuple(classes or ()),
         outcome=tuple(found.columns) or ("target",),
         stratum=found.stratum,
     )
     return Kept(samples, counts)
 
 
+def _exclusions(about: pd.DataFrame, ids: np.ndarray, task: ProfilesTask) -> dict[str, np.ndarray]:
+    """Return for each rule of ``data.exclude`` the samples that it drops, bool, shape ``(n,)``."""
+    rules = {}
+    for column, values in task.data.exclude.items():
+        if column not in about:
+            there = ", ".join(map(repr, map(str, about.columns[:8])))
+            message = f"the column is missing, and data.exclude of params.yaml names it; the file has {there}"
+            raise DataError([Finding("column_exists", SAMPLES_FILE, message, column)])
+        if faults := [fault for value in values if (fault := partly_excluded(about[column], value, values))]:
+            raise DataError([Finding("exclude_alike", SAMPLES_FILE, fault, column) for fault in faults])
+        excluded = pd.Series(is_one_of(about[column], values), index=about.index)
+        rules[f"{column}_{'_'.join(values)}"] = excluded.reindex(ids, fill_value=False).to_numpy(bool)
+    return rules
+
+
 @dataclass(frozen=True)
 class ProfileTargets:
-    """What is to be predicted of profiles, of all rows of a table of samples.
+    """The target of all rows of a table of samples, see `pipelines.modalities.profiles.ProfilesTask.targets`.
 
     Attributes
     ----------
     rules
         For each rule the samples that it drops, bool, shape ``(n,)``.
     columns
-        What is predicted; a value a sample, whatever stands there of those that are dropped.
+        The target; a value a sample, arbitrary for samples that are dropped.
     classes
         Names of classes, where they are predicted.
     counts
-        What is told of them.
+        Counts of the target for reports.
     stratum
         Column by which splits are balanced.
     """
@@ -321,13 +290,7 @@ class ProfileTargets:
 def label_targets(
     table: pd.DataFrame, left: np.ndarray, task: ProfilesClassification, classes: Sequence[str] | None
 ) -> ProfileTargets:
-    """Return the position of each label among the classes; see `pipelines.modalities.profiles.ProfilesTask.targets`.
-
-    Raises
-    ------
-    DataError
-        A class is too small, and the rule is to refuse it.
-    """
+    """Return the position of each label among the classes; `DataError` where a class is too small and must not be."""
     rules = {"without_label": table["label"].isna().to_numpy()}
     counts: dict[str, Any] = {}
     left = left & ~rules["without_label"]
@@ -346,6 +309,7 @@ def label_targets(
 
 
 def _check_ids(tables: ExpressionTables) -> None:
+    """Refuse empty and doubled ids."""
     findings = []
     for file, table in ((EXPRESSION_FILE, tables.expression), (SAMPLES_FILE, tables.samples)):
         ids = table["sample_id"]
@@ -353,7 +317,7 @@ def _check_ids(tables: ExpressionTables) -> None:
             message = "the key is empty; fill it in"
             findings.append(Finding.at_rows("key_filled", file, "sample_id", np.flatnonzero(empty), message))
         if (twice := ids.duplicated(keep=False) & ids.notna()).any():
-            message = "stands more than once; write one row for each, and give different things different ids"
+            message = "duplicate id; keep one row, or give different samples different ids"
             rows = np.flatnonzero(twice)
             findings.append(Finding.at_rows("key_unique", file, "sample_id", rows, message, ids[twice]))
     if findings:
@@ -361,13 +325,7 @@ def _check_ids(tables: ExpressionTables) -> None:
 
 
 def small_classes(table: pd.DataFrame, task: ProfilesClassification) -> dict[str, int]:
-    """Return the classes with fewer patients than a split needs, and how many they have.
-
-    Raises
-    ------
-    DataError
-        There are some, and ``data.small_classes`` is to refuse them.
-    """
+    """Return the classes with too few patients to split, with their numbers; `DataError` if the rule is to refuse."""
     patients = table.groupby("label")["patient_id"].nunique()
     few = {str(name): int(count) for name, count in patients.items() if count < task.data.minimum_patients}
     if few and task.data.small_classes == "refuse":
@@ -381,32 +339,22 @@ def small_classes(table: pd.DataFrame, task: ProfilesClassification) -> dict[str
 
 
 def is_one_of(column: pd.Series, values: Sequence[str]) -> np.ndarray:
-    """Return where a column holds one of the values of a rule, in any case and with any blanks around it.
+    """Return where a column has one of the values of a rule, in any case and with any blanks around it.
 
-    A file may hold 1, 1.0 or 01 where a rule says ``"01"``: pandas reads a column of such codes as numbers, and one
-    of ``TRUE`` as truth values.
+    A file may have 1, 1.0 or 01 where a rule has ``"01"``: pandas reads codes as numbers and ``TRUE`` as a truth value.
     """
     wanted = {folded_id(value) for value in values}
     return np.array([bool(pd.notna(cell)) and folded_id(cell) in wanted for cell in column.astype(object)], dtype=bool)
 
 
 def unruled(column: pd.Series) -> np.ndarray:
-    """Return where a column of a rule says nothing, so that the rule can neither drop the sample nor clear it."""
+    """Return where the column of a rule is empty or unknown."""
     return np.array([is_unknown(cell) for cell in column.astype(object)], dtype=bool)
 
 
 def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str | None:
-    """Return which cells a rule that excludes ``value`` would leave in that look like it, None if there are none.
+    """Return a message on cells that look like ``value`` and that none of the ``values`` of a rule excludes, or None.
 
-    Parameters
-    ----------
-    column
-        Of ``samples.csv``.
-    value, values
-        One value of the rule, and all of them.
-
-    Notes
-    -----
     ``11A`` and ``11B`` are the code ``11`` with the vial of a TCGA barcode; ``solid-tissue normal`` is ``Solid Tissue
     Normal``.
     """
@@ -421,33 +369,25 @@ def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str
     if not alike:
         return None
     return (
-        f"data.exclude in params.yaml rules out {value!r}, and {quoted(alike)} would be left in; name there all that "
-        "are to be excluded, or write in another way what is not"
+        f"data.exclude in params.yaml rules out {value!r}, and {quoted(alike)} would be left in; name all values to "
+        "exclude there, or rename the others"
     )
 
 
 def is_landmark(genes: pd.DataFrame) -> np.ndarray:
-    """Return which rows of ``genes.csv`` are landmarks, bool, shape ``(genes,)``; an empty cell is none."""
+    """Return which rows of ``genes.csv`` are landmarks, bool, shape ``(genes,)``; not those with an empty cell."""
     return as_truth(genes[LANDMARK]).fillna(value=False).to_numpy(bool)
 
 
 def as_truth(column: pd.Series) -> pd.Series:
-    """Return a column of true and false, or of 1 and 0, as truth values; missing where it says neither."""
+    """Return a column of true and false, or of 1 and 0, as truth values; other cells are missing."""
     text = column.astype("string").str.strip().str.lower()
     meaning = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
     return text.map(meaning).astype("boolean")
 
 
 def library_sizes(values: np.ndarray, scale: str) -> np.ndarray:
-    """Return the totals of profiles, in linear units; float64, shape ``(n,)``.
-
-    Parameters
-    ----------
-    values
-        Shape ``(n, genes)``; what is not finite counts as nothing.
-    scale
-        ``linear`` or ``log2``.
-    """
+    """Return the totals of profiles ``(n, genes)`` in linear units, float64, ``(n,)``; skips what is not finite."""
     totals = np.zeros(len(values))
     for start in range(0, len(values), _BLOCK):
         part = values[start : start + _BLOCK].astype(np.float64)
@@ -457,16 +397,7 @@ def library_sizes(values: np.ndarray, scale: str) -> np.ndarray:
 
 
 def aim(samples: ExpressionSamples, data: GeneData, train: np.ndarray) -> ExpressionSamples:
-    """Choose target and predictor genes.
-
-    Parameters
-    ----------
-    samples
-        Of a task that predicts genes.
-    data
-        Says which.
-    train
-        Positions of the training rows: the most variable genes are chosen on them alone.
+    """Choose target and predictor genes; the most variable ones on the rows ``train`` (positions) alone.
 
     Raises
     ------
@@ -490,20 +421,16 @@ def aim(samples: ExpressionSamples, data: GeneData, train: np.ndarray) -> Expres
     predictors = [gene for gene in pool if gene not in chosen]
     if not targets or not predictors:
         what = "target" if not targets else "predictor"
-        message = f"no {what} gene is left; look at data.predictors and data.targets in params.yaml"
+        message = f"no {what} gene is left; change data.predictors or data.targets in params.yaml"
         raise DataError([Finding("genes_left", EXPRESSION_FILE, message)])
     return samples.aimed(targets, predictors)
 
 
 def _variance(values: np.ndarray) -> np.ndarray:
-    """Return the variance of each column, of what is known; exactly 0 where it has one value or none."""
+    """Return the variance of each column without its NaN; exactly 0 where it has one value or none."""
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / count
     variance = np.where(known, (values - mean) ** 2, 0).sum(axis=0) / count
     lowest, highest = np.where(known, values, np.inf).min(axis=0), np.where(known, values, -np.inf).max(axis=0)
     return np.where(lowest < highest, variance, 0.0)
-
-
-def _some(table: pd.DataFrame) -> str:
-    return ", ".join(map(repr, map(str, table.columns[:8])))

@@ -1,4 +1,4 @@
-"""Times of follow-up and events, as ``samples.csv`` has them: text that may not be what it should."""
+"""Times of follow-up and events in ``samples.csv``."""
 
 from __future__ import annotations
 
@@ -17,29 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """What the rows of ``samples.csv`` say, shape ``(n,)`` each.
+    """Follow-up of the rows of ``samples.csv``, shape ``(n,)`` each."""
 
-    Attributes
-    ----------
-    time
-        NaN where the cell is no number.
-    event
-        False where the cell says neither.
-    time_said, event_said
-        Whether there is a cell that is not empty or unknown.
-    event_read
-        Whether the cell says one of the two.
-    """
-
-    time: np.ndarray
-    event: np.ndarray
-    time_said: np.ndarray
+    time: np.ndarray  # NaN where the cell is no number
+    event: np.ndarray  # False where the cell is no truth value
+    time_said: np.ndarray  # whether the cell is neither empty nor unknown
     event_said: np.ndarray
-    event_read: np.ndarray
+    event_read: np.ndarray  # whether the cell is a truth value
 
     @property
     def known(self) -> np.ndarray:
-        """Return which rows have a follow-up that can be learnt from."""
+        """Return the rows with a time above 0 and an event."""
         return np.isfinite(self.time) & (self.time > 0) & self.event_read
 
 

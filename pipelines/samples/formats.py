@@ -1,4 +1,4 @@
-"""Reading raw folders: every fault of a file becomes a `DataError` that names file, column and row."""
+"""Readers of the tables of raw folders; every fault becomes a `DataError` that names file, column and row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -39,50 +39,36 @@ KEYS = ("study", "cell_line_id", "drug_id")
 _COLUMNS_ALONE = 5  # up to so many columns of a wrong type get a finding each, more share one
 
 
+class Asked(TypedDict, total=False):
+    """Arguments of `read_table`."""
+
+    text: tuple[str, ...]
+    numbers: tuple[str, ...]
+    all_other_numbers: bool
+
+
 @dataclass(frozen=True)
 class ResponseTables:
-    """The tables of a raw folder of kind ``response``, as they stand in the files.
+    """The tables of a raw folder ``response``, as they stand in the files, and warnings of the reader."""
 
-    Attributes
-    ----------
-    response
-        Columns ``study``, ``cell_line_id``, ``drug_id`` and the target; a row a measurement.
-    cell_lines
-        At least ``cell_line_id`` and ``tissue``.
-    drugs
-        At least ``drug_id`` and ``smiles``.
-    omics
-        For each omics its table: ``cell_line_id`` and one number column a feature.
-    notes
-        What reading changed, as warnings.
-    """
-
-    response: pd.DataFrame
-    cell_lines: pd.DataFrame
-    drugs: pd.DataFrame
-    omics: dict[str, pd.DataFrame]
+    response: pd.DataFrame  # `study`, `cell_line_id`, `drug_id` and the target; a row a measurement
+    cell_lines: pd.DataFrame  # at least `cell_line_id` and `tissue`
+    drugs: pd.DataFrame  # at least `drug_id` and `smiles`
+    omics: dict[str, pd.DataFrame]  # `cell_line_id` and one column of numbers a feature
     notes: tuple[Finding, ...] = ()
 
 
 def read_response_tables(
     folder: Path | str, task: PairsTask, *, labelled: bool = True, optional: Collection[str] = ()
 ) -> ResponseTables:
-    """Read a raw folder of kind ``response``.
+    """Read a raw folder ``response``.
 
     Parameters
     ----------
-    folder
-        Folder that holds ``response.parquet``, ``cell_lines.csv``, ``drugs.csv`` and a parquet file an omics.
-    task
-        Says which omics and which target column are read.
     labelled
-        Whether the response table must have the target column.
+        Whether the response table must have the target column of the task.
     optional
-        Omics whose file may be missing; they come back without rows.
-
-    Returns
-    -------
-    ResponseTables
+        Omics whose file may be missing; they are returned without rows.
 
     Raises
     ------
@@ -90,31 +76,31 @@ def read_response_tables(
         Lists every file that is missing or unreadable and every column that is missing or of a wrong type.
     """
     folder = Path(folder)
-    findings: list[Finding] = []
-    notes: list[Finding] = []
-    target = (task.data.target,) if labelled else ()
+    asked: dict[str, Asked] = {
+        RESPONSE_FILE: {"text": KEYS, "numbers": (task.data.target,) if labelled else ()},
+        CELL_LINES_FILE: {"text": ("cell_line_id", "tissue")},
+        DRUGS_FILE: {"text": ("drug_id", "smiles")},
+    }
+    for name in task.data.omics:
+        if name not in optional or (folder / f"{name}.parquet").exists():
+            asked[f"{name}.parquet"] = {"text": ("cell_line_id",), "all_other_numbers": True}
+    found, notes = read_tables(folder, asked)
+    nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
+    omics: dict[str, pd.DataFrame] = {name: found.get(f"{name}.parquet", nothing) for name in task.data.omics}
+    return ResponseTables(found[RESPONSE_FILE], found[CELL_LINES_FILE], found[DRUGS_FILE], omics, notes)
 
-    def read(name: str, text: tuple[str, ...], numbers: tuple[str, ...] = (), wide: bool = False) -> pd.DataFrame:
+
+def read_tables(folder: Path, asked: dict[str, Asked]) -> tuple[dict[str, pd.DataFrame], tuple[Finding, ...]]:
+    """Return the tables ``asked`` of a folder and warnings; `DataError` lists the faults of all of them."""
+    found, findings, notes = dict[str, pd.DataFrame](), list[Finding](), list[Finding]()
+    for name, arguments in asked.items():
         try:
-            return read_table(folder / name, text=text, numbers=numbers, all_other_numbers=wide, notes=notes)
+            found[name] = read_table(folder / name, notes=notes, **arguments)
         except DataError as error:
-            findings.extend(error.findings)
-            return pd.DataFrame()
-
-    tables = ResponseTables(
-        response=read(RESPONSE_FILE, KEYS, target),
-        cell_lines=read(CELL_LINES_FILE, ("cell_line_id", "tissue")),
-        drugs=read(DRUGS_FILE, ("drug_id", "smiles")),
-        omics={
-            name: pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
-            if name in optional and not (folder / f"{name}.parquet").exists()
-            else read(f"{name}.parquet", ("cell_line_id",), wide=True)
-            for name in task.data.omics
-        },
-    )
+            findings += error.findings
     if findings:
         raise DataError(findings)
-    return replace(tables, notes=tuple(notes))
+    return found, tuple(notes)
 
 
 def read_table(
@@ -130,22 +116,19 @@ def read_table(
 
     Parameters
     ----------
-    path
-        File; its ending says the format.
     text, numbers
         Columns that must be there, as text or as numbers.
     all_other_numbers
         Whether every column that is not in ``text`` must hold numbers.
     verbatim
-        Those of ``text`` that are left as they are written.
+        Those of ``text`` that are not cleaned.
     notes
         Warnings are appended: what was cleaned, and which texts look alike.
 
     Returns
     -------
     pandas.DataFrame
-        Text columns as ``object`` with None for cells that are empty or say that nothing is known, and without blanks
-        at the ends; every column of the file is kept.
+        Every column of the file; text columns as ``object``, stripped, with None for empty and unknown cells.
 
     Raises
     ------
@@ -156,15 +139,9 @@ def read_table(
     if not path.is_file():
         raise DataError([missing_file(path, text)])
     frame = _read_csv(path, text, notes) if path.suffix == ".csv" else _read_parquet(path, text, notes)
-    findings = [
-        _missing_column(column, frame, path.name) for column in (*text, *numbers) if column not in frame.columns
-    ]
-    for column in text:
-        if column in frame.columns:
-            findings += _text_findings(frame, column, path.name)
-    of_numbers = [
-        column for column in frame.columns if (column not in text if all_other_numbers else column in numbers)
-    ]
+    findings = [_missing_column(name, frame, path.name) for name in (*text, *numbers) if name not in frame.columns]
+    findings += [found for name in text if name in frame for found in _text_findings(frame, name, path.name)]
+    of_numbers = [name for name in frame.columns if (name not in text if all_other_numbers else name in numbers)]
     wrong = [finding for column in of_numbers for finding in _number_findings(frame, column, path.name)]
     if len(wrong) > _COLUMNS_ALONE:
         what = f"{len(wrong)} of {len(of_numbers)} columns: {wrong[0].message}"
@@ -172,7 +149,7 @@ def read_table(
     findings += wrong
     if findings:
         raise DataError(findings)
-    # A column of nothing but nulls has no type of its own in parquet.
+    # A column of nulls has no type in parquet.
     untyped = [column for column in frame.columns if column not in text and frame[column].dtype == object]
     frame = frame.astype({column: float for column in untyped if frame[column].isna().all()})
     for column in text:
@@ -219,10 +196,10 @@ def _read_csv(path: Path, text: tuple[str, ...], notes: list[Finding]) -> pd.Dat
     try:
         frame = pd.read_csv(io.StringIO(content), sep=sign, dtype=object, keep_default_na=False, na_values=[""])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        message = f"not a readable CSV file ({str(error).strip()}); mend the row or write the file again"
+        message = f"not a readable CSV file ({str(error).strip()}); correct the row or write the file again"
         raise DataError([Finding("file_readable", path.name, message)]) from error
     if sign != ",":
-        message = f"the fields are separated by {SEPARATORS[sign]}, and read so"
+        message = f"the fields are separated by {SEPARATORS[sign]}"
         notes.append(Finding("file_separator", path.name, message, severity="warning"))
     frame.columns = pd.Index(header_names(frame.columns, path.name, notes), dtype=object)
     for column in frame.columns:
@@ -233,10 +210,10 @@ def _read_csv(path: Path, text: tuple[str, ...], notes: list[Finding]) -> pd.Dat
 
 
 def _csv_shape_findings(content: str, file: str, sign: str) -> list[Finding]:
-    # pandas renames doubled columns, fills short rows and makes overlong rows' first column the index.
+    """Return doubled columns and rows of a wrong width, which pandas repairs without a warning."""
     try:
         rows = [row for row in csv.reader(io.StringIO(content, newline=""), delimiter=sign) if row and row != [""]]
-    except csv.Error:  # what pandas cannot read either, and says why
+    except csv.Error:  # pandas raises the error
         return []
     if not rows:
         return []
@@ -244,14 +221,14 @@ def _csv_shape_findings(content: str, file: str, sign: str) -> list[Finding]:
     positions = [position for position, row in enumerate(body) if len(row) != len(header)]
     findings = _doubled(header_names(header, file, []), file)
     if positions:
-        message = f"must hold {len(header)} fields as the header does; mend the row or write the file again"
+        message = f"must hold {len(header)} fields as the header does; correct the row or write the file again"
         findings.append(Finding.at_rows("row_width", file, None, positions, message))
     return findings
 
 
 def _doubled(names: Iterable[str], file: str) -> list[Finding]:
     doubled = sorted(name for name, count in Counter(names).items() if count > 1)
-    message = "the column stands twice; write one column of each name, or rename those that are different things"
+    message = "duplicate column; keep one, or rename those with different content"
     return [Finding("column_unique", file, message, name) for name in doubled]
 
 

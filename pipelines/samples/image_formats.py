@@ -1,4 +1,4 @@
-"""What an image file may be; known by itself, so that who only looks at an upload loads nothing else."""
+"""Formats of image files; imports no library."""
 
-# Whatever a file is called: Pillow would start a program to draw PostScript.
+# The only ones that Pillow may open, whatever the name of the file: it starts a program to draw PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")

@@ -1,7 +1,8 @@
-"""Samples of kind ``images``: a table, and all pixels in one compact array that is decoded once."""
+"""Images: a table of samples, and all pixels in one array that is decoded once and cached on the disk."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,12 +47,13 @@ class ImageSamples:
     index
         For each sample its row in ``pixels``; shape ``(n,)``.
     classes
-        Names of the classes, in the order of probabilities.
+        In the order of probabilities.
     made
-        How pixels were made of files: part of the key of whatever is cached of them.
+        Crop and size of the pixels: part of the key of whatever is cached of them.
     """
 
     modality: ClassVar[str] = "images"
+    within: ClassVar[None] = None  # no sample is a part of another
 
     table: pd.DataFrame
     pixels: np.ndarray
@@ -61,10 +63,6 @@ class ImageSamples:
 
     def __len__(self) -> int:
         return len(self.table)
-
-    @property
-    def within(self) -> None:
-        """Return nothing: no sample is a part of another."""
 
     @property
     def target(self) -> np.ndarray:
@@ -93,13 +91,11 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
     Parameters
     ----------
     folder
-        Holds ``images/<class>/<file>`` and, where subjects are known, ``images.csv``.
-    task
-        Says which classes there are.
+        Has ``images/<class>/<file>`` and, where subjects are known, ``images.csv``.
     labelled
         Whether ``target`` is added.
     every_class
-        Whether a class without images is a fault.
+        Whether a class without images is an error.
 
     Returns
     -------
@@ -117,9 +113,8 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
     for label in task.data.classes:
         inside = [path for path in entries(root / label) if path.is_file()]
         if not inside and every_class:
-            findings.append(
-                Finding("class_has_images", f"{IMAGES_FOLDER}/{label}", without_images(folder, label, task))
-            )
+            message = without_images(folder, label, task)
+            findings.append(Finding("class_has_images", f"{IMAGES_FOLDER}/{label}", message))
         files += [(f"{label}/{path.name}", label) for path in inside]
     if not files and not findings:
         findings.append(Finding("class_has_images", IMAGES_FOLDER, "holds no image of any class"))
@@ -141,19 +136,17 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what stands in a folder, but for hidden files and those that operating systems write."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not is_of_system(path.name))
+    """Return the entries of a folder without hidden files and those that operating systems write."""
+    return sorted(path for path in (folder.iterdir() if folder.is_dir() else ()) if not is_of_system(path.name))
 
 
 def without_images(folder: Path, label: str, task: ImagesTask) -> str:
-    """Return what to say of a class that has no image: most often its folder is called otherwise or lies elsewhere."""
+    """Return a message on a class without images, whose folder may have another name or place."""
     there = {path.name: where for where in (IMAGES_FOLDER, ".") for path in entries(folder / where) if path.is_dir()}
     if (alike := class_alike(label, [name for name in there if name not in task.data.classes])) is not None:
         return f"the class has no image, and the folder {alike!r} looks like it; rename it to {label!r}"
     if there.get(label) == ".":
-        return f"the class has no image here, and its folder lies beside {IMAGES_FOLDER}/; move it in"
+        return f"the class has no image here, and its folder is beside {IMAGES_FOLDER}/; move it in"
     packed = [path.name for path in entries(folder) if path.name.lower().startswith(f"{IMAGES_FOLDER}.")]
     if packed and not (folder / IMAGES_FOLDER).is_dir():
         return f"the class has no image, and {packed[0]!r} is there; unpack it"
@@ -161,23 +154,21 @@ def without_images(folder: Path, label: str, task: ImagesTask) -> str:
 
 
 def class_alike(name: str, others: Sequence[str]) -> str | None:
-    """Return the one of ``others`` that ``name`` is but for case, punctuation, a plural or a slip; None if none is."""
+    """Return the one of ``others`` that equals ``name`` but for case, punctuation, a plural or a typo, or None."""
     letters = {letters_of(other).removesuffix("s"): other for other in others}
     found = get_close_matches(letters_of(name).removesuffix("s"), letters, n=1, cutoff=_ALIKE)
     return letters[found[0]] if found else None
 
 
 def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[pd.DataFrame, list[Finding]]:
-    """Read ``images.csv`` with the files called as they lie there, and return where it and the folders disagree.
+    """Read ``images.csv``, with the names of its files corrected to those of ``table``, and list disagreements.
 
     Parameters
     ----------
-    path
-        ``images.csv``.
     table
-        ``sample_id`` and ``label`` of the files that there are.
+        ``sample_id`` and ``label`` of the files of the folders.
     notes
-        Warnings are appended: files that it calls otherwise, and what was cleaned.
+        Warnings are appended: files with another name, and what was cleaned.
     """
     try:
         listed = read_table(path, text=("file", "label", "subject_id"), verbatim=("file",), notes=notes)
@@ -186,17 +177,15 @@ def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[
     called = _as_they_lie(listed, table)
     if len(rows := np.flatnonzero((called != listed["file"]).to_numpy() & called.notna().to_numpy())):
         written = listed["file"].iloc[rows]
-        message = (
-            f"{len(rows)} files are called otherwise in {IMAGES_FOLDER}/ ({quoted(written, 3)}); they are taken for"
-        )
-        found = f"{message} {quoted(called.iloc[rows], 3)}"
-        notes.append(Finding.at_rows("file_named", IMAGES_TABLE, "file", rows, found, written, "warning"))
+        message = f"{len(rows)} files have another name in {IMAGES_FOLDER}/ ({quoted(written, 3)}); they are taken for"
+        message += f" {quoted(called.iloc[rows], 3)}"
+        notes.append(Finding.at_rows("file_named", IMAGES_TABLE, "file", rows, message, written, "warning"))
     listed["file"] = called
     return listed, table_findings(table, listed)
 
 
 def _as_they_lie(listed: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
-    """Return the file that each row means: with slashes, below ``images/``, in the case and spelling of the folders."""
+    """Return the file of each row with slashes, below ``images/``, in the case and spelling of the folders."""
     there, classes = set(table["sample_id"]), set(map(folded, table["label"]))
     spelled: dict[str, list[str]] = {}
     for name in table["sample_id"]:
@@ -232,10 +221,10 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
 
     at(np.flatnonzero(listed["file"].isna()), "file", "names no file; fill it in")
     named = listed["file"].notna()
-    twice = "the file stands twice{found}; write one row for each file"
+    twice = "duplicate file{found}; keep one row for each"
     at(np.flatnonzero(listed["file"].duplicated() & named), "file", twice)
     label_of = table.set_index("sample_id")["label"]
-    nowhere = "there is no such file below images/{found}; write <class>/<file> as it lies there"
+    nowhere = "there is no such file below images/{found}; write <class>/<file> as in the folder"
     at(np.flatnonzero(~listed["file"].isin(label_of.index) & named), "file", nowhere)
     folder = listed["file"].map(label_of)
     said = [[folded(known(label) or "") for label in column] for column in (folder, listed["label"])]
@@ -250,13 +239,7 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
 def read_images(
     folder: Path | str, task: ImagesTask, *, labelled: bool = True, every_class: bool = True, cache: Path = CACHE
 ) -> Kept:
-    """Read a raw folder of kind ``images``.
-
-    Raises
-    ------
-    DataError
-        Names the images that cannot be decoded, and all that `list_images` finds.
-    """
+    """Read a raw folder ``images``; `DataError` names images that cannot be decoded, and faults of `list_images`."""
     folder = Path(folder)
     table = list_images(folder, task, labelled=labelled, every_class=every_class)
     files = [folder / IMAGES_FOLDER / name for name in table["sample_id"]]
@@ -271,32 +254,26 @@ def read_images(
 
 
 def decoding(data: ImagesData) -> str:
-    """Return the decisions by which a file gives these pixels and no others."""
+    """Return crop and size as text."""
     return f"crop {data.crop:.6f} size {data.size}"
 
 
 def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData, cache: Path = CACHE) -> np.ndarray:
-    """Return all images as one memory-mapped array, decoded the first time these files are seen.
+    """Return all images as one memory-mapped array, uint8, ``(len(files), size, size, 3)``; decoded once.
 
     Parameters
     ----------
-    files, digests
-        The images, and the SHA-256 of each.
-    data
-        Crop and size.
+    digests
+        SHA-256 of each file.
     cache
         Folder of derived files; may be deleted at any time.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, shape ``(len(files), size, size, 3)``.
     """
     made_of = [decoding(data), *closure(__name__).values(), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
-    if (pixels := _mapped(path)) is not None:
-        return pixels
+    with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy
+        mapped: np.ndarray = np.load(path, mmap_mode="r")
+        return mapped
     with written_whole(path) as temporary:
         shape = (len(files), data.size, data.size, 3)
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
@@ -306,22 +283,13 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData,
     return np.load(path, mmap_mode="r")
 
 
-def _mapped(path: Path) -> np.ndarray | None:
-    """Return the array in a file, None where it is not there or is no whole array (a copy that was broken off)."""
-    try:
-        mapped: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return None
-    return mapped
-
-
 def _decode_all(files: Sequence[Path], data: ImagesData, into: np.ndarray) -> None:
     def decode(position: int) -> Finding | None:
         path = files[position]
         try:
             with Image.open(path, formats=FORMATS) as image:
                 into[position] = to_pixels(image, data)
-        except Exception as error:  # Pillow raises many types for a broken file
+        except Exception as error:  # Pillow raises many types
             name = f"{IMAGES_FOLDER}/{path.parent.name}/{path.name}"
             return Finding("image_readable", name, f"cannot be decoded ({error}); copy it again")
         return None
@@ -333,13 +301,7 @@ def _decode_all(files: Sequence[Path], data: ImagesData, into: np.ndarray) -> No
 
 
 def to_pixels(image: Image.Image, data: ImagesData) -> np.ndarray:
-    """Return an opened image as the platform sees it: upright, RGB, its central square, resized.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, shape ``(size, size, 3)``.
-    """
+    """Return the upright central square of an opened image in RGB, resized; uint8, shape ``(size, size, 3)``."""
     upright = ImageOps.exif_transpose(image).convert("RGB")
     side = max(1, round(min(upright.size) * data.crop))
     left, top = (upright.width - side) // 2, (upright.height - side) // 2

@@ -1,4 +1,4 @@
-"""Molecules from SMILES: parsing, canonical form, and which drug ids name one molecule."""
+"""Molecules from SMILES: parsing, canonical form, and keys of molecules."""
 
 from __future__ import annotations
 
@@ -35,34 +35,32 @@ def canonical(smiles: str) -> str | None:
 def parent(smiles: str) -> str | None:
     """Return a key of the molecule that salts, stereoisomers and tautomers share, or None where `parse` does.
 
-    It is RDKit's tautomer hash of the largest fragment, uncharged and without its stereochemistry: no SMILES to be
-    parsed. A salt and its free base, two stereoisomers, or a lactam and its lactim are not the same compound and yet no
-    unseen drug to one another: tables write one drug in all of these ways, and fingerprints hardly tell them apart.
+    It is RDKit's tautomer hash of the largest fragment, uncharged and without its stereochemistry, and no SMILES:
+    tables write one drug as a salt and its free base, as two stereoisomers, or as a lactam and its lactim.
     """
     largest = _largest_fragment(smiles)
-    if largest is None:
-        return None
-    plain = Chem.MolFromSmiles(Chem.MolToSmiles(largest, isomericSmiles=False))
-    if plain is None:  # what RDKit writes of some metal complexes it does not read
-        return Chem.MolToSmiles(largest, isomericSmiles=False)
-    return str(rdMolHash.MolHash(_UNCHARGER.uncharge(plain), rdMolHash.HashFunction.HetAtomTautomer))
+    return None if largest is None else _tautomer_hash(Chem.MolToSmiles(largest, isomericSmiles=False))
 
 
 @lru_cache(maxsize=8192)
 def stereochemistry(smiles: str) -> str | None:
-    """Return a key of `parent` with its stereochemistry, None where the SMILES says none of it or `parse` does."""
+    """Return a key of `parent` with its stereochemistry, None where the SMILES has none or `parse` returns None."""
     largest = _largest_fragment(smiles)
     if largest is None or Chem.MolToSmiles(largest) == Chem.MolToSmiles(largest, isomericSmiles=False):
         return None
-    plain = Chem.MolFromSmiles(Chem.MolToSmiles(largest))
-    if plain is None:
-        return Chem.MolToSmiles(largest)
-    return str(rdMolHash.MolHash(_UNCHARGER.uncharge(plain), rdMolHash.HashFunction.HetAtomTautomer))
+    return _tautomer_hash(Chem.MolToSmiles(largest))
+
+
+def _tautomer_hash(smiles: str) -> str:
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:  # RDKit writes some metal complexes that it cannot read
+        return smiles
+    return str(rdMolHash.MolHash(_UNCHARGER.uncharge(molecule), rdMolHash.HashFunction.HetAtomTautomer))
 
 
 @lru_cache(maxsize=8192)
 def without_salt(smiles: str) -> str | None:
-    """Return the canonical SMILES of the largest fragment, the one that `parent` is of, with its stereochemistry."""
+    """Return the canonical SMILES of the largest fragment, with its stereochemistry."""
     largest = _largest_fragment(smiles)
     return None if largest is None else Chem.MolToSmiles(largest)
 
@@ -72,22 +70,12 @@ def _largest_fragment(smiles: str) -> Any | None:
     if molecule is None:
         return None
     fragments = Chem.GetMolFrags(molecule, asMols=True, sanitizeFrags=False)
-    # Of fragments of one size the choice must not depend on how the SMILES is spelled.
-    return max(
-        fragments,
-        key=lambda each: (
-            each.GetNumHeavyAtoms(),
-            Chem.MolToSmiles(each, isomericSmiles=False),
-            Chem.MolToSmiles(each),
-        ),
-    )
+    # Among fragments of one size the choice must not depend on the spelling of the SMILES.
+    spelled = ((Chem.MolToSmiles(each, isomericSmiles=False), Chem.MolToSmiles(each), each) for each in fragments)
+    return max(spelled, key=lambda each: (each[2].GetNumHeavyAtoms(), *each[:2]))[2]
 
 
 def pubchem_id(value: Any) -> str | None:
-    """Return a PubChem compound id as digits, or None.
-
-    Tables hold words such as ``none`` or ``several`` in this column; taken literally they would make one molecule
-    of dozens of unrelated drugs.
-    """
+    """Return a PubChem compound id as digits, or None for words such as ``none`` or ``several``."""
     text = str(value).strip().removesuffix(".0")
     return str(int(text)) if text.isascii() and text.isdigit() and int(text) > 0 else None

@@ -1,4 +1,4 @@
-"""How many values a Parquet file gives, looked up in its footer: a few kilobytes can unpack to gigabytes."""
+"""Bound on the size of Parquet files: a few kilobytes can unpack to gigabytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ MOST_VALUES = 4_000_000_000  # of a raw table: 16 GB of float32; all of TCGA has
 
 
 def check_parquet_size(source: Path | io.BytesIO, name: str, most: int | None = None) -> None:
-    """Refuse a file whose rows times columns, or whose lists, give more than ``most`` values (`MOST_VALUES` if None).
-
-    Raises
-    ------
-    UserError
-        Names the file and how much it would give.
-    """
+    """Refuse a file (`UserError`) of more than ``most`` values in rows times columns and in lists, by its footer."""
     most = MOST_VALUES if most is None else most
     about = pyarrow.parquet.ParquetFile(source).metadata
     values = about.num_rows * about.num_columns

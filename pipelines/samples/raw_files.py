@@ -1,4 +1,4 @@
-"""Names of files in raw folders, for who lists them and loads no tables."""
+"""Names of files in raw folders; imports no library."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.
 
 
 def is_of_system(name: str) -> bool:
-    """Return whether a file is hidden, or one that an operating system writes beside what a person put there."""
+    """Whether a file is hidden or written by an operating system."""
     return name.startswith(".") or name.lower() in _OF_SYSTEMS

@@ -1,4 +1,4 @@
-"""Samples of kind ``response``: pairs of a cell line and a drug, whose features are stored once each."""
+"""Pairs of a cell line and a drug; the features of a line and of a drug are stored once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ UNKNOWN = "unknown"
 class ResponseSamples:
     """Pairs of a cell line and a drug, as indices into two small tables.
 
-    247,000 pairs of thousands of features would take gigabytes; the tables take megabytes, and features are gathered
-    a batch at a time.
-
     Attributes
     ----------
     pairs
@@ -31,7 +28,7 @@ class ResponseSamples:
     cell_lines
         Index ``cell_line_id``; column ``tissue`` (`UNKNOWN` where the table has none).
     drugs
-        Index ``drug_id``; columns ``smiles`` (None where the table has none) and whatever else the table had.
+        Index ``drug_id``; column ``smiles`` (None where the table has none) and other columns of the table.
     omics
         For each omics a float32 table with the index of ``cell_lines``; a row of NaN where a line was not measured.
     cell, drug
@@ -52,7 +49,7 @@ class ResponseSamples:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Return the table of samples, by the name that all kinds have."""
+        """Return the table of samples, by the name that all modalities have."""
         return self.pairs
 
     @property
@@ -62,7 +59,7 @@ class ResponseSamples:
 
     @property
     def within(self) -> pd.Series:
-        """Return the drug of each sample: the part within which metrics are taken too."""
+        """Return the drug of each sample, within which metrics are taken too."""
         return self.pairs["drug_id"]
 
     def take(self, rows: np.ndarray) -> Self:
@@ -91,17 +88,7 @@ class ResponseSamples:
 def make_samples(
     pairs: pd.DataFrame, cell_lines: pd.DataFrame, drugs: pd.DataFrame, omics: dict[str, pd.DataFrame]
 ) -> ResponseSamples:
-    """Index ``pairs`` into the tables of cell lines and drugs.
-
-    Parameters
-    ----------
-    pairs
-        ``cell_line_id``, ``drug_id`` and whatever else belongs to a sample.
-    cell_lines, drugs
-        Indexed by id; must hold every id of ``pairs``.
-    omics
-        Tables indexed by ``cell_line_id``; reindexed to ``cell_lines``.
-    """
+    """Index ``pairs`` (``cell_line_id``, ``drug_id``) into tables whose indices hold all of these ids."""
     cell_lines = cell_lines.assign(tissue=cell_lines["tissue"].fillna(UNKNOWN).astype(str))
     return ResponseSamples(
         pairs=pairs.reset_index(drop=True),
@@ -114,21 +101,12 @@ def make_samples(
 
 
 def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = True) -> Kept:
-    """Apply the task's rules for missing values and count what they do.
+    """Apply the rules of ``task.data.missing`` to validated tables, and count the rows that each rule drops.
 
     Parameters
     ----------
-    tables
-        The raw tables; validated.
-    task
-        Its ``missing`` says what is dropped, imputed or one-hot encoded.
     labelled
         Whether rows without a target are dropped.
-
-    Returns
-    -------
-    Kept
-        ``counts`` holds rows, cell lines and drugs before and after, and for each rule how many it met.
     """
     response, policy = tables.response, task.data.missing
     cell_lines = tables.cell_lines.set_index("cell_line_id")
@@ -153,14 +131,8 @@ def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = Tr
         dropped_rows[name] = int(new.sum())
         dropped |= new
     kept = response[~dropped]
-    pairs = pd.DataFrame(
-        {
-            "sample_id": kept["study"].astype(str) + "|" + kept["cell_line_id"] + "|" + kept["drug_id"],
-            "study": kept["study"],
-            "cell_line_id": kept["cell_line_id"],
-            "drug_id": kept["drug_id"],
-        }
-    )
+    sample_id = kept["study"].astype(str) + "|" + kept["cell_line_id"] + "|" + kept["drug_id"]
+    pairs = pd.DataFrame({"sample_id": sample_id, **{key: kept[key] for key in ("study", "cell_line_id", "drug_id")}})
     if labelled:
         pairs["target"] = kept[task.data.target].astype(np.float32)
     used_cells = cell_lines.loc[cell_lines.index.isin(kept["cell_line_id"])]
@@ -181,19 +153,15 @@ def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = Tr
 
 
 def required_fields(policy: MissingPolicy, omics: Sequence[str]) -> tuple[str, ...]:
-    """Return what a sample must have under ``policy``: the fields whose rule is ``drop``."""
+    """Return the fields that a sample must have under ``policy``: those whose rule is ``drop``."""
     return tuple(name for name in (*omics, "tissue", "smiles") if getattr(policy, name) == "drop")
 
 
 def molecule_keys(drugs: pd.DataFrame) -> pd.Series:
     """Return for each drug its `parent` molecule, or ``id:<drug_id>`` where it has no readable SMILES."""
-    return pd.Series(
-        [
-            (parent(smiles) if isinstance(smiles, str) else None) or f"id:{drug_id}"
-            for drug_id, smiles in drugs["smiles"].items()
-        ],
-        index=drugs.index,
-    )
+    smiles = drugs["smiles"].items()
+    keys = [(parent(each) if isinstance(each, str) else None) or f"id:{drug_id}" for drug_id, each in smiles]
+    return pd.Series(keys, index=drugs.index)
 
 
 def _measured(cell_lines: pd.DataFrame, drugs: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> dict[str, pd.Index]:

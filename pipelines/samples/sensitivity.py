@@ -1,7 +1,7 @@
-"""Whether a cell line is sensitive or resistant to a drug: its response against a threshold of the drug's own.
+"""Classify cell lines as sensitive or resistant to a drug, by a threshold of the drug on the response.
 
-Thresholds are learnt on training rows, and the rows of every side are called by them: what a test row is called depends
-on no other test row. Low responses are sensitive, as they are of ln IC50 and of the area under a dose-response curve.
+Thresholds are learned on training rows and applied to all rows: the class of a test row depends on no other test row.
+Low responses are sensitive, as with ln IC50 and the area under a dose-response curve.
 
 References
 ----------
@@ -22,49 +22,35 @@ import pandas as pd
 from skimage.filters import threshold_otsu
 
 from pipelines.errors import UserError
-from pipelines.samples.molecules import canonical, parent
+from pipelines.samples.molecules import parent
 from pipelines.samples.response import ResponseSamples
 from pipelines.tasks.pairs_classification import Threshold
 
 CLASSES = ("resistant", "sensitive")  # in the order of their codes and probabilities
-LABELS = ("target", "response", "threshold")  # columns that a call adds to a table of samples
+LABELS = ("target", "response", "threshold")  # columns that `call` adds to a table of samples
 _BINS = 256
 _STRAIGHT = 0.95  # correlation with its rank above which a waterfall has no inflection
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Responses below which a cell line is sensitive to a drug.
+    """Responses below which a cell line is sensitive to a drug."""
 
-    Attributes
-    ----------
-    overall
-        Of drugs without training rows.
-    by_drug
-        By the drug's id.
-    by_molecule
-        By `pipelines.samples.molecules.parent`, for a known molecule under an id that is not; of several ids the most
-        measured one's.
-    """
-
-    overall: float
-    by_drug: dict[str, float]
-    by_molecule: dict[str, float]
+    overall: float  # of drugs without training rows
+    by_drug: dict[str, float]  # by the id of the drug
+    by_molecule: dict[str, float]  # by `parent`, for a known molecule under a new id; of several ids the most measured
 
     def of(self, drugs: pd.DataFrame) -> np.ndarray:
         """Return the threshold of each drug (index ``drug_id``, column ``smiles``), float64, ``(len(drugs),)``."""
-        return np.array(
-            [
-                self.by_drug[str(drug)] if str(drug) in self.by_drug else self._of_molecule(smiles)
-                for drug, smiles in zip(drugs.index, drugs["smiles"], strict=True)
-            ],
-            dtype=np.float64,
-        )
 
-    def _of_molecule(self, smiles: object) -> float:
-        # By their canonical SMILES in models of before.
-        keys = (parent(smiles), canonical(smiles)) if isinstance(smiles, str) else ()
-        return next((self.by_molecule[key] for key in keys if key in self.by_molecule), self.overall)
+        def one(drug: str, smiles: object) -> float:
+            if drug in self.by_drug:
+                return self.by_drug[drug]
+            key = parent(smiles) if isinstance(smiles, str) else None
+            return self.overall if key is None else self.by_molecule.get(key, self.overall)
+
+        values = [one(str(drug), smiles) for drug, smiles in zip(drugs.index, drugs["smiles"], strict=True)]
+        return np.array(values, dtype=np.float64)
 
     def state(self) -> dict[str, Any]:
         """Return the fields as JSON values; ``Thresholds(**state)`` makes them again."""
@@ -73,10 +59,9 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class SensitivitySamples(ResponseSamples):
-    """Pairs that were called sensitive or resistant.
+    """Pairs that are classified as sensitive or resistant.
 
-    ``pairs`` holds the code of the call as ``target``, what was measured as ``response`` (in the unit of
-    `pipelines.modalities.pairs.PairsData.target`), and the ``threshold`` between the two.
+    ``pairs`` holds the code of the class as ``target``, the measurement as ``response`` and the ``threshold``.
     """
 
     classes: ClassVar[tuple[str, ...]] = CLASSES
@@ -85,18 +70,18 @@ class SensitivitySamples(ResponseSamples):
 
     @property
     def target(self) -> np.ndarray:
-        """Return the code of each call, int64, shape ``(n,)``."""
+        """Return the code of each class, int64, shape ``(n,)``."""
         return self.pairs["target"].to_numpy(np.int64)
 
-    # Made once: studies know the features of samples by the samples' identity.
+    # Cached: studies recognize samples by identity.
     @cached_property
     def measured(self) -> ResponseSamples:
-        """Return the same pairs with the measured response as their target."""
+        """Return the same pairs with the measured response as target."""
         return self._with_target("response")
 
     @cached_property
     def called(self) -> ResponseSamples:
-        """Return the same pairs with the call as their target, a number: 1 is sensitive."""
+        """Return the same pairs with the class as a numeric target: 1 is sensitive."""
         return self._with_target("target")
 
     def _with_target(self, column: str) -> ResponseSamples:
@@ -105,7 +90,7 @@ class SensitivitySamples(ResponseSamples):
 
 
 def call(samples: ResponseSamples, thresholds: Thresholds) -> SensitivitySamples:
-    """Call measured pairs sensitive where their response lies below the drug's threshold, else resistant."""
+    """Classify measured pairs as sensitive where the response lies below the threshold of the drug, else resistant."""
     threshold = thresholds.of(samples.drugs)[samples.drug]
     response = samples.target
     sensitive = (response < threshold).astype(np.int64)
@@ -116,34 +101,24 @@ def call(samples: ResponseSamples, thresholds: Thresholds) -> SensitivitySamples
 
 
 def call_by_training_rows(samples: ResponseSamples, rule: Threshold, train: np.ndarray) -> SensitivitySamples:
-    """Learn thresholds on the rows ``train`` (positions) and call all rows by them.
+    """Learn thresholds on the rows ``train`` (positions) and classify all rows by them.
 
     Raises
     ------
     UserError
-        All training rows are called alike: there is nothing to learn.
+        All training rows are of one class: there is nothing to learn.
     """
     called = call(samples, learn_thresholds(samples.take(train), rule))
     found = np.unique(called.target[train])
     if len(found) < 2:
         alike = CLASSES[int(found[0])] if len(found) else "missing"
-        raise UserError(
-            f"data.threshold calls all {len(train)} training rows {alike}; choose another method, or look at the "
-            "responses"
-        )
+        message = f"data.threshold calls all {len(train)} training rows {alike}; choose another method, or look at the"
+        raise UserError(f"{message} responses")
     return called
 
 
 def learn_thresholds(train: ResponseSamples, rule: Threshold) -> Thresholds:
-    """Learn a threshold for each drug.
-
-    Parameters
-    ----------
-    train
-        Training rows.
-    rule
-        The method, and how much of the threshold over all drugs is in that of a drug with few rows.
-    """
+    """Learn a threshold for each drug; that over all drugs is mixed in, with the weight of ``rule.prior_rows`` rows."""
     methods: dict[str, Callable[[np.ndarray], float]] = {
         "waterfall": waterfall,
         "quantile": lambda response: float(np.quantile(response, rule.share)),
@@ -165,7 +140,7 @@ def learn_thresholds(train: ResponseSamples, rule: Threshold) -> Thresholds:
 
 
 def otsu(response: np.ndarray) -> float:
-    """Return the value between two modes: the upper edge of the histogram's last bin of the lower one (Otsu, 1979)."""
+    """Return the value between two modes: the upper edge of the last bin of the lower one (Otsu, 1979)."""
     center = threshold_otsu(response, nbins=_BINS)
     return float(center + np.ptp(response) / _BINS / 2)
 
@@ -173,9 +148,8 @@ def otsu(response: np.ndarray) -> float:
 def waterfall(response: np.ndarray) -> float:
     """Return the major inflection of sorted responses: the point farthest from the line between the two ends.
 
-    Where the sorted responses are nearly a line themselves (their correlation with their rank is above 0.95) there is
-    no inflection, and the median is returned. The published method sets lines within a factor of 4 of the threshold
-    apart as intermediate; here every line is called.
+    Where the sorted responses correlate with their rank above 0.95 there is no inflection, and the median is returned.
+    The published method sets lines within a factor of 4 of the threshold apart as intermediate; here none is.
     """
     ordered = np.sort(response)
     rank = np.arange(len(ordered))

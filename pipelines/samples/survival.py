@@ -1,7 +1,7 @@
-"""Statistics of times to an event, some of them censored: survival curves, concordance, and the partial likelihood.
+"""Statistics of censored times to an event: survival curve, concordance, partial likelihood.
 
-Curves and concordance are computed for many weightings of the rows at once, so that a value and its bootstrap interval
-are one computation.
+``weights``, shape ``(b, n)``, says how often each row counts, for the value and its bootstrap interval in one call;
+without it every row counts once and the leading axis of the result is dropped.
 """
 
 from __future__ import annotations
@@ -21,25 +21,18 @@ def kaplan_meier(
     censoring: bool = False,
     before: bool = False,
 ) -> np.ndarray:
-    """Return the share without the event by the estimator of Kaplan and Meier (1958).
+    """Return the share without the event (Kaplan and Meier, 1958), shape ``(b, k)``.
 
     Parameters
     ----------
     time, event
         Time of follow-up, and whether it ended with the event; shape ``(n,)``.
     at
-        Times that are asked for, shape ``(k,)``; beyond the last observed time the curve keeps its last value.
-    weights
-        How often each row counts, shape ``(b, n)``; once without it.
+        Times, shape ``(k,)``; beyond the last observed time the curve keeps its last value.
     censoring
         Of the time to censoring instead: an event and a censoring at one time happen in this order.
     before
         Just before ``at``, and not at it.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape ``(b, k)``, or ``(k,)`` without weights.
     """
     order = np.argsort(time, kind="stable")
     count = np.ones((1, len(time))) if weights is None else np.asarray(weights, np.float64)[:, order]
@@ -64,7 +57,7 @@ def concordance(
     *,
     until: float | None = None,
 ) -> np.ndarray:
-    """Return the share of comparable pairs of which the riskier one has its event first; ties of risk count half.
+    """Return the share of comparable pairs whose riskier row has its event first, shape ``(b,)``; ties count half.
 
     Two rows are comparable where the earlier time is one of an event (Harrell et al., 1982).
 
@@ -72,8 +65,6 @@ def concordance(
     ----------
     time, event, risk
         Shape ``(n,)``.
-    weights
-        How often each row counts, shape ``(b, n)``; once without it.
     until
         Only events before this time count, each pair by the inverse square of the probability of being followed so
         long, which makes the result independent of the censoring (Uno et al., 2011). Harrell's without it.
@@ -81,7 +72,7 @@ def concordance(
     Returns
     -------
     numpy.ndarray
-        Shape ``(b,)``, or ``()`` without weights; NaN where no pair is comparable.
+        NaN where no pair is comparable.
     """
     count = np.ones((1, len(time))) if weights is None else np.asarray(weights, np.float64)
     happened = event.astype(bool)
@@ -107,19 +98,9 @@ def concordance(
 def partial_loss(
     time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the negative log partial likelihood (Cox, 1972) per event, ties after Breslow.
+    """Return the negative log partial likelihood (Cox, 1972) per event, ties after Breslow, shape ``(b,)``.
 
-    Parameters
-    ----------
-    time, event, risk
-        Shape ``(n,)``; risks are log hazards, up to a number that all share.
-    weights
-        How often each row counts, shape ``(b, n)``; once without it.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape ``(b,)``, or ``()`` without weights; NaN where there is no event.
+    ``time``, ``event`` and ``risk`` (log hazards, up to a constant) have shape ``(n,)``; NaN where there is no event.
     """
     order = np.argsort(-time, kind="stable")
     count = np.ones((1, len(time))) if weights is None else np.asarray(weights, np.float64)[:, order]

@@ -12,7 +12,7 @@ from pipelines.errors import UserError
 
 
 def simulators() -> dict[str, Callable[..., None]]:
-    """Return what writes the sample of each task: the functions ``simulate_<task>`` of this package's modules."""
+    """Return by task the functions ``simulate_<task>`` of the modules of this package."""
     stems = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
     modules = [importlib.import_module(f"pipelines.simulate.{stem}") for stem in stems]
     return {

@@ -1,11 +1,8 @@
-"""The shipped sample: simulated stained cells in the raw format ``images``.
+"""Simulated images of stained cells in the raw format ``images``, not made from photographs.
 
-Nothing here is a photograph, nor made from one. A cell is drawn as amounts of two dyes, the basic azure of nuclei and
-the acid eosin of cytoplasm, and light is absorbed by both (Beer and Lambert), as under a microscope. A kind of cell
-differs from another in the shape of its nucleus, its chromatin, its granules and its cytoplasm; kinds overlap, and the
-stain differs from subject to subject.
-
-``python -m pipelines.simulate --task blood_cell --out data/blood_cell``
+A cell is drawn as amounts of two dyes, the basic azure of nuclei and the acid eosin of cytoplasm, and light is absorbed
+by both (Beer and Lambert). Kinds of cells differ in the shape of the nucleus, chromatin, granules and cytoplasm; kinds
+overlap, and the stain differs between subjects.
 """
 
 from __future__ import annotations
@@ -30,41 +27,23 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """How a kind of cell looks; each cell draws from the ranges.
+    """How a kind of cell looks; each cell draws from the ranges."""
 
-    Attributes
-    ----------
-    radius
-        Of the cell, in pixels.
-    nucleus
-        Radius of the nucleus as a share of the cell's.
-    shapes
-        Shapes of the nucleus and how often each occurs: ``round``, ``indented``, or a number of lobes.
-    density, chromatin
-        Azure in the nucleus, and how much it varies there (clumps).
-    cytoplasm
-        Azure and eosin in the cytoplasm.
-    granules, granule
-        How many, and azure and eosin of one.
-    nucleoli, vacuoles
-        Most light spots in the nucleus and in the cytoplasm.
-    """
-
-    radius: Range
-    nucleus: Range
-    shapes: dict[str, float]
-    density: Range
-    chromatin: Range
-    cytoplasm: tuple[Range, Range]
-    granules: tuple[int, int] = (0, 0)
-    granule: tuple[float, float] = (0.0, 0.0)
-    nucleoli: int = 0
-    vacuoles: int = 0
+    radius: Range  # of the cell, in pixels
+    nucleus: Range  # radius of the nucleus as a share of the cell's
+    shapes: dict[str, float]  # of the nucleus, with their frequency: `round`, `indented`, or a number of lobes
+    density: Range  # azure in the nucleus
+    chromatin: Range  # how much it varies there (clumps)
+    cytoplasm: tuple[Range, Range]  # azure and eosin
+    granules: tuple[int, int] = (0, 0)  # number
+    granule: tuple[float, float] = (0.0, 0.0)  # azure and eosin of one
+    nucleoli: int = 0  # light spots in the nucleus, at most
+    vacuoles: int = 0  # light spots in the cytoplasm, at most
 
 
 @dataclass(frozen=True)
 class Stain:
-    """How a smear was stained and lit: factors on both dyes and on the three channels of the light."""
+    """Stain and light of a smear: factors on both dyes and on the three channels of the light."""
 
     azure: np.ndarray = field(default_factory=lambda: _AZURE)
     eosin: np.ndarray = field(default_factory=lambda: _EOSIN)
@@ -117,24 +96,17 @@ LYMPHOID_CELLS = {
 
 
 def simulate_blood_cell(folder: Path, per_class: int = 40, subjects: int = 12, seed: int = 7) -> None:
-    """Write a raw folder like the task ``blood_cell``: five kinds of cells among red cells.
+    """Write a raw folder of the task ``blood_cell``: five kinds of cells among red cells.
 
-    Every subject has cells of all kinds; of a third of the images the subject is not told, as in real collections.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-    per_class, subjects, seed
-        The same seed gives the same bytes.
+    Every subject has cells of all kinds; the subject of a third of the images is left out, as in real collections. The
+    same seed gives the same bytes.
     """
     stains = [Stain.draw(np.random.default_rng([seed, 0, subject]), 0.08) for subject in range(subjects)]
     rows = []
     for code, (label, look) in enumerate(BLOOD_CELLS.items()):
         for number in range(per_class):
             rng = np.random.default_rng([seed, 1, code, number])
-            subject = number % subjects
-            known = number % 3 > 0
+            subject, known = number % subjects, number % 3 > 0
             file = f"{label}/SIM_{label}_{number + 1:03d}.jpg"
             _save(folder / IMAGES_FOLDER / file, _smear(look, stains[subject], rng))
             rows.append((file, label, f"SIM-{subject + 1:02d}" if known else ""))
@@ -142,20 +114,11 @@ def simulate_blood_cell(folder: Path, per_class: int = 40, subjects: int = 12, s
 
 
 def simulate_leukemia_cell(folder: Path, subjects: int = 24, per_subject: int = 12, seed: int = 7) -> None:
-    """Write a raw folder like the task ``leukemia_cell``: segmented cells on black, each subject with one label.
+    """Write a raw folder of the task ``leukemia_cell``: segmented cells on black, each subject with one label.
 
-    Blasts are larger, with finer chromatin and less cytoplasm; subjects differ in just that too, and in stain.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-    subjects
-        Three in five are ``all``.
-    per_subject
-        Images of a subject on average; the first subjects of a label have most.
-    seed
-        The same seed gives the same bytes.
+    Three in five subjects are ``all``; the first of a label have most images, ``per_subject`` on average. Blasts are
+    larger, with finer chromatin and less cytoplasm; subjects differ in this and in stain. The same seed gives the same
+    bytes.
     """
     rows = []
     for subject in range(subjects):
@@ -165,9 +128,8 @@ def simulate_leukemia_cell(folder: Path, subjects: int = 24, per_subject: int = 
         images = per_subject // 2 + per_subject * (subjects - 1 - subject) // max(1, subjects - 1)
         for number in range(images):
             file = f"{label}/SIM_{subject + 1:02d}_{number + 1:02d}_{label}.jpg"
-            _save(
-                folder / IMAGES_FOLDER / file, _segmented(own, stain, np.random.default_rng([seed, 3, subject, number]))
-            )
+            cell = _segmented(own, stain, np.random.default_rng([seed, 3, subject, number]))
+            _save(folder / IMAGES_FOLDER / file, cell)
             rows.append((file, label, f"SIM-{subject + 1:02d}"))
     _list(folder, rows)
 
@@ -252,7 +214,7 @@ def _nucleus(shape: str, center: tuple[float, float], size: float, rng: np.rando
         bay = _blob(at(size * rng.uniform(0.75, 1.1), 0), size * rng.uniform(0.35, 0.65), rng, 0.08)
         return _blob(center, size * 1.05, rng, 0.07) * (1 - bay)
     lobes = int(shape)
-    # Along an arc, and held together by threads: each lobe is joined with the one before.
+    # Along an arc; a thread joins each lobe with the one before.
     turns = np.arange(lobes) * rng.uniform(1.1, 1.7) + rng.normal(0, 0.12, lobes)
     centers = [at(size * rng.uniform(0.5, 0.75), turn) for turn in turns]
     radius = size * (0.78 if lobes == 2 else 1.3 / lobes**0.75)
@@ -294,16 +256,15 @@ def _noise(rng: np.random.Generator, scale: float) -> np.ndarray:
 
 
 def _photograph(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return what a camera makes of the light: out of focus to a degree, noisy, from 0 to 255."""
+    """Return the light out of focus to a degree, with noise, from 0 to 255."""
     blurred = gaussian_filter(light, (*[rng.uniform(0.3, 1.0)] * 2, 0))
     return np.clip(255 * (blurred * rng.normal(1, 0.02) + rng.normal(0, 0.01, light.shape)), 0, 255)
 
 
 def _save(path: Path, picture: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.round(picture).astype(np.uint8)).save(
-        path, quality=85, subsampling=0
-    )  # color that bleeds off the cell would tell its size
+    # Without subsampling: color that bleeds off the cell would show its size.
+    Image.fromarray(np.round(picture).astype(np.uint8)).save(path, quality=85, subsampling=0)
 
 
 def _list(folder: Path, rows: list[tuple[str, str, str]]) -> None:

@@ -1,8 +1,6 @@
-"""The shipped sample: simulated tumor expression profiles in the raw format ``expression``.
+"""Simulated expression profiles of tumors in the raw format ``expression``.
 
-Nothing here is measured: genes, patients, cohorts and sequencers are invented, and so is every number. Reads are drawn
-from a model whose truth is known. For a sample i of a patient p in a cohort c, on a platform b, and a gene j of a
-program k:
+For a sample i of a patient p in a cohort c, on a platform b, and a gene j of a program k:
 
 - reads y_ij ~ negative binomial with mean μ_ij = L_i q_ij / (Σ_j q_ij + R) and variance μ_ij + φ_j μ_ij²
 - abundance log2 q_ij = a_j + w_j r_j(z_i) + s_bj + e_pj
@@ -27,11 +25,9 @@ where, with what differs between the two collections in ``TUMOR_TYPE`` and ``GEN
   sample types, three in five samples to the first, so a platform tells neither
 - e, what is the patient's own in log2: normal, standard deviation ``own``
 
-Both collections draw on the same 400 genes. A program's 24 genes are scattered over the table, and half of them lie on
-one chromosome arm. ``tumor_type`` ships counts per million of the library, 10⁶ y_ij / L_i, of all genes;
-``gene_expression`` ships log2 of these plus one, of 80 landmarks and 220 others.
-
-``python -m pipelines.simulate --task tumor_type --out data/tumor_type``
+Both collections have the same 400 genes. A program's 24 genes are scattered over the table, and half of them lie on one
+chromosome arm. ``tumor_type`` has counts per million of the library, 10⁶ y_ij / L_i, of all genes; ``gene_expression``
+has log2 of these plus one, of 80 landmarks and 220 others.
 """
 
 from __future__ import annotations
@@ -72,37 +68,18 @@ _SHORT_ARMS_LEFT_OUT = ("13", "14", "15", "21", "22")
 
 @dataclass(frozen=True)
 class Design:
-    """What distinguishes one simulated collection from another; symbols are those of the module.
+    """Parameters of a simulated collection; symbols are those of the module."""
 
-    Attributes
-    ----------
-    cohorts
-        Shares of the patients.
-    library
-        Median of ``L``, in reads.
-    panel
-        Share of the library that the 400 genes take on average.
-    effect
-        Factor on the log2 fold changes ``w``.
-    contrast, spread
-        ``κ`` and ``σ``: how far cohorts differ, and patients within them.
-    own
-        Standard deviation of ``e``, in log2.
-    second, normals, rare
-        Patients with a metastasis besides the primary tumor and patients with a solid normal, as shares of all, and
-        how many more patients make up the rare cohort.
-    """
-
-    cohorts: Mapping[str, float]
-    library: float
-    panel: float
-    effect: float
-    contrast: float
-    spread: float
-    own: float
-    second: float
-    normals: float = 0.0
-    rare: int = 0
+    cohorts: Mapping[str, float]  # shares of the patients
+    library: float  # median of L, in reads
+    panel: float  # share of the library that the 400 genes take on average
+    effect: float  # factor on the log2 fold changes w
+    contrast: float  # κ: how far cohorts differ
+    spread: float  # σ: how far patients differ within cohorts
+    own: float  # standard deviation of e, in log2
+    second: float  # share of the patients with a metastasis besides the primary tumor
+    normals: float = 0.0  # share of the patients with a solid normal
+    rare: int = 0  # additional patients of the rare cohort
 
 
 TUMOR_TYPE = Design(
@@ -117,31 +94,15 @@ GENE_EXPRESSION = Design(
 
 @dataclass(frozen=True)
 class Genes:
-    """The invented genes and how each answers to programs; arrays have shape ``(genes,)``.
+    """The simulated genes and how each responds to programs; arrays have shape ``(genes,)``."""
 
-    Attributes
-    ----------
-    table
-        Columns of ``genes.csv``.
-    program, gate
-        Index of the gene's program, -1 outside programs, and of the program that gates a gated answer.
-    answer
-        Linear, saturating or gated.
-    slope
-        ``w`` at an effect of 1, in log2.
-    level
-        ``a`` of the other genes, before it is scaled to the panel, in log2.
-    low_reads
-        Expected reads in the median library; NaN where the level holds.
-    """
-
-    table: pd.DataFrame
-    program: np.ndarray
-    gate: np.ndarray
-    answer: np.ndarray
-    slope: np.ndarray
-    level: np.ndarray
-    low_reads: np.ndarray
+    table: pd.DataFrame  # columns of `genes.csv`
+    program: np.ndarray  # index of the gene's program, -1 outside programs
+    gate: np.ndarray  # index of the program that gates a gated response
+    answer: np.ndarray  # linear, saturating or gated
+    slope: np.ndarray  # w at an effect of 1, in log2
+    level: np.ndarray  # a of the other genes, before it is scaled to the panel, in log2
+    low_reads: np.ndarray  # expected reads in the median library; NaN where the level holds
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Genes:
@@ -194,17 +155,10 @@ class Genes:
 
 
 def simulate_tumor_type(folder: Path, patients: int = 320, seed: int = 7) -> None:
-    """Write a raw folder like the task ``tumor_type``: linear counts per million of six cohorts and a rare one.
+    """Write a raw folder of the task ``tumor_type``: linear counts per million of six cohorts and a rare one.
 
     An eighth of the patients has a metastasis besides the primary tumor, a sixteenth a solid normal; three more
-    patients make up a cohort too small to learn.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-    patients, seed
-        The same seed gives the same bytes.
+    patients make up a cohort too small to learn. The same seed gives the same bytes.
     """
     genes = Genes.draw(np.random.default_rng([seed, 0]))
     samples, per_million = _profiles(genes, TUMOR_TYPE, "SIM-TT", patients, np.random.default_rng([seed, 1]))
@@ -212,31 +166,18 @@ def simulate_tumor_type(folder: Path, patients: int = 320, seed: int = 7) -> Non
 
 
 def simulate_gene_expression(folder: Path, patients: int = 230, seed: int = 7) -> None:
-    """Write a raw folder like the task ``gene_expression``: log2(counts per million + 1) of four cohorts.
+    """Write a raw folder of the task ``gene_expression``: log2(counts per million + 1) of four cohorts.
 
-    80 landmarks answer to ten programs, each to one and linearly; 160 other genes answer linearly, saturate or are
-    gated by a second program, and 60 answer to none.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-    patients, seed
-        The same seed gives the same bytes.
+    80 landmarks respond to ten programs, each to one and linearly; 160 other genes respond linearly, saturate or are
+    gated by a second program, and 60 respond to none. The same seed gives the same bytes.
     """
     genes = Genes.draw(np.random.default_rng([seed, 0]))
     rng = np.random.default_rng([seed, 2])
     samples, per_million = _profiles(genes, GENE_EXPRESSION, "SIM-GE", patients, rng)
     low, outside = np.isfinite(genes.low_reads), genes.program < 0
-    shipped = np.sort(
-        np.concatenate(
-            [
-                np.flatnonzero(~outside),
-                rng.choice(np.flatnonzero(outside & low), 35, replace=False),
-                rng.choice(np.flatnonzero(outside & ~low), 25, replace=False),
-            ]
-        )
-    )
+    few = rng.choice(np.flatnonzero(outside & low), 35, replace=False)
+    many = rng.choice(np.flatnonzero(outside & ~low), 25, replace=False)
+    shipped = np.sort(np.concatenate([np.flatnonzero(~outside), few, many]))
     _write(folder, samples, genes.table.iloc[shipped], np.log2(per_million[:, shipped] + 1))
 
 
@@ -247,7 +188,7 @@ def _places(members: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
     lengths = np.array([end - begin for _, begin, end in arms])
     arm = rng.choice(len(arms), _GENES, p=lengths / lengths.sum())
     homes = rng.choice(np.flatnonzero(lengths >= 40), len(members), replace=False)
-    # Every second gene, so that landmarks and the others of a program are at home alike.
+    # Every second gene, landmark or not.
     arm[members[:, ::2]] = homes[:, None]
     begin, end = np.array([bounds[1:] for bounds in arms])[arm].T
     start = ((begin + (end - begin) * rng.random(_GENES)) * 1e6).astype(np.int64) + 1
@@ -278,7 +219,7 @@ def _samples(design: Design, prefix: str, patients: int, rng: np.random.Generato
     shares = np.array(list(design.cohorts.values()), float)
     bounds = np.round(np.cumsum(shares) / shares.sum() * patients).astype(int)
     common = np.repeat(list(design.cohorts), np.diff(bounds, prepend=0))
-    # A patient's number does not tell the cohort.
+    # A patient's number is independent of the cohort.
     label = rng.permutation([*common, *[RARE] * design.rare])
     named = np.array([f"{prefix}-{number + 1:04d}" for number in range(len(label))])
     candidates = np.flatnonzero(label != RARE)
@@ -289,7 +230,7 @@ def _samples(design: Design, prefix: str, patients: int, rng: np.random.Generato
     table = pd.DataFrame({"patient_id": named[index], "label": label[index], "sample_type": kinds})
     table.insert(0, "sample_id", table["patient_id"] + "-" + table["sample_type"])
     table = table.sort_values("sample_id", ignore_index=True)
-    # Dealt on from one cohort to the next: starting anew would put most of the small ones on the first platform.
+    # Continued from one cohort to the next: a new start would put most of the small ones on the first platform.
     dealt = table.iloc[rng.permutation(len(table))].sort_values(["sample_type", "label"], kind="stable").index
     table.loc[dealt, "platform"] = np.resize([PLATFORMS[turn] for turn in (0, 1, 0, 1, 0)], len(table))
     return table
@@ -315,7 +256,7 @@ def _activity(samples: pd.DataFrame, patient: np.ndarray, design: Design, rng: n
 
 def _write(folder: Path, samples: pd.DataFrame, genes: pd.DataFrame, values: np.ndarray) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    # A thousandth is more than a simulation can mean; floats that hardly repeat are smaller without a dictionary.
+    # Rounded for size; floats that hardly repeat are smaller without a dictionary.
     table = pd.DataFrame(np.round(values, 3).astype(np.float32), columns=genes["gene"].to_numpy())
     table.insert(0, "sample_id", samples["sample_id"])
     table.to_parquet(folder / "expression.parquet", index=False, compression="zstd", use_dictionary=False)

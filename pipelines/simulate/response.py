@@ -1,13 +1,12 @@
-"""The shipped sample: simulated cell lines, drugs and responses in the raw format ``response``.
+"""Simulated cell lines, drugs and responses in the raw format ``response``.
 
-Nothing here is measured. A line has a tissue and a few hidden programs; genes load on programs, drugs answer to them,
-and a mutation makes some drugs work. So there is something to learn, and the truth is known.
-
-``python -m pipelines.simulate --task drug_response --out data/drug_response``
+A line has a tissue and a few hidden programs; genes load on programs, responses to drugs depend on them, and each drug
+works better on lines with one mutation.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +14,8 @@ import numpy as np
 import pandas as pd
 
 TISSUES = ("lung", "breast", "skin", "haematopoietic", "large_intestine", "ovary")
-# Fragments that any chemist could write down; a simulated drug is a core with two of them.
-_CORES = (
-    "c1ccc({a})cc1{b}",
-    "c1nc({a})ncc1{b}",
-    "c1cc({a})c2ccccc2c1{b}",
-    "C1CN({a})CCN1{b}",
-    "c1csc({a})c1{b}",
-)
+# A simulated drug is a core with two ends.
+_CORES = ("c1ccc({a})cc1{b}", "c1nc({a})ncc1{b}", "c1cc({a})c2ccccc2c1{b}", "C1CN({a})CCN1{b}", "c1csc({a})c1{b}")
 _ENDS = ("C(=O)N", "CCO", "C(F)(F)F", "CN(C)C", "OC", "CCCl", "S(=O)(=O)N", "C#N")
 
 
@@ -37,17 +30,10 @@ class Size:
 
 
 def simulate_drug_response(folder: Path, size: Size | None = None, seed: int = 7) -> None:
-    """Write a raw folder of kind ``response``.
+    """Write a raw folder of the task ``drug_response``; the same seed gives the same tables.
 
-    Some lines lack expression, tissue or mutations, some drugs lack SMILES, half of the molecules were measured in two
-    studies under two ids: as in real collections.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-    size, seed
-        The same seed gives the same tables.
+    Some lines lack expression, tissue or mutations, some drugs lack SMILES, and half of the molecules were measured in
+    two studies under two ids, as in real collections.
     """
     size = size or Size()
     rng = np.random.default_rng(seed)
@@ -62,19 +48,16 @@ def simulate_drug_response(folder: Path, size: Size | None = None, seed: int = 7
     expression = rng.uniform(2, 7, size.genes) + programs @ loadings + rng.normal(0, 0.5, (size.lines, size.genes))
     expression = np.clip(expression, 0, 15)
     copy_number = np.exp(rng.normal(0, 0.2, (size.lines, size.genes)))
-    methylation = 1 / (
-        1 + np.exp(-(rng.normal(0, 1.5, 40) - 0.5 * programs[:, [0]] + rng.normal(0, 1, (size.lines, 40))))
-    )
+    opened = rng.normal(0, 1.5, 40) - 0.5 * programs[:, [0]] + rng.normal(0, 1, (size.lines, 40))
+    methylation = 1 / (1 + np.exp(-opened))
     mutable = min(30, size.genes)
     mutated = (rng.random((size.lines, mutable)) < 0.12).astype(np.int8)
 
-    smiles = [
-        core.format(a=first, b=second) for core in _CORES for first in _ENDS for second in _ENDS if first != second
-    ]
+    ends = list(itertools.permutations(_ENDS, 2))
+    smiles = [core.format(a=first, b=second) for core in _CORES for first, second in ends]
     smiles = [smiles[index] for index in rng.permutation(len(smiles))[: size.molecules]]
-    drugs = [("SIM1", index) for index in range(size.molecules)] + [
-        ("SIM2", index) for index in range(0, size.molecules, 2)
-    ]
+    drugs = [("SIM1", index) for index in range(size.molecules)]
+    drugs += [("SIM2", index) for index in range(0, size.molecules, 2)]
     level = rng.normal(2, 2, size.molecules)
     answer = rng.normal(0, 0.5, (size.programs, size.molecules)) * (rng.random((size.programs, size.molecules)) < 0.6)
     target = rng.integers(0, mutable, size.molecules)
@@ -83,41 +66,38 @@ def simulate_drug_response(folder: Path, size: Size | None = None, seed: int = 7
     rows = []
     for study, molecule in drugs:
         noise = rng.normal(0.3 if study == "SIM2" else 0.0, 0.7, size.lines)
-        measured = rng.random(size.lines) < 0.9
-        for index in np.flatnonzero(measured):
+        for index in np.flatnonzero(rng.random(size.lines) < 0.9):
             rows.append((study, lines[index], f"{study}:{molecule:02d}", truth[index, molecule] + noise[index]))
     response = pd.DataFrame(rows, columns=["study", "cell_line_id", "drug_id", "ln_ic50"])
-    response["ln_ic50"] = response["ln_ic50"].astype(np.float32)
-    response.to_parquet(folder / "response.parquet", index=False)
+    response.astype({"ln_ic50": np.float32}).to_parquet(folder / "response.parquet", index=False)
 
     bare = rng.random(size.lines) < 0.1  # lines without expression, copy number and methylation
     unannotated = rng.random(size.lines) < 0.05
-    pd.DataFrame(
-        {
-            "cell_line_id": lines,
-            "name": [f"simulated line {index}" for index in range(size.lines)],
-            "tissue": np.where(unannotated, "", tissue),
-            "simulated": True,
-        }
-    ).to_csv(folder / "cell_lines.csv", index=False)
-    pd.DataFrame(
-        {
-            "drug_id": [f"{study}:{molecule:02d}" for study, molecule in drugs],
-            "name": [f"simulated drug {molecule}" for _, molecule in drugs],
-            "pubchem_id": ["none" if molecule % 5 == 0 else str(900_000_000 + molecule) for _, molecule in drugs],
-            "smiles": ["" if molecule in (3, 11) else smiles[molecule] for _, molecule in drugs],
-        }
-    ).to_csv(folder / "drugs.csv", index=False)
-    _write(folder / "expression.parquet", expression[~bare], genes, np.array(lines)[~bare])
-    _write(folder / "copy_number.parquet", copy_number[~bare], genes, np.array(lines)[~bare])
+    names = [f"simulated line {index}" for index in range(size.lines)]
+    about = {"cell_line_id": lines, "name": names, "tissue": np.where(unannotated, "", tissue), "simulated": True}
+    pd.DataFrame(about).to_csv(folder / "cell_lines.csv", index=False)
+    _write_drugs(folder / "drugs.csv", drugs, smiles)
+    known = np.array(lines)[~bare]
+    _write(folder / "expression.parquet", expression[~bare], genes, known)
+    _write(folder / "copy_number.parquet", copy_number[~bare], genes, known)
     sites = [f"SIMG{index:04d}_promoter" for index in range(40)]
-    _write(folder / "methylation.parquet", methylation[~bare], sites, np.array(lines)[~bare])
+    _write(folder / "methylation.parquet", methylation[~bare], sites, known)
     sequenced = rng.random(size.lines) < 0.85
     _write(folder / "mutation.parquet", mutated[sequenced], genes[:mutable], np.array(lines)[sequenced], np.int8)
 
 
+def _write_drugs(path: Path, drugs: list[tuple[str, int]], smiles: list[str]) -> None:
+    table = {
+        "drug_id": [f"{study}:{molecule:02d}" for study, molecule in drugs],
+        "name": [f"simulated drug {molecule}" for _, molecule in drugs],
+        "pubchem_id": ["none" if molecule % 5 == 0 else str(900_000_000 + molecule) for _, molecule in drugs],
+        "smiles": ["" if molecule in (3, 11) else smiles[molecule] for _, molecule in drugs],
+    }
+    pd.DataFrame(table).to_csv(path, index=False)
+
+
 def _write(path: Path, values: np.ndarray, names: list[str], lines: np.ndarray, kind: type = np.float32) -> None:
-    # Three digits are more than a simulation can mean, and a third of the bytes.
+    # Rounded for size.
     table = pd.DataFrame(np.round(values, 3).astype(kind), columns=names)
     table.insert(0, "cell_line_id", lines)
     table.to_parquet(path, index=False, compression="zstd")

@@ -1,4 +1,4 @@
-"""Invented tumors with a follow-up, in the format ``expression``, to try the task ``breast_survival`` on.
+"""Simulated tumors with a follow-up in the raw format ``expression``.
 
 A gene g of sample i of patient p has
 
@@ -14,8 +14,6 @@ A gene g of sample i of patient p has
 - censoring: patients enter over five years and the study ends three years after the last; one in ten is lost before
 
 A tenth of the patients has a second core of the same tumor.
-
-``python -m pipelines.simulate --task breast_survival --out data/breast_survival``
 """
 
 from __future__ import annotations
@@ -33,15 +31,7 @@ _DAYS = 365.25
 
 
 def simulate_breast_survival(folder: Path, patients: int = 300, seed: int = 7) -> None:
-    """Write a raw folder like the task ``breast_survival``.
-
-    Parameters
-    ----------
-    folder
-        Made if it is not there.
-    patients, seed
-        The same seed gives the same bytes.
-    """
+    """Write a raw folder of the task ``breast_survival``; the same seed gives the same bytes."""
     rng = np.random.default_rng([seed, 11])
     activity = rng.normal(0, 1, (patients, _PROGRAMS))
     days, relapse = _follow_up(activity, rng)

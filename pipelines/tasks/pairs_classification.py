@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from pipelines.modalities.pairs import PairsData, PairsTask
 from pipelines.params import Aimed
 
@@ -19,27 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Threshold:
-    """How the response is learnt below which a line counts as sensitive to a drug: see `pipelines.samples.sensitivity`.
+    """Response below which a line counts as sensitive to a drug: see `pipelines.samples.sensitivity`."""
 
-    Attributes
-    ----------
-    method
-        ``waterfall`` (the inflection of a drug's sorted responses; Barretina et al., 2012), ``quantile`` (the lowest
-        ``share`` of a drug's training rows is sensitive) or ``otsu`` (between two modes; Otsu, 1979).
-    prior_rows
-        Weight of the threshold over all drugs in that of each drug, in rows.
-    share
-        Of the training rows of a drug; ``quantile`` alone looks at it.
-    """
-
+    # `waterfall` (inflection of a drug's sorted responses; Barretina et al., 2012), `quantile` (the lowest `share` of a
+    # drug's training rows is sensitive) or `otsu` (between two modes; Otsu, 1979)
     method: Literal["waterfall", "quantile", "otsu"]
-    prior_rows: float
-    share: float = 0.25
+    prior_rows: float  # weight of the threshold over all drugs in that of each drug, in rows
+    share: float = 0.25  # of the training rows of a drug; only `quantile` uses it
 
 
 @dataclass(frozen=True)
 class SensitivityData(PairsData):
-    """What is taken where pairs are sensitive or resistant."""
+    """Settings of pairs that are sensitive or resistant."""
 
     threshold: Threshold
 
@@ -53,7 +42,7 @@ class PairsClassification(PairsTask):
     data: SensitivityData
 
     def check(self, checks: Checks) -> None:
-        """Refuse a threshold's share or weight that makes no sense."""
+        """Refuse a share or a weight of the threshold out of range."""
         super().check(checks)
         rule = self.data.threshold
         checks.share(rule.share, "data.threshold.share")
@@ -61,11 +50,11 @@ class PairsClassification(PairsTask):
         checks.require(weight, "data.threshold.prior_rows", f"is {rule.prior_rows:g}; it must be at least 0")
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
-        """Learn the thresholds on the training rows, and call all rows by them."""
+        """Learn the thresholds on the training rows, and classify all rows by them."""
         from pipelines.samples.sensitivity import call_by_training_rows
 
         side = table["split"].to_numpy(str)
-        called = call_by_training_rows(samples, self.data.threshold, np.flatnonzero(side == "train"))
+        called = call_by_training_rows(samples, self.data.threshold, (side == "train").nonzero()[0])
         columns = {column: called.table[column].to_numpy() for column in self.target_columns}
         sensitive = called.table["target"].groupby(side).sum().to_dict()
         return Aimed(called, columns, {"sensitive": sensitive})

@@ -19,46 +19,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelData(ProfilesData):
-    """What is taken where profiles have a label.
+    """Settings of profiles with a label."""
 
-    Attributes
-    ----------
-    minimum_patients
-        That a class needs, to stand on every side of a split.
-    small_classes
-        What happens to a class with fewer.
-    """
-
-    minimum_patients: int
-    small_classes: Literal["drop", "refuse"]
+    minimum_patients: int  # of a class, so that it is on every side of a split
+    small_classes: Literal["drop", "refuse"]  # treatment of a class with fewer
 
 
 @dataclass(frozen=True)
 class TuneProfiles(TuneTransfer):
-    """How classifiers of profiles are tuned, networks on gene images among them.
+    """How classifiers of profiles are tuned, networks on gene images among them."""
 
-    Attributes
-    ----------
-    layouts
-        Gene-to-pixel layouts that a study may try; ``chromosome`` is left out where ``genes.csv`` has no positions.
-    image_size
-        Side of the gene image in pixels, at least; raised to what a network takes and to what the genes need.
-    """
-
+    # gene-to-pixel layouts that a study may try; `chromosome` is left out where `genes.csv` has no positions
     layouts: tuple[Literal["given", "chromosome", "similarity"], ...]
+    # side of the gene image in pixels, at least; raised to what a network takes and to what the genes need
     image_size: int
 
 
 @dataclass(frozen=True)
 class EvaluateProfiles(Evaluate):
-    """How a classifier of profiles becomes evidence.
+    """How a classifier of profiles is evaluated."""
 
-    Attributes
-    ----------
-    stability_seeds
-        From so many other seeds the model is fitted again, to see whether the same genes are named; 0 for none.
-    """
-
+    # number of other seeds the model is fitted with, to see whether the same genes are named; 0 for none
     stability_seeds: PerBudget
 
 
@@ -73,7 +54,7 @@ class ProfilesClassification(ProfilesTask):
     evaluate: EvaluateProfiles
 
     def check(self, checks: Checks) -> None:
-        """Refuse classes that are too small to split, and gene images that no network takes."""
+        """Refuse counts, layouts and image sizes out of range."""
         super().check(checks)
         least = self.data.minimum_patients
         said = f"is {least}; train, validation and test need one each"
@@ -85,7 +66,7 @@ class ProfilesClassification(ProfilesTask):
         checks.transfer(self.tune)
 
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
-        """Return the class of each sample; those without a label or of too small a class are dropped."""
+        """Return the class of each sample; samples without a label or of too small a class are dropped."""
         from pipelines.samples.expression import label_targets
 
         return label_targets(table, left, self, classes)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from pipelines.modalities.profiles import ProfilesData, ProfilesTask
 from pipelines.params import Aimed
 
@@ -18,21 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GeneData(ProfilesData):
-    """What is taken where genes are predicted from genes.
+    """Settings of genes that are predicted from genes."""
 
-    Attributes
-    ----------
-    predictors
-        ``landmarks`` (``is_l1000_landmark`` in ``genes.csv``), or ``all`` genes that are no targets.
-    targets
-        The name of a gene, or ``most_variable``: chosen on training rows.
-    target_count
-        How many genes are the most variable.
-    """
-
+    # `landmarks` (`is_l1000_landmark` in `genes.csv`), or `all` genes that are no targets
     predictors: Literal["landmarks", "all"]
-    targets: str
-    target_count: int
+    targets: str  # the name of a gene, or `most_variable`: chosen on training rows
+    target_count: int  # how many genes are the most variable
 
 
 @dataclass(frozen=True)
@@ -50,14 +39,14 @@ class ProfilesMultiTarget(ProfilesTask):
 
     @property
     def needs_landmarks(self) -> bool:
-        """Whether the predictors are the landmarks, which ``genes.csv`` must mark."""
+        """Whether ``genes.csv`` must mark the landmarks, as the predictors."""
         return self.data.predictors == "landmarks"
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
         """Choose target and predictor genes; the most variable ones on training rows alone."""
         from pipelines.samples.expression import aim
 
-        aimed = aim(samples, self.data, np.flatnonzero(table["split"].to_numpy(str) == "train"))
+        aimed = aim(samples, self.data, (table["split"].to_numpy(str) == "train").nonzero()[0])
         return Aimed(aimed, counts={"targets": list(aimed.targets), "predictors": len(aimed.predictors)})
 
 

@@ -19,26 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SurvivalData(ProfilesData):
-    """What is taken where profiles have a follow-up.
+    """Settings of profiles with a follow-up."""
 
-    Attributes
-    ----------
-    time, event
-        Columns of ``samples.csv``: how long a patient was followed, and whether that ended with the event (1 or true)
-        or without it (0 or false).
-    unit
-        Of the times.
-    horizons
-        Times, ascending, at which survival is answered.
-    horizon
-        One of them: the answer is the risk of the event until then, and calibration is measured there.
-    """
-
-    time: str
+    time: str  # column of `samples.csv` with the time of follow-up
+    # column of `samples.csv`: whether the follow-up ended with the event (1 or true) or without it (0 or false)
     event: str
-    unit: Literal["days", "months", "years"]
-    horizons: tuple[float, ...]
-    horizon: float
+    unit: Literal["days", "months", "years"]  # of the times
+    horizons: tuple[float, ...]  # times, ascending, at which survival is answered
+    horizon: float  # one of them: the answer is the risk of the event until then, and calibration is measured there
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ class ProfilesSurvival(ProfilesTask):
         return (self.data.time, self.data.event)
 
     def check(self, checks: Checks) -> None:
-        """Refuse columns without a name, and horizons that are none."""
+        """Refuse empty names of columns, and horizons that are not ascending."""
         super().check(checks)
         for key, name in (("time", self.data.time), ("event", self.data.event)):
             checks.require(bool(name), f"data.{key}", "is empty; name a column of samples.csv")
@@ -74,11 +62,13 @@ class ProfilesSurvival(ProfilesTask):
         from pipelines.samples.follow_up import read_follow_up
 
         found = read_follow_up(table, self.data)
-        # The horizons stand in the split's summary, so that models are fitted anew where they change.
-        told = {"events": int(found.event[left & found.known].sum()), "horizons": list(self.data.horizons)}
-        told |= {"horizon": self.data.horizon}
+        # In the summary of the split, so that models are refitted where the horizons change.
+        counts = {"events": int(found.event[left & found.known].sum()), "horizons": list(self.data.horizons)}
+        counts |= {"horizon": self.data.horizon}
         columns = {"time": found.time, "event": found.event.astype("int64")}
-        return ProfileTargets({"without_follow_up": ~found.known}, columns, counts={"follow_up": told}, stratum="event")
+        return ProfileTargets(
+            {"without_follow_up": ~found.known}, columns, counts={"follow_up": counts}, stratum="event"
+        )
 
 
 TASK = ProfilesSurvival

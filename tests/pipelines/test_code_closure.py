@@ -109,10 +109,7 @@ def test_words_and_layout_are_no_code(root: Path, same: str) -> None:
     "other",
     [
         FUNCTION.replace("+ 1", "+ 2"),
-        FUNCTION.replace("+ 1", "- 1"),
         FUNCTION.replace("= 1", "= True"),
-        FUNCTION.replace("= 1", "= 1.0"),
-        FUNCTION.replace("= 1", "= None"),
         FUNCTION.replace(" = 1", ""),
         FUNCTION.replace("x: int", "*, x: int"),
         "@cache\n" + FUNCTION,
@@ -164,8 +161,3 @@ def test_hashes_are_the_same_in_all_versions_of_python(root: Path) -> None:
         closure("rooms.a.unused")["rooms/a/unused.py"]
         == "d22771e72846c48b3e5e4a0454077f155bd2896876a175779b42eb6583138e7a"
     )
-
-
-def test_what_changes_no_result_is_there() -> None:
-    """A module that was renamed would count again without a word."""
-    assert all((code_closure.ROOT / f"{name.replace('.', '/')}.py").is_file() for name in code_closure.WITHOUT_RESULT)

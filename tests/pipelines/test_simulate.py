@@ -1,96 +1,119 @@
-"""The shipped sample must be reproducible, small, valid, plainly simulated, and hold the faults of real collections."""
+"""The shipped samples must be reproducible, small, valid, plainly simulated, and learnable but not by a shortcut."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats.contingency import association
+from skimage.feature import local_binary_pattern
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.metrics import confusion_matrix, f1_score, r2_score, roc_auc_score
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipelines.datasets import prepare
-from pipelines.modalities.pairs import PairsTask
+from pipelines.params import read_params
 from pipelines.samples.formats import ResponseTables, read_response_tables
+from pipelines.samples.images import ImageSamples, read_images
 from pipelines.samples.response import keep_samples
-from pipelines.simulate.__main__ import main
-from pipelines.simulate.response import Size, simulate_drug_response
+from pipelines.simulate.__main__ import main, simulators
+from pipelines.simulate.expression import NORMAL, RARE, TUMOR_TYPE
+from pipelines.simulate.response import Size
 from pipelines.split import SIDES
 from pipelines.validate import validate_folder
-from tests.pipelines.response_tables import MODES, NAME, shipped_task
+from tests.pipelines.response_tables import MODES, ROOT, shipped_task
 
-SMALL = Size(lines=30, molecules=12, genes=40)
+SIMULATE = simulators()
+TASKS: dict[str, Any] = read_params(ROOT / "params.yaml").tasks
+DRUGS, BLOOD, LEUKEMIA, TUMOR, GENE = "drug_response", "blood_cell", "leukemia_cell", "tumor_type", "gene_expression"
+SMALL: dict[str, dict[str, Any]] = {
+    DRUGS: {"size": Size(lines=30, molecules=12, genes=40)},
+    BLOOD: {"per_class": 2, "subjects": 2},
+    LEUKEMIA: {"subjects": 4, "per_subject": 2},
+}
 MEGABYTE = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def task() -> PairsTask:
-    return shipped_task()
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("simulated") / NAME
-    simulate_drug_response(folder)
-    return folder
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("simulated")
+    for name, simulate in SIMULATE.items():
+        simulate(base / name)
+    return {name: base / name for name in SIMULATE}
 
 
-@pytest.fixture(scope="module")
-def tables(folder: Path, task: PairsTask) -> ResponseTables:
-    return read_response_tables(folder, task)
+# Every sample.
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def test_every_task_has_a_sample() -> None:
+    assert set(SIMULATE) == set(TASKS)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: Path) -> None:
-    for name, seed in (("first", 1), ("second", 1), ("third", 2)):
-        simulate_drug_response(tmp_path / name, SMALL, seed)
-    first, second, third = (hashes(tmp_path / name) for name in ("first", "second", "third"))
-    assert first == second
-    assert len(first) == 7
-    assert {name for name in first if first[name] == third[name]} == set()
-
-
-def test_simulating_again_replaces_what_was_there(tmp_path: Path) -> None:
-    simulate_drug_response(tmp_path, SMALL, 2)
-    simulate_drug_response(tmp_path, SMALL, 1)
-    simulate_drug_response(tmp_path / "fresh", SMALL, 1)
-    assert hashes(tmp_path / "fresh") == hashes(tmp_path)
+@pytest.mark.parametrize("name", SIMULATE)
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(name: str, tmp_path: Path) -> None:
+    size = SMALL.get(name, {"patients": 30})
+    for folder, seed in (("first", 1), ("second", 2), ("second", 1), ("third", 2)):  # what was there is replaced
+        SIMULATE[name](tmp_path / folder, **size, seed=seed)
+    first, second, third = (content(tmp_path / folder) for folder in ("first", "second", "third"))
+    assert first == second and set(first) == set(third)
+    same = {file for file in first if first[file] == third[file]}
+    assert same <= {"images.csv"}
 
 
 def test_the_command_writes_the_default_sample(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["--task", NAME, "--out", str(tmp_path / "out")])
-    assert hashes(tmp_path / "out") == hashes(folder)
+    main(["--task", DRUGS, "--out", str(tmp_path / "out")])
+    assert content(tmp_path / "out") == content(folders[DRUGS])
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
-def test_it_validates_without_a_finding(folder: Path, task: PairsTask) -> None:
-    validation = validate_folder(folder, NAME, task)
-    assert [str(finding) for finding in validation.findings] == []
-    assert validation.counts["rows"]["response.parquet"] > 1000
+@pytest.mark.parametrize("name", SIMULATE)
+def test_it_validates_without_an_error(name: str, folders: dict[str, Path]) -> None:
+    assert [str(finding) for finding in validate_folder(folders[name], name, TASKS[name]).errors] == []
 
 
-def test_it_is_small_enough_for_a_git_repository(folder: Path) -> None:
-    assert sum(path.stat().st_size for path in folder.iterdir()) < MEGABYTE
+def test_all_are_small_enough_for_a_git_repository(folders: dict[str, Path]) -> None:
+    assert sum(len(data) for folder in folders.values() for data in content(folder).values()) < 6 * MEGABYTE
 
 
-def test_it_says_that_it_is_simulated(tables: ResponseTables) -> None:
-    assert tables.cell_lines["simulated"].eq(True).all()
-    assert tables.cell_lines["cell_line_id"].str.startswith("SIM-").all()
-    assert tables.drugs["drug_id"].str.startswith("SIM").all()
-    assert tables.response["study"].str.startswith("SIM").all()
-    for omics, table in tables.omics.items():
-        genes = table.columns.drop("cell_line_id")
-        assert genes.str.startswith("SIMG").all(), omics  # nobody takes them for real genes
+@pytest.mark.parametrize("name", SIMULATE)
+def test_every_table_says_that_it_is_simulated(name: str, folders: dict[str, Path]) -> None:
+    tables = {path.name: pd.read_csv(path, dtype=str) for path in folders[name].glob("*.csv")}
+    main_table = next(each for file, each in tables.items() if file in ("images.csv", "samples.csv", "cell_lines.csv"))
+    assert main_table["simulated"].str.lower().eq("true").all()
+    for file, table in tables.items():
+        for column in table.columns.intersection(
+            ["sample_id", "patient_id", "subject_id", "cell_line_id", "drug_id", "platform", "symbol"]
+        ):
+            assert table[column].dropna().str.startswith("SIM").all(), (file, column)
+    for path in folders[name].glob("*.parquet"):  # nobody takes them for real genes
+        genes = pd.read_parquet(path).columns.drop(
+            ["sample_id", "cell_line_id", "drug_id", "study", "ln_ic50"], errors="ignore"
+        )
+        assert genes.str.startswith("SIMG").all(), path.name
 
 
-def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables, task: PairsTask) -> None:
+# Pairs.
+
+
+@pytest.fixture(scope="module")
+def tables(folders: dict[str, Path]) -> ResponseTables:
+    return read_response_tables(folders[DRUGS], shipped_task())
+
+
+def test_it_holds_the_gaps_of_real_collections(tables: ResponseTables) -> None:
     lines = set(tables.cell_lines["cell_line_id"])
     for omics in ("expression", "mutation", "copy_number", "methylation"):
         lacking = lines - set(tables.omics[omics]["cell_line_id"])
@@ -120,35 +143,212 @@ def test_two_studies_of_a_molecule_agree_but_for_noise(tables: ResponseTables) -
     assert same.mean() > correlation.loc[doubled, "SIM1:01"].mean() + 0.3
 
 
-def test_responses_lie_in_the_range_of_params(tables: ResponseTables, task: PairsTask) -> None:
-    low, high = task.validate.target_range
-    assert tables.response["ln_ic50"].between(low, high).all()
-    assert not tables.response.duplicated(["study", "cell_line_id", "drug_id"]).any()
-
-
 @pytest.mark.parametrize("mode", MODES)
-def test_it_can_be_split_in_every_mode_as_shipped(mode: str, tables: ResponseTables, task: PairsTask) -> None:
+def test_it_can_be_split_in_every_mode_as_shipped(mode: str, tables: ResponseTables) -> None:
+    task = shipped_task()
     folds = 3 if mode == "tissue_blind" else task.split.folds  # six tissues and the unknown one
-    split = replace(task.split, mode=mode, folds=folds)
-    prepared = prepare(keep_samples(tables, task), replace(task, split=split), 1)
+    prepared = prepare(keep_samples(tables, task), replace(task, split=replace(task.split, mode=mode, folds=folds)), 1)
     assert set(prepared.table["split"]) == set(SIDES)
     assert prepared.counts["rows"]["dropped"]["without_expression"] > 0
 
 
-def test_any_size_can_be_simulated(tmp_path: Path, task: PairsTask) -> None:
-    for size in (Size(lines=12, molecules=6, genes=8, programs=2), Size(lines=40, molecules=60, genes=50)):
-        folder = tmp_path / str(size.genes)
-        simulate_drug_response(folder, size)
-        read = read_response_tables(folder, task)
-        assert read.response["cell_line_id"].nunique() == size.lines
-        assert len(read.drugs) == size.molecules + size.molecules // 2
-        assert {len(table.columns) - 1 for name, table in read.omics.items() if name != "methylation"} == {
-            size.genes,
-            min(30, size.genes),
-        }
+# Images.
 
 
-def test_drugs_are_molecules_of_their_own(tables: ResponseTables) -> None:
-    known = tables.drugs[tables.drugs["drug_id"].str.startswith("SIM1")].dropna(subset="smiles")
-    assert known["smiles"].is_unique
-    assert pd.Series(known["name"]).is_unique
+@pytest.fixture(scope="module")
+def samples(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageSamples]:
+    cache = tmp_path_factory.mktemp("cache")
+    return {name: read_images(folders[name], TASKS[name], cache=cache).samples for name in (BLOOD, LEUKEMIA)}
+
+
+def test_some_subjects_of_blood_cells_are_known_and_have_all_kinds(samples: dict[str, ImageSamples]) -> None:
+    table = samples[BLOOD].table
+    known = table.dropna(subset="subject_id")
+    assert 0.2 < 1 - len(known) / len(table) < 0.5
+    assert known.groupby("subject_id")["label"].nunique().min() == 5
+    assert table["label"].value_counts().eq(40).all()
+
+
+def test_a_subject_of_leukemia_cells_has_one_label_and_subjects_are_uneven(samples: dict[str, ImageSamples]) -> None:
+    table = samples[LEUKEMIA].table
+    assert table["subject_id"].nunique() == 24
+    assert table.groupby("subject_id")["label"].nunique().max() == 1
+    sizes = table["subject_id"].value_counts()
+    assert sizes.max() >= 2 * sizes.min()
+
+
+@pytest.mark.parametrize("name", [BLOOD, LEUKEMIA])
+def test_it_can_be_split_as_shipped_with_every_class_on_every_side(
+    name: str, folders: dict[str, Path], tmp_path: Path, samples: dict[str, ImageSamples]
+) -> None:
+    kept = read_images(folders[name], TASKS[name], cache=tmp_path)
+    table = prepare(kept, TASKS[name], 1).table
+    assert table.groupby("split")["label"].nunique().to_dict() == dict.fromkeys(SIDES, len(samples[name].classes))
+
+
+def unseen_auroc(features: np.ndarray, samples: ImageSamples) -> float:
+    """Return the mean AUROC on unseen subjects over folds, one class against the rest."""
+    target, subject = samples.target, samples.table["subject_id"]
+    groups = subject.where(subject.notna(), samples.table["sample_id"]).to_numpy()
+    scores = []
+    for train, test in StratifiedGroupKFold(4, shuffle=True, random_state=0).split(features, target, groups):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+        probability = model.fit(features[train], target[train]).predict_proba(features[test])
+        for code in range(len(samples.classes)) if len(samples.classes) > 2 else [1]:
+            scores.append(roc_auc_score(target[test] == code, probability[:, code]))
+    return float(np.mean(scores))
+
+
+def shape_and_texture(samples: ImageSamples) -> np.ndarray:
+    rows = []
+    for pixels in samples.pixels[samples.index]:
+        gray = pixels.mean(axis=2)
+        dark = gray < 130
+        patterns = local_binary_pattern(gray.astype(np.uint8), 8, 2, "uniform")
+        inside = (gray > 15) & (gray < 170)
+        histogram = np.histogram(patterns[inside], bins=np.arange(11), density=True)[0]
+        quantiles = np.quantile(pixels[inside], (0.1, 0.5, 0.9), axis=0).ravel()
+        rows.append([*histogram, *quantiles, inside.mean(), dark.mean(), gray[inside].std()])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [(BLOOD, 0.85, 0.995), (LEUKEMIA, 0.7, 0.97)])
+def test_classes_can_be_learned_and_not_to_perfection(
+    name: str, low: float, high: float, samples: dict[str, ImageSamples]
+) -> None:
+    assert low < unseen_auroc(shape_and_texture(samples[name]), samples[name]) < high
+
+
+@pytest.mark.parametrize("name", [BLOOD, LEUKEMIA])
+def test_what_lies_around_the_cell_does_not_tell_its_class(name: str, samples: dict[str, ImageSamples]) -> None:
+    pixels = samples[name].pixels
+    side = pixels.shape[1] // 10
+    ends = (slice(side), slice(-side, None))
+    corners = [pixels[:, y, x].mean(axis=(1, 2)) for y in ends for x in ends]
+    assert unseen_auroc(np.hstack(corners), samples[name]) < 0.65
+
+
+# Profiles.
+
+
+@dataclass(frozen=True)
+class Profiles:
+    values: pd.DataFrame  # indexed by sample_id
+    samples: pd.DataFrame
+    genes: pd.DataFrame
+
+    @property
+    def numbers(self) -> np.ndarray:
+        return self.values.to_numpy(np.float64)
+
+
+@pytest.fixture(scope="module")
+def profiles(folders: dict[str, Path]) -> dict[str, Profiles]:
+    return {
+        name: Profiles(
+            pd.read_parquet(folders[name] / "expression.parquet").set_index("sample_id"),
+            pd.read_csv(folders[name] / "samples.csv", dtype={"sample_type": str}),
+            pd.read_csv(folders[name] / "genes.csv"),
+        )
+        for name in (TUMOR, GENE)
+    }
+
+
+def log2_of(profiles: Profiles) -> np.ndarray:
+    linear = len(profiles.genes) == 400  # tumor_type
+    return np.log2(profiles.numbers + 1) if linear else profiles.numbers
+
+
+def reads_of(profiles: Profiles) -> np.ndarray:
+    return profiles.numbers * profiles.samples["library_size"].to_numpy()[:, None] / 1e6
+
+
+@pytest.mark.parametrize("name", [TUMOR, GENE])
+def test_it_has_the_raw_format(name: str, profiles: dict[str, Profiles]) -> None:
+    values, samples, genes = profiles[name].values, profiles[name].samples, profiles[name].genes
+    required = ["sample_id", "patient_id", "label", "sample_type", "platform"]
+    assert samples.columns[:5].tolist() == required
+    assert genes.columns.tolist() == ["gene", "symbol", "entrez", "chromosome", "start", "is_l1000_landmark"]
+    assert values.index.tolist() == samples["sample_id"].tolist()
+    assert values.columns.tolist() == genes["gene"].tolist()
+    assert samples["sample_id"].is_unique and genes["gene"].is_unique
+    assert (genes["symbol"] + "|" + genes["entrez"].astype(str)).equals(genes["gene"])
+    assert set(values.dtypes) == {np.dtype(np.float32)}
+    assert np.isfinite(values.to_numpy()).all() and values.to_numpy().min() == 0
+    assert not samples.isna().any(axis=None) and not genes.isna().any(axis=None)
+    assert genes["start"].between(1, 250_000_000).all()
+    assert values.nunique().min() > 1
+
+
+def test_both_sets_are_of_the_same_genes_and_of_other_patients(profiles: dict[str, Profiles]) -> None:
+    tumor, gene = profiles[TUMOR], profiles[GENE]
+    shared = tumor.genes[tumor.genes["gene"].isin(gene.genes["gene"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(shared, gene.genes)
+    assert not set(tumor.samples["patient_id"]) & set(gene.samples["patient_id"])
+
+
+def test_values_are_reads_per_million_of_the_library(profiles: dict[str, Profiles]) -> None:
+    reads = reads_of(profiles[TUMOR])
+    few = reads < 1000  # above, the rounding of the shipped values is more than a tenth of a read
+    assert np.abs(reads - np.round(reads))[few].max() < 0.05
+    totals = profiles[TUMOR].numbers.sum(axis=1)
+    assert totals.max() < 1e6  # the genes are a part of the library
+    assert 0.5 < np.median(totals) / (TUMOR_TYPE.panel * 1e6) < 2
+
+
+@pytest.mark.parametrize("name", [TUMOR, GENE])
+@pytest.mark.parametrize("column", ["label", "sample_type"])
+def test_platforms_are_not_confounded(name: str, column: str, profiles: dict[str, Profiles]) -> None:
+    samples = profiles[name].samples
+    assert samples["platform"].nunique() == 2
+    common = samples[samples["label"] != RARE]
+    assert association(pd.crosstab(common[column], common["platform"]).to_numpy(), method="cramer") < 0.1
+
+
+@pytest.mark.parametrize("name", [TUMOR, GENE])
+def test_two_samples_of_a_patient_are_alike_and_those_of_two_patients_are_no_copies(
+    name: str, profiles: dict[str, Profiles]
+) -> None:
+    values = log2_of(profiles[name])
+    samples = profiles[name].samples
+    tumor = samples["sample_type"].ne(NORMAL).to_numpy()
+    patient, label = samples["patient_id"].to_numpy()[tumor], samples["label"].to_numpy()[tumor]
+    correlation = np.corrcoef(values[tumor])
+    upper = np.triu(np.ones_like(correlation, bool), 1)
+    one = upper & (patient[:, None] == patient)
+    others = upper & ~one
+    same_label = others & (label[:, None] == label)
+    assert np.median(correlation[one]) > np.quantile(correlation[same_label], 0.8)
+    assert correlation[others].max() < 0.985  # 0.99 is what a near-identical profile means elsewhere
+
+
+def test_tumor_types_can_be_learned_and_two_are_hard_to_tell_apart(profiles: dict[str, Profiles]) -> None:
+    samples = profiles[TUMOR].samples
+    kept = (samples["sample_type"].ne(NORMAL) & samples["label"].ne(RARE)).to_numpy()
+    label = samples["label"].to_numpy()[kept]
+    predicted = cross_val_predict(
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)),
+        log2_of(profiles[TUMOR])[kept],
+        label,
+        groups=samples["patient_id"].to_numpy()[kept],
+        cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
+    )
+    assert 0.85 < f1_score(label, predicted, average="macro") < 0.97
+    confused = confusion_matrix(label, predicted)
+    np.fill_diagonal(confused, 0)
+    assert confused[1, 2] + confused[2, 1] > 0.3 * confused.sum()
+
+
+def test_targets_can_be_learned_from_landmarks_and_better_by_a_nonlinear_model(profiles: dict[str, Profiles]) -> None:
+    values, groups = profiles[GENE].values, profiles[GENE].samples["patient_id"].to_numpy()
+    landmark = profiles[GENE].genes["is_l1000_landmark"].to_numpy()
+    targets = values.loc[:, ~landmark].var().nlargest(50).index
+    x, y = values.loc[:, landmark].to_numpy(float), values[targets].to_numpy(float)
+
+    def score(model: object) -> float:
+        predicted = cross_val_predict(make_pipeline(StandardScaler(), model), x, y, groups=groups, cv=GroupKFold(5))
+        return float(r2_score(y, predicted))
+
+    linear = score(RidgeCV(np.logspace(0, 4, 17)))
+    assert 0.6 < linear < 0.8
+    assert score(KernelRidge(kernel="rbf", gamma=0.002, alpha=0.1)) > linear + 0.03

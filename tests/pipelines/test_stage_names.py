@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipelines import stage_names
-from pipelines.params import Model, Params, TuneTransfer, read_params
+from pipelines.params import Params, TuneTransfer, read_params
 from pipelines.stage_names import demo_targets
 
 ROOT = Path(__file__).parents[2]
@@ -55,12 +54,6 @@ def test_every_target_is_a_stage(
     assert len(set(names)) == len(names)
 
 
-def test_without_a_question_nothing_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert printed(capsys, monkeypatch) == []
-
-
 def test_the_demo_leaves_out_what_needs_a_download(params: Params) -> None:
     left_out = {f"evaluate@{key}" for key, model in params.models.items() if not model.demo}
     assert left_out
@@ -84,26 +77,6 @@ def test_the_demo_covers_every_task_from_its_checks_to_a_model_beside_the_baseli
         assert decided.evaluate.baseline in shown
         assert len(shown) > 1, task
         assert f"leaderboard@{task}" not in names  # it depends on all models, those that need a download too
-
-
-def test_a_model_enters_and_leaves_the_demo_by_its_entry_alone(params: Params) -> None:
-    models = {
-        **params.models,
-        "blood_cell-a": Model("blood_cell", "a"),
-        "blood_cell-b": Model("blood_cell", "b", demo=False),
-    }
-    names = demo_targets(replace(params, models=models))
-    assert "evaluate@blood_cell-a" in names
-    assert "evaluate@blood_cell-b" not in names
-
-
-def test_a_new_task_enters_the_leaderboards(
-    params: Params, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    more = replace(params, tasks={**params.tasks, "smear": params.tasks["blood_cell"]})
-    monkeypatch.setattr(stage_names, "read_params", lambda: more)
-    names = printed(capsys, monkeypatch, "--leaderboards")
-    assert names == [f"leaderboard@{task}" for task in more.tasks]
 
 
 def test_the_makefile_asks_for_what_the_module_answers() -> None:
