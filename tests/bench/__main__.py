@@ -9,13 +9,12 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipelines.files import cores
-from tests.bench.measured import Record
+from tests.bench.measured import Record, Table
 
 # A benchmark's name, and the module and function that run it; imported only when it runs.
 BENCHES = {
@@ -26,6 +25,7 @@ BENCHES = {
     "images": ("image_reading", "image_reading"),
     "tables": ("table_reading", "table_reading"),
     "pancan": ("pancan", "pancan_reader"),
+    "explanations": ("explanations", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
     "dvc": ("commands", "dvc_nothing_to_do"),
@@ -34,10 +34,10 @@ BENCHES = {
 }
 
 
-def function(name: str) -> Callable[..., list[Record]]:
+def function(name: str) -> Callable[..., list[Record | Table]]:
     """Return the function of a benchmark."""
     module, inside = BENCHES[name]
-    found: Callable[..., list[Record]] = getattr(importlib.import_module(f"tests.bench.{module}"), inside)
+    found: Callable[..., list[Record | Table]] = getattr(importlib.import_module(f"tests.bench.{module}"), inside)
     return found
 
 
@@ -50,7 +50,6 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
     before = os.getloadavg()[0]
     found = job(small=small)
     took = time.perf_counter() - began
-    print(*(each.line() for each in found), sep="\n")
     print(f"{name} took {took:.0f} s, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after", flush=True)
     return {
         "about": (job.__doc__ or "").strip(),
@@ -62,7 +61,8 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}",
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "records": [asdict(each) for each in found],
+        "records": [each.content() for each in found if isinstance(each, Record)],
+        "tables": [each.content() for each in found if isinstance(each, Table)],
     }
 
 

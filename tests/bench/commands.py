@@ -44,6 +44,7 @@ def start_up(small: bool = False) -> list[Record]:
             higher_is_better=False,
             sides=("the command", "python -c pass"),
         )
+        print(record.line(), flush=True)
         records.append(record)
     return records
 
@@ -67,4 +68,5 @@ def dvc_nothing_to_do(small: bool = False) -> list[Record]:
         higher_is_better=False,
         sides=("dvc repro", "dvc status"),
     )
+    print(record.line(), flush=True)
     return [record]

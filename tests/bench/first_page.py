@@ -46,4 +46,5 @@ def first_pages(small: bool = False) -> list[Record]:
         higher_is_better=False,
         sides=("the dashboard", "a Streamlit script of two lines"),
     )
+    print(record.line(), flush=True)
     return [record]

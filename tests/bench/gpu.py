@@ -122,5 +122,7 @@ def gpu(small: bool = False, device: str | None = None) -> list[Record]:
     name = "the processor" if device == "cpu" else torch.cuda.get_device_name(device)
     began = time.perf_counter()
     records = [*throughput(device, name, small), trees(device, name, small), tumor_types(device, name, small)]
+    for record in records:
+        print(record.line(), flush=True)
     print(f"on {name}: {time.perf_counter() - began:.0f} s", flush=True)
     return records

@@ -71,6 +71,7 @@ def image_reading(small: bool = False) -> list[Record]:
             seconds, other, ratio = paired(mine, lambda theirs=theirs: list(theirs), rounds=rounds)  # type: ignore[misc]
             title = f"{what}, {len(pixels)} images to {SIZE} px"
             records.append(Record(title, len(pixels) / seconds, len(pixels) / other, ratio, "images/s", sides=sides))
+            print(records[-1].line(), flush=True)
     return records
 
 

@@ -1,7 +1,8 @@
-"""Overhead of storage and tracking of a trial where 64 workers share one study, and among 1,000 running trials.
+"""What storage and tracking cost a trial where 64 workers share one study, and what 1,000 of them would take.
 
-Workers are threads with their own storage, lock and MLflow client, spread over processes. A trial sleeps where a real
-one trains; otherwise it does what a real one does: claim, report, ask for pruning, log to an MLflow run, end.
+Workers are threads with a storage, a lock and an MLflow client of their own, spread over processes. A trial sleeps
+where a real one trains, so that what it takes beyond its sleep is the overhead; all else is what a real trial does:
+it claims, reports and asks for pruning after each epoch, has a run with step metrics, and ends.
 """
 
 from __future__ import annotations
@@ -13,28 +14,31 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 from unittest import mock
 
 import optuna
+import psutil
 import psycopg
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Param
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from pipelines.step_metrics import sending
-from tests.bench.measured import Record
-from tests.training.postgres import postgres
+from pipelines.step_metrics import _FLUSH_SECONDS, sending
+from tests.bench.measured import Record, Table, number
+from tests.training.postgres import Postgres, postgres
 from training.studies.storage import StudyLock, open_storage, study_lock
-from training.studies.trial_queue import ORIGIN, WORKER, work
+from training.studies.trial_queue import _BEAT_SECONDS, ORIGIN, WORKER, work
 
 _MANY, _CROWD = 64, 1000
 _EXPERIMENT = "bench"
@@ -44,13 +48,14 @@ _THREADS = 16  # workers in a process
 
 @dataclass
 class _Costs:
-    """Seconds of one trial."""
+    """Seconds of one trial in each of its parts, and what it sent."""
 
     waited: float = 0.0  # for the lock
     held: float = 0.0  # the lock
     reports: float = 0.0
     tracking: float = 0.0
     ending: float = 0.0
+    sent: Counter[str] = field(default_factory=Counter)
 
     @property
     def storage(self) -> float:
@@ -58,7 +63,7 @@ class _Costs:
 
 
 class _Clocked:
-    """A study's lock that measures how long it is waited for and held."""
+    """A study's lock that says how long was waited for it, and how long it was held."""
 
     def __init__(self, inner: StudyLock, costs: _Costs) -> None:
         self._inner, self.costs, self._since = inner, costs, 0.0
@@ -78,6 +83,38 @@ class _Clocked:
     @property
     def is_locked(self) -> bool:
         return self._inner.is_locked
+
+
+_here = threading.local()  # ``sent``: what this thread sent, by database
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[None]:
+    """Count transactions to each database, and calls of the tracking store, each of which a server gets by HTTP."""
+
+    def count(what: str) -> None:
+        counts: Counter[str] = _here.__dict__.setdefault("sent", Counter())
+        counts[what] += 1
+
+    def ended(connection: sqlalchemy.Connection) -> None:
+        count(f"transactions of {connection.engine.url.database}")
+
+    def counted(name: str) -> Callable[..., Any]:
+        whole = getattr(SqlAlchemyStore, name)
+
+        def call(self: SqlAlchemyStore, *arguments: Any, **named: Any) -> Any:
+            count("calls")
+            return whole(self, *arguments, **named)
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for event in ("commit", "rollback"):
+            sqlalchemy.event.listen(sqlalchemy.Engine, event, ended)
+            stack.callback(sqlalchemy.event.remove, sqlalchemy.Engine, event, ended)
+        for name in ("get_experiment_by_name", "create_run", "log_batch", "update_run_info", "log_metric"):
+            stack.enter_context(mock.patch.object(SqlAlchemyStore, name, counted(name)))
+        yield
 
 
 def _worker(study: str, trials: int, budget: int, seconds: float, parent: str, out: list[_Costs]) -> None:
@@ -117,6 +154,7 @@ def _worker(study: str, trials: int, budget: int, seconds: float, parent: str, o
 
     def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         lock.costs.ending = time.perf_counter() - told
+        lock.costs.sent = _here.__dict__.pop("sent", Counter())
         out.append(lock.costs)
         lock.costs = _Costs()
 
@@ -136,15 +174,45 @@ def _process(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     MlflowClient().get_run(parent)  # one store a process: not made by many threads at once
     outs: list[list[_Costs]] = [[] for _ in range(threads)]
+    each = [
+        threading.Thread(target=_worker, args=(study, trials, budget, seconds, parent, out), daemon=True)
+        for out in outs
+    ]
     start.wait(300)
-    with ThreadPoolExecutor(threads) as pool:
-        for out in outs:
-            pool.submit(_worker, study, trials, budget, seconds, parent, out)
-    queue.put(outs)
+    began = time.process_time()
+    with _counting():
+        for thread in each:
+            thread.start()
+        for thread in each:
+            thread.join()
+    queue.put((time.process_time() - began, outs))
 
 
-def _share(workers: int, trials: int, seconds: float, parent: str) -> list[_Costs]:
-    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study; without each worker's first."""
+@dataclass(frozen=True)
+class _Shared:
+    """What came of some workers on one study: medians and means of one trial, each worker's first left out."""
+
+    workers: int
+    seconds: float
+    storage: float
+    tracking: float
+    waited: float
+    held: float
+    report: float
+    transactions: float
+    tracking_transactions: float
+    calls: float
+    worker_cpu: float
+    postgres_cpu: float
+    connections: int
+
+    @property
+    def overhead(self) -> float:
+        return self.storage + self.tracking
+
+
+def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: str) -> _Shared:
+    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study."""
     name, budget = f"bench-{workers}", workers * trials
     optuna.create_study(study_name=name, storage=open_storage(wait=True))
     context = multiprocessing.get_context("forkserver")
@@ -159,41 +227,105 @@ def _share(workers: int, trials: int, seconds: float, parent: str) -> list[_Cost
         process.start()
     try:
         start.wait(300)
-        ended = [queue.get(timeout=60 + 3 * trials * (seconds + 10)) for _ in processes]
+        before = _cpu(server)
+        most, ended = 0, list[tuple[float, list[list[_Costs]]]]()
+        until = time.monotonic() + 60 + 3 * trials * (seconds + 10)
+        while len(ended) < len(processes):
+            most = max(most, _connections(server))
+            time.sleep(0.5)
+            while not queue.empty():
+                ended.append(queue.get())
+            if time.monotonic() > until or any(process.exitcode for process in processes):
+                raise AssertionError(f"{workers} workers did not end")
         for process in processes:
             process.join()
     finally:
         for process in processes:
             process.kill()
+    time.sleep(0.5)  # until the last connections' processes are gone
+    after = _cpu(server)
     study = optuna.load_study(study_name=name, storage=open_storage(wait=True))
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(done) != budget or len(study.get_trials(deepcopy=False)) != budget:
         raise AssertionError(f"{len(done)} trials of {budget}: the budget is not exact")
-    return [each for outs in ended for out in outs for each in out[1:]]  # the first pays for connections and caches
+    # The first of each worker pays for connections and caches.
+    costs = [each for _, outs in ended for out in outs for each in out[1:]]
+    return _Shared(
+        workers=workers,
+        seconds=seconds,
+        storage=median(each.storage for each in costs),
+        tracking=median(each.tracking for each in costs),
+        waited=median(each.waited for each in costs),
+        held=median(each.held for each in costs),
+        report=median(each.reports for each in costs) / _EPOCHS,
+        transactions=mean(each.sent["transactions of studies"] for each in costs),
+        tracking_transactions=mean(each.sent["transactions of tracking"] for each in costs),
+        calls=mean(each.sent["calls"] for each in costs),
+        worker_cpu=sum(cpu for cpu, _ in ended) / budget,
+        postgres_cpu=(after - before) / budget,
+        connections=most,
+    )
 
 
-def _crowd(running: int, claims: int) -> list[_Costs]:
+def _cpu(server: Postgres) -> float:
+    """Return the processor seconds of PostgreSQL, of its processes that have ended too."""
+    first = psutil.Process(server.server.get_pid())
+    total = 0.0
+    for process in (first, *first.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _connections(server: Postgres) -> int:
+    with psycopg.connect(server.server.get_uri(), autocommit=True) as connection:
+        row = connection.execute("select count(*) from pg_stat_activity where datname = 'studies'")
+        return int((row.fetchone() or (0,))[0])
+
+
+@dataclass(frozen=True)
+class _Crowded:
+    """Medians of one worker's calls on a study that ``running`` trials of other hosts are running on."""
+
+    running: int
+    held: float
+    report: float
+    beat: float
+    beat_transactions: float
+
+
+def _crowd(running: int, claims: int) -> _Crowded:
     """Let one worker claim and report where ``running`` trials are running already, each with its reports."""
     name, storage = f"crowd-{running}", open_storage(wait=True)
     study = optuna.create_study(study_name=name, storage=storage, pruner=_pruner())
     study.sampler = optuna.samplers.RandomSampler()
     _run_elsewhere(storage, study._study_id, running)
-    lock, found = _Clocked(study_lock(name), _Costs()), list[_Costs]()
+    lock, held, reports, beats = _Clocked(study_lock(name), _Costs()), [], [], []
+    sent = 0
 
     def objective(trial: optuna.Trial) -> float:
-        x, began = trial.suggest_float("x", 0, 1), time.perf_counter()
+        nonlocal sent
+        x = trial.suggest_float("x", 0, 1)
         for epoch in range(_EPOCHS):
+            began = time.perf_counter()
             trial.report(x, epoch)
             trial.should_prune()
-        lock.costs.reports = time.perf_counter() - began
+            reports.append(time.perf_counter() - began)
+        _here.__dict__.pop("sent", None)
+        for beat in range(_EPOCHS):
+            began = time.perf_counter()
+            trial.set_user_attr("beat", beat)
+            beats.append(time.perf_counter() - began)
+        sent += _here.__dict__.pop("sent", Counter())["transactions of studies"]
         return x
 
     def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        found.append(lock.costs)
+        held.append(lock.costs.held)
         lock.costs = _Costs()
 
-    work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(found) < claims)
-    return found[1:]
+    work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
+    return _Crowded(running, median(held[1:]), median(reports), median(beats), sent / len(beats))
 
 
 def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
@@ -227,15 +359,15 @@ def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
             )
 
 
-def many_workers(small: bool = False) -> list[Record]:
+def many_workers(small: bool = False) -> list[Record | Table]:
     """Tune with 64 workers on one study in one PostgreSQL, with one worker, and with 1,000 running trials.
 
     Workers, PostgreSQL and the tracking store share this machine, without a tracking server in between. A trial sleeps
     instead of training; its overhead is what it takes beyond that: the claim under the study's lock, ten reports with
     the question whether to prune, and its MLflow run. Workers sample at random, so that what is measured is storage and
     tracking, not the sampler. Workers of one machine share its processor, which 64 of them without pause between
-    short trials use up. The 1,000 running trials are rows of workers on other hosts; one worker claims and reports
-    among them.
+    short trials use up: what they wait for then is the processor, and its time is the figure that travels. The 1,000
+    running trials are rows of workers on other hosts; one worker claims and reports among them.
     """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(postgres(connections=400))
@@ -244,28 +376,122 @@ def many_workers(small: bool = False) -> list[Record]:
             "MLFLOW_TRACKING_URI": server.database("tracking"),
             "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "QueuePool",
         }
-        stack.enter_context(mock.patch.dict(os.environ, values))
-        stack.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
+        stack.enter_context(_environment(values))
+        before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        stack.callback(optuna.logging.set_verbosity, before)
         client = MlflowClient(values["MLFLOW_TRACKING_URI"])
         parent = client.create_run(client.create_experiment(_EXPERIMENT)).info.run_id
-        count, seconds, crowd = (4, 1.0, 20) if small else (_MANY, 30.0, _CROWD)
-        one, many = _share(1, 3 if small else 6, 2.0, parent), _share(count, 2, seconds, parent)
-        few, crowded = _crowd(1, 4), _crowd(crowd, 4)
+        count, seconds = (4, 1.0) if small else (_MANY, 30.0)
+        one = _share(server, 1, 3 if small else 6, 2.0, parent)
+        print(one, flush=True)
+        many = _share(server, count, 2, seconds, parent)
+        print(many, flush=True)
+        stack.enter_context(_counting())
+        few, crowded = _crowd(1, 4), _crowd(20 if small else _CROWD, 4)
+        print(few, crowded, flush=True)
+    return [*_records(one, many, few, crowded), _thousand(many, crowded)]
 
-    def record(name: str, of: Callable[[_Costs], float], sides: tuple[str, str]) -> Record:
-        two = (many, one) if "worker" in sides[1] else (crowded, few)
-        ours, other = (1e3 * median(map(of, each)) for each in two)
-        return Record(name, ours, other, ours / other, "ms", higher_is_better=False, sides=sides)
 
-    workers, running = (f"{count} workers", "1 worker"), (f"{crowd} running trials", "1 running trial")
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+
+
+def _records(one: _Shared, many: _Shared, few: _Crowded, crowded: _Crowded) -> list[Record]:
+    def record(name: str, ours: float, other: float, sides: tuple[str, str]) -> Record:
+        found = Record(name, 1e3 * ours, 1e3 * other, ours / other, "ms", higher_is_better=False, sides=sides)
+        print(found.line(), flush=True)
+        return found
+
+    workers = (f"{many.workers} workers", "1 worker")
+    running = (f"{crowded.running} running trials", f"{few.running} running trial")
     return [
-        record("overhead a trial, in all", lambda each: each.storage + each.tracking, workers),
-        record("overhead a trial, study storage", lambda each: each.storage, workers),
-        record("overhead a trial, tracking", lambda each: each.tracking, workers),
-        *(record("a claim: the study's lock is held", lambda each: each.held, sides) for sides in (workers, running)),
-        *(
-            record("a report, and whether to prune", lambda each: each.reports / _EPOCHS, sides)
-            for sides in (workers, running)
-        ),
+        record("overhead a trial, in all", many.overhead, one.overhead, workers),
+        record("overhead a trial, study storage", many.storage, one.storage, workers),
+        record("overhead a trial, tracking", many.tracking, one.tracking, workers),
+        record("processor of a trial, its worker", many.worker_cpu, one.worker_cpu, workers),
+        record("processor of a trial, PostgreSQL", many.postgres_cpu, one.postgres_cpu, workers),
+        record("a claim: the study's lock is held", many.held, one.held, workers),
+        record("a report, and whether to prune", many.report, one.report, workers),
+        record("a claim: the study's lock is held", crowded.held, few.held, running),
+        record("a report, and whether to prune", crowded.report, few.report, running),
     ]
+
+
+def _thousand(many: _Shared, crowded: _Crowded, lengths: tuple[float, ...] = (60.0, 600.0, 3600.0)) -> Table:
+    """Return what 1,000 workers would take, by the length of their trials: arithmetic from what was measured."""
+    rates = [_CROWD / length for length in lengths]
+    sampled = float(os.environ["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"])
+    beats, flushes, samples = (_CROWD / seconds for seconds in (_BEAT_SECONDS, _FLUSH_SECONDS, sampled))
+    transactions = many.transactions + many.tracking_transactions
+
+    def row(what: str, each: Callable[[float], float], unit: str, how: str) -> list[str]:
+        return [what, *(f"{number(each(rate))}{unit}" for rate in rates), how]
+
+    return Table(
+        title=f"What {_CROWD:,} workers on one study would take",
+        columns=["what", *(f"trials of {length:.0f} s" for length in lengths), "reckoned as"],
+        rows=[
+            row("trials ended", lambda rate: rate, "/s", f"{_CROWD:,} workers / length of a trial"),
+            row(
+                "time that the study's lock is held",
+                lambda rate: 100 * rate * crowded.held,
+                " %",
+                f"trials/s x {1e3 * crowded.held:.0f} ms, a claim among {crowded.running:,} running trials; "
+                f"100 % is reached by trials of {_CROWD * crowded.held:.0f} s, and shorter ones wait for one another",
+            ),
+            row(
+                "transactions of PostgreSQL, trials",
+                lambda rate: rate * transactions,
+                "/s",
+                f"trials/s x {transactions:.0f}, of {_EPOCHS} epochs each: {many.transactions:.0f} of the study and "
+                f"{many.tracking_transactions:.0f} of the run",
+            ),
+            row(
+                "transactions of PostgreSQL, heartbeats",
+                lambda rate: beats * crowded.beat_transactions,
+                "/s",
+                f"{_CROWD:,} workers / {_BEAT_SECONDS:.0f} s x {crowded.beat_transactions:.0f}",
+            ),
+            row(
+                "processor of PostgreSQL",
+                lambda rate: rate * many.postgres_cpu,
+                " cores",
+                f"trials/s x {1e3 * many.postgres_cpu:.0f} ms, as measured with {many.workers} workers",
+            ),
+            row(
+                "connections to the studies' database",
+                lambda rate: _CROWD * many.connections / many.workers,
+                "",
+                f"{_CROWD:,} workers x {many.connections / many.workers:.1f}, the most seen with {many.workers}: the "
+                "lock's, the storage's and the heartbeat's",
+            ),
+            row(
+                "calls of the tracking server, trials",
+                lambda rate: rate * many.calls,
+                "/s",
+                f"trials/s x {many.calls:.0f}",
+            ),
+            row(
+                "calls of the tracking server, step metrics",
+                lambda rate: flushes,
+                "/s",
+                f"at most {_CROWD:,} workers / {_FLUSH_SECONDS:.0f} s",
+            ),
+            row(
+                "calls of the tracking server, system metrics",
+                lambda rate: samples,
+                "/s",
+                f"{_CROWD:,} workers / {sampled:.0f} s (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL)",
+            ),
+        ],
+    )

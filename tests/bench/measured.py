@@ -5,24 +5,43 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Record:
-    """One comparison of two sides."""
+    """One comparison.
 
-    name: str  # what is done, and how much of it
-    ours: float  # median, in `unit`
+    Attributes
+    ----------
+    name
+        What is done, and how much of it.
+    ours, other
+        Medians, in ``unit``.
+    ratio
+        How the two compare, see ``higher_is_better``; the median over pairs where there are pairs.
+    unit
+        Of ``ours`` and ``other``.
+    bound
+        What the issue asks for, None where it asks for nothing.
+    higher_is_better
+        Of ``ratio``: true where it says how many times faster or smaller ours is, false where it says how many times
+        longer ours takes than something that does less (a process that does nothing, a call without a network).
+    bound_on
+        Whether ``bound`` is of ``ratio`` or of ``ours``, which then may not be higher.
+    sides
+        What the two are.
+    """
+
+    name: str
+    ours: float
     other: float
-    ratio: float  # the median over pairs where there are pairs, see `higher_is_better`
+    ratio: float
     unit: str
-    bound: float | None = None  # what is required, None without a requirement
-    # Of `ratio`: true where it says how many times faster or smaller ours is, false where it says how many times longer
-    # ours takes than something that does less (a process that does nothing, a call without a network).
+    bound: float | None = None
     higher_is_better: bool = True
-    bound_on: Literal["ratio", "ours"] = "ratio"  # `ours` may not be above the bound
+    bound_on: Literal["ratio", "ours"] = "ratio"
     sides: tuple[str, str] = ("ours", "other")
 
     @property
@@ -52,6 +71,36 @@ class Record:
             f"{self.name}: {one} {number(self.ours)} {unit}, {two} {number(self.other)} {unit}, "
             f"{number(self.ratio)} {times}{verdict}"
         )
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What follows from the figures of a benchmark, as it stands below its records.
+
+    Attributes
+    ----------
+    title, columns
+        Above it, and above its columns.
+    rows
+        As many texts each as there are columns.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+    def lines(self) -> list[str]:
+        """Return it as Markdown."""
+        lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", "|---" * len(self.columns) + "|"]
+        return [*lines, *(f"| {' | '.join(row)} |" for row in self.rows), ""]
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them."""
+        return asdict(self)
 
 
 def number(value: float) -> str:

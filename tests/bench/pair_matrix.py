@@ -82,4 +82,7 @@ def gathered(small: bool = False) -> list[Record]:
         simulate_drug_response(Path(folder), SIZE)
         relaxed = dataclasses.replace(task, validate=dataclasses.replace(task.validate, minimum_rows=1))
         prepared = prepare(relaxed.read(folder), relaxed, seed=1)
-    return [first_layer(prepared), memory(prepared)]
+    records = [first_layer(prepared), memory(prepared)]
+    for record in records:
+        print(record.line(), flush=True)
+    return records

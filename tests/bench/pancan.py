@@ -80,7 +80,7 @@ def pancan_reader(small: bool = False, genes: int = 20_531, samples: int = 11_06
         ours, memory = alone_in_a_process(READER, folder)
         other, other_memory = alone_in_a_process(WHOLE_TABLE, folder)
     name, sides = f"PanCanAtlas matrix of {genes} x {samples}, {megabytes:.0f} MB", ("streamed", "pandas")
-    return [
+    records = [
         Record(name, ours, other, other / ours, "s", bound=None if small else LEAST, sides=sides),
         Record(
             *(f"{name}, memory", memory, other_memory, other_memory / memory, "MB"),
@@ -89,3 +89,6 @@ def pancan_reader(small: bool = False, genes: int = 20_531, samples: int = 11_06
             sides=sides,
         ),
     ]
+    for record in records:
+        print(record.line(), flush=True)
+    return records

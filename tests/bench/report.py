@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from evaluation.figures.plots import BLUE, GRAY, RED, STYLE
 from pipelines.files import read_json, write_json, written_whole
-from tests.bench.measured import Record, number
+from tests.bench.measured import Record, Table, number
 
 BEGIN, END = "<!-- what follows is written by: python -m tests.bench --report docs -->", "<!-- end -->"
 HEAD = """# Performance
@@ -36,9 +36,16 @@ on it).
 
 
 def add(folder: Path, name: str, result: dict[str, Any], order: list[str]) -> None:
-    """Keep the result of a benchmark in ``performance.json`` and write page and picture anew, benchmarks in ``order``.
+    """Keep the result of a benchmark in ``performance.json`` and write page and picture anew.
 
-    The text of ``performance.md`` outside the marks is kept.
+    Parameters
+    ----------
+    folder
+        Holds ``performance.md``, whose text outside the marks stays as it is, and ``images/``.
+    name, result
+        As `tests.bench.__main__.run` returns it.
+    order
+        Of benchmarks on the page.
     """
     kept = folder / "performance.json"
     results = (read_json(kept) if kept.is_file() else {}) | {name: result}
@@ -78,6 +85,8 @@ def measured(results: dict[str, dict[str, Any]]) -> str:
                 f"| {record.name} | {one}: {number(record.ours)} {record.unit} | "
                 f"{two}: {number(record.other)} {record.unit} | {number(record.ratio)} {means} | {verdict} |"
             )
+        for table in result.get("tables", []):
+            lines += ["", *Table(**table).lines()[:-1]]
         busy = max(result["load"]) > result["cores"]
         lines += [
             "",

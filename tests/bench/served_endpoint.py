@@ -79,7 +79,7 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
     ms = {job: 1e3 * seconds for job, seconds in took.items()}
     rows, each = batch / took["batch"], 1 / took["plain"]
     name = f"endpoint, profiles of {genes} genes"
-    return [
+    records = [
         Record(
             *(f"{name}, one row", ms["plain"], ms["process"], ms["plain"] / ms["process"], "ms"),
             higher_is_better=False,
@@ -96,3 +96,6 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
             for count, plain, logged in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
         ),
     ]
+    for record in records:
+        print(record.line(), flush=True)
+    return records

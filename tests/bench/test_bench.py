@@ -15,7 +15,7 @@ from tests.bench.measured import Record
 from tests.bench.report import records_of
 
 # The others take longer than a quarter of a minute at any size; what they run is tested elsewhere.
-QUICK = ("loop", "head", "images", "tables", "pancan", "start")
+QUICK = ("loop", "head", "images", "tables", "pancan", "explanations", "start")
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,12 @@ def test_a_quick_benchmark_runs_and_records_what_it_measured(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in BENCHES if name not in QUICK])
 def test_a_long_benchmark_is_there_and_can_be_imported(name: str) -> None:
     assert callable(function(name))
+
+
+def test_the_cores_of_a_record_are_those_that_the_run_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3}, raising=False)
+    monkeypatch.setattr("tests.bench.__main__.function", lambda name: lambda small: [])
+    assert run("loop", small=True)["cores"] == 1
 
 
 def test_a_report_holds_the_figures_and_a_fault_does_not_keep_the_others_from_it(

@@ -1,12 +1,18 @@
-"""The training loop against a bare PyTorch loop of the same work."""
+"""The training loop against a bare PyTorch loop of the same work, and against Lightning's Trainer."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
+import logging
 import math
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,10 +88,9 @@ def ours(work: Work) -> nn.Module:
     return network
 
 
-def bare(work: Work) -> nn.Module:
-    """Train with AdamW, which does not decay vectors, a warm cosine schedule and clipping, and nothing else."""
-    network, settings = work.fresh(), work.settings
-    steps = math.ceil(len(work.inputs) / settings.batch_size) * settings.epochs
+def optimizer_of(work: Work, network: nn.Module) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """Return AdamW, which spares vectors its decay, and the schedule: warm, then a cosine."""
+    steps = math.ceil(len(work.inputs) / work.settings.batch_size) * work.settings.epochs
     warm = max(1, round(0.05 * steps))
 
     def rate(step: int) -> float:
@@ -94,15 +99,21 @@ def bare(work: Work) -> nn.Module:
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
 
     parts = [[p for p in network.parameters() if (p.ndim > 1) == decays] for decays in (True, False)]
-    groups = [{"params": part, "weight_decay": settings.weight_decay * (not at)} for at, part in enumerate(parts)]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    shuffle = torch.Generator().manual_seed(settings.seed)
-    torch.manual_seed(settings.seed)
+    groups = [{"params": part, "weight_decay": work.settings.weight_decay * (not at)} for at, part in enumerate(parts)]
+    optimizer = torch.optim.AdamW(groups, lr=work.settings.learning_rate)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def bare(work: Work) -> nn.Module:
+    """Train with nothing but what the training takes."""
+    network = work.fresh()
+    optimizer, schedule = optimizer_of(work, network)
+    shuffle = torch.Generator().manual_seed(work.settings.seed)
+    torch.manual_seed(work.settings.seed)
     parameters = list(network.parameters())
     network.train()
-    for _ in range(settings.epochs):
-        for rows in torch.randperm(len(work.inputs), generator=shuffle).split(settings.batch_size):
+    for _ in range(work.settings.epochs):
+        for rows in torch.randperm(len(work.inputs), generator=shuffle).split(work.settings.batch_size):
             value = work.cross(network, rows)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
@@ -112,31 +123,112 @@ def bare(work: Work) -> nn.Module:
     return network
 
 
+def lightning_fit(work: Work) -> Callable[[], nn.Module]:
+    """Return a fit by Lightning's Trainer with logging, checkpoints and progress bar off."""
+    import lightning
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = work.fresh()
+
+        def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+            return work.loss(self.network(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            optimizer, schedule = optimizer_of(work, self.network)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def fit() -> nn.Module:
+        module = Module()
+        torch.manual_seed(work.settings.seed)
+        trainer = lightning.Trainer(
+            max_epochs=work.settings.epochs,
+            accelerator="cpu",
+            devices=1,
+            gradient_clip_val=CLIP,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        loader = DataLoader(TensorDataset(work.inputs, work.target), work.settings.batch_size, shuffle=True)
+        trainer.fit(module, loader)
+        return module.network
+
+    return fit
+
+
+def check_same_work(work: Work, other: nn.Module, *, exactly: bool) -> None:
+    """Fail where ``other`` is not what the platform's loop makes of this work.
+
+    The bare loop draws the same batches and must end at the same bits; Lightning shuffles its own way, and must lower
+    the loss as far.
+    """
+    mine = ours(work)
+    if exactly:
+        theirs = other.state_dict()
+        if not all(torch.equal(value, theirs[key]) for key, value in mine.state_dict().items()):
+            raise AssertionError(f"{work.name}: the bare loop ends at other weights, so it does other work")
+        return
+    everything = torch.arange(len(work.inputs))
+    with torch.no_grad():
+        before, one, two = (float(work.cross(each.eval(), everything)) for each in (work.fresh(), mine, other))
+    if not two < before or abs(one - two) > 0.3 * (before - min(one, two)):
+        raise AssertionError(
+            f"{work.name}: losses {before:.3f} before, {one:.3f} and {two:.3f} after: not the same work"
+        )
+
+
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Use one thread, so that processor seconds are those of a quiet core."""
+def one_quiet_thread() -> Iterator[None]:
+    """One thread, so that processor seconds are what a quiet core would take; and no advice of Lightning's."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
-        yield
+        # Lightning looks for checkpoints of its own in the current folder.
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads(before)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def against(work: Work, name: str, job: Callable[[], nn.Module], rounds: int, bound: float | None) -> Record:
+    """Measure the platform's loop and another in turn, in processor seconds."""
+    check_same_work(work, job(), exactly=bound is not None)
+    seconds, theirs, ratio = paired(lambda: ours(work), job, rounds=rounds, clock=time.process_time)
+    record = Record(*(f"training loop, {work.name}", seconds, theirs, ratio, "s"), bound=bound, sides=("ours", name))
+    print(record.line(), flush=True)
+    return record
 
 
 def training_loop(small: bool = False) -> list[Record]:
-    """Train the same network on the same rows with the platform's loop and a bare one.
+    """Train the same network on the same rows with the platform's loop, a bare one and Lightning's Trainer.
 
     Processor seconds of one thread. The bare loop has the same batches, optimizer, schedule and clipping and must end
-    at the very same weights; it is run in many short rounds, since the bound is close.
+    at the very same weights; it is run in many short rounds, since the bound is close. Lightning reads its batches from
+    a DataLoader, as its users do, in longer fits, so that its start does not weigh; it must lower the loss as far.
     """
+    short = (tabular(2048, 2), images(128, 2))
+    long = (tabular(2048, 4), images(128, 2)) if small else (tabular(8192, 5), images(512, 3))
     records = []
-    with one_thread():
-        for work in (tabular(2048, 2), images(128, 2)):
-            mine, theirs = ours(work).state_dict(), bare(work).state_dict()
-            if not all(torch.equal(value, theirs[key]) for key, value in mine.items()):
-                raise AssertionError(f"{work.name}: the bare loop ends at other weights, so it does other work")
-            rounds, clock = 11 if small else 41, time.process_time
-            seconds, other, ratio = paired(lambda: ours(work), lambda: bare(work), rounds=rounds, clock=clock)  # noqa: B023
-            sides = ("ours", "bare PyTorch")
-            records.append(Record(f"training loop, {work.name}", seconds, other, ratio, "s", bound=LEAST, sides=sides))
+    has_lightning = importlib.util.find_spec("lightning") is not None
+    if has_lightning:
+        import lightning  # noqa: F401  (its loggers are silenced next)
+    with one_quiet_thread():
+        for work in short:
+            job = functools.partial(bare, work)
+            records.append(against(work, "bare PyTorch", job, 11 if small else 41, LEAST))
+        for work in long if has_lightning else ():
+            records.append(against(work, "Lightning", lightning_fit(work), 3 if small else 7, None))
+    if not has_lightning:
+        print("Lightning: skipped, it is not installed (a package of the extra dev)", flush=True)
     return records
