@@ -43,22 +43,7 @@ def evaluate(
     params: Params,
     folder: Path,
 ) -> dict[str, Any]:
-    """Measure, explain and write ``evidence.json`` with tables and figures into ``folder``; log all to the fit's run.
-
-    Parameters
-    ----------
-    name, fitted, model, predictions
-        From the fit stage.
-    prepared, params
-        Samples and decisions.
-    folder
-        ``reports/<task>/models/<architecture>``.
-
-    Returns
-    -------
-    dict
-        The evidence.
-    """
+    """Write ``evidence.json`` with tables and figures into ``folder``, and log all of it to the run of the fit."""
     task = params.task(name)
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")

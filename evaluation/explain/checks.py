@@ -36,19 +36,7 @@ def told(
     section: dict[str, Any],
     at_worst: str = "",
 ) -> Evidence:
-    """Return the section of an explanation by attributions, with its checks, what is logged of them, and warnings.
-
-    Parameters
-    ----------
-    method, rows, relative_error
-        Of the attribution, see `training.estimator.Attribution`, and how many rows it was computed on.
-    fell, alike
-        Of masking and of random weights; None where they do not apply.
-    section
-        What else it says.
-    at_worst
-        Added to the warning of attributions that do not add up.
-    """
+    """Return the section of an explanation by attributions, with its checks, what is logged of them, and warnings."""
     done, warnings = [completeness(relative_error)], []
     logged = {"explanation_additivity_error": relative_error}
     if fell is not None:
@@ -92,24 +80,7 @@ def deletion(difference: Interval) -> dict[str, Any]:
 def random_correlation(
     estimator: Estimator, samples: Any, output: np.ndarray | None, seed: int, names: Collection[str] | None = None
 ) -> float | None:
-    """Return how alike attributions are to those of the same network with random weights.
-
-    Parameters
-    ----------
-    estimator
-        Of an ensemble the first member is looked at.
-    samples, output
-        See `training.estimator.Estimator.attribute`; the first `RANDOM_ROWS` are enough.
-    seed
-        Of the weights.
-    names
-        Features that are compared, where others (such as a drug's mean response) do not pass through the network.
-
-    Returns
-    -------
-    float or None
-        Mean correlation over rows, across features; None where the estimator is no network.
-    """
+    """Return how alike attributions are to those of the same network with random weights."""
     from evaluation.explain.randomized import network_name, randomized
 
     first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from evaluation.metrics.regression import Floats, Integers, encode
-from pipelines.problems import get_problem, higher_is_better
+from evaluation.metrics import columns
+from evaluation.metrics.columns import Floats, Integers, encode, gain, in_blocks, weights_of
+from pipelines.problems import get_problem
 
 _REGISTERED = get_problem("classification").metrics
 WITHIN = tuple(metric.name for metric in _REGISTERED if metric.within)  # means over drugs
@@ -30,9 +31,6 @@ _SUM_TOLERANCE = 1e-3
 
 # scikit-learn's bound for float64: a certain mistake costs 36 nats, not infinity.
 _SMALLEST = float(np.finfo(np.float64).eps)
-
-# Weights held at once, rows x resamples: 8 MiB an array, of which some five are alive together.
-_BLOCK = 2**20
 
 
 def weighted_classification_metrics(
@@ -117,31 +115,25 @@ def weighted_classification_metrics(
     model = _probabilities("probabilities", probabilities, code.size, len(classes))
     naive = None if baseline is None else _probabilities("baseline", baseline, code.size, len(classes))
     labels, group = encode("groups", groups, code.size)
-    weights = np.asarray(counts)
-    if weights.ndim != 2 or not len(weights) or weights.shape[1] != labels.size:
-        raise ValueError(f"counts has shape {weights.shape}, not (n_weightings, {labels.size})")
-    if not ((weights >= 0).all() and np.isfinite(weights).all() and weights.any(axis=1).all()):
-        raise ValueError("counts holds a negative or non-finite weight, or a weighting without any weight")
+    weights = weights_of(counts, labels.size)
 
     # One canonical order, so that sums round alike in whatever order the rows came.
-    columns = model if naive is None else np.hstack([naive, model])
-    order = np.lexsort((*columns.T, group, code))
+    both = model if naive is None else np.hstack([naive, model])
+    order = np.lexsort((*both.T, group, code))
     code, group = code[order], group[order]
     scored = _Scored.build(code, model[order], group, labels.size)
     reference = None if naive is None else _Scored.build(code, naive[order], group, labels.size)
 
-    blocks = []
-    step = max(1, _BLOCK // code.size)
-    for start in range(0, len(weights), step):
-        block_weights = np.ascontiguousarray(weights[start : start + step].T, dtype=np.float64)
-        block = dict(zip(names, scored.metrics(block_weights), strict=True))
+    def measure(block: Floats) -> dict[str, Floats]:
+        turned = np.ascontiguousarray(block.T)
+        found = dict(zip(names, scored.metrics(turned), strict=True))
         if reference is not None and margin_metric in names:
             ranks = margin_metric.startswith(("roc_auc", "pr_auc"))
-            naive_block = dict(zip(names, reference.metrics(block_weights, ranks=ranks), strict=True))
-            sign = 1.0 if higher_is_better(margin_metric) else -1.0
-            block["margin"] = sign * (block[margin_metric] - naive_block[margin_metric])
-        blocks.append(block)
-    found = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+            of_naive = dict(zip(names, reference.metrics(turned, ranks=ranks), strict=True))
+            found["margin"] = gain(margin_metric, found[margin_metric], of_naive[margin_metric])
+        return found
+
+    found = in_blocks(weights, code.size, measure)
     if within is not None:
         drug = encode("within", within, code.size)[1][order]
         found |= {"prevalence": _prevalence(code, group, weights)}
@@ -156,11 +148,6 @@ def metric_names(classes: Sequence[str]) -> list[str]:
     """Return the names of all metrics of rows, in their order: overall, then class by class.
 
     `margin` and what is measured within drugs are none of them.
-
-    Raises
-    ------
-    ValueError
-        If `classes` are fewer than two or repeat.
     """
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes are {', '.join(map(str, classes)) or 'none'}: at least two are needed, each once")
@@ -168,53 +155,14 @@ def metric_names(classes: Sequence[str]) -> list[str]:
 
 
 def confusion(target: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int64]:
-    """Count rows by true and predicted class.
-
-    Parameters
-    ----------
-    target, predicted : int array of shape (n_rows,)
-        Classes, as numbers from 0.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    int array of shape (n_classes, n_classes)
-        True classes down, predicted classes across.
-
-    Raises
-    ------
-    ValueError
-        If a column is empty, of another shape or holds what is no class.
-    """
-    true = _codes("target", target, n_classes)
-    guessed = _codes("predicted", predicted, n_classes, true.size)
+    """Count rows by true and predicted class."""
+    true, guessed = _codes("target", target, n_classes), _codes("predicted", predicted, n_classes)
     counts = np.bincount(true * n_classes + guessed, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).astype(np.int64, copy=False)
 
 
 def reliability(target: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Compare confidence with accuracy, in the bins of `ece`.
-
-    Parameters
-    ----------
-    target : int array of shape (n_rows,)
-        True class of each row.
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted probabilities.
-
-    Returns
-    -------
-    share, confidence, accuracy : arrays of shape (15,)
-        Of the rows in each bin, by the probability of the most probable class: their share of all rows, the mean of
-        that probability and the share that is right. The last two are NaN where a bin is empty. `ece` is the sum of
-        share times gap.
-
-    Raises
-    ------
-    ValueError
-        As in `classification_metrics`.
-    """
+    """Compare confidence with accuracy, in the bins of `ece`."""
     n_classes = np.shape(probabilities)[1] if np.ndim(probabilities) == 2 else 0
     code = _codes("target", target, n_classes)
     model = _probabilities("probabilities", probabilities, code.size, n_classes)
@@ -341,9 +289,7 @@ class _Scored:
         return overall + [values for metrics in of_class for values in metrics]
 
 
-def _within_drugs(
-    code: Integers, score: Floats, group: Integers, drug: Integers, weights: Floats | npt.NDArray[np.int64]
-) -> dict[str, Floats]:
+def _within_drugs(code: Integers, score: Floats, group: Integers, drug: Integers, weights: Floats) -> dict[str, Floats]:
     """Return `WITHIN` for `score` (n_rows,) of the second class, under `weights` of shape (n_weightings, n_groups)."""
     total, drugs = np.zeros((len(WITHIN), len(weights))), np.zeros(len(weights))
     order = np.argsort(drug, kind="stable")
@@ -353,10 +299,10 @@ def _within_drugs(
             continue
         ranked = _Ranked.build(score[rows], positive, whose)
         one_group = bool((whose == whose[0]).all())
-        step = max(1, _BLOCK // rows.size)
+        step = max(1, columns.BLOCK // rows.size)
         for start in range(0, len(weights), step):
             part = slice(start, start + step)
-            block = np.asarray(weights[part], dtype=np.float64)
+            block = weights[part]
             areas = ranked.areas(np.ascontiguousarray(block.T))
             defined = ~np.isnan(areas[0])
             draws = np.where(defined, block[:, whose[0]] if one_group else 1.0, 0.0)
@@ -367,7 +313,7 @@ def _within_drugs(
     return dict(zip(WITHIN, means, strict=True))
 
 
-def _prevalence(code: Integers, group: Integers, weights: Floats | npt.NDArray[np.int64]) -> Floats:
+def _prevalence(code: Integers, group: Integers, weights: Floats) -> Floats:
     """Return the share of rows of the second class under each weighting, (n_weightings,); NaN where none has weight."""
     of_group, of_class = (
         np.bincount(of, minlength=weights.shape[1]).astype(np.float64) for of in (group, group[code == 1])
@@ -382,16 +328,10 @@ def _bin(confidence: Floats) -> Integers:
     return np.clip(np.searchsorted(edges, confidence) - 1, 0, BINS - 1)
 
 
-def _codes(name: str, values: npt.ArrayLike, n_classes: int, n_rows: int | None = None) -> Integers:
+def _codes(name: str, values: npt.ArrayLike, n_classes: int) -> Integers:
     column = np.asarray(values)
-    if column.ndim != 1:
-        raise ValueError(f"{name} has shape {column.shape}, not (n_rows,)")
-    if column.size == 0:
-        raise ValueError(f"{name} is empty")
-    if n_rows is not None and column.size != n_rows:
-        raise ValueError(f"{name} has {column.size} rows and target has {n_rows}")
-    if column.dtype.kind not in "iu":
-        raise ValueError(f"{name} holds {column.dtype}, not the numbers of classes")
+    if column.ndim != 1 or not column.size or column.dtype.kind not in "iu":
+        raise ValueError(f"{name} has shape {column.shape} of {column.dtype}, not the numbers of classes, (n_rows,)")
     bad = np.flatnonzero((column < 0) | (column >= n_classes))
     if bad.size:
         raise ValueError(f"{name} is {column[bad[0]]} at row {bad[0]}, and there are {n_classes} classes")
@@ -399,12 +339,7 @@ def _codes(name: str, values: npt.ArrayLike, n_classes: int, n_rows: int | None 
 
 
 def _probabilities(name: str, values: npt.ArrayLike, n_rows: int, n_classes: int) -> Floats:
-    try:
-        table = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is not a table of numbers: {error}") from error
-    if table.shape != (n_rows, n_classes):
-        raise ValueError(f"{name} has shape {table.shape}, not ({n_rows}, {n_classes})")
+    table = columns.numbers(name, values, (n_rows, n_classes))
     bad = np.flatnonzero(~((table >= 0).all(axis=1) & (np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE)))
     if bad.size:
         row = np.array2string(table[bad[0]], precision=4, separator=", ")

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from evaluation.metrics.regression import Floats, encode
-from pipelines.problems import get_problem, higher_is_better
+from evaluation.metrics.columns import Floats, encode, gain, in_blocks, weights_of
+from pipelines.problems import get_problem
 from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
 
 NAMES = get_problem("survival").reported(within=False)
 _BINS, _ROWS_OF_BIN = 5, 20  # of calibration: at most so many bins, of at least so many rows
-_BLOCK = 2**20  # weights held at once, rows x weightings
 _LEAST = 1e-300  # of survival, whose logarithm is taken
 
 
@@ -81,26 +80,20 @@ def weighted_survival_metrics(
     curves = _curves("survival", survival, len(moments), len(at))
     naive = None if baseline is None else _curves("baseline", baseline, len(moments), len(at))
     labels, group = encode("groups", groups, len(moments))
-    weights = np.asarray(counts, dtype=np.float64)
-    if weights.ndim != 2 or not len(weights) or weights.shape[1] != labels.size:
-        raise ValueError(f"counts has shape {weights.shape}, not (n_weightings, {labels.size})")
+    weights = weights_of(counts, labels.size)
     if naive is not None and margin_metric not in NAMES:
         raise ValueError(f"margin_metric is {margin_metric!r}, not one of {', '.join(NAMES)}")
     asked = [name for name in NAMES if name in names and name != "margin"]
-    margin = naive is not None and "margin" in names
-    step, blocks = max(1, _BLOCK // len(moments)), []
-    for start in range(0, len(weights), step):
-        of_rows = weights[start : start + step][:, group]
 
-        def measure(values: Floats, wanted: Collection[str], of_rows: Floats = of_rows) -> dict[str, Floats]:
-            return {name: _measure(name, moments, happened, values, of_rows, at, horizon) for name in wanted}
+    def measure(block: Floats) -> dict[str, Floats]:
+        of_rows = block[:, group]
+        found = {name: _measure(name, moments, happened, curves, of_rows, at, horizon) for name in asked}
+        if naive is not None and "margin" in names:
+            two = [_measure(margin_metric, moments, happened, each, of_rows, at, horizon) for each in (curves, naive)]
+            found["margin"] = gain(margin_metric, two[0], two[1])
+        return found
 
-        block = measure(curves, asked)
-        if margin and naive is not None:
-            two = [measure(values, [margin_metric])[margin_metric] for values in (curves, naive)]
-            block["margin"] = (two[0] - two[1]) * (1.0 if higher_is_better(margin_metric) else -1.0)
-        blocks.append(block)
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    return in_blocks(weights, len(moments), measure)
 
 
 def _measure(

@@ -38,6 +38,8 @@ class Metric:
         Whether a leaderboard may be ordered by it.
     within
         Whether it is a mean over parts of the samples (drugs), which not every modality has.
+    label
+        Its name for people, where that is not ``name`` with a capital.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Metric:
     score: Score | None = None
     reported: bool = True
     within: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True)

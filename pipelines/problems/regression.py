@@ -57,9 +57,13 @@ def _varies(prediction: np.ndarray) -> bool:
     return float(prediction.max() - prediction.min()) > 1e-9
 
 
-R2 = Metric("r2", "share of variance that is explained", score=r2_score)
-RMSE = Metric("rmse", "root of the mean squared error; low is good", higher_is_better=False, score=rmse_score)
-MAE = Metric("mae", "mean absolute error; low is good", higher_is_better=False, score=mae_score)
+R2 = Metric("r2", "share of variance that is explained", score=r2_score, label="R²")
+RMSE = Metric(
+    "rmse", "root of the mean squared error; low is good", higher_is_better=False, score=rmse_score, label="RMSE"
+)
+MAE = Metric(
+    "mae", "mean absolute error; low is good", higher_is_better=False, score=mae_score, label="Mean absolute error"
+)
 MSE = Metric("mse", "mean squared error; low is good", higher_is_better=False, score=mse_score)
 R2_OVER_BASELINE = Metric("r2_over_baseline", "share of {baseline}'s squared error that is saved")
 
@@ -69,7 +73,11 @@ PROBLEM = Problem(
         *(R2, RMSE, MAE, MSE),
         Metric("pearson", "correlation over all rows", score=_pearson),
         Metric("spearman", "rank correlation over all rows", score=_spearman),
-        Metric("within_drug_pearson", "mean over drugs of the correlation within each", within=True),
+        Metric(
+            *("within_drug_pearson", "mean over drugs of the correlation within each"),
+            within=True,
+            label="Correlation within a drug",
+        ),
         Metric("within_drug_spearman", "mean over drugs of the rank correlation within each", within=True),
         *(R2_OVER_BASELINE, MARGIN),
     ),

@@ -55,7 +55,13 @@ def test_the_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
     tags.feed(html)
     for told in (plain, tags.text):
         for said in (
-            *("Simulated data", "Not intended", "medical device", "0.800 [0.700, 0.900]", "few_groups: few subjects"),
+            *(
+                "The data is simulated",
+                "Not intended",
+                "medical device",
+                "0.800 [0.700, 0.900]",
+                "few_groups: few subjects",
+            ),
             *("vgg16 (version 7)", "3 of 40 test rows are left out", "+0.100 [+0.050, +0.200]", "93.0%"),
             *("subject_blind", "12 groups", "git checkout " + "a" * 40, "make train TASK=leukemia_cell ARCH=resnet50"),
             *("random weights", "latency ms batch 1", evidence["sha256"], evidence["hashes"]["model.sha256"]),

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 import evaluation.metrics.classification
-from evaluation.metrics.classification import (
-    confusion,
-    metric_names,
-    reliability,
-    weighted_classification_metrics,
-)
+from evaluation.metrics.classification import confusion, metric_names, reliability, weighted_classification_metrics
 from evaluation.metrics.resample import group_counts, percentile_interval
 from pipelines.problems import higher_is_better
 from tests.evaluation.measures import bootstrap_classification, classification_metrics

@@ -16,13 +16,14 @@ from mlflow import MlflowClient
 import evaluation.comparison.architectures
 import evaluation.comparison.ranking
 from evaluation.comparison.architectures import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
-from evaluation.comparison.page import SIMULATED, as_html, as_text
+from evaluation.comparison.page import SIMULATED, as_text, content
 from evaluation.evidence.evidence_file import evidence_path
 from evaluation.figures import comparison as comparison_figures
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
+from pipelines.report import as_html, read_figures
 from tests.empty_store import empty_store
 from tests.evaluation.measures import regression_metrics
 
@@ -169,8 +170,8 @@ def test_every_output_calls_simulated_data_simulated(folder: Path, params: Param
     found = compared(folder, params)
     out = folder / "reports" / TASK / "comparison"
     write(found, out)
-    assert SIMULATED in (out / "comparison.md").read_text()
-    assert SIMULATED in (out / "comparison.html").read_text()
+    for kind in ("md", "html"):
+        assert "The data is simulated" in (out / f"comparison.{kind}").read_text()
     assert SIMULATED in read_json(out / "comparison.json")["notes"]
     assert SIMULATED in as_text(found)
     for draw in (comparison_figures.intervals, comparison_figures.differences, comparison_figures.quality_against_cost):
@@ -187,7 +188,7 @@ def test_the_page_needs_no_other_file_and_escapes_names(folder: Path, params: Pa
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"<script|https?://|src=\"(?!data:)", page)
     found["rows"][0]["architecture"] = "<b>&"
-    assert "<b>&" not in as_html(found, out)
+    assert "<b>&" not in as_html(content(found), read_figures(out))
 
 
 def test_what_was_written_before_does_not_stay(folder: Path, params: Params) -> None:
@@ -249,7 +250,7 @@ def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(
     assert run.data.tags["simulated"] == "true"
     assert client.get_run(new).data.tags["comparison"] == run.data.tags["comparison"] == found["id"]
     assert {Path(file.path).name for file in client.list_artifacts(run_id, "comparison")} >= {
-        *("comparison.json", "comparison.md", "comparison.html", "intervals.png"),
+        *("comparison.json", "comparison.md", "comparison.html", "intervals.png")
     }
 
 

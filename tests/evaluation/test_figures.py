@@ -14,9 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from evaluation.figures import plots
-from evaluation.metrics.classification import (
-    confusion,
-)
+from evaluation.metrics.classification import confusion
 from tests.evaluation.measures import classification_metrics
 
 CLASSES = ["basophil", "monocyte", "myeloblast"]

@@ -21,13 +21,7 @@ from evaluation.evidence import build
 from evaluation.evidence.build import evidence_of
 from evaluation.evidence.multi_target import interval_check
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.explain.targets import (
-    TOP,
-    attention_agreement,
-    attention_by_window,
-    explain_targets,
-    orders_of_genes,
-)
+from evaluation.explain.targets import TOP, attention_agreement, attention_by_window, explain_targets, orders_of_genes
 from evaluation.modalities import modality_of
 from evaluation.problems.multi_target import target_spreads
 from pipelines.datasets import Prepared

@@ -37,6 +37,7 @@ from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.groups.pairs import cell_line_groups
 from pipelines.params import Params
+from pipelines.report import as_markdown
 from pipelines.samples import Kept
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.empty_store import empty_store
@@ -303,7 +304,7 @@ def test_a_fit_that_fails_holds_up_no_other(tmp_path: Path, place: Path, kept: K
     failed = generalize(NAME, params, every, kept, fit=failing)
     assert failed == ["cell_blind elastic_net: it diverged"]
     assert [plan.read() is not None for plan in every] == [True, False, True, True, True, True]
-    told = page.as_markdown(tell(NAME, params, every, failed, kept.samples))
+    told = as_markdown(page.content(tell(NAME, params, every, failed, kept.samples)))
     assert "Failed: cell_blind elastic_net: it diverged" in told
     assert "Not run yet, or made from other data or settings: `cell_blind` (elastic_net)." in told
 
@@ -392,8 +393,8 @@ def test_the_best_network_is_chosen_by_validation_and_held_against_xgboost(
     (found,) = contests(NAME, params, every)
     assert (found["network"], found["rival"]) == ("mlp", "xgboost")  # `cnn1d` is better on the test rows alone
     assert found["low"] > 0
-    assert "the best network by validation, `mlp`, is better than `xgboost`" in page.as_markdown(
-        told([], modes=["cell_blind"], contests=[found])
+    assert "the best network by validation, `mlp`, is better than `xgboost`" in as_markdown(
+        page.content(told([], modes=["cell_blind"], contests=[found]))
     )
 
 
@@ -411,8 +412,8 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
 ) -> None:
     found = tell(NAME, params, done, [], kept.samples)
     page.write(found, tmp_path)
-    text = (tmp_path / "generalize.md").read_text()
-    assert text.startswith("**SIMULATED data")
+    text = (tmp_path / "generalization.md").read_text()
+    assert "The data is simulated" in text
     for architecture in (BASELINE, MODEL):
         (line,) = [line for line in text.splitlines() if line.startswith(f"| `{architecture}`")]
         cells = line.strip("| ").split(" | ")[1:]
@@ -422,17 +423,18 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
             assert cell.startswith("{value:.3f} [{low:.3f}, {high:.3f}]".format(**scores["r2"]))
             margin = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**scores["margin"])
             assert (margin in cell) == (architecture != BASELINE)
-    table = pd.read_csv(tmp_path / "generalize.csv")
+    table = pd.read_csv(tmp_path / "generalization.csv")
     assert len(table) == len(done) + 2
     assert set(table["mode"]) == {*MODES, "cross_study, known drugs"}
     assert {"r2", "r2_low", "r2_high", "margin", "within_drug_pearson", "seconds", "peak_megabytes"} <= set(table)
-    assert (tmp_path / "generalize.png").stat().st_size > 5000
-    assert read_json(tmp_path / "generalize.json")["rows"][0]["mode"] == "random"
-    assert not page.as_markdown({**found, "simulated": False}).startswith("**SIMULATED")
+    assert (tmp_path / "generalization.png").stat().st_size > 5000
+    assert read_json(tmp_path / "generalization.json")["rows"][0]["mode"] == "random"
+    assert "simulated" not in as_markdown(page.content({**found, "simulated": False}))
+    assert "<table" in (tmp_path / "generalization.html").read_text()
 
 
 def test_the_figure_has_a_panel_a_column_and_the_baseline_in_each(done: list[Plan], kept: Kept, params: Params) -> None:
-    drawn = page.figure(tell(NAME, params, done, [], kept.samples))
+    drawn = page.draw(tell(NAME, params, done, [], kept.samples))
     titles = [axes.get_title(loc="left").split("\n")[0] for axes in drawn.axes]
     assert titles == [*MODES, "cross_study, known drugs"]
     for axes, mode in zip(drawn.axes, MODES, strict=False):

@@ -30,9 +30,7 @@ from evaluation.evidence.evidence_file import evidence_path, evidence_sha256, re
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain.cells import CellExplanation, deletion, explain_cells, randomized
 from evaluation.figures import plots
-from evaluation.metrics.classification import (
-    metric_names,
-)
+from evaluation.metrics.classification import metric_names
 from evaluation.modalities.images import PANELS
 from evaluation.problems import columns_of
 from evaluation.promotion import candidate_run, scoring

@@ -112,10 +112,7 @@ class Seeded(Planted):
         self.seed = seed
 
     def fit(
-        self,
-        train: ExpressionSamples,
-        validation: ExpressionSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
     ) -> Self:
         held_out = [] if validation is None else validation.table["sample_id"].tolist()
         type(self).fits.append((self.seed, train.table["sample_id"].tolist(), held_out))
@@ -232,19 +229,7 @@ def setting(run_id: str) -> Setting:
     naive = np.full(probabilities.shape, 1 / 3)
     rows = split.iloc[prepared.rows("test")].reset_index(drop=True)
     predictions = with_probabilities(rows, CLASSES, probabilities, 1.0, naive)
-    fitted = Fitted(
-        NAME,
-        "planted",
-        "quick",
-        run_id,
-        "models:/m-0",
-        {},
-        "log_loss",
-        0.5,
-        prepared.sha256,
-        1.0,
-        {},
-    )
+    fitted = Fitted(NAME, "planted", "quick", run_id, "models:/m-0", {}, "log_loss", 0.5, prepared.sha256, 1.0, {})
     return Setting(task, params, fitted, prepared, predictions)
 
 

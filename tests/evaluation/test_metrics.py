@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from evaluation.metrics.regression import (
-    encode,
-    weighted_regression_metrics,
-)
+from evaluation.metrics.columns import encode, weighted_regression_metrics
 from pipelines.problems import get_problem
 from tests.evaluation.measures import regression_metrics
 

@@ -16,14 +16,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from evaluation.metrics import regression
-from evaluation.metrics.regression import (
-    weighted_regression_metrics,
-)
-from evaluation.metrics.resample import (
-    Interval,
-    group_counts,
-    percentile_interval,
-)
+from evaluation.metrics.regression import weighted_regression_metrics
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.problems import get_problem
 from tests.evaluation.measures import bootstrap_regression, regression_metrics
 

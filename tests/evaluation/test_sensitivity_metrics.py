@@ -14,10 +14,7 @@ from sklearn import metrics as sk
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.figures import plots
-from evaluation.metrics.classification import (
-    WITHIN,
-    weighted_classification_metrics,
-)
+from evaluation.metrics.classification import WITHIN, weighted_classification_metrics
 from evaluation.metrics.resample import group_counts
 from evaluation.problems import measures_of
 from pipelines.problems import get_problem, higher_is_better

@@ -53,12 +53,7 @@ def _measured(target: np.ndarray, survival: np.ndarray, **others: Any) -> dict[s
 @settings(max_examples=60, deadline=None)
 @given(follow_ups())
 def test_all_metrics_are_those_of_scikit_survival(drawn: tuple[np.ndarray, ...]) -> None:
-    from sksurv.metrics import (
-        brier_score,
-        concordance_index_censored,
-        concordance_index_ipcw,
-        integrated_brier_score,
-    )
+    from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, integrated_brier_score
     from sksurv.util import Surv
 
     target, survival, _ = drawn

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
 from evaluation.metrics.resample import group_counts, percentile_interval
-from evaluation.metrics.targets import (
-    bootstrap_each_target,
-    mean_over_targets,
-    target_metrics,
-    weighted_target_metrics,
-)
+from evaluation.metrics.targets import bootstrap_each_target, mean_over_targets, target_metrics, weighted_target_metrics
 from pipelines.problems.multi_target import PROBLEM
 from tests.evaluation.measures import bootstrap_targets
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pipelines import formatting
+from pipelines.formatting import counted as counted
+from pipelines.formatting import listed as listed
 from training.architectures import display_name
 
 SIMULATED = "Simulated data: nothing here is a result about patients, cells or drugs."
@@ -15,6 +18,7 @@ RESEARCH = "For research: no output of this page is a medical device's."
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$:])")
 _BLANK = re.compile(r"[ \t\r\n]+")
 _SPACE = "\u00a0"  # a score and its interval stay on one line
+_NO_INTERVAL = "– (no interval)"
 
 
 def named(identifier: str) -> str:
@@ -29,10 +33,7 @@ def plain(text: Any) -> str:
 
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:
     """Return a number with ``digits`` decimals, and a dash for what is not known."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    text = f"{value:{sign},.{digits}f}"
-    return text.replace("-", "−")
+    return formatting.number(value, f",.{digits}f", sign=sign).replace("-", "−")
 
 
 def with_interval(found: Mapping[str, Any], key: str = "value", digits: int = 3, sign: str = "") -> str:
@@ -43,25 +44,22 @@ def with_interval(found: Mapping[str, Any], key: str = "value", digits: int = 3,
     found
         ``key``, ``low`` and ``high``.
     """
-    ends = [found.get(key), found.get("low"), found.get("high")]
-    if any(end is None or not math.isfinite(end) for end in ends):
-        return "– (no interval)"
-    value, low, high = (number(end, digits, sign) for end in ends)
-    return f"{value}{_SPACE}[{low},{_SPACE}{high}]"
+    return _unbroken(formatting.interval(found, key, f",.{digits}f", sign=sign, nothing=_NO_INTERVAL))
 
 
 def share(value: float | None, digits: int = 0) -> str:
     """Return a share in percent."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{_SPACE}%"
+    return formatting.share(value, digits).replace("%", f"{_SPACE}%")
 
 
 def share_with_interval(found: Mapping[str, Any], key: str = "value") -> str:
     """Return a share in percent with the ends of its interval, as `with_interval` does."""
-    ends = [found.get(key), found.get("low"), found.get("high")]
-    if any(end is None or not math.isfinite(end) for end in ends):
-        return "– (no interval)"
-    value, low, high = (float(end or 0) for end in ends)
-    return f"{share(value, 1)}{_SPACE}[{100 * low:.1f},{_SPACE}{100 * high:.1f}]"
+    value, *between = _unbroken(formatting.interval(found, key, ".1%", nothing=_NO_INTERVAL)).split(_SPACE, 1)
+    return value.replace("%", f"{_SPACE}%") + "".join(f"{_SPACE}{ends.replace('%', '')}" for ends in between)
+
+
+def _unbroken(score: str) -> str:
+    return score if score == _NO_INTERVAL else score.replace("-", "−").replace(" ", _SPACE)
 
 
 def micromolar(value: float | None) -> str:
@@ -86,17 +84,6 @@ def moment(text: str) -> str:
 def version_title(architecture: str, version: int | str) -> str:
     """Return how a version is called."""
     return f"version {version}, {named(architecture)}"
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return "1 sample", "3 samples"."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def yes_no(values: Iterable[bool | None]) -> list[str]:
