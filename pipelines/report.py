@@ -46,7 +46,7 @@ def items(each: Iterable[Text]) -> Block:
     return {"kind": "items", "items": list(each)}
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Text]], marks: Sequence[str] = ()) -> Block:
+def table(head: Sequence[Text], rows: Iterable[Sequence[Text]], marks: Sequence[str] = ()) -> Block:
     """Return a table; ``marks`` are of its rows on the page: ``good``, ``bad``, ``warn``, ``near``, ``dim`` or none."""
     return {"kind": "table", "head": list(head), "rows": [list(row) for row in rows], "marks": list(marks)}
 

@@ -55,17 +55,17 @@ def explain(estimator: Estimator, samples: ResponseSamples, output: int | None =
         name: float(np.abs(attribution.values[:, omics == name].sum(axis=1)).mean()) for name in dict.fromkeys(omics)
     }
     return Explanation(
-        genes,
-        _by_drug(attribution, samples, gene, omics, of_line),
-        sums.by_omics(attribution, samples),
-        sums.by_gene(attribution, samples),
-        sums.by_drug(attribution, samples),
-        groups,
-        attribution.relative_error,
-        attribution.method,
-        len(samples),
-        [name for name, kept in zip(attribution.names, measured, strict=True) if kept],
-        attribution.values[:, measured],
+        genes=genes,
+        by_drug=_by_drug(attribution, samples, gene, omics, of_line),
+        by_omics=sums.by_omics(attribution, samples),
+        by_gene=sums.by_gene(attribution, samples),
+        sums_by_drug=sums.by_drug(attribution, samples),
+        groups=groups,
+        relative_error=attribution.relative_error,
+        method=attribution.method,
+        rows=len(samples),
+        names=[name for name, kept in zip(attribution.names, measured, strict=True) if kept],
+        values=attribution.values[:, measured],
     )
 
 

@@ -89,15 +89,15 @@ def explain_targets(
         gap += np.abs(found.base + found.values.sum(axis=1) - found.prediction).mean() / unit[position]
         size += np.abs(found.prediction - found.base).mean() / unit[position]
     return TargetExplanation(
-        pd.DataFrame(mean).fillna(0.0),
-        pd.DataFrame(mean_abs).fillna(0.0),
-        pd.DataFrame(direction).fillna(0.0),
-        pd.Series(unit, index=list(samples.targets)),
-        float(gap / max(size, _FLAT)),
-        pd.Series(errors),
-        method,
-        len(samples),
-        _summed(importance),
+        mean=pd.DataFrame(mean).fillna(0.0),
+        mean_abs=pd.DataFrame(mean_abs).fillna(0.0),
+        direction=pd.DataFrame(direction).fillna(0.0),
+        scale=pd.Series(unit, index=list(samples.targets)),
+        relative_error=float(gap / max(size, _FLAT)),
+        error_by_target=pd.Series(errors),
+        method=method,
+        rows=len(samples),
+        importance=_summed(importance),
     )
 
 

@@ -123,8 +123,9 @@ def plans(
                 "code": code[architecture],
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }
+            known = {"hyperparameters": hyperparameters, "origin": origin, "folder": folder}
             fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
-            made.append(Plan(mode, architecture, hyperparameters, origin, fingerprint, folder))
+            made.append(Plan(mode=mode, architecture=architecture, fingerprint=fingerprint, **known))
     return made
 
 
@@ -179,8 +180,8 @@ def generalize(
         except UserError as error:
             failed.append(f"{plan.mode} {plan.architecture}: {error}")
             continue
-        keep(name, plan, scored, prepared)
-        tqdm.write(page.line(scored.result))
+        keep(name, plan, *scored)
+        tqdm.write(page.line(scored[0]))
     return failed
 
 
@@ -195,22 +196,10 @@ def _baseline(plan: Plan, every: Sequence[Plan], prepared: Prepared, outcome: Ou
     return table.loc[prepared.table["sample_id"].to_numpy()[prepared.rows("test")]].to_numpy(np.float64)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The scores of a fit, and the predictions that they are of."""
-
-    result: dict[str, Any]
-    predictions: pd.DataFrame
-
-
-def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Outcome, naive: np.ndarray) -> Scored:
-    """Return what ``outcome`` is worth on the test rows, with intervals.
-
-    Parameters
-    ----------
-    naive
-        What the baseline predicts for the same rows, ``(n,)``.
-    """
+def score(
+    name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Outcome, naive: np.ndarray
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the scores of a fit on the test rows with intervals, and its predictions beside the baseline's."""
     task = response_task(name, params)
     table, samples = prepared.table, prepared.samples
     test = prepared.rows("test")
@@ -240,7 +229,7 @@ def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Ou
         "seconds": outcome.seconds,
         "peak_megabytes": outcome.peak_megabytes,
     }
-    return Scored(result, predictions)
+    return result, predictions
 
 
 def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
@@ -254,15 +243,14 @@ def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Inter
     return {key: found[key] for key in measures.in_every_mode}
 
 
-def keep(name: str, plan: Plan, scored: Scored, prepared: Prepared) -> None:
+def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFrame) -> None:
     """Write the predictions, log the scores on a run of their own, and write them: last, since they say that all is."""
     with written_whole(plan.predictions) as temporary:
-        scored.predictions.to_parquet(temporary, index=False)
-    result = scored.result
+        predictions.to_parquet(temporary, index=False)
     tags = {
         "architecture": plan.architecture,
         "split.mode": plan.mode,
-        "split.sha256": prepared.sha256,
+        "split.sha256": result["split.sha256"],
         "budget": result["budget"],
         "hyperparameters": plan.origin,
         "simulated": str(result["simulated"]).lower(),

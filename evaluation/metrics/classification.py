@@ -44,66 +44,43 @@ def weighted_classification_metrics(
     margin_metric: str = "accuracy",
     within: npt.ArrayLike | None = None,
 ) -> dict[str, Floats]:
-    """Metrics of one set of predicted probabilities for each of many weightings of the groups.
+    """Return metrics of predicted probabilities under each of many weightings of the groups, ``(n_weightings,)`` each.
 
     A weighting with whole numbers gives what the rows give when repeated that often, save for means over classes: where
     a class has rows and the weighting leaves it none, they are NaN and not the mean over the other classes, which would
-    be another quantity.
+    be another quantity. What the data leave undefined is NaN too: every metric of a class without rows, the precision
+    of a class that is never predicted, areas where all rows are of one class. Means leave out classes without rows.
 
     Parameters
     ----------
-    target : int array of shape (n_rows,)
-        True class of each row, as its place in `classes`.
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted probabilities; each row sums to one. The predicted class is the most probable one, the first of
-        equals.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels; none negative, not all zero.
-    classes : sequence of str
-        Names of the classes, at least two.
-    baseline : array of shape (n_rows, n_classes), optional
-        Probabilities that the naive baseline predicts for the same rows. Without it `margin` is absent.
-    margin_metric : str
-        Metric that the margin is taken of.
-    within : array of shape (n_rows,), optional
-        Drug of each row, with two classes. Without it `prevalence` and the `within_drug_*` metrics are absent.
+    target, probabilities
+        Codes of the classes ``(n_rows,)``, and ``(n_rows, n_classes)``, of which each row sums to one. The predicted
+        class is the most probable one, the first of equals.
+    groups, counts, baseline, margin_metric, within
+        See `evaluation.problems.Measures.weigh`. A drug whose rows all lie in one group counts as often as that group
+        was drawn: each draw of the group is a drug of its own.
 
     Returns
     -------
-    dict of str to array of shape (n_weightings,)
+    dict of str to array
         - `accuracy`; `balanced_accuracy`: mean recall of the classes; `macro_f1`; `weighted_f1`: by rows of the class;
         - `roc_auc`, `pr_auc` (average precision): with two classes those of the second, with more the mean over the
           classes, each against the rest;
-        - `ece`: expected calibration error, the mean gap between confidence and accuracy over 15 bins of equal width,
-          open below and closed above, of the most probable class's probability, each bin weighing by its rows;
+        - `ece`: expected calibration error (Guo et al., 2017), the mean gap between confidence and accuracy over 15
+        bins
+          of equal width, open below and closed above, of the most probable class's probability;
         - `log_loss`: in nats, probabilities below 2.2e-16 raised to that;
-        - `brier`: squared error, summed over the classes (0 to 2), with two classes of one of them (0 to 1), as
-          scikit-learn has it;
+        - `brier`: squared error, summed over the classes, with two classes of one of them, as scikit-learn has it;
         - `precision_<class>`, `recall_<class>`, `f1_<class>`, `roc_auc_<class>`, `pr_auc_<class>`;
-        - `margin`: what the model is better by than the baseline, positive where it is better, also of a metric that
-          is the better the lower it is;
-        - `prevalence`: share of rows of the second class, which is the `pr_auc` of chance;
+        - `margin` over the baseline; `prevalence`: share of rows of the second class, which is the `pr_auc` of chance;
         - `within_drug_roc_auc`, `within_drug_pr_auc`, `within_drug_prevalence`: unweighted means over the drugs that
-          have rows of both classes of what each has, where differences between drugs earn nothing.
-
-        What the data leave undefined is NaN: every metric of a class without rows, the precision of a class that is
-        never predicted, areas where all rows are of one class. Means over classes leave out classes without rows.
-
-        A drug whose rows all lie in one group counts as often as that group was drawn: each draw of the group is a
-        drug of its own.
+          have rows of both classes, where differences between drugs earn nothing.
 
     Raises
     ------
     ValueError
-        If a column is empty, of another shape, or holds what is no class or no probability; the message names the
-        first such row, counted from 0. If `classes` are fewer than two or repeat, or `margin_metric` is unknown.
-        If `counts` has another shape or a weighting without weight.
-
-    References
-    ----------
-    Guo C. et al. (2017). On calibration of modern neural networks. ICML: the calibration error and its bins.
+        If a column is of another shape, or holds what is no class or no probability; the message names the first such
+        row.
     """
     names = metric_names(classes)
     known = [*names, *(WITHIN if within is not None else ())]
@@ -145,24 +122,21 @@ def weighted_classification_metrics(
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:
-    """Return the names of all metrics of rows, in their order: overall, then class by class.
-
-    `margin` and what is measured within drugs are none of them.
-    """
+    """Return the names of all metrics of rows, overall and then class by class; no margin, none within drugs."""
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes are {', '.join(map(str, classes)) or 'none'}: at least two are needed, each once")
     return _OVERALL + [f"{name}_{label}" for label in classes for name in _OF_CLASS]
 
 
 def confusion(target: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int64]:
-    """Count rows by true and predicted class."""
+    """Count rows by true class (down) and predicted class (across), ``(n_classes, n_classes)``."""
     true, guessed = _codes("target", target, n_classes), _codes("predicted", predicted, n_classes)
     counts = np.bincount(true * n_classes + guessed, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).astype(np.int64, copy=False)
 
 
 def reliability(target: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Compare confidence with accuracy, in the bins of `ece`."""
+    """Return the share of rows, confidence and accuracy in each bin of `ece`, ``(15,)``; NaN where a bin is empty."""
     n_classes = np.shape(probabilities)[1] if np.ndim(probabilities) == 2 else 0
     code = _codes("target", target, n_classes)
     model = _probabilities("probabilities", probabilities, code.size, n_classes)

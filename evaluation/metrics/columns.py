@@ -20,13 +20,7 @@ BLOCK = 2**20
 
 
 def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[np.generic], Integers]:
-    """Return the distinct labels in ascending order, and the position of each row's label among them.
-
-    Raises
-    ------
-    ValueError
-        If the length differs, a label is missing (the first such row is named) or the labels do not compare.
-    """
+    """Return the distinct labels in ascending order, and each row's position among them; refuse missing ones."""
     # A list goes through objects: among strings NumPy would read a missing label as the word "nan".
     column = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
     if column.shape != (n_rows,) or not n_rows:
@@ -44,10 +38,7 @@ def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[n
 def numbers(name: str, values: npt.ArrayLike, shape: tuple[int, ...], *, unknown: bool = False) -> Floats:
     """Return finite numbers of a shape; with ``unknown`` also NaN.
 
-    Raises
-    ------
-    ValueError
-        Names the column, and the first row (counted from 0) that is no such number.
+    A ``ValueError`` names the column, and the first row (counted from 0) that is no such number.
     """
     try:
         table = np.asarray(values, dtype=np.float64)

@@ -26,53 +26,30 @@ def weighted_regression_metrics(
     baseline: npt.ArrayLike | None = None,
     min_rows: int = 5,
 ) -> dict[str, Floats]:
-    """Metrics of one set of predictions for each of many weightings of the groups.
+    """Return metrics of predicted numbers under each of many weightings of the groups, ``(n_weightings,)`` each.
 
     A weighting with whole numbers gives what the rows give when repeated that often, save that `min_rows` counts
-    distinct rows.
-
-    Parameters
-    ----------
-    y : array of shape (n_rows,)
-        Measured response, ln IC50.
-    prediction : array of shape (n_rows,)
-        Predicted response, in the unit of `y`.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels; none negative, not all zero.
-    within : array of shape (n_rows,), optional
-        Drug of each row. Without it the `within_drug_*` metrics are absent.
-    baseline : array of shape (n_rows,), optional
-        Prediction of the naive baseline for the same rows, in the unit of `y`. Without it `r2_over_baseline`
-        and `margin` are absent.
-    min_rows : int
-        Drugs with fewer rows are left out of the `within_drug_*` metrics.
+    distinct rows: drugs with fewer are left out of the `within_drug_*` metrics. A drug whose rows all lie in one group
+    counts as often as that group was drawn: each draw of the group is a drug of its own.
 
     Returns
     -------
-    dict of str to array of shape (n_weightings,)
+    dict of str to array
         - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square), `pearson`, `spearman` over all rows;
-        - `within_drug_pearson`, `within_drug_spearman`: unweighted mean over drugs of the correlation inside
-          each, where the differences between drugs, which any drug mean predicts, earn nothing;
-        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline);
-        - `margin`: r2(prediction) - r2(baseline).
+        - `within_drug_pearson`, `within_drug_spearman`: unweighted mean over drugs of the correlation inside each,
+        where
+          the differences between drugs, which any drug mean predicts, earn nothing;
+        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin`: r2(prediction) - r2(baseline).
 
-        A constant prediction scores a correlation of 0. What the data leave undefined (constant `y`, no drug
-        with enough rows, a baseline without error) is NaN. Values closer than a millionth of the largest
-        magnitude are the same value where constancy is asked. A drug whose rows all lie in one group counts as
-        often as that group was drawn: each draw of the group is a drug of its own.
+        As in drevalpy (DrEval), a constant prediction scores a correlation of 0, and what the data leave undefined
+        (constant `y`, no drug with enough rows, a baseline without error) is NaN. Values closer than a millionth of the
+        largest magnitude are the same value where constancy is asked.
 
     Raises
     ------
     ValueError
-        If a column is empty, not one-dimensional, of another length than `y`, or holds NaN, an infinity or a
-        missing label; the message names the column and its first such row, counted from 0. If `counts` has another
-        shape or a weighting without weight.
-
-    References
-    ----------
-    drevalpy (DrEval), `drevalpy.evaluation`: constant predictions score 0, constant targets NaN.
+        If a column is of another shape, or holds NaN, an infinity or a missing label; the message names the first such
+        row.
     """
     if min_rows < 2:
         raise ValueError(f"min_rows is {min_rows}: a correlation needs at least 2 rows")

@@ -33,47 +33,37 @@ def weighted_survival_metrics(
     margin_metric: str = "concordance",
     names: Collection[str] = NAMES,
 ) -> dict[str, Floats]:
-    """Return metrics of one set of predictions for each of many weightings of the groups.
+    """Return metrics of survival curves under each of many weightings of the groups, ``(n_weightings,)`` each.
+
+    A weighting with whole numbers gives what the rows repeated that often give, save that the bins of `ece` are those
+    of the distinct rows. The censoring is estimated anew of each. What the data leave undefined is NaN.
 
     Parameters
     ----------
-    target : array of shape (n_rows, 2)
-        Time of follow-up, above 0, and whether it ended with the event, 1 or 0.
-    survival : array of shape (n_rows, n_horizons)
-        Predicted share without the event at the horizons; that of the last ranks the rows.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels.
-    horizons : sequence of float
-        Ascending.
-    horizon : float
-        One of them.
-    baseline : array of shape (n_rows, n_horizons), optional
-        What the naive baseline predicts for the same rows. Without it `margin` is absent.
-    margin_metric : str
-        Metric that the margin is taken of.
-    names : collection of str
+    target
+        Time of follow-up, above 0, and whether it ended with the event, 1 or 0; ``(n_rows, 2)``.
+    survival, baseline
+        Predicted share without the event at the horizons, ``(n_rows, n_horizons)``; that of the last ranks the rows.
+    horizons, horizon
+        Ascending, and one of them.
+    names
         Metrics that are computed.
 
     Returns
     -------
-    dict of str to array of shape (n_weightings,)
+    dict of str to array
         - `concordance`: Harrell's; `uno_concordance`: Uno's, up to the last horizon;
         - `integrated_brier`: squared error of the curve, weighted by the inverse probability of being censored
           (Graf et al., 1999), mean over time from the first to the last horizon; `brier`: at `horizon`;
         - `ece`: expected calibration error of the risk at `horizon`: the mean distance of predicted risks from those
           observed (Kaplan-Meier) in bins of like prediction;
         - `partial_loss`: negative log partial likelihood (Cox, 1972) per event, ties after Breslow;
-        - `margin`: what the model is better by than the baseline, positive where it is better.
-
-        What the data leave undefined is NaN. A weighting with whole numbers gives what the rows repeated that often
-        give, save that the bins of `ece` are those of the distinct rows. The censoring is estimated anew of each.
+        - `margin` over the baseline.
 
     Raises
     ------
     ValueError
-        If a column is empty, of another length, or holds what it cannot hold; the message names it and the row.
+        If a column is of another shape, or holds what it cannot hold; the message names it and the row.
     """
     at = np.asarray(horizons, dtype=np.float64)
     moments, happened = _follow_up(target)

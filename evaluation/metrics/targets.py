@@ -34,7 +34,7 @@ def target_metrics(
     baseline: npt.ArrayLike | None = None,
     margin_metric: str = "r2",
 ) -> dict[str, Floats]:
-    """Metrics of each target; `mean_over_targets` makes one number of them."""
+    """Return the metrics of each target, ``(n_targets,)``; see `weighted_target_metrics` and `mean_over_targets`."""
     n_rows = np.shape(y)[0] if np.ndim(y) else 0
     one_group = np.zeros(n_rows, dtype=np.intp)
     metrics = weighted_target_metrics(
@@ -53,28 +53,21 @@ def weighted_target_metrics(
     baseline: npt.ArrayLike | None = None,
     margin_metric: str = "r2",
 ) -> dict[str, Floats]:
-    """`target_metrics` for each of many weightings of the groups.
+    """Return metrics of each target under each of many weightings of the groups, ``(n_weightings, n_targets)`` each.
 
-    A weighting with whole numbers gives what `target_metrics` gives on the rows repeated that often.
-
-    Parameters
-    ----------
-    y, prediction, scale, baseline, margin_metric
-        As in `target_metrics`.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels; none negative, not all zero.
+    A weighting with whole numbers gives what the rows give when repeated that often. ``scale`` is the standard
+    deviation of each target over the training rows; a value of ``y`` that is NaN was not measured, and is left out of
+    its target.
 
     Returns
     -------
-    dict of str to array of shape (n_weightings, n_targets)
-        The metrics of `target_metrics`.
+    dict of str to array
+        - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square); `rmse_sd`, `mae_sd`: in units of `scale`;
+        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin` over the baseline.
 
-    Raises
-    ------
-    ValueError
-        As in `target_metrics`, and if `counts` has another shape or a weighting without weight.
+        What the data leave undefined is NaN: `r2` of a target that does not vary, `r2_over_baseline` where the baseline
+        makes no error, `rmse_sd` and `mae_sd` where `scale` is 0, everything of a target that was not measured. Values
+        closer than a millionth of the target's largest magnitude are the same value.
     """
     shape = np.shape(y)
     if len(shape) != 2:
@@ -122,14 +115,10 @@ def bootstrap_each_target(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> TargetIntervals:
-    """Metrics of each target and their mean, with cluster-bootstrap percentile intervals.
+    """Return metrics of each target and their mean, with cluster-bootstrap percentile intervals.
 
-    All targets, model and baseline see the same resamples: `margin` and `r2_over_baseline` are paired comparisons, and
-    the interval of a mean knows that the targets of a sample err together.
-
-    References
-    ----------
-    Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
+    All targets, model and baseline see the same resamples: the interval of a mean knows that the targets of a sample
+    err together. A target that a resample leaves undefined stays out of that resample's mean, and of its own interval.
     """
     labels, _ = encode("groups", groups, np.shape(y)[0] if np.ndim(y) else 0)
     counts = np.vstack([np.ones((1, labels.size)), group_counts(labels.size, resamples, seed)])

@@ -66,19 +66,12 @@ def candidate(
 
     Parameters
     ----------
-    name, params, prepared
-        Task, decisions and samples.
     architecture
         Instead of the best on validation rows.
     cohorts
         Labelled raw folders by name; scored beside the test rows, never in their place.
     reports
         Takes ``<task>/candidate/``.
-
-    Returns
-    -------
-    dict
-        The evidence: the same for the same inputs, and so of the same hash.
 
     Raises
     ------
@@ -148,21 +141,15 @@ def comparisons(
         rows.append({**about, **_difference(task, ours, theirs, params.seed, learnt)})
     facing = opponent(name, task, evidence, ours, prepared)
     if facing is not None:
-        told: dict[str, Any] = {
-            "with": facing.architecture,
-            "kind": "production",
-            "version": facing.version,
-            "run_id": facing.run_id,
-        }
-        told |= {"seen": facing.seen} if facing.seen is not None else {}
-        told |= {"note": facing.note} if facing.note else {}
-        if facing.ours is None or facing.theirs is None:
-            rows.append({**told, **_nothing(task)})
-        else:
+        who = {"with": facing.architecture, "kind": "production", "version": facing.version, "run_id": facing.run_id}
+        about = {key: value for key, value in (("seen", facing.seen), ("note", facing.note)) if value not in (None, "")}
+        found = _nothing(task)
+        if facing.ours is not None and facing.theirs is not None:
             try:
-                rows.append({**told, **_difference(task, facing.ours, facing.theirs, params.seed, learnt)})
+                found = _difference(task, facing.ours, facing.theirs, params.seed, learnt)
             except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
-                rows.append({**told, **_nothing(task), "note": f"{facing.note} {error}".strip()})
+                about["note"] = f"{facing.note} {error}".strip()
+        rows.append({**who, **about, **found})
     return rows
 
 

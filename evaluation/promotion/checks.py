@@ -26,30 +26,25 @@ Evidence = dict[str, Any]
 
 @dataclass(frozen=True)
 class Situation:
-    """What holds around a version when it is judged; None is what cannot be found out, and it proves nothing.
+    """What is known of a version when it is judged; None is what cannot be found out, and it proves nothing.
 
     Attributes
     ----------
-    to
-        Where the version is to go.
-    today
-        Waivers end.
-    run_id, model_uri, evidence_sha256
-        Of the version, as the registry has them.
+    to, today
+        Where the version is to go, and the day, since waivers end.
+    run_id, model_uri, evidence_sha256, version
+        Of the version, as the registry has them; the number is None before it has one.
     model_sha256
         Of the fitted model's files behind the version, hashed now.
     files_sha256, registered_files_sha256
         Of all that is served, code included: hashed now, and when the version was registered.
-    dvc_data_md5
-        What ``data.dvc`` records now.
+    dvc_data_md5, dvc_lock_md5
+        What ``data.dvc`` records now of all raw data, and ``dvc.lock`` of the task's own; None where nothing is
+        recorded.
     data_sha256
-        Of the task's own raw folder now; only needed where ``dvc_data_md5`` is another, since that is of all tasks.
-    dvc_lock_md5
-        Of the task's own raw folder as ``dvc.lock`` records it; None where no stage of the task is recorded there.
+        Of the task's own raw folder now; only needed where ``dvc_data_md5`` is another.
     split_sha256
         Of the task's split now.
-    version
-        Number of the version, None before it has one.
     production
         Number of the version in production, None where there is none.
     """

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +22,6 @@ from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from pipelines.report import as_html, read_figures
-from tests.empty_store import empty_store
 from tests.evaluation.measures import regression_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -143,12 +140,6 @@ def test_models_of_other_test_rows_are_refused_by_name(folder: Path, params: Par
         compared(folder, params)
 
 
-def test_missing_predictions_are_named(folder: Path, params: Params) -> None:
-    (folder / "models" / TASK / "mlp" / "predictions.parquet").unlink()
-    with pytest.raises(UserError, match=r"mlp/predictions.parquet is not there"):
-        compared(folder, params)
-
-
 def test_one_architecture_is_compared_with_nothing(tmp_path: Path, params: Params) -> None:
     evaluated(tmp_path, "mlp", predictions(0.5))
     found = compared(tmp_path, params)
@@ -156,28 +147,6 @@ def test_one_architecture_is_compared_with_nothing(tmp_path: Path, params: Param
     assert found["pairs"] == []
     assert "nothing is compared" in found["notes"][1]
     assert not (tmp_path / "comparison" / "differences.png").exists()
-
-
-def test_few_groups_and_mixed_budgets_are_said(tmp_path: Path, params: Params) -> None:
-    evaluated(tmp_path, "mlp", predictions(0.5, groups=6))
-    evaluated(tmp_path, "xgboost", predictions(0.6, groups=6), budget="full")
-    notes = " ".join(compared(tmp_path, params)["notes"])
-    assert "only 6 groups" in notes
-    assert "budgets: full, quick" in notes
-
-
-def test_every_output_calls_simulated_data_simulated(folder: Path, params: Params) -> None:
-    found = compared(folder, params)
-    out = folder / "reports" / TASK / "comparison"
-    write(found, out)
-    for kind in ("md", "html"):
-        assert "The data is simulated" in (out / f"comparison.{kind}").read_text()
-    assert SIMULATED in read_json(out / "comparison.json")["notes"]
-    assert SIMULATED in as_text(found)
-    for draw in (comparison_figures.intervals, comparison_figures.differences, comparison_figures.quality_against_cost):
-        words = [axes.get_title(loc="left") for axes in draw(found).axes]
-        assert any("simulated data" in each for each in words)
-    assert "SIMULATED" not in as_text({**found, "simulated": False, "notes": []})
 
 
 def test_the_page_needs_no_other_file_and_escapes_names(folder: Path, params: Params) -> None:
@@ -203,15 +172,8 @@ def test_what_was_written_before_does_not_stay(folder: Path, params: Params) -> 
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
-    uri = empty_store(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        mlflow.set_tracking_uri(uri)
-        yield MlflowClient()
-    mlflow.set_tracking_uri(before)
+def client(place: Path) -> MlflowClient:
+    return MlflowClient()
 
 
 def in_view(client: MlflowClient) -> set[str]:
@@ -268,3 +230,17 @@ def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: Mlf
     (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
     assert "mlp" in warning
     assert "not in the tracking store" in warning
+
+
+def test_every_output_calls_simulated_data_simulated(folder: Path, params: Params) -> None:
+    found = compared(folder, params)
+    out = folder / "reports" / TASK / "comparison"
+    write(found, out)
+    for kind in ("md", "html"):
+        assert "The data is simulated" in (out / f"comparison.{kind}").read_text()
+    assert SIMULATED in read_json(out / "comparison.json")["notes"]
+    assert SIMULATED in as_text(found)
+    for draw in (comparison_figures.intervals, comparison_figures.differences, comparison_figures.quality_against_cost):
+        words = [axes.get_title(loc="left") for axes in draw(found).axes]
+        assert any("simulated data" in each for each in words)
+    assert "SIMULATED" not in as_text({**found, "simulated": False, "notes": []})
