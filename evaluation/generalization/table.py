@@ -123,7 +123,7 @@ def plans(
                 "code": code[architecture],
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }
-            known = {"hyperparameters": hyperparameters, "origin": origin, "folder": folder}
+            known: dict[str, Any] = {"hyperparameters": hyperparameters, "origin": origin, "folder": folder}
             fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
             made.append(Plan(mode=mode, architecture=architecture, fingerprint=fingerprint, **known))
     return made
