@@ -7,6 +7,7 @@ give all reports their form. They escape whatever comes from data: names of clas
 from __future__ import annotations
 
 import base64
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
 
 Block = dict[str, Any]
 Text = str | Sequence[str]  # in pieces, of which some are `Code`, `Strong` or a `Link`; "\n" breaks the line
@@ -107,18 +107,24 @@ def _markdown_piece(piece: str) -> str:
     return f"**{plain}**" if isinstance(piece, Strong) else f"[{plain}]({piece})" if isinstance(piece, Link) else plain
 
 
-def _html(given: Text) -> Markup:
-    pieces = [given] if isinstance(given, str) else given
-    return Markup("").join(map(_html_piece, pieces))
+def _html(given: Text) -> str:
+    """Return escaped text as HTML, which the template takes as it is."""
+    return "".join(map(_html_piece, [given] if isinstance(given, str) else given))
 
 
-def _html_piece(piece: str) -> Markup:
+def _html_piece(piece: str) -> str:
     if piece == "\n":
-        return Markup("<br>")
+        return "<br>"
+    plain = html.escape(piece)
     if isinstance(piece, Link):
-        return Markup('<a href="{0}">{0}</a>').format(str(piece))
-    tag = "code" if isinstance(piece, Code) else "b" if isinstance(piece, Strong) else ""
-    return Markup(f"<{tag}>{{}}</{tag}>").format(str(piece)) if tag else escape(piece)
+        return f'<a href="{plain}">{plain}</a>'
+    return (
+        f"<code>{plain}</code>"
+        if isinstance(piece, Code)
+        else f"<b>{plain}</b>"
+        if isinstance(piece, Strong)
+        else plain
+    )
 
 
 @cache

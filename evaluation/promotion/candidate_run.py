@@ -6,6 +6,7 @@ the run: what was judged stays as it was.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tempfile
@@ -50,7 +51,8 @@ def choose(name: str, params: Params, architecture: str | None = None, reports: 
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     metric = found[0]["validation"]["metric"]
     sign = 1 if higher_is_better(metric) else -1
-    return max(found, key=lambda evidence: sign * _defined(evidence["validation"]["value"], sign))
+    scores = [evidence["validation"]["value"] for evidence in found]
+    return found[max(range(len(found)), key=lambda at: -math.inf if scores[at] is None else sign * scores[at])]
 
 
 def candidate(
@@ -216,7 +218,3 @@ def _difference(
 def _nothing(task: Task) -> dict[str, Any]:
     numbers = dict.fromkeys(("difference", "low", "high", "p"))
     return {"metric": task.evaluate.metric, **numbers, "rows": 0, "groups": 0}
-
-
-def _defined(value: float | None, sign: int) -> float:
-    return -sign * float("inf") if value is None else value

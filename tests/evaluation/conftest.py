@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import mlflow
 import pytest
 
@@ -24,3 +26,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         mlflow.set_tracking_uri(uri)
         yield folder
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """A warning, such as of a division by zero, is a fault; figures do not pile up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", UserWarning)
+        yield
+    assert not plt.get_fignums()

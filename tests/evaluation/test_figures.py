@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,13 +19,7 @@ from tests.evaluation.measures import classification_metrics
 CLASSES = ["basophil", "monocyte", "myeloblast"]
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """A warning, such as of an empty legend or a division by zero, is a fault; figures do not pile up."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-    assert not plt.get_fignums()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def _drawn(figure: Figure) -> Figure:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import matplotlib.pyplot as plt
 import mlflow
 import numpy as np
 import pandas as pd
@@ -158,14 +156,7 @@ class Setting:
         return replace(self, predictions=self.predictions.assign(**{column: values}))
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A warning, such as of a division by zero, is a fault; figures do not pile up."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.simplefilter("error", UserWarning)
-        yield
-    assert not plt.get_fignums()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(scope="module")

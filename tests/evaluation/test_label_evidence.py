@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import matplotlib.pyplot as plt
 import mlflow
 import numpy as np
 import pandas as pd
@@ -172,14 +169,9 @@ class Setting:
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A warning, such as of a mean of nothing, is a fault; figures do not pile up; fits are counted anew."""
+def counted(quiet: None) -> None:
+    """Fits are counted anew in each test."""
     Seeded.fits = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.simplefilter("error", UserWarning)
-        yield
-    assert not plt.get_fignums()
 
 
 @pytest.fixture(scope="module")

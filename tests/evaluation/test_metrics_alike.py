@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,12 +77,7 @@ PROBLEM = {name: "classification" if name == "sensitivity" else name for name in
 every = pytest.mark.parametrize("kind", MADE)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A warning, such as of a division by zero, is a fault."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def taken(sample: Sample, rows: np.ndarray) -> Sample:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,7 @@ NAMES = [metric.name for metric in PROBLEM.metrics]
 ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A warning, such as of a division by zero, is a fault."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def table(n_rows: int = 60, n_targets: int = 4, seed: int = 0) -> dict[str, Any]:
