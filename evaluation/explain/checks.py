@@ -63,7 +63,7 @@ def told(
 
 
 def check(name: str, found: Interval | float) -> dict[str, Any]:
-    """Return a check by its name: ``completeness``, ``random_weights`` or ``deletion``, of which the last is resampled."""
+    """Return a check by its name: ``completeness``, ``random_weights`` or ``deletion``; only the last is resampled."""
     interval = found if isinstance(found, Interval) else Interval(found, float("nan"), float("nan"))
     return {"name": name, **interval.as_dict()}
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 import evaluation.comparison.architectures
 import evaluation.comparison.ranking
-from evaluation.comparison.architectures import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
+from evaluation.comparison.architectures import FILTER, compare, enough_resamples, log, view, write
 from evaluation.comparison.page import SIMULATED, as_text, content
 from evaluation.evidence.evidence_file import evidence_path
 from evaluation.figures import comparison as comparison_figures
@@ -216,13 +216,16 @@ def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(
     }
 
 
-def test_more_runs_than_the_ui_compares_are_left_out_by_name(params: Params, client: MlflowClient) -> None:
+def test_more_runs_than_the_ui_compares_are_left_out_by_name(
+    params: Params, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation.comparison.architectures, "MAX_IN_VIEW", 3)
     experiment = tracking.experiment(TASK)
-    runs = [client.create_run(experiment).info.run_id for _ in range(MAX_IN_VIEW + 2)]
+    runs = [client.create_run(experiment).info.run_id for _ in range(5)]
     rows = [{"architecture": f"model{place}", "run_id": run} for place, run in enumerate(runs)]
     (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
-    assert in_view(client) == set(runs[:MAX_IN_VIEW])
-    assert "model100, model101" in warning
+    assert in_view(client) == set(runs[:3])
+    assert "model3, model4" in warning
 
 
 def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: MlflowClient) -> None:
