@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from evaluation.generalization import page
     from evaluation.generalization.table import FOLDER, generalize, plans, response_task, tell
     from pipelines import tracking
+    from pipelines.report import as_markdown
 
     params = read_params()
     name = given.task
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = list(dict.fromkeys([*every, *(plan.architecture for plan in wanted)]))
     found = tell(name, params, of(modes=task.modes, architectures=names), failed, kept.samples)
     page.write(found, folder)
-    print(page.as_markdown(found))
+    print(as_markdown(page.content(found)))
     print(f"see {folder / 'generalization.md'}")
     for sentence in failed:
         print(f"error: {sentence}", file=sys.stderr)

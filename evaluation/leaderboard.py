@@ -15,6 +15,7 @@ def main() -> int:
     given = arguments.parse_args()
     from evaluation.comparison.ranking import agreement_text, as_text, cost_text, leaderboard, title_of
     from pipelines.files import read_json, write_json
+    from pipelines.problems import higher_is_better
 
     params = read_params()
     folder = REPORTS / given.task
@@ -25,14 +26,14 @@ def main() -> int:
     else:
         rows = leaderboard(given.task, params)
         write_json(folder / "leaderboard.json", rows)
-        title = f"{given.task}, {params.task(given.task).split.mode}"
-        title += "\nsimulated data: no result about patients or drugs" if rows[0]["simulated"] else ""
-        metric = rows[0]["metric"]
-        from evaluation.figures import plots  # here: `--show` draws nothing
+        from evaluation.figures import comparison  # here: `--show` draws nothing
 
-        plots.leaderboard(rows, metric, title).savefig(folder / "leaderboard.png")
-        latency = [{**row, "latency_ms": row["cost"].get("cost_latency_ms_batch_1")} for row in rows]
-        plots.quality_against_cost(latency, metric, "latency_ms", title).savefig(folder / "quality_against_cost.png")
+        task = params.task(given.task)
+        board = {"task": given.task, "mode": task.split.mode, "metric": task.evaluate.metric, "rows": rows}
+        board |= {"simulated": rows[0]["simulated"], "confidence": task.evaluate.confidence}
+        board["higher_is_better"] = higher_is_better(task.evaluate.metric)
+        comparison.intervals(board).savefig(folder / "leaderboard.png")
+        comparison.quality_against_cost(board).savefig(folder / "quality_against_cost.png")
     print(as_text(rows, title_of(given.task, params, rows)))
     print("\n" + cost_text(rows) + "\n")
     if shown := agreement_text(rows):

@@ -17,7 +17,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.regression import Floats, encode
+from evaluation.metrics.columns import Floats, encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from evaluation.metrics.targets import mean_over_targets, weighted_target_metrics
 from evaluation.problems import columns_of
@@ -49,30 +49,7 @@ def ablate(
     *,
     permutations: int,
 ) -> dict[str, Any]:
-    """Fit the tuned hyperparameters with the genes in random order and compare on the test rows.
-
-    Parameters
-    ----------
-    name, fitted, model, predictions
-        From the fit stage: the reference.
-    prepared, params
-        Samples and decisions; the budget is that of the reference.
-    permutations
-        How many random orders.
-
-    Returns
-    -------
-    dict
-        ``gain``: of each metric what the order as it is gains over random ones, on average, with its interval;
-        positive where the order helps, also of an error. ``of_each``: the same of each permutation. ``as_it_is`` and
-        ``permuted``: the metrics themselves, and whose they are.
-
-    Raises
-    ------
-    UserError
-        The architecture does not read genes in an order; the reference was fitted on another split or of another number
-        of members; ``permutations`` is below 1.
-    """
+    """Fit the tuned hyperparameters with the genes in random order and compare on the test rows."""
     task = params.task(name)
     architecture = permutable(fitted.architecture, task)
     if permutations < 1:
@@ -126,13 +103,7 @@ def ablate(
 
 
 def permutable(name: str, task: Task) -> Architecture:
-    """Return the architecture ``name``, whose genes can be read in another order.
-
-    Raises
-    ------
-    UserError
-        It has no hyperparameter ``permutation``, or none of its hyperparameters is an order of genes.
-    """
+    """Return the architecture ``name``, whose genes can be read in another order."""
     architecture = get_architecture(name, task.modality, task.problem)
     known = architecture.build({}).get_params(deep=False)
     if _HYPERPARAMETER not in known or "order" not in architecture.defaults:
@@ -154,24 +125,7 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare predictions of the same rows, paired on the same resamples of groups.
-
-    Parameters
-    ----------
-    measured, as_it_is
-        Shape ``(n, targets)``.
-    permuted
-        Of each permutation, shape ``(n, targets)``.
-    groups
-        What varies independently, ``(n,)``.
-    scale
-        Standard deviation of each target over the training rows; without it there are no errors in units of it.
-
-    Returns
-    -------
-    dict
-        ``gain``, ``of_each``, ``as_it_is`` and ``permuted`` of `ablate`; means over the targets.
-    """
+    """Compare predictions of the same rows, paired on the same resamples of groups."""
     n_groups = encode("groups", groups, len(measured))[0].size
     counts = np.vstack([np.ones((1, n_groups)), group_counts(n_groups, resamples, seed)])
 

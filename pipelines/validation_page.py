@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import jinja2
+from typing import Any
 
 from pipelines.files import read_json, written_whole
+from pipelines.formatting import ends, number
 from pipelines.paths import AUDIT_FILE, VALIDATION_FILE
+from pipelines.report import Block, Link, Strong, as_html, code, report, section, table, text
 
 PAGE = "validation.html"
-
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ task }}: validation report</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1f2937; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .3rem .6rem; }
-tr { border-bottom: 1px solid #e5e7eb; } .bad { color: #b5403a; } .good { color: #2f7d4f; } .warn { color: #9a6700; }
-</style></head><body>
-<h1>{{ task }}: validation report</h1>
-<h2>Checks: {% if validation.passed %}<span class="good">passed</span>{% else %}<span class="bad">refused</span>
-{% endif %}</h2>
-{% if validation.findings %}<table><tr><th></th><th>file</th><th>column</th><th>rows</th><th>what</th></tr>
-{% for one in validation.findings %}
-<tr><td class="{{ 'bad' if one.severity == 'error' else 'warn' }}">{{ one.severity }}</td><td>{{ one.file }}</td>
-<td>{{ one.column or '' }}</td><td>{{ one.rows | join(', ') }}
-{%- if one.count > one.rows | length %} and {{ one.count - one.rows | length }} more{% endif %}</td>
-<td>{{ one.message }}</td></tr>
-{% endfor %}</table>{% else %}<p>Nothing was found.</p>{% endif %}
-<p>Every expectation: <a href="data_docs/index.html">Data Docs</a>.</p>
-<h2>Audit</h2>
-{% if not audit %}<p>It has not run yet.</p>{% else %}
-{% for one in audit.findings %}<p class="warn"><b>{{ one.name }}</b>: {{ one.message }}</p>
-{% else %}<p class="good">No finding.</p>{% endfor %}
-<h3>Can the label be told from what should not tell it?</h3>
-<table><tr><th>probe</th><th>metric</th><th>score</th><th>95 % interval</th><th>chance</th><th>finding</th></tr>
-{% for one in audit.shortcuts %}<tr><td>{{ one.probe }}</td><td>{{ one.metric }}</td>
-<td>{{ number(one.score) }}</td><td>{{ number(one.low) }} to {{ number(one.high) }}</td>
-<td>{{ number(one.chance) }}</td>
-<td class="{{ 'warn' if one.finding else 'good' }}">{{ 'yes' if one.finding else 'no' }}</td></tr>{% endfor %}</table>
-<h3>Groups and copies</h3><pre>{{ plain(audit.groups) }}
-{{ plain(audit.duplicates.counts) }}</pre>{% endif %}
-<h2>What the data holds</h2><pre>{{ plain(validation.counts) }}</pre>
-</body></html>
-"""
 
 
 def write_page(reports: Path, task: str) -> Path:
@@ -52,20 +20,49 @@ def write_page(reports: Path, task: str) -> Path:
     ----------
     reports
         ``reports/<task>``; ``validation.json`` is there, ``audit.json`` may be.
-    task
-        Name of the task.
     """
+    validation = read_json(reports / VALIDATION_FILE)
+    audit = read_json(reports / AUDIT_FILE) if (reports / AUDIT_FILE).is_file() else None
+    mark, outcome = ("good", "passed") if validation["passed"] else ("bad", "refused")
+    expectations = text("Every expectation: ", Link("data_docs/index.html"), ".")
+    sections = [
+        section(f"Checks: {outcome}", _findings(validation["findings"]), expectations, mark=mark),
+        section("Audit", *([text("It has not run yet.")] if audit is None else _audit(audit))),
+        section("What the data holds", _plain(validation["counts"])),
+    ]
+    with written_whole(reports / PAGE) as temporary:
+        temporary.write_text(as_html(report(f"{task}: validation report", sections)), encoding="utf-8")
+    return reports / PAGE
+
+
+def _findings(findings: list[dict[str, Any]]) -> Block:
+    rows = []
+    for one in findings:
+        more = one["count"] - len(one["rows"])
+        where = ", ".join(map(str, one["rows"])) + (f" and {more} more" if more > 0 else "")
+        rows.append([one["severity"], one["file"], one["column"] or "", where, one["message"]])
+    marks = ["bad" if one["severity"] == "error" else "warn" for one in findings]
+    return table(["", "file", "column", "rows", "what"], rows, marks) if rows else text("Nothing was found.")
+
+
+def _audit(audit: dict[str, Any]) -> list[Block]:
+    found = [text(Strong(one["name"]), f": {one['message']}") for one in audit["findings"]]
+    rows = []
+    for one in audit["shortcuts"]:
+        score = number(one["score"]), ends(one), number(one["chance"])
+        rows.append([one["probe"], one["metric"], *score, "yes" if one["finding"] else "no"])
+    marks = ["warn" if one["finding"] else "good" for one in audit["shortcuts"]]
+    return [
+        *(found or [text("No finding.")]),
+        text("Can the label be told from what should not tell it?"),
+        table(["probe", "metric", "score", "95 % interval", "chance", "finding"], rows, marks),
+        text("Groups and copies:"),
+        _plain(audit["groups"]),
+        _plain(audit["duplicates"]["counts"]),
+    ]
+
+
+def _plain(values: Any) -> Block:
     import yaml
 
-    found = reports / AUDIT_FILE
-    content = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_TEMPLATE)
-    page = content.render(
-        task=task,
-        validation=read_json(reports / VALIDATION_FILE),
-        audit=read_json(found) if found.is_file() else None,
-        number=lambda value: "–" if value is None else f"{value:.3f}",
-        plain=lambda value: yaml.safe_dump(value, sort_keys=False),
-    )
-    with written_whole(reports / PAGE) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return reports / PAGE
+    return code(yaml.safe_dump(values, sort_keys=False))

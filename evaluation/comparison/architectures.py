@@ -23,24 +23,28 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
-from evaluation.comparison.page import as_html, as_markdown, figures_of, sentences
+from evaluation.comparison.page import content, figures_of, sentences
 from evaluation.comparison.paired import Resampled, holm, matched, resample, subtract
 from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.figures import comparison as drawn
 from evaluation.problems import measures_of
 from pipelines import tracking
+from pipelines.code_closure import closure
 from pipelines.errors import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
 from pipelines.paths import MODELS, REPORTS
 from pipelines.problems import higher_is_better
+from pipelines.report import as_html, as_markdown, read_figures
 
 SCHEMA = 1
 FOLDER = "comparison"
 IN_VIEW = "in_view"
 FILTER = f"tags.{IN_VIEW} = 'true'"
 MAX_IN_VIEW = 100  # runs that the MLflow UI draws side by side
+
+_CODE = ("evaluation.comparison.paired",)
 
 # A corrected p-value can fall to this share of the level, however many pairs there are.
 _RESOLUTION = 0.1
@@ -58,30 +62,7 @@ def compare(
     train: Callable[[], Any] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Compare all evaluated architectures of a task, pair by pair.
-
-    Parameters
-    ----------
-    name, params
-        Task and decisions.
-    reports, models
-        Where evidence and predictions lie.
-    train
-        Reads the training rows; asked where the metric has to know of them.
-    progress
-        Show a bar.
-
-    Returns
-    -------
-    dict
-        What ``comparison.json`` holds: ``rows``, an architecture each, the best first; ``pairs``, the better first;
-        ``best`` with those that it cannot be told from; ``notes``.
-
-    Raises
-    ------
-    UserError
-        If nothing is evaluated, evidence was edited, or models were measured on other rows than the rest.
-    """
+    """Compare all evaluated architectures of a task, pair by pair."""
     task = params.task(name)
     settings = task.evaluate
     rows = leaderboard(name, params, reports)
@@ -106,7 +87,7 @@ def compare(
         row["standing"] = _standing(row, best)
     comparison = {
         "schema": SCHEMA,
-        "id": _identity(settings.metric, resamples, params.seed, settings.confidence, found),
+        "id": _identity(task, resamples, params.seed, found),
         "task": name,
         "metric": settings.metric,
         "higher_is_better": higher_is_better(settings.metric),
@@ -196,9 +177,10 @@ def _standing(row: dict[str, Any], best: dict[str, Any] | None) -> str:
     return "indistinguishable" if row["architecture"] in best["indistinguishable"] else "worse"
 
 
-def _identity(metric: str, resamples: int, seed: int, confidence: float, found: list[dict[str, Any]]) -> str:
-    """Return a short hash of all that the comparison depends on: the same again is the same comparison."""
-    content = [metric, resamples, seed, confidence, sorted(evidence["sha256"] for evidence in found)]
+def _identity(task: Task, resamples: int, seed: int, found: list[dict[str, Any]]) -> str:
+    """Return a short hash of all that the comparison depends on, its code included."""
+    settings = [task.evaluate.metric, resamples, seed, task.evaluate.confidence]
+    content = [*settings, sorted(evidence["sha256"] for evidence in found), closure(*_CODE, task=task)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
@@ -209,8 +191,9 @@ def write(comparison: dict[str, Any], folder: Path) -> None:
     partial.mkdir(parents=True)
     for name in figures_of(comparison):
         getattr(drawn, name)(comparison).savefig(partial / f"{name}.png")
-    (partial / f"{FOLDER}.md").write_text(as_markdown(comparison), encoding="utf-8")
-    (partial / f"{FOLDER}.html").write_text(as_html(comparison, partial), encoding="utf-8")
+    report = content(comparison)
+    (partial / f"{FOLDER}.md").write_text(as_markdown(report), encoding="utf-8")
+    (partial / f"{FOLDER}.html").write_text(as_html(report, read_figures(partial)), encoding="utf-8")
     write_json(partial / f"{FOLDER}.json", comparison)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -220,11 +203,6 @@ def view(comparison: dict[str, Any], client: MlflowClient) -> list[str]:
     """Tag the final fits that the comparison is of, and no others, so that the UI's filter shows just them.
 
     At most `MAX_IN_VIEW` are tagged, the best; a fit is the newest of its architecture, since evidence is.
-
-    Returns
-    -------
-    list of str
-        Warnings: who is left out, and why.
     """
     experiment = tracking.experiment(comparison["task"])
     rows, warnings = comparison["rows"], []
@@ -243,27 +221,23 @@ def view(comparison: dict[str, Any], client: MlflowClient) -> list[str]:
             if not tracking.absent(error):
                 raise
             warnings.append(f"{row['architecture']}: its run {row['run_id']} is not in the tracking store, nor in view")
-    for run in _runs(client, experiment, FILTER):
+    for run in _runs(experiment, FILTER):
         if run.info.run_id not in shown:
             client.delete_tag(run.info.run_id, IN_VIEW)
     return warnings
 
 
-def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
-    """Return all runs that a query finds, however many pages they fill."""
-    runs, token = [], None
-    while True:
-        page = client.search_runs([experiment], query, page_token=token)
-        runs += page
-        if not (token := page.token):
-            return runs
+def _runs(experiment: str, query: str) -> list[Run]:
+    """Return all runs that a query finds."""
+    found: list[Run] = mlflow.search_runs([experiment], query, output_format="list")
+    return found
 
 
 def log(comparison: dict[str, Any], folder: Path) -> str:
     """Log the comparison on one run, the same one where nothing has changed since; return the run's id."""
     name, metric, best = comparison["task"], comparison["metric"], comparison["best"]
     query = f"tags.stage = 'compare' and tags.comparison = '{comparison['id']}'"
-    earlier = _runs(MlflowClient(), tracking.experiment(name), query)
+    earlier = _runs(tracking.experiment(name), query)
     tags = {
         "comparison": comparison["id"],
         "simulated": str(comparison["simulated"]).lower(),

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.regression import Floats
+from evaluation.metrics.columns import Floats
 from evaluation.metrics.resample import group_count_blocks, percentile_interval
 from evaluation.problems import measures_of, names_of
 from pipelines.errors import UserError
@@ -29,20 +29,7 @@ _SAME = 1e-6
 
 @dataclass(frozen=True)
 class Difference:
-    """One model against another.
-
-    Attributes
-    ----------
-    metric
-        Name of the metric.
-    difference, low, high
-        Of the metric, in its unit, and the ends of the confidence interval. Positive: the first model is better, also
-        in a metric that is the better the lower it is. NaN where the metric is undefined.
-    p
-        Two-sided, of the hypothesis that the models are equally good; NaN where no resample defines the metric.
-    rows, groups
-        Test rows, and the groups among them that were resampled.
-    """
+    """One model against another."""
 
     metric: str
     difference: float
@@ -78,24 +65,6 @@ def paired_difference(
 ) -> Difference:
     """Return by how much ``ours`` is better than ``theirs``.
 
-    Parameters
-    ----------
-    task
-        Of both models.
-    ours, theirs
-        Predictions of the same test rows, as `training.model.final_fit.fit` writes them, in any order.
-    metric
-        Any metric of the task's problem, by name.
-    resamples, confidence, seed
-        Number of resamples, coverage aimed at, and seed: the resamples are those of the intervals in the evidence.
-    learnt
-        Of `evaluation.problems.Measures.learnt`.
-
-    Raises
-    ------
-    UserError
-        If rows, targets, groups or classes differ, if there is only one group, or if the problem lacks the metric.
-
     References
     ----------
     Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
@@ -110,13 +79,7 @@ def paired_difference(
 
 
 def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of ``theirs`` in the order of ``ours``; refuse other rows, targets or groups.
-
-    Raises
-    ------
-    UserError
-        Naming the first row that differs.
-    """
+    """Return the rows of ``theirs`` in the order of ``ours``; refuse other rows, targets or groups."""
     for whose, frame in (("first", ours), ("second", theirs)):
         if missing := [name for name in (ID, "group") if name not in frame]:
             raise UserError(f"the {whose} model's predictions lack the column {missing[0]}; run its fit stage again")

@@ -9,20 +9,14 @@ import pandas as pd
 
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from pipelines.errors import UserError
+from pipelines.formatting import interval, lines, number
 from pipelines.params import Params
 from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 
 
 def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict[str, Any]]:
-    """Return a row an architecture, the best first.
-
-    Returns
-    -------
-    list of dict
-        ``architecture, metric, value, low, high, margin, margin_low, margin_high, seconds, run_id``, and whether the
-        row is the baseline's.
-    """
+    """Return a row an architecture, the best first."""
     task = params.task(name)
     metric = task.evaluate.metric
     rows = []
@@ -83,31 +77,22 @@ def gene_table(folder: Path) -> pd.DataFrame | None:
 
 def agreement_text(rows: list[dict[str, Any]]) -> str:
     """Return which share of their top genes any two models have in common; nothing where fewer than two name genes."""
-    names = [row["architecture"] for row in rows if row.get("agreement")]
-    if len(names) < 2:
+    found = {row["architecture"]: row["agreement"] for row in rows if row.get("agreement")}
+    if len(found) < 2:
         return ""
-    found = {row["architecture"]: row["agreement"] for row in rows}
-    head = f"{'same top genes':<21}" + "".join(f"{name[:14]:>16}" for name in names)
-    lines = [head, "-" * len(head)]
-    for name in names:
-        shown = ["-" if other == name else f"{found[name][other]:.2f}" for other in names]
-        lines.append(f"{name:<21}" + "".join(f"{value:>16}" for value in shown))
-    return "\n".join(lines) + "\n"
+    shown = [[name, *("-" if other == name else f"{own[other]:.2f}" for other in found)] for name, own in found.items()]
+    return lines(["same top genes", *found], shown) + "\n"
 
 
 def as_text(rows: list[dict[str, Any]], title: str) -> str:
     """Return the leaderboard as a table for the terminal."""
-    metric = rows[0]["metric"]
-    head = f"{'architecture':<21}{f'test {metric}':>9}{'95 % interval':>18}{'margin':>10}{'95 % interval':>20}"
-    head += f"{'seconds':>9}  run"
-    lines = [title, "", head, "-" * (len(head) + 29)]
+    head = ["architecture", f"test {rows[0]['metric']}", "margin", "seconds", "run"]
+    shown = []
     for row in rows:
-        lines.append(
-            f"{row['architecture']:<21}{_number(row['value']):>9}{_interval(row['low'], row['high']):>18}"
-            f"{_number(row['margin'], '+'):>10}{_interval(row['margin_low'], row['margin_high'], '+'):>20}"
-            f"{row['seconds']:>9.1f}  {row['run_id']}"
-        )
-    return "\n".join(lines)
+        margin = {"value": row["margin"], "low": row["margin_low"], "high": row["margin_high"]}
+        scores = [interval(row), interval(margin, sign="+")]
+        shown.append([row["architecture"], *scores, f"{row['seconds']:.1f}", row["run_id"]])
+    return f"{title}\n\n{lines(head, shown)}"
 
 
 COSTS = {  # of an architecture: name in the evidence, heading, digits
@@ -123,15 +108,12 @@ COSTS = {  # of an architecture: name in the evidence, heading, digits
 
 def cost_text(rows: list[dict[str, Any]]) -> str:
     """Return what each architecture costs, side by side; ``-`` where it does not apply."""
-    head = f"{'cost':<21}" + "".join(f"{heading:>16}" for heading, _ in COSTS.values())
-    lines = [head, "-" * len(head)]
-    for row in rows:
-        shown = [
-            f"{row['cost'][key]:,.{digits}f}" if row["cost"].get(key) is not None else "-"
-            for key, (_, digits) in COSTS.items()
-        ]
-        lines.append(f"{row['architecture']:<21}" + "".join(f"{value:>16}" for value in shown))
-    return "\n".join(lines)
+    shown = [
+        [row["architecture"]]
+        + [number(row["cost"].get(key), f",.{digits}f", nothing="-") for key, (_, digits) in COSTS.items()]
+        for row in rows
+    ]
+    return lines(["cost", *(heading for heading, _ in COSTS.values())], shown)
 
 
 def title_of(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
@@ -139,11 +121,3 @@ def title_of(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
     task = params.task(name)
     what = "SIMULATED data, not a result about patients or drugs" if rows[0]["simulated"] else "test split"
     return f"{name} ({task.split.mode}; {what}; margin over {task.evaluate.baseline}; budget {params.budget})"
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.3f}"
-
-
-def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    return f"[{_number(low, sign)}, {_number(high, sign)}]"

@@ -43,22 +43,7 @@ def evaluate(
     params: Params,
     folder: Path,
 ) -> dict[str, Any]:
-    """Measure, explain and write ``evidence.json`` with tables and figures into ``folder``; log all to the fit's run.
-
-    Parameters
-    ----------
-    name, fitted, model, predictions
-        From the fit stage.
-    prepared, params
-        Samples and decisions.
-    folder
-        ``reports/<task>/models/<architecture>``.
-
-    Returns
-    -------
-    dict
-        The evidence.
-    """
+    """Write ``evidence.json`` with tables and figures into ``folder``, and log all of it to the run of the fit."""
     task = params.task(name)
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
@@ -66,7 +51,8 @@ def evaluate(
     run = Evaluation(task, fitted, model, predictions, prepared, params.seed)
     found = evidence_of(run, audit)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = _keep(predictions, folder / PREDICTIONS)
+    with written_whole(kept := folder / PREDICTIONS) as temporary:  # others are compared on these very rows
+        predictions.to_parquet(temporary, index=False)
     evidence = {
         "schema": SCHEMA,
         "task": name,
@@ -198,13 +184,6 @@ def dvc_md5(folder: Path) -> str:
                 listed.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": place.as_posix()})
     listed.sort(key=lambda each: each["relpath"])
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _keep(predictions: pd.DataFrame, path: Path) -> Path:
-    """Write the predictions of the test rows beside the evidence: others are compared on these very rows."""
-    with written_whole(path) as temporary:
-        predictions.to_parquet(temporary, index=False)
-    return path
 
 
 def _log_split(prepared: Prepared) -> None:

@@ -31,23 +31,7 @@ def explain_drugs(
     seed: int,
     output: int | None = None,
 ) -> tuple[dict[str, Any], Evidence]:
-    """Explain drugs one by one, on test rows: those that a biomarker is known of, and the most measured others.
-
-    Parameters
-    ----------
-    task, prepared
-        Decisions and samples.
-    estimator
-        Of the model.
-    rows
-        That are spent on drugs without a known biomarker.
-    title, unit
-        Of figures.
-    seed
-        Of the rows, and of the bootstrap of what the data shows.
-    output
-        Of a classifier the code of the class whose log odds are explained.
-    """
+    """Explain drugs one by one, on test rows: those that a biomarker is known of, and the most measured others."""
     test, markers = prepared.side("test"), read_markers()
     chosen = test.take(rows_by_drug(test, marked_drugs(markers, test.drugs), rows, seed))
     attribution = None

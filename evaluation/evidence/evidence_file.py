@@ -36,13 +36,7 @@ def evidence_path(name: str, architecture: str, reports: Path = REPORTS) -> Path
 
 
 def read_evidence(path: Path) -> dict[str, Any]:
-    """Read evidence; refuse it if it was edited or is not of the schema.
-
-    Raises
-    ------
-    UserError
-        Names the file, and the place in it where the schema is not met.
-    """
+    """Read evidence; refuse it if it was edited or is not of the schema."""
     if not path.is_file():
         raise UserError(f"{path} is not there; run `dvc repro evaluate@...`")
     try:

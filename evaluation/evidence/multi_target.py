@@ -52,6 +52,7 @@ def target_evidence(run: Evaluation, modality: Modality) -> Evidence:
     if history := run.history():
         drawn["learning_curves"] = plots.learning_curves(history, run.title)
     interval = interval_check(predictions, contract)
+    known = (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0)
     covered = interval["covered_on_test"]
     return Evidence(
         metrics=found.mean,
@@ -62,7 +63,7 @@ def target_evidence(run: Evaluation, modality: Modality) -> Evidence:
         test=test,
         sections={
             "cross_validation": run.fitted.cross_validation,
-            "worst": of_genes(each_gene, _measured(predictions, genes)),
+            "worst": of_genes(each_gene, dict(zip(genes, known.tolist(), strict=True))),
             "coverage": run.coverage(_held(predictions, contract)),
             "interval": interval,
         },
@@ -144,11 +145,6 @@ def _held(predictions: pd.DataFrame, contract: Any) -> np.ndarray:
     half = _half_widths(contract)
     unknown = np.isnan(measured) | np.isnan(half)
     return np.where(unknown, np.nan, np.abs(measured - predicted) <= half)
-
-
-def _measured(predictions: pd.DataFrame, genes: list[str]) -> dict[str, int]:
-    """Return in how many rows each gene was measured."""
-    return dict(zip(genes, (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0).tolist(), strict=True))
 
 
 def _errors_drawn(run: Evaluation, genes: list[str], scale: np.ndarray, of_genes: pd.DataFrame) -> dict[str, Figure]:

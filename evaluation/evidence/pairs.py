@@ -16,17 +16,7 @@ ROWS_FOR_DRUGS = 2  # times the rows that are spread over all drugs: so many mor
 
 
 def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evidence:
-    """Explain a model on some test rows, spread over the drugs, and check whether that can be believed.
-
-    Parameters
-    ----------
-    run
-        The model and its test rows.
-    unit
-        Of what is explained, for figures.
-    output
-        Of a classifier the code of the class whose log odds are explained.
-    """
+    """Explain a model on some test rows, spread over the drugs, and check whether that can be believed."""
     test, estimator, seed, title = run.test, run.model.estimator, run.seed, run.title
     rows = explained_rows(test, run.explained_samples, seed)
     explained = test.take(rows)
@@ -36,10 +26,7 @@ def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evid
     train = run.prepared.side("train")
     fell = deletion(estimator, explained, explanation, train, run.groups[rows], **run.bootstrap)
     alike = checks.random_correlation(_regressor(estimator), explained, None, seed, set(explanation.names))
-    section: dict[str, Any] = {
-        "by_table": explanation.groups,
-        "top": explanation.genes.head(10).to_dict("records"),
-    }
+    section: dict[str, Any] = {"by_table": explanation.groups, "top": explanation.genes.head(10).to_dict("records")}
     told = (explanation.method, explanation.rows, explanation.relative_error, fell, alike)
     if not len(explanation.genes):
         return checks.told(*told, section)

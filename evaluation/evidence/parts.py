@@ -23,15 +23,7 @@ from training.model.predictor import Predictor
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A fitted model and the test rows that it is measured and explained on.
-
-    Attributes
-    ----------
-    task, fitted, model, predictions, prepared
-        From the fit stage.
-    seed
-        Of the bootstrap and of the rows that are explained.
-    """
+    """A fitted model and the test rows that it is measured and explained on."""
 
     task: Task
     fitted: Fitted
@@ -124,17 +116,7 @@ class Explained:
     caption: Callable[[int], str] = str
 
     def rows(self, count: int, seed: int, strata: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
-        """Return about ``count`` rows, as many of each stratum as far as there are any.
-
-        Parameters
-        ----------
-        count, seed
-            How many, and of which of them.
-        strata
-            Codes, ``(n,)``, where the problem has none.
-        right
-            Of each stratum, rows that are right and rows that are not are taken in turn, ``(n,)``.
-        """
+        """Return about ``count`` rows, as many of each stratum as far as there are any."""
         codes = strata if self.strata is None else self.strata
         right = np.ones(len(codes), dtype=bool) if right is None else right
         order = np.random.default_rng(seed).permutation(len(codes))

@@ -22,17 +22,7 @@ from training.model.cross_fit import CrossFitted
 
 
 def explain_one_answer(run: Evaluation, explained: Explained, strata: np.ndarray, seeds: int) -> Evidence:
-    """Explain one answer of each of some test rows, and check whether that can be believed.
-
-    Parameters
-    ----------
-    run, explained
-        The model, its test rows, and which answers are explained of them.
-    strata
-        Codes of which rows are chosen evenly, ``(n,)``.
-    seeds
-        See `stability`.
-    """
+    """Explain one answer of each of some test rows, and check whether that can be believed."""
     estimator = run.model.estimator
     rows = explained.rows(run.explained_samples, run.seed, strata)
     samples, of_row = run.test.take(rows), explained.of_row[rows]
@@ -71,20 +61,6 @@ def stability(run: Evaluation, explained: Explained, rows: np.ndarray, seeds: in
 
     All are single models with the same hyperparameters, fitted on the same rows and integrated alike, so that nothing
     but the seed differs: the explained model, of an ensemble its first member, and ``seeds`` more.
-
-    Parameters
-    ----------
-    run, explained
-        The explained model, what it was fitted on, and which answers are explained.
-    rows
-        Of the test side, which are explained.
-    seeds
-        How many other fits; see ``evaluate.stability_seeds``.
-
-    Returns
-    -------
-    float or None
-        None where the architecture has no seed, or ``seeds`` is 0.
     """
     estimator, prepared = run.model.estimator, run.prepared
     ensemble = isinstance(estimator, CrossFitted)

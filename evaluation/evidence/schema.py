@@ -20,20 +20,7 @@ _SHOWN = 120
 
 
 def check_schema(evidence: Any, where: str) -> None:
-    """Refuse what is no evidence of this schema.
-
-    Parameters
-    ----------
-    evidence
-        JSON values.
-    where
-        What the message begins with: the file.
-
-    Raises
-    ------
-    UserError
-        Names the place inside the document, as in ``test.metrics.r2.low``, and what is wrong there.
-    """
+    """Refuse what is no evidence of this schema."""
     found = evidence.get("schema") if isinstance(evidence, dict) else None
     if found != SCHEMA:
         said = "has no schema" if found is None else f"is of schema {str(found)[:20]}"

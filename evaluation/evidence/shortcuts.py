@@ -16,23 +16,7 @@ OF_LINES = "r2_over_drug_mean"  # in which `pipelines.probes.probe_response` mea
 
 
 def beside_model(audit: dict[str, Any] | None, metrics: Mapping[str, Interval], otherwise: str) -> list[dict[str, Any]]:
-    """Return the shortcuts that the audit found, each with the model's score.
-
-    Parameters
-    ----------
-    audit
-        What the audit of the data wrote, None where it has not run.
-    metrics
-        Of the model on the test rows, with intervals.
-    otherwise
-        The metric that stands beside a probe of another measure, such as one that tells the label where genes are
-        predicted; the sentence says so.
-
-    Returns
-    -------
-    list of dict
-        The audit's fields, ``model_metric``, ``model`` with ``model_low`` and ``model_high``, and a ``sentence``.
-    """
+    """Return the shortcuts that the audit found, each with the model's score."""
     found = []
     for probe in (audit or {}).get("shortcuts", []):
         if not probe.get("finding"):
@@ -57,20 +41,6 @@ def line_score(
 
     R2 of a line's mean distance from its drugs' means, each line weighted by its number of measurements; 0 is what the
     drug means alone reach. Rows of drugs that were not trained on have no mean and are left out.
-
-    Parameters
-    ----------
-    predictions
-        ``drug_id, cell_line_id, group, target, prediction``.
-    train
-        The training rows, whose drug means are taken.
-    resamples, confidence, seed
-        Of the cluster bootstrap over ``group``.
-
-    Returns
-    -------
-    Interval
-        NaN where no row has a drug mean, or all lines are alike; ends of NaN where there is one group.
     """
     means = pd.Series(train.target.astype(np.float64)).groupby(train.pairs["drug_id"].to_numpy()).mean()
     drug = predictions["drug_id"].map(means)

@@ -10,12 +10,7 @@ import pandas as pd
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
 from evaluation.explain.deletion import delete_genes
-from evaluation.explain.targets import (
-    attention_agreement,
-    attention_by_window,
-    explain_targets,
-    orders_of_genes,
-)
+from evaluation.explain.targets import attention_agreement, attention_by_window, explain_targets, orders_of_genes
 from evaluation.figures import targets
 from evaluation.problems.multi_target import target_spreads
 from pipelines.samples.expression import ExpressionSamples
@@ -25,15 +20,7 @@ RANDOM_TARGETS = 3  # whose explanations are compared with those of random weigh
 
 
 def explain_every_target(run: Evaluation, explained: Explained, strata: np.ndarray) -> Evidence:
-    """Explain all targets of some test rows, and check whether that can be believed.
-
-    Parameters
-    ----------
-    run, explained
-        The model, its test rows, and what is explained of them.
-    strata
-        Codes of which rows are chosen evenly, ``(n,)``.
-    """
+    """Explain all targets of some test rows, and check whether that can be believed."""
     estimator = run.model.estimator
     order = orders_of_genes(estimator)
     read = Evidence(tables={} if order is None else {"gene_order": order})

@@ -33,17 +33,7 @@ ET.register_namespace("rdkit", "http://www.rdkit.org/xml")
 
 @dataclass(frozen=True)
 class DrugAtoms:
-    """What the atoms of a drug add to its predictions, on average.
-
-    Attributes
-    ----------
-    drug_id, name, smiles
-        Of the drug; the name is its id where it has no other.
-    contributions
-        Of each atom, in the order of `training.features.molecule_graph.drawn_molecule`, shape ``(atoms,)``.
-    rows
-        Pairs that the mean is taken over.
-    """
+    """What the atoms of a drug add to its predictions, on average."""
 
     drug_id: str
     name: str
@@ -55,24 +45,7 @@ class DrugAtoms:
 def explain_atoms(
     estimator: Estimator, samples: ResponseSamples, *, seed: int, output: int | None = None, drugs: int = DRUGS
 ) -> list[DrugAtoms]:
-    """Explain the drugs whose molecules move predictions most, each on some of its lines; a molecule stands once.
-
-    Parameters
-    ----------
-    estimator, samples
-        What is explained.
-    seed
-        Of the lines.
-    output
-        Of a classifier the code of the class whose log odds are explained.
-    drugs
-        At most so many.
-
-    Returns
-    -------
-    list of DrugAtoms
-        The most moved first; empty where the model looks at no atom, or no drug has a molecule.
-    """
+    """Explain the drugs whose molecules move predictions most, each on some of its lines; a molecule stands once."""
     if not len(samples):
         return []
     order = np.random.default_rng(seed).permutation(len(samples))
@@ -122,20 +95,7 @@ def table(found: Sequence[DrugAtoms]) -> pd.DataFrame:
 
 
 def draw(drug: DrugAtoms, unit: str) -> str:
-    """Return a molecule as SVG, its atoms colored by what they add, with a scale and a text that tells it in words.
-
-    Parameters
-    ----------
-    drug
-        What its atoms add.
-    unit
-        Of the contributions, for the scale.
-
-    Raises
-    ------
-    ValueError
-        There is no molecule, or it has another number of atoms.
-    """
+    """Return a molecule as SVG, its atoms colored by what they add, with a scale and a text that tells it in words."""
     molecule = drawn_molecule(drug.smiles)
     if molecule is None or molecule.GetNumAtoms() != len(drug.contributions):
         raise ValueError(f"{drug.drug_id}: {len(drug.contributions)} contributions do not fit {drug.smiles!r}")

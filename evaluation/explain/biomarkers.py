@@ -23,7 +23,7 @@ import pandas as pd
 import yaml
 
 from evaluation.explain.sensitizing import FEWEST, values_of
-from evaluation.metrics.regression import encode
+from evaluation.metrics.columns import encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.samples.gene_names import parts_of
 from pipelines.samples.response import ResponseSamples
@@ -84,13 +84,7 @@ class _Markers:
 
 
 def read_markers(path: Path = FILE) -> tuple[Marker, ...]:
-    """Return the markers of a file.
-
-    Raises
-    ------
-    ParamsError
-        Names file, line and key of what is wrong.
-    """
+    """Return the markers of a file."""
     node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     assert node is not None
     found: _Markers = TypedReader(path, {}).read(node, _Markers, "biomarkers")

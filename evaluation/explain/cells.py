@@ -20,20 +20,7 @@ GRID = 7  # fields a side that are masked whole: single pixels are noise to a ne
 
 @dataclass(frozen=True)
 class CellExplanation:
-    """Grad-CAM of some test images.
-
-    Attributes
-    ----------
-    rows
-        Positions of the images among those given.
-    maps
-        0..1, shape ``(len(rows), size, size)``.
-    foreground_share, foreground_area
-        Mean share of the attribution that lies on the cell, and the share of the image that the cell takes.
-    random_correlation
-        Mean correlation of the maps with those of the same network with random weights: a map that does not change
-        shows the image, not the model (Adebayo et al., 2018). NaN where there is no network.
-    """
+    """Grad-CAM of some test images."""
 
     rows: np.ndarray
     maps: np.ndarray
@@ -67,33 +54,14 @@ def explain_cells(estimator: Estimator, samples: ImageSamples, rows: np.ndarray,
         assert other is not None
         alike.append(_mean_correlation(maps, other))
     return CellExplanation(
-        rows,
-        maps,
-        float(((maps * cells).sum(axis=(1, 2)) / total).mean()),
-        float(cells.mean()),
-        float(np.mean(alike)),
+        rows, maps, float(((maps * cells).sum(axis=(1, 2)) / total).mean()), float(cells.mean()), float(np.mean(alike))
     )
 
 
 def deletion(
     estimator: Classifier, samples: ImageSamples, maps: np.ndarray, groups: np.ndarray, **bootstrap: Any
 ) -> Deletion:
-    """Mask the hottest fields of each image, a quarter of it, and as many at random (Samek et al., 2017).
-
-    Parameters
-    ----------
-    estimator, samples, maps
-        The explained model, its images, and their maps, ``(n, size, size)``.
-    groups
-        What varies independently, ``(n,)``.
-    bootstrap
-        See `evaluation.explain.deletion.delete`.
-
-    Returns
-    -------
-    Deletion
-        Of what the probability of the predicted class loses. Masked fields get the mean color of their image.
-    """
+    """Mask the hottest fields of each image, a quarter of it, and as many at random (Samek et al., 2017)."""
     pixels = np.array(samples.pixels[samples.index])  # in memory: of a file's images, features may be on disk
     every, size = np.arange(len(samples)), pixels.shape[1]
     field = np.minimum(np.arange(size) * GRID // size, GRID - 1)

@@ -36,28 +36,16 @@ def told(
     section: dict[str, Any],
     at_worst: str = "",
 ) -> Evidence:
-    """Return the section of an explanation by attributions, with its checks, what is logged of them, and warnings.
-
-    Parameters
-    ----------
-    method, rows, relative_error
-        Of the attribution, see `training.estimator.Attribution`, and how many rows it was computed on.
-    fell, alike
-        Of masking and of random weights; None where they do not apply.
-    section
-        What else it says.
-    at_worst
-        Added to the warning of attributions that do not add up.
-    """
-    done, warnings = [completeness(relative_error)], []
+    """Return the section of an explanation by attributions, with its checks, what is logged of them, and warnings."""
+    done, warnings = [check("completeness", relative_error)], []
     logged = {"explanation_additivity_error": relative_error}
     if fell is not None:
-        done.append(deletion(fell.difference))
+        done.append(check("deletion", fell.difference))
         logged |= {"explanation_deletion_drop": fell.drop_top, "explanation_deletion_drop_random": fell.drop_random}
         if not fell.passed:
             warnings.append("masking the named genes moves predictions no more than masking random ones")
     if alike is not None:
-        done.append(random_weights(alike))
+        done.append(check("random_weights", alike))
         logged["explanation_random_correlation"] = alike
     additive = relative_error < ADDITIVE_WITHIN
     if not additive:
@@ -74,42 +62,16 @@ def told(
     return Evidence(sections={"explanation": explanation}, logged=logged, warnings=warnings)
 
 
-def completeness(relative_error: float) -> dict[str, Any]:
-    """Return the check of `training.estimator.Attribution.relative_error`."""
-    return _check("completeness", Interval(relative_error, float("nan"), float("nan")))
-
-
-def random_weights(correlation: float) -> dict[str, Any]:
-    """Return the check of the sanity test of Adebayo et al. (2018)."""
-    return _check("random_weights", Interval(correlation, float("nan"), float("nan")))
-
-
-def deletion(difference: Interval) -> dict[str, Any]:
-    """Return the check of the deletion test (Samek et al., 2017)."""
-    return _check("deletion", difference)
+def check(name: str, found: Interval | float) -> dict[str, Any]:
+    """Return a check by its name: ``completeness``, ``random_weights`` or ``deletion``; only the last is resampled."""
+    interval = found if isinstance(found, Interval) else Interval(found, float("nan"), float("nan"))
+    return {"name": name, **interval.as_dict()}
 
 
 def random_correlation(
     estimator: Estimator, samples: Any, output: np.ndarray | None, seed: int, names: Collection[str] | None = None
 ) -> float | None:
-    """Return how alike attributions are to those of the same network with random weights.
-
-    Parameters
-    ----------
-    estimator
-        Of an ensemble the first member is looked at.
-    samples, output
-        See `training.estimator.Estimator.attribute`; the first `RANDOM_ROWS` are enough.
-    seed
-        Of the weights.
-    names
-        Features that are compared, where others (such as a drug's mean response) do not pass through the network.
-
-    Returns
-    -------
-    float or None
-        Mean correlation over rows, across features; None where the estimator is no network.
-    """
+    """Return how alike attributions are to those of the same network with random weights."""
     from evaluation.explain.randomized import network_name, randomized
 
     first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
@@ -133,7 +95,3 @@ def row_correlation(a: np.ndarray, b: np.ndarray) -> float:
         sizes = [float(np.sqrt(each @ each)) for each in flat]
         found.append(float(flat[0] @ flat[1]) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0)
     return float(np.mean(found))
-
-
-def _check(name: str, found: Interval) -> dict[str, Any]:
-    return {"name": name, **found.as_dict()}

@@ -21,18 +21,7 @@ RANDOM_DRAWS = 3
 
 @dataclass(frozen=True)
 class Deletion:
-    """What masking features takes from what a model says.
-
-    Attributes
-    ----------
-    genes
-        How many are masked, which means: set to the training rows' mean.
-    drop_top, drop_random
-        Mean change with the features that the explanation names, and with as many at random: of a classifier what the
-        probability of the true class loses, of numbers how far they move.
-    difference
-        Of the two, with an interval over groups; NaN at the ends where there is one group.
-    """
+    """What masking features takes from what a model says."""
 
     genes: int
     drop_top: float
@@ -61,17 +50,6 @@ def delete(
 ) -> Deletion:
     """Mask the most important features of each row, and as many at random.
 
-    Parameters
-    ----------
-    change
-        Takes the positions of each row's masked features, ``(n, k)``, and returns what that changes, ``(n,)``.
-    importance
-        Of each row's features, ``(n, features)``.
-    groups
-        What varies independently, ``(n,)``.
-    seed
-        Of the random features and of the bootstrap.
-
     References
     ----------
     Samek W. et al. (2017). Evaluating the visualization of what a deep neural network has learned. IEEE TNNLS.
@@ -97,24 +75,7 @@ def delete_genes(
     change: Callable[[np.ndarray, np.ndarray], np.ndarray],
     **bootstrap: Any,
 ) -> Deletion | None:
-    """Mask the most important genes of each profile, and as many at random.
-
-    Parameters
-    ----------
-    estimator, samples
-        The explained model and rows.
-    importance, names
-        Of each row's genes, ``(n, genes)``, and their names; what is no gene of the samples cannot be masked.
-    groups, bootstrap
-        See `delete`.
-    change
-        Of the outputs before and after.
-
-    Returns
-    -------
-    Deletion or None
-        None where the model looks at fewer than two genes.
-    """
+    """Mask the most important genes of each profile, and as many at random."""
     genes = set(samples.genes)
     known = [column for column, name in enumerate(names) if name in genes]
     if len(known) < 2:
@@ -129,15 +90,7 @@ def delete_genes(
 
 
 def masked_profiles(samples: ExpressionSamples, names: Sequence[str], columns: np.ndarray) -> ExpressionSamples:
-    """Return ``samples`` with genes set unknown, which models impute by the training rows' mean.
-
-    Parameters
-    ----------
-    names
-        Genes that ``columns`` counts.
-    columns
-        For each sample the positions of its masked genes, ``(n, k)``.
-    """
+    """Return ``samples`` with genes set unknown, which models impute by the training rows' mean."""
     place = pd.Index(samples.genes).get_indexer(pd.Index(list(names)))
     values = samples.values[samples.index]  # a copy: the index is an array
     np.put_along_axis(values, place[columns], np.nan, axis=1)
@@ -147,17 +100,7 @@ def masked_profiles(samples: ExpressionSamples, names: Sequence[str], columns: n
 def masked_lines(
     samples: ResponseSamples, names: Sequence[str], columns: np.ndarray, means: dict[str, pd.Series]
 ) -> ResponseSamples:
-    """Return ``samples``, each with a cell line of its own, some of whose features are set to the training lines' mean.
-
-    Parameters
-    ----------
-    names
-        Features that ``columns`` counts, ``<omics>:<feature>``.
-    columns
-        For each sample the positions of its masked features, ``(n, k)``.
-    means
-        Of the features of each omics table over the training lines.
-    """
+    """Return ``samples``, each with a cell line of its own, some of whose features are the training lines' mean."""
     every = np.arange(len(samples), dtype=np.int32)
     tables = {}
     for omics, table in samples.omics.items():

@@ -18,26 +18,7 @@ TOP = 25
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attributions of a sample of test rows, summed up.
-
-    Attributes
-    ----------
-    genes
-        ``gene, omics, mean_abs, mean``; a row a feature of the cell line, the largest first; in units of the target.
-    by_drug
-        ``drug_id, drug, rank, gene, omics, mean_abs, mean, rows``: the top features of each drug. A positive mean
-        raises the predicted IC50: resistance.
-    by_omics, by_gene, sums_by_drug
-        The same contributions summed up: see `evaluation.explain.sums`.
-    groups
-        Mean absolute contribution of each table (``expression``, ``tissue``, ``drug``, ...).
-    relative_error
-        Gap of additivity, see `Attribution.relative_error`.
-    method, rows
-        Of the attribution, and how many rows it was computed on.
-    names, values
-        The measured features of the cell line and each row's contributions of them, ``(rows, names)``.
-    """
+    """Attributions of a sample of test rows, summed up."""
 
     genes: pd.DataFrame
     by_drug: pd.DataFrame
@@ -60,20 +41,7 @@ def explained_rows(samples: ResponseSamples, count: int, seed: int) -> np.ndarra
 
 
 def explain(estimator: Estimator, samples: ResponseSamples, output: int | None = None) -> Explanation | None:
-    """Attribute the predictions of ``samples`` to raw features and sum up.
-
-    Parameters
-    ----------
-    estimator, samples
-        What is explained.
-    output
-        Of a classifier the code of the class whose log odds are explained.
-
-    Returns
-    -------
-    Explanation or None
-        None where the estimator looks at no feature.
-    """
+    """Attribute the predictions of ``samples`` to raw features and sum up."""
     attribution = estimator.attribute(samples, None if output is None else np.full(len(samples), output))
     if attribution is None:
         return None
@@ -87,17 +55,17 @@ def explain(estimator: Estimator, samples: ResponseSamples, output: int | None =
         name: float(np.abs(attribution.values[:, omics == name].sum(axis=1)).mean()) for name in dict.fromkeys(omics)
     }
     return Explanation(
-        genes,
-        _by_drug(attribution, samples, gene, omics, of_line),
-        sums.by_omics(attribution, samples),
-        sums.by_gene(attribution, samples),
-        sums.by_drug(attribution, samples),
-        groups,
-        attribution.relative_error,
-        attribution.method,
-        len(samples),
-        [name for name, kept in zip(attribution.names, measured, strict=True) if kept],
-        attribution.values[:, measured],
+        genes=genes,
+        by_drug=_by_drug(attribution, samples, gene, omics, of_line),
+        by_omics=sums.by_omics(attribution, samples),
+        by_gene=sums.by_gene(attribution, samples),
+        sums_by_drug=sums.by_drug(attribution, samples),
+        groups=groups,
+        relative_error=attribution.relative_error,
+        method=attribution.method,
+        rows=len(samples),
+        names=[name for name, kept in zip(attribution.names, measured, strict=True) if kept],
+        values=attribution.values[:, measured],
     )
 
 
@@ -109,25 +77,7 @@ def deletion(
     groups: np.ndarray,
     **bootstrap: Any,
 ) -> Deletion | None:
-    """Mask the measured features that move each row's prediction most, and as many at random.
-
-    Parameters
-    ----------
-    estimator, samples, explanation
-        The explained model, its rows, and what was found.
-    train
-        Training rows; masked features are set to the mean of their cell lines.
-    groups
-        What varies independently, ``(n,)``.
-    bootstrap
-        See `evaluation.explain.deletion.delete`.
-
-    Returns
-    -------
-    Deletion or None
-        In units of the target, of a classifier in probability of the last class; None where the model looks at fewer
-        than two measured features.
-    """
+    """Mask the measured features that move each row's prediction most, and as many at random."""
     if len(explanation.names) < 2:
         return None
     lines = np.unique(train.cell)
@@ -154,11 +104,7 @@ def _ranked(values: np.ndarray, gene: np.ndarray, omics: np.ndarray) -> pd.DataF
 
 
 def _by_drug(
-    attribution: Attribution,
-    samples: ResponseSamples,
-    gene: np.ndarray,
-    omics: np.ndarray,
-    of_line: np.ndarray,
+    attribution: Attribution, samples: ResponseSamples, gene: np.ndarray, omics: np.ndarray, of_line: np.ndarray
 ) -> pd.DataFrame:
     names = samples.drugs["name"] if "name" in samples.drugs else pd.Series("", index=samples.drugs.index)
     parts = []

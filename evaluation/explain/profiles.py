@@ -16,22 +16,7 @@ TOP = 50  # genes of a class that are listed, and compared between seeds and mod
 
 @dataclass(frozen=True)
 class ProfileExplanation:
-    """Attributions of a sample of test rows to one answer each, such as the logit of their true class, summed up.
-
-    Attributes
-    ----------
-    genes
-        ``class, rank, gene, mean, mean_abs, rows``: the `TOP` genes of each class by mean absolute contribution. A
-        positive mean speaks for the class.
-    by_class
-        Mean contribution of every gene to every class, ``(classes, genes)``; NaN for a class without rows.
-    names
-        Of the genes of ``by_class``.
-    relative_error
-        Gap of completeness, see `training.estimator.Attribution`.
-    method
-        Of the attribution.
-    """
+    """Attributions of a sample of test rows to one answer each, such as the logit of their true class, summed up."""
 
     genes: pd.DataFrame
     by_class: np.ndarray
@@ -43,22 +28,7 @@ class ProfileExplanation:
 def explain_profiles(
     estimator: Estimator, samples: ExpressionSamples, names: Sequence[str], of_row: np.ndarray
 ) -> tuple[ProfileExplanation, np.ndarray] | None:
-    """Attribute one answer to each sample, such as its true class, to genes.
-
-    Parameters
-    ----------
-    estimator, samples
-        What is explained.
-    names
-        Of all answers.
-    of_row
-        Which of them is explained of each sample, ``(n,)``.
-
-    Returns
-    -------
-    ProfileExplanation and numpy.ndarray, or None
-        The summary, and each row's contributions ``(rows, names)``; None where the estimator looks at no gene.
-    """
+    """Attribute one answer to each sample, such as its true class, to genes."""
     attribution = estimator.attribute(samples, of_row if len(names) > 1 else None)
     if attribution is None:
         return None

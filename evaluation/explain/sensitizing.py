@@ -19,19 +19,7 @@ _FLAT = 1e-12  # of a spread: below it nothing varies
 
 
 def rows_by_drug(samples: ResponseSamples, first: Sequence[str], count: int, seed: int) -> npt.NDArray[np.intp]:
-    """Return rows that let single drugs be explained: at most `LINES` of a drug, drug after drug.
-
-    Parameters
-    ----------
-    samples
-        Test rows.
-    first
-        Drugs, by id, that are explained whatever ``count`` says.
-    count
-        Rows for further drugs, the most measured first; a drug is taken with all its rows (at most `LINES`) or not.
-    seed
-        Of which rows of a drug are taken.
-    """
+    """Return rows that let single drugs be explained: at most `LINES` of a drug, drug after drug."""
     order = np.random.default_rng(seed).permutation(len(samples))
     drug = samples.drug[order]
     place = pd.Series(drug).groupby(drug).cumcount().to_numpy()
@@ -83,13 +71,7 @@ def directed(attribution: Attribution, samples: ResponseSamples) -> pd.DataFrame
 
 
 def sensitizing(table: pd.DataFrame, count: int = 25) -> pd.DataFrame:
-    """Return of `directed` the first ``count`` features of each drug that have a direction, and what makes sensitive.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As `directed`, with ``sensitive_when``: ``mutated`` or ``not mutated``, ``high`` or ``low``.
-    """
+    """Return the first ``count`` features of `directed` that have a direction, by drug, with ``sensitive_when``."""
     told = table[table["direction"] != 0].groupby("drug_id", sort=False).head(count)
     lowers = (told["direction"] < 0).to_numpy()
     of_mutation = (told["omics"] == "mutation").to_numpy()

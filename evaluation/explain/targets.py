@@ -19,25 +19,7 @@ _FLAT = 1e-9
 
 @dataclass(frozen=True)
 class TargetExplanation:
-    """Attributions of a sample of test rows, summed up target by target.
-
-    Attributes
-    ----------
-    mean, mean_abs
-        Contribution of each predictor (rows) to each target (columns), in log2 units.
-    direction
-        1 where a target's prediction rises with the predictor, -1 where it falls, 0 where neither is seen.
-    scale
-        Standard deviation of each target, by which contributions to different targets are compared.
-    relative_error
-        Gap of additivity over all targets, each in units of its ``scale``, relative to the size of what is explained.
-    error_by_target
-        The same of each target alone, see `training.estimator.Attribution`.
-    method, rows
-        Of the attribution, and how many rows it was computed on.
-    importance
-        Absolute contribution of each predictor (columns) in each row, summed over targets in units of ``scale``.
-    """
+    """Attributions of a sample of test rows, summed up target by target."""
 
     mean: pd.DataFrame
     mean_abs: pd.DataFrame
@@ -83,22 +65,7 @@ class TargetExplanation:
 def explain_targets(
     estimator: Estimator, samples: ExpressionSamples, scale: np.ndarray, *, progress: bool = False
 ) -> TargetExplanation | None:
-    """Attribute the predictions of ``samples`` to predictor genes, one target after another.
-
-    Parameters
-    ----------
-    estimator, samples
-        What is explained; the targets are those of the samples.
-    scale
-        Standard deviation of each target, ``(targets,)``; targets that do not vary are compared in log2 units.
-    progress
-        Whether a progress bar is shown.
-
-    Returns
-    -------
-    TargetExplanation or None
-        None where the estimator looks at no gene.
-    """
+    """Attribute the predictions of ``samples`` to predictor genes, one target after another."""
     mean, mean_abs, direction, errors = {}, {}, {}, {}
     unit = np.where(scale > _FLAT, scale, 1.0)
     gap = size = 0.0
@@ -122,15 +89,15 @@ def explain_targets(
         gap += np.abs(found.base + found.values.sum(axis=1) - found.prediction).mean() / unit[position]
         size += np.abs(found.prediction - found.base).mean() / unit[position]
     return TargetExplanation(
-        pd.DataFrame(mean).fillna(0.0),
-        pd.DataFrame(mean_abs).fillna(0.0),
-        pd.DataFrame(direction).fillna(0.0),
-        pd.Series(unit, index=list(samples.targets)),
-        float(gap / max(size, _FLAT)),
-        pd.Series(errors),
-        method,
-        len(samples),
-        _summed(importance),
+        mean=pd.DataFrame(mean).fillna(0.0),
+        mean_abs=pd.DataFrame(mean_abs).fillna(0.0),
+        direction=pd.DataFrame(direction).fillna(0.0),
+        scale=pd.Series(unit, index=list(samples.targets)),
+        relative_error=float(gap / max(size, _FLAT)),
+        error_by_target=pd.Series(errors),
+        method=method,
+        rows=len(samples),
+        importance=_summed(importance),
     )
 
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from evaluation.figures.plots import BLUE, GRAY, STYLE
+from evaluation.figures.plots import BLUE, GRAY, styled
+from pipelines.formatting import interval, p_value
 
 COLORS = {"best": BLUE, "indistinguishable": BLUE, "worse": GRAY, "undefined": GRAY}
 
@@ -28,34 +29,37 @@ def title_of(comparison: dict[str, Any]) -> str:
     return title + ("\nsimulated data: no result about patients or drugs" if comparison["simulated"] else "")
 
 
+@styled
 def intervals(comparison: dict[str, Any]) -> Figure:
-    """Return each architecture's metric with its interval, filled where it is the best or cannot be told from it."""
+    """Return each architecture's metric with its interval, open where it is significantly worse than the best.
+
+    A leaderboard, of which nothing was compared, has rows without ``standing`` and no ``pairs``.
+    """
     rows = [row for row in comparison["rows"] if row["value"] is not None][::-1]
     percent = f"{comparison['confidence']:.0%}".replace("%", " %")
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(rows) + 1.5))
-        for place, row in enumerate(rows):
-            color = COLORS[row["standing"]]
-            if row["low"] is not None and row["high"] is not None:
-                axes.hlines(place, row["low"], row["high"], color=color, linewidth=2)
-            fill = color if row["standing"] != "worse" else "white"
-            axes.scatter(row["value"], place, s=40, color=fill, edgecolors=color, linewidths=1.5, zorder=3)
-            axes.annotate(
-                _with_interval(row), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8
-            )
-        if rows:
-            axes.axvline(rows[-1]["value"], color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
-        axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
-        axes.set_xlabel(
-            f"test {comparison['metric']} with its {percent} interval\n"
-            "(filled: the best, and what is not significantly worse; open: worse)"
+    figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(rows) + 1.5))
+    for place, row in enumerate(rows):
+        color = _color(row)
+        if row["low"] is not None and row["high"] is not None:
+            axes.hlines(place, row["low"], row["high"], color=color, linewidth=2)
+        fill = color if row.get("standing") != "worse" else "white"
+        axes.scatter(row["value"], place, s=40, color=fill, edgecolors=color, linewidths=1.5, zorder=3)
+        axes.annotate(
+            interval(row, alone="{}"), (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8
         )
-        axes.set_title(title_of(comparison))
-        axes.margins(y=0.5 / max(len(rows), 1))
-        plt.close(figure)
+    if rows:
+        axes.axvline(rows[-1]["value"], color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
+    axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
+    axes.set_xlabel(
+        f"test {comparison['metric']} with its {percent} interval"
+        + "\n(filled: the best, and what is not significantly worse; open: worse)" * ("pairs" in comparison)
+    )
+    axes.set_title(title_of(comparison))
+    axes.margins(y=0.5 / max(len(rows), 1))
     return figure
 
 
+@styled
 def differences(comparison: dict[str, Any]) -> Figure:
     """Return by how much the architecture of a line is better than that of a column, colored where that is significant.
 
@@ -74,32 +78,31 @@ def differences(comparison: dict[str, Any]) -> Figure:
         proved[one, other] = proved[other, one] = pair["significant"]
     limit = float(np.nanmax(np.abs(table), initial=0.0)) or 1.0
     small = 5 if size > 12 else 6 if size > 7 else 8
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(0.72 * size + 3.2, 0.5 * size + 2.2))
-        shades = axes.imshow(
-            np.where(proved, table, np.nan), cmap="RdBu", vmin=-1.2 * limit, vmax=1.2 * limit, aspect="auto"
-        )
-        for one, other in np.ndindex(size, size):
-            if one == other:
-                axes.text(other, one, "–", ha="center", va="center", color=GRAY, fontsize=small)
-                continue
-            if np.isnan(table[one, other]):
-                continue
-            dark = proved[one, other] and abs(table[one, other]) > 0.6 * limit
-            color = "white" if dark else "black" if proved[one, other] else GRAY
-            words = f"{table[one, other]:+.3f}\n{p_text(float(p[one, other]))}"
-            axes.text(other, one, words, ha="center", va="center", color=color, fontsize=small, linespacing=1.3)
-        axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(size), names)
-        axes.spines[["left", "bottom"]].set_visible(False)
-        axes.tick_params(length=0)
-        axes.set_title(title_of(comparison))
-        axes.set_xlabel("difference and p, corrected for all pairs (gray: not significant)")
-        figure.colorbar(shades, ax=axes, label=f"{comparison['metric']}: line better (blue) or worse (red)")
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(0.72 * size + 3.2, 0.5 * size + 2.2))
+    shades = axes.imshow(
+        np.where(proved, table, np.nan), cmap="RdBu", vmin=-1.2 * limit, vmax=1.2 * limit, aspect="auto"
+    )
+    for one, other in np.ndindex(size, size):
+        if one == other:
+            axes.text(other, one, "–", ha="center", va="center", color=GRAY, fontsize=small)
+            continue
+        if np.isnan(table[one, other]):
+            continue
+        dark = proved[one, other] and abs(table[one, other]) > 0.6 * limit
+        color = "white" if dark else "black" if proved[one, other] else GRAY
+        words = f"{table[one, other]:+.3f}\np {p_value(float(p[one, other]))}"
+        axes.text(other, one, words, ha="center", va="center", color=color, fontsize=small, linespacing=1.3)
+    axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), names)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_title(title_of(comparison))
+    axes.set_xlabel("difference and p, corrected for all pairs (gray: not significant)")
+    figure.colorbar(shades, ax=axes, label=f"{comparison['metric']}: line better (blue) or worse (red)")
     return figure
 
 
+@styled
 def quality_against_cost(comparison: dict[str, Any]) -> Figure:
     """Return the metric over each cost, numbered by rank; a line joins what nothing beats in both.
 
@@ -108,29 +111,18 @@ def quality_against_cost(comparison: dict[str, Any]) -> Figure:
     ranked = [(rank, row) for rank, row in enumerate(comparison["rows"], 1) if row["value"] is not None]
     framed = [(rank, row) for rank, row in ranked if not row["baseline"]] or ranked
     panels = {key: label for key, label in COSTS.items() if any(_cost(row, key) for _, row in framed)}
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            1, max(len(panels), 1), figsize=(3.0 * max(len(panels), 1) + 2.0, 3.4), sharey=True, squeeze=False
-        )
-        for axes, (key, label) in zip(grid[0], panels.items(), strict=False):
-            _cost_panel(axes, [(rank, row) for rank, row in framed if _cost(row, key)], key, comparison)
-            axes.set(xlabel=label)
-        grid[0][0].set(ylabel=f"test {comparison['metric']}", title=title_of(comparison))
-        for rank, row in ranked:
-            unseen = "" if (rank, row) in framed else " (out of view)"
-            grid[0][0].plot([], [], " ", label=f"{rank}  {row['architecture']} {row['value']:.3f}{unseen}")
-        figure.legend(
-            loc="outside right center", frameon=False, fontsize=7, handlelength=0, title="rank", alignment="left"
-        )
-        plt.close(figure)
+    figure, grid = plt.subplots(
+        1, max(len(panels), 1), figsize=(3.0 * max(len(panels), 1) + 2.0, 3.4), sharey=True, squeeze=False
+    )
+    for axes, (key, label) in zip(grid[0], panels.items(), strict=False):
+        _cost_panel(axes, [(rank, row) for rank, row in framed if _cost(row, key)], key, comparison)
+        axes.set(xlabel=label)
+    grid[0][0].set(ylabel=f"test {comparison['metric']}", title=title_of(comparison))
+    for rank, row in ranked:
+        unseen = "" if (rank, row) in framed else " (out of view)"
+        grid[0][0].plot([], [], " ", label=f"{rank}  {row['architecture']} {row['value']:.3f}{unseen}")
+    figure.legend(loc="outside right center", frameon=False, fontsize=7, handlelength=0, title="rank", alignment="left")
     return figure
-
-
-def p_text(value: float | None) -> str:
-    """Return a p-value as it is printed."""
-    if value is None or math.isnan(value):
-        return "p –"
-    return "p < 0.001" if value < 0.001 else f"p {value:.3f}" if value < 0.1 else f"p {value:.2f}"
 
 
 def _cost_panel(axes: Axes, shown: list[tuple[int, dict[str, Any]]], key: str, comparison: dict[str, Any]) -> None:
@@ -143,10 +135,10 @@ def _cost_panel(axes: Axes, shown: list[tuple[int, dict[str, Any]]], key: str, c
             front.append((cost, value))
     axes.plot(*zip(*front, strict=True), color=GRAY, linewidth=0.8, linestyle=":", zorder=1)
     for rank, row in shown:
-        color = COLORS[row["standing"]]
+        color = _color(row)
         if row["low"] is not None and row["high"] is not None:
             axes.vlines(_cost(row, key), row["low"], row["high"], color=color, linewidth=1, alpha=0.5, zorder=2)
-        fill, ink = (color, "white") if row["standing"] != "worse" else ("white", color)
+        fill, ink = (color, "white") if row.get("standing") != "worse" else ("white", color)
         axes.scatter(_cost(row, key), row["value"], s=110, color=fill, edgecolors=color, zorder=3 + 1 / rank)
         axes.text(
             _cost(row, key), row["value"], f"{rank}", color=ink, fontsize=7, ha="center", va="center_baseline",
@@ -166,11 +158,10 @@ def _cost(row: dict[str, Any], key: str) -> float:
     return float(row["cost"].get(key) or 0.0)
 
 
+def _color(row: dict[str, Any]) -> str:
+    """Return the color of a row; where nothing was compared, the baseline's is gray."""
+    return COLORS[row.get("standing", "undefined" if row["baseline"] else "best")]
+
+
 def _named(row: dict[str, Any]) -> str:
     return f"{row['architecture']} (baseline)" if row["baseline"] else str(row["architecture"])
-
-
-def _with_interval(row: dict[str, Any]) -> str:
-    if row["low"] is None or row["high"] is None:
-        return f"{row['value']:.3f}"
-    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"

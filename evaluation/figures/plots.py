@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 import matplotlib
 
@@ -18,6 +19,8 @@ from matplotlib.figure import Figure
 
 from evaluation.metrics.classification import reliability
 
+P = ParamSpec("P")
+
 BLUE, RED, GRAY = "#2b6ca3", "#b5403a", "#6b7280"
 
 STYLE: dict[Any, Any] = {
@@ -31,30 +34,42 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the style of all figures, and leave none open."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: P.args, **named: P.kwargs) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*arguments, **named)
+        plt.close(figure)
+        return figure
+
+    return drawn
+
+
+@styled
 def measured_against_predicted(measured: np.ndarray, predicted: np.ndarray, title: str, unit: str) -> Figure:
     """Return a density of predicted over measured values, with the line on which they agree."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(4.6, 4.2))
-        density = axes.hexbin(predicted, measured, gridsize=60, bins="log", cmap="Blues", mincnt=1)
-        ends = [min(predicted.min(), measured.min()), max(predicted.max(), measured.max())]
-        axes.plot(ends, ends, color=RED, linewidth=1)
-        axes.set(xlabel=f"predicted {unit}", ylabel=f"measured {unit}", title=title)
-        figure.colorbar(density, ax=axes, label="samples")
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(4.6, 4.2))
+    density = axes.hexbin(predicted, measured, gridsize=60, bins="log", cmap="Blues", mincnt=1)
+    ends = [min(predicted.min(), measured.min()), max(predicted.max(), measured.max())]
+    axes.plot(ends, ends, color=RED, linewidth=1)
+    axes.set(xlabel=f"predicted {unit}", ylabel=f"measured {unit}", title=title)
+    figure.colorbar(density, ax=axes, label="samples")
     return figure
 
 
+@styled
 def largest_contributions(genes: pd.DataFrame, title: str, unit: str, count: int = 20) -> Figure:
     """Return bars of the mean absolute contribution of the first ``count`` rows of ``genes``."""
     top = genes.head(count)[::-1]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.4, 0.24 * len(top) + 1))
-        axes.barh(top["omics"] + ": " + top["gene"], top["mean_abs"], color=BLUE)
-        axes.set(xlabel=f"mean |contribution| to {unit}", title=title)
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(5.4, 0.24 * len(top) + 1))
+    axes.barh(top["omics"] + ": " + top["gene"], top["mean_abs"], color=BLUE)
+    axes.set(xlabel=f"mean |contribution| to {unit}", title=title)
     return figure
 
 
+@styled
 def contributions_by_drug(by_drug: pd.DataFrame, title: str, drugs: int = 24, genes: int = 24) -> Figure:
     """Return a heat map of mean contributions: the genes that recur most, over the drugs that they matter most to."""
     named = by_drug.assign(gene=by_drug["omics"] + ": " + by_drug["gene"], drug=by_drug["drug_id"])
@@ -62,34 +77,16 @@ def contributions_by_drug(by_drug: pd.DataFrame, title: str, drugs: int = 24, ge
     wide = named.pivot_table(index="drug", columns="gene", values="mean", fill_value=0.0)[columns]
     wide = wide.loc[wide.abs().sum(axis=1).nlargest(drugs).index]
     limit = float(np.abs(wide.to_numpy()).max()) or 1.0
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.2, 0.2 * len(wide) + 2.4))
-        shades = axes.imshow(wide, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-        axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=90)
-        axes.set_yticks(range(wide.shape[0]), wide.index)
-        axes.set_title(title)
-        figure.colorbar(shades, ax=axes, label="mean contribution (red: resistance)")
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(8.2, 0.2 * len(wide) + 2.4))
+    shades = axes.imshow(wide, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=90)
+    axes.set_yticks(range(wide.shape[0]), wide.index)
+    axes.set_title(title)
+    figure.colorbar(shades, ax=axes, label="mean contribution (red: resistance)")
     return figure
 
 
-def leaderboard(rows: Sequence[dict[str, Any]], metric: str, title: str) -> Figure:
-    """Return each row's metric with its interval."""
-    shown = [row for row in rows if row["value"] is not None][::-1]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 0.42 * len(shown) + 1.1))
-        value = np.array([row["value"] for row in shown])
-        low, high = (np.array([row[end] for row in shown]) for end in ("low", "high"))
-        colors = [GRAY if row["baseline"] else BLUE for row in shown]
-        axes.hlines(range(len(shown)), low, high, color=colors, linewidth=2)
-        axes.scatter(value, range(len(shown)), color=colors, zorder=3)
-        axes.set_yticks(range(len(shown)), [row["architecture"] for row in shown])
-        axes.set(xlabel=f"test {metric} with its interval", title=title)
-        axes.margins(y=0.15)
-        plt.close(figure)
-    return figure
-
-
+@styled
 def confusion_matrix(counts: npt.ArrayLike, classes: Sequence[str], title: str) -> Figure:
     """Return a table of ``counts``, true classes down and predicted across, shaded by the share of the true class.
 
@@ -98,21 +95,20 @@ def confusion_matrix(counts: npt.ArrayLike, classes: Sequence[str], title: str) 
     table = np.asarray(counts)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     size = len(classes)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(0.62 * size + 2.6, 0.52 * size + 1.9))
-        shades = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        if size <= 12:  # beyond that the numbers run into one another
-            for true, predicted in np.ndindex(size, size):
-                color = "white" if share[true, predicted] > 0.5 else "black"
-                axes.text(predicted, true, f"{table[true, predicted]}", ha="center", va="center", color=color)
-        axes.set_xticks(range(size), classes, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(size), classes)
-        axes.set(xlabel="predicted", ylabel="true", title=title)
-        figure.colorbar(shades, ax=axes, label="share of the true class")
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(0.62 * size + 2.6, 0.52 * size + 1.9))
+    shades = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if size <= 12:  # beyond that the numbers run into one another
+        for true, predicted in np.ndindex(size, size):
+            color = "white" if share[true, predicted] > 0.5 else "black"
+            axes.text(predicted, true, f"{table[true, predicted]}", ha="center", va="center", color=color)
+    axes.set_xticks(range(size), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), classes)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    figure.colorbar(shades, ax=axes, label="share of the true class")
     return figure
 
 
+@styled
 def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str], title: str) -> Figure:
     """Return the ROC curve of each class against the rest; of two classes the second's alone, the other mirrors it.
 
@@ -122,76 +118,62 @@ def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Seq
 
     code, scores = np.asarray(target), np.asarray(probabilities)
     shown = range(len(classes)) if len(classes) > 2 else [1]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(4.8, 4.4))
-        axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
-        for color, k in zip(_colors(len(shown)), shown, strict=True):
-            positive = code == k
-            if positive.all() or not positive.any():
-                axes.plot([], [], color=color, label=f"{classes[k]}: undefined, {positive.sum()} of {len(code)} rows")
-                continue
-            false, true, _ = metrics.roc_curve(positive, scores[:, k])
-            axes.plot(false, true, color=color, label=f"{classes[k]}: {np.trapezoid(true, false):.3f}")
-        axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title, aspect="equal")
-        axes.legend(title="area", loc="lower right", frameon=False, fontsize=7 if len(shown) < 12 else 4)
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(4.8, 4.4))
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
+    for color, k in zip(_colors(len(shown)), shown, strict=True):
+        positive = code == k
+        if positive.all() or not positive.any():
+            axes.plot([], [], color=color, label=f"{classes[k]}: undefined, {positive.sum()} of {len(code)} rows")
+            continue
+        false, true, _ = metrics.roc_curve(positive, scores[:, k])
+        axes.plot(false, true, color=color, label=f"{classes[k]}: {np.trapezoid(true, false):.3f}")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title, aspect="equal")
+    axes.legend(title="area", loc="lower right", frameon=False, fontsize=7 if len(shown) < 12 else 4)
     return figure
 
 
+@styled
 def precision_recall_curves(positive: npt.ArrayLike, scores: Mapping[str, npt.ArrayLike], title: str) -> Figure:
     """Return the precision over the recall of each model's scores, above the share of positives, which is chance."""
     from sklearn import metrics
 
     true = np.asarray(positive, dtype=bool)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(4.8, 4.4))
-        chance = true.mean()
-        axes.axhline(chance, color=GRAY, linewidth=0.8, linestyle=":", label=f"chance: {chance:.3f}")
-        for color, (name, score) in zip(_colors(len(scores)), scores.items(), strict=True):
-            if not true.any():
-                axes.plot([], [], color=color, label=f"{name}: undefined, no row is positive")
-                continue
-            precision, recall, _ = metrics.precision_recall_curve(true, np.asarray(score))
-            area = metrics.average_precision_score(true, np.asarray(score))
-            axes.step(recall, precision, where="post", color=color, label=f"{name}: {area:.3f}")
-        axes.set(xlabel="recall", ylabel="precision", title=title, xlim=(0, 1.02), ylim=(0, 1.02))
-        axes.legend(title="average precision", loc="upper right", frameon=False, fontsize=7)
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(4.8, 4.4))
+    chance = true.mean()
+    axes.axhline(chance, color=GRAY, linewidth=0.8, linestyle=":", label=f"chance: {chance:.3f}")
+    for color, (name, score) in zip(_colors(len(scores)), scores.items(), strict=True):
+        if not true.any():
+            axes.plot([], [], color=color, label=f"{name}: undefined, no row is positive")
+            continue
+        precision, recall, _ = metrics.precision_recall_curve(true, np.asarray(score))
+        area = metrics.average_precision_score(true, np.asarray(score))
+        axes.step(recall, precision, where="post", color=color, label=f"{name}: {area:.3f}")
+    axes.set(xlabel="recall", ylabel="precision", title=title, xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(title="average precision", loc="upper right", frameon=False, fontsize=7)
     return figure
 
 
+@styled
 def calibration_curve(target: npt.ArrayLike, before: npt.ArrayLike, after: npt.ArrayLike, title: str) -> Figure:
     """Return accuracy over confidence, before and after temperature scaling, above the share of rows in each bin."""
-    with plt.rc_context(STYLE):
-        figure, (axes, below) = plt.subplots(
-            2, 1, figsize=(4.6, 4.9), sharex=True, gridspec_kw={"height_ratios": [3, 1]}
-        )
-        axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
-        for probabilities, color, name in ((before, GRAY, "as predicted"), (after, BLUE, "temperature-scaled")):
-            share, confidence, accuracy = reliability(target, probabilities)
-            error = np.nansum(share * np.abs(accuracy - confidence))
-            filled = share > 0
-            label = f"{name}: ECE {error:.3f}"
-            axes.plot(confidence[filled], accuracy[filled], color=color, marker="o", markersize=3, label=label)
-            below.stairs(share, np.linspace(0, 1, len(share) + 1), color=color, fill=color == BLUE, alpha=0.7)
-        axes.set(ylabel="accuracy", title=title, xlim=(0, 1.02), ylim=(-0.02, 1.02))
-        axes.legend(loc="upper left", frameon=False, fontsize=8)
-        below.set(xlabel="probability of the predicted class", ylabel="share of rows", ylim=(0, 1))
-        plt.close(figure)
+    figure, (axes, below) = plt.subplots(2, 1, figsize=(4.6, 4.9), sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
+    for probabilities, color, name in ((before, GRAY, "as predicted"), (after, BLUE, "temperature-scaled")):
+        share, confidence, accuracy = reliability(target, probabilities)
+        error = np.nansum(share * np.abs(accuracy - confidence))
+        filled = share > 0
+        label = f"{name}: ECE {error:.3f}"
+        axes.plot(confidence[filled], accuracy[filled], color=color, marker="o", markersize=3, label=label)
+        below.stairs(share, np.linspace(0, 1, len(share) + 1), color=color, fill=color == BLUE, alpha=0.7)
+    axes.set(ylabel="accuracy", title=title, xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    below.set(xlabel="probability of the predicted class", ylabel="share of rows", ylim=(0, 1))
     return figure
 
 
+@styled
 def learning_curves(history: pd.DataFrame | Sequence[dict[str, float]], title: str) -> Figure:
-    """Return metrics over epochs: losses in one panel, other metrics in another, the learning rate in a third.
-
-    Parameters
-    ----------
-    history
-        A row an epoch. A column ``epoch`` or ``step`` numbers them, else they count from 0; a metric may be missing
-        in some rows.
-    title
-        Of the figure.
-    """
+    """Return metrics over epochs: losses in one panel, other metrics in another, the learning rate in a third."""
     table = pd.DataFrame(history)
     numbered = next((name for name in ("epoch", "step") if name in table.columns), None)
     if numbered is not None:
@@ -201,60 +183,22 @@ def learning_curves(history: pd.DataFrame | Sequence[dict[str, float]], title: s
     for name in map(str, table.columns):
         panels["loss" if "loss" in name else "learning rate" if "learning_rate" in name else "metric"].append(name)
     kinds = [kind for kind, names in panels.items() if names] or ["no epoch was recorded"]
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds) + 0.6, 3.0), squeeze=False)
-        for axes, kind in zip(grid[0], kinds, strict=True):
-            names = panels.get(kind, [])
-            for color, name in zip(_colors(len(names)), names, strict=True):
-                values = table[name].dropna()
-                mark = "o" if len(values) == 1 else None
-                axes.plot(values.index, values, color=color, marker=mark, label=name)
-            axes.set(xlabel="epoch", ylabel=kind)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            if names:
-                axes.legend(frameon=False, fontsize=7)
-        grid[0][0].set_title(title)
-        plt.close(figure)
+    figure, grid = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds) + 0.6, 3.0), squeeze=False)
+    for axes, kind in zip(grid[0], kinds, strict=True):
+        names = panels.get(kind, [])
+        for color, name in zip(_colors(len(names)), names, strict=True):
+            values = table[name].dropna()
+            mark = "o" if len(values) == 1 else None
+            axes.plot(values.index, values, color=color, marker=mark, label=name)
+        axes.set(xlabel="epoch", ylabel=kind)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if names:
+            axes.legend(frameon=False, fontsize=7)
+    grid[0][0].set_title(title)
     return figure
 
 
-def quality_against_cost(rows: Sequence[dict[str, Any]], metric: str, cost_key: str, title: str) -> Figure:
-    """Return each row's metric with its interval over what it costs, on a logarithmic scale, named by color.
-
-    Parameters
-    ----------
-    rows
-        Rows of the leaderboard, with the cost beside; those whose value is undefined or whose cost is not a positive
-        number are left out. Baselines stand in the legend alone.
-    metric
-        Name of the metric, for the axis.
-    cost_key
-        Which cost; its name is the axis' label.
-    title
-        Of the figure.
-    """
-    shown = [row for row in rows if _finite(row.get("value")) and _finite(row.get(cost_key)) and row[cost_key] > 0]
-    # A baseline costs next to nothing and scores far lower: in view it would press all others into a corner.
-    framed = [row for row in shown if not row.get("baseline")] or shown
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.6, 3.8))
-        for color, row in zip(_colors(len(framed)), framed, strict=True):
-            cost, value = float(row[cost_key]), float(row["value"])
-            if _finite(row.get("low")) and _finite(row.get("high")):
-                axes.vlines(cost, row["low"], row["high"], color=color, linewidth=1.5)
-            axes.scatter(cost, value, color=color, zorder=3, label=f"{row['architecture']} {value:.3f}")
-        for row in shown:
-            if row not in framed:
-                axes.plot([], [], " ", label=f"{row['architecture']} {row['value']:.3f} (out of view)")
-        axes.set(xlabel=cost_key.removeprefix("cost_").replace("_", " "), ylabel=f"test {metric}", title=title)
-        if shown:
-            axes.set_xscale("log")
-            figure.legend(loc="outside right upper", frameon=False, fontsize=7)
-        axes.margins(x=0.1, y=0.1)
-        plt.close(figure)
-    return figure
-
-
+@styled
 def attribution_panel(
     images: npt.NDArray[np.uint8],
     maps: npt.NDArray[np.floating],
@@ -263,46 +207,28 @@ def attribution_panel(
     right: npt.ArrayLike,
     columns: int = 4,
 ) -> Figure:
-    """Return each cell beside its overlay, right predictions framed in blue and wrong ones in red.
-
-    Parameters
-    ----------
-    images : uint8 array of shape (n, side, side, 3)
-        The cells.
-    maps : array of shape (n, side, side)
-        Attributions between 0 and 1; where one is 0 the overlay shows the bare cell.
-    titles : sequence of n str
-        Stands above each pair.
-    title : str
-        Of the figure.
-    right : bool array of shape (n,)
-        Which predictions are right.
-    columns : int
-        Pairs side by side.
-    """
+    """Return each cell beside its overlay, right predictions framed in blue and wrong ones in red."""
     correct = np.asarray(right, dtype=bool)
     if not len(images) == len(maps) == len(titles) == len(correct):
         raise ValueError(f"{len(images)} images, {len(maps)} maps, {len(titles)} titles and {len(correct)} flags")
     across = max(1, min(columns, len(images)))
     down = max(1, -(-len(images) // across))
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            down, across, figsize=(2.5 * across, 1.5 * down + 0.5), squeeze=False, gridspec_kw={"wspace": 0.1}
-        )
-        cells: list[Axes] = list(grid.flat)
-        for axes in cells[len(images) :]:
-            axes.axis("off")
-        for axes, image, heat, name, good in zip(cells, images, maps, titles, correct, strict=False):
-            strength = np.clip(np.nan_to_num(np.asarray(heat, dtype=np.float64)), 0, 1)[..., np.newaxis]
-            colored = plt.get_cmap("inferno")(strength[..., 0])[..., :3] * 255
-            overlay = np.rint(image * (1 - 0.6 * strength) + colored * 0.6 * strength).astype(np.uint8)
-            axes.imshow(np.concatenate([image, overlay], axis=1))
-            axes.set_title(name, fontsize=6, fontweight="normal", pad=3, color=BLUE if good else RED)
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set(visible=True, color=BLUE if good else RED, linewidth=2)
-        figure.suptitle(f"{title} (frame: blue right, red wrong)", fontsize=9, fontweight="bold", x=0.01, ha="left")
-        plt.close(figure)
+    figure, grid = plt.subplots(
+        down, across, figsize=(2.5 * across, 1.5 * down + 0.5), squeeze=False, gridspec_kw={"wspace": 0.1}
+    )
+    cells: list[Axes] = list(grid.flat)
+    for axes in cells[len(images) :]:
+        axes.axis("off")
+    for axes, image, heat, name, good in zip(cells, images, maps, titles, correct, strict=False):
+        strength = np.clip(np.nan_to_num(np.asarray(heat, dtype=np.float64)), 0, 1)[..., np.newaxis]
+        colored = plt.get_cmap("inferno")(strength[..., 0])[..., :3] * 255
+        overlay = np.rint(image * (1 - 0.6 * strength) + colored * 0.6 * strength).astype(np.uint8)
+        axes.imshow(np.concatenate([image, overlay], axis=1))
+        axes.set_title(name, fontsize=6, fontweight="normal", pad=3, color=BLUE if good else RED)
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=BLUE if good else RED, linewidth=2)
+    figure.suptitle(f"{title} (frame: blue right, red wrong)", fontsize=9, fontweight="bold", x=0.01, ha="left")
     return figure
 
 
@@ -310,7 +236,3 @@ def _colors(count: int) -> list[Any]:
     """Return as many colors that tell lines apart, ours first."""
     first = [BLUE, RED, GRAY, "#3f8f5b", "#c98a2b", "#7a5299"]
     return first[:count] if count <= len(first) else [plt.get_cmap("turbo")(x) for x in np.linspace(0.05, 0.95, count)]
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and bool(np.isfinite(value))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from evaluation.figures.plots import BLUE, GRAY, RED, STYLE
+from evaluation.figures.plots import BLUE, GRAY, RED, styled
 from pipelines.samples.gene_names import symbol_of
 
 _BINS = 12
@@ -21,152 +21,106 @@ _EACH = 15  # of the worst and of the best genes
 _PREDICTORS = 40
 
 
+@styled
 def residuals_by_level(measured: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
     """Return quantiles of the residuals of all targets over the predicted and over the measured level.
 
     Residuals of a model that is right on average lie around 0 at every predicted level; over the measured level they
     rise, since what is not explained is predicted nearer to the mean.
-
-    Parameters
-    ----------
-    measured, predicted
-        log2 units, one dimension.
-    title
-        Of the figure.
     """
     residual = measured - predicted
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), sharey=True)
-        for axes, level, name in ((left, predicted, "predicted"), (right, measured, "measured")):
-            edges = np.unique(np.quantile(level, np.linspace(0, 1, _BINS + 1)))
-            place = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, max(len(edges) - 2, 0))
-            filled = np.unique(place)
-            middle = np.array([np.median(level[place == one]) for one in filled])
-            bands = np.array([np.quantile(residual[place == one], [0.05, 0.25, 0.5, 0.75, 0.95]) for one in filled]).T
-            axes.axhline(0, color=GRAY, linewidth=0.8, linestyle=":")
-            axes.fill_between(middle, bands[0], bands[4], color=BLUE, alpha=0.15, linewidth=0, label="90 % of values")
-            axes.fill_between(middle, bands[1], bands[3], color=BLUE, alpha=0.35, linewidth=0, label="half of them")
-            axes.plot(middle, bands[2], color=BLUE, marker="o", markersize=3, label="median")
-            axes.set(xlabel=f"{name} expression (log2)")
-        left.set(ylabel="measured - predicted (log2)", title=title)
-        left.legend(frameon=False, fontsize=7)
-        plt.close(figure)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), sharey=True)
+    for axes, level, name in ((left, predicted, "predicted"), (right, measured, "measured")):
+        edges = np.unique(np.quantile(level, np.linspace(0, 1, _BINS + 1)))
+        place = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, max(len(edges) - 2, 0))
+        filled = np.unique(place)
+        middle = np.array([np.median(level[place == one]) for one in filled])
+        bands = np.array([np.quantile(residual[place == one], [0.05, 0.25, 0.5, 0.75, 0.95]) for one in filled]).T
+        axes.axhline(0, color=GRAY, linewidth=0.8, linestyle=":")
+        axes.fill_between(middle, bands[0], bands[4], color=BLUE, alpha=0.15, linewidth=0, label="90 % of values")
+        axes.fill_between(middle, bands[1], bands[3], color=BLUE, alpha=0.35, linewidth=0, label="half of them")
+        axes.plot(middle, bands[2], color=BLUE, marker="o", markersize=3, label="median")
+        axes.set(xlabel=f"{name} expression (log2)")
+    left.set(ylabel="measured - predicted (log2)", title=title)
+    left.legend(frameon=False, fontsize=7)
     return figure
 
 
+@styled
 def worst_and_best_genes(by_gene: pd.DataFrame, title: str) -> Figure:
-    """Return R2 with its interval of the genes that are predicted worst and best; genes without R2 are left out.
-
-    Parameters
-    ----------
-    by_gene
-        ``gene, r2, r2_low, r2_high``.
-    title
-        Of the figure.
-    """
+    """Return R2 with its interval of the genes that are predicted worst and best; genes without R2 are left out."""
     known = by_gene[np.isfinite(by_gene["r2"])].sort_values("r2", kind="stable").reset_index(drop=True)
     chosen = known.index < _EACH, known.index >= len(known) - _EACH
     shown = known[chosen[0] | chosen[1]]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.4, 0.19 * max(len(shown), 1) + 1.1))
-        _intervals(axes, shown["r2"], shown["r2_low"], shown["r2_high"], BLUE)
-        axes.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
-        if len(known) > 2 * _EACH:
-            axes.axhline(_EACH - 0.5, color=GRAY, linewidth=0.8)
-        axes.set_yticks(range(len(shown)), [symbol_of(gene) for gene in shown["gene"]], fontsize=7)
-        left_out = len(known) - len(shown)
-        between = f"; {left_out} genes between are not shown" if left_out else ""
-        axes.set(xlabel=f"test R2 with its interval{between}", title=title)
-        axes.margins(y=0.03)
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(5.4, 0.19 * max(len(shown), 1) + 1.1))
+    _intervals(axes, shown["r2"], shown["r2_low"], shown["r2_high"], BLUE)
+    axes.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
+    if len(known) > 2 * _EACH:
+        axes.axhline(_EACH - 0.5, color=GRAY, linewidth=0.8)
+    axes.set_yticks(range(len(shown)), [symbol_of(gene) for gene in shown["gene"]], fontsize=7)
+    left_out = len(known) - len(shown)
+    between = f"; {left_out} genes between are not shown" if left_out else ""
+    axes.set(xlabel=f"test R2 with its interval{between}", title=title)
+    axes.margins(y=0.03)
     return figure
 
 
+@styled
 def error_by_cohort(by_cohort: pd.DataFrame, title: str) -> Figure:
-    """Return the error of each cohort with its interval, and that of the baseline.
-
-    Parameters
-    ----------
-    by_cohort
-        ``cohort, groups, rmse_sd, rmse_sd_low, rmse_sd_high, baseline_rmse_sd``.
-    title
-        Of the figure.
-    """
+    """Return the error of each cohort with its interval, and that of the baseline."""
     shown = by_cohort.sort_values("rmse_sd", ascending=False, kind="stable")
     rows = range(len(shown))
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.8, 0.3 * len(shown) + 1.3))
-        axes.scatter(shown["baseline_rmse_sd"], rows, color=GRAY, marker="|", s=60, label="baseline")
-        _intervals(axes, shown["rmse_sd"], shown["rmse_sd_low"], shown["rmse_sd_high"], BLUE, "model")
-        named = [f"{cohort} ({groups})" for cohort, groups in zip(shown["cohort"], shown["groups"], strict=True)]
-        axes.set_yticks(rows, named, fontsize=7)
-        axes.set(
-            xlabel="RMSE (SD of the gene over training samples), mean of the genes",
-            ylabel="cohort (groups)",
-            title=title,
-        )
-        axes.legend(frameon=False, fontsize=7)
-        axes.margins(y=0.08)
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(5.8, 0.3 * len(shown) + 1.3))
+    axes.scatter(shown["baseline_rmse_sd"], rows, color=GRAY, marker="|", s=60, label="baseline")
+    _intervals(axes, shown["rmse_sd"], shown["rmse_sd_low"], shown["rmse_sd_high"], BLUE, "model")
+    named = [f"{cohort} ({groups})" for cohort, groups in zip(shown["cohort"], shown["groups"], strict=True)]
+    axes.set_yticks(rows, named, fontsize=7)
+    axes.set(
+        xlabel="RMSE (SD of the gene over training samples), mean of the genes",
+        ylabel="cohort (groups)",
+        title=title,
+    )
+    axes.legend(frameon=False, fontsize=7)
+    axes.margins(y=0.08)
     return figure
 
 
+@styled
 def predictors_by_target(importance: pd.DataFrame, direction: pd.DataFrame, title: str) -> Figure:
-    """Return a heat map of the most important predictors over all targets, each axis ordered by likeness.
-
-    Parameters
-    ----------
-    importance
-        Mean absolute contribution in SD of the target: a row a predictor, a column a target.
-    direction
-        Signs of the same shape.
-    title
-        Of the figure.
-    """
+    """Return a heat map of the most important predictors over all targets, each axis ordered by likeness."""
     top = importance.mean(axis=1).sort_values(ascending=False, kind="stable").head(_PREDICTORS).index
     signed = (importance * direction).loc[top].to_numpy()
     rows, columns = _order(signed), _order(signed.T)
     size = float(np.quantile(np.abs(signed), 0.99)) or 1e-12
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(2.4 + 0.14 * len(columns), 1.6 + 0.15 * len(rows)))
-        image = axes.imshow(signed[np.ix_(rows, columns)], cmap="RdBu_r", vmin=-size, vmax=size, aspect="auto")
-        targets = [symbol_of(importance.columns[column]) for column in columns]
-        axes.set_xticks(range(len(columns)), targets, rotation=90, fontsize=6)
-        axes.set_yticks(range(len(rows)), [symbol_of(top[row]) for row in rows], fontsize=6)
-        axes.set(xlabel="predicted gene", ylabel="predictor", title=title)
-        figure.colorbar(image, ax=axes, label="mean |contribution| (SD), red: rises with the predictor", extend="both")
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(2.4 + 0.14 * len(columns), 1.6 + 0.15 * len(rows)))
+    image = axes.imshow(signed[np.ix_(rows, columns)], cmap="RdBu_r", vmin=-size, vmax=size, aspect="auto")
+    targets = [symbol_of(importance.columns[column]) for column in columns]
+    axes.set_xticks(range(len(columns)), targets, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(rows)), [symbol_of(top[row]) for row in rows], fontsize=6)
+    axes.set(xlabel="predicted gene", ylabel="predictor", title=title)
+    figure.colorbar(image, ax=axes, label="mean |contribution| (SD), red: rises with the predictor", extend="both")
     return figure
 
 
+@styled
 def attention(windows: pd.DataFrame, title: str) -> Figure:
-    """Return how much each window of genes is attended to beside what its genes contribute, a panel a member.
-
-    Parameters
-    ----------
-    windows
-        See `evaluation.explain.targets.attention_by_window`.
-    title
-        Of the figure.
-    """
+    """Return how much each window of genes is attended to beside what its genes contribute, a panel a member."""
     members = list(windows.groupby("member", sort=False))
     widest = max(len(part) for _, part in members)
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            len(members), 1, figsize=(max(4.6, 0.26 * widest + 1.6), 1.5 * len(members) + 0.9), squeeze=False
-        )
-        cells: list[Axes] = list(grid.flat)
-        for axes, (member, part) in zip(cells, members, strict=True):
-            at = part["window"].to_numpy()
-            axes.bar(at - 0.2, part["attention"], 0.4, color=BLUE, label="attention")
-            axes.bar(at + 0.2, part["attribution_share"], 0.4, color=RED, label="mean |attribution| of its genes")
-            axes.axhline(part["attention_share_even"].iloc[0], color=GRAY, linewidth=0.8, linestyle=":")
-            axes.set(ylabel="share" if member == "all" else f"share, fold {member}")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        cells[0].set_title(title)
-        cells[0].legend(frameon=False, fontsize=7, ncols=2)
-        cells[-1].set_xlabel("window of genes, as they are read (dotted: even)")
-        plt.close(figure)
+    figure, grid = plt.subplots(
+        len(members), 1, figsize=(max(4.6, 0.26 * widest + 1.6), 1.5 * len(members) + 0.9), squeeze=False
+    )
+    cells: list[Axes] = list(grid.flat)
+    for axes, (member, part) in zip(cells, members, strict=True):
+        at = part["window"].to_numpy()
+        axes.bar(at - 0.2, part["attention"], 0.4, color=BLUE, label="attention")
+        axes.bar(at + 0.2, part["attribution_share"], 0.4, color=RED, label="mean |attribution| of its genes")
+        axes.axhline(part["attention_share_even"].iloc[0], color=GRAY, linewidth=0.8, linestyle=":")
+        axes.set(ylabel="share" if member == "all" else f"share, fold {member}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    cells[0].set_title(title)
+    cells[0].legend(frameon=False, fontsize=7, ncols=2)
+    cells[-1].set_xlabel("window of genes, as they are read (dotted: even)")
     return figure
 
 

@@ -28,21 +28,7 @@ from training.model.cross_fit import fit_final
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is left of a fit.
-
-    Attributes
-    ----------
-    predicted
-        Of the test rows, in the order of the split table; shape ``(n,)``.
-    held_out
-        Of rows that the fit did not see, none of them a test row; shape ``(m,)``.
-    held_out_rows
-        Their positions in the split table, shape ``(m,)``.
-    seconds
-        Of the fit alone.
-    peak_megabytes
-        Largest resident memory of the process: the data and the libraries are part of it.
-    """
+    """What is left of a fit."""
 
     predicted: np.ndarray
     held_out: np.ndarray
@@ -60,13 +46,7 @@ def fit_here(
     *,
     progress: bool = False,
 ) -> Outcome:
-    """Fit one model on the training rows, stopped early on the validation rows, and predict the test rows.
-
-    Raises
-    ------
-    UserError
-        The fit diverged: a prediction is no number.
-    """
+    """Fit one model on the training rows, stopped early on the validation rows, and predict the test rows."""
     began = time.perf_counter()
     final = fit_final(
         get_architecture(architecture, task.modality, task.problem),

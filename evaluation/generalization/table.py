@@ -31,6 +31,7 @@ from evaluation.metrics.resample import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
+from pipelines.code_closure import closure
 from pipelines.cross_study import CROSS_STUDY
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
@@ -43,9 +44,10 @@ from training.architectures import get_architecture
 from training.studies.trials import fit_settings
 
 FOLDER = "generalization"
-RIVAL = "xgboost"  # what the best network is held against
 
 _SCHEMA = 1
+# What fits and scores; what draws and writes the table makes no fit anew.
+_CODE = ("evaluation.generalization.apart", "evaluation.metrics.regression", "evaluation.metrics.resample")
 _OF_SPLIT = ("split", "fold")  # columns that predictions do not repeat
 
 Fit = Callable[..., Outcome]
@@ -53,15 +55,7 @@ Fit = Callable[..., Outcome]
 
 @dataclass(frozen=True)
 class Plan:
-    """One fit of the table.
-
-    Attributes
-    ----------
-    hyperparameters, origin
-        What is fitted, and whether it is ``tuned`` or ``defaults``.
-    fingerprint
-        Of all that decides the outcome but the code.
-    """
+    """One fit of the table."""
 
     mode: str
     architecture: str
@@ -108,19 +102,14 @@ def plans(
     folder: Path,
     models: Path = MODELS,
 ) -> list[Plan]:
-    """Return the fits of the table, mode by mode, the baseline first in each.
-
-    Raises
-    ------
-    UserError
-        An architecture does not exist, or what a study left of it cannot be read.
-    """
+    """Return the fits of the table, mode by mode, the baseline first in each."""
     task = response_task(name, params)
     settings = fit_settings(params, task)
-    first = [task.evaluate.baseline]
+    names = list(dict.fromkeys([task.evaluate.baseline, *architectures]))
+    code = {each: closure(*_CODE, task=task, architectures=[each, task.evaluate.baseline]) for each in names}
     made = []
     for mode in modes:
-        for architecture in [*first, *(each for each in architectures if each not in first)]:
+        for architecture in names:
             hyperparameters, origin = hyperparameters_of(models / name / architecture, architecture, task)
             decided = {
                 "schema": _SCHEMA,
@@ -131,10 +120,12 @@ def plans(
                 "hyperparameters": hyperparameters,
                 "settings": get_architecture(architecture, task.modality, task.problem).known(settings),
                 "baseline": task.evaluate.baseline,
+                "code": code[architecture],
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }
+            known: dict[str, Any] = {"hyperparameters": hyperparameters, "origin": origin, "folder": folder}
             fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
-            made.append(Plan(mode, architecture, hyperparameters, origin, fingerprint, folder))
+            made.append(Plan(mode=mode, architecture=architecture, fingerprint=fingerprint, **known))
     return made
 
 
@@ -159,34 +150,9 @@ def response_task(name: str, params: Params) -> Task:
 
 
 def generalize(
-    name: str,
-    params: Params,
-    every: Sequence[Plan],
-    kept: Kept,
-    *,
-    fit: Fit = fit_apart,
-    progress: bool = False,
+    name: str, params: Params, every: Sequence[Plan], kept: Kept, *, fit: Fit = fit_apart, progress: bool = False
 ) -> list[str]:
-    """Make what is missing of ``every`` plan, one after another.
-
-    Parameters
-    ----------
-    name, params
-        Task and decisions.
-    every
-        From `plans`, in their order.
-    kept
-        All samples of the task.
-    fit
-        How a model is fitted: `evaluation.generalization.apart.fit_apart`, or `fit_here` to stay in this process.
-    progress
-        Show bars.
-
-    Returns
-    -------
-    list of str
-        What could not be made, a sentence each. Nothing else is held up by it.
-    """
+    """Make what is missing of ``every`` plan, one after another."""
     failed: list[str] = []
     missing = [plan for plan in every if plan.read() is None]
     mode, prepared, naive = None, None, None
@@ -214,8 +180,8 @@ def generalize(
         except UserError as error:
             failed.append(f"{plan.mode} {plan.architecture}: {error}")
             continue
-        keep(name, plan, scored, prepared)
-        tqdm.write(page.line(scored.result))
+        keep(name, plan, *scored)
+        tqdm.write(page.line(scored[0]))
     return failed
 
 
@@ -230,22 +196,10 @@ def _baseline(plan: Plan, every: Sequence[Plan], prepared: Prepared, outcome: Ou
     return table.loc[prepared.table["sample_id"].to_numpy()[prepared.rows("test")]].to_numpy(np.float64)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The scores of a fit, and the predictions that they are of."""
-
-    result: dict[str, Any]
-    predictions: pd.DataFrame
-
-
-def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Outcome, naive: np.ndarray) -> Scored:
-    """Return what ``outcome`` is worth on the test rows, with intervals.
-
-    Parameters
-    ----------
-    naive
-        What the baseline predicts for the same rows, ``(n,)``.
-    """
+def score(
+    name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Outcome, naive: np.ndarray
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the scores of a fit on the test rows with intervals, and its predictions beside the baseline's."""
     task = response_task(name, params)
     table, samples = prepared.table, prepared.samples
     test = prepared.rows("test")
@@ -275,7 +229,7 @@ def score(name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Ou
         "seconds": outcome.seconds,
         "peak_megabytes": outcome.peak_megabytes,
     }
-    return Scored(result, predictions)
+    return result, predictions
 
 
 def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
@@ -289,15 +243,14 @@ def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Inter
     return {key: found[key] for key in measures.in_every_mode}
 
 
-def keep(name: str, plan: Plan, scored: Scored, prepared: Prepared) -> None:
+def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFrame) -> None:
     """Write the predictions, log the scores on a run of their own, and write them: last, since they say that all is."""
     with written_whole(plan.predictions) as temporary:
-        scored.predictions.to_parquet(temporary, index=False)
-    result = scored.result
+        predictions.to_parquet(temporary, index=False)
     tags = {
         "architecture": plan.architecture,
         "split.mode": plan.mode,
-        "split.sha256": prepared.sha256,
+        "split.sha256": result["split.sha256"],
         "budget": result["budget"],
         "hyperparameters": plan.origin,
         "simulated": str(result["simulated"]).lower(),
@@ -321,11 +274,6 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
 
     Studies share only some of their drugs. On the others a model is asked for an unseen line and an unseen drug at
     once, which is another question: without this part, the score would be mostly about how many there are.
-
-    Returns
-    -------
-    dict or None
-        ``rows``, ``drugs``, ``units`` and ``metrics`` of that part; None in another mode, or where it is empty.
     """
     task = response_task(name, params)
     if plan.read() is None:
@@ -343,25 +291,20 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
 
 
 def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
-    """Return, mode by mode, by how much the best network is better than XGBoost on the same test rows.
+    """Return, mode by mode, by how much the best network is better than the best simple model on the same test rows.
 
-    The best network is the one with the best score on the validation rows: chosen by the test rows, it would be the one
-    that chance favored there. A network is an architecture whose role is neither ``baseline`` nor ``simple``.
-
-    Returns
-    -------
-    list of dict
-        ``mode, network, rival, metric, difference, low, high, p, rows, groups``; a mode that lacks either is left out.
+    Both are the best on the validation rows: chosen by the test rows, they would be those that chance favored there.
     """
     task = response_task(name, params)
     found = []
     for mode in dict.fromkeys(plan.mode for plan in every):
         done = {plan.architecture: plan for plan in every if plan.mode == mode and plan.read() is not None}
-        networks = [each for each in done if get_architecture(each, task.modality, task.problem).role == "model"]
-        if not networks or RIVAL not in done:
+        roles = {each: get_architecture(each, task.modality, task.problem).role for each in done}
+        sides = [[done[each].read() or {} for each in done if roles[each] == role] for role in ("model", "simple")]
+        if not all(sides):
             continue
-        best = page.best_by_validation([done[each].read() or {} for each in networks])
-        ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, RIVAL))
+        best, rival = map(page.best_by_validation, sides)
+        ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
         if ours["group"].nunique() < 2:
             continue
         between = paired_difference(
@@ -373,18 +316,12 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
             confidence=task.evaluate.confidence,
             seed=params.seed,
         )
-        found.append({"mode": mode, "network": best, "rival": RIVAL, **between.as_dict()})
+        found.append({"mode": mode, "network": best, "rival": rival, **between.as_dict()})
     return found
 
 
 def tell(name: str, params: Params, every: Sequence[Plan], failed: Sequence[str], samples: Any) -> dict[str, Any]:
-    """Return what ``generalization.json`` holds: a row a finished fit, the contests, and what is missing.
-
-    Parameters
-    ----------
-    samples
-        All samples of the task.
-    """
+    """Return what ``generalization.json`` holds: a row a finished fit, the contests, and what is missing."""
     rows = [
         {**found, "of_known_drugs": of_known_drugs(name, params, plan, samples)}
         for plan in every

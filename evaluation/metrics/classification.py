@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from evaluation.metrics.regression import Floats, Integers, encode
-from pipelines.problems import get_problem, higher_is_better
+from evaluation.metrics import columns
+from evaluation.metrics.columns import Floats, Integers, encode, gain, in_blocks, weights_of
+from pipelines.problems import get_problem
 
 _REGISTERED = get_problem("classification").metrics
 WITHIN = tuple(metric.name for metric in _REGISTERED if metric.within)  # means over drugs
@@ -31,9 +32,6 @@ _SUM_TOLERANCE = 1e-3
 # scikit-learn's bound for float64: a certain mistake costs 36 nats, not infinity.
 _SMALLEST = float(np.finfo(np.float64).eps)
 
-# Weights held at once, rows x resamples: 8 MiB an array, of which some five are alive together.
-_BLOCK = 2**20
-
 
 def weighted_classification_metrics(
     target: npt.ArrayLike,
@@ -46,66 +44,43 @@ def weighted_classification_metrics(
     margin_metric: str = "accuracy",
     within: npt.ArrayLike | None = None,
 ) -> dict[str, Floats]:
-    """Metrics of one set of predicted probabilities for each of many weightings of the groups.
+    """Return metrics of predicted probabilities under each of many weightings of the groups, ``(n_weightings,)`` each.
 
     A weighting with whole numbers gives what the rows give when repeated that often, save for means over classes: where
     a class has rows and the weighting leaves it none, they are NaN and not the mean over the other classes, which would
-    be another quantity.
+    be another quantity. What the data leave undefined is NaN too: every metric of a class without rows, the precision
+    of a class that is never predicted, areas where all rows are of one class. Means leave out classes without rows.
 
     Parameters
     ----------
-    target : int array of shape (n_rows,)
-        True class of each row, as its place in `classes`.
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted probabilities; each row sums to one. The predicted class is the most probable one, the first of
-        equals.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels; none negative, not all zero.
-    classes : sequence of str
-        Names of the classes, at least two.
-    baseline : array of shape (n_rows, n_classes), optional
-        Probabilities that the naive baseline predicts for the same rows. Without it `margin` is absent.
-    margin_metric : str
-        Metric that the margin is taken of.
-    within : array of shape (n_rows,), optional
-        Drug of each row, with two classes. Without it `prevalence` and the `within_drug_*` metrics are absent.
+    target, probabilities
+        Codes of the classes ``(n_rows,)``, and ``(n_rows, n_classes)``, of which each row sums to one. The predicted
+        class is the most probable one, the first of equals.
+    groups, counts, baseline, margin_metric, within
+        See `evaluation.problems.Measures.weigh`. A drug whose rows all lie in one group counts as often as that group
+        was drawn: each draw of the group is a drug of its own.
 
     Returns
     -------
-    dict of str to array of shape (n_weightings,)
+    dict of str to array
         - `accuracy`; `balanced_accuracy`: mean recall of the classes; `macro_f1`; `weighted_f1`: by rows of the class;
         - `roc_auc`, `pr_auc` (average precision): with two classes those of the second, with more the mean over the
           classes, each against the rest;
-        - `ece`: expected calibration error, the mean gap between confidence and accuracy over 15 bins of equal width,
-          open below and closed above, of the most probable class's probability, each bin weighing by its rows;
+        - `ece`: expected calibration error (Guo et al., 2017), the mean gap between confidence and accuracy over 15
+        bins
+          of equal width, open below and closed above, of the most probable class's probability;
         - `log_loss`: in nats, probabilities below 2.2e-16 raised to that;
-        - `brier`: squared error, summed over the classes (0 to 2), with two classes of one of them (0 to 1), as
-          scikit-learn has it;
+        - `brier`: squared error, summed over the classes, with two classes of one of them, as scikit-learn has it;
         - `precision_<class>`, `recall_<class>`, `f1_<class>`, `roc_auc_<class>`, `pr_auc_<class>`;
-        - `margin`: what the model is better by than the baseline, positive where it is better, also of a metric that
-          is the better the lower it is;
-        - `prevalence`: share of rows of the second class, which is the `pr_auc` of chance;
+        - `margin` over the baseline; `prevalence`: share of rows of the second class, which is the `pr_auc` of chance;
         - `within_drug_roc_auc`, `within_drug_pr_auc`, `within_drug_prevalence`: unweighted means over the drugs that
-          have rows of both classes of what each has, where differences between drugs earn nothing.
-
-        What the data leave undefined is NaN: every metric of a class without rows, the precision of a class that is
-        never predicted, areas where all rows are of one class. Means over classes leave out classes without rows.
-
-        A drug whose rows all lie in one group counts as often as that group was drawn: each draw of the group is a
-        drug of its own.
+          have rows of both classes, where differences between drugs earn nothing.
 
     Raises
     ------
     ValueError
-        If a column is empty, of another shape, or holds what is no class or no probability; the message names the
-        first such row, counted from 0. If `classes` are fewer than two or repeat, or `margin_metric` is unknown.
-        If `counts` has another shape or a weighting without weight.
-
-    References
-    ----------
-    Guo C. et al. (2017). On calibration of modern neural networks. ICML: the calibration error and its bins.
+        If a column is of another shape, or holds what is no class or no probability; the message names the first such
+        row.
     """
     names = metric_names(classes)
     known = [*names, *(WITHIN if within is not None else ())]
@@ -117,31 +92,25 @@ def weighted_classification_metrics(
     model = _probabilities("probabilities", probabilities, code.size, len(classes))
     naive = None if baseline is None else _probabilities("baseline", baseline, code.size, len(classes))
     labels, group = encode("groups", groups, code.size)
-    weights = np.asarray(counts)
-    if weights.ndim != 2 or not len(weights) or weights.shape[1] != labels.size:
-        raise ValueError(f"counts has shape {weights.shape}, not (n_weightings, {labels.size})")
-    if not ((weights >= 0).all() and np.isfinite(weights).all() and weights.any(axis=1).all()):
-        raise ValueError("counts holds a negative or non-finite weight, or a weighting without any weight")
+    weights = weights_of(counts, labels.size)
 
     # One canonical order, so that sums round alike in whatever order the rows came.
-    columns = model if naive is None else np.hstack([naive, model])
-    order = np.lexsort((*columns.T, group, code))
+    both = model if naive is None else np.hstack([naive, model])
+    order = np.lexsort((*both.T, group, code))
     code, group = code[order], group[order]
     scored = _Scored.build(code, model[order], group, labels.size)
     reference = None if naive is None else _Scored.build(code, naive[order], group, labels.size)
 
-    blocks = []
-    step = max(1, _BLOCK // code.size)
-    for start in range(0, len(weights), step):
-        block_weights = np.ascontiguousarray(weights[start : start + step].T, dtype=np.float64)
-        block = dict(zip(names, scored.metrics(block_weights), strict=True))
+    def measure(block: Floats) -> dict[str, Floats]:
+        turned = np.ascontiguousarray(block.T)
+        found = dict(zip(names, scored.metrics(turned), strict=True))
         if reference is not None and margin_metric in names:
             ranks = margin_metric.startswith(("roc_auc", "pr_auc"))
-            naive_block = dict(zip(names, reference.metrics(block_weights, ranks=ranks), strict=True))
-            sign = 1.0 if higher_is_better(margin_metric) else -1.0
-            block["margin"] = sign * (block[margin_metric] - naive_block[margin_metric])
-        blocks.append(block)
-    found = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+            of_naive = dict(zip(names, reference.metrics(turned, ranks=ranks), strict=True))
+            found["margin"] = gain(margin_metric, found[margin_metric], of_naive[margin_metric])
+        return found
+
+    found = in_blocks(weights, code.size, measure)
     if within is not None:
         drug = encode("within", within, code.size)[1][order]
         found |= {"prevalence": _prevalence(code, group, weights)}
@@ -153,68 +122,21 @@ def weighted_classification_metrics(
 
 
 def metric_names(classes: Sequence[str]) -> list[str]:
-    """Return the names of all metrics of rows, in their order: overall, then class by class.
-
-    `margin` and what is measured within drugs are none of them.
-
-    Raises
-    ------
-    ValueError
-        If `classes` are fewer than two or repeat.
-    """
+    """Return the names of all metrics of rows, overall and then class by class; no margin, none within drugs."""
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes are {', '.join(map(str, classes)) or 'none'}: at least two are needed, each once")
     return _OVERALL + [f"{name}_{label}" for label in classes for name in _OF_CLASS]
 
 
 def confusion(target: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int64]:
-    """Count rows by true and predicted class.
-
-    Parameters
-    ----------
-    target, predicted : int array of shape (n_rows,)
-        Classes, as numbers from 0.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    int array of shape (n_classes, n_classes)
-        True classes down, predicted classes across.
-
-    Raises
-    ------
-    ValueError
-        If a column is empty, of another shape or holds what is no class.
-    """
-    true = _codes("target", target, n_classes)
-    guessed = _codes("predicted", predicted, n_classes, true.size)
+    """Count rows by true class (down) and predicted class (across), ``(n_classes, n_classes)``."""
+    true, guessed = _codes("target", target, n_classes), _codes("predicted", predicted, n_classes)
     counts = np.bincount(true * n_classes + guessed, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).astype(np.int64, copy=False)
 
 
 def reliability(target: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Compare confidence with accuracy, in the bins of `ece`.
-
-    Parameters
-    ----------
-    target : int array of shape (n_rows,)
-        True class of each row.
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted probabilities.
-
-    Returns
-    -------
-    share, confidence, accuracy : arrays of shape (15,)
-        Of the rows in each bin, by the probability of the most probable class: their share of all rows, the mean of
-        that probability and the share that is right. The last two are NaN where a bin is empty. `ece` is the sum of
-        share times gap.
-
-    Raises
-    ------
-    ValueError
-        As in `classification_metrics`.
-    """
+    """Return the share of rows, confidence and accuracy in each bin of `ece`, ``(15,)``; NaN where a bin is empty."""
     n_classes = np.shape(probabilities)[1] if np.ndim(probabilities) == 2 else 0
     code = _codes("target", target, n_classes)
     model = _probabilities("probabilities", probabilities, code.size, n_classes)
@@ -341,9 +263,7 @@ class _Scored:
         return overall + [values for metrics in of_class for values in metrics]
 
 
-def _within_drugs(
-    code: Integers, score: Floats, group: Integers, drug: Integers, weights: Floats | npt.NDArray[np.int64]
-) -> dict[str, Floats]:
+def _within_drugs(code: Integers, score: Floats, group: Integers, drug: Integers, weights: Floats) -> dict[str, Floats]:
     """Return `WITHIN` for `score` (n_rows,) of the second class, under `weights` of shape (n_weightings, n_groups)."""
     total, drugs = np.zeros((len(WITHIN), len(weights))), np.zeros(len(weights))
     order = np.argsort(drug, kind="stable")
@@ -353,10 +273,10 @@ def _within_drugs(
             continue
         ranked = _Ranked.build(score[rows], positive, whose)
         one_group = bool((whose == whose[0]).all())
-        step = max(1, _BLOCK // rows.size)
+        step = max(1, columns.BLOCK // rows.size)
         for start in range(0, len(weights), step):
             part = slice(start, start + step)
-            block = np.asarray(weights[part], dtype=np.float64)
+            block = weights[part]
             areas = ranked.areas(np.ascontiguousarray(block.T))
             defined = ~np.isnan(areas[0])
             draws = np.where(defined, block[:, whose[0]] if one_group else 1.0, 0.0)
@@ -367,7 +287,7 @@ def _within_drugs(
     return dict(zip(WITHIN, means, strict=True))
 
 
-def _prevalence(code: Integers, group: Integers, weights: Floats | npt.NDArray[np.int64]) -> Floats:
+def _prevalence(code: Integers, group: Integers, weights: Floats) -> Floats:
     """Return the share of rows of the second class under each weighting, (n_weightings,); NaN where none has weight."""
     of_group, of_class = (
         np.bincount(of, minlength=weights.shape[1]).astype(np.float64) for of in (group, group[code == 1])
@@ -382,16 +302,10 @@ def _bin(confidence: Floats) -> Integers:
     return np.clip(np.searchsorted(edges, confidence) - 1, 0, BINS - 1)
 
 
-def _codes(name: str, values: npt.ArrayLike, n_classes: int, n_rows: int | None = None) -> Integers:
+def _codes(name: str, values: npt.ArrayLike, n_classes: int) -> Integers:
     column = np.asarray(values)
-    if column.ndim != 1:
-        raise ValueError(f"{name} has shape {column.shape}, not (n_rows,)")
-    if column.size == 0:
-        raise ValueError(f"{name} is empty")
-    if n_rows is not None and column.size != n_rows:
-        raise ValueError(f"{name} has {column.size} rows and target has {n_rows}")
-    if column.dtype.kind not in "iu":
-        raise ValueError(f"{name} holds {column.dtype}, not the numbers of classes")
+    if column.ndim != 1 or not column.size or column.dtype.kind not in "iu":
+        raise ValueError(f"{name} has shape {column.shape} of {column.dtype}, not the numbers of classes, (n_rows,)")
     bad = np.flatnonzero((column < 0) | (column >= n_classes))
     if bad.size:
         raise ValueError(f"{name} is {column[bad[0]]} at row {bad[0]}, and there are {n_classes} classes")
@@ -399,12 +313,7 @@ def _codes(name: str, values: npt.ArrayLike, n_classes: int, n_rows: int | None 
 
 
 def _probabilities(name: str, values: npt.ArrayLike, n_rows: int, n_classes: int) -> Floats:
-    try:
-        table = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is not a table of numbers: {error}") from error
-    if table.shape != (n_rows, n_classes):
-        raise ValueError(f"{name} has shape {table.shape}, not ({n_rows}, {n_classes})")
+    table = columns.numbers(name, values, (n_rows, n_classes))
     bad = np.flatnonzero(~((table >= 0).all(axis=1) & (np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE)))
     if bad.size:
         row = np.array2string(table[bad[0]], precision=4, separator=", ")

@@ -11,29 +11,9 @@ from evaluation.metrics.resample import Interval, group_counts, percentile_inter
 
 
 def mean_of_rows(
-    values: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    values: npt.ArrayLike, groups: npt.ArrayLike, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Return the mean over rows, of several columns the mean of their means.
-
-    Parameters
-    ----------
-    values : array of shape (n,) or (n, columns)
-        NaN where a row has none; a column without any is left out.
-    groups : array of shape (n,)
-        What varies independently and is drawn anew.
-    resamples, confidence, seed
-        Of the cluster bootstrap, see `evaluation.metrics.resample`.
-
-    Returns
-    -------
-    Interval
-        NaN where no row has a value; ends of NaN where there is one group.
-    """
+    """Return the mean over rows, of several columns the mean of their means."""
     table = np.asarray(values, dtype=np.float64)
     table = table[:, None] if table.ndim == 1 else table
     known = ~np.isnan(table)
@@ -51,27 +31,9 @@ def mean_of_rows(
 
 
 def coverage(
-    declared: float,
-    held: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    unlike: np.ndarray | None = None,
-    **bootstrap: Any,
+    declared: float, held: npt.ArrayLike, groups: npt.ArrayLike, *, unlike: np.ndarray | None = None, **bootstrap: Any
 ) -> dict[str, Any]:
-    """Return how many test rows prediction sets or intervals cover, beside what they are declared to.
-
-    Parameters
-    ----------
-    declared
-        Share that is promised.
-    held : array of shape (n,) or (n, targets)
-        1 where the true value is held, 0 where it is not, NaN where nothing is known.
-    groups, bootstrap
-        See `mean_of_rows`.
-    unlike : bool array of shape (n,)
-        Which rows are called unlike the training data: there the endpoint promises nothing. None where a model cannot
-        say; else the coverage on either side is told too.
-    """
+    """Return how many test rows prediction sets or intervals cover, beside what they are declared to."""
 
     def share(rows: np.ndarray) -> dict[str, Any]:
         found = mean_of_rows(np.asarray(held)[rows], np.asarray(groups)[rows], **bootstrap)

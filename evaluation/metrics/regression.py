@@ -12,16 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.metrics.columns import TOLERANCE, Floats, Integers, encode, in_blocks, numbers, weights_of
 from pipelines.problems import get_problem
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.intp]
-
-# Float32 carries 7 digits: values that differ by less than this share of their magnitude differ by rounding.
-_TOLERANCE = 1e-6
-
-# Weights held at once, rows x resamples: 8 MiB an array, of which some ten are alive together.
-_BLOCK = 2**20
 
 
 def weighted_regression_metrics(
@@ -34,66 +26,39 @@ def weighted_regression_metrics(
     baseline: npt.ArrayLike | None = None,
     min_rows: int = 5,
 ) -> dict[str, Floats]:
-    """Metrics of one set of predictions for each of many weightings of the groups.
+    """Return metrics of predicted numbers under each of many weightings of the groups, ``(n_weightings,)`` each.
 
     A weighting with whole numbers gives what the rows give when repeated that often, save that `min_rows` counts
-    distinct rows.
-
-    Parameters
-    ----------
-    y : array of shape (n_rows,)
-        Measured response, ln IC50.
-    prediction : array of shape (n_rows,)
-        Predicted response, in the unit of `y`.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels; none negative, not all zero.
-    within : array of shape (n_rows,), optional
-        Drug of each row. Without it the `within_drug_*` metrics are absent.
-    baseline : array of shape (n_rows,), optional
-        Prediction of the naive baseline for the same rows, in the unit of `y`. Without it `r2_over_baseline`
-        and `margin` are absent.
-    min_rows : int
-        Drugs with fewer rows are left out of the `within_drug_*` metrics.
+    distinct rows: drugs with fewer are left out of the `within_drug_*` metrics. A drug whose rows all lie in one group
+    counts as often as that group was drawn: each draw of the group is a drug of its own.
 
     Returns
     -------
-    dict of str to array of shape (n_weightings,)
+    dict of str to array
         - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square), `pearson`, `spearman` over all rows;
-        - `within_drug_pearson`, `within_drug_spearman`: unweighted mean over drugs of the correlation inside
-          each, where the differences between drugs, which any drug mean predicts, earn nothing;
-        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline);
-        - `margin`: r2(prediction) - r2(baseline).
+        - `within_drug_pearson`, `within_drug_spearman`: unweighted mean over drugs of the correlation inside each,
+        where
+          the differences between drugs, which any drug mean predicts, earn nothing;
+        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin`: r2(prediction) - r2(baseline).
 
-        A constant prediction scores a correlation of 0. What the data leave undefined (constant `y`, no drug
-        with enough rows, a baseline without error) is NaN. Values closer than a millionth of the largest
-        magnitude are the same value where constancy is asked. A drug whose rows all lie in one group counts as
-        often as that group was drawn: each draw of the group is a drug of its own.
+        As in drevalpy (DrEval), a constant prediction scores a correlation of 0, and what the data leave undefined
+        (constant `y`, no drug with enough rows, a baseline without error) is NaN. Values closer than a millionth of the
+        largest magnitude are the same value where constancy is asked.
 
     Raises
     ------
     ValueError
-        If a column is empty, not one-dimensional, of another length than `y`, or holds NaN, an infinity or a
-        missing label; the message names the column and its first such row, counted from 0. If `counts` has another
-        shape or a weighting without weight.
-
-    References
-    ----------
-    drevalpy (DrEval), `drevalpy.evaluation`: constant predictions score 0, constant targets NaN.
+        If a column is of another shape, or holds NaN, an infinity or a missing label; the message names the first such
+        row.
     """
     if min_rows < 2:
         raise ValueError(f"min_rows is {min_rows}: a correlation needs at least 2 rows")
-    y = _column("y", y)
-    prediction = _column("prediction", prediction, y.size)
-    reference = None if baseline is None else _column("baseline", baseline, y.size)
-    drug = np.zeros(y.size, dtype=np.intp) if within is None else encode("within", within, y.size)[1]
-    labels, group = encode("groups", groups, y.size)
-    weights = np.asarray(counts, dtype=np.float64)
-    if weights.ndim != 2 or not len(weights) or weights.shape[1] != labels.size:
-        raise ValueError(f"counts has shape {weights.shape}, not (n_weightings, {labels.size})")
-    if not ((weights >= 0).all() and np.isfinite(weights).all() and weights.any(axis=1).all()):
-        raise ValueError("counts holds a negative or non-finite weight, or a weighting without any weight")
+    n_rows = np.size(y)
+    y, prediction = numbers("y", y, (n_rows,)), numbers("prediction", prediction, (n_rows,))
+    reference = None if baseline is None else numbers("baseline", baseline, (n_rows,))
+    drug = np.zeros(n_rows, dtype=np.intp) if within is None else encode("within", within, n_rows)[1]
+    labels, group = encode("groups", groups, n_rows)
+    weights = weights_of(counts, labels.size)
 
     # One canonical order, so that sums round alike in whatever order the rows came; drugs become contiguous.
     tiebreak = group if reference is None else reference
@@ -103,54 +68,17 @@ def weighted_regression_metrics(
 
     overall = _Strata.build(y, prediction, group, np.zeros_like(drug))
     inside = None if within is None else _Strata.build(y, prediction, group, drug)
-    step = max(1, _BLOCK // y.size)
-    blocks = []
-    for start in range(0, len(weights), step):
-        row_weights = np.ascontiguousarray(weights[start : start + step].T)[group]
-        block = _overall_metrics(y, prediction, reference, overall, row_weights)
+
+    def measure(block: Floats) -> dict[str, Floats]:
+        row_weights = np.ascontiguousarray(block.T)[group]
+        found = _overall_metrics(y, prediction, reference, overall, row_weights)
         if inside is not None:
             pearson, spearman = inside.mean_correlations(row_weights, min_rows)
-            block |= {"within_drug_pearson": pearson, "within_drug_spearman": spearman}
-        blocks.append(block)
-    names = [metric.name for metric in get_problem("regression").metrics if metric.name in blocks[0]]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in names}
+            found |= {"within_drug_pearson": pearson, "within_drug_spearman": spearman}
+        return found
 
-
-def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[np.generic], Integers]:
-    """Number labels by their ascending order, which the order of the rows does not change.
-
-    Parameters
-    ----------
-    name : str
-        What the labels are, for messages.
-    labels : array of shape (n_rows,)
-        Strings or numbers, of one kind.
-    n_rows : int
-        Length that `labels` must have.
-
-    Returns
-    -------
-    labels : array of shape (n_labels,)
-        Distinct labels, ascending.
-    codes : int array of shape (n_rows,)
-        Position of each row's label among them.
-
-    Raises
-    ------
-    ValueError
-        If the length differs, a label is missing (the first such row is named) or the labels do not compare.
-    """
-    # A list goes through objects: among strings NumPy would read a missing label as the word "nan".
-    column = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
-    _require_shape(name, column, n_rows)
-    missing = np.flatnonzero([_is_missing(label) for label in column.tolist()])
-    if missing.size:
-        raise ValueError(f"{name} has a missing label at row {missing[0]}")
-    try:
-        distinct, codes = np.unique(column, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(f"{name} mixes labels that do not compare: {error}") from error
-    return distinct, codes.astype(np.intp, copy=False)
+    found = in_blocks(weights, n_rows, measure)
+    return {metric.name: found[metric.name] for metric in get_problem("regression").metrics if metric.name in found}
 
 
 def _overall_metrics(
@@ -174,7 +102,7 @@ def _overall_metrics(
     }
     if baseline is not None:
         sse_baseline = (y - baseline) ** 2 @ weights
-        has_error = np.sqrt(sse_baseline / total) > _TOLERANCE * np.abs(y).max()
+        has_error = np.sqrt(sse_baseline / total) > TOLERANCE * np.abs(y).max()
         metrics["r2_over_baseline"] = 1 - sse / np.where(has_error, sse_baseline, np.nan)
         metrics["margin"] = (sse_baseline - sse) / sst
     return metrics
@@ -206,7 +134,7 @@ class _Column:
         run_of_row[order] = np.cumsum(begins) - 1
         return cls(
             deviation=centered / np.where(largest > 0, largest, 1.0)[stratum],
-            tolerance=_TOLERANCE * magnitude,
+            tolerance=TOLERANCE * magnitude,
             order=order,
             run_of_row=run_of_row,
             run_last=np.r_[first[1:], values.size] - 1,
@@ -291,32 +219,3 @@ class _Strata:
         total = self._sums(weights)
         means = self._sums(weights * column) / np.where(total > 0, total, 1.0)
         return column - means[self.stratum]
-
-
-def _column(name: str, values: npt.ArrayLike, n_rows: int | None = None) -> Floats:
-    try:
-        column = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is not a column of numbers: {error}") from error
-    _require_shape(name, column, n_rows)
-    bad = np.flatnonzero(~np.isfinite(column))
-    if bad.size:
-        raise ValueError(f"{name} is {column[bad[0]]} at row {bad[0]}")
-    return column
-
-
-def _require_shape(name: str, column: npt.NDArray[np.generic], n_rows: int | None) -> None:
-    if column.ndim != 1:
-        raise ValueError(f"{name} has shape {column.shape}, not (n_rows,)")
-    if column.size == 0:
-        raise ValueError(f"{name} is empty")
-    if n_rows is not None and column.size != n_rows:
-        first = min(column.size, n_rows)
-        raise ValueError(f"{name} has {column.size} rows and y has {n_rows}: row {first} has no counterpart")
-
-
-def _is_missing(label: object) -> bool:
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # pandas.NA compares to NA, which has no truth value
-        return True

@@ -30,18 +30,7 @@ class Interval:
 
 
 def group_counts(n_groups: int, resamples: int, seed: int | np.random.Generator) -> npt.NDArray[np.int64]:
-    """How often each group is drawn when `n_groups` groups are drawn with replacement, `resamples` times.
-
-    Returns
-    -------
-    int array of shape (resamples, n_groups)
-        Each row sums to `n_groups`.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two groups or no resample.
-    """
+    """How often each group is drawn when `n_groups` groups are drawn with replacement, `resamples` times."""
     if n_groups < 2:
         raise ValueError(
             f"an interval needs at least two groups and there is {n_groups}: every resample would be the "
@@ -54,13 +43,7 @@ def group_counts(n_groups: int, resamples: int, seed: int | np.random.Generator)
 
 
 def group_count_blocks(n_groups: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the rows of `group_counts` block by block, where all of them at once would not fit in memory.
-
-    Raises
-    ------
-    ValueError
-        As in `group_counts`.
-    """
+    """Yield the rows of `group_counts` block by block, where all of them at once would not fit in memory."""
     generator = np.random.default_rng(seed)
     step = max(1, _COUNTS // n_groups)
     for start in range(0, max(resamples, 1), step):
@@ -68,22 +51,7 @@ def group_count_blocks(n_groups: int, resamples: int, seed: int) -> Iterator[npt
 
 
 def percentile_interval(value: float, resampled: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """The central `confidence` share of a metric's resampled values, the undefined ones left aside.
-
-    Parameters
-    ----------
-    value : float
-        The metric on the sample itself; the interval need not contain it.
-    resampled : array of shape (resamples,)
-        The metric on each resample, NaN where undefined.
-    confidence : float
-        Between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If `confidence` does not lie between 0 and 1.
-    """
+    """The central `confidence` share of a metric's resampled values, the undefined ones left aside."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, not between 0 and 1")
     values = np.asarray(resampled, dtype=np.float64)

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from evaluation.metrics.regression import Floats, encode
-from pipelines.problems import get_problem, higher_is_better
+from evaluation.metrics.columns import Floats, encode, gain, in_blocks, weights_of
+from pipelines.problems import get_problem
 from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
 
 NAMES = get_problem("survival").reported(within=False)
 _BINS, _ROWS_OF_BIN = 5, 20  # of calibration: at most so many bins, of at least so many rows
-_BLOCK = 2**20  # weights held at once, rows x weightings
 _LEAST = 1e-300  # of survival, whose logarithm is taken
 
 
@@ -34,73 +33,57 @@ def weighted_survival_metrics(
     margin_metric: str = "concordance",
     names: Collection[str] = NAMES,
 ) -> dict[str, Floats]:
-    """Return metrics of one set of predictions for each of many weightings of the groups.
+    """Return metrics of survival curves under each of many weightings of the groups, ``(n_weightings,)`` each.
+
+    A weighting with whole numbers gives what the rows repeated that often give, save that the bins of `ece` are those
+    of the distinct rows. The censoring is estimated anew of each. What the data leave undefined is NaN.
 
     Parameters
     ----------
-    target : array of shape (n_rows, 2)
-        Time of follow-up, above 0, and whether it ended with the event, 1 or 0.
-    survival : array of shape (n_rows, n_horizons)
-        Predicted share without the event at the horizons; that of the last ranks the rows.
-    groups : array of shape (n_rows,)
-        Group of each row.
-    counts : array of shape (n_weightings, n_groups)
-        Weight of each group, in ascending order of the group labels.
-    horizons : sequence of float
-        Ascending.
-    horizon : float
-        One of them.
-    baseline : array of shape (n_rows, n_horizons), optional
-        What the naive baseline predicts for the same rows. Without it `margin` is absent.
-    margin_metric : str
-        Metric that the margin is taken of.
-    names : collection of str
+    target
+        Time of follow-up, above 0, and whether it ended with the event, 1 or 0; ``(n_rows, 2)``.
+    survival, baseline
+        Predicted share without the event at the horizons, ``(n_rows, n_horizons)``; that of the last ranks the rows.
+    horizons, horizon
+        Ascending, and one of them.
+    names
         Metrics that are computed.
 
     Returns
     -------
-    dict of str to array of shape (n_weightings,)
+    dict of str to array
         - `concordance`: Harrell's; `uno_concordance`: Uno's, up to the last horizon;
         - `integrated_brier`: squared error of the curve, weighted by the inverse probability of being censored
           (Graf et al., 1999), mean over time from the first to the last horizon; `brier`: at `horizon`;
         - `ece`: expected calibration error of the risk at `horizon`: the mean distance of predicted risks from those
           observed (Kaplan-Meier) in bins of like prediction;
         - `partial_loss`: negative log partial likelihood (Cox, 1972) per event, ties after Breslow;
-        - `margin`: what the model is better by than the baseline, positive where it is better.
-
-        What the data leave undefined is NaN. A weighting with whole numbers gives what the rows repeated that often
-        give, save that the bins of `ece` are those of the distinct rows. The censoring is estimated anew of each.
+        - `margin` over the baseline.
 
     Raises
     ------
     ValueError
-        If a column is empty, of another length, or holds what it cannot hold; the message names it and the row.
+        If a column is of another shape, or holds what it cannot hold; the message names it and the row.
     """
     at = np.asarray(horizons, dtype=np.float64)
     moments, happened = _follow_up(target)
     curves = _curves("survival", survival, len(moments), len(at))
     naive = None if baseline is None else _curves("baseline", baseline, len(moments), len(at))
     labels, group = encode("groups", groups, len(moments))
-    weights = np.asarray(counts, dtype=np.float64)
-    if weights.ndim != 2 or not len(weights) or weights.shape[1] != labels.size:
-        raise ValueError(f"counts has shape {weights.shape}, not (n_weightings, {labels.size})")
+    weights = weights_of(counts, labels.size)
     if naive is not None and margin_metric not in NAMES:
         raise ValueError(f"margin_metric is {margin_metric!r}, not one of {', '.join(NAMES)}")
     asked = [name for name in NAMES if name in names and name != "margin"]
-    margin = naive is not None and "margin" in names
-    step, blocks = max(1, _BLOCK // len(moments)), []
-    for start in range(0, len(weights), step):
-        of_rows = weights[start : start + step][:, group]
 
-        def measure(values: Floats, wanted: Collection[str], of_rows: Floats = of_rows) -> dict[str, Floats]:
-            return {name: _measure(name, moments, happened, values, of_rows, at, horizon) for name in wanted}
+    def measure(block: Floats) -> dict[str, Floats]:
+        of_rows = block[:, group]
+        found = {name: _measure(name, moments, happened, curves, of_rows, at, horizon) for name in asked}
+        if naive is not None and "margin" in names:
+            two = [_measure(margin_metric, moments, happened, each, of_rows, at, horizon) for each in (curves, naive)]
+            found["margin"] = gain(margin_metric, two[0], two[1])
+        return found
 
-        block = measure(curves, asked)
-        if margin and naive is not None:
-            two = [measure(values, [margin_metric])[margin_metric] for values in (curves, naive)]
-            block["margin"] = (two[0] - two[1]) * (1.0 if higher_is_better(margin_metric) else -1.0)
-        blocks.append(block)
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    return in_blocks(weights, len(moments), measure)
 
 
 def _measure(

@@ -30,15 +30,7 @@ def of_classes(metrics: Mapping[str, Interval], target: np.ndarray, classes: Seq
 
 
 def of_genes(by_gene: pd.DataFrame, measured: Mapping[str, int]) -> Worst:
-    """Return the share of variance that is explained of every gene.
-
-    Parameters
-    ----------
-    by_gene
-        ``gene, r2, r2_low, r2_high``.
-    measured
-        Test rows in which each gene was measured.
-    """
+    """Return the share of variance that is explained of every gene."""
     rows = [
         {"name": str(gene), "n": int(measured[gene]), "value": value, "low": low, "high": high}
         for gene, value, low, high in by_gene[["gene", "r2", "r2_low", "r2_high"]].itertuples(index=False)
@@ -47,23 +39,9 @@ def of_genes(by_gene: pd.DataFrame, measured: Mapping[str, int]) -> Worst:
 
 
 def of_drugs(
-    predictions: pd.DataFrame,
-    names: Mapping[str, str] | None = None,
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int,
+    predictions: pd.DataFrame, names: Mapping[str, str] | None = None, *, resamples: int, confidence: float, seed: int
 ) -> Worst:
-    """Return the share of variance between cell lines that is explained of every drug.
-
-    Parameters
-    ----------
-    predictions
-        ``drug_id, cell_line_id, group, target, prediction``. Where all rows of a drug are of one group, as in a split
-        that keeps drugs apart, its cell lines are resampled in the groups' place.
-    names
-        Of the drugs, by id, where they have any.
-    """
+    """Return the share of variance between cell lines that is explained of every drug."""
     rows = []
     for drug, part in predictions.groupby("drug_id"):
         unit = part["group"] if part["group"].nunique() > 1 else part["cell_line_id"]

@@ -60,13 +60,7 @@ class Modality(ABC):
         """
 
     def unit_warnings(self, task: Task, contract: Contract, samples: Any) -> list[str]:
-        """Return what looks as if it were in another unit, and what the model does not know.
-
-        Raises
-        ------
-        DataError
-            A table is in another unit for certain, or most of its profiles lie outside what the training profiles were.
-        """
+        """Return what looks as if it were in another unit, and what the model does not know."""
         return []
 
     # The evidence.

@@ -49,13 +49,7 @@ class Doubts:
             self.findings.append(Finding("units", file, message, str(table.columns[column])))
 
     def told(self) -> list[str]:
-        """Return the warnings.
-
-        Raises
-        ------
-        DataError
-            There are findings.
-        """
+        """Return the warnings."""
         if self.findings:
             raise DataError(self.findings)
         return self.warnings

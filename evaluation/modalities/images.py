@@ -49,7 +49,10 @@ class Images(Modality):
         section = {
             **told,
             "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
-            "checks": [checks.random_weights(explanation.random_correlation), checks.deletion(fell.difference)],
+            "checks": [
+                checks.check("random_weights", explanation.random_correlation),
+                checks.check("deletion", fell.difference),
+            ],
         }
         return Evidence(
             sections={"explanation": section},

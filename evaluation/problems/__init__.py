@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.regression import Floats, encode
+from evaluation.metrics.columns import Floats, encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.errors import UserError
 
@@ -124,23 +124,6 @@ class Measures(ABC):
         Model and baseline see the same resamples: a margin is a paired comparison. Resamples that leave a metric
         undefined stay out of its interval.
 
-        Parameters
-        ----------
-        target, outputs, baseline, within, margin_metric, scoring
-            As of `weigh`.
-        groups
-            What varies independently and is drawn anew, ``(n,)``: patients, cell lines, or the drugs where the split
-            keeps drugs apart.
-        resamples, confidence
-            Their number, and the coverage aimed at.
-        seed
-            The same seed gives the same intervals, in whatever order the rows come.
-
-        Raises
-        ------
-        ValueError
-            As of `weigh`; if there is only one group; if ``resamples`` or ``confidence`` is off range.
-
         References
         ----------
         Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
@@ -164,17 +147,7 @@ class Measures(ABC):
         margin_metric: str,
         **learnt: Any,
     ) -> dict[str, Floats]:
-        """Return ``metric`` of a table of predictions, and whatever is found with it, under each weighting.
-
-        Parameters
-        ----------
-        predictions
-            Of the fit stage: see `training.contract.Contract.predicted`.
-        metric
-            What is not needed for it is not computed.
-        groups, counts, margin_metric, learnt
-            As of `weigh`.
-        """
+        """Return ``metric`` of a table of predictions, and whatever is found with it, under each weighting."""
         target, outputs, baseline, scoring = self.columns(predictions)
         asked = margin_metric if metric == "margin" else metric
         to_baseline = metric in ("margin", "r2_over_baseline")
@@ -218,13 +191,7 @@ class Measures(ABC):
         return [str(column) for column in predictions if column == "target" or str(column).startswith("target_")]
 
     def naive(self, predictions: pd.DataFrame) -> pd.DataFrame:
-        """Return predictions as the naive baseline, which the fit stage predicted beside the model, has them.
-
-        Raises
-        ------
-        UserError
-            The predictions have no baseline.
-        """
+        """Return predictions as the naive baseline, which the fit stage predicted beside the model, has them."""
         baselines = [str(name) for name in predictions if name == "baseline" or str(name).startswith("baseline_")]
         if not baselines:
             raise UserError("the predictions have no column baseline; run the fit stage again")

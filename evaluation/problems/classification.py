@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evaluation.metrics.classification import weighted_classification_metrics
-from evaluation.metrics.regression import Floats
+from evaluation.metrics.columns import Floats
 from evaluation.problems import Columns, Measures, columns_of, names_of
 
 if TYPE_CHECKING:

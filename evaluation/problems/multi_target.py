@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.regression import Floats
+from evaluation.metrics.columns import Floats
 from evaluation.metrics.resample import Interval
 from evaluation.metrics.targets import bootstrap_each_target, mean_over_targets, weighted_target_metrics
 from evaluation.problems import Columns, Measures, columns_of, names_of

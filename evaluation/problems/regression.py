@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.regression import Floats, weighted_regression_metrics
+from evaluation.metrics.columns import Floats
+from evaluation.metrics.regression import weighted_regression_metrics
 from evaluation.problems import Columns, Measures
 
 if TYPE_CHECKING:

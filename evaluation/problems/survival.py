@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.regression import Floats
+from evaluation.metrics.columns import Floats
 from evaluation.metrics.survival import weighted_survival_metrics
 from evaluation.problems import Columns, Measures, columns_of, names_of
 

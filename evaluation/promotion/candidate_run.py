@@ -6,6 +6,7 @@ the run: what was judged stays as it was.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tempfile
@@ -50,7 +51,8 @@ def choose(name: str, params: Params, architecture: str | None = None, reports: 
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     metric = found[0]["validation"]["metric"]
     sign = 1 if higher_is_better(metric) else -1
-    return max(found, key=lambda evidence: sign * _defined(evidence["validation"]["value"], sign))
+    scores = [evidence["validation"]["value"] for evidence in found]
+    return found[max(range(len(found)), key=lambda at: -math.inf if scores[at] is None else sign * scores[at])]
 
 
 def candidate(
@@ -66,19 +68,12 @@ def candidate(
 
     Parameters
     ----------
-    name, params, prepared
-        Task, decisions and samples.
     architecture
         Instead of the best on validation rows.
     cohorts
         Labelled raw folders by name; scored beside the test rows, never in their place.
     reports
         Takes ``<task>/candidate/``.
-
-    Returns
-    -------
-    dict
-        The evidence: the same for the same inputs, and so of the same hash.
 
     Raises
     ------
@@ -148,21 +143,15 @@ def comparisons(
         rows.append({**about, **_difference(task, ours, theirs, params.seed, learnt)})
     facing = opponent(name, task, evidence, ours, prepared)
     if facing is not None:
-        told: dict[str, Any] = {
-            "with": facing.architecture,
-            "kind": "production",
-            "version": facing.version,
-            "run_id": facing.run_id,
-        }
-        told |= {"seen": facing.seen} if facing.seen is not None else {}
-        told |= {"note": facing.note} if facing.note else {}
-        if facing.ours is None or facing.theirs is None:
-            rows.append({**told, **_nothing(task)})
-        else:
+        who = {"with": facing.architecture, "kind": "production", "version": facing.version, "run_id": facing.run_id}
+        about = {key: value for key, value in (("seen", facing.seen), ("note", facing.note)) if value not in (None, "")}
+        found = _nothing(task)
+        if facing.ours is not None and facing.theirs is not None:
             try:
-                rows.append({**told, **_difference(task, facing.ours, facing.theirs, params.seed, learnt)})
+                found = _difference(task, facing.ours, facing.theirs, params.seed, learnt)
             except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
-                rows.append({**told, **_nothing(task), "note": f"{facing.note} {error}".strip()})
+                about["note"] = f"{facing.note} {error}".strip()
+        rows.append({**who, **about, **found})
     return rows
 
 
@@ -229,7 +218,3 @@ def _difference(
 def _nothing(task: Task) -> dict[str, Any]:
     numbers = dict.fromkeys(("difference", "low", "high", "p"))
     return {"metric": task.evaluate.metric, **numbers, "rows": 0, "groups": 0}
-
-
-def _defined(value: float | None, sign: int) -> float:
-    return -sign * float("inf") if value is None else value

@@ -14,15 +14,7 @@ USES = Path(__file__).parents[1] / "uses"  # <modality>_<problem>.yaml
 
 @dataclass(frozen=True)
 class Use:
-    """What models of a modality and a problem are for.
-
-    Attributes
-    ----------
-    what
-        One sentence.
-    intended, not_intended, limits
-        Sentences.
-    """
+    """What models of a modality and a problem are for."""
 
     what: str = "A model of a kind that has no card of its own yet."
     intended: tuple[str, ...] = ()

@@ -6,14 +6,19 @@ A key that the evidence lacks is no business of theirs: `evaluation.promotion.ga
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any, Literal
 
 from evaluation.evidence.evidence_file import evidence_sha256
+from pipelines.formatting import UNDEFINED, finite, interval, listed, number
 from pipelines.policy import Gate, TaskPolicy
 from pipelines.problems import metrics
+
+_number = partial(number, form=".3g", nothing=UNDEFINED)
+_interval = partial(interval, form=".3g", nothing=UNDEFINED, alone="{} (no interval)")
 
 Status = Literal["pass", "fail", "waived"]
 Evidence = dict[str, Any]
@@ -21,30 +26,25 @@ Evidence = dict[str, Any]
 
 @dataclass(frozen=True)
 class Situation:
-    """What holds around a version when it is judged; None is what cannot be found out, and it proves nothing.
+    """What is known of a version when it is judged; None is what cannot be found out, and it proves nothing.
 
     Attributes
     ----------
-    to
-        Where the version is to go.
-    today
-        Waivers end.
-    run_id, model_uri, evidence_sha256
-        Of the version, as the registry has them.
+    to, today
+        Where the version is to go, and the day, since waivers end.
+    run_id, model_uri, evidence_sha256, version
+        Of the version, as the registry has them; the number is None before it has one.
     model_sha256
         Of the fitted model's files behind the version, hashed now.
     files_sha256, registered_files_sha256
         Of all that is served, code included: hashed now, and when the version was registered.
-    dvc_data_md5
-        What ``data.dvc`` records now.
+    dvc_data_md5, dvc_lock_md5
+        What ``data.dvc`` records now of all raw data, and ``dvc.lock`` of the task's own; None where nothing is
+        recorded.
     data_sha256
-        Of the task's own raw folder now; only needed where ``dvc_data_md5`` is another, since that is of all tasks.
-    dvc_lock_md5
-        Of the task's own raw folder as ``dvc.lock`` records it; None where no stage of the task is recorded there.
+        Of the task's own raw folder now; only needed where ``dvc_data_md5`` is another.
     split_sha256
         Of the task's split now.
-    version
-        Number of the version, None before it has one.
     production
         Number of the version in production, None where there is none.
     """
@@ -67,19 +67,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one check.
-
-    Attributes
-    ----------
-    check
-        One of `pipelines.policy.CHECKS`.
-    reason
-        The numbers, in a sentence.
-    by
-        Who waived it, or whose answers it rests on.
-    names
-        Of the classes, drugs or genes that failed it, where a check fails by name.
-    """
+    """What came of one check."""
 
     check: str
     status: Status
@@ -110,7 +98,7 @@ class Case:
 def _margin(case: Case) -> Verdict:
     """The interval of the margin over the naive baseline lies above ``gate.margin``."""
     margin, over = case.evidence["test"]["metrics"]["margin"], case.evidence["baseline"]
-    if not _finite(margin["value"], margin["low"]):
+    if not finite(margin["value"], margin["low"]):
         return case.verdict("margin", False, f"the margin over {over} is not defined")
     least = case.gate.margin
     said = f"the margin over {over} is {_interval(margin)}; its low end must lie above {least:g}"
@@ -118,13 +106,8 @@ def _margin(case: Case) -> Verdict:
 
 
 def _simple_models(case: Case) -> Verdict:
-    """No simple model is better by more than ``gate.non_inferiority``.
-
-    By the difference itself, not the low end of its interval: on a small test split a network of real worth could never
-    prove that it is as good as a good simple model. Where something is at stake already, against the version in
-    production, that proof is asked for.
-    """
-    compared = _compared(case)
+    """No simple model is better by more than ``gate.non_inferiority``."""
+    compared = list(case.evidence["comparisons"])
     if not any(each["kind"] == "naive" for each in compared):
         return case.verdict("simple_models", False, "compared with nothing; run `python -m evaluation.candidate`")
     simple = [each for each in compared if each["kind"] == "simple"]
@@ -132,7 +115,7 @@ def _simple_models(case: Case) -> Verdict:
         return case.verdict("simple_models", True, "does not apply: no other simple model is trained")
     told = [f"{each['with']} {_interval(each, 'difference')}" for each in simple]
     least = -case.gate.non_inferiority
-    worse = [each for each in simple if not _finite(each["difference"]) or each["difference"] < least]
+    worse = [each for each in simple if not finite(each["difference"]) or each["difference"] < least]
     said = f"{_called(case, simple[0]['metric'])} over {', '.join(told)}; each must be at least {least:+g}"
     return case.verdict("simple_models", not worse, said)
 
@@ -144,30 +127,29 @@ def _production(case: Case) -> Verdict:
         return case.verdict("production", True, "does not apply: nothing is in production")
     if now == case.now.version:
         return case.verdict("production", True, "does not apply: this version is in production")
-    compared = [each for each in _compared(case) if each["kind"] == "production" and str(each["version"]) == str(now)]
+    compared = [
+        each
+        for each in list(case.evidence["comparisons"])
+        if each["kind"] == "production" and str(each["version"]) == str(now)
+    ]
     if not compared:
         said = f"not compared with version {now}, which is in production; run `python -m evaluation.candidate` again"
         return case.verdict("production", False, said)
     difference, least = compared[-1], -case.gate.non_inferiority
-    if not _finite(difference["difference"], difference["low"]):
+    if not finite(difference["difference"], difference["low"]):
         return case.verdict("production", False, f"the difference from version {now} is not defined")
     said = f"{_called(case, difference['metric'])} over version {now} {_interval(difference, 'difference')}"
     return case.verdict("production", difference["low"] >= least, f"{said}; its low end must be at least {least:+g}")
 
 
 def _floor(case: Case) -> Verdict:
-    """No class, drug or gene has a value below the task's floor.
-
-    The value counts, not the high end of its interval: that a class is so rare that nothing is certain of it is no
-    reason to serve it to patients. A class without test rows fails; a drug or gene without a value is told. Who waives
-    it names what may lie below, so that no other slips through later.
-    """
+    """No class, drug or gene has a value below the task's floor."""
     floor, worst = case.task.floor, case.evidence["worst"]
     if math.isinf(floor):
         return case.verdict("floor", True, "does not apply: policy.tasks has no floor for this task")
     unit, metric, rows = worst["unit"], worst["metric"], worst["rows"]
-    unknown = [row["name"] for row in rows if not _finite(row["value"])]
-    known = [row for row in rows if _finite(row["value"])]
+    unknown = [row["name"] for row in rows if not finite(row["value"])]
+    known = [row for row in rows if finite(row["value"])]
     if not known:
         return case.verdict("floor", False, f"no {unit} has a {metric}")
     lowest = min(known, key=lambda row: row["value"])
@@ -175,9 +157,9 @@ def _floor(case: Case) -> Verdict:
     where = f"{lowest['name']} {_interval(lowest)}, n {lowest['n']}"
     said = f"lowest {_called(case, metric)} of {len(known)}: {where}; the floor is {floor:g}"
     if below:
-        said = f"{len(below)} below the floor: {_listed([row['name'] for row in below], 50)}; {said}"
+        said = f"{len(below)} below the floor: {listed([row['name'] for row in below], 50)}; {said}"
     if unknown:
-        said += f"; without a value: {_listed(unknown)}"
+        said += f"; without a value: {listed(unknown)}"
     failed = [*(row["name"] for row in below), *(unknown if unit == "class" else ())]
     return case.verdict("floor", not failed, said, names=tuple(failed))
 
@@ -189,14 +171,14 @@ def _calibration(case: Case) -> Verdict:
         return case.verdict("calibration", True, "does not apply: numbers are predicted, see coverage")
     error, most = metrics["ece"], case.gate.ece
     said = f"the expected calibration error: {_interval(error)}, at most {most:g}"
-    return case.verdict("calibration", _finite(error["value"]) and error["value"] <= most, said)
+    return case.verdict("calibration", finite(error["value"]) and error["value"] <= most, said)
 
 
 def _coverage(case: Case) -> Verdict:
     """Prediction sets or intervals hold the truth about as often as they say."""
     coverage = case.evidence["coverage"]
     declared, observed = coverage["declared"], coverage["observed"]
-    if not _finite(declared, observed):
+    if not finite(declared, observed):
         return case.verdict("coverage", False, "not measured")
     least = declared - case.gate.coverage_shortfall
     said = f"{_interval(coverage, 'observed')} of test rows are covered, {declared:g} is declared; "
@@ -210,12 +192,13 @@ def _latency(case: Case) -> Verdict:
     asked = ((1, gate.latency_ms_batch_1), (32, gate.latency_ms_batch_32))
     took = [(batch, cost[f"cost_latency_ms_batch_{batch}"], most) for batch, most in asked]
     said = ", ".join(f"{_number(value)} ms for {batch} (at most {most:g})" for batch, value, most in took)
-    return case.verdict("latency", all(_finite(value) and value <= most for _, value, most in took), said)
+    return case.verdict("latency", all(finite(value) and value <= most for _, value, most in took), said)
 
 
 def _size(case: Case) -> Verdict:
     """Of the model's files."""
-    return _at_most(case, "size", "megabytes", case.evidence["cost"]["cost_model_megabytes"], case.gate.megabytes)
+    value, most = case.evidence["cost"]["cost_model_megabytes"], case.gate.megabytes
+    return case.verdict("size", finite(value) and value <= most, f"megabytes: {_number(value)}, at most {most:g}")
 
 
 def _explanation(case: Case) -> Verdict:
@@ -232,13 +215,7 @@ def _explanation(case: Case) -> Verdict:
 
 
 def _unexplained(evidence: Evidence) -> list[str]:
-    """Return the checks that an explanation of its kind has to bring, and does not.
-
-    Heat maps do not add up to what they explain. All others have to. Masking what either names has to be tried; where a
-    model looks at fewer than two features there are none to choose from, and the evidence says so by a ``deletion`` of
-    null. Maps, and attributions of networks (whose multiply-adds are counted), have to be compared with
-    those of random weights.
-    """
+    """Return the checks that an explanation of its kind has to bring, and does not."""
     explanation = evidence["explanation"]
     maps = explanation["method"] == "grad_cam"
     needed = [] if maps else ["completeness"]
@@ -253,11 +230,11 @@ def _unexplained(evidence: Evidence) -> list[str]:
 def _explained(check: dict[str, Any], gate: Gate) -> tuple[bool, str]:
     name, value, low = check["name"], check["value"], check["low"]
     if name == "deletion":
-        return _finite(low) and low > 0, f"{name} {_interval(check)}, its low end above 0"
+        return finite(low) and low > 0, f"{name} {_interval(check)}, its low end above 0"
     limits = {"completeness": gate.completeness, "random_weights": gate.random_weights_correlation}
     if name not in limits:
         return False, f"{name} is a check that the gate does not know"
-    return _finite(value) and value <= limits[name], f"{name} {_number(value)}, at most {limits[name]:g}"
+    return finite(value) and value <= limits[name], f"{name} {_number(value)}, at most {limits[name]:g}"
 
 
 def _validation(case: Case) -> Verdict:
@@ -285,7 +262,7 @@ def _audit(case: Case) -> Verdict:
             for each in case.task.answers
             if each.finding == name
             and (simulated or not each.simulated)
-            and (score is None or (_finite(score) and score <= each.up_to))
+            and (score is None or (finite(score) and score <= each.up_to))
         ]
         scored = "" if score is None else f" at {_interval({**intervals.get(name, {}), 'value': score})}"
         if holding:
@@ -363,35 +340,7 @@ OF: dict[str, Callable[[Case], Verdict]] = {
 }
 
 
-def _compared(case: Case) -> list[dict[str, Any]]:
-    return list(case.evidence["comparisons"])
-
-
-def _at_most(case: Case, check: str, what: str, value: Any, most: float) -> Verdict:
-    return case.verdict(check, _finite(value) and value <= most, f"{what}: {_number(value)}, at most {most:g}")
-
-
-def _finite(*values: Any) -> bool:
-    numbers = (isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    return all(numbers) and all(math.isfinite(value) for value in values)
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3g}" if _finite(value) else "not defined"
-
-
-def _interval(found: dict[str, Any], value: str = "value") -> str:
-    ends = [found.get(end) for end in ("low", "high")]
-    shown = f"[{', '.join(_number(end) for end in ends)}]" if _finite(*ends) else "(no interval)"
-    return f"{_number(found[value])} {shown}" if _finite(found[value]) else _number(found[value])
-
-
 def _called(case: Case, metric: str) -> str:
     """Return a metric's name with what it is, for who has not met it."""
     known = metrics().get(metric)
     return metric if known is None else f"{metric} ({known.meaning.format(baseline=case.evidence['baseline'])})"
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -18,17 +18,7 @@ __all__ = ["Situation", "Verdict", "allowed", "as_dicts", "failures", "judge", "
 
 
 def judge(evidence: Evidence, policy: Policy, situation: Situation) -> list[Verdict]:
-    """Return a verdict of each check, in the order of `pipelines.policy.CHECKS`.
-
-    Parameters
-    ----------
-    evidence
-        As in ``evidence.json``, schema 2.
-    policy
-        Thresholds, and the task's answers and waivers.
-    situation
-        What the evidence is held against.
-    """
+    """Return a verdict of each check, in the order of `pipelines.policy.CHECKS`."""
     task = str(evidence.get("task"))
     case = Case(evidence, policy.gate, policy.task(task), situation)
     return [_waived(_judged(check, case), case) for check in CHECKS]

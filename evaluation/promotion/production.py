@@ -32,19 +32,7 @@ FEWEST_GROUPS = 10  # that production has not seen, for an interval that says so
 
 @dataclass(frozen=True)
 class Opponent:
-    """The version in production, as far as it can be compared.
-
-    Attributes
-    ----------
-    version, run_id, architecture
-        Of the registered model.
-    ours, theirs
-        Predictions of the same rows; None where there is nothing to compare.
-    seen
-        Test rows of the candidate that production was fitted on, None where that is not known.
-    note
-        What a reader of the comparison must know.
-    """
+    """The version in production, as far as it can be compared."""
 
     version: str
     run_id: str | None
@@ -107,13 +95,7 @@ def kept_predictions(version: ModelVersion) -> pd.DataFrame | None:
 def answered(
     model: Predictor, name: str, task: Task, ours: pd.DataFrame, prepared: Prepared, data: Path = DATA
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of ``ours`` that another version can answer, and what it answers.
-
-    Raises
-    ------
-    ValueError
-        The version has other classes, or predicts none of the genes.
-    """
+    """Return the rows of ``ours`` that another version can answer, and what it answers."""
     its_task = read_task(model.contract.task_text)
     # Read by the rules that the version was made under: its images may be smaller, its values on another scale.
     samples = prepared.samples if its_task.data == task.data else its_task.read(data / name).samples

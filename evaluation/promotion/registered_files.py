@@ -48,22 +48,10 @@ def version_behind(uri: str) -> ModelVersion | None:
 
 
 def check_files(version: ModelVersion, folder: Path) -> None:
-    """Refuse files that are not those that were registered, and drop the bytecode that lies beside them.
+    """Refuse files that are not those that were registered, and remove the bytecode that lies beside them.
 
-    Bytecode is not hashed, as Python writes it where a model is loaded, and Python would run it in the place of the
-    code that is: it is made anew.
-
-    Parameters
-    ----------
-    version
-        Of the registry.
-    folder
-        Its files as they are now.
-
-    Raises
-    ------
-    UserError
-        Names the files that were changed, are missing or were added; or the version was registered without a hash.
+    Bytecode is not hashed, as Python writes it where a model is loaded, and Python would run it in place of the code
+    that is: it is made anew. A ``UserError`` names the files that were changed, are missing or were added.
     """
     for bytecode in [path for path in folder.rglob("__pycache__") if path.is_dir()]:
         try:

@@ -17,29 +17,20 @@ from training.model.predictor import Predictor
 
 
 def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
-    """Return every metric with its interval, of ``model`` on the labelled samples in ``folder``.
-
-    Parameters
-    ----------
-    model
-        The logged predictor.
-    folder
-        Raw folder; omics that the model imputes may be missing.
-    seed
-        Of the bootstrap.
+    """Return every metric of ``model`` with its interval on the labelled samples in a raw folder.
 
     Returns
     -------
     dict
         ``n``, ``groups``, ``dropped``, ``warnings`` and ``metrics: {name: {value, low, high}}``. Groups are those of
-        the split mode that the model was trained under: what it has not seen. Warnings say of how many samples the
-        model does not know the drug or the tissue, and what looks as if it were in another unit.
+        the split mode that the model was trained under. Warnings name what the model does not know, and what may be in
+        another unit.
 
     Raises
     ------
     UserError
-        The folder is not of the format, lacks features that the model needs, is in other units than the training
-        data was, or has nothing to score.
+        The folder is not of the format, lacks features that the model needs, is in other units than the training data
+        was, or has nothing to score.
     """
     task, contract = read_task(model.contract.task_text), model.contract
     modality, measures = modality_of(task.modality), measures_of(task.problem)

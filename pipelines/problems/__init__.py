@@ -26,6 +26,7 @@ class Metric:
     score: Score | None = None
     reported: bool = True  # whether a leaderboard may be ordered by it
     within: bool = False  # whether it is a mean over parts of the samples (drugs), which not every modality has
+    label: str = ""  # its name for people, if that is not `name` with a capital
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,16 @@ PROBLEM = Problem(
             "mean over classes of the share that is recognized",
             score=_of_labels("balanced_accuracy_score"),
         ),
-        Metric("macro_f1", "mean over classes of F1", score=_of_labels("f1_score", average="macro")),
+        Metric("macro_f1", "mean over classes of F1", score=_of_labels("f1_score", average="macro"), label="Macro F1"),
         Metric("weighted_f1", "mean over rows of F1", score=_of_labels("f1_score", average="weighted")),
-        Metric("roc_auc", "area under the receiver operating characteristic", score=_roc_auc),
+        Metric("roc_auc", "area under the receiver operating characteristic", score=_roc_auc, label="ROC AUC"),
         Metric("pr_auc", "area under precision and recall"),
         Metric("prevalence", "share of rows of the second class, the pr_auc of chance", reported=False),
         Metric(
-            "within_drug_roc_auc", "mean over drugs of roc_auc within each; a drug of one class has none", within=True
+            "within_drug_roc_auc",
+            "mean over drugs of roc_auc within each; a drug of one class has none",
+            within=True,
+            label="ROC AUC within a drug",
         ),
         Metric("within_drug_pr_auc", "mean over drugs of pr_auc within each", within=True),
         Metric(

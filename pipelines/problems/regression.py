@@ -35,15 +35,20 @@ def _correlation(function: str) -> Score:
     return score
 
 
-R2 = Metric("r2", "share of variance that is explained", score=_of_sklearn("r2_score"))
+R2 = Metric("r2", "share of variance that is explained", score=_of_sklearn("r2_score"), label="R²")
 RMSE = Metric(
     "rmse",
     "root of the mean squared error; low is good",
     higher_is_better=False,
     score=_of_sklearn("root_mean_squared_error"),
+    label="RMSE",
 )
 MAE = Metric(
-    "mae", "mean absolute error; low is good", higher_is_better=False, score=_of_sklearn("mean_absolute_error")
+    "mae",
+    "mean absolute error; low is good",
+    higher_is_better=False,
+    score=_of_sklearn("mean_absolute_error"),
+    label="Mean absolute error",
 )
 MSE = Metric("mse", "mean squared error; low is good", higher_is_better=False, score=_of_sklearn("mean_squared_error"))
 R2_OVER_BASELINE = Metric("r2_over_baseline", "share of {baseline}'s squared error that is saved")
@@ -54,7 +59,12 @@ PROBLEM = Problem(
         *(R2, RMSE, MAE, MSE),
         Metric("pearson", "correlation over all rows", score=_correlation("pearsonr")),
         Metric("spearman", "rank correlation over all rows", score=_correlation("spearmanr")),
-        Metric("within_drug_pearson", "mean over drugs of the correlation within each", within=True),
+        Metric(
+            "within_drug_pearson",
+            "mean over drugs of the correlation within each",
+            within=True,
+            label="Correlation within a drug",
+        ),
         Metric("within_drug_spearman", "mean over drugs of the rank correlation within each", within=True),
         *(R2_OVER_BASELINE, MARGIN),
     ),

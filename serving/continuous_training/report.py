@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipelines import report as reports
+from pipelines.formatting import ends, number
+from pipelines.report import Block, Code, Strong, Text, as_markdown, items, section, table, text
 from serving.continuous_training.changes import Snapshot, params_changed, samples_changed
 from serving.continuous_training.loop import State
 
@@ -39,144 +42,129 @@ def report(
         How the loop ended, in a sentence.
     """
     assert state.content is not None
-    lines = [f"# Retraining `{name}`", "", f"**{outcome}**", ""]
-    if evidence is not None and evidence["simulated"]:
-        lines += ["> The data is simulated. No figure here says anything of patients.", ""]
-    lines += [f"Begun {state.content['started']} by {state.content['by']}; fingerprint "
-              f"`{state.content['fingerprint'][:12]}`.", ""]  # fmt: skip
-    lines += ["## Data", "", *_data(state, before, after, previous), ""]
-    lines += ["## Parameters", "", *_parameters(before, after), ""]
-    if evidence is not None:
-        lines += ["## Metrics", "", *_metrics(evidence, state), ""]
-    lines += ["## Gate", "", *_gate(state.results), ""]
-    lines += ["## What was moved", "", *_moved(name, state.results), ""]
-    return "\n".join(lines)
+    content = state.content
+    begun = text(f"Begun {content['started']} by {content['by']}; fingerprint ", Code(content["fingerprint"][:12]), ".")
+    sections = [
+        section("", begun),
+        section("Data", *_data(state, before, after, previous)),
+        section("Parameters", *_parameters(before, after)),
+        section("Metrics", *([] if evidence is None else _metrics(evidence))),
+        section("Gate", *_gate(state.results)),
+        section("What was moved", *_moved(name, state.results)),
+    ]
+    simulated = evidence is not None and evidence["simulated"]
+    title = ("Retraining ", Code(name))
+    return as_markdown(reports.report(title, sections, lead=(Strong(outcome),), simulated=simulated))
 
 
-def _data(state: State, before: Snapshot, after: Snapshot, previous: Mapping[str, str]) -> Iterator[str]:
+def _data(state: State, before: Snapshot, after: Snapshot, previous: Mapping[str, str]) -> Iterator[Block]:
     assert state.content is not None
     if before.samples is None or after.samples is None:
-        yield "Which samples came or went is not known here: no earlier split is kept in this checkout."
+        yield text("Which samples came or went is not known here: no earlier split is kept in this checkout.")
         if after.samples is not None:
-            yield f"Now there are {len(after.samples)} samples in {after.samples['group'].nunique()} groups."
+            groups = after.samples["group"].nunique()
+            yield text(f"Now there are {len(after.samples)} samples in {groups} groups.")
     else:
         found = samples_changed(before.samples, after.samples)
-        yield "| | before | now | added | gone |"
-        yield "|---|---|---|---|---|"
+        rows: list[list[Text]] = []
         old, new = before.facts.get("rows", {}), after.facts.get("rows", {})
         if "raw" in old and "raw" in new:
-            yield f"| raw rows (net) | {old['raw']} | {new['raw']} | {_difference(new['raw'] - old['raw'])} |"
+            more = new["raw"] - old["raw"]
+            rows.append(["raw rows (net)", *map(str, (old["raw"], new["raw"], max(more, 0), max(-more, 0)))])
         for what in ("samples", "groups"):
-            counts = found[what]
-            yield f"| {what} | {counts['before']} | {counts['after']} | {counts['added']} | {counts['gone']} |"
+            rows.append([what, *(str(found[what][key]) for key in ("before", "after", "added", "gone"))])
+        yield table(["", "before", "now", "added", "gone"], rows)
         sides = found["sides"]
-        yield ""
-        yield (
+        yield text(
             f"{sides['moved']} samples stand on another side of the split than before, {sides['left_test']} of them "
             "were test samples."
         )
-    yield ""
-    yield "| hash | before | now |"
-    yield "|---|---|---|"
-    last = before.facts
-    was = previous.get("data.sha256") or last.get("data.sha256")
-    yield f"| `data.sha256` | {_short(was)} | {_short(state.content['components']['data'])} |"
-    was = previous.get("split.sha256") or last.get("split.sha256")
-    yield f"| `split.sha256` | {_short(was)} | {_short(after.facts.get('split.sha256'))} |"
+    last, split, data = before.facts, "split.sha256", "data.sha256"
+    rows = [
+        [Code(data), _short(previous.get(data) or last.get(data)), _short(state.content["components"]["data"])],
+        [Code(split), _short(previous.get(split) or last.get(split)), _short(after.facts.get(split))],
+    ]
+    yield table(["hash", "before", "now"], rows)
     if previous:
-        yield ""
-        yield f"“Before” of the hashes is version {previous['version']}, which was in {previous['alias']}."
+        yield text(f"“Before” of the hashes is version {previous['version']}, which was in {previous['alias']}.")
     checked = state.results.get("check")
     if checked is not None:
-        findings = ", ".join(f"`{each}`" for each in checked["findings"]) or "none"
-        yield ""
-        yield f"Validation passed, with {checked['warnings']} warnings. Findings of the audit: {findings}."
+        findings = [piece for each in checked["findings"] for piece in (", ", Code(each))][1:] or ["none"]
+        said = f"Validation passed, with {checked['warnings']} warnings. Findings of the audit: "
+        yield text(said, *findings, ".")
 
 
-def _parameters(before: Snapshot, after: Snapshot) -> Iterator[str]:
+def _parameters(before: Snapshot, after: Snapshot) -> Iterator[Block]:
     if before.facts.get("params") is None:
-        yield "What they were is not known here."
+        yield text("What they were is not known here.")
         return
     changed = params_changed(before.facts["params"], after.facts["params"])
-    if not changed:
-        yield "As they were."
-        return
-    yield "| key in `params.yaml` | before | now |"
-    yield "|---|---|---|"
-    for key, old, new in changed:
-        yield f"| `{key}` | {_cell(old)} | {_cell(new)} |"
+    rows = [[Code(key), _value(old), _value(new)] for key, old, new in changed]
+    yield table(["key in params.yaml", "before", "now"], rows) if rows else text("As they were.")
 
 
-def _metrics(evidence: Mapping[str, Any], state: State) -> Iterator[str]:
-    test = evidence["test"]
-    yield (
-        f"Candidate: `{evidence['architecture']}`, chosen on validation rows ({evidence['validation']['metric']} "
-        f"{_number(evidence['validation']['value'])}); test split {test['mode']}, {test['samples']} rows of "
-        f"{test['groups']} groups, {test['confidence']:.0%} intervals over groups."
+def _metrics(evidence: Mapping[str, Any]) -> Iterator[Block]:
+    test, validation = evidence["test"], evidence["validation"]
+    yield text(
+        *("Candidate: ", Code(evidence["architecture"]), f", chosen on validation rows ({validation['metric']} "),
+        f"{number(validation['value'])}); test split {test['mode']}, {test['samples']} rows of {test['groups']} "
+        f"groups, {test['confidence']:.0%} intervals over groups.",
     )
-    yield ""
-    yield "| test metric | value | interval |"
-    yield "|---|---|---|"
-    for metric, found in test["metrics"].items():
-        yield f"| {metric} | {_number(found['value'])} | {_interval(found)} |"
-    yield ""
-    yield "Candidate minus the other, on the same rows; positive: the candidate is better."
-    yield ""
-    yield "| against | metric | difference | interval |"
-    yield "|---|---|---|---|"
+    rows = [[metric, number(found["value"]), ends(found)] for metric, found in test["metrics"].items()]
+    yield table(["test metric", "value", "interval"], rows)
+    yield text("Candidate minus the other, on the same rows; positive: the candidate is better.")
+    compared: list[list[Text]] = []
     for found in sorted(evidence["comparisons"], key=lambda each: each["kind"] != "production"):
+        kind = Strong("production") if found["kind"] == "production" else found["kind"]
         version = f", version {found['version']}" if found.get("version") else ""
-        other = (
-            f"**production**: `{found['with']}`"
-            if found["kind"] == "production"
-            else f"{found['kind']}: `{found['with']}`"
-        )
-        difference = f"{_number(found['difference'], '+')} | {_interval(found, '+')}"
-        note = f" ({_cell(found['note'], code=False)})" if found.get("note") else ""
-        yield f"| {other}{version}{note} | {found['metric']} | {difference} |"
+        other = (kind, ": ", Code(found["with"]), version, f" ({found['note']})" if found.get("note") else "")
+        difference = number(found["difference"], sign="+"), ends(found, sign="+")
+        compared.append([other, found["metric"], *difference])
+    yield table(["against", "metric", "difference", "interval"], compared)
     if not any(found["kind"] == "production" for found in evidence["comparisons"]):
-        yield ""
-        yield "No version was in production to compare with."
+        yield text("No version was in production to compare with.")
 
 
-def _gate(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _gate(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
     judged = [result for result in results.values() if "verdicts" in result]
     if not judged:
-        yield "The loop did not come that far."
+        yield text("The loop did not come that far.")
     for result in judged:
-        yield f"To `{result['to']}`:"
-        yield ""
-        yield "| check | verdict | reason | by |"
-        yield "|---|---|---|---|"
-        for verdict in result["verdicts"]:
-            sign = _SIGNS[verdict["status"]]
-            reason, by = (_cell(verdict[key] or "", code=False) for key in ("reason", "by"))
-            yield f"| {verdict['check']} | {sign} | {reason} | {by} |"
-        yield ""
+        yield text("To ", Code(result["to"]), ":")
+        rows = [
+            [each["check"], _SIGNS[each["status"]], each["reason"] or "", each["by"] or ""]
+            for each in result["verdicts"]
+        ]
+        yield table(["check", "verdict", "reason", "by"], rows)
 
 
-def _moved(name: str, results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    moves = [results[to] for to in ("staging", "production") if to in results]
+def _moved(name: str, results: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
+    moves = {to: results[to] for to in ("staging", "production") if to in results}
+    done: list[Text] = []
     if "register" in results:
-        yield f"- registered: version {results['register']['version']} of `{name}`, alias `candidate`"
-    for to, move in ((to, results[to]) for to in ("staging", "production") if to in results):
+        version = f"registered: version {results['register']['version']} of "
+        done.append((version, Code(name), ", alias ", Code("candidate")))
+    for to, move in moves.items():
         was = f"version {move['before']}" if move["before"] else "nothing"
         if move["alias"] != to:
-            yield f"- `{to}`: not moved, version {move['version']} is in {move['alias']}"
+            said = f": not moved, version {move['version']} is in {move['alias']}"
         elif move["before"] == move["version"]:
-            yield f"- `{to}`: stays at version {move['version']}"
+            said = f": stays at version {move['version']}"
         else:
-            yield f"- `{to}`: {was} → version {move['version']}"
+            said = f": {was} → version {move['version']}"
+        done.append((Code(to), said))
     if not moves:
-        yield "- `staging` and `production` were not touched"
+        yield items([*done, (Code("staging"), " and ", Code("production"), " were not touched")])
         return
-    version, back = moves[-1]["version"], f'`make rollback TASK={name} WHY="..."`'
-    yield ""
-    if moves[-1]["alias"] == "production":
-        yield f"To roll back: {back}. It checks first that the version before loads and answers."
-    else:
-        promote = f'`make promote TASK={name} TO=production VERSION={version} WHY="..."`'
-        yield f"Production was not touched. Version {version} goes there by {promote}, and back by {back}."
+    yield items(done)
+    last = moves.get("production", moves.get("staging", {}))
+    back = Code(f'make rollback TASK={name} WHY="..."')
+    if last["alias"] == "production":
+        yield text("To roll back: ", back, ". It checks first that the version before loads and answers.")
+        return
+    promote = Code(f'make promote TASK={name} TO=production VERSION={last["version"]} WHY="..."')
+    said = f"Production was not touched. Version {last['version']} goes there by "
+    yield text(said, promote, ", and back by ", back, ".")
 
 
 def refused(verdicts: Sequence[Mapping[str, Any]]) -> str:
@@ -184,25 +172,9 @@ def refused(verdicts: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{each['check']}: {each['reason']}" for each in verdicts if each["status"] == "fail")
 
 
-def _number(value: Any, sign: str = "") -> str:
-    return "–" if value is None else f"{value:{sign}.3f}"
-
-
-def _interval(found: Mapping[str, Any], sign: str = "") -> str:
-    return f"[{_number(found['low'], sign)}, {_number(found['high'], sign)}]"
-
-
-def _difference(rows: int) -> str:
-    return f"{rows} | 0" if rows >= 0 else f"0 | {-rows}"
-
-
 def _short(digest: Any) -> str:
-    return f"`{str(digest)[:12]}`" if digest else "not known"
+    return Code(str(digest)[:12]) if digest else "not known"
 
 
-def _cell(content: Any, code: bool = True) -> str:
-    """Return text that does not end a table's cell."""
-    if content is None:
-        return "–"
-    text = " ".join(str(content).split()).replace("|", "\\|")
-    return f"`{text}`" if code else text
+def _value(content: Any) -> str:
+    return "–" if content is None else Code(str(content))

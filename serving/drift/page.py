@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from typing import Any
 
-import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.figures.plots import BLUE, GRAY, RED, STYLE
+from evaluation.figures.plots import BLUE, GRAY, RED, styled
 from evaluation.metrics.resample import Interval
+from pipelines import report as reports
+from pipelines.formatting import number, p_value
 from pipelines.policy import Monitor
+from pipelines.report import Block, as_html, figure, section, table, text
 from serving.drift.distribution import Drift
 from serving.drift.logged import Logged
 from serving.drift.watch import NOVELTY, Reference, Watched, predictions_of
@@ -25,42 +26,6 @@ _SHOWN = 30  # columns in the overview
 _DRAWN = 8  # columns drawn one by one
 _CATEGORIES = 12
 _BINS = 24
-
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ task }} version {{ version }}: monitor</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1f2937; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .2rem .6rem; }
-tr { border-bottom: 1px solid #e5e7eb; } .bad { color: #b5403a; } .good { color: #2f7d4f; } img { max-width: 100%; }
-</style></head><body>
-<h1>{{ task }} version {{ version }}:
-<span class="{{ 'good' if decision == 'fine' else 'bad' }}">{{ decision }}</span></h1>
-<p>{{ architecture }}; {{ log.rows }} rows logged from {{ log.first }} to {{ log.last }}, {{ log.files }} files read.
-{% if simulated %}The model was trained on simulated data.{% endif %}</p>
-{% for one in findings %}<p class="bad">{{ one }}</p>
-{% else %}<p class="good">Nothing calls for retraining.</p>{% endfor %}
-{% for one in notes %}<p>{{ one }}</p>{% endfor %}
-{% if log.skipped_files %}<h2>Files that could not be read</h2>
-<table>{% for file, why in log.skipped_files.items() %}<tr><td>{{ file }}</td><td>{{ why }}</td></tr>{% endfor %}
-</table>
-{% endif %}
-{% if log.rows_of_other_versions %}<p>Left out:
-{% for name, rows in log.rows_of_other_versions.items() %}{{ rows }} rows of version {{ name }}
-{{- ', ' if not loop.last }}{% endfor %}.</p>{% endif %}
-{% for figure in figures %}<h2>{{ figure.title }}</h2><img alt="{{ figure.title }}" src="{{ figure.source }}">
-{% endfor %}
-<h2>Every column</h2>
-<p>A column has drifted where its corrected p lies below {{ policy.significance }} and its population stability index
-above {{ policy.population_stability }}: neither chance nor a trifle.</p>
-<table><tr><th>column</th><th>compared as</th><th>stability index</th><th>distance</th><th>p</th><th>corrected p</th>
-<th>worth, reference</th><th>worth, log</th></tr>
-{% for one in columns %}<tr class="{{ 'bad' if one.drifted }}">
-<td>{{ one.side }} {{ one.column }}</td><td>{{ one.kind }}</td>
-<td>{{ '%.3f' | format(one.population_stability) }}</td><td>{{ '%.3f' | format(one.statistic) }}</td>
-<td>{{ '%.2g' | format(one.p) }}</td><td>{{ '%.2g' | format(one.adjusted) }}</td>
-<td>{{ '%.0f' | format(one.reference_rows) }}</td><td>{{ '%.0f' | format(one.logged_rows) }}</td></tr>{% endfor %}
-</table>
-</body></html>
-"""
 
 
 def page(report: dict[str, Any], figures: Sequence[tuple[str, Figure]]) -> str:
@@ -73,11 +38,54 @@ def page(report: dict[str, Any], figures: Sequence[tuple[str, Figure]]) -> str:
     figures
         Title and figure, embedded as data URIs.
     """
+    log, policy = report["log"], report["policy"]
     columns = [{"side": side, **one} for side in ("input", "prediction") for one in report[f"{side}s"]]
     columns.sort(key=lambda one: -one["population_stability"])
-    drawn = [{"title": title, "source": _data_uri(figure)} for title, figure in figures]
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_TEMPLATE)
-    return template.render(**report, figures=drawn, columns=columns)
+    head = [
+        "column",
+        "compared as",
+        "stability index",
+        "distance",
+        "p",
+        "corrected p",
+        "worth, reference",
+        "worth, log",
+    ]
+    rows = [
+        [
+            *(f"{one['side']} {one['column']}", one["kind"], number(one["population_stability"])),
+            *(number(one["statistic"]), p_value(one["p"]), p_value(one["adjusted"])),
+            *(number(one[f"{side}_rows"], ".0f") for side in ("reference", "logged")),
+        ]
+        for one in columns
+    ]
+    others = ", ".join(f"{rows} rows of version {name}" for name, rows in log["rows_of_other_versions"].items())
+    rule = (
+        f"A column has drifted where its corrected p lies below {policy['significance']} and its population stability "
+        f"index above {policy['population_stability']}: neither chance nor a trifle."
+    )
+    drawn = {f"{title}.png": drawing for title, drawing in figures}
+    fine = report["decision"] == "fine"
+    sections = [
+        section(
+            f"Decision: {report['decision']}",
+            *(map(text, report["findings"] or ["Nothing calls for retraining."])),
+            *map(text, report["notes"]),
+            *([text(f"Left out: {others}.")] if others else []),
+            mark="good" if fine else "bad",
+        ),
+        section("Files that could not be read", *_files(log["skipped_files"])),
+        *(section(title, figure(f"{title}.png", title)) for title, _ in figures),
+        section("Every column", text(rule), table(head, rows, ["bad" if one["drifted"] else "" for one in columns])),
+    ]
+    lead = f"{report['architecture']}; {log['rows']} rows logged from {log['first']} to {log['last']}, "
+    lead += f"{log['files']} files read.{' The model was trained on simulated data.' if report['simulated'] else ''}"
+    made = reports.report(f"{report['task']} version {report['version']}: monitor", sections, lead=lead)
+    return as_html(made, {name: _png(drawing) for name, drawing in drawn.items()})
+
+
+def _files(skipped: dict[str, str]) -> list[Block]:
+    return [table(["file", "why"], list(skipped.items()))] if skipped else []
 
 
 def figures(reference: Reference, logged: Logged, watched: Watched, policy: Monitor) -> list[tuple[str, Figure]]:
@@ -100,60 +108,56 @@ def figures(reference: Reference, logged: Logged, watched: Watched, policy: Moni
     return made
 
 
+@styled
 def overview(drifts: Sequence[Drift], policy: Monitor) -> Figure:
     """Return the stability index of the columns that moved most, with the limit; drifted ones in red."""
     shown = sorted(drifts, key=lambda each: -each.population_stability)[:_SHOWN][::-1]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 0.22 * len(shown) + 1))
-        red = [each.drifted(policy.significance, policy.population_stability) for each in shown]
-        places = range(len(shown))
-        axes.barh(places, [each.population_stability for each in shown], color=[RED if one else BLUE for one in red])
-        axes.set_yticks(places, [each.column + (" (missing)" if each.kind == "missing" else "") for each in shown])
-        axes.axvline(policy.population_stability, color=GRAY, linewidth=0.8, linestyle=":")
-        axes.set(xlabel="population stability index")
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(6.4, 0.22 * len(shown) + 1))
+    red = [each.drifted(policy.significance, policy.population_stability) for each in shown]
+    places = range(len(shown))
+    axes.barh(places, [each.population_stability for each in shown], color=[RED if one else BLUE for one in red])
+    axes.set_yticks(places, [each.column + (" (missing)" if each.kind == "missing" else "") for each in shown])
+    axes.axvline(policy.population_stability, color=GRAY, linewidth=0.8, linestyle=":")
+    axes.set(xlabel="population stability index")
     return figure
 
 
+@styled
 def side_by_side(reference: pd.DataFrame, logged: pd.DataFrame) -> Figure:
     """Return each column's shares in the reference (gray) and in the log (blue)."""
     across = min(4, reference.shape[1])
     down = -(-reference.shape[1] // across)
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(down, across, figsize=(2.6 * across, 2.1 * down), squeeze=False)
-        for axes in grid.flat[reference.shape[1] :]:
-            axes.set_visible(False)
-        for axes, column in zip(grid.flat, reference.columns, strict=False):
-            _shares(axes, reference[column].dropna(), logged[column].dropna())
-            axes.set_title(str(column)[:34], fontsize=7)
-        grid.flat[0].legend(["reference", "log"], frameon=False, fontsize=6)
-        plt.close(figure)
+    figure, grid = plt.subplots(down, across, figsize=(2.6 * across, 2.1 * down), squeeze=False)
+    for axes in grid.flat[reference.shape[1] :]:
+        axes.set_visible(False)
+    for axes, column in zip(grid.flat, reference.columns, strict=False):
+        _shares(axes, reference[column].dropna(), logged[column].dropna())
+        axes.set_title(str(column)[:34], fontsize=7)
+    grid.flat[0].legend(["reference", "log"], frameon=False, fontsize=6)
     return figure
 
 
+@styled
 def novelty(scores: pd.Series, threshold: float) -> Figure:
     """Return the out-of-distribution scores with the version's threshold."""
     finite = scores[np.isfinite(scores.to_numpy(np.float64))]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 2.2))
-        axes.hist(finite, bins=40, color=BLUE)
-        axes.axvline(threshold, color=RED, linewidth=1)
-        axes.set(xlabel="out-of-distribution score (line: the version's threshold)", ylabel="rows")
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(6.4, 2.2))
+    axes.hist(finite, bins=40, color=BLUE)
+    axes.axvline(threshold, color=RED, linewidth=1)
+    axes.set(xlabel="out-of-distribution score (line: the version's threshold)", ylabel="rows")
     return figure
 
 
+@styled
 def performance(metric: str, then: Interval, now: Interval) -> Figure:
     """Return the metric of the labels that arrived (blue) under that of the evidence (gray)."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 1.8))
-        for place, (interval, color) in enumerate(((now, BLUE), (then, GRAY))):
-            axes.hlines(place, interval.low, interval.high, color=color, linewidth=2)
-            axes.scatter(interval.value, place, color=color, zorder=3)
-        axes.set_yticks([0, 1], ["labels that arrived", "evidence"])
-        axes.set(xlabel=f"{metric} with its interval")
-        axes.margins(y=0.4)
-        plt.close(figure)
+    figure, axes = plt.subplots(figsize=(6.4, 1.8))
+    for place, (interval, color) in enumerate(((now, BLUE), (then, GRAY))):
+        axes.hlines(place, interval.low, interval.high, color=color, linewidth=2)
+        axes.scatter(interval.value, place, color=color, zorder=3)
+    axes.set_yticks([0, 1], ["labels that arrived", "evidence"])
+    axes.set(xlabel=f"{metric} with its interval")
+    axes.margins(y=0.4)
     return figure
 
 
@@ -171,7 +175,7 @@ def _shares(axes: Axes, old: pd.Series, new: pd.Series) -> None:
     axes.set_xticks(places, [str(name)[:14] for name in shares.index], rotation=60, ha="right", fontsize=6)
 
 
-def _data_uri(figure: Figure) -> str:
+def _png(drawing: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    drawing.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -6,7 +6,7 @@ import copy
 from datetime import date
 from typing import Any
 
-from evaluation.evidence.evidence_file import evidence_sha256
+from evaluation.evidence.evidence_file import evidence_sha256, seal
 from evaluation.promotion.gate import Situation
 from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
 
@@ -141,3 +141,41 @@ def made_policy(**task: Any) -> Policy:
     answers = (Answer("few_groups", "known", "A. Person"), Answer("shortcut_border", "cropped", "B. Person", 0.7))
     tasks = {TASK: TaskPolicy(**{"floor": 0.5, "answers": answers, **task})}
     return Policy(gate, Serve(512, 64.0, 50_000_000), Monitor(50, 0.01, 0.2, 0.1, 0.0), tasks)
+
+
+def made_cell_evidence(classes: tuple[str, ...] = ("all", "hem"), **changed: Any) -> dict[str, Any]:
+    """Return sealed evidence of a classifier of cells; ``changed`` replaces its sections."""
+    interval = {"value": 0.8, "low": 0.7, "high": 0.9}
+    base = {key: value for key, value in copy.deepcopy(_EVIDENCE).items() if key not in ("comparisons", "cohorts")}
+    metrics = {name: dict(interval) for name in ("roc_auc", "accuracy", "ece", "margin")}
+    finding = {"name": "few_groups", "message": "few subjects", "severity": "warning", "score": None}
+    made = {
+        "task": "leukemia_cell",
+        "modality": "images",
+        "problem": "classification",
+        "architecture": "resnet50",
+        "baseline": "majority_class",
+        "simulated": True,
+        "validation": {"metric": "roc_auc", "value": 0.8},
+        "test": {"samples": 40, "groups": 12, "mode": "subject_blind", "confidence": 0.95, "metrics": metrics},
+        "worst": {
+            "unit": "class",
+            "metric": "recall",
+            "rows": [{"name": each, "n": 20, **interval} for each in classes],
+        },
+        "coverage": {"declared": 0.9, "observed": 0.93, "low": 0.85, "high": 0.98},
+        "calibration": {"temperature": 1.3, "ece_before": 0.2, "mean_set_size": 1.2},
+        "explanation": {
+            "method": "grad_cam",
+            "checks": [{"name": "random_weights", "value": 0.1, "low": None, "high": None}],
+        },
+        "data": {
+            "samples": {"train": 100, "validation": 20, "test": 40},
+            "groups": {"train": 30, "validation": 6, "test": 12},
+            "dropped": {},
+            "validation": {"passed": True, "warnings": []},
+            "audit": {"findings": [finding], "shortcuts": [], "groups": {}, "duplicates": {"pairs": 0}},
+        },
+        "hashes": {**base["hashes"], "split.sha256": "2" * 64},
+    }
+    return seal({**base, **made, **changed})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,39 +19,22 @@ from evaluation.ablate import PERMUTATIONS
 from evaluation.evidence.build import evidence_of
 from evaluation.evidence.parts import Evaluation
 from evaluation.permuted_genes import ablate, ablation_path, as_text, compare, permutable, write_ablation
-from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
-from tests.empty_store import empty_store
 from tests.evaluation.measures import bootstrap_targets
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
 from training.model.cross_fit import fit_final
 from training.model.final_fit import Fitted, fit
 from training.model.predictor import Predictor
-from training.studies.trials import fit_settings
 
 ROOT = Path(__file__).parents[2]
 NAME = "gene_expression"
 ARCHITECTURE = "attention_gru"
 SMALL = {"width": 8, "embedding": 8, "window": 6, "batch_size": 32, "order": "correlation", "linear_start": 0.0}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give a working directory with a tracking store of its own."""
-    folder, before = tmp_path_factory.mktemp("ablation"), mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(folder))
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setattr(tracking, "git", lambda *arguments: None)
-        mlflow.set_tracking_uri(uri)
-        yield folder
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")
@@ -145,24 +127,6 @@ def test_both_sides_are_trained_alike(
         assert interval == pytest.approx({"value": 0.0, "low": 0.0, "high": 0.0}, abs=1e-5), metric
 
 
-def test_the_budget_is_that_of_the_reference(
-    reference: Reference, params: Params, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[dict[str, Any]] = []
-
-    class Done(Exception):
-        pass
-
-    def stop(*arguments: Any, members: int, settings: dict[str, Any], **others: Any) -> None:
-        seen.append({"members": members, "settings": settings})
-        raise Done
-
-    monkeypatch.setattr(permuted_genes, "fit_final", stop)
-    with pytest.raises(Done):
-        reference.ablate(prepared, replace(params, budget="full"))
-    assert seen == [{"members": 2, "settings": fit_settings(params, params.task(NAME))}]
-
-
 def test_the_run_and_the_report_hold_the_same(
     found: dict[str, Any], reference: Reference, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,12 +165,6 @@ def test_the_command_tells_the_outcome_in_a_line(
     assert read_json(ablation_path(NAME, ARCHITECTURE))["permutations"] == 1
 
 
-def test_the_report_does_not_lie_in_an_output_of_a_stage() -> None:
-    """DVC would run the stage again and remove it."""
-    stage_output = Path("reports") / NAME / "models"
-    assert stage_output not in ablation_path(NAME, ARCHITECTURE).parents
-
-
 def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
     reference: Reference, params: Params, prepared: Prepared
 ) -> None:
@@ -233,11 +191,6 @@ def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
 def test_an_architecture_that_sees_no_order_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"{name!r} does not look at the order of genes"):
         permutable(name, read_params(ROOT / "params.yaml").task(NAME))
-
-
-@pytest.mark.parametrize("name", ["lstm", "gru", "attention_lstm", "attention_gru"])
-def test_every_recurrent_network_can_be_permuted(name: str) -> None:
-    assert permutable(name, read_params(ROOT / "params.yaml").task(NAME)).name == name
 
 
 def test_a_reference_of_other_rows_or_members_is_refused(

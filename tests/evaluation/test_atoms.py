@@ -115,22 +115,6 @@ def test_planted_atoms_are_found(samples: ResponseSamples) -> None:
     assert [drug.name for drug in found][1:] == ["S1:2", "S1:4"]
 
 
-def test_contributions_are_the_mean_over_lines(samples: ResponseSamples) -> None:
-    few = samples.take(np.flatnonzero((samples.drug == 2) & (samples.cell < 4)))
-    (drug,) = explain_atoms(Planted(), few, seed=1)
-    assert drug.rows == 4
-    assert drug.contributions.max() == pytest.approx(few.omics["expression"]["A"].iloc[:4].mean())
-
-
-def test_no_more_drugs_than_asked_for(samples: ResponseSamples) -> None:
-    assert len(explain_atoms(Planted(), samples, seed=1, drugs=2)) == 2
-
-
-def test_the_output_that_is_asked_for_is_explained(samples: ResponseSamples) -> None:
-    one, other = (explain_atoms(Planted(), samples, seed=1, output=output)[0] for output in (0, 1))
-    np.testing.assert_array_equal(one.contributions, -other.contributions)
-
-
 def test_models_without_atoms_and_drugs_without_molecules_explain_nothing(samples: ResponseSamples) -> None:
     assert explain_atoms(Blind(), samples, seed=1) == []
     assert explain_atoms(Planted(), samples.take(samples.drug == 3), seed=1) == []
@@ -183,16 +167,6 @@ def test_a_drawing_tells_in_words_what_it_shows() -> None:
     written = [each.text for each in root.iter(f"{SVG}text")]
     assert {"−0.25", "0", "+0.25", "lowers it", "raises it"} <= set(written)
     assert any(UNIT in (text or "") for text in written)
-
-
-def test_names_that_are_no_xml_are_drawn(samples: ResponseSamples) -> None:
-    assert (
-        ET.fromstring(draw(DrugAtoms("1", "aspirin <&>", "CCO", np.ones(3), 1), UNIT)).find(f"{SVG}title") is not None
-    )
-
-
-def test_atoms_that_all_add_nothing_are_drawn_pale() -> None:
-    assert all(abs(_redness(color)) < 10 for color in _highlights(draw(_made("CCO", [0, 0, 0]), UNIT)).values())
 
 
 @pytest.mark.parametrize("smiles", [ASPIRIN, "no molecule", ""])

@@ -28,14 +28,13 @@ from evaluation.explain.biomarkers import (
     read_markers,
     slope,
 )
-from evaluation.explain.genes import explain
 from evaluation.explain.sensitizing import FEWEST, LINES, directed, rows_by_drug, sensitizing
 from evaluation.promotion.card import _biomarkers
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.samples.response import ResponseSamples, make_samples
 from pipelines.typed_yaml import ParamsError
-from tests.evaluation.evidence_made import made_evidence
+from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
 from tests.training.tiny import response_task, tiny_params
 from training.estimator import Attribution, Estimator, FitContext
 
@@ -117,42 +116,6 @@ def looked_up(samples: ResponseSamples, *markers: Marker, model: Planted | None 
 # Sums.
 
 
-def test_sums_by_omics_add_up_to_the_prediction(samples: ResponseSamples) -> None:
-    made = Planted().attribute(samples)
-    found = sums.by_omics(made, samples).set_index("omics")
-    assert set(found.index) == {"mutation", "expression", "tissue", "the_drug"}
-    assert found["mean"].sum() + made.base.mean() == pytest.approx(made.prediction.mean())
-    assert found["features"].sum() == len(made.names)
-    assert found["share"].sum() == pytest.approx(1)
-    assert found["mean_abs"]["the_drug"] == pytest.approx(0.875)  # mean response, fingerprint, atoms
-    assert found["mean_abs"]["tissue"] == pytest.approx(0.25)
-
-
-def test_sums_by_drug_add_up_and_tell_what_does_not(samples: ResponseSamples) -> None:
-    made = Planted().attribute(samples)
-    found = sums.by_drug(made, samples)
-    assert found.columns.is_unique
-    tables = [name for name in found if name not in ("drug_id", "drug", "rows", "base", "prediction", "gap")]
-    np.testing.assert_allclose(found["base"] + found[tables].sum(axis=1), found["prediction"])
-    np.testing.assert_allclose(found["gap"], 0, atol=1e-12)
-    assert {"mutation", "expression", "tissue", "the_drug"} == set(tables)
-    assert found["rows"].tolist() == [60] * 4
-    liar = sums.by_drug(replace(made, prediction=made.prediction + 0.7), samples)
-    np.testing.assert_allclose(liar["gap"], 0.7)
-
-
-def test_sums_by_gene_add_the_omics_of_a_gene_and_nothing_else(samples: ResponseSamples) -> None:
-    made = Planted().attribute(samples)
-    found = sums.by_gene(made, samples).set_index("gene")
-    own = [made.names.index(f"{omics}:G7") for omics in ("mutation", "expression")]
-    assert found["mean_abs"]["G7"] == pytest.approx(np.abs(made.values[:, own].sum(axis=1)).mean())
-    assert found["mutation"]["G7"] == pytest.approx(np.abs(made.values[:, own[0]]).mean())
-    by_omics = sums.by_omics(made, samples).set_index("omics")["mean"]
-    assert found["mean"].sum() == pytest.approx(by_omics[["mutation", "expression"]].sum())
-    assert "ERBB2" in found.index and "lung" not in found.index
-    assert found["expression"]["BRAF"] == 0
-
-
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 6), seed=st.integers(0, 999))
 def test_sums_of_any_attribution_add_up(samples: ResponseSamples, rows: int, seed: int) -> None:
@@ -183,14 +146,6 @@ def test_a_feature_is_of_its_gene(feature: str, gene: str) -> None:
     assert sums.gene_of(feature) == gene
 
 
-def test_the_explanation_carries_its_sums_and_counts_no_atom_as_a_gene(samples: ResponseSamples) -> None:
-    found = explain(Planted(), samples)
-    assert found is not None
-    assert "the_drug" in set(found.by_omics["omics"])
-    assert found.sums_by_drug["drug_id"].tolist() == ["D1", "D2", "D3", "D4"]
-    assert not found.genes["omics"].isin(["atom", "drug", "fingerprint"]).any()
-
-
 # The genes that make a line sensitive.
 
 
@@ -201,15 +156,6 @@ def test_the_planted_gene_stands_first_with_its_direction(samples: ResponseSampl
     assert first["direction"].to_dict() | {"D4": 1} == {"D1": -1, "D2": -1, "D3": 1, "D4": 1}
     assert (found["effect"] == found["direction"] * found["mean_abs"]).all()
     assert (found.groupby("drug_id")["rank"].max() == 63).all()
-
-
-def test_what_makes_sensitive_is_said_in_words(samples: ResponseSamples) -> None:
-    said = sensitizing(directed(Planted().attribute(samples), samples), 3)
-    of = said[said["rank"] == 1].set_index("drug_id")["sensitive_when"]
-    assert (of["D1"], of["D2"], of["D3"]) == ("mutated", "high", "not mutated")
-    assert said.groupby("drug_id").size().max() == 3
-    turned = sensitizing(directed(Planted(sign=-1).attribute(samples), samples), 3)
-    assert turned[turned["rank"] == 1].set_index("drug_id")["sensitive_when"]["D2"] == "low"
 
 
 def test_a_feature_that_does_not_vary_or_is_unknown_has_no_direction(samples: ResponseSamples) -> None:
@@ -304,12 +250,6 @@ def test_a_drug_without_tested_lines_is_not_tested(samples: ResponseSamples) -> 
     assert (found["status"][0], found["data"][0]) == ("not tested", "shown")
 
 
-def test_a_weight_of_nothing_is_never_found(samples: ResponseSamples) -> None:
-    every = directed(Planted().attribute(samples), samples)
-    nothing = every[every["gene"] == "BRAF"].assign(mean_abs=0.0, effect=0.0, rank=1)
-    assert look_up([BRAF], nothing, samples, samples, resamples=50)["why"][0] == "it adds nothing"
-
-
 def test_the_place_counts_one_in_a_hundred_where_features_are_many(samples: ResponseSamples) -> None:
     every = directed(Planted().attribute(samples), samples)
     row = every[(every["drug_id"] == "D1") & (every["gene"] == "BRAF")]
@@ -358,14 +298,6 @@ def test_few_carriers_are_too_few(samples: ResponseSamples) -> None:
     assert data_effect(ERBB2, ["D2"], "expression:ERBB2|2064", few, resamples=50, confidence=0.95, seed=0)["data"] == (
         "too few lines"
     )
-
-
-def test_the_measured_response_is_asked_where_pairs_are_called(samples: ResponseSamples) -> None:
-    pairs = samples.pairs.assign(response=samples.pairs["target"], target=0)
-    found = data_effect(
-        BRAF, ["D1"], "mutation:BRAF", replace(samples, pairs=pairs), resamples=50, confidence=0.95, seed=0
-    )
-    assert found["data_effect"] == pytest.approx(-3, abs=0.4)
 
 
 # The shipped list, and the evidence.

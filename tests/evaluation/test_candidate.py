@@ -27,7 +27,7 @@ from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, read_params, task_text
 from tests.empty_store import empty_store
-from tests.evaluation.evidence_made import made_evidence
+from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
 from training.contract import contract_class
 
 ROOT = Path(__file__).parents[2]
@@ -187,14 +187,6 @@ def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pyt
     assert {path.name for path in (place.reports / TASK).iterdir()} == {"models", "candidate"}
 
 
-def test_predictions_that_were_edited_are_refused(place: Place) -> None:
-    path = evidence_path(TASK, "vgg16", place.reports).parent / PREDICTIONS
-    frame = pd.read_parquet(path)
-    frame.assign(probability_hem=frame["target"], probability_all=1.0 - frame["target"]).to_parquet(path, index=False)
-    with pytest.raises(UserError, match="not what the evidence was measured on"):
-        place.candidate("vgg16")
-
-
 def test_another_split_is_refused_and_not_compared(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.add("alexnet", 0.5, 0.1, **{"split.sha256": "9" * 64})
     assert "alexnet" not in {one["with"] for one in place.candidate()["comparisons"]}
@@ -285,36 +277,15 @@ def test_a_version_that_cannot_answer_is_named_and_not_passed_over(
 # Outside cohorts.
 
 
-def test_cohorts_are_scored_with_the_hash_of_their_data(
-    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "away" / TASK).mkdir(parents=True)
-    (tmp_path / "away" / TASK / "images.csv").write_text("file\n")
-    interval = {"value": 0.7, "low": 0.6, "high": 0.8}
-    asked = []
-
-    def score(model: Any, folder: Path, *, seed: int) -> dict[str, Any]:
-        asked.append((model, folder))
-        return {"n": 9, "groups": 4, "dropped": {}, "metrics": {"roc_auc": interval}}
-
-    monkeypatch.setattr(evaluation.promotion.candidate_run, "load", lambda uri: uri)
-    monkeypatch.setattr(evaluation.promotion.candidate_run, "score", score)
-    evidence = place.candidate(cohorts={"away": tmp_path / "away"})
-    assert asked == [(evidence["model_uri"], tmp_path / "away" / TASK)]
-    (cohort,) = evidence["cohorts"]
-    assert cohort["name"] == "away" and cohort["metrics"] == {"roc_auc": interval}
-    assert cohort["data.sha256"] == tracking.folder_sha256(tmp_path / "away" / TASK)
-    assert evidence["test"] == read_evidence(evidence_path(TASK, "resnet50", place.reports))["test"]
-    with pytest.raises(UserError, match="no such folder"):
-        place.candidate(cohorts={"gone": tmp_path / "gone"})
-
-
 @pytest.mark.parametrize("given", [["away"], ["=x"], ["away="], ["a=x", "a=y"]])
 def test_a_cohort_needs_a_name_and_a_folder(given: list[str]) -> None:
     with pytest.raises(UserError, match="NAME=DIR"):
         evaluation.candidate._cohorts(given)
 
 
-def test_no_cohort_is_an_empty_word() -> None:
-    assert evaluation.candidate._cohorts([""]) == {}
-    assert evaluation.candidate._cohorts(["", "a=x"]) == {"a": Path("x")}
+def test_predictions_that_were_edited_are_refused(place: Place) -> None:
+    path = evidence_path(TASK, "vgg16", place.reports).parent / PREDICTIONS
+    frame = pd.read_parquet(path)
+    frame.assign(probability_hem=frame["target"], probability_all=1.0 - frame["target"]).to_parquet(path, index=False)
+    with pytest.raises(UserError, match="not what the evidence was measured on"):
+        place.candidate("vgg16")

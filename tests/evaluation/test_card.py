@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from evaluation.promotion.card import write_card
-from tests.evaluation.evidence_made import made_evidence
+from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
 
 HOSTILE = "<script>alert('x')</script>|`]( onerror=1 \n# no heading"
 
@@ -55,9 +55,15 @@ def test_the_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
     tags.feed(html)
     for told in (plain, tags.text):
         for said in (
-            *("Simulated data", "Not intended", "medical device", "0.800 [0.700, 0.900]", "few_groups: few subjects"),
+            *(
+                "The data is simulated",
+                "Not intended",
+                "medical device",
+                "0.800 [0.700, 0.900]",
+                "few_groups: few subjects",
+            ),
             *("vgg16 (version 7)", "3 of 40 test rows are left out", "+0.100 [+0.050, +0.200]", "93.0%"),
-            *("subject_blind", "12 groups", "git checkout " + "a" * 40, "make train TASK=leukemia_cell ARCH=resnet50"),
+            *("subject_blind", "12 groups", "git checkout " + "1" * 40, "make train TASK=leukemia_cell ARCH=resnet50"),
             *("random weights", "latency ms batch 1", evidence["sha256"], evidence["hashes"]["model.sha256"]),
         ):
             assert said in told, said
@@ -79,11 +85,6 @@ def test_molecules_are_in_the_card_as_they_were_drawn(tmp_path: Path) -> None:
     (source,) = [dict(attrs)["src"] or "" for tag, attrs in tags.found if tag == "img"]
     kind, _, content = source.partition(";base64,")
     assert kind == "data:image/svg+xml" and base64.b64decode(content).decode() == drawing
-
-
-def test_measured_data_is_not_called_simulated(tmp_path: Path) -> None:
-    for text in written(made_evidence(simulated=False), tmp_path):
-        assert "imulated" not in text
 
 
 def test_a_hostile_name_stays_text(tmp_path: Path) -> None:
@@ -138,12 +139,6 @@ def test_no_score_stands_in_the_card_without_its_interval(tmp_path: Path) -> Non
         assert "0.100 (of the rows that were explained; nothing is resampled)" in plain  # a check that has none
 
 
-def test_coverage_without_an_interval_says_so(tmp_path: Path) -> None:
-    evidence = made_evidence(coverage={"declared": 0.9, "observed": 0.875, "low": None, "high": None})
-    for text in written(evidence, tmp_path):
-        assert "87.5% (no interval: too few groups to resample)" in text.replace("\\", "")
-
-
 def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
     nothing = dict.fromkeys(("difference", "low", "high", "p"))
     evidence = made_evidence(
@@ -160,3 +155,8 @@ def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
     for text in written(evidence, tmp_path):
         assert "None" not in text and "nan" not in text
         assert "cannot answer" in text and "no prediction sets" in text
+
+
+def test_measured_data_is_not_called_simulated(tmp_path: Path) -> None:
+    for text in written(made_evidence(simulated=False), tmp_path):
+        assert "imulated" not in text

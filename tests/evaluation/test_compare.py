@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,15 +13,15 @@ from mlflow import MlflowClient
 
 import evaluation.comparison.architectures
 import evaluation.comparison.ranking
-from evaluation.comparison.architectures import FILTER, MAX_IN_VIEW, compare, enough_resamples, log, view, write
-from evaluation.comparison.page import SIMULATED, as_html, as_text
+from evaluation.comparison.architectures import FILTER, compare, enough_resamples, log, view, write
+from evaluation.comparison.page import SIMULATED, as_text, content
 from evaluation.evidence.evidence_file import evidence_path
 from evaluation.figures import comparison as comparison_figures
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
-from tests.empty_store import empty_store
+from pipelines.report import as_html, read_figures
 from tests.evaluation.measures import regression_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -142,12 +140,6 @@ def test_models_of_other_test_rows_are_refused_by_name(folder: Path, params: Par
         compared(folder, params)
 
 
-def test_missing_predictions_are_named(folder: Path, params: Params) -> None:
-    (folder / "models" / TASK / "mlp" / "predictions.parquet").unlink()
-    with pytest.raises(UserError, match=r"mlp/predictions.parquet is not there"):
-        compared(folder, params)
-
-
 def test_one_architecture_is_compared_with_nothing(tmp_path: Path, params: Params) -> None:
     evaluated(tmp_path, "mlp", predictions(0.5))
     found = compared(tmp_path, params)
@@ -155,28 +147,6 @@ def test_one_architecture_is_compared_with_nothing(tmp_path: Path, params: Param
     assert found["pairs"] == []
     assert "nothing is compared" in found["notes"][1]
     assert not (tmp_path / "comparison" / "differences.png").exists()
-
-
-def test_few_groups_and_mixed_budgets_are_said(tmp_path: Path, params: Params) -> None:
-    evaluated(tmp_path, "mlp", predictions(0.5, groups=6))
-    evaluated(tmp_path, "xgboost", predictions(0.6, groups=6), budget="full")
-    notes = " ".join(compared(tmp_path, params)["notes"])
-    assert "only 6 groups" in notes
-    assert "budgets: full, quick" in notes
-
-
-def test_every_output_calls_simulated_data_simulated(folder: Path, params: Params) -> None:
-    found = compared(folder, params)
-    out = folder / "reports" / TASK / "comparison"
-    write(found, out)
-    assert SIMULATED in (out / "comparison.md").read_text()
-    assert SIMULATED in (out / "comparison.html").read_text()
-    assert SIMULATED in read_json(out / "comparison.json")["notes"]
-    assert SIMULATED in as_text(found)
-    for draw in (comparison_figures.intervals, comparison_figures.differences, comparison_figures.quality_against_cost):
-        words = [axes.get_title(loc="left") for axes in draw(found).axes]
-        assert any("simulated data" in each for each in words)
-    assert "SIMULATED" not in as_text({**found, "simulated": False, "notes": []})
 
 
 def test_the_page_needs_no_other_file_and_escapes_names(folder: Path, params: Params) -> None:
@@ -187,7 +157,7 @@ def test_the_page_needs_no_other_file_and_escapes_names(folder: Path, params: Pa
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"<script|https?://|src=\"(?!data:)", page)
     found["rows"][0]["architecture"] = "<b>&"
-    assert "<b>&" not in as_html(found, out)
+    assert "<b>&" not in as_html(content(found), read_figures(out))
 
 
 def test_what_was_written_before_does_not_stay(folder: Path, params: Params) -> None:
@@ -202,15 +172,8 @@ def test_what_was_written_before_does_not_stay(folder: Path, params: Params) -> 
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
-    uri = empty_store(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        mlflow.set_tracking_uri(uri)
-        yield MlflowClient()
-    mlflow.set_tracking_uri(before)
+def client(place: Path) -> MlflowClient:
+    return MlflowClient()
 
 
 def in_view(client: MlflowClient) -> set[str]:
@@ -249,17 +212,20 @@ def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(
     assert run.data.tags["simulated"] == "true"
     assert client.get_run(new).data.tags["comparison"] == run.data.tags["comparison"] == found["id"]
     assert {Path(file.path).name for file in client.list_artifacts(run_id, "comparison")} >= {
-        *("comparison.json", "comparison.md", "comparison.html", "intervals.png"),
+        *("comparison.json", "comparison.md", "comparison.html", "intervals.png")
     }
 
 
-def test_more_runs_than_the_ui_compares_are_left_out_by_name(params: Params, client: MlflowClient) -> None:
+def test_more_runs_than_the_ui_compares_are_left_out_by_name(
+    params: Params, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation.comparison.architectures, "MAX_IN_VIEW", 3)
     experiment = tracking.experiment(TASK)
-    runs = [client.create_run(experiment).info.run_id for _ in range(MAX_IN_VIEW + 2)]
+    runs = [client.create_run(experiment).info.run_id for _ in range(5)]
     rows = [{"architecture": f"model{place}", "run_id": run} for place, run in enumerate(runs)]
     (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
-    assert in_view(client) == set(runs[:MAX_IN_VIEW])
-    assert "model100, model101" in warning
+    assert in_view(client) == set(runs[:3])
+    assert "model3, model4" in warning
 
 
 def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: MlflowClient) -> None:
@@ -267,3 +233,17 @@ def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: Mlf
     (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
     assert "mlp" in warning
     assert "not in the tracking store" in warning
+
+
+def test_every_output_calls_simulated_data_simulated(folder: Path, params: Params) -> None:
+    found = compared(folder, params)
+    out = folder / "reports" / TASK / "comparison"
+    write(found, out)
+    for kind in ("md", "html"):
+        assert "The data is simulated" in (out / f"comparison.{kind}").read_text()
+    assert SIMULATED in read_json(out / "comparison.json")["notes"]
+    assert SIMULATED in as_text(found)
+    for draw in (comparison_figures.intervals, comparison_figures.differences, comparison_figures.quality_against_cost):
+        words = [axes.get_title(loc="left") for axes in draw(found).axes]
+        assert any("simulated data" in each for each in words)
+    assert "SIMULATED" not in as_text({**found, "simulated": False, "notes": []})

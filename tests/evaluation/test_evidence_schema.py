@@ -13,14 +13,12 @@ import pytest
 from sklearn.metrics import r2_score
 
 from evaluation.evidence.evidence_file import evidence_sha256, read_evidence, seal
-from evaluation.evidence.schema import SCHEMA_FILE, check_schema
-from evaluation.explain.checks import random_correlation, row_correlation
 from evaluation.explain.deletion import delete
 from evaluation.metrics.means import coverage, mean_of_rows
 from evaluation.metrics.weakest import of_drugs
 from pipelines.errors import UserError
 from pipelines.files import write_json
-from tests.evaluation.evidence_made import made_evidence
+from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
 
 BOOTSTRAP: dict[str, Any] = {"resamples": 400, "confidence": 0.95, "seed": 3}
 
@@ -103,14 +101,6 @@ def test_numbers_that_are_not_finite_are_null_and_the_hash_is_of_what_is_written
     assert evidence_sha256(json.loads(json.dumps(evidence))) == evidence["sha256"]
 
 
-def test_the_schema_is_a_schema_and_refuses_nothing_at_all() -> None:
-    assert json.loads(SCHEMA_FILE.read_text())["$schema"].endswith("2020-12/schema")
-    nothing: Any
-    for nothing in ({}, [], None, 2):
-        with pytest.raises(UserError):
-            check_schema(nothing, "it")
-
-
 # What the sections are made of.
 
 
@@ -167,16 +157,3 @@ def test_the_deletion_test_tells_named_features_from_any(honest: bool, passes: b
     assert found.passed is passes
     assert found.genes == 10
     assert (found.drop_top > 2 * found.drop_random) is passes
-
-
-def test_likeness_to_random_weights_does_not_depend_on_scale() -> None:
-    rows = np.random.default_rng(2).normal(size=(5, 30))
-    assert row_correlation(rows, 1e-9 * rows + 5) == pytest.approx(1, abs=1e-6)
-    assert row_correlation(rows, -3 * rows) == pytest.approx(-1)
-    assert row_correlation(rows, np.ones((5, 30))) == 0
-
-
-def test_what_is_no_network_has_no_random_weights() -> None:
-    from tests.evaluation.test_explanations_add_up import Planted
-
-    assert random_correlation(Planted(), None, None, 0) is None

@@ -15,10 +15,7 @@ class Planted(Estimator):
     """Answers with 2 x gene A, for the drug D1 alone."""
 
     def fit(
-        self,
-        train: ResponseSamples,
-        validation: ResponseSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
     ) -> Planted:
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,21 +13,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from evaluation.figures import plots
-from evaluation.metrics.classification import (
-    confusion,
-)
+from evaluation.metrics.classification import confusion
 from tests.evaluation.measures import classification_metrics
 
 CLASSES = ["basophil", "monocyte", "myeloblast"]
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """A warning, such as of an empty legend or a division by zero, is a fault; figures do not pile up."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-    assert not plt.get_fignums()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def _drawn(figure: Figure) -> Figure:
@@ -61,11 +52,6 @@ def test_the_confusion_matrix_shows_every_count_and_an_absent_class():
     np.testing.assert_allclose(shades, np.array([[2 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0.5]]))
 
 
-@pytest.mark.parametrize("n_classes", [2, 33])
-def test_confusion_matrices_of_two_and_of_many_classes_are_drawn(n_classes):
-    _drawn(plots.confusion_matrix(np.eye(n_classes, dtype=int), [f"type{k}" for k in range(n_classes)], "t"))
-
-
 def test_the_area_in_the_legend_is_the_metric():
     target, probabilities = _predicted()
     words = _words(plots.roc_curves(target, probabilities, CLASSES, "resnet50"))
@@ -81,12 +67,6 @@ def test_a_class_without_rows_has_no_roc_curve_but_its_name():
     assert "basophil: undefined, 60 of 60 rows" in _words(figure)
 
 
-def test_of_two_classes_the_second_alone_is_drawn():
-    words = _words(plots.roc_curves(*_predicted(n_classes=2), ["all", "hem"], "resnet50"))
-    assert "hem: " in words
-    assert "all: " not in words
-
-
 def test_the_calibration_error_in_the_legend_is_the_metric():
     target, before = _predicted()
     after = (before + 1 / 3) / 2
@@ -94,12 +74,6 @@ def test_the_calibration_error_in_the_legend_is_the_metric():
     for probabilities, name in ((before, "as predicted"), (after, "temperature-scaled")):
         error = classification_metrics(target, probabilities, classes=CLASSES)["ece"]
         assert f"{name}: ECE {error:.3f}" in words
-
-
-def test_a_calibration_curve_of_one_row_or_one_wrong_class_is_drawn():
-    _drawn(plots.calibration_curve([0], [[1.0, 0.0]], [[0.9, 0.1]], "one"))
-    wrong = np.tile([0.0, 1.0], (5, 1))
-    assert "ECE 1.000" in _words(plots.calibration_curve([0] * 5, wrong, wrong, "wrong"))
 
 
 @pytest.mark.parametrize("history", [[], pd.DataFrame(), pd.DataFrame({"epoch": []}), [{"epoch": 0}]])
@@ -125,51 +99,6 @@ def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps():
     assert np.asarray(accuracy.get_xydata()).tolist() == [[0, 0.5], [2, 0.7]]
 
 
-def test_learning_curves_count_epochs_as_the_history_does():
-    table = pd.DataFrame({"step": [5, 6], "train_loss": [2.0, 1.0]})
-    line = plots.learning_curves(table, "t").axes[0].lines[0]
-    assert np.asarray(line.get_xydata()).tolist() == [[5, 2], [6, 1]]
-    _drawn(plots.learning_curves([{"train_loss": 1.0}], "one epoch"))
-
-
-def _row(name: str, value: float | None, cost: float | None, **more: object) -> dict[str, object]:
-    ends = {} if value is None else {"low": value - 0.02, "high": value + 0.01}
-    return {"architecture": name, "value": value, "cost_ms": cost, "baseline": False, **ends, **more}
-
-
-def test_quality_against_cost_names_every_row_that_has_both():
-    rows = [
-        _row("vgg16", 0.98, 120.0),
-        _row("resnet50", 0.985, 60.0, low=None, high=None),
-        _row("unmeasured", None, 3.0),
-        _row("costless", 0.97, None),
-        _row("free", 0.97, 0.0),
-        _row("majority_class", 0.2, 0.01, baseline=True),
-    ]
-    figure = _drawn(plots.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell"))
-    words = _words(figure)
-    assert "vgg16 0.980" in words
-    assert "resnet50 0.985" in words
-    assert "majority_class 0.200 (out of view)" in words
-    assert not any(name in words for name in ("unmeasured", "costless", "free"))
-    axes = figure.axes[0]
-    assert axes.get_xscale() == "log"
-    assert axes.get_ylim()[0] > 0.9
-    assert len(axes.collections) == 3  # two points, one interval
-
-
-@pytest.mark.parametrize("rows", [[], [_row("a", None, 1.0)]])
-def test_quality_against_cost_of_nothing_is_drawn(rows):
-    _drawn(plots.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell"))
-
-
-def test_a_baseline_alone_is_in_view():
-    rows = [_row("majority_class", 0.2, 0.01, baseline=True)]
-    words = _words(_drawn(plots.quality_against_cost(rows, "accuracy", "cost_ms", "blood_cell")))
-    assert "majority_class 0.200" in words
-    assert "out of view" not in words
-
-
 def test_the_panel_shows_cell_and_overlay_side_by_side_and_frames_wrong_ones_in_another_color():
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     maps = np.zeros((5, 16, 16))
@@ -190,9 +119,3 @@ def test_a_panel_of_one_wrong_cell_or_of_none_is_drawn(count):
     images = np.zeros((count, 8, 8, 3), np.uint8)
     maps = np.full((count, 8, 8), np.nan, np.float32)  # a network that saw nothing
     _drawn(plots.attribution_panel(images, maps, ["a"] * count, "t", np.zeros(count, bool)))
-
-
-def test_a_panel_whose_parts_do_not_match_is_refused():
-    images, maps = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8))
-    with pytest.raises(ValueError, match="2 images, 2 maps, 1 titles and 2 flags"):
-        plots.attribution_panel(images, maps, ["a"], "t", [True, False])

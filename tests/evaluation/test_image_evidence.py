@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,11 @@ from torch import nn
 from evaluation import leaderboard, score
 from evaluation.comparison import ranking
 from evaluation.evidence.build import evaluate, evidence_of
-from evaluation.evidence.evidence_file import evidence_path, evidence_sha256, read_evidence
+from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
-from evaluation.explain.cells import CellExplanation, deletion, explain_cells, randomized
+from evaluation.explain.cells import deletion, randomized
 from evaluation.figures import plots
-from evaluation.metrics.classification import (
-    metric_names,
-)
+from evaluation.metrics.classification import metric_names
 from evaluation.modalities.images import PANELS
 from evaluation.problems import columns_of
 from evaluation.promotion import candidate_run, scoring
@@ -44,13 +42,10 @@ from pipelines.modalities.images import ImagesTask
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
-from tests.empty_store import empty_store
 from tests.evaluation.measures import classification_metrics
-from tests.training.contract_builders import image_contract
 from training.architectures import get_architecture
 from training.backbone import Backbone
 from training.model.calibration import apply_temperature, prediction_sets
-from training.model.cross_fit import CrossFitted
 from training.model.final_fit import Fitted, fit
 from training.model.predictor import Predictor
 from training.networks.cell_network import CellNetwork
@@ -59,20 +54,6 @@ from training.problems.classification import with_probabilities
 ROOT = Path(__file__).parents[2]
 NAME = "blood_cell"
 SEED = 20261120
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give a working directory with a tracking store of its own."""
-    folder, before = tmp_path_factory.mktemp("evidence"), mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(folder))
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setattr(tracking, "git", lambda *arguments: None)
-        mlflow.set_tracking_uri(uri)
-        yield folder
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(autouse=True)
@@ -195,70 +176,6 @@ def test_the_scores_are_those_of_the_predictions_by_another_library(trees: Judge
         assert trees.metric(name)["value"] == pytest.approx(value), name
 
 
-def test_the_margin_is_taken_over_the_baseline_on_the_same_rows(
-    trees: Judged, majority: Judged, task: ImagesTask
-) -> None:
-    assert trees.metric("margin")["value"] == pytest.approx(
-        trees.metric("accuracy")["value"] - majority.metric("accuracy")["value"]
-    )
-    assert {majority.metric("margin")[key] for key in ("value", "low", "high")} == {0.0}
-    labels = trees.evidence["test"]["baseline_labels"]
-    assert sum(labels.values()) == len(trees.predictions)
-    assert set(labels) <= set(task.data.classes)
-
-
-def test_the_evidence_is_of_the_test_side_and_of_nothing_else(trees: Judged, prepared: Prepared) -> None:
-    test = prepared.table.iloc[prepared.rows("test")]
-    assert trees.predictions["sample_id"].tolist() == test["sample_id"].tolist()
-    assert trees.evidence["test"]["samples"] == len(test)
-    assert trees.evidence["test"]["groups"] == test["group"].nunique()
-    assert trees.evidence["test"]["mode"] == "subject_blind"
-
-
-def test_confusion_counts_every_row_once(trees: Judged, task: ImagesTask) -> None:
-    found = trees.evidence["test"]["confusion"]
-    counts = np.array(found["counts"])
-    classes = list(task.data.classes)
-    target = trees.predictions["target"].to_numpy()
-    predicted = columns_of(trees.predictions, "probability", classes).argmax(axis=1)
-    assert found["classes"] == list(classes)
-    for true in range(len(classes)):
-        for guess in range(len(classes)):
-            assert counts[true, guess] == ((target == true) & (predicted == guess)).sum()
-    table = pd.read_csv(trees.folder / "confusion.csv").set_index("true")
-    np.testing.assert_array_equal(table.loc[list(classes), list(classes)], counts)
-
-
-def test_simulated_cells_are_called_simulated(trees: Judged) -> None:
-    assert trees.evidence["simulated"] is True
-
-
-def test_figures_stand_beside_the_evidence_and_on_the_run(trees: Judged, majority: Judged) -> None:
-    drawn = {"confusion_matrix", "roc_curves", "calibration"}
-    for one, expected in ((trees, drawn | {"learning_curves"}), (majority, drawn)):
-        assert {path.stem for path in one.folder.glob("*.png")} == expected
-        logged = {Path(file.path).stem for file in MlflowClient().list_artifacts(one.fitted.run_id, "figures")}
-        assert logged == expected
-        for path in one.folder.glob("*.png"):
-            with Image.open(path) as figure:
-                assert min(figure.size) > 200
-
-
-def test_edited_evidence_is_refused(trees: Judged) -> None:
-    path = trees.folder / "evidence.json"
-    assert read_evidence(path) == trees.evidence
-    before = path.read_text()
-    content = json.loads(before)
-    content["audit"]["findings"] = []
-    path.write_text(json.dumps(content))
-    try:
-        with pytest.raises(UserError, match="edited"):
-            read_evidence(path)
-        assert evidence_sha256(content) != content["sha256"]
-    finally:
-        path.write_text(before)
-
-
 def test_evidence_on_another_split_is_refused(
     trees: Judged, prepared: Prepared, params: Params, tmp_path: Path
 ) -> None:
@@ -322,18 +239,6 @@ def test_a_shortcut_stands_in_the_evidence_beside_the_models_score(
         assert probe["model"] == pytest.approx(trees.metric(probe["metric"])["value"])
         for number in (probe["score"], probe["chance"], probe["model"]):
             assert f"{number:.3f}" in probe["sentence"]
-
-
-def test_a_probe_without_a_finding_is_not_carried_and_no_audit_is_no_clean_audit(
-    trees: Judged, prepared: Prepared, task: ImagesTask
-) -> None:
-    clean = {"probe": "file_size", "metric": "roc_auc", "score": 0.5, "chance": 0.5, "finding": False}
-    audit = {"findings": [], "shortcuts": [clean]}
-    run = Evaluation(task, trees.fitted, trees.model, trees.predictions, prepared, 1)
-    found = evidence_of(run, audit)
-    assert found.sections["audit"] == {"findings": [], "shortcuts": []} and found.warnings == []
-    bare = evidence_of(run, None)
-    assert bare.sections["audit"] is None
 
 
 # Where it looks.
@@ -544,13 +449,6 @@ def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Smal
     assert min(told[("all", True)], told[("hem", True)]) >= 2
 
 
-def test_the_learning_curves_are_those_of_the_fit(network: Small, shown: Shown) -> None:
-    assert shown.run(network).history() == [
-        {"step": step, "train_loss": loss, "validation_loss": loss + 0.1} for step, loss in enumerate((0.7, 0.4, 0.2))
-    ]
-    assert "learning_curves" in shown.evidence(network).figures
-
-
 def test_the_network_that_was_fitted_is_not_touched_by_randomizing_it(network: Small, glass: Prepared) -> None:
     test = glass.side("test")
     before = network.predict_proba(test)
@@ -577,42 +475,6 @@ def test_a_randomized_network_does_not_read_what_is_cached_of_the_trained_one(mo
     in_memory = replace(test, pixels=np.array(test.pixels))
     np.testing.assert_allclose(other.predict_proba(test), other.predict_proba(in_memory), atol=1e-3)
     np.testing.assert_array_equal(fitted.predict_proba(test), trained)
-
-
-def test_an_ensemble_is_checked_against_a_network_of_its_own_kind(network: Small) -> None:
-    ensemble = CrossFitted("small", {}, modality="images", problem="classification")
-    ensemble.members_ = [network, as_kind(Edges, network)]
-    assert type(randomized(ensemble, 0)) is Small
-
-
-def test_a_model_without_maps_has_no_panel_and_no_invented_number(trees: Judged, prepared: Prepared) -> None:
-    assert explain_cells(trees.model.estimator, prepared.side("test"), np.arange(3), 0) is None
-    assert trees.evidence["explanation"] == {"method": None, "checks": []}
-    assert "explanation_on_the_cell" not in MlflowClient().get_run(trees.fitted.run_id).data.metrics
-    assert not (trees.folder / "grad_cam.png").exists()
-
-
-@pytest.mark.parametrize("fill", [0.0, 1.0])
-def test_empty_and_full_maps_have_a_share_between_zero_and_one(fill: float, network: Small, glass: Prepared) -> None:
-    class Planted(Small):
-        def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-            return np.full((len(samples), 48, 48), fill, np.float32)
-
-    found = explain_cells(as_kind(Planted, network), glass.side("test"), np.arange(4), 0)
-    assert isinstance(found, CellExplanation)
-    assert 0 <= found.foreground_share <= 1 and 0 < found.foreground_area < 1
-    assert found.as_dict()["maps_depend_on_the_weights"] is False
-
-
-def test_maps_and_rows_belong_together(network: Small, glass: Prepared) -> None:
-    test = glass.side("test")
-    rows = np.array([1, 4, 9])
-    found = explain_cells(network, test, rows, 0)
-    assert found is not None
-    np.testing.assert_array_equal(found.rows, rows)
-    every = network.heatmaps(test)
-    np.testing.assert_allclose(found.maps, every[rows], atol=1e-5)
-    assert found.maps.min() >= 0 and found.maps.max() <= 1
 
 
 @given(
@@ -721,29 +583,6 @@ def test_a_cohort_of_one_subject_has_no_interval_and_is_refused(trees: Judged, c
 # Side by side.
 
 
-def test_the_leaderboard_ranks_by_the_tasks_metric_with_cost_and_margin(
-    trees: Judged, majority: Judged, params: Params
-) -> None:
-    rows = ranking.leaderboard(NAME, params)
-    assert [row["architecture"] for row in rows] == ["xgboost", "majority_class"]
-    for row, one in zip(rows, (trees, majority), strict=True):
-        assert row["metric"] == "accuracy"
-        assert {key: row[key] for key in ("value", "low", "high")} == one.metric("accuracy")
-        assert (row["margin"], row["margin_low"], row["margin_high"]) == tuple(
-            one.metric("margin")[key] for key in ("value", "low", "high")
-        )
-        assert row["run_id"] == one.fitted.run_id and row["seconds"] >= 0
-        assert row["baseline"] == (row["architecture"] == "majority_class")
-        for key in (
-            "parameters",
-            "latency_ms_batch_1",
-            "latency_ms_batch_32",
-            "peak_memory_megabytes",
-            "model_megabytes",
-        ):
-            assert row["cost"][f"cost_{key}"] > 0, key
-
-
 def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
     trees: Judged, majority: Judged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], params: Params
 ) -> None:
@@ -765,8 +604,3 @@ def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
     for name in ("leaderboard", "quality_against_cost"):
         with Image.open(folder / f"{name}.png") as figure:
             assert min(figure.size) > 200
-
-
-def test_the_contract_of_the_model_is_that_of_the_fit(trees: Judged, task: ImagesTask, prepared: Prepared) -> None:
-    contract: Any = trees.model.contract
-    assert contract == image_contract(NAME, "xgboost", task, prepared.samples, contract.temperature, contract.threshold)

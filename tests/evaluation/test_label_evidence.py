@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import matplotlib.pyplot as plt
 import mlflow
 import numpy as np
 import pandas as pd
@@ -20,7 +17,6 @@ from evaluation.evidence import build
 from evaluation.evidence.build import evidence_of
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.evidence.profiles import layout_of, stability
-from evaluation.explain.deletion import delete_genes
 from evaluation.explain.profiles import TOP, explain_profiles
 from evaluation.figures import profiles
 from evaluation.problems import measures_of
@@ -29,7 +25,6 @@ from pipelines.files import jsonable
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.tasks.profiles_classification import ProfilesClassification
-from tests.empty_store import empty_store
 from training.contract import contract_class
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.model.cross_fit import CrossFitted
@@ -112,10 +107,7 @@ class Seeded(Planted):
         self.seed = seed
 
     def fit(
-        self,
-        train: ExpressionSamples,
-        validation: ExpressionSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
     ) -> Self:
         held_out = [] if validation is None else validation.table["sample_id"].tolist()
         type(self).fits.append((self.seed, train.table["sample_id"].tolist(), held_out))
@@ -177,26 +169,19 @@ class Setting:
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A warning, such as of a mean of nothing, is a fault; figures do not pile up; fits are counted anew."""
+def counted(quiet: None) -> None:
+    """Fits are counted anew in each test."""
     Seeded.fits = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.simplefilter("error", UserWarning)
-        yield
-    assert not plt.get_fignums()
 
 
 @pytest.fixture(scope="module")
-def run_id(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def run_id(place: Path) -> str:
     """Give a run in a tracking store of its own."""
-    folder, before = tmp_path_factory.mktemp("labels"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(empty_store(folder))
-    experiment = mlflow.create_experiment(NAME, (folder / "artifacts").as_uri())
+    experiment = mlflow.create_experiment(NAME, (place / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment, log_system_metrics=False) as run:
         mlflow.log_param("architecture", "planted")
-    yield run.info.run_id
-    mlflow.set_tracking_uri(before)
+    found: str = run.info.run_id
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -232,19 +217,7 @@ def setting(run_id: str) -> Setting:
     naive = np.full(probabilities.shape, 1 / 3)
     rows = split.iloc[prepared.rows("test")].reset_index(drop=True)
     predictions = with_probabilities(rows, CLASSES, probabilities, 1.0, naive)
-    fitted = Fitted(
-        NAME,
-        "planted",
-        "quick",
-        run_id,
-        "models:/m-0",
-        {},
-        "log_loss",
-        0.5,
-        prepared.sha256,
-        1.0,
-        {},
-    )
+    fitted = Fitted(NAME, "planted", "quick", run_id, "models:/m-0", {}, "log_loss", 0.5, prepared.sha256, 1.0, {})
     return Setting(task, params, fitted, prepared, predictions)
 
 
@@ -268,20 +241,6 @@ def test_the_planted_genes_lead_their_class_with_their_sign(found: Evidence) -> 
         assert (of_class["mean_abs"] >= of_class["mean"].abs() - 1e-12).all()
 
 
-def test_means_are_those_of_the_class_s_own_rows(found: Evidence, setting: Setting) -> None:
-    test = setting.test
-    table = found.tables["genes_by_class"].set_index(["class", "gene"])
-    for code, label in enumerate(CLASSES):
-        expected = (test.logged(GENES)[test.target == code].astype(np.float64) - LEVEL) * WEIGHTS[code]
-        of_class = table.loc[label]
-        columns = [GENES.index(gene) for gene in of_class.index]
-        np.testing.assert_allclose(of_class["mean"], expected.mean(axis=0)[columns])
-        np.testing.assert_allclose(of_class["mean_abs"], np.abs(expected).mean(axis=0)[columns])
-        assert set(of_class["rows"]) == {30}
-        order = np.argsort(-np.abs(expected).mean(axis=0))[:TOP]
-        assert list(of_class.index) == [GENES[column] for column in order]
-
-
 def test_a_class_without_a_row_is_left_out_and_the_others_keep_theirs(setting: Setting) -> None:
     rows = np.flatnonzero(setting.test.target != 1)
     some = setting.test.take(rows)
@@ -300,52 +259,7 @@ def test_a_model_that_looks_at_no_gene_has_no_explanation(setting: Setting) -> N
     assert not any(name.startswith("explanation") for name in found.logged)
 
 
-class OneNumber(Planted):
-    """Answers what speaks for the class ``A``, a number."""
-
-    def outputs(self, samples: ExpressionSamples) -> np.ndarray:
-        answer: np.ndarray = self._centered(samples) @ WEIGHTS[0]
-        return answer
-
-    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
-        assert output is None, "there is one answer: none is chosen"
-        values = self._centered(samples) * WEIGHTS[0]
-        return Attribution(list(GENES), values, np.zeros(len(values)), values.sum(axis=1), "planted gradients")
-
-
-def test_a_problem_that_no_profiles_were_asked_before_is_measured_and_explained(setting: Setting) -> None:
-    model, estimator = Predictor(), OneNumber()
-    kind: Any = contract_class("profiles", "regression")
-    model.contract = kind(
-        task=NAME, architecture="planted", baseline="mean", task_text="", coverage=0.9, half_width=0.1,
-        genes=list(GENES), known=list(GENES),
-    )  # fmt: skip
-    model.estimator = estimator
-    answer = estimator.outputs(setting.test)
-    rows = setting.predictions[["sample_id", "group", "label"]].assign(target=answer, prediction=answer, baseline=0.0)
-    task = replace(setting.task, problem="regression", evaluate=replace(setting.task.evaluate, metric="r2"))
-    found = evidence_of(Evaluation(task, setting.fitted, model, rows, setting.prepared, 1), None)
-    section = found.sections["explanation"]
-    assert section["additive"] and section["deletion"]["passed"]
-    assert section["top"]["prediction"][:2] == [GENES[0], GENES[1]]
-    assert found.metrics["r2"].value == found.sections["worst"]["rows"][0]["value"] == 1
-    assert found.sections["coverage"]["observed"] == 1
-    assert {"genes_by_class", "measured_against_predicted"} <= set(found.figures)
-
-
 # Figures, and the run.
-
-
-def test_the_heat_map_shows_each_class_s_genes_over_all_classes(found: Evidence) -> None:
-    axes = found.figures["genes_by_class"].axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(CLASSES)
-    shown = [label.get_text() for label in axes.get_xticklabels()]
-    pixels = np.asarray(axes.images[0].get_array())
-    assert pixels.shape == (len(CLASSES), len(shown)) and len(set(shown)) == len(shown)
-    for code, (speaks_for, _) in enumerate(RAISED.values()):
-        column = shown.index(f"G{speaks_for}")  # the symbol alone
-        assert pixels[code, column] == pytest.approx(1)
-        assert np.abs(np.delete(pixels[:, column], code)).max() < 0.2
 
 
 def test_the_layout_map_shows_a_gene_at_its_pixel(setting: Setting) -> None:
@@ -439,22 +353,6 @@ def test_genes_that_are_named_wrongly_do_not_pass_the_deletion_test(setting: Set
     assert found.warnings == ["masking the named genes moves predictions no more than masking random ones"]
 
 
-def test_an_ensemble_is_deleted_from_as_a_whole(setting: Setting) -> None:
-    some, groups = setting.test.take(np.arange(30)), setting.predictions["group"].to_numpy()[:30]
-    explained = explain_profiles(ensemble(Planted(), Planted()), some, CLASSES, some.target)
-    assert explained is not None
-
-    def lost(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        return (before - after)[np.arange(30), some.target]
-
-    both, one = (
-        delete_genes(estimator, some, explained[1], GENES, groups, lost, seed=1, resamples=20)
-        for estimator in (ensemble(Planted(), Planted()), Planted())
-    )
-    assert both is not None and one is not None
-    assert both.drop_top == pytest.approx(one.drop_top)
-
-
 # Stability over seeds.
 
 
@@ -483,12 +381,6 @@ def test_seeds_are_not_mixed_with_the_members_of_an_ensemble(setting: Setting) -
     for _, train, held_out in Seeded.fits:  # what the first member was fitted on: all folds but the first
         assert train == outside.loc[outside["fold"] != 0, "sample_id"].tolist()
         assert held_out == outside.loc[outside["fold"] == 0, "sample_id"].tolist()
-
-
-def test_a_single_model_is_fitted_again_on_the_rows_that_it_was_fitted_on(setting: Setting) -> None:
-    setting.with_seeds(1).evidence(Seeded(seed=SEED))
-    split = setting.prepared.table.groupby("split")["sample_id"].agg(list)
-    assert Seeded.fits == [(SEED + 1, split["train"], split["validation"])]
 
 
 def test_no_seed_and_no_question_have_no_stability(setting: Setting) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from evaluation.comparison.ranking import agreement, agreement_text, gene_table
-from evaluation.explain.profiles import overlap
 
 
 def table(**classes: str) -> pd.DataFrame:
@@ -54,14 +52,6 @@ def test_predictors_of_targets_are_compared_target_by_target(tmp_path: Path) -> 
     for name, genes in (("lstm", table(ESR1="abc", ERBB2="def")), ("ridge", table(ESR1="abz", ERBB2="xyz"))):
         written(tmp_path, name, genes.rename(columns={"class": "target"}), "predictors_by_target.csv")
     assert agreement(tmp_path, "lstm", ["lstm", "ridge"]) == {"ridge": pytest.approx((2 / 3 + 0) / 2)}
-
-
-def test_classes_that_one_table_lacks_and_lists_that_are_shorter_are_no_disagreement() -> None:
-    one = table(BRCA="abcd", LUAD="efgh", KIRC="ijkl")
-    assert overlap(one, table(BRCA="ab", LUAD="ez")) == (1 + 1 / 2) / 2
-    assert overlap(table(BRCA="ab", LUAD="ez"), one) == (1 + 1 / 2) / 2
-    assert overlap(one, one) == 1
-    assert np.isnan(overlap(one, table(GBM="abcd")))
 
 
 def test_the_terminal_shows_the_share_of_each_pair(models: Path) -> None:

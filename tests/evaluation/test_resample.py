@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import time
-import tracemalloc
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from evaluation.metrics import regression
-from evaluation.metrics.regression import (
-    weighted_regression_metrics,
-)
-from evaluation.metrics.resample import (
-    Interval,
-    group_counts,
-    percentile_interval,
-)
+from evaluation.metrics.regression import weighted_regression_metrics
+from evaluation.metrics.resample import group_counts, percentile_interval
 from pipelines.problems import get_problem
-from tests.evaluation.measures import bootstrap_regression, regression_metrics
+from tests.evaluation.measures import bootstrap_regression
 
 NAMES = [metric.name for metric in get_problem("regression").metrics]
 
@@ -93,57 +82,17 @@ def _naive_metrics(table: pd.DataFrame, count: dict[str, int], groups: str, min_
 
 
 @pytest.mark.parametrize("groups", ["cell_line", "drug", "cluster"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_resampled_metrics_equal_those_of_physically_repeated_rows(groups, seed):
-    table = _screen(np.random.default_rng(seed), cell_lines=9, drugs=6, share=0.8)
+def test_resampled_metrics_equal_those_of_physically_repeated_rows(groups):
+    table = _screen(np.random.default_rng(0), cell_lines=9, drugs=6, share=0.8)
     # Some drugs lie whole in one group, alone or together, and the others cross groups.
     cluster = {"drug0": "first", "drug1": "first", "drug2": "second"}
     table["cluster"] = table["drug"].map(cluster).fillna(table["cell_line"])
-    counts = group_counts(table[groups].nunique(), 40, seed)
+    counts = group_counts(table[groups].nunique(), 15, 0)
     fast = weighted_regression_metrics(**_arguments(table, groups), counts=counts, min_rows=4)
     labels = sorted(table[groups].unique())
     naive = pd.DataFrame([_naive_metrics(table, dict(zip(labels, count, strict=True)), groups, 4) for count in counts])
     for name in NAMES:
         np.testing.assert_allclose(fast[name], naive[name], rtol=1e-9, atol=1e-12, err_msg=name)
-
-
-def test_the_interval_is_the_percentiles_of_the_resamples_and_its_value_the_plain_metric():
-    table = _screen(np.random.default_rng(5), cell_lines=12, drugs=5)
-    arguments = _arguments(table)
-    result = bootstrap_regression(**arguments, resamples=30, confidence=0.8, seed=11)
-    labels = sorted(table["cell_line"].unique())
-    naive = pd.DataFrame(
-        [
-            _naive_metrics(table, dict(zip(labels, count, strict=True)), "cell_line", 5)
-            for count in group_counts(12, 30, 11)
-        ]
-    )
-    del arguments["groups"]
-    plain = regression_metrics(**arguments)
-    assert list(result) == NAMES
-    for name, interval in result.items():
-        assert interval.value == plain[name]
-        assert [interval.low, interval.high] == pytest.approx(np.nanquantile(naive[name], [0.1, 0.9]), rel=1e-9)
-
-
-def test_few_resamples_at_a_time_give_what_all_at_once_give(monkeypatch):
-    arguments = _arguments(_screen(np.random.default_rng(2), cell_lines=10, drugs=6))
-    whole = bootstrap_regression(**arguments, resamples=50)
-    monkeypatch.setattr(regression, "_BLOCK", 1)
-    for name, interval in bootstrap_regression(**arguments, resamples=50).items():
-        assert [interval.low, interval.high] == pytest.approx([whole[name].low, whole[name].high], rel=1e-12)
-
-
-def test_clustered_rows_give_a_wider_interval_than_independent_rows_would():
-    rng = np.random.default_rng(4)
-    table = _screen(rng, cell_lines=20, drugs=30)
-    # The model misses each cell line by one amount: 600 rows, 20 errors.
-    miss = dict(zip(table["cell_line"].unique(), rng.normal(0, 2, 20), strict=True))
-    table["prediction"] = table["y"] + table["cell_line"].map(miss)
-    by_group = bootstrap_regression(table["y"], table["prediction"], table["cell_line"], resamples=300)
-    by_row = bootstrap_regression(table["y"], table["prediction"], np.arange(600), resamples=300)
-    for name in ("rmse", "mae", "r2"):
-        assert by_group[name].high - by_group[name].low > 2.5 * (by_row[name].high - by_row[name].low)
 
 
 def test_a_drug_drawn_twice_counts_twice_where_drugs_are_the_groups():
@@ -184,30 +133,6 @@ def test_the_margin_is_paired_with_its_baseline():
     assert result["r2"].low < unpaired["r2"].high  # apart, the two intervals overlap and would hide the gain
 
 
-def test_a_baseline_against_itself_has_no_margin_and_no_width():
-    arguments = _arguments(_screen(np.random.default_rng(6), cell_lines=10, drugs=8))
-    result = bootstrap_regression(**(arguments | {"prediction": arguments["baseline"]}), resamples=100)
-    for name in ("margin", "r2_over_baseline", "within_drug_pearson", "within_drug_spearman"):
-        assert result[name] == Interval(0.0, 0.0, 0.0)
-
-
-def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
-    arguments = _arguments(_screen(np.random.default_rng(8), cell_lines=10, drugs=8))
-    first = bootstrap_regression(**arguments, resamples=100, seed=3)
-    assert bootstrap_regression(**arguments, resamples=100, seed=3) == first
-    other = bootstrap_regression(**arguments, resamples=100, seed=4)
-    assert all(other[name].value == first[name].value for name in first)
-    assert all(other[name].low != first[name].low for name in ("r2", "pearson", "within_drug_pearson"))
-
-
-@settings(max_examples=15, deadline=None)
-@given(order=st.permutations(range(48)))
-def test_row_order_does_not_change_the_interval(order):
-    table = _screen(np.random.default_rng(10), cell_lines=8, drugs=6)
-    straight = bootstrap_regression(**_arguments(table), resamples=20)
-    assert bootstrap_regression(**_arguments(table.iloc[order]), resamples=20) == straight
-
-
 def test_resamples_that_leave_a_metric_undefined_stay_out_of_its_interval():
     # Constant y inside each group: a resample that draws one group alone has no r2.
     y = np.repeat([1.0, 2.0], 6)
@@ -230,41 +155,7 @@ def test_group_counts_draw_as_many_groups_as_there_are_and_each_alike():
     assert np.diag(covariance).mean() == pytest.approx(6 / 7, abs=0.05)
 
 
-def test_one_group_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match=r"at least two groups and there is 1: .* Evaluate on more groups"):
-        bootstrap_regression([1.0, 2.0], [1.0, 2.0], ["a", "a"])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"groups": ["a", "b", "c"]}, "groups has 3 rows and y has 4: row 3 has no counterpart"),
-        ({"groups": ["a", "b", None, "c"]}, "groups has a missing label at row 2"),
-        ({"y": [1.0, np.nan, 3.0, 4.0]}, "y is nan at row 1"),
-        ({"y": []}, "y is empty"),
-        ({"resamples": 0}, "resamples is 0"),
-        ({"confidence": 95}, "confidence is 95"),
-    ],
-)
-def test_bad_input_is_refused_with_its_column_and_row(change, message):
-    good = {"y": [1.0, 2.0, 3.0, 4.0], "prediction": [1.0, 2.0, 3.0, 5.0], "groups": ["a", "a", "b", "b"]}
-    with pytest.raises(ValueError, match=message):
-        bootstrap_regression(**(good | change))
-
-
 def test_an_interval_without_any_defined_resample_is_nan_and_keeps_its_value():
     interval = percentile_interval(0.5, [np.nan, np.nan])
     assert interval.value == 0.5
     assert np.isnan([interval.low, interval.high]).all()
-
-
-def test_thirty_thousand_rows_take_seconds_and_little_memory():
-    table = _screen(np.random.default_rng(0), cell_lines=90, drugs=436, share=0.7645)
-    tracemalloc.start()
-    begin = time.process_time()
-    bootstrap_regression(**_arguments(table), resamples=100)
-    seconds = time.process_time() - begin
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 300e6
-    assert seconds < 3  # a tenth of the default 1000 resamples; 0.4 s where this was written

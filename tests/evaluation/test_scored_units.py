@@ -150,17 +150,6 @@ def test_drugs_and_tissues_in_another_case_are_the_models_and_unknown_tissues_ar
 
 
 @pytest.mark.parametrize("scored", ["tumor_type"], indirect=True)
-def test_samples_that_a_rule_cannot_judge_are_counted(scored: Scored, tmp_path: Path) -> None:
-    cohort = _cohort(scored, tmp_path / "cohort", "expression.parquet", lambda x: x)
-    before = score(scored.model, cohort)["warnings"]
-    samples = pd.read_csv(cohort / "samples.csv", dtype=str)
-    samples.loc[:6, "sample_type"] = "Unknown"
-    samples.to_csv(cohort / "samples.csv", index=False)
-    (said,) = [each for each in score(scored.model, cohort)["warnings"] if each not in before]
-    assert "sample_type of 7 samples" in said
-
-
-@pytest.mark.parametrize("scored", ["tumor_type"], indirect=True)
 def test_labels_in_another_case_are_the_models_classes_and_others_are_named(scored: Scored, tmp_path: Path) -> None:
     cohort = _cohort(scored, tmp_path / "cohort", "expression.parquet", lambda x: x)
     whole = score(scored.model, cohort)

@@ -14,16 +14,13 @@ from sklearn import metrics as sk
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.figures import plots
-from evaluation.metrics.classification import (
-    WITHIN,
-    weighted_classification_metrics,
-)
+from evaluation.metrics.classification import WITHIN, weighted_classification_metrics
 from evaluation.metrics.resample import group_counts
 from evaluation.problems import measures_of
 from pipelines.problems import get_problem, higher_is_better
 from pipelines.samples.sensitivity import CLASSES
 from pipelines.tasks.pairs_classification import PairsClassification, Threshold
-from tests.evaluation.measures import bootstrap_classification, classification_metrics
+from tests.evaluation.measures import classification_metrics
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
 LIST = list(CLASSES)
@@ -60,21 +57,6 @@ def by_scikit_learn(made: dict[str, Any], weight: np.ndarray, draws: dict[str, f
         )
         times.append((draws or {}).get(drug, 1.0))
     return list(np.average(found, axis=0, weights=times)) if found else [np.nan] * 3
-
-
-def test_values_within_drugs_are_those_of_scikit_learn() -> None:
-    made = sample(1)
-    groups = made.pop("groups")
-    found = classification_metrics(**made, classes=LIST)
-    np.testing.assert_allclose([found[name] for name in WITHIN], by_scikit_learn(made, np.ones(len(groups))))
-    assert found["prevalence"] == made["target"].mean()
-    assert found["pr_auc"] == pytest.approx(sk.average_precision_score(made["target"], made["probabilities"][:, 1]))
-    assert found["f1_sensitive"] == pytest.approx(
-        sk.f1_score(made["target"], made["probabilities"][:, 1] > made["probabilities"][:, 0])
-    )
-    without = classification_metrics(**{key: made[key] for key in made if key != "within"}, classes=LIST)
-    assert without == {name: found[name] for name in without}
-    assert set(found) - set(without) == {"prevalence", *WITHIN}
 
 
 @settings(max_examples=40, deadline=None)
@@ -133,30 +115,11 @@ def test_the_margin_is_over_the_baseline_on_the_same_rows(metric: str) -> None:
     assert found["margin"] == pytest.approx(sign * (found[metric] - of_naive[metric]))
 
 
-def test_what_one_class_leaves_undefined_is_no_number() -> None:
-    made = sample(9)
-    made.pop("groups")
-    found = classification_metrics(**{**made, "target": np.zeros_like(made["target"])}, classes=LIST)
-    assert found["prevalence"] == 0
-    assert np.isnan([found[name] for name in (*WITHIN, "roc_auc", "pr_auc")]).all()
-
-
 def test_more_than_two_classes_have_no_metric_within_drugs() -> None:
     with pytest.raises(ValueError, match="within is given with 3 classes"):
         classification_metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
     with pytest.raises(ValueError, match="margin_metric is 'within_drug_roc_auc', not one of"):
         classification_metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
-
-
-def test_intervals_hold_their_value_and_do_not_depend_on_the_order_of_rows() -> None:
-    made = sample(11, rows=400, groups=40)
-    found = bootstrap_classification(**made, classes=LIST, margin_metric="within_drug_roc_auc", resamples=300)
-    for name in (*WITHIN, "prevalence", "margin", "roc_auc"):
-        assert found[name].low < found[name].value < found[name].high
-    order = np.random.default_rng(0).permutation(400)
-    shuffled = {key: values[order] for key, values in made.items()}
-    again = bootstrap_classification(**shuffled, classes=LIST, margin_metric="within_drug_roc_auc", resamples=300)
-    assert again == found
 
 
 # As the evidence uses them

@@ -37,20 +37,10 @@ def test_both_scores_stand_with_their_intervals() -> None:
     assert (found["model_low"], found["model_high"]) == (0.75, 0.95)
 
 
-def test_another_measure_is_called_another() -> None:
-    (found,) = beside_model({"shortcuts": [{**PROBE, "metric": "balanced_accuracy"}]}, METRICS, "r2")
-    assert found["sentence"].endswith("; the model reaches, in another measure, r2 0.600 [0.400, 0.700]")
-    assert found["model_metric"] == "r2"
-
-
 def test_no_interval_is_made_up() -> None:
     bare = {key: value for key, value in PROBE.items() if key not in ("low", "high")} | {"metric": "bare"}
     (found,) = beside_model({"shortcuts": [bare]}, METRICS, "r2")
     assert "[" not in found["sentence"] and "0.800 (chance" in found["sentence"]
-
-
-def test_no_audit_and_a_clean_one_name_nothing() -> None:
-    assert beside_model(None, METRICS, "r2") == beside_model({"findings": []}, METRICS, "r2") == []
 
 
 # The score of a model of responses in the measure of the probes.

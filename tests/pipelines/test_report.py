@@ -128,15 +128,15 @@ def test_findings_of_the_audit_stand_on_the_page_with_the_probes_score_and_chanc
     assert "few_groups: weigh as 3" in page.text
     assert "No finding" not in page.text
     rows = [" ".join(row.split()) for row in page.rows]
-    assert "image_border roc_auc 0.914 0.871 to 0.952 0.500 yes" in rows
-    assert "file_size roc_auc 0.530 0.440 to 0.610 0.500 no" in rows
+    assert "image_border roc_auc 0.914 [0.871, 0.952] 0.500 yes" in rows
+    assert "file_size roc_auc 0.530 [0.440, 0.610] 0.500 no" in rows
     assert "pairs: 3" in page.text and "largest: SIM-01" in page.text
 
 
 def test_a_probe_without_a_score_is_shown_without_a_number(tmp_path: Path) -> None:
     undefined = PROBE | {"score": None, "low": float("nan"), "high": None, "finding": False}
     page = page_of(tmp_path, SOUND, audit_of(shortcuts=(undefined,)))
-    assert "image_border roc_auc – – to – 0.500 no" in [" ".join(row.split()) for row in page.rows]
+    assert "image_border roc_auc – [–, –] 0.500 no" in [" ".join(row.split()) for row in page.rows]
 
 
 @pytest.mark.parametrize("where", ["file", "column", "message", "audit", "counts", "groups", "task"])

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pipelines.problems import metrics
 from serving.dashboard.data.words import named, share, share_with_interval, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_WORDS = {
-    "within_drug_pearson": "Correlation within a drug",
-    "within_drug_roc_auc": "ROC AUC within a drug",
-    "r2": "R²",
-    "rmse": "RMSE",
-    "mae": "Mean absolute error",
-    "macro_f1": "Macro F1",
-    "roc_auc": "ROC AUC",
-}
 
 
 def familiarity(table: pd.DataFrame, what: str) -> tuple[str, str]:
@@ -60,7 +51,8 @@ def scores(evidence: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str,
 
 def score_word(metric: str) -> str:
     """Return how a metric is written."""
-    return _WORDS.get(metric, named(metric))
+    known = metrics().get(metric)
+    return (known.label if known else "") or named(metric)
 
 
 def tested_on(evidence: Mapping[str, Any]) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pipelines import formatting
+from pipelines.formatting import counted as counted
+from pipelines.formatting import listed as listed
 from training.architectures import display_name
 
 SIMULATED = "Simulated data: nothing here is a result about patients, cells or drugs."
@@ -15,6 +18,7 @@ RESEARCH = "For research: no output of this page is a medical device's."
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$:])")
 _BLANK = re.compile(r"[ \t\r\n]+")
 _SPACE = "\u00a0"  # a score and its interval stay on one line
+_NO_INTERVAL = "– (no interval)"
 
 
 def named(identifier: str) -> str:
@@ -27,34 +31,29 @@ def plain(text: Any) -> str:
     return _MARKDOWN.sub(r"\\\1", _BLANK.sub(" ", str(text)).strip(" "))
 
 
-def _known(*values: float | None) -> bool:
-    return all(value is not None and math.isfinite(value) for value in values)
-
-
 def number(value: float | None, digits: int = 3, sign: str = "") -> str:
     """Return a number with ``digits`` decimals, and a dash for an unknown one."""
-    return f"{value:{sign},.{digits}f}".replace("-", "−") if _known(value) else "–"
+    return formatting.number(value, f",.{digits}f", sign=sign).replace("-", "−")
 
 
 def share(value: float | None, digits: int = 0) -> str:
     """Return a share in percent."""
-    return f"{100 * (value or 0):.{digits}f}{_SPACE}%" if _known(value) else "–"
+    return formatting.share(value, digits).replace("%", f"{_SPACE}%")
 
 
 def with_interval(found: Mapping[Any, Any], sign: str = "") -> str:
     """Return the score ``value`` with its interval ``low`` to ``high``; a score without an interval is not shown."""
-    ends = [found.get(key) for key in ("value", "low", "high")]
-    if not _known(*ends):
-        return "– (no interval)"
-    value, low, high = (number(end, 3, sign) for end in ends)
-    return f"{value}{_SPACE}[{low},{_SPACE}{high}]"
+    return _unbroken(formatting.interval(found, form=",.3f", sign=sign, nothing=_NO_INTERVAL))
 
 
 def share_with_interval(found: Mapping[str, Any], key: str = "value") -> str:
     """Return the share ``key`` in percent with its interval, as `with_interval` does."""
-    if not _known(found.get(key), found.get("low"), found.get("high")):
-        return "– (no interval)"
-    return f"{share(found[key], 1)}{_SPACE}[{100 * found['low']:.1f},{_SPACE}{100 * found['high']:.1f}]"
+    value, *between = _unbroken(formatting.interval(found, key, ".1%", nothing=_NO_INTERVAL)).split(_SPACE, 1)
+    return value.replace("%", f"{_SPACE}%") + "".join(f"{_SPACE}{ends.replace('%', '')}" for ends in between)
+
+
+def _unbroken(score: str) -> str:
+    return score if score == _NO_INTERVAL else score.replace("-", "−").replace(" ", _SPACE)
 
 
 def micromolar(value: float) -> str:
@@ -70,17 +69,6 @@ def moment(time: datetime | str) -> str:
         return str(time)
     found = found.astimezone(UTC) if found.tzinfo else found
     return f"{found.day} {found:%b %Y, %H:%M} UTC"
-
-
-def counted(count: int, one: str) -> str:
-    """Return "1 sample", "3 samples"."""
-    return f"{count:,} {one}{'' if count == 1 else 's'}"
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def yes_no(values: Iterable[bool | None]) -> list[str]:

@@ -1,0 +1,38 @@
+"""What the tests of the room share: a working directory with a tracking store of its own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import mlflow
+import pytest
+
+from pipelines import tracking
+from tests.empty_store import empty_store
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a working directory with a tracking store of its own."""
+    folder, before = tmp_path_factory.mktemp("place"), mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(folder))
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setattr(tracking, "git", lambda *arguments: None)
+        mlflow.set_tracking_uri(uri)
+        yield folder
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """A warning, such as of a division by zero, is a fault; figures do not pile up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", UserWarning)
+        yield
+    assert not plt.get_fignums()
