@@ -1,4 +1,4 @@
-"""The validation report as a page: what the checks refused, what the audit found, and what the data holds."""
+"""The validation report as a page: findings of the checks and of the audit, and counts of the data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ tr { border-bottom: 1px solid #e5e7eb; } .bad { color: #b5403a; } .good { color:
 {% if not audit %}<p>It has not run yet.</p>{% else %}
 {% for one in audit.findings %}<p class="warn"><b>{{ one.name }}</b>: {{ one.message }}</p>
 {% else %}<p class="good">No finding.</p>{% endfor %}
-<h3>Can the label be told from what should not tell it?</h3>
+<h3>How well do confounders alone predict the label?</h3>
 <table><tr><th>probe</th><th>metric</th><th>score</th><th>95 % interval</th><th>chance</th><th>finding</th></tr>
 {% for one in audit.shortcuts %}<tr><td>{{ one.probe }}</td><td>{{ one.metric }}</td>
 <td>{{ number(one.score) }}</td><td>{{ number(one.low) }} to {{ number(one.high) }}</td>
@@ -40,21 +40,13 @@ tr { border-bottom: 1px solid #e5e7eb; } .bad { color: #b5403a; } .good { color:
 <td class="{{ 'warn' if one.finding else 'good' }}">{{ 'yes' if one.finding else 'no' }}</td></tr>{% endfor %}</table>
 <h3>Groups and copies</h3><pre>{{ plain(audit.groups) }}
 {{ plain(audit.duplicates.counts) }}</pre>{% endif %}
-<h2>What the data holds</h2><pre>{{ plain(validation.counts) }}</pre>
+<h2>Counts</h2><pre>{{ plain(validation.counts) }}</pre>
 </body></html>
 """
 
 
 def write_page(reports: Path, task: str) -> Path:
-    """Write ``validation.html`` from what the stages ``validate`` and ``audit`` have left in ``reports``.
-
-    Parameters
-    ----------
-    reports
-        ``reports/<task>``; ``validation.json`` is there, ``audit.json`` may be.
-    task
-        Name of the task.
-    """
+    """Write ``validation.html`` from ``validation.json`` and, if there is one, ``audit.json`` in ``reports``."""
     import yaml
 
     found = reports / AUDIT_FILE
