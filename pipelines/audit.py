@@ -1,7 +1,6 @@
-"""Stage ``audit``: copies, shortcuts and uneven groups, which validation lets pass and a score does not show.
+"""Stage ``audit``: find copies, shortcuts and uneven groups, which neither validation nor a score shows.
 
-A finding is a warning and refuses nothing: the split already keeps copies together, and whether a shortcut matters is
-for whoever reads the score. It is written down, so that evidence and model card can carry it.
+A finding is a warning: the split keeps copies together, and readers of a score must know of a shortcut.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Training on one study and testing on another: which rows are of that question, and the guard that they never mix.
+"""Training on one study and testing on another: which rows are used, and the guard that they never mix.
 
-A cell line stands in both studies. A model that met it in the first has seen its profile, so a test row is one of the
-second study whose line is held out, and a training row one of the first study whose line is not. All other rows (of the
-first study's held-out lines, of the second study's other lines, of further studies) answer no part of the question and
-are left out. Drugs are not held out: a study numbers its drugs anew, but the molecules are the same, and the drug
-features find them by molecule.
+Cell lines are in both studies, and a model that is trained on a line has seen its profile. So test rows are those of
+the second study whose line is held out, training rows those of the first study whose line is not; all other rows are
+left out. Drugs are not held out: their ids differ by study, and features find them by molecule.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class StudyError(UserError):
-    """Two studies that cannot be set against each other."""
+    """Two studies that cannot be compared."""
 
 
 def across(split: Split | None) -> PairsSplit | None:
@@ -38,31 +36,19 @@ def across(split: Split | None) -> PairsSplit | None:
 
 
 def of_either(study: pd.Series, split: PairsSplit) -> Mask:
-    """Return which rows are of the study that is trained on or of the one that is tested, shape ``(n,)``.
-
-    Raises
-    ------
-    StudyError
-        A study is not named, is not in the data, or both are one.
-    """
+    """Return which rows are of one of the two studies, shape ``(n,)``; refuse a study that is not in the data."""
     known = sorted(set(study.astype(str)))
     for key, name in _named(split).items():
         if name not in known:
-            said = f"is {name!r}, which is no study of the data" if name else "is not given"
-            raise StudyError(f"split.{key} {said}; the studies are {', '.join(known)}")
+            fault = f"is {name!r}, which is no study of the data" if name else "is not given"
+            raise StudyError(f"split.{key} {fault}; the studies are {', '.join(known)}")
     if split.train_study == split.test_study:
         raise StudyError(f"split.test_study is {split.test_study!r}, as split.train_study is; name another study")
     return study.astype(str).isin(_named(split).values()).to_numpy()
 
 
 def refuse_small(study: pd.Series, groups: pd.Series, split: PairsSplit, needed: int) -> None:
-    """Refuse a study of fewer than ``needed`` groups of cell lines.
-
-    Raises
-    ------
-    StudyError
-        Names the study.
-    """
+    """Refuse a study of fewer than ``needed`` groups of cell lines."""
     for name in _named(split).values():
         found = groups[(study.astype(str) == name).to_numpy()].nunique()
         if found < needed:
@@ -73,31 +59,19 @@ def refuse_small(study: pd.Series, groups: pd.Series, split: PairsSplit, needed:
 
 
 def asked(study: pd.Series, side: pd.Series, split: PairsSplit) -> Mask:
-    """Return which rows are of the question, ``(n,)``: the test study's on the side ``test``, else the training one's.
-
-    Parameters
-    ----------
-    study, side
-        Of each row.
-    """
+    """Return which rows are used, ``(n,)``: the test study's on the side ``test``, else the training study's."""
     expected = np.where(side == "test", split.test_study, split.train_study)
     return study.astype(str).to_numpy() == expected
 
 
 def refuse_mixed(table: pd.DataFrame, split: PairsSplit) -> None:
-    """Refuse a split table in which a row of a study stands where rows of another belong.
-
-    Raises
-    ------
-    StudyError
-        Names the first such row.
-    """
+    """Refuse a split table in which a row of a study is where rows of another belong."""
     mixed = ~asked(table["study"], table["split"], split)
     if mixed.any():
         row = table.loc[mixed].iloc[0]
         raise StudyError(
-            f"the split leaks: sample {row['sample_id']} of study {row['study']} stands on side {row['split']}; "
-            f"{split.train_study} is trained on and {split.test_study} tested: make the split anew with "
+            f"the split leaks: sample {row['sample_id']} of study {row['study']} is on side {row['split']}; "
+            f"{split.train_study} is trained on and {split.test_study} tested: make the split again with "
             "`dvc repro prepare`"
         )
 

@@ -1,4 +1,4 @@
-"""The samples of a task with group, split and fold: how they are split, written, and read again."""
+"""The samples of a task with group, split and fold: split, written, and read again."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Prepared:
     Attributes
     ----------
     samples
-        All samples, of the task's kind.
+        All samples, of the task's modality.
     table
         ``sample_id, group, split, fold, ...``; a row a sample, in the same order.
     sha256
         Hash of the split.
     counts
-        What the rules for missing values dropped and kept.
+        Samples that the rules for missing values dropped and kept.
     """
 
     samples: Any
@@ -43,15 +43,11 @@ class Prepared:
 
     def rows(self, *sides: str) -> np.ndarray:
         """Return the positions of the samples on ``sides``."""
-        return _rows(self.table, *sides)
+        return np.flatnonzero(self.table["split"].isin(sides).to_numpy())
 
     def side(self, *sides: str) -> Any:
         """Return the samples on ``sides``."""
         return self.samples.take(self.rows(*sides))
-
-
-def _rows(table: pd.DataFrame, *sides: str) -> np.ndarray:
-    return np.flatnonzero(table["split"].isin(sides).to_numpy())
 
 
 def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
@@ -73,7 +69,7 @@ def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
 
 
 def _without(counts: dict[str, Any], left_out: int) -> dict[str, Any]:
-    """Return ``counts`` with the rows that a split leaves out, which are of no side, among those dropped."""
+    """Return ``counts`` with the rows that a split leaves out among those dropped."""
     if not left_out:
         return counts
     rows = counts["rows"]
@@ -101,12 +97,12 @@ def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> N
 
 
 def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = PREPARED) -> Prepared:
-    """Read what `write_prepared` wrote, join it with the raw features, and let the guard look again.
+    """Read what `write_prepared` wrote, join it with the raw features, and check the split again.
 
     Raises
     ------
     UserError
-        The stage has not run, was left half done, or ran on other data or in another mode; or its table was edited.
+        The stage has not run, was interrupted, or ran on other data or in another mode; or its table was edited.
     """
     folder = prepared / name
     if not (folder / "samples.parquet").is_file():

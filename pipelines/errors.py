@@ -1,4 +1,4 @@
-"""How a fault in data is told: by file, column and row, with what to do about it."""
+"""A fault in data: its file, column and rows, and what to do."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ class Finding:
     Attributes
     ----------
     expectation
-        Name of the expectation, in snake case.
-    file
-        File name inside the task's folder.
-    column
-        Column, or None where the fault is the whole file's.
-    rows
-        Rows at fault, counted from 1 for the first row of data, at most `ROWS_SHOWN`.
+        Its name, in snake case.
+    file, column
+        ``column`` is None where the fault is the whole file's.
     message
         What is wrong and what to do.
-    count
-        How many rows are at fault in all.
+    rows, count
+        The first `ROWS_SHOWN` rows at fault, counted from 1 for the first row of data, and how many there are in all.
     severity
         ``error`` refuses the data; ``warning`` is reported and counted.
+    values
+        The first `ROWS_SHOWN` faulty values, as text.
     """
 
     expectation: str
@@ -53,16 +51,8 @@ class Finding:
     ) -> Finding:
         """Build a finding from zero-based ``positions`` of the rows at fault."""
         rows = [int(position) + 1 for position in positions]
-        return cls(
-            expectation,
-            file,
-            message,
-            column,
-            tuple(rows[:ROWS_SHOWN]),
-            len(rows),
-            severity,
-            tuple(str(value) for value in list(values)[:ROWS_SHOWN]),
-        )
+        shown = tuple(str(value) for value in list(values)[:ROWS_SHOWN])
+        return cls(expectation, file, message, column, tuple(rows[:ROWS_SHOWN]), len(rows), severity, shown)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping."""
@@ -79,11 +69,11 @@ class Finding:
 
 
 class UserError(ValueError):
-    """Something that the user can mend; commands print it without a traceback and exit with 1."""
+    """A fault that the user can correct; commands print it without a traceback and exit with 1."""
 
 
 class DataError(UserError):
-    """Raw data that cannot be used; carries the findings that say why."""
+    """Raw data that cannot be used, with the findings that say why."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(findings)

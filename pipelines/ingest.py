@@ -22,49 +22,37 @@ INCOMING = Path(".incoming")
 
 
 def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
-    """Return the folder to take each task's data from.
-
-    ``origin`` is the folder of one task's files, or holds a folder for each task.
+    """Return the folder of each task's data; ``origin`` is that of one task, or has one for each.
 
     Raises
     ------
     UserError
         There is nothing for any task.
     """
-    from pipelines.samples.images import IMAGES_FOLDER  # NumPy and Pillow are not needed to say how the command is used
+    from pipelines.samples.images import IMAGES_FOLDER  # the command's help needs no NumPy
 
     if origin.is_file():
-        raise UserError(f"{origin}: is a file; name the folder that holds it, or unpack it if it is an archive")
+        raise UserError(f"{origin}: is a file; name its folder, or unpack it if it is an archive")
     if not origin.is_dir():
         raise UserError(f"{origin}: no such folder")
     if task is not None:
         params.task(task)
     wanted = [task] if task else list(params.tasks)
     found = {name: origin / name for name in wanted if (origin / name).is_dir()}
-    # Images whose subjects are not known lie there without any table beside them.
+    # Images of unknown subjects have no table beside them.
     if not found and len(wanted) == 1 and any(p.is_file() or p.name == IMAGES_FOLDER for p in origin.iterdir()):
         found = {wanted[0]: origin}
     if not found:
         raise UserError(
-            f"{origin}: holds no folder named {' or '.join(wanted)}; name the task with TASK=... if the files lie there"
+            f"{origin}: has no folder named {' or '.join(wanted)}; name the task with TASK=... if its files are there"
         )
     return found
 
 
 def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming: Path = INCOMING) -> bool:
-    """Copy and check every folder, then put all of them in place; or none.
+    """Copy and check the folder of every task, then put all of them in place, or none; return whether they passed.
 
-    Parameters
-    ----------
-    found
-        Task name to folder.
-    params, data, incoming
-        Where the data goes, and where it waits until it is checked; both on one file system.
-
-    Returns
-    -------
-    bool
-        Whether the data passed; the findings are printed.
+    ``data`` and ``incoming``, where data waits until it is checked, are on one file system. Findings are printed.
     """
     passed = True
     shutil.rmtree(incoming, ignore_errors=True)
@@ -87,7 +75,7 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
 
 
 def _copy(folder: Path, waiting: Path) -> list[str]:
-    """Copy a folder, and return what is left there of what no person wrote; hidden files are left in silence."""
+    """Copy a folder without files of operating systems, and return their names, without hidden ones."""
     left: list[str] = []
 
     def of_systems(_: str, names: list[str]) -> list[str]:
@@ -96,7 +84,7 @@ def _copy(folder: Path, waiting: Path) -> list[str]:
         return found
 
     try:
-        # Contents only: the user's read-only or private modes stay with the user's files, and with their folders.
+        # Contents only: a file that is read-only there is not so here.
         shutil.copytree(folder, waiting, copy_function=shutil.copyfile, ignore=of_systems)
     except OSError as error:
         what = error.args[0] if isinstance(error, shutil.Error) else [(error.filename, None, error.strerror)]
@@ -109,7 +97,7 @@ def _copy(folder: Path, waiting: Path) -> list[str]:
 
 
 def _swap_in(names: list[str], data: Path, incoming: Path) -> None:
-    """Put the waiting folders in place and let DVC take note; put the old ones back if it fails."""
+    """Put the waiting folders in place and record them in DVC; put the old ones back if it fails."""
     data.mkdir(exist_ok=True)
     new = [name for name in names if not (data / name).exists()]
     try:
@@ -129,14 +117,7 @@ def _swap_in(names: list[str], data: Path, incoming: Path) -> None:
 
 
 def dvc_add(data: Path) -> None:
-    """Record ``data`` in DVC.
-
-    Raises
-    ------
-    UserError
-        DVC refuses; its words are in the message.
-    """
-    # Not --quiet: that keeps the reason of a failure quiet too.
+    """Record ``data`` in DVC, or refuse with DVC's message."""
     done = subprocess.run([sys.executable, "-m", "dvc", "add", str(data)], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"dvc add {data} failed, the old data stays: {' '.join(done.stderr.split())}")

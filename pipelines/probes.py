@@ -1,8 +1,7 @@
-"""Shortcuts: how well the label can be told from what should not tell it.
+"""Shortcuts: how well confounders alone predict the label of groups that the probe was not fitted on.
 
-A probe sees confounders alone, such as the border of an image or how many values of a profile are missing, and answers
-for groups that it was not fitted on. A score far above chance means that a model can reach as much without looking at
-the biology, and that its own score is to be read against the probe's.
+Confounders are such as the border of an image or the share of missing values. A probe far above chance means that a
+model can score as much without the biology, and that its score has to be compared with the probe's.
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from sklearn.preprocessing import StandardScaler
 
 from pipelines.samples.response import ResponseSamples
 
-# A finding needs an interval that lies this share of the way from chance to a perfect score (an AUC of 0.6, a balanced
-# accuracy of 0.36 with 5 classes). Confounders are never wholly free of the label: cells of two classes differ in stain
-# and size. Below this a model gains little by them, above it they can carry a good part of its score.
+# A finding needs an interval above this share of the way from chance to a perfect score (an AUC of 0.6, a balanced
+# accuracy of 0.36 with 5 classes). Confounders are never independent of the label: cells of two classes differ in stain
+# and size. Below this a model gains little by them.
 MARGIN = 0.2
-# The same for R2 of what sets cell lines apart, in which also good models explain only a part.
-MARGIN_R2 = 0.1
+MARGIN_R2 = 0.1  # of the differences between cell lines, which good models too explain only in part
 FOLDS = 5
 RESAMPLES = 500
 PERMUTATIONS = 200
@@ -38,7 +36,7 @@ _TREES = {"n_estimators": 100, "max_depth": 6, "min_samples_leaf": 5, "n_jobs": 
 def probe_labels(
     name: str, features: pd.DataFrame, labels: np.ndarray, groups: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """Return how well ``features`` tell the label on groups that the probe was not fitted on.
+    """Return how well ``features`` predict the label of groups that the probe was not fitted on.
 
     Parameters
     ----------
@@ -58,12 +56,12 @@ def probe_labels(
     dict
         ``probe, metric, score, low, high, chance, finding``. ``metric`` is ``roc_auc`` for two classes and
         ``balanced_accuracy`` for more. ``low`` and ``high`` are a 95 % bootstrap interval over groups. ``chance`` is
-        the mean score against labels that were dealt anew to whole groups, and ``chance_high`` what 97.5 % of them stay
-        below. With more than two classes ``pairs`` holds the AUC of each two: classes from two sources show there.
-        ``score`` is None, with a ``note``, where the folds cannot be made.
+        the mean score against labels permuted by whole groups, and ``chance_high`` their 97.5 % quantile. With more
+        than two classes ``pairs`` has the AUC of each two, which shows classes from two sources. ``score`` is None,
+        with a ``note``, where the folds cannot be made.
     """
     codes = np.unique(labels, return_inverse=True)[1]
-    whose = np.unique(groups, return_inverse=True)[1]
+    group = np.unique(groups, return_inverse=True)[1]
     classes = int(codes.max(initial=-1)) + 1
     score: Callable[..., float] = _auc if classes == 2 else _balanced_accuracy
     result: dict[str, Any] = {"probe": name, "metric": "roc_auc" if classes == 2 else "balanced_accuracy"}
@@ -71,26 +69,26 @@ def probe_labels(
     result |= {"score": None, "low": None, "high": None, "chance": even, "finding": False}
     if classes < 2:
         return result | {"note": "there is one label"}
-    fewest = min(len(np.unique(whose[codes == label])) for label in range(classes))
+    fewest = min(len(np.unique(group[codes == label])) for label in range(classes))
     if fewest < 2:
-        return result | {"note": "a label is carried by one group: what tells the label and the group is one"}
+        return result | {"note": "a label is in one group only, so that label and group cannot be separated"}
     values = _varying(features)
     if values.shape[1] == 0:
         return result | {"score": even, "low": even, "high": even, "note": "the same for all samples"}
     folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
     answers = np.zeros((len(codes), classes))
-    for train, test in folds.split(values, codes, whose):
+    for train, test in folds.split(values, codes, group):
         seen = np.unique(codes[train])
-        if len(test) == 0 or len(seen) < 2:  # groups can be so uneven that a fold is empty
+        if len(test) == 0 or len(seen) < 2:  # a fold of uneven groups can be empty
             continue
-        for model in _classifiers(seed):  # their mean answers: to take the better one would favor confounders
+        for model in _classifiers(seed):  # their mean: to take the better one would favor confounders
             answers[np.ix_(test, seen)] += model.fit(values[train], codes[train]).predict_proba(values[test]) / 2
-    said = answers[:, 1] if classes == 2 else answers.argmax(axis=1)
+    predicted = answers[:, 1] if classes == 2 else answers.argmax(axis=1)
     ones = np.ones(len(codes))
-    low, high = _interval([score(codes, said, weight, classes) for weight in _resamples(whose, seed)])
-    null = [score(dealt, said, ones, classes) for dealt in _dealt_anew(codes, whose, seed)]
+    low, high = _interval([score(codes, predicted, weight, classes) for weight in _resamples(group, seed)])
+    null = [score(permuted, predicted, ones, classes) for permuted in _permutations(codes, group, seed)]
     chance, ceiling = float(np.mean(null)), float(np.quantile(null, (1 + _CONFIDENCE) / 2))
-    reached = score(codes, said, ones, classes)
+    reached = score(codes, predicted, ones, classes)
     result |= {"score": reached, "low": low, "high": high, "chance": chance, "chance_high": ceiling}
     if classes > 2:
         result["pairs"] = _pairwise(codes, answers, classes)
@@ -98,19 +96,11 @@ def probe_labels(
 
 
 def thinned(labels: np.ndarray, groups: np.ndarray, seed: int, most: int = GROUPS) -> np.ndarray:
-    """Return positions, in order, of the samples of at most ``most`` groups.
+    """Return positions, in order, of the samples of at most ``most`` groups; probes take minutes on many thousand.
 
-    Probes take minutes on many thousand groups and tell no more. Labels that many groups carry lose the most, so that
-    rare ones stay: a group bears the label of its first sample.
-
-    Parameters
-    ----------
-    labels, groups
-        Of each sample, shape ``(n,)``.
-    seed
-        The same seed keeps the same groups of samples in the same order.
+    A group counts for the label of its first sample, and frequent labels lose most, so that rare ones stay.
     """
-    first, whose = np.unique(groups, return_index=True, return_inverse=True)[1:]
+    first, group = np.unique(groups, return_index=True, return_inverse=True)[1:]
     if len(first) <= most:
         return np.arange(len(groups))
     of_label = [np.flatnonzero(labels[first] == label) for label in np.unique(labels[first])]
@@ -118,54 +108,40 @@ def thinned(labels: np.ndarray, groups: np.ndarray, seed: int, most: int = GROUP
     cap = next(cap for cap in range(int(sizes.max()), -1, -1) if np.minimum(sizes, cap).sum() <= most)
     rng = np.random.default_rng([seed, 4])
     kept = np.concatenate([rng.permutation(members)[:cap] for members in of_label])
-    return np.flatnonzero(np.isin(whose, kept))
+    return np.flatnonzero(np.isin(group, kept))
 
 
 def probe_response(
     name: str, features: pd.DataFrame, samples: ResponseSamples, line_groups: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """Return how much of what sets cell lines apart ``features`` tell, on lines that the probe was not fitted on.
+    """Return how well ``features``, a row a cell line, predict the response of lines that the probe was not fitted on.
 
     The target is a line's mean distance from its drugs' means; drug means are those of the other folds. R2 is over all
-    lines, each weighted by its number of measurements, and 0, which is chance, is what the drug means alone reach.
-
-    Parameters
-    ----------
-    name
-        Of the probe.
-    features
-        A row a cell line.
-    samples
-        Pairs, with their target.
-    line_groups
-        Group of each cell line.
-    seed
-        Of folds, trees and resamples.
+    lines, each weighted by its number of measurements; 0, which is chance, is the score of the drug means alone.
     """
     result: dict[str, Any] = {"probe": name, "metric": "r2_over_drug_mean"}
     result |= {"score": None, "low": None, "high": None, "chance": 0.0, "finding": False}
-    whose = np.unique(line_groups, return_inverse=True)[1]
+    group = np.unique(line_groups, return_inverse=True)[1]
     count = np.bincount(samples.cell, minlength=len(features)).astype(float)
-    folds = min(FOLDS, len(np.unique(whose)))
+    folds = min(FOLDS, len(np.unique(group)))
     if folds < 2:
         return result | {"note": "there is one group of cell lines"}
     values = _varying(features)
     if values.shape[1] == 0:
         return result | {"score": 0.0, "low": 0.0, "high": 0.0, "note": "the same for all samples"}
     missed, missed_by_none = np.zeros(len(features)), np.zeros(len(features))
-    splits = GroupKFold(folds, shuffle=True, random_state=seed).split(values, groups=whose)
-    for train, test in splits:
+    for train, test in GroupKFold(folds, shuffle=True, random_state=seed).split(values, groups=group):
         distance = _distance_from_drug_means(samples, np.isin(samples.cell, train), count)
         known = train[count[train] > 0]
         guess = np.zeros(len(test))
         for model in _regressors(seed):
-            weight = {f"{model.steps[-1][0]}__sample_weight": count[known]}  # scikit-learn wants the step's name
+            weight = {f"{model.steps[-1][0]}__sample_weight": count[known]}
             guess += model.fit(values[known], distance[known], **weight).predict(values[test]) / 2
         missed[test] = count[test] * (distance[test] - guess) ** 2
         missed_by_none[test] = count[test] * distance[test] ** 2
     if not missed_by_none.sum() > 0:
         return result | {"note": "cell lines do not differ"}
-    scores = [1 - float(w @ missed) / max(float(w @ missed_by_none), 1e-12) for w in _resamples(whose, seed)]
+    scores = [1 - float(w @ missed) / max(float(w @ missed_by_none), 1e-12) for w in _resamples(group, seed)]
     low, high = _interval(scores)
     score = 1 - missed.sum() / missed_by_none.sum()
     return result | {"score": float(score), "low": low, "high": high, "finding": bool(low > MARGIN_R2)}
@@ -223,21 +199,23 @@ def _balanced_accuracy(labels: np.ndarray, answers: np.ndarray, weight: np.ndarr
 
 
 def _pairwise(codes: np.ndarray, answers: np.ndarray, classes: int) -> list[dict[str, Any]]:
-    """Return for every two classes how well they are told from one another, the best told first."""
-    told = []
+    """Return the AUC of every two classes, the highest first."""
+    pairs = []
     for one in range(classes):
         for other in range(one + 1, classes):
             rows = (codes == one) | (codes == other)
             share = answers[rows, other] / np.maximum(answers[rows, one] + answers[rows, other], 1e-12)
-            told.append({"classes": [one, other], "roc_auc": _auc(codes[rows] == other, share, np.ones(rows.sum()), 2)})
-    return sorted(told, key=lambda pair: -pair["roc_auc"])
+            pairs.append(
+                {"classes": [one, other], "roc_auc": _auc(codes[rows] == other, share, np.ones(rows.sum()), 2)}
+            )
+    return sorted(pairs, key=lambda pair: -pair["roc_auc"])
 
 
-def _resamples(whose: np.ndarray, seed: int) -> list[np.ndarray]:
+def _resamples(group: np.ndarray, seed: int) -> list[np.ndarray]:
     """Return for each bootstrap resample of the groups how often each sample is in it."""
-    rng, groups = np.random.default_rng([seed, 2]), int(whose.max()) + 1
+    rng, groups = np.random.default_rng([seed, 2]), int(group.max()) + 1
     drawn = (np.bincount(rng.integers(0, groups, groups), minlength=groups) for _ in range(RESAMPLES))
-    return [times[whose].astype(float) for times in drawn]
+    return [times[group].astype(float) for times in drawn]
 
 
 def _interval(scores: list[float]) -> tuple[float, float]:
@@ -245,17 +223,11 @@ def _interval(scores: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _dealt_anew(codes: np.ndarray, whose: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Return label permutations that move the labels of a group together.
-
-    Groups are laid in a row, and the labels of the groups, shuffled within each, in another order. So a group of one
-    label stays of one label, and where each sample stands alone it is a plain permutation.
-    """
-    rng, at = np.random.default_rng([seed, 3]), np.argsort(whose, kind="stable")
-    blocks = np.split(codes[at], np.cumsum(np.bincount(whose))[:-1])
-    dealt = []
-    for _ in range(PERMUTATIONS):
-        new = np.empty_like(codes)
-        new[at] = np.concatenate([rng.permutation(blocks[block]) for block in rng.permutation(len(blocks))])
-        dealt.append(new)
-    return dealt
+def _permutations(codes: np.ndarray, group: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Return permutations of labels that keep those of a group together, so that a group of one label stays so."""
+    rng, at = np.random.default_rng([seed, 3]), np.argsort(group, kind="stable")
+    blocks = np.split(codes[at], np.cumsum(np.bincount(group))[:-1])
+    permuted = np.empty((PERMUTATIONS, len(codes)), codes.dtype)
+    for row in permuted:
+        row[at] = np.concatenate([rng.permutation(blocks[block]) for block in rng.permutation(len(blocks))])
+    return list(permuted)

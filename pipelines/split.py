@@ -1,8 +1,7 @@
-"""Assigning samples to train, validation, test and folds, by group; and the guard that refuses a leak.
+"""Assign samples to train, validation, test and folds, by group; and refuse a split that leaks.
 
-A *group* never crosses a split. Which group a sample belongs to depends on the question asked of the model
-(its mode): unseen cell lines, drugs, tissues or subjects, unseen cell lines of another study, or merely unseen pairs
-or images.
+A *group* never crosses a split. The mode decides what a group is: a cell line, drug, tissue or subject, or just a pair
+or an image with its copies.
 """
 
 from __future__ import annotations
@@ -27,30 +26,21 @@ class SplitError(UserError):
 
 
 def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
-    """Assign every sample to a side and a fold.
-
-    Parameters
-    ----------
-    samples
-        Samples of any kind.
-    split
-        Mode, shares and number of folds.
-    seed
-        The same seed gives the same table, whatever the order of the rows in the raw file.
+    """Assign every sample of any modality to a side and a fold.
 
     Returns
     -------
     pandas.DataFrame
-        The samples' own table with ``group, split, fold``, ordered by ``sample_id``. ``fold`` is
-        `NO_FOLD` on test rows. In the mode ``cross_study`` only the rows of the question: see `pipelines.cross_study`.
+        The samples' own table with ``group, split, fold``, ordered by ``sample_id``: the same for a seed, whatever the
+        order of the raw rows. ``fold`` is `NO_FOLD` on test rows. The mode ``cross_study`` leaves rows out, see
+        `pipelines.cross_study`.
 
     Raises
     ------
     SplitError
         There are too few groups, or the guard finds a leak.
     """
-    order = np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable")
-    samples = samples.take(order)
+    samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
     studies = across(split)
     if studies is not None:
         samples = samples.take(of_either(samples.table["study"], studies))
@@ -92,7 +82,7 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
 
 
 def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | None = None) -> None:
-    """Refuse a split in which a group or an identical sample stands on two sides or in two folds, or studies mix.
+    """Refuse a split in which a group or an identical sample is on two sides or in two folds, or studies mix.
 
     Parameters
     ----------
@@ -101,46 +91,46 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | 
     identities
         From `sample_identities`, in the order of ``table``.
     split
-        Whose studies are kept apart, in the mode ``cross_study``.
+        Has the studies to keep apart, in the mode ``cross_study``.
 
     Raises
     ------
     SplitError
-        Names the groups or samples that leak and the sides that they stand on.
+        Names the groups or samples that leak, and their sides.
     """
     if (studies := across(split)) is not None:
         refuse_mixed(table, studies)
     if (doubled := table["sample_id"].duplicated()).any():
-        raise SplitError(f"sample {table.loc[doubled, 'sample_id'].iloc[0]} stands twice in the split table")
+        raise SplitError(f"sample {table.loc[doubled, 'sample_id'].iloc[0]} is twice in the split table")
     sides, folds = table["split"].astype(str), table["fold"]
     if (unknown := ~sides.isin(SIDES)).any():
         raise SplitError(f"sample {table.loc[unknown, 'sample_id'].iloc[0]} is on no side: {sides[unknown].iloc[0]!r}")
-    if (astray := (sides == "test") != (folds == NO_FOLD)).any():
-        first = table.loc[astray].iloc[0]
+    if (misplaced := (sides == "test") != (folds == NO_FOLD)).any():
+        first = table.loc[misplaced].iloc[0]
         raise SplitError(
             f"sample {first['sample_id']} on side {first['split']} is in fold {first['fold']}; test rows are in none "
-            f"({NO_FOLD}) and all others in one: make the split anew with `dvc repro prepare`"
+            f"({NO_FOLD}) and all others in one: make the split again with `dvc repro prepare`"
         )
     for name, key in {"group": table["group"], **identities}.items():
-        told = key.notna().to_numpy()
-        codes, keys = pd.factorize(key.to_numpy()[told])
+        known = key.notna().to_numpy()
+        codes, keys = pd.factorize(key.to_numpy()[known])
         for what, side in (("sides", sides), ("folds", folds.astype(str))):
-            where = side.to_numpy(str)[told]
+            where = side.to_numpy(str)[known]
             of_key = np.empty(len(keys), where.dtype)
             of_key[codes] = where
             leaking = np.unique(codes[where != of_key[codes]])
             if not len(leaking):
                 continue
             example = codes == leaking[0]
-            sample = table["sample_id"].to_numpy()[told][example][0]
+            sample = table["sample_id"].to_numpy()[known][example][0]
             raise SplitError(
                 f"the split leaks: {len(leaking)} {name}(s) on two {what}, for instance {keys[leaking[0]]!r} (sample "
-                f"{sample}) in {', '.join(np.unique(where[example]))}; make the split anew with `dvc repro prepare`"
+                f"{sample}) in {', '.join(np.unique(where[example]))}; make the split again with `dvc repro prepare`"
             )
 
 
 def split_sha256(table: pd.DataFrame) -> str:
-    """Return the hash of who stands where, whatever the file format."""
+    """Return the hash of each sample's group, side and fold, whatever the file format."""
     lines = table["sample_id"] + "\t" + table["group"] + "\t" + table["split"] + "\t" + table["fold"].astype(str)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -152,10 +142,7 @@ def _deal(
     shares: dict[str, float] | dict[int, float],
     rng: np.random.Generator,
 ) -> dict[str, str] | dict[str, int]:
-    """Deal groups, shuffled within strata, each to the side that lacks most rows of its share.
-
-    Going stratum by stratum keeps every stratum's proportions, and counting rows keeps uneven groups in balance.
-    """
+    """Deal groups, stratum by stratum and shuffled within, each to the side that lacks most rows of its share."""
     rows_of, stratum_of = sizes.to_dict(), stratum.to_dict()
     shuffled = [names[i] for i in rng.permutation(len(names))]
     dealt: dict = {}

@@ -1,4 +1,4 @@
-"""Stage ``validate``: faulty raw data is refused, with file, column and rows, before anything is computed."""
+"""Stage ``validate``: refuse faulty raw data, with file, column and rows, before anything is computed."""
 
 from __future__ import annotations
 
@@ -25,17 +25,7 @@ DOCS_FOLDER = "data_docs"
 
 @dataclass(frozen=True)
 class Validation:
-    """The outcome of validating a raw folder.
-
-    Attributes
-    ----------
-    task
-        Name of the task.
-    findings
-        Errors first, then warnings, each in the order of the files.
-    counts
-        Rows and columns of each file, and what else was counted.
-    """
+    """The outcome of validating a raw folder: findings, errors first, and counts."""
 
     task: str
     findings: tuple[Finding, ...]
@@ -58,35 +48,24 @@ class Validation:
 
 
 def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = None) -> Validation:
-    """Check a raw folder against the suites of its format.
+    """Check a raw folder against the suites of its modality; faulty data is a finding and never an exception.
 
-    Parameters
-    ----------
-    folder
-        Raw folder.
-    name, task
-        The task and its name.
-    docs
-        Folder for Great Expectations' Data Docs, replaced whole; none are written without it.
-
-    Returns
-    -------
-    Validation
-        Faulty data is a finding and never an exception; a file that cannot be read hides no fault of another.
+    A file that cannot be read hides no fault of another. Great Expectations' Data Docs are written to the folder
+    ``docs``, which is replaced whole, if it is given.
     """
-    # Imported here: Great Expectations takes seconds to import.
-    expectations = importlib.import_module(f"pipelines.expectations.{task.modality}")
-
+    expectations = importlib.import_module(f"pipelines.expectations.{task.modality}")  # takes seconds
     tables, findings = expectations.read(folder, task)
+    tables = {file: table.reset_index(drop=True) for file, table in tables.items()}  # the index is the row of the file
     findings += run_suites(expectations.suites(tables, task), docs=docs)
     findings.sort(key=lambda finding: finding.severity != "error")
     return Validation(name, tuple(findings), expectations.counts(tables, task))
 
 
-def run_suites(suites: Sequence[Suite], *, docs: Path | None = None) -> list[Finding]:
-    """Run suites in Great Expectations, write its Data Docs if asked, and tell what was unexpected.
+def run_suites(suites: Sequence[Suite | Finding], *, docs: Path | None = None) -> list[Finding]:
+    """Run suites in Great Expectations, write its Data Docs if asked, and return what failed.
 
-    What stays within an expectation's tolerance (its ``mostly``) is told as a warning.
+    A failure within an expectation's tolerance (its ``mostly``) is a warning. Findings among the suites are returned
+    as they are.
     """
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -97,10 +76,12 @@ def run_suites(suites: Sequence[Suite], *, docs: Path | None = None) -> list[Fin
     source = context.data_sources.add_pandas("raw")
     findings = []
     for suite in suites:
-        expectations = []
+        if isinstance(suite, Finding):
+            findings.append(suite)
+            continue
         for position, check in enumerate(suite.checks):
             check.expectation.meta = {"check": position}
-            expectations.append(check.expectation)
+        expectations = [check.expectation for check in suite.checks]
         definition = context.validation_definitions.add(
             gx.ValidationDefinition(
                 name=suite.name,
@@ -110,7 +91,7 @@ def run_suites(suites: Sequence[Suite], *, docs: Path | None = None) -> list[Fin
         )
         outcome = definition.run(batch_parameters={"dataframe": suite.frame}, result_format=_RESULT_FORMAT)
         for result in sorted(outcome.results, key=lambda one: one.expectation_config.meta["check"]):
-            findings += _told(suite, result)
+            findings += _findings(suite, result)
     if docs is not None:
         _write_docs(context, docs)
     return findings
@@ -123,16 +104,17 @@ _RESULT_FORMAT = {
 }
 
 
-def _told(suite: Suite, result: Any) -> list[Finding]:
-    check = suite.checks[result.expectation_config.meta["check"]]
+def _findings(suite: Suite, result: Any) -> list[Finding]:
+    """Return what a result means; its ``unexpected_index_list`` has the index of the frame."""
     info = result.exception_info  # of the whole expectation, or by metric
     for raised in [info] if "raised_exception" in info else info.values():
         if raised["raised_exception"]:
             raise RuntimeError(f"suite {suite.name}: {raised['exception_message']}")
-    positions = result.result.get("unexpected_index_list") or []
-    if result.success and not positions:
+    unexpected = result.result.get("unexpected_index_list") or []
+    if result.success and not unexpected:
         return []
-    return check.tell(sorted(positions), "warning" if result.success else "error")
+    check = suite.checks[result.expectation_config.meta["check"]]
+    return check.report(sorted(unexpected), "warning" if result.success else "error")
 
 
 def _write_docs(context: Any, docs: Path) -> None:
@@ -150,28 +132,20 @@ def write_validation(validation: Validation, reports: Path) -> Path:
     """Write ``validation.json`` into ``reports`` and return its path."""
     from pipelines.files import write_json
 
+    kinds = {"failed": validation.errors, "warnings": validation.warnings, "findings": validation.findings}
+    found = {kind: [finding.as_dict() for finding in findings] for kind, findings in kinds.items()}
     path = reports / VALIDATION_FILE
-    write_json(
-        path,
-        {
-            "task": validation.task,
-            "passed": validation.passed,
-            "failed": [finding.as_dict() for finding in validation.errors],
-            "warnings": [finding.as_dict() for finding in validation.warnings],
-            "findings": [finding.as_dict() for finding in validation.findings],
-            "counts": validation.counts,
-        },
-    )
+    write_json(path, {"task": validation.task, "passed": validation.passed, **found, "counts": validation.counts})
     return path
 
 
 def log_validation(validation: Validation, folder: Path, reports: Path) -> None:
-    """Log the outcome, its report and the Data Docs to MLflow, in a run of their own."""
+    """Log the outcome, its report and the Data Docs to MLflow, as a run."""
     from pipelines import tracking
 
     tags = {"validation.passed": str(validation.passed).lower()}
     if folder.is_dir():
-        tags["data.sha256"] = tracking.folder_sha256(folder)  # of what was validated, wherever it lies
+        tags["data.sha256"] = tracking.folder_sha256(folder)
     with tracking.run(validation.task, "validate", f"validate {validation.task}", tags=tags):
         tracking.mlflow.log_metrics(
             {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}

@@ -1,4 +1,4 @@
-"""The validation report as a page: what the checks refused, what the audit found, and what the data holds."""
+"""The validation report as a page: findings of the checks and of the audit, and counts of the data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ PAGE = "validation.html"
 
 
 def write_page(reports: Path, task: str) -> Path:
-    """Write ``validation.html`` from what the stages ``validate`` and ``audit`` have left in ``reports``.
-
-    Parameters
-    ----------
-    reports
-        ``reports/<task>``; ``validation.json`` is there, ``audit.json`` may be.
-    """
+    """Write ``validation.html`` from ``validation.json`` and, if there is one, ``audit.json`` in ``reports``."""
     validation = read_json(reports / VALIDATION_FILE)
     audit = read_json(reports / AUDIT_FILE) if (reports / AUDIT_FILE).is_file() else None
     mark, outcome = ("good", "passed") if validation["passed"] else ("bad", "refused")
@@ -28,7 +22,7 @@ def write_page(reports: Path, task: str) -> Path:
     sections = [
         section(f"Checks: {outcome}", _findings(validation["findings"]), expectations, mark=mark),
         section("Audit", *([text("It has not run yet.")] if audit is None else _audit(audit))),
-        section("What the data holds", _plain(validation["counts"])),
+        section("Counts", _plain(validation["counts"])),
     ]
     with written_whole(reports / PAGE) as temporary:
         temporary.write_text(as_html(report(f"{task}: validation report", sections)), encoding="utf-8")
@@ -54,7 +48,7 @@ def _audit(audit: dict[str, Any]) -> list[Block]:
     marks = ["warn" if one["finding"] else "good" for one in audit["shortcuts"]]
     return [
         *(found or [text("No finding.")]),
-        text("Can the label be told from what should not tell it?"),
+        text("How well do confounders alone predict the label?"),
         table(["probe", "metric", "score", "95 % interval", "chance", "finding"], rows, marks),
         text("Groups and copies:"),
         _plain(audit["groups"]),

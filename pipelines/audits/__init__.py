@@ -1,4 +1,4 @@
-"""What an audit tells, whatever the kind of the samples; a module for each kind finds it."""
+"""Findings of an audit; a module a modality looks for them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ import pandas as pd
 from pipelines.params import Split
 
 LISTED = 50
-FEW_GROUPS = 5  # folds of a split: a label in fewer groups is lacking in one of them
-WELL_TOLD = 0.95  # AUC; labels that a confounder tells apart so well come from different sources
-FEW_EFFECTIVE = 10  # an interval from fewer groups says little
+FEW_GROUPS = 5  # folds of a split: a label in fewer groups is missing in one of them
+SEPARATED = 0.95  # AUC; labels that a confounder separates so well come from different sources
+FEW_EFFECTIVE = 10  # an interval from fewer groups is not reliable
+MOST_LEVELS = 20  # a column with more is a name, not a confounder
+# Columns of the biology, and ids, are no confounders.
+_BIOLOGY = frozenset(
+    [
+        *("tissue", "histology", "tcga_code", "disease", "subtype", "cancer_type", "primary_site", "lineage"),
+        *("label", "target", "class", "sample_type", "smiles", "name"),
+        *("subject_id", "patient_id", "sample_id", "cell_line_id", "digest"),
+    ]
+)
 
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """What a reader of the scores must know of the data.
-
-    Attributes
-    ----------
-    name
-        In snake case; ``shortcut_<probe>`` for a probe far above chance.
-    message
-        One sentence.
-    score
-        Of the probe, for shortcuts.
-    """
+    """What a reader of the scores must know of the data; ``shortcut_<probe>`` has the ``score`` of a probe."""
 
     name: str
     message: str
@@ -42,15 +41,7 @@ Parts = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], list[AuditFi
 
 
 def pair_rows(pairs: pd.DataFrame, ids: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
-    """Return what is listed of pairs of samples that are one.
-
-    Parameters
-    ----------
-    pairs
-        ``a``, ``b`` (positions), ``similarity``, ``how``.
-    ids, groups, labels
-        Of each sample, text; a group is told before copies join it with others.
-    """
+    """Return the rows of ``pairs`` (``a``, ``b``, ``similarity``, ``how``) with ids, labels and original groups."""
     return [
         {
             "a": ids[a],
@@ -65,7 +56,7 @@ def pair_rows(pairs: pd.DataFrame, ids: np.ndarray, groups: np.ndarray, labels: 
 
 
 def list_duplicates(rows: list[dict[str, Any]], merged: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return counts, and the first pairs and merged groups; what crosses groups or labels comes first."""
+    """Return counts, and the first pairs and merged groups; pairs across labels or groups come first."""
     across = [row["groups"][0] != row["groups"][1] for row in rows]
     differ = ["labels" in row and row["labels"][0] != row["labels"][1] for row in rows]
     gravest = sorted(
@@ -85,7 +76,7 @@ def list_duplicates(rows: list[dict[str, Any]], merged: list[dict[str, Any]]) ->
 
 
 def merged_groups(group: pd.Series) -> list[dict[str, Any]]:
-    """Return the groups that are made of several; ``group`` is the joined group, by what it was before."""
+    """Return the groups that are made of several; ``group`` is the joined group, indexed by the original one."""
     of_one = group.groupby(group.to_numpy())
     return [
         {"members": sorted(set(map(str, members.index))), "samples": len(members)}
@@ -94,8 +85,8 @@ def merged_groups(group: pd.Series) -> list[dict[str, Any]]:
     ]
 
 
-def tell_copies(counts: dict[str, Any], sample: str, unit: str) -> list[AuditFinding]:
-    """Return what the ``counts`` of `list_duplicates` mean, in words for a sample and for a group."""
+def copy_findings(counts: dict[str, Any], sample: str, unit: str) -> list[AuditFinding]:
+    """Return the findings on the ``counts`` of `list_duplicates`; ``unit`` is what a group is called."""
     findings = []
     if counts["across_groups"]:
         message = (
@@ -113,35 +104,35 @@ def tell_copies(counts: dict[str, Any], sample: str, unit: str) -> list[AuditFin
 
 
 def name_classes(shortcuts: list[dict[str, Any]], classes: Sequence[str]) -> None:
-    """Write names in the place of positions into the pairs of classes of probes."""
+    """Replace positions by names in the pairs of classes of probes."""
     for shortcut in shortcuts:
         for pair in shortcut.get("pairs", []):
             pair["classes"] = [classes[code] for code in pair["classes"]]
 
 
-def tell_shortcut(shortcut: dict[str, Any], so: str | None = None) -> AuditFinding:
-    """Return the finding of a probe far above chance; ``so`` says what follows, where not the usual."""
+def shortcut_finding(shortcut: dict[str, Any], effect: str | None = None) -> AuditFinding:
+    """Return the finding of a probe far above chance."""
     score = shortcut["score"]
     message = (
         f"{shortcut['probe'].replace('_', ' ')} alone reaches {shortcut['metric']} {score:.3f} "
         f"({shortcut['low']:.3f} to {shortcut['high']:.3f}) where chance is {shortcut['chance']:.3f}: "
-        f"{so or 'a model can score as much without what it is meant to look at'}"
+        f"{effect or 'a model can score as much without what it is meant to look at'}"
     )
     if pairs := shortcut.get("pairs"):
-        apart = sum(pair["roc_auc"] >= WELL_TOLD for pair in pairs)
+        apart = sum(pair["roc_auc"] >= SEPARATED for pair in pairs)
         best = f"{' from '.join(pairs[0]['classes'])} best ({pairs[0]['roc_auc']:.3f})"
-        message += f"; AUC is {WELL_TOLD} or more for {apart} of {len(pairs)} pairs of labels, {best}"
+        message += f"; AUC is {SEPARATED} or more for {apart} of {len(pairs)} pairs of labels, {best}"
     return AuditFinding(f"shortcut_{shortcut['probe']}", message, score=score)
 
 
 def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
-    """Return how many groups there are, how uneven they are, and in how many each label stands.
+    """Return how many groups there are, how uneven they are, and how many have each label.
 
     ``effective`` is the number of even groups that would be as uneven (inverse Simpson index).
     """
     size = pd.Series(group).value_counts()
     share = size.to_numpy() / size.sum()
-    told: dict[str, Any] = {
+    sizes: dict[str, Any] = {
         "groups": len(size),
         "largest": str(size.index[np.lexsort((size.index, -size.to_numpy()))[0]]),
         "largest_share": float(share.max()),
@@ -151,7 +142,7 @@ def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
         "one_label_each": False,
     }
     if label is None:
-        return told
+        return sizes
     table = pd.crosstab(label, group)
     carriers = (table > 0).sum(axis=1)
     labels = {
@@ -165,30 +156,42 @@ def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
     }
     several = table.loc[:, (size > 1).reindex(table.columns).to_numpy()]
     one_each = len(table) > 1 and several.shape[1] > 0 and bool(((several > 0).sum(axis=0) == 1).all())
-    return told | {"labels": labels, "one_label_each": one_each}
+    return sizes | {"labels": labels, "one_label_each": one_each}
 
 
-def tell_groups(groups: dict[str, Any], split: Split) -> list[AuditFinding]:
-    """Return what is uneven in the ``groups`` of `group_sizes`, whose ``unit`` is told too."""
+def group_findings(groups: dict[str, Any], split: Split) -> list[AuditFinding]:
+    """Return the findings on uneven ``groups`` of `group_sizes`, with their ``unit``."""
     findings, unit = [], groups["unit"]
     if groups["one_label_each"]:
         message = (
-            f"each of {groups['groups']} {unit}s carries one label only: what tells the {unit} tells the label, and "
-            f"only a score on unseen {unit}s is honest"
+            f"each of {groups['groups']} {unit}s has one label only: a model that recognizes the {unit} knows the "
+            f"label, so only a score on unseen {unit}s counts"
         )
         findings.append(AuditFinding("one_label_per_group", message))
     if groups["largest_share"] > split.test:
         message = (
-            f"{unit} {groups['largest']} has {groups['largest_share']:.0%} of the samples, more than the test split is "
-            f"to have ({split.test:.0%})"
+            f"{unit} {groups['largest']} has {groups['largest_share']:.0%} of the samples, more than the share of the "
+            f"test split ({split.test:.0%})"
         )
         findings.append(AuditFinding("dominating_group", message))
     if groups["effective"] < FEW_EFFECTIVE:
-        message = f"{groups['groups']} {unit}s weigh as {groups['effective']:.1f} even ones: intervals say little"
+        message = f"{groups['groups']} {unit}s weigh as {groups['effective']:.1f} even ones: intervals are not reliable"
         findings.append(AuditFinding("few_groups", message))
     if few := {name: label for name, label in groups["labels"].items() if label["groups"] < FEW_GROUPS}:
         some = ", ".join(f"{name} ({label['groups']})" for name, label in list(few.items())[:5])
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        message = f"fewer than {FEW_GROUPS} {unit}s carry {some}{more}: a score there is one of these {unit}s"
+        message = f"fewer than {FEW_GROUPS} {unit}s have {some}{more}: a score there describes these {unit}s alone"
         findings.append(AuditFinding("label_in_few_groups", message))
     return findings
+
+
+def metadata(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the other columns of a table of samples: numbers as they are, few-valued text one-hot."""
+    columns = [column for column in table.columns if column.casefold() not in _BIOLOGY]
+    parts = [pd.DataFrame(index=table.index)]
+    for column in columns:
+        if pd.api.types.is_numeric_dtype(table[column]):
+            parts.append(table[[column]].astype(float))
+        elif 2 <= table[column].nunique(dropna=False) <= MOST_LEVELS:
+            parts.append(pd.get_dummies(table[column].fillna("missing"), prefix=column, dtype=float))
+    return pd.concat(parts, axis=1)

@@ -1,30 +1,34 @@
-"""The audit of images: the same cell in several files, what tells the class besides the cell, and uneven subjects."""
+"""The audit of images: the same cell in several files, shortcuts to the class, and uneven subjects."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from pipelines.audits import (
     AuditFinding,
     Parts,
+    copy_findings,
+    group_findings,
     group_sizes,
     list_duplicates,
     merged_groups,
+    metadata,
     name_classes,
     pair_rows,
-    tell_copies,
-    tell_groups,
-    tell_shortcut,
+    shortcut_finding,
 )
-from pipelines.confounders.images import image_confounders
 from pipelines.groups.connect import connected
 from pipelines.groups.duplicates import duplicate_pairs
 from pipelines.params import Split
 from pipelines.probes import probe_labels
-from pipelines.samples.images import ImageSamples
+from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.images import IMAGES_FOLDER, ImageSamples
 
 
 def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts:
@@ -39,7 +43,7 @@ def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts
     rows = pair_rows(pairs, ids, subject, label)
     duplicates = list_duplicates(rows, merged_groups(pd.Series(group, index=subject)))
     counts = duplicates["counts"]
-    findings = tell_copies(counts, "image", "group" if alone.any() else "subject")
+    findings = copy_findings(counts, "image", "group" if alone.any() else "subject")
     if counts["different_labels"]:
         message = f"{counts['different_labels']} pairs of images that show the same cell have different labels"
         findings.append(AuditFinding("copies_with_different_labels", message))
@@ -49,13 +53,90 @@ def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts
     ]
     name_classes(shortcuts, samples.classes)
     groups = {"unit": "subject", **group_sizes(group, label), "unknown": int(alone.sum())}
-    findings += [tell_shortcut(shortcut) for shortcut in shortcuts if shortcut["finding"]]
+    findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
     if alone.any():
         message = (
-            f"the subject of {alone.sum()} of {len(alone)} images is not known: images of one subject can stand on both"
-            " sides of the split, and scores may be higher than on unseen subjects"
+            f"the subject of {alone.sum()} of {len(alone)} images is not known: images of one subject can be on both "
+            "sides of the split, and scores may be higher than on unseen subjects"
         )
         findings.append(AuditFinding("subject_unknown", message))
     if not alone.all():
-        findings += tell_groups(groups, split)
+        findings += group_findings(groups, split)
     return duplicates, shortcuts, groups, findings
+
+
+# Confounders: the features of the probes.
+
+
+_BLOCK = 64
+
+
+def image_confounders(samples: ImageSamples, folder: Path) -> dict[str, pd.DataFrame]:
+    """Return the features of each probe, a row an image, that do not show the cell in the middle.
+
+    Border, corners and mean color are of the pixels that models see; size, compression and bytes are of the original
+    files in the raw ``folder``.
+    """
+    files = [folder / IMAGES_FOLDER / name for name in samples.table["sample_id"]]
+    headers = pd.DataFrame([_header(file) for file in files])
+    size = headers[["width", "height"]].assign(aspect=headers["width"] / headers["height"])
+    return {
+        **_pixel_nuisances(samples),
+        "image_size": size,
+        "file_size": headers[["bytes"]].apply(np.log),
+        "compression": pd.concat(
+            [
+                headers[["tables", "quantization", "comment", "exif", "profile"]].astype(float),
+                pd.get_dummies(headers[["format", "mode", "sampling"]].astype(str), dtype=float),
+            ],
+            axis=1,
+        ),
+        "file_name": pd.DataFrame([_numbers(Path(name).stem) for name in samples.table["sample_id"]]),
+        "metadata": metadata(samples.table),
+    }
+
+
+def _pixel_nuisances(samples: ImageSamples) -> dict[str, pd.DataFrame]:
+    side = samples.pixels.shape[1]
+    ring, corner = max(1, side // 32), max(1, side // 8)
+    near, far = slice(None, corner), slice(-corner, None)
+    borders, corners, means = [], [], []
+    for start in range(0, len(samples), _BLOCK):
+        pixels = samples.pixels[samples.index[start : start + _BLOCK]].astype(np.float32)
+        strips = (pixels[:, :ring], pixels[:, -ring:], pixels[:, :, :ring], pixels[:, :, -ring:])
+        patches = (pixels[:, near, near], pixels[:, near, far], pixels[:, far, near], pixels[:, far, far])
+        borders.append(np.hstack([_moments(strip) for strip in strips]))
+        corners.append(np.hstack([_moments(patch) for patch in patches]))
+        means.append(pixels.mean(axis=(1, 2)))
+    parts = {"border": borders, "corners": corners, "mean_color": means}
+    return {name: pd.DataFrame(np.concatenate(part)) for name, part in parts.items()}
+
+
+def _moments(patch: np.ndarray) -> np.ndarray:
+    return np.hstack([patch.mean(axis=(1, 2)), patch.std(axis=(1, 2))])
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Return the facts of an image file's header; no pixel is decoded."""
+    with Image.open(path, formats=FORMATS) as image:
+        tables = getattr(image, "quantization", None) or {}
+        return {
+            "width": image.width,
+            "height": image.height,
+            "bytes": path.stat().st_size,
+            "format": image.format,
+            "mode": image.mode,
+            "tables": len(tables),
+            "quantization": sum(sum(table) for table in tables.values()),  # the coarser, the lower the JPEG quality
+            "comment": len(image.info.get("comment", b"")),  # names the program that wrote the file
+            "exif": len(image.info.get("exif", b"")),
+            "profile": len(image.info.get("icc_profile") or b""),
+            "sampling": [layer[1:3] for layer in getattr(image, "layer", [])],
+        }
+
+
+def _numbers(name: str) -> dict[str, float]:
+    """Return the numbers in a file name, which depend on where and when it was taken; words may name the label."""
+    found = re.findall(r"\d+", name)
+    values = {f"number_{place}": float(text[:15]) for place, text in enumerate(found[:4])}
+    return {"numbers": float(len(found)), "digits": float(sum(map(len, found))), **values}

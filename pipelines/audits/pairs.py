@@ -1,4 +1,4 @@
-"""The audit of responses: lines and drugs under two ids, what tells a line's response, and uneven groups."""
+"""The audit of responses: lines and drugs under two ids, shortcuts to a line's response, and uneven groups."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pandas as pd
 from pipelines.audits import (
     AuditFinding,
     Parts,
+    group_findings,
     group_sizes,
     list_duplicates,
     merged_groups,
-    tell_groups,
-    tell_shortcut,
+    metadata,
+    shortcut_finding,
 )
-from pipelines.confounders.pairs import pair_confounders
 from pipelines.groups import group_samples
 from pipelines.groups.pairs import cell_line_groups, drug_groups, profile_hashes
 from pipelines.params import Split
@@ -45,7 +45,7 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
     findings = []
     for what, effect in (("cell line", "cell lines"), ("drug", "drugs")):
         if found := sum(row["what"] == what for row in rows):
-            message = f"{found} {effect} stand under a second id (same profile, name or molecule); each is one group"
+            message = f"{found} {effect} have a second id (same profile, name or molecule); each is one group"
             findings.append(AuditFinding(f"{what.replace(' ', '_')}_under_two_ids", message))
     if counts["different_labels"]:
         message = (
@@ -58,7 +58,7 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
         probe_response(probe, features, samples, lines.to_numpy(), seed)
         for probe, features in pair_confounders(samples).items()
     ]
-    findings += [tell_shortcut(shortcut) for shortcut in shortcuts if shortcut["finding"]]
+    findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
     group = group_samples(samples, split)[0].to_numpy(str)
     carried = None if split.mode == "drug_blind" else samples.pairs["drug_id"].to_numpy(str)
     unknown = (samples.cell_lines["tissue"] == UNKNOWN).to_numpy()[samples.cell]
@@ -70,7 +70,7 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
     if groups["unknown"]:
         message = f"the tissue of {groups['unknown']} samples is not known: they are held together as if it were one"
         findings.append(AuditFinding("tissue_unknown", message))
-    return duplicates, shortcuts, groups, findings + tell_groups(groups, split)
+    return duplicates, shortcuts, groups, findings + group_findings(groups, split)
 
 
 def _line_pairs(samples: ResponseSamples, groups: pd.Series, near_identical: float) -> list[dict[str, Any]]:
@@ -126,4 +126,31 @@ def _repeats(samples: ResponseSamples, lines: pd.Series, drugs: pd.Series) -> di
         "median_difference": float(spread.median()) if len(spread) else None,
         "standard_deviation": deviation,
         "different_labels": int((spread > deviation).sum()),
+    }
+
+
+# Confounders: the features of the probes.
+
+
+def pair_confounders(samples: ResponseSamples) -> dict[str, pd.DataFrame]:
+    """Return the features of each probe, a row a cell line, that say nothing of how it responds.
+
+    Level and spread of each omics (which a library size or a plate shifts), which omics are missing, in which study the
+    line was measured, and the other columns of ``cell_lines.csv``.
+    """
+    lines = samples.cell_lines.index
+    profiles = {}
+    for name, table in samples.omics.items():
+        wide = table.to_numpy(np.float64)
+        summary = pd.DataFrame({"mean": pd.DataFrame(wide).mean(axis=1), "sd": pd.DataFrame(wide).std(axis=1)})
+        profiles[f"level_{name}"] = summary.set_axis(lines)
+    missing = {name: np.isnan(table.to_numpy()).mean(axis=1) for name, table in samples.omics.items()}
+    counts = pd.crosstab(samples.cell, samples.pairs["study"].to_numpy()).reindex(range(len(lines)), fill_value=0)
+    total = counts.sum(axis=1)
+    study = counts.div(total.clip(lower=1), axis=0).assign(measurements=total).set_axis(lines)
+    return {
+        **profiles,
+        "missing": pd.DataFrame(missing, index=lines),
+        "study": study.rename(columns=str),
+        "metadata": metadata(samples.cell_lines),
     }

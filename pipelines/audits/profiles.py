@@ -1,4 +1,4 @@
-"""The audit of expression profiles: copies, what tells the label besides the tumor, and uneven patients."""
+"""The audit of expression profiles: copies, shortcuts to the label, and uneven patients."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pipelines.audits import (
     LISTED,
     AuditFinding,
     Parts,
+    copy_findings,
+    group_findings,
     group_sizes,
     list_duplicates,
     merged_groups,
+    metadata,
     name_classes,
     pair_rows,
-    tell_copies,
-    tell_groups,
-    tell_shortcut,
+    shortcut_finding,
 )
-from pipelines.confounders.profiles import profile_confounders
 from pipelines.groups.connect import connected
 from pipelines.groups.profiles import similar_profiles
 from pipelines.params import Split
 from pipelines.probes import probe_labels, thinned
-from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.expression import ExpressionSamples, library_sizes
 
 _UNKNOWN = "unknown"
-_OF_GENES = "what it shifts in a profile cannot be told from what the label shifts"
+_OF_GENES = "its effect on a profile cannot be separated from that of the label"
 _OF_BARCODES = {
     "barcode_plate": f"a plate holds few kinds of tumors, so {_OF_GENES}",
     "barcode_site": f"a site treats few kinds of tumors, so {_OF_GENES}",
@@ -38,10 +38,10 @@ _OF_BARCODES = {
 
 
 def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> Parts:
-    """Look for copies, shortcuts and uneven patients; where genes are predicted, probes tell the label if there is one.
+    """Look for copies, shortcuts to the label, if there is one, and uneven patients; ``folder`` is not read.
 
-    Large labels are thinned for the probes, see `pipelines.probes.thinned`; what they tell is on patients, whatever the
-    split's mode.
+    Large labels are thinned for the probes, see `pipelines.probes.thinned`. Folds of probes are by patient, whatever
+    the split's mode.
     """
     table = samples.table
     ids, patient = table["sample_id"].to_numpy(str), table["patient_id"].to_numpy(str)
@@ -52,15 +52,15 @@ def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> 
     group = connected(pd.Index(np.unique(patient)), edges).loc[patient].to_numpy(str)
     duplicates = list_duplicates(pair_rows(pairs, ids, patient, label), merged_groups(pd.Series(group, index=patient)))
     counts = duplicates["counts"]
-    findings = tell_copies(counts, "profile", "patient")
+    findings = copy_findings(counts, "profile", "patient")
     if counts["different_labels"]:
         message = f"{counts['different_labels']} pairs of identical or nearly identical profiles have different labels"
         findings.append(AuditFinding("copies_with_different_labels", message))
     shortcuts = _probed(samples, known, label, group, seed)
     for shortcut in shortcuts:
         if shortcut["finding"]:
-            so = _OF_BARCODES.get(shortcut["probe"], None if samples.classes else _OF_GENES)
-            findings.append(tell_shortcut(shortcut, so))
+            effect = _OF_BARCODES.get(shortcut["probe"], None if samples.classes else _OF_GENES)
+            findings.append(shortcut_finding(shortcut, effect))
         if "pairs" in shortcut:
             shortcut["pairs"] = shortcut["pairs"][:LISTED]  # 33 cohorts make 528
     # A patient without an id was given the sample's.
@@ -68,13 +68,13 @@ def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> 
     groups = {"unit": "patient", **group_sizes(group, label if known.any() else None), "unknown": int(alone.sum())}
     if alone.any():
         message = (
-            f"the patient of {alone.sum()} of {len(alone)} profiles is not known, or bears the sample's name: profiles "
-            "of one patient can stand on both sides of the split, and scores may be higher than on unseen patients"
+            f"the patient of {alone.sum()} of {len(alone)} profiles is not known, or has the sample's name: profiles "
+            "of one patient can be on both sides of the split, and scores may be higher than on unseen patients"
         )
         findings.append(AuditFinding("patient_unknown", message))
-    # A tumor has one type: that a patient has one label is a fault only of a split that does not heed patients.
-    told = groups | {"one_label_each": groups["one_label_each"] and split.mode == "random"}
-    return duplicates, shortcuts, groups, findings + tell_groups(told, split)
+    # A tumor has one type: that a patient has one label is a fault only of a split that ignores patients.
+    uneven = groups | {"one_label_each": groups["one_label_each"] and split.mode == "random"}
+    return duplicates, shortcuts, groups, findings + group_findings(uneven, split)
 
 
 def _probed(
@@ -93,3 +93,41 @@ def _probed(
         shortcut["samples"] = len(part)
     name_classes(shortcuts, classes.tolist())
     return shortcuts
+
+
+# Confounders: the features of the probes.
+
+
+# Tissue source site, participant, sample and vial, portion and analyte, plate, center:
+# https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode
+_BARCODE = r"^TCGA-(?P<site>\w{2})-\w{4}(?:-\d{2}[A-Z]?(?:-\d{2}[A-Z]-(?P<plate>\w{4})-(?P<center>\w{2}))?)?$"
+_BARCODES = 0.95  # share of the ids that must be barcodes for their parts to be looked at
+_LEVELS = 100  # of a part of a barcode; there are 33 cohorts
+
+
+def profile_confounders(samples: ExpressionSamples) -> dict[str, pd.DataFrame]:
+    """Return the features of each probe, a row a profile, that say nothing of the tumor.
+
+    The number of expressed genes is left out, since tissues differ in it. Standardized values (``as_is``) have no
+    library size. The most frequent levels of each part of a barcode are columns.
+    """
+    values = samples.values[samples.index]
+    found = {}
+    if samples.scale != "as_is":
+        total = library_sizes(values, samples.scale)
+        found["library_size"] = pd.DataFrame({"log_total": np.log10(np.maximum(total, 1e-9))})
+    found["missing"] = pd.DataFrame({"share": np.isnan(values).mean(axis=1)})
+    found["metadata"] = metadata(samples.table)
+    return found | _barcodes(samples.table["sample_id"])
+
+
+def _barcodes(ids: pd.Series) -> dict[str, pd.DataFrame]:
+    parts = ids.str.extract(_BARCODE)
+    if parts["site"].notna().mean() < _BARCODES:
+        return {}
+    found = {}
+    for name in ("plate", "site", "center"):
+        levels = parts[name].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:_LEVELS]
+        if len(levels):
+            found[f"barcode_{name}"] = pd.DataFrame({level: (parts[name] == level).astype(float) for level in levels})
+    return found

@@ -1,4 +1,4 @@
-"""Copies, shortcuts and uneven groups among the samples of a task: how they are looked for, written and logged."""
+"""The audit of the samples of a task: run, written and logged."""
 
 from __future__ import annotations
 
@@ -22,18 +22,14 @@ class Audit:
 
     Attributes
     ----------
-    task, modality
-        Name of the task, and what its samples are.
     samples
         How many there are.
     duplicates
         ``counts``; ``pairs``, the gravest first, and ``merged_groups``, at most `pipelines.audits.LISTED` of each.
     shortcuts
-        A mapping a probe, from `pipelines.probes`.
+        One mapping for each probe of `pipelines.probes`.
     groups
-        How many groups, how uneven, and which labels few of them carry.
-    findings
-        What is not as it should be.
+        How many groups, how uneven, and which labels few of them have.
     """
 
     task: str
@@ -50,28 +46,14 @@ class Audit:
         return not self.findings
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``audit.json`` holds."""
+        """Return the content of ``audit.json``."""
         return {"passed": self.passed, **asdict(self)}
 
 
 def audit_samples(samples: Any, folder: Path, name: str, task: Task, seed: int) -> Audit:
-    """Look for copies, shortcuts and uneven groups.
+    """Look for copies, shortcuts and uneven groups; the order of the samples does not matter.
 
-    Parameters
-    ----------
-    samples
-        Labeled samples of any modality.
-    folder
-        Their raw folder, for what only the files tell.
-    name, task
-        The task and its name.
-    seed
-        Of the probes.
-
-    Returns
-    -------
-    Audit
-        The same for any order of the samples.
+    Images are also read from their raw ``folder``, for what only the files show.
     """
     samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
     audit: Callable[..., Parts] = importlib.import_module(f"pipelines.audits.{task.modality}").audit
@@ -87,7 +69,7 @@ def write_audit(audit: Audit, reports: Path) -> Path:
 
 
 def log_audit(audit: Audit, folder: Path, reports: Path) -> None:
-    """Log the outcome and its report to MLflow, in a run of its own."""
+    """Log the outcome and its report to MLflow, as a run."""
     from pipelines import tracking
 
     tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(folder)}

@@ -1,8 +1,8 @@
-"""Great Expectations suites as code: what each raw format must satisfy, and how a failure is told.
+"""Great Expectations suites of the raw formats, and how an expectation that fails becomes findings.
 
-A suite runs on a small frame made of a raw file (its keys, or one row for each of its columns), since Great
-Expectations takes milliseconds an expectation and gene tables have thousands of columns. Each check knows the
-way back from an entry of that frame to file, column and rows of the raw file.
+A suite runs on columns of a raw table, or on a summary frame such as one row for each gene with its statistics: Great
+Expectations takes milliseconds an expectation, and gene tables have thousands of columns. What no expectation can
+state (molecules parse, a scale fits) is a plain function that returns findings.
 """
 
 from __future__ import annotations
@@ -25,23 +25,16 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read once, when Great 
 COLUMNS_ALONE = 5  # up to so many faulty columns get a finding each, more share one
 EXAMPLES = 3  # faulty values that a message quotes
 
-Tell = Callable[[Sequence[int], str], list[Finding]]
+Report = Callable[[Sequence[int], str], list[Finding]]
+"""Makes findings from the index entries of the frame that were unexpected, and from their severity."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation and how its failure is told.
-
-    Attributes
-    ----------
-    expectation
-        Holds for the suite's frame. Its ``mostly`` is a tolerance: what stays within it is a warning.
-    tell
-        Makes findings of the positions in the frame that were unexpected, and their severity.
-    """
+    """One expectation, whose ``mostly`` is a tolerance: a failure within it is a warning; and how it is reported."""
 
     expectation: Expectation
-    tell: Tell
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -51,51 +44,42 @@ class Suite:
     Attributes
     ----------
     name
-        Name in the Data Docs: the raw table and, after a dot, the frame if the table has several.
+        Name in the Data Docs: the raw table and, after a dot, the summary if it is one.
     frame
-        What the expectations run on; its index counts from 0.
+        What the expectations run on. Its index is the row or the column of the raw table, counted from 0.
     checks
         The checks.
     """
 
     name: str
     frame: pd.DataFrame
-    checks: tuple[Check, ...]
+    checks: Sequence[Check]
 
 
-def tell_table(name: str, file: str, message: str, column: str | None = None) -> Tell:
-    """Return how to tell a fault of a whole table or column."""
+def report_table(name: str, file: str, message: str, column: str | None = None) -> Report:
+    """Return how to report a fault of a whole table or column."""
     return lambda _, severity: [Finding(name, file, message, column, severity=severity)]
 
 
-def tell_rows(name: str, file: str, column: str | None, message: str, values: pd.Series | None = None) -> Tell:
-    """Return how to tell rows at fault, for a frame with the rows of the raw file.
+def report_rows(name: str, file: str, column: str | None, message: str, values: pd.Series | None = None) -> Report:
+    """Return how to report rows of a raw table; ``{found}`` in the message becomes examples of faulty ``values``."""
 
-    Parameters
-    ----------
-    name, file, column, message
-        Of the finding. ``{found}`` in the message is replaced by examples of the faulty ``values``.
-    values
-        The raw column.
-    """
+    def report(rows: Sequence[int], severity: str) -> list[Finding]:
+        found = [] if values is None else _written(values.iloc[list(rows[:ROWS_SHOWN])], cells=column is not None)
+        return [Finding.at_rows(name, file, column, rows, _with_found(message, found), found, severity)]
 
-    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
-        found = [] if values is None else _written(values.iloc[list(positions[:ROWS_SHOWN])], cells=column is not None)
-        what = _with_found(message, found)
-        return [Finding.at_rows(name, file, column, positions, what, found, severity)]
-
-    return tell
+    return report
 
 
-def tell_columns(
+def report_columns(
     name: str,
     file: str,
     names: Sequence[str],
     message: str,
     values: np.ndarray,
     fault: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> Tell:
-    """Return how to tell columns at fault, for a frame with one row for each column of the raw table.
+) -> Report:
+    """Return how to report columns of a raw table.
 
     Parameters
     ----------
@@ -104,30 +88,54 @@ def tell_columns(
     names
         The columns.
     values
-        What they hold, shape ``(rows, columns)``.
+        Their values, shape ``(rows, columns)``.
     fault
-        Marks the faulty cells of an array; without it no rows are told.
+        Marks the faulty cells of an array; without it no rows are named.
     """
 
-    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
-        alone = len(positions) <= COLUMNS_ALONE
+    def report(columns: Sequence[int], severity: str) -> list[Finding]:
+        alone = len(columns) <= COLUMNS_ALONE
         findings = []
-        for group in [[position] for position in positions] if alone else [list(positions)]:
+        for group in [[column] for column in columns] if alone else [list(columns)]:
             part = values[:, group]
             wrong = np.zeros(part.shape, dtype=bool) if fault is None else fault(part)
             found = _written(part[wrong][:ROWS_SHOWN], cells=True)
             what = _with_found(message, found)
             if not alone:
                 what = f"{len(group)} of {values.shape[1]} columns: {what}"
-            column, rows = some(names[position] for position in group), np.flatnonzero(wrong.any(axis=1))
-            findings.append(Finding.at_rows(name, file, column, rows, what, found, severity))
+            rows = np.flatnonzero(wrong.any(axis=1))
+            findings.append(Finding.at_rows(name, file, some(names[at] for at in group), rows, what, found, severity))
         return findings
 
-    return tell
+    return report
 
 
-def tell_files(name: str, files: Sequence[str], messages: Sequence[str], beyond: str) -> Tell:
-    """Return how to tell files at fault, for a frame with one row for each file.
+def report_names(
+    name: str, file: str, names: Sequence[str], message: Callable[[list[str], str], str], column: str | None = None
+) -> Report:
+    """Return how to report names in one finding, whose message is made of the names and the severity.
+
+    Parameters
+    ----------
+    name, file
+        Of the finding.
+    names
+        One for each row of the frame.
+    column
+        Of the finding; the names themselves if they are columns.
+    """
+
+    def report(positions: Sequence[int], severity: str) -> list[Finding]:
+        found = [names[position] for position in positions]
+        values = tuple(found[:ROWS_SHOWN])
+        what = message(found, severity)
+        return [Finding(name, file, what, column or some(found), severity=severity, values=values)]
+
+    return report
+
+
+def report_files(name: str, files: Sequence[str], messages: Sequence[str], beyond: str) -> Report:
+    """Return how to report files, for a frame with one row for each file.
 
     Parameters
     ----------
@@ -139,15 +147,15 @@ def tell_files(name: str, files: Sequence[str], messages: Sequence[str], beyond:
         Folder that stands for the files after the first ``ROWS_SHOWN``, which share a finding.
     """
 
-    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
+    def report(positions: Sequence[int], severity: str) -> list[Finding]:
         shown, rest = list(positions[:ROWS_SHOWN]), list(positions[ROWS_SHOWN:])
         findings = [Finding(name, files[one], messages[one], severity=severity) for one in shown]
         if rest:
-            what = f"{len(rest)} more files, at fault as {files[shown[-1]]} is: {some(files[one] for one in rest)}"
+            what = f"{len(rest)} more files have the fault of {files[shown[-1]]}: {some(files[one] for one in rest)}"
             findings.append(Finding(name, beyond, what, count=len(rest), severity=severity))
         return findings
 
-    return tell
+    return report
 
 
 def some(names: Iterable[str]) -> str:

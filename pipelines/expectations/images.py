@@ -1,4 +1,4 @@
-"""What raw data of kind ``images`` must satisfy: files that decode, in classes that can be split."""
+"""What raw ``images`` must satisfy: files that decode, in classes that can be split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from pipelines.errors import Finding
-from pipelines.expectations import Check, Suite, tell_files
+from pipelines.expectations import Check, Suite, report_files
+from pipelines.expectations.checks import between
 from pipelines.modalities.images import ImagesTask as Task
 from pipelines.samples.images import (
     IMAGES_FOLDER,
@@ -40,18 +41,11 @@ ENDINGS = {
 }
 MODES = ("RGB", "L", "P", "RGBA")
 _NUMBERS = ("bytes", "width", "height", "bits")
-_FACTS = ("format", "mode", *_NUMBERS, "animated", "opaque", "readable", "error")
+_FACTS = ("format", "mode", *_NUMBERS, "animated", "opaque", "error")
 
 
 def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
     """Read what can be read of a raw folder; every image is decoded once.
-
-    Parameters
-    ----------
-    folder
-        The raw folder.
-    task
-        Says which classes there are, and above how many pixels an image is not decoded.
 
     Returns
     -------
@@ -59,7 +53,7 @@ def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
         ``images`` (a row a file: what its header says and whether it decodes), ``classes`` (a row a class: how many
         images and groups) and, where it is sound, ``images.csv``.
     findings
-        What stands in the folders and is no image, and what is wrong with ``images.csv``.
+        What is in the folders and is no image, and what is wrong with ``images.csv``.
     """
     files, findings = _files(folder / IMAGES_FOLDER, task)
     images = _inspected(files, task.validate.largest_pixels)
@@ -80,9 +74,9 @@ def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
     return tables, findings
 
 
-def suites(tables: Tables, task: Task) -> list[Suite]:
+def suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     """Return the suites of ``tables``."""
-    made = [_classes_suite(tables["classes"], task)]
+    made: list[Suite | Finding] = [_classes_suite(tables["classes"], task)]
     if len(images := tables["images"]):
         made.append(_images_suite(images, task))
     return made
@@ -105,7 +99,7 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
 
 
 def _files(root: Path, task: Task) -> tuple[list[Path], list[Finding]]:
-    """Return the files in the class folders, and what else stands there, which would be left out unseen."""
+    """Return the files in the class folders, and findings on anything else in them, which is not read."""
     files, findings = [], []
 
     def stray(path: Path, message: str) -> None:
@@ -113,7 +107,7 @@ def _files(root: Path, task: Task) -> tuple[list[Path], list[Finding]]:
         findings.append(Finding("folder_known", name, message))
 
     if passed := sorted(_of_systems(root)):
-        message = f"{len(passed)} files of operating systems are passed over ({quoted(passed, 3)})"
+        message = f"{len(passed)} files of operating systems are ignored ({quoted(passed, 3)})"
         findings.append(Finding("folder_known", IMAGES_FOLDER, message, count=len(passed), severity="warning"))
     for path in entries(root):
         if path.name in task.data.classes and path.is_dir():
@@ -126,15 +120,15 @@ def _files(root: Path, task: Task) -> tuple[list[Path], list[Finding]]:
                     files.append(inside)
         elif path.is_dir():
             alike = class_alike(path.name, task.data.classes)
-            todo = "add it there or move it away" if alike is None else f"rename it to {alike!r} if it is this class"
-            stray(path, f"is not among data.classes ({quoted(task.data.classes, len(task.data.classes))}); {todo}")
+            advice = "add it there or move it away" if alike is None else f"rename it to {alike!r} if it is this class"
+            stray(path, f"is not among data.classes ({quoted(task.data.classes, len(task.data.classes))}); {advice}")
         else:
             stray(path, "lies outside the class folders; move it into its class or out of images/")
     return files, findings
 
 
 def _of_systems(root: Path) -> list[str]:
-    """Return the files that operating systems wrote; hidden ones are no one's concern."""
+    """Return the files that operating systems wrote, without hidden ones."""
     found = [*root.glob("*"), *root.glob("*/*")] if root.is_dir() else []
     return [
         path.relative_to(root).as_posix() for path in found if not path.name.startswith(".") and is_of_system(path.name)
@@ -161,7 +155,7 @@ def _inspected(files: list[Path], largest: int) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def _no_limit_of_pillow() -> Iterator[None]:
-    # Ours is applied to the header; Pillow's would warn or raise before it is told how large the image is.
+    # Ours is applied to the header; Pillow's would warn or raise before the image's size is known.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -176,19 +170,16 @@ def _inspect(path: Path, largest: int) -> dict[str, Any]:
         facts["bytes"] = path.stat().st_size
         if not facts["bytes"]:
             return facts
-        facts["readable"] = False
         with Image.open(path, formats=tuple(ENDINGS)) as image:
             # Cameras append a preview to a JPEG, which Pillow calls MPO.
             facts["format"] = "JPEG" if image.format == "MPO" else image.format
             facts["width"], facts["height"] = image.size
             if image.width * image.height > largest:
-                facts["readable"] = None
                 return facts
             facts["mode"], facts["bits"] = image.mode, _bits(image, path)
             facts["animated"] = bool(getattr(image, "is_animated", False))
             image.load()
             facts["opaque"] = not image.has_transparency_data or _alpha(image).getextrema()[0] == 255
-        facts["readable"] = True
     except UnidentifiedImageError:
         facts["error"] = f"is no image ({', '.join(ENDINGS)}); write it as one of these, or move it away"
     except Exception as error:  # Pillow raises many types for a broken file
@@ -197,7 +188,7 @@ def _inspect(path: Path, largest: int) -> dict[str, Any]:
 
 
 def _bits(image: Image.Image, path: Path) -> int:
-    """Return the bits of a channel; Pillow opens 16-bit color as 8-bit RGB and says nothing."""
+    """Return the bits of a channel; Pillow opens 16-bit color as 8-bit RGB without a warning."""
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(25)[24]  # signature, length and type of IHDR, width, height, then the bit depth
@@ -211,80 +202,69 @@ def _alpha(image: Image.Image) -> Image.Image:
 
 
 def _images_suite(images: pd.DataFrame, task: Task) -> Suite:
-    frame = images.drop(columns="error").assign(
+    """Return the suite of the facts of each file; a fact that is not known is missing and passes."""
+    frame = images.assign(
         pixels=images["width"] * images["height"],
         side=images[["width", "height"]].min(axis=1),
-        mode=images["mode"].where(images["bits"] <= 8),  # of others only the bits are told
+        mode=images["mode"].where(images["bits"] <= 8),  # of others only the bits are reported
         suffix=[Path(name).suffix.lower() for name in images["sample_id"]],
     )
-    frame["suffix_fits"] = [
-        None if form is None else suffix in ENDINGS[form]
-        for suffix, form in zip(frame["suffix"], frame["format"], strict=True)
-    ]
-    files = [f"{IMAGES_FOLDER}/{name}" for name in images["sample_id"]]
-    rows = list(frame.assign(error=images["error"]).itertuples())
+    files, rows = [f"{IMAGES_FOLDER}/{name}" for name in images["sample_id"]], list(images.itertuples())
     checks = [
-        Check(expectation, tell_files(name, files, [message(row) for row in rows], IMAGES_FOLDER))
+        Check(expectation, report_files(name, files, [message(row) for row in rows], IMAGES_FOLDER))
         for name, expectation, message in _images_expectations(task)
     ]
-    return Suite("images", frame, tuple(checks))
+    return Suite("images", frame, checks)
 
 
-def _images_expectations(task: Task) -> Iterator[tuple[str, Any, Callable[[Any], str]]]:
-    """Yield for each expectation its name, itself, and what is told of a row that does not meet it."""
+def _images_expectations(task: Task) -> list[tuple[str, Any, Callable[[Any], str]]]:
+    """Return for each expectation its name, itself, and the message on a file that fails it."""
     most, least = task.validate.largest_pixels, task.validate.smallest_side
-    yield (
-        "file_name_printable",
-        _all("printable", True),
-        lambda row: "the name holds signs that cannot be printed; rename the file",
+    suffixes = [(form, suffix) for form, suffixes in ENDINGS.items() for suffix in suffixes]
+    known_suffix = gxe.ExpectColumnPairValuesToBeInSet(
+        column_A="format", column_B="suffix", value_pairs_set=suffixes, ignore_row_if="either_value_is_missing"
     )
-    yield (
-        "image_not_empty",
-        gxe.ExpectColumnValuesToBeBetween(column="bytes", min_value=1),
-        lambda row: "the file is empty (0 bytes); copy it again",
-    )
-    yield "image_readable", _all("readable", True), lambda row: str(row.error)
-    yield (
-        "image_not_too_large",
-        gxe.ExpectColumnValuesToBeBetween(column="pixels", max_value=most),
-        lambda row: (
-            f"{row.width:.0f} x {row.height:.0f} pixels are more than {most}, so it was not decoded; make it smaller, "
-            "or raise validate.largest_pixels"
+
+    def among(column: str, *values: Any) -> Any:
+        return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=list(values))
+
+    def within(column: str, **limits: float) -> Any:
+        return gxe.ExpectColumnValuesToBeBetween(column=column, **limits)
+
+    def size(row: Any) -> str:
+        return f"{row.width:.0f} x {row.height:.0f} pixels"
+
+    def too_large(row: Any) -> str:
+        advice = "so it was not decoded; make it smaller, or raise validate.largest_pixels"
+        return f"{size(row)} are more than {most}, {advice}"
+
+    def misnamed(row: Any) -> str:
+        names = " or ".join(ENDINGS.get(row.format, ()))
+        return f"is {row.format} by its content and not by its name; name it {names}, or write it again"
+
+    unprintable = "the name has signs that cannot be printed; rename the file"
+    animated = "has several frames; write one to a file of its own"
+    transparent = "has transparent pixels; write it onto a background of one color"
+    return [
+        ("file_name_printable", among("printable", True), lambda _: unprintable),
+        ("image_not_empty", within("bytes", min_value=1), lambda _: "the file is empty (0 bytes); copy it again"),
+        ("image_readable", gxe.ExpectColumnValuesToBeNull(column="error"), lambda row: str(row.error)),
+        ("image_not_too_large", within("pixels", max_value=most), too_large),
+        (
+            "image_not_too_small",
+            within("side", min_value=least),
+            lambda row: f"{size(row)}, each side must have {least}; copy it again",
         ),
-    )
-    yield (
-        "image_not_too_small",
-        gxe.ExpectColumnValuesToBeBetween(column="side", min_value=least),
-        lambda row: f"{row.width:.0f} x {row.height:.0f} pixels, each side must have {least}; copy it again",
-    )
-    yield (
-        "image_not_animated",
-        _all("animated", False),
-        lambda row: "holds several frames; write one to a file of its own",
-    )
-    yield (
-        "image_mode",
-        _all("mode", *MODES),
-        lambda row: f"is in color mode {row.mode}; write it as RGB or gray",
-    )
-    yield (
-        "image_eight_bits",
-        gxe.ExpectColumnValuesToBeBetween(column="bits", max_value=8),
-        lambda row: f"has {row.bits:.0f} bits a channel; scale it to 8",
-    )
-    yield (
-        "image_opaque",
-        _all("opaque", True),
-        lambda row: "has transparent pixels; write it onto a background of one color",
-    )
-    yield (
-        "file_ending",
-        _all("suffix_fits", True),
-        lambda row: (
-            f"is {row.format} by its content and not by its name; name it "
-            f"{' or '.join(ENDINGS.get(row.format, ()))}, or write it anew"
+        ("image_not_animated", among("animated", False), lambda _: animated),
+        ("image_mode", among("mode", *MODES), lambda row: f"is in color mode {row.mode}; write it as RGB or gray"),
+        (
+            "image_eight_bits",
+            within("bits", max_value=8),
+            lambda row: f"has {row.bits:.0f} bits a channel; scale it to 8",
         ),
-    )
+        ("image_opaque", among("opaque", True), lambda _: transparent),
+        ("file_ending", known_suffix, misnamed),
+    ]
 
 
 def _classes(images: pd.DataFrame, subjects: pd.Series | None, task: Task) -> pd.DataFrame:
@@ -303,16 +283,12 @@ def _classes(images: pd.DataFrame, subjects: pd.Series | None, task: Task) -> pd
 def _classes_suite(classes: pd.DataFrame, task: Task) -> Suite:
     minimum, folds = task.validate.minimum_per_class, task.split.folds
     needed = max(3, folds + 1)
-    # A class is told once: that it is empty, else that it is small, else that it has few groups.
+    # A class is reported once: that it is empty, else that it is small, else that it has few groups.
     frame = classes.assign(
         some=classes["images"].where(classes["images"] > 0).astype(float),
         groups=classes["groups"].where(classes["images"] >= minimum),
     )
     files = classes["file"].tolist()
-
-    def at_least(least: int, column: str, name: str, messages: list[str]) -> Check:
-        expectation = gxe.ExpectColumnValuesToBeBetween(column=column, min_value=least)
-        return Check(expectation, tell_files(name, files, messages, IMAGES_FOLDER))
 
     small = [f"{count} images, {minimum} are needed to split the class; add some" for count in classes["images"]]
     narrow = [
@@ -320,13 +296,12 @@ def _classes_suite(classes: pd.DataFrame, task: Task) -> Suite:
         "add subjects, or lower split.folds"
         for count in classes["groups"]
     ]
-    checks = (
-        at_least(1, "images", "class_has_images", classes["without"].tolist()),
-        at_least(minimum, "some", "class_large_enough", small),
-        at_least(needed, "groups", "class_has_groups", narrow),
-    )
+    checks = [
+        between(column, report_files(name, files, messages, IMAGES_FOLDER), low=least)
+        for name, column, least, messages in (
+            ("class_has_images", "images", 1, classes["without"].tolist()),
+            ("class_large_enough", "some", minimum, small),
+            ("class_has_groups", "groups", needed, narrow),
+        )
+    ]
     return Suite("images.classes", frame, checks)
-
-
-def _all(column: str, *allowed: Any) -> Any:
-    return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=list(allowed))

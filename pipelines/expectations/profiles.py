@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,29 @@ import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 
-from pipelines.errors import ROWS_SHOWN, DataError, Finding
-from pipelines.expectations import Check, Suite, Tell, some, tell_columns, tell_rows, tell_table
-from pipelines.expectations.checks import alike_ids, all_true, at_least, doubt_suite, keyed_checks
-from pipelines.expectations.genes import gene_checks, gene_names
+from pipelines.errors import DataError, Finding
+from pipelines.expectations import (
+    Check,
+    Report,
+    Suite,
+    report_columns,
+    report_names,
+    report_rows,
+    report_table,
+    some,
+)
+from pipelines.expectations.checks import (
+    alike_ids,
+    between,
+    column_labels,
+    column_statistics,
+    filled,
+    gene_name_findings,
+    keyed_checks,
+    known_ids,
+    rows_at_least,
+    scale_findings,
+)
 from pipelines.expectations.profile_targets import ProfileTargets
 from pipelines.modalities.profiles import ProfilesTask as Task
 from pipelines.samples.expression import (
@@ -30,11 +49,10 @@ from pipelines.samples.expression import (
     partly_excluded,
     read_expression_tables,
     sample_columns,
-    unruled,
 )
 from pipelines.samples.formats import read_table
 from pipelines.samples.gene_names import symbol_of
-from pipelines.text_values import is_unknown, quoted
+from pipelines.text_values import is_unknown, known_column, quoted
 from pipelines.units import Doubt
 
 Tables = dict[str, pd.DataFrame]
@@ -48,7 +66,7 @@ _MANY_GENES, _LOW_LOG2 = 100, 6.0
 _LOGGED_BELOW, _OTHERS_ABOVE = {"linear": HIGHEST_LOG2, "log2": 5.0}, {"linear": 1000.0, "log2": 10.0}
 _TYPICAL_OF = 500  # samples
 _AWAY = 1.5  # log2 units, half of the genes from the logarithm of the typical sample
-_TODO = {
+_ADVICE = {
     "linear": "if so, set data.scale: log2 in params.yaml",
     "log2": "write log2(x + 1), or set data.scale: linear in params.yaml if no logarithm was taken",
     "as_is": "",
@@ -57,22 +75,7 @@ _NEVER = {"linear": "linear values never are", "log2": "log2(x + 1) never is"}
 
 
 def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
-    """Read what can be read of a raw folder.
-
-    Parameters
-    ----------
-    folder
-        The raw folder.
-    task
-        Says whether samples have labels and whether genes must be described.
-
-    Returns
-    -------
-    tables
-        Every sound table by its file name.
-    findings
-        Why the others are not there.
-    """
+    """Return every sound table of a raw folder by its file name, and why the others are not there."""
     try:
         tables = read_expression_tables(folder, task)
     except DataError as error:
@@ -89,9 +92,12 @@ def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
     return found | ({} if tables.genes is None else {GENES_FILE: tables.genes}), list(tables.notes)
 
 
-def suites(tables: Tables, task: Task) -> list[Suite]:
-    """Return the suites of ``tables``; what needs a table that is not there is left out."""
-    made: list[Suite] = []
+def suites(tables: Tables, task: Task) -> list[Suite | Finding]:
+    """Return the suites of ``tables``, and findings of what no expectation can state.
+
+    What needs a table that is not there is left out.
+    """
+    made: list[Suite | Finding] = []
     if EXPRESSION_FILE in tables:
         made += _expression_suites(tables, task)
     if SAMPLES_FILE in tables:
@@ -123,48 +129,45 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
 # expression.parquet.
 
 
-def _expression_suites(tables: Tables, task: Task) -> list[Suite]:
+def _expression_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     file, table, rules, scale = EXPRESSION_FILE, tables[EXPRESSION_FILE], task.validate, task.data.scale
     features = table.drop(columns=SAMPLE)
+    genes = [str(name) for name in features.columns]
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite to a model
         values = features.to_numpy(np.float32, na_value=np.nan)
     missing = np.isnan(values)
-    rows, row_checks = _rows(table, values, missing, task)
-    if SAMPLES_FILE in tables:
-        row_checks += _described(rows, SAMPLE, tables[SAMPLES_FILE][SAMPLE], file, SAMPLES_FILE, "they are dropped")
-    columns = _columns(features, values, missing, rules.missing_share)
-    within = missing & (rows["missing"].to_numpy() <= rules.missing_share)[:, None]
-    within &= (columns["missing"].to_numpy() <= rules.missing_share)[None, :]
-    fault = _of_target(task).gene_fault(list(columns["gene"]), task)
-    whole = pd.DataFrame(
-        {
-            "samples": [len(table)],
-            "genes": [features.shape[1]],
-            "complete": [not within.any()],
-            "target": [fault is None],
-        }
+    rows, row_checks, scale_faults = _rows(table, values, missing, task)
+    columns = column_statistics(genes, values).assign(
+        missing=missing.sum(axis=0) / max(len(values), 1), symbol=[symbol_of(gene) for gene in genes]
     )
-    few_samples = f"{len(table)} samples, {rules.minimum_samples} are needed; add some"
-    few_genes = f"{features.shape[1]} genes, {rules.minimum_genes} are needed; add a number column for each gene"
-    gaps = (
-        f"{within.sum()} values are missing, of {within.any(axis=1).sum()} samples and {within.any(axis=0).sum()} genes"
+    # A gene with too many gaps is reported for these alone.
+    columns["range"] = columns["range"].where((columns["missing"] <= rules.missing_share) & columns["lowest"].notna())
+    gaps = missing & (rows["missing"].to_numpy() <= rules.missing_share)[:, None]
+    gaps &= (columns["missing"].to_numpy() <= rules.missing_share)[None, :]
+    named = some(genes[at] for at in np.flatnonzero(gaps.any(axis=0)))
+    imputed = (
+        f"{gaps.sum()} values are missing, of {gaps.any(axis=1).sum()} samples and {gaps.any(axis=0).sum()} genes"
         "; they are imputed"
     )
-    whole_checks = (
-        at_least("samples", rules.minimum_samples, tell_table("minimum_samples", file, few_samples)),
-        at_least("genes", rules.minimum_genes, tell_table("minimum_genes", file, few_genes)),
-        all_true("complete", tell_table("values_complete", file, gaps, _named(features, within)), tolerated=1.0),
-        all_true("target", tell_table("target_gene", file, str(fault))),
-    )
-    made = [Suite("expression.table", whole, whole_checks), Suite("expression", rows, tuple(row_checks))]
-    made += doubt_suite("expression.scale", file, _scale_doubt(values, scale), _TODO[scale])
-    if len(columns):
-        made.append(Suite("expression.columns", columns, tuple(_columns_checks(features, values, task))))
+    complete = between("gaps", report_table("values_complete", file, imputed, named), high=0, tolerated=1.0)
+    made: list[Suite | Finding] = [
+        Suite("expression.table", pd.DataFrame({"gaps": [int(gaps.sum())]}), [complete]),
+        Suite("expression", rows, row_checks),
+        *scale_faults,
+        *scale_findings(file, _scale_doubt(values, scale), _ADVICE[scale]),
+        Suite("expression.columns", columns, _columns_checks(table, values, task)),
+        *gene_name_findings(file, column_labels(table.columns, SAMPLE)),
+    ]
+    if (fault := _rules(task).gene_fault(genes, task)) is not None:
+        made.append(Finding("target_gene", file, fault))
+    if SAMPLES_FILE in tables:
+        known = tables[SAMPLES_FILE][SAMPLE]
+        made += _known(table[SAMPLE], known, (file, SAMPLES_FILE), "samples", "they are dropped")
     return made
 
 
 def _scale_doubt(values: np.ndarray, scale: str) -> Doubt | None:
-    """Return what speaks against the scale of the table as a whole; single cells and samples are told by name."""
+    """Return what speaks against the scale of the table as a whole; cells and samples are reported by name."""
     known = values[np.isfinite(values)]
     if scale == "as_is" or not len(known) or known.max() <= 0:
         return None
@@ -180,141 +183,110 @@ def _scale_doubt(values: np.ndarray, scale: str) -> Doubt | None:
     return None
 
 
-def _rows(table: pd.DataFrame, values: np.ndarray, missing: np.ndarray, task: Task) -> tuple[pd.DataFrame, list[Check]]:
-    """Return one row for each sample: its key, what is missing, whether all is zero, and its total."""
+def _rows(
+    table: pd.DataFrame, values: np.ndarray, missing: np.ndarray, task: Task
+) -> tuple[pd.DataFrame, list[Check], list[Finding]]:
+    """Return one row for each sample with its id and statistics, its checks, and samples on another scale."""
     file, rules, scale = EXPRESSION_FILE, task.validate, task.data.scale
-    frame = pd.DataFrame({SAMPLE: table[SAMPLE]})
-    genes = max(values.shape[1], 1)
-    frame["missing"] = missing.sum(axis=1) / genes
+    frame = pd.DataFrame({SAMPLE: table[SAMPLE], "missing": missing.sum(axis=1) / max(values.shape[1], 1)})
     known = ~missing.all(axis=1)
-    zero = known & ((values == 0) | missing).all(axis=1)
-    frame["expressed"] = ~zero
-    checks = list(keyed_checks(file, table, SAMPLE))
-    most = f"more than {rules.missing_share:.0%} of the values are missing"
-    message = f"{most}{{found}}; measure them, or leave the sample out"
-    lacking = frame["missing"].map("{:.0%}".format)
-    tell = tell_rows("sample_measured", file, None, message, lacking)
-    checks.append(Check(gxe.ExpectColumnValuesToBeBetween(column="missing", max_value=rules.missing_share), tell))
-    message = "all values are 0: nothing was measured; leave the sample out, or mend how the table was made"
-    checks.append(all_true("expressed", tell_rows("sample_expressed", file, None, message)))
-    if scale != "as_is" and len(table):
-        logged, highest = _logged(values, known & ~zero, scale)
-        frame["scaled_alike"] = ~logged
-        message = (
-            f"the largest value is{{found}}, of half of the samples {highest.median():g} and more: it looks as if a "
-            "logarithm more was taken of this sample; bring it to the scale of the others"
-        )
-        checks.append(all_true("scaled_alike", tell_rows("sample_scale", file, None, message, highest)))
-        # What is refused for its scale would only be told a second time by its total.
-        sane = np.where((values < 0) | ((scale == "log2") & (values > HIGHEST_LOG2)), np.nan, values)
-        total = pd.Series(library_sizes(sane, scale))
-        measured = known & ~zero & ~logged & (total > 0)
-        median = float(total[measured].median()) if measured.any() else math.nan
-        factor = rules.library_size_factor
-        frame["total"] = (total / median).where(measured)
-        message = (
-            f"the total of the linear values{{found}} is more than {factor:g} times above or below the median one "
-            f"({median:g}); bring the sample to the units of the others, or raise "
-            "validate.library_size_factor"
-        )
-        tell = tell_rows("library_size", file, None, message, total)
-        between = gxe.ExpectColumnValuesToBeBetween(column="total", min_value=1 / factor, max_value=factor)
-        checks.append(Check(between, tell))
-    return frame, checks
+    nonzero = ((values != 0) & ~missing).sum(axis=1)
+    frame["nonzero"] = np.where(known, nonzero, np.nan)
+    few = f"{len(table)} samples, {rules.minimum_samples} are needed; add some"
+    gaps = (
+        f"more than {rules.missing_share:.0%} of the values are missing{{found}}; measure them, or leave the sample out"
+    )
+    zeros = "all values are 0: nothing was measured; leave the sample out, or correct how the table was made"
+    lacking = report_rows("sample_measured", file, None, gaps, frame["missing"].map("{:.0%}".format))
+    checks = [
+        *keyed_checks(file, table, SAMPLE),
+        rows_at_least(rules.minimum_samples, report_table("minimum_samples", file, few)),
+        between("missing", lacking, high=rules.missing_share),
+        between("nonzero", report_rows("sample_expressed", file, None, zeros), low=1),
+    ]
+    if scale == "as_is" or not len(table):
+        return frame, checks, []
+    measured = known & (nonzero > 0)
+    logged, highest = _logged(values, measured, scale)
+    message = (
+        f"the largest value is{{found}}, of half of the samples {highest.median():g} and more: it looks as if one more "
+        "logarithm was taken of this sample; bring it to the scale of the others"
+    )
+    report = report_rows("sample_scale", file, None, message, highest)
+    faults = report(np.flatnonzero(logged).tolist(), "error") if logged.any() else []
+    # A value that is refused for its scale would be reported a second time by its total.
+    sane = np.where((values < 0) | ((scale == "log2") & (values > HIGHEST_LOG2)), np.nan, values)
+    total = pd.Series(library_sizes(sane, scale))
+    measured &= ~logged & (total > 0).to_numpy()
+    median = float(total[measured].median()) if measured.any() else math.nan
+    frame["total"] = (total / median).where(measured)
+    factor = rules.library_size_factor
+    message = (
+        f"the total of the linear values{{found}} is more than {factor:g} times above or below the median one "
+        f"({median:g}); bring the sample to the units of the others, or raise validate.library_size_factor"
+    )
+    checks.append(between("total", report_rows("library_size", file, None, message, total), 1 / factor, factor))
+    return frame, checks, faults
 
 
 def _logged(values: np.ndarray, measured: np.ndarray, scale: str) -> tuple[np.ndarray, pd.Series]:
     """Return which samples look like the logarithm of the others, and the largest value of each."""
-    highest = np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf)
+    highest = values.max(axis=1, initial=-np.inf, where=np.isfinite(values))
     usual = np.median(highest)
     logged = measured & (highest < _LOGGED_BELOW[scale]) & (usual >= _OTHERS_ABOVE[scale])
     if logged.any():
         typical = np.nanmedian(values[:: len(values) // _TYPICAL_OF + 1], axis=0)
         away = np.nanmedian(np.abs(values[logged] - np.log2(np.maximum(typical, 0) + 1)), axis=1)
-        logged[np.flatnonzero(logged)[away > _AWAY]] = False  # shallow, which its total tells
+        logged[np.flatnonzero(logged)[away > _AWAY]] = False  # shallow, which its total shows
     return logged, pd.Series(highest)
 
 
-def _columns(features: pd.DataFrame, values: np.ndarray, missing: np.ndarray, missing_share: float) -> pd.DataFrame:
-    """Return one row for each gene: its name, range and faults."""
-    finite = np.isfinite(values)
-    lowest = np.where(finite, values, np.inf).min(axis=0, initial=np.inf)
-    highest = np.where(finite, values, -np.inf).max(axis=0, initial=-np.inf)
-    measured = finite.any(axis=0)
-    names = [str(name) for name in features.columns]
-    symbols = pd.Series([symbol_of(name) for name in names], dtype=object)
-    gaps = missing.sum(axis=0) / max(len(values), 1)
-    varies = pd.Series(lowest < highest, dtype=object)
-    return pd.DataFrame(
-        {
-            "gene": pd.Series(names, dtype=object),
-            "named": [not is_unknown(name) and not name.startswith("Unnamed: ") for name in names],
-            "infinite": np.isinf(values).sum(axis=0),
-            "lowest": np.where(measured, lowest, np.nan).astype(float),
-            "highest": np.where(measured, highest, np.nan).astype(float),
-            "missing": gaps,
-            "varies": varies.where(measured & (gaps <= missing_share), None),  # a gap is told once
-            "symbol_alone": ~symbols.duplicated(keep=False),
-            **gene_names(names),
-        }
-    )
-
-
-def _columns_checks(features: pd.DataFrame, values: np.ndarray, task: Task) -> Iterator[Check]:
+def _columns_checks(table: pd.DataFrame, values: np.ndarray, task: Task) -> list[Check]:
     file, rules, scale = EXPRESSION_FILE, task.validate, task.data.scale
-    names = [str(name) if str(name).strip() else f"number {at}" for at, name in enumerate(features.columns, start=2)]
+    labels = column_labels(table.columns, SAMPLE)
 
-    def tell(name: str, message: str, fault: Callable[[np.ndarray], np.ndarray] | None = None) -> Tell:
-        return tell_columns(name, file, names, message, values, fault)
+    def report(name: str, message: str, fault: Callable[[np.ndarray], np.ndarray] | None = None) -> Report:
+        return report_columns(name, file, labels, message, values, fault)
 
-    def within(column: str, tell: Tell, low: float | None = None, high: float | None = None) -> Check:
-        return Check(gxe.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high), tell)
-
-    message = "the column has no name, or a word that means unknown; name it after its gene"
-    yield all_true("named", tell("column_named", message))
-    message = "must be finite; leave unknown values empty"
-    yield within("infinite", tell("values_finite", message, np.isinf), high=0)
+    few = f"{len(labels)} genes, {rules.minimum_genes} are needed; add a number column for each gene"
+    unnamed = "the column has no name, or a word that means unknown; name it after its gene"
+    infinite = "must be finite; leave unknown values empty"
+    checks = [
+        rows_at_least(rules.minimum_genes, report_table("minimum_genes", file, few)),
+        filled("name", report("column_named", unnamed)),
+        between("infinite", report("values_finite", infinite, np.isinf), high=0),
+    ]
     if scale != "as_is":
         message = (
             f"below 0{{found}}, which {_NEVER[scale]}; undo an offset or a log ratio, or set data.scale: as_is if the "
             "values are standardized"
         )
-        yield within("lowest", tell("values_not_negative", message, lambda cells: cells < 0), low=0)
+        checks.append(between("lowest", report("values_not_negative", message, lambda cells: cells < 0), low=0))
     if scale == "log2":
         message = (
             f"above {HIGHEST_LOG2:g}{{found}}, which {_NEVER[scale]}: the table looks linear; set data.scale: linear, "
             "or transform it to log2(x + 1)"
         )
-
-        def above(cells: np.ndarray) -> np.ndarray:
-            return np.isfinite(cells) & (cells > HIGHEST_LOG2)
-
-        yield within("highest", tell("values_not_above", message, above), high=HIGHEST_LOG2)
+        above = report("values_not_above", message, lambda cells: np.isfinite(cells) & (cells > HIGHEST_LOG2))
+        checks.append(between("highest", above, high=HIGHEST_LOG2))
     message = f"more than {rules.missing_share:.0%} of the values are missing; measure the gene, or leave it out"
-    yield within("missing", tell("gene_measured", message), high=rules.missing_share)
+    checks.append(between("missing", report("gene_measured", message), high=rules.missing_share))
     if len(values) > 1:
-        message = "has one value in all samples; models leave it out; mend how it was made if it should vary"
-        yield all_true("varies", tell("gene_varies", message), tolerated=rules.constant_gene_share)
-    yield all_true("symbol_alone", _tell_symbols(names), tolerated=1.0)
-    yield from gene_checks(file, names)
+        message = "has one value in all samples; models leave it out; correct how it was made if it should vary"
+        constant = report("gene_varies", message)
+        checks.append(between("range", constant, above=0, tolerated=rules.constant_gene_share))
+    alone = gxe.ExpectColumnValuesToBeUnique(column="symbol", mostly=0.0)
+    return [*checks, Check(alone, report_names("symbol_alone", file, labels, _shared_symbols))]
 
 
-def _tell_symbols(names: Sequence[str]) -> Tell:
-    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
-        bearers = [names[position] for position in positions]
-        symbols = list(dict.fromkeys(symbol_of(name) for name in bearers))
-        message = (
-            f"{len(bearers)} columns bear a symbol that another bears too ({some(symbols)}); whoever means one of them "
-            "has to name it by its number too, as the column does"
-        )
-        values = tuple(symbols[:ROWS_SHOWN])
-        return [Finding("symbol_alone", EXPRESSION_FILE, message, some(bearers), severity=severity, values=values)]
-
-    return tell
+def _shared_symbols(names: list[str], _: str) -> str:
+    symbols = some(dict.fromkeys(symbol_of(name) for name in names))
+    advice = "whoever names one of them has to add its number, as the column does"
+    return f"{len(names)} columns share a symbol with another ({symbols}); {advice}"
 
 
-def _of_target(task: Task) -> ProfileTargets:
-    """Return what must hold for the sake of the task's problem."""
+def _rules(task: Task) -> ProfileTargets:
+    """Return the rules of the task's problem."""
     rules: ProfileTargets = importlib.import_module(f"pipelines.expectations.profiles_{task.problem}").RULES
     return rules
 
@@ -322,96 +294,77 @@ def _of_target(task: Task) -> ProfileTargets:
 # samples.csv.
 
 
-def _samples_suites(tables: Tables, task: Task) -> list[Suite]:
+def _samples_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     file, table = SAMPLES_FILE, tables[SAMPLES_FILE]
     expression = tables.get(EXPRESSION_FILE)
-    frame = pd.DataFrame({SAMPLE: table[SAMPLE]})
-    frame["patient"] = table[PATIENT].notna()
-    checks = list(keyed_checks(file, table, SAMPLE))
-    if expression is not None:
-        checks += _described(frame, SAMPLE, expression[SAMPLE], file, EXPRESSION_FILE, "they are not used")
-    message = "is empty: the sample stands alone, and may stand on another side of the split than the patient's others"
-    checks.append(all_true("patient", tell_rows("patient_known", file, PATIENT, message), tolerated=1.0))
-    checks += _of_target(task).sample_checks(frame, table, task)
-    made = [Suite("samples", frame, tuple(checks))]
-    if task.data.exclude:
-        made.append(_exclude_suite(table, task))
-    return made + _rules_suites(table, expression, task)
-
-
-def _exclude_suite(table: pd.DataFrame, task: Task) -> Suite:
-    rules = [(column, value) for column, values in task.data.exclude.items() for value in values or ("",)]
-    frame = pd.DataFrame(rules, columns=["column", "value"]).astype(object)
-    frame["exists"] = frame["column"].isin(table.columns)
-    frame["occurs"] = pd.Series(
-        [
-            None if column not in table else bool(not value or is_one_of(table[column], [value]).any())
-            for column, value in rules
-        ],
-        dtype=object,
+    missing = f"the column is missing, and data.exclude in params.yaml names it; the file has {some(table.columns)}"
+    alone = (
+        "is empty: the sample is a group of its own, and may be on another side of the split than its patient's others"
     )
-
-    faults = [
-        partly_excluded(table[column], value, task.data.exclude[column]) if column in table and value else None
-        for column, value in rules
+    checks = [
+        *keyed_checks(file, table, SAMPLE),
+        filled(PATIENT, report_rows("patient_known", file, PATIENT, alone), warn=True),
+        *(
+            Check(gxe.ExpectColumnToExist(column=column), report_table("exclude_column", file, missing, column))
+            for column in task.data.exclude
+        ),
     ]
-    frame["whole"] = [fault is None for fault in faults]
-    frame["occurs"] = frame["occurs"].where(frame["whole"], None)  # what looks alike is told once
-    frame["said"] = [column not in table or not unruled(table[column]).any() for column, _ in rules]
+    made: list[Suite | Finding] = [Suite("samples", table, checks), *_exclude_suites(table, task)]
+    if expression is not None:
+        made += _known(table[SAMPLE], expression[SAMPLE], (file, EXPRESSION_FILE), "samples", "they are not used")
+    return [*made, *_rules(task).sample_suites(table, task), *_kept_suites(table, expression, task)]
 
-    def missing(positions: Sequence[int], severity: str) -> list[Finding]:
-        columns = dict.fromkeys(rules[position][0] for position in positions)
-        message = f"the column is missing, and data.exclude in params.yaml names it; the file has {some(table.columns)}"
-        return [Finding("exclude_column", SAMPLES_FILE, message, column, severity=severity) for column in columns]
 
-    def unused(positions: Sequence[int], severity: str) -> list[Finding]:
-        message = "data.exclude in params.yaml rules out {}, which occurs nowhere; look whether it is written so"
-        return [
-            Finding("exclude_value", SAMPLES_FILE, message.format(repr(value)), column, severity=severity)
-            for column, value in (rules[position] for position in positions)
+def _exclude_suites(table: pd.DataFrame, task: Task) -> list[Suite | Finding]:
+    """Check the rules of ``data.exclude``: each finds rows, none of them looks like another, none is undecided."""
+    made: list[Suite | Finding] = []
+    for number, (column, values) in enumerate(task.data.exclude.items()):
+        if column not in table:
+            continue
+        faults = {value: partly_excluded(table[column], value, values) for value in values if value}
+        made += [Finding("exclude_alike", SAMPLES_FILE, fault, column) for fault in faults.values() if fault]
+        frame = pd.DataFrame({"value": [value for value, fault in faults.items() if not fault]}, dtype=object)
+        frame["rows"] = [int(is_one_of(table[column], [value]).sum()) for value in frame["value"]]
+
+        def unused(found: list[str], _: str) -> str:
+            return (
+                f"data.exclude in params.yaml excludes {quoted(found)}, which no row has; check whether the file "
+                "spells it otherwise"
+            )
+
+        report = report_names("exclude_value", SAMPLES_FILE, frame["value"].tolist(), unused, column)
+        unknown = "is empty or unknown, so that data.exclude in params.yaml cannot exclude the sample; it is kept"
+        known = pd.DataFrame({"known": known_column(table[column])})
+        made += [
+            Suite(f"samples.exclude{number}", frame, [between("rows", report, low=1, tolerated=1.0)]),
+            Suite(
+                f"samples.undecided{number}",
+                known,
+                [filled("known", report_rows("exclude_unknown", SAMPLES_FILE, column, unknown), warn=True)],
+            ),
         ]
-
-    def partly(positions: Sequence[int], severity: str) -> list[Finding]:
-        told = [(rules[position][0], str(faults[position])) for position in positions]
-        return [Finding("exclude_alike", SAMPLES_FILE, fault, column, severity=severity) for column, fault in told]
-
-    def unsaid(positions: Sequence[int], severity: str) -> list[Finding]:
-        message = "is empty or unknown, so that data.exclude in params.yaml cannot rule the sample out; it is kept"
-        told = []
-        for column in dict.fromkeys(rules[position][0] for position in positions):
-            rows = np.flatnonzero(unruled(table[column]))
-            told.append(Finding.at_rows("exclude_unknown", SAMPLES_FILE, column, rows, message, severity=severity))
-        return told
-
-    checks = (
-        all_true("exists", missing),
-        all_true("whole", partly),
-        all_true("occurs", unused, tolerated=1.0),
-        all_true("said", unsaid, tolerated=1.0),
-    )
-    return Suite("samples.exclude", frame, checks)
+    return made
 
 
-def _rules_suites(table: pd.DataFrame, expression: pd.DataFrame | None, task: Task) -> list[Suite]:
-    """Return what must hold of the samples that are left after the rules of ``data``."""
+def _kept_suites(table: pd.DataFrame, expression: pd.DataFrame | None, task: Task) -> list[Suite]:
+    """Return the suites of the samples that the rules of ``data`` keep."""
     kept = _kept(table, expression, task)
     named, least = table[SAMPLE].dropna(), task.validate.minimum_samples
     common = len(named) if expression is None else int(named.isin(expression[SAMPLE].dropna()).sum())
-    enough = expression is None or len(kept) >= least or common == 0 or len(expression) < least  # told elsewhere
-    frame = pd.DataFrame({"common": [common], "enough": [enough]})
+    # A table that is too small before the rules is reported for that alone.
+    counted = expression is not None and common > 0 and len(expression) >= least
+    frame = pd.DataFrame({"common": [common], "kept": [len(kept) if counted else np.nan]})
     alike = "" if expression is None or common else alike_ids(named, expression[SAMPLE])
     alien = f"not one sample is in {EXPRESSION_FILE} too{alike}; write the ids in both files alike"
     few = f"{len(kept)} of {common} samples are left after the rules of data in params.yaml, {least} are needed"
     checks = [
-        at_least("common", 1, tell_table("samples_common", SAMPLES_FILE, alien, SAMPLE)),
-        all_true("enough", tell_table("samples_left", SAMPLES_FILE, few)),
+        between("common", report_table("samples_common", SAMPLES_FILE, alien, SAMPLE), low=1),
+        between("kept", report_table("samples_left", SAMPLES_FILE, few), low=least),
     ]
-    made: list[Suite] = []
-    if common:
-        of_target, suites_of_target = _of_target(task).kept_checks(frame, table, kept, task)
-        checks += of_target
-        made += suites_of_target
-    return [Suite("samples.rules", frame, tuple(checks)), *made]
+    return [
+        Suite("samples.rules", frame, checks),
+        *(_rules(task).kept_suites(table, kept, task) if common else []),
+    ]
 
 
 def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) -> pd.DataFrame:
@@ -422,7 +375,7 @@ def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) ->
     for column, values in task.data.exclude.items():
         if column in samples:
             rows &= ~is_one_of(samples[column], values)
-    rows &= _of_target(task).known(samples, task)
+    rows &= _rules(task).known(samples, task)
     kept = samples[rows]
     return kept.assign(**{PATIENT: kept[PATIENT].fillna(kept[SAMPLE])})
 
@@ -430,64 +383,46 @@ def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) ->
 # genes.csv.
 
 
-def _genes_suites(tables: Tables, task: Task) -> list[Suite]:
+def _genes_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     file, table = GENES_FILE, tables[GENES_FILE]
-    frame = pd.DataFrame({GENE: table[GENE]})
-    checks = list(keyed_checks(file, table, GENE))
-    described = table[GENE].fillna("").tolist()
-    frame = frame.assign(**gene_names(described))
-    checks += gene_checks(file, described, GENE)
+    made: list[Suite | Finding] = [
+        Suite("genes", table[[GENE]], keyed_checks(file, table, GENE)),
+        *gene_name_findings(file, table[GENE].fillna("").tolist(), GENE),
+    ]
     if LANDMARK in table:
-        says = as_truth(table[LANDMARK]).notna() | table[LANDMARK].map(is_unknown)
-        frame["says"] = says.to_numpy(bool)
+        written = ~table[LANDMARK].map(is_unknown).astype(bool)
         message = "must be true or false{found}; an empty cell means false"
-        checks.append(all_true("says", tell_rows("landmark_says", file, LANDMARK, message, table[LANDMARK])))
+        read = filled(LANDMARK, report_rows("landmark_says", file, LANDMARK, message, table[LANDMARK]))
+        made.append(Suite("genes.landmark", pd.DataFrame({LANDMARK: as_truth(table[LANDMARK])})[written], [read]))
     if (expression := tables.get(EXPRESSION_FILE)) is None:
-        return [Suite("genes", frame, tuple(checks))]
-    names = pd.Series([str(name) for name in expression.columns if name != SAMPLE], dtype=object)
+        return made
+    names = pd.Series([str(name) for name in expression.columns if name != SAMPLE], dtype=object, name=GENE)
     present = table[GENE].isin(names)
-    checks += _described(frame, GENE, names, file, EXPRESSION_FILE, "the rows are not used")
-    columns = pd.DataFrame({GENE: names, "described": names.isin(table[GENE]) | (not present.any())})
-
-    def undescribed(positions: Sequence[int], severity: str) -> list[Finding]:
-        lacking = names.iloc[list(positions)]
-        message = f"{len(lacking)} genes of {EXPRESSION_FILE} have no row; nothing is known of them but their values"
-        values = tuple(lacking.iloc[:ROWS_SHOWN])
-        return [Finding("genes_described", file, message, some(lacking), severity=severity, values=values)]
-
-    made = [Suite("genes", frame, tuple(checks))]
-    if len(columns):
-        made.append(Suite("genes.columns", columns, (all_true("described", undescribed, tolerated=1.0),)))
-    whole = pd.DataFrame({"common": [int(present.sum())]})
     message = f"not one gene is a column of {EXPRESSION_FILE}; write the names in both files alike"
-    whole_checks = [at_least("common", 1, tell_table("genes_common", file, message, GENE))]
-    if LANDMARK in table and present.any():
-        landmarks = int((is_landmark(table) & present.to_numpy(bool)).sum())
-        whole_checks += _of_target(task).landmark_checks(whole, landmarks, len(names) - landmarks, task)
-    return [*made, Suite("genes.table", whole, tuple(whole_checks))]
+    common = [between("common", report_table("genes_common", file, message, GENE), low=1)]
+    made += [
+        *_known(table[GENE], names, (file, EXPRESSION_FILE), "genes", "the rows are not used"),
+        Suite("genes.table", pd.DataFrame({"common": [int(present.sum())]}), common),
+    ]
+    if present.any():
+        columns = pd.DataFrame({GENE: names, "rows": names.map(table[GENE].value_counts()).fillna(0)})
+        lacking = report_names("genes_described", file, names.tolist(), _undescribed)
+        made.append(Suite("genes.columns", columns, [between("rows", lacking, low=1, tolerated=1.0)]))
+        if LANDMARK in table:
+            landmarks = int((is_landmark(table) & present.to_numpy(bool)).sum())
+            made += _rules(task).landmark_suites(landmarks, len(names) - landmarks, task)
+    return made
 
 
-# What several files have in common.
+def _undescribed(genes: list[str], _: str) -> str:
+    return f"{len(genes)} genes of {EXPRESSION_FILE} have no row; nothing is known of them but their values"
 
 
-def _described(frame: pd.DataFrame, key: str, known: Iterable[Any], file: str, other: str, what: str) -> list[Check]:
-    """Add to ``frame`` which keys ``other`` knows, and return the check; if it knows none, that is told elsewhere."""
-    known = set(known)
-    found = frame[key].isin(known)
-    frame["described"] = (found | (not found.any())).astype(object).where(frame[key].notna(), None)
-    lacking_ids = frame[key][frame["described"].eq(False)]
-    alike = alike_ids(lacking_ids, known)
-
-    def tell(positions: Sequence[int], severity: str) -> list[Finding]:
-        lacking = frame[key].iloc[list(positions)]
-        noun = f"{key.removesuffix('_id')}s"
-        which = f"({quoted(lacking, ROWS_SHOWN)}){alike}"
-        message = f"{len(lacking)} of {len(frame)} {noun} are not in {other} {which}; {what}"
-        name = f"{noun}_known"
-        return [Finding.at_rows(name, file, key, positions, message, lacking, severity)]
-
-    return [all_true("described", tell, tolerated=_MOST if alike else 1.0)]
-
-
-def _named(features: pd.DataFrame, cells: np.ndarray) -> str:
-    return some(str(features.columns[at]) for at in np.flatnonzero(cells.any(axis=0)).tolist())
+def _known(ids: pd.Series, others: pd.Series, files: tuple[str, str], noun: str, effect: str) -> list[Suite]:
+    """Return the suite of ids that another file must know; none if it knows not one, which is reported elsewhere."""
+    lacking = ids[~ids.isin(others)].dropna().unique()
+    if len(lacking) == ids.nunique():
+        return []
+    tolerated = _MOST if alike_ids(lacking, others) else 1.0
+    name = f"{Path(files[0]).stem}.ids"
+    return [known_ids(name, ids, others, files=files, noun=noun, advice=lambda _: effect, tolerated=tolerated)]

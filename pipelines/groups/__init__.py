@@ -1,4 +1,4 @@
-"""What belongs together: groups that never cross a split, and what must not stand on two sides; a module a modality."""
+"""Groups that never cross a split, and content that must not be on two sides; a module a modality."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipelines.params import Split
 
 
 def group_samples(samples: Any, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each sample its group and its stratum (what groups are balanced by), text, shape ``(n,)``."""
+    """Return for each sample its group, and the stratum that groups are balanced by; text, shape ``(n,)``."""
     groups: tuple[pd.Series, pd.Series] = _of(samples).group_samples(samples, split)
     return groups
 
 
 def sample_identities(samples: Any, mode: str) -> dict[str, pd.Series]:
-    """Return what must not stand on two sides besides the group: name to one text a sample, None where unknown."""
+    """Return what must not be on two sides besides the group: name to one text a sample, None where unknown."""
     identities: dict[str, pd.Series] = _of(samples).sample_identities(samples, mode)
     return identities
 

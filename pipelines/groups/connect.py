@@ -1,4 +1,4 @@
-"""Joining samples into groups: connected components of what belongs together."""
+"""Connected components of samples."""
 
 from __future__ import annotations
 

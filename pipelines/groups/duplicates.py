@@ -1,10 +1,9 @@
 """Copies among images: identical and nearly identical ones, also turned and mirrored.
 
-A perceptual hash proposes, pixels decide. Both look at texture: gray pixels at 64 px, band-pass filtered and divided by
-their local contrast. Plain pixels do not do: cells that are cut out onto a black frame agree above 0.9 by their outline
-alone. In texture, of 5 million pairs of C-NMC cells in 8 views no two of different labels agree above 0.92. Copies
-agree above 0.95 also after JPEG at quality 60, resizing to half and 10 % of brightness, and so do most photographs of
-one cell.
+A perceptual hash proposes candidates, pixels decide. Both see texture: gray pixels at 64 px, band-pass filtered and
+divided by their local contrast. With plain pixels, cells that are cut out onto a black frame correlate above 0.9 by
+their outline alone. In texture, of 5 million pairs of C-NMC cells in 8 views no two of different labels correlate above
+0.92; copies correlate above 0.95 also after JPEG at quality 60, resizing to half and 10 % of brightness.
 """
 
 from __future__ import annotations
@@ -24,33 +23,25 @@ from pipelines.samples.images import ImageSamples
 COLUMNS = ["a", "b", "similarity", "how"]
 _SIDE = 64
 _FINE, _COARSE = 0.7, 2.5  # the band: below it is noise of compression, above it the outline of the cell
-_NOISE = 3.0  # gray levels; texture fainter than this fades instead of being blown up to full contrast
+_NOISE = 3.0  # gray levels; fainter texture is not scaled up to full contrast
 _SCALE, _ZERO = 48.0, 128  # texture is kept as uint8: 4 kB an image
 _LEAST_TEXTURE = 0.1  # root mean square, of cells 0.35 and more; two blank images are not one sample
 _HASH = 16  # bits are its square: 64 bits propose a hundred times more pairs of cells that are not copies
 _FAR = 0.25  # share of bits; copies differ in at most 0.15, unrelated images in half
-_TURNS = tuple((mirrored, quarters) for mirrored in (False, True) for quarters in range(4))  # the first is as it stands
+_TURNS = tuple((mirrored, quarters) for mirrored in (False, True) for quarters in range(4))  # the first is the identity
 _BLOCK = 1024
 
 
 def duplicate_pairs(samples: ImageSamples, near_identical: float) -> pd.DataFrame:
-    """Return pairs of images that show the same thing.
-
-    Parameters
-    ----------
-    samples
-        Images.
-    near_identical
-        Similarity of texture, at most 1, above which two images are one: 0.95 tells copies from other cells.
+    """Return pairs of images whose texture correlates above ``near_identical``; 0.95 separates copies from other cells.
 
     Returns
     -------
     pandas.DataFrame
         ``a``, ``b`` (positions of samples, ``a < b``), ``similarity`` (correlation of texture, 1 for identical images),
         ``how``: ``bytes`` (identical files), ``pixels`` (identical once decoded), ``near``, or ``turned`` (nearly
-        identical once turned or mirrored). Of images that are identical only neighbors are paired, and only the first
-        is compared with others: pairs connect what belongs together, and no pair stands twice. The pairs do not depend
-        on the order of the rows.
+        identical once turned or mirrored). Of identical images only neighbors are paired, and only the first is
+        compared with others. The pairs do not depend on the order of the rows.
     """
     order = np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable")
     digests = np.asarray(samples.digests, dtype=object)[order]
@@ -98,7 +89,7 @@ def _turned(texture: np.ndarray, turn: int) -> np.ndarray:
 
 
 def _near(texture: np.ndarray, near_identical: float) -> Iterator[tuple[int, int, float, int]]:
-    """Yield ``a < b``, their similarity and the view of ``a`` in which it is highest, for pairs that are nearly one."""
+    """Yield ``a < b``, their similarity and the view of ``a`` in which it is highest, for near copies."""
     best: dict[tuple[int, int], tuple[float, int]] = {}
     signs = _signs(texture)
     for turn in range(len(_TURNS)):

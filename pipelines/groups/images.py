@@ -1,4 +1,4 @@
-"""Which images belong together: those of a subject, and those that are copies of one another."""
+"""Groups of images: those of a subject, and copies of one another."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ from pipelines.samples.images import ImageSamples
 
 
 def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each image its group and its stratum.
+    """Return for each image its group and its stratum, the group's most frequent label; text, shape ``(n,)``.
 
-    A group is a subject with all its images, or an image whose subject is not known; groups that share identical or
-    nearly identical images are one. With ``random`` subjects are not kept apart, copies are.
-
-    Returns
-    -------
-    groups, strata
-        Text, shape ``(n,)``. The stratum of a group is its most frequent label.
+    A group is a subject with all its images, or an image of unknown subject; groups that share identical or nearly
+    identical images are one. The mode ``random`` keeps copies together, but not subjects.
     """
     table = samples.table
     ids = pd.Index(table["sample_id"])
@@ -34,7 +29,7 @@ def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Se
 
 
 def sample_identities(samples: ImageSamples, mode: str) -> dict[str, pd.Series]:
-    """Return what must not stand on two sides: the file's bytes, the decoded pixels, and the subject."""
+    """Return what must not be on two sides: the file's bytes, the decoded pixels, and the subject."""
     table = samples.table
     pixels = [hashlib.blake2b(samples.pixels[row].tobytes()).hexdigest() for row in samples.index]
     identities = {

@@ -1,4 +1,4 @@
-"""Which samples of kind ``response`` belong together, and what must not stand on two sides of a split."""
+"""Groups of responses, by cell line, drug or tissue, and content that must not be on two sides of a split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ _NO_NAMES = ("", "several", "unnamed")  # besides the words that mean unknown
 
 
 def group_samples(samples: ResponseSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each sample its group and its stratum (what groups are balanced by).
-
-    Returns
-    -------
-    groups, strata
-        Text, shape ``(n,)``.
-    """
+    """Return for each sample its group, and the stratum that groups are balanced by; text, shape ``(n,)``."""
     none = pd.Series("", index=samples.pairs.index)
     if split.mode == "drug_blind":
         return pd.Series(drug_groups(samples.drugs).to_numpy()[samples.drug]), none
@@ -32,9 +26,9 @@ def group_samples(samples: ResponseSamples, split: Split) -> tuple[pd.Series, pd
     cell_group = cell_line_groups(samples, split.near_identical)
     if split.mode in ("cell_blind", "cross_study"):
         group, stratum = (pd.Series(each.to_numpy()[samples.cell]) for each in (cell_group, tissue))
-        if split.mode == "cross_study":  # lines that only one study has are dealt evenly too
-            met = samples.pairs["study"].astype(str).groupby(group).agg(lambda studies: "+".join(sorted(set(studies))))
-            stratum = group.map(met) + "|" + stratum
+        if split.mode == "cross_study":  # lines of one study alone are dealt evenly too
+            studies = samples.pairs["study"].astype(str).groupby(group).agg(lambda names: "+".join(sorted(set(names))))
+            stratum = group.map(studies) + "|" + stratum
         return group, stratum
     if split.mode == "tissue_blind":
         joined = connected(tissue.index, [*pairs_by(cell_group), *pairs_by(tissue)])
@@ -63,8 +57,8 @@ def cell_line_groups(samples: ResponseSamples, near_identical: float) -> pd.Seri
 def drug_groups(drugs: pd.DataFrame) -> pd.Series:
     """Return for each drug the first id of its group.
 
-    One parent molecule, one PubChem id or one ``name`` (but for case and punctuation) is one drug. The name is needed:
-    collections give one drug as two salts or tautomers, with another SMILES and another PubChem id for each.
+    One parent molecule, one PubChem id or one ``name`` (but for case and punctuation) is one drug. Collections have
+    one drug as two salts or tautomers, each with its own SMILES and PubChem id, so the name is needed.
     """
     edges = [*pairs_by(molecule_keys(drugs)), *pairs_by(_plain_names(drugs))]
     if "pubchem_id" in drugs:
@@ -93,13 +87,7 @@ def profile_hashes(samples: ResponseSamples) -> dict[str, pd.Series]:
 
 
 def sample_identities(samples: ResponseSamples, mode: str) -> dict[str, pd.Series]:
-    """Return what must not stand on two sides besides the group, computed from the content itself.
-
-    Returns
-    -------
-    dict
-        Name of the identity to one text a sample, None where it cannot be told.
-    """
+    """Return what must not be on two sides besides the group: one text a sample, None where it is unknown."""
     profiles = {name: hashes.to_numpy()[samples.cell] for name, hashes in profile_hashes(samples).items()}
     cell = samples.pairs["cell_line_id"].to_numpy()
     if mode == "random":

@@ -1,4 +1,4 @@
-"""Which profiles belong together: those of a patient, and those that are copies of one another."""
+"""Groups of profiles: those of a patient, and copies of one another."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ _BLOCK = 1024
 
 
 def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each profile its group and its stratum.
+    """Return for each profile its group and its stratum, the group's most frequent one; text, shape ``(n,)``.
 
-    A group is a patient with all samples; patients that share identical or nearly identical profiles are one. With
-    ``random`` patients are not kept apart, copies are.
-
-    Returns
-    -------
-    groups, strata
-        Text, shape ``(n,)``. The stratum of a group is its most frequent one, of a label say.
+    A group is a patient with all samples; patients that share identical or nearly identical profiles are one. The mode
+    ``random`` keeps copies together, but not patients.
     """
     table = samples.table
     ids = pd.Index(table["sample_id"])
@@ -35,7 +30,7 @@ def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, 
 
 
 def sample_identities(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
-    """Return what must not stand on two sides: the profile, and the patient."""
+    """Return what must not be on two sides: the profile, and the patient."""
     identities = {"profile": pd.Series(samples.table["digest"].to_numpy(), dtype=object)}
     if mode == "patient_blind":
         identities["patient"] = pd.Series(samples.table["patient_id"].to_numpy(), dtype=object)
@@ -43,10 +38,9 @@ def sample_identities(samples: ExpressionSamples, mode: str) -> dict[str, pd.Ser
 
 
 def similar_profiles(samples: ExpressionSamples, near_identical: float) -> pd.DataFrame:
-    """Return pairs of profiles that are one.
+    """Return pairs of profiles that correlate above ``near_identical`` in log2 units, less each gene's mean.
 
-    Profiles are compared in log2 units after each gene's mean over all samples is taken off: any two samples of one
-    tissue correlate above 0.9 before it, and about 0 after.
+    Any two samples of one tissue correlate above 0.9 before gene means are subtracted, and about 0 after.
 
     Returns
     -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.modalities.profiles import ProfilesTask
-from pipelines.params import read_params
+from pipelines.params import Params, read_params
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
     GENES_FILE,
@@ -31,16 +32,21 @@ LANDMARKS = GENES[:10]
 NORMAL = 11
 
 
+@cache
+def _params() -> Params:
+    return read_params(ROOT / "params.yaml")
+
+
 def label_task() -> ProfilesClassification:
     """Return the shipped task that predicts labels."""
-    task = read_params(ROOT / "params.yaml").task("tumor_type")
+    task = _params().task("tumor_type")
     assert isinstance(task, ProfilesClassification)
     return task
 
 
 def gene_task(targets: str = "most_variable", count: int = 6) -> ProfilesMultiTarget:
     """Return the shipped task that predicts genes, with fewer targets."""
-    task = read_params(ROOT / "params.yaml").task("gene_expression")
+    task = _params().task("gene_expression")
     assert isinstance(task, ProfilesMultiTarget)
     return replace(task, data=replace(task.data, targets=targets, target_count=count))
 

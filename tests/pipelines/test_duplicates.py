@@ -15,6 +15,7 @@ from pipelines.samples.images import ImageSamples
 from tests.pipelines.image_samples import brighter, cell, compressed, noisier, on_black, resized, samples_of
 
 NEAR = 0.95
+COUNT = 16
 CHANGES = {
     "recompressed": lambda pixels: compressed(pixels, 60),
     "resized": lambda pixels: resized(pixels, 0.5),
@@ -37,7 +38,7 @@ def ids(samples: ImageSamples, pairs: pd.DataFrame) -> set[tuple[frozenset[str],
 
 @pytest.fixture(scope="module", params=[cell, on_black], ids=["filled", "on_black"])
 def images(request: pytest.FixtureRequest) -> list[np.ndarray]:
-    return [request.param(seed, 168) for seed in range(40)]
+    return [request.param(seed, 168) for seed in range(COUNT)]
 
 
 def test_different_images_are_no_copies(images: list[np.ndarray]) -> None:
@@ -57,7 +58,7 @@ def test_cells_on_a_black_frame_are_alike_in_pixels_and_not_in_texture() -> None
 def test_changed_copies_are_found(images: list[np.ndarray], change: str) -> None:
     copies = [CHANGES[change](image) for image in images[:8]]
     found = duplicate_pairs(samples_of([*images, *copies]), NEAR)
-    assert found[["a", "b"]].to_numpy().tolist() == [[number, 40 + number] for number in range(8)]
+    assert found[["a", "b"]].to_numpy().tolist() == [[number, COUNT + number] for number in range(8)]
     assert set(found["how"]) == {"near"}
     assert found["similarity"].between(NEAR, 1).all()
 
@@ -68,7 +69,7 @@ def test_turned_and_mirrored_copies_are_found(images: list[np.ndarray], view: st
     turned = [np.rot90(image[:, ::-1] if mirrored else image, turns) for image in images[:6]]
     copies = [compressed(np.ascontiguousarray(image), 75) for image in turned]
     found = duplicate_pairs(samples_of([*images, *copies]), NEAR)
-    assert found[["a", "b"]].to_numpy().tolist() == [[number, 40 + number] for number in range(6)]
+    assert found[["a", "b"]].to_numpy().tolist() == [[number, COUNT + number] for number in range(6)]
     assert set(found["how"]) == {"turned"}
 
 
@@ -123,7 +124,7 @@ def test_few_images_are_no_trouble(count: int) -> None:
     assert duplicate_pairs(samples, NEAR).empty
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(order=st.permutations(range(24)))
 def test_pairs_do_not_depend_on_the_order_of_rows(order: list[int]) -> None:
     samples = _with_copies()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import DataError, Finding
 from pipelines.modalities.pairs import PairsTask
-from pipelines.params import Task
+from pipelines.params import Task, read_params
 from pipelines.samples.expression import is_one_of, keep_profiles
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import list_images
@@ -25,9 +25,8 @@ from pipelines.validate import Validation, validate_folder
 from tests.pipelines.expression_folder import label_task, make_tables, with_cells, write_expression_folder
 from tests.pipelines.image_folder import write_image_folder
 from tests.pipelines.response_folder import GENES, SMILES, write_response_folder
-from tests.pipelines.response_tables import shipped_task
+from tests.pipelines.response_tables import ROOT, shipped_task
 from tests.pipelines.test_expression_samples import with_rules
-from tests.pipelines.test_image_validation_refuses import task as task  # a fixture
 
 Damage = Callable[[Path], Any]
 
@@ -51,8 +50,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def tasks(task: Any) -> dict[str, Task]:
-    return {"response": shipped_task(), "expression": label_task(), "images": task}
+def tasks() -> dict[str, Task]:
+    images = read_params(ROOT / "params.yaml").task("leukemia_cell")
+    return {"response": shipped_task(), "expression": label_task(), "images": images}
 
 
 def edited(file: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Damage:

@@ -1,7 +1,8 @@
-"""A group on two sides of the split makes every metric a lie: groups, identities, folds, and the guard that watches."""
+"""A cell line or a drug on two sides of the split makes every metric a lie: groups, identities, folds and the guard."""
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -152,7 +153,7 @@ def screens(draw: st.DrawFn) -> Screen:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(screen=screens(), seed=st.integers(0, 2**32 - 1), order=st.integers(0, 99))
 def test_no_group_crosses_and_the_same_seed_gives_the_same_bytes(
     mode: str, screen: Screen, seed: int, order: int
@@ -175,11 +176,8 @@ def test_no_group_crosses_and_the_same_seed_gives_the_same_bytes(
     assert (table.groupby("group")["fold"].nunique() == 1).all()
 
     # what is one in truth, whatever the group column says
-    both = {(side, fold) for side, fold in zip(table["split"], table["fold"], strict=True)}
-    assert len(both) > 3
-    line_of = {b: a for a, b in screen.same_lines}
-    drug_of = {b: a for a, b in screen.same_drugs}
-    line, drug = table["cell_line_id"].replace(line_of), table["drug_id"].replace(drug_of)
+    line = table["cell_line_id"].replace({b: a for a, b in screen.same_lines})
+    drug = table["drug_id"].replace({b: a for a, b in screen.same_drugs})
     tissue = table["cell_line_id"].map(samples.cell_lines["tissue"])
     truth = {
         "random": [line + "|" + drug],
@@ -199,15 +197,13 @@ def test_no_group_crosses_and_the_same_seed_gives_the_same_bytes(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_another_seed_gives_another_split(mode: str) -> None:
-    tables = make_tables(40, 30)
-    made = [split_table(tables, mode, seed) for seed in range(5)]
-    assert len({split_sha256(table) for table in made}) == 5
+    made = [split_table(make_tables(40, 30), mode, seed) for seed in range(3)]
     for column in ("split", "fold"):
-        assert len({tuple(table[column]) for table in made}) == 5
+        assert len({tuple(table[column]) for table in made}) == 3
 
 
 @pytest.mark.parametrize("mode", ["cell_blind", "drug_blind", "random"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     groups=st.integers(12, 60),
     test=st.sampled_from([0.1, 0.2, 0.3]),
@@ -233,18 +229,8 @@ def test_shares_are_those_asked_for_where_groups_are_even(
     assert in_folds.max() - in_folds.min() <= 1
 
 
-def test_rows_are_balanced_where_groups_are_uneven() -> None:
-    tables = make_tables(60, 20)
-    number = tables.response["cell_line_id"].str[1:].astype(int)
-    met = tables.response["drug_id"].str[1:].astype(int)
-    uneven = replace(tables, response=tables.response[met < 1 + number % 20])  # 1 to 20 drugs a line
-    share = split_table(uneven, "cell_blind")["split"].value_counts(normalize=True)
-    assert share["test"] == pytest.approx(0.2, abs=0.05)
-    assert share["validation"] == pytest.approx(0.1, abs=0.05)
-
-
 @pytest.mark.parametrize("mode", ["cell_blind", "drug_blind"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_group_of_most_rows_leaves_no_side_empty(mode: str, seed: int) -> None:
     tables = make_tables(20, 20)
     column = BLIND_TO[mode]
@@ -289,9 +275,9 @@ def test_one_cell_line_under_two_ids_stays_together(
     groups = groups_of_lines(tables)
     assert groups["L12"] == groups["L03"] == "L03"
     assert len(set(groups.values())) == len(groups) - 1
-    alone = [len(places(split_table(make_tables(), mode, seed), "cell_line_id", "L03", "L12")) for seed in range(8)]
-    assert max(alone) == 2  # they would have been torn apart
-    for seed in range(8):
+    alone = [len(places(split_table(make_tables(), mode, seed), "cell_line_id", "L03", "L12")) for seed in range(4)]
+    assert max(alone) == 2  # they would have been separated
+    for seed in range(4):
         assert len(places(split_table(tables, mode, seed), "cell_line_id", "L03", "L12")) == 1
 
 
@@ -302,16 +288,44 @@ def test_a_chain_of_likenesses_is_one_group() -> None:
     assert len(set(groups.values())) == len(groups) - 3
 
 
-def test_distinct_cell_lines_stay_distinct() -> None:
-    assert apart(groups_of_lines(make_tables(80)))
-
-
-@pytest.mark.parametrize("name", [None, np.nan, "", "-", "unknown", "None", "N.A."])
-def test_cell_lines_without_a_name_are_not_one_line(name: object) -> None:
-    tables = make_tables()
+def without_lines(tables: ResponseTables, column: str, value: object) -> ResponseTables:
     for line in ("L00", "L01", "L02", "L03"):
-        tables = with_cell(tables, "cell_lines", line, "name", name)
-    assert apart(groups_of_lines(tables))
+        tables = with_cell(tables, "cell_lines", line, column, value)
+    return tables
+
+
+def without_mutations(tables: ResponseTables) -> ResponseTables:
+    for line in ("L00", "L01", "L02"):
+        tables = with_profile(tables, "mutation", line, np.zeros(12))
+        tables = with_profile(tables, "copy_number", line, np.full(12, 0.1))  # nor is a line without copy changes
+    return tables
+
+
+def few_genes_in_common(_: ResponseTables) -> ResponseTables:
+    first, second = np.full(40, np.nan), np.full(40, np.nan)
+    first[:21], second[19:] = np.arange(21), np.arange(21)  # 2 genes in common, on a line
+    tables = with_profile(make_tables(genes=40), "expression", "L03", first)
+    return with_profile(tables, "expression", "L12", second)
+
+
+NOT_ONE_LINE: dict[str, Callable[[ResponseTables], ResponseTables]] = {
+    "distinct": lambda tables: make_tables(80),
+    "no name": lambda tables: without_lines(tables, "name", None),
+    "a missing name": lambda tables: without_lines(tables, "name", np.nan),
+    "a word for no name": lambda tables: without_lines(tables, "name", "N.A."),
+    "a dash": lambda tables: without_lines(tables, "name", "-"),
+    "no column of names": lambda tables: replace(tables, cell_lines=tables.cell_lines.drop(columns="name")),
+    "no mutation": without_mutations,
+    "no omics": lambda tables: without_profile(
+        without_profile(tables, "methylation", "L00", "L01", "L02"), "copy_number", "L00", "L01", "L02"
+    ),
+    "few genes in common": few_genes_in_common,
+}
+
+
+@pytest.mark.parametrize("change", NOT_ONE_LINE.values(), ids=list(NOT_ONE_LINE))
+def test_what_says_nothing_makes_no_two_lines_one(change: Callable[[ResponseTables], ResponseTables]) -> None:
+    assert apart(groups_of_lines(change(make_tables())))
 
 
 def test_names_of_digits_alone_are_names() -> None:
@@ -322,11 +336,6 @@ def test_names_of_digits_alone_are_names() -> None:
     groups = groups_of_lines(replace(tables, cell_lines=tables.cell_lines.assign(name=names)))
     assert groups["L12"] == "L03"
     assert len(set(groups.values())) == len(groups) - 1
-
-
-def test_cell_lines_need_no_names() -> None:
-    tables = make_tables()
-    assert apart(groups_of_lines(replace(tables, cell_lines=tables.cell_lines.drop(columns="name"))))
 
 
 def test_the_threshold_of_nearly_identical_is_the_one_asked_for() -> None:
@@ -352,34 +361,6 @@ def test_gaps_in_profiles_do_not_hide_that_they_are_nearly_identical() -> None:
     assert len(set(groups.values())) == len(groups) - 1
 
 
-def test_profiles_that_share_few_genes_are_not_called_alike() -> None:
-    tables = make_tables(genes=40)
-    first, second = np.full(40, np.nan), np.full(40, np.nan)
-    first[:21], second[19:] = np.arange(21), np.arange(21)  # 2 genes in common, on a line
-    tables = with_profile(with_profile(tables, "expression", "L03", first), "expression", "L12", second)
-    assert apart(groups_of_lines(tables))
-
-
-def test_one_profile_is_found_though_another_omics_was_measured_once() -> None:
-    tables = same_copy_number(make_tables(), "L03", "L12")
-    tables = without_profile(tables, "methylation", "L12")
-    assert groups_of_lines(tables)["L12"] == "L03"
-
-
-def test_a_line_without_mutations_is_not_every_line_without_mutations() -> None:
-    tables = make_tables()
-    for line in ("L00", "L01", "L02"):
-        tables = with_profile(tables, "mutation", line, np.zeros(12))
-        tables = with_profile(tables, "copy_number", line, np.full(12, 0.1))  # nor is a line without copy changes
-    assert apart(groups_of_lines(tables))
-
-
-def test_lines_that_lack_an_omics_are_not_one_line() -> None:
-    tables = without_profile(make_tables(), "methylation", "L00", "L01", "L02")
-    tables = without_profile(tables, "copy_number", "L00", "L01", "L02")
-    assert apart(groups_of_lines(tables))
-
-
 def test_omics_without_any_row_or_gene_are_no_likeness() -> None:
     task = replace(TASK, data=replace(TASK.data, missing=replace(TASK.data.missing, expression="impute")))
     tables = make_tables()
@@ -402,9 +383,9 @@ def test_one_molecule_under_two_ids_stays_together(
     groups = groups_of_drugs(tables)
     assert groups["D08"] == groups["D03"] == "D03"
     assert len(set(groups.values())) == len(groups) - 1
-    alone = [len(places(split_table(make_tables(), "drug_blind", seed), "drug_id", "D03", "D08")) for seed in range(8)]
+    alone = [len(places(split_table(make_tables(), "drug_blind", seed), "drug_id", "D03", "D08")) for seed in range(4)]
     assert max(alone) == 2
-    for seed in range(8):
+    for seed in range(4):
         assert len(places(split_table(tables, "drug_blind", seed), "drug_id", "D03", "D08")) == 1
 
 
@@ -435,7 +416,7 @@ def test_salts_of_different_drugs_are_not_one_drug() -> None:
     assert apart(groups_of_drugs(tables))
 
 
-@pytest.mark.parametrize("word", ["none", "None", "several", "NONE", "", "-", "0", "nan", "²", "12, 34", None, np.nan])
+@pytest.mark.parametrize("word", ["none", "several", "NONE", "", "-", "0", "²", "12, 34", None, np.nan])
 def test_a_word_for_no_pubchem_id_merges_no_drugs(word: object) -> None:
     tables = make_tables()
     for drug in ("D00", "D01", "D02", "D03", "D04"):
@@ -443,19 +424,14 @@ def test_a_word_for_no_pubchem_id_merges_no_drugs(word: object) -> None:
     assert apart(groups_of_drugs(tables))
 
 
-def test_drugs_without_structure_and_name_merge_with_none() -> None:
+def test_drugs_without_structure_name_and_pubchem_id_merge_with_none() -> None:
     tables = make_tables()
     for drug in ("D00", "D01", "D02"):
         for column, value in (("smiles", None), ("name", None), ("pubchem_id", "none")):
             tables = with_cell(tables, "drugs", drug, column, value)
     assert apart(groups_of_drugs(tables))
-
-
-def test_drugs_need_neither_names_nor_pubchem_ids() -> None:
-    tables = make_tables()
-    bare = replace(tables, drugs=tables.drugs[["drug_id", "smiles"]])
+    bare = replace(tables, drugs=make_tables().drugs[["drug_id", "smiles"]])
     assert apart(groups_of_drugs(bare))
-    assert set(split_table(bare, "drug_blind")["split"]) == set(SIDES)
 
 
 # Pairs that are one.
@@ -476,7 +452,7 @@ def test_two_studies_of_one_pair_stay_together_in_random() -> None:
 
 def test_one_molecule_and_line_under_other_ids_is_one_pair_in_random() -> None:
     tables = same_expression(same_smiles(make_tables(), "D03", "D08"), "L03", "L12")
-    for seed in range(6):
+    for seed in range(3):
         table = split_table(tables, "random", seed)
         one = table[table["cell_line_id"].isin(["L03", "L12"]) & table["drug_id"].isin(["D03", "D08"])]
         assert len(one) == 4
@@ -486,28 +462,12 @@ def test_one_molecule_and_line_under_other_ids_is_one_pair_in_random() -> None:
 # Tissues.
 
 
-def test_tissues_stay_whole_in_tissue_blind() -> None:
-    tables = make_tables(40)
-    samples = samples_of(tables, TASK)
-    for seed in range(5):
-        table = split_table(tables, "tissue_blind", seed)
-        tissue = table["cell_line_id"].map(samples.cell_lines["tissue"])
-        assert (table.groupby(tissue)["split"].nunique() == 1).all()
-        assert (table.groupby(tissue)["fold"].nunique() == 1).all()
-        assert set(table["group"]) == set(tissue)
-
-
 @pytest.mark.parametrize("nothing", [None, np.nan])
-@pytest.mark.parametrize("mode", MODES)
-def test_lines_without_a_tissue_are_split_and_kept_together_as_one(mode: str, nothing: object) -> None:
-    tables = make_tables(30)
-    for line in ("L00", "L05", "L11", "L18"):
-        tables = with_cell(tables, "cell_lines", line, "tissue", nothing)
-    table = split_table(tables, mode)
+def test_lines_without_a_tissue_are_kept_together_as_one(nothing: object) -> None:
+    table = split_table(without_lines(make_tables(30), "tissue", nothing), "tissue_blind")
     assert len(table) == 30 * 12
-    if mode == "tissue_blind":
-        assert len(places(table, "cell_line_id", "L00", "L05", "L11", "L18")) == 1
-        assert table.loc[table["cell_line_id"] == "L00", "group"].unique().tolist() == ["unknown"]
+    assert len(places(table, "cell_line_id", "L00", "L01", "L02", "L03")) == 1
+    assert table.loc[table["cell_line_id"] == "L00", "group"].unique().tolist() == ["unknown"]
 
 
 def test_tissues_that_share_a_line_are_one_group_in_tissue_blind() -> None:
@@ -525,9 +485,7 @@ def test_tissues_that_share_a_line_are_one_group_in_tissue_blind() -> None:
     ("mode", "tables", "found"),
     [
         ("tissue_blind", make_tables(24, tissues=["lung", "breast", "skin"]), 3),
-        ("tissue_blind", make_tables(24, tissues=[None]), 1),
         ("cell_blind", make_tables(1, 40), 1),
-        ("cell_blind", make_tables(3, 40), 3),
         ("drug_blind", make_tables(40, 2), 2),
         ("random", make_tables(1, 3), 3),
     ],
@@ -540,29 +498,28 @@ def test_too_few_groups_are_refused_with_advice(mode: str, tables: ResponseTable
     assert "bring more data, lower split.folds, or choose another mode" in str(raised.value)
 
 
-def test_as_many_groups_as_are_needed_are_enough() -> None:
-    assert set(split_table(make_tables(8, 8), "cell_blind")["split"]) == set(SIDES)
-    assert set(split_table(make_tables(1, 40), "drug_blind")["split"]) == set(SIDES)
-    assert set(split_table(make_tables(40, 1), "cell_blind")["split"]) == set(SIDES)
-
-
 # The guard is shown to fail.
 
 
-def good(mode: str) -> tuple[pd.DataFrame, ResponseSamples]:
+@functools.cache
+def sound(mode: str) -> tuple[pd.DataFrame, ResponseSamples]:
     tables = make_tables(30, 20)
     twice = pd.concat([tables.response, tables.response.assign(study="GDSC2")], ignore_index=True)
     samples = samples_of(replace(tables, response=twice), TASK)
     table = split_samples(samples, split_of(mode), SEED)
     order = samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
     samples = samples.take(order)
-    guard(table, sample_identities(samples, mode))  # nothing to say
+    guard(table, sample_identities(samples, mode))  # raises nothing
+    return table, samples
+
+
+def good(mode: str) -> tuple[pd.DataFrame, ResponseSamples]:
+    table, samples = sound(mode)
     return table.copy(), samples
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("origin", "goal"), [("train", "test"), ("test", "train"), ("train", "validation"),
-                                              ("validation", "test")])  # fmt: skip
+@pytest.mark.parametrize(("origin", "goal"), [("train", "test"), ("test", "train"), ("train", "validation")])
 def test_guard_finds_one_row_on_another_side(mode: str, origin: str, goal: str) -> None:
     table, samples = good(mode)
     row = table.index[table["split"] == origin][-1]
@@ -577,17 +534,13 @@ def test_guard_finds_one_row_on_another_side(mode: str, origin: str, goal: str) 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_guard_finds_one_row_in_another_fold(mode: str) -> None:
+def test_guard_finds_one_row_in_another_fold_and_what_the_group_column_hides(mode: str) -> None:
     table, samples = good(mode)
     row = table.index[table["fold"] == 1][0]
-    table.loc[row, "fold"] = 2
+    other = table.copy()
+    other.loc[row, "fold"] = 2
     with pytest.raises(SplitError, match=r"1 group\(s\) on two folds.* in 1, 2;"):
-        guard(table, sample_identities(samples, mode))
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_guard_finds_what_the_group_column_hides(mode: str) -> None:
-    table, samples = good(mode)
+        guard(other, sample_identities(samples, mode))
     row = table.index[table["split"] == "train"][0]
     table.loc[row, ["group", "split"]] = ["a group of its own", "validation"]
     with pytest.raises(SplitError, match=r"the split leaks: 1 (cell line|molecule|cell line and molecule)\(s\) on two"):
@@ -621,24 +574,14 @@ def test_guard_finds_identical_content_on_two_sides(
         guard(table, sample_identities(truth.take(order), mode))
 
 
-def test_guard_finds_a_tissue_on_two_sides() -> None:
-    table, samples = good("tissue_blind")
-    line = table.loc[table["split"] == "train", "cell_line_id"].iloc[0]
-    moved = table["cell_line_id"] == line
-    table.loc[moved, "group"] = "a tissue of its own"
-    table.loc[moved, "split"] = "validation"
-    with pytest.raises(SplitError, match=r"the split leaks: 1 tissue\(s\) on two sides.* in train, validation"):
-        guard(table, sample_identities(samples, "tissue_blind"))
-
-
 def test_guard_finds_a_sample_twice() -> None:
     table, samples = good("cell_blind")
     table["sample_id"] = table["sample_id"].replace("GDSC1|L00|D01", "GDSC1|L00|D00")
-    with pytest.raises(SplitError, match=r"sample GDSC1\|L00\|D00 stands twice"):
+    with pytest.raises(SplitError, match=r"sample GDSC1\|L00\|D00 is twice"):
         guard(table, sample_identities(samples, "cell_blind"))
 
 
-@pytest.mark.parametrize("side", ["Train", "", "holdout", None, np.nan])
+@pytest.mark.parametrize("side", ["Train", None, np.nan])
 def test_guard_finds_a_sample_on_no_side(side: object) -> None:
     table, samples = good("cell_blind")
     table["split"] = pd.Series([side, *table["split"].iloc[1:]], dtype=object)
@@ -655,7 +598,7 @@ def test_guard_finds_test_rows_in_a_fold_and_training_rows_in_none(side: str, fo
         guard(table, sample_identities(samples, "cell_blind"))
 
 
-def test_guard_is_not_misled_by_what_cannot_be_told() -> None:
+def test_guard_ignores_unknown_identities() -> None:
     table, _ = good("cell_blind")
     last = table["sample_id"].iloc[-1]
     only_last = pd.Series([None] * (len(table) - 1) + [last], dtype=object)
@@ -666,7 +609,7 @@ def test_guard_is_not_misled_by_what_cannot_be_told() -> None:
         guard(table, {"profile": on_two})
 
 
-def test_hash_tells_every_change_of_who_stands_where() -> None:
+def test_hash_differs_with_every_change_of_a_row() -> None:
     table, _ = good("cell_blind")
     hashes = {split_sha256(table)}
     for column, value in (("sample_id", "x"), ("group", "x"), ("split", "validation"), ("fold", 2)):

@@ -1,0 +1,355 @@
+"""A subject or patient, or a copy, on two sides of the split makes every score of images and profiles a lie."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from pipelines.groups import group_samples, sample_identities
+from pipelines.groups.profiles import similar_profiles
+from pipelines.params import Split
+from pipelines.samples.expression import ExpressionSamples, ExpressionTables
+from pipelines.samples.images import ImageSamples
+from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
+from tests.pipelines.expression_folder import gene_task, label_task, make_tables
+from tests.pipelines.expression_folder import samples_of as profiles_of
+from tests.pipelines.image_samples import brighter, cell, compressed, resized
+from tests.pipelines.image_samples import samples_of as images_of
+
+SEED = 5
+SPLITS = {
+    "images": Split("subject_blind", test=0.2, validation=0.15, folds=4, near_identical=0.95),
+    "profiles": Split("patient_blind", test=0.2, validation=0.15, folds=4, near_identical=0.995),
+}
+OWNER = {"images": "subject", "profiles": "patient"}
+CONTENT = {"images": "image", "profiles": "profile"}
+KINDS = tuple(SPLITS)
+MODES = [(kind, mode) for kind, split in SPLITS.items() for mode in (split.mode, "random")]
+Owners = Sequence[str | None]
+
+
+def images(labels: Sequence[str], subjects: Owners, pixels: Sequence[np.ndarray]) -> ImageSamples:
+    digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
+    return images_of(pixels, labels=labels, subjects=subjects, digests=digests)
+
+
+def profiles(labels: Sequence[str], patients: Owners, values: np.ndarray) -> ExpressionSamples:
+    """Return profiles in log2 units; a patient that is not known has the sample's name."""
+    ids = pd.Series([f"s{number:03d}" for number in range(len(labels))])
+    expression = pd.DataFrame(values.astype(np.float32), columns=[f"G{number}" for number in range(values.shape[1])])
+    expression.insert(0, "sample_id", ids)
+    whose = [patient or sample for patient, sample in zip(patients, ids, strict=True)]
+    about = pd.DataFrame({"sample_id": ids, "patient_id": whose, "label": labels, "sample_type": 1})
+    return profiles_of(ExpressionTables(expression, about, None), gene_task())
+
+
+def normal(count: int, genes: int = 40, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(8, 2, (count, genes)).clip(0)
+
+
+def made(kind: str, labels: Sequence[str], owners: Owners, content: Any = None) -> Any:
+    """Return samples that are like no other, but where two have one number in ``content``."""
+    numbers = np.arange(len(labels)) if content is None else np.asarray(content)
+    if kind == "profiles":
+        return profiles(labels, owners, normal(len(labels))[numbers])
+    # Of one color: without texture an image is nearly identical to nothing.
+    return images(labels, owners, [np.full((4, 4, 3), [n % 256, n // 256, 7], np.uint8) for n in numbers.tolist()])
+
+
+def split_of(kind: str, mode: str) -> Split:
+    return replace(SPLITS[kind], mode=mode)
+
+
+def groups_of(found: Any, kind: str, **settings: Any) -> list[str]:
+    return group_samples(found, replace(SPLITS[kind], **settings))[0].tolist()
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    file = io.BytesIO()
+    table.to_parquet(file, index=False)
+    return file.getvalue()
+
+
+# Any collection.
+
+
+@st.composite
+def collections(draw: st.DrawFn) -> tuple[list[str], list[str | None], np.ndarray, int]:
+    """Draw labels, owners that may be unknown, contents of which some are twice, and a seed."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count, owners = draw(st.integers(40, 140)), draw(st.integers(12, 40))
+    classes = draw(st.sampled_from([("a", "b"), ("a", "b", "c"), tuple("abcde")]))
+    owner = rng.integers(0, owners, count)
+    labels = rng.choice(classes, count, p=rng.dirichlet(np.full(len(classes), 3.0)))
+    if draw(st.booleans()):  # each owner has one label, as in C-NMC
+        labels = rng.choice(classes, owners)[owner]
+    unknown = rng.random(count) < draw(st.sampled_from([0.0, 0.4, 1.0]))
+    content = np.arange(count)
+    pairs = rng.permutation(count)[: 2 * draw(st.integers(0, 6))].reshape(-1, 2)
+    content[pairs[:, 1]] = content[pairs[:, 0]]
+    names = [None if lacking else f"S{number:02d}" for number, lacking in zip(owner, unknown, strict=True)]
+    return labels.tolist(), names, content, draw(st.integers(0, 2**32 - 1))
+
+
+@pytest.mark.parametrize(("kind", "mode"), MODES)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=collections())
+def test_no_owner_and_no_copy_crosses_and_the_same_seed_gives_the_same_bytes(
+    kind: str, mode: str, drawn: tuple[list[str], list[str | None], np.ndarray, int]
+) -> None:
+    labels, owners, content, seed = drawn
+    found = made(kind, labels, owners, content)
+    try:
+        table = split_samples(found, split_of(kind, mode), seed)
+    except SplitError as error:
+        assert "group" in str(error)  # too few or too uneven after all the merging
+        reject()
+    assert table["sample_id"].tolist() == sorted(found.table["sample_id"])
+    assert set(table["split"]) == set(SIDES)
+    assert set(table.loc[table["split"] != "test", "fold"]) == set(range(4))
+    assert set(table.loc[table["split"] == "test", "fold"]) == {NO_FOLD}
+    shows = dict(zip(found.table["sample_id"], content, strict=True))
+    truth = {"group": table["group"], "digest": table["digest"], "content": table["sample_id"].map(shows)}
+    if mode != "random":
+        truth["owner"] = table[f"{OWNER[kind]}_id"]
+    for key in truth.values():
+        for place in ("split", "fold"):
+            assert (table.groupby(key.to_numpy())[place].nunique() == 1).all()
+    mixed = found.take(np.random.default_rng(seed).permutation(len(found)))
+    again = split_samples(mixed, split_of(kind, mode), seed)
+    assert split_sha256(again) == split_sha256(table)
+    assert parquet(again) == parquet(table)
+    assert split_sha256(split_samples(found, split_of(kind, mode), seed + 1)) != split_sha256(table)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(21, 60), min_size=2, max_size=5),
+    of_subject=st.integers(1, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_side_and_fold_has_the_labels_shares_where_groups_are_small(
+    sizes: list[int], of_subject: int, seed: int
+) -> None:
+    labels = [label for label, size in zip("abcde", sizes, strict=False) for _ in range(size * of_subject)]
+    subjects = [f"{label}{number // of_subject}" for number, label in enumerate(labels)]
+    table = split_samples(made("images", labels, subjects), SPLITS["images"], seed)
+    kept = table[table["split"] != "test"]
+    sides = [(table[table["split"] == side], table, share) for side, share in
+             {"train": 0.65, "test": 0.2, "validation": 0.15}.items()]  # fmt: skip
+    for part, whole, share in [*sides, *((fold, kept, 1 / 4) for _, fold in kept.groupby("fold"))]:
+        found = Counter(part["label"])
+        for label, count in Counter(whole["label"]).items():
+            assert found[label] > 0
+            assert abs(found[label] - share * count) <= 2 * of_subject + 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rare_labels_and_uneven_subjects_reach_every_side(seed: int) -> None:
+    # As in C-NMC: a subject has one label, and some have many more images than others.
+    whose = [subject for subject in range(40) for _ in range(3 + subject % 7)]
+    labels = ["all" if subject % 5 in (0, 2, 4) else "hem" for subject in whose]
+    uneven = split_samples(made("images", labels, [f"S{one}" for one in whose]), SPLITS["images"], seed)
+    shares = pd.crosstab(uneven["split"], uneven["label"], normalize="index")["all"]
+    assert (abs(shares - labels.count("all") / len(labels)) < 0.15).all(), shares.to_dict()
+    rare = split_samples(made("images", ["common"] * 180 + ["rare"] * 12, [None] * 192), SPLITS["images"], seed)
+    assert set(rare.loc[rare["label"] == "rare", "split"]) == set(SIDES)
+    # A class of the fewest patients that are allowed.
+    task, tables = label_task(), make_tables(patients=30)
+    few = tables.samples["patient_id"].isin([f"P{number:03d}" for number in range(task.data.minimum_patients)])
+    samples = tables.samples.assign(label=tables.samples["label"].where(~few, "RARE"))
+    table = split_samples(profiles_of(replace(tables, samples=samples)), task.split, seed)
+    assert (pd.crosstab(table["split"], table["label"]) > 0).all(axis=None)
+
+
+# What one group is.
+
+COPIES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "identical image": ("images", lambda image: image.copy()),
+    "turned by a half": ("images", lambda image: np.rot90(image, 2)),
+    "mirrored and turned": ("images", lambda image: np.rot90(image[:, ::-1])),
+    "smaller and larger": ("images", lambda image: resized(image, 0.7)),
+    "brighter": ("images", lambda image: brighter(image, 1.1)),
+    "turned, recompressed": ("images", lambda image: compressed(np.ascontiguousarray(np.rot90(image, 3)), 70)),
+    "identical profile": ("profiles", lambda values: values),
+    "fewer digits": ("profiles", lambda values: np.round(values, 2)),
+    "other depth": ("profiles", lambda values: values + 0.3),
+    "a little noise": ("profiles", lambda values: values + np.random.default_rng(0).normal(0, 0.02, values.shape)),
+    "a gap": ("profiles", lambda values: np.where(np.arange(len(values)) == 4, np.nan, values)),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_are_one_group_with_all_that_their_owners_have(how: str) -> None:
+    kind, change = COPIES[how]
+    owners = ["S1", "S1", "S2", "S2", None, "S3", *(f"Q{number}" for number in range(34))]
+    if kind == "images":
+        pixels = [cell(number) for number in range(6)]
+        pixels[5] = np.ascontiguousarray(change(pixels[0]))
+        found: Any = images(["a", "b"] * 3, owners[:6], pixels)
+    else:
+        values = normal(40, 200)
+        values[5] = change(values[0])
+        found = profiles(["a", "b"] * 20, owners, values)
+    groups = groups_of(found, kind)
+    assert groups[0] == groups[5] == groups[1] != groups[2] == groups[3]  # the copy ties S3 to all of S1
+    assert len(set(groups)) == len(groups) - 3
+    alone = groups_of(found, kind, mode="random")
+    assert alone[0] == alone[5]
+    assert len(set(alone)) == len(alone) - 1
+
+
+def test_a_chain_of_copies_and_subjects_is_one_group() -> None:
+    pixels = [cell(number) for number in range(5)]
+    pixels[2], pixels[4] = pixels[1].copy(), compressed(pixels[3], 80)
+    assert len(set(groups_of(images(["a"] * 5, ["S1", "S1", "S2", "S2", "S3"], pixels), "images"))) == 1
+
+
+def test_a_group_has_the_name_of_its_first_sample_and_its_most_frequent_label_as_stratum() -> None:
+    found = made("images", ["a", "a", "b", "b"], ["S1", "S2", "S1", None])
+    names = found.table["sample_id"].tolist()
+    assert groups_of(found, "images") == [names[0], names[1], names[0], names[3]]
+    assert groups_of(found.take(np.array([3, 2, 1, 0])), "images") == [names[3], names[0], names[1], names[0]]
+    for kind in KINDS:
+        several = made(kind, ["b", "a", "b", "c", "a"], ["S1", "S1", "S1", "S2", None])
+        assert group_samples(several, SPLITS[kind])[1].tolist() == ["b", "b", "b", "c", "a"]
+
+
+def test_unrelated_and_blank_samples_stay_apart_and_the_threshold_is_the_tasks() -> None:
+    pixels = [*(cell(number) for number in range(12)), compressed(cell(0), 20)]
+    found = images(["a"] * 13, [None] * 13, pixels)
+    assert len(set(groups_of(found, "images", near_identical=1.0))) == 13
+    loose = groups_of(found, "images", near_identical=0.5)
+    assert loose[12] == loose[0]
+    blank = made("images", ["a"] * 30, [None] * 30)
+    assert len(set(groups_of(blank, "images"))) == 30
+    assert sample_identities(blank, "subject_blind")["subject"].isna().all()  # "unknown" is no subject that could leak
+    values = normal(30, 100)
+    values[9] = values[3] + np.random.default_rng(5).normal(0, 1, 100)
+    alike = profiles(["a"] * 30, [f"P{number}" for number in range(30)], values)
+    assert len(similar_profiles(alike, 0.995)) == 0
+    assert similar_profiles(alike, 0.7)[["a", "b"]].to_numpy().tolist() == [[3, 9]]
+
+
+def test_profiles_of_one_tissue_are_no_copies() -> None:
+    """Levels of genes alone make any two profiles correlate above 0.99."""
+    rng = np.random.default_rng(2)
+    values = (rng.uniform(0, 16, 300) + rng.normal(0, 0.3, (60, 300))).clip(0)
+    found = profiles(["a"] * 60, [f"P{number}" for number in range(60)], values)
+    assert np.corrcoef(found.values)[0, 1] > 0.99
+    assert len(set(groups_of(found, "profiles"))) == 60
+
+
+def test_pairs_of_copied_profiles_are_listed_once_with_their_similarity() -> None:
+    values = normal(30, 100)
+    values[[7, 11]] = values[3]
+    values[20] = np.round(values[9], 2)
+    pairs = similar_profiles(profiles(["a"] * 30, ["P"] * 30, values), 0.995)
+    found = [(a, b, how) for a, b, _, how in pairs.itertuples(index=False)]
+    assert found == [(3, 7, "identical"), (7, 11, "identical"), (9, 20, "near")]
+    assert pairs["similarity"].between(0.995, 1).all()
+
+
+def test_profiles_are_compared_in_log2_and_by_what_was_measured() -> None:
+    linear = similar_profiles(profiles_of(make_tables("linear")), 0.6)
+    logged = similar_profiles(profiles_of(make_tables("log2"), gene_task()), 0.6)
+    assert len(linear) > 0
+    assert linear[["a", "b"]].to_numpy().tolist() == logged[["a", "b"]].to_numpy().tolist()
+    values = normal(30)
+    values[:, 10:20] = np.nan
+    values[0] = np.nan
+    with np.errstate(all="raise"):
+        assert len(similar_profiles(profiles(["a"] * 30, ["P"] * 30, values), 0.995)) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_keeps_copies_together_but_not_owners(kind: str) -> None:
+    found = made(kind, ["a", "b"] * 30, [f"S{number % 8}" for number in range(60)], [*range(54), *range(6)])
+    table = split_samples(found, split_of(kind, "random"), SEED).set_index("sample_id")
+    names = found.table["sample_id"]
+    for copy in range(6):
+        assert table.loc[names[copy], "split"] == table.loc[names[54 + copy], "split"]
+    assert table.groupby(f"{OWNER[kind]}_id")["split"].nunique().max() == 3
+    assert set(sample_identities(found, SPLITS[kind].mode)) - set(sample_identities(found, "random")) == {OWNER[kind]}
+
+
+# The guard.
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def planted(request: pytest.FixtureRequest) -> tuple[str, Any, pd.DataFrame]:
+    """Return 60 samples of 20 owners, the last the same as the first, in the order of their split table."""
+    kind = request.param
+    owners = [f"S{number // 3:02d}" for number in range(57)] + ["Q1", "Q2", "Q3"]
+    found = made(kind, ["a", "b"] * 30, owners, [*range(59), 0])
+    ordered = found.take(np.argsort(found.table["sample_id"].to_numpy(str), kind="stable"))
+    return kind, ordered, split_samples(found, SPLITS[kind], SEED)
+
+
+def moved(table: pd.DataFrame, at: pd.Series) -> pd.DataFrame:
+    """Put samples onto another side, with groups of their own so that the group column shows nothing."""
+    other = "train" if table.loc[at, "split"].iloc[0] == "test" else "test"
+    return table.assign(
+        group=table["sample_id"],
+        split=table["split"].where(~at, other),
+        fold=table["fold"].where(~at, 0 if other == "train" else NO_FOLD),
+    )
+
+
+def test_the_guard_refuses_a_planted_leak_by_name(planted: tuple[str, Any, pd.DataFrame]) -> None:
+    kind, found, table = planted
+    strict, random = (sample_identities(found, mode) for mode in (SPLITS[kind].mode, "random"))
+    guard(table, strict)
+    owner = table[f"{OWNER[kind]}_id"]
+    one_of_three = moved(table, table.index == table.index[owner == "S10"][0])
+    for identities in ({OWNER[kind]: strict[OWNER[kind]]}, strict):
+        with pytest.raises(SplitError, match=rf"the split leaks: 1 {OWNER[kind]}\(s\) on two sides, .* 'S10'"):
+            guard(one_of_three, identities)
+    guard(one_of_three, random)
+    for identities in (strict, random):
+        with pytest.raises(SplitError, match=rf"the split leaks: 1 {CONTENT[kind]}\(s\) on two sides"):
+            guard(moved(table, owner == "Q3"), identities)
+    if kind == "images":  # another file that shows the same
+        with pytest.raises(SplitError, match=r"the split leaks: 1 decoded image\(s\) on two sides"):
+            guard(moved(table, owner == "Q3"), {name: key for name, key in random.items() if name != "image"})
+
+
+def test_a_fold_that_shares_an_owner_with_another_is_refused(planted: tuple[str, Any, pd.DataFrame]) -> None:
+    kind, found, table = planted
+    owner = table[f"{OWNER[kind]}_id"]
+    at = table.index[(table["split"] == "train") & (owner.map(owner.value_counts()) > 1) & (owner != "S00")][0]
+    folds = table["fold"].where(table.index != at, (table.loc[at, "fold"] + 1) % 4)
+    with pytest.raises(SplitError, match=rf"1 {OWNER[kind]}\(s\) on two folds"):
+        guard(table.assign(group=table["sample_id"], fold=folds), sample_identities(found, SPLITS[kind].mode))
+
+
+# What cannot be split.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("owners", [1, 4])
+def test_too_few_owners_are_refused_with_advice(kind: str, owners: int) -> None:
+    few = made(kind, ["a", "b"] * 20, [f"S{number % owners}" for number in range(40)])
+    with pytest.raises(SplitError, match=f"finds {owners} groups; .*need at least 5: bring more data"):
+        split_samples(few, SPLITS[kind], SEED)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_subject_with_nearly_all_images_is_never_cut(seed: int) -> None:
+    found = made("images", ["a"] * 300, ["S0"] * 294 + [f"S{number}" for number in range(1, 7)])
+    try:
+        table = split_samples(found, SPLITS["images"], seed)
+    except SplitError as error:
+        assert "too uneven" in str(error) or "got no group" in str(error)
+    else:
+        assert table.loc[table["subject_id"] == "S0", ["split", "fold"]].drop_duplicates().shape == (1, 2)
