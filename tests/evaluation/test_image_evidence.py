@@ -580,7 +580,7 @@ def test_a_randomized_network_does_not_read_what_is_cached_of_the_trained_one(mo
 
 
 def test_an_ensemble_is_checked_against_a_network_of_its_own_kind(network: Small) -> None:
-    ensemble = CrossFitted("small", {}, modality="images", problem="classification")
+    ensemble = CrossFitted(of="small", hyperparameters={}, modality="images", problem="classification")
     ensemble.members_ = [network, as_kind(Edges, network)]
     assert type(randomized(ensemble, 0)) is Small
 

@@ -111,7 +111,9 @@ def test_every_row_is_predicted_by_the_member_that_has_not_seen_its_group(
 ) -> None:
     rows = prepared.rows("train", "validation")
     samples, folds = prepared.samples.take(rows), prepared.table["fold"].to_numpy()[rows]
-    model = CrossFitted("spy", {"level": 0.2}, modality="pairs", problem="regression").fit(samples, folds=folds)
+    model = CrossFitted(of="spy", hyperparameters={"level": 0.2}, modality="pairs", problem="regression").fit(
+        samples, folds=folds
+    )
     assert len(model.members_) == len(Spy.calls) == 5
     ids = samples.pairs["sample_id"].to_numpy()
     for call, fold in zip(Spy.calls, np.unique(folds), strict=True):
@@ -126,14 +128,18 @@ def test_every_row_is_predicted_by_the_member_that_has_not_seen_its_group(
 
 def test_the_prediction_is_the_members_mean(spied: Architecture, prepared: Prepared) -> None:
     samples = prepared.side("train")
-    model = CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 3)
+    model = CrossFitted(of="spy", hyperparameters={}, modality="pairs", problem="regression").fit(
+        samples, folds=samples.cell % 3
+    )
     np.testing.assert_allclose(model.predict(samples), 1.0 + samples.cell / 1000)
     assert model.cost() == {"parameters": 6.0}
 
 
 def test_members_with_other_features_explain_together(spied: Architecture, prepared: Prepared) -> None:
     samples = prepared.side("train")
-    model = CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 3)
+    model = CrossFitted(of="spy", hyperparameters={}, modality="pairs", problem="regression").fit(
+        samples, folds=samples.cell % 3
+    )
     attribution = model.attribute(samples)
     assert attribution is not None
     assert sorted(attribution.names) == ["own_0", "own_1", "own_2", "shared"]
@@ -146,7 +152,9 @@ def test_members_with_other_features_explain_together(spied: Architecture, prepa
 def test_attributions_of_cross_fitted_models_add_up(name: str, prepared: Prepared) -> None:
     samples = prepared.side("train")
     every = build(get_architecture(name, "pairs", "regression"), epochs=3, rounds=10).get_params(deep=False)
-    model = CrossFitted(name, every, modality="pairs", problem="regression").fit(samples, folds=samples.cell % 2)
+    model = CrossFitted(of=name, hyperparameters=every, modality="pairs", problem="regression").fit(
+        samples, folds=samples.cell % 2
+    )
     attribution = model.attribute(prepared.side("test"))
     assert attribution is not None
     assert len(set(attribution.names)) == len(attribution.names) == attribution.values.shape[1]
@@ -159,14 +167,18 @@ def test_cross_fitting_without_a_fold_for_each_row_is_refused(
     spied: Architecture, prepared: Prepared, folds: np.ndarray | None
 ) -> None:
     with pytest.raises(ValueError, match="fold of each"):
-        CrossFitted("spy", {}, modality="pairs", problem="regression").fit(prepared.side("train"), folds=folds)
+        CrossFitted(of="spy", hyperparameters={}, modality="pairs", problem="regression").fit(
+            prepared.side("train"), folds=folds
+        )
 
 
 def test_members_report_and_checkpoint_apart(spied: Architecture, prepared: Prepared, tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     context = FitContext(lambda step, metrics: seen.append(metrics), tmp_path / "study-1.5.pt", {"kept": 1})
     samples = prepared.side("train")
-    CrossFitted("spy", {}, modality="pairs", problem="regression").fit(samples, None, context, folds=samples.cell % 3)
+    CrossFitted(of="spy", hyperparameters={}, modality="pairs", problem="regression").fit(
+        samples, None, context, folds=samples.cell % 3
+    )
     assert seen == [{f"validation_rmse_member_{number}": 1.0} for number in range(3)]
     contexts = [call.context for call in Spy.calls]
     checkpoints = {context.checkpoint for context in contexts if context is not None}
@@ -184,7 +196,9 @@ def test_an_interrupted_cross_fit_goes_on_to_the_same_model(prepared: Prepared, 
     every = build(get_architecture("mlp", "pairs", "regression"), epochs=4).get_params(deep=False)
     samples = prepared.side("train")
     folds = samples.cell % 3
-    whole = CrossFitted("mlp", every, modality="pairs", problem="regression").fit(samples, folds=folds)
+    whole = CrossFitted(of="mlp", hyperparameters=every, modality="pairs", problem="regression").fit(
+        samples, folds=folds
+    )
 
     def die(step: int, metrics: dict[str, float]) -> None:
         if step == 2 and "validation_rmse_member_1" in metrics:
@@ -192,7 +206,7 @@ def test_an_interrupted_cross_fit_goes_on_to_the_same_model(prepared: Prepared, 
 
     checkpoint = tmp_path / "study.pt"
     with pytest.raises(KilledError):
-        CrossFitted("mlp", every, modality="pairs", problem="regression").fit(
+        CrossFitted(of="mlp", hyperparameters=every, modality="pairs", problem="regression").fit(
             samples, None, FitContext(die, checkpoint), folds=folds
         )
     steps: list[tuple[str, int]] = []
@@ -200,7 +214,7 @@ def test_an_interrupted_cross_fit_goes_on_to_the_same_model(prepared: Prepared, 
     def note(step: int, metrics: dict[str, float]) -> None:
         steps.append((next(name for name in metrics if name.startswith("validation"))[-1], step))
 
-    resumed = CrossFitted("mlp", every, modality="pairs", problem="regression").fit(
+    resumed = CrossFitted(of="mlp", hyperparameters=every, modality="pairs", problem="regression").fit(
         samples, None, FitContext(note, checkpoint), folds=folds
     )
     # The epoch in whose report it was killed was not saved: it is trained, and told, again.
