@@ -26,10 +26,8 @@ class Attribution:
         Raw features, ``<table>:<feature>``.
     values
         Contributions in units of the target, shape ``(n, len(names))``.
-    base
-        The prediction without any contribution, shape ``(n,)``.
-    prediction
-        Shape ``(n,)``; ``base + values.sum(axis=1)`` up to `relative_error`.
+    base, prediction
+        Shape ``(n,)``; ``prediction`` is ``base + values.sum(axis=1)`` up to `relative_error`.
     method
         Name of the method, for reports.
     """

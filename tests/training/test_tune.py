@@ -30,9 +30,8 @@ from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.params import Params
 from pipelines.samples.response import ResponseSamples
-from tests.training.steps_worker import MODULE, STEPS
+from tests.training.steps_worker import MODULE, STEPS, steps_made
 from tests.training.tiny import NAME, ROOT, tiny_params, with_task
-from tests.training.tuned_together import steps_made
 from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
 from training.studies import trial_queue

@@ -262,20 +262,6 @@ def test_a_tracking_server_that_stays_away_ends_the_fit_with_a_clear_word(
         tracking.patiently(lambda: mlflow.log_metric("loss", 1.0, run_id="0" * 32))
 
 
-def test_an_error_that_is_no_outage_is_not_waited_out(store: str, tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    def call() -> None:
-        calls.append(1)
-        mlflow.get_run("0" * 32)
-
-    with pytest.raises(mlflow.exceptions.MlflowException):
-        tracking.patiently(call)
-    assert len(calls) == 1
-    with pytest.raises(mlflow.exceptions.MlflowException), sending("0" * 32, tmp_path / "spool.jsonl") as steps:
-        steps.log({"loss": 1.0}, 0)
-
-
 # Waiting
 
 
@@ -311,27 +297,13 @@ def test_postgresql_that_refuses_is_reported_at_once(
     server: Postgres, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUTAGE_SECONDS", "300")
-    url, database = shared, shared.rpartition("/")[2].partition("?")[0]
+    database = shared.rpartition("/")[2].partition("?")[0]
     study = optuna.create_study(study_name="one", storage=open_storage(wait=True))
     with psycopg.connect(server.server.get_uri(), autocommit=True) as connection:
         connection.execute(f'alter database "{database}" set default_transaction_read_only = on')
-        connection.execute("create role eve login")
     read_only = optuna.load_study(study_name=study.study_name, storage=open_storage(wait=True))
     with pytest.raises(StoreError, match=r"OPTUNA_STORAGE\) is read-only"):
         read_only.ask()
-    monkeypatch.setenv("OPTUNA_STORAGE", url.replace(f"/{database}?", "/nowhere?"))
+    monkeypatch.setenv("OPTUNA_STORAGE", shared.replace(f"/{database}?", "/nowhere?"))
     with pytest.raises(StoreError, match="is not there; create the database"):
         open_storage(wait=True)
-    monkeypatch.setenv("OPTUNA_STORAGE", url.replace("postgres@", "nobody@"))
-    with pytest.raises(StoreError, match="does not let this account in"):
-        open_storage(wait=True)
-    monkeypatch.setenv("OPTUNA_STORAGE", url.replace("postgres@", "eve@"))
-    with pytest.raises(StoreError, match="ask its owner"):
-        open_storage(wait=True)
-    mlflow_url, before = url.replace(f"/{database}?", "/nowhere?"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(mlflow_url)
-    try:
-        with pytest.raises(StoreError, match=r"MLFLOW_TRACKING_URI.*create the database"):
-            tracking.patiently(lambda: tracking.experiment("a_task"))
-    finally:
-        mlflow.set_tracking_uri(before)

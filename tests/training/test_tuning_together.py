@@ -18,9 +18,8 @@ from optuna.trial import TrialState
 
 from pipelines.errors import UserError
 from tests.training.postgres import Postgres
-from tests.training.steps_worker import MODULE
+from tests.training.steps_worker import MODULE, count, steps_made
 from tests.training.tiny import ROOT
-from tests.training.tuned_together import count, steps_made
 from training.studies import trial_queue, workers
 from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import Beats, locked, requeue_orphans, work

@@ -24,17 +24,7 @@ def fit_temperature(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> floa
     One row's weight of uniform truth keeps it from the bounds where rows are few or all right. It is 1 where the
     temperature so found would make the rows themselves less likely.
 
-    Parameters
-    ----------
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted for rows that the model was not fitted on.
-    target : int array of shape (n_rows,)
-        Their true classes.
-
-    Raises
-    ------
-    ValueError
-        If there is no row, or the shapes do not fit.
+    ``probabilities`` ``(n_rows, n_classes)`` are of rows that the model was not fitted on, ``target`` are their codes.
 
     References
     ----------
@@ -86,20 +76,13 @@ def conformal_threshold(
 
     Parameters
     ----------
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted, after temperature scaling, for rows that the model was not fitted on.
-    target : int array of shape (n_rows,)
-        Their true classes.
+    probabilities, target
+        As for `fit_temperature`, after temperature scaling.
     groups : array of shape (n_rows,)
         What varies independently, such as the subject. Each group has the same weight, however many rows it has, and so
         has the new group, whose scores are taken to be the largest.
     coverage : float
         Share of true classes in sets, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If there is no row, the shapes do not fit, or ``coverage`` does not lie between 0 and 1.
 
     References
     ----------

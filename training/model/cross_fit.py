@@ -17,15 +17,7 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CrossFitted(Estimator):
-    """The mean of models of one architecture, each fitted without one fold.
-
-    Parameters
-    ----------
-    of, modality, problem
-        Name, modality and problem of the architecture.
-    hyperparameters
-        Of each member.
-    """
+    """The mean of models of the architecture ``of``, each fitted without one fold."""
 
     of: str
     hyperparameters: Mapping[str, Any]
@@ -39,18 +31,9 @@ class CrossFitted(Estimator):
         context: FitContext | None = None,
         folds: np.ndarray | None = None,
     ) -> Self:
-        """Fit one member a fold, stopped early on that fold.
+        """Fit one member a fold of ``folds`` (``(n,)``; groups must not cross them), stopped early on that fold.
 
-        Parameters
-        ----------
-        train
-            Samples of all folds.
-        validation
-            Not used.
-        context
-            Of all members, which are fitted one after another.
-        folds
-            Fold of each sample, shape ``(n,)``; groups must not cross folds.
+        ``validation`` is not used.
         """
         if folds is None or len(folds) != len(train):
             raise ValueError("cross-fitting needs the fold of each training sample")
@@ -125,16 +108,14 @@ class CrossFitted(Estimator):
 
 @dataclass(frozen=True)
 class FinalFit:
-    """A fitted estimator with predictions of rows that it was not fitted on.
+    """A fitted estimator with its outputs for held-out rows.
 
     Attributes
     ----------
-    estimator
-        Fitted.
     held_out_rows
-        Positions, in the prepared samples, of the held-out rows; none is of the test split.
+        Positions of these rows in the prepared samples; none is of the test split.
     held_out
-        The outputs for these rows, see `Estimator.outputs`.
+        Outputs of models that were not fitted on them, see `Estimator.outputs`.
     """
 
     estimator: Estimator
@@ -170,16 +151,8 @@ def fit_final(
 ) -> FinalFit:
     """Fit for good, on no row of the test split.
 
-    Parameters
-    ----------
-    architecture, hyperparameters
-        From the study. An architecture without hyperparameters is fitted once, on train and validation together.
-    prepared
-        Samples with sides and folds.
-    members
-        1, or the number of folds: see ``fit.members`` in ``params.yaml``.
-    settings
-        Rounds, epochs, seed, device.
+    ``members`` is 1 or the number of folds, see ``fit.members`` in ``params.yaml``; ``settings`` are rounds, epochs,
+    seed and device. An architecture without hyperparameters is fitted once, on train and validation together.
     """
     rows = prepared.rows("train", "validation")
     both = prepared.samples.take(rows)

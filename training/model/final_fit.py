@@ -40,8 +40,6 @@ class Fitted:
 
     Attributes
     ----------
-    run_id, model_uri
-        MLflow run and logged model.
     validation
         The study's metric on held-out rows, by which architectures are chosen; never on the test split.
     cross_validation
@@ -74,13 +72,8 @@ def fit(
 ) -> Fitted:
     """Fit, log and save a model of the task ``name``.
 
-    Parameters
-    ----------
-    folder
-        Takes ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows).
-    study
-        Name of the study that found the hyperparameters. A fit that was killed goes on from its checkpoint, in its run;
-        a fit without a study starts anew.
+    ``folder`` takes ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows). A fit that was
+    killed goes on from its checkpoint, in its run; one without a ``study`` starts anew.
 
     Raises
     ------

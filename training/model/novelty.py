@@ -30,16 +30,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class View:
-    """One side of the inputs.
+    """One side of the inputs: a few correlated numbers, many numbers, or zeros and ones.
 
-    Attributes
-    ----------
-    kind
-        ``summary``: a few correlated numbers; ``profile``: many numbers; ``fingerprint``: zeros and ones.
-    values
-        Shape ``(different inputs, columns)``; a row of NaN where the side is not known.
-    index
-        Row in ``values`` of each input, shape ``(n,)``: a cell line is stored once for all its drugs.
+    ``values`` has a row of each different input, of NaN where the side is not known; ``index`` ``(n,)`` is the row of
+    each input, since a cell line is stored once for all its drugs.
     """
 
     kind: Kind

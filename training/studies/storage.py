@@ -157,13 +157,7 @@ class PatientStorage(BaseStorage):
 
 
 def open_storage(*, wait: bool) -> PatientStorage:
-    """Open the study storage, with ``wait`` also one that is away for a while.
-
-    Raises
-    ------
-    UserError
-        The database does not answer or refuses, or the URL is wrong.
-    """
+    """Open the study storage, with ``wait`` also one that is away for a while."""
     _parsed(storage_url())
 
     def opened() -> BaseStorage:

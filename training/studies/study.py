@@ -36,16 +36,9 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of a study.
+    """The result of a study: its best trial, and how many trials ended, complete or pruned.
 
-    Attributes
-    ----------
-    value, hyperparameters
-        Objective and point of the best trial.
-    trials
-        How many trials ended: complete or pruned.
-    study, run_id
-        Name of the study, and the MLflow run that is the parent of its trials.
+    ``run_id`` is the MLflow run that is the parent of the trials' runs.
     """
 
     task: str
@@ -97,17 +90,11 @@ def tune(
 
     Parameters
     ----------
-    workers
-        Processes that share the study and its budget. A single one works in this process.
-    cluster
-        Address of a Ray cluster (``ray://host:port``) for the workers, or ``local``.
+    workers, cluster
+        Processes that share the study, on this machine or on a Ray cluster (``ray://host:port`` or ``local``). A single
+        one without a cluster works in this process.
     command
         The command of the workers, which calls `follow`.
-
-    Raises
-    ------
-    UserError
-        Several workers on a storage that only one can write to, or no trial gave finite predictions.
     """
     refuse_what_many_workers_cannot_share(workers, cluster, mlflow.get_tracking_uri())
     search = Search(name=name, architecture=architecture, prepared=prepared, params=params)
@@ -199,13 +186,7 @@ class _Watched:
 
 
 def follow(name: str, architecture: Architecture, prepared: Prepared, params: Params, parent: str, number: int) -> None:
-    """Work on a study that another process has begun, as worker ``number`` of those under the run ``parent``.
-
-    Raises
-    ------
-    UserError
-        The study is not there: the code, data or parameters here are not those that it was begun with.
-    """
+    """Work on a study that another process has begun, as worker ``number`` of those under the run ``parent``."""
     search = Search(name=name, architecture=architecture, prepared=prepared, params=params)
     try:
         study = _open(search, wait=True, create=False)

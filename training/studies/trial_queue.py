@@ -161,19 +161,9 @@ def work(
 ) -> None:
     """Run trials until ``budget`` of them are complete or pruned, together with other workers.
 
-    Parameters
-    ----------
-    study
-        In a shared storage; the number of trials that have not failed never exceeds ``budget``.
-    lock
-        This worker's own lock of the study.
-    goes_on
-        Called before each trial; False ends the work.
-
-    Raises
-    ------
-    Exception
-        Any error of ``objective``: the trial has failed and is not run again, unless a store failed.
+    The number of trials that have not failed never exceeds ``budget``. ``lock`` is this worker's own; ``goes_on`` is
+    called before each trial, and False ends the work. An error of ``objective`` is raised: its trial is not run again,
+    unless a store failed.
     """
     beats, pause = Beats(), pauses()
     claim = _Claim(study=study, objective=objective, budget=budget, lock=lock)

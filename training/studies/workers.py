@@ -74,12 +74,8 @@ def worker_environment(number: int, workers: int, devices: list[str]) -> dict[st
 def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]) -> None:
     """Run ``workers`` processes until each has found the study's budget spent; a killed worker is replaced.
 
-    ``watch`` is called about every second and returns how many trials have ended.
-
-    Raises
-    ------
-    UserError
-        A worker ended with an error, or workers are killed again and again while no trial ends.
+    ``watch`` is called about every second and returns how many trials have ended. A worker that fails is an error, and
+    so are workers that are killed again and again while no trial ends.
     """
     devices = gpus()
 
