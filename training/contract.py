@@ -227,6 +227,11 @@ def contract_class(modality: str, problem: str) -> Any:
     return dataclass(frozen=True, kw_only=True)(joined)
 
 
+def named_numbers(names: Sequence[str], table: np.ndarray) -> pd.Series:
+    """Return a map name -> number of each row of ``table`` ``(n, names)``."""
+    return pd.Series([dict(zip(names, map(float, row), strict=True)) for row in table], dtype=object)
+
+
 def contribution_columns(attribution: Attribution) -> dict[str, pd.Series]:
     """Return ``base`` and ``attributions``, which add up to the prediction."""
     return {"base": pd.Series(attribution.base), "attributions": pd.Series(largest_contributions(attribution))}

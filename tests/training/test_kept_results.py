@@ -60,7 +60,10 @@ def kept(params: Params) -> dict[str, Any]:
     """Return the names under which studies, unfinished fits, caches and retraining keep what they made."""
     found: dict[str, Any] = {**studies(params)}
     for key, model in params.models.items():
-        found[f"fit of {key}"] = Unfinished.of("a study", params.task(model.task), model.architecture, {}, 1, {}).stem
+        asked: dict[str, Any] = {"hyperparameters": {}, "members": 1, "settings": {}}
+        found[f"fit of {key}"] = Unfinished.of(
+            "a study", params.task(model.task), architecture=model.architecture, **asked
+        ).stem
     for module in ("training.architectures.vgg16", "training.features.embedding", "training.features.cell_image"):
         found[f"features of {module}"] = FeatureCache("one setting", module).place
     for name, task in params.tasks.items():

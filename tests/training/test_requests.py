@@ -107,9 +107,11 @@ def _made(kind: str, folder: Path) -> Asked:
     """Fit a model; one of profiles looks at 30 of 40 genes."""
     modality, problem = kind.split()
     chosen: dict[str, Any] = {}
+    task: Any
+    unseen: Any
     if modality == "pairs":
-        task: Any = response_task(tiny_params())
-        prepared, name, unseen = tiny_prepared(folder / "raw"), "elastic_net", None
+        task, prepared, name = response_task(tiny_params()), tiny_prepared(folder / "raw"), "elastic_net"
+        unseen = prepared.side("test")
         chosen = dict(get_architecture(name, *kind.split()).defaults)
     elif modality == "images":
         task, prepared = image_task(48), split(in_memory(30, 48))
@@ -124,7 +126,6 @@ def _made(kind: str, folder: Path) -> Asked:
         task = _profiles_task(problem, prepared.samples.scale)
         chosen = {"selection": "top_30"} | ({"kernel": "linear"} if name == "ridge" else {})
     save_fitted(NAME, name, task, prepared, folder, **chosen)
-    unseen = prepared.side("test") if unseen is None else unseen
     return Asked(Predictor().read(folder), prepared.side("train"), unseen)
 
 

@@ -19,6 +19,7 @@ import optuna
 import psycopg
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from pipelines import retry, tracking
@@ -297,7 +298,7 @@ def test_postgresql_that_refuses_is_reported_at_once(
     server: Postgres, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OUTAGE_SECONDS", "300")
-    database = shared.rpartition("/")[2].partition("?")[0]
+    database = make_url(shared).database
     study = optuna.create_study(study_name="one", storage=open_storage(wait=True))
     with psycopg.connect(server.server.get_uri(), autocommit=True) as connection:
         connection.execute(f'alter database "{database}" set default_transaction_read_only = on')

@@ -32,7 +32,7 @@ def _study(name: str) -> optuna.Study:
 # Processes
 
 
-def test_four_workers_share_the_trials_and_one_may_be_killed(
+def test_workers_share_the_trials_and_one_may_be_killed(
     server: Postgres, shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracked = server.database(f"tracking-{tmp_path.name}")
@@ -42,12 +42,12 @@ def test_four_workers_share_the_trials_and_one_may_be_killed(
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, "--workers", "4", "--budget", "12", "--seconds", "0.2"],
+            [sys.executable, "-m", MODULE, "--workers", "2", "--budget", "8", "--seconds", "0.2"],
             env=environment,
             stdout=log,
             stderr=log,
         )
-    until, killed = time.monotonic() + 150, None
+    until, killed = time.monotonic() + 300, None
     while process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
         made = steps_made(tmp_path)
@@ -60,13 +60,13 @@ def test_four_workers_share_the_trials_and_one_may_be_killed(
     tuned = json.loads((tmp_path / "tuned.json").read_text())
     mlflow.set_tracking_uri(tracked)
     try:
-        counted = count(tuned["study"], shared, 12, tuned["run_id"])
-        assert (counted.done, counted.faults()) == (12, {}), said
+        counted = count(tuned["study"], shared, 8, tuned["run_id"])
+        assert (counted.done, counted.faults()) == (8, {}), said
         assert mlflow.get_run(tuned["run_id"]).info.status == "FINISHED"
     finally:
         mlflow.set_tracking_uri(before)
     made = steps_made(tmp_path)
-    assert len({process for _, _, process in made}) >= 4, "each worker had its share"
+    assert len({process for _, _, process in made}) >= 2, "each worker had its share"
     # One step at most is made again: the one whose checkpoint the kill came before.
     again = [step for trial, step, _ in made if trial == killed[0]]
     assert set(again) == set(range(8)) and len(again) <= 9

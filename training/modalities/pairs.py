@@ -345,7 +345,7 @@ class Pairs(Contract):
             for line, tissue in enumerate(tissues)
         ]
         ids = [str(name) for name in samples.drugs.index]
-        drugs = [  # the id of a row that gave none begins with a space, see `read_payload`
+        drugs = [  # the id of a row that gave none begins with a space, see `read`
             f"{text}\0{'' if name.startswith(' ') else name}".encode() for text, name in zip(smiles, ids, strict=True)
         ]
         return [lines[cell] + b"\0" + drugs[drug] for cell, drug in zip(samples.cell, samples.drug, strict=True)]

@@ -143,7 +143,14 @@ class _Plan:
     ) -> Self:
         members = affordable(architecture, task.fit.members.of(params.budget))
         settings = fit_settings(params, task)
-        files = Unfinished.of(study, task, architecture.name, hyperparameters, members, settings)
+        files = Unfinished.of(
+            study,
+            task,
+            architecture=architecture.name,
+            hyperparameters=hyperparameters,
+            members=members,
+            settings=settings,
+        )
         return cls(architecture, hyperparameters, members, settings, files)
 
     def tags(self, params: Params, split: str) -> dict[str, Any]:

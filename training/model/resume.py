@@ -42,6 +42,7 @@ class Unfinished:
         cls,
         study: str,
         task: Task,
+        *,
         architecture: str,
         hyperparameters: Mapping[str, Any],
         members: int,

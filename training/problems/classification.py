@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Map
 
-from training.contract import Contract
+from training.contract import Contract, named_numbers
 from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
 
 if TYPE_CHECKING:
@@ -68,12 +68,11 @@ class Classes(Contract):
         """Return label, probabilities and the set of classes; for `unseen` samples without coverage."""
         classes = np.array(self.classes)
         sets = prediction_sets(outputs, self.threshold)
-        named = [dict(zip(self.classes, map(float, row), strict=True)) for row in outputs]
         answer = pd.DataFrame(
             {
                 "label": classes[outputs.argmax(axis=1)],
                 "probability": outputs.max(axis=1),
-                "probabilities": pd.Series(named, dtype=object),
+                "probabilities": named_numbers(self.classes, outputs),
                 "labels": pd.Series([classes[row].tolist() for row in sets], dtype=object),
                 "coverage": self.coverage,
             }

@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Map, Object, Property
 
-from training.contract import Contract, largest_contributions
+from training.contract import Contract, largest_contributions, named_numbers
 from training.estimator import Estimator
 
 if TYPE_CHECKING:
@@ -77,15 +77,11 @@ class Targets(Contract):
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
         """Return each target with its interval."""
         half = np.array([np.nan if width is None else width for width in self.half_widths])
-
-        def named(values: np.ndarray) -> pd.Series:
-            rows = [dict(zip(self.targets, map(float, row), strict=True)) for row in values]
-            return pd.Series(rows, dtype=object)
-
-        parts = {"prediction": named(outputs)}
+        parts = {"prediction": outputs}
         if np.isfinite(half).all():
-            parts |= {"low": named(outputs - half), "high": named(outputs + half)}
-        return pd.DataFrame({**parts, "coverage": self.coverage})
+            parts |= {"low": outputs - half, "high": outputs + half}
+        columns = {name: named_numbers(self.targets, values) for name, values in parts.items()}
+        return pd.DataFrame({**columns, "coverage": self.coverage})
 
     def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
         """Return an answer without intervals in ``rows``."""
@@ -94,8 +90,7 @@ class Targets(Contract):
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return JSON text of all targets."""
-        rows = [json.dumps(dict(zip(self.targets, map(float, row), strict=True))) for row in target]
-        return pd.Series(rows, dtype=object)
+        return named_numbers(self.targets, target).map(json.dumps)
 
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """See `with_targets`."""

@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from pipelines.errors import UserError
 from pipelines.samples.survival import kaplan_meier
-from training.contract import Contract, contribution_columns
+from training.contract import Contract, contribution_columns, named_numbers
 from training.estimator import Estimator
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ class Survival(Contract):
         error = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", direction, np.array(self.spread), direction), 0))
         reach = np.exp(norm.ppf((1 + self.coverage) / 2) * error)
         log_survival = np.log1p(-np.minimum(risk, 1 - _TINY))
-        named = [{f"{at:g}": float(value) for at, value in zip(self.horizons, row, strict=True)} for row in curves]
         answer = pd.DataFrame(
             {
                 "prediction": risk,
@@ -147,7 +146,7 @@ class Survival(Contract):
                 "horizon": self.horizon,
                 "time_unit": self.time_unit,
                 "log_hazard": log_hazard,
-                "survival": pd.Series(named, dtype=object),
+                "survival": named_numbers([f"{at:g}" for at in self.horizons], curves),
                 "event_free_until": self.event_free_until(log_hazard),
                 "coverage": self.coverage,
             }
