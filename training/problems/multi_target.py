@@ -90,7 +90,7 @@ class Targets(Contract):
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return JSON text of all targets."""
-        return named_numbers(self.targets, target).map(json.dumps)
+        return pd.Series([json.dumps(row) for row in named_numbers(self.targets, target)], dtype=object)
 
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """See `with_targets`."""
