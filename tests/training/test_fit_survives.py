@@ -148,7 +148,7 @@ def _fit(root: Path, *how: str) -> int:
         **{"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
     }
     command = [sys.executable, *how, "--task", NAME, "--architecture", "mlp"]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
     return done.returncode
 

@@ -218,11 +218,13 @@ def test_rows_are_written_within_a_moment_and_at_the_latest_at_the_end(tmp_path:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from tests.training.test_prediction_log import PROFILES, SALT, PredictionLog, _row\n"
-        "log = PredictionLog(Path(sys.argv[2]), PROFILES, SALT, 60.0)\n"
+        "import pandas as pd\n"
+        "from training.model.prediction_log import PredictionLog\n"
+        "log = PredictionLog(Path(sys.argv[2]), 'tumor_type', b'salt', 60.0)\n"
         "for value in range(5):\n"
-        "    identities, answer, described = _row(float(value))\n"
-        "    log.write(identities, None, answer, described)\n"
+        "    answer = pd.DataFrame({'prediction': [float(value)], 'out_of_distribution': [0.5],\n"
+        "        'out_of_distribution_threshold': [1.0], 'model_version': ['1']})\n"
+        "    log.write([b'row'], None, answer, pd.DataFrame({'level': [float(value)]}))\n"
     )
     subprocess.run(
         [sys.executable, "-c", script, str(ROOT), str(tmp_path)],
