@@ -1,12 +1,12 @@
-"""What a logged model takes and answers: checked row by row on the way in, with what is sure of it on the way out.
+"""What a logged model takes and answers: the checks of a request, and the columns of the answer.
 
 A contract is saved beside each model and is all that the endpoint knows of its task. Its class joins that of a modality
-(`training.modalities`), which says what is taken, and that of a problem (`training.problems`), which says what is
-answered.
+(`training.modalities`: the samples) and that of a problem (`training.problems`: the prediction).
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 from abc import ABC, abstractmethod
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
+_SHOWN = 160  # characters of a place in a message: names of features come from the request
 ATOMS = Array(DataType.double)
 CONTRIBUTIONS = Array(Object([Property("feature", DataType.string), Property("value", DataType.double)]))
 
@@ -42,28 +43,22 @@ class PayloadError(UserError):
 
 
 class Remarks:
-    """What is said of the rows of an answer besides the prediction.
-
-    Attributes
-    ----------
-    withdrawn
-        Rows of whose interval or set nothing is promised, bool, shape ``(n,)``.
-    """
+    """Notes on the rows of an answer; ``withdrawn`` (bool, ``(n,)``) marks rows without interval or set."""
 
     def __init__(self, count: int) -> None:
         self.withdrawn = np.zeros(count, dtype=bool)
-        self._said: list[list[str]] = [[] for _ in range(count)]
+        self._notes: list[list[str]] = [[] for _ in range(count)]
 
-    def add(self, said: Sequence[str | None], *, withdraw: bool = False) -> None:
-        """Add what is said of each row, None where nothing is; ``withdraw`` the promise where something is."""
-        for row, sentence in enumerate(said):
-            if sentence:
-                self._said[row].append(sentence)
+    def add(self, notes: Sequence[str | None], *, withdraw: bool = False) -> None:
+        """Add a note to each row that has one; with ``withdraw`` these rows lose interval or set."""
+        for row, note in enumerate(notes):
+            if note:
+                self._notes[row].append(note)
                 self.withdrawn[row] |= withdraw
 
     def column(self) -> pd.Series:
-        """Return the column ``note``: the sentences of each row, None where there are none."""
-        return pd.Series(["; ".join(said) or None for said in self._said], dtype=object)
+        """Return the column ``note``; None in rows without a note."""
+        return pd.Series(["; ".join(notes) or None for notes in self._notes], dtype=object)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +72,12 @@ class Contract(ABC):
     task_text
         The task as `pipelines.params.task_text` wrote it.
     coverage
-        Share of rows that the interval or set of an answer is to hold.
+        Share of rows whose true value lies in the interval or set of the answer.
     """
 
     modality: ClassVar[str]
     problem: ClassVar[str]
+    promised: ClassVar[tuple[str, ...]] = ("low", "high", "coverage")  # columns that `withdrawn` empties
 
     task: str
     architecture: str
@@ -89,7 +85,7 @@ class Contract(ABC):
     task_text: str
     coverage: float
 
-    # What the modality says.
+    # The modality's part.
 
     @classmethod
     @abstractmethod
@@ -98,7 +94,7 @@ class Contract(ABC):
 
     @abstractmethod
     def read(self, frame: pd.DataFrame) -> Any:
-        """Check a request, a row a question, and make samples of it.
+        """Check a request, one question a row, and return its samples.
 
         Raises
         ------
@@ -108,90 +104,85 @@ class Contract(ABC):
 
     @abstractmethod
     def request(self, samples: Any) -> pd.DataFrame:
-        """Return the request that asks for ``samples``: what `read` reads."""
+        """Return the request that asks for ``samples``, as `read` takes it."""
 
     @abstractmethod
     def inputs(self) -> list[ColSpec]:
-        """Return the columns of a request; maps are checked by `read`, which names row and field."""
+        """Return the columns of a request; `read` checks what maps hold."""
 
     def aimed(self, samples: Any) -> Any:
-        """Return samples of a request that say what is to be predicted, where samples do."""
+        """Return samples of a request with the names of the targets, where samples have them."""
         return samples
 
     def remarks(self, samples: Any) -> Remarks:
-        """Return what there is to say of ``samples`` besides, and of which of them nothing is promised."""
+        """Return the notes on ``samples`` that the answer bears."""
         return Remarks(len(samples))
 
     def unseen(self, samples: Any) -> np.ndarray:
-        """Return which samples are of a kind that stood in no training row, such as a drug; bool, ``(n,)``."""
+        """Return which samples are of a kind that no training row had, such as a drug; bool, ``(n,)``."""
         return np.zeros(len(samples), dtype=bool)
 
     @classmethod
     def measure_unseen(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:
-        """Return the half width of an interval for samples that are `unseen`; None where there is none.
+        """Return the half width of an interval for `unseen` samples, or None.
 
-        Parameters
-        ----------
-        task, prepared, final
-            What was fitted on what.
-        refit
-            Fits the same model on other training rows, stopped early on other validation rows.
+        ``refit`` fits the same model on other training rows, stopped early on other validation rows.
         """
         return None
 
     @abstractmethod
     def describe(self, samples: Any) -> pd.DataFrame:
-        """Return named columns that summarize each input: numbers, and names of few categories.
-
-        They are what the prediction log keeps of a request.
-        """
+        """Return columns that summarize each input, numbers and categories; the prediction log keeps them."""
 
     @abstractmethod
     def views(self, samples: Any, described: pd.DataFrame) -> dict[str, View]:
-        """Return what novelty is measured on, from ``samples`` and what `describe` said of them."""
+        """Return what novelty is measured on; ``described`` is the result of `describe`."""
 
     @abstractmethod
     def identities(self, samples: Any) -> list[bytes]:
-        """Return for each input bytes that are the same where the input is: what the prediction log hashes."""
+        """Return bytes that are equal for equal inputs; the prediction log hashes them."""
 
-    # What the problem says.
+    # The problem's part.
 
     @classmethod
     @abstractmethod
     def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
-        """Return the fields of the problem, from rows that a final fit has not seen; ``refit`` of `measure_unseen`."""
+        """Return the fields of the problem, from held-out rows; ``refit`` is for `measure_unseen`."""
 
     @abstractmethod
     def answered(self) -> list[ColSpec]:
-        """Return the columns of an answer."""
+        """Return the columns of `said`."""
 
-    @abstractmethod
     def explained(self) -> list[ColSpec]:
         """Return the columns of `explain`, which are not required."""
+        return [
+            ColSpec(DataType.double, name="base", required=False),
+            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+        ]
 
     def outputs(self) -> list[ColSpec]:
-        """Return all columns of an answer; a modality may have its own."""
+        """Return all columns of an answer; a modality may add its own."""
         return [*self.answered(), *self.explained()]
 
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
-        """Return what an estimator answers as the model says it."""
+        """Return the calibrated outputs of an estimator."""
         return outputs
 
     @abstractmethod
-    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
-        """Return the columns `answered`, with what is sure of them, from what an estimator said, calibrated."""
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+        """Return the columns `answered` from calibrated outputs; ``unseen`` as `Contract.unseen` returns it."""
 
     def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
-        """Return the answer to a request; a modality may have columns of its own."""
-        return self.said(outputs, samples)
+        """Return the answer to a request, from calibrated outputs; a modality may add columns."""
+        return self.said(outputs, self.unseen(samples))
 
-    @abstractmethod
     def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
-        """Return an answer that promises nothing of ``rows`` (bool): their ``coverage`` is null, and their interval."""
+        """Return the answer with the columns `promised` empty in ``rows`` (bool)."""
+        return answer.assign(**{name: answer[name].mask(rows) for name in self.promised})
 
     @property
     def promises_unseen(self) -> bool:
-        """Whether something is promised of samples that are `unseen`."""
+        """Whether `unseen` samples have an interval."""
         return False
 
     @abstractmethod
@@ -200,20 +191,21 @@ class Contract(ABC):
 
     @abstractmethod
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
-        """Return the table of test rows with columns of what was predicted, before calibration, and by the baseline."""
+        """Return the table of test rows with columns of what model (before calibration) and baseline predicted."""
 
-    @abstractmethod
     def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
-        """Return further columns of the answer that say why; none where the estimator looks at no feature."""
+        """Return the columns `explained`; none where the estimator has no attributions."""
+        attribution = estimator.attribute(samples)
+        return {} if attribution is None else contribution_columns(attribution)
 
-    @abstractmethod
     def logged(self) -> dict[str, float]:
-        """Return the metrics of the run that tell how sure the model is."""
+        """Return metrics of the calibration for the run."""
+        return {}
 
     @property
-    @abstractmethod
     def scoring(self) -> dict[str, Any]:
-        """Return what metrics of its outputs have to know: names of classes, spreads of targets."""
+        """Return what metrics need to know of the outputs: names of classes, spreads of targets."""
+        return {}
 
 
 @cache
@@ -230,25 +222,19 @@ def contract_class(modality: str, problem: str) -> Any:
         answered = importlib.import_module(f"training.problems.{problem}").ANSWERED
     except ModuleNotFoundError as error:
         raise UserError(f"there are no models of {modality} x {problem}: {error}") from error
-    said = {"modality": modality, "problem": problem, "__doc__": f"Models of {modality}, {problem}."}
-    joined = type(f"{taken.__name__}{answered.__name__}", (taken, answered), said)
+    names = {"modality": modality, "problem": problem, "__doc__": f"Models of {modality}, {problem}."}
+    joined = type(f"{taken.__name__}{answered.__name__}", (taken, answered), names)
     return dataclass(frozen=True, kw_only=True)(joined)
 
 
+def named_numbers(names: Sequence[str], table: np.ndarray) -> pd.Series:
+    """Return a map name -> number of each row of ``table`` ``(n, names)``."""
+    return pd.Series([dict(zip(names, map(float, row), strict=True)) for row in table], dtype=object)
+
+
 def contribution_columns(attribution: Attribution) -> dict[str, pd.Series]:
-    """Return ``base`` and ``attributions``, which add up to what is explained."""
+    """Return ``base`` and ``attributions``, which add up to the prediction."""
     return {"base": pd.Series(attribution.base), "attributions": pd.Series(largest_contributions(attribution))}
-
-
-def atom_columns(found: Sequence[np.ndarray] | None) -> dict[str, pd.Series]:
-    """Return ``atoms``, what each atom of the molecule adds; nothing where the model sees no atoms.
-
-    Parameters
-    ----------
-    found
-        Of `training.estimator.Estimator.atom_attributions`.
-    """
-    return {} if found is None else {"atoms": pd.Series([each.tolist() for each in found], dtype=object)}
 
 
 def largest_contributions(attribution: Attribution, count: int = EXPLAINED_FEATURES) -> list[list[dict[str, Any]]]:
@@ -266,12 +252,7 @@ def make_contract(
 ) -> Contract:
     """Return the contract of a final fit, calibrated on rows that it was not fitted on.
 
-    Parameters
-    ----------
-    name, architecture, task, prepared, final
-        What was fitted on what.
-    refit
-        See `Contract.measure_unseen`; without it nothing is promised of samples that are `Contract.unseen`.
+    Without ``refit``, see `Contract.measure_unseen`, samples that are `Contract.unseen` have no interval.
     """
     kind = contract_class(task.modality, task.problem)
     return kind(
@@ -297,8 +278,25 @@ def contract_from(content: dict[str, Any]) -> Contract:
 
 
 def summary_view(described: pd.DataFrame, columns: Sequence[str]) -> View:
-    """Return the view of some of the columns that `Contract.describe` made."""
+    """Return the view of ``columns`` of the result of `Contract.describe`."""
     return View("summary", described[list(columns)].to_numpy(np.float64), np.arange(len(described)))
+
+
+# Checks of a request that the modalities share.
+
+
+def check_form(frame: pd.DataFrame, fields: Sequence[str], required: Sequence[str], most: int) -> None:
+    """Refuse a request without rows or with more than ``most``, with unknown or repeated fields, or lacking one."""
+    if not 0 < len(frame) <= most:
+        raise PayloadError(f"the request has {len(frame) or 'no'} rows; send 1 to {most} at a time")
+    columns = [str(column) for column in frame.columns]
+    if unknown := [column for column in columns if column not in fields]:
+        raise PayloadError(f"unknown field {listed(unknown)}; the model takes {', '.join(fields)}")
+    for field in fields:
+        if columns.count(field) > 1:
+            raise PayloadError(f"the field {field} stands {columns.count(field)} times; send it once")
+        if field in required and field not in columns:
+            raise PayloadError(f"the field {field} is missing; every row needs it")
 
 
 def listed(names: list[str], count: int = 5) -> str:
@@ -307,25 +305,44 @@ def listed(names: list[str], count: int = 5) -> str:
     return ", ".join(name[:60] for name in names[:count]) + more
 
 
+def is_null(value: Any) -> bool:
+    """Whether a value of a request is null, as pandas reads it."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
 def kind_of(value: Any) -> str:
     """Return the type of a value of a request, for messages."""
-    null = value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))  # as pandas reads it
-    return "null" if null else type(value).__name__
+    return "null" if is_null(value) else type(value).__name__
 
 
-def number_of(value: Any, where: str) -> float:
-    """Return a number of a request.
+def numbers_of(values: Sequence[Any], names: Sequence[str], where: str) -> np.ndarray:
+    """Return numbers of a request, float64.
 
     Raises
     ------
     PayloadError
-        Names ``where``: the value is no number, or none that a float32 holds.
+        Names the place of the first value that is no number, or none that a float32 holds.
     """
+    if set(map(type, values)) <= {int, float}:
+        with contextlib.suppress(OverflowError):
+            found = np.array(values, dtype=np.float64)
+            if (np.abs(found) <= _LARGEST).all():
+                return found
+    return np.array([_number(value, f"{where}.{name}"[:_SHOWN]) for value, name in zip(values, names, strict=True)])
+
+
+def refuse_values(refused: np.ndarray, values: np.ndarray, names: Sequence[str], where: str, reason: str) -> None:
+    """Raise for the first of ``values`` that is ``refused`` (bool, ``(n,)``)."""
+    if refused.any():
+        first = int(refused.argmax())
+        raise PayloadError(f"{where}.{names[first]}"[:_SHOWN] + f": is {values[first]:g}; {reason}")
+
+
+def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise PayloadError(f"{where}: must be a number, it is {kind_of(value)}")
     if isinstance(value, int) and abs(value) > _LARGEST:  # Python writes no integer of more than 4300 digits
         raise PayloadError(f"{where}: must be finite, it is an integer of {value.bit_length()} bits")
-    number = float(value)
-    if not abs(number) <= _LARGEST:
-        raise PayloadError(f"{where}: must be finite, it is {str(value)[:40]}")
-    return number
+    if not abs(float(value)) <= _LARGEST:
+        raise PayloadError(f"{where}: must be finite, it is {str(float(value))[:40]}")
+    return float(value)

@@ -1,4 +1,4 @@
-"""The one contract of all models: fit, predict and attribute on raw samples, save and load without pickle."""
+"""The contract of all models: fit, predict and attribute on raw samples, save and load without pickle."""
 
 from __future__ import annotations
 
@@ -25,11 +25,9 @@ class Attribution:
     names
         Raw features, ``<table>:<feature>``.
     values
-        In units of the target, shape ``(n, len(names))``.
-    base
-        The prediction that the contributions start from, shape ``(n,)``.
-    prediction
-        Shape ``(n,)``; ``base + values.sum(axis=1)`` up to `relative_error`.
+        Contributions in units of the target, shape ``(n, len(names))``.
+    base, prediction
+        Shape ``(n,)``; ``prediction`` is ``base + values.sum(axis=1)`` up to `relative_error`.
     method
         Name of the method, for reports.
     """
@@ -49,15 +47,7 @@ class Attribution:
 
 
 def add(parts: Sequence[Attribution], weight: float = 1.0) -> Attribution:
-    """Return the sum of attributions of the same samples, times ``weight``; additivity survives.
-
-    Parameters
-    ----------
-    parts
-        At least one. Their names may differ; a name that several have is added up.
-    weight
-        Of each part: 1 for models whose predictions are added, ``1 / len(parts)`` for their mean.
-    """
+    """Return the sum of attributions of the same samples, each times ``weight``; names may differ."""
     names = list(dict.fromkeys(name for part in parts for name in part.names))
     position = {name: index for index, name in enumerate(names)}
     values = np.zeros((len(parts[0].prediction), len(names)))
@@ -74,16 +64,16 @@ def add(parts: Sequence[Attribution], weight: float = 1.0) -> Attribution:
 
 @dataclass
 class FitContext:
-    """What a fit is given besides its samples.
+    """Options of a fit besides its samples.
 
     Attributes
     ----------
     on_step
         Called with the step and its metrics after every epoch or every few boosting rounds; may raise to end the fit.
     checkpoint
-        File that a network writes after every epoch and goes on from if it is there.
+        File that a network writes after every epoch, and resumes from.
     memory
-        Lives as long as a study: features of the same rows under the same settings are made once.
+        Features that the trials of a study share.
     progress
         Whether a progress bar is shown.
     """
@@ -94,7 +84,7 @@ class FitContext:
     progress: bool = False
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what ``make`` made for ``key`` before, or make it; only the last few that were used are kept."""
+        """Return the cached value of ``key``, or make it; the last four that were used are kept."""
         if key in self.memory:
             self.memory[key] = self.memory.pop(key)
         else:
@@ -112,7 +102,7 @@ class Estimator(BaseEstimator, ABC):
     """
 
     architecture: ClassVar[str] = ""
-    masks_omics: ClassVar[bool] = False  # any omics of a line may be missing, whatever `missing` in params.yaml says
+    masks_omics: ClassVar[bool] = False  # whether any omics of a line may be missing
 
     @abstractmethod
     def fit(
@@ -128,70 +118,50 @@ class Estimator(BaseEstimator, ABC):
         """Return the predicted target, shape ``(n,)``: float64, or the code of the class."""
 
     def outputs(self, samples: Any) -> np.ndarray:
-        """Return what scores and ensembles work on: the predicted target ``(n,)`` or probabilities ``(n, classes)``."""
+        """Return what is scored and averaged: the predicted target ``(n,)`` or probabilities ``(n, classes)``."""
         return self.predict(samples)
 
     @classmethod
     def mean_outputs(cls, members: Sequence[Self], samples: Any) -> np.ndarray:
-        """Return the mean of what ``members`` answer; a subclass whose members have a part in common runs it once."""
+        """Return the mean of the outputs of ``members``; a subclass may run a part that they share once."""
         return np.mean([member.outputs(samples) for member in members], axis=0)
 
     def attribute(self, samples: Any, output: np.ndarray | None = None) -> Attribution | None:
         """Return what each raw feature adds to each prediction, or None where the model looks at no feature.
 
-        Parameters
-        ----------
-        samples
-            Whose predictions are explained.
-        output
-            Which of several outputs, for each sample: the position of a target gene, or of a class, whose logit (or
-            margin) is explained. Without it the predicted class; a model of one number has no choice.
+        ``output`` is the position, for each sample, of the target gene, or of the class whose logit (or margin) is
+        explained; by default that of the predicted class.
         """
         return None
 
     def heatmaps(self, samples: Any) -> np.ndarray | None:
-        """Return where in each image the predicted class was seen, or None where the model has no such map.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32 in 0..1, shape ``(n, size, size)``.
-        """
+        """Return maps of the predicted class, float32 in 0..1, ``(n, size, size)``, or None where there are none."""
         return None
 
     def atom_attributions(self, samples: Any, output: np.ndarray | None = None) -> list[np.ndarray] | None:
         """Return what each atom of each sample's drug adds to its prediction, or None where the model sees no atoms.
 
-        Parameters
-        ----------
-        samples, output
-            See `attribute`.
-
-        Returns
-        -------
-        list of numpy.ndarray
-            A number an atom, in the order of `training.features.molecule_graph.drawn_molecule`; none for a drug without
-            a molecule.
+        Atoms are in the order of `training.features.molecule_graph.drawn_molecule`; ``output`` as in `attribute`.
         """
         return None
 
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-        """Return tags that say whether the fit starts from weights that were trained on other data, and on what."""
+        """Return tags of the run about weights that were trained on other data."""
         return {"pretrained": "false"}
 
     @classmethod
     def expected_megabytes(cls) -> float:
-        """Return about how large a saved model will be; 0 where that is not known before the fit and never much."""
+        """Return the approximate size of a saved model; 0 for small ones."""
         return 0.0
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return everything that was fitted, as JSON values and arrays."""
+        """Return the fitted state as JSON values and arrays."""
 
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> Self:
-        """Take on what `state` returned."""
+        """Take on the result of `state`."""
 
     def cost(self) -> dict[str, float]:
         """Return the size of the fitted model: at least ``parameters``."""

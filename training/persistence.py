@@ -13,15 +13,7 @@ _ARRAY = "__array__"
 
 
 def save_state(state: dict[str, Any], folder: Path) -> None:
-    """Write ``state.json`` and ``state.safetensors`` into ``folder``.
-
-    Parameters
-    ----------
-    state
-        Nested dictionaries and lists of JSON values and NumPy arrays of numbers.
-    folder
-        Made if it is not there.
-    """
+    """Write nested JSON values and arrays of numbers to ``state.json`` and ``state.safetensors`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {}
 

@@ -115,7 +115,7 @@ class Ordered(Planted):
 
 
 def ensemble(*members: Estimator) -> CrossFitted:
-    made = CrossFitted("lstm", {}, modality="profiles", problem="multi_target")
+    made = CrossFitted(of="lstm", hyperparameters={}, modality="profiles", problem="multi_target")
     made.members_ = list(members)
     return made
 

@@ -122,7 +122,7 @@ class Seeded(Planted):
 
 
 def ensemble(*members: Estimator) -> CrossFitted:
-    made = CrossFitted("planted", {}, modality="profiles", problem="classification")
+    made = CrossFitted(of="planted", hyperparameters={}, modality="profiles", problem="classification")
     made.members_ = list(members)
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -56,6 +57,23 @@ def fitted(prepared: Prepared) -> FittedModel:
         return models[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """Run a PostgreSQL for all tests; each makes a database of its own."""
+    from tests.training.postgres import postgres  # which skips a test where there is no PostgreSQL
+
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def shared(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Point Optuna to a database of this test's own and return its URL."""
+    url = server.database(tmp_path.name)
+    monkeypatch.setenv("OPTUNA_STORAGE", url)
+    return url
 
 
 @pytest.fixture

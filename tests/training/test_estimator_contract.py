@@ -331,7 +331,7 @@ def test_a_loaded_cross_fitted_model_answers_the_same(case: Case, tmp_path: Path
     of = case.architecture
     every = case.tiny.build(of).get_params(deep=False)
     train = case.rows("train")
-    whole = CrossFitted(of.name, every, modality=of.modality, problem=of.problem)
+    whole = CrossFitted(of=of.name, hyperparameters=every, modality=of.modality, problem=of.problem)
     whole.fit(train, folds=np.arange(len(train)) // 3 % 2)
     assert whole.out_of_fold_.shape == whole.outputs(train).shape and np.isfinite(whole.out_of_fold_).all()
     whole.save(tmp_path / "model")

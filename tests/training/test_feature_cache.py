@@ -331,7 +331,7 @@ def test_reading_the_cache_is_not_passed_off_as_speed_of_training(samples: Image
 
 def test_an_ensemble_s_rate_is_the_mean_over_the_members_that_have_one() -> None:
     costs = ({"parameters": 2, "images_per_second": 4.0}, {"parameters": 3}, {"images_per_second": 8.0})
-    whole = CrossFitted("efficientnet_lite0", {}, modality="images", problem="classification")
+    whole = CrossFitted(of="efficientnet_lite0", hyperparameters={}, modality="images", problem="classification")
     whole.members_ = [cast(Any, SimpleNamespace(cost=lambda cost=cost: cost)) for cost in costs]
     assert whole.cost() == {"parameters": 5, "images_per_second": 6.0}
 

@@ -148,7 +148,7 @@ def _fit(root: Path, *how: str) -> int:
         **{"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
     }
     command = [sys.executable, *how, "--task", NAME, "--architecture", "mlp"]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
     return done.returncode
 
@@ -193,9 +193,13 @@ def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypa
     for name in ("pipelines", "training"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code_closure, "ROOT", tmp_path)
-    asked = ("a study", tiny_params().task(NAME), "mlp", {"units": 8}, 5, {"epochs": 3})
-    stems = [Unfinished.of(*asked).stem]
-    assert Unfinished.of(*asked).stem == stems[0]
+
+    def stem() -> str:
+        asked: dict[str, Any] = {"hyperparameters": {"units": 8}, "members": 5, "settings": {"epochs": 3}}
+        return Unfinished.of("a study", tiny_params().task(NAME), architecture="mlp", **asked).stem
+
+    stems = [stem()]
+    assert stem() == stems[0]
     for changed in (
         "training/model/cross_fit.py",
         "training/networks/loop.py",
@@ -203,7 +207,7 @@ def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypa
     ):
         with (tmp_path / changed).open("a") as file:
             file.write("ANOTHER = 1\n")
-        stems.append(Unfinished.of(*asked).stem)
+        stems.append(stem())
     assert len(set(stems)) == 4
 
 

@@ -334,7 +334,9 @@ def test_averages_are_those_of_the_training_drugs(drug_blind: Prepared) -> None:
 
 def test_an_ensemble_explains_by_the_mean_of_its_members(model: GNN, prepared: Prepared) -> None:
     other = build(get_architecture("gnn", "pairs", "regression"), epochs=1, seed=8).fit(prepared.side("train"))
-    ensemble = CrossFitted("gnn", model.get_params(deep=False), modality="pairs", problem="regression")
+    ensemble = CrossFitted(
+        of="gnn", hyperparameters=model.get_params(deep=False), modality="pairs", problem="regression"
+    )
     ensemble.members_ = [model, other]
     test = prepared.side("test").take(np.arange(6))
     found, one, two = (each.atom_attributions(test) for each in (ensemble, model, other))

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from pipelines.datasets import Prepared
 from pipelines.samples.expression import ExpressionSamples
-from pipelines.samples.images import ImageSamples
 from pipelines.samples.response import ResponseSamples
 from tests.serving.served import images_prepared, split
 from tests.training.contract_builders import image_contract, response_contract
-from tests.training.image_samples import TASK, in_memory, labeled
+from tests.training.image_samples import TASK, in_memory
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
 from tests.training.tiny import NAME, question, response_task, tiny_params, tiny_prepared
 from training.contract import Contract, contract_class
@@ -177,73 +177,32 @@ def test_a_profile_of_something_else_is_found(family: str, what: str, request: p
     assert known.share_beyond(with_values(known.unseen, values)) > 0.9
 
 
-def test_missing_genes_alone_are_not_odd(profiles: Known) -> None:
-    values = profiles.unseen.values.copy()
-    rng = np.random.default_rng(0)
-    values[rng.random(values.shape) < 0.05] = np.nan
-    assert profiles.share_beyond(with_values(profiles.unseen, values)) < 0.06
-
-
-def _pictures(draw: Callable[[int, int, np.random.Generator], np.ndarray], count: int = 30) -> ImageSamples:
-    rng = np.random.default_rng(4)
-    pixels = np.stack([draw(48, number, rng) for number in range(count)]).clip(0, 255).astype(np.uint8)
-    return labeled(pixels, np.arange(count) % 3)
-
-
-def _landscape(side: int, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a sky that gets lighter toward a horizon, over dark green with trees."""
-    y = np.linspace(0, 1, side)[:, None, None]
-    sky = np.array([110, 160, 230]) + 80 * y
-    ground = np.array([40, 80, 30]) * (1 + 0.3 * rng.normal(size=(side, side, 1)))
-    return np.where(y < rng.uniform(0.4, 0.6), sky, ground)
-
-
-OF_IMAGES: dict[str, Callable[[int, int, np.random.Generator], np.ndarray]] = {
-    "noise": lambda side, number, rng: rng.integers(0, 256, (side, side, 3)),
-    "black": lambda side, number, rng: np.zeros((side, side, 3)) + number / 10,
-    "one color": lambda side, number, rng: np.zeros((side, side, 3)) + rng.integers(0, 256, 3),
-    "a landscape": _landscape,
-    "text on paper": lambda side, number, rng: np.where(
-        (rng.random((side, side, 1)) < 0.3) & (np.arange(side)[:, None, None] % 6 < 4), 10, 250
-    ).repeat(3, axis=2),
-    "stripes": lambda side, number, rng: np.zeros((side, side, 3)) + 255 * (np.arange(side) % 8 < 4)[None, :, None],
+OF_IMAGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "noise": lambda pixels, rng: rng.integers(0, 256, pixels.shape),
+    "one color": lambda pixels, rng: 0 * pixels + rng.integers(0, 256, (len(pixels), 1, 1, 3)),
+    "stripes": lambda pixels, rng: 0 * pixels + 255 * (np.arange(48) % 8 < 4)[:, None],
+    "inverted": lambda pixels, rng: 255 - pixels,
+    "blue and red swapped": lambda pixels, rng: pixels[..., ::-1] * np.array([1.0, 0.6, 1.0]),
+    "gray": lambda pixels, rng: pixels.mean(axis=3, keepdims=True).repeat(3, axis=3),
+    "out of focus": lambda pixels, rng: gaussian_filter(pixels, (0, 4, 4, 0)),
+    "overexposed": lambda pixels, rng: pixels * 1.6,
 }
 
 
 @pytest.mark.parametrize("what", list(OF_IMAGES))
-def test_a_photo_of_something_else_is_found(images: Known, what: str) -> None:
-    assert images.share_beyond(_pictures(OF_IMAGES[what])) > 0.9
-
-
-@pytest.mark.parametrize("what", ["inverted", "blue and red swapped", "gray", "out of focus", "overexposed"])
-def test_an_image_of_another_microscope_is_found(images: Known, what: str) -> None:
-    from scipy.ndimage import gaussian_filter
-
-    pixels = images.unseen.pixels.astype(np.float64)
-    changed = {
-        "inverted": 255 - pixels,
-        "blue and red swapped": pixels[..., ::-1] * np.array([1.0, 0.6, 1.0]),
-        "gray": pixels.mean(axis=3, keepdims=True).repeat(3, axis=3),
-        "out of focus": gaussian_filter(pixels, (0, 4, 4, 0)),
-        "overexposed": (pixels * 1.6).clip(0, 255),
-    }[what]
-    samples = replace(images.unseen, pixels=changed.clip(0, 255).astype(np.uint8))
-    assert images.share_beyond(samples) > 0.9
+def test_an_image_of_something_else_or_of_another_microscope_is_found(images: Known, what: str) -> None:
+    changed = OF_IMAGES[what](images.unseen.pixels.astype(np.float64), np.random.default_rng(4))
+    assert images.share_beyond(replace(images.unseen, pixels=changed.clip(0, 255).astype(np.uint8))) > 0.9
 
 
 @pytest.mark.parametrize(
-    ("what", "smiles"),
-    [
-        ("a chain of fat", "C" * 40),
-        ("a peptide", "NCC(=O)" * 12 + "O"),
-        ("a metal complex", "[NH3][Pt]([NH3])(Cl)Cl"),
-        ("a sugar", "OCC1OC(OC2C(CO)OC(OC3C(CO)OC(O)C(O)C3O)C(O)C2O)C(O)C(O)C1O"),
-        ("a fluorinated acid", "OC(=O)" + "C(F)(F)" * 9 + "F"),
-    ],
+    "smiles",
+    ["C" * 40, "NCC(=O)" * 12 + "O", "[NH3][Pt]([NH3])(Cl)Cl", "OC(=O)" + "C(F)(F)" * 9 + "F"],
+    ids=["a chain of fat", "a peptide", "a metal complex", "a fluorinated acid"],
 )
-def test_a_drug_unlike_any_trained_is_found(responses: Known, what: str, smiles: str) -> None:
+def test_a_drug_unlike_any_trained_is_found(responses: Known, smiles: str) -> None:
     samples = question(responses.train, line="L", drug="D", smiles=smiles)
-    assert responses.scores(samples)[0] > responses.novelty.threshold, what
+    assert responses.scores(samples)[0] > responses.novelty.threshold
 
 
 def test_another_line_with_a_known_drug_is_found(responses: Known) -> None:
@@ -254,15 +213,6 @@ def test_another_line_with_a_known_drug_is_found(responses: Known) -> None:
         for name, table in samples.omics.items()
     }
     assert responses.share_beyond(replace(samples, omics=omics)) > 0.9
-
-
-def test_one_odd_side_is_not_hidden_by_a_known_one(responses: Known) -> None:
-    """A drug that was trained, asked about for a line of noise, is as odd as the line."""
-    known = responses.scores(responses.unseen)
-    table = responses.unseen.omics["expression"]
-    noise = pd.DataFrame(table.to_numpy() * 30, index=table.index, columns=table.columns)
-    odd = responses.scores(replace(responses.unseen, omics={**responses.unseen.omics, "expression": noise}))
-    assert (odd > known).all() and (odd > 2 * responses.novelty.threshold).all()
 
 
 def test_a_line_that_was_not_measured_is_not_odd_for_it(responses: Known) -> None:

@@ -39,9 +39,8 @@ def _statements(study: optuna.Study) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_whatever_others_do_the_trials_read_are_those_of_optuna_s_own_storage(seed: int, url: str) -> None:
-    rng, studies = random.Random(seed), [_opened() for _ in range(3)]
+def test_whatever_others_do_the_trials_read_are_those_of_optuna_s_own_storage(url: str) -> None:
+    rng, studies = random.Random(0), [_opened() for _ in range(3)]
     running: list[int] = []
     for _ in range(40):
         study, act = rng.choice(studies), rng.random()

@@ -247,7 +247,7 @@ def test_a_loaded_model_answers_and_explains_the_same(name: str, fitted: Fitted,
 def test_cross_fitted_members_predict_every_row_unseen(name: str) -> None:
     train = follow_up_samples(120)
     every = _build(name).get_params(deep=False)
-    whole = CrossFitted(name, every, modality="profiles", problem="survival")
+    whole = CrossFitted(of=name, hyperparameters=every, modality="profiles", problem="survival")
     whole.fit(train, folds=np.arange(120) % 2)
     assert whole.out_of_fold_.shape == whole.outputs(train).shape == (120,)
     assert concordance(*follow_up(train), whole.out_of_fold_) < concordance(*follow_up(train), whole.outputs(train))
@@ -298,7 +298,7 @@ def test_risks_that_are_worse_than_none_are_not_turned_round(prepared: Prepared)
     final = _final("cox_net", prepared)
     contract = _contract(FinalFit(final.estimator, final.held_out_rows, -final.held_out), prepared)
     assert contract.slope == 0
-    said = contract.said(contract.calibrated(np.array([-1.0, 0.0, 1.0])), np.zeros(3))
+    said = contract.said(contract.calibrated(np.array([-1.0, 0.0, 1.0])), np.zeros(3, dtype=bool))
     assert said["prediction"].nunique() == 1
     assert np.isfinite(said[["low", "high", "event_free_until"]].to_numpy()).all()
 
@@ -311,7 +311,7 @@ def test_a_horizon_that_nobody_reaches_with_the_event_is_refused(prepared: Prepa
 def test_what_is_answered_holds_on_samples_that_no_fit_has_seen(prepared: Prepared) -> None:
     final, many = _final("cox_net", prepared), follow_up_samples(3000, seed=9)
     contract = _contract(final, prepared)
-    answer = contract.said(contract.calibrated(final.estimator.outputs(many)), many)
+    answer = contract.said(contract.calibrated(final.estimator.outputs(many)), contract.unseen(many))
     time, event = many.target.T
     covered = kaplan_meier(time / answer["event_free_until"].to_numpy(), event, np.ones(1), before=True)[0]
     assert covered == pytest.approx(contract.coverage, abs=0.05)

@@ -30,6 +30,7 @@ from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.params import Params
 from pipelines.samples.response import ResponseSamples
+from tests.training.steps_worker import MODULE, STEPS, steps_made
 from tests.training.tiny import NAME, ROOT, tiny_params, with_task
 from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
@@ -37,52 +38,6 @@ from training.studies import trial_queue
 from training.studies.storage import storage_url
 from training.studies.study import Tuned, study_name, tune
 from training.studies.trials import TRIAL_ORIGIN, settle_runs
-
-# A network whose third trial hangs after its second epoch, until it is killed.
-SCRIPT = """
-import dataclasses, json, os, sys, time
-from pathlib import Path
-
-from tests.training.tiny import NAME, tiny_params, tiny_prepared
-from training.architectures import Architecture
-from training.architectures.mlp import MLP
-from training.studies.study import tune
-
-
-@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class Slow(MLP):
-    dropout: float = 0.25
-    learning_rate: float = 1e-3
-    units: int = 8
-
-    def fit(self, train, validation=None, context=None):
-        inner = context.on_step
-
-        def on_step(step, metrics):
-            with open("steps.jsonl", "a") as file:
-                print(json.dumps([self.dropout, step]), file=file)
-            started = {json.loads(line)[0] for line in Path("steps.jsonl").read_text().splitlines()}
-            inner(step, metrics)
-            if "hang" in sys.argv and len(started) == 3 and step == 1:
-                Path("hanging").touch()
-                time.sleep(600)
-
-        return super().fit(train, validation, dataclasses.replace(context, on_step=on_step))
-
-
-def space(trial, settings):
-    return {
-        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
-        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
-        "units": trial.suggest_categorical("units", [8, 16]),
-    }
-
-
-slow = Architecture("slow", "pairs", "regression", Slow, space)
-prepared = tiny_prepared(Path("data") / NAME)
-tuned = tune(NAME, slow, prepared, tiny_params(trials=5, epochs=4), progress=False)
-Path("tuned.json").write_text(json.dumps(dataclasses.asdict(tuned)))
-"""
 
 
 class Told(Estimator):
@@ -148,69 +103,52 @@ def _runs() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    def run() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", MODULE, "--budget", "5", "--seconds", "0.1"]
+        return subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
-    def run(*arguments: str) -> subprocess.Popen[bytes]:
-        log = (tmp_path / "log.txt").open("ab")
-        return subprocess.Popen(
-            [sys.executable, "script.py", *arguments], cwd=tmp_path, env=environment, stdout=log, stderr=log
-        )
-
-    def log() -> str:
-        return (tmp_path / "log.txt").read_text()[-3000:]
-
-    process = run("hang")
+    process = run()
     until = time.monotonic() + 120
-    while not (tmp_path / "hanging").is_file() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL, log()
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+        if [step for trial, step, _ in steps_made(tmp_path) if trial == "2"][1:]:
+            process.kill()
+    assert process.wait(10) == -signal.SIGKILL
     before = _trials(storage_url())
     assert [trial.state for trial in before] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING]
-    assert before[0].params == {"dropout": 0.25, "learning_rate": 1e-3, "units": 8}, "the defaults come first"
-    broken = before[2]
-    steps_before = (tmp_path / "steps.jsonl").read_text().splitlines()
-
-    assert run().wait(120) == 0, log()
+    assert before[0].params == {"level": 0.5}, "the defaults come first"
+    assert run().wait(120) == 0
     after = _trials(storage_url())
     assert Counter(trial.state for trial in after) == {TrialState.COMPLETE: 5, TrialState.FAIL: 1}
     for kept, trial in zip(before[:2], after[:2], strict=True):
         assert (trial.params, trial.value, trial.datetime_complete) == (kept.params, kept.value, kept.datetime_complete)
-    assert after[2].state == TrialState.FAIL
-    again = after[3]
-    assert again.params == broken.params
+    broken, again = after[2:4]
+    assert (broken.state, again.params) == (TrialState.FAIL, broken.params)
     assert again.user_attrs["mlflow_run_id"] == broken.user_attrs["mlflow_run_id"]
     complete = [trial for trial in after if trial.state == TrialState.COMPLETE]
     assert len({json.dumps(trial.params) for trial in complete}) == 5, "a sampler that starts anew draws anew"
-
-    # Epoch 0 of the broken trial was not trained again, nor epoch 1, unless it was killed before that was saved.
-    steps = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()[len(steps_before) :]]
-    told = [step for dropout, step in steps if dropout == broken.params["dropout"]]
-    assert told in ([2, 3], [1, 2, 3])
-    assert sorted(again.intermediate_values) == told, "it is compared with others at the same age"
+    # One step at most is made again: the one whose checkpoint the kill came before.
+    again_made = [step for trial, step, _ in steps_made(tmp_path) if trial == "2"]
+    assert set(again_made) == set(range(STEPS)) and len(again_made) <= STEPS + 1
     assert not list((tmp_path / "checkpoints").rglob("*.pt"))
 
     parents, children = _runs()
     assert parents["status"].tolist() == ["FINISHED"]
     assert children["status"].tolist() == ["FINISHED"] * 5
-    assert set(children["run_id"]) == {trial.user_attrs["mlflow_run_id"] for trial in complete}
     assert set(children["tags.mlflow.parentRunId"]) == set(parents["run_id"])
-    logged = children.set_index("run_id")["metrics.validation_rmse"]
-    for trial in complete:
-        assert logged[trial.user_attrs["mlflow_run_id"]] == pytest.approx(trial.value)
-
+    logged = children.set_index("run_id")["metrics.validation_rmse"].to_dict()
+    assert logged == {trial.user_attrs["mlflow_run_id"]: pytest.approx(trial.value) for trial in complete}
     tuned = json.loads((tmp_path / "tuned.json").read_text())
     best = min(complete, key=lambda trial: trial.value or np.inf)
-    assert (tuned["trials"], tuned["value"], tuned["hyperparameters"]) == (5, best.value, best.params)
-    assert tuned["run_id"] == parents["run_id"].iloc[0]
+    assert (tuned["trials"], tuned["value"], tuned["run_id"]) == (5, best.value, parents["run_id"].iloc[0])
+    assert tuned["hyperparameters"]["level"] == best.params["level"]
 
 
 def test_a_finished_study_is_not_run_again(told: Architecture, prepared: Prepared, params: Params, store: str) -> None:
     first = tune(NAME, told, prepared, params, progress=False)
     assert len(Told.given) == first.trials == 3
     second = tune(NAME, told, prepared, params, progress=False)
-    assert second == first
+    assert second == first == Tuned(**json.loads(json.dumps(asdict(first))))
     assert len(Told.given) == 3
     parents, children = _runs()
     assert (len(parents), len(children)) == (1, 3)
@@ -334,18 +272,15 @@ def test_a_pruned_trial_ends_its_run_and_leaves_no_checkpoint(
     assert {run for run in pruned.index if pruned[run]} == {trial.user_attrs["mlflow_run_id"] for trial in trials[4:]}
 
 
-@pytest.mark.parametrize("number", [0, 1])
 def test_a_trial_that_diverges_does_not_end_the_study(
-    told: Architecture, prepared: Prepared, params: Params, store: str, monkeypatch: pytest.MonkeyPatch, number: int
+    told: Architecture, prepared: Prepared, params: Params, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Told, "plan", staticmethod(lambda trial, context: np.nan if trial == number else 1.0 + trial))
+    monkeypatch.setattr(Told, "plan", staticmethod(lambda trial, context: np.nan if trial == 0 else 1.0 + trial))
     tuned = tune(NAME, told, prepared, params, progress=False)
     trials = _trials(storage_url())
     assert len(Told.given) == len(trials) == tuned.trials == 3
-    assert trials[number].state == TrialState.PRUNED
-    assert tuned.value == pytest.approx(2.0 if number == 0 else 1.0)
-    _, children = _runs()
-    assert children["status"].tolist() == ["FINISHED"] * 3
+    assert trials[0].state == TrialState.PRUNED and tuned.value == pytest.approx(2.0)
+    assert _runs()[1]["status"].tolist() == ["FINISHED"] * 3
 
 
 def test_a_study_without_a_single_good_trial_says_so(
@@ -392,9 +327,7 @@ def _ended_trial(study: optuna.Study, run: str, state: TrialState, origin: int |
     study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state=state)
 
 
-@pytest.fixture
-def settled(store: str) -> dict[str, mlflow.entities.Run]:
-    """Return, by what became of its trial, each run that was left open under a study that has been settled."""
+def test_a_run_that_was_left_open_gets_the_status_of_its_trial(store: str) -> None:
     client, study = mlflow.MlflowClient(), optuna.create_study()
     parent = client.create_run(tracking.experiment(NAME)).info.run_id
     runs = {name: _open_run(parent, origin) for origin, name in enumerate(("given up", "complete", "pruned"))}
@@ -408,28 +341,15 @@ def settled(store: str) -> dict[str, mlflow.entities.Run]:
     runs["of no trial"] = _open_run(parent, 99)
     runs["of another study"] = _open_run("another", 0)
     settle_runs(study, NAME, parent)
-    return {name: client.get_run(run) for name, run in runs.items()}
-
-
-@pytest.mark.parametrize(
-    ("name", "status"),
-    [
-        ("given up", "FAILED"),
-        ("complete", "FINISHED"),
-        ("pruned", "FINISHED"),
-        ("killed, then complete", "FINISHED"),
-        ("of no trial", "RUNNING"),
-        ("of another study", "RUNNING"),
-    ],
-)
-def test_a_run_that_was_left_open_gets_the_status_of_its_trial(
-    settled: dict[str, mlflow.entities.Run], name: str, status: str
-) -> None:
-    assert (settled[name].info.status, settled[name].info.lifecycle_stage) == (status, "active")
-
-
-def test_a_run_that_a_lost_answer_doubled_is_deleted(settled: dict[str, mlflow.entities.Run]) -> None:
-    assert {name for name, run in settled.items() if run.info.lifecycle_stage == "deleted"} == {"doubled"}
+    found = {name: client.get_run(run).info for name, run in runs.items()}
+    assert {name: run.status for name, run in found.items() if run.lifecycle_stage == "active"} == {
+        "given up": "FAILED",
+        "complete": "FINISHED",
+        "pruned": "FINISHED",
+        "killed, then complete": "FINISHED",
+        "of no trial": "RUNNING",
+        "of another study": "RUNNING",
+    }
 
 
 def test_runs_on_every_page_are_settled_though_deleted_ones_move_the_pages(
@@ -450,50 +370,33 @@ def test_runs_on_every_page_are_settled_though_deleted_ones_move_the_pages(
 # The study's name
 
 
-@pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the room in a copy of the code that `study_name` looks at."""
-    for name in ("pipelines", "training"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
-    return tmp_path / "training"
-
-
 def _name(prepared: Prepared, params: Params) -> str:
     return study_name(NAME, get_architecture("mlp", "pairs", "regression"), prepared, params)
 
 
-def _append(path: Path) -> None:
-    with path.open("a") as file:
-        file.write("ANOTHER = 1\n")
+def test_the_code_that_a_study_runs_changes_it_and_no_other_does(
+    prepared: Prepared, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pipelines", "training"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
 
+    def edited(file: str) -> str:
+        with (tmp_path / file).open("a") as opened:
+            opened.write("ANOTHER = 1\n")
+        return _name(prepared, params)
 
-def test_another_architecture_does_not_change_the_study(prepared: Prepared, params: Params, room: Path) -> None:
     before = _name(prepared, params)
-    _append(room / "architectures" / "xgboost.py")
-    (room / "architectures" / "a_new_one.py").write_text("")
-    _append(room / "model" / "novelty.py")  # nor does what only comes after it
-    _append(room / "modalities" / "pairs.py")
-    assert _name(prepared, params) == before
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        "architectures/mlp.py",
-        "architectures/__init__.py",
-        "networks/loop.py",
-        "features/cell_line.py",
-        "studies/study.py",
-        "estimator.py",
-        "../pipelines/samples/response.py",
-        "../pipelines/datasets.py",
-    ],
-)
-def test_the_code_that_a_study_runs_changes_it(prepared: Prepared, params: Params, room: Path, file: str) -> None:
-    before = _name(prepared, params)
-    _append(room / file)
-    assert _name(prepared, params) != before
+    for file in ("architectures/xgboost", "architectures/a_new_one", "model/novelty", "modalities/pairs"):
+        assert edited(f"training/{file}.py") == before, file
+    for file in (
+        *("training/architectures/mlp", "training/architectures/__init__", "training/networks/loop"),
+        *("training/features/cell_line", "training/studies/study", "training/estimator"),
+        *("pipelines/samples/response", "pipelines/datasets"),
+    ):
+        after = edited(f"{file}.py")
+        assert after != before, file
+        before = after
 
 
 def test_what_is_asked_changes_the_study(prepared: Prepared, params: Params, tmp_path: Path) -> None:
@@ -524,8 +427,3 @@ def test_what_is_not_asked_does_not_change_the_study(prepared: Prepared, params:
     other = replace(task, evaluate=replace(task.evaluate, resamples=123))
     assert _name(prepared, with_task(params, other)) == _name(prepared, params)
     assert _name(prepared, replace(params, models={})) == _name(prepared, params)
-
-
-def test_what_a_study_found_is_json(told: Architecture, prepared: Prepared, params: Params, store: str) -> None:
-    tuned = tune(NAME, told, prepared, params, progress=False)
-    assert Tuned(**json.loads(json.dumps(asdict(tuned)))) == tuned

@@ -1,108 +1,58 @@
-"""The command that people type: `--workers` has to reach the processes, through MLflow's entry point too."""
+"""The command that people type: `--workers` has to reach the study through MLflow's entry point, and the workers it."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import yaml
-from optuna.trial import TrialState
 
-from pipelines.datasets import prepare, write_prepared
-from pipelines.params import read_params
-from pipelines.simulate.response import simulate_drug_response
-from tests.training.postgres import postgres
-from tests.training.tiny import NAME, ROOT, SIZE
-from tests.training.tuned_together import trials_of
+import pipelines.datasets
+from tests.training.tiny import NAME, ROOT
+from training import tune
+from training.studies import study
+from training.studies.study import Tuned
+from training.studies.workers import WorkerCommand
 
-ARCHITECTURE = "elastic_net"
-BUDGET = 4
-
-# Python runs it in each process that starts, before anything else.
-NOTES_WHO_STARTS = """
-import json, os, sys
-
-with open({path!r}, "a") as file:
-    print(json.dumps([os.getpid(), sys.orig_argv]), file=file)
-"""
+COMMAND = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["tune"]["command"]
 
 
-def checkout(folder: Path) -> None:
-    """Make what the command reads: MLproject, params.yaml with few trials, a small raw folder and its split."""
-    shutil.copy(ROOT / "MLproject", folder)
-    written: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    written["budget"], written["device"] = "quick", "cpu"
-    written["tasks"][NAME]["tune"]["trials"] = {"quick": BUDGET, "full": BUDGET}
-    (folder / "params.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
-    params = read_params(folder / "params.yaml")
-    task = params.task(NAME)
-    simulate_drug_response(folder / "data" / NAME, SIZE)
-    prepared = prepare(task.read(folder / "data" / NAME), task, params.seed)
-    write_prepared(prepared, folder / "prepared" / NAME, task, params.seed)
-
-
-def started(path: Path) -> dict[int, list[str]]:
-    """Return the arguments of each worker's process, by its number."""
-    found = {}
-    for process, arguments in map(json.loads, path.read_text().splitlines()):
-        if "--worker-of" in arguments:
-            found[process] = arguments
-    return found
-
-
-def test_mlflow_s_entry_point_tunes_with_the_workers_that_it_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("workers", "cluster"), [("1", ""), ("4", "ray://10.0.0.1:10001")])
+def test_mlflows_entry_point_tunes_with_the_workers_that_it_is_given(
+    workers: str, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkout(tmp_path)
-    notes = tmp_path / "started.jsonl"
-    (tmp_path / "hooks").mkdir()
-    (tmp_path / "hooks" / "sitecustomize.py").write_text(NOTES_WHO_STARTS.format(path=str(notes)))
-    with postgres() as server:
-        studies, tracked = server.database("studies"), server.database("tracking")
-        # Another test of this process may have left MLflow a current experiment, which the database here has not.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "OPTUNA"))}
-        environment = kept | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{tmp_path / 'hooks'}{os.pathsep}{ROOT}",
-            "OPTUNA_STORAGE": studies,
-            "MLFLOW_TRACKING_URI": tracked,
-            "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
-            "OMP_NUM_THREADS": "1",
-        }
-        given = {"task": NAME, "architecture": ARCHITECTURE, "workers": "2"}
-        told = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
-        done = subprocess.run(
-            [sys.executable, "-m", "mlflow", "run", ".", "-e", "tune", "--env-manager", "local", *told],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        said = done.stdout[-2000:] + done.stderr[-3000:]
-        assert done.returncode == 0, said
-        tuned = json.loads((tmp_path / "models" / NAME / ARCHITECTURE / "tuned.json").read_text())
-        workers = started(notes)
-        assert sorted(each[each.index("--number") + 1] for each in workers.values()) == ["1", "2"]
-        assert {each[each.index("--worker-of") + 1] for each in workers.values()} == {tuned["run_id"]}
-        trials = trials_of(tuned["study"], studies)
-        assert (
-            [trial.state for trial in trials]
-            == [TrialState.COMPLETE] * BUDGET
-            == [TrialState.COMPLETE] * tuned["trials"]
-        )
-        # Whichever was faster may have run them all; the process that was typed runs none.
-        assert {int(trial.user_attrs["worker"].split("|")[1]) for trial in trials} <= set(workers)
-        client = mlflow.MlflowClient(tracked)
-        assert client.get_run(tuned["run_id"]).info.status == "FINISHED"
-        runs = client.search_runs(
-            [client.get_run(tuned["run_id"]).info.experiment_id], f"tags.mlflow.parentRunId = '{tuned['run_id']}'"
-        )
-        assert {run.info.run_id for run in runs} == {trial.user_attrs["mlflow_run_id"] for trial in trials}
-        assert {run.info.status for run in runs} == {"FINISHED"}
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    tuned = Tuned(NAME, "elastic_net", "quick", "rmse", "validation", 1.0, {}, 2, "a study", "a run")
+
+    def note(*arguments: Any, **named: Any) -> Tuned:
+        calls.append((arguments, named))
+        return tuned
+
+    monkeypatch.setattr(study, "tune", note)
+    monkeypatch.setattr(study, "follow", note)
+    monkeypatch.setattr(pipelines.datasets, "read_prepared", lambda name, task: f"samples of {name}")
+    given = {"task": NAME, "architecture": "elastic_net", "workers": workers, "cluster": cluster}
+    program, *arguments = shlex.split(COMMAND.format(**given))
+    assert (program, arguments[:2]) == ("python", ["-m", "training.tune"])
+    assert tune.main(arguments[2:]) == 0
+    ((name, architecture, prepared, _), named) = calls.pop()
+    assert (name, architecture.name, prepared) == (NAME, "elastic_net", f"samples of {NAME}")
+    assert (named["workers"], named["cluster"]) == (int(workers), cluster)
+    found = json.loads((tmp_path / "models" / NAME / "elastic_net" / "tuned.json").read_text())
+    assert (found["study"], found["run_id"]) == ("a study", "a run")
+
+    command = named["command"]
+    assert tune.main([*WorkerCommand(command.module, (*command.arguments, "--worker-of", "a run")).numbered(2)]) == 0
+    (following, _) = calls.pop()
+    assert (command.module, following[0], following[-2:]) == ("training.tune", NAME, ("a run", 2))
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two"])
+def test_a_number_of_workers_that_is_none_is_refused(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tune.main(["--task", NAME, "--architecture", "elastic_net", f"--workers={workers}"])
+    assert "--workers" in capsys.readouterr().err

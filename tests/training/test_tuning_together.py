@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -18,27 +17,12 @@ import pytest
 from optuna.trial import TrialState
 
 from pipelines.errors import UserError
-from tests.training.postgres import Postgres, postgres
-from tests.training.steps_worker import MODULE
+from tests.training.postgres import Postgres
+from tests.training.steps_worker import MODULE, count, steps_made
 from tests.training.tiny import ROOT
-from tests.training.tuned_together import count, steps_made
 from training.studies import trial_queue, workers
 from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import Beats, locked, requeue_orphans, work
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture
-def shared(server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Point Optuna to a database of this test's own."""
-    url = server.database(tmp_path.name)
-    monkeypatch.setenv("OPTUNA_STORAGE", url)
-    return url
 
 
 def _study(name: str) -> optuna.Study:
@@ -48,22 +32,22 @@ def _study(name: str) -> optuna.Study:
 # Processes
 
 
-def test_four_workers_share_the_trials_and_one_may_be_killed(
+def test_workers_share_the_trials_and_one_may_be_killed(
     server: Postgres, shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracked = server.database("tracking")
+    tracked = server.database(f"tracking-{tmp_path.name}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     before = mlflow.get_tracking_uri()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (tmp_path / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, "--workers", "4", "--budget", "12", "--seconds", "0.2"],
+            [sys.executable, "-m", MODULE, "--workers", "2", "--budget", "8", "--seconds", "0.2"],
             env=environment,
             stdout=log,
             stderr=log,
         )
-    until, killed = time.monotonic() + 150, None
+    until, killed = time.monotonic() + 300, None
     while process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
         made = steps_made(tmp_path)
@@ -76,13 +60,13 @@ def test_four_workers_share_the_trials_and_one_may_be_killed(
     tuned = json.loads((tmp_path / "tuned.json").read_text())
     mlflow.set_tracking_uri(tracked)
     try:
-        counted = count(tuned["study"], shared, 12, tuned["run_id"])
-        assert (counted.done, counted.faults()) == (12, {}), said
+        counted = count(tuned["study"], shared, 8, tuned["run_id"])
+        assert (counted.done, counted.faults()) == (8, {}), said
         assert mlflow.get_run(tuned["run_id"]).info.status == "FINISHED"
     finally:
         mlflow.set_tracking_uri(before)
     made = steps_made(tmp_path)
-    assert len({process for _, _, process in made}) >= 4, "each worker had its share"
+    assert len({process for _, _, process in made}) >= 2, "each worker had its share"
     # One step at most is made again: the one whose checkpoint the kill came before.
     again = [step for trial, step, _ in made if trial == killed[0]]
     assert set(again) == set(range(8)) and len(again) <= 9
@@ -115,7 +99,7 @@ def test_each_worker_has_a_gpu_and_its_share_of_the_cores(monkeypatch: pytest.Mo
 # The claim
 
 
-@pytest.mark.parametrize(("number", "budget"), [(1, 3), (2, 1), (4, 7), (8, 12), (6, 2)])
+@pytest.mark.parametrize(("number", "budget"), [(1, 3), (6, 2), (8, 12)])
 def test_the_budget_is_exact_however_many_share_it(shared: str, number: int, budget: int) -> None:
     _study("shared").enqueue_trial({"x": 0.5})
     ran: list[int] = []
@@ -165,16 +149,15 @@ def test_a_worker_that_lost_the_lock_in_its_claim_gives_the_trial_back(shared: s
     waiting.join()
     assert not lock.is_locked
     study.optimize(lambda trial: 1.0, n_trials=1)  # another worker spends the budget meanwhile
-    lost = trial_queue._Lost()
     ran: list[int] = []
 
     def objective(trial: optuna.Trial) -> float:
         ran.append(trial.number)
         return 1.0
 
-    claimed = trial_queue._claimed(study, objective, 1, lock, lost)
-    study.optimize(claimed, n_trials=1, catch=(trial_queue.LostTrial,))
-    assert lost.trial and not ran
+    claim = trial_queue._Claim(study=study, objective=objective, budget=1, lock=lock)
+    study.optimize(claim, n_trials=1, catch=(trial_queue.LostTrial,))
+    assert claim.lost and not ran
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
     requeue_orphans(study)
     assert len(study.trials) == 2, "what was beyond the budget is not queued again"

@@ -21,11 +21,10 @@ from tests.training.tiny import NAME, build, response_task
 from training.architectures import get_architecture
 from training.contract import make_contract
 from training.features.units import outside, unit_of
-from training.modalities.pairs import read_payload
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import UNLIKE, Predictor
 from training.model.reference import make_reference
-from training.model.track import save_model, signature
+from training.model.track import save_model
 from training.model.unseen_drugs import unseen_half_width
 
 Row = dict[str, Any]
@@ -90,13 +89,8 @@ def test_a_known_drug_has_the_interval_of_known_drugs_and_nothing_else_to_say(pr
     assert answer["high"] - answer["low"] < 2 * UNSEEN
 
 
-def test_an_unknown_id_without_a_molecule_is_refused(predictor: Predictor, row: Row) -> None:
-    said = _refusal(predictor, row, drug_id="XYZ", smiles=None)
-    assert "row 0, field drug_id" in said and "'XYZ'" in said and "smiles" in said
-
-
 def test_a_known_id_brings_its_molecule_along(predictor: Predictor, row: Row, contract: Any) -> None:
-    (alone,) = read_payload(pd.DataFrame([{**row, "smiles": None}]), contract).drugs["smiles"]
+    (alone,) = contract.read(pd.DataFrame([{**row, "smiles": None}])).drugs["smiles"]
     assert alone == contract.drugs[row["drug_id"]] is not None
     assert _answer(predictor, row, smiles=None)["prediction"] == _answer(predictor, row)["prediction"]
 
@@ -140,7 +134,7 @@ def test_without_a_measured_width_an_unseen_drug_has_no_interval(
     assert answer[["low", "high", "coverage"]].isna().all(axis=None) and not answer["drug_known"].any()
 
 
-@pytest.mark.parametrize("salt", ["{}.Cl", "{}.[Na+].[Cl-]", "OS(=O)(=O)O.{}"])
+@pytest.mark.parametrize("salt", ["{}.Cl", "OS(=O)(=O)O.{}"])
 def test_a_salt_of_a_known_drug_is_answered_as_the_drug(predictor: Predictor, row: Row, salt: str) -> None:
     for drug_id in (row["drug_id"], None, "NEW"):
         plain = _answer(predictor, row, drug_id=drug_id)
@@ -202,26 +196,6 @@ def test_the_width_for_unseen_drugs_is_measured_on_drugs_that_the_fit_has_not_se
 
 
 @pytest.mark.parametrize(
-    ("omics", "value"),
-    [
-        ("mutation", 7),
-        ("mutation", 0.5),
-        ("mutation", -1),
-        ("copy_number", -1.5),
-        ("copy_number", 5000),
-        ("methylation", 55),
-        ("methylation", -0.1),
-        ("expression", 71.0),
-        ("expression", -1),
-    ],
-)
-def test_a_value_that_the_unit_cannot_have_is_refused(predictor: Predictor, row: Row, omics: str, value: float) -> None:
-    feature = next(iter(row[omics]))
-    said = _refusal(predictor, row, **{omics: {**row[omics], feature: value}})
-    assert f"row 0, field {omics}.{feature}" in said
-
-
-@pytest.mark.parametrize(
     ("omics", "change"),
     [
         ("expression", lambda x: 24.5 + 0 * x),
@@ -278,8 +252,3 @@ def test_a_row_beyond_the_threshold_is_told_in_words_and_promised_nothing(
     monkeypatch.setattr(predictor, "novelty", replace(predictor.novelty, threshold=-1.0))
     answer = _answer(predictor, row)
     assert UNLIKE in answer["note"] and answer["coverage"] is None and answer["low"] is None
-
-
-def test_every_column_of_an_answer_stands_in_the_signature(predictor: Predictor, row: Row) -> None:
-    promised = [column.name for column in signature(predictor.contract).outputs if column.required]
-    assert list(predictor.predict(None, pd.DataFrame([row]))) == promised

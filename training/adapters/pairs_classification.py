@@ -1,8 +1,8 @@
-"""Any model of responses as a classifier: how far below the drug's mean it predicts a line becomes a probability.
+"""Any model of responses as a classifier: its prediction relative to the drug's mean becomes a probability.
 
-The response is regressed and not its call, which would throw away how far from the threshold a line lies (Royston P. et
-al., 2006, Dichotomizing continuous predictors in multiple regression: a bad idea. Stat. Med. 25). So every architecture
-of regression is one of classification too, and nothing of it is written twice.
+The response is regressed and not its call, which would discard the distance from the threshold (Royston P. et al.,
+2006, Dichotomizing continuous predictors in multiple regression: a bad idea. Stat. Med. 25). So every architecture of
+regression is one of classification too.
 """
 
 from __future__ import annotations
@@ -32,17 +32,11 @@ class Sensitivity(Classifier):
     """A regressor, and the link from its predictions to the probability that a line is sensitive.
 
     The log odds are those of the drug's share of sensitive training lines, which is the naive baseline; plus a slope
-    times how far the prediction lies below the drug's mean, in standard deviations of the drug; plus a constant. So a
-    regressor that has learnt nothing of a line leaves the baseline. Slope and constant are fitted to rows that the
-    regressor was not (Platt, 1999). On held-out lines of GDSC this is better, by log loss and by both areas, than the
-    distance from the threshold in the regressor's own unit.
+    times the distance of the prediction below the drug's mean, in standard deviations of the drug; plus a constant.
+    Slope and constant are fitted to rows that the regressor was not fitted on (Platt, 1999). On held-out lines of GDSC
+    this is better, by log loss and by both areas, than the distance from the threshold in the regressor's own unit.
 
-    Parameters
-    ----------
-    of
-        Name of the architecture of regression.
-    hyperparameters
-        Of the regressor.
+    ``of`` names the architecture of regression, ``hyperparameters`` are the regressor's.
     """
 
     of: str
@@ -54,10 +48,10 @@ class Sensitivity(Classifier):
         validation: SensitivitySamples | None = None,
         context: FitContext | None = None,
     ) -> Self:
-        """Fit the regressor on ``train``, and the two numbers of the link on ``validation``.
+        """Fit the regressor on ``train``, and the link on ``validation``.
 
-        On the rows that it was fitted on a regressor is too sure. Where ``validation`` is not given, or is all of one
-        class, the link is fitted on them all the same, and later calibration has to make up for it.
+        Without ``validation``, or where it has one class alone, the link is fitted on ``train`` too, where a regressor
+        is overconfident; later calibration corrects that.
         """
         watched = None if validation is None else validation.measured
         self.regressor_ = self._regressor().fit(train.measured, watched, context)
@@ -73,12 +67,12 @@ class Sensitivity(Classifier):
         return get_architecture(self.of, "pairs", OF).estimator(**self.hyperparameters)
 
     def _known(self, samples: ResponseSamples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return of each sample's drug the log odds of its share, its mean and its standard deviation, ``(n,)``."""
+        """Return log odds of the share, mean and standard deviation of each sample's drug, ``(n,)``."""
         share, mean, variance = (self.drugs_[name].offset(samples.drugs)[samples.drug] for name in _DRUGS)
         return log_odds(share), mean, np.sqrt(variance) + np.finfo(np.float32).tiny
 
     def _terms(self, samples: ResponseSamples) -> tuple[np.ndarray, np.ndarray]:
-        """Return the baseline's log odds, and how far below the drug's mean each prediction lies, ``(n,)``."""
+        """Return the baseline's log odds, and the distance of each prediction below the drug's mean, ``(n,)``."""
         odds, mean, deviation = self._known(samples)
         return odds, (mean - self.regressor_.predict(samples)) / deviation
 
@@ -91,7 +85,7 @@ class Sensitivity(Classifier):
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution | None:
         """Return what each feature adds to the log odds of a class: the regressor's attribution through the link.
 
-        ``drug:sensitive_share`` is what sets the drug's own share and mean apart from those over all drugs.
+        ``drug:sensitive_share`` is the contribution of the drug's own share and mean.
         """
         inner = self.regressor_.attribute(samples)
         if inner is None:
@@ -118,7 +112,7 @@ class Sensitivity(Classifier):
         return [each * atoms for each, atoms in zip(weight, inner, strict=True)]
 
     def _sign(self, samples: ResponseSamples, output: np.ndarray | None) -> np.ndarray:
-        """Return 1 where the log odds of being sensitive are explained, -1 where those of being resistant, ``(n,)``."""
+        """Return 1 where the log odds of sensitive are explained, -1 where those of resistant are, ``(n,)``."""
         code = self.predict(samples) if output is None else np.asarray(output)
         return np.where(code == 1, 1.0, -1.0)
 
@@ -145,7 +139,7 @@ class Sensitivity(Classifier):
 
 @dataclass(frozen=True, kw_only=True)
 class _OfRegression(Architecture):
-    """An architecture of regression, as a classifier."""
+    """An architecture of regression as one of classification."""
 
     of: Architecture
 
@@ -165,22 +159,19 @@ def adapt(of: Architecture) -> Architecture:
 
 
 def log_odds(share: npt.ArrayLike) -> np.ndarray:
-    """Return the log odds of shares of training lines; no share of a few lines is more certain than 0.999."""
+    """Return the log odds of shares of training lines, which are cut at 0.001 and 0.999."""
     odds: np.ndarray = logit(np.clip(share, 1 - _CERTAIN, _CERTAIN))
     return odds
 
 
 def _of_drugs(train: SensitivitySamples, values: np.ndarray) -> DrugFeatures:
-    """Return the mean of ``values`` (n,) of each drug, drawn a little towards that of all, which unseen drugs have."""
+    """Return the mean of ``values`` (n,) by drug, shrunk towards the overall mean, which unseen drugs have."""
     samples = replace(train.measured, pairs=train.pairs.assign(target=values))
     return DrugFeatures(bits=0, identity="none").fit(samples)
 
 
 def _fit_link(odds: np.ndarray, below: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """Return slope and constant under which ``target`` is most likely, beside one row's weight of the baseline alone.
-
-    The slope is never negative: a lower prediction is no weaker sign of sensitivity, whatever few rows say.
-    """
+    """Return slope and constant of the largest likelihood under a weak prior; the slope is never negative."""
 
     def loss(link: np.ndarray) -> float:
         found = odds + link[0] * below + link[1]

@@ -1,1 +1,1 @@
-"""What models take: a module a modality, which reads, describes and explains its samples."""
+"""What models take: one module a modality, which reads, describes and explains its samples."""

@@ -1,4 +1,4 @@
-"""Models of images take base64 of image files, checked row by row."""
+"""Requests of images: base64 of image files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_task
 from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.images import ImageSamples, decoding, to_pixels
-from training.contract import Contract, PayloadError, kind_of, summary_view
+from training.contract import Contract, PayloadError, check_form, kind_of, summary_view
 from training.estimator import Estimator
 from training.features.summaries import IMAGE_COLUMNS, image_summary
 from training.model.novelty import View
@@ -36,16 +36,35 @@ _BLOCK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Contract):
-    """What a model of images takes, whatever it answers."""
+    """What a model of images takes."""
 
     @classmethod
     def taken(cls, architecture: str, task: Any, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
-        """Return nothing: how files become pixels is the task's to say."""
+        """Return nothing: the task says how files become pixels."""
         return {}
 
     def read(self, frame: pd.DataFrame) -> ImageSamples:
-        """See `read_image_payload`."""
-        return read_image_payload(frame, self)
+        """Check a request, an image file in one of `FORMATS` a row, and return its samples."""
+        check_form(frame, ["image"], ["image"], MAX_ROWS)
+        task: Any = read_task(self.task_text)
+        contents = [_content(value, row) for row, value in enumerate(frame["image"].tolist())]
+        most = min(task.validate.largest_pixels, int(os.environ.get(IMAGE_PIXELS) or task.validate.largest_pixels))
+        left = _TOGETHER * most
+        decoded = []
+        for row, content in enumerate(contents):
+            pixels, count = _pixels(content, f"row {row}, field image", task, most=most, left=left)
+            decoded.append(pixels)
+            left -= count
+        table = pd.DataFrame(
+            {
+                "sample_id": [f"row:{row}" for row in range(len(contents))],
+                "subject_id": pd.Series([None] * len(contents), dtype=object),
+                "digest": [hashlib.sha256(content).hexdigest() for content in contents],
+            }
+        )
+        return ImageSamples(
+            table, np.stack(decoded), np.arange(len(table)), tuple(task.data.classes), decoding(task.data)
+        )
 
     def request(self, samples: ImageSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
@@ -87,48 +106,6 @@ class Images(Contract):
         return {"overlay": pd.Series(shown)}
 
 
-def read_image_payload(frame: pd.DataFrame, contract: Images) -> ImageSamples:
-    """Check a request and make samples of it.
-
-    Parameters
-    ----------
-    frame
-        A row an image: column ``image``, base64 of a file in one of `FORMATS`.
-    contract
-        Of the model that is asked.
-
-    Raises
-    ------
-    PayloadError
-        Names the row (from 0, as in the request) and what is wrong with it.
-    """
-    if len(frame) == 0:
-        raise PayloadError("the request has no rows; send at least one")
-    if len(frame) > MAX_ROWS:
-        raise PayloadError(f"the request has {len(frame)} rows; send at most {MAX_ROWS} images at a time")
-    if unknown := [str(column) for column in frame.columns if column != "image"]:
-        raise PayloadError(f"unknown field {', '.join(unknown[:5])}; the field is image")
-    if "image" not in frame.columns:
-        raise PayloadError("the field image is missing; every row needs it")
-    task: Any = read_task(contract.task_text)
-    contents = [_content(value, row) for row, value in enumerate(frame["image"].tolist())]
-    most = min(task.validate.largest_pixels, int(os.environ.get(IMAGE_PIXELS) or task.validate.largest_pixels))
-    left = _TOGETHER * most
-    decoded = []
-    for row, content in enumerate(contents):
-        pixels, count = _pixels(content, row, task, most, left)
-        decoded.append(pixels)
-        left -= count
-    table = pd.DataFrame(
-        {
-            "sample_id": [f"row:{row}" for row in range(len(contents))],
-            "subject_id": pd.Series([None] * len(contents), dtype=object),
-            "digest": [hashlib.sha256(content).hexdigest() for content in contents],
-        }
-    )
-    return ImageSamples(table, np.stack(decoded), np.arange(len(table)), tuple(task.data.classes), decoding(task.data))
-
-
 def _content(value: Any, row: int) -> bytes:
     if not isinstance(value, str) or not value.strip():
         kind = "empty" if isinstance(value, str) else kind_of(value)
@@ -142,38 +119,42 @@ def _content(value: Any, row: int) -> bytes:
         raise PayloadError(f"row {row}, field image: not base64 ({error})") from error
 
 
-def _pixels(content: bytes, row: int, task: ImagesTask, most: int, left: int) -> tuple[np.ndarray, int]:
-    """Decode an image of at most ``most`` pixels, of a request that may hold ``left`` more; return its pixels too."""
-    where = f"row {row}, field image"
+def _pixels(content: bytes, where: str, task: ImagesTask, *, most: int, left: int) -> tuple[np.ndarray, int]:
+    """Decode an image of at most ``most`` pixels, of a request that may hold ``left`` more; return their number too."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header alone
-                width, height = image.size
-                if width * height > most:
-                    raise PayloadError(f"{where}: {width} x {height} pixels are more than {most}")
-                if width * height > left:
-                    raise PayloadError(
-                        f"{where}: with it the images have more than {_TOGETHER * most} pixels; send fewer"
-                    )
-                if min(width, height) < task.validate.smallest_side:
-                    least = task.validate.smallest_side
-                    raise PayloadError(f"{where}: {width} x {height} pixels; each side needs at least {least}")
-                if (frames := getattr(image, "n_frames", 1)) > 1:
-                    raise PayloadError(f"{where}: has {frames} frames; send one image")
-                if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
-                    raise PayloadError(f"{where}: its mode is {image.mode}; send 8-bit RGB")
-                if (bits := _bits(content, image)) > 8:
-                    raise PayloadError(f"{where}: has {bits} bits a channel; send 8-bit RGB")
-                return to_pixels(image, task.data), width * height
+                if reason := _refusal(image, content, task, most=most, left=left):
+                    raise PayloadError(f"{where}: {reason}")
+                count = image.width * image.height
+                return to_pixels(image, task.data), count
     except PayloadError:
         raise
     except Exception as error:  # Pillow raises many types for a broken file
         raise PayloadError(f"{where}: not an image that can be decoded ({str(error)[:120]})") from error
 
 
+def _refusal(image: Image.Image, content: bytes, task: ImagesTask, *, most: int, left: int) -> str | None:
+    """Return why an image is refused, from its header."""
+    width, height = image.size
+    if width * height > most:
+        return f"{width} x {height} pixels are more than {most}"
+    if width * height > left:
+        return f"with it the images have more than {_TOGETHER * most} pixels; send fewer"
+    if min(width, height) < task.validate.smallest_side:
+        return f"{width} x {height} pixels; each side needs at least {task.validate.smallest_side}"
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        return f"has {frames} frames; send one image"
+    if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
+        return f"its mode is {image.mode}; send 8-bit RGB"
+    if (bits := _bits(content, image)) > 8:
+        return f"has {bits} bits a channel; send 8-bit RGB"
+    return None
+
+
 def _bits(content: bytes, image: Image.Image) -> int:
-    """Return the bits of a channel; Pillow opens 16-bit color as 8-bit RGB and says nothing."""
+    """Return the bits of a channel; Pillow opens 16-bit color as 8-bit RGB."""
     if image.format == "PNG":
         return content[24]  # after the signature, length and type of the header, width and height
     if image.format == "TIFF":

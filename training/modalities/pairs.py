@@ -1,4 +1,4 @@
-"""Models of pairs take omics of a cell line and a drug, checked row by row."""
+"""Requests of pairs: the omics of a cell line and a drug."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from training.contract import (
     Contract,
     PayloadError,
     Remarks,
-    atom_columns,
+    check_form,
     contribution_columns,
+    is_null,
     kind_of,
     listed,
-    number_of,
+    numbers_of,
+    refuse_values,
 )
 from training.estimator import Estimator
 from training.features.cell_line import measured
@@ -45,37 +47,35 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 10_000
 EXPRESSION = "expression"
-_READ_AS = "read_as"  # of a pair of a request: what was normalized
+_READ_AS = "read_as"  # column of the pairs of a request: what was normalized
 _BITS = 1024
 SENSITIVE = CLASSES.index("sensitive")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Contract):
-    """What a model of pairs of a cell line and a drug takes, whatever it answers.
+    """What a model of pairs of a cell line and a drug takes.
 
     Attributes
     ----------
     features
-        For each omics the features that the model was fitted on.
+        Features that the model was fitted on, by omics.
     required
-        Fields that a row must have; the others may be left out and are imputed.
+        Fields that each row must have; the others are imputed where they are left out.
     target
         Column of the raw response that is learnt.
-    drugs
-        SMILES, or None, by the id of each drug of the training rows, the most measured first. Without any it is not
-        said which drugs are known.
-    units
-        See `training.features.units.unit_of`, for each omics.
     panels
-        Of the expression's genes, some that go together, by which inputs are described.
+        Sets of correlated genes, by which expression is described.
     tissues
-        Of the training lines; any other is described as another.
+        Of the training lines.
     needed
-        Tables without which the model does not look at a line, see `CellLineFeatures.complete`; an answer notes it.
+        Tables without which the model does not look at a line, see `CellLineFeatures.complete`.
+    drugs
+        SMILES, or None, by the id of each training drug, the most measured first; empty in models of old releases.
+    units
+        See `training.features.units.unit_of`, by omics.
     thresholds
-        Of `pipelines.samples.sensitivity.Thresholds`, where calls are predicted: an answer tells the drug's, in the
-        unit of ``target``.
+        State of `pipelines.samples.sensitivity.Thresholds`, where calls are predicted.
     """
 
     features: dict[str, list[str]]
@@ -118,22 +118,20 @@ class Pairs(Contract):
         return unseen_half_width(prepared, refit, coverage)
 
     @cached_property
-    def folded_drugs(self) -> dict[str, list[str]]:
-        """Return the ids of the known drugs by what people read them as."""
+    def _drugs_by_folded(self) -> dict[str, list[str]]:
         return _by_folded(self.drugs)
 
     @cached_property
-    def folded_tissues(self) -> dict[str, list[str]]:
-        """Return the training lines' tissues by what people read them as."""
+    def _tissues_by_folded(self) -> dict[str, list[str]]:
         return _by_folded(self.tissues)
 
     def drug_id_as_known(self, text: str | None) -> str | None:
-        """Return the training drugs' id that people would read ``text`` as, or ``text`` where there is none."""
-        return _as_known(text, self.drugs, self.folded_drugs)
+        """Return the training drug whose id differs from ``text`` in case or blanks alone, or ``text``."""
+        return _as_known(text, self.drugs, self._drugs_by_folded)
 
     def tissue_as_known(self, text: str | None) -> str | None:
-        """Return the training lines' tissue that people would read ``text`` as, or ``text`` where there is none."""
-        return _as_known(text, self.tissues, self.folded_tissues)
+        """Return the training tissue that differs from ``text`` in case or blanks alone, or ``text``."""
+        return _as_known(text, self.tissues, self._tissues_by_folded)
 
     @cached_property
     def molecules(self) -> dict[str, str]:
@@ -151,32 +149,71 @@ class Pairs(Contract):
         return "log2_tpm_plus_1" if '"log2_tpm_plus_1"' in self.task_text else "any"
 
     def known_drug(self, drug_id: str, smiles: str | None) -> str | None:
-        """Return the id of the training drug that a drug is, by its id or else by its molecule; None if there is none.
+        """Return the id of the training drug that a drug is, by its id or else by its molecule, or None.
 
-        A known id with another molecule is none, and nor is another stereoisomer of a known molecule.
+        A known id with another molecule is None, and so is another stereoisomer of a known molecule.
         """
-        own = self.drugs.get(drug_id)
-        if drug_id in self.drugs and (smiles is None or own is None):
-            return drug_id
-        key = None if smiles is None else parent(smiles)
-        if drug_id in self.drugs:
-            return drug_id if own is not None and smiles is not None and _one_molecule(own, smiles) else None
-        found = self.molecules.get(key or "")
-        if found is None or smiles is None or not _one_molecule(str(self.drugs[found]), smiles):
+        found = drug_id if drug_id in self.drugs else self.molecules.get((smiles and parent(smiles)) or "")
+        if found is None:
             return None
-        return found
+        own = self.drugs[found]
+        return found if smiles is None or own is None or _one_molecule(own, smiles) else None
 
     def known_drugs(self, samples: ResponseSamples) -> np.ndarray:
-        """Return of which samples the drug stood in the training rows, bool, ``(n,)``; all where it is not known."""
+        """Return which samples' drugs were in the training rows, bool, ``(n,)``; all True without `drugs`."""
         if not self.drugs:
             return np.ones(len(samples), dtype=bool)
-        pairs = zip(samples.drugs.index, samples.drugs["smiles"], strict=True)
-        found = [self.known_drug(str(name), smiles if isinstance(smiles, str) else None) for name, smiles in pairs]
-        return np.array([each is not None for each in found], dtype=bool)[samples.drug]
+        found = [self.known_drug(*drug) is not None for drug in _drugs_in(samples)]
+        return np.array(found, dtype=bool)[samples.drug]
 
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
-        """See `read_payload`."""
-        return read_payload(frame, self)
+        """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once.
+
+        Each row has a map ``feature -> value`` an omics, ``smiles``, and where known ``drug_id`` and ``tissue``.
+        """
+        by_id = "drug_id" in frame.columns
+        needed = [name for name in (*self.required, "smiles") if not (by_id and name == "smiles")]
+        check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
+        lines: dict[tuple[Any, ...], int] = {}
+        profiles: list[tuple[str | None, dict[str, np.ndarray | None]]] = []
+        drugs: dict[tuple[str | None, str | None], int] = {}
+        molecules: dict[str, str | None] = {}
+        spellings: list[str | None] = []
+        cell, drug, read_as = [], [], []
+        for row, record in enumerate(frame.to_dict("records")):
+            profile = {name: _profile(record.get(name), name, row, self) for name in self.features}
+            tissue = self.tissue_as_known(_text(record.get("tissue"), "tissue", row))
+            key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
+            cell.append(lines.setdefault(key, len(lines)))
+            if len(profiles) < len(lines):
+                profiles.append((tissue, profile))
+            drug_id, smiles, note = _drug(record, row, self)
+            read_as.append(note)
+            molecule = None if smiles is None else canonical(smiles)
+            if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
+                raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
+            drug.append(drugs.setdefault((drug_id, molecule), len(drugs)))
+            if len(spellings) < len(drugs):
+                spellings.append(smiles)
+        names = [f"row:{index}" for index in range(len(lines))]
+        # Ids that were given are stripped, so none of them begins with a space.
+        drug_ids = [drug_id or f" row:{index}" for index, (drug_id, _) in enumerate(drugs)]
+        omics = {
+            name: pd.DataFrame(
+                np.array([np.full(len(columns), np.nan) if p[name] is None else p[name] for _, p in profiles]),
+                index=pd.Index(names),
+                columns=pd.Index(columns),
+            )
+            for name, columns in self.features.items()
+        }
+        pairs = pd.DataFrame({"cell_line_id": np.array(names)[cell], "drug_id": np.array(drug_ids)[drug]})
+        tissues = pd.Series([tissue for tissue, _ in profiles], index=names, dtype=object)
+        return make_samples(
+            pairs.assign(**{_READ_AS: pd.Series(read_as, dtype=object)}),
+            pd.DataFrame({"tissue": tissues}, index=pd.Index(names)),
+            pd.DataFrame({"smiles": pd.Series(spellings, index=drug_ids, dtype=object)}),
+            omics,
+        )
 
     def request(self, samples: ResponseSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
@@ -218,14 +255,13 @@ class Pairs(Contract):
         ]
 
     def remarks(self, samples: ResponseSamples) -> Remarks:
-        """Return what the model had to leave aside, what it does not know, and what is in another unit."""
+        """Return notes on what was normalized, is in another unit, is missing, and is not in the training data."""
         made = Remarks(len(samples))
         made.add(samples.pairs.get(_READ_AS, pd.Series([None] * len(samples), dtype=object)).tolist())
         for name, unit in self.units.items():
-            values = samples.omics[name].to_numpy()
             used, row = np.unique(samples.cell, return_inverse=True)
-            said = outside(values[used], self.features[name], unit, name)
-            made.add([said[place] for place in row], withdraw=True)
+            notes = outside(samples.omics[name].to_numpy()[used], self.features[name], unit, name)
+            made.add([notes[place] for place in row], withdraw=True)
         lacks = {name: ~measured(samples.omics[name])[samples.cell] for name in self.needed}
         lacking = [", ".join(name for name in self.needed if lacks[name][row]) for row in range(len(samples))]
         made.add(
@@ -233,49 +269,40 @@ class Pairs(Contract):
         )
         tissues = samples.cell_lines["tissue"].astype(str).tolist()
         strange = {*tissues} - {*self.tissues, UNKNOWN} if self.tissues else set()
-        said = [
-            f"the tissue {each!r} is not among those of the training data" if each in strange else None
-            for each in tissues
-        ]
-        made.add([said[cell] for cell in samples.cell])
+        notes = [f"the tissue {each!r} is not in the training data" if each in strange else None for each in tissues]
+        made.add([notes[cell] for cell in samples.cell])
         if self.drugs:
-            of_drug = [
-                self._said_of(str(name), smiles if isinstance(smiles, str) else None)
-                for name, smiles in zip(samples.drugs.index, samples.drugs["smiles"], strict=True)
-            ]
-            made.add([of_drug[drug] for drug in samples.drug])
+            notes = [self._drug_note(*drug) for drug in _drugs_in(samples)]
+            made.add([notes[drug] for drug in samples.drug])
         return made
 
-    def _said_of(self, drug_id: str, smiles: str | None) -> str | None:
-        """Return what is to be said of a drug: that it is not known, or known under another id."""
+    def _drug_note(self, drug_id: str, smiles: str | None) -> str | None:
+        """Return the note on a drug that is not in the training data, or is under another id."""
         found = self.known_drug(drug_id, smiles)
-        if found == drug_id:
-            return None
         named = "" if drug_id.startswith(" ") else f" {drug_id!r}"
         if found is not None:
-            return f"the drug{named} is the known drug {found!r} by its molecule" if named else None
+            return (
+                f"the drug{named} is the known drug {found!r} by its molecule" if named and found != drug_id else None
+            )
         interval = "its interval is that of unseen drugs" if self.promises_unseen else "no coverage is promised"
-        own = self.drugs.get(drug_id)
-        if own is not None:
+        if self.drugs.get(drug_id) is not None:
             return f"drug{named} is known with another molecule than this smiles; {interval}"
-        other = self.molecules.get((parent(smiles) if smiles is not None else None) or "")
-        if other is not None:
+        if other := self.molecules.get((smiles and parent(smiles)) or ""):
             return f"drug{named} is another stereoisomer of the known drug {other!r}; {interval}"
         return f"drug{named} is not known: it was in no training row; {interval}"
 
     def unseen(self, samples: ResponseSamples) -> np.ndarray:
-        """Return of which samples the drug is not known."""
+        """Return which samples' drugs were in no training row."""
         return ~self.known_drugs(samples)
 
     def answer(self, outputs: np.ndarray, samples: ResponseSamples) -> pd.DataFrame:
-        """Return the answer and ``drug_known``; where calls are predicted also the drug's threshold, which for a drug
-        that is not known is that of all drugs, and the probability of being sensitive.
-        """
-        answer = self.said(outputs, samples)
+        """Return the answer with ``drug_known``; for calls also ``probability_sensitive`` and the drug's threshold."""
+        unseen = self.unseen(samples)
+        answer = self.said(outputs, unseen)
         if self.thresholds:
             answer["probability_sensitive"] = outputs[:, SENSITIVE]
             answer["threshold"] = Thresholds(**self.thresholds).of(samples.drugs)[samples.drug]
-        known_drugs = self.known_drugs(samples).tolist() if self.drugs else [None] * len(samples)
+        known_drugs = (~unseen).tolist() if self.drugs else [None] * len(samples)
         return answer.assign(drug_known=pd.Series(known_drugs, dtype=object))
 
     def describe(self, samples: ResponseSamples) -> pd.DataFrame:
@@ -318,45 +345,50 @@ class Pairs(Contract):
             for line, tissue in enumerate(tissues)
         ]
         ids = [str(name) for name in samples.drugs.index]
-        drugs = [  # the id of a row that gave none begins with a space, see `read_payload`
+        drugs = [  # the id of a row that gave none begins with a space, see `read`
             f"{text}\0{'' if name.startswith(' ') else name}".encode() for text, name in zip(smiles, ids, strict=True)
         ]
         return [lines[cell] + b"\0" + drugs[drug] for cell, drug in zip(samples.cell, samples.drug, strict=True)]
 
     def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
-        """Return what each feature adds to each prediction, and each atom of the drug where the model sees atoms.
+        """Return the contributions of features, and of the drug's atoms where the model sees atoms.
 
-        Of calls the log odds of being sensitive are explained, whatever class is answered.
+        For calls the log odds of being sensitive are explained, whatever class is answered.
         """
         explained = np.full(len(samples), SENSITIVE) if self.thresholds else None
         attribution = estimator.attribute(samples, explained)
         if attribution is None:
             return {}
-        return contribution_columns(attribution) | atom_columns(estimator.atom_attributions(samples, explained))
+        atoms = estimator.atom_attributions(samples, explained)
+        found = {} if atoms is None else {"atoms": pd.Series([each.tolist() for each in atoms], dtype=object)}
+        return contribution_columns(attribution) | found
+
+
+def _drugs_in(samples: ResponseSamples) -> list[tuple[str, str | None]]:
+    """Return id and SMILES of each drug."""
+    smiles = samples.drugs["smiles"]
+    return [
+        (str(name), each if isinstance(each, str) else None) for name, each in zip(smiles.index, smiles, strict=True)
+    ]
 
 
 def _drugs_of(samples: ResponseSamples) -> dict[str, str | None]:
     """Return the SMILES of each drug by its id, the most measured first."""
     used, count = np.unique(samples.drug, return_counts=True)
-    smiles = samples.drugs["smiles"]
-    order = used[np.argsort(-count, kind="stable")]
-    return {
-        str(smiles.index[drug]): str(each) if isinstance(each := smiles.iloc[drug], str) else None for drug in order
-    }
+    drugs = _drugs_in(samples)
+    return dict(drugs[drug] for drug in used[np.argsort(-count, kind="stable")])
 
 
 def _units_of(samples: ResponseSamples, task: Any) -> dict[str, dict[str, Any]]:
-    """Return the unit of each omics of the lines; nothing is known of a scale that is not named."""
+    """Return the unit of each omics of the lines, where its scale is known."""
     lines = np.unique(samples.cell)
-    scales: dict[str, str] = {name: name for name in task.data.omics}
-    if EXPRESSION in scales:
-        scales[EXPRESSION] = task.validate.expression_scale
+    scales = {name: task.validate.expression_scale if name == EXPRESSION else name for name in task.data.omics}
     found = {name: unit_of(samples.omics[name].to_numpy()[lines], scale) for name, scale in scales.items()}
     return {name: unit for name, unit in found.items() if unit is not None}
 
 
 def _needed(estimator: Estimator, prepared: Prepared) -> list[str]:
-    """Return the tables without which the estimator leaves a line aside: by its choices, or those of what it wraps."""
+    """Return the tables without which the estimator, or the one that it wraps, leaves a line aside."""
     chosen = estimator.get_params(deep=False)
     while "hyperparameters" in chosen:
         chosen = chosen["hyperparameters"]
@@ -375,162 +407,58 @@ def _expression_panels(samples: ResponseSamples, lines: np.ndarray) -> dict[str,
     return choose_panels(table.dropna(how="all").to_numpy(), [str(gene) for gene in table])
 
 
-def read_payload(frame: pd.DataFrame, contract: Pairs) -> ResponseSamples:
-    """Check a request and make samples of it.
-
-    Parameters
-    ----------
-    frame
-        A row a question: a column an omics, each a map ``feature -> value``; ``smiles``; where known ``drug_id`` and
-        ``tissue``.
-    contract
-        Of the model that is asked.
-
-    Returns
-    -------
-    ResponseSamples
-        In the order of the rows; equal profiles and equal drugs are stored once.
-
-    Raises
-    ------
-    PayloadError
-        Names the row (from 0, as in the request) and the field of the first fault.
-    """
-    if len(frame) == 0:
-        raise PayloadError("the request has no rows; send at least one")
-    if len(frame) > MAX_ROWS:
-        raise PayloadError(f"the request has {len(frame)} rows; send at most {MAX_ROWS} at a time")
-    known = [*contract.features, "tissue", "smiles", "drug_id"]
-    if unknown := [str(column) for column in frame.columns if column not in known]:
-        raise PayloadError(f"unknown field {listed(unknown)}; the fields are {', '.join(known)}")
-    for name in (*contract.required, "smiles"):
-        if name not in frame.columns and not (name == "smiles" and "drug_id" in frame.columns):
-            raise PayloadError(f"the field {name} is missing; every row needs it")
-    lines: dict[tuple[Any, ...], int] = {}
-    profiles: list[dict[str, np.ndarray | None]] = []
-    tissues: list[str | None] = []
-    drugs: dict[tuple[str | None, str | None], int] = {}
-    molecules: dict[str, str | None] = {}
-    spellings: list[str | None] = []
-    cell, drug, read_as = [], [], []
-    above: dict[str, _Checked] = {}
-    for row, record in enumerate(frame.to_dict("records")):
-        profile = {name: _as_above(record.get(name), name, row, contract, above) for name in contract.features}
-        tissue = contract.tissue_as_known(_text(record.get("tissue"), "tissue", row))
-        key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
-        if key not in lines:
-            lines[key] = len(lines)
-            profiles.append(profile)
-            tissues.append(tissue)
-        cell.append(lines[key])
-        drug_id, smiles, said = _drug(record, row, contract)
-        read_as.append(said)
-        molecule = None if smiles is None else canonical(smiles)
-        if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
-            raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
-        if (drug_id, molecule) not in drugs:
-            drugs[drug_id, molecule] = len(drugs)
-            spellings.append(smiles)
-        drug.append(drugs[drug_id, molecule])
-    names = [f"row:{index}" for index in range(len(lines))]
-    # Ids that were given are stripped, so none of them begins with a space.
-    drug_ids = [drug_id or f" row:{index}" for index, (drug_id, _) in enumerate(drugs)]
-    omics = {
-        name: pd.DataFrame(
-            np.array([np.full(len(columns), np.nan) if p[name] is None else p[name] for p in profiles]),
-            index=pd.Index(names),
-            columns=pd.Index(columns),
-        )
-        for name, columns in contract.features.items()
-    }
-    pairs = pd.DataFrame({"cell_line_id": np.array(names)[cell], "drug_id": np.array(drug_ids)[drug]})
-    pairs[_READ_AS] = pd.Series(read_as, dtype=object)
-    return make_samples(
-        pairs,
-        pd.DataFrame({"tissue": pd.Series(tissues, index=names, dtype=object)}, index=pd.Index(names)),
-        pd.DataFrame({"smiles": pd.Series(spellings, index=drug_ids, dtype=object)}),
-        omics,
-    )
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A table of a row, as it came and as it was read."""
-
-    values: Mapping[str, Any]
-    types: list[type]
-    read: np.ndarray | None
-
-
-def _as_above(values: Any, name: str, row: int, contract: Pairs, above: dict[str, _Checked]) -> np.ndarray | None:
-    """Return `_profile`, which is the row above's where the table is: many drugs are asked about one line."""
-    if not isinstance(values, Mapping):
-        return _profile(values, name, row, contract)
-    types = [type(value) for value in values.values()]  # true is equal to 1, and is no number
-    before = above.get(name)
-    if before is None or types != before.types or values != before.values:
-        before = above[name] = _Checked(values, types, _profile(values, name, row, contract))
-    return before.read
-
-
 def _profile(values: Any, name: str, row: int, contract: Pairs) -> np.ndarray | None:
     """Return the values in the model's order, or None where the row has none and need not."""
-    if values is None or (isinstance(values, float) and math.isnan(values)):
+    where = f"row {row}, field {name}"
+    if is_null(values):
         if name in contract.required:
-            raise PayloadError(f"row {row}, field {name}: missing; this model needs it")
+            raise PayloadError(f"{where}: missing; this model needs it")
         return None
     if not isinstance(values, Mapping):
-        raise PayloadError(f"row {row}, field {name}: must be a map of feature to value, it is {kind_of(values)}")
+        raise PayloadError(f"{where}: must be a map of feature to value, it is {kind_of(values)}")
     wanted = contract.features[name]
     if missing := [feature for feature in wanted if feature not in values]:
         by_folded = _by_folded([str(feature) for feature in values])
         alike = [each for feature in missing for each in by_folded.get(folded(feature), [])]
-        beside = f"; write {quoted(alike, 3)} as the model does" if alike else ""
-        raise PayloadError(
-            f"row {row}, field {name}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}{beside}"
-        )
+        hint = f"; write {quoted(alike, 3)} as the model does" if alike else ""
+        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}{hint}")
     if len(values) > len(wanted):
-        known = set(wanted)
-        unknown = [str(feature) for feature in values if feature not in known]
-        raise PayloadError(f"row {row}, field {name}: unknown features: {listed(unknown)}")
-    numbers = [values[feature] for feature in wanted]
+        raise PayloadError(f"{where}: unknown features: {listed([str(each) for each in {*values} - {*wanted}])}")
+    numbers = numbers_of([values[feature] for feature in wanted], wanted, where)
     scale = contract.scale_of(name)
-    lowest, highest, what = LIMITS.get(scale, (-math.inf, math.inf, ""))
-    for feature, number in zip(wanted, numbers, strict=True):
-        value = number_of(number, f"row {row}, field {name}.{feature}")
-        if not lowest <= value <= highest or (scale == "mutation" and value not in (0, 1)):
-            side = f", below {lowest:g}" if value < lowest else f", above {highest:g}" if value > highest else ""
-            raise PayloadError(f"row {row}, field {name}.{feature}: is {value:g}{side}; {what}")
-    return np.array(numbers, dtype=np.float64)
+    lowest, highest, reason = LIMITS.get(scale, (-math.inf, math.inf, ""))
+    refused = ~np.isin(numbers, (0, 1)) if scale == "mutation" else (numbers < lowest) | (numbers > highest)
+    refuse_values(refused, numbers, wanted, where, reason)
+    return numbers
 
 
 def _drug(record: Mapping[Any, Any], row: int, contract: Pairs) -> tuple[str | None, str | None, str | None]:
-    """Return id and SMILES as the training data writes them, and what is to be said where the request does not."""
+    """Return id and SMILES as the training data writes them, and a note where the request does not."""
     smiles = _text(record.get("smiles"), "smiles", row)
     given = _text(record.get("drug_id"), "drug_id", row)
     drug_id = contract.drug_id_as_known(given)
-    said = None if drug_id == given else f"drug_id {given!r} was read as {drug_id!r}"
+    notes = [] if drug_id == given else [f"drug_id {given!r} was read as {drug_id!r}"]
     if smiles is None and drug_id is not None:
         smiles = contract.drugs.get(drug_id)  # what the training rows of this id had
     if smiles is None and (drug_id is None or "smiles" in contract.required):
         raise PayloadError(f"row {row}, field smiles: missing; without it the drug is not known")
     if smiles is None and contract.drugs and drug_id not in contract.drugs:
         raise PayloadError(
-            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the {len(contract.drugs)} drugs that the "
-            f"model knows, such as {listed(list(contract.drugs), 3)}; give its smiles too"
+            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the model's {len(contract.drugs)} drugs, such "
+            f"as {listed(list(contract.drugs), 3)}; give its smiles too"
         )
     if smiles is not None and canonical(smiles) is None:
         raise PayloadError(f"row {row}, field smiles: {smiles[:80]!r} is not a SMILES that RDKit can parse")
     if smiles is not None and (found := contract.known_drug(drug_id or " ", smiles)) is not None:
         own = contract.drugs[found]
         if own is not None and canonical(own) != canonical(smiles):
-            also = f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that"
-            return drug_id, own, f"{said}; {also}" if said else also
-    return drug_id, smiles, said
+            notes.append(f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that")
+            smiles = own
+    return drug_id, smiles, "; ".join(notes) or None
 
 
 def _as_known(text: str | None, names: Collection[str], by_folded: Mapping[str, list[str]]) -> str | None:
-    """Return the one of ``names`` that people would read ``text`` as, or ``text`` where there is none or several."""
+    """Return the one of ``names`` that is `folded` alike, or ``text`` where there is none or several."""
     if text is None or text in names:
         return text
     alike = by_folded.get(folded(text), [])
@@ -545,13 +473,13 @@ def _by_folded(names: Collection[str]) -> dict[str, list[str]]:
 
 
 def _one_molecule(one: str, other: str) -> bool:
-    """Whether two SMILES are one drug: but for salts and tautomers, and not where both say another stereochemistry."""
+    """Whether two SMILES are one drug: salts and tautomers are, molecules of different stereochemistry are not."""
     ends = stereochemistry(one), stereochemistry(other)
     return parent(one) == parent(other) and (not all(ends) or ends[0] == ends[1])
 
 
 def _text(value: Any, name: str, row: int) -> str | None:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_null(value):
         return None
     if not isinstance(value, str):
         raise PayloadError(f"row {row}, field {name}: must be text, it is {kind_of(value)}")

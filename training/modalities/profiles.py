@@ -1,4 +1,4 @@
-"""Models of expression profiles take maps of genes, checked gene by gene."""
+"""Requests of expression profiles: maps of genes to values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from pipelines.params import read_task
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.text_values import quoted
-from training.contract import Contract, PayloadError, Remarks, kind_of, listed, number_of, summary_view
+from training.contract import (
+    Contract,
+    PayloadError,
+    Remarks,
+    check_form,
+    kind_of,
+    listed,
+    numbers_of,
+    refuse_values,
+    summary_view,
+)
 from training.estimator import Estimator
 from training.features.summaries import choose_panels, profile_summary
 from training.features.units import outside, unit_of
@@ -27,22 +37,25 @@ from training.model.novelty import View, some
 MAX_ROWS = 2_000
 _MOST = {"log2": 128.0, "as_is": 1e30}  # above, a feature may be infinite; linear values are logged
 _LISTED = 200  # genes that a refusal names
-_SAID = ("imputed", "ignored")  # genes that a profile lacks, and those that it has and no training profile had
-_READ_AS = "read_as"  # of a profile of a request: what was normalized
+_ABOUT_GENES = (
+    "imputed",
+    "ignored",
+)  # columns of an answer: genes that a profile lacks, and that the data does not have
+_READ_AS = "read_as"  # column of the profiles of a request: what was normalized
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profiles(Contract):
-    """What a model of expression profiles takes, whatever it answers.
+    """What a model of expression profiles takes.
 
     Attributes
     ----------
     genes
         Those that the model looks at.
     known
-        All genes that the training data had; a profile may hold them and they are not looked at.
+        All genes of the training data; a profile may have them.
     panels
-        Of those that the model looks at, some that go together, by which inputs are described.
+        Sets of correlated genes among ``genes``, by which inputs are described.
     unit
         Of the training profiles, see `training.features.units.unit_of`.
     """
@@ -66,8 +79,59 @@ class Profiles(Contract):
         }
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
-        """See `read_profiles`."""
-        return self.aimed(read_profiles(frame, self))
+        """Check a request and return its samples, in its order.
+
+        Column ``expression`` maps genes to values on the scale of the task's data. Genes go by symbol, by Entrez number
+        or as ``SYMBOL|ENTREZ``. Genes that are left out, or null, are imputed; of these and of unknown genes a profile
+        may have the share ``data.missing_genes`` of ``params.yaml``.
+        """
+        check_form(frame, ["expression"], ["expression"], MAX_ROWS)
+        task: Any = read_task(self.task_text)
+        values = np.full((len(frame), len(self.genes)), np.nan, dtype=np.float32)
+        about: list[tuple[list[str], list[str]]] = []
+        used = set(self.genes)
+        # All that are known: a symbol of two known genes is ambiguous though the model looks at one of them alone.
+        known = [*self.genes, *(gene for gene in self.known if gene not in used)]
+        matches: dict[tuple[str, ...], _Named] = {}  # profiles of one laboratory name the same genes
+        read_as: list[str | None] = []
+        for row, profile in enumerate(frame["expression"].tolist()):
+            where = f"row {row}, field expression"
+            if not isinstance(profile, Mapping):
+                raise PayloadError(f"{where}: must be a map of gene to value, it is {kind_of(profile)}")
+            given = {str(gene): value for gene, value in profile.items()}
+            names = tuple(given)
+            if names not in matches:
+                matches[names] = _named_genes(names, known)
+            named = matches[names]
+            read_as.append(named.note)
+            places = [column for column, gene in enumerate(self.genes) if gene in named.found]
+            values[row, places] = _values(given, [named.found[self.genes[place]] for place in places], where, task)
+            lacking = [gene for gene, value in zip(self.genes, values[row], strict=True) if math.isnan(value)]
+            allowed = task.data.missing_genes
+            if len(named.unknown) > allowed * max(1, len(names)):
+                raise PayloadError(
+                    f"{where}: {len(named.unknown)} of {len(names)} genes are unknown, {allowed:.1%} may be: "
+                    f"{listed(named.unknown, _LISTED)}"
+                )
+            if len(lacking) > allowed * len(self.genes):
+                raise PayloadError(
+                    f"{where}: lacks {len(lacking)} of the model's {len(self.genes)} genes, {allowed:.1%} may be "
+                    f"missing: {listed(lacking, _LISTED)}"
+                )
+            about.append((lacking, list(named.unknown)))
+        ids = [f"row:{row}" for row in range(len(frame))]
+        columns = {
+            name: pd.Series(genes, dtype=object)
+            for name, genes in zip(_ABOUT_GENES, zip(*about, strict=True), strict=True)
+        }
+        table = pd.DataFrame(
+            {"sample_id": ids, "patient_id": ids, **columns, _READ_AS: pd.Series(read_as, dtype=object)}
+        )
+        genes = tuple(self.genes)
+        made = ExpressionSamples(
+            table, values, np.arange(len(table)), genes, pd.DataFrame(index=pd.Index(genes)), task.data.scale
+        )
+        return self.aimed(made)
 
     def request(self, samples: ExpressionSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
@@ -84,18 +148,18 @@ class Profiles(Contract):
         return [ColSpec(Map(AnyType()), name="expression")]
 
     def outputs(self) -> list[ColSpec]:
-        """Return the columns of an answer, and which genes were imputed and which ignored."""
-        said = [ColSpec(Array(DataType.string), name=name) for name in _SAID]
-        return [*self.answered(), *said, *self.explained()]
+        """Return the columns of an answer, with the genes that were imputed and ignored."""
+        about = [ColSpec(Array(DataType.string), name=name) for name in _ABOUT_GENES]
+        return [*self.answered(), *about, *self.explained()]
 
     def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> pd.DataFrame:
-        """Return the answer, and which genes were imputed and which ignored; of a training table, none."""
+        """Return the answer with the genes that were imputed and ignored: none for samples of a training table."""
         nothing: pd.Series = pd.Series([[] for _ in range(len(samples))], dtype=object)
-        said = {name: samples.table.get(name, nothing) for name in _SAID}
-        return self.said(outputs, samples).assign(**said)
+        about = {name: samples.table.get(name, nothing) for name in _ABOUT_GENES}
+        return super().answer(outputs, samples).assign(**about)
 
     def remarks(self, samples: ExpressionSamples) -> Remarks:
-        """Return what was read otherwise, and which profiles are in another unit than the training data."""
+        """Return notes on what was normalized and which profiles are in another unit than the training data."""
         made = Remarks(len(samples))
         if _READ_AS in samples.table:
             made.add(samples.table[_READ_AS].tolist())
@@ -108,108 +172,26 @@ class Profiles(Contract):
         return profile_summary(samples.logged(self.genes), self.genes, self.panels)
 
     def views(self, samples: ExpressionSamples, described: pd.DataFrame) -> dict[str, View]:
-        """Return the summary, and the genes that the model looks at."""
-        return profile_views(samples.logged(self.genes), described)
+        """Return the summary, without the number of missing genes, and the genes that the model looks at."""
+        values = samples.logged(self.genes)
+        columns = [str(column) for column in described if column != "missing"]
+        return {
+            "summary": summary_view(described, columns),
+            "genes": View("profile", values, np.arange(len(values))),
+        }
 
     def identities(self, samples: ExpressionSamples) -> list[bytes]:
         """Return the values of the genes that the model looks at."""
         return [row.tobytes() for row in samples.logged(self.genes)]
 
 
-def profile_views(values: np.ndarray, described: pd.DataFrame) -> dict[str, View]:
-    """Return the summary's view and that of the genes, of profiles in log2 units, shape ``(n, genes)``."""
-    columns = [str(column) for column in described if column != "missing"]  # how many may be is the task's to say
-    return {
-        "summary": summary_view(described, columns),
-        "genes": View("profile", values, np.arange(len(values))),
-    }
-
-
-def read_profiles(frame: pd.DataFrame, contract: Profiles) -> ExpressionSamples:
-    """Check a request and make samples of it.
-
-    Parameters
-    ----------
-    frame
-        A row a profile: column ``expression``, a map of genes to values on the scale of the task's data. Genes go by
-        symbol, by Entrez number or as ``SYMBOL|ENTREZ``. A gene that is left out, or null, is imputed.
-    contract
-        Of the model that is asked.
-
-    Returns
-    -------
-    ExpressionSamples
-        In the order of the rows; ``table["imputed"]`` lists the genes that each row lacks, ``table["ignored"]`` those
-        that it names and the training data did not have.
-
-    Raises
-    ------
-    PayloadError
-        Names the row (from 0, as in the request) and the gene; or lists the genes that a row lacks, or that nobody
-        knows, where they are more than ``data.missing_genes`` of ``params.yaml`` allows.
-    """
-    if len(frame) == 0:
-        raise PayloadError("the request has no rows; send at least one")
-    if len(frame) > MAX_ROWS:
-        raise PayloadError(f"the request has {len(frame)} rows; send at most {MAX_ROWS} at a time")
-    if unknown := [str(column) for column in frame.columns if column != "expression"]:
-        raise PayloadError(f"unknown field {listed(unknown)}; the field is expression")
-    if len(frame.columns) != 1:
-        count = len(frame.columns)
-        what = f"stands {count} times; send it once" if count else "is missing; every row needs it"
-        raise PayloadError(f"the field expression {what}")
-    task: Any = read_task(contract.task_text)
-    values = np.full((len(frame), len(contract.genes)), np.nan, dtype=np.float32)
-    imputed: list[list[str]] = []
-    ignored: list[list[str]] = []
-    used = set(contract.genes)
-    # All that are known: a symbol that two of them bear says not which is meant, though the model looks at one alone.
-    known = [*contract.genes, *(gene for gene in contract.known if gene not in used)]
-    matches: dict[tuple[str, ...], _Named] = {}  # profiles of one laboratory name the same genes
-    read_as: list[str | None] = []
-    for row, profile in enumerate(frame["expression"].tolist()):
-        where = f"row {row}, field expression"
-        if not isinstance(profile, Mapping):
-            raise PayloadError(f"{where}: must be a map of gene to value, it is {kind_of(profile)}")
-        given = {str(gene): value for gene, value in profile.items()}
-        names = tuple(given)
-        if names not in matches:
-            matches[names] = _named_genes(names, known)
-        found, unknown = matches[names].found, matches[names].unknown
-        read_as.append(matches[names].said)
-        for column, gene in enumerate(contract.genes):
-            if gene in found:
-                values[row, column] = _number(given[found[gene]], f"{where}.{found[gene]}", task)
-        lacking = [gene for gene, value in zip(contract.genes, values[row], strict=True) if math.isnan(value)]
-        allowed = task.data.missing_genes
-        if len(unknown) > allowed * max(1, len(names)):
-            raise PayloadError(
-                f"{where}: {len(unknown)} of {len(names)} genes are unknown, {allowed:.1%} may be: "
-                f"{listed(unknown, _LISTED)}"
-            )
-        if len(lacking) > allowed * len(contract.genes):
-            raise PayloadError(
-                f"{where}: lacks {len(lacking)} of the model's {len(contract.genes)} genes, {allowed:.1%} may be "
-                f"missing: {listed(lacking, _LISTED)}"
-            )
-        imputed.append(lacking)
-        ignored.append(list(unknown))
-    ids = [f"row:{row}" for row in range(len(frame))]
-    said = {name: pd.Series(genes, dtype=object) for name, genes in zip(_SAID, (imputed, ignored), strict=True)}
-    table = pd.DataFrame({"sample_id": ids, "patient_id": ids, **said, _READ_AS: pd.Series(read_as, dtype=object)})
-    genes = tuple(contract.genes)
-    return ExpressionSamples(
-        table, values, np.arange(len(table)), genes, pd.DataFrame(index=pd.Index(genes)), task.data.scale
-    )
-
-
 @dataclass(frozen=True)
 class _Named:
-    """Which name of a profile stands for which gene, the names that stand for none, and what was read otherwise."""
+    """The name in a profile of each gene that was found, names of no known gene, and a note on what was normalized."""
 
     found: dict[str, str]
     unknown: list[str]
-    said: str | None
+    note: str | None
 
 
 def _named_genes(names: tuple[str, ...], known: list[str]) -> _Named:
@@ -218,9 +200,9 @@ def _named_genes(names: tuple[str, ...], known: list[str]) -> _Named:
         return _Named(match.found, match.unknown, None)
     certain = {gene: given[0] for gene, given in respelled(names, known).items() if len(given) == 1}
     left = set(match.unknown) - set(certain.values())
-    said = f"{len(certain)} genes were matched but for case or blanks, such as {quoted(certain.values(), 3)}"
+    note = f"{len(certain)} genes were matched but for case or blanks, such as {quoted(certain.values(), 3)}"
     unknown = [name for name in match.unknown if name in left]
-    return _Named({**match.found, **certain}, unknown, said if certain else None)
+    return _Named({**match.found, **certain}, unknown, note if certain else None)
 
 
 def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:
@@ -230,16 +212,17 @@ def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:
     return [gene for gene in samples.inputs if gene in used]
 
 
-def _number(value: Any, where: str, task: ProfilesTask) -> float:
-    """Return a value of a profile; NaN for null, which is a gene that was not measured."""
-    if value is None:
-        return math.nan
-    number = number_of(value, where[:160])
-    if number < 0 and task.data.scale != "as_is":
-        raise PayloadError(f"{where[:160]}: {number:g} is below 0, which {task.data.scale} expression never is")
-    if abs(number) > (most := _MOST.get(task.data.scale, math.inf)):
-        raise PayloadError(f"{where[:160]}: {number:g} is beyond {most:g}, which {task.data.scale} expression never is")
-    return number
+def _values(given: Mapping[str, Any], names: list[str], where: str, task: ProfilesTask) -> np.ndarray:
+    """Return the values under ``names``; NaN for null, which is a gene that was not measured."""
+    measured = [name for name in names if given[name] is not None]
+    numbers = numbers_of([given[name] for name in measured], measured, where)
+    scale = task.data.scale
+    if scale != "as_is":
+        refuse_values(numbers < 0, numbers, measured, where, f"{scale} expression is never below 0")
+    most = _MOST.get(scale, math.inf)
+    refuse_values(np.abs(numbers) > most, numbers, measured, where, f"{scale} expression is never beyond {most:g}")
+    found = dict(zip(measured, numbers, strict=True))
+    return np.array([found.get(name, math.nan) for name in names], dtype=np.float64)
 
 
 TAKEN = Profiles

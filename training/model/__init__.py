@@ -1,1 +1,1 @@
-"""The final fit: what is fitted, how far it is trusted, what is logged of it, and what answers."""
+"""The final fit: fitting, calibration, logging, and the model that answers."""

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature scaling and conformal sets, from held-out predictions."""
+"""Calibrated probabilities, by temperature scaling, and conformal sets, from held-out predictions."""
 
 from __future__ import annotations
 
@@ -13,32 +13,18 @@ TEMPERATURES = (0.05, 20.0)
 # As in the log loss that evaluation reports: a probability of zero is one of 2.2e-16.
 _SMALLEST = float(np.finfo(np.float64).eps)
 
-# Weight, in rows, of the assumption that anything may come. Without it a validation split without a mistake, which good
-# models have, asks for ever lower temperatures, and the first mistake on the test split is made with certainty.
+# Weight, in rows, of a uniform truth. Without it a validation split without a mistake, which good models have, asks for
+# ever lower temperatures, and the first mistake on the test split is made with certainty.
 _ASSUMED_ROWS = 1.0
 
 
 def fit_temperature(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> float:
-    """Temperature under which held-out rows are most likely.
+    """Return the temperature under which held-out rows are most likely, between 0.05 and 20.
 
-    Parameters
-    ----------
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted for rows that the model was not fitted on.
-    target : int array of shape (n_rows,)
-        Their true classes.
+    One row's weight of uniform truth keeps it from the bounds where rows are few or all right. It is 1 where the
+    temperature so found would make the rows themselves less likely.
 
-    Returns
-    -------
-    float
-        Between 0.05 and 20: above 1 where the model is too sure, below 1 where it is not sure enough. One row's weight
-        of uniform truth, spread over all rows, keeps the temperature from the bound where the rows are few or all
-        right. 1 where the temperature so found would make the rows themselves less likely.
-
-    Raises
-    ------
-    ValueError
-        If there is no row, or the shapes do not fit.
+    ``probabilities`` ``(n_rows, n_classes)`` are of rows that the model was not fitted on, ``target`` are their codes.
 
     References
     ----------
@@ -64,24 +50,9 @@ def fit_temperature(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> floa
 
 
 def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
-    """Divide the logits by the temperature.
+    """Return probabilities ``(n_rows, n_classes)`` whose logits are divided by a positive temperature.
 
-    Parameters
-    ----------
-    probabilities : array of shape (n_rows, n_classes)
-        As the model predicts them.
-    temperature : float
-        Positive.
-
-    Returns
-    -------
-    array of shape (n_rows, n_classes)
-        Each row sums to one, and its first most probable class is that of `probabilities`.
-
-    Raises
-    ------
-    ValueError
-        If the temperature is not a positive number, or `probabilities` is no table of them.
+    Rows sum to one, and the first most probable class of each row stays so.
     """
     if not (np.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature is {temperature}, not a positive number")
@@ -98,31 +69,20 @@ def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Float
 def conformal_threshold(
     probabilities: npt.ArrayLike, target: npt.ArrayLike, groups: npt.ArrayLike, coverage: float
 ) -> float:
-    """Score up to which a class belongs to the prediction set; a class's score is 1 - its probability.
+    """Return the score, 1 - probability, up to which a class belongs to the prediction set; between 0 and 1.
+
+    A row of a new group that is exchangeable with these has its true class in its set with probability ``coverage`` at
+    least. It is 1, so that sets have every class, for fewer groups than coverage / (1 - coverage), 9 for 90 %.
 
     Parameters
     ----------
-    probabilities : array of shape (n_rows, n_classes)
-        Predicted, after temperature scaling, for rows that the model was not fitted on.
-    target : int array of shape (n_rows,)
-        Their true classes.
+    probabilities, target
+        As for `fit_temperature`, after temperature scaling.
     groups : array of shape (n_rows,)
-        What varies independently, such as the subject. Each group weighs the same, however many rows it has, and so
-        does the group that is to come, whose scores are taken to be the largest.
+        What varies independently, such as the subject. Each group has the same weight, however many rows it has, and so
+        has the new group, whose scores are taken to be the largest.
     coverage : float
-        Share of true classes that sets are to hold, between 0 and 1.
-
-    Returns
-    -------
-    float
-        Between 0 and 1. A row drawn from a new group that is exchangeable with these has its true class in its set with
-        at least this probability. 1, so that every class is in every set, where the groups are too few to promise that:
-        fewer than coverage / (1 - coverage), which is 9 for 90 %.
-
-    Raises
-    ------
-    ValueError
-        If there is no row, the shapes do not fit, or `coverage` does not lie between 0 and 1.
+        Share of true classes in sets, between 0 and 1.
 
     References
     ----------
@@ -145,7 +105,7 @@ def conformal_threshold(
 
 
 def prediction_sets(probabilities: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
-    """Return which classes belong to each row's set, shape `(n_rows, n_classes)`; the most probable one always does."""
+    """Return which classes are in each row's set, ``(n_rows, n_classes)``; the most probable one always is."""
     table = _table(probabilities)
     sets = 1 - table <= threshold
     sets[np.arange(len(table)), table.argmax(axis=1)] = True

@@ -1,10 +1,10 @@
-"""The final fit of a tuned architecture, and what it is trusted to get wrong."""
+"""The final fit of a tuned architecture, and its errors on rows that it was not fitted on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -12,23 +12,17 @@ from pipelines.datasets import Prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext, add
 
+_T = TypeVar("_T")
 
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class CrossFitted(Estimator):
-    """The mean of models of one architecture, each fitted without one fold.
+    """The mean of models of the architecture ``of``, each fitted without one fold."""
 
-    Parameters
-    ----------
-    of, modality, problem
-        Name of the architecture, and what it takes and answers.
-    hyperparameters
-        Of every member.
-    """
-
-    def __init__(self, of: str, hyperparameters: Mapping[str, Any], *, modality: str, problem: str) -> None:
-        self.of = of
-        self.hyperparameters = hyperparameters
-        self.modality = modality
-        self.problem = problem
+    of: str
+    hyperparameters: Mapping[str, Any]
+    modality: str
+    problem: str
 
     def fit(
         self,
@@ -37,31 +31,22 @@ class CrossFitted(Estimator):
         context: FitContext | None = None,
         folds: np.ndarray | None = None,
     ) -> Self:
-        """Fit a member a fold; the fold left out serves its early stopping.
+        """Fit one member a fold of ``folds`` (``(n,)``; groups must not cross them), stopped early on that fold.
 
-        Parameters
-        ----------
-        train
-            Samples of all folds.
-        validation
-            Not used.
-        context
-            Steps of the members follow one another.
-        folds
-            Fold of each sample, shape ``(n,)``; groups must not cross them.
+        ``validation`` is not used.
         """
         if folds is None or len(folds) != len(train):
             raise ValueError("cross-fitting needs the fold of each training sample")
         context = context or FitContext()
-        architecture = get_architecture(self.of, self.modality, self.problem)
         self.members_: list[Estimator] = []
         unseen: list[tuple[np.ndarray, np.ndarray]] = []
         for number, fold in enumerate(np.unique(folds)):
-            member = architecture.estimator(**self.hyperparameters)
+            member = self._unfitted()
             on_step = _numbered(context.on_step, number) if context.on_step else None
             checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{number}.pt")
             held_out = train.take(folds == fold)
-            member.fit(train.take(folds != fold), held_out, FitContext(on_step, checkpoint, {}, context.progress))
+            own = FitContext(on_step=on_step, checkpoint=checkpoint, progress=context.progress)
+            member.fit(train.take(folds != fold), held_out, own)
             unseen.append((np.flatnonzero(folds == fold), member.outputs(held_out)))
             self.members_.append(member)
         self.out_of_fold_ = np.full((len(train), *unseen[0][1].shape[1:]), np.nan)
@@ -69,39 +54,41 @@ class CrossFitted(Estimator):
             self.out_of_fold_[rows] = outputs
         return self
 
+    def _unfitted(self) -> Estimator:
+        return get_architecture(self.of, self.modality, self.problem).estimator(**self.hyperparameters)
+
     def outputs(self, samples: Any) -> np.ndarray:
         """Return the mean of the members' outputs: ``(n,)``, ``(n, targets)``, or probabilities ``(n, classes)``."""
         return type(self.members_[0]).mean_outputs(self.members_, samples)
 
     def predict(self, samples: Any) -> np.ndarray:
-        """Return the mean prediction ``(n,)`` or ``(n, targets)``, or the class that is most probable on average."""
+        """Return the mean prediction ``(n,)`` or ``(n, targets)``, or the class of the largest mean probability."""
         outputs = self.outputs(samples)
         return outputs.argmax(axis=1) if isinstance(self.members_[0], Classifier) else outputs
 
     def heatmaps(self, samples: Any) -> np.ndarray | None:
         """Return the mean of the members' heat maps."""
-        maps = [member.heatmaps(samples) for member in self.members_]
-        known = [each for each in maps if each is not None]
+        known = _known(member.heatmaps(samples) for member in self.members_)
         return np.mean(known, axis=0) if known else None
 
     def attribute(self, samples: Any, output: np.ndarray | None = None) -> Attribution | None:
-        """Return the mean of the members' attributions; additivity survives the mean."""
-        if output is None and isinstance(self.members_[0], Classifier):
-            output = self.predict(samples)  # what they say together, and not each for itself
-        parts = [member.attribute(samples, output) for member in self.members_]
-        known = [part for part in parts if part is not None]
+        """Return the mean of the members' attributions, which adds up as they do."""
+        output = self._explained(samples, output)
+        known = _known(member.attribute(samples, output) for member in self.members_)
         return add(known, 1 / len(known)) if known else None
 
     def atom_attributions(self, samples: Any, output: np.ndarray | None = None) -> list[np.ndarray] | None:
         """Return the mean of the members' contributions by atom."""
-        if output is None and isinstance(self.members_[0], Classifier):
-            output = self.predict(samples)
-        parts = [member.atom_attributions(samples, output) for member in self.members_]
-        known = [part for part in parts if part is not None]
+        output = self._explained(samples, output)
+        known = _known(member.atom_attributions(samples, output) for member in self.members_)
         return [np.mean(atoms, axis=0) for atoms in zip(*known, strict=True)] if known else None
 
+    def _explained(self, samples: Any, output: np.ndarray | None) -> np.ndarray | None:
+        """Return which output all members explain: of a classifier the joint prediction, not each member's own."""
+        return self.predict(samples) if output is None and isinstance(self.members_[0], Classifier) else output
+
     def cost(self) -> dict[str, float]:
-        """Return the members' costs, added up; of rates the mean over those that have one."""
+        """Return the sum of the members' costs, and the mean of rates."""
         costs = [member.cost() for member in self.members_]
         total: dict[str, float] = {}
         for name in dict.fromkeys(name for cost in costs for name in cost):
@@ -115,23 +102,20 @@ class CrossFitted(Estimator):
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Take on the members' states."""
-        estimator = get_architecture(self.of, self.modality, self.problem).estimator
-        self.members_ = [estimator(**self.hyperparameters).restore(member) for member in state["members"]]
+        self.members_ = [self._unfitted().restore(member) for member in state["members"]]
         return self
 
 
 @dataclass(frozen=True)
 class FinalFit:
-    """A fitted estimator with predictions of rows that it was not fitted on.
+    """A fitted estimator with its outputs for held-out rows.
 
     Attributes
     ----------
-    estimator
-        Fitted.
     held_out_rows
-        Positions, in the prepared samples, of rows outside the test split that were predicted unseen.
+        Positions of these rows in the prepared samples; none is of the test split.
     held_out
-        What the estimator answers for them, see `Estimator.outputs`.
+        Outputs of models that were not fitted on them, see `Estimator.outputs`.
     """
 
     estimator: Estimator
@@ -145,13 +129,8 @@ class FinalFit:
     def interval_half_widths(self, prepared: Prepared, coverage: float) -> np.ndarray:
         """Return the half width of a prediction interval for each target (split conformal; Lei et al., 2018).
 
-        The finite-sample quantile counts groups, not rows: rows of one cell line or patient err together. NaN where no
-        row was held out.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape ``()`` of one target, ``(targets,)`` of several.
+        The finite-sample quantile counts groups, not rows, since rows of one cell line or patient err together. The
+        shape is ``()`` of one target, ``(targets,)`` of several; NaN without held-out rows.
         """
         measured = prepared.samples.target[self.held_out_rows]
         if len(self.held_out) == 0:
@@ -170,19 +149,10 @@ def fit_final(
     settings: Mapping[str, Any],
     context: FitContext | None = None,
 ) -> FinalFit:
-    """Fit for good, on nothing of the test split.
+    """Fit for good, on no row of the test split.
 
-    Parameters
-    ----------
-    architecture, hyperparameters
-        From the study.
-    prepared
-        Samples with sides and folds.
-    members
-        1, or the number of folds: see ``fit.members`` in ``params.yaml``. An architecture that has nothing to tune has
-        nothing to stop early either: it is fitted once, on train and validation together.
-    settings
-        Rounds, epochs, seed, device.
+    ``members`` is 1 or the number of folds, see ``fit.members`` in ``params.yaml``; ``settings`` are rounds, epochs,
+    seed and device. An architecture without hyperparameters is fitted once, on train and validation together.
     """
     rows = prepared.rows("train", "validation")
     both = prepared.samples.take(rows)
@@ -195,14 +165,18 @@ def fit_final(
         estimator = architecture.build(hyperparameters, **settings).fit(prepared.side("train"), validation, context)
         final = FinalFit(estimator, watched, estimator.outputs(validation))
     else:
-        every = architecture.build(hyperparameters, **settings).get_params(deep=False)
-        folds = prepared.table["fold"].to_numpy()[rows]
-        whole_of_folds = CrossFitted(
-            architecture.name, every, modality=architecture.modality, problem=architecture.problem
-        )
-        fitted = whole_of_folds.fit(both, context=context, folds=folds)
-        final = FinalFit(fitted, rows, fitted.out_of_fold_)
+        crossed = CrossFitted(
+            of=architecture.name,
+            hyperparameters=architecture.build(hyperparameters, **settings).get_params(deep=False),
+            modality=architecture.modality,
+            problem=architecture.problem,
+        ).fit(both, context=context, folds=prepared.table["fold"].to_numpy()[rows])
+        final = FinalFit(crossed, rows, crossed.out_of_fold_)
     return replace(final, estimator=whole) if architecture.space is None else final
+
+
+def _known(parts: Iterable[_T | None]) -> list[_T]:
+    return [part for part in parts if part is not None]
 
 
 def _numbered(on_step: Callable[[int, dict[str, float]], None], number: int) -> Callable[[int, dict[str, float]], None]:

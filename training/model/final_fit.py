@@ -1,4 +1,4 @@
-"""The final fit of a tuned architecture: logged as a model, and what it leaves for `evaluation` and `serving`."""
+"""The stage ``fit``: the final fit of a tuned architecture, logged as a model with its test predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mlflow
 import numpy as np
@@ -21,9 +21,9 @@ from pipelines.params import Budget, Params, Task
 from pipelines.problems import Problem, get_problem
 from pipelines.step_metrics import sending
 from training.architectures import Architecture, get_architecture
-from training.contract import make_contract
+from training.contract import Contract, make_contract
 from training.device import torch_device
-from training.estimator import Estimator, FitContext
+from training.estimator import Estimator, FitContext, OnStep
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import Predictor
 from training.model.reference import make_reference
@@ -36,14 +36,12 @@ LARGEST_MODEL = 150  # megabytes
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the stage leaves behind for `evaluation` and `serving`.
+    """The receipt of the stage, for `evaluation` and `serving`.
 
     Attributes
     ----------
-    run_id, model_uri
-        MLflow run and logged model.
     validation
-        The study's metric on rows held out of the fit; what architectures are chosen by, never the test split.
+        The study's metric on held-out rows, by which architectures are chosen; never on the test split.
     cross_validation
         ``cv_<metric>_mean`` and ``cv_<metric>_sd`` over the folds; empty where one model was fitted.
     """
@@ -72,112 +70,140 @@ def fit(
     *,
     study: str = "none",
 ) -> Fitted:
-    """Fit, log and save a model.
+    """Fit, log and save a model of the task ``name``.
 
-    Parameters
-    ----------
-    name, architecture, hyperparameters, prepared, params
-        What is fitted on what.
-    folder
-        Takes ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows).
-    study
-        Name of the study that found the hyperparameters. A fit that was killed goes on from its checkpoint, in its run;
-        one that belongs to no study begins anew.
+    ``folder`` takes ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows). A fit that was
+    killed goes on from its checkpoint, in its run; one without a ``study`` starts anew.
 
     Raises
     ------
     UserError
-        The fit diverged, or the model is larger than is served.
+        The fit diverged, or the model is larger than `LARGEST_MODEL`.
     Unreachable
-        The tracking server stayed away for longer than `pipelines.retry.outage_seconds`; the same call goes on.
+        The tracking server was away for longer than `pipelines.retry.outage_seconds`; the same call goes on.
     """
     task = params.task(name)
-    tags = {
-        "architecture": architecture.name,
-        "budget": params.budget,
-        "seed": params.seed,
-        "split.sha256": prepared.sha256,
-        "study": study,
-        "device": torch_device(params.device),
-    }
-    members = affordable(architecture, task.fit.members.of(params.budget))
-    settings = fit_settings(params, task)
-    tags |= architecture.estimator.origin(hyperparameters, settings)
-    unfinished = Unfinished.of(study, task, architecture.name, hyperparameters, members, settings)
-    tags |= unfinished.tags()
-    begun = unfinished.run_id(name)
+    plan = _Plan.of(architecture, hyperparameters, params, task, study)
+    tags = plan.tags(params, prepared.sha256)
+    begun = plan.files.run_id(name)
     with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
         if begun is not None:  # perhaps at another commit; the model will be this one's
             tracking.retag(name, tags)
         tracking.patiently(lambda: log_dataset(name, prepared))
-        tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": members}))
+        tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": plan.members}))
         tracking.patiently(lambda: mlflow.log_metrics(_counts(prepared)))
-        with sending(run.info.run_id, unfinished.spool) as steps:
-
-            def on_step(step: int, metrics: dict[str, float]) -> None:
-                steps.log(step_metrics(metrics), step)
-
-            context = FitContext(on_step, unfinished.checkpoint, progress=True)
+        with sending(run.info.run_id, plan.files.spool) as steps:
             began = time.perf_counter()
-            final = fit_final(
-                architecture, hyperparameters, prepared, members=members, settings=settings, context=context
-            )
+            final = plan.fit(prepared, lambda step, metrics: steps.log(step_metrics(metrics), step), progress=True)
             seconds = time.perf_counter() - began
         if not np.isfinite(final.held_out).all():
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
         naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
-        baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
+        baseline = fit_final(naive, {}, prepared, members=1, settings=plan.settings).estimator
+        contract = make_contract(name, architecture.name, task, prepared, final, plan.refit)
         measured = prepared.samples.target[final.held_out_rows]
-
-        def refit(train: Any, validation: Any) -> Estimator:
-            return architecture.build(hyperparameters, **settings).fit(train, validation)
-
-        contract = make_contract(name, architecture.name, task, prepared, final, refit)
-        problem = get_problem(task.problem)
-        validation = problem.score(task.tune.metric, measured, final.held_out)
-        reference = make_reference(contract, prepared, final)
-        test = prepared.rows("test")
-        with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
-            saved = Path(temporary)
-            save_model(final.estimator, baseline, contract, saved, reference)
-            test_samples = prepared.samples.take(test)
-            predicted, naively = final.estimator.outputs(test_samples), baseline.outputs(test_samples)
-            cost = measured_cost(saved, final.estimator, test_samples, seconds)
-            example = prepared.samples.take(test[:2])
-            model_uri = tracking.patiently(lambda: log_model(saved, contract, example))
-            shutil.rmtree(folder / "model", ignore_errors=True)
-            shutil.copytree(saved, folder / "model")
-        folds = cross_validated(final, prepared, problem) if members > 1 else {}
-        found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **cost, **folds}
+        validation = get_problem(task.problem).score(task.tune.metric, measured, final.held_out)
+        logged = _log(final, baseline, contract, prepared, folder, seconds=seconds)
+        folds = cross_validated(final, prepared, get_problem(task.problem)) if plan.members > 1 else {}
+        found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **logged.cost, **folds}
         tracking.patiently(lambda: mlflow.log_metrics(found))
-        _refuse_large(cost, architecture.name)
-    predictions = contract.predicted(prepared.table.iloc[test], test_samples, predicted, naively)
+        _refuse_large(logged.cost, architecture.name)
     with written_whole(folder / "predictions.parquet") as path:
-        predictions.to_parquet(path, index=False)
-    unfinished.settle(name, run.info.run_id)
+        logged.predictions.to_parquet(path, index=False)
+    plan.files.settle(name, run.info.run_id)
     return Fitted(
-        name,
-        architecture.name,
-        params.budget,
-        run.info.run_id,
-        model_uri,
-        hyperparameters,
-        task.tune.metric,
-        validation,
-        prepared.sha256,
-        seconds,
-        cost,
-        folds,
+        task=name,
+        architecture=architecture.name,
+        budget=params.budget,
+        run_id=run.info.run_id,
+        model_uri=logged.model_uri,
+        hyperparameters=hyperparameters,
+        metric=task.tune.metric,
+        validation=validation,
+        split_sha256=prepared.sha256,
+        seconds=seconds,
+        cost=logged.cost,
+        cross_validation=folds,
     )
 
 
-def affordable(architecture: Architecture, members: int) -> int:
-    """Return ``members``, or 1 where the models of so many folds would be too large to be served as one."""
-    expected = architecture.estimator.expected_megabytes() if members > 1 else 0.0
-    if members * expected <= LARGEST_MODEL:
-        return members
-    print(f"{architecture.name}: {members} members of {expected:.0f} MB exceed {LARGEST_MODEL} MB; one model is fitted")
-    return 1
+@dataclass(frozen=True)
+class _Plan:
+    """What is fitted: the same in all processes that take part in a fit."""
+
+    architecture: Architecture
+    hyperparameters: dict[str, Any]
+    members: int
+    settings: dict[str, Any]
+    files: Unfinished
+
+    @classmethod
+    def of(
+        cls, architecture: Architecture, hyperparameters: dict[str, Any], params: Params, task: Task, study: str
+    ) -> Self:
+        members = affordable(architecture, task.fit.members.of(params.budget))
+        settings = fit_settings(params, task)
+        files = Unfinished.of(
+            study,
+            task,
+            architecture=architecture.name,
+            hyperparameters=hyperparameters,
+            members=members,
+            settings=settings,
+        )
+        return cls(architecture, hyperparameters, members, settings, files)
+
+    def tags(self, params: Params, split: str) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture.name,
+            "budget": params.budget,
+            "seed": params.seed,
+            "split.sha256": split,
+            "study": self.files.study,
+            "device": torch_device(params.device),
+            **self.architecture.estimator.origin(self.hyperparameters, self.settings),
+            **self.files.tags(),
+        }
+
+    def fit(self, prepared: Prepared, on_step: OnStep | None = None, *, progress: bool = False) -> FinalFit:
+        context = FitContext(on_step, self.files.checkpoint, progress=progress)
+        return fit_final(
+            self.architecture,
+            self.hyperparameters,
+            prepared,
+            members=self.members,
+            settings=self.settings,
+            context=context,
+        )
+
+    def refit(self, train: Any, validation: Any) -> Estimator:
+        return self.architecture.build(self.hyperparameters, **self.settings).fit(train, validation)
+
+
+@dataclass(frozen=True)
+class _Logged:
+    model_uri: str
+    cost: dict[str, float]
+    predictions: pd.DataFrame
+
+
+def _log(
+    final: FinalFit, baseline: Estimator, contract: Contract, prepared: Prepared, folder: Path, *, seconds: float
+) -> _Logged:
+    """Log the model to the active run, save it in ``folder``, measure its cost and predict the test rows."""
+    reference = make_reference(contract, prepared, final)
+    test = prepared.rows("test")
+    samples = prepared.samples.take(test)
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
+        saved = Path(temporary)
+        save_model(final.estimator, baseline, contract, saved, reference)
+        outputs = final.estimator.outputs(samples), baseline.outputs(samples)
+        cost = measured_cost(saved, final.estimator, samples, seconds)
+        example = prepared.samples.take(test[:2])
+        model_uri = tracking.patiently(lambda: log_model(saved, contract, example))
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        shutil.copytree(saved, folder / "model")
+    return _Logged(model_uri, cost, contract.predicted(prepared.table.iloc[test], samples, *outputs))
 
 
 def follow(
@@ -188,17 +214,22 @@ def follow(
     task: Task,
     study: str,
 ) -> int:
-    """Take part in a fit that another process leads: the same steps, and nothing written."""
-    members = affordable(architecture, task.fit.members.of(params.budget))
-    settings = fit_settings(params, task)
-    unfinished = Unfinished.of(study, task, architecture.name, hyperparameters, members, settings)
-    context = FitContext(checkpoint=unfinished.checkpoint)
-    fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
+    """Take part in a fit that another process leads: the same steps, and nothing is written."""
+    _Plan.of(architecture, hyperparameters, params, task, study).fit(prepared)
     return 0
 
 
+def affordable(architecture: Architecture, members: int) -> int:
+    """Return ``members``, or 1 where models of so many folds are too large to be served as one."""
+    expected = architecture.estimator.expected_megabytes() if members > 1 else 0.0
+    if members * expected <= LARGEST_MODEL:
+        return members
+    print(f"{architecture.name}: {members} members of {expected:.0f} MB exceed {LARGEST_MODEL} MB; one model is fitted")
+    return 1
+
+
 def cross_validated(final: FinalFit, prepared: Prepared, problem: Problem) -> dict[str, float]:
-    """Return the mean and the standard deviation over the folds of each metric, each fold predicted unseen."""
+    """Return mean and standard deviation of each metric over the folds, each predicted by a model without it."""
     fold = prepared.table["fold"].to_numpy()[final.held_out_rows]
     measured = prepared.samples.target[final.held_out_rows]
     found: dict[str, float] = {}
@@ -217,7 +248,7 @@ def _refuse_large(cost: dict[str, float], architecture: str) -> None:
 
 
 def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:
-    """Return what `fit` and its entry point left in ``folder``: receipt, model, predictions of the test rows."""
+    """Return receipt, model and predictions of the test rows, which `fit` and its entry point left in ``folder``."""
     if not (folder / "fitted.json").is_file():
         raise UserError(
             f"{folder / 'fitted.json'} is not there; run `dvc repro fit@{folder.parent.name}-{folder.name}`"
@@ -227,7 +258,7 @@ def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:
 
 
 def _counts(prepared: Prepared) -> dict[str, float]:
-    """Return what was dropped, kept and imputed, as metrics of the run."""
+    """Return how many rows were dropped, kept and imputed, as metrics of the run."""
     counts = {f"data_rows_{side}": float(n) for side, n in prepared.table["split"].value_counts().items()}
     counts |= {f"data_dropped_{rule}": float(n) for rule, n in prepared.counts["rows"]["dropped"].items()}
     counts |= {

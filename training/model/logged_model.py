@@ -1,4 +1,4 @@
-"""What lies in the files of a logged model."""
+"""The files of a logged model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from training.model.predictor import CONTRACT_FILE
 
 
 def predictor_folder(files: Path) -> Path:
-    """Return the folder that `Predictor.read` reads; MLflow keeps the name that it was logged by.
-
-    Parameters
-    ----------
-    files
-        Of the logged model: where ``MLmodel`` lies.
-    """
+    """Return the folder that `Predictor.read` reads, below the folder ``files`` of a logged model."""
     try:
         logged = yaml.safe_load((files / "MLmodel").read_text(encoding="utf-8"))
         folder = files / logged["flavors"]["python_function"]["artifacts"]["model"]["path"]

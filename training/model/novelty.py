@@ -1,7 +1,7 @@
-"""How far an input lies from what a model was trained on: one score, and the threshold that few known inputs pass.
+"""The novelty of an input: a score of its distance from the training rows, and a threshold.
 
-Each view of an input (its summary, its genes, its molecule) is measured in its own way, in units of what unseen
-training rows reach; the score is the largest. One odd view is enough, and no other can hide it.
+Each view of an input (its summary, its genes, its molecule) has a measure of its own, in units of the scores of
+held-out training rows; the score is the largest of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
-SHARE = 0.01  # of known inputs that may lie beyond the threshold
-ROWS = 2_000  # training rows that are looked at, at most
-_LEAST = 5  # different rows, below which a view tells nothing
+SHARE = 0.01  # of known inputs beyond the threshold
+ROWS = 2_000  # training rows that are used, at most
+_LEAST = 5  # different rows that a view needs
 _FOLDS = 5
 _COMPONENTS = 20
 _CLIP = 6.0  # robust standard deviations beyond which a training row does not stretch the covariance further
@@ -30,16 +30,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class View:
-    """What an input looks like from one side.
+    """One side of the inputs: a few correlated numbers, many numbers, or zeros and ones.
 
-    Attributes
-    ----------
-    kind
-        ``summary``: a few numbers that go together; ``profile``: many numbers; ``fingerprint``: zeros and ones.
-    values
-        Shape ``(different inputs, columns)``; a row of NaN where this side is not known.
-    index
-        For each input its row in ``values``, shape ``(n,)``: a cell line is stored once for all its drugs.
+    ``values`` has a row of each different input, of NaN where the side is not known; ``index`` ``(n,)`` is the row of
+    each input, since a cell line is stored once for all its drugs.
     """
 
     kind: Kind
@@ -57,7 +51,7 @@ Views = Mapping[str, View]
 
 @dataclass(frozen=True)
 class Part:
-    """What was fitted of one view: each of ``scales`` is what only `SHARE` of unseen training values exceed."""
+    """The fitted measure of one view; `SHARE` of the scores of held-out training rows exceed ``scales``."""
 
     view: str
     kind: Kind
@@ -65,27 +59,19 @@ class Part:
     arrays: Arrays
 
     def scores(self, values: np.ndarray) -> np.ndarray:
-        """Return how far values lie, in units of the scales; NaN where they are not known."""
+        """Return the scores of values in units of the scales; NaN where values are not known."""
         return (_MEASURES[self.kind][1](self.arrays, values) / np.array(self.scales)).max(axis=1)
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """A fitted score.
-
-    Attributes
-    ----------
-    parts
-        None where the model looks at nothing: then the score is 0.
-    threshold
-        Beyond it an input is called out of distribution.
-    """
+    """A fitted score, 0 without parts; an input whose score exceeds ``threshold`` is out of distribution."""
 
     parts: tuple[Part, ...]
     threshold: float
 
     def scores(self, views: Views) -> np.ndarray:
-        """Return the score of each input, float64, shape ``(n,)``: 1 is where its oddest view begins to be odd."""
+        """Return the score of each input, float64, shape ``(n,)``."""
         count = len(next(iter(views.values())).index) if views else 0
         found = np.zeros(count)
         for part in self.parts:
@@ -119,28 +105,32 @@ class Novelty:
 
 
 def some(rows: np.ndarray, count: int = ROWS) -> np.ndarray:
-    """Return at most ``count`` of ``rows``, drawn at random and the same every time, in their order."""
+    """Return at most ``count`` of ``rows``, drawn with a fixed seed, in their order."""
     if len(rows) <= count:
         return rows
     return rows[np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))]
 
 
 def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
-    """Fit the score, and its threshold on rows that it was not fitted on.
+    """Fit the score, and its threshold by cross-validation.
 
     Parameters
     ----------
     views
         Of training rows.
     folds
-        Fold of each, shape ``(n,)``; groups do not cross them. What a fold scores when it is left out, and what all
-        score once they are fitted, sets the threshold: the farther of the two.
+        Fold of each, shape ``(n,)``; groups do not cross them. The threshold is the larger one of those from the scores
+        of folds that are left out and from the scores of the fitted rows.
     groups
-        What varies independently, shape ``(n,)``. Each group weighs the same in the threshold, and so does the one that
-        is to come, as in `training.model.calibration.conformal_threshold`: with fewer than 99 groups it is the largest
-        score.
+        What varies independently, shape ``(n,)``. Each group has the same weight in the threshold, and so has the new
+        group, see `training.model.calibration.conformal_threshold`: for fewer than 99 groups it is the largest score.
     """
-    parts = _fit(views)
+    fits = {name: _fit_view(view) for name, view in views.items()}
+    parts = tuple(
+        Part(name, views[name].kind, _scales(views[name]), arrays)
+        for name, arrays in fits.items()
+        if arrays is not None
+    )
     if not parts:
         return Novelty((), 0.0)
     scores = np.full(len(folds), np.nan)
@@ -152,8 +142,8 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
         known = tuple(Part(p.view, p.kind, p.scales, refitted[p.view] or p.arrays) for p in parts)
         outside = np.flatnonzero(folds == fold)
         scores[outside] = Novelty(known, 0.0).scores({name: v.take(outside) for name, v in views.items()})
-    # Components of few rows and many columns follow the rows' own noise: along them those rows lie farther out than any
-    # row to come. They are asked for, too, and are the last to be called unlike the training data.
+    # Components of few rows and many columns follow the rows' own noise: along them these rows lie farther out than new
+    # rows do, and would be called novel.
     fitted = Novelty(parts, 0.0).scores(views)
     measured = [np.isfinite(each) for each in (scores, fitted)]
     found = [
@@ -162,15 +152,6 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
         if known.any()
     ]
     return Novelty(parts, max(1.0, *found))
-
-
-def _fit(views: Views) -> tuple[Part, ...]:
-    parts = []
-    for name, view in views.items():
-        arrays = _fit_view(view)
-        if arrays is not None:
-            parts.append(Part(name, view.kind, _scales(view), arrays))
-    return tuple(parts)
 
 
 def _known(view: View) -> np.ndarray:
@@ -184,7 +165,7 @@ def _fit_view(view: View) -> Arrays | None:
 
 
 def _scales(view: View) -> tuple[float, ...]:
-    """Return what `SHARE` of values exceed that a measure was not fitted on."""
+    """Return the scores that `SHARE` of held-out values exceed."""
     fit, score = _MEASURES[view.kind]
     values = _known(view)
     fold = np.random.default_rng(0).permutation(len(values)) % _FOLDS
@@ -210,7 +191,7 @@ def _fit_distance(values: np.ndarray) -> Arrays | None:
     center = np.nanmedian(values, axis=0)
     low, high = np.nanquantile(values, [0.25, 0.75], axis=0)
     spread = (high - low) / 1.349
-    # Counts are often the same in most rows; and what never varied does not tell how far it may.
+    # Counts are often the same in most rows, and columns that never varied have no spread.
     spread = np.where(spread > 0, spread, np.nanstd(values, axis=0))
     varies = np.isfinite(spread) & (spread > 1e-9)
     if not varies.any():
@@ -253,7 +234,7 @@ def _fit_components(values: np.ndarray) -> Arrays | None:
 
 
 def _components(arrays: Arrays, values: np.ndarray) -> np.ndarray:
-    """Return how far rows lie along the components (Hotelling's T) and off them (Jackson and Mudholkar, 1979)."""
+    """Return the distance along the components (Hotelling's T) and off them (Jackson and Mudholkar, 1979)."""
     columns = arrays["columns"]
     part = values if len(columns) == values.shape[1] else values[:, columns]
     known = np.isfinite(part).any(axis=1)
@@ -270,7 +251,7 @@ def _fit_neighbor(values: np.ndarray) -> Arrays | None:
 
 
 def _neighbor(arrays: Arrays, values: np.ndarray) -> np.ndarray:
-    """Return how unlike the nearest training molecule is: the odds against a Tanimoto similarity, nowhere bounded."""
+    """Return the odds against the Tanimoto similarity of the nearest training molecule."""
     known = np.isfinite(values).any(axis=1)
     theirs = np.unpackbits(arrays["bits"], axis=1, count=int(arrays["length"])).astype(np.float32)
     own = (np.nan_to_num(values) > 0).astype(np.float32)
@@ -284,7 +265,7 @@ def _column(known: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.where(known, scores.astype(np.float64), np.nan)[:, None]
 
 
-# How each kind of view is fitted, and how far values lie in one or more ways: shape (n, ways).
+# The fit of each kind of view, and its scores, shape (n, scores).
 _MEASURES: dict[Kind, tuple[Callable[[np.ndarray], Arrays | None], Callable[[Arrays, np.ndarray], np.ndarray]]] = {
     "summary": (_fit_distance, _distance),
     "profile": (_fit_components, _components),

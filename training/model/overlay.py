@@ -12,15 +12,7 @@ _OPACITY = 0.55  # of the map where it is 1
 
 
 def overlay(pixels: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Return the image with the map in color over it, the more opaque the larger.
-
-    Parameters
-    ----------
-    pixels
-        uint8, shape ``(size, size, 3)``.
-    heatmap
-        0..1, shape ``(size, size)``.
-    """
+    """Return the image, uint8 ``(size, size, 3)``, under a map in 0..1 ``(size, size)`` in color."""
     import matplotlib  # here, since few who load an endpoint ask it to explain
 
     color = matplotlib.colormaps["inferno"](heatmap)[..., :3] * 255

@@ -1,7 +1,7 @@
-"""Predictions kept for monitoring: what was asked in summaries and hashes, never as it was sent.
+"""The prediction log for monitoring: summaries and hashes of requests, and their answers.
 
-``ONCOLINEAGE_PREDICTION_LOG=DIR`` (see `pipelines.environment`) switches it on. A thread of its own writes Parquet
-files, and whatever happens to them (a full disk, a folder that may not be written) costs lines of the log, not answers.
+``ONCOLINEAGE_PREDICTION_LOG=DIR`` (see `pipelines.environment`) switches it on. A thread writes Parquet files; a fault
+such as a full disk costs rows of the log, not answers.
 """
 
 from __future__ import annotations
@@ -36,15 +36,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """A request and its answer, as they wait to be written.
-
-    Attributes
-    ----------
-    identities, names
-        Hashes of each row's features and of its ``sample_id``, None where it has none.
-    answer, described
-        Rows of the answer and of `Contract.describe`.
-    """
+    """A request that waits to be written: hashes of features and of ``sample_id``, answer, `Contract.describe`."""
 
     moment: datetime
     request_id: str
@@ -55,29 +47,19 @@ class Asked:
 
 
 def prediction_columns(answer: pd.DataFrame) -> pd.DataFrame:
-    """Return what is kept of an answer: label and probability, or number and interval; of many numbers JSON text."""
+    """Return the logged columns of an answer: label and probability, or number and interval, as JSON text of many."""
     kept = answer[[name for name in ("label", "probability", *_JSON_OF_MANY) if name in answer]].copy()
     for name in _JSON_OF_MANY:
-        # An interval that nothing is promised of is null.
-        if name in kept and any(isinstance(each, dict) for each in kept[name]):
+        if name in kept and any(isinstance(each, dict) for each in kept[name]):  # withdrawn intervals are null
             kept[name] = pd.Series([json.dumps(row) for row in kept[name]], index=kept.index, dtype=object)
     return kept
 
 
 class PredictionLog:
-    """Writes answers of one task to a folder.
+    """Writes the answers of one task to ``folder/<task>/<date>/<uuid>.parquet``, after ``seconds`` at most.
 
-    Parameters
-    ----------
-    folder
-        Takes ``<task>/<date>/<uuid>.parquet``.
-    task
-        Its name.
-    salt
-        Key of the hashes. Without it nobody can find out by trying which patient's id a hash is of; with the same one
-        the laboratory can join its labels.
-    seconds
-        How long a row waits at most.
+    ``salt`` is the key of the hashes: without it nobody can find a patient's id by trying, and with the same one a
+    laboratory can join its labels.
     """
 
     def __init__(self, folder: Path, task: str, salt: bytes, seconds: float = _SECONDS) -> None:
@@ -96,7 +78,7 @@ class PredictionLog:
 
     @classmethod
     def from_environment(cls, task: str) -> PredictionLog | None:
-        """Return the log that the environment asks for, or None."""
+        """Return the log that environment variables ask for, or None."""
         folder = os.environ.get(PREDICTION_LOG, "").strip()
         if not folder:
             return None
@@ -111,16 +93,10 @@ class PredictionLog:
     def write(
         self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: pd.DataFrame, described: pd.DataFrame
     ) -> None:
-        """Hand a request over; at once, and without an error whatever becomes of it.
+        """Queue a request; never waits and never raises.
 
-        Parameters
-        ----------
-        identities
-            Bytes of each row, see `Contract.identities`; hashed here, so that no patient's features wait in memory.
-        names
-            ``sample_id`` of each row, or None; hashed too.
-        answer, described
-            Rows of the answer and of `Contract.describe`.
+        ``identities`` (see `Contract.identities`) and ``names`` (``sample_id`` of each row) are hashed at once, so that
+        no patient's features wait in memory.
         """
         if self._rows >= _ROWS:
             self._lost(len(answer), "answers are faster than they can be written")
@@ -131,11 +107,11 @@ class PredictionLog:
         ]
         self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, called, answer, described))
         self._count(len(answer))
-        if self._rows > _ROWS // 4:  # wakes nobody before: a thread that runs after every request costs it a twentieth
+        if self._rows > _ROWS // 4:  # not before: a thread that runs after every request costs 5 % of its time
             self._due.set()
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write the queue, and end the thread."""
         self._closing.set()
         self._due.set()
         self._thread.join(timeout=30)
@@ -155,7 +131,7 @@ class PredictionLog:
         rows = sum(len(asked.answer) for asked in taken)
         try:
             self._write(taken)
-        except Exception as error:  # whatever it is, answers go on
+        except Exception as error:  # answers go on
             self._lost(rows, f"{type(error).__name__}: {error}")
         finally:
             self._count(-rows)
@@ -180,7 +156,7 @@ class PredictionLog:
                 temporary.unlink(missing_ok=True)
 
     def _table(self, waiting: Sequence[Asked]) -> pd.DataFrame:
-        """Return the rows of all that waits; pandas is asked once for all of them, not once a request."""
+        """Return the rows of several requests, made at once: pandas is slow on small tables."""
         answer = pd.concat([asked.answer for asked in waiting], ignore_index=True)
         described = pd.concat([asked.described for asked in waiting], ignore_index=True)
         counts = [len(asked.answer) for asked in waiting]

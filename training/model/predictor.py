@@ -1,4 +1,4 @@
-"""The logged model: a request in, an answer out. MLflow runs this file as it stands (models from code)."""
+"""The logged model, from a request to an answer; MLflow runs this file (models from code)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from training.model.prediction_log import PredictionLog
 CONTRACT_FILE = "contract.json"
 REFERENCE = "reference"
 UNLIKE = "unlike the training data: no coverage is promised"
-SAMPLE_ID = "sample_id"  # of a request's row, where it has one: only its hash is kept, in the prediction log
+SAMPLE_ID = "sample_id"  # optional field of a request; only its hash is kept, in the prediction log
 
 
 class Predictor(mlflow.pyfunc.PythonModel):
@@ -43,7 +43,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
         self.log = PredictionLog.from_environment(self.contract.task)
 
     def read(self, folder: Path) -> Predictor:
-        """Read contract, estimator, baseline and novelty from ``folder``, if its files are those that were saved."""
+        """Read contract, estimator, baseline and novelty from ``folder``; refuse files that were changed."""
         check_hashes(folder)
         content = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
         cross_fitted = content.pop("cross_fitted")
@@ -56,9 +56,9 @@ class Predictor(mlflow.pyfunc.PythonModel):
         return self
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Answer a request, a row a question: what it holds and what is answered is said by the `Contract`.
+        """Answer a request, one question a row, with the columns of the `Contract`.
 
-        With ``params={"explain": True}`` the answer also says why. A column ``sample_id`` may name the rows.
+        ``params={"explain": True}`` adds the explanation. A column ``sample_id`` may name the rows.
         """
         try:
             names = model_input[SAMPLE_ID].tolist() if SAMPLE_ID in model_input else None
@@ -71,7 +71,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
                 answer = answer.assign(**self.contract.explain(self.estimator, samples))
         except UserError as error:  # MLflow's server makes a 400 of this
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
-        except Exception as error:  # and would of this, though it is no fault of who asks
+        except Exception as error:  # and of this, though the request is not at fault
             message = f"the model failed: {type(error).__name__}"
             raise MlflowException(message, error_code=INTERNAL_ERROR) from error
         return _nulls(answer)
@@ -81,11 +81,11 @@ class Predictor(mlflow.pyfunc.PythonModel):
         return self.contract.calibrated(self.estimator.outputs(samples))
 
     def answer(self, samples: Any) -> pd.DataFrame:
-        """Return predictions, what they are sure of, and how far off the samples are, in the order of ``samples``."""
+        """Return the answer to ``samples``, in their order."""
         return self._answer(samples, self.contract.describe(samples))
 
     def _answer(self, samples: Any, described: pd.DataFrame) -> pd.DataFrame:
-        score: np.ndarray | None = None  # null: a model without a reference cannot say
+        score: np.ndarray | None = None  # null without a reference
         threshold: float | None = None
         remarks = self.contract.remarks(samples)
         if self.novelty is not None:
@@ -100,7 +100,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
         )
 
     def unlike(self, samples: Any) -> np.ndarray | None:
-        """Return which samples are called unlike the training data, bool, ``(n,)``; None where it cannot be said."""
+        """Return which samples are called unlike the training data, bool, ``(n,)``; None without a reference."""
         if self.novelty is None:
             return None
         described = self.contract.describe(samples)

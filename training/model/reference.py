@@ -1,7 +1,4 @@
-"""What a model was trained on, in summaries: what drift is measured against, and what novelty was fitted on.
-
-It lies in the model's own folder, ``reference/``, so that a version that is rolled back to brings its own.
-"""
+"""Summaries of the training rows, in the model's folder ``reference/``: drift is measured against them."""
 
 from __future__ import annotations
 
@@ -22,15 +19,14 @@ INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
 
 @dataclass(frozen=True)
 class Reference:
-    """What is kept of the training rows.
+    """Summaries of training rows.
 
     Attributes
     ----------
     inputs
         `Contract.describe` of at most 2,000 training rows; no ids.
     predictions
-        Of at most 2,000 rows that were predicted unseen, as the prediction log writes them, and ``target``: the class,
-        the number, or JSON text of many.
+        Of at most 2,000 held-out rows, as the prediction log writes them, and ``target``, see `Contract.targets_text`.
     novelty
         Fitted on the rows of ``inputs``.
     """
@@ -48,7 +44,7 @@ class Reference:
 
 
 def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> Reference:
-    """Describe the rows that a final fit was made on, and what it said of rows that it did not see."""
+    """Return the summaries of a final fit's training rows and of its predictions of held-out rows."""
     rows = some(prepared.rows("train", "validation"))
     samples = prepared.samples.take(rows)
     described = contract.describe(samples)

@@ -1,4 +1,4 @@
-"""What a final fit leaves on disk until it is logged, so that one that is killed goes on, in the run that it began."""
+"""Files of a final fit that is not logged yet, by which a killed fit goes on in the same MLflow run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from pipelines.files import written_whole
 from pipelines.params import Task
 from training.studies.trials import CHECKPOINTS
 
-FIT_ORIGIN = "fit.origin"  # tag of the run: what the fit's own file says, from before the run was opened
+FIT_ORIGIN = "fit.origin"  # tag of the run; the fit writes its value into a file before it opens the run
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The files of a fit, beside one another in ``checkpoints/fit/``; a fit that belongs to no study leaves none.
+    """Files of a fit in ``checkpoints/fit/``; a fit without a study has none.
 
     Attributes
     ----------
     study
         Name of the study whose best point is fitted.
     stem
-        Of the files' names. It changes with all that the fit is asked for and with the code that fits, so that none
-        goes on from what another has learnt.
+        Of the files' names; it changes with the question and the code, so that no fit goes on from another's state.
     """
 
     study: str
@@ -43,12 +42,13 @@ class Unfinished:
         cls,
         study: str,
         task: Task,
+        *,
         architecture: str,
         hyperparameters: Mapping[str, Any],
         members: int,
         settings: Mapping[str, Any],
     ) -> Self:
-        """Return the files of the fit of these hyperparameters; the same in all processes that take part in it."""
+        """Return the files of a fit, the same in all processes that take part in it."""
         fitted = (architecture, task.evaluate.baseline)
         code = closure("training.model.final_fit", task=task, architectures=fitted)
         how = [dict(hyperparameters), members, dict(settings), code]
@@ -66,7 +66,7 @@ class Unfinished:
         return self._file("metrics.jsonl")
 
     def tags(self) -> dict[str, str]:
-        """Return the tag by which the run is found again; it is on disk before the run is there to be lost."""
+        """Return the tag by which the run is found again; it is on disk before the run exists."""
         path = self._file("origin")
         if path is None:
             return {}
@@ -76,11 +76,11 @@ class Unfinished:
         return {FIT_ORIGIN: path.read_text(encoding="utf-8")}
 
     def run_id(self, task: str) -> str | None:
-        """Return the run that this fit has begun, None where it has begun none."""
+        """Return the run that this fit has begun, or None."""
         return next((run.info.run_id for run in self._runs(task)), None)
 
     def settle(self, task: str, run_id: str) -> None:
-        """Delete the runs that lost answers of the tracking server have doubled, and then the files."""
+        """Delete further runs of this fit, which lost answers of the tracking server have made, and then the files."""
         for run in self._runs(task):
             if run.info.run_id != run_id:
                 tracking.patiently(lambda run=run: mlflow.MlflowClient().delete_run(run.info.run_id))  # type: ignore[misc]

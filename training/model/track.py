@@ -1,4 +1,4 @@
-"""Logging a fitted model to MLflow: code and plain arrays, signature, example, cost, dataset."""
+"""Logging of a fitted model to MLflow: code, plain arrays, signature, example, cost, dataset."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PACKAGES = (
 
 
 def log_dataset(name: str, prepared: Prepared) -> None:
-    """Log the sample table as the run's MLflow input, so that the UI shows what the run was trained on."""
+    """Log the sample table as the run's MLflow input."""
     table = prepared.table.astype({"fold": "int64"})
     targets = "target" if "target" in table else None
     dataset = mlflow.data.from_pandas(
@@ -44,10 +44,7 @@ def log_dataset(name: str, prepared: Prepared) -> None:
 def save_model(
     estimator: Estimator, baseline: Estimator, contract: Contract, folder: Path, reference: Reference | None = None
 ) -> None:
-    """Write estimator, contract and the baseline that it is measured against, as `Predictor.read` takes them.
-
-    Without a ``reference`` the model cannot say what is unlike its training rows: the fit stage always gives one.
-    """
+    """Write a model as `Predictor.read` reads it; without ``reference`` it cannot tell novel inputs."""
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
     content = {**contract_text(contract), "cross_fitted": isinstance(estimator, CrossFitted)}
@@ -58,13 +55,7 @@ def save_model(
 
 
 def log_model(folder: Path, contract: Contract, example: Any) -> str:
-    """Log the model saved in ``folder`` to the active run.
-
-    Returns
-    -------
-    str
-        The URI ``models:/m-...`` of the logged model.
-    """
+    """Log the model saved in ``folder`` to the active run; return its URI ``models:/m-...``."""
     frame = contract.request(example)
     logged = mlflow.pyfunc.log_model(
         name="model",
@@ -96,15 +87,11 @@ def signature(contract: Contract) -> ModelSignature:
 
 
 def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: float) -> dict[str, float]:
-    """Return what the model costs.
-
-    Seconds of the fit, peak memory of this process, size on disk, and the latency of 1 and of 32 predictions in
-    this process.
-    """
+    """Return seconds of the fit, peak memory of this process, size on disk, and latency of 1 and of 32 predictions."""
     cost = {f"cost_{name}": float(value) for name, value in estimator.cost().items()}
     cost["cost_fit_seconds"] = seconds
     cost["cost_peak_memory_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    torch = sys.modules.get("torch")  # a model that has not loaded it has used none of its memory
+    torch = sys.modules.get("torch")  # a model without torch used no memory of a GPU
     if torch is not None and torch.cuda.is_available():
         cost["cost_peak_gpu_megabytes"] = torch.cuda.max_memory_allocated() / 1e6
     cost["cost_model_megabytes"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
@@ -120,5 +107,5 @@ def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: flo
 
 
 def alone(samples: Any, count: int) -> Any:
-    """Return the first ``count`` samples by themselves: with only their own drugs, pixels or profiles."""
+    """Return the first ``count`` samples with only their own drugs, pixels or profiles."""
     return samples.take(np.arange(min(count, len(samples)))).alone()

@@ -1,4 +1,4 @@
-"""How wide an interval must be for drugs that stood in no training row: measured on drugs held out of a fit."""
+"""The interval for unseen drugs, measured on drugs that are held out of a fit."""
 
 from __future__ import annotations
 
@@ -19,23 +19,11 @@ def unseen_half_width(prepared: Prepared, refit: Callable[[Any, Any], Estimator]
     """Return the half width of intervals for unseen drugs (split conformal, as `training.model.cross_fit.FinalFit`).
 
     One model is fitted on the training rows of three quarters of the drugs, stopped early on the validation rows of
-    these, and asked about the validation rows of the others: cells and drugs that it has not seen. Drugs go by the
-    groups that a drug-blind split keeps together. The final model is fitted on more drugs and may average several
-    models, so that the width errs on the wide side.
+    these, and predicts the validation rows of the other drugs: unseen cells and drugs. Drugs are grouped as in a
+    drug-blind split. The final model is fitted on more drugs and may average several models, so that the width errs on
+    the wide side. None for fewer held-out drugs than coverage / (1 - coverage).
 
-    Parameters
-    ----------
-    prepared
-        Samples of drug responses with sides.
-    refit
-        Fits the model on training and validation samples.
-    coverage
-        Share of measured values that the interval is to hold.
-
-    Returns
-    -------
-    float or None
-        None where the held-out drugs are too few to promise that: fewer than coverage / (1 - coverage).
+    ``refit`` fits the model on training and validation samples.
     """
     group = drug_groups(prepared.samples.drugs).to_numpy()
     names = np.unique(group[np.unique(prepared.side("train").drug)])

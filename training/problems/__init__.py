@@ -1,1 +1,1 @@
-"""What models answer: a module a problem, with what is sure of an answer and how that is calibrated."""
+"""What models answer: one module a problem, with columns and calibration of the answer."""

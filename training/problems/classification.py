@@ -1,18 +1,17 @@
-"""One of several classes is answered, with calibrated probabilities and a set of classes that holds the true one."""
+"""Answers of one of several classes, with calibrated probabilities and a conformal set of classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Map
 
-from training.contract import CONTRIBUTIONS, Contract, contribution_columns
-from training.estimator import Estimator
+from training.contract import Contract, named_numbers
 from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
 
 if TYPE_CHECKING:
@@ -24,17 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Classes(Contract):
-    """What a classifier answers, whatever it takes.
+    """What a classifier answers.
 
     Attributes
     ----------
     classes
         In the order of the probabilities.
     temperature
-        What logits are divided by, so that probabilities mean what they say.
+        Divisor of the logits, which calibrates the probabilities.
     threshold
-        Of the set of classes that is answered: it holds the true one with the probability `coverage`.
+        Largest score, 1 - probability, of a class in the set; sets have the true class with probability `coverage`.
     """
+
+    promised: ClassVar[tuple[str, ...]] = ("coverage",)
 
     classes: list[str]
     temperature: float
@@ -59,36 +60,24 @@ class Classes(Contract):
             ColSpec(DataType.double, name="coverage"),
         ]
 
-    def explained(self) -> list[ColSpec]:
-        """Return the columns of `explain`: contributions that add up to the logit of the label."""
-        return [
-            ColSpec(DataType.double, name="base", required=False),
-            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
-        ]
-
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, ``(n, classes)``."""
         return apply_temperature(outputs, self.temperature)
 
-    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
-        """Return label, probabilities and the set of classes; nothing is promised of samples that are `unseen`."""
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+        """Return label, probabilities and the set of classes; for `unseen` samples without coverage."""
         classes = np.array(self.classes)
-        held = prediction_sets(outputs, self.threshold)
-        named = [dict(zip(self.classes, map(float, row), strict=True)) for row in outputs]
+        sets = prediction_sets(outputs, self.threshold)
         answer = pd.DataFrame(
             {
                 "label": classes[outputs.argmax(axis=1)],
                 "probability": outputs.max(axis=1),
-                "probabilities": pd.Series(named, dtype=object),
-                "labels": pd.Series([classes[row].tolist() for row in held], dtype=object),
+                "probabilities": named_numbers(self.classes, outputs),
+                "labels": pd.Series([classes[row].tolist() for row in sets], dtype=object),
                 "coverage": self.coverage,
             }
         )
-        return self.withdrawn(answer, self.unseen(samples))
-
-    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
-        """Return an answer whose set of classes promises nothing in ``rows``; the set itself stays."""
-        return answer.assign(coverage=answer["coverage"].mask(rows))
+        return self.withdrawn(answer, unseen)
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return the name of each class."""
@@ -97,11 +86,6 @@ class Classes(Contract):
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """See `with_probabilities`."""
         return with_probabilities(table, self.classes, outputs, self.temperature, baseline)
-
-    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
-        """Return what each feature adds to the logit of the label."""
-        attribution = estimator.attribute(samples)
-        return {} if attribution is None else contribution_columns(attribution)
 
     def logged(self) -> dict[str, float]:
         """Return the temperature."""

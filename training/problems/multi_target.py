@@ -1,4 +1,4 @@
-"""Many numbers are answered, such as the expression of many genes, each with an interval."""
+"""Answers of many numbers, such as the expression of many genes, each with an interval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Map, Object, Property
 
-from training.contract import Contract, largest_contributions
+from training.contract import Contract, largest_contributions, named_numbers
 from training.estimator import Estimator
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ _OF_TARGETS = Array(
 
 @dataclass(frozen=True, kw_only=True)
 class Targets(Contract):
-    """What a model of many numbers answers, whatever it takes.
+    """What a model of many numbers answers.
 
     Attributes
     ----------
     targets
         Their names; genes are in log2 units.
     spreads
-        Of the targets over the training rows: standard deviations.
+        Standard deviations of the targets over the training rows.
     half_widths
-        Of each target's prediction interval.
+        Of each target's prediction interval; None for no interval.
     """
 
     targets: list[str]
@@ -48,7 +48,7 @@ class Targets(Contract):
 
     @classmethod
     def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
-        """Return names and spreads of the targets, and half widths of intervals, measured on rows outside the fit."""
+        """Return names and spreads of the targets, and half widths measured on rows outside the fit."""
         half = np.asarray(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
         return {
             "targets": list(prepared.samples.targets),
@@ -57,7 +57,7 @@ class Targets(Contract):
         }
 
     def aimed(self, samples: Any) -> Any:
-        """Return samples whose targets are the model's."""
+        """Return samples with the model's targets."""
         return samples.aimed(self.targets, samples.genes)
 
     def answered(self) -> list[ColSpec]:
@@ -74,18 +74,14 @@ class Targets(Contract):
             ColSpec(_OF_TARGETS, name="attributions", required=False),
         ]
 
-    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
         """Return each target with its interval."""
         half = np.array([np.nan if width is None else width for width in self.half_widths])
-
-        def named(values: np.ndarray) -> pd.Series:
-            rows = [dict(zip(self.targets, map(float, row), strict=True)) for row in values]
-            return pd.Series(rows, dtype=object)
-
-        parts = {"prediction": named(outputs)}
+        parts = {"prediction": outputs}
         if np.isfinite(half).all():
-            parts |= {"low": named(outputs - half), "high": named(outputs + half)}
-        return pd.DataFrame({**parts, "coverage": self.coverage})
+            parts |= {"low": outputs - half, "high": outputs + half}
+        columns = {name: named_numbers(self.targets, values) for name, values in parts.items()}
+        return pd.DataFrame({**columns, "coverage": self.coverage})
 
     def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
         """Return an answer without intervals in ``rows``."""
@@ -94,8 +90,7 @@ class Targets(Contract):
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return JSON text of all targets."""
-        rows = [json.dumps(dict(zip(self.targets, map(float, row), strict=True))) for row in target]
-        return pd.Series(rows, dtype=object)
+        return pd.Series([json.dumps(row) for row in named_numbers(self.targets, target)], dtype=object)
 
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """See `with_targets`."""

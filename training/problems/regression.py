@@ -1,4 +1,4 @@
-"""A number is answered, with an interval that holds the measured one."""
+"""Answers of one number, with a prediction interval."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 
-from training.contract import CONTRIBUTIONS, Contract, contribution_columns
-from training.estimator import Estimator
+from training.contract import Contract
 
 if TYPE_CHECKING:
     from pipelines.datasets import Prepared
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Contract):
-    """What a model of one number answers, whatever it takes.
+    """What a model of one number answers.
 
     Attributes
     ----------
@@ -37,28 +36,19 @@ class Number(Contract):
 
     @classmethod
     def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
-        """Return the half widths of the intervals, measured on rows outside the fit, and on rows that are `unseen`."""
+        """Return the half widths of the intervals, measured on rows outside the fit."""
         half = float(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
         unseen = None if refit is None else cls.measure_unseen(task, prepared, final, refit)
         return {"half_width": half if math.isfinite(half) else None, "unseen_half_width": unseen}
 
     def answered(self) -> list[ColSpec]:
         """Return prediction and interval."""
-        return [
-            *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")),
-        ]
+        return [ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")]
 
-    def explained(self) -> list[ColSpec]:
-        """Return the columns of `explain`: contributions that add up to the prediction."""
-        return [
-            ColSpec(DataType.double, name="base", required=False),
-            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
-        ]
-
-    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
-        """Return prediction, interval and its ``coverage``; samples that are `unseen` have their own interval."""
-        half, unseen = (np.nan if each is None else each for each in (self.half_width, self.unseen_half_width))
-        width = np.where(self.unseen(samples), unseen, half)
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+        """Return prediction, interval and its coverage; `unseen` samples have their own interval."""
+        half, half_unseen = (np.nan if each is None else each for each in (self.half_width, self.unseen_half_width))
+        width = np.where(unseen, half_unseen, half)
         return pd.DataFrame(
             {
                 "prediction": outputs,
@@ -68,13 +58,9 @@ class Number(Contract):
             }
         )
 
-    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
-        """Return an answer without an interval in ``rows``."""
-        return answer.assign(**{name: answer[name].mask(rows) for name in ("low", "high", "coverage")})
-
     @property
     def promises_unseen(self) -> bool:
-        """Whether samples that are `unseen` have an interval."""
+        """Whether `unseen` samples have an interval."""
         return self.unseen_half_width is not None
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
@@ -85,19 +71,9 @@ class Number(Contract):
         """Return ``table`` with ``prediction`` and ``baseline``."""
         return table.assign(prediction=outputs, baseline=baseline)
 
-    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
-        """Return what each feature adds to each prediction."""
-        attribution = estimator.attribute(samples)
-        return {} if attribution is None else contribution_columns(attribution)
-
     def logged(self) -> dict[str, float]:
         """Return the half width, where there is one."""
         return {} if self.half_width is None else {"interval_half_width": self.half_width}
-
-    @property
-    def scoring(self) -> dict[str, Any]:
-        """Return nothing: numbers are measured as they are."""
-        return {}
 
 
 ANSWERED = Number

@@ -1,14 +1,14 @@
-"""The risk of an event until a horizon is answered, with a survival curve, from the log hazard that a model predicts.
+"""Answers of the risk of an event until a horizon, with a survival curve, from a predicted log hazard.
 
-The curve is fitted on rows that no model has seen: their slope on the predicted log hazards (below 1 where a model is
-too sure of itself; van Houwelingen, 2000), and the baseline hazard of Breslow (1974).
+The curve is calibrated on held-out rows: their slope on the predicted log hazards (below 1 for an overconfident model;
+van Houwelingen, 2000), and the baseline hazard of Breslow (1974).
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from pipelines.errors import UserError
 from pipelines.samples.survival import kaplan_meier
-from training.contract import CONTRIBUTIONS, Contract, contribution_columns
+from training.contract import Contract, contribution_columns, named_numbers
 from training.estimator import Estimator
 
 if TYPE_CHECKING:
@@ -35,23 +35,25 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Survival(Contract):
-    """What a model of the time to an event answers, whatever it takes.
+    """What a model of the time to an event answers.
 
     Attributes
     ----------
     time_unit, horizons, horizon
         See `pipelines.tasks.profiles_survival.SurvivalData`.
     slope
-        What predicted log hazards are multiplied by, so that they mean what they say.
+        Factor of the predicted log hazards, which calibrates them.
     times, hazard
         Steps of the cumulative hazard at a log hazard of 0.
     end
-        Time until when rows were followed that the curve was fitted on.
+        End of the follow-up of the calibration rows.
     spread
         Covariance of the log cumulative hazard at the horizon and of the slope, over resampled groups.
     naive
-        Survival at the horizons by the estimator of Kaplan and Meier, the same for all.
+        Survival at the horizons by the estimator of Kaplan and Meier.
     """
+
+    promised: ClassVar[tuple[str, ...]] = ("low", "high", "event_free_until", "coverage")
 
     time_unit: str
     horizons: list[float]
@@ -65,12 +67,12 @@ class Survival(Contract):
 
     @classmethod
     def calibrate(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
-        """Return slope, cumulative hazard and how sure they are, from rows outside the fit.
+        """Return slope, cumulative hazard and their spread, from rows outside the fit.
 
         Raises
         ------
         UserError
-            Not one of these rows has the event until the horizon.
+            None of these rows has the event until the horizon.
         """
         data, risk = task.data, final.held_out
         time, event = prepared.samples.target[final.held_out_rows].T
@@ -106,20 +108,13 @@ class Survival(Contract):
             ColSpec(DataType.double, name="coverage"),
         ]
 
-    def explained(self) -> list[ColSpec]:
-        """Return the columns of `explain`: contributions that add up to ``log_hazard``."""
-        return [
-            ColSpec(DataType.double, name="base", required=False),
-            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
-        ]
-
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return the log hazard, and the survival at each of the horizons; ``(n, 1 + horizons)``."""
         log_hazard = self.slope * outputs
         return np.column_stack([log_hazard, self._survival(log_hazard, np.array(self.horizons))])
 
     def of_risk(self, risk: np.ndarray) -> np.ndarray:
-        """Return what `calibrated` does, from the risks until the horizon that were answered ``(n,)``."""
+        """Return the result of `calibrated` from answered risks until the horizon, ``(n,)``."""
         at_horizon = -np.log(self._survival(np.zeros(1), np.array([self.horizon]))[0, 0])
         hazard = -np.log1p(-np.clip(risk, _TINY, 1 - _TINY))
         log_hazard = np.log(hazard / at_horizon)
@@ -129,12 +124,12 @@ class Survival(Contract):
         steps = np.r_[0.0, self.hazard][np.searchsorted(self.times, at, side="right")]
         return np.exp(-np.exp(log_hazard)[:, None] * steps)
 
-    def said(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
         """Return the risk of the event until the horizon, and the curve.
 
-        ``low`` to ``high`` holds the share of samples of this very log hazard that have the event until then, with the
-        probability ``coverage``. Before ``event_free_until`` that very share of samples like this has no event; where
-        the curve does not fall so far it is the end of the follow-up.
+        With probability ``coverage`` the share of samples of this log hazard that have the event until the horizon lies
+        in ``low`` to ``high``. Until ``event_free_until``, at most the end of the follow-up, the share ``coverage`` of
+        samples of this log hazard has no event.
         """
         log_hazard, curves = outputs[:, 0], outputs[:, 1:]
         risk = 1 - self._survival(log_hazard, np.array([self.horizon]))[:, 0]
@@ -143,7 +138,6 @@ class Survival(Contract):
         error = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", direction, np.array(self.spread), direction), 0))
         reach = np.exp(norm.ppf((1 + self.coverage) / 2) * error)
         log_survival = np.log1p(-np.minimum(risk, 1 - _TINY))
-        named = [{f"{at:g}": float(value) for at, value in zip(self.horizons, row, strict=True)} for row in curves]
         answer = pd.DataFrame(
             {
                 "prediction": risk,
@@ -152,22 +146,17 @@ class Survival(Contract):
                 "horizon": self.horizon,
                 "time_unit": self.time_unit,
                 "log_hazard": log_hazard,
-                "survival": pd.Series(named, dtype=object),
+                "survival": named_numbers([f"{at:g}" for at in self.horizons], curves),
                 "event_free_until": self.event_free_until(log_hazard),
                 "coverage": self.coverage,
             }
         )
-        return self.withdrawn(answer, self.unseen(samples))
+        return self.withdrawn(answer, unseen)
 
     def event_free_until(self, log_hazard: np.ndarray) -> np.ndarray:
         """Return the time before which the share ``coverage`` of samples has no event, at most `end`; ``(n,)``."""
         step = np.searchsorted(self.hazard, -np.log(self.coverage) * np.exp(-log_hazard), side="right")
         return np.r_[self.times, self.end][step]
-
-    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
-        """Return an answer without an interval in ``rows``, and without a time until which nothing is expected."""
-        promised = ("low", "high", "event_free_until", "coverage")
-        return answer.assign(**{name: answer[name].mask(rows) for name in promised})
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return JSON text of time and event."""
@@ -185,11 +174,11 @@ class Survival(Contract):
         return table.assign(**made)
 
     def alike(self, baseline: np.ndarray) -> np.ndarray:
-        """Return what the naive baseline says as `calibrated` does: the same of all rows."""
+        """Return the naive baseline's answer in the form of `calibrated`: the same for all rows."""
         return np.column_stack([baseline, np.tile(self.naive, (len(baseline), 1))])
 
     def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
-        """Return what each gene adds to the log hazard."""
+        """Return contributions that add up to ``log_hazard``."""
         found = estimator.attribute(samples)
         if found is None:
             return {}
@@ -202,21 +191,15 @@ class Survival(Contract):
 
     @property
     def scoring(self) -> dict[str, Any]:
-        """Return the horizons, and what is said of all alike."""
+        """Return the horizons and the baseline's survival."""
         return {"horizons": self.horizons, "horizon": self.horizon, "naive": self.naive}
 
 
 def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the slope of the log hazard on predicted ones by the partial likelihood, of each weighting; ``(b,)``.
+    """Return the slope of the log hazard on ``risk``, by the partial likelihood; ``(b,)``.
 
-    At least 0, since risks that are worse than none are not to be turned round; 1 where all risks are alike.
-
-    Parameters
-    ----------
-    time, event, risk
-        Shape ``(n,)``.
-    weights
-        Shape ``(b, n)``.
+    At least 0, so that a useless model is not turned round; 1 where all risks are equal. ``time``, ``event`` and
+    ``risk`` have shape ``(n,)``, ``weights`` ``(b, n)``.
     """
     if np.ptp(risk) < 1e-9:
         return np.ones(len(weights))
@@ -240,7 +223,7 @@ def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np
 def breslow(
     time: np.ndarray, event: np.ndarray, risk: np.ndarray, slope: np.ndarray, weights: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
-    """Return the cumulative hazard of a log hazard of 0 at times ``at``, of each weighting; ``(b, len(at))``."""
+    """Return the cumulative hazard at a log hazard of 0 and times ``at``, for each weighting; ``(b, len(at))``."""
     moments, code = np.unique(time, return_inverse=True)
     order = np.argsort(code, kind="stable")
     starts = np.searchsorted(code[order], np.arange(len(moments)))

@@ -1,6 +1,6 @@
-"""What a study may try with the data that there is: a module a modality, found by its name.
+"""Limits that the data sets to a search space: one module a modality.
 
-Apart from what models take and answer (`training.modalities`), since another calibration asks for no other study.
+They are apart from `training.modalities`, since a change of the calibration must not discard studies.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from pipelines.datasets import Prepared
 
 
 def allowed(settings: dict[str, Any], modality: str, prepared: Prepared) -> dict[str, Any]:
-    """Return the settings of a fit with what the data allows a study to try."""
+    """Return the settings of a fit, limited to what the data allows."""
     found: dict[str, Any] = importlib.import_module(f"{__name__}.{modality}").allowed(settings, prepared)
     return found

@@ -1,4 +1,4 @@
-"""Images allow whatever the task does."""
+"""Images set no limits."""
 
 from __future__ import annotations
 

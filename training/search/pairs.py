@@ -1,4 +1,4 @@
-"""Pairs allow to impute what is missing, and nothing where nothing is."""
+"""Pairs allow imputation where values are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Profiles allow gene images along the genome where it is known where the genes lie."""
+"""Profiles allow gene images along the genome where the positions of genes are known."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from pipelines.errors import UserError
 
 
 def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-    """Return the settings without a layout along a genome that nobody has given.
-
-    Raises
-    ------
-    UserError
-        No layout is left.
-    """
+    """Return the settings without the layout along the genome where ``genes.csv`` has no positions."""
     if "layouts" not in settings or prepared.samples.has_positions:
         return settings
     layouts = tuple(layout for layout in settings["layouts"] if layout != "chromosome")

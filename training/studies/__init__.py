@@ -1,1 +1,1 @@
-"""Studies: trials of an architecture that many workers share, on one machine or a cluster."""
+"""Studies: the trials of an architecture, shared by workers on one machine or a cluster."""

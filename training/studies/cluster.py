@@ -1,4 +1,4 @@
-"""The same workers on a cluster: Ray places them, gives each its share of a GPU, and replaces those of a lost node."""
+"""Workers on a cluster: Ray places them, gives each its share of a GPU, and replaces those of a lost node."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ from training.studies.workers import WorkerCommand
 GPUS_PER_WORKER = "GPUS_PER_WORKER"  # the environment variable
 _MOST_RETRIES = 20  # of one worker, for nodes and processes that are lost
 _WATCH_SECONDS = 1.0
-# What workers need to know; secrets among them travel to the cluster, which must be one's own.
+# Environment variables of the workers; secrets among them are sent to the cluster, which must be the user's own.
 _HANDED_ON = ("OPTUNA_STORAGE", "MLFLOW_", "AWS_", "OUTAGE_SECONDS", "OMP_", "ONCOLINEAGE_")
 
 
 def gpus_per_worker() -> float | None:
-    """Return ``GPUS_PER_WORKER``, which may be a fraction; None where it is not set.
-
-    Raises
-    ------
-    UserError
-        It is no number of GPUs that Ray can give: a fraction below 1, or a whole number.
-    """
+    """Return ``GPUS_PER_WORKER``, a fraction below 1 or a whole number; None where it is not set."""
     text = os.environ.get(GPUS_PER_WORKER, "")
     if not text:
         return None
@@ -40,7 +34,7 @@ def gpus_per_worker() -> float | None:
 
 
 def work_in(folder: str, module: str, arguments: list[str], environment: dict[str, str]) -> int:
-    """Run ``module.main(arguments)`` in ``folder``, which must be there on every node: a shared file system."""
+    """Run ``module.main(arguments)`` in ``folder``, of a file system that all nodes share."""
     os.environ.update(environment)
     os.chdir(folder)
     sys.path.insert(0, folder)
@@ -50,19 +44,9 @@ def work_in(folder: str, module: str, arguments: list[str], environment: dict[st
 def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Callable[[], int]) -> None:
     """Run ``workers`` Ray tasks until each has found the study's budget spent.
 
-    A task whose process or node is lost is run again elsewhere, and goes on with its trial from the checkpoint.
-
-    Parameters
-    ----------
-    address
-        ``ray://host:port``, or ``local`` for a cluster on this machine that ends with this process.
-    watch
-        Called about every second; returns how many trials have ended.
-
-    Raises
-    ------
-    UserError
-        Ray is not installed or not reachable, or a worker ended with an error.
+    A task whose process or node is lost is run again elsewhere, and its trial goes on from the checkpoint. ``address``
+    is ``ray://host:port``, or ``local`` for a cluster on this machine that ends with this process; ``watch`` is called
+    about every second.
     """
     share = gpus_per_worker()
     ray = _ray()
@@ -112,14 +96,10 @@ def _ray() -> Any:
 def _connect(ray: Any, address: str) -> None:
     # Workers import the project from the folder that they work in.
     runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
-    if address != "local":
-        ray.init(address=address, runtime_env=runtime, logging_level="warning")
-        return
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        object_store_memory=100 * 1024**2,  # nothing travels but the arguments
-        runtime_env=runtime,
-        logging_level="warning",
-        log_to_driver=True,
-    )
+    local: dict[str, Any] = {
+        "include_dashboard": False,
+        "object_store_memory": 100 * 1024**2,  # arguments alone are sent
+        "log_to_driver": True,
+    }
+    own = local if address == "local" else {}
+    ray.init(address=address, runtime_env=runtime, logging_level="warning", **own)

@@ -1,4 +1,4 @@
-"""What the platform uses of Optuna that is not its public interface; read it again with every other release."""
+"""Private interfaces of Optuna that the platform uses; review them with every release."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SEEN_WITH = "5.0.0"
 
 
 class _CachedEndedTrials(_CachedStorage):
-    """Optuna's cached storage, which fetches no running trial where only ended ones are asked for.
+    """Optuna's cached storage, which fetches no running trial where only ended ones are read.
 
-    Optuna's own fetches every running trial, reports and all, whatever is asked for. Pruners ask after each report, so
-    that each report of one of n workers would fetch n trials.
+    Optuna's own always fetches every running trial with all reports. Pruners read after each report, so that each
+    report of one of n workers would fetch n trials.
     """
 
     def get_all_trials(
@@ -37,7 +37,7 @@ class _CachedEndedTrials(_CachedStorage):
             study = self._studies[study_id]
             ended = {trial._trial_id for trial in study.trials.values() if trial.state.is_finished()}
             if new := there - ended:
-                # What is still unfinished, and up to where all is known, is left to who reads everything.
+                # The lists of unfinished trials are kept by the method of the base class.
                 fetched = self._backend._get_trials(study_id, asked, new, max(new))
                 self._add_trials_to_cache(study_id, fetched)
             found = [trial for _, trial in sorted(study.trials.items()) if trial._trial_id in there]

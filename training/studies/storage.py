@@ -1,4 +1,4 @@
-"""Where studies lie: SQLite for one worker, PostgreSQL for many, and the lock under which trials are claimed."""
+"""The storage of studies, SQLite for one worker and PostgreSQL for many, and the lock of a study."""
 
 from __future__ import annotations
 
@@ -27,18 +27,12 @@ SERVER = "the studies' database (OPTUNA_STORAGE)"
 
 
 def storage_url() -> str:
-    """Return the URL of the study storage: ``OPTUNA_STORAGE``, or an SQLite file beside the repository's work."""
+    """Return the URL of the study storage: ``OPTUNA_STORAGE``, or an SQLite file in the working directory."""
     return os.environ.get("OPTUNA_STORAGE") or "sqlite:///optuna.db"
 
 
 def refuse_what_many_workers_cannot_share(workers: int, cluster: str, tracking_uri: str) -> None:
-    """Refuse several workers, or workers on a ``cluster``, on what only one process can write to.
-
-    Raises
-    ------
-    UserError
-        The study storage is not PostgreSQL, or the tracking store is a file.
-    """
+    """Refuse several workers, or workers on a ``cluster``, on stores that one process alone can write to."""
     if workers == 1 and not cluster:
         return
     who = f"CLUSTER={cluster} needs" if cluster else f"WORKERS={workers} needs"
@@ -75,7 +69,7 @@ def _refusal(error: BaseException) -> StoreError | None:
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether the database failed since it is away or busy, and not since it said no."""
+    """Whether the database is away or busy, rather than refuses."""
     if _refusal(error) is not None or not may_pass(error):
         return False
     if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
@@ -93,10 +87,10 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 class PatientStorage(BaseStorage):
-    """A study storage that waits out a database that is away.
+    """A study storage that waits for a database that is away.
 
-    Every method may be done twice without harm, but for `create_new_trial`: one whose answer was lost may have made a
-    trial that nobody runs. Who holds the study's lock next finds it, since it bears no worker's name.
+    Every method may be repeated without harm, but for `create_new_trial`: a lost answer may leave a trial that nobody
+    runs. It has no worker's name, so that the next claim under the study's lock finds it.
     """
 
     def __init__(self, inner: BaseStorage) -> None:
@@ -104,7 +98,7 @@ class PatientStorage(BaseStorage):
         self._given_up: Unreachable | None = None
 
     def wait_out(self, call: Callable[[], Any]) -> Any:
-        """Return what ``call`` returns; after an outage that was too long nothing waits for as long again."""
+        """Return the result of ``call``; after an outage that was too long further calls do not wait."""
         try:
             if self._given_up is None:
                 return retry(call, _is_outage, SERVER)
@@ -115,8 +109,8 @@ class PatientStorage(BaseStorage):
         except Exception as error:
             if self._given_up is not None and _is_outage(error):
                 raise self._given_up from error
-            if (told := _refusal(error)) is not None:
-                raise told from error
+            if (refused := _refusal(error)) is not None:
+                raise refused from error
             raise
         self._given_up = None
         return answer
@@ -142,7 +136,7 @@ class PatientStorage(BaseStorage):
     set_trial_user_attr = _method("set_trial_user_attr")
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Set the state; one that was set though the answer was lost is taken for set."""
+        """Set the state; it counts as set where an earlier call set it and its answer was lost."""
         asked_before = False
 
         def call() -> bool:
@@ -163,19 +157,7 @@ class PatientStorage(BaseStorage):
 
 
 def open_storage(*, wait: bool) -> PatientStorage:
-    """Open the study storage.
-
-    Parameters
-    ----------
-    wait
-        Whether a database that does not answer is waited for. At the start of a study it is not: a wrong address
-        would be waited for too.
-
-    Raises
-    ------
-    UserError
-        The database does not answer or refuses, or the URL names none.
-    """
+    """Open the study storage, with ``wait`` also one that is away for a while."""
     _parsed(storage_url())
 
     def opened() -> BaseStorage:
@@ -184,8 +166,8 @@ def open_storage(*, wait: bool) -> PatientStorage:
     try:
         return PatientStorage(retry(opened, _is_outage, SERVER) if wait else opened())
     except Exception as error:
-        if (told := _refusal(error)) is not None:
-            raise told from error
+        if (refused := _refusal(error)) is not None:
+            raise refused from error
         if not isinstance(error, (ImportError, OperationalError, StorageInternalError)):
             raise
         reason = str(error.__cause__ or error).splitlines()[0]
@@ -193,7 +175,7 @@ def open_storage(*, wait: bool) -> PatientStorage:
 
 
 class StudyLock(Protocol):
-    """What one worker at a time holds while it claims a trial; it falls free when its holder dies."""
+    """The lock of a study, for the claim of a trial; it is released when its holder dies."""
 
     def acquire(self) -> object:
         """Wait for the lock."""
@@ -203,13 +185,13 @@ class StudyLock(Protocol):
 
     @property
     def is_locked(self) -> bool:
-        """Whether it is still held: a database that was restarted has forgotten it."""
+        """Whether it is still held: a restart of the database releases it."""
 
 
 class _PostgresStudyLock:
     """A session's advisory lock, on a connection of its own: the server frees it when the connection ends."""
 
-    # What the server does about a host that has vanished without closing its connections; in seconds and times.
+    # The server's probes of a host that has vanished without closing its connections; seconds and times.
     _KEEPALIVE = "set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3"
 
     def __init__(self, url: str, study: str) -> None:
@@ -240,7 +222,7 @@ class _PostgresStudyLock:
         self._is_held = False
         try:
             self._connection.execute(sqlalchemy.text("select pg_advisory_unlock(:key)"), {"key": self._key})
-        except DBAPIError:  # with its connection the lock has gone
+        except DBAPIError:  # the lock ended with its connection
             self._drop()
 
     @property
@@ -263,11 +245,11 @@ class _PostgresStudyLock:
 
 
 def study_lock(study: str) -> StudyLock:
-    """Return the lock of the study's name in the storage that `storage_url` names; each worker needs one of its own."""
+    """Return a lock of the study in the storage of `storage_url`; each worker needs its own."""
     url = _parsed(storage_url())
     if url.drivername.startswith("postgresql"):
         return _PostgresStudyLock(storage_url(), study)
     own_file = url.drivername.startswith("sqlite") and url.database and url.database != ":memory:"
-    # A database that only this process has, or that one worker alone may use.
+    # Any other database has one worker.
     place = url.database if own_file else f"{tempfile.gettempdir()}/oncolineage-{os.getpid()}"
     return FileLock(f"{place}.lock")

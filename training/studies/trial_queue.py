@@ -1,8 +1,11 @@
-"""Which worker runs which trial: an exact budget that many share, and trials that outlive the process that ran them.
+"""The queue of a study's trials: many workers share an exact budget, and trials survive the process that runs them.
 
-A worker claims a trial under the study's lock: it queues the trials of dead workers again, counts, and takes one. The
-lock is given back as soon as the trial bears the worker's name, before any work. So whoever holds the lock knows that a
-running trial without a name belongs to a worker that died, or lost the lock, in the midst of a claim.
+A worker claims a trial under the study's lock: it queues the trials of dead workers again, counts, and takes one. It
+releases the lock as soon as the trial has the worker's name. So under the lock a running trial without a name is one of
+a worker that died, or lost the lock, during its claim.
+
+Optuna's own means do not suffice: ``MaxTrialsCallback`` overshoots the budget, and ``RetryFailedTrialCallback`` takes
+the time in which the database was away for the workers' silence, and trials away from workers that live.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -26,27 +30,27 @@ from training.studies.storage import StudyLock
 
 RUN_ID, WORKER, ORIGIN = "mlflow_run_id", "worker", "origin"
 _RETRY_OF, _ATTEMPT, _FAULT, _BEAT = "retry_of", "attempt", "fault", "beat"
-MOST_ATTEMPTS = 6  # a trial that has taken this many workers with it is not run again: it may be what kills them
+MOST_ATTEMPTS = 6  # after so many workers that died with it a trial is not run again: it may be what kills them
 _BEAT_SECONDS = 20.0
-_SILENT_SECONDS = 120.0  # a worker on another host that has not been heard for so long has died
+_SILENT_SECONDS = 120.0  # a worker on another host without a heartbeat for so long has died
 _LONGEST_POLL_SECONDS = 3.0
-_DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Objective = Callable[[optuna.Trial], float]
 Callback = Callable[[optuna.Study, FrozenTrial], None]
 
 
 class LostTrial(Exception):
-    """The trial is no longer this worker's: another has taken it for dead, or the budget was already spent."""
+    """Another worker has taken the trial over, or the budget was already spent."""
 
 
 def worker() -> str:
-    """Return who runs a trial: host, process and the time the process began."""
+    """Return the name of this worker: host, process and start time."""
     return f"{socket.gethostname()}|{os.getpid()}|{psutil.Process().create_time():.0f}"
 
 
 def _is_alive(who: str) -> bool | None:
-    """Whether the worker is still running; None for one on another host, which cannot be seen from here."""
+    """Whether the worker is running; None for one on another host."""
     host, pid, began = who.split("|")
     if host != socket.gethostname():
         return None
@@ -59,13 +63,13 @@ def _is_alive(who: str) -> bool | None:
 
 def ended(study: optuna.Study) -> int:
     """Return how many trials ended: complete or pruned."""
-    return len(study.get_trials(deepcopy=False, states=_DONE))
+    return len(study.get_trials(deepcopy=False, states=DONE))
 
 
 class Beats:
-    """What has been heard of workers on other hosts, by the clock of who listens.
+    """Heartbeats of workers on other hosts, by the clock of this process.
 
-    Time in which nobody listened, or in which the database was away, does not count as silence.
+    Time in which this process did not look, or in which the database was away, does not count as silence.
     """
 
     def __init__(self) -> None:
@@ -73,7 +77,7 @@ class Beats:
         self._last = float("-inf")
 
     def silent(self, trials: list[FrozenTrial], now: float | None = None) -> set[int]:
-        """Return the numbers of those of the running ``trials`` whose worker has been silent for too long."""
+        """Return the numbers of the running ``trials`` whose worker has been silent for too long."""
         now = time.monotonic() if now is None else now
         if now - self._last > 2 * _BEAT_SECONDS:
             self._heard.clear()
@@ -88,48 +92,47 @@ class Beats:
 
 
 def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[FrozenTrial]:
-    """Fail the running trials whose worker has died and queue them again, for the same MLflow run; under the lock.
+    """Fail the running trials of dead workers and queue them again, for the same MLflow run; under the lock.
 
-    It can be broken off anywhere: what has failed without a fault of its own and has no successor yet is queued by the
-    next who comes by.
-
-    Returns
-    -------
-    list
-        The study's trials, as they are after that. They are read anew only where something was changed: each reading
-        fetches every running trial from the database, and all other workers wait for the lock meanwhile.
+    It may be interrupted anywhere: the next call queues trials that failed with their worker and have no successor.
+    Returns the trials afterwards, read again only after a change: other workers wait for the lock meanwhile.
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     silent = beats.silent(running) if beats is not None else set()
-    told = False
-    for trial in running:
-        who = trial.user_attrs.get(WORKER)
-        alive = False if who is None else _is_alive(who)
-        if alive is False or (alive is None and trial.number in silent):
-            told = True
+    if dead := [trial for trial in running if _is_dead(trial, silent)]:
+        for trial in dead:
             with contextlib.suppress(UpdateFinishedTrialError, ValueError):  # it ended just now
                 study.tell(trial.number, state=TrialState.FAIL)
-    if told:
         trials = study.get_trials(deepcopy=False)
     succeeded = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
-    queued = False
-    for trial in trials:
-        fixed = trial.system_attrs.get("fixed_params", {})
-        orphan = trial.state == TrialState.FAIL and _FAULT not in trial.user_attrs and trial.number not in succeeded
-        if not orphan or not (WORKER in trial.user_attrs or fixed) or attempt(trial) >= MOST_ATTEMPTS:
-            continue
-        carried = {
-            ORIGIN: trial.user_attrs.get(ORIGIN, trial.number),
-            _RETRY_OF: trial.number,
-            # One that nobody began has taken nobody with it.
-            _ATTEMPT: attempt(trial) + (WORKER in trial.user_attrs),
-        }
-        if RUN_ID in trial.user_attrs:
-            carried[RUN_ID] = trial.user_attrs[RUN_ID]
-        study.enqueue_trial({**fixed, **trial.params}, user_attrs=carried)
-        queued = True
-    return study.get_trials(deepcopy=False) if queued else trials
+    if orphans := [trial for trial in trials if _is_orphan(trial) and trial.number not in succeeded]:
+        for trial in orphans:
+            carried = {
+                ORIGIN: trial.user_attrs.get(ORIGIN, trial.number),
+                _RETRY_OF: trial.number,
+                # A trial that nobody began has not killed its worker.
+                _ATTEMPT: attempt(trial) + (WORKER in trial.user_attrs),
+            }
+            if RUN_ID in trial.user_attrs:
+                carried[RUN_ID] = trial.user_attrs[RUN_ID]
+            study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params}, user_attrs=carried)
+        trials = study.get_trials(deepcopy=False)
+    return trials
+
+
+def _is_dead(trial: FrozenTrial, silent: set[int]) -> bool:
+    """Whether the worker of a running trial has died."""
+    name = trial.user_attrs.get(WORKER)
+    alive = False if name is None else _is_alive(name)
+    return alive is False or (alive is None and trial.number in silent)
+
+
+def _is_orphan(trial: FrozenTrial) -> bool:
+    """Whether a trial failed with its worker, and may be run again; a claim without parameters is drawn anew."""
+    failed = trial.state == TrialState.FAIL and _FAULT not in trial.user_attrs
+    begun = WORKER in trial.user_attrs or bool(trial.system_attrs.get("fixed_params"))
+    return failed and begun and attempt(trial) < MOST_ATTEMPTS
 
 
 def attempt(trial: FrozenTrial | optuna.Trial) -> int:
@@ -156,23 +159,14 @@ def work(
     callbacks: list[Callback] | None = None,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Run trials until ``budget`` of them are complete or pruned, together with whoever else works on the study.
+    """Run trials until ``budget`` of them are complete or pruned, together with other workers.
 
-    Parameters
-    ----------
-    study
-        Its storage is shared; the number of trials that have not failed never exceeds ``budget``.
-    lock
-        This worker's own lock of the study.
-    goes_on
-        Asked before each trial whether to claim another.
-
-    Raises
-    ------
-    Exception
-        Whatever ``objective`` raised: the trial has failed and is not run again, unless it was a store's.
+    The number of trials that have not failed never exceeds ``budget``. ``lock`` is this worker's own; ``goes_on`` is
+    called before each trial, and False ends the work. An error of ``objective`` is raised: its trial is not run again,
+    unless a store failed.
     """
-    beats, lost, pause = Beats(), _Lost(), pauses()
+    beats, pause = Beats(), pauses()
+    claim = _Claim(study=study, objective=objective, budget=budget, lock=lock)
     while goes_on():
         lock.acquire()
         try:
@@ -182,83 +176,78 @@ def work(
                 if TrialState.RUNNING not in states:
                     return
                 lock.release()
-                time.sleep(min(pause(), _LONGEST_POLL_SECONDS))  # those that run may die and be queued again
+                time.sleep(min(pause(), _LONGEST_POLL_SECONDS))  # running trials may be queued again
                 continue
-            lost.trial, pause = False, pauses()
-            study.optimize(
-                _claimed(study, objective, budget, lock, lost), n_trials=1, callbacks=callbacks, catch=(LostTrial,)
-            )
+            claim.lost, pause = False, pauses()
+            study.optimize(claim, n_trials=1, callbacks=callbacks, catch=(LostTrial,))
         except Exception as error:
             if (outage := _outage_behind(error)) is not None:
                 raise outage from error
-            if not lost.trial:
+            if not claim.lost:
                 raise
         finally:
             lock.release()
 
 
 def _outage_behind(error: BaseException | None) -> StoreError | None:
-    """Return the outage that an error came of: Optuna fails in its own way when it cannot write a trial's end down."""
+    """Return the outage that caused an error: Optuna raises its own where it cannot write the end of a trial."""
     while error is not None and not isinstance(error, StoreError):
         error = error.__cause__ or error.__context__
     return error
-
-
-class _Lost:
-    """Whether the trial that is run was lost: Optuna tells of it in its own way."""
-
-    trial = False
 
 
 def _alive(trials: list[FrozenTrial]) -> int:
     return sum(trial.state != TrialState.FAIL for trial in trials)
 
 
-def _claimed(study: optuna.Study, objective: Objective, budget: int, lock: StudyLock, lost: _Lost) -> Objective:
-    """Return ``objective`` behind the claim: the trial is given this worker's name and the lock is given back."""
+@dataclass(kw_only=True)
+class _Claim:
+    """``objective`` behind the claim: names the trial's worker, releases the lock, and notes whether it was lost."""
 
-    def run(trial: optuna.Trial) -> float:
+    study: optuna.Study
+    objective: Objective
+    budget: int
+    lock: StudyLock
+    lost: bool = False
+
+    def __call__(self, trial: optuna.Trial) -> float:
         try:
-            _name(trial, study, budget, lock)
+            self._name(trial)
         except (LostTrial, UpdateFinishedTrialError):
-            lost.trial = True
+            self.lost = True
             raise LostTrial from None
         finally:
-            lock.release()
+            self.lock.release()
         try:
-            with _heard(trial) as gone:
+            with _beating(trial) as gone:
                 try:
-                    return objective(trial)
+                    return self.objective(trial)
                 finally:
-                    lost.trial = gone.is_set()
+                    self.lost = gone.is_set()
         except UpdateFinishedTrialError:
-            lost.trial = True
+            self.lost = True
             raise LostTrial from None
         except (optuna.TrialPruned, StoreError):
-            raise  # an outage or a full disk is no fault of the trial's
+            raise  # an outage or a full disk is no fault of the trial
         except Exception as error:
             with contextlib.suppress(UpdateFinishedTrialError):
                 trial.set_user_attr(_FAULT, f"{type(error).__name__}: {error}"[:500])
             raise
 
-    return run
-
-
-def _name(trial: optuna.Trial, study: optuna.Study, budget: int, lock: StudyLock) -> None:
-    if not lock.is_locked:
-        # The database was restarted between count and claim, so another may have counted the same.
-        lock.acquire()
-        trials = study.get_trials(deepcopy=False)
-        if _alive(trials) > budget:
-            trial.set_user_attr(_FAULT, "beyond the budget")
-            raise LostTrial
-    trial.set_user_attr(WORKER, worker())
-    trial.set_user_attr(ORIGIN, trial.user_attrs.get(ORIGIN, trial.number))
+    def _name(self, trial: optuna.Trial) -> None:
+        if not self.lock.is_locked:
+            # The database was restarted between count and claim, so that another worker may have claimed too.
+            self.lock.acquire()
+            if _alive(self.study.get_trials(deepcopy=False)) > self.budget:
+                trial.set_user_attr(_FAULT, "beyond the budget")
+                raise LostTrial
+        trial.set_user_attr(WORKER, worker())
+        trial.set_user_attr(ORIGIN, trial.user_attrs.get(ORIGIN, trial.number))
 
 
 @contextlib.contextmanager
-def _heard(trial: optuna.Trial) -> Iterator[threading.Event]:
-    """Let others hear that the trial is run; the event is set if it was taken from this worker."""
+def _beating(trial: optuna.Trial) -> Iterator[threading.Event]:
+    """Write heartbeats; the event is set if another worker has taken the trial over."""
     ending, gone = threading.Event(), threading.Event()
 
     def beat() -> None:
@@ -270,7 +259,7 @@ def _heard(trial: optuna.Trial) -> Iterator[threading.Event]:
             except UpdateFinishedTrialError:
                 gone.set()
                 return
-            except Exception:  # told by whoever needs the database next
+            except Exception:  # the next access of the main thread raises it
                 continue
             finally:
                 trial.storage.remove_session()

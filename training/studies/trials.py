@@ -1,10 +1,10 @@
-"""One trial of a study: what it is judged on, what it tells MLflow, and what it leaves to be gone on from."""
+"""One trial of a study: its objective, its MLflow run, and its checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,16 @@ from pipelines.params import Params, Task, Tune
 from pipelines.problems import get_problem, higher_is_better
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
-from training.estimator import FitContext
+from training.estimator import FitContext, OnStep
 from training.search import allowed
 from training.studies.trial_queue import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
-TRIAL_ORIGIN = "trial.origin"  # number of the trial that a run began as; it keeps the run when it is run again
+TRIAL_ORIGIN = "trial.origin"  # number of the trial that a run began as; the run keeps it when the trial is run again
 
 
 def fit_settings(params: Params, task: Task) -> dict[str, Any]:
-    """Return what a fit is given besides hyperparameters: limits of the budget, seed and device."""
+    """Return the settings of a fit besides hyperparameters: limits of the budget, seed and device."""
     settings = {
         "rounds": task.tune.rounds.of(params.budget),
         "epochs": task.tune.epochs.of(params.budget),
@@ -39,122 +39,149 @@ def fit_settings(params: Params, task: Task) -> dict[str, Any]:
     return settings | {name: getattr(task.tune, name) for name in sorted(own)}
 
 
-def search_settings(params: Params, task: Task, prepared: Prepared) -> dict[str, Any]:
-    """Return `fit_settings` with what the data allows to be tried.
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What a study searches: hyperparameters of an architecture, for the task ``name``."""
 
-    No layout along a genome that nobody has given, no imputation of what is not missing.
-    """
-    return allowed(fit_settings(params, task), task.modality, prepared)
+    name: str
+    architecture: Architecture
+    prepared: Prepared
+    params: Params
+
+    @property
+    def task(self) -> Task:
+        """Return the task."""
+        return self.params.task(self.name)
+
+    @property
+    def budget(self) -> int:
+        """Return the number of trials."""
+        return self.task.tune.trials.of(self.params.budget) if self.architecture.space else 1
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Return `fit_settings` with the limits that the data sets to the search space."""
+        return allowed(fit_settings(self.params, self.task), self.task.modality, self.prepared)
+
+    def tags(self, study: str) -> dict[str, Any]:
+        """Return the tags of the study's runs."""
+        return {
+            "architecture": self.architecture.name,
+            "budget": self.params.budget,
+            "seed": self.params.seed,
+            "split.sha256": self.prepared.sha256,
+            "study": study,
+            **self.architecture.estimator.origin(self.architecture.defaults, fit_settings(self.params, self.task)),
+        }
 
 
-def objective_of(
-    name: str,
-    architecture: Architecture,
-    prepared: Prepared,
-    params: Params,
-    tags: dict[str, Any],
-    parent: str,
-    memory: dict[Any, Any],
-) -> Callable[[optuna.Trial], float]:
-    """Return what a worker runs for each trial of the study that ``tags`` names, under the MLflow run ``parent``.
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Runs a trial of ``study`` under the MLflow run ``parent``; trials of one worker share ``memory``."""
 
-    ``memory`` is kept from trial to trial, for what all of them compute alike.
-    """
-    task = params.task(name)
-    settings = search_settings(params, task, prepared)
-    parts, problem = _parts(prepared, task), get_problem(task.problem)
+    search: Search
+    study: str
+    parent: str
+    memory: dict[Any, Any] = field(default_factory=dict)
 
-    folder = CHECKPOINTS / tags["study"]
-
-    def judge(trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
-        values = []
-        for number, (train, held_out) in enumerate(parts):
-            reported: list[int] = []
-
-            def on_step(step: int, metrics: dict[str, float], number: int = number, seen: list = reported) -> None:
-                steps.log(step_metrics(metrics, "" if len(parts) == 1 else f"_fold_{number}"), step)
-                watched = next((metrics[key] for key in problem.losses if key in metrics), None)
-                # Pruning compares like with like: reports of one model, in the study's direction.
-                if len(parts) > 1 or watched is None or step in seen:
-                    return
-                seen.append(step)
-                # A trial that goes on after its process died is compared with others at the same age.
-                report = seen[0] + len(seen) - 1
-                trial.report(-watched if higher_is_better(task.tune.metric) else watched, report)
-                if trial.should_prune():
-                    raise optuna.TrialPruned
-
-            context = FitContext(on_step, folder / f"{origin}.{number}.pt", memory)
-            predicted = architecture.build(hyperparameters, **settings).fit(train, held_out, context).outputs(held_out)
-            if not np.isfinite(predicted).all():
-                tracking.patiently(lambda: mlflow.set_tag("diverged", "true"))
-                raise optuna.TrialPruned  # a point that is no good, which is no reason to end the study
-            values.append(problem.score(task.tune.metric, held_out.target, predicted))
-            if len(parts) > 1:
-                trial.report(float(np.mean(values)), number)
-                if number + 1 < len(parts) and trial.should_prune():
-                    raise optuna.TrialPruned
-        return float(np.mean(values))
-
-    def objective(trial: optuna.Trial) -> float:
-        origin = trial.user_attrs[ORIGIN]
-        hyperparameters = architecture.space(trial, settings) if architecture.space else {}
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Return the value of the trial; raises ``optuna.TrialPruned`` where it was pruned or diverged."""
+        origin, architecture = trial.user_attrs[ORIGIN], self.search.architecture
+        hyperparameters = architecture.space(trial, self.search.settings) if architecture.space else {}
         trial.set_user_attr("hyperparameters", hyperparameters)
-        trial_tags = {**tags, "trial": trial.number, TRIAL_ORIGIN: origin}
+        tags = {**self._tags, "trial": trial.number, TRIAL_ORIGIN: origin}
         run_id = existing_run(trial.user_attrs.get(RUN_ID))
         label = f"{architecture.name} trial {origin}"
-        value = None
-        with tracking.run(name, "tune", label, tags=trial_tags, run_id=run_id, parent=parent) as child:
+        found: list[float] = []
+        with tracking.run(self.search.name, "tune", label, tags=tags, run_id=run_id, parent=self.parent) as child:
             trial.set_user_attr(RUN_ID, child.info.run_id)
             tracking.patiently(lambda: mlflow.log_params(hyperparameters))
             with (
-                sending(child.info.run_id, folder / f"{origin}.metrics.jsonl") as steps,
-                # caught while the run is open, which an exception would end as failed
-                contextlib.suppress(optuna.TrialPruned),
+                sending(child.info.run_id, CHECKPOINTS / self.study / f"{origin}.metrics.jsonl") as steps,
+                contextlib.suppress(optuna.TrialPruned),  # which would mark the run as failed
             ):
-                value = judge(trial, hyperparameters, origin, steps)
-            if value is None:
-                tracking.patiently(lambda: mlflow.set_tag("pruned", "true"))
+                found.append(self._value(trial, hyperparameters, origin, steps))
+            if found:
+                tracking.patiently(lambda: mlflow.log_metric(f"validation_{self.search.task.tune.metric}", found[0]))
             else:
-                found = value
-                tracking.patiently(lambda: mlflow.log_metric(f"validation_{task.tune.metric}", found))
-        if value is None:
+                tracking.patiently(lambda: mlflow.set_tag("pruned", "true"))
+        if not found:
             raise optuna.TrialPruned
-        return value
+        return found[0]
 
-    return objective
+    @cached_property
+    def _tags(self) -> dict[str, Any]:
+        return self.search.tags(self.study)
+
+    @cached_property
+    def _parts(self) -> list[tuple[Any, Any]]:
+        """Return the pairs of training and held-out samples that a trial is scored on."""
+        task, prepared = self.search.task, self.search.prepared
+        if task.tune.objective == "validation":
+            return [(prepared.side("train"), prepared.side("validation"))]
+        rows = prepared.rows("train", "validation")
+        fold = prepared.table["fold"].to_numpy()[rows]
+        return [
+            (prepared.samples.take(rows[fold != k]), prepared.samples.take(rows[fold == k]))
+            for k in range(task.split.folds)
+        ]
+
+    def _value(self, trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
+        """Return the mean score over the parts."""
+        task, values = self.search.task, list[float]()
+        for number, (train, held_out) in enumerate(self._parts):
+            checkpoint = CHECKPOINTS / self.study / f"{origin}.{number}.pt"
+            context = FitContext(self._reporter(trial, steps, number), checkpoint, self.memory)
+            estimator = self.search.architecture.build(hyperparameters, **self.search.settings)
+            predicted = estimator.fit(train, held_out, context).outputs(held_out)
+            if not np.isfinite(predicted).all():
+                tracking.patiently(lambda: mlflow.set_tag("diverged", "true"))
+                raise optuna.TrialPruned  # the study goes on
+            values.append(get_problem(task.problem).score(task.tune.metric, held_out.target, predicted))
+            if len(self._parts) > 1:
+                trial.report(float(np.mean(values)), number)
+                if number + 1 < len(self._parts) and trial.should_prune():
+                    raise optuna.TrialPruned
+        return float(np.mean(values))
+
+    def _reporter(self, trial: optuna.Trial, steps: StepMetrics, number: int) -> OnStep:
+        """Return the function that logs the steps of part ``number``, and prunes by them where it is the only part."""
+        several, seen = len(self._parts) > 1, list[int]()
+        problem, sign = get_problem(self.search.task.problem), 1.0
+        if higher_is_better(self.search.task.tune.metric):  # reports of losses, in the study's direction
+            sign = -1.0
+
+        def on_step(step: int, metrics: dict[str, float]) -> None:
+            steps.log(step_metrics(metrics, f"_fold_{number}" if several else ""), step)
+            watched = next((metrics[key] for key in problem.losses if key in metrics), None)
+            if several or watched is None or step in seen:
+                return
+            seen.append(step)
+            # A trial that was resumed is compared with others at the same age.
+            trial.report(sign * watched, seen[0] + len(seen) - 1)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        return on_step
 
 
 def forget(study: str, trial: optuna.trial.FrozenTrial) -> None:
-    """Delete what a trial that has ended was to be gone on from."""
+    """Delete the checkpoints of a trial that has ended."""
     folder, origin = CHECKPOINTS / study, trial.user_attrs.get(ORIGIN, trial.number)
     for path in (*folder.glob(f"{origin}.*.pt"), folder / f"{origin}.metrics.jsonl"):
         path.unlink(missing_ok=True)
 
 
-def _parts(prepared: Prepared, task: Task) -> list[tuple[Any, Any]]:
-    """Return the pairs of training and held-out samples that a trial is judged on."""
-    if task.tune.objective == "validation":
-        return [(prepared.side("train"), prepared.side("validation"))]
-    fold = prepared.table["fold"].to_numpy()
-    rows = prepared.rows("train", "validation")
-    return [
-        (prepared.samples.take(rows[fold[rows] != k]), prepared.samples.take(rows[fold[rows] == k]))
-        for k in range(task.split.folds)
-    ]
-
-
 def step_metrics(metrics: dict[str, float], suffix: str = "") -> dict[str, float]:
-    """Return the metrics of one step under names of their own.
+    """Return the metrics of a step under names of their own.
 
-    MLflow shows a metric's value at its last step: under one name, the last epoch's error would stand where the kept
-    epoch's is logged.
+    MLflow shows a metric's value at its last step, which is not that of the epoch that is kept.
     """
     return {f"step_{key}{suffix}": value for key, value in metrics.items()}
 
 
 def existing_run(run_id: str | None) -> str | None:
-    """Return ``run_id`` if the tracking store still has that run."""
+    """Return ``run_id`` if the tracking store has that run."""
     if run_id is None:
         return None
     try:
@@ -168,42 +195,37 @@ def existing_run(run_id: str | None) -> str | None:
 
 def unrecorded_parent(task: str, study: str) -> str | None:
     """Return the run of a study whose process was killed before it wrote the run's id down."""
-    runs = tracking.patiently(
-        lambda: mlflow.MlflowClient().search_runs(
-            [tracking.experiment(task)], f"tags.study = '{study}' and tags.stage = 'tune'", max_results=100
-        )
-    )
+    runs = _runs(task, f"tags.study = '{study}' and tags.stage = 'tune'")
     return next((run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags), None)
 
 
 def settle_runs(study: optuna.Study, task: str, parent: str) -> None:
-    """Give the runs of a study that is over the status of their trials, and delete what a lost answer has doubled.
+    """Give the runs of an ended study the status of their trials, and delete doubles made by lost answers.
 
-    A worker that is killed leaves its run open; it is gone on with, unless the trial was given up.
+    The run of a killed worker is still open; the next worker continues it, unless the trial was given up.
     """
     client = mlflow.MlflowClient()
     last = {trial.user_attrs.get(ORIGIN, trial.number): trial for trial in study.get_trials(deepcopy=False)}
-    for run in _children(client, task, parent):
-        trial = last.get(int(run.data.tags.get(TRIAL_ORIGIN, -1)))
+    for run in _runs(task, f"tags.mlflow.parentRunId = '{parent}'"):
+        trial, run_id = last.get(int(run.data.tags.get(TRIAL_ORIGIN, -1))), run.info.run_id
         if trial is None:
             continue
         status = "FAILED" if trial.state == TrialState.FAIL else "FINISHED"
-        if trial.user_attrs.get(RUN_ID) not in (None, run.info.run_id):
-            tracking.patiently(lambda run=run: client.delete_run(run.info.run_id))  # type: ignore[misc]
+        if trial.user_attrs.get(RUN_ID) not in (None, run_id):
+            tracking.patiently(lambda run_id=run_id: client.delete_run(run_id))  # type: ignore[misc]
         elif run.info.status != status:
             tracking.patiently(
-                lambda run=run, status=status: client.set_terminated(run.info.run_id, status)  # type: ignore[misc]
+                lambda run_id=run_id, status=status: client.set_terminated(run_id, status)  # type: ignore[misc]
             )
 
 
-def _children(client: mlflow.MlflowClient, task: str, parent: str) -> list[mlflow.entities.Run]:
-    """Return all runs under ``parent``, before any is changed: one that is deleted moves others to earlier pages."""
-    runs: list[mlflow.entities.Run] = []
-    token = None
+def _runs(task: str, condition: str) -> list[mlflow.entities.Run]:
+    """Return all runs of the task under a condition, of every page: a run that is deleted moves the pages."""
+    runs, token = list[mlflow.entities.Run](), None
     while True:
         page = tracking.patiently(
-            lambda token=token: client.search_runs(  # type: ignore[misc]
-                [tracking.experiment(task)], f"tags.mlflow.parentRunId = '{parent}'", page_token=token
+            lambda token=token: mlflow.MlflowClient().search_runs(  # type: ignore[misc]
+                [tracking.experiment(task)], condition, page_token=token
             )
         )
         runs.extend(page)

@@ -1,4 +1,4 @@
-"""Several worker processes on one machine: a GPU each where there are GPUs, and another one for each that is killed."""
+"""Worker processes on one machine, each with a GPU where there are GPUs; a killed one is replaced."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipelines.files import cores
 
 _WATCH_SECONDS = 1.0
 _STOP_SECONDS = 10.0
-_KILLED_IN_VAIN = 5  # per worker: so many may be killed with no trial ended in between
+_KILLED_IN_VAIN = 5  # workers, by their number, that may be killed while no trial ends
 
 
 @dataclass(frozen=True)
 class WorkerCommand:
-    """What a worker runs: ``python -m module *arguments``, or ``module.main(arguments)`` on a cluster.
+    """The command of a worker: ``python -m module *arguments``, or ``module.main(arguments)`` on a cluster.
 
-    ``module`` must come to `training.studies.study.follow`; ``--worker-of RUN --number N`` is added to ``arguments``.
+    It must call `training.studies.study.follow`; ``--worker-of RUN --number N`` is added to ``arguments``.
     """
 
     module: str
@@ -35,7 +35,7 @@ class WorkerCommand:
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--workers`` and ``--cluster``, and what a worker is told by the process that starts it."""
+    """Add ``--workers`` and ``--cluster``, and the hidden options of a worker."""
     parser.add_argument("--workers", type=_count, default=1, help="processes that share the trials (default 1)")
     parser.add_argument("--cluster", default="", help="ray://HOST:PORT, or local: let Ray place the workers")
     parser.add_argument("--worker-of", default="", help=argparse.SUPPRESS)
@@ -49,7 +49,7 @@ def _count(text: str) -> int:
 
 
 def gpus() -> list[str]:
-    """Return the GPUs of this machine as ``CUDA_VISIBLE_DEVICES`` names them; those it names, if it is set."""
+    """Return the GPUs of this machine, or those that ``CUDA_VISIBLE_DEVICES`` names."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [each for each in (part.strip() for part in named.split(",")) if each and each != "-1"]
@@ -63,7 +63,7 @@ def gpus() -> list[str]:
 
 
 def worker_environment(number: int, workers: int, devices: list[str]) -> dict[str, str]:
-    """Return the environment of worker ``number``, from 1: its GPU, and its share of the cores."""
+    """Return the environment of worker ``number``, from 1, with its GPU and its share of the cores."""
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // workers)))
     if devices:
@@ -72,19 +72,10 @@ def worker_environment(number: int, workers: int, devices: list[str]) -> dict[st
 
 
 def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]) -> None:
-    """Run ``workers`` processes until each has found the study's budget spent.
+    """Run ``workers`` processes until each has found the study's budget spent; a killed worker is replaced.
 
-    A worker that is killed is followed by another, which may go on with its trial.
-
-    Parameters
-    ----------
-    watch
-        Called about every second; returns how many trials have ended.
-
-    Raises
-    ------
-    UserError
-        A worker ended with an error, or workers are killed again and again without a trial ending.
+    ``watch`` is called about every second and returns how many trials have ended. A worker that fails is an error, and
+    so are workers that are killed again and again while no trial ends.
     """
     devices = gpus()
 
@@ -101,29 +92,33 @@ def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]
             time.sleep(_WATCH_SECONDS)
             now = watch()
             in_vain, done = (0 if now > done else in_vain), now
-            for number, process in list(running.items()):
-                code = process.poll()
-                if code is None:
-                    continue
+            stopped = {number: code for number, each in running.items() if (code := each.poll()) is not None}
+            for number, code in stopped.items():
                 del running[number]
-                if code > 0:
-                    raise UserError(
-                        f"worker {number} ended with exit status {code}, see its message above; "
-                        "run the same command to go on"
-                    )
+                _refuse_failed(number, code)
                 if code < 0:
                     in_vain += 1
-                    if in_vain > _KILLED_IN_VAIN * workers:
-                        raise UserError(
-                            f"workers were killed {in_vain} times (last by {signal.Signals(-code).name}) and no trial "
-                            "ended in between; give them more memory, or run fewer at once"
-                        )
-                    # A number of its own: it must not draw what the one before it has drawn.
-                    running[following] = start(following)
+                    _refuse_killed(in_vain, workers, code)
+                    running[following] = start(following)  # a new number, which draws other points
                     following += 1
         watch()
     finally:
         _stop(list(running.values()))
+
+
+def _refuse_failed(number: int, code: int) -> None:
+    if code > 0:
+        raise UserError(
+            f"worker {number} ended with exit status {code}, see its message above; run the same command to go on"
+        )
+
+
+def _refuse_killed(in_vain: int, workers: int, code: int) -> None:
+    if in_vain > _KILLED_IN_VAIN * workers:
+        raise UserError(
+            f"workers were killed {in_vain} times (last by {signal.Signals(-code).name}) and no trial ended; give them "
+            "more memory, or run fewer at once"
+        )
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -37,7 +37,7 @@ class TinySet(ABC):
     certain
         Whether a probability may be 0 or 1.
     settings
-        What a study may try, as `training.studies.trials.search_settings` says it.
+        What a study may try, see `training.studies.trials.Search.settings`.
     small
         Hyperparameters and settings that make a fit small; what an architecture lacks is left out.
     """

@@ -1,0 +1,701 @@
+"""What would make the endpoint answer nonsense, or a 500: requests that are not what the model was fitted on."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from mlflow.models.utils import _enforce_schema
+from mlflow.types.schema import Schema
+
+from pipelines.params import read_params, task_text
+from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.response import UNKNOWN
+from tests.serving.served import save_fitted, split
+from tests.training.image_samples import draw, image_task, in_memory
+from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, reordered
+from tests.training.tiny import NAME, ROOT, build, response_task, tiny_params, tiny_prepared
+from training.architectures import get_architecture
+from training.contract import EXPLAINED_FEATURES, PayloadError, contract_from, contract_text
+from training.estimator import Estimator
+from training.model.calibration import apply_temperature
+from training.model.cross_fit import CrossFitted
+from training.model.overlay import as_png
+from training.model.predictor import Predictor
+from training.model.track import alone, save_model, signature
+
+Row = dict[str, Any]
+ALLOWED = 0.1  # share of a profile's 30 genes that may be missing
+GENE = "GENE7|1007"  # of profiles
+PAIR_GENE = "SIMG0003"
+KINDS = ["pairs regression", "profiles classification", "profiles multi_target", "images classification"]
+PROFILES = KINDS[1:3]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A fitted model as it is served, and samples that it was not fitted on."""
+
+    predictor: Predictor
+    train: Any
+    unseen: Any
+
+    @property
+    def contract(self) -> Any:
+        return self.predictor.contract
+
+    @property
+    def estimator(self) -> Estimator:
+        return self.predictor.estimator
+
+    def rows(self) -> list[Row]:
+        """Return three good rows; of pairs with every field, of two cell lines."""
+        found = self.contract.request(self.unseen).to_dict("records")
+        if self.contract.modality == "pairs":
+            whole = [row for row in found if all(row[name] is not None for name in (*self.contract.features, "smiles"))]
+            other = next(row for row in whole if row["expression"] != whole[0]["expression"])
+            found = [whole[0], {**whole[0], "smiles": "CCO", "drug_id": "NEW"}, other]
+        return json.loads(json.dumps(found[:3]))
+
+    def ask(self, rows: Any, **params: bool) -> pd.DataFrame:
+        return self.predictor.predict(None, _frame(rows), params)
+
+    def read(self, rows: Any) -> Any:
+        return self.contract.read(_frame(rows))
+
+
+def _frame(rows: Any) -> pd.DataFrame:
+    return rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+
+
+def _refusal(contract: Any, rows: Any) -> str:
+    with pytest.raises(PayloadError) as caught:
+        contract.read(_frame(rows))
+    return str(caught.value)
+
+
+def _named(samples: ExpressionSamples) -> ExpressionSamples:
+    """Return the samples with genes named as ``SYMBOL|ENTREZ``, and nothing below 0."""
+    about = pd.DataFrame(index=pd.Index([f"{gene}|{1000 + int(gene[4:])}" for gene in samples.genes]))
+    named = dict(zip(samples.genes, about.index, strict=True))
+    targets, predictors = (tuple(named[gene] for gene in each) for each in (samples.targets, samples.predictors))
+    values = samples.values.clip(0)
+    return replace(
+        samples, values=values, genes=tuple(about.index), about_genes=about, targets=targets, predictors=predictors
+    )
+
+
+@functools.cache
+def _profiles_task(problem: str, scale: Any) -> Any:
+    name = {"classification": "tumor_type", "multi_target": "gene_expression"}[problem]
+    task: Any = read_params(ROOT / "params.yaml").task(name)
+    return replace(task, data=replace(task.data, scale=scale, missing_genes=ALLOWED))
+
+
+def _made(kind: str, folder: Path) -> Asked:
+    """Fit a model; one of profiles looks at 30 of 40 genes."""
+    modality, problem = kind.split()
+    chosen: dict[str, Any] = {}
+    task: Any
+    unseen: Any
+    if modality == "pairs":
+        task, prepared, name = response_task(tiny_params()), tiny_prepared(folder / "raw"), "elastic_net"
+        unseen = prepared.side("test")
+        chosen = dict(get_architecture(name, *kind.split()).defaults)
+    elif modality == "images":
+        task, prepared = image_task(48), split(in_memory(30, 48))
+        name, unseen = "efficientnet_lite0", in_memory(5, 48, first=100)
+        chosen = {"weights": "imagenet", "views": 2}
+    else:
+        make, name = {
+            "classification": (labels_samples, "logistic_regression"),
+            "multi_target": (gene_samples, "ridge"),
+        }[problem]
+        prepared, unseen = split(_named(make(150))), _named(make(12, seed=1))
+        task = _profiles_task(problem, prepared.samples.scale)
+        chosen = {"selection": "top_30"} | ({"kernel": "linear"} if name == "ridge" else {})
+    save_fitted(NAME, name, task, prepared, folder, **chosen)
+    return Asked(Predictor().read(folder), prepared.side("train"), unseen)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Asked]:
+    return functools.cache(lambda kind: _made(kind, tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(params=KINDS)
+def asked(request: pytest.FixtureRequest, models: Callable[[str], Asked]) -> Asked:
+    return models(request.param)
+
+
+@pytest.fixture
+def pairs(models: Callable[[str], Asked]) -> Asked:
+    return models(KINDS[0])
+
+
+@pytest.fixture(params=PROFILES)
+def profiles(request: pytest.FixtureRequest, models: Callable[[str], Asked]) -> Asked:
+    return models(request.param)
+
+
+# Of every modality and problem
+
+
+def test_a_request_made_of_samples_is_answered_as_they_are(asked: Asked) -> None:
+    frame = asked.contract.request(asked.unseen)
+    records = json.loads(
+        json.dumps(frame.astype(object).where(frame.notna(), None).to_dict("records"), allow_nan=False)
+    )
+    samples = asked.read(records)
+    np.testing.assert_allclose(
+        asked.estimator.outputs(samples), asked.estimator.outputs(asked.unseen), rtol=0, atol=1e-4
+    )
+
+
+def test_a_contract_reads_back_from_json(asked: Asked) -> None:
+    content = contract_text(asked.contract)
+    assert (content["modality"], content["problem"]) == (asked.contract.modality, asked.contract.problem)
+    assert contract_from(json.loads(json.dumps(content, allow_nan=False))) == asked.contract
+
+
+def test_the_answer_has_the_columns_of_the_signature(asked: Asked) -> None:
+    promised = {column.name: column.required for column in signature(asked.contract).outputs}
+    plain, explained = asked.ask(asked.rows()), asked.ask(asked.rows(), explain=True)
+    assert list(plain) == [name for name, required in promised.items() if required]
+    assert [name for name in promised if name in explained] == list(explained) != list(plain)
+    pd.testing.assert_frame_equal(explained[list(plain)], plain)
+    json.dumps(explained.to_dict("records"), allow_nan=False)
+
+
+def test_the_signature_takes_what_the_contract_takes(asked: Asked) -> None:
+    enforced = _enforce_schema(_frame(asked.rows()), Schema(signature(asked.contract).inputs.inputs))
+    pd.testing.assert_frame_equal(asked.ask(enforced), asked.ask(asked.rows()))
+
+
+def test_a_request_of_the_wrong_form_is_refused(asked: Asked) -> None:
+    frame, (field, *_) = _frame(asked.rows()), asked.contract.inputs()
+    for wrong, message in (
+        (frame[:0], "no rows"),
+        (pd.DataFrame({field.name: [None] * 20_000}), "20000 rows; send 1 to"),
+        (frame.assign(proteomics=1), f"unknown field proteomics; the model takes .*{field.name}"),
+        (frame.drop(columns=field.name), f"the field {field.name} is missing"),
+        (pd.concat([frame, frame[[field.name]]], axis=1), f"the field {field.name} stands 2 times"),
+    ):
+        with pytest.raises(PayloadError, match=message):
+            asked.contract.read(wrong)
+
+
+def test_a_bad_request_is_the_callers_fault(asked: Asked) -> None:
+    rows = asked.rows()
+    name = asked.contract.inputs()[0].name
+    rows[1][name] = 5
+    with pytest.raises(MlflowException, match=f"row 1, field {name}: ") as caught:
+        asked.ask(rows)
+    assert caught.value.get_http_status_code() == 400
+
+
+def _set(field: str, value: Any) -> Callable[[Row], Any]:
+    return lambda row: row.__setitem__(field, value)
+
+
+def _value(value: Any, field: str = "expression", name: str = "") -> Callable[[Row], Any]:
+    return lambda row: row[field].__setitem__(name or (GENE if GENE in row[field] else PAIR_GENE), value)
+
+
+MAPS: dict[str, tuple[Callable[[Row], Any], str, str]] = {
+    "a list": (_set("expression", [1.0, 2.0]), "expression", "list"),
+    "text": (_set("expression", "a profile"), "expression", "str"),
+    "a number": (_set("expression", 3), "expression", "int"),
+    "nothing measured": (_set("expression", {}), "expression", "lacks"),
+    "null": (_set("expression", None), "expression", ""),
+    "NaN map": (_set("expression", math.nan), "expression", ""),
+    "NaN": (_value(math.nan), "expression.", "finite"),
+    "infinite": (_value(-math.inf), "expression.", "finite"),
+    "too large": (_value(1e39), "expression.", "finite"),
+    "huge integer": (_value(-(10**5000)), "expression.", "finite"),
+    "text value": (_value("5.1"), "expression.", "str"),
+    "bool": (_value(True), "expression.", "bool"),
+    "list value": (_value([1.0]), "expression.", "list"),
+    "negative": (_value(-0.001), "expression.", "-0.001"),
+}
+BAD_PAIRS: dict[str, tuple[Callable[[Row], Any], str, str]] = {
+    "null value": (_value(None), f"expression.{PAIR_GENE}", "null"),
+    "lacks a gene": (lambda row: row["mutation"].pop(PAIR_GENE), "mutation", PAIR_GENE),
+    "unknown gene": (_value(1.0, name="NOT_A_GENE"), "expression", "NOT_A_GENE"),
+    "renamed gene": (lambda row: row["mutation"].update(NEW=row["mutation"].pop(PAIR_GENE)), "mutation", PAIR_GENE),
+    "omics is text": (_set("mutation", "none"), "mutation", "str"),
+    "half a mutation": (_value(0.5, "mutation"), f"mutation.{PAIR_GENE}", "0 or 1"),
+    "log ratio": (_value(-1.5, "copy_number"), f"copy_number.{PAIR_GENE}", "below 0"),
+    "percent": (lambda row: row["methylation"].update(dict.fromkeys(row["methylation"], 55)), "methylation.", "55"),
+    "counts": (_value(71.0), f"expression.{PAIR_GENE}", "log2"),
+    "broken ring": (_set("smiles", "C1CC"), "smiles", "C1CC"),
+    "endless chain": (_set("smiles", "C" * 5000), "smiles", "SMILES"),
+    "smiles is a number": (_set("smiles", 7), "smiles", "int"),
+    "no drug": (lambda row: row.update(smiles=None, drug_id=None), "smiles", "missing"),
+    "blank drug": (lambda row: row.update(smiles="  ", drug_id=""), "smiles", "missing"),
+    "id is a number": (_set("drug_id", 17), "drug_id", "int"),
+    "unknown id": (lambda row: row.update(smiles=None, drug_id="XYZ"), "drug_id", "'XYZ'"),
+    "tissue is a list": (_set("tissue", ["lung"]), "tissue", "list"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("fault", MAPS)
+def test_a_fault_in_a_map_is_refused_by_row_and_field(kind: str, fault: str, models: Callable[[str], Asked]) -> None:
+    _refused(models(kind), *MAPS[fault])
+
+
+@pytest.mark.parametrize("fault", BAD_PAIRS)
+def test_a_fault_in_a_pair_is_refused_by_row_and_field(fault: str, pairs: Asked) -> None:
+    _refused(pairs, *BAD_PAIRS[fault])
+
+
+def _refused(asked: Asked, damage: Callable[[Row], Any], field: str, reason: str) -> None:
+    rows = asked.rows()
+    damage(rows[1])
+    frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in rows[0]})
+    message = _refusal(asked.contract, frame)
+    assert message.startswith(f"row 1, field {field}") and reason in message and len(message) < 2000
+    assert ("\n" in message) is False
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(width=64) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NUMBERS = st.one_of(st.floats(min_value=0, max_value=3e38), st.integers(0, 2**140), st.none(), JSON)
+NAMES = st.sampled_from([f"GENE{n}|{1000 + n}" for n in range(40)] + ["GENE7", "1007", "?|1007", "GENE7|", "|", ""])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    scale=st.sampled_from(["linear", "log2", "as_is"]),
+    changes=st.dictionaries(NAMES | st.text(max_size=5), NUMBERS, max_size=4),
+    whole=st.none() | JSON,
+)
+@pytest.mark.parametrize("kind", PROFILES)
+def test_no_json_ends_in_another_error_or_in_an_answer_without_numbers(
+    kind: str, scale: str, models: Callable[[str], Asked], changes: dict[str, Any], whole: Any
+) -> None:
+    asked = models(kind)
+    good = {gene: min(value, 16.0) for gene, value in asked.rows()[0]["expression"].items()}
+    _read_or_refused(
+        asked, _on_scale(asked.contract, scale), "expression", [good, good | changes if whole is None else whole]
+    )
+
+
+FIELDS = st.sampled_from(["expression", "mutation", "smiles", "drug_id", "tissue"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(field=FIELDS, whole=JSON, gene=st.none() | st.sampled_from([PAIR_GENE, "NOT_A_GENE"]), value=NUMBERS)
+def test_no_json_of_a_pair_ends_in_another_error(
+    models: Callable[[str], Asked], field: str, whole: Any, gene: str | None, value: Any
+) -> None:
+    asked = models(KINDS[0])
+    row = asked.rows()[0]
+    changed = {**row[field], gene: value} if gene and isinstance(row[field], dict) else whole
+    _read_or_refused(asked, asked.contract, field, [row[field], changed], row)
+
+
+def _read_or_refused(asked: Asked, contract: Any, field: str, values: list[Any], row: Row | None = None) -> None:
+    frame = pd.DataFrame([row or {} for _ in values]).assign(**{field: pd.Series(values, dtype=object)})
+    try:
+        samples = contract.read(frame)
+    except PayloadError as error:
+        assert len(str(error)) < 2000
+    else:
+        answer = contract.answer(contract.calibrated(asked.estimator.outputs(samples)), samples)
+        json.dumps(answer.astype(object).where(answer.notna(), None).to_dict("records"), allow_nan=False)
+
+
+@pytest.mark.parametrize("number", [0, 3, np.float32(2.5), np.int64(2), -0.0])
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_every_kind_of_number_is_a_number(kind: str, models: Callable[[str], Asked], number: Any) -> None:
+    asked, rows = models(kind), models(kind).rows()
+    gene = PAIR_GENE if asked.contract.modality == "pairs" else GENE
+    rows[0]["expression"][gene] = number
+    samples = asked.read(rows)
+    found = samples.omics["expression"][gene] if gene == PAIR_GENE else samples.values[:, samples.genes.index(gene)]
+    assert np.asarray(found)[0] == number
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_the_order_of_genes_does_not_matter(kind: str, models: Callable[[str], Asked]) -> None:
+    asked, rows = models(kind), models(kind).rows()
+    rows[1]["expression"] = dict(reversed(rows[1]["expression"].items()))
+    pd.testing.assert_frame_equal(asked.ask(rows), asked.ask(asked.rows()))
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_a_cross_fitted_model_is_served_as_it_was_fitted(
+    kind: str, models: Callable[[str], Asked], tmp_path: Path
+) -> None:
+    asked = models(kind)
+    every = asked.estimator.get_params(deep=False)
+    every |= {"selection": "top_8"} if asked.contract.modality == "profiles" else {}
+    own = {"modality": asked.contract.modality, "problem": asked.contract.problem}
+    whole = CrossFitted(of=asked.contract.architecture, hyperparameters=every, **own)
+    whole.fit(asked.train, folds=np.arange(len(asked.train)) // 3 % 2)
+    contract = asked.contract
+    if "genes" in vars(contract):
+        members: list[Any] = whole.members_
+        used = {gene for member in members for gene in member.features_.genes}
+        assert len(used) > 8 or contract.problem == "multi_target", "the members look at the same genes"
+        taken = contract.taken(contract.architecture, None, split(asked.train), whole)
+        assert taken["genes"] == sorted(used, key=asked.train.genes.index)
+        contract = replace(contract, **taken)
+    save_model(whole, asked.predictor.baseline, contract, tmp_path / "model")
+    served = Predictor().read(tmp_path / "model")
+    samples = contract.read(contract.request(asked.unseen))
+    np.testing.assert_allclose(served.estimator.outputs(samples), whole.outputs(asked.unseen), rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(served.baseline.outputs(asked.unseen), asked.predictor.baseline.outputs(asked.unseen))
+    assert len(served.predict(None, contract.request(alone(asked.unseen, 3)), {"explain": True})) == 3
+
+
+# Pairs
+
+
+def test_good_rows_of_pairs_are_read_as_they_stand(pairs: Asked) -> None:
+    rows = pairs.rows()
+    samples = pairs.read([*rows, *rows])
+    assert (len(samples), len(samples.cell_lines), samples.cell.tolist()) == (6, 2, [0, 0, 1, 0, 0, 1])
+    assert len(samples.drugs) == len({row["drug_id"] for row in rows})
+    for position, row in enumerate(rows):
+        for name, features in pairs.contract.features.items():
+            table = samples.omics[name]
+            assert list(table) == features
+            expected = np.array([row[name][feature] for feature in features], np.float32)
+            np.testing.assert_array_equal(table.iloc[samples.cell[position]], expected)
+        assert samples.cell_lines["tissue"].iloc[samples.cell[position]] == row["tissue"]
+        assert samples.drugs["smiles"].iloc[samples.drug[position]] == row["smiles"]
+        assert samples.drugs.index[samples.drug[position]] == row["drug_id"]
+
+
+def test_one_profile_in_two_tissues_is_two_lines(pairs: Asked) -> None:
+    row = pairs.rows()[0]
+    assert pairs.read([row, {**row, "tissue": "another"}]).cell_lines["tissue"].tolist() == [row["tissue"], "another"]
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+@pytest.mark.parametrize("field", ["mutation", "copy_number"])
+def test_omics_that_are_imputed_may_be_left_out(pairs: Asked, field: str, value: float | None) -> None:
+    rows = pairs.rows()
+    rows[1][field] = value
+    samples = pairs.read(rows)
+    assert samples.omics[field].iloc[samples.cell[1]].isna().all()
+    assert samples.omics[field].iloc[samples.cell[0]].notna().all()
+    assert pairs.read(_frame(rows).drop(columns=field)).omics[field].isna().all(axis=None)
+
+
+def test_a_request_leaves_out_what_no_row_has(pairs: Asked) -> None:
+    without = replace(pairs.unseen, omics={**pairs.unseen.omics, "mutation": pairs.unseen.omics["mutation"] * np.nan})
+    frame = pairs.contract.request(alone(without, 5))
+    assert "mutation" not in frame and len(pairs.read(frame)) == 5
+
+
+def test_a_row_without_tissue_and_id_is_taken(pairs: Asked) -> None:
+    rows = pairs.rows()
+    bare = [{key: row[key] for key in ("expression", "smiles")} for row in rows]
+    assert pairs.read(bare).cell_lines["tissue"].tolist() == [UNKNOWN, UNKNOWN]
+    rows[0]["tissue"], rows[0]["drug_id"] = None, " "
+    samples = pairs.read(rows)
+    assert samples.cell_lines["tissue"].tolist()[0] == UNKNOWN
+    assert samples.drugs.index[0] not in {row["drug_id"] for row in rows}
+
+
+def test_a_drug_may_be_named_by_its_id_alone(pairs: Asked) -> None:
+    row = pairs.rows()[0]
+    by_id = {key: value for key, value in row.items() if key != "smiles"}
+    assert pairs.ask([by_id])["prediction"][0] == pytest.approx(pairs.ask([row])["prediction"][0])
+    strict = replace(pairs.contract, required=[*pairs.contract.required, "smiles"], drugs={})
+    assert "row 0, field smiles:" in _refusal(strict, [{**row, "smiles": None}])
+
+
+def test_a_negative_value_is_fine_where_the_scale_has_them(pairs: Asked) -> None:
+    rows = pairs.rows()
+    rows[0]["expression"][PAIR_GENE] = -1.0
+    other = replace(pairs.contract, task_text=pairs.contract.task_text.replace("log2_tpm_plus_1", "any"))
+    assert other.read(_frame(rows)).omics["expression"][PAIR_GENE].iloc[0] == -1.0
+
+
+def test_drugs_are_told_apart_by_id_and_molecule(pairs: Asked) -> None:
+    rows = pairs.rows()
+    for row, smiles in zip(rows, ("OCC", "CCO", "C(O)C"), strict=True):
+        row.update(smiles=smiles, drug_id="D")
+    samples = pairs.read(rows)  # three spellings of one molecule
+    assert samples.drug.tolist() == [0, 0, 0] and samples.drugs["smiles"].tolist() == ["OCC"]
+    rows[2]["smiles"] = "CCN"
+    assert "row 2, field drug_id: 'D'" in _refusal(pairs.contract, rows)
+    rows[0].update(smiles="CCO", drug_id=None)
+    rows[1].update(smiles="CCN", drug_id="row:0")  # as the reader names drugs without an id
+    samples = pairs.read(rows[:2])
+    assert samples.drugs["smiles"].to_numpy()[samples.drug].tolist() == ["CCO", "CCN"]
+
+
+@pytest.mark.parametrize("name", ["xgboost", "mlp"])
+def test_a_line_that_was_not_sequenced_is_asked_about_as_it_is(pairs: Asked, name: str) -> None:
+    asked = pairs.unseen
+    mutation = asked.omics["mutation"].copy()
+    mutation.iloc[asked.cell[0]] = np.nan
+    asked = replace(asked, omics={**asked.omics, "mutation": mutation})
+    frame = pairs.contract.request(asked)
+    assert 0 < frame["mutation"].isna().sum() < len(frame)
+    model = build(get_architecture(name, "pairs", "regression"), epochs=2, rounds=10).fit(pairs.train)
+    np.testing.assert_allclose(model.predict(pairs.read(frame)), model.predict(asked), rtol=0, atol=1e-4)
+
+
+def test_an_explained_answer_adds_up(pairs: Asked) -> None:
+    answer = pairs.ask(pairs.rows(), explain=True)
+    for _, row in answer.iterrows():
+        parts = row["attributions"]
+        assert len(parts) == EXPLAINED_FEATURES + 1
+        sizes = [abs(each["value"]) for each in parts[:-1]]
+        assert sizes == sorted(sizes, reverse=True)
+        assert row["base"] + sum(each["value"] for each in parts) == pytest.approx(row["prediction"], abs=1e-3)
+
+
+def test_an_interval_lies_around_its_prediction(pairs: Asked) -> None:
+    contract = replace(pairs.contract, half_width=1.5)
+    answer = contract.answer(pairs.estimator.outputs(pairs.unseen), pairs.unseen)
+    np.testing.assert_allclose(answer["high"] - answer["prediction"], 1.5)
+    np.testing.assert_allclose(answer["prediction"] - answer["low"], 1.5)
+    assert (answer["coverage"] == 0.9).all()
+    none = replace(contract, half_width=None).answer(pairs.estimator.outputs(pairs.unseen), pairs.unseen)
+    assert none[["low", "high", "coverage"]].isna().all(axis=None)
+
+
+# Profiles
+
+
+def _expressions(asked: Asked) -> list[Row]:
+    return [row["expression"] for row in asked.rows()]
+
+
+def _of(profiles: list[Any]) -> pd.DataFrame:
+    return pd.DataFrame({"expression": pd.Series(profiles, dtype=object)})
+
+
+def _on_scale(contract: Any, scale: str) -> Any:
+    return replace(contract, task_text=task_text(_profiles_task(contract.problem, scale)))
+
+
+def test_good_profiles_are_read_as_they_stand(profiles: Asked) -> None:
+    contract, rows = profiles.contract, _expressions(profiles)
+    assert len(contract.genes) == 30 and len(contract.known) == 40 and set(contract.genes) < set(contract.known)
+    samples = contract.read(_of(rows))
+    assert (samples.genes, samples.scale) == (tuple(contract.genes), profiles.train.scale)
+    for values, profile in zip(samples.values[samples.index], rows, strict=True):
+        assert dict(zip(samples.genes, values.tolist(), strict=True)) == profile
+    assert samples.table["imputed"].tolist() == [[], [], []]
+    pd.testing.assert_frame_equal(contract.request(reordered(profiles.unseen)), contract.request(profiles.unseen))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        lambda gene: gene.split("|")[0],
+        lambda gene: int(gene.split("|")[1]),
+        lambda gene: gene.split("|")[0] if gene < "GENE3" else gene.split("|")[1] if gene < "GENE5" else gene,
+        lambda gene: f"?|{gene.split('|')[1]}",
+    ],
+    ids=["symbol", "Entrez", "each in turn", "Entrez without symbol"],
+)
+def test_a_gene_goes_by_symbol_and_by_number(profiles: Asked, named: Callable[[str], Any]) -> None:
+    other = [{named(gene): value for gene, value in profile.items()} for profile in _expressions(profiles)]
+    found, expected = (profiles.contract.read(_of(each)) for each in (other, _expressions(profiles)))
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.table["imputed"].tolist() == [[], [], []]
+
+
+@pytest.mark.parametrize("change", [str.lower, " {}".format, "{}\u00a0".format])
+def test_genes_that_differ_in_case_or_blanks_are_matched_with_a_note(
+    profiles: Asked, change: Callable[[str], str]
+) -> None:
+    rows = _expressions(profiles)
+    other = [{change(gene.split("|")[0]): value for gene, value in profile.items()} for profile in rows]
+    plain, noted = profiles.ask(_of(rows)), profiles.ask(_of(other))
+    assert all("matched but for case" in str(note) for note in noted["note"])
+    pd.testing.assert_frame_equal(noted.drop(columns="note"), plain.drop(columns="note"))
+
+
+def test_a_symbol_of_two_known_genes_is_ambiguous(profiles: Asked) -> None:
+    rows = _expressions(profiles)
+    other = replace(profiles.contract, known=[*profiles.contract.known, "GENE7|99"])
+    rows[1]["GENE7"] = rows[1].pop(GENE)
+    rows[2]["1007"] = rows[2].pop(GENE)
+    assert other.read(_of(rows)).table["imputed"].tolist() == [[], [GENE], []]
+    assert profiles.contract.read(_of(rows)).table["imputed"].tolist() == [[], [], []]
+
+
+def test_known_genes_that_are_not_looked_at_change_nothing(profiles: Asked) -> None:
+    whole = [dict(zip(profiles.unseen.genes, map(float, row), strict=True)) for row in profiles.unseen.values[:3]]
+    symbols = [{gene.split("|")[0]: value for gene, value in profile.items()} for profile in whole]
+    expected = profiles.ask(_of(_expressions(profiles)))
+    assert expected["ignored"].tolist() == [[], [], []] and len(whole[0]) == 40
+    for rows in (whole, symbols):
+        pd.testing.assert_frame_equal(profiles.ask(_of(rows)), expected)
+    blind = replace(profiles.contract, genes=[])
+    assert blind.request(profiles.unseen)["expression"].tolist() == [{}] * len(profiles.unseen)
+    assert blind.read(_of(whole)).values.shape == (3, 0)
+    assert "unknown" in _refusal(blind, _of([{"NOT_A_GENE": 1.0}]))
+
+
+@pytest.mark.parametrize("null", [True, False])
+def test_a_few_missing_genes_are_imputed_by_the_training_mean_and_listed(profiles: Asked, null: bool) -> None:
+    rows = _expressions(profiles)
+    lacking = [profiles.contract.genes[column] for column in (20, 3, 11)]  # as many as are allowed
+    mean = profiles.train.logged(lacking).astype(np.float64).mean(axis=0)
+    means = (2**mean - 1 if profiles.train.scale == "linear" else mean).tolist()
+    other = {gene: value for gene, value in rows[1].items() if gene not in lacking}
+    holes = other | dict.fromkeys(lacking) if null else other
+    answer = profiles.ask(_of([rows[0], holes, rows[2]]))
+    expected = profiles.ask(_of([rows[0], other | dict(zip(lacking, means, strict=True)), rows[2]]))
+    assert answer["imputed"].tolist() == [[], [profiles.contract.genes[column] for column in (3, 11, 20)], []]
+    numbers = "probabilities" if "probabilities" in answer else "prediction"
+    for found, wanted in zip(answer[numbers], expected[numbers], strict=True):
+        assert found == pytest.approx(wanted, abs=1e-5)
+    assert answer[numbers][1] != profiles.ask(_of(rows))[numbers][1]
+
+
+def test_a_few_unknown_genes_are_left_out_and_named(profiles: Asked) -> None:
+    rows = _expressions(profiles)
+    expected = profiles.ask(_of(rows))
+    rows[1] |= {"NOT_A_GENE": 1.0, "NOR_THIS": "not even looked at"}
+    answer = profiles.ask(_of(rows))
+    assert answer["ignored"].tolist() == [[], ["NOT_A_GENE", "NOR_THIS"], []]
+    pd.testing.assert_frame_equal(answer.drop(columns="ignored"), expected.drop(columns="ignored"))
+
+
+def test_a_missing_and_an_unknown_gene_do_not_make_up_for_each_other(profiles: Asked) -> None:
+    rows = _expressions(profiles)
+    rows[1]["NOT_A_GENE"] = rows[1].pop(GENE)
+    assert profiles.contract.read(_of(rows)).table["imputed"].tolist() == [[], [GENE], []]
+    text = profiles.contract.task_text.replace(f'"missing_genes": {ALLOWED}', '"missing_genes": 0')
+    assert text != profiles.contract.task_text
+    assert "row 1, field expression:" in _refusal(replace(profiles.contract, task_text=text), _of(rows))
+
+
+@pytest.mark.parametrize(
+    ("scale", "value"), [("linear", -0.01), ("log2", -0.01), ("log2", 129), ("as_is", 1e31), ("as_is", -1e31)]
+)
+def test_a_value_that_the_scale_does_not_have_is_refused(profiles: Asked, scale: str, value: float) -> None:
+    rows = [{gene: min(known, 16.0) for gene, known in row.items()} for row in _expressions(profiles)]
+    rows[2]["GENE7"] = rows[2].pop(GENE)
+    contract = _on_scale(profiles.contract, scale)
+    contract.read(_of(rows))
+    rows[2]["GENE7"] = value
+    message = _refusal(contract, _of(rows))
+    assert message.startswith("row 2, field expression.GENE7: ") and f"{scale} expression is never" in message
+    rows[2]["GENE7"] = -1.5
+    assert scale != "as_is" or contract.read(_of(rows)).values[2, contract.genes.index(GENE)] == -1.5
+
+
+@pytest.mark.parametrize("null", [True, False])
+def test_too_many_missing_or_unknown_genes_are_listed(profiles: Asked, null: bool) -> None:
+    rows = _expressions(profiles)
+    lacking, unknown = profiles.contract.genes[5:9], [f"NOT_A_GENE_{number}" for number in range(4)]
+    holes = {gene: value for gene, value in rows[1].items() if gene not in lacking}
+    message = _refusal(profiles.contract, _of([rows[0], holes | (dict.fromkeys(lacking) if null else {})]))
+    assert message.startswith("row 1, field expression: lacks 4 of the model's 30 genes, 10.0% may be missing: ")
+    assert all(gene in message for gene in lacking) and profiles.contract.genes[4] not in message
+    message = _refusal(profiles.contract, _of([rows[0], rows[1] | dict.fromkeys(unknown, 1.0)]))
+    assert message.startswith("row 1, field expression: 4 of 34 genes are unknown, 10.0% may be: ")
+    assert all(gene in message for gene in unknown) and GENE not in message
+
+
+def test_a_profile_of_other_genes_is_refused_without_giving_it_back(profiles: Asked) -> None:
+    other = {f"ENSG{number:011d}" + "X" * 1000: 1.0 for number in range(1000)}
+    message = _refusal(profiles.contract, _of([_expressions(profiles)[0], other]))
+    assert "row 1, field expression: 1000 of 1000 genes are unknown" in message
+    assert "and 800 more" in message and len(message) < 200 * 70  # 200 names, cut
+    genes = [f"M{number:03}" for number in range(250)]
+    beyond = _refusal(replace(profiles.contract, genes=genes, known=genes), _of([{}]))
+    assert genes[199] in beyond and genes[200] not in beyond and beyond.endswith("and 50 more")
+
+
+def test_labels_come_with_calibrated_probabilities_and_a_set(models: Callable[[str], Asked]) -> None:
+    labels = models("profiles classification")
+    contract = replace(labels.contract, temperature=1.5, threshold=0.8)
+    answer = contract.answer(contract.calibrated(labels.estimator.outputs(labels.unseen)), labels.unseen)
+    wanted = apply_temperature(labels.estimator.outputs(labels.unseen), 1.5)
+    for row, probabilities in enumerate(wanted):
+        assert answer["probabilities"][row] == pytest.approx(dict(zip(CLASSES, probabilities, strict=True)), abs=1e-9)
+        assert answer["label"][row] == CLASSES[probabilities.argmax()]
+        assert answer["probability"][row] == pytest.approx(probabilities.max(), abs=1e-9)
+        assert set(answer["labels"][row]) == {answer["label"][row], *np.array(CLASSES)[1 - probabilities <= 0.8]}
+    assert {len(each) for each in answer["labels"]} > {1}, "no set has more than one class"
+
+
+def test_contributions_to_the_label_add_up_to_its_logit(models: Callable[[str], Asked]) -> None:
+    labels = models("profiles classification")
+    answer = labels.ask(labels.contract.request(labels.unseen), explain=True)
+    codes = np.array([CLASSES.index(label) for label in answer["label"]])
+    found = np.array([sum(part["value"] for part in parts) for parts in answer["attributions"]]) + answer["base"]
+    logits = np.zeros((len(codes), len(CLASSES)))
+    for code in range(len(CLASSES)):
+        explained = labels.estimator.attribute(labels.unseen, np.full(len(codes), code))
+        assert explained is not None
+        logits[:, code] = explained.prediction
+    np.testing.assert_allclose(found, logits[np.arange(len(codes)), codes], rtol=0, atol=1e-4)
+    for parts in answer["attributions"]:
+        assert len(parts) == EXPLAINED_FEATURES + 1 < len(labels.contract.genes)
+        assert parts[-1]["feature"] == "all_others"
+        assert {part["feature"] for part in parts[:-1]} <= set(labels.contract.genes)
+
+
+def test_each_target_has_an_interval_of_its_own_around_its_prediction(models: Callable[[str], Asked]) -> None:
+    targets, widths = models("profiles multi_target"), [0.5, 1.0, 1.5, 2.0]
+    contract = replace(targets.contract, half_widths=widths)
+    outputs = targets.estimator.predict(targets.unseen)
+    answer = contract.answer(outputs, targets.unseen)
+    tables = {column: pd.DataFrame(answer[column].tolist()) for column in ("prediction", "low", "high")}
+    assert all(list(table) == contract.targets for table in tables.values())
+    np.testing.assert_allclose(tables["prediction"], outputs, rtol=0, atol=1e-9)
+    for side, sign in (("low", -1), ("high", 1)):
+        np.testing.assert_allclose(tables[side] - tables["prediction"], sign * np.tile(widths, (12, 1)), atol=1e-9)
+    none = replace(contract, half_widths=[None] * 4)
+    assert contract_from(json.loads(json.dumps(contract_text(none), allow_nan=False))) == none
+    assert not {"low", "high"} & set(none.answer(outputs, targets.unseen))
+
+
+def test_contributions_to_each_target_add_up_to_what_it_differs_from_its_base(models: Callable[[str], Asked]) -> None:
+    targets = models("profiles multi_target")
+    answer = targets.ask(targets.contract.request(targets.unseen), explain=True)
+    for row, parts in enumerate(answer["attributions"]):
+        for target in targets.contract.targets:
+            own = [part for part in parts if part["target"] == target]
+            assert len(own) == 11 and {part["feature"] for part in own[:-1]} <= set(targets.contract.genes)
+            total = sum(part["value"] for part in own) + answer["base"][row][target]
+            assert total == pytest.approx(answer["prediction"][row][target], abs=1e-5)
+
+
+# Images
+
+
+def test_an_explanation_of_an_image_is_a_png_of_its_size(models: Callable[[str], Asked]) -> None:
+    images = models("images classification")
+    answer = images.ask(images.contract.request(images.unseen), explain=True)
+    plain = images.ask([{"image": as_png(pixels)} for pixels in images.unseen.pixels])
+    pd.testing.assert_frame_equal(answer.drop(columns="overlay"), plain)
+    shown = [images.read([{"image": each}]).pixels[0] for each in answer["overlay"]]
+    assert [each.shape for each in shown] == [(48, 48, 3)] * 5
+    assert all((each != pixels).any() for each, pixels in zip(shown, images.unseen.pixels, strict=True))
+
+
+def test_equal_images_are_two_samples(models: Callable[[str], Asked]) -> None:
+    samples = models("images classification").read([{"image": as_png(draw(2, 7, 48))}] * 2)
+    assert samples.table["sample_id"].tolist() == ["row:0", "row:1"]
+    assert samples.digests[0] == samples.digests[1]
