@@ -21,21 +21,21 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Backbone:
-    """A library's network as a row of stages from pixels to the last feature map.
+    """A library's network as a sequence of stages from pixels to the last feature map.
 
     Attributes
     ----------
     create
-        Makes the library's network; with True, with the weights that the library's own loader fetches.
+        Returns the library's network; with True, with the weights that the library's own loader fetches.
     stages
-        Cuts it: applied one after the other, the stages give the last feature map, ``(n, channels, h, w)``. The head
-        and Grad-CAM look at the output of each but the first.
+        Cuts it: applied in sequence, the stages give the last feature map, ``(n, channels, h, w)``. The head and
+        Grad-CAM see the output of each but the first.
     smallest
-        Side of the smallest image that it takes, in pixels.
+        Minimal side of an image, in pixels.
     mean, std
         Of the channels, on pixels in 0..1.
     source
-        What ``imagenet`` means here, for tags.
+        Of the ``imagenet`` weights, for tags.
     """
 
     create: Callable[[bool], nn.Module]
@@ -51,7 +51,7 @@ class Backbone:
         Raises
         ------
         UserError
-            The weights cannot be had or are of another network; a start from scratch is never made in their place.
+            The weights are missing, or are of another network.
         """
         if weights == "none":
             return self.stages(self.create(False))
@@ -90,15 +90,8 @@ def weights_file(path: Path, name: str) -> Path:
 def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: str) -> None:
     """Load a state dictionary into ``network``; its classifier may differ, its stages must be complete.
 
-    Parameters
-    ----------
-    network, stages
-        The library's network and its stages, which share tensors.
-    path
-        ``.safetensors``, or what `torch.save` wrote (read without unpickling code). Tensors go by name; where no name
-        is known, by order, if there are as many of the same shapes.
-    name
-        Of the architecture, for messages.
+    ``path`` is a ``.safetensors`` file or what `torch.save` wrote (read without unpickling code). Tensors are matched
+    by name, or, if no name is known, by order, if all shapes are equal.
     """
     tensors = _read_tensors(path, name)
     own = network.state_dict()

@@ -25,16 +25,16 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Features of images under one setting, in a folder of shards that are written once and never changed.
+    """Features of images under one setting, in a folder of shards that are written once.
 
     Attributes
     ----------
     made_of
-        All that decides the features besides the image's bytes and the code: weights, preprocessing, size, view.
+        Weights, preprocessing, size and view: all that the features depend on, besides the image's bytes and the code.
     module
-        Dotted name of the module that makes them: other code, other features, see `pipelines.code_closure`.
+        Dotted name of the module that computes them, whose code is part of the key, see `pipelines.code_closure`.
     folder
-        Where derived files lie; may be deleted at any time.
+        Of derived files; may be deleted at any time.
     """
 
     made_of: str
@@ -48,21 +48,10 @@ class FeatureCache:
         return self.folder / "frozen" / hashlib.sha256(decided.encode()).hexdigest()[:32]
 
     def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:
-        """Return the features of ``samples``; ``run`` makes those that no shard holds yet.
+        """Return the features of ``samples``, float16, ``(n, ...)``; ``run`` computes those that are not cached.
 
-        Parameters
-        ----------
-        samples
-            Images; equal digests are computed once.
-        run
-            Takes pixels ``(batch, size, size, 3)``, uint8, and returns ``(batch, ...)``.
-        progress
-            Whether a bar is shown.
-
-        Returns
-        -------
-        numpy.ndarray
-            float16, shape ``(n, ...)``.
+        ``run`` takes pixels ``(batch, size, size, 3)``, uint8, and returns ``(batch, ...)``; equal images are computed
+        once.
         """
         digests = samples.digests
         known = self._known()

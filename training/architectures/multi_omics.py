@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.samples.response import ResponseSamples
-from training.architectures import architecture
+from training.architectures import Range, architecture, draw
 from training.estimator import Attribution
 from training.features.cell_line import CellLineFeatures, measured
 from training.networks.pair_module import Head, PairModule
@@ -27,37 +27,30 @@ TITLE = "Multi-omics"
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
-    masked = {**settings, "imputations": ("mean",)}  # whatever stands in for a missing table is not looked at
-    return {
-        "fusion": trial.suggest_categorical("fusion", ["mean", "gated"]),
-        "modality_dropout": trial.suggest_float("modality_dropout", 0.0, 0.5),
-        "depth": trial.suggest_int("depth", 1, 2),
-        "components": trial.suggest_categorical("components", [0, 32, 64, 128]),
-        **response_space(
-            trial, masked, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=(1024, 2048, 4096), omics=("all",)
-        ),
-    }
+    masked = {**settings, "imputations": ("mean",)}  # missing tables are masked
+    own = {"fusion": ["mean", "gated"], "modality_dropout": Range(0.0, 0.5), "depth": Range(1, 2)}
+    drawn = draw(trial, **own, components=[0, 32, 64, 128])
+    sizes = (1024, 2048, 4096)
+    return drawn | response_space(
+        trial, masked, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=sizes, omics=("all",)
+    )
 
 
 class FusionModule(PairModule):
-    """Encoders of tables, the mean of the codes of those that were measured, and tissue beside.
+    """Encoders of tables, the mean of the codes of measured ones, and the tissue.
 
     Parameters
     ----------
     blocks
-        Where each table's values stand among a line's features; the mask of `cell_code` has their order.
-    tissues
-        How many columns of the tissue stand last.
-    drug_width
-        Number of a drug's features.
+        Columns of each table, in the order of the mask of `cell_code`; the last ``tissues`` columns are the tissue's.
     depth
         Hidden layers of an encoder.
     gated
-        Whether the mean is weighted by what each encoder finds, or plain.
+        Whether the mean is weighted by a gate on each code.
     modality_dropout
         Share of measured tables that are masked in training, anew for each line in each step (Neverova et al., 2016).
     head
-        What joins the codes; units, activation and dropout are those of the encoders too.
+        Joins the codes; its units, activation and dropout are those of the encoders too.
     """
 
     def __init__(
@@ -83,10 +76,7 @@ class FusionModule(PairModule):
         self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``; ``known`` is which tables were measured, bool, ``(lines, tables)``.
-
-        What stands in ``cells`` for a table that was not measured changes nothing.
-        """
+        """Return a code per line, ``(lines, units)``; ``known`` is a mask of measured tables, ``(lines, tables)``."""
         (measured,) = known
         if self.training and self.modality_dropout > 0:
             measured = measured & (torch.rand(measured.shape, device=measured.device) >= self.modality_dropout)
@@ -121,18 +111,16 @@ def _encoder(width: int, depth: int, head: Head) -> nn.Sequential:
 @architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MultiOmics(ResponseNetwork):
-    """`FusionModule` on all tables; any may be missing of a line, and any may be left out of samples altogether.
+    """`FusionModule` on all tables; lines and samples may lack any. For the others see `ResponseNetwork`.
 
     Parameters
     ----------
     fusion
-        ``gated`` or ``mean``, see `FusionModule`.
+        ``gated`` or ``mean``.
     depth, modality_dropout
         See `FusionModule`.
     components
-        Principal components that each table is reduced to; 0 for none.
-
-    The others are those of `ResponseNetwork`.
+        Principal components per table; 0 for none.
     """
 
     masks_omics = True

@@ -26,19 +26,9 @@ def _network() -> tuple[list[nn.Module], str, torch.Tensor, torch.Tensor]:
 
 
 def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
-    """Return for each image the mean and the spread of every channel of three feature maps.
+    """Return mean and spread of every channel of three feature maps, float16, shape ``(n, features)``.
 
-    Parameters
-    ----------
-    samples
-        Images; those that are files are embedded once and then read from the cache.
-    device
-        As in ``params.yaml``.
-
-    Returns
-    -------
-    numpy.ndarray
-        float16, shape ``(n, features)``.
+    Images that are files are embedded once and then read from the cache.
     """
     stages, identity, mean, std = _network()
     where = network_device(device)

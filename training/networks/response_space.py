@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from training.architectures import Range, draw
 from training.features.cell_line_choices import cell_line_space
 
 if TYPE_CHECKING:
@@ -20,29 +21,16 @@ def response_space(
     batch_sizes: Sequence[int] = (2048, 4096),
     omics: Sequence[str] = ("expression", "all"),
 ) -> dict[str, Any]:
-    """Draw the fields of `training.networks.response_network.ResponseNetwork`.
-
-    Parameters
-    ----------
-    trial, settings
-        As an architecture's space takes them.
-    learning_rate
-        Lowest and highest.
-    dropout
-        The highest.
-    batch_sizes
-        Choices.
-    omics
-        Choices of tables, see `cell_line_space`.
-    """
-    return {
-        "learning_rate": trial.suggest_float("learning_rate", *learning_rate, log=True),
-        "layers": trial.suggest_int("layers", 1, 3),
-        "units": trial.suggest_categorical("units", [64, 128, 256]),
-        "activation": trial.suggest_categorical("activation", ["relu", "tanh", "silu"]),
-        "dropout": trial.suggest_float("dropout", 0.0, dropout),
-        "batch_size": trial.suggest_categorical("batch_size", batch_sizes),
-        "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
-        **cell_line_space(trial, settings, omics=omics),
-        "identity": trial.suggest_categorical("identity", ["profile", "one_hot", "none"]),
-    }
+    """Draw the fields of `ResponseNetwork`; ``learning_rate`` has bounds, ``dropout`` an upper bound."""
+    shared = draw(
+        trial,
+        learning_rate=Range(*learning_rate, log=True),
+        layers=Range(1, 3),
+        units=[64, 128, 256],
+        activation=["relu", "tanh", "silu"],
+        dropout=Range(0.0, dropout),
+        batch_size=batch_sizes,
+        weight_decay=Range(1e-4, 1.0, log=True),
+    )
+    shared |= cell_line_space(trial, settings, omics=omics)
+    return shared | draw(trial, identity=["profile", "one_hot", "none"])
