@@ -81,7 +81,7 @@ def weights_file(path: Path, name: str) -> Path:
         for ending in ("safetensors", "pth", "pt"):
             if (path / f"{name}.{ending}").is_file():
                 return path / f"{name}.{ending}"
-        raise UserError(f"{path}: holds no {name}.safetensors or {name}.pth; put the weights there under that name")
+        raise UserError(f"{path}: no {name}.safetensors or {name}.pth here; put the weights there under that name")
     if not path.is_file():
         raise UserError(f"{path}: no such file of weights; tune.weights in params.yaml is imagenet, none or a path")
     return path
@@ -116,7 +116,7 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
             return load_file(path)
         found: Any = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:  # its message tells how to run the code all the same
+    except pickle.UnpicklingError as error:  # its message would explain how to run the code
         raise UserError(f"{path}: holds more than tensors, or is cut short; {_mend(name)}") from error
     except Exception as error:
         raise UserError(f"{path}: cannot be read as weights: {_first_line(error)}; {_mend(name)}") from error

@@ -45,7 +45,7 @@ def torch_device(device: str) -> str:
 
 
 def _own_gpu() -> str:
-    """Return the GPU of this process: a launcher of several says which is each one's."""
+    """Return the GPU of this process, by the launcher's LOCAL_RANK."""
     import torch
 
     rank = os.environ.get("LOCAL_RANK")

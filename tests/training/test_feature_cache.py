@@ -76,8 +76,11 @@ def test_no_image_asks_for_nothing(samples: ImageSamples) -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSamples:
-    """Return samples in memory with a digest each."""
-    return in_memory(20, 16)
+    """Return samples in a file with a digest each."""
+    samples = in_memory(20, 16)
+    path = tmp_path_factory.mktemp("many") / "pixels.npy"
+    np.save(path, samples.pixels)
+    return dataclasses.replace(samples, pixels=np.load(path, mmap_mode="r"))
 
 
 @settings(max_examples=40, deadline=None)

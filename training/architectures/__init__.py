@@ -1,4 +1,4 @@
-"""Architectures by name. Each stands in a file of its name: estimator, search space and role together."""
+"""Architectures by name, each in a file of its name: estimator, search space and role."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def display_name(name: str) -> str:
 
 
 def _found(name: str, modality: str, problem: str) -> Architecture | None:
-    """Return an architecture, or what an adapter makes of one of another problem; None if there is neither."""
+    """Return an architecture, or an adapter's of one of another problem; None if there is neither."""
     importlib.import_module(f"{__name__}.{name}")
     if (name, modality, problem) not in _registry and importlib.util.find_spec(
         f"training.adapters.{modality}_{problem}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.architectures import architecture
-from training.networks.gene_network import RecurrentGeneNetwork
-from training.networks.gene_space import ATTENTION
+from training.networks.gene_network import ATTENTION, RecurrentGeneNetwork
 
 TITLE = "Attention GRU"
 
@@ -14,7 +13,7 @@ TITLE = "Attention GRU"
 @architecture("profiles", "multi_target", space=ATTENTION)
 @dataclass(eq=False, repr=False, kw_only=True)
 class AttentionGRU(RecurrentGeneNetwork):
-    """The GRU's states are pooled by attention, whose weights say which windows are looked at."""
+    """The GRU's states are pooled by attention."""
 
     window: int = 72
 

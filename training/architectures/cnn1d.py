@@ -1,4 +1,4 @@
-"""Convolutions along a cell line's genes, which stand in an order in which neighbors rise and fall together."""
+"""Convolutions along a cell line's genes, in an order in which neighbors correlate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.architectures import Range, architecture, joined, ranges
 from training.networks.ordered_response import OrderedResponseNetwork
 from training.networks.pair_module import PairModule
-from training.networks.response_space import response_space
+from training.networks.response_network import response_space
 
 TITLE = "1D CNN"
 
@@ -54,12 +54,12 @@ class ConvolutionModule(PairModule):
         self.hidden = of.head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``."""
+        """Return a code per line, ``(lines, units)``."""
         along = self.convolutions(cells[:, None, self.order])
         return self.cell(torch.cat([along, cells[:, self.others]], dim=1))
 
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``."""
+        """Return a code per drug, ``(drugs, units)``."""
         return self.drug(drugs)
 
 

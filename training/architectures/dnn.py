@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from training.architectures import Range, architecture, joined, ranges
 from training.networks.gene_modules import DenseTrunk
-from training.networks.gene_network import GeneNetwork
-from training.networks.gene_space import SHARED
+from training.networks.gene_network import SHARED, GeneNetwork
 
 TITLE = "DNN"
 

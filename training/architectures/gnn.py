@@ -13,8 +13,7 @@ from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line import CellLineFeatures
 from training.features.molecule_graph import MoleculeGraphs, by_atom
-from training.networks.response_network import ResponseNetwork
-from training.networks.response_space import response_space
+from training.networks.response_network import ResponseNetwork, response_space
 
 if TYPE_CHECKING:
     from training.networks.molecule_encoder import MoleculeModule

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from training.architectures import architecture
-from training.networks.gene_network import RecurrentGeneNetwork
-from training.networks.gene_space import RECURRENT
+from training.networks.gene_network import RECURRENT, RecurrentGeneNetwork
 
 TITLE = "GRU"
 

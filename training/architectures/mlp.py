@@ -11,8 +11,7 @@ from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture, joined, ranges
 from training.features.cell_line import CellLineFeatures
 from training.networks.pair_module import Head, PairModule, Tensors
-from training.networks.response_network import ResponseNetwork
-from training.networks.response_space import response_space
+from training.networks.response_network import ResponseNetwork, response_space
 
 TITLE = "MLP"
 

@@ -1,4 +1,4 @@
-"""An encoder for each omics table, and late fusion of those that a line has: a missing one is masked, not imputed."""
+"""An encoder for each omics table, and late fusion; missing tables are masked, not imputed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from training.architectures import Range, architecture, draw
 from training.estimator import Attribution
 from training.features.cell_line import CellLineFeatures, measured
 from training.networks.pair_module import Head, PairModule
-from training.networks.response_network import ResponseNetwork
-from training.networks.response_space import response_space
+from training.networks.response_network import ResponseNetwork, response_space
 
 if TYPE_CHECKING:
     import optuna
@@ -97,7 +96,7 @@ class FusionModule(PairModule):
         return said.masked_fill(~measured, -1e9).softmax(dim=1) * measured
 
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``."""
+        """Return a code per drug, ``(drugs, units)``."""
         return self.drug(drugs)
 
 
@@ -159,7 +158,7 @@ class MultiOmics(ResponseNetwork):
         return super().predict(self._whole(samples))
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
-        """See `ResponseNetwork.attribute`; the baseline is a line of which the same tables were measured."""
+        """See `ResponseNetwork.attribute`; the baseline is a line with the same measured tables."""
         return super().attribute(self._whole(samples), output)
 
     def _whole(self, samples: ResponseSamples) -> ResponseSamples:

@@ -18,7 +18,7 @@ from training.features.smiles_tokens import SmilesTokens
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.ordered_response import OrderedResponseNetwork
 from training.networks.pair_module import ACTIVATIONS, PairModule, waits_for
-from training.networks.response_space import response_space
+from training.networks.response_network import response_space
 
 SPACE = joined(
     ranges(panels=[16, 32, 64], width=[32, 64], heads=[2, 4], depth=Range(1, 3), drug_depth=Range(0, 2)),
@@ -68,14 +68,14 @@ class TransformerModule(PairModule):
         self.hidden = of.head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``."""
+        """Return a code per line, ``(lines, units)``."""
         states = torch.cat([self.tissue(cells[:, self.others])[:, None], self.panels(cells[:, self.order])], dim=1)
         for layer in self.over_panels:
             states = layer(states)
         return self.cell(self.cell_pool(states)[0])
 
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``; of its ``molecule`` the tokens' kinds and where any stands."""
+        """Return a code per drug, ``(drugs, units)``; ``molecule`` are one-hot tokens and their mask."""
         kinds, there = molecule
         if waits_for(there):
             return self._of_tokens(drugs, kinds, there)

@@ -249,7 +249,7 @@ class CellLineFeatures:
 
     @property
     def blocks(self) -> dict[str, slice]:
-        """Return where each table's values stand in `transform`, without the flag after them; tissues stand last."""
+        """Return the columns of each table in `transform`, without the flag after them; tissues come last."""
         start, found = 0, {}
         for name, table in self.tables.items():
             found[name] = slice(start, start + table.inner)

@@ -13,7 +13,7 @@ from pipelines.samples.molecules import canonical, parent, parse
 from pipelines.samples.response import ResponseSamples
 from training.features.line_response import residual_matrix
 
-_SHRINKAGE = 1.0  # prior observations at the overall mean, so that a drug seen once does not stand for itself alone
+_SHRINKAGE = 1.0  # prior observations at the overall mean, for drugs that were measured rarely
 
 
 @dataclass

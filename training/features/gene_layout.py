@@ -84,7 +84,7 @@ class GeneLayout:
         return images.reshape(len(values), 1, self.side, self.side)
 
     def of_genes(self, images: np.ndarray) -> np.ndarray:
-        """Return for each gene what stands in its pixel; ``(n, genes)`` of ``(n, 1, side, side)``."""
+        """Return the pixel of each gene; ``(n, genes)`` of ``(n, 1, side, side)``."""
         return images.reshape(len(images), -1)[:, self.pixel]
 
     def table(self) -> pd.DataFrame:

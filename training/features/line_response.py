@@ -1,4 +1,4 @@
-"""How the training lines answered beyond the drugs' means: as a matrix, and as a few numbers a line."""
+"""Residuals of the training lines from the drugs' means: as a matrix, and as a few numbers per line."""
 
 from __future__ import annotations
 

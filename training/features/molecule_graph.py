@@ -1,4 +1,4 @@
-"""A molecule as a graph: its atoms and its bonds, each told by a row of zeros and ones."""
+"""A molecule as a graph of atoms and bonds, each encoded as a row of zeros and ones."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class MoleculeGraphs:
         return [*ATOM_NAMES, *BOND_NAMES, NO_MOLECULE]
 
     def state(self) -> dict[str, Any]:
-        """Return everything that was learnt, as arrays."""
+        """Return everything that was fitted, as arrays."""
         return dict(vars(self))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Features of pairs: a cell line's and a drug's, computed once each and gathered a batch at a time."""
+"""Features of pairs: a cell line's and a drug's, computed once each and gathered in batches."""
 
 from __future__ import annotations
 

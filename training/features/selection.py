@@ -1,4 +1,4 @@
-"""Which features of a table are kept: all that vary, the most variable, or those that tell most of the response."""
+"""Selection of a table's features: all that vary, the most variable, or the most related to the response."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def selected(values: np.ndarray, selection: str, share: float, response: np.ndar
 
 def _mutual_information(values: np.ndarray, response: np.ndarray, wanted: int) -> np.ndarray:
     lines = len(values)
-    few = min(_FEW, lines - 1)  # with fewer values than lines one of them stands twice, which the estimate needs
+    few = min(_FEW, lines - 1)  # with fewer values than lines one of them occurs twice, which the estimate needs
     discrete = np.array([len(np.unique(column)) <= few for column in values.T])
     size = response.var(axis=0)
     return np.average(

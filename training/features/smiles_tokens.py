@@ -13,7 +13,7 @@ from pipelines.samples.molecules import canonical
 
 # Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
 _TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")
-_KNOWN_FROM = 2  # training molecules that have a token; rarer ones are read as unknown, so that this is learnt, too
+_KNOWN_FROM = 2  # training molecules with a token; rarer ones count as unknown, whose weights are thereby trained
 UNKNOWN = "unknown"
 
 
@@ -61,7 +61,7 @@ class SmilesTokens:
         return [f"token:{token}" for token in (UNKNOWN, *self.vocabulary)]
 
     def state(self) -> dict[str, Any]:
-        """Return everything that was learnt, as JSON values."""
+        """Return everything that was fitted, as JSON values."""
         return dict(vars(self))
 
     @classmethod

@@ -158,7 +158,7 @@ def drug_numbers(smiles: str | None) -> tuple[float, ...]:
 
 
 def drug_summary(smiles: Sequence[str | None]) -> pd.DataFrame:
-    """Return `drug_numbers` of each, and ``drug``: a short hash of the molecule, for how often which is asked about."""
+    """Return `drug_numbers` of each, and ``drug``: a short hash of the molecule."""
     table = pd.DataFrame([drug_numbers(each) for each in smiles], columns=DRUG_COLUMNS)
     return table.assign(drug=pd.Series([_pseudonym(each) for each in smiles], dtype=object))
 

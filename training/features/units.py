@@ -34,7 +34,7 @@ _SAID = {
 # Of the training rows' range: a new sample may reach a little farther. Of GDSC, TCGA miRNA and TCGA mRNA no test
 # profile lies so far out, and every one does that is in natural for binary logarithms, or linear for either.
 _BEYOND = 0.25
-_FEW = 20  # profiles, below which their levels tell nothing
+_FEW = 20  # minimal number of profiles for levels
 
 
 def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ class CellNetwork(TransferNetwork):
         return anew
 
     def _kept(self, samples: ImageSamples) -> bool:
-        """Whether there are frozen stages, and room for what they give."""
+        """Whether there are frozen stages, and memory for their features."""
         return len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
@@ -164,9 +164,6 @@ class CellNetwork(TransferNetwork):
         def run(pixels: np.ndarray) -> np.ndarray:
             return self._run_frozen(pixels, view, strength)
 
-        if not isinstance(samples.pixels, np.memmap):  # images of requests are not cached
-            parts = [run(samples.pixels[rows]) for rows, _ in _batches(samples)]
-            return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
         if len(self.module_.tail) and not self._shape:
             run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # sets the shape of cached features
         return self._cache(samples, view, strength).features(samples, run, progress=progress)

@@ -53,8 +53,6 @@ def same_everywhere(network: nn.Module) -> None:
 
 def average_gradients(network: nn.Module, weight: float) -> None:
     """Replace each gradient by its mean over the processes, this one's counted with ``weight``; weights sum to 1."""
-    if size() == 1:
-        return
     for parameter in network.parameters():
         if parameter.grad is not None:
             parameter.grad *= weight

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
+from training.architectures import Range, joined, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures
 from training.features.gene_layout import genome_order
@@ -28,6 +29,26 @@ from training.networks.profile_network import ProfileNetwork
 
 ORDERS = ("table", "chromosome", "correlation")
 _PENALTIES = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)  # of ridge, as shares of the number of genes
+SHARED = ranges(
+    dropout=Range(0.0, 0.5),
+    noise=Range(0.0, 1.0),
+    mixup=[0.0, 0.2, 0.4, 1.0],
+    weight_decay=Range(0.03, 10.0, log=True),
+    batch_size=[64, 128],
+    linear_start=[0.0, 0.5, 0.9],
+)
+RECURRENT = joined(
+    ranges(
+        learning_rate=Range(3e-4, 6e-3, log=True),
+        width=[32, 64],
+        depth=Range(1, 2),
+        window=[48, 72, 96],
+        embedding=[64, 128],
+        order=["table", "correlation"],  # not all samples have positions for an order along the genome
+    ),
+    SHARED,
+)
+ATTENTION = joined(RECURRENT, ranges(heads=[1, 2, 4]))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

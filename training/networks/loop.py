@@ -265,17 +265,16 @@ class _Checkpoint:
         schedule: torch.optim.lr_scheduler.LRScheduler,
         shuffle: torch.Generator,
     ) -> None:
-        self._path, self._network = path, network
-        self._optimizer, self._schedule, self._shuffle = optimizer, schedule, shuffle
+        self._path, self._shuffle = path, shuffle
+        self._parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
         self._device = next(network.parameters()).device
 
     def load(self) -> tuple[int, tuple[float, dict[str, Tensor] | None], int, list[dict[str, float]]]:
         if self._path is None or not self._path.is_file():
             return 0, (math.inf, None), 0, []
         saved: dict[str, Any] = torch.load(self._path, weights_only=True, map_location="cpu")
-        self._network.load_state_dict(saved["network"])
-        self._optimizer.load_state_dict(saved["optimizer"])
-        self._schedule.load_state_dict(saved["schedule"])
+        for name, part in self._parts.items():
+            part.load_state_dict(saved[name])
         self._shuffle.set_state(saved["shuffle"])
         torch.set_rng_state(saved["random"])
         if "random_on_device" in saved and self._device.type == "cuda":
@@ -292,21 +291,11 @@ class _Checkpoint:
         if self._path is None or distributed.rank():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
+        content |= {"epoch": epoch, "best_score": best[0], "best": best[1], "best_epoch": best_epoch}
+        content |= {"history": history, "shuffle": self._shuffle.get_state(), "random": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            content["random_on_device"] = torch.cuda.get_rng_state(self._device)
         temporary = self._path.with_suffix(".part")
-        torch.save(
-            {
-                "epoch": epoch,
-                "best_score": best[0],
-                "best": best[1],
-                "best_epoch": best_epoch,
-                "history": history,
-                "network": self._network.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "schedule": self._schedule.state_dict(),
-                "shuffle": self._shuffle.get_state(),
-                "random": torch.get_rng_state(),
-                **({"random_on_device": torch.cuda.get_rng_state(self._device)} if self._device.type == "cuda" else {}),
-            },
-            temporary,
-        )
+        torch.save(content, temporary)
         temporary.replace(self._path)

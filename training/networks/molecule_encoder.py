@@ -88,16 +88,16 @@ class MoleculeModule(PairModule):
         super().__init__()
         self.cell = nn.Linear(cell_width, head.units)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # no weights: a drug may be told by its molecule alone
+            warnings.simplefilter("ignore", UserWarning)  # no weights: a drug may have no features besides its molecule
             self.drug = nn.Linear(drug_width, head.units, bias=False)
         self.encoder = encoder
         self.molecule = nn.Linear(width, head.units, bias=False)
         self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``."""
+        """Return a code per line, ``(lines, units)``."""
         return self.cell(cells)
 
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``, of its features and its ``molecule``."""
+        """Return a code per drug, ``(drugs, units)``, of its features and its ``molecule``."""
         return self.drug(drugs) + self.molecule(self.encoder(*molecule))

@@ -32,18 +32,18 @@ class PairModule(nn.Module, ABC):
 
     @abstractmethod
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``, of its features ``(lines, width)`` and what else is known of it."""
+        """Return a code per line, ``(lines, units)``, of its features ``(lines, width)`` and further inputs."""
 
     @abstractmethod
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``, of its features ``(drugs, width)`` and, if used, its molecule."""
+        """Return a code per drug, ``(drugs, units)``, of its features ``(drugs, width)`` and, if used, its molecule."""
 
     def joint(self, cell_code: Tensor, drug_code: Tensor) -> Tensor:
-        """Return one number a pair, ``(n,)``, of the codes of its line and its drug, a row a pair."""
+        """Return one number per pair, ``(n,)``, of the codes of its line and its drug, a row per pair."""
         return self.hidden(cell_code + drug_code).squeeze(-1)
 
     def forward(self, cells: Tensors, drugs: Tensors) -> Tensor:
-        """Return one number a row, ``(n,)``; every tensor has a row a pair."""
+        """Return one number per row, ``(n,)``; every tensor has a row per pair."""
         return self.joint(self.cell_code(*cells), self.drug_code(*drugs))
 
     def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:

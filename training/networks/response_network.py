@@ -7,9 +7,9 @@ fitted and scaled on the training rows.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.samples.response import ResponseSamples, make_samples
+from training.architectures import Range, draw
 from training.device import network_device
 from training.estimator import Attribution, FitContext
 from training.features.cell_line import CellLineFeatures
-from training.features.cell_line_choices import CellLineChoices
+from training.features.cell_line_choices import CellLineChoices, cell_line_space
 from training.features.drug import DrugFeatures
 from training.features.fitted import FittedAttributes
 from training.features.pair import PairFeatures, PairMatrix
@@ -34,6 +35,9 @@ from training.networks.loop import (
     weights_of,
 )
 from training.networks.pair_module import Head, PairModule, Tensors
+
+if TYPE_CHECKING:
+    import optuna
 
 _PREDICTED = 16384  # pairs at a time; their line and their drug are encoded already
 _ENCODED = 512  # lines or drugs at a time
@@ -82,6 +86,30 @@ class Shares:
     drugs: np.ndarray
     parts: np.ndarray | None
     base: np.ndarray
+
+
+def response_space(
+    trial: optuna.Trial,
+    settings: Mapping[str, Any],
+    *,
+    learning_rate: tuple[float, float],
+    dropout: float,
+    batch_sizes: Sequence[int] = (2048, 4096),
+    omics: Sequence[str] = ("expression", "all"),
+) -> dict[str, Any]:
+    """Draw the fields of `ResponseNetwork`; ``learning_rate`` has bounds, ``dropout`` an upper bound."""
+    shared = draw(
+        trial,
+        learning_rate=Range(*learning_rate, log=True),
+        layers=Range(1, 3),
+        units=[64, 128, 256],
+        activation=["relu", "tanh", "silu"],
+        dropout=Range(0.0, dropout),
+        batch_size=batch_sizes,
+        weight_decay=Range(1e-4, 1.0, log=True),
+    )
+    shared |= cell_line_space(trial, settings, omics=omics)
+    return shared | draw(trial, identity=["profile", "one_hot", "none"])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
