@@ -45,7 +45,7 @@ def _build(name: str, features: str, **others: Any) -> ImageTrees:
 # Trees
 
 
-@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("features", FEATURES[:1])  # the contract suite fits the others
 @pytest.mark.parametrize("name", TREES)
 def test_trees_learn_are_saved_and_predict_the_same(
     name: str, features: str, train: ImageSamples, unseen: ImageSamples, tmp_path: Path

@@ -86,6 +86,5 @@ class GNN(ResponseNetwork):
         """Return contributions of the atoms of each drug; those of bonds are halved between their atoms."""
         inputs = self._inputs(samples)
         parts = self._shares(inputs).parts
-        assert parts is not None
         _, _, there, ends = (each[inputs.drug].cpu().numpy() for each in inputs.drugs)
         return by_atom(inputs.matrix.learnt(parts.sum(axis=2)), there, ends)

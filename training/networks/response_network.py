@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -66,8 +66,7 @@ class PairInputs:
     matrix: PairMatrix
 
 
-@dataclass(frozen=True)
-class Shares:
+class Shares(NamedTuple):
     """Integrated Gradients of the network's inputs, in units of the target.
 
     Attributes
@@ -77,14 +76,14 @@ class Shares:
     drugs
         Contributions of a drug's features, shape ``(n, drug width)``.
     parts
-        Contributions of the parts of a molecule, by kind, shape ``(n, parts, kinds)``; None without molecules.
+        Contributions of the parts of a molecule, by kind, shape ``(n, parts, kinds)``; without molecules no kinds.
     base
         The network's output at the baseline, shape ``(n,)``.
     """
 
     cell_slopes: np.ndarray
     drugs: np.ndarray
-    parts: np.ndarray | None
+    parts: np.ndarray
     base: np.ndarray
 
 
@@ -279,8 +278,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
         lines = self.features_.cell_line.spread_gradient(
             shares.cell_slopes, samples.cell_lines, samples.omics, samples.cell
         )
-        kinds = np.zeros((len(samples), 0)) if shares.parts is None else shares.parts.sum(axis=1)
-        learnt = inputs.matrix.learnt(np.hstack([lines, shares.drugs, kinds]))
+        learnt = inputs.matrix.learnt(np.hstack([lines, shares.drugs, shares.parts.sum(axis=1)]))
         return Attribution(
             [*self.features_.names, *self._kinds, "drug:offset"],
             np.hstack([learnt, (inputs.matrix.offset - overall)[:, None]]),
@@ -292,15 +290,9 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
     def _shares(self, inputs: PairInputs) -> Shares:
         """Return contributions of the inputs of each pair, from the drug's mean."""
         found = [self._shares_of(inputs, rows) for rows in _slices(len(inputs.cell), _EXPLAINED)]
-        cell_slopes, drugs, parts, base = (
-            None if each[0] is None else np.concatenate(each) for each in zip(*found, strict=True)
-        )
-        assert cell_slopes is not None and drugs is not None and base is not None
-        return Shares(cell_slopes, drugs, parts, base)
+        return Shares(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
-    def _shares_of(
-        self, inputs: PairInputs, rows: slice
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    def _shares_of(self, inputs: PairInputs, rows: slice) -> Shares:
         from captum.attr import IntegratedGradients
 
         cells = tuple(each[inputs.cell[rows]] for each in inputs.cells)
@@ -326,7 +318,8 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
             base = network(*zeros, *fixed).double().cpu().numpy() * self.scale_
         by_cell, *by_drug = (_array(slope) * self.scale_ for slope in slopes)
         of_drugs = [slope * _array(value) for slope, value in zip(by_drug, drugs[:2], strict=True)]
-        return by_cell / self.cell_scale_, of_drugs[0], of_drugs[1] if len(of_drugs) > 1 else None, base
+        parts = of_drugs[1] if len(of_drugs) > 1 else np.zeros((len(base), 0, 0))
+        return Shares(by_cell / self.cell_scale_, of_drugs[0], parts, base)
 
     def cost(self) -> dict[str, float]:
         """Return parameters and multiply-adds of one prediction: an unmeasured line and a molecule of medium size."""
