@@ -21,7 +21,7 @@ from training.networks.gene_network import GeneNetwork, RecurrentGeneNetwork, ge
 ESTIMATORS = {
     name: get_architecture(name, "profiles", "multi_target").estimator for name in names("profiles", "multi_target")
 }
-NAMES = [name for name, of in ESTIMATORS.items() if issubclass(of, GeneNetwork)]
+NAMES = ["dnn", "attention_gru"]  # the contract suite fits the others
 RECURRENT = [name for name, of in ESTIMATORS.items() if issubclass(of, RecurrentGeneNetwork)]
 PREDICTORS, TARGETS, TRAIN = 30, 4, 96
 SMALL: dict[str, Any] = {
@@ -96,7 +96,7 @@ def fitted(train: ExpressionSamples, held_out: ExpressionSamples) -> dict[str, G
     return {name: built(name).fit(train, held_out) for name in NAMES}
 
 
-@pytest.fixture(params=["dnn", "attention_gru"])
+@pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
