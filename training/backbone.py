@@ -21,21 +21,21 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Backbone:
-    """A library's network as a row of stages from pixels to the last feature map.
+    """A library's network as a sequence of stages from pixels to the last feature map.
 
     Attributes
     ----------
     create
-        Makes the library's network; with True, with the weights that the library's own loader fetches.
+        Returns the library's network; with True, with the weights that the library's own loader fetches.
     stages
-        Cuts it: applied one after the other, the stages give the last feature map, ``(n, channels, h, w)``. The head
-        and Grad-CAM look at the output of each but the first.
+        Cuts it: applied in sequence, the stages give the last feature map, ``(n, channels, h, w)``. The head and
+        Grad-CAM see the output of each but the first.
     smallest
-        Side of the smallest image that it takes, in pixels.
+        Minimal side of an image, in pixels.
     mean, std
         Of the channels, on pixels in 0..1.
     source
-        What ``imagenet`` means here, for tags.
+        Of the ``imagenet`` weights, for tags.
     """
 
     create: Callable[[bool], nn.Module]
@@ -51,7 +51,7 @@ class Backbone:
         Raises
         ------
         UserError
-            The weights cannot be had or are of another network; a start from scratch is never made in their place.
+            The weights are missing, or are of another network.
         """
         if weights == "none":
             return self.stages(self.create(False))
@@ -81,7 +81,7 @@ def weights_file(path: Path, name: str) -> Path:
         for ending in ("safetensors", "pth", "pt"):
             if (path / f"{name}.{ending}").is_file():
                 return path / f"{name}.{ending}"
-        raise UserError(f"{path}: holds no {name}.safetensors or {name}.pth; put the weights there under that name")
+        raise UserError(f"{path}: no {name}.safetensors or {name}.pth here; put the weights there under that name")
     if not path.is_file():
         raise UserError(f"{path}: no such file of weights; tune.weights in params.yaml is imagenet, none or a path")
     return path
@@ -90,15 +90,8 @@ def weights_file(path: Path, name: str) -> Path:
 def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: str) -> None:
     """Load a state dictionary into ``network``; its classifier may differ, its stages must be complete.
 
-    Parameters
-    ----------
-    network, stages
-        The library's network and its stages, which share tensors.
-    path
-        ``.safetensors``, or what `torch.save` wrote (read without unpickling code). Tensors go by name; where no name
-        is known, by order, if there are as many of the same shapes.
-    name
-        Of the architecture, for messages.
+    ``path`` is a ``.safetensors`` file or what `torch.save` wrote (read without unpickling code). Tensors are matched
+    by name, or, if no name is known, by order, if all shapes are equal.
     """
     tensors = _read_tensors(path, name)
     own = network.state_dict()
@@ -123,7 +116,7 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
             return load_file(path)
         found: Any = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:  # its message tells how to run the code all the same
+    except pickle.UnpicklingError as error:  # its message would explain how to run the code
         raise UserError(f"{path}: holds more than tensors, or is cut short; {_mend(name)}") from error
     except Exception as error:
         raise UserError(f"{path}: cannot be read as weights: {_first_line(error)}; {_mend(name)}") from error

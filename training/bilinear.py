@@ -1,7 +1,6 @@
-"""A linear model of pairs with products of line and drug components: the elastic net, and where boosting may start.
+"""A linear model of pairs with products of line and drug components: the elastic net, and a start of boosting.
 
-A sum of what the line and what the drug add cannot say that a line answers to this drug and not to that one; with
-``interactions`` the products of line and drug components are features too, which makes the model bilinear.
+Without products a line's contribution would be the same for all drugs.
 """
 
 from __future__ import annotations
@@ -23,18 +22,10 @@ _CHOICES = CellLineChoices()
 
 @dataclass
 class Bilinear:
-    """Weights on pair features and, with interactions, on the products of components.
+    """Weights on pair features and, with ``interactions``, on products of components.
 
-    Attributes
-    ----------
-    features
-        Fitted, centered at the drugs' means.
-    interactions
-        Whether products are features.
-    weights, mean
-        Of every feature, shape ``(width,)``.
-    intercept
-        What is predicted, beyond the drug's mean, where every feature is at its mean.
+    ``weights`` and ``mean`` have shape ``(width,)``; ``intercept`` is the prediction beyond the drug's mean where every
+    feature is at its mean.
     """
 
     features: PairFeatures
@@ -53,7 +44,7 @@ class Bilinear:
     def attribute(self, samples: ResponseSamples) -> Attribution:
         """Return weight times distance from the average training line and drug, exact for each raw feature.
 
-        A product's share goes to the line's feature: its weight is then that of the drug at hand.
+        A product's contribution counts for the line's feature.
         """
         matrix = self.features.transform(samples)
         lines, drugs = matrix.cells.shape[1], matrix.drugs.shape[1]
@@ -95,18 +86,14 @@ class Bilinear:
 
 @dataclass(frozen=True)
 class Moments:
-    """All that least squares sees of the training rows.
+    """Sufficient statistics of least squares on training rows.
 
     Attributes
     ----------
-    features
-        Fitted on the rows.
-    interactions
-        Whether products are features.
     mean, covariance
         Of the features.
     unseen_spread
-        How many times wider a feature spreads over lines that it was not fitted on, at least 1, shape ``(width,)``.
+        How much wider features spread over unseen lines, at least 1, shape ``(width,)``.
     target_mean, products
         Mean of the target beyond the drug's mean, and its covariance with each feature.
     """
@@ -129,20 +116,9 @@ def moments_of(
     profile_components: int = 12,
     bits: int = 128,
 ) -> Moments:
-    """Fit featurizers on the training rows and return the rows' moments, gathered a batch at a time.
+    """Fit featurizers on the training rows and return the rows' moments, gathered in batches.
 
-    Parameters
-    ----------
-    train
-        Training rows.
-    choices
-        Of the features of lines.
-    components
-        Principal components of each omics table.
-    interactions
-        Whether products of line and drug components are features.
-    profile_components, bits
-        See `DrugFeatures`.
+    For the hyperparameters see `CellLineChoices` and `DrugFeatures`.
     """
     features = PairFeatures(
         choices.cell_line_features(train, components),
@@ -167,7 +143,7 @@ def moments_of(
 
 
 def _unseen_spread(features: PairFeatures, train: ResponseSamples, width: int) -> np.ndarray:
-    """Return how much wider each of ``width`` columns of `_design` spreads over other lines; a product as its line."""
+    """Return the unseen spread of ``width`` columns of `_design`; a product's is its line's."""
     lines = np.unique(train.cell)
     of_line = features.cell_line.unseen_spread({name: table.iloc[lines] for name, table in train.omics.items()})
     of_drug = np.ones(len(features.drug.names))
@@ -176,19 +152,10 @@ def _unseen_spread(features: PairFeatures, train: ResponseSamples, width: int) -
 
 
 def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bilinear:
-    """Return the elastic net (Zou and Hastie, 2005) on features of unit variance over lines that it has not seen.
+    """Return the elastic net (Zou and Hastie, 2005) on features of unit variance over unseen lines.
 
-    On the training lines alone a component along which they hardly differ would be as cheap to weigh as any other, and
-    decide what is said of all lines that do differ there.
-
-    Parameters
-    ----------
-    moments
-        Of the training rows.
-    alpha
-        Strength of the penalty.
-    l1_share
-        Share of it that is lasso.
+    Scaled over the training lines, a component along which they hardly differ would dominate predictions of other
+    lines. ``alpha`` is the strength of the penalty, ``l1_share`` its share of lasso.
     """
     scale = np.sqrt(np.diag(moments.covariance))
     scale = np.where(scale > 1e-6, scale, np.inf) * moments.unseen_spread
@@ -208,25 +175,9 @@ def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bi
 
 
 def out_of_fold(train: ResponseSamples, *, folds: int, seed: int, alpha: float = 0.01, **features: Any) -> np.ndarray:
-    """Return predictions of the training rows by models that have not seen their cell lines.
+    """Return predictions of the training rows, ``(n,)``, by models that have not seen their cell lines.
 
-    Parameters
-    ----------
-    train
-        Training rows.
-    folds
-        Number of models; fewer where lines are fewer.
-    seed
-        Of the lines' folds, which depend on nothing else.
-    alpha
-        As `solve` takes it.
-    features
-        As `moments_of` takes them.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape ``(n,)``.
+    Lines are dealt to at most ``folds`` by ``seed`` alone; for ``features`` see `moments_of`.
     """
     lines, line = np.unique(train.cell, return_inverse=True)
     if len(lines) < 2:  # no line can be predicted from another

@@ -29,8 +29,7 @@ def torch_device(device: str) -> str:
     Raises
     ------
     UserError
-        The device is none of these, CUDA is asked for and not there, or a launcher has started more processes than
-        there are GPUs.
+        The device is unknown or missing, or a launcher has started more processes than there are GPUs.
     """
     if device == "auto" and not _may_have_gpu():
         return "cpu"
@@ -46,7 +45,7 @@ def torch_device(device: str) -> str:
 
 
 def _own_gpu() -> str:
-    """Return the GPU of this process: a launcher of several says which is each one's."""
+    """Return the GPU of this process, by the launcher's LOCAL_RANK."""
     import torch
 
     rank = os.environ.get("LOCAL_RANK")
@@ -58,13 +57,7 @@ def _own_gpu() -> str:
 
 
 def network_device(device: str) -> torch.device:
-    """Return the device of `torch_device` for a network; on a processor memory is kept for its next layers.
-
-    Raises
-    ------
-    UserError
-        As `torch_device`.
-    """
+    """Return the device of `torch_device` for a network; on a CPU freed memory is kept for its next layers."""
     import torch
 
     found = torch.device(torch_device(device))
@@ -78,8 +71,3 @@ def _may_have_gpu() -> bool:
     if "torch" in sys.modules or sys.platform != "linux":
         return True
     return any(Path(device).exists() for device in _GPU_FILES)
-
-
-def xgboost_device(device: str) -> str:
-    """Return XGBoost's name of `torch_device`; models trained on a GPU predict on a CPU all the same."""
-    return torch_device(device)

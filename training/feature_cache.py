@@ -1,4 +1,4 @@
-"""A frozen network runs once over each image: what it gave is kept on disk, and read by every trial and epoch after."""
+"""Features of images on disk: a frozen network runs once over each image."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Features of images under one setting, in a folder of shards that are written once and never changed.
+    """Features of images under one setting, in a folder of shards that are written once.
 
     Attributes
     ----------
     made_of
-        All that decides the features besides the image's bytes and the code: weights, preprocessing, size, view.
+        Weights, preprocessing, size and view: all that the features depend on, besides the image's bytes and the code.
     module
-        Dotted name of the module that makes them: other code, other features, see `pipelines.code_closure`.
+        Dotted name of the module that computes them, whose code is part of the key, see `pipelines.code_closure`.
     folder
-        Where derived files lie; may be deleted at any time.
+        Of derived files; may be deleted at any time.
     """
 
     made_of: str
@@ -48,22 +48,14 @@ class FeatureCache:
         return self.folder / "frozen" / hashlib.sha256(decided.encode()).hexdigest()[:32]
 
     def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:
-        """Return the features of ``samples``; ``run`` makes those that no shard holds yet.
+        """Return the features of ``samples``, ``(n, ...)``; ``run`` computes those that are not cached, as float16.
 
-        Parameters
-        ----------
-        samples
-            Images; equal digests are computed once.
-        run
-            Takes pixels ``(batch, size, size, 3)``, uint8, and returns ``(batch, ...)``.
-        progress
-            Whether a bar is shown.
-
-        Returns
-        -------
-        numpy.ndarray
-            float16, shape ``(n, ...)``.
+        ``run`` takes pixels ``(batch, size, size, 3)``, uint8, and returns ``(batch, ...)``; equal images are computed
+        once.
         """
+        if not isinstance(samples.pixels, np.memmap):  # images of requests are not cached
+            parts = [run(samples.pixels[samples.index[at : at + BATCH]]) for at in range(0, len(samples), BATCH)]
+            return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float16)
         digests = samples.digests
         known = self._known()
         missing = list(dict.fromkeys(digest for digest in digests if digest not in known))
@@ -80,7 +72,7 @@ class FeatureCache:
         return np.zeros((0, 0), dtype=np.float16) if gathered is None else gathered
 
     def seconds(self, samples: ImageSamples) -> float:
-        """Return how long the features of ``samples`` took when they were made; NaN where a shard does not tell."""
+        """Return the seconds in which the features of ``samples`` were computed; NaN if unknown."""
         total = 0.0
         for path, rows, _ in _by_shard(list(dict.fromkeys(samples.digests)), self._known()):
             try:
@@ -91,7 +83,7 @@ class FeatureCache:
         return total
 
     def _known(self) -> dict[str, tuple[Path, int]]:
-        """Return where the features of each image lie; what a killed run or a broken copy left is passed over."""
+        """Return the shard and row of each image; incomplete shards are ignored."""
         known: dict[str, tuple[Path, int]] = {}
         for index in sorted(self.place.glob("[!.]*.json")):  # a dot: still being written
             shard = index.with_suffix(".npy")

@@ -20,13 +20,7 @@ def centered(samples: ExpressionSamples, means: np.ndarray) -> np.ndarray:
 
 
 def chosen_targets(samples: ExpressionSamples, output: np.ndarray | None) -> np.ndarray:
-    """Return ``output``: which target gene is explained, for each sample.
-
-    Raises
-    ------
-    ValueError
-        It is not given, and there is no target that would be meant.
-    """
+    """Return ``output``, the target gene to explain for each sample; raise ValueError unless there is one for each."""
     if output is None:
         raise ValueError("there are several target genes: name for each sample the position of the one to explain")
     if len(output) != len(samples):

@@ -11,11 +11,10 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep what it frees, until it has 2 GiB of it; return whether the C library can.
+    """Let the process keep up to 2 GiB of freed memory; return whether the C library can.
 
-    glibc asks the kernel for every block of more than 32 MiB and gives it back at once. Each layer of a convolutional
-    network then has its activations zeroed and mapped page by page: half of the time of a forward pass. Numbers do not
-    change. Elsewhere than in glibc nothing is done.
+    glibc returns blocks of more than 32 MiB to the kernel, and zeroing and mapping them again takes half of the forward
+    pass of a convolutional network.
     """
     if sys.platform != "linux":
         return False

@@ -174,7 +174,6 @@ def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
     run = Evaluation(task, reference.fitted, reference.model, predictions, prepared, params.seed)
     evidence = evidence_of(run, None)
     assert evidence.logged["explanation_additivity_error"] < 0.05
-    assert evidence.tables["attention"].groupby("member")["attention"].sum().to_numpy() == pytest.approx(1)
     assert set(evidence.tables["predictors_by_target"]["target"]) == set(TARGETS)
     members = reference.model.estimator.members_
     order = evidence.tables["gene_order"]

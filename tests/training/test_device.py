@@ -10,7 +10,7 @@ import torch
 import xgboost
 
 from pipelines.errors import UserError
-from training.device import torch_device, xgboost_device
+from training.device import torch_device
 from training.networks import distributed
 from training.trees import boosters
 from training.trees.boosters import Rows, grow, predicted
@@ -36,7 +36,7 @@ def test_each_process_of_a_launcher_takes_its_own_gpu(
 ) -> None:
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert torch_device(asked) == xgboost_device(asked) == found
+    assert torch_device(asked) == torch_device(asked) == found
 
 
 def test_more_processes_than_gpus_are_refused(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,14 +23,18 @@ import torch
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
+from pipelines.params import read_params
+from tests.training.tiny import ROOT
 from tests.training.tiny_sets import TinySet, tiny_set, tiny_sets
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.model.cross_fit import CrossFitted
+from training.networks.transfer import MODES
 
 ROUNDING = 1e-4  # two runs of one model on different batches differ by the rounding of sums, no more
 FEW: dict[str, Any] = {"rounds": 10, "trees": 5, "epochs": 2}
 LARGEST_MODEL = 150e6  # bytes
+PARAMS = read_params(ROOT / "params.yaml")
 
 
 @cache
@@ -39,9 +43,15 @@ def megabytes(name: str, modality: str, problem: str) -> float:
         return get_architecture(name, modality, problem).estimator.expected_megabytes()
 
 
+def trained(modality: str, problem: str) -> list[str]:
+    """Return the architectures that params.yaml trains on such tasks, or all of a seam that has no task there."""
+    tasks = [name for name, task in PARAMS.tasks.items() if (task.modality, task.problem) == (modality, problem)]
+    return sorted({each for task in tasks for each in PARAMS.architectures(task)}) or names(modality, problem)
+
+
 def light(modality: str, problem: str) -> list[str]:
     """Return the architectures of which many fits are affordable: of networks with a large backbone the smallest."""
-    found = names(modality, problem)
+    found = trained(modality, problem)
     large = sorted(
         (each for each in found if megabytes(each, modality, problem)),
         key=lambda each: megabytes(each, modality, problem),
@@ -49,7 +59,7 @@ def light(modality: str, problem: str) -> list[str]:
     return [each for each in found if each not in large[1:]]
 
 
-EVERY = [(name, *seam) for seam in tiny_sets() for name in names(*seam)]
+EVERY = [(name, *seam) for seam in tiny_sets() for name in trained(*seam)]
 LIGHT = [(name, *seam) for seam in tiny_sets() for name in light(*seam)]
 
 
@@ -88,9 +98,15 @@ class Case:
         """Return the explanation of one output of those that may be asked for."""
         return model.attribute(self.few, None if self.tiny.choices is None else np.full(len(self.few), code))
 
-    def drawn(self, seed: int) -> dict[str, Any]:
+    @property
+    def modes(self) -> tuple[dict[str, Any], ...]:
+        """Return the modes of transfer learning, which have spaces of their own; other architectures have one."""
+        return tuple({"mode": mode} for mode in MODES) if self.has_backbone else ({},)
+
+    def drawn(self, seed: int, mode: dict[str, Any]) -> dict[str, Any]:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-        return self.architecture.space(study.ask(), self.tiny.settings) if self.architecture.space else {}
+        settings = self.tiny.settings | ({"modes": [mode["mode"]]} if mode else {})
+        return self.architecture.space(study.ask(), settings) if self.architecture.space else {}
 
 
 @pytest.fixture(scope="session")
@@ -118,9 +134,17 @@ def same(one: list[Any], other: list[Any]) -> bool:
     )
 
 
-def test_every_modality_and_problem_that_an_architecture_takes_has_a_data_set() -> None:
-    for name in names():
-        assert any(name in names(*seam) for seam in tiny_sets()), f"{name} is in no contract"
+def test_every_architecture_is_under_contract_for_all_that_it_takes() -> None:
+    assert {(name, *seam) for seam in tiny_sets() for name in names(*seam)} == set(EVERY)
+    assert {name for name, *_ in EVERY} == set(names())
+
+
+@pytest.mark.parametrize("name", PARAMS.tasks)
+def test_a_task_compares_its_baseline_simple_models_and_others(name: str) -> None:
+    task = PARAMS.task(name)
+    roles = {each: get_architecture(each, task.modality, task.problem).role for each in PARAMS.architectures(name)}
+    assert roles[task.evaluate.baseline] == "baseline"
+    assert set(roles.values()) == {"baseline", "simple", "model"}
 
 
 # Predicting
@@ -195,7 +219,7 @@ def test_a_model_is_better_than_the_baseline_on_unseen_rows(case: Case) -> None:
         assert error < bound * naive or (error == naive and case.architecture.role == "baseline")
 
 
-@of_every
+@of_light
 def test_validation_rows_change_nothing_that_is_learnt_of_features(case: Case) -> None:
     built = case.tiny.build(case.architecture)
     other = built.fit(case.rows("train"), case.tiny.odd(case.rows("validation")))
@@ -205,7 +229,7 @@ def test_validation_rows_change_nothing_that_is_learnt_of_features(case: Case) -
         np.testing.assert_array_equal(other.outputs(case.unseen), case.model.outputs(case.unseen))
 
 
-@of_every
+@of_light
 def test_unknown_values_do_not_break_a_fit(case: Case) -> None:
     train, unseen = case.tiny.with_holes(case.rows("train")), case.tiny.with_holes(case.unseen)
     if train is None:
@@ -217,7 +241,7 @@ def test_unknown_values_do_not_break_a_fit(case: Case) -> None:
             assert case.tiny.error(fitted.outputs(samples), samples) < bound * case.tiny.naive(samples)
 
 
-@of_every
+@of_light
 def test_the_samples_stay_as_they_are(case: Case) -> None:
     given = [case.rows("train"), case.rows("validation"), case.unseen]
     before = [case.tiny.content(samples) for samples in given]
@@ -228,7 +252,7 @@ def test_the_samples_stay_as_they_are(case: Case) -> None:
     assert all(same(kept, case.tiny.content(samples)) for kept, samples in zip(before, given, strict=True))
 
 
-@of_every
+@of_light
 def test_what_on_step_raises_ends_the_fit(case: Case) -> None:
     class PrunedError(Exception):
         pass
@@ -418,10 +442,33 @@ def test_defaults_are_a_point_of_the_search_space(case: Case) -> None:
 @of_tuned
 @pytest.mark.parametrize("seed", range(3))
 def test_every_point_of_the_search_space_can_be_fitted_and_explained(case: Case, seed: int) -> None:
-    point = case.drawn(seed)
-    json.dumps(point)  # what the study stores and the model is saved with
-    model = case.fit(point, **FEW)
-    params = model.get_params()
-    assert point.keys() <= params.get("hyperparameters", params).keys()
-    assert np.isfinite(model.outputs(case.unseen)).all()
-    check_explained(case, model, max(case.tiny.miss, 0.05))
+    for mode in case.modes:
+        point = case.drawn(seed, mode)
+        json.dumps(point)  # what the study stores and the model is saved with
+        model = case.fit(point, **FEW, **mode)
+        params = model.get_params()
+        assert point.keys() <= params.get("hyperparameters", params).keys()
+        assert np.isfinite(model.outputs(case.unseen)).all()
+        if mode != {"mode": "full"}:  # two epochs on every weight leave too rough a function for an integral
+            check_explained(case, model, max(case.tiny.miss, 0.05))
+
+
+@of_light
+def test_a_killed_fit_goes_on_to_the_same_model(case: Case, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def killed(step: int, metrics: dict[str, float]) -> None:
+        if step == 1:
+            raise KilledError
+
+    if "epochs" not in case.model.get_params():
+        return
+    checkpoint = tmp_path / "checkpoint.pt"
+    whole = case.fit(epochs=3)
+    with pytest.raises(KilledError):
+        case.fit(context=FitContext(killed, checkpoint), epochs=3)
+    seen: list[int] = []
+    resumed = case.fit(context=FitContext(lambda step, metrics: seen.append(step), checkpoint), epochs=3)
+    assert seen == [1, 2]
+    np.testing.assert_array_equal(resumed.outputs(case.unseen), whole.outputs(case.unseen))

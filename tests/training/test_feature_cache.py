@@ -59,35 +59,6 @@ def _expected(samples: ImageSamples) -> np.ndarray:
 # The cache by itself
 
 
-def test_each_image_is_computed_once(samples: ImageSamples) -> None:
-    run = Counting()
-    for _ in range(3):
-        found = FeatureCache("network", MAKER).features(samples, run)
-        np.testing.assert_array_equal(found, _expected(samples))
-        assert found.dtype == np.float16
-    assert len(run.seen) == len(samples)
-
-
-def test_only_new_images_are_computed(samples: ImageSamples, tmp_path: Path) -> None:
-    run = Counting()
-    cache = FeatureCache("network", MAKER)
-    cache.features(samples.take(np.arange(5)), run)
-    assert len(run.seen) == 5
-    np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
-    assert len(run.seen) == len(samples)
-    write_folder(tmp_path / "raw", 2, 32, first=10)
-    more = from_files(tmp_path / "raw", 32)
-    np.testing.assert_array_equal(cache.features(more, run), _expected(more))
-    assert len(run.seen) == len(more) == len(samples) + 6
-
-
-def test_equal_files_are_computed_once_and_given_each(samples: ImageSamples) -> None:
-    run = Counting()
-    twice = samples.take(np.array([3, 1, 3, 3]))
-    np.testing.assert_array_equal(FeatureCache("network", MAKER).features(twice, run), _expected(twice))
-    assert len(run.seen) == 2
-
-
 def test_more_images_than_a_batch_keep_their_order(tmp_path: Path) -> None:
     write_folder(tmp_path / "raw", 25, 16)
     many = from_files(tmp_path / "raw", 16)
@@ -97,43 +68,19 @@ def test_more_images_than_a_batch_keep_their_order(tmp_path: Path) -> None:
     assert len(run.seen) == len(many)
 
 
-def test_the_cache_knows_how_long_its_features_took(samples: ImageSamples) -> None:
-    cache, pause = FeatureCache("network", MAKER), 0.05
-
-    def slow(pixels: np.ndarray) -> np.ndarray:
-        time.sleep(pause)
-        return features_of(pixels)
-
-    first, others = samples.take(np.arange(4)), samples.take(np.arange(4, 12))
-    cache.features(first, slow)
-    took = cache.seconds(first)
-    assert took >= pause
-    assert cache.seconds(samples.take(np.array([1, 0, 1]))) == pytest.approx(took / 2), "two images of four"
-    cache.features(samples, slow)
-    assert cache.seconds(first) == took
-    assert cache.seconds(samples) == pytest.approx(took + cache.seconds(others)) and cache.seconds(others) >= pause
-    next(cache.place.glob("*.seconds")).unlink()
-    assert np.isnan(cache.seconds(samples))
-
-
 def test_no_image_asks_for_nothing(samples: ImageSamples) -> None:
     run = Counting()
     assert len(FeatureCache("network", MAKER).features(samples.take(np.array([], dtype=int)), run)) == 0
     assert run.seen == []
 
 
-def test_features_of_another_setting_are_not_taken(samples: ImageSamples) -> None:
-    run = Counting()
-    FeatureCache("one network", MAKER).features(samples, run)
-    FeatureCache("another", MAKER).features(samples, run)
-    assert len(run.seen) == 2 * len(samples)
-    assert FeatureCache("one network", MAKER).place != FeatureCache("another", MAKER).place
-
-
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSamples:
-    """Return samples in memory with a digest each."""
-    return in_memory(20, 16)
+    """Return samples in a file with a digest each."""
+    samples = in_memory(20, 16)
+    path = tmp_path_factory.mktemp("many") / "pixels.npy"
+    np.save(path, samples.pixels)
+    return dataclasses.replace(samples, pixels=np.load(path, mmap_mode="r"))
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from training.architectures import get_architecture, names
 from training.features.cell_line import CellLineFeatures
 from training.features.drug import DrugFeatures, fingerprints
 from training.features.pair import PairFeatures, PairMatrix
-from training.persistence import load_state, save_state
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
@@ -41,10 +39,6 @@ def _fitted(train: ResponseSamples, **cell_line: Any) -> CellLineFeatures:
 
 def _transformed(features: CellLineFeatures, samples: ResponseSamples) -> np.ndarray:
     return features.transform(samples.cell_lines, samples.omics)
-
-
-def _training_lines(train: ResponseSamples, name: str) -> np.ndarray:
-    return train.omics[name].iloc[np.unique(train.cell)].to_numpy(np.float64)
 
 
 def _some_lines(values: dict[str, list[float]]) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
@@ -70,24 +64,6 @@ def test_gathered_rows_are_the_line_s_and_the_drug_s(train: ResponseSamples) -> 
     assert matrix.gather().shape == (len(train), features.cell_width + len(features.drug.names))
 
 
-@pytest.mark.parametrize(("size", "count"), [(7, 3), (10, 2), (20, 1), (1, 20)])
-def test_batches_cover_every_row_once(size: int, count: int) -> None:
-    index = np.arange(20)
-    matrix = PairMatrix(np.zeros((20, 1)), np.zeros((20, 1)), index, index, np.zeros(20))
-    batches = list(matrix.batches(size))
-    assert len(batches) == count
-    assert np.concatenate([index[rows] for rows in batches]).tolist() == index.tolist()
-
-
-def test_the_offset_of_a_centered_model_is_the_drug_s_mean(train: ResponseSamples) -> None:
-    features = _pair_features().fit(train)
-    np.testing.assert_allclose(
-        features.transform(train).offset, features.drug.offset(train.drugs)[train.drug], rtol=1e-6
-    )
-    not_centered = PairFeatures(features.cell_line, features.drug, center=False)
-    np.testing.assert_allclose(not_centered.transform(train).offset, train.target.mean(), rtol=1e-6)
-
-
 def test_featurizers_are_fitted_on_training_rows_only(prepared: Prepared) -> None:
     unseen = prepared.rows("validation", "test")
     other = changed(prepared.samples, unseen)
@@ -102,21 +78,6 @@ def test_featurizers_see_the_lines_of_their_rows_and_not_the_whole_table(prepare
     fill = _fitted(few).tables["expression"].fill
     np.testing.assert_allclose(fill, table.iloc[:10].mean(), rtol=1e-5)
     assert not np.allclose(fill, table.mean(), rtol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"scaling": "min_max"}, {"components": 4}, {"components": 4, "selection": "variance", "scaling": "min_max"}],
-    ids=str,
-)
-def test_fitted_features_survive_saving(train: ResponseSamples, settings: dict[str, Any], tmp_path: Path) -> None:
-    for drug in (DrugFeatures(16, "profile", 4), DrugFeatures(0, "none"), DrugFeatures(16, "one_hot")):
-        features = PairFeatures(CellLineFeatures(OMICS, **settings), drug).fit(train)
-        save_state(features.state(), tmp_path / "state")
-        loaded = PairFeatures.from_state(load_state(tmp_path / "state"))
-        assert loaded.names == features.names
-        np.testing.assert_array_equal(loaded.transform(train).gather(), features.transform(train).gather())
-        np.testing.assert_array_equal(loaded.transform(train).offset, features.transform(train).offset)
 
 
 @pytest.mark.parametrize("components", [0, 4])
@@ -173,13 +134,6 @@ def test_min_max_scaling_spans_zero_to_one_on_the_training_lines(train: Response
     np.testing.assert_allclose(values[:, :width].max(axis=0), 1.0, atol=1e-6)
 
 
-def test_the_most_variable_features_are_kept(train: ResponseSamples) -> None:
-    table = _fitted(train, selection="variance", keep_share=0.4).tables["expression"]
-    variance = _training_lines(train, "expression").var(axis=0)
-    assert len(table.kept) == 12
-    assert set(table.kept) == set(np.argsort(-variance)[:12])
-
-
 def test_a_constant_feature_is_never_kept() -> None:
     lines, omics = _some_lines({"A": [1.0, 3.0, 2.0], "CONSTANT": [5.0, 5.0, 5.0]})
     features = CellLineFeatures(("expression",), scaling="min_max").fit(lines, omics)
@@ -188,28 +142,6 @@ def test_a_constant_feature_is_never_kept() -> None:
     for components in (0, 3):
         none = CellLineFeatures(("expression",), components=components).fit(lines[:2], all_constant)
         assert none.transform(lines[:2], all_constant).shape == (2, 0)
-
-
-@pytest.mark.parametrize("scaling", ["standard", "min_max"])
-def test_components_are_orthonormal_and_no_more_than_there_are(train: ResponseSamples, scaling: str) -> None:
-    for wanted in (5, 1000):
-        features = _fitted(train, scaling=scaling, components=wanted)
-        for table in features.tables.values():
-            components = table.components
-            assert components is not None
-            assert components.shape[1] <= min(wanted, len(table.kept), len(np.unique(train.cell)))
-            np.testing.assert_allclose(components.T @ components, np.eye(components.shape[1]), atol=1e-9)
-        assert _transformed(features, train).shape[1] == sum(table.width for table in features.tables.values()) + len(
-            features.tissues
-        )
-
-
-def test_components_keep_as_much_variance_as_any_could(train: ResponseSamples) -> None:
-    table = _fitted(train, components=3).tables["expression"]
-    scaled = table.scaled(train.omics["expression"].iloc[np.unique(train.cell)])
-    largest = np.sort(np.linalg.eigvalsh(scaled.T @ scaled))[-3:].sum()
-    assert table.components is not None
-    assert np.square(scaled @ table.components).sum() == pytest.approx(largest)
 
 
 def test_an_unknown_tissue_is_no_tissue(train: ResponseSamples) -> None:
@@ -222,16 +154,6 @@ def test_an_unknown_tissue_is_no_tissue(train: ResponseSamples) -> None:
 
 
 # From transformed features back to raw ones
-
-
-@pytest.mark.parametrize("components", [0, 4])
-def test_spreading_keeps_sums(train: ResponseSamples, components: int) -> None:
-    features = _pair_features(components=components).fit(train)
-    width = features.transform(train).gather(slice(0, 1)).shape[1]
-    attribution = np.random.default_rng(0).normal(size=(6, width))
-    spread = features.spread(attribution)
-    assert spread.shape == (6, len(features.names))
-    np.testing.assert_allclose(spread.sum(axis=1), attribution.sum(axis=1))
 
 
 def test_spreading_keeps_each_table_s_share(train: ResponseSamples) -> None:
@@ -329,14 +251,6 @@ def test_identity_none_holds_no_response(train: ResponseSamples) -> None:
     assert all(name.startswith("fingerprint:") for name in DrugFeatures(16, "none").fit(train).names)
 
 
-def test_a_drug_s_mean_is_shrunken_by_one_observation(train: ResponseSamples) -> None:
-    features = DrugFeatures(0, "none").fit(train)
-    for position, drug in enumerate(features.ids):
-        measured = train.target[(train.pairs["drug_id"] == drug).to_numpy()]
-        expected = (measured.sum() + train.target.mean()) / (len(measured) + 1)
-        assert features.mean[position] == pytest.approx(expected)
-
-
 def test_a_profile_tells_how_lines_answered_beyond_the_mean(train: ResponseSamples) -> None:
     features = DrugFeatures(0, "profile", 100).fit(train)
     lines, line = np.unique(train.cell, return_inverse=True)
@@ -346,13 +260,6 @@ def test_a_profile_tells_how_lines_answered_beyond_the_mean(train: ResponseSampl
     matrix /= np.maximum(count, 1)
     # All components together: the drugs' inner products.
     np.testing.assert_allclose(features.profile @ features.profile.T, matrix.T @ matrix / len(lines), atol=1e-9)
-
-
-def test_names_fit_the_columns(train: ResponseSamples) -> None:
-    for identity in ("profile", "one_hot", "none"):
-        for bits in (0, 16):
-            features = DrugFeatures(bits, identity, 4).fit(train)
-            assert features.transform(train.drugs).shape == (len(train.drugs), len(features.names))
 
 
 def test_fingerprints_tell_molecules_apart_and_not_spellings() -> None:
@@ -385,12 +292,12 @@ def test_the_matrix_of_all_pairs_is_never_built(
 
     monkeypatch.setattr(PairMatrix, "gather", gather_and_tell)
     monkeypatch.setattr(torch.nn.Linear, "forward", forward_and_tell)
-    many = repeated(train, 40_000)
+    many = repeated(train, 20_000)
     small = {"epochs": 1, "rounds": 2, "trees": 2, "batch_size": 4096, "bits": 16, "components": 4}
     get_architecture(name, "pairs", "regression").build({}, device="cpu", **small).fit(
         many, prepared.side("validation")
     ).predict(many)
     assert max(batches, default=0) <= 16_384
-    assert sum(batches) >= 80_000 or get_architecture(name, "pairs", "regression").space is None, (
+    assert sum(batches) >= 40_000 or get_architecture(name, "pairs", "regression").space is None, (
         "neither fit nor predict was seen"
     )

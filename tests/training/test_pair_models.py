@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.datasets import Prepared
 from pipelines.samples.response import UNKNOWN, ResponseSamples
-from tests.training.tiny import FittedModel, build, changed, question, rmse, with_omics
+from tests.training.tiny import FittedModel, build, changed, question, with_omics
 from training.architectures import Architecture, get_architecture, names
 from training.estimator import Estimator
 
@@ -75,21 +75,3 @@ def test_test_rows_change_nothing_of_a_fit(
         train, validation = (samples.take(prepared.rows(side)) for side in ("train", "validation"))
         predictions.append(build(architecture).fit(train, validation).predict(samples.take(others)))
     np.testing.assert_array_equal(predictions[1], predictions[0])
-
-
-@pytest.mark.parametrize("every", [False, True], ids=["some lines", "no line measured"])
-def test_missing_omics_do_not_break_a_fit(architecture: Architecture, prepared: Prepared, every: bool) -> None:
-    omics = {}
-    for number, (name, table) in enumerate(prepared.samples.omics.items()):
-        values = table.to_numpy(copy=True)
-        values[slice(None) if every and name != "expression" else slice(number, None, 3)] = np.nan
-        values[number + 1, :5] = np.nan  # single values too
-        omics[name] = pd.DataFrame(values, index=table.index, columns=table.columns)
-    samples = with_omics(prepared.samples, omics)
-    chosen = dict(architecture.defaults)
-    if "omics" in chosen:
-        chosen["omics"] = "all"
-    train, validation = (samples.take(prepared.rows(side)) for side in ("train", "validation"))
-    prediction = build(architecture, chosen).fit(train, validation).predict(samples)
-    assert np.isfinite(prediction).all()
-    assert rmse(prediction[prepared.rows("train")], train.target) < train.target.std()

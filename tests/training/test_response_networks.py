@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 import torch
-from rdkit import Chem
 from torch import Tensor
 
 from pipelines.datasets import Prepared, prepare
@@ -97,28 +95,6 @@ def test_a_batch_encodes_no_line_twice_and_none_that_it_lacks(
     assert seen == [len(inputs.cell[rows].unique())]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_cost_grows_with_the_network(name: str, prepared: Prepared) -> None:
-    train = prepared.side("train")
-    small, large = (_fitted(name, train, layers=layers).cost() for layers in (1, 3))
-    assert large["parameters"] - small["parameters"] == 2 * (32 * 32 + 32)
-    assert large["multiply_adds"] - small["multiply_adds"] == 2 * 32 * 32
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_study_tries_depth_width_and_how_a_network_is_trained(name: str) -> None:
-    architecture = get_architecture(name, "pairs", "regression")
-    assert architecture.space is not None
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    trials = [study.ask() for _ in range(40)]
-    for trial in trials:
-        drawn = architecture.space(trial, {})
-        assert trial.params.items() <= drawn.items()
-    assert {"layers", "units", "activation", "dropout", "batch_size", "learning_rate", "weight_decay"} <= drawn.keys()
-    for key in set.union(*(set(trial.params) for trial in trials)):
-        assert len({trial.params[key] for trial in trials if key in trial.params}) > 1, f"{key} is always the same"
-
-
 # The order of genes
 
 
@@ -132,21 +108,6 @@ def test_the_order_of_genes_is_learnt_from_training_rows_alone(name: str, prepar
     trained = np.unique(prepared.samples.cell[rows])
     of_half = np.flatnonzero(np.isin(prepared.samples.cell, trained[::2]))
     assert _ordered(name, changed(prepared.samples, of_half).take(rows)).gene_order != order
-
-
-@pytest.mark.parametrize("name", ORDERED)
-def test_the_order_of_genes_travels_with_the_model(
-    name: str, prepared: Prepared, fitted: FittedModel, tmp_path: Path
-) -> None:
-    model = fitted(name)
-    assert isinstance(model, OrderedResponseNetwork)
-    model.save(tmp_path / "model")
-    loaded = get_architecture(name, "pairs", "regression").estimator.load(tmp_path / "model")
-    assert isinstance(loaded, OrderedResponseNetwork)
-    assert loaded.gene_order == model.gene_order
-    loaded.learnt_["order"] = loaded.learnt_["order"][::-1].copy()  # another order is another network
-    other = type(loaded)(**loaded.get_params()).restore(loaded.state())
-    assert np.abs(other.predict(prepared.samples) - model.predict(prepared.samples)).max() > 0.01
 
 
 def test_neighbors_in_the_order_rise_and_fall_together() -> None:
@@ -174,16 +135,6 @@ def test_of_very_many_genes_the_most_variable_are_read(prepared: Prepared, monke
     assert sorted(_ordered("cnn1d", train).gene_order) == sorted(f"expression:{gene}" for gene in expected)
 
 
-@pytest.mark.parametrize(("panels", "sizes"), [(4, {8, 6}), (16, {2}), (64, {1})])
-def test_each_gene_is_in_one_panel(prepared: Prepared, panels: int, sizes: set[int]) -> None:
-    model = _fitted("transformer", prepared.side("train"), panels=panels)
-    found = model.gene_panels
-    assert [gene for panel in found for gene in panel] == model.gene_order
-    assert len(found) <= panels
-    assert {len(panel) for panel in found} == sizes
-    assert model.network_.panels.steps == len(found)
-
-
 # The tokens of a molecule
 
 
@@ -201,11 +152,6 @@ def test_each_gene_is_in_one_panel(prepared: Prepared, panels: int, sizes: set[i
 )
 def test_tokens_of_a_molecule(smiles: str | None, tokens: list[str]) -> None:
     assert tokens_of(smiles) == tokens
-
-
-def test_tokens_leave_out_nothing_of_a_molecule(prepared: Prepared) -> None:
-    for smiles in [*prepared.samples.drugs["smiles"].dropna(), "[13CH3][N+](C)(C)C", ASPIRIN]:
-        assert "".join(tokens_of(smiles)) == Chem.MolToSmiles(Chem.MolFromSmiles(smiles))
 
 
 def test_rare_and_unseen_tokens_are_read_as_unknown() -> None:
@@ -255,17 +201,6 @@ def test_how_a_molecule_is_spelled_does_not_matter(fitted: FittedModel, prepared
     np.testing.assert_array_equal(one, two)
 
 
-def test_the_molecule_is_read_token_by_token(prepared: Prepared) -> None:
-    model = _fitted("transformer", prepared.side("train"), identity="none")
-    model.set_params(bits=0)
-    model = type(model)(**model.get_params()).fit(prepared.side("train"))  # all that is known of a drug is its SMILES
-    answers = {
-        smiles: model.predict(question(prepared.samples, line="NEW", drug="NEW", smiles=smiles))[0]
-        for smiles in ("CCO", "COC", "CCN", "CCCCCC", None)
-    }
-    assert len(set(answers.values())) == len(answers)  # COC has the tokens of CCO in another order
-
-
 def test_what_stands_behind_a_molecule_s_end_changes_nothing(fitted: FittedModel, prepared: Prepared) -> None:
     model = fitted("transformer")
     assert isinstance(model, Transformer)
@@ -305,21 +240,6 @@ def test_what_stands_in_for_a_missing_table_changes_nothing(fusion: MultiOmics, 
         torch.testing.assert_close(_code(fusion, other, lacks), _code(fusion, cells, lacks), rtol=0, atol=0)
         assert not torch.equal(_code(fusion, cells, lacks)[::2], _code(fusion, cells, measured)[::2])
         assert torch.equal(_code(fusion, cells, lacks)[1::2], _code(fusion, cells, measured)[1::2])
-
-
-def test_a_line_teaches_nothing_to_the_encoder_of_a_table_that_it_lacks(fusion: MultiOmics, prepared: Prepared) -> None:
-    cells, measured = fusion._inputs(prepared.samples).cells
-    lacks = measured.clone()
-    lacks[:, 1] = False
-    fusion.network_.zero_grad()
-    fusion.network_.cell_code(cells, lacks).sum().backward()
-    slopes = [
-        sum(float(each.grad.abs().sum()) for each in encoder.parameters() if each.grad is not None)
-        for encoder in fusion.network_.encoders  # type: ignore[union-attr]
-    ]
-    fusion.network_.zero_grad()
-    assert slopes[1] == 0
-    assert all(slope > 0 for number, slope in enumerate(slopes) if number != 1)
 
 
 @pytest.mark.parametrize("absent", [("methylation",), ("expression",), TABLES[1:], TABLES], ids="-".join)

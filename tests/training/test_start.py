@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,16 +152,3 @@ def test_adding_attributions_adds_what_has_one_name() -> None:
     assert (total.base.tolist(), total.prediction.tolist(), total.method) == ([30.0], [45.0], "x + y")
     assert add([one, one], 0.5).values.tolist() == one.values.tolist()
     assert add([one, one], 0.5).method == "x"
-
-
-def test_a_saved_model_brings_its_start_along(prepared: Prepared, train: ResponseSamples, tmp_path: Path) -> None:
-    model, test = _xgboost().fit(train), prepared.side("test")
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.predict(test), model.predict(test))
-    before, after = model.attribute(test), loaded.attribute(test)
-    assert after.names == before.names
-    np.testing.assert_array_equal(after.values, before.values)
-    assert loaded.cost() == model.cost()
-    assert model.linear_ is not None
-    assert model.cost()["parameters"] > model.linear_.cost()["parameters"]

@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import clone
 
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
 from pipelines.samples.response import Kept
 from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
-from tests.training.profile_samples import reordered, with_values
 from tests.training.survival_samples import NAME, follow_up, follow_up_samples, survival_params
 from training.architectures import get_architecture, names
 from training.architectures.cox_mlp import batch_loss
@@ -27,13 +23,12 @@ from training.architectures.cox_net import penalized_cox
 from training.contract import contract_from, contract_text, make_contract
 from training.estimator import Estimator, FitContext
 from training.features.expression_profile import ProfileFeatures
-from training.model.cross_fit import CrossFitted, FinalFit, fit_final
+from training.model.cross_fit import FinalFit, fit_final
 
 BASELINE = "kaplan_meier"
 ALL = names("profiles", "survival")
 MODELS = [name for name in ALL if name != BASELINE]
 SETTINGS: dict[str, Any] = {"rounds": 60, "epochs": 40, "seed": 3, "device": "cpu"}
-ROUNDING = 1e-5
 
 Fitted = Callable[[str], Estimator]
 
@@ -75,66 +70,7 @@ def _contract(final: FinalFit, prepared: Prepared, name: str = "cox_net", **data
     return make_contract(NAME, name, task, prepared, final)
 
 
-# Predicting
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_answer_has_its_shape_and_is_finite(name: str, fitted: Fitted) -> None:
-    samples, model = follow_up_samples(60, seed=2), fitted(name)
-    for count in (60, 1, 0):
-        answer = model.outputs(samples.take(np.arange(count)))
-        assert answer.shape == (count,)
-        assert answer.dtype == np.float64
-        assert np.isfinite(answer).all()
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_ranks_unseen_samples(name: str, fitted: Fitted) -> None:
-    samples = follow_up_samples(200, seed=2)
-    assert concordance(*follow_up(samples), fitted(name).outputs(samples)) > 0.7
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_order_of_the_genes_does_not_matter(name: str, fitted: Fitted) -> None:
-    samples, model = follow_up_samples(60, seed=2), fitted(name)
-    np.testing.assert_array_equal(model.outputs(reordered(samples)), model.outputs(samples))
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_prediction_does_not_depend_on_the_other_rows(name: str, fitted: Fitted) -> None:
-    samples, model = follow_up_samples(60, seed=2), fitted(name)
-    rows = np.random.default_rng(0).permutation(60)[:7]
-    np.testing.assert_allclose(model.outputs(samples.take(rows)), model.outputs(samples)[rows], rtol=0, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_unknown_values_are_imputed_by_the_training_mean(name: str, fitted: Fitted) -> None:
-    train, samples, model = follow_up_samples(120), follow_up_samples(60, seed=2), fitted(name)
-    holes, filled = samples.values.copy(), samples.values.copy()
-    holes[:, 3:7] = np.nan
-    filled[:, 3:7] = train.values.astype(np.float64).mean(axis=0)[3:7]
-    answers = [model.outputs(with_values(samples, values)) for values in (holes, filled)]
-    np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=1e-4)
-
-
 # Fitting
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_same_seed_gives_the_same_model(name: str, fitted: Fitted) -> None:
-    samples, model = follow_up_samples(60, seed=2), fitted(name)
-    again = clone(model).fit(follow_up_samples(120), follow_up_samples(60, seed=1))
-    np.testing.assert_array_equal(again.outputs(samples), model.outputs(samples))
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_validation_rows_change_no_feature(name: str, fitted: Fitted) -> None:
-    validation, model = follow_up_samples(60, seed=1), fitted(name)
-    other = _build(name).fit(follow_up_samples(120), with_values(validation, validation.values * 3 + 7))
-    for key, value in model.state().get("features", {}).items():
-        np.testing.assert_array_equal(other.state()["features"][key], value)
-    if name in ("cox_net", BASELINE):  # the others stop early on them
-        np.testing.assert_array_equal(other.outputs(validation), model.outputs(validation))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -157,28 +93,6 @@ def test_rows_without_any_event_are_no_reason_to_stop(name: str) -> None:
     assert np.isfinite(model.outputs(validation)).all()
     assert model.outputs(validation).std() > 0.1
     assert all(np.isfinite(list(metrics.values())).all() for metrics in seen)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", MODELS)
-def test_every_point_of_the_search_space_can_be_fitted(name: str, seed: int) -> None:
-    architecture = get_architecture(name, "profiles", "survival")
-    assert architecture.space is not None
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    point = architecture.space(study.ask(), {})
-    if point["selection"] == "variance":  # no gene of these samples varies so much
-        point["selection"] = "all"
-    assert set(point) == set(architecture.defaults)
-    model = architecture.build(point, **{**SETTINGS, "rounds": 5, "epochs": 2})
-    model.fit(follow_up_samples(80), follow_up_samples(40, seed=1))
-    assert np.isfinite(model.outputs(follow_up_samples(40, seed=2))).all()
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_defaults_lie_in_the_search_space(name: str) -> None:
-    architecture = get_architecture(name, "profiles", "survival")
-    assert architecture.space is not None
-    assert architecture.space(optuna.trial.FixedTrial(dict(architecture.defaults)), {}) == architecture.defaults
 
 
 @pytest.mark.parametrize(("alpha", "l1_share"), [(0.5, 0.05), (0.1, 0.5), (0.05, 1.0)])
@@ -220,37 +134,6 @@ def test_attributions_add_up_to_the_log_hazard(name: str, fitted: Fitted) -> Non
     number = np.array([int(gene.removeprefix("GENE")) for gene in explained.names])
     size = np.abs(explained.values).mean(axis=0)
     assert size[number < 8].mean() > 2 * size[number >= 8].mean()
-
-
-def test_the_baseline_is_not_explained(fitted: Fitted) -> None:
-    assert fitted(BASELINE).attribute(follow_up_samples(5)) is None
-
-
-# Saving
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_loaded_model_answers_and_explains_the_same(name: str, fitted: Fitted, tmp_path: Path) -> None:
-    samples, model = follow_up_samples(60, seed=2), fitted(name)
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model")
-    assert loaded.get_params() == model.get_params()
-    np.testing.assert_array_equal(loaded.outputs(samples), model.outputs(samples))
-    assert loaded.cost() == model.cost()
-    assert model.cost()["parameters"] > 0
-    before, after = model.attribute(samples), loaded.attribute(samples)
-    if before is not None and after is not None:
-        np.testing.assert_allclose(after.values, before.values, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_cross_fitted_members_predict_every_row_unseen(name: str) -> None:
-    train = follow_up_samples(120)
-    every = _build(name).get_params(deep=False)
-    whole = CrossFitted(of=name, hyperparameters=every, modality="profiles", problem="survival")
-    whole.fit(train, folds=np.arange(120) % 2)
-    assert whole.out_of_fold_.shape == whole.outputs(train).shape == (120,)
-    assert concordance(*follow_up(train), whole.out_of_fold_) < concordance(*follow_up(train), whole.outputs(train))
 
 
 # Answering

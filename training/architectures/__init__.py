@@ -1,4 +1,4 @@
-"""Architectures by name. Each stands in a file of its name: estimator, search space and role together."""
+"""Architectures by name, each in a file of its name: estimator, search space and role."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pipelines.errors import UserError
 
@@ -21,6 +21,38 @@ if TYPE_CHECKING:
 
 Role = Literal["model", "simple", "baseline"]
 Space = Callable[["optuna.Trial", Mapping[str, Any]], dict[str, Any]]
+
+
+class Range(NamedTuple):
+    """Bounds of a hyperparameter: of an integer or a float, ``log`` on a logarithmic scale."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+def draw(trial: optuna.Trial, **each: Any) -> dict[str, Any]:
+    """Draw hyperparameters, each of a `Range` or a list of choices."""
+    found = {}
+    for name, of in each.items():
+        if not isinstance(of, Range):
+            found[name] = trial.suggest_categorical(name, of)
+        elif isinstance(of.low, int):
+            found[name] = trial.suggest_int(name, of.low, of.high)
+        else:
+            found[name] = trial.suggest_float(name, of.low, of.high, log=of.log)
+    return found
+
+
+def ranges(**each: Any) -> Space:
+    """Return a space of hyperparameters that are drawn independently, see `draw`."""
+    return lambda trial, settings: draw(trial, **each)
+
+
+def joined(*spaces: Space) -> Space:
+    """Return a space of all hyperparameters of ``spaces``, drawn one after another."""
+    return lambda trial, settings: {key: value for of in spaces for key, value in of(trial, settings).items()}
+
 
 _FOLDER = Path(__file__).parent
 
@@ -144,7 +176,7 @@ def display_name(name: str) -> str:
 
 
 def _found(name: str, modality: str, problem: str) -> Architecture | None:
-    """Return an architecture, or what an adapter makes of one of another problem; None if there is neither."""
+    """Return an architecture, or an adapter's of one of another problem; None if there is neither."""
     importlib.import_module(f"{__name__}.{name}")
     if (name, modality, problem) not in _registry and importlib.util.find_spec(
         f"training.adapters.{modality}_{problem}"

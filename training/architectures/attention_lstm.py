@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.architectures import architecture
-from training.networks.gene_network import RecurrentGeneNetwork
-from training.networks.gene_space import attention_space
+from training.networks.gene_network import ATTENTION, RecurrentGeneNetwork
 
 TITLE = "Attention LSTM"
 
 
-@architecture("profiles", "multi_target", space=attention_space)
+@architecture("profiles", "multi_target", space=ATTENTION)
 @dataclass(eq=False, repr=False, kw_only=True)
 class AttentionLSTM(RecurrentGeneNetwork):
-    """The LSTM's states are pooled by attention, whose weights say which windows are looked at."""
+    """The LSTM's states are pooled by attention."""
 
     window: int = 72
 

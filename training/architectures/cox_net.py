@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import architecture
-from training.estimator import Attribution, Estimator, FitContext
-from training.features.expression_profile import ProfileFeatures, Scaling
-
-if TYPE_CHECKING:
-    import optuna
+from training.architectures import Range, architecture, ranges
+from training.estimator import Attribution, FitContext
+from training.features.expression_profile import ProfileEstimator, ProfileFeatures, Scaling
 
 _STEPS = 50  # of the quadratic approximation
 _CONVERGED = 1e-6  # largest change of a log hazard from one step to the next
@@ -23,20 +19,17 @@ _SWEEPS = 2_000  # over the genes a step
 
 TITLE = "Cox net"
 
-
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters."""
-    return {
-        "selection": trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000"]),
-        "scaling": trial.suggest_categorical("scaling", ["none", "standard"]),
-        "alpha": trial.suggest_float("alpha", 0.05, 5.0, log=True),
-        "l1_share": trial.suggest_float("l1_share", 0.01, 1.0, log=True),
-    }
+SPACE = ranges(
+    selection=["all", "variance", "top_300", "top_1000"],
+    scaling=["none", "standard"],
+    alpha=Range(0.05, 5.0, log=True),
+    l1_share=Range(0.01, 1.0, log=True),
+)
 
 
-@architecture("profiles", "survival", space=space, role="simple")
+@architecture("profiles", "survival", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
-class CoxNet(Estimator):
+class CoxNet(ProfileEstimator):
     """A log hazard that is linear in the genes.
 
     Parameters
@@ -54,11 +47,10 @@ class CoxNet(Estimator):
     alpha: float = 0.5
     l1_share: float = 0.05
 
+    fitted = ("center", "weights")
+
     def fit(
-        self,
-        train: ExpressionSamples,
-        validation: ExpressionSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Maximize the penalized partial likelihood, ties after Breslow."""
         self.features_ = ProfileFeatures(self.selection, self.scaling).fit(train)
@@ -85,33 +77,15 @@ class CoxNet(Estimator):
         """Return the number of weights, and of those that are not 0."""
         return {"parameters": self.weights_.size, "genes": int(np.count_nonzero(self.weights_))}
 
-    def state(self) -> dict[str, Any]:
-        """Return featurizer and weights."""
-        return {"features": self.features_.state(), "center": self.center_, "weights": self.weights_}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on featurizer and weights."""
-        self.features_ = ProfileFeatures.from_state(state["features"])
-        self.center_, self.weights_ = state["center"], state["weights"]
-        return self
-
 
 def penalized_cox(
     features: np.ndarray, time: np.ndarray, event: np.ndarray, alpha: float, l1_share: float
 ) -> np.ndarray:
     """Return the weights that maximize the mean log partial likelihood less the elastic-net penalty.
 
-    The likelihood is approximated, again and again, by a quadratic form with a diagonal Hessian; the penalized minimum
-    of that is an elastic net of weighted least squares, which scikit-learn solves.
-
-    Parameters
-    ----------
-    features
-        Centered, shape ``(n, genes)``.
-    time, event
-        Shape ``(n,)``.
-    alpha, l1_share
-        The penalty is ``alpha * (l1_share * |w| + (1 - l1_share) / 2 * w**2)``.
+    Of centered ``features`` ``(n, genes)``. The likelihood is approximated repeatedly by a quadratic form of diagonal
+    Hessian: an elastic net of weighted least squares, which scikit-learn solves. The penalty is
+    ``alpha * (l1_share * |w| + (1 - l1_share) / 2 * w**2)``.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNet

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from training.architectures import architecture
+from training.architectures import Range, architecture, joined, ranges
 from training.networks.gene_modules import DenseTrunk
-from training.networks.gene_network import GeneNetwork
-from training.networks.gene_space import shared_space
-
-if TYPE_CHECKING:
-    import optuna
+from training.networks.gene_network import SHARED, GeneNetwork
 
 TITLE = "DNN"
 
-
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters; the order of genes is not among them, since dense layers do not see it."""
-    return {
-        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True),
-        "width": trial.suggest_categorical("width", [128, 256, 384]),
-        "depth": trial.suggest_int("depth", 1, 3),
-        **shared_space(trial),
-    }
+SPACE = joined(
+    ranges(learning_rate=Range(1e-4, 3e-3, log=True), width=[128, 256, 384], depth=Range(1, 3)),
+    SHARED,
+)
 
 
-@architecture("profiles", "multi_target", space=space)
+@architecture("profiles", "multi_target", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class DNN(GeneNetwork):
     """`training.networks.gene_modules.DenseTrunk` on standardized predictors."""

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from pipelines.samples.response import ResponseSamples
-from training.architectures import architecture
+from training.architectures import Range, architecture, joined, ranges
 from training.bilinear import Bilinear, moments_of, solve
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line_choices import CellLineChoices, cell_line_space
 
-if TYPE_CHECKING:
-    import optuna
+SPACE = joined(
+    ranges(alpha=Range(1e-4, 1.0, log=True), l1_share=Range(0.0, 1.0), interactions=[True, False], components=[32, 64]),
+    cell_line_space,
+)
 
 
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters."""
-    return {
-        "alpha": trial.suggest_float("alpha", 1e-4, 1.0, log=True),
-        "l1_share": trial.suggest_float("l1_share", 0.0, 1.0),
-        "interactions": trial.suggest_categorical("interactions", [True, False]),
-        "components": trial.suggest_categorical("components", [32, 64]),
-        **cell_line_space(trial, settings),
-    }
-
-
-@architecture("pairs", "regression", space=space, role="simple")
+@architecture("pairs", "regression", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ElasticNet(CellLineChoices, Estimator):
     """Linear in line features, drug features and, where asked for, their products."""
@@ -43,10 +33,7 @@ class ElasticNet(CellLineChoices, Estimator):
     seed: int = 0
 
     def fit(
-        self,
-        train: ResponseSamples,
-        validation: ResponseSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Fit on the moments of the training rows, which a study needs once for all penalties."""
         context = context or FitContext()
@@ -78,6 +65,6 @@ class ElasticNet(CellLineChoices, Estimator):
         return self.model_.state()
 
     def restore(self, state: dict[str, Any]) -> Self:
-        """Take on featurizers and weights."""
+        """Restore what `state` returned."""
         self.model_ = Bilinear.from_state(state)
         return self

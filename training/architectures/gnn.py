@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from pipelines.samples.response import ResponseSamples
-from training.architectures import architecture
+from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line import CellLineFeatures
 from training.features.molecule_graph import MoleculeGraphs, by_atom
-from training.networks.response_network import ResponseNetwork
-from training.networks.response_space import response_space
+from training.networks.response_network import ResponseNetwork, response_space
 
 if TYPE_CHECKING:
-    import optuna
-
     from training.networks.molecule_encoder import MoleculeModule
 
 TITLE = "GNN"
 
-
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters."""
-    return {
-        "convolution": trial.suggest_categorical("convolution", ["gine", "gatv2"]),
-        "depth": trial.suggest_int("depth", 2, 4),
-        "width": trial.suggest_categorical("width", [32, 64, 128]),
-        "components": trial.suggest_categorical("components", [32, 64, 128]),
-        **response_space(trial, settings, learning_rate=(2e-4, 5e-3), dropout=0.4),
-    }
+SPACE = joined(
+    ranges(convolution=["gine", "gatv2"], depth=Range(2, 4), width=[32, 64, 128], components=[32, 64, 128]),
+    partial(response_space, learning_rate=(2e-4, 5e-3), dropout=0.4),
+)
 
 
-@architecture("pairs", "regression", space=space)
+@architecture("pairs", "regression", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class GNN(ResponseNetwork):
-    """`training.networks.molecule_encoder.MoleculeModule`; the graph stands in the fingerprint's place.
+    """`MoleculeModule` with the graph in place of the fingerprint; for the other hyperparameters see `ResponseNetwork`.
 
     Parameters
     ----------
     convolution, depth, width
         See `training.networks.molecule_encoder.MoleculeEncoder`.
     components
-        Principal components that each omics table is reduced to; 0 for none.
-
-    The others are those of `training.networks.response_network.ResponseNetwork`.
+        Principal components per omics table; 0 for none.
     """
 
     batch_size: int = 2048
@@ -94,12 +83,8 @@ class GNN(ResponseNetwork):
         )
 
     def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> list[np.ndarray]:
-        """Return what each atom of the drug's molecule adds: the columns ``atom:`` and ``bond:`` of `attribute`.
-
-        What a bond adds is halved between its atoms.
-        """
+        """Return contributions of the atoms of each drug; those of bonds are halved between their atoms."""
         inputs = self._inputs(samples)
         parts = self._shares(inputs).parts
-        assert parts is not None
         _, _, there, ends = (each[inputs.drug].cpu().numpy() for each in inputs.drugs)
         return by_atom(inputs.matrix.learnt(parts.sum(axis=2)), there, ends)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from training.architectures import architecture
-from training.networks.gene_network import RecurrentGeneNetwork
-from training.networks.gene_space import recurrent_space
+from training.networks.gene_network import RECURRENT, RecurrentGeneNetwork
 
 TITLE = "GRU"
 
 
-@architecture("profiles", "multi_target", space=recurrent_space)
+@architecture("profiles", "multi_target", space=RECURRENT)
 class GRU(RecurrentGeneNetwork):
     """The GRU's last states and its mean state feed the last layer."""
 

@@ -1,8 +1,4 @@
-"""The baseline of survival: the curve of Kaplan and Meier (1958), the same for every sample.
-
-The curve itself is the model's contract's (`training.problems.survival`), which fits one to every model's risks: where
-all risks are alike it is this one.
-"""
+"""The baseline of survival: the curve of Kaplan and Meier (1958), the same for every sample."""
 
 from __future__ import annotations
 
@@ -11,14 +7,15 @@ from typing import Any, Self
 import numpy as np
 
 from training.architectures import architecture
-from training.estimator import Estimator, FitContext
+from training.estimator import FitContext
+from training.features.fitted import FittedAttributes
 
 TITLE = "Kaplan-Meier"
 
 
 @architecture("profiles", "survival", role="baseline")
-class KaplanMeier(Estimator):
-    """Answers the same risk for every sample."""
+class KaplanMeier(FittedAttributes):
+    """Answers the same risk for every sample; `training.problems.survival` fits the curve, as for every model."""
 
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Learn nothing."""
@@ -29,13 +26,5 @@ class KaplanMeier(Estimator):
         return np.zeros(len(samples))
 
     def cost(self) -> dict[str, float]:
-        """Return one number: the risk of all."""
+        """Return one parameter: the risk of all."""
         return {"parameters": 1}
-
-    def state(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on nothing."""
-        return self

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import architecture
+from training.architectures import Range, architecture, ranges
 from training.estimator import Attribution, Classifier, FitContext
-from training.features.expression_profile import ProfileFeatures, Scaling
-
-if TYPE_CHECKING:
-    import optuna
+from training.features.expression_profile import ProfileEstimator, ProfileFeatures, Scaling
 
 _UNSEEN = 0.5  # samples that a class without any counts as
 _TOLERANCE = 1e-4  # of the solver; a tenth of it takes twice as long and predicts no better
 _ITERATIONS = 300
 
 
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters."""
-    return {
-        "selection": trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000"]),
-        "scaling": trial.suggest_categorical("scaling", ["none", "standard", "min_max"]),
-        "c": trial.suggest_float("c", 1e-3, 10.0, log=True),
-        "balanced": trial.suggest_categorical("balanced", [True, False]),
-    }
+SPACE = ranges(
+    selection=["all", "variance", "top_300", "top_1000"],
+    scaling=["none", "standard", "min_max"],
+    c=Range(1e-3, 10.0, log=True),
+    balanced=[True, False],
+)
 
 
-@architecture("profiles", "classification", space=space, role="simple")
+@architecture("profiles", "classification", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
-class LogisticRegression(Classifier):
+class LogisticRegression(ProfileEstimator, Classifier):
     """A linear logit for each class.
 
     Parameters
@@ -52,11 +46,10 @@ class LogisticRegression(Classifier):
     c: float = 0.1
     balanced: bool = False
 
+    fitted = ("classes", "center", "coefficients", "intercepts")
+
     def fit(
-        self,
-        train: ExpressionSamples,
-        validation: ExpressionSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Fit with scikit-learn's L-BFGS; only the weights are kept."""
         from sklearn.exceptions import ConvergenceWarning
@@ -91,10 +84,7 @@ class LogisticRegression(Classifier):
         return odds / odds.sum(axis=1, keepdims=True)
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return weight times distance from the training mean, for the logit of the class ``output`` or the predicted.
-
-        The base is the logit at the training mean. A class's logit is relative to the mean over all classes.
-        """
+        """Return weight times distance from the training mean; logits are relative to the mean over all classes."""
         chosen = self.predict(samples) if output is None else np.asarray(output)
         values = self._centered(samples) * self.coefficients_[chosen]
         base = self.intercepts_[chosen]
@@ -103,21 +93,3 @@ class LogisticRegression(Classifier):
     def cost(self) -> dict[str, float]:
         """Return the number of weights."""
         return {"parameters": self.coefficients_.size + self.intercepts_.size}
-
-    def state(self) -> dict[str, Any]:
-        """Return featurizer and weights."""
-        return {
-            "classes": self.classes_,
-            "features": self.features_.state(),
-            "center": self.center_,
-            "coefficients": self.coefficients_,
-            "intercepts": self.intercepts_,
-        }
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on featurizer and weights."""
-        self.classes_ = list(state["classes"])
-        self.features_ = ProfileFeatures.from_state(state["features"])
-        self.center_ = state["center"]
-        self.coefficients_, self.intercepts_ = state["coefficients"], state["intercepts"]
-        return self

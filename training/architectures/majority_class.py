@@ -8,12 +8,15 @@ import numpy as np
 
 from training.architectures import architecture
 from training.estimator import Classifier, FitContext
+from training.features.fitted import FittedAttributes
 
 
 @architecture("images", "classification", role="baseline")
 @architecture("profiles", "classification", role="baseline")
-class MajorityClass(Classifier):
-    """Answers the shares of the classes; so its label is always the most frequent one."""
+class MajorityClass(FittedAttributes, Classifier):
+    """Answers the shares of the classes, so that its label is always the most frequent one."""
+
+    fitted = ("classes", "shares")
 
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Count the classes of the training samples."""
@@ -28,12 +31,3 @@ class MajorityClass(Classifier):
     def cost(self) -> dict[str, float]:
         """Return the number of shares."""
         return {"parameters": len(self.shares_)}
-
-    def state(self) -> dict[str, Any]:
-        """Return the shares."""
-        return {"classes": self.classes_, "shares": self.shares_}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on the shares."""
-        self.classes_, self.shares_ = list(state["classes"]), state["shares"]
-        return self

@@ -1,12 +1,13 @@
-"""The baseline of drug response: overall mean + what the drug adds + what the cell line adds.
+"""The baseline of drug response: the overall mean, plus effects of the drug and of the cell line.
 
-An unseen line or drug adds nothing, so on unseen cell lines this is the drug's mean (Haibe-Kains et al., 2013, and
-later critiques: a model that does not beat it has learnt nothing of the line).
+An unseen line or drug has no effect, so that unseen cell lines get the drug's mean (Haibe-Kains et al., 2013, and later
+critiques: a model that is no better has learned nothing about the line).
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.special import expit
@@ -15,19 +16,20 @@ from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples
 from training.adapters.pairs_classification import log_odds
 from training.architectures import architecture
-from training.estimator import Attribution, Classifier, Estimator, FitContext
+from training.estimator import Attribution, Classifier, FitContext
 from training.features.drug import DrugFeatures
+from training.features.fitted import FittedAttributes
 
 
 @architecture("pairs", "regression", role="baseline")
-class MeanEffects(Estimator):
+class MeanEffects(FittedAttributes):
     """Additive means of drugs and cell lines, each shrunken by one prior observation."""
 
+    featurizers: ClassVar[Mapping[str, Any]] = {"drug": DrugFeatures}
+    fitted = ("line_ids", "line_effect")
+
     def fit(
-        self,
-        train: ResponseSamples,
-        validation: ResponseSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Fit the means of the training rows."""
         self.drug_ = DrugFeatures(bits=0, identity="none").fit(train)
@@ -58,26 +60,13 @@ class MeanEffects(Estimator):
         """Return the number of means."""
         return {"parameters": len(self.line_ids_) + len(self.drug_.ids) + 1}
 
-    def state(self) -> dict[str, Any]:
-        """Return the means."""
-        return {"drug": self.drug_.state(), "line_ids": self.line_ids_, "line_effect": self.line_effect_}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on the means."""
-        self.drug_ = DrugFeatures.from_state(state["drug"])
-        self.line_ids_, self.line_effect_ = list(state["line_ids"]), state["line_effect"]
-        return self
-
 
 @architecture("pairs", "classification", role="baseline")
 class SensitiveShare(Classifier):
-    """The baseline of sensitivity: the drug's share of sensitive training lines, and what the line adds to it."""
+    """The baseline of sensitivity: the drug's share of sensitive training lines, plus the effect of the line."""
 
     def fit(
-        self,
-        train: SensitivitySamples,
-        validation: SensitivitySamples | None = None,
-        context: FitContext | None = None,
+        self, train: SensitivitySamples, validation: SensitivitySamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Fit the shares of the training rows."""
         self.effects_ = MeanEffects().fit(train.called)
@@ -89,7 +78,7 @@ class SensitiveShare(Classifier):
         return np.column_stack([expit(-odds), expit(odds)])
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return what drug and line add to the log odds of a class, from those of the overall share."""
+        """Return the contributions of drug and line to the log odds of a class, from those of the overall share."""
         drug, line = self.effects_._effects(samples)
         overall, of_drug, of_both = map(log_odds, (self.effects_.drug_.overall, drug, drug + line))
         code = self.predict(samples) if output is None else np.asarray(output)
@@ -107,6 +96,6 @@ class SensitiveShare(Classifier):
         return self.effects_.state()
 
     def restore(self, state: dict[str, Any]) -> Self:
-        """Take on the shares."""
+        """Restore what `state` returned."""
         self.effects_ = MeanEffects().restore(state)
         return self

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 from torch import Tensor, nn
 
 from pipelines.samples.response import ResponseSamples
-from training.architectures import architecture
+from training.architectures import architecture, joined, ranges
 from training.features.cell_line import CellLineFeatures
 from training.networks.pair_module import Head, PairModule, Tensors
-from training.networks.response_network import ResponseNetwork
-from training.networks.response_space import response_space
-
-if TYPE_CHECKING:
-    import optuna
+from training.networks.response_network import ResponseNetwork, response_space
 
 TITLE = "MLP"
 
-
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters."""
-    return {
-        "components": trial.suggest_categorical("components", [32, 64, 128]),
-        **response_space(trial, settings, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=(512, 1024, 2048, 4096)),
-    }
+SPACE = joined(
+    ranges(components=[32, 64, 128]),
+    partial(response_space, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=(512, 1024, 2048, 4096)),
+)
 
 
 class PairNetwork(PairModule):
-    """Hidden layers over ``[cell features, drug features]``.
-
-    The first layer is kept as two, one for each part: its product with a cell line is the same in all of the line's
-    pairs, so it is computed once a line and once a drug in a batch and then gathered.
-
-    Parameters
-    ----------
-    cell_width, drug_width
-        Numbers of features.
-    head
-        Hidden layers.
-    """
+    """Hidden layers over ``[cell features, drug features]``; the first is split into one for each part."""
 
     def __init__(self, *, cell_width: int, drug_width: int, head: Head) -> None:
         super().__init__()
@@ -58,25 +39,14 @@ class PairNetwork(PairModule):
         return self.drug(drugs)
 
     def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:
-        """Return what `forward` does on rows ``cell`` of ``cells`` and ``drug`` of ``drugs``.
-
-        The products of all lines and drugs cost less than finding which of them a batch needs.
-        """
+        """Return `forward` on rows of ``cells`` and ``drugs``; encoding all is cheaper than finding the needed ones."""
         return self.joint(self.cell_code(*cells)[cell], self.drug_code(*drugs)[drug])
 
 
-@architecture("pairs", "regression", space=space)
+@architecture("pairs", "regression", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MLP(ResponseNetwork):
-    """`PairNetwork` on standardized features.
-
-    Parameters
-    ----------
-    components
-        Principal components that each table is reduced to; 0 for none.
-
-    The others are those of `ResponseNetwork`.
-    """
+    """`PairNetwork` on standardized features; ``components`` per omics table, 0 for none; see `ResponseNetwork`."""
 
     components: int = 64
 

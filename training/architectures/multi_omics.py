@@ -1,4 +1,4 @@
-"""An encoder for each omics table, and late fusion of those that a line has: a missing one is masked, not imputed."""
+"""An encoder for each omics table, and late fusion; missing tables are masked, not imputed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.samples.response import ResponseSamples
-from training.architectures import architecture
+from training.architectures import Range, architecture, draw
 from training.estimator import Attribution
 from training.features.cell_line import CellLineFeatures, measured
 from training.networks.pair_module import Head, PairModule
-from training.networks.response_network import ResponseNetwork
-from training.networks.response_space import response_space
+from training.networks.response_network import ResponseNetwork, response_space
 
 if TYPE_CHECKING:
     import optuna
@@ -27,37 +26,30 @@ TITLE = "Multi-omics"
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
-    masked = {**settings, "imputations": ("mean",)}  # whatever stands in for a missing table is not looked at
-    return {
-        "fusion": trial.suggest_categorical("fusion", ["mean", "gated"]),
-        "modality_dropout": trial.suggest_float("modality_dropout", 0.0, 0.5),
-        "depth": trial.suggest_int("depth", 1, 2),
-        "components": trial.suggest_categorical("components", [0, 32, 64, 128]),
-        **response_space(
-            trial, masked, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=(1024, 2048, 4096), omics=("all",)
-        ),
-    }
+    masked = {**settings, "imputations": ("mean",)}  # missing tables are masked
+    own = {"fusion": ["mean", "gated"], "modality_dropout": Range(0.0, 0.5), "depth": Range(1, 2)}
+    drawn = draw(trial, **own, components=[0, 32, 64, 128])
+    sizes = (1024, 2048, 4096)
+    return drawn | response_space(
+        trial, masked, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=sizes, omics=("all",)
+    )
 
 
 class FusionModule(PairModule):
-    """Encoders of tables, the mean of the codes of those that were measured, and tissue beside.
+    """Encoders of tables, the mean of the codes of measured ones, and the tissue.
 
     Parameters
     ----------
     blocks
-        Where each table's values stand among a line's features; the mask of `cell_code` has their order.
-    tissues
-        How many columns of the tissue stand last.
-    drug_width
-        Number of a drug's features.
+        Columns of each table, in the order of the mask of `cell_code`; the last ``tissues`` columns are the tissue's.
     depth
         Hidden layers of an encoder.
     gated
-        Whether the mean is weighted by what each encoder finds, or plain.
+        Whether the mean is weighted by a gate on each code.
     modality_dropout
         Share of measured tables that are masked in training, anew for each line in each step (Neverova et al., 2016).
     head
-        What joins the codes; units, activation and dropout are those of the encoders too.
+        Joins the codes; its units, activation and dropout are those of the encoders too.
     """
 
     def __init__(
@@ -83,10 +75,7 @@ class FusionModule(PairModule):
         self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``; ``known`` is which tables were measured, bool, ``(lines, tables)``.
-
-        What stands in ``cells`` for a table that was not measured changes nothing.
-        """
+        """Return a code per line, ``(lines, units)``; ``known`` is a mask of measured tables, ``(lines, tables)``."""
         (measured,) = known
         if self.training and self.modality_dropout > 0:
             measured = measured & (torch.rand(measured.shape, device=measured.device) >= self.modality_dropout)
@@ -107,7 +96,7 @@ class FusionModule(PairModule):
         return said.masked_fill(~measured, -1e9).softmax(dim=1) * measured
 
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``."""
+        """Return a code per drug, ``(drugs, units)``."""
         return self.drug(drugs)
 
 
@@ -121,18 +110,16 @@ def _encoder(width: int, depth: int, head: Head) -> nn.Sequential:
 @architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MultiOmics(ResponseNetwork):
-    """`FusionModule` on all tables; any may be missing of a line, and any may be left out of samples altogether.
+    """`FusionModule` on all tables; lines and samples may lack any. For the others see `ResponseNetwork`.
 
     Parameters
     ----------
     fusion
-        ``gated`` or ``mean``, see `FusionModule`.
+        ``gated`` or ``mean``.
     depth, modality_dropout
         See `FusionModule`.
     components
-        Principal components that each table is reduced to; 0 for none.
-
-    The others are those of `ResponseNetwork`.
+        Principal components per table; 0 for none.
     """
 
     masks_omics = True
@@ -171,7 +158,7 @@ class MultiOmics(ResponseNetwork):
         return super().predict(self._whole(samples))
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
-        """See `ResponseNetwork.attribute`; the baseline is a line of which the same tables were measured."""
+        """See `ResponseNetwork.attribute`; the baseline is a line with the same measured tables."""
         return super().attribute(self._whole(samples), output)
 
     def _whole(self, samples: ResponseSamples) -> ResponseSamples:

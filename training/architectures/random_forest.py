@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from training.architectures import architecture
-from training.estimator import Estimator
+from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line_choices import cell_line_space
 from training.trees.genes import GeneTargetTrees
-from training.trees.images import ImageTrees, features_of
+from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
 from training.trees.responses import PairTrees, Start
 
-if TYPE_CHECKING:
-    import optuna
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _Forest(Estimator):
-    """What every family tunes; a dataclass, so that a family's constructor adds its own fields and repeats none.
-
-    Trees are grown side by side on random rows, a random share of the columns at every split, and averaged.
-    """
+class _Forest:
+    """Hyperparameters of trees on random rows and, at every split, random columns, whose answers are averaged."""
 
     depth: int = 12
     row_share: float = 0.7
@@ -49,21 +41,20 @@ class _Forest(Estimator):
         return 1, None
 
 
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters."""
-    return {
-        "depth": trial.suggest_int("depth", 8, 14),
-        "row_share": trial.suggest_float("row_share", 0.3, 0.9),
-        "column_share": trial.suggest_float("column_share", 0.1, 0.7),
-        "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 50.0, log=True),
-        "components": trial.suggest_categorical("components", [32, 64]),
-        **cell_line_space(trial, settings),
-        "identity": trial.suggest_categorical("identity", ["profile", "none"]),
-        "center": trial.suggest_categorical("center", [True, False]),
-    }
+SPACE = joined(
+    ranges(
+        depth=Range(8, 14),
+        row_share=Range(0.3, 0.9),
+        column_share=Range(0.1, 0.7),
+        min_child_weight=Range(1.0, 50.0, log=True),
+        components=[32, 64],
+    ),
+    cell_line_space,
+    ranges(identity=["profile", "none"], center=[True, False]),
+)
 
 
-@architecture("pairs", "regression", space=space, role="simple")
+@architecture("pairs", "regression", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class RandomForest(_Forest, PairTrees):
     """A forest on pair features."""
@@ -84,19 +75,19 @@ class RandomForest(_Forest, PairTrees):
         return "drug_mean" if self.center else "none"
 
 
-def image_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters of a forest on images."""
-    return {
-        "features": features_of(trial, settings),
-        "depth": trial.suggest_int("depth", 6, 16),
-        "row_share": trial.suggest_float("row_share", 0.4, 0.9),
-        "column_share": trial.suggest_float("column_share", 0.02, 0.4, log=True),
-        "min_child_weight": trial.suggest_float("min_child_weight", 0.05, 10.0, log=True),
-        "balanced": trial.suggest_categorical("balanced", [True, False]),
-    }
+IMAGE_SPACE = joined(
+    feature_space,
+    ranges(
+        depth=Range(6, 16),
+        row_share=Range(0.4, 0.9),
+        column_share=Range(0.02, 0.4, log=True),
+        min_child_weight=Range(0.05, 10.0, log=True),
+        balanced=[True, False],
+    ),
+)
 
 
-@architecture("images", "classification", space=image_space, role="simple")
+@architecture("images", "classification", space=IMAGE_SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ImageRandomForest(_Forest, ImageTrees):
     """The same forest on features of images."""
@@ -105,19 +96,17 @@ class ImageRandomForest(_Forest, ImageTrees):
     balanced: bool = True
 
 
-def profile_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters of a forest on profiles."""
-    return {
-        "selection": trial.suggest_categorical("selection", TREE_SELECTIONS),
-        "depth": trial.suggest_int("depth", 6, 14),
-        "row_share": trial.suggest_float("row_share", 0.4, 0.9),
-        "column_share": trial.suggest_float("column_share", 0.03, 0.25, log=True),
-        "min_child_weight": trial.suggest_float("min_child_weight", 0.02, 2.0, log=True),
-        "balanced": trial.suggest_categorical("balanced", [True, False]),
-    }
+PROFILE_SPACE = ranges(
+    selection=TREE_SELECTIONS,
+    depth=Range(6, 14),
+    row_share=Range(0.4, 0.9),
+    column_share=Range(0.03, 0.25, log=True),
+    min_child_weight=Range(0.02, 2.0, log=True),
+    balanced=[True, False],
+)
 
 
-@architecture("profiles", "classification", space=profile_space, role="simple")
+@architecture("profiles", "classification", space=PROFILE_SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class ProfileRandomForest(_Forest, ProfileLabelTrees):
     """The same forest on expression profiles."""
@@ -128,18 +117,16 @@ class ProfileRandomForest(_Forest, ProfileLabelTrees):
     trees: int = 100
 
 
-def gene_space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters of a forest that predicts genes."""
-    return {
-        "selection": trial.suggest_categorical("selection", TREE_SELECTIONS),
-        "depth": trial.suggest_int("depth", 5, 10),
-        "row_share": trial.suggest_float("row_share", 0.4, 0.9),
-        "column_share": trial.suggest_float("column_share", 0.05, 0.4, log=True),
-        "min_child_weight": trial.suggest_float("min_child_weight", 2.0, 15.0, log=True),
-    }
+GENE_SPACE = ranges(
+    selection=TREE_SELECTIONS,
+    depth=Range(5, 10),
+    row_share=Range(0.4, 0.9),
+    column_share=Range(0.05, 0.4, log=True),
+    min_child_weight=Range(2.0, 15.0, log=True),
+)
 
 
-@architecture("profiles", "multi_target", space=gene_space, role="simple")
+@architecture("profiles", "multi_target", space=GENE_SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class GeneRandomForest(_Forest, GeneTargetTrees):
     """The same forest for each target gene."""

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import architecture
-from training.estimator import Attribution, Estimator, FitContext
-from training.features.expression_profile import ProfileFeatures, Scaling
+from training.architectures import Range, architecture, ranges
+from training.estimator import Attribution, FitContext
+from training.features.expression_profile import ProfileEstimator, ProfileFeatures, Scaling
 from training.gene_targets import centered, chosen_targets, target_means
-
-if TYPE_CHECKING:
-    import optuna
 
 _NODES = 16  # of the Gauss-Legendre rule; the integrand is smooth, and contributions add up to a millionth
 
 
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw hyperparameters."""
-    return {
-        "kernel": trial.suggest_categorical("kernel", ["rbf", "linear"]),
-        "gamma": trial.suggest_float("gamma", 0.03, 1.0, log=True),
-        "alpha": trial.suggest_float("alpha", 1e-4, 10.0, log=True),
-        "selection": trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000"]),
-        "scaling": trial.suggest_categorical("scaling", ["none", "standard"]),
-    }
+SPACE = ranges(
+    kernel=["rbf", "linear"],
+    gamma=Range(0.03, 1.0, log=True),
+    alpha=Range(1e-4, 10.0, log=True),
+    selection=["all", "variance", "top_300", "top_1000"],
+    scaling=["none", "standard"],
+)
 
 
-@architecture("profiles", "multi_target", space=space, role="simple")
+@architecture("profiles", "multi_target", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
-class Ridge(Estimator):
+class Ridge(ProfileEstimator):
     """Least squares with an L2 penalty, in closed form.
 
     Parameters
@@ -41,7 +35,7 @@ class Ridge(Estimator):
     kernel
         ``linear``; ``rbf``: weighted means of training samples, by their distance.
     gamma
-        Of the Gaussian kernel ``exp(-gamma * distance**2)``; ``linear`` has no use for it.
+        Of the Gaussian kernel ``exp(-gamma * distance**2)``; ``linear`` ignores it.
     alpha
         Strength of the penalty. As for ``gamma`` the unit of length is the root mean square distance of the training
         samples from their mean, so that both mean the same whatever the number of genes and their scale.
@@ -55,11 +49,10 @@ class Ridge(Estimator):
     selection: str = "all"
     scaling: Scaling = "none"
 
+    fitted = ("center", "unit", "means", "rows", "weights")
+
     def fit(
-        self,
-        train: ExpressionSamples,
-        validation: ExpressionSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Solve for all targets."""
         self.features_ = ProfileFeatures(self.selection, self.scaling).fit(train)
@@ -94,10 +87,9 @@ class Ridge(Estimator):
         return self._answer(self._placed(samples))
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return what each gene adds to the target ``output``, from the prediction at the training mean.
+        """Return contributions of genes to the target ``output``, from the prediction at the training mean.
 
-        Linear: weight times distance from the mean, which is exact. With a kernel: integrated gradients (Sundararajan
-        et al., 2017) along the straight line from the mean.
+        Linear: weight times distance from the mean. With a kernel: integrated gradients (Sundararajan et al., 2017).
         """
         chosen = chosen_targets(samples, output)
         points = self._placed(samples)
@@ -122,21 +114,3 @@ class Ridge(Estimator):
     def cost(self) -> dict[str, float]:
         """Return the number of weights, and of the kernel's training values."""
         return {"parameters": self.weights_.size + self.rows_.size + self.means_.size}
-
-    def state(self) -> dict[str, Any]:
-        """Return featurizer, weights and, for a kernel, the training samples' features."""
-        return {
-            "features": self.features_.state(),
-            "center": self.center_,
-            "unit": self.unit_,
-            "means": self.means_,
-            "rows": self.rows_,
-            "weights": self.weights_,
-        }
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on what `state` returned."""
-        self.features_ = ProfileFeatures.from_state(state["features"])
-        self.center_, self.unit_, self.means_ = state["center"], state["unit"], state["means"]
-        self.rows_, self.weights_ = state["rows"], state["weights"]
-        return self

@@ -30,9 +30,7 @@ def descriptors(samples: ImageSamples) -> np.ndarray:
         with ThreadPoolExecutor(threads()) as pool:
             return np.stack(list(pool.map(_describe, pixels)))
 
-    if isinstance(samples.pixels, np.memmap):
-        return FeatureCache(f"{samples.pixels.shape[1:]} {samples.made}", __name__).features(samples, run)
-    return run(samples.pixels[samples.index])
+    return FeatureCache(f"{samples.pixels.shape[1:]} {samples.made}", __name__).features(samples, run)
 
 
 def foreground(pixels: np.ndarray) -> np.ndarray:

@@ -28,27 +28,23 @@ _PARTS = 5  # that training lines are cut into, to see how lines spread that com
 
 @dataclass
 class _Table:
-    """The map of one omics table: keep, impute, scale, and rotate where PCA is asked for.
+    """The map of one omics table: select, impute, scale, and rotate for PCA.
 
     Attributes
     ----------
     names
         All features of the raw table, in its order.
     kept
-        Positions of the features that are selected.
-    fill
-        Mean of every kept feature over the training lines; stands in where a value is missing.
-    center, scale
-        Of every kept feature.
+        Positions of the selected features; ``fill`` (training means for missing values), ``center`` and ``scale`` are
+        theirs.
     components
         Orthonormal columns, shape ``(len(kept), k)``; None without PCA.
     flagged
         Whether a column says that the line was not measured.
     quantiles, distribution
-        Of every kept feature, shape ``(levels, len(kept))``, and ``normal`` or ``uniform``, what they are mapped to;
-        None where scaling is by ``center`` and ``scale``.
+        Shape ``(levels, len(kept))``, and ``normal`` or ``uniform``; None unless scaling is by quantiles.
     middle
-        Means of the scaled features, which are taken off before they are rotated; None where they are 0.
+        Means of the scaled features, subtracted before the rotation; None where they are 0.
     """
 
     names: list[str]
@@ -96,21 +92,18 @@ class CellLineFeatures:
     omics
         Tables that are used, in this order.
     scaling
-        Of every feature by itself, over the training lines: ``standard`` (zero mean, unit variance), ``min_max`` (to
-        0..1), ``quantile_normal`` or ``quantile_uniform`` (ranks among the training lines, spread as a standard normal
-        or a uniform distribution; as scikit-learn's QuantileTransformer).
+        Of every feature, over the training lines: ``standard`` (zero mean, unit variance), ``min_max`` (to 0..1),
+        ``quantile_normal`` or ``quantile_uniform`` (ranks, as scikit-learn's QuantileTransformer).
     keep_share
         Share of each table's features that a selection other than ``all`` keeps.
     components
-        Principal components a table is reduced to; 0 for none. Fewer where lines or features are fewer.
+        Principal components per table; 0 for none. Fewer where lines or features are fewer.
     selection
-        Which features are kept, see `training.features.selection.selected`: ``all``, ``variance``,
-        ``mutual_information`` or ``rfe``. Features that do not vary never are.
+        See `training.features.selection.selected`.
     imputation
-        Of a table that a line lacks, or of single values. ``mean``: by the mean over the training lines. ``knn``: by
-        the mean of the five training lines that are nearest by what was measured of both, over all tables
-        (Troyanskaya et al., 2001). ``drop``: a training line that lacks a table is left out of the fit, and of such a
-        line nothing is said later, see `complete`; single values that a table lacks are imputed by the mean.
+        Of missing tables and values. ``mean``: by the mean over the training lines. ``knn``: by the mean of the five
+        nearest training lines, over all tables (Troyanskaya et al., 2001). ``drop``: training lines without a table are
+        dropped, and other lines without one get the drug's mean, see `complete`; single values are imputed by the mean.
     """
 
     omics: tuple[str, ...]
@@ -143,13 +136,8 @@ class CellLineFeatures:
     ) -> CellLineFeatures:
         """Fit on the cell lines of the training rows, and on no others.
 
-        Parameters
-        ----------
-        lines, omics
-            Tables of these lines.
-        response
-            Of these lines, shape ``(lines, columns)``, see `training.features.line_response`; needed by the selections
-            ``mutual_information`` and ``rfe``.
+        ``response``, shape ``(lines, columns)``, is needed by supervised selections: see
+        `training.features.line_response`.
 
         Raises
         ------
@@ -208,21 +196,11 @@ class CellLineFeatures:
         table.components = (rotation * np.sign(rotation[np.arange(len(rotation)), largest])[:, None]).T
 
     def unseen_spread(self, omics: dict[str, pd.DataFrame]) -> np.ndarray:
-        """Return how many times wider than the training lines other lines spread along each column of `transform`.
+        """Return how much wider other lines spread than training lines along each column of `transform`, ``(width,)``.
 
-        Where lines are hardly more than features, the last components are directions in which these very lines happen
-        not to differ: other lines differ there by a hundred times as much. It is measured on training lines, each part
-        of them along the components of the others.
-
-        Parameters
-        ----------
-        omics
-            Tables of the lines that were fitted on, in that order.
-
-        Returns
-        -------
-        numpy.ndarray
-            At least 1, shape ``(width,)``; infinite for a component that a fifth fewer lines would not have shown.
+        Where lines are hardly more than features, other lines differ along the last components a hundred times as much
+        as the training lines. This is measured on the training lines of ``omics``, each part along the components of
+        the others. At least 1; infinite for a component that a fifth fewer lines do not have.
         """
         found = np.ones(self.width)
         blocks = self.blocks.values()
@@ -233,11 +211,9 @@ class CellLineFeatures:
         return found
 
     def complete(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> np.ndarray:
-        """Return which lines have what the imputation ``drop`` asks for, bool, shape ``(lines,)``.
+        """Return which lines have every table that a training line has, bool, ``(lines,)``; all, but for ``drop``.
 
-        That is every table that a training line has; all lines are complete under any other imputation. Of a line that
-        is not, a model answers no more than what it would say of any line (the drug's mean): whoever would rather have
-        it refused says ``missing: {<table>: drop}`` in ``params.yaml``.
+        Other lines get the drug's mean; ``missing: {<table>: drop}`` in ``params.yaml`` refuses them instead.
         """
         found = np.ones(len(lines), dtype=bool)
         for name in self.needed:
@@ -273,7 +249,7 @@ class CellLineFeatures:
 
     @property
     def blocks(self) -> dict[str, slice]:
-        """Return where each table's values stand in `transform`, without the flag after them; tissues stand last."""
+        """Return the columns of each table in `transform`, without the flag after them; tissues come last."""
         start, found = 0, {}
         for name, table in self.tables.items():
             found[name] = slice(start, start + table.inner)
@@ -290,21 +266,10 @@ class CellLineFeatures:
         return names + [f"tissue:{tissue}" for tissue in self.tissues]
 
     def spread(self, attribution: np.ndarray) -> np.ndarray:
-        """Hand attributions of the transformed features down to the raw ones; sums are kept.
+        """Distribute attributions of transformed features, ``(n, width)``, to raw ones, ``(n, len(names))``.
 
-        A component's share goes to its features by their squared loadings, which add up to one. (The share by actual
-        contribution, loading times value over score, is exact for a linear model but without bound where the score is
-        near zero.) Any scaling takes a feature by itself, so that a scaled feature's share is the raw one's.
-
-        Parameters
-        ----------
-        attribution
-            Shape ``(n, width)``.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape ``(n, len(names))``.
+        A component's attribution is shared by squared loadings, which add up to one. (Shares by loading times value
+        over score would be unbounded for scores near zero.)
         """
         return self._to_features(attribution, lambda components, part: part @ np.square(components).T)
 
@@ -313,12 +278,9 @@ class CellLineFeatures:
     ) -> np.ndarray:
         """Return path-averaged gradients times the distance from the baseline, per raw feature.
 
-        Integrated Gradients of the scaled features: the map from scaled to transformed features is affine, so that
-        what they add up to is kept. A scaled feature comes of one raw feature and what it adds is that one's, also
-        where scaling is by quantiles and no straight line leads through the raw values. (One that was imputed by
-        neighbors comes of the neighbors' values of that feature.) The baseline is a line whose transformed features are
-        all zero: the training mean with PCA or standard scaling, else the training median (``quantile_normal``) or
-        minimum.
+        Integrated Gradients of the scaled features: their map to transformed features is affine, so that sums are kept,
+        and each belongs to one raw feature. The baseline is a line whose transformed features are all zero: the
+        training mean with PCA or standard scaling, else the training median (``quantile_normal``) or minimum.
 
         Parameters
         ----------
@@ -394,11 +356,7 @@ def _flags(table: _Table, raw: pd.DataFrame) -> list[np.ndarray]:
 
 
 def _ranked(values: np.ndarray, quantiles: np.ndarray, distribution: str) -> np.ndarray:
-    """Return where values lie among the quantiles of their column; gaps stay.
-
-    As scikit-learn's QuantileTransformer: a value that several quantiles share stands in their middle, one at the first
-    or the last quantile or beyond it at the end.
-    """
+    """Return the quantiles of values in their column, as scikit-learn's QuantileTransformer; missing values stay."""
     levels = np.linspace(0, 1, len(quantiles))
     ranks = np.empty_like(values)
     for column, (value, at) in enumerate(zip(values.T, quantiles.T, strict=True)):

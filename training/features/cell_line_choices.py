@@ -23,14 +23,9 @@ _ENOUGH = 0.5  # more of the training lines have every table, or `drop` is not t
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CellLineChoices:
-    """Hyperparameters of a cell line's features; a dataclass, so that an estimator adds its own fields.
+    """Hyperparameters of a cell line's features, for estimators to inherit.
 
-    Parameters
-    ----------
-    omics
-        ``expression``, or ``all`` tables.
-    selection, keep_share, scaling, imputation
-        See `training.features.cell_line.CellLineFeatures`.
+    ``omics`` is ``expression``, or ``all`` tables; for the others see `training.features.cell_line.CellLineFeatures`.
     """
 
     omics: str = "expression"
@@ -40,15 +35,7 @@ class CellLineChoices:
     imputation: str = "mean"
 
     def cell_line_features(self, train: ResponseSamples, components: int = 0) -> CellLineFeatures:
-        """Return the featurizer of the lines of ``train``, not yet fitted.
-
-        Parameters
-        ----------
-        train
-            Whose tables are chosen from; all of them where there is no expression.
-        components
-            Principal components a table is reduced to; 0 for none.
-        """
+        """Return the unfitted featurizer of lines; without expression all tables are used."""
         chosen = ("expression",) if self.omics == "expression" and "expression" in train.omics else tuple(train.omics)
         return CellLineFeatures(
             chosen, self.scaling, self.keep_share, components, self.selection, imputation=self.imputation
@@ -58,14 +45,9 @@ class CellLineChoices:
 def cell_line_space(
     trial: optuna.Trial, settings: Mapping[str, Any], omics: Sequence[str] = ("expression", "all")
 ) -> dict[str, Any]:
-    """Draw `CellLineChoices`: how many features are kept only where some are left out, imputation only of all tables.
+    """Draw `CellLineChoices`, of each only what matters given the others.
 
-    Parameters
-    ----------
-    trial, settings
-        As an architecture's space takes them; ``settings["imputations"]`` are those that the data allow.
-    omics
-        Choices of tables; one choice is not drawn.
+    ``settings["imputations"]`` are those that the data allow; ``omics`` are drawn if there is more than one choice.
     """
     drawn: dict[str, Any] = {}
     if len(omics) > 1:
@@ -83,7 +65,7 @@ def cell_line_space(
 def imputations(train: ResponseSamples) -> tuple[str, ...]:
     """Return the imputations that are worth a trial on these training rows.
 
-    One is as good as another where no value is missing; ``drop`` is left out where half of the lines would be dropped.
+    Without missing values all are alike; ``drop`` is left out if it would drop half of the lines.
     """
     lines = np.unique(train.cell)
     tables = [table.iloc[lines] for table in train.omics.values()]

@@ -13,7 +13,7 @@ from pipelines.samples.molecules import canonical, parent, parse
 from pipelines.samples.response import ResponseSamples
 from training.features.line_response import residual_matrix
 
-_SHRINKAGE = 1.0  # prior observations at the overall mean, so that a drug seen once does not stand for itself alone
+_SHRINKAGE = 1.0  # prior observations at the overall mean, for drugs that were measured rarely
 
 
 @dataclass
@@ -25,8 +25,8 @@ class DrugFeatures:
     bits
         Length of the Morgan fingerprint (radius 2); 0 for none.
     identity
-        ``profile``: principal components of the responses of the training lines to the drug; ``one_hot``: a column a
-        training drug; ``none``: only what the molecule tells, for drugs never seen.
+        ``profile``: principal components of the training lines' responses to the drug; ``one_hot``: a column per
+        training drug; ``none``: only the molecule, for unseen drugs.
     components
         Number of components of the profile.
     """
@@ -128,13 +128,7 @@ class DrugFeatures:
 
 
 def fingerprints(smiles: list[str | None], bits: int) -> np.ndarray:
-    """Return a column that says "no SMILES", and Morgan fingerprints (radius 2; Rogers and Hahn, 2010).
-
-    Returns
-    -------
-    numpy.ndarray
-        Zeros and ones, shape ``(n, 1 + bits)``.
-    """
+    """Return a flag of no SMILES and Morgan fingerprints (radius 2; Rogers and Hahn, 2010), ``(n, 1 + bits)``."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=bits)
     found = np.zeros((len(smiles), 1 + bits))
     for row, text in enumerate(smiles):

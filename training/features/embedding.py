@@ -1,4 +1,4 @@
-"""What a frozen network sees in an image: means and spreads of its middle and last feature maps."""
+"""Features of images by a frozen network: means and spreads of its middle and last feature maps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 from pipelines.samples.images import ImageSamples
 from training.backbone import fingerprint
 from training.device import network_device
-from training.feature_cache import BATCH, FeatureCache
+from training.feature_cache import FeatureCache
 from training.networks.efficientnet_lite0 import BACKBONE
 
 EMBEDDER = "efficientnet_lite0"
-_TAPPED = (3, 5)  # stages whose maps are summed up besides the last: texture is told earlier than objects
+_TAPPED = (3, 5)  # stages whose maps are used besides the last: texture shows earlier than objects
 
 
 @functools.lru_cache(maxsize=1)
@@ -26,19 +26,9 @@ def _network() -> tuple[list[nn.Module], str, torch.Tensor, torch.Tensor]:
 
 
 def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
-    """Return for each image the mean and the spread of every channel of three feature maps.
+    """Return mean and spread of every channel of three feature maps, float16, shape ``(n, features)``.
 
-    Parameters
-    ----------
-    samples
-        Images; those that are files are embedded once and then read from the cache.
-    device
-        As in ``params.yaml``.
-
-    Returns
-    -------
-    numpy.ndarray
-        float16, shape ``(n, features)``.
+    Images that are files are embedded once and then read from the cache.
     """
     stages, identity, mean, std = _network()
     where = network_device(device)
@@ -54,8 +44,5 @@ def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
                     parts += [maps.mean(dim=(2, 3)), maps.std(dim=(2, 3), correction=0)]
         return torch.cat(parts, dim=1).cpu().numpy().astype(np.float16)
 
-    if isinstance(samples.pixels, np.memmap):
-        made_of = f"{EMBEDDER} {identity} taps {_TAPPED} {samples.pixels.shape[1:]} {samples.made}"
-        return FeatureCache(made_of, __name__).features(samples, run)
-    starts = range(0, len(samples), BATCH)
-    return np.concatenate([run(samples.pixels[samples.index[start : start + BATCH]]) for start in starts])
+    made_of = f"{EMBEDDER} {identity} taps {_TAPPED} {samples.pixels.shape[1:]} {samples.made}"
+    return FeatureCache(made_of, __name__).features(samples, run)

@@ -1,19 +1,17 @@
-"""From expression profiles to numbers that a model can learn from: log2, imputed, filtered, scaled.
-
-Everything is learnt from the training rows; the filter is that of the study of gene images (genes whose variance in
-log2 units exceeds 1.19), or the most variable genes.
-"""
+"""From expression profiles to features of a model: log2, imputed, filtered, scaled; learned from training rows."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
+from training.features.fitted import FittedAttributes
 
-STUDY_VARIANCE = 1.19  # log2 units squared
+STUDY_VARIANCE = 1.19  # log2 units squared: the filter of the study of gene images
 SELECTIONS = ("all", "variance", "top_300", "top_1000", "top_3000")
 Scaling = Literal["standard", "min_max", "none"]
 
@@ -24,10 +22,10 @@ class ProfileFeatures:
     Parameters
     ----------
     selection
-        Which genes are kept, of those that vary: ``all``, ``variance`` (above `STUDY_VARIANCE`), or ``top_<k>``, the
+        Genes that are kept, of those that vary: ``all``, ``variance`` (above `STUDY_VARIANCE`), or ``top_<k>``, the
         most variable.
     scaling
-        ``standard``: mean 0 and variance 1; ``min_max``: 0 to 1, clipped there; ``none``: log2 units.
+        ``standard``: mean 0 and variance 1; ``min_max``: 0 to 1, clipped; ``none``: log2 units.
 
     Attributes
     ----------
@@ -41,18 +39,11 @@ class ProfileFeatures:
         self.genes: list[str] = []
 
     def fit(self, samples: ExpressionSamples) -> Self:
-        """Learn means, filter and scales from training rows.
-
-        Raises
-        ------
-        UserError
-            Fewer than two genes are left.
-        """
+        """Learn means, filter and scales; raise UserError if fewer than two genes are left."""
         inputs = list(samples.inputs)
         values = samples.logged(inputs).astype(np.float64)
         known = ~np.isnan(values)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, values, 0).sum(axis=0) / count
+        mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         values = np.where(known, values, mean)
         variance = values.var(axis=0)
         kept = self._kept(variance)
@@ -61,15 +52,15 @@ class ProfileFeatures:
                 f"of {len(inputs)} genes {len(kept)} are left by the selection {self.selection!r}; choose another"
             )
         self.genes = [inputs[column] for column in kept]
-        self._impute = mean[kept].astype(np.float32)
+        shift: np.ndarray = np.zeros(len(kept))
+        scale: np.ndarray = np.ones(len(kept))
         if self.scaling == "min_max":
-            low, high = values[:, kept].min(axis=0), values[:, kept].max(axis=0)
-            self._shift, self._scale = low, high - low
+            shift = values[:, kept].min(axis=0)
+            scale = values[:, kept].max(axis=0) - shift
         elif self.scaling == "standard":
-            self._shift, self._scale = mean[kept], np.sqrt(variance[kept])
-        else:
-            self._shift, self._scale = np.zeros(len(kept)), np.ones(len(kept))
-        self._shift, self._scale = self._shift.astype(np.float32), self._scale.astype(np.float32)
+            shift, scale = mean[kept], np.sqrt(variance[kept])
+        self._impute = mean[kept].astype(np.float32)
+        self._shift, self._scale = shift.astype(np.float32), scale.astype(np.float32)
         return self
 
     def _kept(self, variance: np.ndarray) -> np.ndarray:
@@ -95,21 +86,22 @@ class ProfileFeatures:
 
     def state(self) -> dict[str, Any]:
         """Return everything that was fitted."""
-        return {
-            "selection": self.selection,
-            "scaling": self.scaling,
-            "genes": self.genes,
-            "impute": self._impute,
-            "shift": self._shift,
-            "scale": self._scale,
-        }
+        arrays = {"impute": self._impute, "shift": self._shift, "scale": self._scale}
+        return {"selection": self.selection, "scaling": self.scaling, "genes": self.genes, **arrays}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Take on what `state` returned."""
+        """Rebuild from `state`."""
         made = cls(state["selection"], state["scaling"])
         made.genes = list(state["genes"])
         made._impute, made._shift, made._scale = (
             np.asarray(state[key], np.float32) for key in ("impute", "shift", "scale")
         )
         return made
+
+
+class ProfileEstimator(FittedAttributes):
+    """An estimator with fitted `ProfileFeatures` as ``features_``."""
+
+    features_: ProfileFeatures
+    featurizers: ClassVar[Mapping[str, Any]] = {"features": ProfileFeatures}

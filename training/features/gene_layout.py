@@ -1,8 +1,4 @@
-"""Where each gene lies in a gene image.
-
-Convolutions read neighborhoods, so it matters which genes are neighbors: those of the table, those of the genome, or
-those that rise and fall together.
-"""
+"""The position of each gene in a gene image: neighbors in the table, on the genome, or by correlation."""
 
 from __future__ import annotations
 
@@ -31,17 +27,17 @@ class GeneLayout:
     ----------
     kind
         ``given``: row by row in the table's order; ``chromosome``: row by row along the genome; ``similarity``: genes
-        that correlate become neighbors, by an embedding in the plane (t-SNE; as DeepInsight does, Sharma et al., 2019)
-        and the exact assignment of its points to the pixels of a grid (Jonker and Volgenant).
+        that correlate become neighbors, by t-SNE (as DeepInsight; Sharma et al., 2019) and the exact assignment of its
+        points to the pixels of a grid (Jonker and Volgenant).
     smallest
-        Side of the image, at least; pixels that hold no gene are empty.
+        Minimal side of the image; pixels without a gene are empty.
 
     Attributes
     ----------
     side
         Of the image, in pixels.
     pixel
-        For each gene the number of its pixel, row by row; int64, shape ``(genes,)``.
+        Pixel number of each gene, row by row; int64, shape ``(genes,)``.
     """
 
     def __init__(self, kind: Kind = "given", smallest: int = 32) -> None:
@@ -54,7 +50,7 @@ class GeneLayout:
         Parameters
         ----------
         values
-            Training rows, ``(n, genes)``; only ``similarity`` looks at them.
+            Training rows, ``(n, genes)``, for ``similarity``.
         genes
             Names of the columns.
         about
@@ -88,7 +84,7 @@ class GeneLayout:
         return images.reshape(len(values), 1, self.side, self.side)
 
     def of_genes(self, images: np.ndarray) -> np.ndarray:
-        """Return for each gene what stands in its pixel; ``(n, genes)`` of ``(n, 1, side, side)``."""
+        """Return the pixel of each gene; ``(n, genes)`` of ``(n, 1, side, side)``."""
         return images.reshape(len(images), -1)[:, self.pixel]
 
     def table(self) -> pd.DataFrame:
@@ -109,24 +105,18 @@ class GeneLayout:
 
 
 def genome_order(genes: list[str], about: pd.DataFrame) -> np.ndarray:
-    """Return the positions of ``genes`` along the genome; those of unknown place come last, as they stand.
-
-    Raises
-    ------
-    UserError
-        No gene's place is known.
-    """
+    """Return the positions of ``genes`` along the genome, unknown ones last; raise UserError if all are unknown."""
     if not all(column in about for column in POSITION):
         raise UserError(
-            "the layout chromosome needs the columns chromosome and start in genes.csv; add them, or leave it out of "
-            "tune.layouts in params.yaml"
+            "an order along the genome needs the columns chromosome and start in genes.csv; add them or choose another "
+            "order (of gene images: tune.layouts in params.yaml)"
         )
     known = about.reindex(genes)
     start = pd.to_numeric(known["start"], errors="coerce").to_numpy(np.float64)
     rank = np.array([_chromosome(name) for name in known["chromosome"]])
     unknown = np.isnan(start) | np.isinf(rank)
     if unknown.all():
-        raise UserError("the layout chromosome needs places of genes, and genes.csv gives none that can be read")
+        raise UserError("an order along the genome needs positions of genes, and genes.csv has none that can be read")
     return np.lexsort((np.nan_to_num(start), rank, unknown))
 
 

@@ -6,14 +6,10 @@ import numpy as np
 
 
 def correlation_order(values: np.ndarray) -> np.ndarray:
-    """Return the leaves of a hierarchical clustering of columns (average linkage), int64, shape ``(columns,)``.
+    """Return an order of columns by hierarchical clustering (average linkage), int64, shape ``(columns,)``.
 
-    The distance of two columns is one less the size of their correlation.
-
-    Parameters
-    ----------
-    values
-        Centered columns of the training rows, shape ``(n, columns)``. Memory grows with the square of the columns.
+    The distance of two columns is one less their absolute correlation; ``values`` are centered training rows,
+    ``(n, columns)``. Memory grows with the square of the columns.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
 

@@ -1,4 +1,4 @@
-"""A molecule as a graph: its atoms and its bonds, each told by a row of zeros and ones."""
+"""A molecule as a graph of atoms and bonds, each encoded as a row of zeros and ones."""
 
 from __future__ import annotations
 
@@ -20,17 +20,7 @@ _OTHER = "other"
 
 @dataclass(frozen=True)
 class _Property:
-    """One thing that is told of an atom or a bond.
-
-    Attributes
-    ----------
-    name
-        Of the property.
-    of
-        Returns its value for an atom or a bond of RDKit's.
-    values
-        That have a column each; any other value has one in common. None where the property is a flag.
-    """
+    """A property of an atom or a bond, encoded as a flag or as a column per value and one for all others."""
 
     name: str
     of: Callable[[Any], Any]
@@ -74,10 +64,9 @@ BOND_NAMES = [f"bond:{column}" for each in _OF_BONDS for column in each.columns]
 
 
 def drawn_molecule(smiles: str | None) -> Any | None:
-    """Return RDKit's molecule whose atoms are those of `molecule_graph`, in the same order; None where it has none.
+    """Return RDKit's molecule with atoms in the order of `molecule_graph`; None if there is none.
 
-    It is parsed from the canonical SMILES of the largest fragment: counter-ions are left out, as where drugs are
-    grouped by their `pipelines.samples.molecules.parent`.
+    It is parsed from the canonical SMILES of the largest fragment, without counter-ions.
     """
     fragment = without_salt(smiles) if isinstance(smiles, str) else None
     return None if fragment is None else parse(fragment)
@@ -85,14 +74,14 @@ def drawn_molecule(smiles: str | None) -> Any | None:
 
 @lru_cache(maxsize=8192)
 def molecule_graph(smiles: str | None) -> Data | None:
-    """Return the graph of a molecule: the same however its SMILES is spelled.
+    """Return the graph of a molecule, the same for any spelling of its SMILES.
 
     Returns
     -------
     torch_geometric.data.Data or None
-        ``x`` float32 ``(atoms, len(ATOM_NAMES))``; ``edge_index`` int64 ``(2, 2 * bonds)``, a bond in one direction and
-        then in the other; ``edge_attr`` float32 ``(2 * bonds, len(BOND_NAMES))``. Hydrogens are a property of their
-        atom. None without a SMILES, or where RDKit cannot read it. Callers share it: it must not be changed.
+        ``x`` float32 ``(atoms, len(ATOM_NAMES))``; ``edge_index`` int64 ``(2, 2 * bonds)``, each bond in both
+        directions; ``edge_attr`` float32 ``(2 * bonds, len(BOND_NAMES))``. Hydrogens are a property of their atom. None
+        without a valid SMILES. Cached: callers must not change it.
     """
     import torch
     from torch_geometric.data import Data  # takes seconds to import, which only this architecture should cost
@@ -116,18 +105,10 @@ def molecule_graph(smiles: str | None) -> Data | None:
 
 @dataclass
 class MoleculeGraphs:
-    """Graphs of drugs as arrays with a row a drug, centered on the average atom and bond of the training drugs.
+    """Graphs of drugs as arrays with a row per drug, centered on the average atom and bond of the training drugs.
 
-    They are scaled by one number each, to unit variance over all columns: a column of its own scale would make much of
-    an element that hardly any drug has. A network without constants (see `training.networks.molecule_encoder`) answers
-    zero to a molecule of which nothing is known, whatever its shape: one baseline for all drugs.
-
-    Attributes
-    ----------
-    atom_mean, bond_mean
-        Shapes ``(len(ATOM_NAMES),)`` and ``(len(BOND_NAMES),)``.
-    atom_scale, bond_scale
-        Root mean square of what is left when the mean is taken off.
+    Atoms and bonds are scaled by one number each, the root mean square of all centered columns: scales per column would
+    amplify rare elements. Zero is the baseline of all drugs, see `training.networks.molecule_encoder`.
     """
 
     atom_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(ATOM_NAMES)))
@@ -144,14 +125,14 @@ class MoleculeGraphs:
         return self
 
     def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what each part of the molecules is, which atoms there are, and what the bonds join.
+        """Return the parts of molecules, a mask of atoms, and the atoms that bonds join.
 
         Returns
         -------
         tuple of numpy.ndarray
-            ``parts``, float32, ``(n, atoms + bonds, len(names))``: first atoms, then bonds, each with zeros in the
-            other's columns and behind the last one; the first part of a drug without a molecule says so.
-            ``there``, bool, ``(n, atoms)``. ``ends``, int64, ``(n, bonds, 2)``, -1 behind the last bond.
+            ``parts``, float32, ``(n, atoms + bonds, len(names))``: atoms, then bonds, each with zeros in the other's
+            columns and behind the last one; the first part of a drug without a molecule says so. ``there``, bool, ``(n,
+            atoms)``. ``ends``, int64, ``(n, bonds, 2)``, -1 behind the last bond.
         """
         graphs = [molecule_graph(each) for each in smiles]
         known = [graph for graph in graphs if graph is not None]
@@ -179,7 +160,7 @@ class MoleculeGraphs:
         return [*ATOM_NAMES, *BOND_NAMES, NO_MOLECULE]
 
     def state(self) -> dict[str, Any]:
-        """Return everything that was learnt, as arrays."""
+        """Return everything that was fitted, as arrays."""
         return dict(vars(self))
 
     @classmethod
@@ -198,19 +179,9 @@ def _center_and_scale(tables: list[np.ndarray], columns: int) -> tuple[np.ndarra
 
 
 def by_atom(parts: np.ndarray, there: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
-    """Hand what each part of molecules adds to their atoms; a bond's is halved between the two that it joins.
+    """Distribute contributions of parts, ``(n, atoms + bonds)``, to atoms; a bond's is halved between its two.
 
-    Parameters
-    ----------
-    parts
-        Shape ``(n, atoms + bonds)``.
-    there, ends
-        See `MoleculeGraphs.transform`.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        For each molecule a number an atom, in the order of `drawn_molecule`; empty where there is none.
+    For ``there`` and ``ends`` see `MoleculeGraphs.transform`; the result has a number per atom of each molecule.
     """
     atoms = there.shape[1]
     found = parts[:, :atoms].copy()

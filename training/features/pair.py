@@ -1,4 +1,4 @@
-"""Features of pairs: a cell line's and a drug's, computed once each and gathered a batch at a time."""
+"""Features of pairs: a cell line's and a drug's, computed once each and gathered in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.features.line_response import line_response
 
 @dataclass(frozen=True)
 class PairMatrix:
-    """The feature matrix of pairs, never built as a whole.
+    """The feature matrix of pairs, gathered in batches.
 
     Attributes
     ----------
@@ -25,9 +25,9 @@ class PairMatrix:
     cell, drug
         Row of each sample in them, shape ``(n,)``.
     offset
-        What the model's prediction is added to, float32, shape ``(n,)``.
+        Added to the model's prediction, float32, shape ``(n,)``.
     complete
-        Which lines have what the model asks for, bool, shape ``(lines,)``; None where all have.
+        Which lines have all required tables, bool, shape ``(lines,)``; None where all have.
     """
 
     cells: np.ndarray
@@ -45,11 +45,7 @@ class PairMatrix:
         return np.hstack([self.cells[self.cell[rows]], self.drugs[self.drug[rows]]])
 
     def learnt(self, values: np.ndarray) -> np.ndarray:
-        """Return what a model learnt to say of each sample, shape ``(n, ...)``, and 0 where the line is not complete.
-
-        Such a line is answered by the offset alone. What is said may be a prediction or shares of it, which thereby
-        still add up.
-        """
+        """Return predictions or contributions ``(n, ...)`` with 0 where the line is not complete."""
         if self.complete is None:
             return values
         return np.where(self.complete[self.cell].reshape(-1, *[1] * (values.ndim - 1)), values, 0.0)
@@ -61,15 +57,9 @@ class PairMatrix:
 
 @dataclass
 class PairFeatures:
-    """Features of cell line and drug, and the offset that predictions are added to.
+    """Features of cell line and drug, and the offset of predictions.
 
-    Parameters
-    ----------
-    cell_line, drug
-        The two featurizers.
-    center
-        Whether the offset is the drug's mean response (the model then learns what a line adds to it) or the overall
-        mean.
+    ``center``: the offset is the drug's mean response (the model learns the difference), else the overall mean.
     """
 
     cell_line: CellLineFeatures

@@ -1,4 +1,4 @@
-"""Which features of a table are kept: all that vary, the most variable, or those that tell most of the response."""
+"""Selection of a table's features: all that vary, the most variable, or the most related to the response."""
 
 from __future__ import annotations
 
@@ -23,18 +23,15 @@ def selected(values: np.ndarray, selection: str, share: float, response: np.ndar
     Parameters
     ----------
     values
-        Of the training lines, without gaps, shape ``(lines, features)``.
+        Of the training lines, without missing values, shape ``(lines, features)``.
     selection
-        ``all``: every feature that varies. The others keep ``share`` of the features and never one that does not vary:
-        ``variance``, the most variable; ``mutual_information``, those of most mutual information with the response
-        (Kraskov et al., 2004; Ross, 2014, for discrete features), the mean over its columns by their variance;
-        ``rfe``, those that recursive elimination leaves (Guyon et al., 2002), by the weights of a ridge regression of
-        the response on standardized features.
-    share
-        Of all the table's features; at least one is kept.
+        ``all``: every feature that varies. The others keep ``share`` of the features, at least one and only those that
+        vary: ``variance``, the most variable; ``mutual_information``, with the response (Kraskov et al., 2004; Ross,
+        2014, for discrete features), averaged over its columns by their variance; ``rfe``, recursive elimination (Guyon
+        et al., 2002) by ridge regression of the response on standardized features.
     response
-        Of the training lines, shape ``(lines, columns)``: see `line_response`. Where nothing varies in it, the two
-        selections that need it keep the most variable features.
+        Of the training lines, shape ``(lines, columns)``: see `line_response`. If it is constant, the most variable
+        features are kept.
     """
     variance = values.var(axis=0)
     varying = np.flatnonzero(variance > _CONSTANT)
@@ -55,7 +52,7 @@ def selected(values: np.ndarray, selection: str, share: float, response: np.ndar
 
 def _mutual_information(values: np.ndarray, response: np.ndarray, wanted: int) -> np.ndarray:
     lines = len(values)
-    few = min(_FEW, lines - 1)  # with fewer values than lines one of them stands twice, which the estimate needs
+    few = min(_FEW, lines - 1)  # with fewer values than lines one of them occurs twice, which the estimate needs
     discrete = np.array([len(np.unique(column)) <= few for column in values.T])
     size = response.var(axis=0)
     return np.average(

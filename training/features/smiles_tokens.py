@@ -13,7 +13,7 @@ from pipelines.samples.molecules import canonical
 
 # Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
 _TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")
-_KNOWN_FROM = 2  # training molecules that have a token; rarer ones are read as unknown, so that this is learnt, too
+_KNOWN_FROM = 2  # training molecules with a token; rarer ones count as unknown, whose weights are thereby trained
 UNKNOWN = "unknown"
 
 
@@ -25,19 +25,10 @@ def tokens_of(smiles: str | None) -> list[str]:
 
 @dataclass
 class SmilesTokens:
-    """Tokens by number.
+    """The vocabulary of the training drugs' SMILES; token 0 is any other.
 
-    Parameters
-    ----------
-    longest
-        At most so many tokens are read; later ones of a longer molecule are not.
-
-    Attributes
-    ----------
-    vocabulary
-        Tokens that are told apart; number 0 is any other.
-    length
-        Tokens of the longest training molecule, ``longest`` at most. Every molecule is filled up to it.
+    At most ``longest`` tokens of a molecule are read; every molecule is padded to ``length``, that of the longest
+    training molecule.
     """
 
     longest: int = 100
@@ -56,13 +47,7 @@ class SmilesTokens:
         return self
 
     def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        """Return which token stands where, float32 of zeros and ones, and where any does, bool.
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            Shapes ``(n, length, 1 + len(vocabulary))`` and ``(n, length)``.
-        """
+        """Return one-hot tokens, float32 ``(n, length, 1 + len(vocabulary))``, and their mask, ``(n, length)``."""
         number = {token: 1 + index for index, token in enumerate(self.vocabulary)}
         kinds = np.zeros((len(smiles), self.length, 1 + len(number)), np.float32)
         for row, each in enumerate(smiles):
@@ -76,7 +61,7 @@ class SmilesTokens:
         return [f"token:{token}" for token in (UNKNOWN, *self.vocabulary)]
 
     def state(self) -> dict[str, Any]:
-        """Return everything that was learnt, as JSON values."""
+        """Return everything that was fitted, as JSON values."""
         return dict(vars(self))
 
     @classmethod

@@ -1,7 +1,4 @@
-"""What is said of an input in a few numbers: for novelty, for the prediction log and for its monitoring.
-
-A summary is no copy of a request: nobody can make the image or the profile of it again.
-"""
+"""Summaries of inputs in a few numbers, for novelty, the prediction log and monitoring; inputs cannot be recovered."""
 
 from __future__ import annotations
 
@@ -24,19 +21,10 @@ _BANDS = 4  # octaves of spatial frequency, the finest last
 
 
 def image_summary(pixels: np.ndarray) -> pd.DataFrame:
-    """Return color, sharpness, foreground and spectrum of images.
+    """Return color, sharpness, foreground and spectrum of RGB images, uint8, shape ``(n, size, size, 3)``.
 
-    Parameters
-    ----------
-    pixels
-        RGB, uint8, shape ``(n, size, size, 3)``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row an image. Colors and shares lie between 0 and 1; ``sharpness`` is the logarithm of the variance of the
-        Laplacian (Pech-Pacheco et al., 2000); ``band_1`` to ``band_4`` are the logarithms of the gray values' power in
-        an octave of spatial frequency each.
+    Colors and shares lie between 0 and 1; ``sharpness`` is the logarithm of the variance of the Laplacian (Pech-Pacheco
+    et al., 2000); ``band_1`` to ``band_4`` are logarithms of the power in octaves of spatial frequency.
     """
     return pd.DataFrame([_image(each) for each in pixels], columns=IMAGE_COLUMNS)
 
@@ -93,14 +81,9 @@ def _octaves(side: int) -> np.ndarray:
 
 
 def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[str]]:
-    """Return panels of genes that go together: the largest loadings of each principal component.
+    """Return panels of correlated genes: the largest loadings of each principal component.
 
-    Parameters
-    ----------
-    values
-        Training profiles in log2 units, shape ``(n, genes)``; NaN where unknown.
-    genes
-        Their names.
+    ``values`` are training profiles in log2 units, shape ``(n, genes)``; NaN where unknown.
     """
     spread = np.nanstd(values, axis=0) if len(values) else np.zeros(len(genes))
     varies = np.isfinite(spread) & (spread > 1e-6)
@@ -119,22 +102,11 @@ def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[st
 
 
 def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Return level, spread, shares and panel means of profiles.
+    """Return level, spread, shares and panel means of profiles, NaN where nothing is known.
 
-    Parameters
-    ----------
-    values
-        In log2 units (or standardized), shape ``(n, genes)``; NaN where unknown.
-    genes
-        Their names.
-    panels
-        Of `choose_panels`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``level`` and ``spread`` (mean and standard deviation of a profile's values), ``detected`` (share of them above
-        0), ``missing`` (share of genes without a value), and a column a panel: its mean. NaN where nothing is known.
+    ``level`` and ``spread`` are mean and standard deviation of a profile's values, ``detected`` the share of values
+    above 0, ``missing`` the share of genes without a value; then the mean of each panel of `choose_panels`. ``values``
+    are in log2 units or standardized, shape ``(n, genes)``; NaN where unknown.
     """
     known = np.isfinite(values)
     count = known.sum(axis=1)
@@ -186,7 +158,7 @@ def drug_numbers(smiles: str | None) -> tuple[float, ...]:
 
 
 def drug_summary(smiles: Sequence[str | None]) -> pd.DataFrame:
-    """Return `drug_numbers` of each, and ``drug``: a short hash of the molecule, for how often which is asked about."""
+    """Return `drug_numbers` of each, and ``drug``: a short hash of the molecule."""
     table = pd.DataFrame([drug_numbers(each) for each in smiles], columns=DRUG_COLUMNS)
     return table.assign(drug=pd.Series([_pseudonym(each) for each in smiles], dtype=object))
 

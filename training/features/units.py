@@ -1,8 +1,7 @@
-"""The unit that a model's tables were in, and what of a request lies outside it.
+"""The unit of a model's tables, and values in requests outside of it.
 
-A unit is told by the range of the training values and by a level of each profile: of expression the logarithm of its
-total, which differs between linear values and logarithms of any base by far more than between samples; of other tables
-the mean.
+A unit is recognized by the range of the training values and by a level of each profile: of expression the logarithm of
+its total, which differs more between linear and logged values than between samples; of other tables the mean.
 """
 
 from __future__ import annotations
@@ -35,19 +34,14 @@ _SAID = {
 # Of the training rows' range: a new sample may reach a little farther. Of GDSC, TCGA miRNA and TCGA mRNA no test
 # profile lies so far out, and every one does that is in natural for binary logarithms, or linear for either.
 _BEYOND = 0.25
-_FEW = 20  # profiles, below which their levels tell nothing
+_FEW = 20  # minimal number of profiles for levels
 
 
 def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
-    """Return the unit of training profiles, None where none is known.
+    """Return the unit of training profiles, None where all values are unknown.
 
-    Parameters
-    ----------
-    values
-        As the raw table has them, shape ``(n, features)``; NaN where unknown.
-    scale
-        ``log2_tpm_plus_1``, ``copy_number``, ``methylation``, ``mutation``, or as of
-        `pipelines.modalities.profiles.ProfilesData`.
+    ``values``, shape ``(n, features)``, are as in the raw table, NaN where unknown; ``scale`` is ``log2_tpm_plus_1``,
+    ``copy_number``, ``methylation``, ``mutation``, or one of `pipelines.modalities.profiles.ProfilesData`.
     """
     if not np.isfinite(values).any():
         return None
@@ -61,18 +55,9 @@ def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
 
 
 def outside(values: np.ndarray, features: list[str], unit: Unit, table: str) -> list[str | None]:
-    """Return for each profile what shows that it is in another unit, None where nothing does.
+    """Return for each profile, ``(n, features)``, the evidence of another unit than ``unit`` of `unit_of`, or None.
 
-    Parameters
-    ----------
-    values
-        Shape ``(n, features)``; NaN where unknown.
-    features
-        Their names.
-    unit
-        Of `unit_of`.
-    table
-        What messages call it.
+    ``table`` is its name in messages.
     """
     scale = str(unit["scale"])
     (lowest, highest), (low, high) = unit["values"], unit["levels"] or (-math.inf, math.inf)

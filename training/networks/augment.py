@@ -21,28 +21,17 @@ def restained(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def grayed(images: Tensor) -> Tensor:
-    """Return brightness alone, brought to one mean and one spread over the cell; a black frame stays black.
-
-    Parameters
-    ----------
-    images
-        Float in 0..255, shape ``(n, 3, h, w)``.
-    """
+    """Return the brightness of images, float in 0..255, standardized over the cell; a black frame stays black."""
     red, green, blue = images.split(1, dim=1)
     gray = 0.299 * red + 0.587 * green + 0.114 * blue
     return _spread_alike(gray, _cell(images), 30).expand_as(images)
 
 
 def standardized(images: Tensor) -> Tensor:
-    """Return images whose channels have one mean and one spread over the cell; a black frame stays black.
+    """Return images, float in 0..255, whose channels are standardized over the cell; a black frame stays black.
 
-    What differs from smear to smear, how strongly each dye took and how the slide was lit, is gone; where in the cell
-    which dye lies is left (after Reinhard et al., 2001, without a reference image).
-
-    Parameters
-    ----------
-    images
-        Float in 0..255, shape ``(n, 3, h, w)``.
+    This removes differences of staining and light between smears (after Reinhard et al., 2001, without a reference
+    image).
     """
     return _spread_alike(images, _cell(images), 40)
 
@@ -59,13 +48,7 @@ def _spread_alike(channels: Tensor, cell: Tensor, spread: float) -> Tensor:
 
 
 class StainJitter(v2.Transform):
-    """Scales and shifts each channel's optical density, as another staining would (Tellez et al., 2018).
-
-    Parameters
-    ----------
-    strength
-        Standard deviation of scale and shift.
-    """
+    """Scales and shifts each channel's optical density by Gaussian noise of ``strength`` (Tellez et al., 2018)."""
 
     def __init__(self, strength: float) -> None:
         super().__init__()
@@ -88,14 +71,9 @@ class RandomTurn(v2.Transform):
 
 
 def augmentation(strength: float, size: int) -> v2.Transform:
-    """Return the changes, for float images in 0..255.
+    """Return the changes of float images in 0..255 of side ``size``.
 
-    Parameters
-    ----------
-    strength
-        0 turns and mirrors only; 1 is as much as stained smears of one laboratory differ.
-    size
-        Side of the images, in pixels.
+    ``strength`` 0 turns and mirrors only; 1 is the variation of stained smears of one laboratory.
     """
     changes: list[v2.Transform] = [v2.RandomHorizontalFlip(), RandomTurn()]
     if strength > 0:

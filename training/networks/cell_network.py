@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
+from training.architectures import Range, draw
 from training.backbone import fingerprint
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
 from training.networks.linear_probe import probe
 from training.networks.loop import autocast
-from training.networks.transfer import BATCH, TransferNetwork, training_space
+from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
 
 if TYPE_CHECKING:
     import optuna
@@ -29,16 +30,15 @@ COLORS: dict[str, Callable[[Tensor], Tensor]] = {
     "gray": grayed,
     "standard": standardized,
 }
-LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs anew every epoch
+LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     drawn = training_space(trial, settings)
-    drawn["color"] = trial.suggest_categorical("color", list(COLORS))
-    drawn["penalty"] = trial.suggest_float("penalty", 1e-2, 30.0, log=True)
-    if drawn["mode"] == "full":  # frozen features are made for one strength, once
-        drawn["strength"] = trial.suggest_float("strength", 0.0, 1.0)
+    drawn |= draw(trial, color=list(COLORS), penalty=Range(1e-2, 30.0, log=True))
+    if drawn["mode"] == "full":  # frozen features are computed for one strength, once
+        drawn |= draw(trial, strength=Range(0.0, 1.0))
     return drawn
 
 
@@ -54,12 +54,12 @@ class CellNetwork(TransferNetwork):
         ``as_is``; or, since stains differ between smears, ``standard``: each channel standardized over the cell; or
         ``gray``: brightness alone, standardized.
     views
-        Turned, mirrored and restained views of an image on which frozen stages run once each.
+        Turned, mirrored and restained views of each training image.
     test_views
         Views over which a prediction is averaged.
     penalty
         Of the head in `training.networks.linear_probe.probe`, from which training starts and which is kept where no
-        epoch is better on held-out images. None, and a network without trained weights, start from chance.
+        epoch is better. With None, or without trained weights, the head is random at the start.
 
     The others are those of `TransferNetwork`.
     """
@@ -86,8 +86,6 @@ class CellNetwork(TransferNetwork):
             for values in (self.backbone.mean, self.backbone.std)
         )
 
-    # From pixels to what is trained
-
     def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         module = self.module_
         if self._kept(train):
@@ -112,7 +110,7 @@ class CellNetwork(TransferNetwork):
         return anew
 
     def _kept(self, samples: ImageSamples) -> bool:
-        """Whether there are frozen stages, and room for what they give."""
+        """Whether there are frozen stages, and memory for their features."""
         return len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
@@ -124,19 +122,13 @@ class CellNetwork(TransferNetwork):
             began = time.perf_counter()
             views = self._all_views(train, context.progress)
             seconds = np.maximum(time.perf_counter() - began, self._seconds_on_file(train))
-            return train, views, float(seconds)  # the samples too: while they live, no others can have their id
+            return train, views, float(seconds)  # with the samples, so that no others can have their id
 
         _, views, self._frozen_seconds = context.remember(key, made)
         return views
 
-    def _start(
-        self,
-        train: ImageSamples,
-        context: FitContext,
-        criterion: Callable[[Tensor, Tensor], Tensor],
-        codes: Tensor,
-    ) -> bool:
-        if self.penalty is None or self.weights == "none":  # from scratch there is nothing to go by
+    def _start(self, train: ImageSamples, context: FitContext, criterion: Criterion, codes: Tensor) -> bool:
+        if self.penalty is None or self.weights == "none":
             return False
         self.module_.eval()
         features = self._summaries(train, context)
@@ -145,7 +137,7 @@ class CellNetwork(TransferNetwork):
         return True
 
     def _summaries(self, train: ImageSamples, context: FitContext) -> Tensor:
-        """Return what the head sees of the training images before anything is trained: of every view, if it is kept."""
+        """Return the head's inputs of the training images before training: of every view, if features are kept."""
         module = self.module_
         with torch.no_grad(), autocast(self._device):
             if not self._kept(train):
@@ -163,20 +155,17 @@ class CellNetwork(TransferNetwork):
         return float(one.size * 2 * self.views * len(samples))
 
     def _all_views(self, samples: ImageSamples, progress: bool) -> np.ndarray:
-        """Return what the frozen stages give for every view, float16, ``(views, n, ...)``."""
+        """Return the frozen stages' features of every view, float16, ``(views, n, ...)``."""
         return np.stack([self._frozen(samples, view, self.strength, progress) for view in range(self.views)])
 
     def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
-        """Return what the frozen stages give for one view; from the cache where the images are files."""
+        """Return the frozen stages' features of one view; from the cache if the images are files."""
 
         def run(pixels: np.ndarray) -> np.ndarray:
             return self._run_frozen(pixels, view, strength)
 
-        if not isinstance(samples.pixels, np.memmap):  # a request's images leave no trace
-            parts = [run(samples.pixels[rows]) for rows, _ in _batches(samples)]
-            return np.concatenate(parts) if parts else np.zeros((0, 0), np.float16)
         if len(self.module_.tail) and not self._shape:
-            run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # tells the shape of what the cache holds
+            run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # sets the shape of cached features
         return self._cache(samples, view, strength).features(samples, run, progress=progress)
 
     def _cache(self, samples: ImageSamples, view: int, strength: float) -> FeatureCache:
@@ -187,7 +176,7 @@ class CellNetwork(TransferNetwork):
         return FeatureCache(made_of, f"training.architectures.{self.architecture}")
 
     def _seconds_on_file(self, samples: ImageSamples) -> float:
-        """Return how long the features of all views took when they were made; 0 where no file is kept of them."""
+        """Return the seconds in which cached features of all views were computed; 0 without a cache."""
         if not isinstance(samples.pixels, np.memmap):
             return 0.0
         return sum(self._cache(samples, view, self.strength).seconds(samples) for view in range(self.views))
@@ -197,11 +186,11 @@ class CellNetwork(TransferNetwork):
         return self._frozen_rows(self._normalized(images))
 
     def _layout(self) -> str:
-        """Return what stands in a row of frozen features, for the cache's key."""
+        """Return the kind of frozen features, for the cache's key."""
         return f"{self.color} {'maps' if len(self.module_.tail) else 'pooled'}"
 
     def _resident(self, samples: ImageSamples) -> Callable[[Tensor], Tensor]:
-        """Return a function from rows to float images; on a GPU that has room all pixels lie there."""
+        """Return a function from rows to float images; pixels are copied to a GPU that has room."""
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._device)
             if len(samples) * samples.pixels[0].nbytes < 0.3 * free:
@@ -217,15 +206,13 @@ class CellNetwork(TransferNetwork):
         images = COLORS[self.color](images)
         return ((images / 255 - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
-    # Predicting
-
     def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:
         held = self._held(samples, 1 if watched else self.test_views)
         return lambda: self._mean_softmax(samples, held)
 
     @classmethod
     def mean_outputs(cls, members: Sequence[Self], samples: ImageSamples) -> np.ndarray:
-        """Return the mean of what ``members`` answer; frozen stages, which are the same in all, run once."""
+        """Return the mean of the ``members``' outputs; frozen stages run once if all have the same."""
         if len({member._frozen_identity() for member in members}) > 1:
             return super().mean_outputs(members, samples)
         first = members[0]
@@ -236,13 +223,13 @@ class CellNetwork(TransferNetwork):
         return np.mean([member._mean_softmax(samples, held) for member in members], axis=0)
 
     def _frozen_identity(self) -> tuple[object, ...]:
-        """Return all that decides what the frozen stages give of an image."""
+        """Return all that the frozen stages' features depend on, besides the image."""
         if self._frozen_id is None:
             self._frozen_id = fingerprint(self.module_.frozen)
         return self._frozen_id, self._layout(), self.strength, self.test_views
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
-        """Return for each view what the frozen stages give; None where there are none, or where it is too much."""
+        """Return for each view the frozen stages' features; None if there are no such stages, or too many features."""
         held = self._kept(samples)
         return [self._frozen(samples, view, self.strength) if held else None for view in range(views)]
 
@@ -263,7 +250,7 @@ class CellNetwork(TransferNetwork):
         """Return Grad-CAM of the predicted class, 0..1, shape ``(n, size, size)``.
 
         In its element-wise form (HiResCAM; Draelos and Carin, 2020), since the head sees spreads as well as means,
-        and over all stages that the head sees, each with the same weight.
+        averaged over all stages that the head sees.
         """
         from captum.attr import LayerAttribution, LayerGradientXActivation
 
@@ -284,10 +271,7 @@ class CellNetwork(TransferNetwork):
 
 
 def viewed(images: Tensor, view: int, strength: float) -> Tensor:
-    """Return images (float in 0..255) as the view of this number shows them: the same change for all, every time.
-
-    View 0 is the image itself; the others turn and mirror it, and stain it another way where ``strength`` is above 0.
-    """
+    """Return a fixed view of images (float in 0..255): 0 is the image, others are turned, mirrored and restained."""
     if view == 0:
         return images
     turned = torch.rot90(images, view % 4, (2, 3))
@@ -301,7 +285,7 @@ def viewed(images: Tensor, view: int, strength: float) -> Tensor:
 
 
 def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give for each batch its rows of pixels and the positions of its samples."""
+    """Yield rows of pixels and positions of samples of each batch."""
     for start in range(0, len(samples), BATCH):
         positions = np.arange(start, min(start + BATCH, len(samples)))
         yield samples.index[positions], positions

@@ -18,20 +18,9 @@ from training.device import torch_device
 
 
 def start(device: str = "auto") -> None:
-    """Join the processes that a launcher has started; without a launcher nothing happens.
+    """Join the processes that a launcher has started, over NCCL or gloo; without a launcher nothing happens.
 
-    On GPUs this process's own becomes the current one: what names no number, NCCL's barriers among it, would otherwise
-    run on the first GPU in every process.
-
-    Parameters
-    ----------
-    device
-        As in ``params.yaml``; it decides whether the processes talk over NCCL or gloo.
-
-    Raises
-    ------
-    UserError
-        As `training.device.torch_device`.
+    The process's own GPU becomes the current one, on which NCCL's barriers run.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         found = torch.device(torch_device(device))
@@ -64,8 +53,6 @@ def same_everywhere(network: nn.Module) -> None:
 
 def average_gradients(network: nn.Module, weight: float) -> None:
     """Replace each gradient by its mean over the processes, this one's counted with ``weight``; weights sum to 1."""
-    if size() == 1:
-        return
     for parameter in network.parameters():
         if parameter.grad is not None:
             parameter.grad *= weight
@@ -80,11 +67,7 @@ def summed(total: Tensor) -> Tensor:
 
 
 def of_first(metrics: Mapping[str, float], device: torch.device) -> dict[str, float]:
-    """Return the first process's metrics in every process; all give the same names, in the same order.
-
-    What the processes decide by has to be the same to the last bit: where one went on and another ended, the first
-    would wait forever.
-    """
+    """Return the first process's metrics in every process, so that all decide alike to the last bit."""
     if size() == 1:
         return dict(metrics)
     values = torch.tensor(list(metrics.values()), dtype=torch.float64, device=device)
@@ -93,13 +76,7 @@ def of_first(metrics: Mapping[str, float], device: torch.device) -> dict[str, fl
 
 
 def check_same_epoch(epoch: int, device: torch.device) -> None:
-    """Refuse to go on from another epoch than the first process does, which would leave one waiting forever.
-
-    Raises
-    ------
-    UserError
-        The first process has found a checkpoint that this one has not, or another.
-    """
+    """Raise UserError if this process has a checkpoint of another epoch than the first: one would wait forever."""
     first = of_first({"epoch": float(epoch)}, device)["epoch"]
     if first != epoch:
         raise UserError(

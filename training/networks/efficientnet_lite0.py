@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Google, 2020) as stages, whose ImageNet weights come as an ordinary package: no download."""
+"""EfficientNet-Lite0 (Google, 2020) as stages; its ImageNet weights are installed as a package."""
 
 from __future__ import annotations
 

@@ -1,15 +1,11 @@
-"""Convolutional networks on expression profiles that are laid out as images, and Integrated Gradients of their genes.
-
-The study's pipeline (log2, variance filter, scaling, gene image, ImageNet networks) inside one estimator, fitted on
-training rows only.
-"""
+"""Convolutional networks on expression profiles that are laid out as images, with Integrated Gradients of genes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,11 +13,12 @@ import torch
 from torch import Tensor
 
 from pipelines.samples.expression import ExpressionSamples
+from training.architectures import Range, draw
 from training.estimator import Attribution, FitContext
-from training.features.expression_profile import ProfileFeatures, Scaling
+from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
 from training.networks.loop import autocast
-from training.networks.transfer import BATCH, TransferNetwork, training_space
+from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
 from training.networks.transfer_module import settle_batch_norm
 
 if TYPE_CHECKING:
@@ -29,19 +26,20 @@ if TYPE_CHECKING:
 
 STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
 _SETTLED = 1024  # training images that set the statistics of batch normalization
-GAP = 0.03  # relative to how far the logit is from the mean profile's
+GAP = 0.03  # relative to the logit's distance from the mean profile's
 
 
 def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
-    drawn = training_space(trial, settings, rates=(0.1, 2.0))
-    drawn["selection"] = trial.suggest_categorical("selection", ["all", "variance", "top_300", "top_1000", "top_3000"])
-    drawn["scaling"] = trial.suggest_categorical("scaling", ["standard", "min_max"])
-    drawn["layout"] = trial.suggest_categorical("layout", list(settings.get("layouts", LAYOUTS)))
-    drawn["noise"] = trial.suggest_float("noise", 0.0, 0.6)
-    drawn["wide"] = trial.suggest_categorical("wide", [True, False])
-    drawn["mixup"] = trial.suggest_categorical("mixup", [0.0, 0.3, 1.0])
-    return drawn
+    return training_space(trial, settings, rates=(0.1, 2.0)) | draw(
+        trial,
+        selection=SELECTIONS,
+        scaling=["standard", "min_max"],
+        layout=list(settings.get("layouts", LAYOUTS)),
+        noise=Range(0.0, 0.6),
+        wide=[True, False],
+        mixup=[0.0, 0.3, 1.0],
+    )
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -55,12 +53,12 @@ class GeneImageNetwork(TransferNetwork):
     layout, image_size
         See `GeneLayout`.
     noise
-        Standard deviation of what is added to each gene in training, in units of the gene's own.
+        Standard deviation of noise that is added to each gene in training, in units of the gene's own.
     mixup
-        Parameter of the Beta distribution of shares in which training profiles and their labels are mixed in pairs
-        (Zhang et al., 2018); 0 for none.
+        Parameter of the Beta distribution by which pairs of training profiles and labels are mixed (Zhang et al.,
+        2018); 0 for none.
     wide
-        Whether the head sees the genes themselves beside the maps: linear models are strong on profiles.
+        Whether the head sees the genes too: linear models are strong on profiles.
 
     The others are those of `TransferNetwork`.
     """
@@ -85,6 +83,7 @@ class GeneImageNetwork(TransferNetwork):
     channels: ClassVar[int] = 1
     grid: ClassVar[int] = 4
     steps: ClassVar[tuple[int, ...]] = STEPS
+    featurizers: ClassVar[Mapping[str, Any]] = {"features": ProfileFeatures, "layout": GeneLayout}
 
     @property
     def _wide(self) -> bool:
@@ -97,7 +96,7 @@ class GeneImageNetwork(TransferNetwork):
             features = ProfileFeatures(self.selection, self.scaling).fit(train)
             layout = GeneLayout(self.layout, self.image_size)
             layout.fit(features.transform(train), features.genes, train.about_genes, self.seed)
-            return train, features, layout  # the samples too: while they live, no others can have their id
+            return train, features, layout  # with the samples, so that no others can have their id
 
         _, self.features_, self.layout_ = context.remember(key, learn)
         return self.layout_.side
@@ -112,11 +111,7 @@ class GeneImageNetwork(TransferNetwork):
         return torch.from_numpy(self.layout_.transform(values)).to(self._device)
 
     def _loss(
-        self,
-        train: ExpressionSamples,
-        context: FitContext,
-        criterion: Callable[[Tensor, Tensor], Tensor],
-        codes: Tensor,
+        self, train: ExpressionSamples, context: FitContext, criterion: Criterion, codes: Tensor
     ) -> Callable[[Tensor], Tensor]:
         if len(self.module_.frozen) or not self.mixup:
             return super()._loss(train, context, criterion, codes)
@@ -133,15 +128,13 @@ class GeneImageNetwork(TransferNetwork):
         return loss
 
     def _spread(self) -> Tensor:
-        """Return the standard deviation of the noise that each pixel gets: none where there is no gene."""
+        """Return the standard deviation of each pixel's noise: none where there is no gene."""
         spread = torch.zeros(self.size_ * self.size_, device=self._device)
         spread[torch.as_tensor(self.layout_.pixel, device=self._device)] = self.noise
         return spread.reshape(1, 1, self.size_, self.size_)
 
     def _training_logits(self, train: ExpressionSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
-        images = self._images(train)
-        spread = self._spread()
-        module = self.module_
+        images, spread, module = self._images(train), self._spread(), self.module_
         if len(module.frozen):
             began = time.perf_counter()
             rows = torch.from_numpy(self._rows(images)).to(self._device)
@@ -176,10 +169,9 @@ class GeneImageNetwork(TransferNetwork):
         return probabilities
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return Integrated Gradients (Sundararajan et al., 2017) of a class's logit, mapped back to genes.
+        """Return Integrated Gradients (Sundararajan et al., 2017) of a class's logit, from the mean training profile.
 
-        The path starts at the training rows' mean profile. Samples whose contributions miss the logit by more than
-        `GAP` are integrated again in finer steps.
+        Samples whose contributions miss the logit by more than `GAP` are integrated again in finer steps.
         """
         self.module_.eval()
         images = self._images(samples)
@@ -220,13 +212,3 @@ class GeneImageNetwork(TransferNetwork):
     def layout_table(self) -> pd.DataFrame:
         """Return the map from genes to pixels: ``gene, row, column``."""
         return self.layout_.table()
-
-    def state(self) -> dict[str, Any]:
-        """Return weights, classes, featurizer and layout."""
-        return {**super().state(), "features": self.features_.state(), "layout": self.layout_.state()}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on weights, classes, featurizer and layout."""
-        self.features_ = ProfileFeatures.from_state(state["features"])
-        self.layout_ = GeneLayout.from_state(state["layout"])
-        return super().restore(state)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from training.networks.gene_network import RecurrentGeneNetwork
 
 Cell = Literal["lstm", "gru"]
 _CELLS: dict[Cell, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -25,17 +28,7 @@ class _Residual(nn.Module):
 
 
 class DenseTrunk(nn.Module):
-    """A dense layer and residual blocks.
-
-    Parameters
-    ----------
-    genes
-        Number of inputs.
-    width, depth
-        Units of a layer, and number of layers.
-    dropout
-        After every layer.
-    """
+    """A dense layer and ``depth - 1`` residual blocks."""
 
     def __init__(self, *, genes: int, width: int, depth: int, dropout: float) -> None:
         super().__init__()
@@ -49,17 +42,7 @@ class DenseTrunk(nn.Module):
 
 
 class WindowEmbedding(nn.Module):
-    """Cuts genes into windows and brings each, by a linear map of its own, to a vector.
-
-    A window's map is its own because its genes are: the third gene of one has nothing to do with the third of another.
-
-    Parameters
-    ----------
-    genes, window
-        Number of inputs, and of those in a window; the last window is filled up with zeros.
-    width
-        Length of a window's vector.
-    """
+    """Maps each window of genes, padded with zeros, to a vector of ``width`` by its own linear map."""
 
     def __init__(self, genes: int, window: int, width: int) -> None:
         super().__init__()
@@ -76,25 +59,17 @@ class WindowEmbedding(nn.Module):
 
 
 class AdditiveAttention(nn.Module):
-    """Additive attention (Bahdanau et al., 2015) of several learnt queries over the steps of a sequence.
-
-    Parameters
-    ----------
-    features
-        Of a step.
-    heads
-        Number of queries, each with weights of its own over the steps.
-    """
+    """Additive attention (Bahdanau et al., 2015) of ``heads`` learned queries over the steps of a sequence."""
 
     def __init__(self, features: int, heads: int) -> None:
         super().__init__()
         self.energy = nn.Sequential(nn.Linear(features, features), nn.Tanh(), nn.Linear(features, heads, bias=False))
 
     def forward(self, states: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return what is attended to, ``(n, heads * features)``, and the weights, ``(n, steps, heads)``.
+        """Return the attended states, ``(n, heads * features)``, and the weights, ``(n, steps, heads)``.
 
-        ``states`` has the shape ``(n, steps, features)``; a head's weights sum to 1 over the steps. ``there``, bool,
-        ``(n, steps)``, says which steps are read, in each row at least one; without it all are.
+        ``states`` has the shape ``(n, steps, features)``; ``there``, bool, ``(n, steps)``, masks steps; each row needs
+        one.
         """
         energy = self.energy(states).float()
         if there is not None:
@@ -106,74 +81,34 @@ class AdditiveAttention(nn.Module):
 class RecurrentTrunk(nn.Module):
     """A bidirectional LSTM (Hochreiter and Schmidhuber, 1997) or GRU (Cho et al., 2014) over windows of genes.
 
-    Parameters
-    ----------
-    genes, window, embedding
-        See `WindowEmbedding`.
-    cell, width, depth
-        Kind of cell, units of each direction, and number of layers.
-    dropout
-        Of embedded windows and between layers.
-    heads
-        Of `AdditiveAttention` over the steps; 0 takes the last states of both directions and the mean state.
+    Without attention the last states of both directions and the mean state are returned.
     """
 
-    def __init__(
-        self,
-        *,
-        genes: int,
-        window: int,
-        embedding: int,
-        cell: Cell,
-        width: int,
-        depth: int,
-        dropout: float,
-        heads: int,
-    ) -> None:
+    def __init__(self, of: RecurrentGeneNetwork, genes: int) -> None:
         super().__init__()
-        self.embedding = WindowEmbedding(genes, window, embedding)
-        self.dropout = nn.Dropout(dropout)
-        between = dropout if depth > 1 else 0.0
-        self.recurrent = _CELLS[cell](embedding, width, depth, batch_first=True, bidirectional=True, dropout=between)
-        self.pool = AdditiveAttention(2 * width, heads) if heads else None
-        self.width = width
-        self.features = 2 * width * (heads or 2)
+        heads, between = of.heads if of.attends else 0, of.dropout if of.depth > 1 else 0.0
+        self.embedding = WindowEmbedding(genes, of.window, of.embedding)
+        self.dropout = nn.Dropout(of.dropout)
+        shape = {"num_layers": of.depth, "batch_first": True, "bidirectional": True, "dropout": between}
+        self.recurrent = _CELLS[of.cell](of.embedding, of.width, **shape)
+        self.pool = AdditiveAttention(2 * of.width, heads) if heads else None
+        self.width = of.width
+        self.features = 2 * of.width * (heads or 2)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return ``(n, features)`` of ``(n, genes)``."""
-        states = self._states(inputs)
+        states = self.recurrent(self.dropout(self.embedding(inputs)))[0]
         if self.pool is not None:
             return self.pool(states)[0]
         ahead, back = states[:, -1, : self.width], states[:, 0, self.width :]
         return torch.cat([ahead, back, states.mean(dim=1)], dim=1)
-
-    def attention(self, inputs: Tensor) -> Tensor:
-        """Return the mean weight of each step over the heads, ``(n, steps)``."""
-        if self.pool is None:
-            raise TypeError("this network has no attention")
-        return self.pool(self._states(inputs))[1].mean(dim=2)
-
-    def _states(self, inputs: Tensor) -> Tensor:
-        return self.recurrent(self.dropout(self.embedding(inputs)))[0]
 
 
 Trunk = DenseTrunk | RecurrentTrunk
 
 
 class GeneModule(nn.Module):
-    """Members that each predict all targets, and a linear path beside them that is not trained.
-
-    Parameters
-    ----------
-    trunks
-        One a member; each has ``features``.
-    genes, targets
-        Numbers of inputs and outputs.
-    dropout
-        Before a member's last layer.
-    linear
-        Whether there is a linear path; its weights are given to `start_from`.
-    """
+    """Members that each predict all targets, beside an untrained linear path if ``linear``, see `start_from`."""
 
     linear: Tensor | None
 
@@ -203,8 +138,3 @@ class GeneModule(nn.Module):
             total = total + self.member(number, inputs)
         mean = total / len(self.trunks)
         return mean if self.linear is None else mean + inputs @ self.linear
-
-    def attention(self, inputs: Tensor) -> Tensor:
-        """Return the mean weight of each step over heads and members, ``(n, steps)``."""
-        parts = [trunk.attention(inputs) for trunk in self.trunks if isinstance(trunk, RecurrentTrunk)]
-        return torch.stack(parts).mean(dim=0)

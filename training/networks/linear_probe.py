@@ -19,21 +19,11 @@ def probe(
     criterion: Callable[[Tensor, Tensor], Tensor],
     penalty: float,
 ) -> None:
-    """Set a head to the minimum of its penalized loss: logistic regression on standardized features.
+    """Set a head (normalization, dropout, linear layer) to the minimum of its penalized loss on standardized features.
 
-    The problem is convex: the result is that of no learning rate, no order of rows and no number of epochs. Training
-    that starts from it distorts less than training from chance (Kumar et al., 2022).
-
-    Parameters
-    ----------
-    head
-        Batch normalization without weights, dropout, a linear layer; its statistics are set to those of all rows.
-    features, codes
-        What the head sees, shape ``(n, width)``, of any float type, and the class of each row.
-    criterion
-        Takes logits and codes, returns the mean loss.
-    penalty
-        Half of it times the squared weights is added to the mean loss.
+    The problem is convex, and training that starts from its solution distorts less (Kumar et al., 2022). ``features``
+    are the head's inputs, ``(n, width)``; the penalty is ``penalty / 2`` times the squared weights, added to the mean
+    loss.
     """
     norm, linear = cast(nn.BatchNorm1d, head[0]), cast(nn.Linear, head[2])
     device = linear.weight.device

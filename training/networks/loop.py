@@ -1,18 +1,18 @@
 """The training loop of all networks: plain PyTorch, with early stopping, checkpoints and mixed precision.
 
-Batches are rows of index tensors that live on the device; a tabular network's step takes tens of microseconds, which a
-DataLoader would spend several times over.
+Batches are index tensors on the device: a step of a tabular network takes less time than a DataLoader would.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -25,14 +25,14 @@ _LONGEST_GRADIENT = 5.0  # norm over all parameters
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a network is trained.
+    """Settings of a network's training.
 
     Attributes
     ----------
     epochs, patience
-        At most so many epochs; fewer where the monitored loss has not fallen for ``patience`` of them.
+        Maximal number of epochs, and number of epochs without a lower monitored loss before training stops.
     batch_size
-        Rows a step.
+        Rows per step.
     learning_rate, weight_decay
         Of AdamW; the rate warms up over the first 5 % of the steps and falls along a cosine.
     seed
@@ -49,15 +49,7 @@ class LoopSettings:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TrainingChoices:
-    """Hyperparameters of `LoopSettings`, and where a network is trained; every estimator that is a network has them.
-
-    Parameters
-    ----------
-    epochs, patience, batch_size, learning_rate, weight_decay, seed
-        See `LoopSettings`.
-    device
-        As in ``params.yaml``.
-    """
+    """Hyperparameters of every estimator that is a network: those of `LoopSettings`, and the device."""
 
     epochs: int
     patience: int
@@ -69,22 +61,22 @@ class TrainingChoices:
 
     @property
     def loop_settings(self) -> LoopSettings:
-        """Return what `train_network` is given."""
+        """Return the settings of `train_network`."""
         return LoopSettings(**{each.name: getattr(self, each.name) for each in fields(LoopSettings)})
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a fit came to.
+    """The course of a fit.
 
     Attributes
     ----------
     best_epoch
-        Epoch, counted from 0, whose weights the network now has; -1 for those that it started with.
+        Epoch, counted from 0, whose weights the network now has; -1 for the initial weights.
     history
-        For each epoch its metrics.
+        Metrics of each epoch.
     first_epoch
-        With which this process went on; those before it are of one that was killed.
+        First epoch of this process; earlier ones were trained by a process that was killed.
     """
 
     best_epoch: int
@@ -103,7 +95,7 @@ def train_network(
     groups: list[tuple[list[nn.Parameter], float]] | None = None,
     start_counts: bool = False,
 ) -> Trained:
-    """Train ``network`` in place.
+    """Train ``network`` in place, from the context's checkpoint if there is one.
 
     Parameters
     ----------
@@ -116,12 +108,10 @@ def train_network(
     monitor
         Called after each epoch in evaluation mode; its first metric is minimized for early stopping. None trains all
         epochs and keeps the last weights.
-    settings, context
-        See there. A checkpoint that is there is gone on from, so that a killed fit loses an epoch at most.
     groups
         Parameters with their share of the learning rate; without it all learn at the same rate.
     start_counts
-        Whether the network as it is given may be the best one, before any epoch.
+        Whether the initial weights may be the best.
     """
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)
@@ -153,7 +143,7 @@ def train_network(
         metrics |= {**watched, "learning_rate": float(schedule.get_last_lr()[0])}
         history.append(metrics)
         epoch += 1
-        if context.on_step is not None:  # before it is saved: who is killed in between trains and tells it again
+        if context.on_step is not None:  # before saving: after a kill in between the epoch is repeated and reported
             context.on_step(epoch - 1, metrics)
         state.save(epoch, best, best_epoch, history)
         bar.update()
@@ -205,7 +195,7 @@ def _train_epoch(
         value.backward()
         if several:
             distributed.average_gradients(network, len(own) / len(rows))
-        _clip(clipped, _LONGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(clipped, _LONGEST_GRADIENT)
         optimizer.step()
         schedule.step()
         total += value.detach() * len(own)
@@ -219,25 +209,34 @@ def _monitored(network: nn.Module, monitor: Callable[[], dict[str, float]], devi
         return distributed.of_first(monitor(), device)
 
 
-@contextlib.contextmanager
-def autocast(device: torch.device) -> Iterator[None]:
-    """Compute in bfloat16 on a GPU; on a CPU leave float32, where bfloat16 is slower on most."""
-    if device.type == "cuda":
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            yield
-    else:
-        yield
+def weights_of(network: nn.Module) -> dict[str, np.ndarray]:
+    """Return parameters and buffers as arrays."""
+    return {key: value.detach().cpu().numpy() for key, value in network.state_dict().items()}
 
 
-def _clip(parameters: list[nn.Parameter], longest: float) -> None:
-    """Scale the gradients, all on one device, so that together they are at most ``longest``.
+def restore_weights(network: nn.Module, weights: dict[str, np.ndarray]) -> None:
+    """Load what `weights_of` returned, and set evaluation mode; files keep no scalars, so shapes are restored too."""
+    own = network.state_dict()
+    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
+    network.load_state_dict(
+        {key: value.reshape(own[key].shape) if key in own else value for key, value in tensors.items()}
+    )
+    network.eval()
 
-    `torch.nn.utils.clip_grad_norm_` comes to the same bits, and sorts gradients by device and type first, twice: that
-    costs a small network a twentieth of each step.
-    """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, torch.clamp(longest / (length + 1e-6), max=1.0))
+
+def cost_of(network: nn.Module, *inputs: Any) -> dict[str, float]:
+    """Return parameters and multiply-adds of a forward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:  # with gradients: fused layers would not be counted
+        network(*inputs)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"parameters": parameters, "multiply_adds": counter.get_total_flops() / 2}
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Compute in bfloat16 on a GPU; on most CPUs it would be slower than float32."""
+    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _warm_cosine(steps: int) -> Callable[[int], float]:
@@ -256,10 +255,7 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
 
 
 class _Checkpoint:
-    """The state of a fit after an epoch, in a file that is replaced whole.
-
-    A GPU draws from a generator of its own: dropout, views and stains there would begin anew without its state.
-    """
+    """The state of a fit after an epoch, with random states, in a file that is replaced atomically."""
 
     def __init__(
         self,
@@ -269,17 +265,16 @@ class _Checkpoint:
         schedule: torch.optim.lr_scheduler.LRScheduler,
         shuffle: torch.Generator,
     ) -> None:
-        self._path, self._network = path, network
-        self._optimizer, self._schedule, self._shuffle = optimizer, schedule, shuffle
+        self._path, self._shuffle = path, shuffle
+        self._parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
         self._device = next(network.parameters()).device
 
     def load(self) -> tuple[int, tuple[float, dict[str, Tensor] | None], int, list[dict[str, float]]]:
         if self._path is None or not self._path.is_file():
             return 0, (math.inf, None), 0, []
         saved: dict[str, Any] = torch.load(self._path, weights_only=True, map_location="cpu")
-        self._network.load_state_dict(saved["network"])
-        self._optimizer.load_state_dict(saved["optimizer"])
-        self._schedule.load_state_dict(saved["schedule"])
+        for name, part in self._parts.items():
+            part.load_state_dict(saved[name])
         self._shuffle.set_state(saved["shuffle"])
         torch.set_rng_state(saved["random"])
         if "random_on_device" in saved and self._device.type == "cuda":
@@ -296,21 +291,11 @@ class _Checkpoint:
         if self._path is None or distributed.rank():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
+        content |= {"epoch": epoch, "best_score": best[0], "best": best[1], "best_epoch": best_epoch}
+        content |= {"history": history, "shuffle": self._shuffle.get_state(), "random": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            content["random_on_device"] = torch.cuda.get_rng_state(self._device)
         temporary = self._path.with_suffix(".part")
-        torch.save(
-            {
-                "epoch": epoch,
-                "best_score": best[0],
-                "best": best[1],
-                "best_epoch": best_epoch,
-                "history": history,
-                "network": self._network.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "schedule": self._schedule.state_dict(),
-                "shuffle": self._shuffle.get_state(),
-                "random": torch.get_rng_state(),
-                **({"random_on_device": torch.cuda.get_rng_state(self._device)} if self._device.type == "cuda" else {}),
-            },
-            temporary,
-        )
+        torch.save(content, temporary)
         temporary.replace(self._path)

@@ -9,32 +9,26 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GINEConv, global_add_pool
 
 from training.features.molecule_graph import ATOM_NAMES, BOND_NAMES
-from training.networks.host import waits_for
-from training.networks.pair_module import ACTIVATIONS, Head, PairModule
+from training.networks.pair_module import ACTIVATIONS, Head, PairModule, waits_for
 
 _HEADS = 4
 
 
 class MoleculeEncoder(nn.Module):
-    """A code of each molecule: its atoms' states after some rounds of message passing, summed.
+    """The code of each molecule: the sum of its atoms' states over the square root of their number.
 
-    The sum is divided by the square root of the number of atoms, so that codes of small and of large molecules spread
-    alike.
-
-    No layer has a constant, and every activation takes zero to zero: centered atoms and bonds that are all average
-    (zero) have the code zero, whatever the shape of the molecule. The order of atoms does not matter.
+    Without biases, and with activations that map zero to zero, centered atoms and bonds of zero have the code zero for
+    any molecule.
 
     Parameters
     ----------
     width
         Of an atom's state, and of the code.
     depth
-        Rounds of message passing: how many bonds far an atom looks.
+        Rounds of message passing.
     convolution
-        ``gine`` (Hu et al., 2020, Strategies for pre-training graph neural networks) sums what neighbors send,
-        ``gatv2`` (Brody et al., 2022, How attentive are graph attention networks?) weighs it. Both see the bond.
-    activation, dropout
-        After each round.
+        ``gine`` (Hu et al., 2020) sums messages of neighbors, ``gatv2`` (Brody et al., 2022) weighs them; both see the
+        bond.
     """
 
     def __init__(self, *, width: int, depth: int, convolution: str, activation: str, dropout: float) -> None:
@@ -46,13 +40,7 @@ class MoleculeEncoder(nn.Module):
         self.after = nn.Sequential(ACTIVATIONS[activation](), nn.Dropout(dropout))
 
     def forward(self, parts: Tensor, there: Tensor, ends: Tensor) -> Tensor:
-        """Return a code a molecule, ``(molecules, width)``.
-
-        Parameters
-        ----------
-        parts, there, ends
-            See `training.features.molecule_graph.MoleculeGraphs.transform`.
-        """
+        """Return a code per molecule, ``(molecules, width)``, of what `MoleculeGraphs.transform` returns."""
         places = there.shape[1]
         bonded = ends[..., 0] >= 0
         atoms = there.sum(dim=1, keepdim=True).clamp(min=1)
@@ -72,10 +60,7 @@ class MoleculeEncoder(nn.Module):
         return pooled / atoms.sqrt() + none
 
     def _padded(self, parts: Tensor, there: Tensor, ends: Tensor, bonded: Tensor) -> Tensor:
-        """Return the sum of the atoms' states, ``(molecules, width)``, with the padding carried along.
-
-        A bond that is none ties an atom that is none, behind all others, to itself.
-        """
+        """Return the sum of the atoms' states, ``(molecules, width)``; absent bonds join an absent atom to itself."""
         molecules, places = there.shape
         first = torch.arange(molecules, device=there.device) * places
         numbered = torch.where(bonded[..., None], ends + first[:, None, None], molecules * places)
@@ -97,34 +82,22 @@ def _convolution(name: str, width: int, activation: str) -> nn.Module:
 
 
 class MoleculeModule(PairModule):
-    """A molecule's encoder beside a branch for the cell line, and a head that joins the two.
-
-    Parameters
-    ----------
-    cell_width, drug_width
-        Numbers of features of a line, and of a drug besides its molecule.
-    encoder
-        Of the molecule.
-    width
-        Of its code.
-    head
-        What joins the codes.
-    """
+    """A molecule's encoder beside a layer for the cell line."""
 
     def __init__(self, *, cell_width: int, drug_width: int, encoder: MoleculeEncoder, width: int, head: Head) -> None:
         super().__init__()
         self.cell = nn.Linear(cell_width, head.units)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # no weights: a drug may be told by its molecule alone
+            warnings.simplefilter("ignore", UserWarning)  # no weights: a drug may have no features besides its molecule
             self.drug = nn.Linear(drug_width, head.units, bias=False)
         self.encoder = encoder
         self.molecule = nn.Linear(width, head.units, bias=False)
         self.hidden = head.build()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``."""
+        """Return a code per line, ``(lines, units)``."""
         return self.cell(cells)
 
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``, of its features and its ``molecule``."""
+        """Return a code per drug, ``(drugs, units)``, of its features and its ``molecule``."""
         return self.drug(drugs) + self.molecule(self.encoder(*molecule))

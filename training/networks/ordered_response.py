@@ -15,9 +15,9 @@ from training.networks.response_network import ResponseNetwork
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class OrderedResponseNetwork(ResponseNetwork):
-    """A network that reads genes in the order of a clustering: neighbors rise and fall together in the training lines.
+    """A network that reads genes in the order of a clustering of the training lines, beside flags and tissues.
 
-    Of a table of very many genes the most variable are read. Flags and tissues, which have no order, stand beside.
+    Of tables of very many genes the most variable are read.
     """
 
     widest: ClassVar[int] = 2000  # genes

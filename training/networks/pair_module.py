@@ -8,47 +8,48 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.networks.host import waits_for
-
 Tensors = tuple[Tensor, ...]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
+def waits_for(tensor: Tensor) -> bool:
+    """Whether shapes that depend on values of ``tensor`` make the host wait for its device.
+
+    On such devices networks compute all rows and mask some; on a CPU they compute the needed rows alone.
+    """
+    return tensor.device.type != "cpu"
+
+
 class PairModule(nn.Module, ABC):
     """A network from a cell line and a drug to one number.
 
-    A line's code is the same in all of its pairs, and so is a drug's: each is computed once and then gathered, which is
-    what lets an encoder be deep. Rows must not look at one another (no batch normalization).
-
-    Attributes
-    ----------
-    hidden
-        The head, see `Head`; it takes the sum of a line's and a drug's code.
+    Codes of lines and drugs are computed once and gathered for pairs, so that deep encoders are affordable. Rows must
+    be independent (no batch normalization). ``hidden``, see `Head`, takes the sum of a line's and a drug's code.
     """
 
     hidden: nn.Module
 
     @abstractmethod
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code a line, ``(lines, units)``, of its features ``(lines, width)`` and what else is known of it."""
+        """Return a code per line, ``(lines, units)``, of its features ``(lines, width)`` and further inputs."""
 
     @abstractmethod
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code a drug, ``(drugs, units)``, of its features ``(drugs, width)`` and, if used, its molecule."""
+        """Return a code per drug, ``(drugs, units)``, of its features ``(drugs, width)`` and, if used, its molecule."""
 
     def joint(self, cell_code: Tensor, drug_code: Tensor) -> Tensor:
-        """Return one number a pair, ``(n,)``, of the codes of its line and its drug, a row a pair."""
+        """Return one number per pair, ``(n,)``, of the codes of its line and its drug, a row per pair."""
         return self.hidden(cell_code + drug_code).squeeze(-1)
 
     def forward(self, cells: Tensors, drugs: Tensors) -> Tensor:
-        """Return one number a row, ``(n,)``; every tensor has a row a pair."""
+        """Return one number per row, ``(n,)``; every tensor has a row per pair."""
         return self.joint(self.cell_code(*cells), self.drug_code(*drugs))
 
     def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:
-        """Return what `forward` does on rows ``cell`` of ``cells`` and ``drug`` of ``drugs``, each encoded once.
+        """Return `forward` on rows ``cell`` of ``cells`` and ``drug`` of ``drugs``, each encoded once.
 
-        On a GPU all rows are encoded, used or not: a batch has most of them, and counting them would stop the host.
+        On a GPU all rows are encoded: a batch has most of them, and counting them would stop the host.
         """
         if waits_for(cell):
             return self.joint(self.cell_code(*cells)[cell], self.drug_code(*drugs)[drug])
@@ -61,17 +62,7 @@ class PairModule(nn.Module, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The layers that join a pair; encoders share the width of their codes, activation and dropout.
-
-    Attributes
-    ----------
-    layers, units
-        Number of layers, and their width, which is that of the codes.
-    activation
-        A key of `ACTIVATIONS`.
-    dropout
-        After every activation.
-    """
+    """The layers that join a pair; ``units`` is the width of the codes, ``activation`` a key of `ACTIVATIONS`."""
 
     layers: int
     units: int
@@ -83,10 +74,7 @@ class Head:
         return [ACTIVATIONS[self.activation](), nn.Dropout(self.dropout)]
 
     def build(self) -> nn.Sequential:
-        """Return an activation on the summed codes, ``layers - 1`` layers, and one number.
-
-        The first layer over ``[line, drug]`` is the sum of a layer over each, which the encoders end with.
-        """
+        """Return an activation on the summed codes, ``layers - 1`` layers, and a linear output."""
         hidden = self.activated()
         for _ in range(self.layers - 1):
             hidden += [nn.Linear(self.units, self.units), *self.activated()]

@@ -1,15 +1,15 @@
-"""What the networks that predict drug response share: all but how a cell line and a drug are encoded.
+"""Networks that predict drug response: all but the encoders of cell line and drug.
 
-A network learns what a line adds to the drug's mean response, in units of unit variance. Features of lines and drugs
-are fitted on the training rows and brought to one scale there.
+A network learns the residual from the drug's mean response, scaled to unit variance. Features of lines and drugs are
+fitted and scaled on the training rows.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -17,32 +17,46 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.samples.response import ResponseSamples, make_samples
+from training.architectures import Range, draw
 from training.device import network_device
-from training.estimator import Attribution, Estimator, FitContext
+from training.estimator import Attribution, FitContext
 from training.features.cell_line import CellLineFeatures
-from training.features.cell_line_choices import CellLineChoices
+from training.features.cell_line_choices import CellLineChoices, cell_line_space
 from training.features.drug import DrugFeatures
+from training.features.fitted import FittedAttributes
 from training.features.pair import PairFeatures, PairMatrix
-from training.networks.loop import Trained, TrainingChoices, autocast, train_network
+from training.networks.loop import (
+    Trained,
+    TrainingChoices,
+    autocast,
+    cost_of,
+    restore_weights,
+    train_network,
+    weights_of,
+)
 from training.networks.pair_module import Head, PairModule, Tensors
+
+if TYPE_CHECKING:
+    import optuna
 
 _PREDICTED = 16384  # pairs at a time; their line and their drug are encoded already
 _ENCODED = 512  # lines or drugs at a time
 _EXPLAINED = 512  # pairs at a time
+_IMATINIB = "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
 
 
 @dataclass(frozen=True)
 class PairInputs:
-    """What the network is given of pairs.
+    """Inputs of the network.
 
     Attributes
     ----------
     cells, drugs
-        A row a line and a row a drug: features first, then what the subclass adds.
+        A row per line and a row per drug: features first, then additions of the subclass.
     cell, drug
         Row of each pair in them, shape ``(n,)``.
     matrix
-        What they are made of, with the drugs' mean responses.
+        The unscaled features, with the drugs' mean responses.
     """
 
     cells: Tensors
@@ -52,8 +66,7 @@ class PairInputs:
     matrix: PairMatrix
 
 
-@dataclass(frozen=True)
-class Shares:
+class Shares(NamedTuple):
     """Integrated Gradients of the network's inputs, in units of the target.
 
     Attributes
@@ -61,27 +74,51 @@ class Shares:
     cell_slopes
         Path-averaged gradient at a line's unscaled features, shape ``(n, cell width)``.
     drugs
-        What a drug's features add, shape ``(n, drug width)``.
+        Contributions of a drug's features, shape ``(n, drug width)``.
     parts
-        What each kind of part adds at each place of the molecule, shape ``(n, parts, kinds)``; None without molecules.
+        Contributions of the parts of a molecule, by kind, shape ``(n, parts, kinds)``; without molecules no kinds.
     base
-        What the network says of the baseline, shape ``(n,)``.
+        The network's output at the baseline, shape ``(n,)``.
     """
 
     cell_slopes: np.ndarray
     drugs: np.ndarray
-    parts: np.ndarray | None
+    parts: np.ndarray
     base: np.ndarray
 
 
+def response_space(
+    trial: optuna.Trial,
+    settings: Mapping[str, Any],
+    *,
+    learning_rate: tuple[float, float],
+    dropout: float,
+    batch_sizes: Sequence[int] = (2048, 4096),
+    omics: Sequence[str] = ("expression", "all"),
+) -> dict[str, Any]:
+    """Draw the fields of `ResponseNetwork`; ``learning_rate`` has bounds, ``dropout`` an upper bound."""
+    shared = draw(
+        trial,
+        learning_rate=Range(*learning_rate, log=True),
+        layers=Range(1, 3),
+        units=[64, 128, 256],
+        activation=["relu", "tanh", "silu"],
+        dropout=Range(0.0, dropout),
+        batch_size=batch_sizes,
+        weight_decay=Range(1e-4, 1.0, log=True),
+    )
+    shared |= cell_line_space(trial, settings, omics=omics)
+    return shared | draw(trial, identity=["profile", "one_hot", "none"])
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
-class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
+class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
     """A network on a cell line and a drug.
 
     Parameters
     ----------
     layers, units
-        Layers of the head and their width, which the codes of line and drug have too.
+        Number and width of the head's layers; the width is that of the codes of line and drug too.
     activation
         ``relu``, ``tanh`` or ``silu``.
     dropout
@@ -107,40 +144,38 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     patience: int = 5
 
     steps: ClassVar[int] = 64  # of Integrated Gradients
-    rows_at_once: ClassVar[int] = 8192  # that a gradient is taken of
+    rows_at_once: ClassVar[int] = 8192  # of one gradient
+    featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
+    fitted = ("scale", "cell_scale", "drug_center", "drug_scale")
 
     @property
     def head(self) -> Head:
         """Return the layers that join a line's and a drug's code."""
         return Head(layers=self.layers, units=self.units, activation=self.activation, dropout=self.dropout)
 
-    # What a subclass supplies
+    # For subclasses
 
     def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
-        """Return the featurizer of lines, not yet fitted."""
+        """Return the unfitted featurizer of lines."""
         return self.cell_line_features(train)
-
-    def _drug_features(self, train: ResponseSamples) -> DrugFeatures:
-        """Return the featurizer of drugs, not yet fitted."""
-        return DrugFeatures(self.bits, self.identity, self.profile_components)
 
     @abstractmethod
     def _module(self, cell_width: int, drug_width: int) -> PairModule:
-        """Return the untrained network; ``features_`` and ``learnt_`` are there."""
+        """Return the untrained network, by ``features_`` and ``learnt_``."""
 
     def _learn(self, train: ResponseSamples) -> dict[str, Any]:
-        """Return what else is learnt of the training rows, as JSON values and arrays; ``features_`` is there."""
+        """Return what else is learned from training rows after ``features_``, as JSON values and arrays."""
         return {}
 
     def _known_of_lines(self, samples: ResponseSamples) -> tuple[np.ndarray, ...]:
-        """Return what `PairModule.cell_code` takes besides features: arrays with a row a line."""
+        """Return further inputs of `PairModule.cell_code`: arrays with a row per line."""
         return ()
 
     def _molecules(self, drugs: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        """Return what `PairModule.drug_code` takes besides features: arrays with a row a drug.
+        """Return further inputs of `PairModule.drug_code`: arrays with a row per drug.
 
-        The first says of each part of the molecule (an atom, a token) what it is, shape ``(drugs, parts, kinds)``;
-        predictions are attributed to it, from a baseline of zeros. The others (masks, bonds) are taken as they are.
+        The first, ``(drugs, parts, kinds)``, encodes each part of the molecule (an atom, a token); predictions are
+        attributed to it, from a baseline of zeros. The others (masks, bonds) are fixed.
         """
         return ()
 
@@ -149,18 +184,14 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         """Return the names of the kinds of parts, in the order of the last axis of `_molecules`."""
         return []
 
-    # Fitting
-
     def fit(
-        self,
-        train: ResponseSamples,
-        validation: ResponseSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest error are kept."""
         context = context or FitContext()
-        features = PairFeatures(self._cell_features(train), self._drug_features(train), center=True)
-        # What is not yet fitted says in its repr all that the fit depends on besides the rows.
+        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components)
+        features = PairFeatures(self._cell_features(train), of_drug, center=True)
+        # The repr of unfitted featurizers shows all that the fit depends on besides the rows.
         self.features_: PairFeatures = context.remember((id(train), repr(features)), lambda: features.fit(train))
         complete = self.features_.complete(train)
         train = train if complete.all() else train.take(complete)
@@ -172,7 +203,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         seen = matrix.drugs[np.unique(matrix.drug)].astype(np.float64)
         self.drug_center_, spread = seen.mean(axis=0), seen.std(axis=0)
         self.drug_scale_ = np.where(spread > 1e-6, spread, 1.0)
-        # Components come ordered by size; the first would drown the others if each were not brought to one scale.
+        # Components come ordered by size: without scaling the first would dominate.
         lines = matrix.cells[np.unique(matrix.cell)].astype(np.float64)
         spread = lines.std(axis=0)
         self.cell_scale_ = np.where(spread > 1e-6, spread, 1.0)
@@ -217,8 +248,6 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         dtype = torch.float32 if np.issubdtype(values.dtype, np.floating) else None
         return torch.as_tensor(values, dtype=dtype, device=self._device)
 
-    # Predicting
-
     def predict(self, samples: ResponseSamples) -> np.ndarray:
         """Return the predicted target, shape ``(n,)``."""
         return self._predict(self._inputs(samples))
@@ -237,13 +266,11 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         learnt = torch.cat(parts).numpy().astype(np.float64) * self.scale_
         return inputs.matrix.learnt(learnt) + inputs.matrix.offset
 
-    # Explaining
-
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return Integrated Gradients (Sundararajan et al., 2017), per raw feature of the line and of the drug.
 
-        The baseline is the average training line and the average training drug, of a molecule of which nothing is
-        known. What a kind of part adds is summed over its places in the molecule.
+        The baseline is the average training line and drug, without a molecule. Contributions of a kind of part are
+        summed over the molecule.
         """
         inputs = self._inputs(samples)
         shares = self._shares(inputs)
@@ -251,8 +278,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         lines = self.features_.cell_line.spread_gradient(
             shares.cell_slopes, samples.cell_lines, samples.omics, samples.cell
         )
-        kinds = np.zeros((len(samples), 0)) if shares.parts is None else shares.parts.sum(axis=1)
-        learnt = inputs.matrix.learnt(np.hstack([lines, shares.drugs, kinds]))
+        learnt = inputs.matrix.learnt(np.hstack([lines, shares.drugs, shares.parts.sum(axis=1)]))
         return Attribution(
             [*self.features_.names, *self._kinds, "drug:offset"],
             np.hstack([learnt, (inputs.matrix.offset - overall)[:, None]]),
@@ -262,17 +288,11 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         )
 
     def _shares(self, inputs: PairInputs) -> Shares:
-        """Return what the inputs of each pair add to its prediction, beyond the drug's mean."""
+        """Return contributions of the inputs of each pair, from the drug's mean."""
         found = [self._shares_of(inputs, rows) for rows in _slices(len(inputs.cell), _EXPLAINED)]
-        cell_slopes, drugs, parts, base = (
-            None if each[0] is None else np.concatenate(each) for each in zip(*found, strict=True)
-        )
-        assert cell_slopes is not None and drugs is not None and base is not None
-        return Shares(cell_slopes, drugs, parts, base)
+        return Shares(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
-    def _shares_of(
-        self, inputs: PairInputs, rows: slice
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    def _shares_of(self, inputs: PairInputs, rows: slice) -> Shares:
         from captum.attr import IntegratedGradients
 
         cells = tuple(each[inputs.cell[rows]] for each in inputs.cells)
@@ -298,59 +318,38 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
             base = network(*zeros, *fixed).double().cpu().numpy() * self.scale_
         by_cell, *by_drug = (_array(slope) * self.scale_ for slope in slopes)
         of_drugs = [slope * _array(value) for slope, value in zip(by_drug, drugs[:2], strict=True)]
-        return by_cell / self.cell_scale_, of_drugs[0], of_drugs[1] if len(of_drugs) > 1 else None, base
-
-    # Keeping
+        parts = of_drugs[1] if len(of_drugs) > 1 else np.zeros((len(base), 0, 0))
+        return Shares(by_cell / self.cell_scale_, of_drugs[0], parts, base)
 
     def cost(self) -> dict[str, float]:
-        """Return parameters and multiply-adds of one prediction, for a molecule of middling size."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        inputs = self._inputs(self._one_pair())
-        self.network_.eval()
-        with FlopCounterMode(display=False) as counter:  # with gradients, or fused layers would not be counted
-            self.network_(inputs.cells, inputs.drugs)
-        return {
-            "parameters": sum(p.numel() for p in self.network_.parameters()),
-            "multiply_adds": counter.get_total_flops() / 2,
-        }
-
-    def _one_pair(self) -> ResponseSamples:
-        """Return a line of which nothing was measured, and imatinib."""
+        """Return parameters and multiply-adds of one prediction: an unmeasured line and a molecule of medium size."""
         tables = self.features_.cell_line.tables
-        return make_samples(
+        pair = make_samples(
             pd.DataFrame({"cell_line_id": ["line"], "drug_id": ["drug"]}),
             pd.DataFrame({"tissue": [None]}, index=pd.Index(["line"])),
-            pd.DataFrame({"smiles": ["Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"]}, index=["drug"]),
+            pd.DataFrame({"smiles": [_IMATINIB]}, index=["drug"]),
             {name: pd.DataFrame(np.nan, index=["line"], columns=table.names) for name, table in tables.items()},
         )
+        inputs = self._inputs(pair)
+        self.network_.eval()
+        return cost_of(self.network_, inputs.cells, inputs.drugs)
 
     def state(self) -> dict[str, Any]:
-        """Return featurizers, scales, what else was learnt, and weights."""
-        state = {
-            "features": self.features_.state(),
-            "scale": self.scale_,
-            "cell_scale": self.cell_scale_,
-            "drug_center": self.drug_center_,
-            "drug_scale": self.drug_scale_,
-            "weights": {key: value.cpu().numpy() for key, value in self.network_.state_dict().items()},
-        }
+        """Return featurizers, scales, what else was learned, and weights."""
+        state = {**super().state(), "weights": weights_of(self.network_)}
         return state | ({"learnt": self.learnt_} if self.learnt_ else {})
 
     def restore(self, state: dict[str, Any]) -> Self:
-        """Take on what `state` returned."""
-        self.features_ = PairFeatures.from_state(state["features"])
+        """Restore what `state` returned."""
+        super().restore(state)
         self.learnt_ = state.get("learnt", {})
-        self.scale_, self.cell_scale_ = state["scale"], state["cell_scale"]
-        self.drug_center_, self.drug_scale_ = state["drug_center"], state["drug_scale"]
         self._make()
-        self.network_.load_state_dict({key: torch.as_tensor(value) for key, value in state["weights"].items()})
-        self.network_.eval()
+        restore_weights(self.network_, state["weights"])
         return self
 
 
 def _encoded(encode: Callable[..., Tensor], tensors: Tensors, of: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the codes of the rows that stand in ``of``, each encoded once, and for each of ``of`` its row in them."""
+    """Return the codes of the distinct rows in ``of``, and for each of ``of`` its row in the codes."""
     used, row = torch.unique(of, return_inverse=True)
     return torch.cat([encode(*(each[part] for each in tensors)) for part in used.split(_ENCODED)]), row
 

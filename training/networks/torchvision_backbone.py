@@ -13,17 +13,7 @@ from training.backbone import Backbone
 def torchvision_backbone(
     name: str, stages: Callable[[nn.Module], list[nn.Module]], *, smallest: int = 32, weights: str = "IMAGENET1K_V1"
 ) -> Backbone:
-    """Return torchvision's network ``name``.
-
-    Parameters
-    ----------
-    name
-        As `torchvision.models.get_model` takes it.
-    stages, smallest
-        See `Backbone`.
-    weights
-        Name of the ImageNet weights among those that torchvision has of this network.
-    """
+    """Return torchvision's network ``name``; ``weights`` is the name of its ImageNet weights."""
     return Backbone(
         lambda pretrained: get_model(name, weights=weights if pretrained else None),
         stages,

@@ -10,20 +10,18 @@ from torch import Tensor, nn
 
 
 class TransferModule(nn.Module):
-    """Frozen stages, trained stages, and a linear head on a summary of what every stage gives.
+    """Frozen stages, trained stages, and a linear head on a summary of every stage's output.
 
-    The pooled head takes the place of VGG's and AlexNet's wide layers, which are most of their parameters.
+    The pooled head replaces the wide layers of VGG and AlexNet, most of their parameters.
 
     Parameters
     ----------
     stages
-        From pixels to the last feature map; the first is the stem.
-    frozen
-        How many of them are not trained.
+        From pixels to the last feature map; the first is the stem. The first ``frozen`` of them are not trained.
     width, classes
-        Numbers that the head sees, see `head_width`, and that it gives.
+        Inputs, see `head_width`, and outputs of the head.
     dropout
-        Of what the head sees.
+        Before the head's linear layer.
     grid
         See `tapped`.
     wide
@@ -83,18 +81,15 @@ class TransferModule(nn.Module):
 def tapped(
     stages: nn.Sequential, maps: Tensor, first: int, grid: int = 0, count: int = 0
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run ``stages`` and return the last maps and a summary of each channel after every stage.
-
-    The first of ``stages`` is stage ``first`` of the network; the stem, stage 0, is left out. Texture is told by the
-    middle of a network, objects by its end: the head sees both.
+    """Run ``stages`` and return the last maps and a summary of each channel after every stage but the stem.
 
     Parameters
     ----------
+    first, count
+        Number of the first of ``stages`` in the whole network, and its number of stages.
     grid
-        0: mean and spread after every stage, which do not say where; a cell may lie anywhere. Above 0: of the last
-        stage's maps alone, the means over ``grid`` by ``grid`` fields, since in a gene image the place is the gene.
-    count
-        Stages of the whole network.
+        0: mean and spread after every stage (texture shows in the middle of a network, objects at its end). Above 0:
+        means over ``grid`` by ``grid`` fields of the last stage alone, since in a gene image the position is the gene.
     """
     seen: list[Tensor] = []
     for number, stage in enumerate(stages, start=first):
@@ -113,8 +108,7 @@ def tapped(
 def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None:
     """Set the statistics of trained batch normalization to the means over ``batches`` (Wu and Johnson, 2021).
 
-    Its running averages lag behind weights that change fast, and where a map has shrunk to a pixel they are averages of
-    few numbers: a network that has learnt well then answers badly.
+    Running averages lag behind fast-changing weights and, where maps are single pixels, average few numbers.
     """
     norms = [
         part
@@ -144,9 +138,9 @@ def head_width(stages: list[nn.Module], channels: int, size: int, grid: int = 0)
 
 
 def of_one_channel(stages: list[nn.Module]) -> list[nn.Module]:
-    """Let ``stages`` take images of one channel, in place: what three equal channels would give, for a third of it.
+    """Make ``stages`` take images of one channel, in place, as if it were repeated three times.
 
-    The first convolution's weights are summed over its input channels, so that trained weights keep their meaning.
+    The first convolution's weights are summed over its input channels.
     """
     for part in stages[0].modules():
         if isinstance(part, nn.Conv2d) and part.in_channels == 3:

@@ -1,7 +1,4 @@
-"""Tree ensembles on images.
-
-Trees need a row of numbers an image: the features of a frozen network, or descriptors of color, texture and shape.
-"""
+"""Tree ensembles on images: on features of a frozen network, or on descriptors of color, texture and shape."""
 
 from __future__ import annotations
 
@@ -11,36 +8,29 @@ from typing import Any
 import numpy as np
 
 from pipelines.samples.images import ImageSamples
+from training.architectures import draw
 from training.features.cell_image import descriptors
 from training.trees.labels import LabelTrees
 
 _FEATURES = ("embedding", "descriptors")
 
 
-def features_of(trial: Any, settings: Mapping[str, Any]) -> str:
-    """Draw what trees see: a network that starts from nothing has no features worth a trial."""
-    return trial.suggest_categorical("features", ["descriptors"] if settings.get("weights") == "none" else _FEATURES)
+def feature_space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw the kind of features; without ImageNet weights there are only descriptors."""
+    return draw(trial, features=["descriptors"] if settings.get("weights") == "none" else _FEATURES)
 
 
 class ImageTrees(LabelTrees):
-    """Trees on features of images.
-
-    Parameters
-    ----------
-    features
-        ``embedding``: of a frozen network that was trained on ImageNet; ``descriptors``: color, texture and shape.
-    balanced, seed, device
-        See `LabelTrees`.
-    """
+    """Trees on features of images: ``embedding`` of a network trained on ImageNet, or ``descriptors``."""
 
     features: str
 
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-        """Return whether the features are of a network that was trained on other images."""
+        """Return whether the features are those of a network that was trained on other images."""
         if hyperparameters.get("features") != "embedding":
             return {"pretrained": "false"}
-        from training.features.embedding import EMBEDDER  # here, with PyTorch: trees on tables do without
+        from training.features.embedding import EMBEDDER  # imports PyTorch, which trees on tables do without
 
         return {"pretrained": "true", "weights": f"imagenet ({EMBEDDER})"}
 

@@ -1,14 +1,12 @@
-"""Tree ensembles on expression profiles: what they look at, and those that tell classes apart."""
+"""Tree ensembles on expression profiles: their features, and classifiers."""
 
 from __future__ import annotations
-
-from typing import Any, Self
 
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution
-from training.features.expression_profile import ProfileFeatures
+from training.features.expression_profile import ProfileEstimator, ProfileFeatures
 from training.trees import boosters
 from training.trees.labels import LabelTrees
 
@@ -16,14 +14,8 @@ TREE_SELECTIONS = ("all", "variance", "top_300", "top_1000")
 PROFILE_BINS = 64  # expression is noisy: finer histograms cost time and change nothing
 
 
-class ProfileMatrix:
-    """Profiles as trees see them: in log2 units, for no scaling changes what a tree can split.
-
-    Parameters
-    ----------
-    selection
-        See `ProfileFeatures`.
-    """
+class ProfileMatrix(ProfileEstimator):
+    """Profiles of the selected genes in log2 units: no scaling changes which splits a tree can make."""
 
     selection: str
 
@@ -35,7 +27,7 @@ class ProfileMatrix:
 
 
 class ProfileLabelTrees(ProfileMatrix, LabelTrees):
-    """Trees that tell classes apart by the expression of genes."""
+    """Trees that classify by the expression of genes."""
 
     max_bin = PROFILE_BINS
 
@@ -44,12 +36,3 @@ class ProfileLabelTrees(ProfileMatrix, LabelTrees):
         chosen = self.predict(samples) if output is None else output
         values, base, margin = boosters.contributions(self.booster_, self._matrix(samples), chosen)
         return Attribution(list(self.features_.genes), values, base, margin, "tree_shap")
-
-    def state(self) -> dict[str, Any]:
-        """Return featurizer, classes and booster."""
-        return {"features": self.features_.state(), **super().state()}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Take on featurizer, classes and booster."""
-        self.features_ = ProfileFeatures.from_state(state["features"])
-        return super().restore(state)

@@ -1,22 +1,21 @@
-"""Tree ensembles on pairs: what XGBoost and Random Forest share, which is all but their parameters.
+"""Tree ensembles on pairs: all but their hyperparameters.
 
-Both grow in XGBoost, so that both are saved in its own format (scikit-learn's forest would need pickle) and both are
-read by SHAP's TreeExplainer.
+XGBoost grows random forests too: scikit-learn's forest could not be saved without pickle.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import xgboost
 
 from pipelines.samples.response import ResponseSamples
 from training.bilinear import Bilinear, moments_of, out_of_fold, solve
-from training.device import threads, xgboost_device
+from training.device import threads, torch_device
 from training.estimator import Attribution, FitContext, add
 from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures
@@ -26,29 +25,21 @@ from training.trees.boosters import Report, TreeEstimator
 
 Start = Literal["drug_mean", "none", "bilinear"]
 
-_REPORT_EVERY = 25  # rounds; a study prunes after eight reports, when slow learners have shown what they can do
+_REPORT_EVERY = 25  # rounds; a study prunes after eight reports, late enough for slow learners
 _FOLDS = 5  # of the training lines, so that a start by the bilinear model is no better on them than on new ones
 _ALPHA = 0.05  # of that model's penalty; on held-out lines of GDSC it is better than the elastic net's default
 _MAX_BIN = 64  # omics are noisy: finer histograms cost time and change nothing
 
 
 class PairTrees(CellLineChoices, TreeEstimator):
-    """Trees on gathered pair features.
-
-    Parameters
-    ----------
-    components
-        Principal components of each omics table; 0 for the features themselves.
-    identity, profile_components
-        See `DrugFeatures`.
-    bits
-        Length of the fingerprint.
-    """
+    """Trees on pair features; for the hyperparameters see `CellLineChoices` and `DrugFeatures`."""
 
     components: int
     identity: str
     profile_components: int
     bits: int
+
+    featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
         """Return the featurizers, not yet fitted."""
@@ -61,22 +52,15 @@ class PairTrees(CellLineChoices, TreeEstimator):
     @property
     @abstractmethod
     def _start(self) -> Start:
-        """Return what the trees are added to.
-
-        ``drug_mean``: the drug's mean response; ``none``: the overall mean; ``bilinear``: the bilinear elastic net,
-        its penalty fixed.
-        """
+        """Return what the trees are added to: the drug's mean, the overall mean or a bilinear elastic net."""
 
     def fit(
-        self,
-        train: ResponseSamples,
-        validation: ResponseSamples | None = None,
-        context: FitContext | None = None,
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
     ) -> Self:
         """Grow the trees; with ``validation`` boosting stops once its error no longer falls."""
         context = context or FitContext()
         self.linear_, start = self._linear(train, context)
-        # What is not yet fitted says in its repr all that the fit depends on besides the rows.
+        # The repr of unfitted featurizers shows all that the fit depends on besides the rows.
         key = (id(train), id(validation), repr(self._features(train)), self._start, self.seed)
         self.features_, grown, watched = context.remember(key, lambda: self._matrices(train, start, validation))
         rounds, patience = self._rounds()
@@ -85,7 +69,7 @@ class PairTrees(CellLineChoices, TreeEstimator):
             "max_bin": _MAX_BIN,
             "seed": self.seed,
             "nthread": threads(),
-            "device": xgboost_device(self.device),
+            "device": torch_device(self.device),
             "eval_metric": "rmse",
             **self._booster_params(),
         }
@@ -94,10 +78,9 @@ class PairTrees(CellLineChoices, TreeEstimator):
         return self
 
     def _linear(self, train: ResponseSamples, context: FitContext) -> tuple[Bilinear | None, np.ndarray | None]:
-        """Return the model that the trees start from, and where the training rows start: at what it says unseen.
+        """Return the model that the trees start from, and its out-of-fold predictions, where the training rows start.
 
-        In-sample its residuals would be too small, and the trees would learn to correct an error that new lines do not
-        have.
+        In-sample residuals would be too small: the trees would correct an error that new lines do not have.
         """
         if self._start != "bilinear":
             return None, None
@@ -124,7 +107,7 @@ class PairTrees(CellLineChoices, TreeEstimator):
         return self.features_, grown, _quantized(self._matrix(validation), validation.target, grown)
 
     def _matrix(self, samples: ResponseSamples, start: np.ndarray | None = None) -> PairMatrix:
-        """Return the features of ``samples``, offset by ``start`` or else by what the model starts from."""
+        """Return the features of ``samples``, offset by ``start`` or else by the starting model's prediction."""
         matrix = self.features_.transform(samples)
         if start is None and self.linear_ is not None:
             start = self.linear_.predict(samples)
@@ -136,12 +119,12 @@ class PairTrees(CellLineChoices, TreeEstimator):
         return self._margin(matrix) + matrix.offset
 
     def _margin(self, matrix: PairMatrix) -> np.ndarray:
-        self.booster_.set_param({"nthread": threads(), "device": xgboost_device(self.device)})
+        self.booster_.set_param({"nthread": threads(), "device": torch_device(self.device)})
         margins = [self.booster_.inplace_predict(matrix.gather(rows)) for rows in matrix.batches()]
         return matrix.learnt((np.concatenate(margins) if margins else np.zeros(0)).astype(np.float64))
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return SHAP values of the trees (path-dependent TreeSHAP; Lundberg et al., 2020) on top of their start's."""
+        """Return path-dependent TreeSHAP values (Lundberg et al., 2020), added to the starting model's attributions."""
         import shap
 
         matrix = self._matrix(samples)
@@ -161,31 +144,22 @@ class PairTrees(CellLineChoices, TreeEstimator):
         return add([trees, offset])
 
     def cost(self) -> dict[str, float]:
-        """Return the number of nodes (and of the start's weights), and of trees."""
-        nodes = sum(tree.count(":") for tree in self.booster_.get_dump(dump_format="text"))
-        return {
-            "parameters": nodes + (self.linear_.cost()["parameters"] if self.linear_ else 0),
-            "trees": self.booster_.num_boosted_rounds() * int(self._booster_params().get("num_parallel_tree", 1)),
-        }
+        """Return the number of nodes (and of the starting model's weights), and of trees."""
+        cost = super().cost()
+        return {**cost, "parameters": cost["parameters"] + (self.linear_.cost()["parameters"] if self.linear_ else 0)}
 
     def state(self) -> dict[str, Any]:
-        """Return featurizers, booster (XGBoost's UBJSON, as bytes) and the model it starts from."""
-        return {
-            "features": self.features_.state(),
-            "booster": boosters.to_array(self.booster_),
-            "linear": self.linear_.state() if self.linear_ else None,
-        }
+        """Return featurizers, booster and the starting model."""
+        return {**super().state(), "linear": self.linear_.state() if self.linear_ else None}
 
     def restore(self, state: dict[str, Any]) -> Self:
-        """Take on featurizers, booster and the model it starts from."""
-        self.features_ = PairFeatures.from_state(state["features"])
-        self.booster_ = boosters.from_array(state["booster"])
+        """Restore what `state` returned."""
         self.linear_ = Bilinear.from_state(state["linear"]) if state["linear"] else None
-        return self
+        return super().restore(state)
 
 
 class _PairBatches(xgboost.DataIter):
-    """Feeds pairs to XGBoost's quantizer a batch at a time."""
+    """Pairs for XGBoost's quantizer, one batch at a time."""
 
     def __init__(self, matrix: PairMatrix, label: np.ndarray) -> None:
         super().__init__()

@@ -1,0 +1,112 @@
+"""Networks on standardized expression profiles: several members, trained side by side and averaged."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.device import network_device
+from training.features.expression_profile import ProfileEstimator
+from training.networks.gene_modules import GeneModule, Trunk
+from training.networks.loop import TrainingChoices, cost_of, restore_weights, weights_of
+
+_BATCH = 1024  # rows at a time where no gradient is kept
+_STEPS = 20  # of Integrated Gradients, by Gauss-Legendre quadrature
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class ProfileNetwork(TrainingChoices, ProfileEstimator):
+    """A network on genes.
+
+    Parameters
+    ----------
+    width, depth
+        Units of a layer, and number of layers.
+    dropout
+        Share of units left out in training.
+    noise
+        Standard deviation of Gaussian noise that is added to the standardized genes in training.
+    members
+        Networks of different initial weights.
+
+    The others are those of `training.networks.loop.TrainingChoices`.
+    """
+
+    width: int
+    depth: int
+    dropout: float
+    noise: float
+    members: int
+
+    @abstractmethod
+    def _trunk(self, genes: int) -> Trunk:
+        """Return the layers of one member."""
+
+    def _make(self, genes: int, outputs: int, *, linear: bool) -> None:
+        """Make the untrained network."""
+        self._device = network_device(self.device)
+        trunks = [self._trunk(genes) for _ in range(self.members)]
+        network = GeneModule(trunks, genes=genes, targets=outputs, dropout=self.dropout, linear=linear)
+        self.network_: GeneModule = network.to(self._device)
+
+    def _noisy(self, genes: Tensor) -> Tensor:
+        return genes + self.noise * torch.randn_like(genes) if self.noise > 0 else genes
+
+    def _mean_of_members(self, loss: Callable[[int], Tensor]) -> Tensor:
+        return torch.stack([loss(number) for number in range(self.members)]).mean()
+
+    def _run(self, inputs: np.ndarray) -> np.ndarray:
+        """Return ``(n, outputs)``; in float32 on every device, so that attributions add up to them."""
+        self.network_.eval()
+        with torch.no_grad():
+            parts = [
+                self.network_(torch.as_tensor(inputs[start : start + _BATCH], device=self._device))
+                for start in range(0, len(inputs), _BATCH)
+            ]
+        outputs = len(self.network_.get_parameter("heads.0.bias"))
+        return np.concatenate([np.zeros((0, outputs)), *(part.double().cpu().numpy() for part in parts)])
+
+    def _integrated(self, inputs: np.ndarray, output: np.ndarray) -> np.ndarray:
+        """Return Integrated Gradients (Sundararajan et al., 2017) of one output per row, from the mean profile."""
+        from captum.attr import IntegratedGradients
+
+        values = np.zeros(inputs.shape)
+        zero = torch.zeros(1, inputs.shape[1], device=self._device)
+        self.network_.eval()
+        explainer = IntegratedGradients(self.network_)
+        # cuDNN's recurrent layers have no backward pass in evaluation mode.
+        with torch.backends.cudnn.flags(enabled=False):
+            for start in range(0, len(inputs), _BATCH // 4):
+                rows = slice(start, start + _BATCH // 4)
+                seen, chosen = (torch.as_tensor(each[rows], device=self._device) for each in (inputs, output))
+                found = explainer.attribute(seen, zero, target=chosen, n_steps=_STEPS, internal_batch_size=_BATCH)
+                values[rows] = found.detach().double().cpu().numpy()
+        return values
+
+    def cost(self) -> dict[str, float]:
+        """Return parameters and multiply-adds of one prediction."""
+        # A network without a device has no fused recurrent layers, which the counter would miss.
+        linear = self.network_.linear
+        cost = cost_of(
+            copy.deepcopy(self.network_).to("meta"), torch.zeros(1, len(self.features_.genes), device="meta")
+        )
+        return cost | ({} if linear is None else {"parameters": cost["parameters"] + linear.numel()})
+
+    def state(self) -> dict[str, Any]:
+        """Return featurizer, fitted values and weights."""
+        return {**super().state(), "weights": weights_of(self.network_)}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Restore what `state` returned."""
+        super().restore(state)
+        last = state["weights"]["heads.0.weight"]
+        self._make(len(self.features_.genes), len(last), linear="linear" in state["weights"])
+        restore_weights(self.network_, state["weights"])
+        return self
