@@ -204,7 +204,7 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
     only = {**installed.as_reader(), "ONCOLINEAGE_HISTORY_URI": reader}
     before = state(installed)
     verified = installed.command("serving.verify", "--task", TASK, **only)
-    assert verified.returncode == 0 and "history, aliases, evidence and files fit" in verified.stdout, verified.stderr
+    assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
     done = installed.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
     assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
     engine = sa.create_engine(reader, poolclass=sa.pool.NullPool)
@@ -253,6 +253,6 @@ def test_what_was_destroyed_comes_back(
     assert state(installed) == before
     assert optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"]) == studies
     verified = installed.command("serving.verify", "--task", TASK)  # by the account of before, through the server
-    assert verified.returncode == 0 and "history, aliases, evidence and files fit" in verified.stdout, verified.stderr
+    assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
     shown = installed.command("serving.history", "--task", TASK)
     assert shown.stdout.splitlines() == history

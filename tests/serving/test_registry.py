@@ -84,7 +84,7 @@ def kinds() -> set[str]:
 
 
 def sql(statement: str) -> None:
-    """Do something behind the tools' back."""
+    """Do something without these commands."""
     with sa.create_engine(mlflow.get_tracking_uri()).begin() as connection:
         connection.execute(sa.text(statement))
 
@@ -175,11 +175,11 @@ def test_a_model_that_fails_a_check_is_registered_and_goes_nowhere(client: Mlflo
 
 def test_production_is_for_the_version_in_staging_and_judged_anew(client: MlflowClient) -> None:
     first = made_version(client)
-    with pytest.raises(UserError, match="production is for the version in staging"):
+    with pytest.raises(UserError, match="no version is in staging"):
         up(to="production")
     up()
     second = made_version(client)
-    with pytest.raises(UserError, match=f"not version {second} of {TASK}"):
+    with pytest.raises(UserError, match=f"version {second} cannot go to production: version {first} is"):
         up(second, "production")
     stricter = replace(POLICY, gate=replace(POLICY.gate, megabytes=0.5))
     with pytest.raises(GateError, match="megabytes"):
@@ -263,7 +263,7 @@ def test_evidence_that_is_not_this_model_s_is_not_registered(client: MlflowClien
 
 def test_a_move_without_a_name_or_a_reason_is_refused(client: MlflowClient) -> None:
     produced(client)
-    with pytest.raises(UserError, match="wants a name"):
+    with pytest.raises(UserError, match="needs a name"):
         registry.promote(TASK, by=" ", policy=POLICY)
     with pytest.raises(UserError, match="say why"):
         registry.rollback(TASK, by=BY, why="")
@@ -437,7 +437,7 @@ def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: Mlfl
     client.delete_registered_model_alias(TASK, "staging")
     assert [problem.kind for problem in problems.verify(TASK)] == ["alias", "alias"]
     for does in (lambda: up(first), lambda: registry.rollback(TASK, by=BY, why="x"), lambda: made_version(client)):
-        with pytest.raises(UserError, match="behind the tools' back"):
+        with pytest.raises(UserError, match="without these commands"):
             does()
     assert registry.restore(TASK, by=BY, why="found by verify") is not None
     assert aliases(client) == {"candidate": second, "staging": second, "production": first}
@@ -565,7 +565,7 @@ def test_the_history_lies_beside_the_registry_unless_another_place_is_named(
     assert history_uri() == mlflow.get_registry_uri()
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{tmp_path}/another.db")
     assert kinds() == {"history", "alias"}  # whose rows are not those that the registered model's tag tells of
-    with pytest.raises(UserError, match="look whether ONCOLINEAGE_HISTORY_URI names the history's database"):
+    with pytest.raises(UserError, match="check that ONCOLINEAGE_HISTORY_URI names the history's database"):
         up()
     assert aliases(client) == {"candidate": 1}
 
@@ -573,7 +573,7 @@ def test_the_history_lies_beside_the_registry_unless_another_place_is_named(
 @pytest.mark.parametrize("uri", ["no address", "oracle+none://lab/x", "mysql://lab:secret@lab/x"])
 def test_a_history_that_nothing_can_open_is_told(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", uri)
-    with pytest.raises(UserError, match=r"cannot be used: .*look at ONCOLINEAGE_HISTORY_URI") as told:
+    with pytest.raises(UserError, match=r"cannot be used: .*check ONCOLINEAGE_HISTORY_URI") as told:
         look(TASK)
     assert "secret" not in str(told.value)
 
@@ -634,7 +634,7 @@ def test_versions_move_by_the_entry_points_of_mlflow_run(
     assert entry_point(monkeypatch, "verify") == 0
     client.set_registered_model_alias(TASK, "production", "2")
     assert entry_point(monkeypatch, "verify") == 1
-    with pytest.raises(UserError, match="behind the tools' back"):
+    with pytest.raises(UserError, match="without these commands"):
         entry_point(monkeypatch, "rollback", by=BY, why="again")
 
 

@@ -180,7 +180,7 @@ def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: Mlfl
     client.set_registered_model_alias(TASK, "production", str(other))
     client.transition_model_version_stage(TASK, str(before["production"]), "Archived")
     assert {each.kind for each in problems.verify(TASK)} == {"alias", "stage"}
-    with pytest.raises(UserError, match="behind the tools' back"):
+    with pytest.raises(UserError, match="without these commands"):
         registry.promote(TASK, "staging", other, by="Person", policy=POLICY)
     registry.restore(TASK, by="Person", why="found by verify")
     assert aliases(client) == before

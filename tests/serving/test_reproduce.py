@@ -18,10 +18,10 @@ from mlflow import MlflowClient
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.simulate.expression import simulate_tumor_type
-from serving.reproduction import refit_outputs
+from serving.reproduce import tolerance_of
+from serving.reproduction import ELSEWHERE, refit_outputs
 from serving.reproduction.comparison import compare, recipe_of, verdict
 from serving.reproduction.refit import Recipe, Refit, typed
-from serving.reproduction.tolerance import ELSEWHERE, tolerance_of
 from serving.reproduction.worktree import worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
@@ -194,7 +194,7 @@ def test_an_uncommitted_change_is_told_and_does_not_decide(tmp_path: Path) -> No
         assert verdict(found) == "equal"
         return next((each.equal, each.message) for each in found if each.what == "code")
 
-    unknown = "cannot be made again from tags alone: uncommitted changes"
+    unknown = "not known from the tags: there were uncommitted changes"
     assert code({"git.changed": ""}) == (None, unknown)
     assert code({"git.changed": "params.yaml training/fit.py"}) == (None, f"{unknown} in params.yaml, training/fit.py")
     equal, told = code({"git.changed": "data.dvc params.yaml"})  # both are held by the version itself

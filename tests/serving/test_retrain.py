@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 import yaml
 from hypothesis import given
@@ -30,8 +28,7 @@ from serving.continuous_training import fingerprint as marks
 from serving.continuous_training import loop as loops
 from serving.continuous_training import stages, whole_loop
 from serving.continuous_training.changes import Snapshot, decisions, keep, kept, params_changed, samples_changed
-from serving.continuous_training.lock import BusyError, alone
-from serving.continuous_training.loop import STOP, Results, Step, read_state
+from serving.continuous_training.loop import STOP, BusyError, Results, Step, alone, read_state
 from serving.continuous_training.steps import Plan
 from serving.continuous_training.whole_loop import REFUSED, Outcome, retrain
 from serving.retrain import BUSY
@@ -319,41 +316,28 @@ def test_a_killed_holder_holds_nothing(checkout: Path) -> None:
         assert read_json(Path(".retrain") / "holder.json")["by"] == "grace"
 
 
-def test_children_end_with_a_killed_loop(tmp_path: Path) -> None:
-    # As DVC does it: the loop's child starts a shell, which starts the stage.
-    told = tmp_path / "told"
-    stage = f"import os,time; open(r'{told}','w').write(str(os.getpid())); time.sleep(600)"
-    code = (
-        "from serving.continuous_training.tether import run_tethered\n"
-        f"run_tethered(['sh', '-c', {f'{sys.executable} -c {json.dumps(stage)}; true'!r}])"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+def test_a_run_that_outlived_its_loop_is_not_joined_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """DVC's own lock keeps two runs from writing the same outputs."""
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
+    stage = {"cmd": "touch begun; while [ ! -e end ]; do sleep 0.1; done; echo 1 > made", "outs": ["made"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"fit": stage}}))
+    orphan = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "fit"])
     try:
-        grandchild = psutil.Process(int(until(lambda: told.is_file() and told.read_text())))
-        family = [*psutil.Process(parent.pid).children(recursive=True)]
-        assert grandchild in family and len(family) >= 2
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "begun").is_file():
+            assert orphan.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        with pytest.raises(UserError, match="`dvc repro fit` ended with"):
+            stages.reproduce(["fit"])
+        assert str(orphan.pid) in capfd.readouterr().err
     finally:
-        parent.kill()
-        parent.wait()
-    _, alive = psutil.wait_procs(family, timeout=20)
-    assert not [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-
-
-def test_the_exit_code_of_a_child_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    from serving.continuous_training.tether import run_tethered
-
-    assert run_tethered([sys.executable, "-c", "import sys; sys.exit(5)"]) == 5
-    assert run_tethered([sys.executable, "-c", "import os; os.kill(os.getpid(), 15)"]) == 128 + 15
-    assert run_tethered(["sh", "-c", "exit $NUMBER"], {**os.environ, "NUMBER": "9"}) == 9
-
-
-def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
-    for _ in range(int(seconds / 0.05)):
-        if found := holds():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not come to be in time")
+        (tmp_path / "end").touch()
+        assert orphan.wait(timeout=120) == 0
+    stages.reproduce(["fit"])
+    assert (tmp_path / "made").read_text() == "1\n"
 
 
 # The fingerprint
