@@ -68,8 +68,8 @@ def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame) -> list[Drift]:
         rows = worth[column]
         lacks_old, lacks_new = old.isna().to_numpy(), new.isna().to_numpy()
         if lacks_old.any() or lacks_new.any():
-            missing = (pd.Series(each) for each in (lacks_old, lacks_new))
-            found.append(category_drift(column, *missing, rows, kind="missing"))
+            old_gaps, new_gaps = pd.Series(lacks_old), pd.Series(lacks_new)
+            found.append(category_drift(column, old_gaps, new_gaps, rows, kind="missing"))
         if lacks_old.all() or lacks_new.all():
             continue
         kept = (rows[0] * (1 - lacks_old.mean()), rows[1] * (1 - lacks_new.mean()))

@@ -181,10 +181,13 @@ def _change(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["databases/tracking.db", "databases/studies.db", "code.py"])
 @pytest.mark.parametrize(
-    ("damage", "told"),
-    [(_change, "was changed"), (Path.unlink, "is missing"), (lambda path: path.rename(f"{path}.x"), "was added")],
+    ("name", "damage", "told"),
+    [
+        ("databases/tracking.db", _change, "was changed"),
+        ("databases/studies.db", Path.unlink, "is missing"),
+        ("code.py", lambda path: path.rename(f"{path}.x"), "was added"),
+    ],
 )
 def test_a_damaged_backup_is_refused_by_name(
     name: str, damage: Callable[[Path], object], told: str, checkout: Path, tmp_path: Path

@@ -21,8 +21,8 @@ from serving import registry_checks as problems
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import POLICY, STORES, aliases, empty_registry, made_version, stages
 
-PEOPLE = 6
-ROUNDS = 4
+PEOPLE = 4
+ROUNDS = 3
 _FORK = multiprocessing.get_context("fork")  # a new interpreter would import for longer than the test runs
 
 
@@ -168,10 +168,6 @@ def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient) -> N
         ):
             connection.execute(sa.text(statement))
     assert alias_moves.look(TASK).missing_triggers == ()
-
-
-def test_verify_finds_nothing_to_say(client: MlflowClient) -> None:
-    assert problems.verify(TASK) == []
 
 
 def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: MlflowClient) -> None:
