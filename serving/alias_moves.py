@@ -36,20 +36,9 @@ WAIT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Found:
-    """The registry of a task at one moment.
+    """The history of a task, the registered model's tag ``head`` of its last row, and MLflow's aliases and stages.
 
-    Attributes
-    ----------
-    entries, head
-        The history, and the registered model's tag of its last row.
-    aliases
-        Those of the platform, as MLflow has them.
-    stages
-        Version to stage, as MLflow has them; None where it no longer has stages.
-    missing_triggers
-        Of the history's table.
-    intent
-        An interrupted move that this user may not finish.
+    A stage is None where MLflow no longer has stages. ``intent`` is an interrupted move that this user may not finish.
     """
 
     entries: tuple[Entry, ...]
@@ -99,13 +88,7 @@ class Found:
 
 
 def history_uri() -> str:
-    """Return the history's database: ``ONCOLINEAGE_HISTORY_URI``, or MLflow's own.
-
-    Raises
-    ------
-    UserError
-        MLflow's is a server or no database, and the variable is not set.
-    """
+    """Return the history's database: ``ONCOLINEAGE_HISTORY_URI``, or MLflow's own if that is a database."""
     uri = os.environ.get(HISTORY_URI, "").strip()
     if uri:
         return uri
@@ -138,13 +121,11 @@ def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, *
     Parameters
     ----------
     expected
-        The state that the decision was based on. Where an alias other than ``candidate`` was moved since, nothing is
-        written.
+        The state that the decision was based on; an alias that was moved since, other than ``candidate``, refuses it.
     tags
         To set on the version ``to_version``.
     fields
-        ``by, action, alias, to_version, why, evidence_sha256, verdicts`` of the `serving.audit_log.Entry`; the last
-        two may be left out.
+        ``by, action, alias, to_version, why`` and, if any, ``evidence_sha256, verdicts`` of the entry.
 
     Raises
     ------

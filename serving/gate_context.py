@@ -86,13 +86,7 @@ def run_problem(run_id: str) -> str | None:
 
 
 def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
-    """Return the evidence with this hash from the artifacts of the run.
-
-    Raises
-    ------
-    UserError
-        It does not exist, cannot be read, or has another hash.
-    """
+    """Return the evidence from the artifacts of the run; `UserError` if it cannot be read or has another hash."""
     if not sha256:
         raise UserError(f"the version of {name} has no evidence; register it again: make register TASK={name}")
     place = f"evidence/{sha256}/evidence.json"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -117,62 +117,41 @@ def check_shape(content: Mapping[str, Any], limits: Limits) -> None:
         raise Refused(400, f"the request has the unknown key {', '.join(unknown[:5])}")
     if not isinstance(content.get("params") or {}, dict):
         raise Refused(400, "params must be a dictionary")
-    name = given[0]
-    value = content[name]
-    if name == "dataframe_split":
-        count = _check_split(value, limits)
-    elif name == "inputs" and isinstance(value, dict):
-        count = _check_columns(value, limits)
-    else:
-        count = _check_rows(name, value, limits)
+    count, columns = _size(given[0], content[given[0]])
+    if count > limits.rows:
+        raise Refused(400, f"the request has {count} rows; send at most {limits.rows} at a time")
+    if len(columns) > COLUMNS:
+        raise Refused(400, f"the request names more than {COLUMNS} fields")
     if (content.get("params") or {}).get("explain") and count > limits.explained_rows:
         message = f"params, explain: the request has {count} rows; with explain send at most {limits.explained_rows}"
         raise Refused(400, f"{message} at a time")
 
 
-def _check_rows(name: str, value: Any, limits: Limits) -> int:
+def _size(name: str, value: Any) -> tuple[int, Collection[str]]:
+    """Return the number of rows and the columns of a table in one of the formats."""
+    if name == "dataframe_split":
+        return _size_of_split(value)
+    if name == "inputs" and isinstance(value, dict):
+        if not all(isinstance(column, list) for column in value.values()):
+            raise Refused(400, "inputs must be a dictionary of field to a list with a value a row")
+        lengths = {len(column) for column in value.values()}
+        if len(lengths) > 1:
+            raise Refused(400, "inputs: the fields have different numbers of rows")
+        return max(lengths, default=0), value
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise Refused(400, f"{name} must be a list of rows, each a dictionary of field to value")
-    _few_rows(len(value), limits)
-    columns: set[str] = set()
-    for row in value:
-        columns.update(row)
-        _few_columns(len(columns))
-    return len(value)
+    return len(value), {field for row in value for field in row}
 
 
-def _check_split(value: Any, limits: Limits) -> int:
+def _size_of_split(value: Any) -> tuple[int, Collection[str]]:
     if not isinstance(value, dict) or not {"columns", "data"} <= set(value) <= {"columns", "data", "index"}:
         raise Refused(400, "dataframe_split must be a dictionary with columns and data")
     columns, data = value["columns"], value["data"]
     if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
         raise Refused(400, "dataframe_split, columns: must be a list of names")
-    _few_columns(len(columns))
     if not isinstance(data, list) or not all(isinstance(row, list) and len(row) == len(columns) for row in data):
         raise Refused(400, "dataframe_split, data: must be a list of rows, each a list with a value a column")
-    _few_rows(len(data), limits)
     index = value.get("index", [])
     if "index" in value and (not isinstance(index, list) or len(index) != len(data)):
         raise Refused(400, "dataframe_split, index: must be a list with a value a row")
-    return len(data)
-
-
-def _check_columns(value: Mapping[str, Any], limits: Limits) -> int:
-    _few_columns(len(value))
-    if not all(isinstance(column, list) for column in value.values()):
-        raise Refused(400, "inputs must be a dictionary of field to a list with a value a row")
-    lengths = {len(column) for column in value.values()}
-    if len(lengths) > 1:
-        raise Refused(400, "inputs: the fields have different numbers of rows")
-    _few_rows(max(lengths, default=0), limits)
-    return max(lengths, default=0)
-
-
-def _few_rows(count: int, limits: Limits) -> None:
-    if count > limits.rows:
-        raise Refused(400, f"the request has {count} rows; send at most {limits.rows} at a time")
-
-
-def _few_columns(count: int) -> None:
-    if count > COLUMNS:
-        raise Refused(400, f"the request names more than {COLUMNS} fields")
+    return len(data), columns

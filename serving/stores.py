@@ -139,11 +139,6 @@ def databases() -> list[Database]:
 
     Where tracking is a server, the history's database is taken for the server's. For a team that reaches its server by
     HTTP alone it is not: only the server's operator can save what the server holds.
-
-    Raises
-    ------
-    UserError
-        One is neither PostgreSQL nor an SQLite file, or tracking store and registry are two databases.
     """
     uri, history = str(mlflow.get_tracking_uri()), history_uri()
     if uri != str(mlflow.get_registry_uri()):
@@ -266,16 +261,7 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False, pro
 
     Every file is compared with its hash, and every target is checked, before anything is written. Nothing is
     overwritten: databases must be empty, and artifacts that exist must be those of the backup, so that an interrupted
-    restore can be run again.
-
-    Parameters
-    ----------
-    folder
-        From `backup`.
-    sha256
-        Of the manifest, as printed when the backup was made; not compared where it is empty.
-    artifacts_only
-        Whether databases are left alone: where only the artifacts were lost.
+    restore can be run again. ``sha256``, if any, is that of the manifest; ``artifacts_only`` leaves databases alone.
 
     Raises
     ------

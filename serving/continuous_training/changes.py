@@ -20,14 +20,9 @@ _COLUMNS = ["sample_id", "group", "split"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Samples and parameters at one time.
+    """Samples (``sample_id, group, split``) and facts at one time, as far as they are known.
 
-    Attributes
-    ----------
-    samples
-        ``sample_id, group, split``, a row a sample; None where they are not known.
-    facts
-        ``data.sha256``, ``split.sha256``, ``rows`` (raw and kept) and ``params``, as far as they are known.
+    Facts are ``data.sha256``, ``split.sha256``, ``rows`` (raw and kept) and ``params``.
     """
 
     samples: pd.DataFrame | None
@@ -92,13 +87,9 @@ def decisions_at(commit: str | None, name: str, budget: str | None) -> dict[str,
 
 
 def samples_changed(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Count the changes of samples and groups.
+    """Return ``before``, ``after``, ``added`` and ``gone`` of ``samples`` and ``groups``, and the changes of ``sides``.
 
-    Returns
-    -------
-    dict
-        For ``samples`` and ``groups``: ``before``, ``after``, ``added``, ``gone``; for ``sides`` the number of samples
-        that ``moved`` to another side of the split, and how many of them ``left_test``. No sample is named.
+    Those are the number of samples that ``moved`` to another side of the split, and how many ``left_test``.
     """
     found: dict[str, dict[str, Any]] = {}
     for what, column in (("samples", "sample_id"), ("groups", "group")):

@@ -26,17 +26,10 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a loop.
+    """One step of a loop: key of its result, description, and function.
 
-    Attributes
-    ----------
-    name
-        Key of its result.
-    what
-        Description for the terminal and for ``--dry-run``.
-    run
-        Takes the results of the steps before it and returns its own, as JSON values. It is run again after a kill, so
-        it skips what it finds done. The key ``stop`` in a result ends the loop.
+    The function takes the results of the steps before it and returns its own, as JSON values; the key ``stop`` ends
+    the loop. It is run again after a kill, so it skips what it finds done.
     """
 
     name: str
@@ -58,13 +51,7 @@ class BusyError(UserError):
 
 @contextlib.contextmanager
 def alone(folder: Path, task: str, by: str) -> Iterator[None]:
-    """Hold the checkout's lock, which the operating system releases when the holder ends.
-
-    Raises
-    ------
-    BusyError
-        Names the holder's task, user, process and start.
-    """
+    """Hold the checkout's lock, which the system releases when the holder ends; `BusyError` names another holder."""
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "holder.json"
     lock = FileLock(folder / "lock", timeout=0)
@@ -90,15 +77,10 @@ def _describe(holder: Path) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """The state file of a task's loop.
+    """The state file ``.retrain/<task>.json`` of a loop, None where no loop has run.
 
-    Attributes
-    ----------
-    path
-        ``.retrain/<task>.json``.
-    content
-        ``fingerprint`` and ``components`` of its data and decisions, ``by``, ``started``, ``steps`` with the results,
-        and ``finished``, None until the end. None where no loop has run.
+    It holds ``fingerprint`` and ``components`` of data and decisions, ``by``, ``started``, ``steps`` with the results,
+    and ``finished``, None until the end.
     """
 
     path: Path
@@ -157,10 +139,7 @@ def begin(state: State, *, fingerprint: str, components: Mapping[str, Any], by: 
 
 
 def go(state: State, steps: Sequence[Step], tell: Callable[[str], None] = print) -> State:
-    """Run the steps that are not done, in order, up to the end or a ``stop``; write down each before the next begins.
-
-    ``tell`` is called with a line for each step.
-    """
+    """Run the steps that are not done, up to the end or a ``stop``; write down each before the next begins."""
     assert state.content is not None
     done = dict(state.content["steps"])
     content = {**state.content, "steps": done}

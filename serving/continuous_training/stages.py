@@ -29,10 +29,7 @@ def trained(name: str, architectures: Sequence[str]) -> list[str]:
 def pull() -> str:
     """Bring ``data/`` to what ``data.dvc`` names, updated from its source if it was imported; describe what was done.
 
-    Raises
-    ------
-    UserError
-        ``data/`` has changes that DVC does not know, or the remote lacks what ``data.dvc`` names.
+    Raises `UserError` where ``data/`` has changes that DVC does not know, or the remote lacks what ``data.dvc`` names.
     """
     target = str(tracking.DATA_DVC)
     if not tracking.DATA_DVC.is_file():

@@ -47,18 +47,7 @@ def retrain(
 ) -> Outcome:
     """Pull data, and if something changed: check, train, collect evidence, register, judge, move, and report.
 
-    Parameters
-    ----------
-    name, params
-        The task and the parameters.
-    by
-        User's name for the registry's history.
-    architectures
-        Of the task's models; all if empty. The naive baseline is always added.
-    steps_of
-        Returns the steps of a plan.
-    tell
-        Called with a line for every step.
+    Without ``architectures`` all of the task's models are trained; the naive baseline always is.
 
     Raises
     ------

@@ -20,18 +20,9 @@ _NEEDED = ("time", "model_version", "out_of_distribution")
 
 @dataclass(frozen=True)
 class Logged:
-    """The log of a version.
+    """The log of a version: rows by time, the number of files, and what was left out.
 
-    Attributes
-    ----------
-    rows
-        Ordered by time; columns as `training.model.prediction_log` writes them.
-    files
-        Number of files that were read.
-    skipped
-        File to the reason why it was not read.
-    other_versions
-        Version to the number of its rows, which were left out.
+    ``skipped`` has the reason for each file that was not read, ``other_versions`` the number of rows of each.
     """
 
     rows: pd.DataFrame

@@ -24,20 +24,10 @@ _MOST_VALUES = 50_000_000
 
 @dataclass(frozen=True)
 class Performance:
-    """A metric on labelled rows beside that of the evidence.
+    """A metric now, on ``rows`` samples with a label and an answer, and then, on the test split of the evidence.
 
-    Attributes
-    ----------
-    metric
-        The task's, or the first that can be computed from the log.
-    now, then
-        On the labelled rows, and on the test split of the evidence.
-    rows
-        Samples with a label and an answer.
-    labels_without_answer
-        Labels of samples that the version was not asked about.
-    status
-        ``dropped`` where the metric lies beyond the evidence's interval significantly; ``unknown`` with too few labels.
+    It is the task's metric, or the first that can be computed from the log. The status is ``dropped`` where it lies
+    significantly beyond the evidence's interval, and ``unknown`` with too few labels.
     """
 
     metric: str
@@ -60,24 +50,10 @@ def measure(
     resamples: int,
     seed: int = 0,
 ) -> Performance:
-    """Compare logged answers with labels.
+    """Compare logged answers, the last for each sample, with labels from `read_labels`.
 
-    Parameters
-    ----------
-    contract, evidence
-        Of the version.
-    answers
-        Logged rows with ``sample_sha256``; the last answer for a sample counts.
-    labels
-        From `read_labels`.
-    metric
-        The task's.
-    least
-        Minimum number of labelled rows for a statement.
-    drop
-        By how much the metric may lie below the evidence's interval.
-    resamples, seed
-        Of the bootstrap; each sample is its own group, since a log has no groups.
+    ``least`` is the minimum number of labelled rows; ``drop`` is by how much the metric may lie below the evidence's
+    interval. In the bootstrap each sample is its own group, since a log has no groups.
     """
     problem = get_problem(contract.problem)
     measured = evidence["test"]["metrics"]
@@ -118,30 +94,11 @@ def read_labels(
     logged: Container[str] = frozenset(),
     tell: Callable[[str], None] = lambda note: None,
 ) -> pd.DataFrame:
-    """Read labels that arrived.
+    """Return ``sample_sha256`` and the labels of a table, in columns that start with ``measured``.
 
-    Parameters
-    ----------
-    path
-        Table: ``sample_id`` and the columns of `serving.problems.Problem.label_columns`.
-    contract
-        Of the version that is watched.
-    sample_sha256
-        Salted hash of a sample's id, as in the log.
-    logged
-        Hashes in the log, to find ids that are spelled differently there.
-    tell
-        Called with a sentence for each value that is read differently or left out.
-
-    Returns
-    -------
-    pd.DataFrame
-        ``sample_sha256`` and the labels, in columns that start with ``measured``.
-
-    Raises
-    ------
-    UserError
-        Names the file, column and rows at fault.
+    The table has ``sample_id`` and the columns of `serving.problems.Problem.label_columns`. ``sample_sha256`` is the
+    log's salted hash of an id, and ``logged`` its hashes, to find ids with another spelling there. ``tell`` is called
+    with a sentence for what is read differently or left out. Raises `UserError` with file, column and rows at fault.
     """
     try:
         content = path.read_bytes()
@@ -179,7 +136,7 @@ def read_labels(
         tell(note)
     if missing.any():
         tell(f"samples without a label were left out: {_rows(np.flatnonzero(missing))}")
-    other = [row for row in np.flatnonzero(~missing) if _spelled_differently(ids[row], sample_sha256, logged)]
+    other = [int(row) for row in np.flatnonzero(~missing) if _spelled_differently(ids[row], sample_sha256, logged)]
     if other:
         tell(f"the log has no such sample_id, but one in another spelling (case, zeros, folder): {_rows(other)}")
     hashes = [sample_sha256(each) for each in ids]

@@ -49,27 +49,11 @@ def monitor(
     since: datetime | None = None,
     reports: Path = REPORTS,
 ) -> tuple[dict[str, Any], Path]:
-    """Compare the log of a task with its version's reference, and write and log the report.
+    """Compare the prediction log of a task with its version's reference; return the report and its folder.
 
-    Parameters
-    ----------
-    name, params
-        Task and parameters.
-    log
-        Folder of the prediction log.
-    labels
-        Table of labels that arrived, see `serving.drift.performance.read_labels`.
-    version
-        That in production, else in staging, if empty.
-    since
-        Earlier rows are left out.
-    reports
-        The report is written into ``<task>/monitor/<UTC time>/``.
-
-    Returns
-    -------
-    tuple
-        The report and its folder.
+    The version is that in production, else in staging, if empty; rows before ``since`` are left out; ``labels`` is a
+    table for `serving.drift.performance.read_labels`. The report is written into ``<task>/monitor/<UTC time>/`` of
+    ``reports`` and logged to a run.
     """
     policy = params.policy.monitor
     chosen = _watched_version(name, version)

@@ -22,17 +22,7 @@ _KINDS = {"number": "", "category": "", "missing": " (missing values)"}
 
 @dataclass(frozen=True)
 class Reference:
-    """The data that a version keeps for comparison.
-
-    Attributes
-    ----------
-    inputs
-        Summaries of training rows, from `training.contract.Contract.describe`.
-    predictions
-        Of held-out rows, in the columns of `predictions_of`.
-    threshold
-        Of the out-of-distribution score.
-    """
+    """The data of a version: summaries of training rows, predictions of held-out rows, novelty threshold."""
 
     task: str
     version: str
@@ -58,20 +48,9 @@ class Novelty:
 
 @dataclass(frozen=True)
 class Watched:
-    """The result of a comparison.
+    """The result of a comparison; ``findings`` are the reasons to retrain, ``notes`` are remarks, in sentences.
 
-    Attributes
-    ----------
-    inputs, predictions
-        Drift of each column, corrected for all tests of both.
-    novelty
-        Rows out of distribution.
-    performance
-        None where no labels were given.
-    findings
-        The reasons to retrain, in sentences; empty where all is fine.
-    notes
-        Remarks for the reader.
+    The drift of inputs and predictions is corrected for all tests of both.
     """
 
     inputs: list[Drift]

@@ -6,17 +6,14 @@ import contextlib
 import importlib.metadata
 import math
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from evaluation.evidence.build import PREDICTIONS
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.errors import UserError
@@ -31,23 +28,13 @@ from training.model.logged_model import contract_of, predictor_folder
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _CONDITIONS = ("machine", "cpu", "threads", "python")
 _RECOVERED = {"data.dvc", "params.yaml"}  # uncommitted changes that the version's tags and model hold
-_ANSWER = re.compile("prediction|probability|raw_")  # columns of predictions
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)")
 
 
 class Comparison(NamedTuple):
-    """One comparison.
+    """One comparison; ``equal`` is None where it is unknown.
 
-    Attributes
-    ----------
-    what
-        Name.
-    equal
-        None where it is unknown.
-    message
-        A sentence.
-    decides
-        Whether a difference makes the version differ; code and packages only explain one.
+    A difference that ``decides`` makes the version differ; others, as of packages, only explain one.
     """
 
     what: str
@@ -61,14 +48,7 @@ def reproduce(
 ) -> tuple[list[Comparison], Path]:
     """Fit a version again, compare, and write ``<task>/reproduce/<version>.json`` into ``reports``.
 
-    Parameters
-    ----------
-    uri
-        ``models:/<task>/<number>`` or ``models:/<task>@<alias>``.
-    origin
-        Root of the repository.
-    tolerance
-        See `compare`.
+    ``uri`` is ``models:/<task>/<number>`` or ``models:/<task>@<alias>``, ``origin`` the root of the repository.
     """
     with recipe_of(uri, MlflowClient()) as recipe:
         found = compare(recipe, refit(recipe, origin), tolerance)
@@ -85,13 +65,7 @@ def verdict(comparisons: list[Comparison]) -> Literal["equal", "differs"]:
 
 @contextlib.contextmanager
 def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
-    """Yield the recipe of a version from registry and run, with a copy of its files.
-
-    Raises
-    ------
-    UserError
-        The URI is not of a version, the version does not exist, or its artifacts cannot be read.
-    """
+    """Yield the recipe of a version from registry and run, with a copy of its files."""
     named = _URI.fullmatch(uri)
     if named is None:
         raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
@@ -104,10 +78,6 @@ def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
         run = client.get_run(version.tags.get("evidence.run_id") or str(version.run_id))
     except MlflowException as error:
         raise UserError(f"{uri!r} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error
-    predictions = None
-    # Older commits logged no predictions.
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(MlflowException, OSError):
-        predictions = pd.read_parquet(client.download_artifacts(run.info.run_id, PREDICTIONS, folder))
     with model_files(version.source) as files:
         path = files / "requirements.txt"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -120,7 +90,6 @@ def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
             metrics=dict(run.data.metrics),
             folder=predictor_folder(files),
             requirements={match[1]: match[2] for match in matches if match},
-            predictions=predictions,
         )
 
 
@@ -141,7 +110,6 @@ def compare(recipe: Recipe, made: Refit, tolerance: float | None = None) -> list
         _parameters(recipe, made),
         *conditions,
         Comparison("model files", same_files, "byte for byte" if same_files else "other bytes", decides=False),
-        _logged(recipe, made, allowed),
         _gap("predictions", first, second, list(names), allowed),
         _metrics(recipe, made, allowed),
     ]
@@ -208,19 +176,6 @@ def _conditions(recipe: Recipe) -> list[Comparison]:
     return found
 
 
-def _logged(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
-    """Compare the predictions of the test rows that were logged when the version was evaluated."""
-    what = "logged answers"
-    if recipe.predictions is None:
-        return Comparison(what, None, "the version's run has none")
-    then, now = (table.set_index("sample_id").sort_index() for table in (recipe.predictions, made.predictions))
-    if not then.index.equals(now.index):
-        return Comparison(what, False, "they are of other samples")
-    columns = [name for name in then if _ANSWER.match(str(name)) and name in now]
-    first, second = (table[columns].to_numpy(np.float64) for table in (then, now))
-    return _gap(what, first, second, list(then.index), tolerance)
-
-
 def _gap(what: str, first: np.ndarray, second: np.ndarray, names: Sequence[str], tolerance: float) -> Comparison:
     """Compare row by row; two NaN are equal."""
     if first.shape != second.shape:
@@ -254,15 +209,7 @@ def _metrics(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
 
 
 def test_metrics(folder: Path, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Return the metrics of the second fit on the test rows, by the names of the evidence.
-
-    Parameters
-    ----------
-    folder
-        Artifact folder of the version, whose contract describes the outputs.
-    outputs
-        From `serving.reproduction.refit_outputs`.
-    """
+    """Return the second fit's metrics of the outputs; the contract in the version's artifact folder describes them."""
     contract = contract_of(folder)
     metric = read_task(contract.task_text).evaluate.metric
     return measures_of(contract.problem).metrics(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 from mlflow import MlflowClient
 
@@ -39,8 +38,6 @@ class Recipe:
         Of the run, as text.
     folder
         The model's artifact folder.
-    predictions
-        Of the test rows, as the evaluate stage logged them; None if it did not.
     requirements
         Package to version that the model was logged with.
     """
@@ -52,7 +49,6 @@ class Recipe:
     metrics: dict[str, float]
     folder: Path
     requirements: dict[str, str]
-    predictions: pd.DataFrame | None = None
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -80,8 +76,6 @@ class Refit:
         Source of the task's parameters: ``commit`` or ``model``.
     parameters, metrics
         Of its run.
-    predictions
-        Of the test rows, as the fit stage wrote them.
     outputs
         Arrays of `refit_outputs`: ``first`` of the version, ``second`` of the second fit.
     """
@@ -90,7 +84,6 @@ class Refit:
     params_from: str
     parameters: dict[str, str]
     metrics: dict[str, float]
-    predictions: pd.DataFrame
     outputs: dict[str, np.ndarray]
 
 
@@ -141,8 +134,7 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
             outputs = dict(arrays)
         if found := str(outputs.pop("params_sha256")):
             hashes["params.sha256"] = found
-        predictions = pd.read_parquet(folder / "predictions.parquet")
-        return Refit(hashes, params_from, dict(run.data.params), dict(run.data.metrics), predictions, outputs)
+        return Refit(hashes, params_from, dict(run.data.params), dict(run.data.metrics), outputs)
 
 
 def _settle_params(tree: Worktree, recipe: Recipe) -> str:

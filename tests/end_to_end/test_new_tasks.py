@@ -22,7 +22,7 @@ from PIL import Image
 
 from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import WAIVED, small_params
+from tests.end_to_end.small_platform import small_params
 
 pytestmark = pytest.mark.slow
 SEED = 5
@@ -175,12 +175,7 @@ def case(
 ) -> Iterator[tuple[NewTask, Checkout]]:
     """Return a new task with a checkout in which its models have been evaluated."""
     task: NewTask = request.param
-    params = small_params(task.name, changes=task.changes, like=task.like, models=task.models)
-    # What few samples cannot prove is waived by name; all else of the gate has to hold.
-    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
-    params["policy"]["tasks"] = {
-        task.name: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}
-    }
+    params = small_params(task.name, changes=task.changes, like=task.like, models=task.models, waive=True)
     with checked_out(tmp_path_factory.mktemp(task.name), params) as made:
         empty_store(made.root)
         task.sample(made.root / "data" / task.name)
@@ -200,9 +195,7 @@ def test_a_new_task_is_registered_scored_and_served(
     case: tuple[NewTask, Checkout], capsys: pytest.CaptureFixture[str]
 ) -> None:
     task, here = case
-    assert here.run("evaluation.candidate", "--task", task.name, "--architecture", task.served) == 0
-    assert here.run("serving.register", "--task", task.name, "--by", "A. Person") == 0, capsys.readouterr().out
-    assert here.run("serving.promote", "--task", task.name, "--by", "A. Person") == 0
+    here.stage(task.name, task.served)
     capsys.readouterr()
     model = f"models:/{task.name}@staging"
     assert here.run("evaluation.score", "--model", model, "--data", f"data/{task.name}") == 0

@@ -27,7 +27,7 @@ from serving import registry
 from serving.audit_log import INTENTS, TABLE
 from serving.registry_checks import verify
 from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import ROOT, WAIVED, small_params
+from tests.end_to_end.small_platform import ROOT, small_params
 from tests.end_to_end.test_new_tasks import TASKS, first_profile, is_subtype
 from tests.servers import ADMIN, ADMIN_PASSWORD, s3_store, tracking_server
 from tests.serving.served import serving
@@ -80,9 +80,7 @@ def script(name: str, *arguments: str, **env: str) -> subprocess.CompletedProces
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Return an installation whose model is in staging, brought there by the account ``platform``."""
     folder = tmp_path_factory.mktemp("servers")
-    params = small_params(TASK, changes=CASE.changes, like=CASE.like, models=CASE.models)
-    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
-    params["policy"]["tasks"] = {TASK: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}}
+    params = small_params(TASK, changes=CASE.changes, like=CASE.like, models=CASE.models, waive=True)
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(postgres())
         store = stack.enter_context(s3_store(folder))
@@ -111,9 +109,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         tracking.mlflow.set_tracking_uri(url)
         CASE.sample(here.root / "data" / TASK)
         here.train(TASK, CASE.models)
-        assert here.run("evaluation.candidate", "--task", TASK, "--architecture", CASE.served) == 0
-        assert here.run("serving.register", "--task", TASK, "--by", "ada") == 0
-        assert here.run("serving.promote", "--task", TASK, "--by", "ada") == 0
+        here.stage(TASK, CASE.served)
         yield Installation(here, url, database, folder, store)
 
 

@@ -18,7 +18,7 @@ from pipelines.simulate.survival import simulate_breast_survival
 from serving.problems import get_problem
 from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import WAIVED, small_params
+from tests.end_to_end.small_platform import small_params
 
 pytestmark = pytest.mark.slow
 NAME, SERVED = "breast_survival", "cox_net"
@@ -29,17 +29,14 @@ STAGED = f"models:/{NAME}@staging"
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Return a checkout in which models of survival have been evaluated, and one is in staging."""
-    params = small_params(NAME, models=MODELS, changes={"split.folds": 3, "fit.members": {"quick": 3, "full": 3}})
-    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
-    params["policy"]["tasks"] = {NAME: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}}
+    changes = {"split.folds": 3, "fit.members": {"quick": 3, "full": 3}}
+    params = small_params(NAME, models=MODELS, changes=changes, waive=True)
     params["policy"]["monitor"]["minimum_rows"] = 20
     with checked_out(tmp_path_factory.mktemp("survival"), params) as made:
         empty_store(made.root)
         simulate_breast_survival(made.root / "data" / NAME, patients=150)
         made.train(NAME, MODELS)
-        assert made.run("evaluation.candidate", "--task", NAME, "--architecture", SERVED) == 0
-        assert made.run("serving.register", "--task", NAME, "--by", "A. Person") == 0
-        assert made.run("serving.promote", "--task", NAME, "--by", "A. Person") == 0
+        made.stage(NAME, SERVED)
         yield made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES))
     empty_store(made.root)
     made.train(sorted(ARCHITECTURES))
+    made.dvc("repro")
     return made
 
 
@@ -111,14 +113,16 @@ def test_another_search_space_reruns_that_architecture_alone(platform: Platform)
 
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
-    for entry in ("tune", "fit", "evaluate"):
-        mlflow_run(platform, entry, architecture="elastic_net")
+    project, given = load_project(str(platform.root)), {"task": TASK, "architecture": "elastic_net"}
+    for entry in ("tune", "fit"):
+        command = shlex.split(project.get_entry_point(entry).compute_command(given, None))
+        assert command[:3] == ["python", "-m", f"training.{entry}"] and {TASK, "elastic_net"} <= set(command)
+    mlflow_run(platform, "evaluate", architecture="elastic_net")
     newest = runs_of(client, "evaluate")[0]
     assert newest.data.tags["architecture"] == "elastic_net"
     assert newest.data.tags["project_run_id"] != newest.info.run_id
     # MLflow makes 1 of every code that is not 0, so what it would run is run as it runs it.
-    given = {"task": TASK, "architecture": "elastic_net", "by": "A. Person"}
-    line = load_project(str(platform.root)).get_entry_point("register").compute_command(given, None)
+    line = project.get_entry_point("register").compute_command({**given, "by": "A. Person"}, None)
     done = platform.run("bash", "-c", line, check=False)
     # 2 is "registered, and the gate would refuse": a tiny sample owes nobody every proof
     assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]
