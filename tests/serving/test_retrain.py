@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import code_closure
@@ -35,6 +35,7 @@ from serving.retrain import BUSY
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
+CODE = marks.code
 NAMES = ("first", "second", "third", "fourth")
 
 
@@ -55,6 +56,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(stages, "pull", lambda: "pulled")
     monkeypatch.setattr(stages, "stale", lambda targets: {})
     monkeypatch.setattr(whole_loop, "registered", lambda plan: None)
+    monkeypatch.setattr(marks, "code", lambda *_: {})  # is tested below, and reads every file of the platform
     return tmp_path
 
 
@@ -350,6 +352,7 @@ def repository(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", checkout)
     monkeypatch.setattr(code_closure, "ROOT", checkout)
+    monkeypatch.setattr(marks, "code", CODE)
     return checkout
 
 
@@ -414,6 +417,7 @@ def table(rows: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     return pd.DataFrame([(key, *each) for key, each in rows.items()], columns=["sample_id", "group", "split"])
 
 
+@settings(deadline=None, max_examples=30)
 @given(old=tables, new=tables)
 def test_samples_and_groups_are_counted(old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]]) -> None:
     found = samples_changed(table(old), table(new))
