@@ -114,10 +114,10 @@ def test_another_search_space_reruns_that_architecture_alone(platform: Platform)
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
     project, given = load_project(str(platform.root)), {"task": TASK, "architecture": "elastic_net"}
-    for entry in ("tune", "fit"):
-        command = shlex.split(project.get_entry_point(entry).compute_command(given, None))
-        assert command[:3] == ["python", "-m", f"training.{entry}"] and {TASK, "elastic_net"} <= set(command)
-    mlflow_run(platform, "evaluate", architecture="elastic_net")
+    command = shlex.split(project.get_entry_point("tune").compute_command(given, None))
+    assert command[:3] == ["python", "-m", "training.tune"] and {TASK, "elastic_net"} <= set(command)
+    for entry in ("fit", "evaluate"):  # which reopens the run of the fit
+        mlflow_run(platform, entry, architecture="elastic_net")
     newest = runs_of(client, "evaluate")[0]
     assert newest.data.tags["architecture"] == "elastic_net"
     assert newest.data.tags["project_run_id"] != newest.info.run_id
