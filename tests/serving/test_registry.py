@@ -331,6 +331,7 @@ def test_rollback_does_not_ask_for_thresholds_but_for_the_same_files(
 
 
 _MODEL = """
+import os
 import mlflow
 import pandas as pd
 
