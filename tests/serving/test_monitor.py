@@ -361,14 +361,7 @@ def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(par
     assert found["sample_sha256"].isin(logged).tolist() == [True, True, False, False, False, False, False]
     assert found["measured"].tolist() == ["all", "hem", "hem", "hem", "all", "all", "all"]
     told = "; ".join(notes)
-    for kind in (
-        "'ALL' as all",
-        "without a label .*rows 7",
-        "case.*rows 3",
-        "zeros.*rows 4",
-        "folder.*rows 5",
-        "[.]0.*rows 6",
-    ):
+    for kind in ("'ALL' as all", "without a label .*rows 7", "another spelling .*rows 3, 4, 5, 6"):
         assert re.search(kind, told), (kind, told)
     assert not any(name in told for name in ("S1", "S3", "S9", "bmp")), "no id of a sample in a report"
     path.write_text("sample_id;target\na;1,5\nb;-0,25\nc;n/a\n")
