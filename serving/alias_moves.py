@@ -1,18 +1,16 @@
 """A move of a version: an intent, the aliases through MLflow's public client, and the row of the history.
 
-The history lies in an SQL database, MLflow's own or another, and MLflow may be a server that is reached by HTTP alone:
-no transaction spans the two. So a move has three steps. The row that it will append is written as an intent; aliases,
-deprecated stages and tags are set; the row is appended, and the intent deleted with it. All of it is done while the
-task's turn is held, so that of two people one comes first and the other is told. The turn falls free when its holder
-dies: whoever takes it next and finds an intent finishes the move where its alias was moved already, and withdraws it
-where it was not.
+The history lies in an SQL database, and MLflow may be a server that is reached by HTTP alone, so no transaction spans
+the two. A move therefore has three steps. The row to append is written as an intent; aliases, deprecated stages and
+tags are set; the row is appended and the intent deleted. A lock on the task is held meanwhile and is released when its
+holder dies. Whoever takes it next and finds an intent finishes the move if its alias was moved, else withdraws it.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,20 +36,9 @@ WAIT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Found:
-    """What a task's registry holds at one moment.
+    """The history of a task, the registered model's tag ``head`` of its last row, and MLflow's aliases and stages.
 
-    Attributes
-    ----------
-    entries, head
-        The history, and what the registered model's tag says of its last row.
-    aliases
-        As MLflow has them; others than the platform's are left out.
-    stages
-        Version to stage, as MLflow has them, None where it no longer has stages.
-    missing_triggers
-        Of the history's table.
-    intent
-        A move that was broken off, where who looks may not finish it.
+    A stage is None where MLflow no longer has stages. ``intent`` is an interrupted move that this user may not finish.
     """
 
     entries: tuple[Entry, ...]
@@ -78,21 +65,21 @@ class Found:
 
     def moved(self) -> list[str]:
         """Return which aliases do not point where the history says, a sentence each."""
-        said, after = self.state.aliases, replay(self.entries_after).aliases
+        expected, after = self.state.aliases, replay(self.entries_after).aliases
         return [
-            f"alias {alias} points to {_version(self.aliases.get(alias))}, "
-            f"the history says {_version(said.get(alias))}: it was moved behind the tools' back"
+            f"alias {alias} points to {_version(self.aliases.get(alias))}, the history says "
+            f"{_version(expected.get(alias))}: it was moved without these commands"
             for alias in ALIASES
-            if self.aliases.get(alias) not in (said.get(alias), after.get(alias))
+            if self.aliases.get(alias) not in (expected.get(alias), after.get(alias))
         ]
 
     def staged_wrongly(self) -> list[str]:
         """Return which versions have another deprecated stage than their alias asks for, a sentence each."""
-        said, after = self.state.stages, replay(self.entries_after).stages
+        expected, after = self.state.stages, replay(self.entries_after).stages
         return [
-            f"version {version} has the stage {stage}, its aliases ask for {said.get(version, 'None')}"
+            f"version {version} has the stage {stage}, its aliases ask for {expected.get(version, 'None')}"
             for version, stage in sorted(self.stages.items())
-            if stage not in (None, said.get(version, "None"), after.get(version, "None"))
+            if stage not in (None, expected.get(version, "None"), after.get(version, "None"))
         ]
 
     def last_move(self) -> Entry | None:
@@ -101,20 +88,14 @@ class Found:
 
 
 def history_uri() -> str:
-    """Return the history's database: what ``ONCOLINEAGE_HISTORY_URI`` names, or MLflow's own.
-
-    Raises
-    ------
-    UserError
-        MLflow's is a server or no database, and the variable is not set.
-    """
+    """Return the history's database: ``ONCOLINEAGE_HISTORY_URI``, or MLflow's own if that is a database."""
     uri = os.environ.get(HISTORY_URI, "").strip()
     if uri:
         return uri
     uri = str(tracking.mlflow.get_registry_uri())
     try:
         sa.make_url(uri).get_dialect()
-    except sa.exc.ArgumentError as error:  # an address of a server, or of files
+    except sa.exc.ArgumentError as error:  # the address of a server, or of files
         raise UserError(
             f"the model registry {redacted(uri)} is no SQL database, and the history of moves needs one; set "
             f"{HISTORY_URI} to the same database for everybody who moves versions, "
@@ -124,93 +105,61 @@ def history_uri() -> str:
 
 
 def look(task: str) -> Found:
-    """Return what the registry holds of ``task`` now, after a move that was broken off is finished or withdrawn."""
+    """Return the registry of ``task`` now, after an interrupted move is finished or withdrawn."""
     with _database() as engine:
         found = _found(engine, task)
         if found.intent is not None:
-            # Who may only read sees it as it is.
+            # A user who may only read sees it as it is.
             with suppress(UserError, MlflowException, sa.exc.DBAPIError, OSError), _turn(engine, task):
                 return _settled(engine, task)
         return found
 
 
-def move(
-    task: str,
-    *,
-    expected: Found,
-    by: str,
-    action: str,
-    alias: str,
-    to_version: int | None,
-    why: str,
-    evidence_sha256: str | None = None,
-    verdicts: Sequence[Mapping[str, Any]] = (),
-    tags: Mapping[str, str] | None = None,
-) -> Entry:
+def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, **fields: Any) -> Entry:
     """Append a row and put aliases, stages and tags where the history then says.
 
     Parameters
     ----------
     expected
-        What the decision was made on. Where an alias other than ``candidate`` was moved since, nothing is written.
-    by, action, alias, to_version, why, evidence_sha256, verdicts
-        Of the `serving.audit_log.Entry`.
+        The state that the decision was based on; an alias that was moved since, other than ``candidate``, refuses it.
     tags
-        Of the version ``to_version``.
+        To set on the version ``to_version``.
+    fields
+        ``by, action, alias, to_version, why`` and, if any, ``evidence_sha256, verdicts`` of the entry.
 
     Raises
     ------
     UserError
-        Somebody was faster; an alias was moved behind the tools' back; the version is not there.
+        Another user was faster; an alias was moved without this function; the version does not exist.
     """
+    fields = {"evidence_sha256": None, "verdicts": ()} | fields
+    alias, to_version = fields["alias"], fields["to_version"]
     with _database() as engine:
         audit_log.create(engine)
         with _turn(engine, task):
             now = _settled(engine, task)
-            refuse_unsound(now, task, restoring=action == RESTORE)
+            refuse_unsound(now, task, restoring=fields["action"] == RESTORE)
             if alias != CANDIDATE:
                 _refuse_stale(expected, now, task)
             if to_version is not None and to_version not in now.stages:
                 raise UserError(f"{task} has no version {to_version}")
-            entry = next_entry(
-                now.entries,
-                task,
-                datetime.now(UTC).isoformat(timespec="milliseconds"),
-                by=by,
-                action=action,
-                alias=alias,
-                from_version=now.aliases.get(alias),
-                to_version=to_version,
-                why=why,
-                evidence_sha256=evidence_sha256,
-                verdicts=tuple(dict(verdict) for verdict in verdicts),
-            )
-            intent = Intent(entry, dict(tags or {}))
+            time = datetime.now(UTC).isoformat(timespec="milliseconds")
+            fields |= {"from_version": now.aliases.get(alias), "verdicts": tuple(map(dict, fields["verdicts"]))}
+            intent = Intent(next_entry(now.entries, task, time, **fields), dict(tags or {}))
             audit_log.begin(engine, intent)
             try:
                 _carry_out(engine, now, intent)
             except MlflowException:
-                with suppress(MlflowException):  # the first error is what is told
+                with suppress(MlflowException):  # the first error is reported
                     _settled(engine, task)
                 raise
-    return entry
+    return intent.entry
 
 
 def refuse_unsound(found: Found, task: str, *, restoring: bool = False) -> None:
-    """Refuse to decide anything on a history that was changed, or while aliases do not point where it says.
-
-    Parameters
-    ----------
-    restoring
-        Whether it is the aliases that are about to be put right.
-
-    Raises
-    ------
-    UserError
-        Names what does not fit, and what to do.
-    """
+    """Raise `UserError` where the history was changed or, unless ``restoring``, an alias does not match it."""
     if problems := found.broken():
-        advice = f"nothing was changed: look whether {HISTORY_URI} names the history's database"
+        advice = f"nothing was changed: check that {HISTORY_URI} names the history's database"
         raise UserError("\n".join([*problems, f"{advice}; if it does, take {task}'s registry from a backup"]))
     if not restoring and (moved := found.moved()):
         restore = f"python -m serving.verify --task {task} --restore"
@@ -218,7 +167,6 @@ def refuse_unsound(found: Found, task: str, *, restoring: bool = False) -> None:
 
 
 def _refuse_stale(expected: Found, now: Found, task: str) -> None:
-    """Refuse a decision that was made on what no longer holds."""
     last = now.last_move()
     if last is not None and last != expected.last_move():
         did = f"moved version {last.to_version} to {last.alias}" if last.alias else "put aliases back"
@@ -226,7 +174,7 @@ def _refuse_stale(expected: Found, now: Found, task: str) -> None:
 
 
 def _found(engine: sa.Engine, task: str) -> Found:
-    """Return history and registry as of one moment: no row came while the registry was read."""
+    """Return history and registry as of one moment: no row was added while the registry was read."""
     rows = audit_log.read(engine, task)
     while True:
         before, (head, aliases, stages) = rows, _registry(task)
@@ -236,7 +184,7 @@ def _found(engine: sa.Engine, task: str) -> Found:
 
 
 def _registry(task: str) -> tuple[str | None, dict[str, int], dict[int, str | None]]:
-    """Return what MLflow says: the tag of the history, aliases, and stages."""
+    """Return MLflow's tag of the history, aliases, and stages."""
     client = MlflowClient()
     try:
         model = client.get_registered_model(task)
@@ -250,7 +198,7 @@ def _registry(task: str) -> tuple[str | None, dict[str, int], dict[int, str | No
 
 
 def _settled(engine: sa.Engine, task: str) -> Found:
-    """Return what holds, after a move that was broken off is finished or withdrawn; for who holds the turn."""
+    """Finish or withdraw an interrupted move and return the state; the caller holds the lock."""
     found = _found(engine, task)
     if found.intent is None or found.broken():
         return found
@@ -272,7 +220,11 @@ def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
     entries = (*now.entries, entry)
     state = replay(entries)
     _set_aliases(client, now, entry, state.aliases)
-    _set_stages(client, now, entry.task, state.stages)
+    for version, stage in now.stages.items():  # the deprecated stages, where the server has them
+        if stage is not None and stage != (wanted := state.stages.get(version, "None")):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                client.transition_model_version_stage(entry.task, str(version), wanted)
     for key, value in intent.tags.items():
         client.set_model_version_tag(entry.task, str(entry.to_version), key, value)
     client.set_registered_model_tag(entry.task, HEAD, anchor(entries))
@@ -280,7 +232,7 @@ def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
 
 
 def _set_aliases(client: MlflowClient, now: Found, entry: Entry, wanted: Mapping[str, int]) -> None:
-    """Move aliases that the entry moves, its own first: it tells whether a move that was broken off had begun."""
+    """Move the entry's own alias first: it tells whether an interrupted move had begun."""
     for alias in sorted(ALIASES, key=lambda each: each != entry.alias):
         here, version = now.aliases.get(alias), wanted.get(alias)
         foreign = entry.action != RESTORE and here != now.state.aliases.get(alias)  # is left for `verify` to find
@@ -292,22 +244,13 @@ def _set_aliases(client: MlflowClient, now: Found, entry: Entry, wanted: Mapping
             client.set_registered_model_alias(entry.task, alias, str(version))
 
 
-def _set_stages(client: MlflowClient, now: Found, task: str, wanted: Mapping[int, str]) -> None:
-    """Set the deprecated stages, for older readers, where the server has them."""
-    for version, stage in now.stages.items():
-        if stage is not None and stage != (right := wanted.get(version, "None")):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # that stages are deprecated
-                client.transition_model_version_stage(task, str(version), right)
-
-
 def _version(version: int | None) -> str:
     return "nothing" if version is None else f"version {version}"
 
 
 @contextmanager
 def _database() -> Iterator[sa.Engine]:
-    """Give the history's database, with its faults told in a sentence."""
+    """Yield the history's database; its errors become a sentence."""
     uri = history_uri()
     store = f"the history's database {redacted(uri)}"
     try:
@@ -315,11 +258,11 @@ def _database() -> Iterator[sa.Engine]:
         limits = {"timeout": WAIT_SECONDS} if url.get_backend_name() == "sqlite" else {}
         engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=limits)
     except (sa.exc.ArgumentError, ImportError) as error:
-        raise UserError(f"{store} cannot be used: {error}; look at {HISTORY_URI}") from error
+        raise UserError(f"{store} cannot be used: {error}; check {HISTORY_URI}") from error
     try:
         yield engine
     except sa.exc.IntegrityError as error:
-        raise UserError(f"somebody moved a version at the same moment; look and try again ({error.orig})") from error
+        raise UserError(f"another user moved a version at the same time; look and try again ({error.orig})") from error
     except sa.exc.DBAPIError as error:
         raise refusal(error, store) or UserError(f"{store} cannot be used: {error.orig}; try again") from error
     finally:
@@ -328,18 +271,18 @@ def _database() -> Iterator[sa.Engine]:
 
 @contextmanager
 def _turn(engine: sa.Engine, task: str) -> Iterator[None]:
-    """Hold the task's turn: others wait until the block ends or this process dies."""
-    if engine.dialect.name == "sqlite":  # where one writes at a time, and MLflow may be who has to
+    """Hold the task's lock: others wait until the block ends or this process dies."""
+    if engine.dialect.name == "sqlite":  # has one writer at a time, and MLflow may need to write meanwhile
         path = Path(str(engine.url.database).removeprefix("file:"))
         try:
             with FileLock(f"{path}.lock", timeout=WAIT_SECONDS):
                 yield
         except Timeout as error:
-            raise UserError(f"somebody has been moving a version of {task} for {WAIT_SECONDS} s; try again") from error
+            raise UserError(f"another user is moving a version of {task} since {WAIT_SECONDS} s; try again") from error
         return
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
-        # Waits for whoever has inserted it; as the connection ends, it is taken back.
+        # Waits for a transaction that inserted the same row; closing the connection rolls it back.
         connection.execute(sa.insert(audit_log.TURNS).values(task=task))
         yield

@@ -1,4 +1,4 @@
-"""Whether a logged model loads and answers, tried as it would be served: in a process of its own, on its own code."""
+"""A test that a logged model loads and answers in a process of its own, with its own code, as it is served."""
 
 from __future__ import annotations
 
@@ -29,28 +29,27 @@ print(f"answered {len(answer)}")
 
 
 def answer_example(uri: str, seconds: float = SECONDS) -> int:
-    """Load the model behind ``uri``, ask it the input example that was logged with it, and return its rows.
+    """Load the model ``uri``, predict its logged input example, and return the number of rows.
 
     Raises
     ------
     UserError
         It does not load, does not answer each row, or takes longer than ``seconds``.
     """
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with model_files(uri) as folder:
         try:
             done = subprocess.run(
                 [sys.executable, "-B", "-c", _PROGRAM, str(folder.resolve())],
-                cwd=folder.parent,  # not the checkout: the model has to bring its code
-                env=environment,
+                cwd=folder.parent,  # not the checkout: the model brings its code
+                env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
                 capture_output=True,
                 text=True,
                 timeout=seconds,
             )
         except subprocess.TimeoutExpired as error:
             raise UserError(f"model {uri} does not answer within {seconds:g} s; nothing was changed") from error
-    said = [line for line in done.stdout.splitlines() if line.startswith("answered ")]
-    if done.returncode or not said:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("answered ")]
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise UserError(f"model {uri} does not load or answer: {last}; nothing was changed")
-    return int(said[-1].split()[1])
+    return int(lines[-1].split()[1])

@@ -1,12 +1,11 @@
-"""MLflow's scoring server with bounds: what uvicorn runs, see `serving.endpoint`.
+"""MLflow's scoring application with bounds on requests; uvicorn runs it, see `serving.endpoint`.
 
-``mlflow models serve`` runs uvicorn on ``mlflow.pyfunc.scoring_server.app:app``, an application that reads a body of
-any size, makes a table of whatever JSON it holds, and takes no middleware. This is the same application, with
-``/ping``, ``/health``, ``/version`` and its time limit as they are, and a route of its own for ``/invocations``: it
-reads a bounded body, looks at the shape of the JSON, and gives it parsed to MLflow's own ``invocations``.
+MLflow's application reads a body of any size, makes a table of any JSON, and takes no middleware. Here its route
+``/invocations`` is replaced: the body is bounded and the shape of the JSON checked before MLflow's own function
+answers. ``/ping``, ``/health``, ``/version`` and the time limit are MLflow's.
 
-Nothing of the platform but `serving.limits` and `serving.mlflow_private` may be imported here: the model brings the
-code that it was logged with, which must be the first to be found.
+Only `serving.limits` and `serving.mlflow_private` may be imported from the platform: the model brings the code that it
+was logged with, which must be found first.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from serving.limits import Limits, Refused, parsed
 from serving.mlflow_private import answer, scoring_application, served_model
 
 _JSON = "application/json"
-_LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which is a patient's data
-_WAITING = 8  # requests of the largest size that one process holds; small ones are not refused before
+_LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which holds patient data
+_WAITING = 8  # requests of the largest size that one process holds in memory
 _logger = logging.getLogger(__name__)
 
 
@@ -47,9 +46,9 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
             with held.share() as share:
                 body = await asyncio.wait_for(_body(request, limits, share), limits.seconds / 2)
                 async with turns:
-                    # MLflow answers 504 by itself then, but lets this go on: nobody is there to be computed for.
+                    # MLflow has answered 504, but does not end this.
                     if monotonic() - arrived > limits.seconds:
-                        raise Refused(503, "the request waited too long for its turn; send it again in a while")
+                        raise Refused(503, "server busy: the request waited too long; retry later")
                     result = await asyncio.to_thread(lambda: answer(parsed(body, limits), model))
         except Refused as refused:
             return _fault(refused.status, "BAD_REQUEST", str(refused))
@@ -65,7 +64,7 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
 
 
 class _Held:
-    """The bytes of all requests that arrive or wait for their turn; there is room for `_WAITING` of the largest."""
+    """The bytes of all requests that arrive or wait; at most `_WAITING` times the largest request."""
 
     def __init__(self, limits: Limits) -> None:
         self._most = _WAITING * limits.request_bytes
@@ -73,13 +72,13 @@ class _Held:
 
     @contextlib.contextmanager
     def share(self) -> Iterator[Callable[[int], None]]:
-        """Give what counts the bytes of one request, and give them back with it."""
+        """Yield a function that counts the bytes of one request; they are released at the end of the block."""
         own = 0
 
         def count(size: int) -> None:
             nonlocal own
             if self._bytes + size > self._most:
-                raise Refused(503, "too many large requests wait; send this one again in a while")
+                raise Refused(503, "server busy: too many large requests wait; retry later")
             own += size
             self._bytes += size
 
@@ -99,7 +98,7 @@ def _check_headers(request: Request) -> None:
 
 
 async def _body(request: Request, limits: Limits, share: Callable[[int], None]) -> bytes:
-    """Return the body, no longer than the limit, whatever its header says."""
+    """Return the body, refused above the limit whatever its header says."""
     too_large = Refused(413, f"the request is larger than {limits.request_bytes / 1e6:g} MB; send fewer rows at a time")
     declared = request.headers.get("content-length", "0")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limits.request_bytes:
@@ -115,19 +114,19 @@ async def _body(request: Request, limits: Limits, share: Callable[[int], None]) 
 
 
 def _shortened(message: str) -> str:
-    """Return what a message of MLflow says, without the request that it repeats."""
+    """Return a message of MLflow without the request that it repeats."""
     text = message.rsplit("\nError: ", 1)[-1]
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
 
 
 def _fault(status: int, code: str, message: str) -> Response:
-    # A client that is told so may go on sending: the connection is of no more use.
+    # The client may still be sending on this connection.
     headers = {"Connection": "close"} if status in (408, 413, 503) else None
     return Response(json.dumps({"error_code": code, "message": message}), status, headers, media_type=_JSON)
 
 
 def _import_explainers() -> None:
-    """Import what the model's code imports when it first explains, so that no request waits seconds for it."""
+    """Import the explainers now, so that the first request with ``explain`` does not wait seconds for them."""
     networks = any(name.startswith("training.networks") for name in sys.modules)
     for needed, name in (("training.trees.responses" in sys.modules, "shap"), (networks, "captum.attr")):
         if needed:
@@ -142,7 +141,7 @@ def _served() -> FastAPI:
 
 
 def __getattr__(name: str) -> Any:
-    """Make ``app`` when uvicorn asks for it, and not when something is imported from here."""
+    """Create ``app`` when uvicorn asks for it, not when this module is imported."""
     if name != "app":
         raise AttributeError(name)
     globals()["app"] = made = _served()

@@ -1,9 +1,8 @@
-"""What became of a task's versions: an append-only, hash-chained table in an SQL database.
+"""The history of a task's aliases: an append-only, hash-chained SQL table, and the intent of a move under way.
 
-Every row holds the hash of the row before it, so a row that is changed or taken out breaks the chain; the registered
-model carries the hash of the last one as a tag, so that rows cannot be cut off the end. On SQLite and PostgreSQL,
-triggers refuse updates and deletions. Which alias points where follows from the rows alone. Beside it lies the intent
-of a move that is under way: the row that is going to be appended.
+Every row holds the hash of the row before it, so an edited or deleted row breaks the chain. A tag of the registered
+model holds the number and hash of the last row, so rows cannot be cut off the end. On SQLite and PostgreSQL, triggers
+refuse updates and deletions. The position of every alias follows from the rows alone.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 TABLE, INTENTS = "oncolineage_history", "oncolineage_intents"
-FIRST = "0" * 64  # what the first row has in place of the hash of the one before
+FIRST = "0" * 64  # previous hash of the first row
 REGISTER, PROMOTE, ROLLBACK, RESTORE = "register", "promote", "rollback", "restore"
 CANDIDATE, STAGING, PRODUCTION, PREVIOUS = "candidate", "staging", "production", "previous"
 ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
@@ -25,7 +24,7 @@ ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
 
 @dataclass(frozen=True)
 class Entry:
-    """A row: who moved which alias when, from where to where, why, and by which evidence.
+    """A row of the history.
 
     Attributes
     ----------
@@ -34,16 +33,12 @@ class Entry:
     time
         UTC, ISO 8601.
     action
-        ``register``, ``promote``, ``rollback`` or ``restore``; the last moves no alias of itself but puts all where
-        the rows before it say.
+        ``register``, ``promote``, ``rollback`` or ``restore``. A restore has no alias and no versions: it puts all
+        aliases where the rows before it say.
     from_version, to_version
         Of the alias; None where it pointed nowhere.
-    evidence_sha256
-        Of the evidence that the move rests on.
     verdicts
         Of the gate, as in `evaluation.promotion.gate.Verdict`.
-    previous_hash, hash
-        The chain.
     """
 
     task: str
@@ -65,43 +60,48 @@ class Entry:
         return replace(self, hash=self.computed_hash())
 
     def computed_hash(self) -> str:
-        """Return the hash over all that the row says but its own hash."""
+        """Return the hash of all fields but ``hash``."""
         content = {key: value for key, value in asdict(self).items() if key != "hash"}
         return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def __str__(self) -> str:
         from_, to = ("-" if version is None else version for version in (self.from_version, self.to_version))
-        moved = f"{self.alias} {from_} -> {to}" if self.alias else "aliases as they were"
-        return f"{self.number:>4}  {self.time}  {self.action:<8}  {moved:<24}  {self.by}" + (
-            f": {self.why}" if self.why else ""
-        )
+        moved = f"{self.alias} {from_} -> {to}" if self.alias else "aliases put back"
+        why = f": {self.why}" if self.why else ""
+        return f"{self.number:>4}  {self.time}  {self.action:<8}  {moved:<24}  {self.by}{why}"
 
 
-@dataclass(frozen=True)
-class State:
-    """Where the aliases point after some rows.
-
-    Attributes
-    ----------
-    aliases
-        Alias to version; one that points nowhere is left out.
-    stages
-        Version to the stage that MLflow's deprecated column is to show; what is not named has none.
-    """
+class State(NamedTuple):
+    """Alias to version, and version to MLflow's deprecated stage; aliases and stages that are not set are left out."""
 
     aliases: dict[str, int]
     stages: dict[int, str]
 
 
-def replay(entries: Sequence[Entry]) -> State:
-    """Return what the rows amount to.
+class Intent(NamedTuple):
+    """A move under way: the row to append, and the tags to set on its version."""
 
-    A version leaves staging when it goes to production. ``previous`` is what was in production before, and a rollback
-    takes the version that it leaves off the list: going back twice goes back twice, never forth.
+    entry: Entry
+    tags: dict[str, str]
+
+
+class Rows(NamedTuple):
+    """The content of the database for a task: the history by number, the move under way, and missing triggers."""
+
+    entries: tuple[Entry, ...] = ()
+    intent: Intent | None = None
+    missing_triggers: tuple[str, ...] = ()
+
+
+def replay(entries: Sequence[Entry]) -> State:
+    """Return the aliases and stages that follow from the rows.
+
+    A version leaves staging when it goes to production. A rollback removes the version that it leaves from the
+    sequence of versions in production: two rollbacks go back two versions.
     """
     candidate: int | None = None
     staging: int | None = None
-    line: list[int] = []  # versions in production, the present one last
+    produced: list[int] = []  # the present one last
     seen: set[int] = set()
     for entry in entries:
         version = entry.to_version
@@ -109,35 +109,27 @@ def replay(entries: Sequence[Entry]) -> State:
             continue
         if entry.alias == CANDIDATE:
             candidate = version
-        elif entry.alias == STAGING:
+            continue
+        seen.add(version)
+        if entry.alias == STAGING:
             staging = version
         elif entry.action == ROLLBACK:
-            line = line[:-1] if line[-2:-1] == [version] else [version]
+            produced = produced[:-1] if produced[-2:-1] == [version] else [version]
         elif entry.alias == PRODUCTION:
-            line = [each for each in line if each != version] + [version]
+            produced = [each for each in produced if each != version] + [version]
             staging = None if staging == version else staging
-        if entry.alias != CANDIDATE:
-            seen.add(version)
-    found = {CANDIDATE: candidate, STAGING: staging, PRODUCTION: None, PREVIOUS: None}
-    found |= dict(zip((PRODUCTION, PREVIOUS), reversed(line), strict=False))
+    found = {CANDIDATE: candidate, STAGING: staging}
+    found |= dict(zip((PRODUCTION, PREVIOUS), reversed(produced), strict=False))
     stages = dict.fromkeys(seen, "Archived")
     if staging is not None:
         stages[staging] = "Staging"
-    if line:
-        stages[line[-1]] = "Production"
+    if produced:
+        stages[produced[-1]] = "Production"
     return State({alias: version for alias, version in found.items() if version is not None}, stages)
 
 
 def broken(entries: Sequence[Entry], head: str | None) -> list[str]:
-    """Return what is wrong with the chain, a sentence each.
-
-    Parameters
-    ----------
-    entries
-        All of a task, by number.
-    head
-        What the registered model says of the last row: ``<number>:<hash>``; None where it says nothing.
-    """
+    """Return what is wrong with the chain, a sentence each; ``head`` is the registered model's tag."""
     problems, before = [], FIRST
     for place, entry in enumerate(entries, start=1):
         if entry.number != place:
@@ -155,17 +147,17 @@ def broken(entries: Sequence[Entry], head: str | None) -> list[str]:
 
 
 def anchor(entries: Sequence[Entry]) -> str | None:
-    """Return what the registered model says of the last row."""
+    """Return the tag of the registered model, ``<number>:<hash>`` of the last row."""
     return f"{entries[-1].number}:{entries[-1].hash}" if entries else None
 
 
-def next_entry(entries: Sequence[Entry], task: str, time: str, **said: Any) -> Entry:
+def next_entry(entries: Sequence[Entry], task: str, time: str, **fields: Any) -> Entry:
     """Return the row that follows ``entries``."""
     before = entries[-1].hash if entries else FIRST
-    return Entry(task, len(entries) + 1, time, **said, previous_hash=before).sealed()
+    return Entry(task, len(entries) + 1, time, **fields, previous_hash=before).sealed()
 
 
-# The tables. A metadata of its own: MLflow's migrations do not know of it, and leave it alone.
+# The tables have their own metadata: MLflow's migrations do not see them.
 
 _METADATA = sa.MetaData()
 _TABLE = sa.Table(
@@ -193,70 +185,47 @@ _INTENTS = sa.Table(
     sa.Column("entry", sa.Text, nullable=False),
     sa.Column("tags", sa.Text, nullable=False),
 )
-# Never holds a row that others see: who holds a task's turn has one here in an open transaction.
+# Whoever moves versions of a task has a row here in an open transaction; no row is ever committed.
 TURNS = sa.Table("oncolineage_turns", _METADATA, sa.Column("task", sa.String(256), primary_key=True))
 
-_REFUSED = f"{TABLE} is append-only"
-_REFUSED_VERBS = {"sqlite": ("update", "delete"), "postgresql": ("update", "delete", "truncate")}
-_TRIGGERS = {
-    "sqlite": [
-        f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
-        for verb in _REFUSED_VERBS["sqlite"]
-    ],
-    "postgresql": [
-        f"CREATE OR REPLACE FUNCTION {TABLE}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$",
-        *(
-            f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {TABLE}_refuse()"
-            for verb in _REFUSED_VERBS["postgresql"]
-        ),
-    ],
+_APPEND_ONLY = f"{TABLE} is append-only"
+_FUNCTION = (
+    f"CREATE OR REPLACE FUNCTION {TABLE}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+    f"$$ BEGIN RAISE EXCEPTION '{_APPEND_ONLY}'; END $$"
+)
+# By dialect: what is refused, how, what is created first, and the query for the triggers that are active.
+_TRIGGERS: dict[str, tuple[tuple[str, ...], str, list[str], str]] = {
+    "sqlite": (
+        ("update", "delete"),
+        f"BEGIN SELECT RAISE(ABORT, '{_APPEND_ONLY}'); END",
+        [],
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+    ),
+    "postgresql": (
+        ("update", "delete", "truncate"),
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {TABLE}_refuse()",
+        [_FUNCTION],
+        "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'",
+    ),
 }
-_TRIGGERS_THERE = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-    "postgresql": "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'",
-}
-
-
-@dataclass(frozen=True)
-class Intent:
-    """A move that is under way.
-
-    Attributes
-    ----------
-    entry
-        The row of the history that it ends with.
-    tags
-        Of the version that is moved.
-    """
-
-    entry: Entry
-    tags: dict[str, str]
-
-
-class Rows(NamedTuple):
-    """What the database holds of a task: the history by number, the move under way, and which triggers are missing."""
-
-    entries: tuple[Entry, ...] = ()
-    intent: Intent | None = None
-    missing_triggers: tuple[str, ...] = ()
 
 
 def create(engine: sa.Engine) -> None:
-    """Make tables and triggers that are not there, all or none."""
+    """Create missing tables and their triggers, all or none."""
     if not (missing := _missing_tables(engine)):
         return
+    verbs, action, statements, _ = _TRIGGERS.get(engine.dialect.name, ((), "", [], ""))
+    triggers = [f"CREATE TRIGGER {TABLE}_no_{verb} BEFORE {verb} ON {TABLE} {action}" for verb in verbs]
     try:
         with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":  # whose driver opens no transaction for a CREATE
+            if engine.dialect.name == "sqlite":  # its driver opens no transaction for CREATE
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             for table in missing:
                 connection.execute(sa.schema.CreateTable(table))
-            for statement in _TRIGGERS.get(engine.dialect.name, []) if _TABLE in missing else []:
+            for statement in [*statements, *triggers] if _TABLE in missing else []:
                 connection.exec_driver_sql(statement)
     except sa.exc.DBAPIError:
-        if _missing_tables(engine):  # else another process made them in the meantime
+        if _missing_tables(engine):  # else another process created them meanwhile
             raise
 
 
@@ -270,6 +239,7 @@ def read(engine: sa.Engine, task: str) -> Rows:
     missing = _missing_tables(engine)
     if _TABLE in missing:
         return Rows()
+    verbs, _, _, active = _TRIGGERS.get(engine.dialect.name, ((), "", [], ""))
     with engine.begin() as connection:
         rows = connection.execute(sa.select(_TABLE).where(_TABLE.c.task == task).order_by(_TABLE.c.number)).mappings()
         entries = tuple(_entry({**row, "verdicts": json.loads(row["verdicts"])}) for row in rows)
@@ -277,10 +247,9 @@ def read(engine: sa.Engine, task: str) -> Rows:
         if _INTENTS not in missing:
             row = connection.execute(sa.select(_INTENTS).where(_INTENTS.c.task == task)).first()
         intent = None if row is None else Intent(_entry(json.loads(row.entry)), json.loads(row.tags))
-        dialect = engine.dialect.name
-        there = set(connection.scalars(sa.text(_TRIGGERS_THERE[dialect]))) if dialect in _TRIGGERS else set()
-    wanted = [f"{TABLE}_no_{verb}" for verb in _REFUSED_VERBS.get(dialect, ())]
-    return Rows(entries, intent, tuple(name for name in wanted if name not in there))
+        there = set(connection.scalars(sa.text(active))) if verbs else set()
+    names = [f"{TABLE}_no_{verb}" for verb in verbs]
+    return Rows(entries, intent, tuple(name for name in names if name not in there))
 
 
 def _entry(values: Mapping[str, Any]) -> Entry:
@@ -301,7 +270,7 @@ def withdraw(engine: sa.Engine, intent: Intent) -> None:
 
 
 def append(engine: sa.Engine, entry: Entry) -> None:
-    """Write a row, and delete its intent with it; raises `sqlalchemy.exc.IntegrityError` where its number is taken."""
+    """Write a row and delete its intent; raises `sqlalchemy.exc.IntegrityError` where its number is taken."""
     row = {**asdict(entry), "verdicts": json.dumps(entry.verdicts, sort_keys=True, ensure_ascii=False)}
     with engine.begin() as connection:
         connection.execute(sa.insert(_TABLE).values(**row))

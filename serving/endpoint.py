@@ -1,9 +1,8 @@
 """Serve a registered model over HTTP: ``python -m serving.endpoint --task T [--stage production] [--workers n]``.
 
-It is what ``mlflow models serve -m models:/T@production`` runs (the same command, environment and scoring server), with
-two differences. The alias is resolved once, here: all workers serve the version that is printed, and answer with its
-number, even if the alias moves while they start. And uvicorn is given `serving.app` in the place of MLflow's own
-application, which takes no middleware, so that the size of requests is bounded; see there.
+It runs the command of ``mlflow models serve -m models:/T@production`` with two differences. The alias is resolved once:
+all workers serve the version that is printed, even if the alias moves while they start. And uvicorn runs `serving.app`
+in place of MLflow's application, to bound the size of requests.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pipelines.params import read_params
 
 
 def main() -> int:
-    """Become the server."""
+    """Replace this process with the server."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--stage", default="production", help="alias in the registry")
     arguments.add_argument("--workers", type=int, default=1, help="processes")

@@ -1,4 +1,4 @@
-"""What the gate holds evidence against: the version's files as they lie there, and the data as it is recorded now."""
+"""What the gate compares evidence with: the version's files, the run, and the recorded data, as they are now."""
 
 from __future__ import annotations
 
@@ -36,18 +36,10 @@ def situation(
     production: int | None,
     registering: bool = False,
 ) -> Situation:
-    """Return what holds around a version of the task ``name`` now.
+    """Return the present situation of a version of the task ``name``.
 
-    Parameters
-    ----------
-    version
-        Of the registry.
-    evidence
-        That is going to be judged: where it is of the data that ``data.dvc`` records, nothing is hashed.
-    to, production
-        As in `evaluation.promotion.gate.Situation`.
-    registering
-        Whether the version is about to get its tags from this evidence.
+    The data folder is hashed only where the evidence is of other data than ``data.dvc`` records. ``registering`` says
+    that the version is about to get its tags from this evidence.
     """
     recorded = data_md5()
     other = recorded is None or evidence.get("hashes", {}).get("dvc.data_md5") != recorded
@@ -80,14 +72,21 @@ def version_of(name: str, version: int) -> ModelVersion:
         raise UserError(f"{name} has no version {version}; see `python -m serving.history --task {name}`") from error
 
 
-def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
-    """Return the evidence with this hash from the artifacts of the run.
+def run_problem(run_id: str) -> str | None:
+    """Return what is wrong with a run: it does not exist, or is deleted; None if nothing is."""
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if not tracking.absent(error):
+            raise
+        return f"run {run_id} is not in {tracking.store()}"
+    restore = f"`mlflow runs restore --run-id {run_id}` restores it"
+    deleted = run.info.lifecycle_stage == "deleted"
+    return f"run {run_id} in {tracking.store()} was deleted; {restore}" if deleted else None
 
-    Raises
-    ------
-    UserError
-        It is not there, cannot be read, or is not what its hash says.
-    """
+
+def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
+    """Return the evidence from the artifacts of the run; `UserError` if it cannot be read or has another hash."""
     if not sha256:
         raise UserError(f"the version of {name} has no evidence; register it again: make register TASK={name}")
     place = f"evidence/{sha256}/evidence.json"
@@ -106,17 +105,16 @@ def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Hashes:
-    """Of the files of a logged model.
+    """Hashes of the files of a logged model.
 
     Attributes
     ----------
     model
-        `pipelines.tracking.folder_sha256` of the artifact ``model``: estimator, baseline, contract and reference. What
-        the evidence calls ``model.sha256``.
+        Of the artifact ``model`` (estimator, baseline, contract and reference): ``model.sha256`` of the evidence.
     files
-        Of all that is served, the code included. A tag of the version.
+        Of all served files, the code included: a tag of the version.
     each
-        Of each file that is served, by its place.
+        Of each served file, by its path.
     """
 
     model: str | None
@@ -138,13 +136,13 @@ def hashes(uri: str) -> Hashes:
 
 @contextmanager
 def model_files(uri: str) -> Iterator[Path]:
-    """Give a copy of the folder of a logged model."""
+    """Yield a copy of the folder of a logged model."""
     with _downloaded(uri, f"the files of model {uri} cannot be read") as folder:
         yield folder
 
 
 def data_md5() -> str | None:
-    """Return what ``data.dvc`` records of ``data/``, None where it records nothing."""
+    """Return the hash of ``data/`` in ``data.dvc``, None without one."""
     if not tracking.DATA_DVC.is_file():
         return None
     outs = (yaml.safe_load(tracking.DATA_DVC.read_text(encoding="utf-8")) or {}).get("outs") or [{}]
@@ -153,7 +151,7 @@ def data_md5() -> str | None:
 
 
 def lock_md5(name: str) -> str | None:
-    """Return what ``dvc.lock`` records of the data that the task's split was made of, None where it records nothing."""
+    """Return the hash in ``dvc.lock`` of the data that the task's split was made of, None without one."""
     if not DVC_LOCK.is_file():
         return None
     content = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))
@@ -164,7 +162,7 @@ def lock_md5(name: str) -> str | None:
 
 
 def _split_sha256(name: str) -> str | None:
-    from pipelines.split import split_sha256  # with RDKit, which who only looks at the registry does not wait for
+    from pipelines.split import split_sha256  # imports RDKit, which a look at the registry does not need
 
     path = PREPARED / name / "samples.parquet"
     return split_sha256(pd.read_parquet(path)) if path.is_file() else None

@@ -1,9 +1,4 @@
-"""What became of a task's versions: an append-only, hash-chained table beside MLflow's own, in the same database.
-
-``python -m serving.history --task T [--json]`` prints it. Every row holds the hash of the row before it, so a row that
-is changed or taken out breaks the chain; the registered model carries the hash of the last one as a tag, so that rows
-cannot be cut off the end. Triggers refuse updates and deletions. Which alias points where follows from the rows alone.
-"""
+"""Print the history of a task's versions: ``python -m serving.history --task T [--json]``, see `serving.audit_log`."""
 
 from __future__ import annotations
 
@@ -16,7 +11,7 @@ from pipelines.command import parser, run_command
 def main() -> int:
     """Print the history of a task."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--json", action="store_true", help="everything, with verdicts and hashes, as JSON")
+    arguments.add_argument("--json", action="store_true", help="with verdicts and hashes, as JSON")
     given = arguments.parse_args()
     from serving.registry import history
 

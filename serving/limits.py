@@ -1,27 +1,26 @@
-"""What a request to the endpoint may ask for, looked at before anything large is made of it.
+"""Limits of a request to the endpoint, checked before a table is made of it.
 
-Knows nothing of models and imports none of the platform's code: the server runs the code that its model was logged
-with, see `serving.app`.
+Imports nothing of the platform: the server runs the code that its model was logged with, see `serving.app`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 PREFIX = "ONCOLINEAGE_SERVE_"
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
-COLUMNS = 64  # of a request: its rows name fields, and no model has so many
+COLUMNS = 64  # fields of a request; no model has so many
 _OTHER_KEYS = ("params",)
-_MAPS_A_ROW = 64  # opening brackets that the text of a row may hold; a SMILES has a few
+_MAPS_A_ROW = 64  # opening brackets in the text of a row; a SMILES has a few
 _VALUES = 5_000_000
 
 
 class Refused(Exception):
-    """A request that is answered with ``status`` and a sentence."""
+    """A request is refused with an HTTP status and a sentence."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -30,18 +29,18 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one request.
+    """Limits of one request.
 
     Attributes
     ----------
     rows, explained_rows
-        At most; the second where the answer is to be explained, which takes a model many times as long.
+        Most rows, without and with ``explain``.
     request_bytes
-        Of the body.
+        Largest body.
     seconds
-        That a body may take to arrive, and an answer to be made.
+        For a body to arrive, and for an answer.
     together
-        Requests that are computed at a time in one process; the others wait.
+        Requests that one process computes at a time; the others wait.
     """
 
     rows: int = 512
@@ -51,18 +50,18 @@ class Limits:
     together: int = 2
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which a server learns of them."""
+        """Return the limits as environment variables."""
         return {PREFIX + each.name.upper(): str(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
     def from_environment(cls) -> Limits:
-        """Read what `environment` gave."""
+        """Read the variables that `environment` returns."""
         found = {each.name: os.environ.get(PREFIX + each.name.upper()) for each in fields(cls)}
         return cls(**{name: int(value) for name, value in found.items() if value})
 
 
 def parsed(body: bytes, limits: Limits) -> dict[str, Any]:
-    """Return the JSON of a body, refused before a table is made of it where the table would be too large.
+    """Return the JSON of a body within the limits.
 
     A few hundred kilobytes of JSON can ask for a table of gigabytes: thousands of rows that each name another column.
 
@@ -90,7 +89,7 @@ def parsed(body: bytes, limits: Limits) -> dict[str, Any]:
 
 
 def _check_characters(content: Mapping[str, Any]) -> None:
-    """Refuse half a character (a surrogate without its other half), which JSON can write and no table can hold."""
+    """Refuse a lone surrogate, which JSON can write and no table can hold."""
     for name in FORMATS:
         for number, row in enumerate(content.get(name) or []):
             for field, value in row.items() if isinstance(row, dict) else ():
@@ -110,7 +109,7 @@ def _halved(value: Any) -> bool:
 
 
 def check_shape(content: Mapping[str, Any], limits: Limits) -> None:
-    """Refuse a request whose rows and columns are not those of a table of rows, or too many."""
+    """Refuse a request that is no table of rows, or too large."""
     given = [name for name in FORMATS if name in content]
     if len(given) != 1:
         raise Refused(400, f"the request must be a dictionary with one of {', '.join(FORMATS)}")
@@ -118,62 +117,41 @@ def check_shape(content: Mapping[str, Any], limits: Limits) -> None:
         raise Refused(400, f"the request has the unknown key {', '.join(unknown[:5])}")
     if not isinstance(content.get("params") or {}, dict):
         raise Refused(400, "params must be a dictionary")
-    name = given[0]
-    value = content[name]
-    if name == "dataframe_split":
-        count = _check_split(value, limits)
-    elif name == "inputs" and isinstance(value, dict):
-        count = _check_columns(value, limits)
-    else:
-        count = _check_rows(name, value, limits)
+    count, columns = _size(given[0], content[given[0]])
+    if count > limits.rows:
+        raise Refused(400, f"the request has {count} rows; send at most {limits.rows} at a time")
+    if len(columns) > COLUMNS:
+        raise Refused(400, f"the request names more than {COLUMNS} fields")
     if (content.get("params") or {}).get("explain") and count > limits.explained_rows:
-        told = f"params, explain: the request has {count} rows; with explain send at most {limits.explained_rows}"
-        raise Refused(400, f"{told} at a time")
+        message = f"params, explain: the request has {count} rows; with explain send at most {limits.explained_rows}"
+        raise Refused(400, f"{message} at a time")
 
 
-def _check_rows(name: str, value: Any, limits: Limits) -> int:
+def _size(name: str, value: Any) -> tuple[int, Collection[str]]:
+    """Return the number of rows and the columns of a table in one of the formats."""
+    if name == "dataframe_split":
+        return _size_of_split(value)
+    if name == "inputs" and isinstance(value, dict):
+        if not all(isinstance(column, list) for column in value.values()):
+            raise Refused(400, "inputs must be a dictionary of field to a list with a value a row")
+        lengths = {len(column) for column in value.values()}
+        if len(lengths) > 1:
+            raise Refused(400, "inputs: the fields have different numbers of rows")
+        return max(lengths, default=0), value
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise Refused(400, f"{name} must be a list of rows, each a dictionary of field to value")
-    _few_rows(len(value), limits)
-    columns: set[str] = set()
-    for row in value:
-        columns.update(row)
-        _few_columns(len(columns))
-    return len(value)
+    return len(value), {field for row in value for field in row}
 
 
-def _check_split(value: Any, limits: Limits) -> int:
+def _size_of_split(value: Any) -> tuple[int, Collection[str]]:
     if not isinstance(value, dict) or not {"columns", "data"} <= set(value) <= {"columns", "data", "index"}:
         raise Refused(400, "dataframe_split must be a dictionary with columns and data")
     columns, data = value["columns"], value["data"]
     if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
         raise Refused(400, "dataframe_split, columns: must be a list of names")
-    _few_columns(len(columns))
     if not isinstance(data, list) or not all(isinstance(row, list) and len(row) == len(columns) for row in data):
         raise Refused(400, "dataframe_split, data: must be a list of rows, each a list with a value a column")
-    _few_rows(len(data), limits)
     index = value.get("index", [])
     if "index" in value and (not isinstance(index, list) or len(index) != len(data)):
         raise Refused(400, "dataframe_split, index: must be a list with a value a row")
-    return len(data)
-
-
-def _check_columns(value: Mapping[str, Any], limits: Limits) -> int:
-    _few_columns(len(value))
-    if not all(isinstance(column, list) for column in value.values()):
-        raise Refused(400, "inputs must be a dictionary of field to a list with a value a row")
-    lengths = {len(column) for column in value.values()}
-    if len(lengths) > 1:
-        raise Refused(400, "inputs: the fields have different numbers of rows")
-    _few_rows(max(lengths, default=0), limits)
-    return max(lengths, default=0)
-
-
-def _few_rows(count: int, limits: Limits) -> None:
-    if count > limits.rows:
-        raise Refused(400, f"the request has {count} rows; send at most {limits.rows} at a time")
-
-
-def _few_columns(count: int) -> None:
-    if count > COLUMNS:
-        raise Refused(400, f"the request names more than {COLUMNS} fields")
+    return len(data), columns

@@ -1,6 +1,6 @@
-"""What the platform uses of MLflow that is not its public interface; read it again with every other release.
+"""The private interfaces of MLflow that the platform uses; check them with every new release.
 
-Processes that serve import it: it imports of MLflow what a scoring server has anyway, and nothing of the platform.
+Processes that serve import this module, so it imports nothing of the platform.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 SEEN_WITH = "3.17.2"
 
-# Where MLflow's tables say that artifacts lie: a backup reads them of a database whose server does not run.
+# Columns with artifact locations: a backup reads them without a running server.
 ARTIFACT_LOCATIONS = ("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location")
 
 
 def artifact_repository(location: str) -> Any:
-    """Return what lists, reads and writes artifacts at a location; the public interface writes to runs alone."""
+    """Return the repository of an artifact location; the public interface writes to runs only."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(location)
@@ -56,5 +56,5 @@ def scoring_application(model: Any) -> FastAPI:
 
 
 def answer(body: Any, model: Any) -> scoring_server.InvocationsResponse:
-    """Return MLflow's response to a body of ``/invocations`` that is parsed already."""
+    """Return MLflow's response to a parsed body of ``/invocations``."""
     return scoring_server.invocations(body, scoring_server.CONTENT_TYPE_JSON, model, model.metadata.get_input_schema())

@@ -1,6 +1,6 @@
-"""Watch what a version is asked and answers: ``python -m serving.monitor --task T --log DIR [--labels FILE]``.
+"""Compare a version's prediction log with its training data: ``python -m serving.monitor --task T --log DIR``.
 
-Exit code 0: fine; 2: train again; 1: nothing can be said, and why.
+Exit code 0: fine; 2: retrain; 1: an error, such as too few rows.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ RETRAIN = 2
 
 
 def main() -> int:
-    """Watch, and say what was found; exit code 2 where it is time to train again."""
+    """Write the report and print the findings; exit code 2 where it is time to retrain."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--log", required=True, type=Path, help="folder that ONCOLINEAGE_PREDICTION_LOG named")
     arguments.add_argument(
         "--labels",
         default="",
-        help="CSV of labels that arrived: sample_id, and label, target or what the problem measures",
+        help="table of labels that arrived: sample_id, and the columns of the problem (label, target, ...)",
     )
-    arguments.add_argument("--version", default="", help="which is watched; in production, else in staging, if none")
+    arguments.add_argument("--version", default="", help="default: that in production, else in staging")
     arguments.add_argument("--since", default="", help="ISO date or time; earlier rows are left out")
     given = arguments.parse_args()
     from serving.drift.logged import since_time

@@ -1,4 +1,4 @@
-"""Move a version on if the gate lets it: ``python -m serving.promote --task T [--to production] --by NAME``."""
+"""Promote a version if the gate allows it: ``python -m serving.promote --task T [--to production] --by NAME``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> int:
     """Promote, and print the verdicts; exit code 2 where the gate refuses."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--to", choices=("staging", "production"), default="staging")
-    # Text, since MLflow hands on an empty parameter as an empty word.
+    # Text, since MLflow passes an empty parameter as an empty word.
     arguments.add_argument("--version", default="", help="default: the candidate, or the one in staging")
     arguments.add_argument("--by", default="", help="who promotes, for the history (default: git's user.name)")
     arguments.add_argument("--why", default="", help="for the history")
@@ -26,16 +26,9 @@ def main() -> int:
 
     read_params().task(given.task)
     try:
-        done = promote(
-            given.task,
-            given.to,
-            int(given.version) if given.version else None,
-            by=whoever(given.by),
-            why=given.why,
-        )
+        done = promote(given.task, given.to, given.version or None, by=whoever(given.by), why=given.why)
     except GateError as error:
-        for line in lines(error.verdicts):
-            print(line)
+        print("\n".join(lines(error.verdicts)))
         print(f"error: {str(error).splitlines()[0]}: the gate refuses", file=sys.stderr)
         return REFUSED
     for line in lines(done.verdicts):

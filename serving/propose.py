@@ -1,7 +1,7 @@
-"""A pull request with what a loop changed in the repository: ``python -m serving.propose --task T``.
+"""Open a pull request with the files that a loop changed: ``python -m serving.propose --task T``.
 
-A loop writes ``dvc.lock``, and ``data.dvc`` where the data was imported. They are committed on a branch of their own,
-beside the checkout, whose files and branch stay as they are; the report is the pull request's text.
+A loop writes ``dvc.lock``, and ``data.dvc`` where the data was imported. They are committed on a branch of their own
+without a change to the checkout; the report of the loop is the text of the pull request.
 """
 
 from __future__ import annotations
@@ -20,31 +20,18 @@ from serving.continuous_training.loop import FOLDER, read_state
 CHANGED = ("dvc.lock", "data.dvc")
 
 
-def propose(name: str, *, folder: Path = FOLDER) -> str:
-    """Commit, push and open the pull request, as far as that is not done.
-
-    Parameters
-    ----------
-    name
-        Of the task.
-    folder
-        Where the loop's state lies.
-
-    Returns
-    -------
-    str
-        What was done, in a sentence.
+def propose(name: str) -> str:
+    """Commit, push and open the pull request, as far as that is not done; return what was done, in a sentence.
 
     Raises
     ------
     UserError
-        No loop of the task has ended here; git or ``gh`` refuses.
+        No loop of the task has ended here; git or ``gh`` fails.
     """
-    state = read_state(folder / f"{name}.json")
+    state = read_state(FOLDER / f"{name}.json")
     text = REPORTS / name / "retraining.md"
-    if not state.finished or not text.is_file():
+    if state.content is None or not state.finished or not text.is_file():
         raise UserError(f"no loop of {name} has ended in this checkout; run `make retrain TASK={name}` first")
-    assert state.content is not None
     paths = [path for path in CHANGED if Path(path).is_file()]
     if not _run("git", "status", "--porcelain", "--", *paths):
         return f"nothing to propose: {' and '.join(paths)} are as they were committed"
@@ -59,23 +46,18 @@ def propose(name: str, *, folder: Path = FOLDER) -> str:
 
 
 def _commit(paths: list[str], title: str) -> str:
-    """Return a commit of ``paths`` on top of the present one, made with an index of its own."""
+    """Return a commit of ``paths`` on top of HEAD, made with an index of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        beside = {"GIT_INDEX_FILE": f"{folder}/index"}
-        _run("git", "read-tree", "HEAD", more=beside)
-        _run("git", "add", "--", *paths, more=beside)
-        tree = _run("git", "write-tree", more=beside)
-    return _run("git", "commit-tree", tree, "-p", "HEAD", "-m", title, more=_author())
-
-
-def _author() -> dict[str, str]:
-    """Return who commits where git has not been told: the one whom ``BY`` names."""
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+        _run("git", "read-tree", "HEAD", more=index)
+        _run("git", "add", "--", *paths, more=index)
+        tree = _run("git", "write-tree", more=index)
     by = os.environ.get("BY") or "retraining"
-    told = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True).stdout.strip()
-    if told:
-        return {}
-    person = {"NAME": by, "EMAIL": f"{by}@users.noreply.github.com"}
-    return {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in person.items()}
+    author = {"NAME": by, "EMAIL": f"{by}@users.noreply.github.com"}
+    if subprocess.run(["git", "config", "user.email"], capture_output=True).stdout.strip():
+        author = {}
+    names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in author.items()}
+    return _run("git", "commit-tree", tree, "-p", "HEAD", "-m", title, more=names)
 
 
 def _run(*command: str, more: Mapping[str, str] | None = None) -> str:
@@ -89,7 +71,7 @@ def _run(*command: str, more: Mapping[str, str] | None = None) -> str:
 
 
 def main() -> int:
-    """Propose, and say what was done."""
+    """Propose, and print what was done."""
     given = parser(__doc__ or "").parse_args()
     print(propose(given.task))
     return 0

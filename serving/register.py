@@ -12,7 +12,7 @@ REFUSED = 2
 
 
 def main() -> int:
-    """Register, and say what the gate would say; exit code 2 where it would refuse staging."""
+    """Register, and print the verdicts for staging; exit code 2 where the gate would refuse."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--evidence", type=Path, help="default: reports/<task>/candidate/evidence.json")
     arguments.add_argument("--by", default="", help="who registers, for the history (default: git's user.name)")
@@ -32,9 +32,9 @@ def main() -> int:
     again = "is the candidate already" if done.entry is None else "is the candidate"
     print(f"{given.task} version {done.version} ({evidence['architecture']}) {again}")
     if allowed(done.verdicts):
-        print(f"the gate lets it on: make promote TASK={given.task}")
+        print(f"the gate allows staging: make promote TASK={given.task}")
         return 0
-    print("the gate does not let it on to staging")
+    print("the gate does not allow staging")
     return REFUSED
 
 

@@ -1,15 +1,14 @@
-"""The one way by which a version gets an alias: ``candidate``, ``staging``, ``production``, and ``previous``.
+"""The only functions that move the aliases ``candidate``, ``staging``, ``production`` and ``previous`` of a task.
 
-Every move demands the evidence of that very version, judged by `evaluation.promotion.gate` there and then, and is
-written with its reason into the history. Of two people at once, one is told. A crash leaves the state before or the one
-after.
+Every move requires the evidence of that very version, judged by `evaluation.promotion.gate` at that time, and is
+recorded in the history with its reason. If two users move at once, one is refused. A crash leaves the old state or the
+new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -25,31 +24,28 @@ from serving import audit_log as log
 from serving.alias_moves import Found, look, move, refuse_unsound
 from serving.answers import answer_example
 from serving.audit_log import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
-from serving.gate_context import FILES_TAG, Hashes, evidence_of, hashes, situation, version_of
+from serving.gate_context import FILES_TAG, Hashes, evidence_of, hashes, run_problem, situation, version_of
 
 Target = Literal["staging", "production"]
 
 
 class GateError(UserError):
-    """The gate refused; carries all verdicts."""
+    """The gate refused; has all verdicts."""
 
     def __init__(self, message: str, verdicts: Sequence[Verdict]) -> None:
         self.verdicts = tuple(verdicts)
         super().__init__("\n".join([message, *(str(verdict) for verdict in failures(verdicts))]))
 
 
-@dataclass(frozen=True)
-class Moved:
-    """What became of a version that was registered, promoted or rolled back to.
+class Moved(NamedTuple):
+    """A version that was registered, promoted or rolled back to.
 
     Attributes
     ----------
-    version
-        Of the registered model that bears the task's name.
     verdicts
-        Of the gate, as things are now; of a registration those before ``staging``.
+        Of the gate; of a registration those for ``staging``.
     entry
-        The row of the history; None where the version had the alias, and its evidence, already.
+        The row of the history; None where the version had the alias and its evidence already.
     """
 
     name: str
@@ -60,17 +56,17 @@ class Moved:
 
 
 def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", policy: Policy | None = None) -> Moved:
-    """Make a version of the registered model ``name`` and the alias ``candidate`` point to it.
+    """Make a version of the registered model ``name`` and set the alias ``candidate`` to it.
 
-    The version carries the hashes of its evidence, data, split, code and files as tags. A model that is registered
-    already keeps its version and gets the new evidence. Whether the gate lets it on is told, and decided by `promote`.
+    The version gets the hashes of its evidence, data, split, code and files as tags. A model that is registered
+    already keeps its version and gets the new evidence. The verdicts are returned and do not prevent a registration.
 
     Parameters
     ----------
     name
         Name of the task.
     evidence
-        As read by `evaluation.evidence.evidence_file.read_evidence`, and logged to its run by `evaluation.candidate`.
+        From `evaluation.evidence.evidence_file.read_evidence`, and logged to its run by `evaluation.candidate`.
     by, why
         For the history.
     policy
@@ -79,20 +75,20 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
     Raises
     ------
     UserError
-        The evidence is of another task, of a run that is not there, not logged to it, or not of the model's files.
+        The evidence is of another task, of a run that does not exist, not logged to it, or not of the model's files.
     """
-    by = _somebody(by)
+    by = _checked_name(by)
     if evidence["task"] != name:
         raise UserError(f"the evidence is of the task {evidence['task']!r}, not of {name!r}")
-    _known_run(evidence)
+    if problem := run_problem(evidence["run_id"]):
+        raise UserError(f"the evidence cannot be registered: {problem}; check MLFLOW_TRACKING_URI or run `make train`")
     evidence_of(name, evidence["run_id"], evidence["sha256"])
     files = hashes(evidence["model_uri"])
     if files.model is None or files.model != evidence["hashes"].get("model.sha256"):
         raise UserError(f"the files of {evidence['model_uri']} are not those of the evidence; run `make train` again")
     keep_hashes(evidence["run_id"], files.each)
     version = _version(name, evidence)
-    found = look(name)
-    refuse_unsound(found, name)
+    found = _sound(name)
     number = int(version.version)
     now = situation(
         name,
@@ -103,7 +99,15 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
         registering=True,
     )
     verdicts = tuple(judge(evidence, policy or read_params().policy, now))
-    tags = _tags(evidence, files)
+    tags = {
+        "architecture": evidence["architecture"],
+        "simulated": str(evidence["simulated"]).lower(),
+        "budget": evidence["budget"],
+        "evidence.sha256": evidence["sha256"],
+        "evidence.run_id": evidence["run_id"],
+        FILES_TAG: str(files.files),
+        **{key: str(value) for key, value in evidence["hashes"].items()},
+    }
     if found.aliases.get(CANDIDATE) == number and version.tags.items() >= tags.items():
         return Moved(name, number, CANDIDATE, verdicts, None)
     entry = move(
@@ -141,7 +145,7 @@ def promote(
     version
         The candidate, or the version in staging, if None.
     by, why
-        For the history; a name is needed.
+        For the history.
     policy
         That of ``params.yaml`` if None.
 
@@ -150,11 +154,10 @@ def promote(
     GateError
         A check failed.
     UserError
-        There is no such version, it is not in staging, its evidence was edited, or somebody else was faster.
+        The version does not exist, is not in staging, its evidence was edited, or another user was faster.
     """
-    by = _somebody(by)
-    found = look(name)
-    refuse_unsound(found, name)
+    by = _checked_name(by)
+    found = _sound(name)
     number = _to_promote(name, to, None if version is None else int(version), found)
     if found.aliases.get(to) == number:
         return Moved(name, number, to, (), None)
@@ -176,26 +179,25 @@ def promote(
 
 
 def judged(name: str, to: Target, version: int | str, *, policy: Policy | None = None) -> list[Verdict]:
-    """Return what the gate says of a version now, and move nothing."""
+    """Return the verdicts of the gate on a version now."""
     return _judged(name, to, int(version), look(name), policy)[1]
 
 
 def rollback(name: str, *, by: str, why: str) -> Moved:
-    """Put the version that was in production before back, once it has shown that it loads and answers.
+    """Put the previous version back into production after a test that it loads and answers.
 
-    It passed the gate when it went to production, and today's thresholds do not keep anybody from going back to it. Its
-    evidence and files must be those that it passed with.
+    It passed the gate when it went to production, so today's thresholds do not apply. Its evidence and files must be
+    those that it passed with.
 
     Raises
     ------
     UserError
-        There is no version before, it was changed since, it does not load or answer, or somebody else was faster.
+        There is no previous version, it was changed since, it does not load or answer, or another user was faster.
     """
-    by = _somebody(by)
+    by = _checked_name(by)
     if not why.strip():
         raise UserError("say why production goes back: why=..., --why or WHY=")
-    found = look(name)
-    refuse_unsound(found, name)
+    found = _sound(name)
     number = found.aliases.get(PREVIOUS)
     if number is None:
         raise UserError(f"no version of {name} was in production before; see `make history TASK={name}`")
@@ -219,8 +221,8 @@ def rollback(name: str, *, by: str, why: str) -> Moved:
 
 
 def restore(name: str, *, by: str, why: str) -> Entry | None:
-    """Put aliases and stages back where the history says, after they were moved behind its back; None if they are."""
-    by = _somebody(by)
+    """Put aliases and stages back where the history says; None if they are there."""
+    by = _checked_name(by)
     found = look(name)
     if not found.moved() and not found.staged_wrongly():
         return None
@@ -237,10 +239,16 @@ def whoever(given: str = "") -> str:
     return given.strip() or (tracking.git("config", "user.name") or "")
 
 
-def _somebody(by: str) -> str:
+def _checked_name(by: str) -> str:
     if not by.strip():
-        raise UserError("the history wants a name: by=..., --by, BY= or git config user.name")
+        raise UserError("the history needs a name: by=..., --by, BY= or git config user.name")
     return by.strip()
+
+
+def _sound(name: str) -> Found:
+    found = look(name)
+    refuse_unsound(found, name)
+    return found
 
 
 def _judged(
@@ -265,43 +273,14 @@ def _to_promote(name: str, to: Target, version: int | None, found: Found) -> int
     if version is not None and version == found.aliases.get(PRODUCTION):
         return version
     if staged is None or (version is not None and version != staged):
-        asked = "no version" if version is None else f"not version {version}"
-        there = "nothing" if staged is None else f"version {staged}"
-        raise UserError(f"production is for the version in staging: {asked} of {name} is there, but {there}")
+        asked = f"version {version or ''}".strip()
+        there = "no version is" if staged is None else f"version {staged} is"
+        raise UserError(f"{name} {asked} cannot go to production: {there} in staging; promote it to staging first")
     return staged
 
 
-def _known_run(evidence: dict[str, Any]) -> None:
-    try:
-        run = MlflowClient().get_run(evidence["run_id"])
-    except MlflowException as error:
-        if not tracking.absent(error):
-            raise
-        raise UserError(
-            f"run {evidence['run_id']} of the evidence is not in {tracking.store()}; look whether it is the store that "
-            "the evidence was made with, else run `make train` again"
-        ) from error
-    if run.info.lifecycle_stage == "deleted":
-        raise UserError(
-            f"{tracking.store()} holds the run {run.info.run_id} of the evidence as deleted; with that address in "
-            f"MLFLOW_TRACKING_URI, `mlflow runs restore --run-id {run.info.run_id}` restores it"
-        )
-
-
-def _tags(evidence: dict[str, Any], files: Hashes) -> dict[str, str]:
-    return {
-        "architecture": evidence["architecture"],
-        "simulated": str(evidence["simulated"]).lower(),
-        "budget": evidence["budget"],
-        "evidence.sha256": evidence["sha256"],
-        "evidence.run_id": evidence["run_id"],
-        FILES_TAG: str(files.files),
-        **{key: str(value) for key, value in evidence["hashes"].items()},
-    }
-
-
 def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:
-    """Return the version of the evidence's model, made if it is not there yet."""
+    """Return the version of the evidence's model; make it if it does not exist."""
     client = MlflowClient()
     try:
         client.get_registered_model(name)
@@ -310,12 +289,12 @@ def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:
             raise
         try:
             client.create_registered_model(name, description=f"Models of the task {name}, registered with evidence.")
-        except MlflowException:  # another process made it in the meantime
+        except MlflowException:  # another process made it meanwhile
             client.get_registered_model(name)
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.source == evidence["model_uri"]:
             return version
-    # A server takes a logged model as a source only under its id.
+    # A server accepts a logged model as a source only together with its id.
     uri = evidence["model_uri"]
     model_id = uri.removeprefix("models:/") if uri.startswith("models:/m-") else None
     return client.create_model_version(name, source=uri, run_id=evidence["run_id"], model_id=model_id)

@@ -1,34 +1,30 @@
-"""What does not fit between registry, history, evidence and files of a task."""
+"""What does not match between registry, history, evidence and files of a task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from evaluation.promotion.gate import Verdict, allowed
-from pipelines import tracking
 from pipelines.errors import UserError
 from serving import audit_log
 from serving.alias_moves import Found, look
 from serving.audit_log import Entry
-from serving.gate_context import FILES_TAG, evidence_of, hashes
+from serving.gate_context import FILES_TAG, evidence_of, hashes, run_problem
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What does not fit.
+class Problem(NamedTuple):
+    """What does not match.
 
     Attributes
     ----------
     kind
         ``history``, ``alias``, ``stage``, ``verdict``, ``version``, ``run``, ``evidence`` or ``files``.
     version
-        Of which version; None where it is the whole task's.
+        None for a problem of the whole task.
     """
 
     kind: str
@@ -41,31 +37,30 @@ class Problem:
 
 
 def verify(name: str) -> list[Problem]:
-    """Return what does not fit in the registry of the task ``name``; nothing, where all is well."""
+    """Return the problems of the registry of the task ``name``."""
     found = look(name)
     problems = [Problem("history", each) for each in found.broken()]
     if found.intent is not None:
         entry = found.intent.entry
-        told = f"{entry.by} moves it to {entry.alias}, or was broken off; the next who may write the history settles it"
-        problems.append(Problem("history", told, entry.to_version))
-    problems += [Problem("history", f"the trigger {each} is gone") for each in found.missing_triggers]
+        message = f"{entry.by} moves it to {entry.alias} now or was interrupted; the next user who may write settles it"
+        problems.append(Problem("history", message, entry.to_version))
+    problems += [Problem("history", f"the trigger {each} is missing") for each in found.missing_triggers]
     problems += [Problem("alias", each) for each in found.moved()]
     problems += [Problem("stage", each) for each in found.staged_wrongly()]
-    problems += [problem for entry in found.entries for problem in _unproved(entry)]
+    for entry in found.entries:
+        if entry.action == audit_log.PROMOTE and not _allowed(entry):
+            message = f"row {entry.number} promotes it though the gate did not allow it"
+            problems.append(Problem("verdict", message, entry.to_version))
     for number in sorted({entry.to_version for entry in found.entries if entry.to_version is not None}):
         problems += _of_version(name, number, found)
     return problems
 
 
-def _unproved(entry: Entry) -> Iterator[Problem]:
-    """Yield a problem where a row tells of a promotion that the gate did not allow."""
-    if entry.action == audit_log.PROMOTE:
-        try:
-            verdicts = [Verdict(**verdict) for verdict in entry.verdicts]
-        except TypeError:
-            verdicts = []
-        if not allowed(verdicts):
-            yield Problem("verdict", f"row {entry.number} promotes it without the gate's word", entry.to_version)
+def _allowed(entry: Entry) -> bool:
+    try:
+        return allowed([Verdict(**verdict) for verdict in entry.verdicts])
+    except TypeError:
+        return False
 
 
 def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:
@@ -79,9 +74,8 @@ def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:
     if version.tags.get("evidence.sha256") != sha256:
         tag = str(version.tags.get("evidence.sha256"))[:12]
         yield Problem("evidence", f"its tag names evidence {tag}, it was registered with {str(sha256)[:12]}", number)
-    run = _run(version.run_id)
-    if run is not None:
-        yield Problem("run", run, number)
+    if (problem := run_problem(version.run_id)) is not None:
+        yield Problem("run", problem, number)
         return
     for each in sorted({entry.evidence_sha256 for entry in moves if entry.evidence_sha256 is not None}):
         try:
@@ -94,30 +88,18 @@ def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:
 
 
 def _unlike(version: ModelVersion, evidence: dict[str, Any], number: int) -> Iterator[Problem]:
-    """Yield where a version is not what its evidence says."""
-    for what, told, is_ in (
+    """Yield where a version differs from its evidence."""
+    for what, expected, is_ in (
         ("run", evidence["run_id"], version.run_id),
         ("model", evidence["model_uri"], version.source),
     ):
-        if told != is_:
-            yield Problem("version", f"its {what} is {is_}, its evidence is of {told}", number)
+        if expected != is_:
+            yield Problem("version", f"its {what} is {is_}, its evidence is of {expected}", number)
     for key, value in evidence["hashes"].items():
         if version.tags.get(key) != str(value):
-            yield Problem("version", f"its tag {key} is not what its evidence says", number)
+            yield Problem("version", f"its tag {key} differs from its evidence", number)
     files = hashes(version.source)
     if files.model is None or files.model != evidence["hashes"].get("model.sha256"):
         yield Problem("files", "the model's files are not those that the evidence was made of", number)
     elif files.files != version.tags.get(FILES_TAG):
         yield Problem("files", "the model's code or description are not those that were registered", number)
-
-
-def _run(run_id: str) -> str | None:
-    """Return what is wrong with a run, None if nothing is."""
-    try:
-        run = MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        if not tracking.absent(error):
-            raise
-        return f"run {run_id} is not in the tracking store"
-    restore = f"`mlflow runs restore --run-id {run_id}` restores it"
-    return f"run {run_id} was deleted; {restore}" if run.info.lifecycle_stage == "deleted" else None

@@ -1,23 +1,25 @@
-"""Make a version again from its tags and say what differs: ``python -m serving.reproduce --model models:/T/N``.
+"""Fit a version again from its tags and compare: ``python -m serving.reproduce --model models:/T/N``.
 
-Exit code 0: the same; 2: something differs; 1: it cannot be made again, and why.
+Exit code 0: the same; 2: something differs; 1: it cannot be fitted again.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 from pathlib import Path
 
 from pipelines.command import run_command
-from serving.reproduction.tolerance import ELSEWHERE, tolerance_of
+from pipelines.errors import UserError
+from serving.reproduction import ELSEWHERE
 
 DIFFERS = 2
 
 
 def main() -> int:
-    """Make again, and say line by line what is the same; exit code 2 where the version is another."""
+    """Fit again and print the comparison; exit code 2 where the version differs."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", required=True, help="models:/<task>/<number> or models:/<task>@<alias>")
     arguments.add_argument("--tolerance", default="", help=f"of outputs and metrics; 0 here, {ELSEWHERE} elsewhere")
@@ -31,8 +33,19 @@ def main() -> int:
         state = {True: "same", False: "DIFFERS", None: "unknown"}[each.equal]
         print(f"  {each.what:<16} {state:<8} {each.message}")
     answer = verdict(found)
-    print(f"{given.model} was made again: {answer if answer == 'differs' else 'it is the same'}; {path}")
+    print(f"{given.model} was fitted again: {answer if answer == 'differs' else 'it is the same'}; {path}")
     return 0 if answer == "equal" else DIFFERS
+
+
+def tolerance_of(text: str) -> float | None:
+    """Return a tolerance from the command line; None for an empty one."""
+    try:
+        tolerance = float(text) if text else None
+    except ValueError:
+        tolerance = math.nan
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise UserError(f"--tolerance is {text!r}; it must be a number of at least 0")
+    return tolerance
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The whole loop, from new data to a version in staging: ``python -m serving.retrain --task T``.
+"""Run the loop from new data to a version in staging: ``python -m serving.retrain --task T``.
 
-Exit codes: 0 done, or nothing new; 1 error; 2 the gate refused; 3 another loop is running in this checkout. A loop that
-was cut short goes on where it stopped when the command is given again.
+Exit codes: 0 done, or nothing new; 1 error; 2 the gate refused; 3 another loop is running in this checkout. An
+interrupted loop is continued when the command is given again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def main() -> int:
     """Run the loop."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--architectures", nargs="*", default=[], help="train these only, and the baseline")
-    arguments.add_argument("--by", default="", help="who is written into the history")
-    arguments.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    arguments.add_argument("--by", default="", help="your name, for the history")
+    arguments.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     given = arguments.parse_args()
     if os.environ.get("MLFLOW_TRACKING_URI", "set") == "":
         raise UserError("MLFLOW_TRACKING_URI is empty: name the tracking server that holds the registry")
-    from serving.continuous_training.lock import BusyError
+    from serving.continuous_training.loop import BusyError
     from serving.continuous_training.steps import whoever
     from serving.continuous_training.whole_loop import dry_run, retrain
 
@@ -36,8 +36,7 @@ def main() -> int:
         print("\n".join(dry_run(given.task, params, by=by, architectures=given.architectures)))
         return 0
     try:
-        # Flushed, since DVC writes between the lines.
-        tell = functools.partial(print, flush=True)
+        tell = functools.partial(print, flush=True)  # DVC writes between the lines
         outcome = retrain(given.task, params, by=by, architectures=given.architectures, tell=tell)
     except BusyError as error:
         print(error, file=sys.stderr)

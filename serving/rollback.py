@@ -1,4 +1,4 @@
-"""Put the version that was in production before back: ``python -m serving.rollback --task T --by NAME --why WHY``."""
+"""Put the previous version back into production: ``python -m serving.rollback --task T --by NAME --why WHY``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipelines.params import read_params
 def main() -> int:
     """Roll back."""
     arguments = parser(__doc__ or "")
-    arguments.add_argument("--by", default="", help="who goes back, for the history (default: git's user.name)")
-    arguments.add_argument("--why", default="", help="for the history; needed")
+    arguments.add_argument("--by", default="", help="your name, for the history (default: git's user.name)")
+    arguments.add_argument("--why", default="", help="for the history; required")
     given = arguments.parse_args()
     from serving.registry import rollback, whoever
 

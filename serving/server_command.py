@@ -1,4 +1,4 @@
-"""The command that serves a version of a registered model, and the environment that it runs in."""
+"""The command that serves a version of a registered model, and its environment."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 def served_version(name: str, alias: str) -> str:
-    """Return the version of the registered model ``name`` that ``alias`` points to.
-
-    Raises
-    ------
-    UserError
-        There is no such model or alias.
-    """
+    """Return the version of the registered model ``name`` with ``alias``; `UserError` where there is none."""
     where = tracking.mlflow.get_tracking_uri()
     try:
         return str(MlflowClient().get_model_version_by_alias(name, alias).version)
@@ -42,30 +36,24 @@ def served_version(name: str, alias: str) -> str:
 
 
 def limits_of(serve: Serve) -> Limits:
-    """Return the limits that ``policy.serve`` of ``params.yaml`` sets."""
+    """Return the limits of ``policy.serve`` in ``params.yaml``."""
     size = int(serve.request_megabytes * 1_000_000)
     return Limits(serve.rows, serve.explained_rows, size, SECONDS, max(1, cores() // 2))
 
 
 def command(name: str, version: str, serve: Serve, *, host: str, port: int, workers: int) -> tuple[list[str], dict]:
-    """Return the command that serves a version, and its environment.
-
-    Raises
-    ------
-    UserError
-        The files cannot be read, or are not those that were registered.
-    """
+    """Return command and environment; `UserError` where the files cannot be read or are not those registered."""
     try:
         folder = artifacts.download_artifacts(f"models:/{name}/{version}")
         registered = MlflowClient().get_model_version(name, version)
     except (MlflowException, OSError) as error:
-        told = f"{name} version {version}: its files cannot be read: {error}"
-        raise tracking.refusal(error) or UserError(told) from error
+        message = f"{name} version {version}: its files cannot be read: {error}"
+        raise tracking.refusal(error) or UserError(message) from error
     check_files(registered, Path(folder))
     limits = limits_of(serve)
     options, environment = scoring_options(folder, host=host, port=port, seconds=limits.seconds, workers=workers)
-    own = [sys.executable, "-m", "uvicorn", *options, APPLICATION]  # its own uvicorn, whatever PATH says
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads of OpenMP sleep, and take no core from others
+    own = [sys.executable, "-m", "uvicorn", *options, APPLICATION]
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads sleep
     environment |= limits.environment() | {
         MODEL_VERSION: version,
         IMAGE_PIXELS: str(serve.image_pixels),

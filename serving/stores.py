@@ -1,45 +1,51 @@
-"""Where the platform keeps what no run can make again: databases and artifacts, as the environment names them.
+"""Backup and restore of the databases and artifacts that the environment names.
 
-The tracking database holds experiments, runs, the registry and, where the server has accounts, those too; the history
-of the registry lies there or in a database of its own, and the studies in another. Artifacts are read and written where
-they lie: of a tracking server that hands them on (``mlflow-artifacts:/...``), ``ONCOLINEAGE_ARTIFACTS_URI`` names the
-server's own ``--artifacts-destination``, so that a backup needs no running server, and a restore none that would make
-tables before it.
+The tracking database holds experiments, runs, the registry and the server's accounts; the history of the registry lies
+there or in its own database, and the studies in another. The artifacts of a tracking server (``mlflow-artifacts:/...``)
+are read and written in the place behind it, ``ONCOLINEAGE_ARTIFACTS_URI``, without a running server. Code, parameters
+and `dvc.lock` are in git, data is in DVC's remote.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
+import tempfile
 import urllib.parse
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import mlflow
+import sqlalchemy as sa
+from tqdm import tqdm
 
 from pipelines.errors import UserError
+from pipelines.file_hashes import differences, file_hashes, named
+from pipelines.files import read_json, write_json, written_whole
 from pipelines.redaction import redacted
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
+from serving.alias_moves import HISTORY_URI, history_uri
+from serving.audit_log import INTENTS, TABLE
+from serving.mlflow_private import ARTIFACT_LOCATIONS, artifact_repository
+from training.studies.storage import storage_url
 
 ARTIFACTS_URI = "ONCOLINEAGE_ARTIFACTS_URI"
 TRACKING, STUDIES, HISTORY = "tracking", "studies", "history"
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+MANIFEST = "manifest.json"
+FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Database:
-    """One database.
-
-    Attributes
-    ----------
-    name
-        ``tracking``, ``studies`` or ``history``.
-    uri
-        As SQLAlchemy reads it; it may hold a password, and is shown by ``str`` alone.
-    """
+    """A database, ``tracking``, ``studies`` or ``history``; its URI may hold a password, which ``str`` hides."""
 
     name: str
     uri: str
@@ -55,32 +61,25 @@ class Database:
     @property
     def path(self) -> Path:
         """Return the file of an SQLite database."""
-        assert self.kind == SQLITE
         return Path(str(self._url.database))
 
     def is_empty(self) -> bool:
-        """Whether nothing is there that a restore would write over: no file, or no table."""
+        """Whether a restore would overwrite nothing: there is no file, or no table."""
         if self.kind == SQLITE:
             return not any(Path(f"{self.path}{end}").exists() for end in ("", "-wal", "-journal"))
-        return not self.tables()
-
-    def tables(self) -> list[str]:
-        """Return the names of its tables; raises `UserError` where it cannot be asked."""
-        import sqlalchemy as sa
-
-        return self._asked(lambda connection: sa.inspect(connection).get_table_names())
+        return not self._asked(lambda connection: sa.inspect(connection).get_table_names())
 
     def values(self, column: str) -> set[str]:
-        """Return what stands in ``table.column``, none where there is no such table."""
+        """Return the values of ``table.column``, none where there is no such table."""
         table, _, name = column.partition(".")
-        if table not in self.tables():
-            return set()
-        rows = self._asked(lambda connection: list(connection.exec_driver_sql(f"SELECT DISTINCT {name} FROM {table}")))
-        return {value for (value,) in rows if value}
 
-    def _asked(self, question: Any) -> Any:
-        import sqlalchemy as sa
+        def select(connection: sa.Connection) -> list[Any]:
+            there = sa.inspect(connection).has_table(table)
+            return list(connection.exec_driver_sql(f"SELECT DISTINCT {name} FROM {table}")) if there else []
 
+        return {value for (value,) in self._asked(select) if value}
+
+    def _asked(self, question: Callable[[sa.Connection], Any]) -> Any:
         engine = sa.create_engine(self._url, poolclass=sa.pool.NullPool)
         try:
             with engine.connect() as connection:
@@ -90,14 +89,28 @@ class Database:
         finally:
             engine.dispose()
 
-    def call(self, tool: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's own tools on the database, the password in its environment and not on its line.
+    def save(self, file: Path) -> None:
+        """Write the database as it is at one moment, while others write to it."""
+        if self.kind == POSTGRESQL:
+            self._call("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={file}")
+            return
+        try:  # SQLite's online backup: a copy of the file could be torn
+            with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(file)) as target:
+                source.backup(target)
+        except sqlite3.Error as error:
+            raise UserError(f"the {self} cannot be read: {error}") from error
 
-        Raises
-        ------
-        UserError
-            The tool is not installed, is older than the server, or failed.
-        """
+    def load(self, file: Path) -> None:
+        """Fill the empty database from a file that `save` wrote."""
+        if self.kind == POSTGRESQL:
+            options = ("--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error")
+            self._call("pg_restore", *options, str(file))
+            return
+        with written_whole(self.path) as temporary:
+            shutil.copyfile(file, temporary)
+
+    def _call(self, tool: str, *arguments: str) -> None:
+        """Run a tool of PostgreSQL on the database, with the password in its environment and not in its arguments."""
         if (found := shutil.which(tool)) is None:
             raise UserError(
                 f"{tool} is not installed; install PostgreSQL's client tools (Debian: postgresql-client), of the "
@@ -118,28 +131,17 @@ class Database:
 
     @property
     def _url(self) -> sa.URL:
-        import sqlalchemy as sa
-
         return sa.make_url(self.uri)
 
 
 def databases() -> list[Database]:
-    """Return the databases that the environment names: tracking, studies, and the history's where it has its own.
+    """Return the databases that the environment names: tracking, studies, and the history's where it is another.
 
-    Where tracking is a server, the history's database stands for the server's: it lies there, unless a team reaches the
-    server by HTTP alone, and then only who runs the server can save what the server holds.
-
-    Raises
-    ------
-    UserError
-        One is neither PostgreSQL nor an SQLite file, or tracking store and registry are two.
+    Where tracking is a server, the history's database is taken for the server's. For a team that reaches its server by
+    HTTP alone it is not: only the server's operator can save what the server holds.
     """
-    from pipelines import tracking
-    from serving.alias_moves import history_uri
-    from training.studies.storage import storage_url
-
-    uri, history = str(tracking.mlflow.get_tracking_uri()), history_uri()
-    if uri != str(tracking.mlflow.get_registry_uri()):
+    uri, history = str(mlflow.get_tracking_uri()), history_uri()
+    if uri != str(mlflow.get_registry_uri()):
         raise UserError("tracking store and registry are two databases; a backup takes one that holds both")
     if uri.startswith(("http://", "https://")):
         uri = history
@@ -153,9 +155,7 @@ def databases() -> list[Database]:
 
 
 def artifact_locations(database: Database) -> list[str]:
-    """Return where the tracking database says that artifacts lie, none of the places below another."""
-    from serving.mlflow_private import ARTIFACT_LOCATIONS
-
+    """Return the artifact locations in the tracking database, without those below another."""
     every = {str(location) for column in ARTIFACT_LOCATIONS for location in database.values(column)}
     kept: list[str] = []
     for location in sorted(every):
@@ -164,39 +164,176 @@ def artifact_locations(database: Database) -> list[str]:
     return kept
 
 
-def opened(location: str) -> Any:
-    """Return MLflow's repository of an artifact location, that behind the server where the location is the server's.
-
-    Raises
-    ------
-    UserError
-        `ARTIFACTS_URI` is needed and not set, or the library that reads the place is not installed.
-    """
-    from mlflow.exceptions import MlflowException
-
-    from serving.mlflow_private import artifact_repository
-
-    try:
-        return artifact_repository(behind_server(location))
-    except (ImportError, MlflowException) as error:
-        raise UserError(f"artifacts at {location} cannot be reached: {error}") from error
-
-
 def behind_server(location: str) -> str:
-    """Return a location as the machine itself reaches it."""
+    """Return a location as this machine reaches it."""
     place = re.fullmatch(r"mlflow-artifacts:(?://[^/]*)?/+(.*)", location)
     if place is None:
         return location
     destination = os.environ.get(ARTIFACTS_URI, "").strip()
     if not destination:
         raise UserError(
-            f"artifacts lie at {location}, behind the tracking server; set {ARTIFACTS_URI} to what the server was "
-            "given as --artifacts-destination"
+            f"artifacts lie at {location}, behind the tracking server; set {ARTIFACTS_URI} to the server's "
+            "--artifacts-destination"
         )
     return f"{destination.rstrip('/')}/{place[1]}"
 
 
-def local_folder(location: str) -> Path | None:
-    """Return the folder of a location that is one on this machine, else None."""
+def _folder(location: str) -> Path | None:
+    """Return the local folder of a location, None where it is none."""
     parts = urllib.parse.urlparse(behind_server(location))
     return Path(urllib.parse.unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def backup(to: Path, *, progress: bool = True) -> dict[str, Any]:
+    """Write databases, artifacts and a manifest of their hashes into the new folder ``to``; return the manifest.
+
+    The databases are read first: the artifacts that they name were written before them. The folder appears once it is
+    complete. It holds hashes of passwords, so only its owner may read it.
+
+    Raises
+    ------
+    UserError
+        ``to`` is not empty, there is nothing to save, or a database or an artifact cannot be read.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"{to} exists already and is not overwritten: name a new folder")
+    present = [each for each in databases() if not each.is_empty()]
+    if TRACKING not in [each.name for each in present]:
+        raise UserError("there is no tracking database to save; check MLFLOW_TRACKING_URI")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}."))
+    try:
+        (made / "databases").mkdir()
+        saved = {}
+        moves = _moves(present)
+        for database in present:
+            file = made / "databases" / f"{database.name}.{'db' if database.kind == SQLITE else 'dump'}"
+            database.save(file)
+            saved[database.name] = {"kind": database.kind, "file": file.relative_to(made).as_posix()}
+        if HISTORY in saved and _moves(present) != moves:  # the two databases are of different moments
+            raise UserError("a version was moved meanwhile, nothing was saved; run it again")
+        tracking = next(each for each in present if each.name == TRACKING)
+        places: list[dict[str, str]] = []
+        for location in tqdm(artifact_locations(tracking), desc="artifacts", disable=not progress):
+            folder = made / "artifacts" / str(len(places))
+            folder.mkdir(parents=True)
+            if _download(location, folder):
+                places.append({"location": location, "folder": folder.relative_to(made).as_posix()})
+            else:
+                folder.rmdir()
+        manifest = {
+            "format": FORMAT,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "mlflow": mlflow.__version__,
+            "databases": saved,
+            "artifacts": places,
+            "files": file_hashes(made),
+        }
+        write_json(made / MANIFEST, manifest)
+        made.replace(to)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return manifest
+
+
+def _moves(present: list[Database]) -> set[str]:
+    """Return values that change when a version is moved."""
+    columns = (f"{TABLE}.hash", f"{INTENTS}.entry")
+    return {value for each in present for column in columns for value in each.values(column)}
+
+
+def _download(location: str, folder: Path) -> bool:
+    """Copy the artifacts at a location into ``folder``; return whether there are any."""
+    try:
+        repository = artifact_repository(behind_server(location))
+        if not repository.list_artifacts():
+            return False
+        repository.download_artifacts("", dst_path=str(folder))
+    except UserError:
+        raise
+    except Exception as error:  # of the store's own library, which need not be installed here
+        raise UserError(f"artifacts at {location} cannot be read: {type(error).__name__}: {error}") from error
+    return True
+
+
+def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Write databases and artifacts of a backup where the environment and the backup say; return its manifest.
+
+    Every file is compared with its hash, and every target is checked, before anything is written. Nothing is
+    overwritten: databases must be empty, and artifacts that exist must be those of the backup, so that an interrupted
+    restore can be run again. ``sha256``, if any, is that of the manifest; ``artifacts_only`` leaves databases alone.
+
+    Raises
+    ------
+    UserError
+        The backup is damaged (names the files) or of another kind than the databases, a target is not empty, or a
+        database or an artifact store cannot be written.
+    """
+    manifest = _checked(folder, sha256)
+    targets = {each.name: each for each in databases()}
+    saved_databases = {} if artifacts_only else manifest["databases"]
+    for name, saved in saved_databases.items():
+        target = targets.get(name)
+        if target is None:
+            raise UserError(f"the backup holds a {name} database and the environment names none; set {HISTORY_URI}")
+        if target.kind != saved["kind"]:
+            raise UserError(f"the backup's {name} database is {saved['kind']}, and this is the {target}")
+        if not target.is_empty():
+            raise UserError(f"the {target} is not empty; nothing was restored: move it away, or name another")
+    missing = [(place, _missing(place["location"], folder / place["folder"])) for place in manifest["artifacts"]]
+    # Artifacts before the databases that name them.
+    for place, files in tqdm(missing, desc="artifacts", disable=not progress):
+        _restore_artifacts(place["location"], folder / place["folder"], files)
+    for name, saved in saved_databases.items():
+        targets[name].load(folder / saved["file"])
+    return manifest
+
+
+def _checked(folder: Path, sha256: str) -> dict[str, Any]:
+    """Return the manifest of a backup whose files are all as they were saved."""
+    try:
+        found = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        expected = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is no backup, its {MANIFEST} cannot be read: {error}") from error
+    if manifest.get("format") != FORMAT:
+        raise UserError(f"{folder} is a backup of format {manifest.get('format')}, this code reads {FORMAT}")
+    if sha256 and found != sha256:
+        raise UserError(f"{folder / MANIFEST} has SHA-256 {found}, not {sha256}: it is another backup, or was changed")
+    there = {place: each for place, each in file_hashes(folder).items() if place != MANIFEST}
+    if unlike := differences(there, expected):
+        raise UserError(f"the backup {folder} is damaged, nothing was restored: {named(unlike)}; take another")
+    return manifest
+
+
+def _missing(location: str, saved: Path) -> list[Path]:
+    """Return the saved files that are not at ``location``, relative; refuse a location with other files."""
+    with tempfile.TemporaryDirectory() as temporary:
+        here = _folder(location)
+        if here is None:
+            here = Path(temporary)
+            _download(location, here)
+        there = file_hashes(here) if here.is_dir() else {}
+    wanted = file_hashes(saved)
+    foreign = [each for each in differences(there, wanted) if not each.endswith("is missing")]
+    if foreign:
+        raise UserError(
+            f"at {location} lie other artifacts than the backup's, nothing was restored: {named(foreign)}; "
+            "move them away"
+        )
+    return [Path(place) for place in wanted if place not in there]
+
+
+def _restore_artifacts(location: str, saved: Path, files: list[Path]) -> None:
+    here = _folder(location)
+    for file in files:
+        try:
+            if here is None:
+                above = None if file.parent == Path() else file.parent.as_posix()
+                artifact_repository(behind_server(location)).log_artifact(str(saved / file), above)
+            else:
+                with written_whole(here / file) as temporary:
+                    shutil.copyfile(saved / file, temporary)
+        except Exception as error:
+            raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error

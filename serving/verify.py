@@ -1,7 +1,6 @@
-"""Whether registry, history, evidence and files still say the same: ``python -m serving.verify --task T``.
+"""Compare registry, history, evidence and files: ``python -m serving.verify --task T``.
 
-A line a problem, and exit code 1 if there is one. ``--restore`` puts aliases and stages that were moved behind the
-tools' back to where the history says.
+Prints a line a problem; exit code 1 if there is one. ``--restore`` puts aliases and stages where the history says.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ def main() -> int:
     """Print the problems."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--restore", action="store_true", help="put aliases and stages where the history says")
-    arguments.add_argument("--by", default="", help="who restores, for the history (default: git's user.name)")
-    arguments.add_argument("--why", default="moved behind the tools' back", help="why, for the history")
+    arguments.add_argument("--by", default="", help="your name, for the history (default: git's user.name)")
+    arguments.add_argument("--why", default="moved without these commands", help="for the history")
     given = arguments.parse_args()
     from serving.alias_moves import look
     from serving.registry import restore, whoever
@@ -28,7 +27,7 @@ def main() -> int:
         print(problem)
     rows = len(look(given.task).entries)
     if not problems:
-        print(f"{given.task}: {rows} rows of history, aliases, evidence and files fit")
+        print(f"{given.task}: {rows} rows of history, aliases, evidence and files match")
     return 1 if problems else 0
 
 

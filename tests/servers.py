@@ -27,25 +27,33 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _listening(command: list[str], url: str, log: Path, env: Mapping[str, str], seconds: float = 300) -> Iterator[None]:
-    """Run a server until the block ends; it and its children are killed then."""
-    with log.open("w") as file:
+def listening(
+    command: list[str], url: str, log: Path, env: Mapping[str, str], folder: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that answers at ``url`` until the block ends."""
+    with log.open("wb") as file:
         process = subprocess.Popen(
-            command, env=dict(env), stdout=file, stderr=subprocess.STDOUT, start_new_session=True, cwd=log.parent
+            command,
+            env=dict(env),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=folder or log.parent,
         )
         try:
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + 300
             while True:
                 with contextlib.suppress(requests.ConnectionError, requests.Timeout):
                     if requests.get(url, timeout=5).status_code == 200:
                         break
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
                 time.sleep(0.2)
-            yield
+            yield process
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            for sent in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(process.pid, sent)
+                    process.wait(timeout=20)
 
 
 @contextlib.contextmanager
@@ -53,7 +61,7 @@ def s3_store(folder: Path) -> Iterator[dict[str, str]]:
     """Run moto's S3 and give the variables by which MLflow and boto3 find it."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with _listening([sys.executable, "-m", "moto.server", "-p", str(port)], url, folder / "s3.log", os.environ):
+    with listening([sys.executable, "-m", "moto.server", "-p", str(port)], url, folder / "s3.log", os.environ):
         yield {
             "MLFLOW_S3_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "testing-access",
@@ -78,7 +86,7 @@ def open_tracking_server(folder: Path) -> Iterator[str]:
     }
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     url = f"http://127.0.0.1:{port}"
-    with _listening(command, f"{url}/health", folder / "tracking.log", {**kept, **own}):
+    with listening(command, f"{url}/health", folder / "tracking.log", {**kept, **own}):
         yield url
 
 
@@ -107,5 +115,5 @@ def tracking_server(folder: Path, database: str, artifacts: str, env: Mapping[st
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     url = f"http://127.0.0.1:{port}"
-    with _listening(command, f"{url}/health", folder / "tracking.log", {**kept, **env, **own}):
+    with listening(command, f"{url}/health", folder / "tracking.log", {**kept, **env, **own}):
         yield url

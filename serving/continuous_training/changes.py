@@ -1,4 +1,4 @@
-"""What data and parameters were, what they are, and what differs: samples, groups, and every decision by its key."""
+"""What changed between two loops: samples, groups, and every parameter by its key."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ _COLUMNS = ["sample_id", "group", "split"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Samples and parameters at one time.
+    """Samples (``sample_id, group, split``) and facts at one time, as far as they are known.
 
-    Attributes
-    ----------
-    samples
-        ``sample_id, group, split``, a row a sample; None where they are not known.
-    facts
-        ``data.sha256``, ``split.sha256``, ``rows`` (raw and kept) and ``params``, as far as they are known.
+    Facts are ``data.sha256``, ``split.sha256``, ``rows`` (raw and kept) and ``params``.
     """
 
     samples: pd.DataFrame | None
@@ -35,7 +30,7 @@ class Snapshot:
 
 
 def take(name: str) -> Snapshot:
-    """Take a snapshot of what is prepared now; without samples where ``prepare`` has not run."""
+    """Return the snapshot of what is prepared now; without samples where ``prepare`` has not run."""
     facts: dict[str, Any] = {"params": decisions(PARAMS_FILE.read_text(encoding="utf-8"), name, read_params().budget)}
     folder = PREPARED / name
     if not (folder / "samples.parquet").is_file() or not (folder / "split.json").is_file():
@@ -46,7 +41,7 @@ def take(name: str) -> Snapshot:
 
 
 def keep(snapshot: Snapshot, folder: Path) -> None:
-    """Write a snapshot into ``folder``; its facts last, which is how a later reader knows that it is whole."""
+    """Write a snapshot; its facts last, so that a reader knows that it is complete."""
     table = folder / "samples.parquet"
     if snapshot.samples is None:
         table.unlink(missing_ok=True)
@@ -57,7 +52,7 @@ def keep(snapshot: Snapshot, folder: Path) -> None:
 
 
 def kept(folder: Path) -> Snapshot | None:
-    """Read what `keep` wrote."""
+    """Read a snapshot that `keep` wrote."""
     if not (folder / "facts.json").is_file():
         return None
     table = folder / "samples.parquet"
@@ -65,25 +60,26 @@ def kept(folder: Path) -> Snapshot | None:
 
 
 def decisions(text: str, name: str, budget: str | None = None) -> dict[str, Any]:
-    """Return what ``params.yaml`` decides for a task, by dotted key.
+    """Return the parameters of a task in the text of ``params.yaml``, by dotted key.
 
-    It is read as it stands, not by its types: an older release's file is compared too. ``budget`` is another than the
-    file's, where one was chosen.
+    The text may be of an older release, so it is not checked. ``budget`` replaces the file's.
     """
     content = yaml.safe_load(text) or {}
-    chosen = {key: content.get(key) for key in ("seed", "budget", "device")}
-    chosen["budget"] = budget or chosen["budget"]
     policy = content.get("policy") or {}
-    chosen |= {
-        "tasks": {name: (content.get("tasks") or {}).get(name)},
-        "models": {key: each for key, each in (content.get("models") or {}).items() if each.get("task") == name},
-        "policy": {**policy, "tasks": {name: (policy.get("tasks") or {}).get(name)}},
-    }
-    return _flat(chosen)
+    return _flat(
+        {
+            "seed": content.get("seed"),
+            "budget": budget or content.get("budget"),
+            "device": content.get("device"),
+            "tasks": {name: (content.get("tasks") or {}).get(name)},
+            "models": {key: each for key, each in (content.get("models") or {}).items() if each.get("task") == name},
+            "policy": {**policy, "tasks": {name: (policy.get("tasks") or {}).get(name)}},
+        }
+    )
 
 
 def decisions_at(commit: str | None, name: str, budget: str | None) -> dict[str, Any] | None:
-    """Return what `decisions` gives of ``params.yaml`` at a commit; None where git does not have it."""
+    """Return `decisions` of ``params.yaml`` at a commit; None where git does not have it."""
     if not commit or commit == "none":
         return None
     text = tracking.git("show", f"{commit}:{PARAMS_FILE}")
@@ -91,28 +87,14 @@ def decisions_at(commit: str | None, name: str, budget: str | None) -> dict[str,
 
 
 def samples_changed(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Count samples and groups added and gone, and samples that stand on another side of the split.
+    """Return ``before``, ``after``, ``added`` and ``gone`` of ``samples`` and ``groups``, and the changes of ``sides``.
 
-    Parameters
-    ----------
-    before, after
-        ``sample_id, group, split``.
-
-    Returns
-    -------
-    dict
-        For ``samples`` and ``groups``: ``before``, ``after``, ``added``, ``gone``; for ``sides`` the number of samples
-        that ``moved``, and how many of them ``left_test``. Names are left out: patients have a right to that.
+    Those are the number of samples that ``moved`` to another side of the split, and how many ``left_test``.
     """
     found: dict[str, dict[str, Any]] = {}
     for what, column in (("samples", "sample_id"), ("groups", "group")):
         old, new = set(before[column].astype(str)), set(after[column].astype(str))
-        found[what] = {
-            "before": len(old),
-            "after": len(new),
-            "added": len(new - old),
-            "gone": len(old - new),
-        }
+        found[what] = {"before": len(old), "after": len(new), "added": len(new - old), "gone": len(old - new)}
     both = before.merge(after, on="sample_id", suffixes=("_before", "_after"))
     moved = both["split_before"].astype(str) != both["split_after"].astype(str)
     left_test = moved & (both["split_before"].astype(str) == "test")
@@ -121,7 +103,7 @@ def samples_changed(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, dict
 
 
 def params_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return ``key, before, after`` of every decision that differs; None stands for no such key."""
+    """Return ``key, before, after`` of every parameter that differs; None for a missing key."""
     keys = sorted(set(before) | set(after))
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 

@@ -1,13 +1,18 @@
-"""Named steps that are done once each: what is done is written down whole, so a killed loop goes on where it was."""
+"""A loop of named steps that survives a kill: the result of each step is written down before the next begins."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
@@ -21,17 +26,10 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a loop.
+    """One step of a loop: key of its result, description, and function.
 
-    Attributes
-    ----------
-    name
-        Under which its result is kept.
-    what
-        What it does, for the terminal and for ``--dry-run``.
-    run
-        Takes the results of the steps before it and returns its own, as JSON values. A kill in its midst makes it run
-        again: it leaves alone what it finds done. The key ``stop`` in a result ends the loop there.
+    The function takes the results of the steps before it and returns its own, as JSON values; the key ``stop`` ends
+    the loop. It is run again after a kill, so it skips what it finds done.
     """
 
     name: str
@@ -40,24 +38,49 @@ class Step:
 
 
 class OutdatedError(UserError):
-    """What an earlier step did no longer holds: it and all after it are done again when the loop goes on."""
+    """The result of the step ``since`` is out of date: it and all after it are run again when the loop goes on."""
 
     def __init__(self, since: str, message: str) -> None:
         self.since = since
         super().__init__(message)
 
 
+class BusyError(UserError):
+    """Another loop is running in this checkout."""
+
+
+@contextlib.contextmanager
+def alone(folder: Path, task: str, by: str) -> Iterator[None]:
+    """Hold the checkout's lock, which the system releases when the holder ends; `BusyError` names another holder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / "holder.json"
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BusyError(f"busy: {_describe(holder)}; run this again when it has ended") from error
+    try:
+        write_json(holder, {"task": task, "by": by, "process": os.getpid(), "since": now()})
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        found = json.loads(holder.read_text(encoding="utf-8"))
+        return f"{found['by']} is retraining {found['task']} since {found['since']} (process {found['process']})"
+    except (OSError, ValueError, KeyError, TypeError):  # it holds the lock and has not written the file yet
+        return "another loop has just begun"
+
+
 @dataclass(frozen=True)
 class State:
-    """What is written down of a task's loop.
+    """The state file ``.retrain/<task>.json`` of a loop, None where no loop has run.
 
-    Attributes
-    ----------
-    path
-        ``.retrain/<task>.json``.
-    content
-        ``fingerprint`` and ``components`` of what the loop is about, ``by``, ``started``, ``steps`` with the results,
-        and ``finished``, None until the end.
+    It holds ``fingerprint`` and ``components`` of data and decisions, ``by``, ``started``, ``steps`` with the results,
+    and ``finished``, None until the end.
     """
 
     path: Path
@@ -65,12 +88,12 @@ class State:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a loop that came to its end."""
+        """Whether the loop came to its end."""
         return self.content is not None and self.content["finished"] is not None
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is a loop that was cut short."""
+        """Whether the loop was interrupted."""
         return self.content is not None and self.content["finished"] is None
 
     @property
@@ -79,18 +102,12 @@ class State:
         return {} if self.content is None else {name: done["result"] for name, done in self.content["steps"].items()}
 
     def of(self, fingerprint: str) -> bool:
-        """Whether the loop is about ``fingerprint``."""
+        """Whether the loop has this fingerprint."""
         return self.content is not None and self.content["fingerprint"] == fingerprint
 
 
 def read_state(path: Path) -> State:
-    """Read what is written down; nothing, where no loop has run yet.
-
-    Raises
-    ------
-    UserError
-        The file was edited, or written by another release.
-    """
+    """Read a state file, which need not exist; raises `UserError` where it was edited or is of another release."""
     if not path.is_file():
         return State(path, None)
     try:
@@ -100,14 +117,12 @@ def read_state(path: Path) -> State:
         for key in ("fingerprint", "components", "by", "started", "steps", "finished"):
             content[key]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a state of retraining ({error}); move it aside and keep it, then the loop begins anew"
-        ) from error
+        raise UserError(f"{path}: no state of retraining ({error}); move it away, then the loop begins anew") from error
     return State(path, content)
 
 
 def begin(state: State, *, fingerprint: str, components: Mapping[str, Any], by: str) -> State:
-    """Return the loop about ``fingerprint``: the one that was cut short, or a new one."""
+    """Return the interrupted loop with this fingerprint, or a new one."""
     if state.unfinished and state.of(fingerprint):
         return state
     content = {
@@ -124,50 +139,35 @@ def begin(state: State, *, fingerprint: str, components: Mapping[str, Any], by: 
 
 
 def go(state: State, steps: Sequence[Step], tell: Callable[[str], None] = print) -> State:
-    """Run the steps that are not done yet, in order, and write down each before the next begins.
-
-    Parameters
-    ----------
-    state
-        From `begin`.
-    steps
-        The loop.
-    tell
-        Takes a line for every step.
-
-    Returns
-    -------
-    State
-        With the results of all steps up to the end, or up to the one that said ``stop``.
-    """
+    """Run the steps that are not done, up to the end or a ``stop``; write down each before the next begins."""
     assert state.content is not None
-    content = {**state.content, "steps": dict(state.content["steps"])}
+    done = dict(state.content["steps"])
+    content = {**state.content, "steps": done}
     for step in steps:
-        if step.name in content["steps"]:
-            tell(f"{step.name}: done at {content['steps'][step.name]['at']}")
+        if step.name in done:
+            tell(f"{step.name}: done at {done[step.name]['at']}")
         else:
             tell(f"{step.name}: {step.what}")
             started = time.monotonic()
             try:
-                result = dict(step.run({name: done["result"] for name, done in content["steps"].items()}))
+                result = dict(step.run({name: each["result"] for name, each in done.items()}))
             except OutdatedError as error:
-                names = list(content["steps"])
-                content["steps"] = {name: content["steps"][name] for name in names[: names.index(error.since)]}
+                names = list(done)
+                for name in names[names.index(error.since) :]:
+                    del done[name]
                 write_json(state.path, content)
                 raise
-            content["steps"][step.name] = {"at": now(), "seconds": time.monotonic() - started, "result": result}
+            done[step.name] = {"at": now(), "seconds": time.monotonic() - started, "result": result}
             write_json(state.path, content)
-        if STOP in content["steps"][step.name]["result"]:
+        if STOP in done[step.name]["result"]:
             break
     return State(state.path, content)
 
 
-def finish(state: State, outcome: str) -> State:
+def finish(state: State, outcome: str) -> None:
     """Write down that the loop came to its end."""
     assert state.content is not None
-    content = {**state.content, "finished": {"at": now(), "outcome": outcome}}
-    write_json(state.path, content)
-    return State(state.path, content)
+    write_json(state.path, {**state.content, "finished": {"at": now(), "outcome": outcome}})
 
 
 def now() -> str:

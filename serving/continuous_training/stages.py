@@ -1,4 +1,4 @@
-"""What DVC does for the loop: bring the data that git names, say what is stale, and make it again."""
+"""The DVC commands of the loop: pull the data that git names, list stale stages, and run them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import yaml
 
 from pipelines import tracking
 from pipelines.errors import UserError
-from serving.continuous_training.tether import run_tethered
 
 
 def checked(name: str) -> list[str]:
-    """Return the stages that look at a task's raw data."""
+    """Return the stages that check a task's raw data."""
     return [f"validate@{name}", f"audit@{name}"]
 
 
@@ -28,27 +27,18 @@ def trained(name: str, architectures: Sequence[str]) -> list[str]:
 
 
 def pull() -> str:
-    """Bring ``data/`` to what ``data.dvc`` names, and, where it was imported, look at its source first.
+    """Bring ``data/`` to what ``data.dvc`` names, updated from its source if it was imported; describe what was done.
 
-    Returns
-    -------
-    str
-        What was done, in a sentence.
-
-    Raises
-    ------
-    UserError
-        ``data/`` holds changes that DVC does not know, or the remote has not got what ``data.dvc`` names.
+    Raises `UserError` where ``data/`` has changes that DVC does not know, or the remote lacks what ``data.dvc`` names.
     """
     target = str(tracking.DATA_DVC)
     if not tracking.DATA_DVC.is_file():
-        raise UserError(f"{target} is not there; record the data with `make data FROM=DIR`")
+        raise UserError(f"{target} does not exist; record the data with `make data FROM=DIR`")
     imported = bool((yaml.safe_load(tracking.DATA_DVC.read_text(encoding="utf-8")) or {}).get("deps"))
     if imported:
         _dvc("update", target, hint="the source that the data was imported from must be reachable")
-    state = stale([target])
-    if not state:
-        return "data/ was looked up at its source" if imported else "data/ is what data.dvc names"
+    if not stale([target]):
+        return "data/ was compared with its source" if imported else "data/ is what data.dvc names"
     _dvc(
         *("pull", target),
         hint="record changes in data/ with `make data FROM=DIR` or `dvc add data`; what data.dvc names has to be in a "
@@ -58,42 +48,32 @@ def pull() -> str:
 
 
 def stale(targets: Sequence[str]) -> dict[str, Any]:
-    """Return what `dvc status` finds changed, by stage and what it depends on; empty where all is up to date."""
+    """Return the changes that `dvc status` finds, by stage and dependency; empty where all is up to date."""
     found = _dvc("status", "--json", "--with-deps", *targets, hint="run `dvc status` to see more")
     changed: dict[str, Any] = json.loads(found.strip().splitlines()[-1] if found.strip() else "{}")
     return changed
 
 
 def reproduce(targets: Sequence[str], *options: str) -> None:
-    """Run what is stale of ``targets``; DVC keeps every stage that ended, so a second call goes on.
+    """Run the stale stages of ``targets``; a second call continues after the stages that ended.
 
-    Raises
-    ------
-    UserError
-        A stage failed; what it says stands on the terminal.
+    A run that outlived a killed loop keeps DVC's lock on its outputs, and this one fails until it ends.
     """
-    code = run_tethered([sys.executable, "-m", "dvc", "repro", *options, *targets], _environment())
+    words = ["repro", *options, *targets]
+    code = _run_dvc(words).returncode
     if code:
-        raise UserError(
-            f"`dvc repro {' '.join([*options, *targets])}` ended with {code}: see above; mend it, run again"
-        )
+        raise UserError(f"`dvc {' '.join(words)}` ended with {code}: see above; correct it and run this again")
 
 
 def _dvc(*arguments: str, hint: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    done = _run_dvc(arguments, capture_output=True, text=True)
     if done.returncode:
-        said = "\n".join(line for line in done.stderr.strip().splitlines() if line.strip())[-1500:]
-        raise UserError(f"`dvc {' '.join(arguments)}` failed ({hint}):\n{said}")
-    return done.stdout
+        message = "\n".join(line for line in done.stderr.strip().splitlines() if line.strip())[-1500:]
+        raise UserError(f"`dvc {' '.join(arguments)}` failed ({hint}):\n{message}")
+    return str(done.stdout)
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of a child: stages call ``python``, which is to be this one."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path}
+def _run_dvc(arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # stages call this `python`
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -35,17 +34,7 @@ _MADE_OF = ("data.sha256", "split.sha256", "git.commit", "dvc.data_md5", "budget
 
 @dataclass(frozen=True)
 class Plan:
-    """What a loop is about.
-
-    Attributes
-    ----------
-    name, params, architectures
-        The task, all decisions, and the architectures to train.
-    by
-        Who is written into the history.
-    fingerprint
-        Of data and decisions, from `serving.continuous_training.fingerprint`.
-    """
+    """The input of a loop: task, parameters, architectures, user for the history, and fingerprint."""
 
     name: str
     params: Params
@@ -58,19 +47,9 @@ class Plan:
         """Return the DVC stages that have to be up to date at the loop's end."""
         return stages.checked(self.name) + stages.trained(self.name, self.architectures)
 
-    def log(self, results: Results, report: Path) -> None:
-        """Keep the report with the candidate's run, where there is one."""
-        if run_id := results.get("evidence", {}).get("run_id"):
-            MlflowClient().log_artifact(run_id, str(report), f"retraining/{self.fingerprint[:12]}")
-
-    @property
-    def to_production(self) -> bool:
-        """Whether the policy lets the loop itself move a version to production."""
-        return self.params.policy.task(self.name).promote == "production"
-
 
 def steps(plan: Plan) -> list[Step]:
-    """Return the loop of a plan."""
+    """Return the loop of a plan; it moves to production only where the policy of the task says so."""
     loop = [
         Step("look", "what is served now", lambda _: look(plan)),
         Step("check", "validate and audit the raw data", lambda _: check(plan)),
@@ -80,7 +59,7 @@ def steps(plan: Plan) -> list[Step]:
         Step("gate", "judge the version for staging", lambda results: judge(plan, results, "staging")),
         Step("staging", "move it to staging", lambda results: move(plan, results, "staging")),
     ]
-    if plan.to_production:
+    if plan.params.policy.task(plan.name).promote == "production":
         loop += [
             Step("gate_of_production", "judge it for production", lambda results: judge(plan, results, "production")),
             Step("production", "move it to production", lambda results: move(plan, results, "production")),
@@ -89,7 +68,7 @@ def steps(plan: Plan) -> list[Step]:
 
 
 def look(plan: Plan) -> dict[str, Any]:
-    """Return where the aliases point, and the hashes of the version in production, or else in staging."""
+    """Return the aliases, and the hashes of the version in production, or else in staging."""
     aliases = _aliases(plan.name)
     served = next((alias for alias in (PRODUCTION, STAGING) if alias in aliases), None)
     if served is None:
@@ -108,27 +87,22 @@ def check(plan: Plan) -> dict[str, Any]:
 
 
 def train(plan: Plan) -> dict[str, Any]:
-    """Bring every model up to date, and the leaderboard."""
+    """Bring every model and the leaderboard up to date."""
     stages.reproduce(stages.trained(plan.name, plan.architectures))
     stages.reproduce([f"leaderboard@{plan.name}"], "--single-item")
     return {"architectures": list(plan.architectures)}
 
 
 def collect(plan: Plan) -> dict[str, Any]:
-    """Choose among the loop's architectures on validation rows, and complete the evidence of the one chosen."""
+    """Choose the best of the loop's architectures on validation rows, and complete its evidence."""
     prepared = read_prepared(plan.name, plan.params.task(plan.name))
     evidence = complete(plan.name, plan.params, prepared, best_of(plan))
-    return {
-        "production": _aliases(plan.name).get(PRODUCTION),
-        "architecture": evidence["architecture"],
-        "sha256": evidence["sha256"],
-        "run_id": evidence["run_id"],
-        "simulated": evidence["simulated"],
-    }
+    kept = {key: evidence[key] for key in ("architecture", "sha256", "run_id", "simulated")}
+    return {"production": _aliases(plan.name).get(PRODUCTION), **kept}
 
 
 def best_of(plan: Plan) -> str:
-    """Return the best of the loop's architectures on validation rows; what else lies in the folder is of other days."""
+    """Return the best of the loop's architectures; the folder may hold others from earlier days."""
     models = {
         key: model
         for key, model in plan.params.models.items()
@@ -138,9 +112,8 @@ def best_of(plan: Plan) -> str:
 
 
 def register(plan: Plan, results: Results) -> dict[str, Any]:
-    """Make a version of the candidate, tagged with what the loop was about."""
-    parts = components(plan.params, plan.name, plan.architectures)
-    if fingerprint(parts) != plan.fingerprint:
+    """Make a version of the candidate, tagged with the fingerprint."""
+    if fingerprint(components(plan.params, plan.name, plan.architectures)) != plan.fingerprint:
         raise UserError("data, parameters or code were changed while the loop ran; run it again")
     evidence = candidate(plan.name, results)
     version = str(registry.register(plan.name, evidence, by=plan.by, why=_why(plan)).version)
@@ -158,10 +131,7 @@ def judge(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
     """
     version, now = results["register"]["version"], _aliases(plan.name).get(PRODUCTION)
     if now != results["evidence"]["production"]:
-        raise OutdatedError(
-            "evidence",
-            f"production was moved to version {now} while the loop ran; run it again",
-        )
+        raise OutdatedError("evidence", f"production was moved to version {now} while the loop ran; run it again")
     verdicts = registry.judged(plan.name, to, version, policy=plan.params.policy)
     result: dict[str, Any] = {"to": to, "verdicts": as_dicts(verdicts)}
     if not allowed(verdicts):
@@ -170,10 +140,10 @@ def judge(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
 
 
 def move(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
-    """Move the version, unless it is there: a loop that was killed between the move and its note finds it done."""
+    """Move the version, unless it is there: a loop may have been killed after the move."""
     version, before = results["register"]["version"], results["look"]["aliases"].get(to)
     now = _aliases(plan.name)
-    # What went to production left staging, and is not sent back to be tried again.
+    # A version in production has left staging and is not sent back.
     if version == now.get(PRODUCTION):
         to = "production"
     elif version != now.get(to):
@@ -182,13 +152,7 @@ def move(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
 
 
 def candidate(name: str, results: Results) -> dict[str, Any]:
-    """Return the evidence that the loop collected.
-
-    Raises
-    ------
-    UserError
-        Other evidence was written over it meanwhile.
-    """
+    """Return the evidence that the loop collected; raises `UserError` where it was overwritten."""
     folder = REPORTS / name / CANDIDATE_FOLDER
     evidence = read_evidence(folder / EVIDENCE)
     if evidence["sha256"] != results["evidence"]["sha256"]:
@@ -197,7 +161,7 @@ def candidate(name: str, results: Results) -> dict[str, Any]:
 
 
 def registered(plan: Plan) -> str | None:
-    """Return the version that an alias points to and that was made of just this; None where there is none."""
+    """Return the version with an alias and this fingerprint, None where there is none."""
     client = MlflowClient()
     for version in dict.fromkeys(_aliases(plan.name).values()):
         if client.get_model_version(plan.name, version).tags.get(FINGERPRINT) == plan.fingerprint:
@@ -206,16 +170,10 @@ def registered(plan: Plan) -> str | None:
 
 
 def whoever(given: str = "") -> str:
-    """Return who runs this: the name given, that of ``BY`` or of a GitHub job, or git's.
-
-    Raises
-    ------
-    UserError
-        There is none, which the registry would say only when all is trained.
-    """
+    """Return the user's name: the one given, that of ``BY`` or of a GitHub job, or git's; `UserError` without one."""
     by = registry.whoever(given or os.environ.get("BY") or os.environ.get("GITHUB_ACTOR") or "")
     if not by:
-        raise UserError("the history wants a name: --by, BY= or git config user.name")
+        raise UserError("the history needs a name: --by, BY= or git config user.name")
     return by
 
 
@@ -228,6 +186,6 @@ def _aliases(name: str) -> dict[str, str]:
         found = MlflowClient().get_registered_model(name).aliases
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise tracking.refusal(error) or UserError(f"the registry cannot be asked: {error.message}") from error
+            raise tracking.refusal(error) or UserError(f"the registry cannot be read: {error.message}") from error
         return {}
     return {alias: str(found[alias]) for alias in (PRODUCTION, STAGING, CANDIDATE) if alias in found}

@@ -1,13 +1,16 @@
-"""The whole loop, from new data to a version in staging: begun, gone on with, and reported."""
+"""The loop from new data to a version in staging: started or continued, and reported."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from mlflow import MlflowClient
+
+from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import written_whole
 from pipelines.params import Params
@@ -16,8 +19,7 @@ from pipelines.text_values import quoted
 from serving.continuous_training import stages
 from serving.continuous_training.changes import Snapshot, decisions_at, keep, kept, take
 from serving.continuous_training.fingerprint import components, fingerprint
-from serving.continuous_training.lock import alone
-from serving.continuous_training.loop import FOLDER, STOP, State, Step, begin, finish, go, read_state
+from serving.continuous_training.loop import FOLDER, STOP, State, Step, alone, begin, finish, go, read_state
 from serving.continuous_training.report import report
 from serving.continuous_training.steps import Plan, candidate, registered, steps
 
@@ -26,19 +28,8 @@ REFUSED = 2
 Steps = Callable[[Plan], Sequence[Step]]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a loop ended.
-
-    Attributes
-    ----------
-    code
-        Exit code, 0 or 2.
-    sentence
-        What to tell.
-    report
-        Where the report lies; None where nothing was to do.
-    """
+class Outcome(NamedTuple):
+    """The end of a loop: exit code 0 or 2, a sentence, and the report, None where nothing was to do."""
 
     code: int
     sentence: str
@@ -52,56 +43,60 @@ def retrain(
     by: str,
     architectures: Sequence[str] = (),
     steps_of: Steps = steps,
-    folder: Path = FOLDER,
     tell: Callable[[str], None] = print,
 ) -> Outcome:
-    """Pull data, and unless all is as it was: check, train, collect evidence, register, judge, move, and report.
+    """Pull data, and if something changed: check, train, collect evidence, register, judge, move, and report.
 
-    Parameters
-    ----------
-    name, params
-        The task and all decisions.
-    by
-        Who is written into the registry's history.
-    architectures
-        Of the task's models; all of them where none is named. The naive baseline is always among them.
-    steps_of
-        Gives the steps of a plan.
-    folder
-        Where state and lock lie.
-    tell
-        Takes a line for every step.
+    Without ``architectures`` all of the task's models are trained; the naive baseline always is.
 
     Raises
     ------
     BusyError
         Another loop is running in this checkout.
     UserError
-        A step failed. The report says which; what was done before it stays done.
+        A step failed. The report says which; the steps before it stay done.
     """
-    chosen = choose(params, name, architectures)
-    with alone(folder, name, by):
+    chosen = _choose(params, name, architectures)
+    with alone(FOLDER, name, by):
         tell(stages.pull())
         parts = components(params, name, chosen)
-        mark = fingerprint(parts)
-        state = read_state(folder / f"{name}.json")
-        plan = Plan(name, params, tuple(chosen), by, mark)
-        if done := nothing_new(plan, state):
+        plan = Plan(name, params, tuple(chosen), by, fingerprint(parts))
+        state = read_state(FOLDER / f"{name}.json")
+        if done := _nothing_new(plan, state):
             return Outcome(0, f"nothing new: {done}")
-        if state.unfinished:
+        if state.content is not None and state.unfinished:
             tell(
-                f"going on with the loop begun {state.content['started']}"  # type: ignore[index]
-                if state.of(mark)
-                else "the loop that was cut short was of other data or decisions: beginning anew"
+                f"going on with the loop begun {state.content['started']}"
+                if state.of(plan.fingerprint)
+                else "the interrupted loop was of other data or decisions: beginning anew"
             )
         else:
-            keep(_last(name, folder), folder / name / "before")
-        state = begin(state, fingerprint=mark, components=parts, by=by)
-        return _through(plan, state, steps_of(plan), folder, tell)
+            keep(_last(name), FOLDER / name / "before")
+        return _through(plan, begin(state, fingerprint=plan.fingerprint, components=parts, by=by), steps_of(plan), tell)
 
 
-def choose(params: Params, name: str, architectures: Sequence[str]) -> list[str]:
-    """Return the architectures of a loop, with the baseline that every margin is taken over."""
+def dry_run(name: str, params: Params, *, by: str, architectures: Sequence[str]) -> list[str]:
+    """Return what `retrain` would do, in lines; nothing is pulled, run or written."""
+    chosen = _choose(params, name, architectures)
+    lines = []
+    if stages.stale([str(tracking.DATA_DVC)]):
+        lines.append("pull: data/ is not what data.dvc names; the rest is of the data that is here")
+    parts = components(params, name, chosen)
+    state = read_state(FOLDER / f"{name}.json")
+    plan = Plan(name, params, tuple(chosen), by, fingerprint(parts))
+    if done := _nothing_new(plan, state):
+        return [*lines, f"nothing new: {done}"]
+    if state.content is not None:
+        changed = [key for key, value in parts.items() if state.content["components"].get(key) != value]
+        lines.append(f"changed since the loop begun {state.content['started']}: {', '.join(changed) or 'nothing'}")
+    resumed = state.results if state.unfinished and state.of(plan.fingerprint) else {}
+    stale = stages.stale(plan.targets)
+    lines.append(f"DVC would run {len(stale)} stages: {', '.join(stale) or 'none'}")
+    return lines + [f"{step.name}: {'done' if step.name in resumed else step.what}" for step in steps(plan)]
+
+
+def _choose(params: Params, name: str, architectures: Sequence[str]) -> list[str]:
+    """Return the architectures of a loop, with the baseline of every margin."""
     every = params.architectures(name)
     if unknown := sorted(set(architectures) - set(every)):
         raise UserError(f"params.yaml, models: {name} has no {quoted(unknown)}; it has {', '.join(every)}")
@@ -109,12 +104,11 @@ def choose(params: Params, name: str, architectures: Sequence[str]) -> list[str]
     return [each for each in every if not architectures or each in architectures or each == baseline]
 
 
-def nothing_new(plan: Plan, state: State) -> str | None:
-    """Return why nothing has to be done, or None.
+def _nothing_new(plan: Plan, state: State) -> str | None:
+    """Return why there is nothing to do, or None.
 
-    A version that has an alias is of the same data and decisions; or the last loop was, and DVC finds its outputs as
-    they were left. The registry is believed without DVC: a runner's checkout puts ``dvc.lock`` back to what was
-    committed, and a fresh clone has no outputs.
+    Either a version with an alias has the same fingerprint; or the last loop had, and DVC finds its outputs unchanged.
+    The registry suffices: the checkout of a CI job has an older ``dvc.lock``, and a fresh clone has no outputs.
     """
     if state.unfinished:
         return None
@@ -126,82 +120,57 @@ def nothing_new(plan: Plan, state: State) -> str | None:
     return version and f"version {version} was made of this data with these decisions"
 
 
-def dry_run(name: str, params: Params, *, by: str, architectures: Sequence[str], folder: Path = FOLDER) -> list[str]:
-    """Return what `retrain` would do, in lines; nothing is pulled, run or written."""
-    chosen = choose(params, name, architectures)
-    lines = []
-    if stages.stale([str(stages.tracking.DATA_DVC)]):
-        lines.append("pull: data/ is not what data.dvc names; the rest is told of the data that is here")
-    parts = components(params, name, chosen)
-    state = read_state(folder / f"{name}.json")
-    plan = Plan(name, params, tuple(chosen), by, fingerprint(parts))
-    if done := nothing_new(plan, state):
-        return [*lines, f"nothing new: {done}"]
-    if state.content is not None:
-        changed = [key for key, value in parts.items() if state.content["components"].get(key) != value]
-        lines.append(f"changed since the loop begun {state.content['started']}: {', '.join(changed) or 'nothing'}")
-    resumed = state.results if state.unfinished and state.of(plan.fingerprint) else {}
-    stale = stages.stale(plan.targets)
-    lines.append(f"DVC would run {len(stale)} stages: {', '.join(stale) or 'none'}")
-    return lines + [f"{step.name}: {'done' if step.name in resumed else step.what}" for step in steps(plan)]
-
-
-def _through(plan: Plan, state: State, loop: Sequence[Step], folder: Path, tell: Callable[[str], None]) -> Outcome:
+def _through(plan: Plan, state: State, loop: Sequence[Step], tell: Callable[[str], None]) -> Outcome:
     """Run the steps and write the report, of a failure too."""
-    place = REPORTS / plan.name / "retraining.md"
-    before = kept(folder / plan.name / "before") or Snapshot(None, {})
-
-    def write(reached: State, outcome: str) -> Snapshot:
-        after = take(plan.name)
-        results = reached.results
-        evidence = None
-        if "evidence" in results:
-            with contextlib.suppress(UserError):  # edited since; the step that needs it says so
-                evidence = candidate(plan.name, results)
-        previous = results.get("look", {}).get("served") or {}
-        if before.facts.get("params") is None and previous:  # no loop has run here, but git may know
-            before.facts["params"] = decisions_at(previous.get("git.commit"), plan.name, previous.get("budget"))
-        text = report(
-            *(plan.name, reached),
-            before=before,
-            after=after,
-            evidence=evidence,
-            previous=previous,
-            outcome=outcome,
-        )
-        with written_whole(place) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        _summarize(text)
-        return after
-
     try:
         state = go(state, loop, tell)
     except Exception as error:
         first = next(iter(str(error).splitlines()), repr(error))
-        write(read_state(state.path), f"An error ended the loop: {first}")
+        _write_report(plan, read_state(state.path), f"An error ended the loop: {first}")
         raise
     stopped = next((result[STOP] for result in state.results.values() if STOP in result), None)
     outcome = str(stopped or state.results[loop[-1].name].get("done", "done"))
-    after = write(state, outcome)
-    plan.log(state.results, place)
+    path, after = _write_report(plan, state, outcome)
+    if run_id := state.results.get("evidence", {}).get("run_id"):
+        MlflowClient().log_artifact(run_id, str(path), f"retraining/{plan.fingerprint[:12]}")
     assert state.content is not None
     after.facts["data.sha256"] = state.content["components"]["data"]
-    keep(after, folder / plan.name / "last")
+    keep(after, FOLDER / plan.name / "last")
     finish(state, outcome)
-    return Outcome(REFUSED if stopped else 0, outcome, place)
+    return Outcome(REFUSED if stopped else 0, outcome, path)
 
 
-def _last(name: str, folder: Path) -> Snapshot:
-    """Return data and parameters of the last loop that ended; of what is prepared now, where none has."""
-    last = kept(folder / name / "last")
+def _write_report(plan: Plan, state: State, outcome: str) -> tuple[Path, Snapshot]:
+    """Write the report, also to the summary of a GitHub job; return it and the snapshot of now."""
+    path = REPORTS / plan.name / "retraining.md"
+    before, after = kept(FOLDER / plan.name / "before") or Snapshot(None, {}), take(plan.name)
+    evidence = None
+    if "evidence" in state.results:
+        with contextlib.suppress(UserError):  # edited since; the step that needs it reports that
+            evidence = candidate(plan.name, state.results)
+    previous = state.results.get("look", {}).get("served") or {}
+    if before.facts.get("params") is None and previous:  # no loop has run here, but git may know
+        before.facts["params"] = decisions_at(previous.get("git.commit"), plan.name, previous.get("budget"))
+    text = report(
+        *(plan.name, state),
+        before=before,
+        after=after,
+        evidence=evidence,
+        previous=previous,
+        outcome=outcome,
+    )
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    return path, after
+
+
+def _last(name: str) -> Snapshot:
+    """Return the snapshot of the last loop that ended; without one that of now, whose parameters do not count."""
+    last = kept(FOLDER / name / "last")
     if last is not None:
         return last
     now = take(name)
     return Snapshot(now.samples, {key: value for key, value in now.facts.items() if key != "params"})
-
-
-def _summarize(text: str) -> None:
-    """Append the report to the summary of a GitHub job, where this is one."""
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(text + "\n")

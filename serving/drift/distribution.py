@@ -1,13 +1,13 @@
-"""Whether one sample of rows has drifted from another: a test for chance, and an effect size for whether it matters.
+"""Drift between two samples of rows: a significance test, and an effect size.
 
-Rows are not always independent: one cell line is asked about with fifty drugs, one image is sent twice. Tests that
-counted such rows as evidence would alarm on every new cell line; here each sample counts as the rows it is worth.
+Rows are not always independent: one cell line is asked about with fifty drugs, one image is sent twice. The tests
+therefore use the effective number of independent rows of each sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,28 +19,26 @@ Kind = Literal["number", "category", "missing"]
 Floats = npt.NDArray[np.float64]
 
 BINS = 10  # of the population stability index: the reference's deciles, as credit scoring has it
-_LEAST_EXPECTED = 5.0  # of a cell of the chi-square test (Cochran 1954)
-_LOOKED_AT = 5_000  # rows by which it is decided what determines what
+_LEAST_EXPECTED = 5.0  # rows in a cell of the chi-square test (Cochran 1954)
+_LOOKED_AT = 5_000  # rows that show which column determines which
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How a column differs from its reference.
+    """The difference of a column from its reference.
 
     Attributes
     ----------
-    column, kind
-        Name, and whether numbers, categories, or the share of missing values were compared.
+    kind
+        Whether numbers, categories, or the share of missing values were compared.
     statistic
         Kolmogorov-Smirnov distance of numbers, Cramér's V of categories; 0 for equal samples, at most 1.
-    p
-        Of the test for chance.
     adjusted
-        The same, corrected for all tests of the report; as ``p`` until `corrected`.
+        ``p`` corrected for all tests of the report; equal to ``p`` until `corrected`.
     population_stability
-        Population stability index: how large the drift is, however many rows there are.
+        Population stability index: the effect size, independent of the number of rows.
     reference_rows, logged_rows
-        How many independent rows each sample is worth.
+        Effective number of independent rows.
     """
 
     column: str
@@ -53,25 +51,15 @@ class Drift:
     logged_rows: float
 
     def drifted(self, significance: float, population_stability: float) -> bool:
-        """Whether the drift is neither chance nor a trifle."""
+        """Whether the drift is significant and large."""
         return self.adjusted < significance and self.population_stability > population_stability
 
 
-def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame, *, prefix: str = "") -> list[Drift]:
+def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame) -> list[Drift]:
     """Compare every column of ``reference`` with that of ``logged``.
 
-    Parameters
-    ----------
-    reference, logged
-        The same columns; numbers are compared as numbers, all else as categories. Where values are missing in either,
-        the share of missing values is compared besides.
-    prefix
-        Of the columns' names in what is returned.
-
-    Raises
-    ------
-    KeyError
-        ``logged`` lacks a column of ``reference``.
+    Numbers are compared as numbers, all else as categories. Where either has missing values, their share is compared
+    as well.
     """
     worth = independent_rows(reference, logged)
     found = []
@@ -80,30 +68,23 @@ def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame, *, prefix: str 
         rows = worth[column]
         lacks_old, lacks_new = old.isna().to_numpy(), new.isna().to_numpy()
         if lacks_old.any() or lacks_new.any():
-            gap = category_drift(prefix + column, pd.Series(lacks_old), pd.Series(lacks_new), rows, kind="missing")
-            found.append(gap)
+            old_gaps, new_gaps = pd.Series(lacks_old), pd.Series(lacks_new)
+            found.append(category_drift(column, old_gaps, new_gaps, rows, kind="missing"))
         if lacks_old.all() or lacks_new.all():
             continue
         kept = (rows[0] * (1 - lacks_old.mean()), rows[1] * (1 - lacks_new.mean()))
         if _is_number(old) and _is_number(new):
             numbers = [each.dropna().to_numpy(np.float64) for each in (old, new)]
-            found.append(number_drift(prefix + column, numbers[0], numbers[1], kept))
+            found.append(number_drift(column, numbers[0], numbers[1], kept))
         else:
-            found.append(category_drift(prefix + column, old.dropna(), new.dropna(), kept))
+            found.append(category_drift(column, old.dropna(), new.dropna(), kept))
     return found
 
 
 def number_drift(column: str, reference: Floats, logged: Floats, rows: tuple[float, float] | None = None) -> Drift:
-    """Compare two samples of numbers by the two-sample Kolmogorov-Smirnov test.
+    """Compare two samples of finite numbers by the two-sample Kolmogorov-Smirnov test.
 
-    Parameters
-    ----------
-    column
-        Name.
-    reference, logged
-        Finite numbers, one a row.
-    rows
-        How many independent rows each sample is worth; all of them if None.
+    ``rows`` are the effective numbers of independent rows; all rows if None.
 
     References
     ----------
@@ -128,17 +109,8 @@ def category_drift(
 ) -> Drift:
     """Compare two samples of categories by the chi-square test of homogeneity.
 
-    Categories too rare to be tested are counted as one. Where rows are worth less than one each, counts shrink by as
-    much: the first-order correction of Rao and Scott.
-
-    Parameters
-    ----------
-    column, kind
-        Name and kind of what is returned.
-    reference, logged
-        Categories, one a row; a category may be in one of them alone.
-    rows
-        How many independent rows each sample is worth; all of them if None.
+    Categories that are too rare to be tested are pooled. Counts are scaled to ``rows``, the effective numbers of
+    independent rows (all rows if None): the first-order correction of Rao and Scott.
 
     References
     ----------
@@ -159,15 +131,8 @@ def category_drift(
 def population_stability(reference: npt.ArrayLike, logged: npt.ArrayLike, rows: tuple[float, float]) -> float:
     """Return the population stability index of two rows of counts, ``sum((q - p) ln(q / p))``.
 
-    Half a row is added to each bin, so that an empty one is finite, and what two samples of the same distribution
-    would show, ``(bins - 1)(1 / n + 1 / m)``, is taken off: without it 50 rows look drifted by their number alone.
-
-    Parameters
-    ----------
-    reference, logged
-        Counts of the same bins.
-    rows
-        How many independent rows each is worth.
+    Half a row is added to each bin, so that the index is finite with an empty bin. The expected index of two samples
+    of one distribution, ``(bins - 1)(1 / n + 1 / m)`` for ``rows`` of n and m, is subtracted.
 
     References
     ----------
@@ -186,30 +151,26 @@ def population_stability(reference: npt.ArrayLike, logged: npt.ArrayLike, rows: 
 
 
 def corrected(drifts: Iterable[Drift]) -> list[Drift]:
-    """Return the drifts with p-values corrected for their number: with no drift at all one of them falls below ``a``
-    with a probability of at most ``a``.
+    """Return the drifts with p-values corrected for the number of tests (family-wise error rate).
 
     References
     ----------
     Holm S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Statistics 6, 65-70.
     """
-    given = list(drifts)
-    order = np.argsort([drift.p for drift in given], kind="stable")
-    made = list(given)
+    made = list(drifts)
     highest = 0.0
-    for place, position in enumerate(order):
-        highest = max(highest, min(1.0, given[position].p * (len(given) - place)))
-        made[position] = Drift(**{**asdict(given[position]), "adjusted": highest})
+    for place, position in enumerate(np.argsort([drift.p for drift in made], kind="stable")):
+        highest = max(highest, min(1.0, made[position].p * (len(made) - place)))
+        made[position] = replace(made[position], adjusted=highest)
     return made
 
 
 def independent_rows(reference: pd.DataFrame, logged: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Return for each column how many independent rows the two samples are worth.
+    """Return for each column the effective numbers of independent rows of the two samples.
 
     Rows of one entity (a cell line, a drug, an image sent twice) share their values in all columns that describe it.
-    So the entity behind a column is read off another continuous column that determines it, the one with the fewest
-    values; without one, equal numbers are the same entity, and rows of a category are independent. Entities of
-    unequal size count as Kish's effective number of them.
+    The entities of a column are the values of another continuous column that determines it, the one with the fewest
+    values. Without one, equal numbers are one entity, and rows of a category are independent.
 
     References
     ----------
@@ -233,33 +194,21 @@ def independent_rows(reference: pd.DataFrame, logged: pd.DataFrame) -> dict[str,
 
 
 def effective_rows(entities: pd.Series) -> float:
-    """Return Kish's effective number of entities, of which each row names one."""
+    """Return Kish's effective number of entities; each row names one."""
     counts = entities.value_counts(dropna=False).to_numpy(np.float64)
     return float(counts.sum() ** 2 / (counts**2).sum())
 
 
 def share_beyond(scores: pd.Series, thresholds: float | pd.Series, significance: float) -> tuple[float, float, float]:
-    """Return the share of rows whose out-of-distribution score lies beyond the threshold, with its interval.
+    """Return the share of rows whose out-of-distribution score exceeds the threshold, with its interval.
 
-    Parameters
-    ----------
-    scores
-        A row each. A score that is not finite comes from a row that nothing can be said of: it is not of the
-        distribution.
-    thresholds
-        Of the version, or of each row.
-    significance
-        On either side of the interval, which is that of Clopper and Pearson.
-
-    Returns
-    -------
-    tuple of float
-        Share, low and high end.
+    A score that is not finite counts as out of distribution. The interval is that of Clopper and Pearson, with
+    ``significance`` on either side.
     """
     numbers = scores.astype(np.float64)
     limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), len(numbers))
     share = float((~(numbers.to_numpy() <= limits)).mean())
-    # All rows of one new cell line score the same: they are as new as one row.
+    # All rows of one new cell line have the same score and count as one.
     worth = effective_rows(numbers.where(np.isfinite(numbers), numbers.index + 2.0**40))
     hits = share * worth
     low = float(stats.beta.ppf(significance, hits, worth - hits + 1)) if hits > 0 else 0.0
@@ -279,7 +228,7 @@ def _is_number(values: pd.Series) -> bool:
 
 
 def _is_continuous(values: pd.Series) -> bool:
-    """Whether equal values mean the same entity: numbers that are not whole, and more than a handful of them."""
+    """Whether equal values mean the same entity: most numbers are not whole."""
     if not _is_number(values):
         return False
     present = values.dropna().to_numpy(np.float64)
@@ -288,7 +237,7 @@ def _is_continuous(values: pd.Series) -> bool:
 
 
 def _pooled(table: Floats) -> Floats:
-    """Return ``(2, categories)`` with the rarest categories added up until each cell expects enough rows."""
+    """Return the table, ``(2, categories)``, with rare categories pooled until each cell expects enough rows."""
     order = np.argsort(table.sum(axis=0), kind="stable")
     columns = [table[:, place] for place in order]
     smaller = table.sum(axis=1).min() / table.sum()

@@ -1,4 +1,4 @@
-"""Reading the prediction log: all files that can be read, the rows of one version, and what was left out."""
+"""The prediction log: all readable files, the rows of one version, and what was left out."""
 
 from __future__ import annotations
 
@@ -20,18 +20,9 @@ _NEEDED = ("time", "model_version", "out_of_distribution")
 
 @dataclass(frozen=True)
 class Logged:
-    """What was read of a log.
+    """The log of a version: rows by time, the number of files, and what was left out.
 
-    Attributes
-    ----------
-    rows
-        Of the version, ordered by time; columns as `training.model.prediction_log` writes them.
-    files
-        How many files were read.
-    skipped
-        File to the reason why it was not.
-    other_versions
-        Version to how many of its rows were left out.
+    ``skipped`` has the reason for each file that was not read, ``other_versions`` the number of rows of each.
     """
 
     rows: pd.DataFrame
@@ -40,22 +31,15 @@ class Logged:
     other_versions: dict[str, int] = field(default_factory=dict)
 
     def inputs(self, columns: Iterable[str]) -> pd.DataFrame:
-        """Return the logged summaries of ``columns`` under their own names.
-
-        Raises
-        ------
-        UserError
-            The log lacks a column: it was written by a model with other summaries.
-        """
+        """Return the logged summaries of ``columns``; raises `UserError` where the log lacks one."""
         wanted = list(columns)
         if lacking := [column for column in wanted if INPUT + column not in self.rows]:
-            raise UserError(
-                f"the log lacks {', '.join(INPUT + column for column in lacking[:5])}, which the version has"
-            )
+            named = ", ".join(INPUT + column for column in lacking[:5])
+            raise UserError(f"the log lacks {named}, which the version has")
         return self.rows[[INPUT + column for column in wanted]].set_axis(wanted, axis=1)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a report says of it."""
+        """Return the section of the report."""
         times = self.rows["time"]
         return {
             "rows": len(self.rows),
@@ -68,47 +52,34 @@ class Logged:
 
 
 def read_log(folder: Path, task: str, version: str, *, least: int, since: datetime | None = None) -> Logged:
-    """Read the log in ``folder``.
-
-    Parameters
-    ----------
-    folder
-        What ``ONCOLINEAGE_PREDICTION_LOG`` names, or its part of one task; Parquet files at any depth.
-    task, version
-        Whose rows are wanted.
-    least
-        Fewer rows allow no statement.
-    since
-        Earlier rows are left out.
+    """Read the rows of a version in the log ``folder``, from ``since`` on.
 
     Raises
     ------
     UserError
-        There is no log, or fewer than ``least`` rows of the version in it.
+        There is no log, or it has fewer than ``least`` rows of the version.
     """
     rows, files, skipped = read_rows(folder, task)
     if since is not None:
         rows = rows[rows["time"] >= since]
     versions = rows["model_version"].astype(str)
-    others = versions[versions != version].value_counts().sort_index()
+    others = {str(name): int(count) for name, count in versions[versions != version].value_counts().items()}
+    others = dict(sorted(others.items()))
     rows = rows[versions == version].sort_values("time", kind="stable").reset_index(drop=True)
     if len(rows) < least:
-        told = ", ".join(f"{count} of version {name}" for name, count in others.items())
+        there = ", ".join(f"{count} of version {name}" for name, count in others.items())
         raise UserError(
             f"{folder}: {len(rows)} logged rows of {task} version {version}, at least {least} are needed for a "
-            "statement" + (f" (there are {told})" if told else "")
+            "statement" + (f" (there are {there})" if there else "")
         )
-    named = {str(name): int(count) for name, count in others.items()}
-    return Logged(rows, files, skipped, named)
+    return Logged(rows, files, skipped, others)
 
 
 def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str]]:
-    """Read all rows of a task's log, of whatever version; return also how many files, and why others were not read.
+    """Return all rows of a task's log, the number of files, and why other files were not read.
 
-    Raises
-    ------
-    UserError
-        There is no log.
+    ``folder`` is ``ONCOLINEAGE_PREDICTION_LOG`` or its part of one task, with Parquet files at any depth. Raises
+    `UserError` where there is no log.
     """
     own = folder / task if (folder / task).is_dir() else folder
     if not own.is_dir():
@@ -122,13 +93,13 @@ def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             skipped[path.relative_to(own).as_posix()] = " ".join(str(error).split())[:200]
     if not tables:
-        told = f" ({len(skipped)} that cannot be read: {', '.join(list(skipped)[:3])})" if skipped else ""
-        raise UserError(f"{own}: there is no prediction log in it{told}")
+        named = f" ({len(skipped)} that cannot be read: {', '.join(list(skipped)[:3])})" if skipped else ""
+        raise UserError(f"{own}: there is no prediction log in it{named}")
     return pd.concat(tables, ignore_index=True), len(tables), skipped
 
 
 def since_time(text: str) -> datetime | None:
-    """Return the moment that an ISO date or time names, in UTC where it says no zone; None for an empty text."""
+    """Return an ISO date or time, in UTC where it names no zone; None for an empty text."""
     if not text:
         return None
     try:

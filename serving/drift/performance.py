@@ -1,4 +1,4 @@
-"""How good logged predictions turned out to be, once labels arrive."""
+"""The metric of logged predictions on labels that arrived later."""
 
 from __future__ import annotations
 
@@ -24,21 +24,10 @@ _MOST_VALUES = 50_000_000
 
 @dataclass(frozen=True)
 class Performance:
-    """The task's metric on labelled rows beside that of the evidence.
+    """A metric now, on ``rows`` samples with a label and an answer, and then, on the test split of the evidence.
 
-    Attributes
-    ----------
-    metric
-        The task's, or the nearest that can be told from the log.
-    now, then
-        On the labelled rows, and on the test split of the evidence.
-    rows
-        Samples with a label and an answer.
-    labels_without_answer
-        Labels of samples that the version was not asked about.
-    status
-        ``dropped`` where the metric lies beyond the evidence's interval, and beyond chance; ``unknown`` where too few
-        labels have arrived.
+    It is the task's metric, or the first that can be computed from the log. The status is ``dropped`` where it lies
+    significantly beyond the evidence's interval, and ``unknown`` with too few labels.
     """
 
     metric: str
@@ -61,31 +50,19 @@ def measure(
     resamples: int,
     seed: int = 0,
 ) -> Performance:
-    """Compare logged answers with labels.
+    """Compare logged answers, the last for each sample, with labels from `read_labels`.
 
-    Parameters
-    ----------
-    contract
-        Of the version.
-    answers
-        Logged rows with ``sample_sha256``; of a sample asked about twice the last answer counts.
-    labels
-        Of `read_labels`.
-    evidence
-        Of the version.
-    metric
-        The task's.
-    least
-        Fewer labelled rows allow no statement.
-    drop
-        By how much the metric may lie below the evidence's interval.
-    resamples, seed
-        Of the bootstrap; each sample is a group of its own, since a log knows no groups.
+    ``least`` is the minimum number of labelled rows; ``drop`` is by how much the metric may lie below the evidence's
+    interval. In the bootstrap each sample is its own group, since a log has no groups.
     """
     problem = get_problem(contract.problem)
-    metric = _measurable(metric, problem.measurable, evidence)
-    noted = evidence["test"]["metrics"][metric]
-    then = Interval(*(float("nan") if noted[end] is None else noted[end] for end in ("value", "low", "high")))
+    measured = evidence["test"]["metrics"]
+    known = [name for name in problem.measurable if name in measured]
+    if not known:
+        raise UserError(f"the evidence has none of {', '.join(problem.measurable)}; evaluate the model again")
+    metric = metric if metric in known else known[0]
+    ends = (measured[metric][end] for end in ("value", "low", "high"))
+    then = Interval(*(float("nan") if end is None else end for end in ends))
     last = answers[answers["sample_sha256"].notna()].drop_duplicates("sample_sha256", keep="last")
     joined = labels.merge(last, on="sample_sha256", validate="one_to_one")
     unanswered = len(labels) - len(joined)
@@ -102,8 +79,11 @@ def measure(
         seed=seed,
         **contract.scoring,
     )[metric]
-    status: Literal["held", "dropped"] = "dropped" if _dropped(metric, now, then, drop) else "held"
-    return Performance(metric, now, then, len(joined), unanswered, status)
+    if higher_is_better(metric):
+        dropped = now.value < then.low - drop and now.high < then.value
+    else:
+        dropped = now.value > then.high + drop and now.low > then.value
+    return Performance(metric, now, then, len(joined), unanswered, "dropped" if dropped else "held")
 
 
 def read_labels(
@@ -114,30 +94,11 @@ def read_labels(
     logged: Container[str] = frozenset(),
     tell: Callable[[str], None] = lambda note: None,
 ) -> pd.DataFrame:
-    """Read labels that arrived.
+    """Return ``sample_sha256`` and the labels of a table, in columns that start with ``measured``.
 
-    Parameters
-    ----------
-    path
-        Table: ``sample_id`` and the columns of `serving.problems.Problem.label_columns`.
-    contract
-        Of the version that is watched.
-    sample_sha256
-        Salted hash of a sample's id, as the log has it.
-    logged
-        Hashes in the log, by which ids are found that differ from it in blanks, case or leading zeros.
-    tell
-        Called with a sentence for what is read otherwise than it stands there, and for what is left out.
-
-    Returns
-    -------
-    pd.DataFrame
-        ``sample_sha256`` and what was measured, in columns that start with ``measured``.
-
-    Raises
-    ------
-    UserError
-        Names the file, column and rows at fault.
+    The table has ``sample_id`` and the columns of `serving.problems.Problem.label_columns`. ``sample_sha256`` is the
+    log's salted hash of an id, and ``logged`` its hashes, to find ids with another spelling there. ``tell`` is called
+    with a sentence for what is read differently or left out. Raises `UserError` with file, column and rows at fault.
     """
     try:
         content = path.read_bytes()
@@ -167,7 +128,7 @@ def read_labels(
     written = table.column(at["sample_id"])
     ids = [each if sample_sha256(each) in logged else clean(each) for each in written]
     refuse("named", "sample_id", np.array([is_unknown(each) for each in ids]), "every label needs the id of its sample")
-    refuse("unique", "sample_id", pd.Series(ids).duplicated().to_numpy(), "the sample stands twice; keep one", written)
+    refuse("unique", "sample_id", pd.Series(ids).duplicated().to_numpy(), "duplicate sample; keep one row", written)
     made, missing = problem.read_labels(contract, table, at, refuse, tell)
     if findings:
         raise DataError(findings)
@@ -175,49 +136,28 @@ def read_labels(
         tell(note)
     if missing.any():
         tell(f"samples without a label were left out: {_rows(np.flatnonzero(missing))}")
-    near: dict[str, list[int]] = {}
-    for row in np.flatnonzero(~missing):
-        if (other := _other_spelling(ids[row], sample_sha256, logged)) is not None:
-            near.setdefault(other, []).append(int(row))
-    for other, rows in near.items():
-        tell(f"no answer has this sample_id, but one has it {other}; write it so: {_rows(rows)}")
+    other = [int(row) for row in np.flatnonzero(~missing) if _spelled_differently(ids[row], sample_sha256, logged)]
+    if other:
+        tell(f"the log has no such sample_id, but one in another spelling (case, zeros, folder): {_rows(other)}")
     hashes = [sample_sha256(each) for each in ids]
     return pd.DataFrame({"sample_sha256": hashes, **made})[~missing].reset_index(drop=True)
 
 
-def _other_spelling(sample_id: str, sample_sha256: Callable[[str], str], logged: Container[str]) -> str | None:
-    """Return in which other spelling the log has an id that it does not have; None where it has it, or in none."""
+def _spelled_differently(sample_id: str, sample_sha256: Callable[[str], str], logged: Container[str]) -> bool:
+    """Whether the log has an id only in another case, with other zeros at its ends, a blank, or without its folder."""
     if not logged or sample_sha256(sample_id) in logged:
-        return None
+        return False
     bare = sample_id.lstrip("0")
     padded = [bare.zfill(width) for width in range(len(bare) + 1, len(bare) + 8)] if bare.isdecimal() else []
-    spellings = {
-        "in another case": [sample_id.lower(), sample_id.upper(), sample_id.capitalize()],
-        "with other leading zeros": [bare, *padded],
-        "with or without .0 at its end": [sample_id.removesuffix(".0"), f"{sample_id}.0"],
-        "without its folder": [PurePosixPath(sample_id.replace("\\", "/")).name],
-        "with a blank at its end": [f"{sample_id} "],
-    }
-    found = (kind for kind, each in spellings.items() if any(sample_sha256(one) in logged for one in each))
-    return next(found, None)
+    spellings = (
+        *(sample_id.lower(), sample_id.upper(), sample_id.capitalize(), bare, *padded),
+        *(sample_id.removesuffix(".0"), f"{sample_id}.0", f"{sample_id} "),
+        PurePosixPath(sample_id.replace("\\", "/")).name,
+    )
+    return any(sample_sha256(each) in logged for each in spellings)
 
 
 def _rows(places: Sequence[int] | np.ndarray) -> str:
-    """Return row numbers: a report that is logged names no sample, which the log knows by its hash alone."""
+    """Return row numbers: a logged report must not name samples, which the log knows by their hashes alone."""
     more = f" and {len(places) - ROWS_SHOWN} more" if len(places) > ROWS_SHOWN else ""
     return f"rows {', '.join(str(place + 1) for place in places[:ROWS_SHOWN])}{more}"
-
-
-def _measurable(metric: str, told: Sequence[str], evidence: Mapping[str, Any]) -> str:
-    """Return the task's metric where the log suffices for it, else the first that it suffices for."""
-    known = [name for name in told if name in evidence["test"]["metrics"]]
-    if not known:
-        raise UserError(f"the evidence has none of {', '.join(told)}; evaluate the model again")
-    return metric if metric in known else known[0]
-
-
-def _dropped(metric: str, now: Interval, then: Interval, drop: float) -> bool:
-    """Whether ``now`` lies beyond the evidence's interval by more than ``drop``, and its own excludes the evidence."""
-    if higher_is_better(metric):
-        return bool(now.value < then.low - drop and now.high < then.value)
-    return bool(now.value > then.high + drop and now.low > then.value)

@@ -1,4 +1,4 @@
-"""The log of a task's predictions compared with its version's reference: the report, written and logged."""
+"""The comparison of a task's prediction log with its version's reference: the report, written and logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -40,14 +39,50 @@ from training.model.reference import INPUTS, PREDICTIONS
 _NOT_OF_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
 
 
-def watched_version(client: MlflowClient, task: str, version: str = "") -> ModelVersion:
-    """Return the version ``version``, or without one that in production, else that in staging.
+def monitor(
+    name: str,
+    params: Params,
+    log: Path,
+    *,
+    labels: Path | None = None,
+    version: str = "",
+    since: datetime | None = None,
+    reports: Path = REPORTS,
+) -> tuple[dict[str, Any], Path]:
+    """Compare the prediction log of a task with its version's reference; return the report and its folder.
 
-    Raises
-    ------
-    UserError
-        There is no such version.
+    The version is that in production, else in staging, if empty; rows before ``since`` are left out; ``labels`` is a
+    table for `serving.drift.performance.read_labels`. The report is written into ``<task>/monitor/<UTC time>/`` of
+    ``reports`` and logged to a run.
     """
+    policy = params.policy.monitor
+    chosen = _watched_version(name, version)
+    logged = read_log(log, name, str(chosen.version), least=policy.minimum_rows, since=since)
+    with model_files(chosen.source) as files:
+        if FILES_TAG in chosen.tags:
+            check_files(chosen, files)
+        reference = _read_reference(chosen, predictor_folder(files))
+    performance, notes = None, list[str]()
+    if labels is not None:
+        performance = _performance(name, params, chosen, reference, logged, labels, notes.append)
+    watched = watch(reference, logged, policy, performance)
+    watched = replace(watched, notes=[*watched.notes, *notes])
+    report = _report(chosen, reference, logged, watched, policy)
+    folder = reports / name / "monitor" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
+    write_json(folder / "monitor.json", report)
+    with written_whole(folder / "monitor.html") as temporary:
+        temporary.write_text(page(report, figures(reference, logged, watched, policy)), encoding="utf-8")
+    tags = {"model_version": report["version"], "architecture": report["architecture"], "decision": report["decision"]}
+    with tracking.run(name, "monitor", f"monitor version {report['version']}", tags=tags):
+        tracking.mlflow.log_metrics(_metrics(report))
+        for file in ("monitor.json", "monitor.html"):
+            tracking.mlflow.log_artifact(str(folder / file), "monitor")
+    return report, folder
+
+
+def _watched_version(task: str, version: str) -> ModelVersion:
+    """Return the version ``version``; if empty that in production, else that in staging."""
+    client = MlflowClient()
     try:
         if version:
             return client.get_model_version(task, version)
@@ -55,22 +90,16 @@ def watched_version(client: MlflowClient, task: str, version: str = "") -> Model
     except MlflowException as error:
         if not tracking.absent(error):
             raise
-        what = f"version {version!r} of {task}" if version else f"no registered model {task}"
-        raise UserError(f"there is {'no ' if version else ''}{what}; run `make register TASK={task}`") from error
+        what = f"no version {version!r} of {task}" if version else f"no registered model {task}"
+        raise UserError(f"there is {what}; run `make register TASK={task}`") from error
     for alias in ("production", "staging"):
         if alias in aliases:
             return client.get_model_version(task, str(aliases[alias]))
     raise UserError(f"no version of {task} is in production or staging; name one with --version")
 
 
-def read_reference(version: ModelVersion, folder: Path) -> Reference:
-    """Read what a version keeps of its data, from the artifact folder ``model`` at ``folder``.
-
-    Raises
-    ------
-    UserError
-        It keeps nothing: the model was fitted before models did.
-    """
+def _read_reference(version: ModelVersion, folder: Path) -> Reference:
+    """Read the reference of a version from its artifact folder ``model`` at ``folder``."""
     place = folder / REFERENCE
     try:
         inputs = pd.read_parquet(place / INPUTS)
@@ -81,17 +110,50 @@ def read_reference(version: ModelVersion, folder: Path) -> Reference:
             f"{version.name} version {version.version} keeps no reference to compare with ({error}); fit it again"
         ) from error
     contract = contract_of(folder)
-    return Reference(
-        version.name, str(version.version), contract, inputs, predictions_of(contract, predictions), threshold
+    predictions = predictions_of(contract, predictions)
+    return Reference(version.name, str(version.version), contract, inputs, predictions, threshold)
+
+
+def _performance(
+    name: str,
+    params: Params,
+    version: ModelVersion,
+    reference: Reference,
+    logged: Logged,
+    labels: Path,
+    tell: Callable[[str], None],
+) -> Performance:
+    salt = os.environ.get(LOG_SALT, "").encode()
+    if not salt:
+        raise UserError(f"{LOG_SALT} is not set; labels are joined by the salt that the endpoint hashed ids with")
+    measured = read_labels(
+        labels,
+        reference.contract,
+        lambda sample_id: hmac.digest(salt, sample_id.encode(), hashlib.sha256).hex(),
+        logged=set(logged.rows["sample_sha256"].dropna()),
+        tell=tell,
+    )
+    answers = pd.concat([logged.rows[["sample_sha256"]], predictions_of(reference.contract, logged.rows)], axis=1)
+    task, policy = params.task(name), params.policy.monitor
+    return measure(
+        reference.contract,
+        answers,
+        measured,
+        evidence_of(name, str(version.run_id), version.tags.get("evidence.sha256")),
+        metric=task.evaluate.metric,
+        least=policy.minimum_rows,
+        drop=policy.performance_drop,
+        resamples=task.evaluate.resamples,
+        seed=params.seed,
     )
 
 
-def report_of(
+def _report(
     version: ModelVersion, reference: Reference, logged: Logged, watched: Watched, policy: Monitor
 ) -> dict[str, Any]:
-    """Return the report as it is written to ``monitor.json``."""
+    """Return the content of ``monitor.json``."""
 
-    def told(drifts: list[Drift]) -> list[dict[str, Any]]:
+    def rows(drifts: list[Drift]) -> list[dict[str, Any]]:
         limits = (policy.significance, policy.population_stability)
         return [{**asdict(each), "drifted": each.drifted(*limits)} for each in drifts]
 
@@ -109,8 +171,8 @@ def report_of(
             name: getattr(policy, name)
             for name in ("significance", "population_stability", "out_of_distribution_share", "performance_drop")
         },
-        "inputs": told(watched.inputs),
-        "predictions": told(watched.predictions),
+        "inputs": rows(watched.inputs),
+        "predictions": rows(watched.predictions),
         "out_of_distribution": {
             **novelty.share.as_dict(),
             "threshold": novelty.threshold,
@@ -121,18 +183,6 @@ def report_of(
     }
     made: dict[str, Any] = jsonable(report)
     return made
-
-
-def write_report(report: dict[str, Any], drawn: list[tuple[str, Figure]], folder: Path) -> None:
-    """Write ``monitor.json`` and ``monitor.html`` into ``folder``, and log them with their numbers to a run."""
-    write_json(folder / "monitor.json", report)
-    with written_whole(folder / "monitor.html") as temporary:
-        temporary.write_text(page(report, drawn), encoding="utf-8")
-    tags = {"model_version": report["version"], "architecture": report["architecture"], "decision": report["decision"]}
-    with tracking.run(report["task"], "monitor", f"monitor version {report['version']}", tags=tags):
-        tracking.mlflow.log_metrics(_metrics(report))
-        for name in ("monitor.json", "monitor.html"):
-            tracking.mlflow.log_artifact(str(folder / name), "monitor")
 
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
@@ -151,93 +201,3 @@ def _metrics(report: dict[str, Any]) -> dict[str, float]:
         found |= {f"labelled_{performance['metric']}_{end}": value for end, value in performance["now"].items()}
     known = {key: value for key, value in found.items() if value is not None and math.isfinite(value)}
     return {_NOT_OF_A_METRIC.sub("_", key)[:250]: float(value) for key, value in known.items()}
-
-
-def monitor(
-    name: str,
-    params: Params,
-    log: Path,
-    *,
-    labels: Path | None = None,
-    version: str = "",
-    since: datetime | None = None,
-    reports: Path = REPORTS,
-) -> tuple[dict[str, Any], Path]:
-    """Compare the log of a task with its version's reference, and write the report.
-
-    Parameters
-    ----------
-    name, params
-        Task and parameters.
-    log
-        Folder of the prediction log.
-    labels
-        CSV of labels that arrived.
-    version
-        Which is watched; that in production, else in staging, without one.
-    since
-        Earlier rows are left out.
-    reports
-        Takes ``<task>/monitor/<UTC time>/``.
-
-    Returns
-    -------
-    tuple
-        The report and the folder that it lies in.
-    """
-    policy = params.policy.monitor
-    chosen = watched_version(MlflowClient(), name, version)
-    logged = read_log(log, name, str(chosen.version), least=policy.minimum_rows, since=since)
-    with model_files(chosen.source) as files:
-        if FILES_TAG in chosen.tags:
-            check_files(chosen, files)
-        reference = read_reference(chosen, predictor_folder(files))
-    performance, notes = None, list[str]()
-    if labels is not None:
-        performance = _performance(name, params, chosen, reference, logged, labels, notes.append)
-    watched = watch(reference, logged, policy, performance)
-    watched = replace(watched, notes=[*watched.notes, *notes])
-    report = report_of(chosen, reference, logged, watched, policy)
-    folder = reports / name / "monitor" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
-    write_report(report, figures(reference, logged, watched, policy), folder)
-    return report, folder
-
-
-def _hash_of_the_log() -> Callable[[str], str]:
-    """Return the salted hash that the log has of a sample's id.
-
-    Raises
-    ------
-    UserError
-        The salt is not there.
-    """
-    salt = os.environ.get(LOG_SALT, "").encode()
-    if not salt:
-        raise UserError(f"{LOG_SALT} is not set; labels are joined by the salt that the endpoint hashed ids with")
-    return lambda sample_id: hmac.digest(salt, sample_id.encode(), hashlib.sha256).hex()
-
-
-def _performance(
-    name: str,
-    params: Params,
-    version: ModelVersion,
-    reference: Reference,
-    logged: Logged,
-    labels: Path,
-    tell: Callable[[str], None],
-) -> Performance:
-    known = set(logged.rows["sample_sha256"].dropna())
-    measured = read_labels(labels, reference.contract, _hash_of_the_log(), logged=known, tell=tell)
-    answers = pd.concat([logged.rows[["sample_sha256"]], predictions_of(reference.contract, logged.rows)], axis=1)
-    task, policy = params.task(name), params.policy.monitor
-    return measure(
-        reference.contract,
-        answers,
-        measured,
-        evidence_of(name, str(version.run_id), version.tags.get("evidence.sha256")),
-        metric=task.evaluate.metric,
-        least=policy.minimum_rows,
-        drop=policy.performance_drop,
-        resamples=task.evaluate.resamples,
-        seed=params.seed,
-    )

@@ -1,4 +1,4 @@
-"""What logged predictions say about a version: still what it was trained for, or time to train again."""
+"""The decision from logged predictions: the version is fine, or it is time to retrain."""
 
 from __future__ import annotations
 
@@ -17,23 +17,12 @@ from serving.problems import get_problem
 from training.contract import Contract
 
 NOVELTY = "out_of_distribution"
+_KINDS = {"number": "", "category": "", "missing": " (missing values)"}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a version keeps of the data that it was made of.
-
-    Attributes
-    ----------
-    task, version, contract
-        Of the version.
-    inputs
-        Summaries of training rows, as `training.contract.Contract.describe` makes them.
-    predictions
-        Of held-out rows, in the columns of `predictions_of`.
-    threshold
-        Of the out-of-distribution score.
-    """
+    """The data of a version: summaries of training rows, predictions of held-out rows, novelty threshold."""
 
     task: str
     version: str
@@ -45,15 +34,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Novelty:
-    """Share of logged rows beyond the threshold, with its Clopper-Pearson interval.
-
-    Attributes
-    ----------
-    share, threshold
-        Of rows, and of the score.
-    limit
-        Above which the policy calls for retraining.
-    """
+    """Share of logged rows beyond ``threshold``, with its Clopper-Pearson interval, and the policy's ``limit``."""
 
     share: Interval
     threshold: float
@@ -61,26 +42,15 @@ class Novelty:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the share lies above the limit, and not by chance."""
+        """Whether the share is significantly above the limit."""
         return self.share.low > self.limit
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a log says.
+    """The result of a comparison; ``findings`` are the reasons to retrain, ``notes`` are remarks, in sentences.
 
-    Attributes
-    ----------
-    inputs, predictions
-        Drift of each column, corrected for all of both.
-    novelty
-        Rows out of distribution.
-    performance
-        None where no labels were given.
-    findings
-        What calls for retraining, in sentences; empty where all is fine.
-    notes
-        What a reader should know besides.
+    The drift of inputs and predictions is corrected for all tests of both.
     """
 
     inputs: list[Drift]
@@ -92,77 +62,55 @@ class Watched:
 
     @property
     def decision(self) -> Literal["fine", "retrain"]:
-        """What to do."""
+        """Return what to do."""
         return "retrain" if self.findings else "fine"
 
 
 def watch(reference: Reference, logged: Logged, policy: Monitor, performance: Performance | None = None) -> Watched:
-    """Compare a log with what its version was made of.
-
-    Parameters
-    ----------
-    reference, logged
-        Of one version.
-    policy
-        When drift matters.
-    performance
-        Of `serving.drift.performance.measure`, where labels have arrived.
-
-    Raises
-    ------
-    UserError
-        The log lacks columns that the version's reference has.
-    """
+    """Compare a log with the reference of its version; raises `UserError` where it lacks a column of the reference."""
     inputs = logged.inputs(reference.inputs.columns)
     answers = predictions_of(reference.contract, logged.rows)
     found = column_drifts(reference.inputs, inputs)
     of_both = corrected([*found, *column_drifts(reference.predictions, answers[list(reference.predictions.columns)])])
     of_inputs, of_predictions = of_both[: len(found)], of_both[len(found) :]
-    novelty = _novelty(reference, logged.rows, policy)
-    findings = _of_drift("input", of_inputs, policy) + _of_drift("prediction", of_predictions, policy)
+    share = Interval(*share_beyond(logged.rows[NOVELTY], reference.threshold, policy.significance))
+    novelty = Novelty(share, reference.threshold, policy.out_of_distribution_share)
+    findings = _drift_findings("input", of_inputs, policy) + _drift_findings("prediction", of_predictions, policy)
     if novelty.exceeded:
         findings.append(
-            f"{novelty.share.value:.1%} of the rows are out of distribution (interval from {novelty.share.low:.1%}), "
+            f"{share.value:.1%} of the rows are out of distribution (interval from {share.low:.1%}), "
             f"the limit is {novelty.limit:.1%}"
         )
     notes = [f"{len(logged.skipped)} log files could not be read"] if logged.skipped else []
     if performance is not None:
-        told = _of_performance(performance, policy)
-        (findings if performance.status == "dropped" else notes).append(told)
+        sentence = _performance_sentence(performance, policy)
+        (findings if performance.status == "dropped" else notes).append(sentence)
     return Watched(of_inputs, of_predictions, novelty, performance, findings, notes)
 
 
 def predictions_of(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what was predicted in rows of the log or of a version's reference; see `serving.problems.Problem`."""
+    """Return the predictions in rows of the log or of a reference, see `serving.problems.Problem`."""
     return get_problem(contract.problem).predictions(contract, rows)
 
 
-def _novelty(reference: Reference, rows: pd.DataFrame, policy: Monitor) -> Novelty:
-    share, low, high = share_beyond(rows[NOVELTY], reference.threshold, policy.significance)
-    return Novelty(Interval(share, low, high), reference.threshold, policy.out_of_distribution_share)
-
-
-def _of_drift(noun: str, drifts: list[Drift], policy: Monitor) -> list[str]:
+def _drift_findings(noun: str, drifts: list[Drift], policy: Monitor) -> list[str]:
     drifted = [each for each in drifts if each.drifted(policy.significance, policy.population_stability)]
     drifted.sort(key=lambda each: -each.population_stability)
-    what = {"number": "", "category": "", "missing": " (missing values)"}
     return [
-        f"{noun} {each.column}{what[each.kind]} drifted: population stability index {each.population_stability:.2f} "
+        f"{noun} {each.column}{_KINDS[each.kind]} drifted: population stability index {each.population_stability:.2f} "
         f"(limit {policy.population_stability:g}), corrected p {each.adjusted:.1g}"
         for each in drifted
     ]
 
 
-def _of_performance(found: Performance, policy: Monitor) -> str:
+def _performance_sentence(found: Performance, policy: Monitor) -> str:
     if found.now is None:
-        return (
-            f"{found.rows} labels have an answer in the log, {policy.minimum_rows} are needed to say how good they are"
-        )
+        return f"{found.rows} labels have an answer in the log, at least {policy.minimum_rows} are needed"
     now, then = found.now, found.then
-    told = (
+    sentence = (
         f"{found.metric} of {found.rows} labelled rows is {now.value:.3f} [{now.low:.3f}, {now.high:.3f}], "
         f"the evidence has {then.value:.3f} [{then.low:.3f}, {then.high:.3f}]"
     )
     if found.status == "dropped":
-        return f"{told}: {'below' if higher_is_better(found.metric) else 'above'} its interval"
-    return told
+        return f"{sentence}: {'below' if higher_is_better(found.metric) else 'above'} its interval"
+    return sentence

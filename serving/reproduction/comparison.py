@@ -1,4 +1,4 @@
-"""A version and its twin, which was made from its tags: what is the same and what differs."""
+"""The comparison of a version with a second fit from its tags."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import contextlib
 import importlib.metadata
 import math
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from evaluation.evidence.build import PREDICTIONS
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.errors import UserError
@@ -25,31 +21,20 @@ from pipelines.files import write_json
 from pipelines.params import read_task
 from pipelines.paths import REPORTS
 from serving.gate_context import model_files
+from serving.reproduction import ELSEWHERE
 from serving.reproduction.refit import Recipe, Refit, refit
-from serving.reproduction.tolerance import ELSEWHERE
 from training.model.logged_model import contract_of, predictor_folder
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _CONDITIONS = ("machine", "cpu", "threads", "python")
-_RECOVERED = {"data.dvc", "params.yaml"}  # what a tree may differ in and yet be made again: tags and model hold both
-_ANSWER = re.compile("prediction|probability|raw_")  # columns of what a model says
+_RECOVERED = {"data.dvc", "params.yaml"}  # uncommitted changes that the version's tags and model hold
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One thing that was compared.
+class Comparison(NamedTuple):
+    """One comparison; ``equal`` is None where it is unknown.
 
-    Attributes
-    ----------
-    what
-        Name.
-    equal
-        None where it cannot be told.
-    message
-        What was found, in a sentence.
-    decides
-        Whether a difference makes the version another; code and packages only explain one.
+    A difference that ``decides`` makes the version differ; others, as of packages, only explain one.
     """
 
     what: str
@@ -58,15 +43,29 @@ class Comparison:
     decides: bool = True
 
 
+def reproduce(
+    uri: str, origin: Path, *, tolerance: float | None = None, reports: Path = REPORTS
+) -> tuple[list[Comparison], Path]:
+    """Fit a version again, compare, and write ``<task>/reproduce/<version>.json`` into ``reports``.
+
+    ``uri`` is ``models:/<task>/<number>`` or ``models:/<task>@<alias>``, ``origin`` the root of the repository.
+    """
+    with recipe_of(uri, MlflowClient()) as recipe:
+        found = compare(recipe, refit(recipe, origin), tolerance)
+    path = reports / recipe.name / "reproduce" / f"{recipe.version}.json"
+    content = {"model": f"models:/{recipe.name}/{recipe.version}", "commit": recipe.tags["git.commit"]}
+    write_json(path, {**content, "verdict": verdict(found), "comparisons": [each._asdict() for each in found]})
+    return found, path
+
+
+def verdict(comparisons: list[Comparison]) -> Literal["equal", "differs"]:
+    """Return whether anything that decides differs."""
+    return "differs" if any(each.decides and each.equal is False for each in comparisons) else "equal"
+
+
 @contextlib.contextmanager
 def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
-    """Collect what the registry and the run say of a version, with a copy of its files.
-
-    Raises
-    ------
-    UserError
-        The URI is not of a version, or there is none, or its artifacts cannot be read.
-    """
+    """Yield the recipe of a version from registry and run, with a copy of its files."""
     named = _URI.fullmatch(uri)
     if named is None:
         raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
@@ -77,63 +76,46 @@ def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
         else:
             version = client.get_model_version(name, named["version"])
         run = client.get_run(version.tags.get("evidence.run_id") or str(version.run_id))
-        predictions = _logged_predictions(client, run.info.run_id)
     except MlflowException as error:
         raise UserError(f"{uri!r} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error
     with model_files(version.source) as files:
+        path = files / "requirements.txt"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        matches = [_REQUIREMENT.match(line.strip()) for line in lines]
         yield Recipe(
-            name,
-            str(version.version),
-            {**version.tags, **run.data.tags},
-            dict(run.data.params),
-            dict(run.data.metrics),
-            predictor_folder(files),
-            _requirements(files / "requirements.txt"),
-            predictions,
+            name=name,
+            version=str(version.version),
+            tags={**version.tags, **run.data.tags},
+            parameters=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            folder=predictor_folder(files),
+            requirements={match[1]: match[2] for match in matches if match},
         )
 
 
-def _logged_predictions(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
-    """Return what the evaluate stage kept of the test rows; older ones kept nothing."""
-    with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
-        try:
-            return pd.read_parquet(client.download_artifacts(run_id, PREDICTIONS, temporary))
-        except (MlflowException, OSError):
-            return None
-
-
-def _requirements(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    matches = [_REQUIREMENT.match(line.strip()) for line in lines]
-    return {match[1]: match[2] for match in matches if match}
-
-
 def compare(recipe: Recipe, made: Refit, tolerance: float | None = None) -> list[Comparison]:
-    """Compare a version with its twin.
+    """Compare a version with its second fit.
 
-    Parameters
-    ----------
-    recipe, made
-        The version and the second fit.
-    tolerance
-        Of outputs and metrics, absolute; None for 0 under the same conditions on a CPU, and `ELSEWHERE` else.
+    ``tolerance`` is the largest absolute difference of outputs and metrics; if None, 0 under the same conditions on a
+    CPU, and `ELSEWHERE` otherwise.
     """
     conditions = [_packages(recipe), *_conditions(recipe)]
     same = all(each.equal for each in conditions) and recipe.tags.get("device", "").startswith("cpu")
     allowed = (0.0 if same else ELSEWHERE) if tolerance is None else tolerance
+    same_files = tracking.folder_sha256(recipe.folder) == made.hashes["model.sha256"]
+    names, first, second = (made.outputs[key] for key in ("sample_id", "first", "second"))
     return [
-        _code(recipe, made),
+        _code(recipe),
         *(_hash(recipe, made, name) for name in ("data.sha256", "split.sha256", "params.sha256")),
         _parameters(recipe, made),
         *conditions,
-        _model(recipe, made),
-        _logged(recipe, made, allowed),
-        _outputs(made, allowed),
+        Comparison("model files", same_files, "byte for byte" if same_files else "other bytes", decides=False),
+        _gap("predictions", first, second, list(names), allowed),
         _metrics(recipe, made, allowed),
     ]
 
 
-def _code(recipe: Recipe, made: Refit) -> Comparison:
+def _code(recipe: Recipe) -> Comparison:
     commit = recipe.tag("git.commit")[:12]
     if recipe.tags.get("git.dirty") != "true":
         return Comparison("code", True, f"commit {commit}", decides=False)
@@ -141,7 +123,7 @@ def _code(recipe: Recipe, made: Refit) -> Comparison:
     if changed and changed <= _RECOVERED:
         return Comparison("code", True, f"commit {commit}; {' and '.join(sorted(changed))} from the version", False)
     named = f" in {', '.join(sorted(changed))}" if changed else ""
-    return Comparison("code", None, f"cannot be made again from tags alone: uncommitted changes{named}", decides=False)
+    return Comparison("code", None, f"not known from the tags: there were uncommitted changes{named}", decides=False)
 
 
 def _hash(recipe: Recipe, made: Refit, name: str) -> Comparison:
@@ -161,69 +143,41 @@ def _parameters(recipe: Recipe, made: Refit) -> Comparison:
         for key in sorted({*recipe.parameters, *made.parameters})
         if recipe.parameters.get(key) != made.parameters.get(key)
     ]
-    told = "; ".join(differing) or f"{len(recipe.parameters)} of the run"
-    return Comparison("hyperparameters", not differing, told)
+    message = "; ".join(differing) or f"{len(recipe.parameters)} of the run"
+    return Comparison("hyperparameters", not differing, message)
 
 
 def _packages(recipe: Recipe) -> Comparison:
-    now = {name: _installed(name) for name in recipe.requirements}
-    differing = [
-        f"{name} {now[name] or 'missing'} (the version: {then})"
-        for name, then in recipe.requirements.items()
-        if now[name] != then
-    ]
     if not recipe.requirements:
         return Comparison("packages", None, "the model lists none", decides=False)
-    return Comparison("packages", not differing, "; ".join(differing) or f"{len(now)} as listed", decides=False)
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    differing = []
+    for name, then in recipe.requirements.items():
+        try:
+            now = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            now = "missing"
+        if now != then:
+            differing.append(f"{name} {now} (the version: {then})")
+    message = "; ".join(differing) or f"{len(recipe.requirements)} as listed"
+    return Comparison("packages", not differing, message, decides=False)
 
 
 def _conditions(recipe: Recipe) -> list[Comparison]:
     now, found = tracking.conditions(), []
     for name in _CONDITIONS:
         then = recipe.tags.get(name)
-        if name == "threads" and then is not None:  # the second fit was given as many
+        if name == "threads" and then is not None:  # the second fit had as many
             found.append(Comparison(name, True, then, decides=False))
         elif then is None:
             found.append(Comparison(name, None, f"{now[name]}; not known of the version", decides=False))
         else:
-            told = then if then == now[name] else f"{now[name]}, the version has {then}"
-            found.append(Comparison(name, then == now[name], told, decides=False))
+            message = then if then == now[name] else f"{now[name]}, the version has {then}"
+            found.append(Comparison(name, then == now[name], message, decides=False))
     return found
 
 
-def _model(recipe: Recipe, made: Refit) -> Comparison:
-    same = tracking.folder_sha256(recipe.folder) == made.hashes["model.sha256"]
-    return Comparison("model files", same, "byte for byte" if same else "other bytes", decides=False)
-
-
-def _logged(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
-    """Compare what the version said of the test rows when it was evaluated with what its twin says."""
-    what = "logged answers"
-    if recipe.predictions is None:
-        return Comparison(what, None, "the version's run has none")
-    then, now = (table.set_index("sample_id").sort_index() for table in (recipe.predictions, made.predictions))
-    if not then.index.equals(now.index):
-        return Comparison(what, False, "they are of other samples")
-    columns = [name for name in then if _ANSWER.match(str(name)) and name in now]
-    return _gap(
-        what, then[columns].to_numpy(np.float64), now[columns].to_numpy(np.float64), list(then.index), tolerance
-    )
-
-
-def _outputs(made: Refit, tolerance: float) -> Comparison:
-    first, second = made.outputs["first"], made.outputs["second"]
-    return _gap("predictions", first, second, list(made.outputs["sample_id"]), tolerance)
-
-
 def _gap(what: str, first: np.ndarray, second: np.ndarray, names: Sequence[str], tolerance: float) -> Comparison:
-    """Compare row by row; what is NaN in both is equal."""
+    """Compare row by row; two NaN are equal."""
     if first.shape != second.shape:
         return Comparison(what, False, f"shape {second.shape}, the version has {first.shape}")
     gap = np.abs(first.astype(np.float64) - second.astype(np.float64))
@@ -233,10 +187,10 @@ def _gap(what: str, first: np.ndarray, second: np.ndarray, names: Sequence[str],
     largest = float(rows.max(initial=0.0))
     if largest == 0:
         return Comparison(what, True, f"equal in all {len(rows)} test rows")
-    told = f"the largest difference in {len(rows)} test rows is {largest:.3g}, {tolerance:g} is allowed"
+    message = f"the largest difference in {len(rows)} test rows is {largest:.3g}, {tolerance:g} is allowed"
     if beyond:
-        told += f"; {beyond} rows beyond it, the worst is {names[int(np.argmax(rows))]}"
-    return Comparison(what, not beyond, told)
+        message += f"; {beyond} rows beyond it, the worst is {names[int(np.argmax(rows))]}"
+    return Comparison(what, not beyond, message)
 
 
 def _metrics(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
@@ -245,8 +199,7 @@ def _metrics(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
     shared = {key: value for key, value in now.items() if key in recipe.metrics and math.isfinite(value)}
     if not shared:
         return Comparison("metrics", None, "the version's run has none")
-    # The same sum in another order ends in another last digit.
-    least = max(tolerance, 1e-9)
+    least = max(tolerance, 1e-9)  # the order of a sum changes its last digit
     differing = [
         f"{key} {value:.6g} (the version: {recipe.metrics[key]:.6g})"
         for key, value in sorted(shared.items())
@@ -256,15 +209,7 @@ def _metrics(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
 
 
 def test_metrics(folder: Path, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Return the metrics of the second fit on the test rows, by the names of the evidence.
-
-    Parameters
-    ----------
-    folder
-        Artifact folder of the version, whose contract says what the outputs are.
-    outputs
-        Of `serving.reproduction.refit_outputs`.
-    """
+    """Return the second fit's metrics of the outputs; the contract in the version's artifact folder describes them."""
     contract = contract_of(folder)
     metric = read_task(contract.task_text).evaluate.metric
     return measures_of(contract.problem).metrics(
@@ -275,30 +220,3 @@ def test_metrics(folder: Path, outputs: Mapping[str, np.ndarray]) -> dict[str, f
         margin_metric=metric,
         **contract.scoring,
     )
-
-
-def verdict(comparisons: list[Comparison]) -> Literal["equal", "differs"]:
-    """Return whether anything that decides differs."""
-    return "differs" if any(each.decides and each.equal is False for each in comparisons) else "equal"
-
-
-def reproduce(
-    uri: str, origin: Path, *, tolerance: float | None = None, reports: Path = REPORTS
-) -> tuple[list[Comparison], Path]:
-    """Make a version again, compare, and write ``<task>/reproduce/<version>.json`` into ``reports``.
-
-    Parameters
-    ----------
-    uri
-        ``models:/<task>/<number>`` or ``models:/<task>@<alias>``.
-    origin
-        Root of the repository.
-    tolerance, reports
-        See `compare`; where reports lie.
-    """
-    with recipe_of(uri, MlflowClient()) as recipe:
-        found = compare(recipe, refit(recipe, origin), tolerance)
-    path = reports / recipe.name / "reproduce" / f"{recipe.version}.json"
-    content = {"model": f"models:/{recipe.name}/{recipe.version}", "commit": recipe.tags["git.commit"]}
-    write_json(path, {**content, "verdict": verdict(found), "comparisons": [asdict(each) for each in found]})
-    return found, path

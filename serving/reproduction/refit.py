@@ -1,4 +1,4 @@
-"""A version fitted once more: its commit, its data, its parameters and hyperparameters, in a store of its own."""
+"""A second fit of a version: from its commit, data, parameters and hyperparameters, in a separate store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 from mlflow import MlflowClient
 
@@ -29,22 +28,16 @@ _TASK_TEXT = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a version's tags and its run's parameters say of how it was made.
+    """How a version was made.
 
     Attributes
     ----------
-    name, version
-        Of the registered model.
     tags
-        Of the run and, where they name the same, of the run before the version: the fit came first.
+        Of run and version; the run's come first.
     parameters
-        Of the run, as MLflow keeps them: text.
-    metrics
-        Of the run.
+        Of the run, as text.
     folder
         The model's artifact folder.
-    predictions
-        Of the test rows, as the evaluate stage logged them; None if it did not.
     requirements
         Package to version that the model was logged with.
     """
@@ -56,7 +49,6 @@ class Recipe:
     metrics: dict[str, float]
     folder: Path
     requirements: dict[str, str]
-    predictions: pd.DataFrame | None = None
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -65,41 +57,38 @@ class Recipe:
         return {key: typed(value) for key, value in own.items()}
 
     def tag(self, name: str) -> str:
-        """Return a tag that must be there."""
+        """Return a required tag."""
         if (value := self.tags.get(name, "none")) == "none":
-            raise UserError(f"models:/{self.name}/{self.version} has no tag {name}: it cannot be made again")
+            raise UserError(f"models:/{self.name}/{self.version} has no tag {name}: it cannot be fitted again")
         return value
 
 
 @dataclass(frozen=True)
 class Refit:
-    """What came out of the second fit.
+    """The second fit.
 
     Attributes
     ----------
     hashes
-        ``data.sha256``, ``split.sha256``, ``model.sha256`` (of the artifact folder) and, if the commit's code tells
+        ``data.sha256``, ``split.sha256``, ``model.sha256`` (of the artifact folder) and, if the commit's code computes
         it, ``params.sha256``.
     params_from
-        Where the task's parameters were taken from: ``commit`` or ``model``.
+        Source of the task's parameters: ``commit`` or ``model``.
     parameters, metrics
-        Of the second fit's run.
-    predictions
-        Of the test rows, as the fit stage wrote them.
+        Of its run.
     outputs
-        Arrays of `refit_outputs`: ``first`` is what the version says, ``second`` what its twin does.
+        Arrays of `refit_outputs`: ``first`` of the version, ``second`` of the second fit.
     """
 
     hashes: dict[str, str]
     params_from: str
     parameters: dict[str, str]
     metrics: dict[str, float]
-    predictions: pd.DataFrame
     outputs: dict[str, np.ndarray]
 
 
 def typed(text: str) -> Any:
-    """Return the value that MLflow made ``text`` of: a number, a truth value, None, a list; else the text itself."""
+    """Return the number, boolean, None or list that MLflow wrote as ``text``, else the text."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -108,19 +97,12 @@ def typed(text: str) -> Any:
 
 
 def refit(recipe: Recipe, origin: Path) -> Refit:
-    """Fit a version again in a worktree of its commit; the worktree and its store are gone afterwards.
-
-    Parameters
-    ----------
-    recipe
-        Of the version.
-    origin
-        Root of the repository.
+    """Fit a version again in a temporary worktree of its commit; ``origin`` is the root of the repository.
 
     Raises
     ------
     UserError
-        A tag, the commit or the data is missing, or a stage failed there.
+        A tag, the commit or the data is missing, or a stage failed.
     """
     task, architecture = recipe.name, recipe.tag("architecture")
     with worktree(origin, recipe.tag("git.commit")) as tree:
@@ -130,7 +112,7 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
         store = f"sqlite:///{tree.root.parent / 'mlflow.db'}"
         env = {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
         env |= {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
-        if threads := recipe.tags.get("threads"):  # sums of floats depend on how many add them up
+        if threads := recipe.tags.get("threads"):  # the order of sums depends on it
             env["OMP_NUM_THREADS"] = threads
         tree.run("prepare", sys.executable, "-m", "pipelines.prepare", "--task", task, env=env)
         folder = tree.root / "models" / task / architecture
@@ -152,15 +134,11 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
             outputs = dict(arrays)
         if found := str(outputs.pop("params_sha256")):
             hashes["params.sha256"] = found
-        predictions = pd.read_parquet(folder / "predictions.parquet")
-        return Refit(hashes, params_from, dict(run.data.params), dict(run.data.metrics), predictions, outputs)
+        return Refit(hashes, params_from, dict(run.data.params), dict(run.data.metrics), outputs)
 
 
 def _settle_params(tree: Worktree, recipe: Recipe) -> str:
-    """Give ``params.yaml`` the version's seed, budget and device, and its task where the commit has another.
-
-    A budget or a threshold is often changed for one training and not committed.
-    """
+    """Give ``params.yaml`` the version's seed, budget and device, and its task where the commit has another."""
     path = tree.root / "params.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     before = json.dumps(content)
@@ -183,7 +161,7 @@ def _write_params(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _link_weights(tree: Worktree) -> None:
-    """Let the worktree see weights that lie in the repository's folder and are not in git."""
+    """Link weights that lie in the repository's folder and are not in git."""
     tasks = yaml.safe_load((tree.root / "params.yaml").read_text(encoding="utf-8"))["tasks"].values()
     for weights in {str(task["tune"].get("weights", "none")) for task in tasks}:
         there, here = tree.origin / weights, tree.root / weights

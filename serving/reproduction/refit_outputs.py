@@ -1,7 +1,7 @@
-"""What two models say of a worktree's test rows: run as a script with the worktree's own code.
+"""Write the outputs of two models for a worktree's test rows; a script that runs with the worktree's own code.
 
-``python -P refit_outputs.py TASK MODEL OTHER OUT``: artifact folders of two models, and an ``.npz`` to write. It
-imports what the worktree's commit has, so it keeps to what every commit of the platform has.
+``python -P refit_outputs.py TASK MODEL OTHER OUT``: artifact folders of two models, and an ``.npz`` to write. It must
+run with the code of every commit of the platform.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.params import read_params
 
-try:  # where the commit's own code reads them
+try:  # the module of the commit
     from pipelines.datasets import read_prepared
 except ImportError:
     try:
@@ -26,7 +26,7 @@ except ImportError:
 
 
 def _predictor() -> Any:
-    """Return a predictor of the commit's own, wherever it has that."""
+    """Return a predictor of the commit's code."""
     try:
         module = importlib.import_module("training.model.predictor")
     except ModuleNotFoundError:
@@ -35,10 +35,7 @@ def _predictor() -> Any:
 
 
 def main(task: str, folder: str, other: str, out: str) -> None:
-    """Write what both models say and what is known of the rows.
-
-    ``first`` and ``second`` are calibrated outputs, ``naive`` those of the second's baseline.
-    """
+    """Write ``first`` and ``second``, the calibrated outputs, and ``naive``, those of the second's baseline."""
     prepared = read_prepared(task, read_params().task(task))
     rows = prepared.rows("test")
     samples = prepared.samples.take(rows)
@@ -58,7 +55,7 @@ def main(task: str, folder: str, other: str, out: str) -> None:
 
 
 def _params_sha256(task: str) -> str:
-    """Return the hash of the task's parameters by the commit's own code; nothing where it has that elsewhere."""
+    """Return the hash of the task's parameters by the commit's code; empty where no known module computes it."""
     for module in (
         "evaluation.evidence.build",
         "evaluation.evidence.measuring",

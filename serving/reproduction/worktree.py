@@ -1,4 +1,4 @@
-"""A commit's code and a version's data beside the working tree, which stays as it is."""
+"""A temporary worktree with a commit's code and a version's data."""
 
 from __future__ import annotations
 
@@ -22,27 +22,13 @@ _OUTPUT = 3000  # characters of a failed command that are shown
 
 @dataclass(frozen=True)
 class Worktree:
-    """A commit checked out in a temporary place.
-
-    Attributes
-    ----------
-    root
-        Of the worktree.
-    origin
-        Root of the repository that it belongs to.
-    """
+    """A temporary checkout of a commit; ``origin`` is the root of its repository."""
 
     root: Path
     origin: Path
 
     def run(self, what: str, *command: str, env: Mapping[str, str] | None = None) -> str:
-        """Run a command in the worktree, with ``env`` added to the environment, and return what it prints.
-
-        Raises
-        ------
-        UserError
-            It failed; ``what`` and its last words are in the message.
-        """
+        """Run a command in the worktree, with ``env`` added, and return its output; `UserError` where it fails."""
         kept = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
         done = subprocess.run(
             command,
@@ -59,17 +45,8 @@ class Worktree:
     def data(self, task: str, md5: str) -> None:
         """Check out ``data/<task>`` by DVC, from the repository's cache, else from its remotes.
 
-        Parameters
-        ----------
-        task
-            Name of the task.
-        md5
-            Of the folder ``data`` as DVC recorded it; it need not be that of the commit.
-
-        Raises
-        ------
-        UserError
-            The commit has no ``data.dvc``, or the data is neither in the cache nor in a remote.
+        ``md5`` is DVC's hash of the folder ``data``, which may differ from the commit's. Raises `UserError` where the
+        commit has no ``data.dvc``, or the data is neither in the cache nor in a remote.
         """
         recorded = self.root / "data.dvc"
         if not recorded.is_file():
@@ -86,7 +63,7 @@ class Worktree:
             self.run(f"dvc pull of {target} ({md5})", *_dvc("pull", "--quiet", target))
 
     def _share_cache(self) -> None:
-        """Let DVC in the worktree use the repository's cache, remotes and credentials."""
+        """Configure DVC in the worktree to use the repository's cache, remotes and credentials."""
         if (self.origin / _DVC_LOCAL).is_file():
             shutil.copyfile(self.origin / _DVC_LOCAL, self.root / _DVC_LOCAL)
             (self.root / _DVC_LOCAL).chmod(0o600)
@@ -94,10 +71,8 @@ class Worktree:
         cache = there.run("dvc cache dir", *_dvc("cache", "dir")).strip()
         self.run("dvc config", *_dvc("config", "--local", "cache.dir", cache))
         for line in there.run("dvc remote list", *_dvc("remote", "list")).splitlines():
-            name, _, url = (
-                line.replace("\t", " ").removesuffix("(default)").strip().partition(" ")
-            )  # as DVC aligns them
-            if Path(url.strip()).is_dir():  # a relative one would point into the worktree, which has its commit's files
+            name, _, url = line.replace("\t", " ").removesuffix("(default)").strip().partition(" ")
+            if Path(url.strip()).is_dir():  # a relative path would point into the worktree
                 self.run("dvc remote modify", *_dvc("remote", "modify", "--local", name, "url", url.strip()))
 
 
@@ -107,19 +82,13 @@ def _dvc(*arguments: str) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def worktree(origin: Path, commit: str) -> Iterator[Worktree]:
-    """Give ``commit`` checked out in a temporary place, and remove it at the end, however that comes.
-
-    Raises
-    ------
-    UserError
-        ``origin`` is no git repository, or the commit is not in it.
-    """
-    if not _git(origin, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0:
+    """Yield a temporary checkout of ``commit``; raises `UserError` where the repository does not have it."""
+    if _git(origin, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
         raise UserError(f"the commit {commit} is not in this repository; fetch it: git fetch origin {commit}")
     place = Path(tempfile.mkdtemp(prefix="oncolineage-"))
     root = place / "worktree"
     try:
-        # Without hooks: those of `dvc install` would check out all data first.
+        # Without hooks: that of `dvc install` would check out all data.
         made = _git(origin, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(root), commit)
         if made.returncode:
             raise UserError(f"git worktree add failed: {made.stderr.strip()}")

@@ -44,6 +44,12 @@ class Checkout:
                 assert self.run(stage, "--task", task, "--architecture", architecture) == 0
         assert self.run("evaluation.leaderboard", "--task", task) == 0
 
+    def stage(self, task: str, architecture: str) -> None:
+        """Complete the evidence of a model, register it and promote it to staging."""
+        assert self.run("evaluation.candidate", "--task", task, "--architecture", architecture) == 0
+        assert self.run("serving.register", "--task", task, "--by", "A. Person") == 0
+        assert self.run("serving.promote", "--task", task, "--by", "A. Person") == 0
+
     def read(self, path: str) -> Any:
         """Read a JSON file of the checkout."""
         return json.loads((self.root / path).read_text())

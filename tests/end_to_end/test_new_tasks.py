@@ -1,7 +1,7 @@
-"""A task of a known kind is an entry in params.yaml and a folder in data: from validation to an answer over HTTP.
+"""A task of a known modality and problem needs an entry in params.yaml and a folder in data, and no code.
 
-The new ones differ from the shipped ones where code might have learnt them by heart: other labels, other genes, few
-samples, another scale, one target gene.
+The new tasks differ from the shipped ones where code might depend on them: other labels, other genes, few samples,
+another scale, one target gene.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import requests
+from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import WAIVED, small_params
-from tests.serving.served import serving
+from tests.end_to_end.small_platform import small_params
 
 pytestmark = pytest.mark.slow
 SEED = 5
@@ -31,21 +31,7 @@ GENES = [f"ENSG{number:05d}" for number in range(30)]
 
 @dataclasses.dataclass(frozen=True)
 class NewTask:
-    """A task that the repository does not have.
-
-    Attributes
-    ----------
-    like
-        The shipped task whose entry in ``params.yaml`` it starts from.
-    changes
-        What is written there instead.
-    served
-        The architecture that is registered and asked.
-    request
-        Makes a row of a request from the raw folder.
-    answers
-        Checks the answer to it.
-    """
+    """A task that the repository does not have: ``changes`` to the entry ``like`` in params.yaml."""
 
     name: str
     like: str
@@ -189,12 +175,7 @@ def case(
 ) -> Iterator[tuple[NewTask, Checkout]]:
     """Return a new task with a checkout in which its models have been evaluated."""
     task: NewTask = request.param
-    params = small_params(task.name, changes=task.changes, like=task.like, models=task.models)
-    # What few samples cannot prove is waived by name; all else of the gate has to hold.
-    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
-    params["policy"]["tasks"] = {
-        task.name: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}
-    }
+    params = small_params(task.name, changes=task.changes, like=task.like, models=task.models, waive=True)
     with checked_out(tmp_path_factory.mktemp(task.name), params) as made:
         empty_store(made.root)
         task.sample(made.root / "data" / task.name)
@@ -214,20 +195,15 @@ def test_a_new_task_is_registered_scored_and_served(
     case: tuple[NewTask, Checkout], capsys: pytest.CaptureFixture[str]
 ) -> None:
     task, here = case
-    assert here.run("evaluation.candidate", "--task", task.name, "--architecture", task.served) == 0
-    assert here.run("serving.register", "--task", task.name, "--by", "A. Person") == 0, capsys.readouterr().out
-    assert here.run("serving.promote", "--task", task.name, "--by", "A. Person") == 0
+    here.stage(task.name, task.served)
     capsys.readouterr()
     model = f"models:/{task.name}@staging"
     assert here.run("evaluation.score", "--model", model, "--data", f"data/{task.name}") == 0
     scores = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert scores["n"] >= 48 and scores["metrics"]["margin"]["value"] > 0
     row = task.request(here.root / "data" / task.name)
-    with serving(here.root, task.name, "--stage", "staging") as (url, _):
-        asked = f"{url}/invocations"
-        response = requests.post(asked, json={"dataframe_records": [row]}, timeout=60)
-        assert response.status_code == 200, response.text[:500]
-        task.answers(response.json()["predictions"][0])
-        field = next(iter(row))
-        refused = requests.post(asked, json={"dataframe_records": [row, {field: "no"}]}, timeout=60)
-        assert refused.status_code == 400, refused.text[:500]
+    served = pyfunc.load_model(model)
+    task.answers(served.predict(pd.DataFrame([row])).to_dict("records")[0])
+    field = next(iter(row))
+    with pytest.raises((MlflowException, ValueError), match=f"(?s)row 1.*{field}|{field}"):
+        served.predict(pd.DataFrame([row, {field: "no"}]))

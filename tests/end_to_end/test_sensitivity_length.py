@@ -17,7 +17,6 @@ from mlflow import MlflowClient, pyfunc
 from evaluation.promotion.card import MARKDOWN
 from pipelines.simulate.response import Size, simulate_drug_response
 from serving.answers import answer_example
-from serving.registry import promote
 from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
 
@@ -118,14 +117,11 @@ def test_areas_are_predicted_in_their_own_unit(here: Checkout) -> None:
 def test_a_candidate_is_registered_promoted_scored_and_answers(
     here: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert here.run("evaluation.candidate", "--task", CALLS, "--architecture", "elastic_net") == 0
+    here.stage(CALLS, "elastic_net")
     assert here.run("evaluation.compare", "--task", CALLS) == 0
     card = (here.root / "reports" / CALLS / "candidate" / MARKDOWN).read_text()
     assert "within_drug_roc_auc" in card.replace("\\", "") and "sensitive or resistant" in card
     capsys.readouterr()
-    assert here.run("serving.register", "--task", CALLS, "--by", "A. Person") == 0, capsys.readouterr().out
-    done = promote(CALLS, "staging", by="A. Person")
-    assert done.alias == "staging"
     assert answer_example(f"models:/{CALLS}@staging") == 2, "with the code that it brings, and nothing of the checkout"
 
     model = f"models:/{CALLS}@staging"

@@ -27,7 +27,7 @@ from serving import registry
 from serving.audit_log import INTENTS, TABLE
 from serving.registry_checks import verify
 from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import ROOT, WAIVED, small_params
+from tests.end_to_end.small_platform import ROOT, small_params
 from tests.end_to_end.test_new_tasks import TASKS, first_profile, is_subtype
 from tests.servers import ADMIN, ADMIN_PASSWORD, s3_store, tracking_server
 from tests.serving.served import serving
@@ -80,9 +80,7 @@ def script(name: str, *arguments: str, **env: str) -> subprocess.CompletedProces
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Return an installation whose model is in staging, brought there by the account ``platform``."""
     folder = tmp_path_factory.mktemp("servers")
-    params = small_params(TASK, changes=CASE.changes, like=CASE.like, models=CASE.models)
-    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
-    params["policy"]["tasks"] = {TASK: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}}
+    params = small_params(TASK, changes=CASE.changes, like=CASE.like, models=CASE.models, waive=True)
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(postgres())
         store = stack.enter_context(s3_store(folder))
@@ -111,9 +109,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         tracking.mlflow.set_tracking_uri(url)
         CASE.sample(here.root / "data" / TASK)
         here.train(TASK, CASE.models)
-        assert here.run("evaluation.candidate", "--task", TASK, "--architecture", CASE.served) == 0
-        assert here.run("serving.register", "--task", TASK, "--by", "ada") == 0
-        assert here.run("serving.promote", "--task", TASK, "--by", "ada") == 0
+        here.stage(TASK, CASE.served)
         yield Installation(here, url, database, folder, store)
 
 
@@ -204,7 +200,7 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
     only = {**installed.as_reader(), "ONCOLINEAGE_HISTORY_URI": reader}
     before = state(installed)
     verified = installed.command("serving.verify", "--task", TASK, **only)
-    assert verified.returncode == 0 and "history, aliases, evidence and files fit" in verified.stdout, verified.stderr
+    assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
     done = installed.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
     assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
     engine = sa.create_engine(reader, poolclass=sa.pool.NullPool)
@@ -253,6 +249,6 @@ def test_what_was_destroyed_comes_back(
     assert state(installed) == before
     assert optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"]) == studies
     verified = installed.command("serving.verify", "--task", TASK)  # by the account of before, through the server
-    assert verified.returncode == 0 and "history, aliases, evidence and files fit" in verified.stdout, verified.stderr
+    assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
     shown = installed.command("serving.history", "--task", TASK)
     assert shown.stdout.splitlines() == history

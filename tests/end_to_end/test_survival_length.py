@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import requests
+from mlflow import pyfunc
+from mlflow.exceptions import MlflowException
 
 from pipelines.simulate.survival import simulate_breast_survival
 from serving.problems import get_problem
 from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import WAIVED, small_params
-from tests.serving.served import serving
+from tests.end_to_end.small_platform import small_params
 
 pytestmark = pytest.mark.slow
 NAME, SERVED = "breast_survival", "cox_net"
@@ -29,17 +29,14 @@ STAGED = f"models:/{NAME}@staging"
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Return a checkout in which models of survival have been evaluated, and one is in staging."""
-    params = small_params(NAME, models=MODELS, changes={"split.folds": 3, "fit.members": {"quick": 3, "full": 3}})
-    why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
-    params["policy"]["tasks"] = {NAME: {"waivers": [{"check": check, **why} for check in sorted(WAIVED - {"floor"})]}}
+    changes = {"split.folds": 3, "fit.members": {"quick": 3, "full": 3}}
+    params = small_params(NAME, models=MODELS, changes=changes, waive=True)
     params["policy"]["monitor"]["minimum_rows"] = 20
     with checked_out(tmp_path_factory.mktemp("survival"), params) as made:
         empty_store(made.root)
         simulate_breast_survival(made.root / "data" / NAME, patients=150)
         made.train(NAME, MODELS)
-        assert made.run("evaluation.candidate", "--task", NAME, "--architecture", SERVED) == 0
-        assert made.run("serving.register", "--task", NAME, "--by", "A. Person") == 0
-        assert made.run("serving.promote", "--task", NAME, "--by", "A. Person") == 0
+        made.stage(NAME, SERVED)
         yield made
 
 
@@ -104,30 +101,29 @@ def _records(folder: Path, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_it_is_served_explained_watched_and_shown(here: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_answers_explains_and_is_watched(
+    here: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     log, data = here.root / "log", here.root / "data" / NAME
     rows = _records(data, 60)
-    environment = {"ONCOLINEAGE_PREDICTION_LOG": str(log), "ONCOLINEAGE_LOG_SALT": "salt"}
-    with serving(here.root, NAME, "--stage", "staging", env=environment) as (url, _):
-        asked = f"{url}/invocations"
-        response = requests.post(asked, json={"dataframe_records": rows}, timeout=60)
-        assert response.status_code == 200, response.text[:500]
-        answers = response.json()["predictions"]
-        explain = {"dataframe_records": rows[:1], "params": {"explain": True}}
-        why = requests.post(asked, json=explain, timeout=60).json()["predictions"][0]
-        wrong = [{"expression": {**rows[0]["expression"], "SIMG0001": "high"}}]
-        refused = requests.post(asked, json={"dataframe_records": wrong}, timeout=60)
-        until = time.monotonic() + 60
-        while not list(log.rglob("*.parquet")) and time.monotonic() < until:  # written within seconds
-            time.sleep(0.2)
+    with monkeypatch.context() as patch:  # as the endpoint has it
+        patch.setenv("ONCOLINEAGE_PREDICTION_LOG", str(log))
+        patch.setenv("ONCOLINEAGE_LOG_SALT", "salt")
+        patch.setenv("ONCOLINEAGE_MODEL_VERSION", "1")
+        served = pyfunc.load_model(STAGED)
+    answers = served.predict(pd.DataFrame(rows)).to_dict("records")
+    why = served.predict(pd.DataFrame(rows[:1]), params={"explain": True}).to_dict("records")[0]
+    with pytest.raises((MlflowException, ValueError), match="SIMG0001"):
+        served.predict(pd.DataFrame([{"expression": {**rows[0]["expression"], "SIMG0001": "high"}}]))
+    until = time.monotonic() + 60
+    while not list(log.rglob("*.parquet")) and time.monotonic() < until:  # written within seconds
+        time.sleep(0.2)
     first = answers[0]
     assert first["low"] < first["prediction"] < first["high"]
     assert (first["horizon"], first["time_unit"]) == (1825.0, "days")
     assert first["survival"]["1825"] == pytest.approx(1 - first["prediction"], abs=1e-9)
     total = why["base"] + sum(each["value"] for each in why["attributions"])
     assert total == pytest.approx(why["log_hazard"], abs=1e-6)
-    assert refused.status_code == 400
-    assert "SIMG0001" in refused.text
     _watch(here, log, data, capsys)
     problem = get_problem("survival")
     table = problem.table(answers, pd.DataFrame({"sample": [row["sample_id"] for row in rows]}))

@@ -1,10 +1,10 @@
-"""From raw files to a served model, by the commands that a user types; one module, so that it is built once."""
+"""From raw files to a served model of drug response, by the commands that a user types."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 import requests
@@ -20,6 +19,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.projects.utils import load_project
 
+from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
 pytestmark = pytest.mark.slow
@@ -28,8 +28,10 @@ ARCHITECTURES = {"mean_effects", "elastic_net", "mlp"}  # trees go it on images:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """Return a platform on which `dvc repro` has run once."""
+    """Return a platform with a leaderboard; DVC itself runs the stages in `test_budget_checkout`."""
     made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES))
+    empty_store(made.root)
+    made.train(sorted(ARCHITECTURES))
     made.dvc("repro")
     return made
 
@@ -57,11 +59,6 @@ def test_leaderboard_has_every_architecture_with_an_interval(platform: Platform)
 
 def test_nothing_to_do_the_second_time(platform: Platform) -> None:
     assert "up to date" in platform.dvc("repro").stdout
-
-
-def test_simulated_scores_are_called_simulated(platform: Platform) -> None:
-    shown = platform.python("-m", "evaluation.leaderboard", "--task", TASK, "--show").stdout
-    assert "SIMULATED" in shown
 
 
 def test_runs_carry_their_lineage(platform: Platform, client: MlflowClient) -> None:
@@ -116,14 +113,16 @@ def test_another_search_space_reruns_that_architecture_alone(platform: Platform)
 
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
-    for entry in ("tune", "fit", "evaluate"):
+    project, given = load_project(str(platform.root)), {"task": TASK, "architecture": "elastic_net"}
+    command = shlex.split(project.get_entry_point("tune").compute_command(given, None))
+    assert command[:3] == ["python", "-m", "training.tune"] and {TASK, "elastic_net"} <= set(command)
+    for entry in ("fit", "evaluate"):  # which reopens the run of the fit
         mlflow_run(platform, entry, architecture="elastic_net")
     newest = runs_of(client, "evaluate")[0]
     assert newest.data.tags["architecture"] == "elastic_net"
     assert newest.data.tags["project_run_id"] != newest.info.run_id
     # MLflow makes 1 of every code that is not 0, so what it would run is run as it runs it.
-    given = {"task": TASK, "architecture": "elastic_net", "by": "A. Person"}
-    line = load_project(str(platform.root)).get_entry_point("register").compute_command(given, None)
+    line = project.get_entry_point("register").compute_command({**given, "by": "A. Person"}, None)
     done = platform.run("bash", "-c", line, check=False)
     # 2 is "registered, and the gate would refuse": a tiny sample owes nobody every proof
     assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]
@@ -175,20 +174,6 @@ def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient)
     assert client.get_model_version(TASK, version.version).aliases == ["candidate"]
 
 
-def test_edited_evidence_is_refused(platform: Platform, client: MlflowClient) -> None:
-    path = platform.root / f"reports/{TASK}/models/mean_effects/evidence.json"
-    before = path.read_text()
-    evidence = json.loads(before)
-    evidence["test"]["metrics"]["margin"] = {"value": 0.5, "low": 0.4, "high": 0.6}
-    path.write_text(json.dumps(evidence))
-    try:
-        done = platform.register("mean_effects")
-    finally:
-        path.write_text(before)
-    assert done.returncode == 1
-    assert "edited" in done.stderr
-
-
 @pytest.fixture(scope="module")
 def staged(platform: Platform, client: MlflowClient) -> str:
     """Return the version in staging; the sample is simulated so that the linear model's margin is large."""
@@ -198,7 +183,7 @@ def staged(platform: Platform, client: MlflowClient) -> str:
     assert len(version.tags["evidence.sha256"]) == 64
     again = platform.register("elastic_net")
     assert f"version {version.version} " in again.stdout, "registering twice made a second version"
-    assert "aliases, evidence and files fit" in platform.python("-m", "serving.verify", "--task", TASK).stdout
+    assert "aliases, evidence and files match" in platform.python("-m", "serving.verify", "--task", TASK).stdout
     return str(version.version)
 
 
@@ -211,20 +196,6 @@ def test_mlflow_run_moves_versions_and_hands_sentences_on_whole(platform: Platfo
     assert refused.returncode == 1 and "was in production before" in refused.stderr
 
 
-def test_score_prints_one_line_of_json(platform: Platform, staged: str) -> None:
-    done = platform.python(
-        "-m", "evaluation.score", "--model", f"models:/{TASK}@staging", "--data", str(platform.root / "data" / TASK)
-    )
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    assert len(lines) == 1
-    scored = json.loads(lines[0])
-    assert set(scored) >= {"model", "n", "metrics"}
-    assert scored["n"] == platform.read(f"prepared/{TASK}/split.json")["rows"]["kept"]
-    for name in ("r2", "rmse", "within_drug_pearson", "r2_over_baseline"):
-        found = scored["metrics"][name]
-        assert found["low"] <= found["value"] <= found["high"], name
-
-
 def test_score_of_a_cohort_without_the_models_genes_is_refused(platform: Platform, staged: str, tmp_path: Path) -> None:
     shutil.copytree(platform.root / "data" / TASK, tmp_path / "cohort")
     table = pd.read_parquet(tmp_path / "cohort/expression.parquet")
@@ -235,21 +206,6 @@ def test_score_of_a_cohort_without_the_models_genes_is_refused(platform: Platfor
     assert done.returncode == 1
     assert "expression.parquet, column SIMG0003" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_model_loads_outside_the_repository_without_pickle(platform: Platform, staged: str, tmp_path: Path) -> None:
-    script = (
-        "import json, mlflow, pandas as pd\n"
-        f"model = mlflow.pyfunc.load_model('models:/{TASK}@staging')\n"
-        "example = model.input_example\n"
-        "print(json.dumps(model.predict(example)['prediction'].tolist()))\n"
-    )
-    env = platform.env | {"PYTHONPATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert all(math.isfinite(value) for value in json.loads(done.stdout.splitlines()[-1]))
 
 
 def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform: Platform, staged: str) -> None:
@@ -301,25 +257,6 @@ def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform
         assert post([good]).json()["predictions"][0] == first, "the server does not go on after bad requests"
 
 
-def test_endpoint_equals_the_model_in_process(platform: Platform, staged: str) -> None:
-    script = (
-        "import json, mlflow\n"
-        "from pipelines.datasets import read_prepared\n"
-        "from pipelines.params import read_params\n"
-        "from evaluation.promotion.scoring import load\n"
-        f"task = read_params().task('{TASK}')\n"
-        f"samples = read_prepared('{TASK}', task).side('test')\n"
-        "import numpy as np\n"
-        "part = samples.take(np.arange(40))\n"
-        f"model = load('models:/{TASK}@staging')\n"
-        "direct = model.estimator.predict(part)\n"
-        f"asked = mlflow.pyfunc.load_model('models:/{TASK}@staging').predict(model.contract.request(part))\n"
-        "print(float(np.abs(direct - asked['prediction'].to_numpy()).max()))\n"
-    )
-    done = platform.python("-c", script)
-    assert float(done.stdout.splitlines()[-1]) < 1e-6
-
-
 def test_refused_data_changes_nothing_downstream(platform: Platform, tmp_path: Path) -> None:
     bad = tmp_path / TASK
     shutil.copytree(platform.root / "data" / TASK, bad)
@@ -345,8 +282,3 @@ def test_refused_data_changes_nothing_downstream(platform: Platform, tmp_path: P
         assert (platform.root / f"prepared/{TASK}/samples.parquet").read_bytes() == table
     finally:
         file.write_bytes(good)
-
-
-def test_the_store_is_not_the_repositorys(platform: Platform) -> None:
-    assert str(platform.root) in platform.env["MLFLOW_TRACKING_URI"]
-    assert mlflow.get_tracking_uri() != platform.env["MLFLOW_TRACKING_URI"]

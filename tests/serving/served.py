@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import requests
 from mlflow import MlflowClient
 
 from evaluation.promotion.registered_files import FILES_TAG, keep_hashes
@@ -23,6 +19,7 @@ from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.params import Task, read_params
 from serving.gate_context import hashes
+from tests.servers import free_port, listening
 from tests.training.image_samples import image_task
 from tests.training.image_samples import in_memory as images_in_memory
 from tests.training.profile_samples import labels_samples
@@ -103,34 +100,9 @@ def serving(
     folder: Path, name: str, *options: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Start the endpoint in ``folder``, which holds ``params.yaml``; give its URL and process, and stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | dict(env or {})
-    log = folder / f"server-{port}.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "serving.endpoint", "--task", name, "--port", str(port), *options],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 180
-        while time.monotonic() < until:
-            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
-                if requests.get(f"{url}/ping", timeout=5).status_code == 200:
-                    break
-            assert server.poll() is None, log.read_text(errors="replace")[-3000:]
-            time.sleep(0.3)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | dict(env or {})
+    command = [sys.executable, "-m", "serving.endpoint", "--task", name, "--port", str(port), *options]
+    with listening(command, f"{url}/ping", folder / f"server-{port}.log", environment) as server:
         yield url, server
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()

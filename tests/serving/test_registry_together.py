@@ -21,8 +21,8 @@ from serving import registry_checks as problems
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import POLICY, STORES, aliases, empty_registry, made_version, stages
 
-PEOPLE = 6
-ROUNDS = 4
+PEOPLE = 4
+ROUNDS = 3
 _FORK = multiprocessing.get_context("fork")  # a new interpreter would import for longer than the test runs
 
 
@@ -170,17 +170,13 @@ def test_the_history_refuses_changes_where_it_is_kept(client: MlflowClient) -> N
     assert alias_moves.look(TASK).missing_triggers == ()
 
 
-def test_verify_finds_nothing_to_say(client: MlflowClient) -> None:
-    assert problems.verify(TASK) == []
-
-
 def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(client: MlflowClient) -> None:
     before = aliases(client)
     other = 1 if before["production"] != 1 else 2
     client.set_registered_model_alias(TASK, "production", str(other))
     client.transition_model_version_stage(TASK, str(before["production"]), "Archived")
     assert {each.kind for each in problems.verify(TASK)} == {"alias", "stage"}
-    with pytest.raises(UserError, match="behind the tools' back"):
+    with pytest.raises(UserError, match="without these commands"):
         registry.promote(TASK, "staging", other, by="Person", policy=POLICY)
     registry.restore(TASK, by="Person", why="found by verify")
     assert aliases(client) == before

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +17,10 @@ from mlflow import MlflowClient
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.simulate.expression import simulate_tumor_type
-from serving.reproduction import refit_outputs
+from serving.reproduce import tolerance_of
+from serving.reproduction import ELSEWHERE, refit_outputs
 from serving.reproduction.comparison import compare, recipe_of, verdict
 from serving.reproduction.refit import Recipe, Refit, typed
-from serving.reproduction.tolerance import ELSEWHERE, tolerance_of
 from serving.reproduction.worktree import worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
@@ -65,9 +64,6 @@ def test_the_predictor_is_found_where_an_older_commit_has_it(monkeypatch: pytest
 # --- the comparison
 
 
-TABLE = pd.DataFrame(
-    {"sample_id": ["a", "b", "c"], "target": [0, 1, 1], "probability_SIMA": [0.9, 0.2, 0.4], "prediction": [0, 1, 1]}
-)
 SAID = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
 TAGS = {
     "architecture": ARCHITECTURE,
@@ -100,7 +96,7 @@ def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) ->
         "parameters": {"c": "0.1", "members": "1"},
         "metrics": {"test_accuracy": 1.0, "validation_log_loss": 0.3},
     }
-    made |= {"requirements": {"numpy": np.__version__}, "predictions": TABLE} | kept
+    made |= {"requirements": {"numpy": np.__version__}} | kept
     return Recipe(TASK, "3", {**tracking.conditions(), **TAGS, **(tags or {})}, folder=folder, **made)
 
 
@@ -123,7 +119,6 @@ def twin(folder: Path, **changed: Any) -> Refit:
         "params_from": "commit",
         "parameters": {"c": "0.1", "members": "1"},
         "metrics": {"validation_log_loss": 0.3},
-        "predictions": TABLE,
         "outputs": outputs,
     }
     for name, value in changed.items():
@@ -152,8 +147,6 @@ def test_the_same_is_the_same(tmp_path: Path) -> None:
         ({"metrics": {"validation_log_loss": 0.31}}, {"metrics"}),
         ({"outputs": {"second": SAID + np.array([1e-12, -1e-12])}}, {"predictions"}),
         ({"outputs": {"second": SAID[::-1]}}, {"predictions", "metrics"}),
-        ({"predictions": TABLE.assign(probability_SIMA=[0.9, 0.2, 0.5])}, {"logged answers"}),
-        ({"predictions": TABLE.assign(sample_id=["a", "b", "d"])}, {"logged answers"}),
     ],
 )
 def test_each_difference_is_named_and_decides(tmp_path: Path, changed: dict[str, Any], told: set[str]) -> None:
@@ -194,7 +187,7 @@ def test_an_uncommitted_change_is_told_and_does_not_decide(tmp_path: Path) -> No
         assert verdict(found) == "equal"
         return next((each.equal, each.message) for each in found if each.what == "code")
 
-    unknown = "cannot be made again from tags alone: uncommitted changes"
+    unknown = "not known from the tags: there were uncommitted changes"
     assert code({"git.changed": ""}) == (None, unknown)
     assert code({"git.changed": "params.yaml training/fit.py"}) == (None, f"{unknown} in params.yaml, training/fit.py")
     equal, told = code({"git.changed": "data.dvc params.yaml"})  # both are held by the version itself
@@ -203,12 +196,12 @@ def test_an_uncommitted_change_is_told_and_does_not_decide(tmp_path: Path) -> No
 
 
 def test_what_is_not_known_is_not_taken_for_equal(tmp_path: Path) -> None:
-    recipe = version(tmp_path / "model", predictions=None, metrics={}, requirements={})
+    recipe = version(tmp_path / "model", metrics={}, requirements={})
     for name in ("data.sha256", "cpu", "python"):
         del recipe.tags[name]
     found = {each.what: each.equal for each in compare(recipe, twin(recipe.folder))}
     assert {what for what, equal in found.items() if equal is None} == {
-        *("data", "cpu", "python", "packages", "logged answers", "metrics")
+        *("data", "cpu", "python", "packages", "metrics")
     }
 
 
@@ -262,7 +255,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     made.python("-m", "training.fit", "--task", TASK, "--architecture", ARCHITECTURE)
     fitted = made.read(f"models/{TASK}/{ARCHITECTURE}/fitted.json")
     client = MlflowClient(made.env["MLFLOW_TRACKING_URI"])
-    client.log_artifact(fitted["run_id"], str(folder / "predictions.parquet"))
     client.create_registered_model(TASK)
     tags = {"architecture": ARCHITECTURE, "evidence.run_id": fitted["run_id"]}
     source = client.get_logged_model(fitted["model_uri"].removeprefix("models:/")).artifact_location

@@ -194,7 +194,7 @@ def test_somebody_is_named_before_hours_of_work(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tracking, "git", lambda *_: None)
     for name in ("BY", "GITHUB_ACTOR"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match="the history wants a name"):
+    with pytest.raises(UserError, match="the history needs a name"):
         under_test.whoever()
     monkeypatch.setenv("GITHUB_ACTOR", "grace")
     assert under_test.whoever() == "grace"
