@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
 from evaluation.explain.deletion import delete_genes
-from evaluation.explain.targets import attention_agreement, attention_by_window, explain_targets, orders_of_genes
+from evaluation.explain.targets import explain_targets, orders_of_genes
 from evaluation.figures import targets
 from evaluation.problems.multi_target import target_spreads
 from pipelines.samples.expression import ExpressionSamples
@@ -53,11 +52,6 @@ def explain_every_target(run: Evaluation, explained: Explained, strata: np.ndarr
         "top_predictors": explanation.top_predictors(),
     }
     figures = {"predictors_by_target": drawn}
-    windows = attention_by_window(estimator, samples, explanation.standardized.mean(axis=1))
-    if windows is not None:
-        section["attention"] = _attention_summary(windows)
-        tables["attention"] = windows
-        figures["attention"] = targets.attention(windows, run.title)
     told = checks.told(
         explanation.method,
         explanation.rows,
@@ -79,12 +73,3 @@ def _random_correlation(estimator: Estimator, samples: ExpressionSamples, seed: 
             return None
         found.append(alike)
     return float(np.mean(found))
-
-
-def _attention_summary(windows: pd.DataFrame) -> dict[str, Any]:
-    first = windows.loc[windows.groupby("member", sort=False)["attention"].idxmax()]
-    return {
-        "windows": int(windows["window"].max()),
-        "correlation_with_attribution": attention_agreement(windows),
-        "most_attended": first[["member", "window", "first", "last", "attention"]].to_dict("records"),
-    }

@@ -1,13 +1,11 @@
-"""Which genes a model predicts each target gene from, whether that adds up, and where an attention model looks."""
+"""Which genes a model predicts each target gene from, whether that adds up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from tqdm import tqdm
 
 from pipelines.samples.expression import ExpressionSamples
@@ -131,71 +129,6 @@ def orders_of_genes(estimator: Estimator) -> pd.DataFrame | None:
         for member, (genes, windows) in orders.items()
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def attention_by_window(estimator: Estimator, samples: ExpressionSamples, importance: pd.Series) -> pd.DataFrame | None:
-    """Set how much a network attends to each window of genes beside what these genes contribute.
-
-    Parameters
-    ----------
-    estimator
-        A network with ``attention`` and ``steps``, or an ensemble of such.
-    samples
-        Over which attention is averaged.
-    importance
-        Mean absolute contribution of each predictor gene.
-
-    Returns
-    -------
-    pandas.DataFrame or None
-        ``member, window, genes, first, last, attention, attention_share_even, attribution, attribution_share``.
-        ``attention`` sums to 1 over the windows of a member, ``attention_share_even`` is what each would get of an
-        even one; ``attribution`` is the mean importance of a window's genes, whose number may differ, and
-        ``attribution_share`` the same as a share of all windows. Members that read the same windows are averaged to
-        one, ``all``: others order their genes by training rows of their own. None where there is no attention.
-    """
-    weights: dict[str, np.ndarray] = {}
-    windows: dict[str, list[list[str]]] = {}
-    for number, member in enumerate(getattr(estimator, "members_", [estimator])):
-        attended = member.attention(samples) if hasattr(member, "attention") else None
-        if attended is not None:
-            weights[str(number)], windows[str(number)] = attended.mean(axis=0), member.steps
-    if not weights:
-        return None
-    first = next(iter(windows.values()))
-    if all(steps == first for steps in windows.values()):
-        weights, windows = {"all": np.mean(list(weights.values()), axis=0)}, {"all": first}
-    rows: list[dict[str, Any]] = []
-    for member, steps in windows.items():
-        moved = [float(importance.reindex(genes).fillna(0.0).mean()) for genes in steps]
-        for number, genes in enumerate(steps):
-            rows.append(
-                {
-                    "member": member,
-                    "window": number + 1,
-                    "genes": len(genes),
-                    "first": genes[0],
-                    "last": genes[-1],
-                    "attention": float(weights[member][number]),
-                    "attention_share_even": 1 / len(steps),
-                    "attribution": moved[number],
-                    "attribution_share": moved[number] / max(sum(moved), _FLAT),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def attention_agreement(windows: pd.DataFrame) -> float:
-    """Return Spearman's correlation of attention with attribution over the windows, mean of the members.
-
-    NaN where there are fewer than three windows, or either is the same for all.
-    """
-    found = []
-    for _, part in windows.groupby("member"):
-        varies = all(np.ptp(part[name].to_numpy()) > _FLAT for name in ("attention", "attribution"))
-        if len(part) >= 3 and varies:
-            found.append(float(stats.spearmanr(part["attention"], part["attribution"])[0]))
-    return float(np.mean(found)) if found else float("nan")
 
 
 def _centered(samples: ExpressionSamples, genes: tuple[str, ...]) -> np.ndarray:

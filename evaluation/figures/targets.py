@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from evaluation.figures.plots import BLUE, GRAY, RED, styled
+from evaluation.figures.plots import BLUE, GRAY, styled
 from pipelines.samples.gene_names import symbol_of
 
 _BINS = 12
@@ -99,28 +98,6 @@ def predictors_by_target(importance: pd.DataFrame, direction: pd.DataFrame, titl
     axes.set_yticks(range(len(rows)), [symbol_of(top[row]) for row in rows], fontsize=6)
     axes.set(xlabel="predicted gene", ylabel="predictor", title=title)
     figure.colorbar(image, ax=axes, label="mean |contribution| (SD), red: rises with the predictor", extend="both")
-    return figure
-
-
-@styled
-def attention(windows: pd.DataFrame, title: str) -> Figure:
-    """Return how much each window of genes is attended to beside what its genes contribute, a panel a member."""
-    members = list(windows.groupby("member", sort=False))
-    widest = max(len(part) for _, part in members)
-    figure, grid = plt.subplots(
-        len(members), 1, figsize=(max(4.6, 0.26 * widest + 1.6), 1.5 * len(members) + 0.9), squeeze=False
-    )
-    cells: list[Axes] = list(grid.flat)
-    for axes, (member, part) in zip(cells, members, strict=True):
-        at = part["window"].to_numpy()
-        axes.bar(at - 0.2, part["attention"], 0.4, color=BLUE, label="attention")
-        axes.bar(at + 0.2, part["attribution_share"], 0.4, color=RED, label="mean |attribution| of its genes")
-        axes.axhline(part["attention_share_even"].iloc[0], color=GRAY, linewidth=0.8, linestyle=":")
-        axes.set(ylabel="share" if member == "all" else f"share, fold {member}")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    cells[0].set_title(title)
-    cells[0].legend(frameon=False, fontsize=7, ncols=2)
-    cells[-1].set_xlabel("window of genes, as they are read (dotted: even)")
     return figure
 
 

@@ -52,7 +52,6 @@ _CAPTIONS = {  # figures in the order of the card
     "genes_by_class": "Genes that carry each class",
     "predictors_by_target": "Genes that each target is predicted from",
     "layout": "Where genes lie in the image",
-    "attention": "What the network attends to",
     "learning_curves": "Learning curves",
 }
 

@@ -79,25 +79,6 @@ class Blind(Planted):
         return None
 
 
-class Attentive(Planted):
-    """Reads its genes in the order ``start`` on, in windows, and attends to one of them."""
-
-    def __init__(self, attended: int = 0, start: int = 0, gap: float = 0.0) -> None:
-        super().__init__(gap)
-        self.attended = attended
-        self.start = start
-
-    @property
-    def steps(self) -> list[list[str]]:
-        genes = PREDICTORS[self.start :] + PREDICTORS[: self.start]
-        return [genes[at : at + 7] for at in range(0, len(genes), 7)]
-
-    def attention(self, samples: ExpressionSamples) -> np.ndarray:
-        weights = np.full((len(samples), 5), 0.1)
-        weights[:, self.attended] = 0.6
-        return weights
-
-
 class Ordered(Planted):
     """Reads its genes in windows of seven, in the order ``start`` on, and attends to nothing."""
 
@@ -264,8 +245,7 @@ def test_the_numbers_are_those_of_the_predictions_by_another_library(found: Evid
 
 
 def test_every_figure_can_be_written(found: Evidence, setting: Setting, tmp_path: Path) -> None:
-    drawn = {**found.figures, "attention": setting.evidence(Attentive()).figures["attention"]}
-    for name, figure in drawn.items():
+    for name, figure in found.figures.items():
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 1000, name
 
@@ -415,16 +395,13 @@ def test_rows_are_explained_from_every_cohort(setting: Setting, monkeypatch: pyt
 # The order in which genes are read.
 
 
-def test_the_order_of_a_network_that_does_not_attend_is_an_artifact_of_its_run(
-    setting: Setting, run_id: str, tmp_path: Path
-) -> None:
+def test_the_order_is_an_artifact_of_its_run(setting: Setting, run_id: str, tmp_path: Path) -> None:
     found = setting.evidence(Ordered(start=3))
     table = found.tables["gene_order"]
     assert list(table) == ["member", "position", "window", "gene"]
     assert table["gene"].tolist() == PREDICTORS[3:] + PREDICTORS[:3]
     assert table["position"].tolist() == list(range(1, 31))
     assert table["window"].tolist() == [1] * 7 + [2] * 7 + [3] * 7 + [4] * 7 + [5] * 2
-    assert "attention" not in found.tables
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         build._write(found, tmp_path)
     (tmp_path / "logged").mkdir()
@@ -443,24 +420,3 @@ def test_members_that_read_in_the_same_order_are_told_once_and_others_each(setti
     assert read == {"0": PREDICTORS[3:] + PREDICTORS[:3], "1": PREDICTORS}
     assert orders_of_genes(Planted()) is None
     assert "gene_order" not in setting.evidence(Planted()).tables
-
-
-# Attention.
-
-
-def test_attention_stands_beside_the_attribution_of_its_window(setting: Setting) -> None:
-    found = setting.evidence(Attentive(attended=1))  # P7 opens the second window
-    table = found.tables["attention"]
-    assert table["member"].eq("all").all()
-    assert table["attention"].sum() == pytest.approx(1)
-    assert table["attribution_share"].sum() == pytest.approx(1)
-    assert table["genes"].tolist() == [7, 7, 7, 7, 2]
-    second = table.set_index("window").loc[2]
-    assert second["first"] == "P7"
-    assert second["attention"] == table["attention"].max() == pytest.approx(0.6)
-    assert second["attribution_share"] == table["attribution_share"].max()
-    section = found.sections["explanation"]["attention"]
-    assert section["windows"] == 5
-    assert [each["window"] for each in section["most_attended"]] == [2]
-    assert section["correlation_with_attribution"] > 0.5
-    assert "attention" in found.figures
