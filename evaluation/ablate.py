@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     permutable(given.architecture, task)
     fitted, model, predictions = read_fitted(MODELS / given.task / given.architecture)
     prepared = read_prepared(given.task, task)
-    found = ablate(given.task, fitted, model, predictions, prepared, params, permutations=given.permutations)
+    found = ablate(
+        given.task, fitted, model, predictions, prepared=prepared, params=params, permutations=given.permutations
+    )
     path = ablation_path(given.task, given.architecture)
     write_ablation(found, path)
     metric = task.evaluate.metric if task.evaluate.metric in found["gain"] else "r2"

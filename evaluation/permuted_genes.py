@@ -44,9 +44,9 @@ def ablate(
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,
+    *,
     prepared: Prepared,
     params: Params,
-    *,
     permutations: int,
 ) -> dict[str, Any]:
     """Fit the tuned hyperparameters with the genes in random order and compare on the test rows."""

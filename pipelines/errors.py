@@ -46,6 +46,7 @@ class Finding:
         column: str | None,
         positions: Iterable[int],
         message: str,
+        *,
         values: Iterable[Any] = (),
         severity: str = "error",
     ) -> Finding:

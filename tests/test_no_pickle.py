@@ -20,7 +20,6 @@ import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather
-import pyarrow.parquet
 import pytest
 import torch
 import yaml

@@ -248,7 +248,7 @@ def largest_contributions(attribution: Attribution, count: int = EXPLAINED_FEATU
 
 
 def make_contract(
-    name: str, architecture: str, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None = None
+    name: str, architecture: str, task: Task, *, prepared: Prepared, final: FinalFit, refit: Refit | None = None
 ) -> Contract:
     """Return the contract of a final fit, calibrated on rows that it was not fitted on.
 

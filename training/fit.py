@@ -34,8 +34,18 @@ def main() -> int:
 
         distributed.start(params.device)
         if distributed.rank():
-            return follow(architecture, tuned["hyperparameters"], prepared, params, task, tuned["study"])
-    fitted = fit(arguments.task, architecture, tuned["hyperparameters"], prepared, params, folder, study=tuned["study"])
+            return follow(
+                architecture, tuned["hyperparameters"], prepared, params=params, task=task, study=tuned["study"]
+            )
+    fitted = fit(
+        arguments.task,
+        architecture,
+        tuned["hyperparameters"],
+        prepared=prepared,
+        params=params,
+        folder=folder,
+        study=tuned["study"],
+    )
     write_json(folder / "fitted.json", asdict(fitted))
     print(
         f"{arguments.task} {architecture.name}: {fitted.metric} {fitted.validation:.4f} on held-out rows, "

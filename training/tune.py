@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     architecture = get_architecture(arguments.architecture, task.modality, task.problem)
     prepared = read_prepared(arguments.task, task)
     if arguments.worker_of:
-        follow(arguments.task, architecture, prepared, params, arguments.worker_of, arguments.number)
+        follow(arguments.task, architecture, prepared, params, parent=arguments.worker_of, number=arguments.number)
         return 0
     tuned = tune(
         arguments.task,

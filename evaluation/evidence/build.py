@@ -39,6 +39,7 @@ def evaluate(
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,
+    *,
     prepared: Prepared,
     params: Params,
     folder: Path,

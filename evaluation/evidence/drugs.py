@@ -24,10 +24,10 @@ def explain_drugs(
     task: Task,
     estimator: Estimator,
     prepared: Prepared,
+    *,
     rows: int,
     title: str,
     unit: str,
-    *,
     seed: int,
     output: int | None = None,
 ) -> tuple[dict[str, Any], Evidence]:

@@ -29,12 +29,14 @@ def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evid
     section: dict[str, Any] = {"by_table": explanation.groups, "top": explanation.genes.head(10).to_dict("records")}
     told = (explanation.method, explanation.rows, explanation.relative_error, fell, alike)
     if not len(explanation.genes):
-        return checks.told(*told, section)
+        return checks.told(*told, section=section)
     count = ROWS_FOR_DRUGS * len(rows)
-    of_drugs, single = explain_drugs(run.task, estimator, run.prepared, count, title, unit, seed=seed, output=output)
+    of_drugs, single = explain_drugs(
+        run.task, estimator, run.prepared, rows=count, title=title, unit=unit, seed=seed, output=output
+    )
     by_atom = atoms.explain_atoms(estimator, test, seed=seed, output=output)
     return (
-        checks.told(*told, section | of_drugs)
+        checks.told(*told, section=section | of_drugs)
         | single
         | Evidence(
             tables={

@@ -35,8 +35,8 @@ def explain_one_answer(run: Evaluation, explained: Explained, strata: np.ndarray
         samples,
         values if len(explained.names) > 1 else np.abs(values),
         explanation.names,
-        run.groups[rows],
-        lambda before, after: explained.change(before, after, of_row),
+        groups=run.groups[rows],
+        change=lambda before, after: explained.change(before, after, of_row),
         **run.bootstrap,
     )
     stable = stability(run, explained, rows, seeds)
@@ -51,7 +51,7 @@ def explain_one_answer(run: Evaluation, explained: Explained, strata: np.ndarray
     if (layout := layout_of(estimator)) is not None:
         tables["layout"] = layout
         drawn["layout"] = profiles.layout_maps(layout, *named)
-    told = checks.told(explanation.method, len(rows), explanation.relative_error, fell, alike, section)
+    told = checks.told(explanation.method, len(rows), explanation.relative_error, fell, alike, section=section)
     logged = {} if stable is None else {"explanation_stability_top_50": stable}
     return told | Evidence(tables=tables, figures=drawn, logged=logged)
 

@@ -34,8 +34,8 @@ def explain_every_target(run: Evaluation, explained: Explained, strata: np.ndarr
         samples,
         explanation.importance.to_numpy(),
         explanation.importance.columns.tolist(),
-        run.groups[rows],
-        lambda before, after: explained.change(before, after, explained.of_row[rows]),
+        groups=run.groups[rows],
+        change=lambda before, after: explained.change(before, after, explained.of_row[rows]),
         **run.bootstrap,
     )
     alike = _random_correlation(estimator, samples, run.seed)
@@ -58,8 +58,8 @@ def explain_every_target(run: Evaluation, explained: Explained, strata: np.ndarr
         explanation.relative_error,
         fell,
         alike,
-        section,
-        f", of {worst} by {error:.1%}",
+        section=section,
+        at_worst=f", of {worst} by {error:.1%}",
     )
     return read | told | Evidence(tables=tables, figures=figures)
 

@@ -33,6 +33,7 @@ def told(
     relative_error: float,
     fell: Deletion | None,
     alike: float | None,
+    *,
     section: dict[str, Any],
     at_worst: str = "",
 ) -> Evidence:

@@ -71,6 +71,7 @@ def delete_genes(
     samples: ExpressionSamples,
     importance: np.ndarray,
     names: Sequence[str],
+    *,
     groups: np.ndarray,
     change: Callable[[np.ndarray, np.ndarray], np.ndarray],
     **bootstrap: Any,

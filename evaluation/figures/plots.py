@@ -203,6 +203,7 @@ def attribution_panel(
     images: npt.NDArray[np.uint8],
     maps: npt.NDArray[np.floating],
     titles: Sequence[str],
+    *,
     title: str,
     right: npt.ArrayLike,
     columns: int = 4,

@@ -52,7 +52,7 @@ def worst_and_best_genes(by_gene: pd.DataFrame, title: str) -> Figure:
     chosen = known.index < _EACH, known.index >= len(known) - _EACH
     shown = known[chosen[0] | chosen[1]]
     figure, axes = plt.subplots(figsize=(5.4, 0.19 * max(len(shown), 1) + 1.1))
-    _intervals(axes, shown["r2"], shown["r2_low"], shown["r2_high"], BLUE)
+    _intervals(axes, shown["r2"], shown["r2_low"], shown["r2_high"], color=BLUE)
     axes.axvline(0, color=GRAY, linewidth=0.8, linestyle=":")
     if len(known) > 2 * _EACH:
         axes.axhline(_EACH - 0.5, color=GRAY, linewidth=0.8)
@@ -71,7 +71,7 @@ def error_by_cohort(by_cohort: pd.DataFrame, title: str) -> Figure:
     rows = range(len(shown))
     figure, axes = plt.subplots(figsize=(5.8, 0.3 * len(shown) + 1.3))
     axes.scatter(shown["baseline_rmse_sd"], rows, color=GRAY, marker="|", s=60, label="baseline")
-    _intervals(axes, shown["rmse_sd"], shown["rmse_sd_low"], shown["rmse_sd_high"], BLUE, "model")
+    _intervals(axes, shown["rmse_sd"], shown["rmse_sd_low"], shown["rmse_sd_high"], color=BLUE, label="model")
     named = [f"{cohort} ({groups})" for cohort, groups in zip(shown["cohort"], shown["groups"], strict=True)]
     axes.set_yticks(rows, named, fontsize=7)
     axes.set(
@@ -101,7 +101,7 @@ def predictors_by_target(importance: pd.DataFrame, direction: pd.DataFrame, titl
     return figure
 
 
-def _intervals(axes: Axes, value: Any, low: Any, high: Any, color: str, label: str | None = None) -> None:
+def _intervals(axes: Axes, value: Any, low: Any, high: Any, *, color: str, label: str | None = None) -> None:
     """Draw points with their intervals, one above the other; an undefined interval is left out."""
     rows = np.arange(len(value))
     ends = np.isfinite(low) & np.isfinite(high)

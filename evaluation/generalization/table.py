@@ -176,7 +176,7 @@ def generalize(
             )
             if naive is None:
                 naive = _baseline(plan, every, prepared, outcome, params.task(name).evaluate.baseline)
-            scored = score(name, params, plan, prepared, outcome, naive)
+            scored = score(name, params, plan, prepared, outcome=outcome, naive=naive)
         except UserError as error:
             failed.append(f"{plan.mode} {plan.architecture}: {error}")
             continue
@@ -197,7 +197,7 @@ def _baseline(plan: Plan, every: Sequence[Plan], prepared: Prepared, outcome: Ou
 
 
 def score(
-    name: str, params: Params, plan: Plan, prepared: Prepared, outcome: Outcome, naive: np.ndarray
+    name: str, params: Params, plan: Plan, prepared: Prepared, *, outcome: Outcome, naive: np.ndarray
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the scores of a fit on the test rows with intervals, and its predictions beside the baseline's."""
     task = response_task(name, params)

@@ -77,9 +77,15 @@ def weighted_survival_metrics(
 
     def measure(block: Floats) -> dict[str, Floats]:
         of_rows = block[:, group]
-        found = {name: _measure(name, moments, happened, curves, of_rows, at, horizon) for name in asked}
+        found = {
+            name: _measure(name, moments, happened, curves, weights=of_rows, horizons=at, horizon=horizon)
+            for name in asked
+        }
         if naive is not None and "margin" in names:
-            two = [_measure(margin_metric, moments, happened, each, of_rows, at, horizon) for each in (curves, naive)]
+            two = [
+                _measure(margin_metric, moments, happened, each, weights=of_rows, horizons=at, horizon=horizon)
+                for each in (curves, naive)
+            ]
             found["margin"] = gain(margin_metric, two[0], two[1])
         return found
 
@@ -87,7 +93,7 @@ def weighted_survival_metrics(
 
 
 def _measure(
-    name: str, time: Floats, event: Floats, survival: Floats, weights: Floats, horizons: Floats, horizon: float
+    name: str, time: Floats, event: Floats, survival: Floats, *, weights: Floats, horizons: Floats, horizon: float
 ) -> Floats:
     """Return one metric under each weighting of the rows, ``(n_weightings, n_rows)``."""
     if name in ("concordance", "uno_concordance", "partial_loss"):

@@ -79,7 +79,7 @@ def _panel(explanation: CellExplanation, test: ImageSamples, explained: Explaine
     shown = chosen[np.lexsort((of_row[chosen], right[chosen]))]
     captions = [explained.caption(row) for row in rows[shown].tolist()]
     images = test.pixels[test.index[rows[shown]]]
-    return plots.attribution_panel(images, explanation.maps[shown], captions, title, right[shown])
+    return plots.attribution_panel(images, explanation.maps[shown], captions, title=title, right=right[shown])
 
 
 MODALITY = Images()

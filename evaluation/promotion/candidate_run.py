@@ -90,7 +90,7 @@ def candidate(
     evidence = seal(
         {
             **evidence,
-            "comparisons": comparisons(name, params, evidence, ours, prepared, reports),
+            "comparisons": comparisons(name, params, evidence, ours=ours, prepared=prepared, reports=reports),
             "cohorts": scored(name, evidence, cohorts or {}, params.seed),
         }
     )
@@ -120,7 +120,7 @@ def read_predictions(folder: Path, evidence: dict[str, Any]) -> pd.DataFrame:
 
 
 def comparisons(
-    name: str, params: Params, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared, reports: Path
+    name: str, params: Params, evidence: dict[str, Any], *, ours: pd.DataFrame, prepared: Prepared, reports: Path
 ) -> list[dict[str, Any]]:
     """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
     task, own = params.task(name), evidence["architecture"]

@@ -74,7 +74,9 @@ def opponent(
         if kept is not None:
             return Opponent(**who, ours=ours, theirs=kept, seen=0)
     try:
-        mine, theirs = answered(load(f"models:/{name}/{version.version}"), name, task, ours, prepared, data)
+        mine, theirs = answered(
+            load(f"models:/{name}/{version.version}"), name, task, ours=ours, prepared=prepared, data=data
+        )
     except Exception as error:  # an older version may fail in any way, and the candidate is evidence all the same
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return Opponent(**who, note=f"version {version.version} cannot answer today's test rows: {said}")
@@ -93,7 +95,7 @@ def kept_predictions(version: ModelVersion) -> pd.DataFrame | None:
 
 
 def answered(
-    model: Predictor, name: str, task: Task, ours: pd.DataFrame, prepared: Prepared, data: Path = DATA
+    model: Predictor, name: str, task: Task, *, ours: pd.DataFrame, prepared: Prepared, data: Path = DATA
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of ``ours`` that another version can answer, and what it answers."""
     its_task = read_task(model.contract.task_text)

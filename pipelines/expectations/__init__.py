@@ -66,7 +66,7 @@ def report_rows(name: str, file: str, column: str | None, message: str, values: 
 
     def report(rows: Sequence[int], severity: str) -> list[Finding]:
         found = [] if values is None else _written(values.iloc[list(rows[:ROWS_SHOWN])], cells=column is not None)
-        return [Finding.at_rows(name, file, column, rows, _with_found(message, found), found, severity)]
+        return [Finding.at_rows(name, file, column, rows, _with_found(message, found), values=found, severity=severity)]
 
     return report
 
@@ -76,6 +76,7 @@ def report_columns(
     file: str,
     names: Sequence[str],
     message: str,
+    *,
     values: np.ndarray,
     fault: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Report:
@@ -104,7 +105,11 @@ def report_columns(
             if not alone:
                 what = f"{len(group)} of {values.shape[1]} columns: {what}"
             rows = np.flatnonzero(wrong.any(axis=1))
-            findings.append(Finding.at_rows(name, file, some(names[at] for at in group), rows, what, found, severity))
+            findings.append(
+                Finding.at_rows(
+                    name, file, some(names[at] for at in group), rows, what, values=found, severity=severity
+                )
+            )
         return findings
 
     return report

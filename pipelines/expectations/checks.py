@@ -114,7 +114,7 @@ def known_ids(
         )
         rows = np.flatnonzero(ids.isin(lacking))
         expectation = f"{noun.replace(' ', '_')}_known"
-        return [Finding.at_rows(expectation, file, str(ids.name), rows, message, lacking, severity)]
+        return [Finding.at_rows(expectation, file, str(ids.name), rows, message, values=lacking, severity=severity)]
 
     return Suite(name, frame, [between(there, report, low=1, tolerated=tolerated)])
 

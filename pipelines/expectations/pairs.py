@@ -311,7 +311,7 @@ def _columns_checks(
     file = _omics_file(omics)
 
     def report(name: str, message: str, fault: Callable[[np.ndarray], np.ndarray] | None = None) -> Report:
-        return report_columns(name, file, labels, message, values, fault)
+        return report_columns(name, file, labels, message, values=values, fault=fault)
 
     none = f"no column but {CELL}; add a number column for each feature"
     unnamed = "the column has no name, or a word that means unknown; name it after its feature"

@@ -246,7 +246,7 @@ def _columns_checks(table: pd.DataFrame, values: np.ndarray, task: Task) -> list
     labels = column_labels(table.columns, SAMPLE)
 
     def report(name: str, message: str, fault: Callable[[np.ndarray], np.ndarray] | None = None) -> Report:
-        return report_columns(name, file, labels, message, values, fault)
+        return report_columns(name, file, labels, message, values=values, fault=fault)
 
     few = f"{len(labels)} genes, {rules.minimum_genes} are needed; add a number column for each gene"
     unnamed = "the column has no name, or a word that means unknown; name it after its gene"

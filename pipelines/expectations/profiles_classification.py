@@ -85,7 +85,9 @@ def _report_patients(patients: pd.Series, kept: pd.DataFrame, table: pd.DataFram
         listed = [f"{patient!r} ({' and '.join(sorted(map(repr, names)))})" for patient, names in labels.items()]
         rows = np.flatnonzero(table[PATIENT].isin(several).to_numpy())
         message = f"{len(several)} patients have samples of several labels: {some(listed)}; check whether they are two"
-        return [Finding.at_rows("patient_one_label", SAMPLES_FILE, LABEL, rows, message, several, severity)]
+        return [
+            Finding.at_rows("patient_one_label", SAMPLES_FILE, LABEL, rows, message, values=several, severity=severity)
+        ]
 
     return report
 

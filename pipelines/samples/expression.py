@@ -319,7 +319,7 @@ def _check_ids(tables: ExpressionTables) -> None:
         if (twice := ids.duplicated(keep=False) & ids.notna()).any():
             message = "duplicate id; keep one row, or give different samples different ids"
             rows = np.flatnonzero(twice)
-            findings.append(Finding.at_rows("key_unique", file, "sample_id", rows, message, ids[twice]))
+            findings.append(Finding.at_rows("key_unique", file, "sample_id", rows, message, values=ids[twice]))
     if findings:
         raise DataError(findings)
 

@@ -179,7 +179,9 @@ def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[
         written = listed["file"].iloc[rows]
         message = f"{len(rows)} files have another name in {IMAGES_FOLDER}/ ({quoted(written, 3)}); they are taken for"
         message += f" {quoted(called.iloc[rows], 3)}"
-        notes.append(Finding.at_rows("file_named", IMAGES_TABLE, "file", rows, message, written, "warning"))
+        notes.append(
+            Finding.at_rows("file_named", IMAGES_TABLE, "file", rows, message, values=written, severity="warning")
+        )
     listed["file"] = called
     return listed, table_findings(table, listed)
 
@@ -217,7 +219,7 @@ def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
             values = listed[column].iloc[rows].tolist()
             found = f" (found {quoted(values, 3)})" if listed[column].iloc[rows].notna().any() else ""
             told = message.replace("{found}", found)
-            findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, told, values))
+            findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, told, values=values))
 
     at(np.flatnonzero(listed["file"].isna()), "file", "names no file; fill it in")
     named = listed["file"].notna()

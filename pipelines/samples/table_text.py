@@ -50,7 +50,7 @@ def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: b
             rows = np.flatnonzero(values.isin(chosen).to_numpy())
             cells = f"{len(rows):,} cell{'s' if len(rows) > 1 else ''}"
             what = message.format(cells=cells, found=quoted(chosen))
-            notes.append(Finding.at_rows(name, file, column, rows, what, chosen, "warning"))
+            notes.append(Finding.at_rows(name, file, column, rows, what, values=chosen, severity="warning"))
 
     stripped = [value for value, meaning in meant.items() if meaning is not None and meaning != value]
     note(
@@ -76,7 +76,7 @@ def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[
         what = "differ in case, width or leading zeros alone, and are taken for different ones"
         message = f"{listed}{more}: these {what}; write alike what is one"
         values = [text for group in groups for text in group]
-        notes.append(Finding.at_rows("text_alike", file, column, [], message, values, "warning"))
+        notes.append(Finding.at_rows("text_alike", file, column, [], message, values=values, severity="warning"))
 
 
 def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:

@@ -85,7 +85,7 @@ def read(
         keep = np.array([wanted(line) for line in lines], bool)
         if not keep.any():
             raise none_wanted(file, lines)
-        rows = _named(rest, separator, layout, lines, names, file)
+        rows = _named(rest, separator, layout, columns=lines, names=names, file=file)
         found, values = read_values(rows, lines, file, separator=separator, keep=keep, block=block, unit="feature")
     if rows_told is not None and rows_told != len(found):
         message = f"says that it has {rows_told} rows and has {len(found)}; it is cut short, download it again"
@@ -141,7 +141,7 @@ def _layout(header: list[str], kind: Kind, file: str) -> FeatureLayout:
 
 
 def _named(
-    lines: Iterator[bytes], separator: bytes, layout: FeatureLayout, columns: list[str], names: list[str], file: str
+    lines: Iterator[bytes], separator: bytes, layout: FeatureLayout, *, columns: list[str], names: list[str], file: str
 ) -> Iterator[Row]:
     """Yield the rows under their ids; add the name of each one's feature to ``names``."""
     for row, lead, values in split_rows(lines, separator, columns, file, len(layout.lead)):

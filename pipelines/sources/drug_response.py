@@ -189,7 +189,7 @@ def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched, notes: li
     tables += [(files.details, gdsc.read_details(files.details, notes))] if files.details else []
     for path, table in tables:
         for line, match in names.add(table).items():
-            unmatched.add(line, "cell_line", 0, path.name, match.reason, match.candidates)
+            unmatched.add(line, "cell_line", 0, path.name, match.reason, candidates=match.candidates)
     notes += gdsc.doubtful_lines(response)
     if not tables:
         names.add(gdsc.lines_of(response))

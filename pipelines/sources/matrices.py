@@ -86,7 +86,7 @@ def split_rows(
     for position, line in enumerate(_with_content(lines, separator)):
         cells = line.split(separator, lead)
         if b'"' in line:
-            cells = _unquoted(line, separator, columns, file, lead, position)
+            cells = _unquoted(line, separator, columns, file=file, lead=lead, position=position)
         names = [clean(_decoded(cell, file, position)) for cell in cells[:lead]]
         values = _tidied_line(cells[lead], separator, len(columns)) if len(cells) > lead else None
         if separator == b";" and values is not None:
@@ -104,7 +104,7 @@ def split_rows(
 
 
 def _unquoted(
-    line: bytes, separator: bytes, columns: Sequence[str], file: str, lead: int, position: int
+    line: bytes, separator: bytes, columns: Sequence[str], *, file: str, lead: int, position: int
 ) -> list[bytes]:
     """Split a line with quoted cells, in which a separator is none; one within a number is a comma."""
     cells = [cell.strip() for cell in next(csv.reader([_decoded(line, file, position)], delimiter=separator.decode()))]

@@ -29,7 +29,7 @@ class Unmatched:
     rows: list[tuple[str, str, int, str, str, str]] = field(default_factory=list)
 
     def add(
-        self, identifier: str, kind: str, rows_lost: int, file: str, reason: str, candidates: Iterable[str] = ()
+        self, identifier: str, kind: str, rows_lost: int, file: str, reason: str, *, candidates: Iterable[str] = ()
     ) -> None:
         """Add an entry."""
         self.rows.append((identifier, kind, rows_lost, file, reason, ";".join(candidates)))
@@ -77,7 +77,7 @@ class ScreenedLines:
                 reason = match.reason if any(key) or match.line_id else NO_NAME
                 if reason == UNKNOWN and not any(key[:-1]) and is_unknown(key[-1]):
                     reason = NO_IDENTIFIER
-                self.unmatched.add(shown, kind, rows, file, reason or SHARED, _candidates(match))
+                self.unmatched.add(shown, kind, rows, file, reason or SHARED, candidates=_candidates(match))
         placed = [lines.get(key) for key in response[given].itertuples(index=False, name=None)]
         kept = response.assign(**{CELL: pd.Series(placed, response.index, dtype="str")}).dropna(subset=CELL)
         kept = kept.reset_index(drop=True)
@@ -95,7 +95,12 @@ class ScreenedLines:
                 return True
             lost = 1 if match.reason else 0
             self.unmatched.add(
-                name, kind_of(identifiers_of(name))[0], lost, file, match.reason or NO_RESPONSE, _candidates(match)
+                name,
+                kind_of(identifiers_of(name))[0],
+                lost,
+                file,
+                match.reason or NO_RESPONSE,
+                candidates=_candidates(match),
             )
             return False
 
@@ -110,7 +115,9 @@ class ScreenedLines:
             if row in certain:
                 self.names.note_loose(name, match)
             else:
-                self.unmatched.add(name, kind_of(identifiers_of(name))[0], 1, omics.file, SHARED, _candidates(match))
+                self.unmatched.add(
+                    name, kind_of(identifiers_of(name))[0], 1, omics.file, SHARED, candidates=_candidates(match)
+                )
         if not certain:
             raise UserError(f"{omics.file}: no row is of one cell line alone")
         kept = sorted(certain)

@@ -64,7 +64,9 @@ def monitor(
         reference = _read_reference(chosen, predictor_folder(files))
     performance, notes = None, list[str]()
     if labels is not None:
-        performance = _performance(name, params, chosen, reference, logged, labels, notes.append)
+        performance = _performance(
+            name, params, chosen, reference=reference, logged=logged, labels=labels, tell=notes.append
+        )
     watched = watch(reference, logged, policy, performance)
     watched = replace(watched, notes=[*watched.notes, *notes])
     report = _report(chosen, reference, logged, watched, policy)
@@ -118,6 +120,7 @@ def _performance(
     name: str,
     params: Params,
     version: ModelVersion,
+    *,
     reference: Reference,
     logged: Logged,
     labels: Path,

@@ -79,7 +79,7 @@ class Pairs(Modality):
         if line is None:
             return (lambda contract: of_pairs(tables, tissue, drugs, contract)), ""
         chosen, of = line, lines[line]
-        return (lambda contract: _of_line(folder, omics, chosen, of, drugs, contract)), ""
+        return (lambda contract: _of_line(folder, omics, chosen, of=of, drugs=drugs, contract=contract)), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw the drugs of a sample in order, and why one of them is where it is."""
@@ -167,7 +167,7 @@ def molecule(text: str) -> str:
 
 
 def _of_line(
-    folder: Path, omics: Sequence[str], line: str, of: Line, drugs: Sequence[Drug], contract: Contract | None
+    folder: Path, omics: Sequence[str], line: str, *, of: Line, drugs: Sequence[Drug], contract: Contract | None
 ) -> Question:
     """Return the question about a cell line of the data; runs on a thread."""
     profiles = load("serving.dashboard.data.measured").profiles

@@ -51,8 +51,8 @@ def first_layer(prepared: Prepared) -> Record:
             lambda rows: nn.functional.mse_loss(forward(rows), target[rows]),
             len(train),
             None,
-            settings,
-            FitContext(),
+            settings=settings,
+            context=FitContext(),
         )
 
     ours, other, ratio = paired(

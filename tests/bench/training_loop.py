@@ -84,7 +84,14 @@ def images(rows: int, epochs: int) -> Work:
 def ours(work: Work) -> nn.Module:
     """Train with the platform's loop."""
     network = work.fresh()
-    train_network(network, lambda rows: work.cross(network, rows), len(work.inputs), None, work.settings, FitContext())
+    train_network(
+        network,
+        lambda rows: work.cross(network, rows),
+        len(work.inputs),
+        None,
+        settings=work.settings,
+        context=FitContext(),
+    )
     return network
 
 

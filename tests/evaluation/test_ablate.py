@@ -72,14 +72,16 @@ class Reference:
 
     def ablate(self, prepared: Prepared, params: Params, **others: Any) -> dict[str, Any]:
         settings = {"permutations": PERMUTATIONS, **others}
-        return ablate(NAME, self.fitted, self.model, self.predictions, prepared, params, **settings)
+        return ablate(NAME, self.fitted, self.model, self.predictions, prepared=prepared, params=params, **settings)
 
 
 @pytest.fixture(scope="module")
 def reference(place: Path, params: Params, prepared: Prepared) -> Reference:
     folder = place / "models" / NAME / ARCHITECTURE
     architecture = get_architecture(ARCHITECTURE, "profiles", "multi_target")
-    fitted = fit(NAME, architecture, {**architecture.defaults, **SMALL}, prepared, params, folder)
+    fitted = fit(
+        NAME, architecture, {**architecture.defaults, **SMALL}, prepared=prepared, params=params, folder=folder
+    )
     return Reference(fitted, Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet"))
 
 

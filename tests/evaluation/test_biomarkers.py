@@ -337,7 +337,7 @@ def explained_by(model: Planted, samples: ResponseSamples) -> tuple[dict[str, An
     sides = np.where(samples.cell < 45, "train", "test")
     table = samples.pairs.assign(sample_id=[str(n) for n in range(len(samples))], group=samples.pairs["cell_line_id"])
     prepared = Prepared(samples, table.assign(split=sides, fold=0), "0", {})
-    return explain_drugs(task, model, prepared, 100, "a title", "ln IC50", seed=1)
+    return explain_drugs(task, model, prepared, rows=100, title="a title", unit="ln IC50", seed=1)
 
 
 def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: ResponseSamples) -> None:
@@ -401,4 +401,7 @@ def test_a_model_that_looks_at_no_gene_names_no_marker(samples: ResponseSamples)
 
     task = response_task(tiny_params())
     table = samples.pairs.assign(split="test")
-    assert explain_drugs(task, Blind(), Prepared(samples, table, "0", {}), 100, "", "", seed=1) == ({}, Evidence())
+    assert explain_drugs(task, Blind(), Prepared(samples, table, "0", {}), rows=100, title="", unit="", seed=1) == (
+        {},
+        Evidence(),
+    )

@@ -103,7 +103,9 @@ def test_the_panel_shows_cell_and_overlay_side_by_side_and_frames_wrong_ones_in_
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     maps = np.zeros((5, 16, 16))
     maps[1] = 1
-    figure = _drawn(plots.attribution_panel(images, maps, list("abcde"), "resnet50", [True, False, True, True, True]))
+    figure = _drawn(
+        plots.attribution_panel(images, maps, list("abcde"), title="resnet50", right=[True, False, True, True, True])
+    )
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 5
     for axes, image in zip(shown, images, strict=True):
@@ -118,4 +120,4 @@ def test_the_panel_shows_cell_and_overlay_side_by_side_and_frames_wrong_ones_in_
 def test_a_panel_of_one_wrong_cell_or_of_none_is_drawn(count):
     images = np.zeros((count, 8, 8, 3), np.uint8)
     maps = np.full((count, 8, 8), np.nan, np.float32)  # a network that saw nothing
-    _drawn(plots.attribution_panel(images, maps, ["a"] * count, "t", np.zeros(count, bool)))
+    _drawn(plots.attribution_panel(images, maps, ["a"] * count, title="t", right=np.zeros(count, bool)))

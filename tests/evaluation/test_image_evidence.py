@@ -122,10 +122,14 @@ def judged(name: str, prepared: Prepared, params: Params, place: Path) -> Judged
     architecture = get_architecture(name, "images", "classification")
     hyperparameters = {**architecture.defaults, "features": "descriptors"} if architecture.space else {}
     folder, reports = place / "models" / NAME / name, evidence_path(NAME, name).parent
-    fitted = fit(NAME, architecture, hyperparameters, prepared, params, folder)
+    fitted = fit(NAME, architecture, hyperparameters, prepared=prepared, params=params, folder=folder)
     model, predictions = Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet")
     return Judged(
-        fitted, model, predictions, evaluate(NAME, fitted, model, predictions, prepared, params, reports), reports
+        fitted,
+        model,
+        predictions,
+        evaluate(NAME, fitted, model, predictions, prepared=prepared, params=params, folder=reports),
+        reports,
     )
 
 
@@ -185,9 +189,9 @@ def test_evidence_on_another_split_is_refused(
             replace(trees.fitted, split_sha256="0" * 64),
             trees.model,
             trees.predictions,
-            prepared,
-            params,
-            tmp_path,
+            prepared=prepared,
+            params=params,
+            folder=tmp_path,
         )
 
 

@@ -49,7 +49,9 @@ def _made(name: str, architecture: str, folder: Path) -> Scored:
     naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
     baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
     saved = folder.parent / "model"
-    save_model(final.estimator, baseline, make_contract(name, architecture, task, prepared, final), saved)
+    save_model(
+        final.estimator, baseline, make_contract(name, architecture, task, prepared=prepared, final=final), saved
+    )
     return Scored(Predictor().read(saved), folder, task)
 
 

@@ -412,6 +412,14 @@ def test_a_planted_shortcut_of_responses_is_a_finding_with_its_score() -> None:
     assert f"missing alone reaches r2_over_drug_mean {planted.score:.3f}" in planted.message
 
 
+def test_probe_tells_the_response_by_the_study() -> None:
+    tables = responses()
+    second = tables.response["cell_line_id"].isin([f"L{number:02d}" for number in range(30)])
+    tables = replace(tables, response=tables.response.assign(study=np.where(second, "GDSC2", "GDSC1")))
+    samples = kept(with_line_effect(tables, np.where(np.arange(60) < 30, 3.0, 0.0)))
+    assert response_probe(samples, "study")["finding"]
+
+
 def test_probe_tells_the_response_by_metadata_and_not_by_tissue() -> None:
     tables = responses()
     late = np.arange(60) % 2 == 0

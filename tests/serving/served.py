@@ -66,7 +66,7 @@ def save_fitted(name: str, architecture: str, task: Task, prepared: Prepared, fo
     final = fit_final(found, given, prepared, members=1, settings=SETTINGS)
     baseline = get_architecture(task.evaluate.baseline, task.modality, task.problem)
     naive = fit_final(baseline, {}, prepared, members=1, settings=SETTINGS).estimator
-    contract = make_contract(name, architecture, task, prepared, final)
+    contract = make_contract(name, architecture, task, prepared=prepared, final=final)
     save_model(final.estimator, naive, contract, folder, make_reference(contract, prepared, final))
     return contract
 

@@ -145,7 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     prepared, params = question(arguments.budget)
     if arguments.worker_of:
-        follow(NAME, architecture(arguments.seconds), prepared, params, arguments.worker_of, arguments.number)
+        follow(
+            NAME, architecture(arguments.seconds), prepared, params, parent=arguments.worker_of, number=arguments.number
+        )
         return 0
     tuned: Tuned = tune(
         NAME,

@@ -436,7 +436,7 @@ def test_an_answer_notes_that_the_line_was_left_aside(
     for imputation, members in (("drop", 1), ("drop", 2), ("mean", 1)):
         chosen = {**architecture.defaults, "omics": "all", "imputation": imputation}
         final = fit_final(architecture, chosen, given, members=members, settings={"seed": 0})
-        contract = make_contract(NAME, architecture.name, task, given, final)
+        contract = make_contract(NAME, architecture.name, task, prepared=given, final=final)
         samples = given.samples.take(np.arange(40))
         note = contract.remarks(samples).column()
         if imputation == "mean":

@@ -102,9 +102,9 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
         NAME,
         get_architecture("mlp", "pairs", "regression"),
         HYPERPARAMETERS,
-        prepared,
-        params,
-        tmp_path / "models",
+        prepared=prepared,
+        params=params,
+        folder=tmp_path / "models",
         study="one",
     )
     called = {name for name, *_ in failed}

@@ -127,7 +127,7 @@ def _trained(seen: set[torch.dtype]) -> tuple[nn.Module, list[float]]:
         seen.add(answer.dtype)
         return nn.functional.mse_loss(answer.float(), target[rows])
 
-    trained = train_network(network, loss, 32, None, SETTINGS, FitContext())
+    trained = train_network(network, loss, 32, None, settings=SETTINGS, context=FitContext())
     return network, [metrics["train_loss"] for metrics in trained.history]
 
 

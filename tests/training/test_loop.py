@@ -85,7 +85,12 @@ def _train(
             inner(step, metrics)
 
     trained = train_network(
-        *(network, loss or _loss(network), N_ROWS, monitor, settings, replace(context, on_step=on_step)),
+        network,
+        loss or _loss(network),
+        N_ROWS,
+        monitor,
+        settings=settings,
+        context=replace(context, on_step=on_step),
         start_counts=start_counts,
     )
     return trained, after
@@ -173,7 +178,15 @@ def test_each_group_learns_at_its_share_of_the_rate_and_what_is_in_none_not_at_a
     first, middle, last = (list(network[place].parameters()) for place in (0, 2, 4))
     before = _weights(network)
     one_step = replace(SETTINGS, epochs=1, batch_size=N_ROWS, weight_decay=0.0)
-    train_network(network, _loss(network), N_ROWS, None, one_step, FitContext(), groups=[(first, 0.1), (last, 1.0)])
+    train_network(
+        network,
+        _loss(network),
+        N_ROWS,
+        None,
+        settings=one_step,
+        context=FitContext(),
+        groups=[(first, 0.1), (last, 1.0)],
+    )
     moved = {key: float((value - before[key]).abs().max()) for key, value in network.state_dict().items()}
     # The first step of Adam is as long as the rate, whatever the gradient.
     for key, share in {"0.weight": 0.1, "0.bias": 0.1, "4.weight": 1.0, "4.bias": 1.0}.items():
@@ -205,7 +218,7 @@ def test_a_last_batch_of_one_row_is_left_out_unless_it_is_all_there_is(
         seen.add(len(rows))
         return loss(rows)
 
-    train_network(network, learned, n_rows, None, replace(SETTINGS, epochs=1), FitContext())
+    train_network(network, learned, n_rows, None, settings=replace(SETTINGS, epochs=1), context=FitContext())
     assert seen == sizes
 
 

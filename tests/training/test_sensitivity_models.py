@@ -207,7 +207,7 @@ def contract(called: Prepared, params: Params) -> Any:
     task = sensitivity_task(response_task(params), RULE)
     architecture = get_architecture("elastic_net", *KIND)
     final = fit_final(architecture, {}, called, members=1, settings={})
-    return make_contract("screen", "elastic_net", task, called, final)
+    return make_contract("screen", "elastic_net", task, prepared=called, final=final)
 
 
 def test_an_answer_tells_class_probability_set_and_threshold(contract: Any, model_of: Fitted, called: Prepared) -> None:

@@ -120,7 +120,7 @@ def test_a_model_of_real_tumors_answers(tumors: ExpressionSamples, tmp_path: Pat
     assert events.max() - events.min() < 0.1  # dealt evenly
     architecture = get_architecture("cox_net", "profiles", "survival")
     final = fit_final(architecture, dict(architecture.defaults), prepared, members=5, settings={})
-    contract: Any = make_contract(NAME, "cox_net", task, prepared, final)
+    contract: Any = make_contract(NAME, "cox_net", task, prepared=prepared, final=final)
     test = prepared.side("test")
     answer = contract.answer(contract.calibrated(final.estimator.outputs(test)), test)
     assert 0.1 < answer["prediction"].mean() < 0.5  # 26 % have a metastasis within ten years or so

@@ -67,7 +67,7 @@ def _final(name: str, prepared: Prepared) -> FinalFit:
 def _contract(final: FinalFit, prepared: Prepared, name: str = "cox_net", **data: Any) -> Any:
     task: Any = survival_params().task(NAME)
     task = replace(task, data=replace(task.data, **{"horizons": (40.0, 80.0, 160.0), "horizon": 80.0, **data}))
-    return make_contract(NAME, name, task, prepared, final)
+    return make_contract(NAME, name, task, prepared=prepared, final=final)
 
 
 # Fitting

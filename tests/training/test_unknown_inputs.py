@@ -42,7 +42,7 @@ def final(prepared: Prepared) -> FinalFit:
 def predictor(
     prepared: Prepared, params: Params, final: FinalFit, tmp_path_factory: pytest.TempPathFactory
 ) -> Predictor:
-    made: Any = make_contract(NAME, "xgboost", response_task(params), prepared, final)
+    made: Any = make_contract(NAME, "xgboost", response_task(params), prepared=prepared, final=final)
     contract = replace(made, unseen_half_width=UNSEEN)
     folder = tmp_path_factory.mktemp("model")
     baseline = build(get_architecture("mean_effects", "pairs", "regression")).fit(prepared.side("train"))
@@ -127,7 +127,7 @@ def test_an_unseen_molecule_is_said_to_be_one_and_has_the_interval_of_unseen_dru
 def test_without_a_measured_width_an_unseen_drug_has_no_interval(
     prepared: Prepared, params: Params, final: FinalFit
 ) -> None:
-    contract = make_contract(NAME, "xgboost", response_task(params), prepared, final)
+    contract = make_contract(NAME, "xgboost", response_task(params), prepared=prepared, final=final)
     samples = replace(prepared.samples, drugs=prepared.samples.drugs.assign(smiles="CCOC(=O)C1CCN(CC1)C(=O)NC"))
     samples.drugs.index = pd.Index([f"new {number}" for number in range(len(samples.drugs))])
     answer = contract.answer(np.zeros(len(samples)), samples)

@@ -76,7 +76,9 @@ class CoxMLP(ProfileNetwork):
 
         self.mean_ = 0.0
         loss, context = self._loss(inputs, train.target), context or FitContext()
-        self.trained_: Trained = train_network(self.network_, loss, len(train), monitor, self.loop_settings, context)
+        self.trained_: Trained = train_network(
+            self.network_, loss, len(train), monitor, settings=self.loop_settings, context=context
+        )
         self.mean_ = float(self._risk(inputs).mean())
         return self
 

@@ -64,10 +64,10 @@ def fit(
     name: str,
     architecture: Architecture,
     hyperparameters: dict[str, Any],
+    *,
     prepared: Prepared,
     params: Params,
     folder: Path,
-    *,
     study: str = "none",
 ) -> Fitted:
     """Fit, log and save a model of the task ``name``.
@@ -100,7 +100,7 @@ def fit(
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
         naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
         baseline = fit_final(naive, {}, prepared, members=1, settings=plan.settings).estimator
-        contract = make_contract(name, architecture.name, task, prepared, final, plan.refit)
+        contract = make_contract(name, architecture.name, task, prepared=prepared, final=final, refit=plan.refit)
         measured = prepared.samples.target[final.held_out_rows]
         validation = get_problem(task.problem).score(task.tune.metric, measured, final.held_out)
         logged = _log(final, baseline, contract, prepared, folder, seconds=seconds)
@@ -210,6 +210,7 @@ def follow(
     architecture: Architecture,
     hyperparameters: dict[str, Any],
     prepared: Prepared,
+    *,
     params: Params,
     task: Task,
     study: str,

@@ -116,7 +116,9 @@ class GeneNetwork(ProfileNetwork):
             residual = residual - self.linear_start * unseen
         monitor = self._monitor(validation) if validation is not None and len(validation) else None
         loss, context = self._loss(inputs, residual, known), context or FitContext()
-        self.trained_: Trained = train_network(self.network_, loss, len(train), monitor, self.loop_settings, context)
+        self.trained_: Trained = train_network(
+            self.network_, loss, len(train), monitor, settings=self.loop_settings, context=context
+        )
         return self
 
     def _loss(self, inputs: np.ndarray, residual: np.ndarray, known: np.ndarray) -> Callable[[Tensor], Tensor]:

@@ -89,9 +89,9 @@ def train_network(
     loss: Callable[[Tensor], Tensor],
     n_rows: int,
     monitor: Callable[[], dict[str, float]] | None,
+    *,
     settings: LoopSettings,
     context: FitContext,
-    *,
     groups: list[tuple[list[nn.Parameter], float]] | None = None,
     start_counts: bool = False,
 ) -> Trained:
@@ -132,7 +132,11 @@ def train_network(
         best, best_epoch = (next(iter(watched.values())), _copy(network)), -1
     while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
         order = torch.randperm(n_rows, generator=shuffle).to(device)
-        metrics = {"train_loss": _train_epoch(network, loss, order, settings.batch_size, optimizer, schedule)}
+        metrics = {
+            "train_loss": _train_epoch(
+                network, loss, order, batch_size=settings.batch_size, optimizer=optimizer, schedule=schedule
+            )
+        }
         if not math.isfinite(metrics["train_loss"]):
             break  # diverged, in all processes: keep the best weights; a trial without any scores as failed
         distributed.same_everywhere(network)
@@ -176,6 +180,7 @@ def _train_epoch(
     network: nn.Module,
     loss: Callable[[Tensor], Tensor],
     order: Tensor,
+    *,
     batch_size: int,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,

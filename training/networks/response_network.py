@@ -225,7 +225,9 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
                 error = self._predict(watched) - measured
                 return {"validation_rmse": float(np.sqrt(np.mean(error**2)))}
 
-        self.trained_: Trained = train_network(self.network_, loss, len(train), monitor, self.loop_settings, context)
+        self.trained_: Trained = train_network(
+            self.network_, loss, len(train), monitor, settings=self.loop_settings, context=context
+        )
         return self
 
     def _make(self) -> None:

@@ -170,7 +170,12 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
         began = time.perf_counter()
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
         self.trained_: Trained = train_network(
-            *(trained, loss, len(train), monitor, self.loop_settings, context),
+            trained,
+            loss,
+            len(train),
+            monitor,
+            settings=self.loop_settings,
+            context=context,
             groups=self._rates(module),
             start_counts=started,
         )

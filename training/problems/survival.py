@@ -91,7 +91,7 @@ class Survival(Contract):
             "horizon": data.horizon,
             "slope": float(slope[0]),
             "times": times.tolist(),
-            "hazard": breslow(time, event, risk, slope, whole, times)[0].tolist(),
+            "hazard": breslow(time, event, risk, slope, weights=whole, at=times)[0].tolist(),
             "end": float(time.max()),
             "spread": _spread(time, event, risk, groups, data.horizon),
             "naive": kaplan_meier(time, event, np.array(data.horizons)).tolist(),
@@ -221,7 +221,7 @@ def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np
 
 
 def breslow(
-    time: np.ndarray, event: np.ndarray, risk: np.ndarray, slope: np.ndarray, weights: np.ndarray, at: np.ndarray
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, slope: np.ndarray, *, weights: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
     """Return the cumulative hazard at a log hazard of 0 and times ``at``, for each weighting; ``(b, len(at))``."""
     moments, code = np.unique(time, return_inverse=True)
@@ -242,7 +242,7 @@ def _spread(
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
     weights = drawn[:, groups].astype(np.float64)
     slope = cox_slope(time, event, risk, weights)
-    hazard = breslow(time, event, risk, slope, weights, np.array([horizon]))[:, 0]
+    hazard = breslow(time, event, risk, slope, weights=weights, at=np.array([horizon]))[:, 0]
     some = hazard > 0
     return np.cov(np.log(hazard[some]), slope[some]).tolist() if some.sum() > 1 else [[0.0, 0.0], [0.0, 0.0]]
 

@@ -185,7 +185,9 @@ class _Watched:
             bar.set_postfix({f"best {self.search.task.tune.metric}": f"{self.study.best_value:.4f}"})
 
 
-def follow(name: str, architecture: Architecture, prepared: Prepared, params: Params, parent: str, number: int) -> None:
+def follow(
+    name: str, architecture: Architecture, prepared: Prepared, params: Params, *, parent: str, number: int
+) -> None:
     """Work on a study that another process has begun, as worker ``number`` of those under the run ``parent``."""
     search = Search(name=name, architecture=architecture, prepared=prepared, params=params)
     try:

@@ -119,13 +119,14 @@ def grow(
         )
     report = Report(on_step, params["eval_metric"], reported) if on_step else None
     common = {"tree_method": "hist", "max_bin": max_bin, "nthread": threads(), "device": torch_device(device)}
-    return boosted({**common, **params}, grown, quantized, rounds, patience, report)
+    return boosted({**common, **params}, grown, quantized, rounds=rounds, patience=patience, report=report)
 
 
 def boosted(
     params: Mapping[str, Any],
     grown: xgboost.QuantileDMatrix,
     watched: xgboost.QuantileDMatrix | None,
+    *,
     rounds: int,
     patience: int | None,
     report: Report | None,

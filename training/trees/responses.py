@@ -74,7 +74,7 @@ class PairTrees(CellLineChoices, TreeEstimator):
             **self._booster_params(),
         }
         report = Report(context.on_step, "rmse", "validation_rmse", _REPORT_EVERY) if context.on_step else None
-        self.booster_ = boosters.boosted(params, grown, watched, rounds, patience, report)
+        self.booster_ = boosters.boosted(params, grown, watched, rounds=rounds, patience=patience, report=report)
         return self
 
     def _linear(self, train: ResponseSamples, context: FitContext) -> tuple[Bilinear | None, np.ndarray | None]:
