@@ -19,7 +19,6 @@ import joblib  # type: ignore[import-untyped]
 import mlflow
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather
 import pytest
 import torch
 import yaml

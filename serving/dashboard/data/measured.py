@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow
+import pyarrow.dataset  # pandas imports it with the first filter: see `loading`
 
 from pipelines.errors import UserError
 from pipelines.samples.raw_files import RESPONSE_FILE
