@@ -23,6 +23,7 @@ import pytest
 import torch
 import yaml
 from mlflow.exceptions import MlflowException
+from pyarrow import feather, parquet
 from safetensors.numpy import save_file
 
 from evaluation.promotion.scoring import load
@@ -194,7 +195,7 @@ def _pickled_type(path: Path) -> pa.Table:
 
 def test_a_table_with_a_pickle_in_its_description_is_read_without_it(tmp_path: Path, ran: Path) -> None:
     path = tmp_path / "expression.parquet"
-    pa.parquet.write_table(_pickled_type(ran), path)
+    parquet.write_table(_pickled_type(ran), path)
     assert read_table(path, text=("sample_id",), all_other_numbers=True)["gene"].tolist() == [1.0]
     assert read_profiles(path.name, path.read_bytes()).values.shape == (1, 1)
 
@@ -206,7 +207,7 @@ def test_a_table_that_is_something_else_is_refused(tmp_path: Path, ran: Path, wr
         case "joblib":
             joblib.dump(_Evil(ran), path)
         case "feather":
-            pa.feather.write_feather(_pickled_type(ran), str(path))
+            feather.write_feather(_pickled_type(ran), str(path))
         case "npy":
             path.write_bytes(_objects(ran))
         case _:
