@@ -51,7 +51,7 @@ demo: $(READY) ## set up, pull the simulated sample, run everything, show the le
 	@printf '\nNext:\n'
 	@printf '  %s\n' "make ui                                   compare the runs in the MLflow UI" \
 		"make register TASK=drug_response          register the best model with its evidence" \
-		"make promote TASK=drug_response           give it staging, if the gate lets it" \
+		"make promote TASK=drug_response           move it to staging, if the gate allows it" \
 		"make serve TASK=drug_response             serve it on port $(PORT)" \
 		"make data FROM=DIR TASK=drug_response     bring your own data, then: make train TASK=drug_response"
 
@@ -84,7 +84,7 @@ ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network wi
 register: $(READY) ## TASK=T [ARCH=A] [BY=NAME] [COHORT=NAME=DIR]: complete the evidence of the best model, make it the candidate, say what the gate says
 	@$(need_task)python -m evaluation.candidate --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --cohort "$${COHORT:-}" && python -m serving.register --task "$$TASK" --by "$${BY:-}"
 
-promote: $(READY) ## TASK=T [TO=staging|production] [VERSION=n] [BY=NAME] [WHY=...]: move a version on, if every check of the gate lets it
+promote: $(READY) ## TASK=T [TO=staging|production] [VERSION=n] [BY=NAME] [WHY=...]: move a version to a stage, if every check of the gate passes
 	@$(need_task)python -m serving.promote --task "$$TASK" --to "$${TO:-staging}" --version "$${VERSION:-}" --by "$${BY:-}" --why "$${WHY:-}"
 
 rollback: $(READY) ## TASK=T WHY=... [BY=NAME]: the version that was in production before is served again
@@ -115,7 +115,7 @@ monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: 
 reproduce: $(READY) ## MODEL=models:/T/n [TOLERANCE=x]: make a version again from its tags, in a worktree, and say what differs
 	@$(if $(value MODEL),,$(error name the version: make reproduce MODEL=models:/drug_response/1))python -m serving.reproduce --model "$$MODEL" --tolerance "$${TOLERANCE:-}"
 
-retrain: $(READY) ## TASK=T [ARCH="A B"] [DRY=1]: new data or decisions become a version in staging, if the gate lets it pass
+retrain: $(READY) ## TASK=T [ARCH="A B"] [DRY=1]: new data or decisions become a version in staging, if the gate allows it
 	@$(need_task)python -m serving.retrain --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value DRY),--dry-run)
 
 propose: $(READY) ## TASK=T: a pull request with the dvc.lock and the report of the last retraining
