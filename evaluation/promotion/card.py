@@ -1,4 +1,4 @@
-"""The model card of a version: what its evidence says, for people, as Markdown and as one HTML file.
+"""The model card of a version, made from its evidence, as Markdown and as one HTML file.
 
 References
 ----------
@@ -40,17 +40,17 @@ _CAPTIONS = {  # figures in the order of the card
     "confusion_matrix": "Confusion of the classes, test rows",
     "roc_curves": "Receiver operating characteristic of each class",
     "precision_recall": "Precision and recall beside the baseline's and chance",
-    "calibration": "Calibration: how often a confidence is right",
+    "calibration": "Calibration: observed accuracy by predicted confidence",
     "worst_and_best_genes": "Genes that are predicted worst and best",
     "residuals_by_level": "Residuals by level",
     "error_by_cohort": "Error by cohort",
-    "grad_cam": "Where the model looks (Grad-CAM)",
+    "grad_cam": "Image regions that support the prediction (Grad-CAM)",
     "top_genes": "Genes that move the prediction most",
     "top_genes_by_drug": "Genes that move the prediction most, by drug",
     "contributions_by_omics": "What each omics table, the tissue and the drug add to the prediction",
     "sensitizing_genes": "Genes that make a line sensitive or resistant, drug by drug",
-    "genes_by_class": "Genes that carry each class",
-    "predictors_by_target": "Genes that each target is predicted from",
+    "genes_by_class": "Most important genes of each class",
+    "predictors_by_target": "Most important predictors of each target",
     "layout": "Where genes lie in the image",
     "learning_curves": "Learning curves",
 }
@@ -76,20 +76,20 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
     order = {stem: place for place, stem in enumerate(_CAPTIONS)}
     drawn = sorted(figures, key=lambda name: order.get(Path(name).stem, len(order)))
     sections = [
-        section("What it is for", *_intended(use)),
+        section("Intended use", *_intended(use)),
         section("Data", *_data(evidence)),
-        section("How good it is", *_metrics(evidence)),
-        section("Where it is worst", *_worst(evidence)),
-        section("Against others", *_comparisons(evidence)),
-        section("Outside cohorts", *_cohorts(evidence)),
-        section("How sure it is", *_sure(evidence)),
-        section("What the data may have given away", *_found(evidence)),
-        section("What it looks at", *_explanation(evidence)),
-        section("Limits", items([*_limits(evidence), *use.limits])),
+        section("Performance", *_metrics(evidence)),
+        section("Weakest parts", *_worst(evidence)),
+        section("Comparisons", *_comparisons(evidence)),
+        section("External cohorts", *_cohorts(evidence)),
+        section("Calibration and coverage", *_sure(evidence)),
+        section("Audit of the data", *_found(evidence)),
+        section("Explanation", *_explanation(evidence)),
+        section("Limitations", items([*_limits(evidence), *use.limits])),
         section("Cost", *_cost(evidence)),
         section("Figures", *(figure(name, _caption(Path(name).stem)) for name in drawn)),
-        section("How to make it again", *_again(evidence)),
-        section("Where it comes from", *_provenance(evidence)),
+        section("Reproduction", *_again(evidence)),
+        section("Provenance", *_provenance(evidence)),
     ]
     return report(f"{task}: {architecture}", sections, lead=use.what, simulated=evidence["simulated"])
 
@@ -111,21 +111,23 @@ def _data(evidence: dict[str, Any]) -> list[Block]:
     rows = [[side, f"{data['samples'][side]:,}", f"{data['groups'][side]:,}"] for side in sides]
     blocks: list[Block] = [
         text(
-            f"Raw data of the task {evidence['task']}, as data/{evidence['task']} held it: its content has the hash "
-            f"{evidence['hashes'].get('data.sha256', 'unknown')[:12]}. The split is {test['mode']}: no group stands "
-            "on two sides of it, and what was measured was measured on test rows that nothing was chosen by."
+            f"Raw data in data/{evidence['task']}, with the hash "
+            f"{evidence['hashes'].get('data.sha256', 'unknown')[:12]}. The split is {test['mode']}: no group is on two "
+            "sides of it. Every figure here is of the test rows, and nothing was chosen by them."
         )
     ]
     if rows:
         blocks.append(table(["side", "samples", "groups"], rows))
     if dropped := data.get("dropped"):
         told = ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in dropped.items())
-        blocks.append(text(f"Left out before the split: {told}."))
+        blocks.append(text(f"Excluded before the split: {told}."))
     checked = data["validation"]
     if checked["passed"] is None:
-        blocks.append(text("Whether the raw data is valid is not recorded."))
+        blocks.append(text("Validation of the raw data is not recorded."))
     else:
-        blocks.append(text("The raw data passed validation." if checked["passed"] else "The raw data was REFUSED."))
+        blocks.append(
+            text("The raw data passed validation." if checked["passed"] else "The raw data did NOT pass validation.")
+        )
         blocks += [items([str(one.get("message", one)) for one in checked["warnings"]])] if checked["warnings"] else []
     return blocks
 
@@ -139,7 +141,7 @@ def _metrics(evidence: dict[str, Any]) -> list[Block]:
         f"On {test['samples']:,} test rows of {test['groups']:,} groups; intervals of "
         f"{test['confidence']:.0%} by resampling groups."
     )
-    return [text(said), table(["metric", "value", "what it is"], rows)]
+    return [text(said), table(["metric", "value", "meaning"], rows)]
 
 
 def _worst(evidence: dict[str, Any]) -> list[Block]:
@@ -161,10 +163,10 @@ def _comparisons(evidence: dict[str, Any]) -> list[Block]:
         rows.append([_KINDS[one["kind"]], who, one["metric"], _score(one, "difference", sign="+"), f"{one['rows']:,}"])
         notes += [f"{who}: {one['note']}"] if one.get("note") else []
     said = (
-        "What this model is better by, on the same rows and the same resamples of their groups: above zero it is "
-        "better, and an interval that holds zero does not tell the two apart."
+        "Paired differences on the same rows and the same resamples of their groups. Above zero this model is better; "
+        "if the interval contains zero, the two cannot be distinguished."
     )
-    head = ["", "other", "metric", "better by", "rows"]
+    head = ["", "other", "metric", "difference", "rows"]
     return [text(said), table(head, rows), *([items(notes)] if notes else [])] if rows else []
 
 
@@ -184,14 +186,14 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
     covered, calibration = evidence["coverage"], evidence.get("calibration", {})
     what = measures_of(evidence["problem"]).promise
     if covered["observed"] is None:
-        return [text(f"It gives no {what}: too few rows were held out of the fit.")]
+        return [text(f"No {what}: too few rows were held out of the fit.")]
     ends = " (no interval: too few groups to resample)"
     if covered["low"] is not None:
         ends = f" [{share(covered['low'])}, {share(covered['high'])}]"
     blocks = [
         text(
-            f"Its {what} are declared to hold the true value in {share(covered['declared'])} of rows; on the test "
-            f"rows they hold it in {share(covered['observed'])}{ends}."
+            f"Declared coverage of {what}: {share(covered['declared'])} of rows contain the true value. Observed on "
+            f"the test rows: {share(covered['observed'])}{ends}."
         )
     ]
     if sides := covered.get("by_novelty"):
@@ -200,83 +202,85 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
             for word, side in sides.items()
             if side["observed"] is not None
         ]
-        blocks.append(text(f"They hold it in {' and in '.join(told)}; of rows unlike it nothing is promised."))
+        blocks.append(text(f"Observed coverage is {' and '.join(told)}. No coverage is declared for rows unlike it."))
     if (unseen := (evidence.get("interval") or {}).get("unseen_half_width")) is not None:
         blocks.append(
             text(
-                f"Drugs that stood in no training row get an interval of their own, ± {unseen:.2f} where others get ± "
-                f"{evidence['interval']['half_width']:.2f}: it was measured on drugs held out of a fit."
+                f"Drugs without a training row have a wider interval, ± {unseen:.2f} instead of ± "
+                f"{evidence['interval']['half_width']:.2f}, measured on drugs held out of a fit."
             )
         )
     if "mean_set_size" in calibration:
         ece = _score(evidence["test"]["metrics"]["ece"])
         blocks.append(
             text(
-                f"Probabilities are divided by a temperature of {calibration['temperature']:.2f}, found on rows held "
-                f"out of the fit: the calibration error with it is {ece} (what it was before was measured without an "
-                f"interval, and is not shown). A set holds {calibration['mean_set_size']:.2f} classes on average."
+                f"Logits are divided by a temperature of {calibration['temperature']:.2f}, fitted on rows held out "
+                f"of the fit. Expected calibration error: {ece}. Mean size of a prediction set: "
+                f"{calibration['mean_set_size']:.2f} classes."
             )
         )
     elif (half := evidence.get("interval", {}).get("half_width")) is not None:
-        blocks.append(text(f"The interval reaches {number(half)} to both sides (on average over targets)."))
+        blocks.append(text(f"Half width of the interval, mean over targets: {number(half)}."))
     return blocks
 
 
 def _found(evidence: dict[str, Any]) -> list[Block]:
     audit = evidence["data"]["audit"]
     if audit is None:
-        return [text("The data was not audited: nothing is known of copies, shortcuts and uneven groups.")]
+        return [text("The data was not audited: copies, shortcuts and uneven groups are unknown.")]
     blocks: list[Block] = []
     if audit["findings"]:
-        blocks.append(text("The audit of the data found, and whoever promotes this model has to answer:"))
+        blocks.append(text("Findings that need an answer in params.yaml before this model is promoted:"))
         blocks.append(items([f"{one['name']}: {one['message']}" for one in audit["findings"]]))
     else:
-        blocks.append(text("The audit of the data found nothing."))
+        blocks.append(text("The audit has no finding."))
     if beside := [one["sentence"] for one in (evidence.get("audit") or {}).get("shortcuts", []) if "sentence" in one]:
-        blocks += [text("Beside what the model scores:"), items(beside)]
+        blocks += [text("Confounders beside the score of the model:"), items(beside)]
     probes = [
         [one["probe"], one["metric"], _score({"value": one["score"], **one}), "yes" if one["finding"] else "no"]
         for one in audit["shortcuts"]
     ]
     if probes:
-        blocks.append(text("Whether the label can be told from what should not tell it:"))
-        blocks.append(table(["probe", "metric", "score", "found"], probes))
+        blocks.append(text("How well confounders alone predict the label:"))
+        blocks.append(table(["confounder", "metric", "score", "finding"], probes))
     copies = audit["duplicates"].get("pairs")
-    blocks += [text(f"Pairs of copies or near copies in the data: {copies:,}.")] if copies is not None else []
+    blocks += [text(f"Pairs of identical or nearly identical samples: {copies:,}.")] if copies is not None else []
     return blocks
 
 
 def _explanation(evidence: dict[str, Any]) -> list[Block]:
     explained = evidence["explanation"]
     if not explained["checks"]:
-        return [text("It looks at no feature that could be shown, or has no explanation that could be checked.")]
+        return [text("The model uses no feature, or it has no explanation that can be checked.")]
     rows = [[one["name"].replace("_", " "), _checked(one), HOW_CHECKED[one["name"]]] for one in explained["checks"]]
     blocks = [
-        text(f"Explained by {str(explained['method']).replace('_', ' ')}; whether that can be believed:"),
-        table(["check", "value", "how it is read"], rows),
+        text(f"Method: {str(explained['method']).replace('_', ' ')}. Checks of the explanation:"),
+        table(["check", "value", "interpretation"], rows),
     ]
     if "attribution_on_the_cell" in explained:
         on, area = explained["attribution_on_the_cell"], explained["area_of_the_cell"]
-        blocks.append(text(f"{share(on)} of the attribution lies on the cell, which takes {share(area)} of the image."))
+        blocks.append(
+            text(f"{share(on)} of the attribution lies on the cell, which covers {share(area)} of the image.")
+        )
     top = explained.get("top")
     if isinstance(top, dict):
         blocks.append(
-            table(["class", "genes that carry it"], [[label, ", ".join(genes)] for label, genes in top.items()])
+            table(["class", "most important genes"], [[label, ", ".join(genes)] for label, genes in top.items()])
         )
     elif top:
-        blocks.append(text("Features that move it most: " + ", ".join(str(one["gene"]) for one in top) + "."))
+        blocks.append(text("Most important features: " + ", ".join(str(one["gene"]) for one in top) + "."))
     return blocks + _biomarkers(explained.get("biomarkers"))
 
 
 def _checked(check: dict[str, Any]) -> str:
-    """Return what came of a check of the explanation; some are of the explained rows as they are, and resample none."""
+    """Return the value of a check of the explanation; some have no interval, since they resample no rows."""
     if check.get("low") is None and check["value"] is not None:
-        return f"{number(check['value'])} (of the rows that were explained; nothing is resampled)"
+        return f"{number(check['value'])} (over the explained rows, without resampling)"
     return _score(check)
 
 
 def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
-    """Return which known biomarkers the model names, and whether the data shows them at all."""
+    """Return which known biomarkers are among the explanations, and whether the data shows them."""
     if not known:
         return []
     rows = [
@@ -289,13 +293,13 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
         for one in known["rows"]
         if one["status"] != "not in the data"
     ]
-    told = "the model could see none"
+    told = "none is in the model's tables"
     if known["looked_up"]:
-        told = f"{known['found']} of the {known['looked_up']} that the model could see are found"
+        told = f"{known['found']} of {known['looked_up']} in the model's tables are found"
         told += f", which means {known['rule']}"
     outside = {
-        "not looked at": "in tables that it does not look at",
-        "not tested": "of drugs that too few tested lines met",
+        "not looked at": "in tables that the model does not use",
+        "not tested": "of drugs with too few test lines",
         "not in the data": "not in the data",
     }
     counts = [(known["status"].get(status, 0), words) for status, words in outside.items()]
@@ -315,13 +319,13 @@ def _effect(row: dict[str, Any]) -> str:
 def _limits(evidence: dict[str, Any]) -> list[str]:
     test, told = evidence["test"], []
     if evidence["simulated"]:
-        told.append("Its test rows are simulated: no number here is a result about patients, cells or drugs.")
+        told.append("The test rows are simulated: no number here is a result about patients, cells or drugs.")
     if test["groups"] < 30:
-        told.append(f"It was tested on {test['groups']} groups only: intervals are wide, and may be wider in truth.")
+        told.append(f"Only {test['groups']} test groups: the intervals are wide, and may be too narrow all the same.")
     if evidence["budget"] == "quick":
-        told.append("It was tuned with the quick budget: a few trials, to show that everything works.")
+        told.append("Tuned with the quick budget: a few trials, which show that the pipeline works.")
     if not evidence.get("cohorts"):
-        told.append("It was not tested on data from elsewhere.")
+        told.append("Not tested on data from another source.")
     return told
 
 
@@ -331,7 +335,7 @@ def _cost(evidence: dict[str, Any]) -> list[Block]:
         for name, value in evidence["cost"].items()
         if value is not None
     ]
-    return [text("On the machine of the fit; latency is that of one call in its process."), table(["", ""], rows)]
+    return [text("Measured on the machine of the fit; latency is of one call in process."), table(["", ""], rows)]
 
 
 def _again(evidence: dict[str, Any]) -> list[Block]:
@@ -345,9 +349,7 @@ def _again(evidence: dict[str, Any]) -> list[Block]:
     lines[-1] += "".join(f" --cohort {each['name']}=DIR" for each in evidence.get("cohorts", []))
     blocks = [code("\n".join(re.sub(r"[^\w\-./=@ ]", "?", line) for line in lines))]
     if hashes.get("git.dirty") == "true":
-        blocks.append(
-            text("The working tree had changes that the commit lacks: the commit alone may not give it again.")
-        )
+        blocks.append(text("The working tree had uncommitted changes: the commit alone may not reproduce the model."))
     return blocks
 
 

@@ -113,7 +113,7 @@ def test_no_audit_is_not_a_clean_audit(audit: dict[str, Any] | None, tmp_path: P
     data: dict[str, Any] = {"validation": {"passed": None, "warnings": []}, "audit": audit}
     markdown, _ = written(made_evidence(data=data), tmp_path)
     assert ("was not audited" in markdown) is (audit is None)
-    assert ("found nothing" in markdown) is (audit is not None)
+    assert ("has no finding" in markdown) is (audit is not None)
     assert "is not recorded" in markdown
 
 
@@ -134,9 +134,9 @@ def test_no_score_stands_in_the_card_without_its_interval(tmp_path: Path) -> Non
         plain = text.replace("\\", "")
         assert "0.777" not in plain
         assert plain.count("no interval: too few groups to resample") == 5
-        assert "the calibration error with it is 0.123 [0.100, 0.150]" in plain
+        assert "calibration error: 0.123 [0.100, 0.150]" in plain
         assert "0.666 [0.600, 0.700]" in plain
-        assert "0.100 (of the rows that were explained; nothing is resampled)" in plain  # a check that has none
+        assert "0.100 (over the explained rows, without resampling)" in plain  # a check that has none
 
 
 def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
         },
     )
     for text in written(evidence, tmp_path):
-        assert "None" not in text and "nan" not in text
-        assert "cannot answer" in text and "no prediction sets" in text
+        assert "None" not in text and not re.search(r"\bnan\b", text)
+        assert "cannot answer" in text and "No prediction sets" in text
 
 
 def test_measured_data_is_not_called_simulated(tmp_path: Path) -> None:

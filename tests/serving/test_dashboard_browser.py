@@ -504,7 +504,7 @@ def test_the_registry_tells_who_put_what_where_and_why(visit: Any) -> None:
     assert link == "http://127.0.0.1:5000/#/models/drug_response/versions/1"
     visit.get_by_role("tab", name="Model card").click()
     visit.get_by_role("heading", name="drug_response: mlp").wait_for()
-    visit.get_by_role("heading", name="Limits").wait_for()
+    visit.get_by_role("heading", name="Limitations").wait_for()
     unfolded(visit, "History, 4 rows")
     visit.get_by_role("table", name=re.compile("^History")).wait_for()
     no_fault_of_the_page(visit)
