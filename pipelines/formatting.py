@@ -47,7 +47,7 @@ def interval(
     form, sign, nothing
         As of `number`.
     alone
-        What is written of a number that has no interval; ``{}`` stands for the number.
+        Text for a number without an interval; ``{}`` is replaced by the number.
     """
     value = number(found.get(key), form, sign=sign, nothing=nothing)
     if value == nothing:

@@ -52,7 +52,7 @@ def table(head: Sequence[Text], rows: Iterable[Sequence[Text]], marks: Sequence[
 
 
 def code(lines: str) -> Block:
-    """Return text that is shown as it stands."""
+    """Return text that is shown unchanged."""
     return {"kind": "code", "text": lines}
 
 

@@ -160,7 +160,7 @@ def response_doubt(values: npt.ArrayLike, drugs: int) -> Doubt | None:
     found = _summary(known)
     if found.lowest > 0:
         linear = found.highest > HIGHEST_LN_IC50 or float(known.mean()) > 1.5 * found.median
-        kind = "IC50 in micromolar, of which the natural logarithm is to be taken" if linear else "pIC50 or nanomolar"
+        kind = "IC50 in micromolar; take the natural logarithm" if linear else "pIC50 or nanomolar"
         message = f"{found.range}: none is below 0, where many drugs are; they look like {kind}"
         return Doubt(found.highest > HIGHEST_LN_IC50, message)
     if not -5 < found.median < 6.5:

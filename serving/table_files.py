@@ -248,7 +248,7 @@ def refuse_shifted(table: TableFile, named: int) -> None:
     if not pd.api.types.is_numeric_dtype(table.cells[0]) or (column.dropna() % 1 != 0).any():
         raise UserError(
             f"{table.name}: the rows have {len(table.names)} values, the first line names {len(table.names) - 1} "
-            f"columns, and under {table.names[named]!r} stand numbers; correct the first line."
+            f"columns, and the cells under {table.names[named]!r} are numbers; correct the first line."
         )
 
 
@@ -260,4 +260,4 @@ def refuse_repeated(name: str, what: str, written: Sequence[str]) -> None:
         first[clean(each)] = each
         if other is not None:
             beside = "" if other == each else f" ({other!r} and {each!r})"
-            raise UserError(f"{name}: the {what} {clean(each)} stands twice{beside}; keep one.")
+            raise UserError(f"{name}: the {what} {clean(each)} is a duplicate{beside}; keep one.")

@@ -294,7 +294,7 @@ def check_form(frame: pd.DataFrame, fields: Sequence[str], required: Sequence[st
         raise PayloadError(f"unknown field {listed(unknown)}; the model takes {', '.join(fields)}")
     for field in fields:
         if columns.count(field) > 1:
-            raise PayloadError(f"the field {field} stands {columns.count(field)} times; send it once")
+            raise PayloadError(f"the field {field} occurs {columns.count(field)} times; send it once")
         if field in required and field not in columns:
             raise PayloadError(f"the field {field} is missing; every row needs it")
 

@@ -17,7 +17,7 @@ FIGURES = {
 }
 STANDINGS = {
     "best": "best",
-    "indistinguishable": "not told from the best",
+    "indistinguishable": "not distinguishable from the best",
     "worse": "worse than the best",
     "undefined": "undefined",
 }
@@ -37,7 +37,7 @@ def sentences(comparison: dict[str, Any]) -> list[str]:
     elif not near:
         found += f" It is significantly better than {'the other one' if others == 1 else f'all {others} others'}."
     else:
-        found += f" It is not significantly better than {', '.join(near)}: statistically they cannot be told apart."
+        found += f" It is not significantly better than {', '.join(near)}: statistically they cannot be distinguished."
     said.append(found)
     if others:
         pairs, resamples = len(comparison["pairs"]), comparison["resamples"]

@@ -84,7 +84,9 @@ def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
         if missing := [name for name in (ID, "group") if name not in frame]:
             raise UserError(f"the {whose} model's predictions lack the column {missing[0]}; run its fit stage again")
         if (doubled := frame[ID].duplicated()).any():
-            raise UserError(f"{ID} {frame.loc[doubled, ID].iloc[0]!r} stands twice in the {whose} model's predictions")
+            raise UserError(
+                f"{ID} {frame.loc[doubled, ID].iloc[0]!r} is a duplicate in the {whose} model's predictions"
+            )
     only_ours, only_theirs = set(ours[ID]) - set(theirs[ID]), set(theirs[ID]) - set(ours[ID])
     if only_ours or only_theirs:
         whose, other = ("first", only_ours) if only_ours else ("second", only_theirs)
@@ -92,7 +94,7 @@ def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
             f"the models predict other test rows ({len(only_ours)} only of the first, {len(only_theirs)} only of the "
             f"second, such as {min(map(str, other))} of the {whose}); fit both on the split that is there now"
         )
-    # Classes are numbered by their order; genes are named, and stand in whatever order.
+    # Classes are numbered by their order; genes are named, in any order.
     classes, other_classes = (names_of(frame, "probability") for frame in (ours, theirs))
     answers, other_answers = (measures_of(task.problem).measured(frame) for frame in (ours, theirs))
     if classes != other_classes or set(answers) != set(other_answers):
@@ -117,7 +119,7 @@ def resample(
     groups = predictions["group"].to_numpy(str)
     count = len(np.unique(groups))
     if count < 2:
-        raise UserError(f"the test rows are of {count} group: whether models differ cannot be told from it")
+        raise UserError(f"the test rows are of {count} group; a comparison of models needs at least two")
     measures = measures_of(task.problem)
 
     def measure(counts: npt.NDArray[np.int64]) -> Floats:

@@ -22,8 +22,8 @@ DRUGS = 6
 LINES = 24  # test lines that a drug's atoms are averaged over, at most
 COLUMNS = ["drawing", "drug_id", "drug", "atom", "element", "contribution", "rows"]
 
-_WIDTH, _HEIGHT, _LEGEND = 480, 360, 84  # pixels; the legend stands below
-_SHADES = mpl.colormaps["RdBu_r"]  # ColorBrewer's, told apart by the color-blind; red is resistance, as in all figures
+_WIDTH, _HEIGHT, _LEGEND = 480, 360, 84  # pixels; the legend is below
+_SHADES = mpl.colormaps["RdBu_r"]  # ColorBrewer's, safe for color-blind readers; red is resistance, as in all figures
 _LEFT_OUT = 0.18  # the ends of the scale are left out: on them black letters have a contrast below 4.5
 _SVG = "http://www.w3.org/2000/svg"
 
@@ -45,7 +45,7 @@ class DrugAtoms:
 def explain_atoms(
     estimator: Estimator, samples: ResponseSamples, *, seed: int, output: int | None = None, drugs: int = DRUGS
 ) -> list[DrugAtoms]:
-    """Explain the drugs whose molecules move predictions most, each on some of its lines; a molecule stands once."""
+    """Explain the drugs whose molecules move predictions most, each on some of its lines; each molecule once."""
     if not len(samples):
         return []
     order = np.random.default_rng(seed).permutation(len(samples))

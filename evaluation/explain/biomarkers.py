@@ -4,7 +4,7 @@ A marker is *found* where its feature is among the drug's `PLACES` first, or amo
 features if that is more, by mean absolute contribution, and its contribution goes the way that is known. One in a
 table that the model does not take, as a mutation for a model of expression alone, is *not looked at*: it cannot be
 found, and does not count among those that could be (`COULD_SEE`); one that the model's choice of features left out
-does. Whether the data could have told it is asked apart from any model: how the measured response changes with the
+does. Whether the data shows it is tested without any model: how the measured response changes with the
 marker over the rows outside the test split. A marker that the data does not show cannot be held against a model, and
 one that it shows can.
 """

@@ -1,4 +1,4 @@
-"""What an explanation is checked by, told alike for every kind of model: does it add up, and is it the model's?
+"""Checks of an explanation, the same for every kind of model: does it add up, and does it depend on the weights?
 
 ``completeness`` is how far attributions miss what they explain, relative to its size; small is good. ``random_weights``
 is how alike the explanations of the same network with random weights are; small is good. ``deletion`` is how much more
@@ -18,7 +18,7 @@ from evaluation.metrics.resample import Interval
 from training.estimator import Estimator
 from training.model.cross_fit import CrossFitted
 
-ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions are said to add up to the prediction
+ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions count as adding up to the prediction
 RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network that has learnt nothing
 
 

@@ -1,4 +1,4 @@
-"""For a drug: the genes whose high or low values make a line sensitive, in the eyes of a model."""
+"""Genes whose high or low values make a model predict that a line is sensitive to a drug."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution
 
 LINES = 40  # of a drug: enough that a mutation of one line in twenty is among them in seven cases of eight
-FEWEST = 8  # lines of which a direction is told
+FEWEST = 8  # lines that a direction needs
 
 _FLAT = 1e-12  # of a spread: below it nothing varies
 
@@ -35,7 +35,7 @@ def rows_by_drug(samples: ResponseSamples, first: Sequence[str], count: int, see
 def directed(attribution: Attribution, samples: ResponseSamples) -> pd.DataFrame:
     """Return for each drug every measured feature with its weight and its direction, the largest weight first.
 
-    Drugs with fewer than `FEWEST` rows are left out: no direction can be told of them.
+    Drugs with fewer than `FEWEST` rows are left out: their direction is uncertain.
 
     Returns
     -------

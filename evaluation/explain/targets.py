@@ -100,7 +100,7 @@ def explain_targets(
 
 
 def _summed(parts: dict[tuple[str, ...], np.ndarray]) -> pd.DataFrame:
-    """Return one table of what is told of several lists of genes, a column a gene."""
+    """Return one table of statistics of several lists of genes, a column a gene."""
     total = pd.DataFrame()
     for genes, values in parts.items():
         total = total.add(pd.DataFrame(values, columns=list(genes)), fill_value=0.0)
@@ -110,7 +110,7 @@ def _summed(parts: dict[tuple[str, ...], np.ndarray]) -> pd.DataFrame:
 def orders_of_genes(estimator: Estimator) -> pd.DataFrame | None:
     """Return in which order a network reads its genes: ``member, position, window, gene``, both counted from 1.
 
-    A network that reads all genes at once has one window. Members that read in the same order are told once, as
+    A network that reads all genes at once has one window. Members that read in the same order are listed once, as
     ``all``: others order their genes by training rows of their own. None where there is no order.
     """
     orders: dict[str, tuple[list[str], list[int]]] = {}

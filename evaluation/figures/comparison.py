@@ -63,7 +63,7 @@ def intervals(comparison: dict[str, Any]) -> Figure:
 def differences(comparison: dict[str, Any]) -> Figure:
     """Return by how much the architecture of a line is better than that of a column, colored where that is significant.
 
-    Below each difference stands its corrected p-value.
+    Each difference has its corrected p-value below.
     """
     names = [row["architecture"] for row in comparison["rows"]]
     size = len(names)
@@ -106,7 +106,7 @@ def differences(comparison: dict[str, Any]) -> Figure:
 def quality_against_cost(comparison: dict[str, Any]) -> Figure:
     """Return the metric over each cost, numbered by rank; a line joins what nothing beats in both.
 
-    The naive baseline costs next to nothing and scores far lower: it stands in the legend alone.
+    The naive baseline costs next to nothing and scores far lower: it is in the legend alone.
     """
     ranked = [(rank, row) for rank, row in enumerate(comparison["rows"], 1) if row["value"] is not None]
     framed = [(rank, row) for rank, row in ranked if not row["baseline"]] or ranked

@@ -110,7 +110,7 @@ def _intervals(axes: Axes, value: Any, low: Any, high: Any, *, color: str, label
 
 
 def _order(rows: np.ndarray) -> Sequence[int]:
-    """Return an order in which rows that are alike stand side by side."""
+    """Return an order in which similar rows are adjacent."""
     if len(rows) < 3:
         return list(range(len(rows)))
     return [int(row) for row in leaves_list(linkage(rows, "average", optimal_ordering=True))]

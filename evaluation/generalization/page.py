@@ -163,7 +163,9 @@ def _tested(row: dict[str, Any] | None) -> Text:
 
 
 def _sentence(contest: dict[str, Any], level: str) -> Text:
-    verdict = "better than " if contest["low"] > 0 else "worse than " if contest["high"] < 0 else "not told from "
+    verdict = (
+        "better than " if contest["low"] > 0 else "worse than " if contest["high"] < 0 else "not distinguishable from "
+    )
     return (
         *(Code(contest["mode"]), ": the best network by validation, ", Code(contest["network"]), f", is {verdict}"),
         *(Code(contest["rival"]), f": R² {interval(contest, 'difference', sign='+')} ({level} interval, paired)"),

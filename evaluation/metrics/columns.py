@@ -12,7 +12,7 @@ from pipelines.problems import higher_is_better
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.intp]
 
-# Float32 carries 7 digits: values that differ by less than this share of their magnitude differ by rounding.
+# Float32 has 7 digits: values that differ by less than this share of their magnitude differ by rounding.
 TOLERANCE = 1e-6
 
 # Weights held at once, rows x weightings: 8 MiB an array, of which some ten are alive together.

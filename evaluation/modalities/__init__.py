@@ -44,7 +44,7 @@ class Modality(ABC):
 
     @abstractmethod
     def read_cohort(self, folder: Path, task: Task, contract: Contract) -> tuple[Kept, list[str]]:
-        """Return the samples of a raw folder as a model takes them, and what was read otherwise than it stands there.
+        """Return the samples of a raw folder as a model takes them, and notes on what was read otherwise.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Modality(ABC):
 
     @abstractmethod
     def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
-        """Return the section ``explanation``, and what else is told of samples of this modality."""
+        """Return the section ``explanation``, and the other evidence of samples of this modality."""
 
     # Every split mode, see `evaluation.generalization`.
 

@@ -73,7 +73,7 @@ def _panel(explanation: CellExplanation, test: ImageSamples, explained: Explaine
     rows = explanation.rows
     every = np.ones(len(test), dtype=bool)
     right, of_row = (every if explained.right is None else explained.right)[rows], explained.of_row[rows]
-    # Of each class right and wrong ones in turn; wrong ones stand first: they are what a reader wants to see.
+    # Of each class right and wrong ones in turn; wrong ones first: readers look for these.
     turn = pd.Series(right).groupby([of_row, right]).cumcount().to_numpy()
     chosen = np.lexsort((right, turn))[:PANELS]
     shown = chosen[np.lexsort((of_row[chosen], right[chosen]))]

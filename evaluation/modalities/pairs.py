@@ -95,7 +95,7 @@ class Pairs(Modality):
         return TARGET_UNITS.get(task.data.target, task.data.target)
 
     def probed(self, run: Evaluation) -> dict[str, Interval]:
-        """Return how much of what sets lines apart is told; of calls nothing, which have another unit than probes."""
+        """Return the share of the variance between lines that is explained; None for classes."""
         from evaluation.evidence.shortcuts import OF_LINES, line_score
 
         if run.contract.thresholds:  # type: ignore[attr-defined]
@@ -188,14 +188,14 @@ def _require_sound(tables: ResponseTables, task: PairsTask) -> None:
         if len(rows := np.flatnonzero(np.isinf(values).any(axis=1))):
             findings.append(Finding.at_rows("finite", f"{name}.parquet", None, rows, "must be finite"))
         if len(rows := np.flatnonzero(table["cell_line_id"].duplicated())):
-            message = "the cell line stands twice; give each line one row, measurements of it a mean"
+            message = "duplicate cell line; write one row for each line, with the mean of its measurements"
             findings.append(Finding.at_rows("unique", f"{name}.parquet", "cell_line_id", rows, message))
     for file, frame, key in (
         ("cell_lines.csv", tables.cell_lines, "cell_line_id"),
         ("drugs.csv", tables.drugs, "drug_id"),
     ):
         if len(rows := np.flatnonzero(frame[key].duplicated())):
-            findings.append(Finding.at_rows("unique", file, key, rows, "the id stands twice; write one row an id"))
+            findings.append(Finding.at_rows("unique", file, key, rows, "duplicate id; write one row for each id"))
     if findings:
         raise DataError(findings)
 

@@ -37,7 +37,7 @@ class Columns(NamedTuple):
 
 
 class Measures(ABC):
-    """The metrics of a problem on test rows; their names and directions stand in `pipelines.problems`.
+    """The metrics of a problem on test rows; `pipelines.problems` has their names and directions.
 
     Attributes
     ----------

@@ -79,7 +79,7 @@ class ClassificationMeasures(Measures):
         return Explained(tuple(classes), target, lost, strata=target, right=target == predicted, caption=caption)
 
     def by_part(self, predictions: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-        """Return a row a drug, the best told apart first: name, threshold, samples, share of the second class, areas.
+        """Return a row for each drug, the best first: name, threshold, samples, share of the second class, areas.
 
         Areas are NaN where all samples of a drug are of one class.
         """

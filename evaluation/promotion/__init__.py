@@ -1,1 +1,1 @@
-"""A model with its evidence and card, and whether the gate lets it on."""
+"""Candidates for promotion: evidence, card, and the checks of the gate."""

@@ -1,4 +1,4 @@
-"""What model cards say of every model of a modality and a problem, and how checks of explanations are to be read."""
+"""Texts of model cards: intended use by modality and problem, and the interpretation of checks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ USES = Path(__file__).parents[1] / "uses"  # <modality>_<problem>.yaml
 
 @dataclass(frozen=True)
 class Use:
-    """What models of a modality and a problem are for."""
+    """The intended use of models of a modality and a problem."""
 
-    what: str = "A model of a kind that has no card of its own yet."
+    what: str = "A model of a modality and problem without a description of its use."
     intended: tuple[str, ...] = ()
     not_intended: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ HOW_CHECKED = {
 
 @cache
 def use_of(modality: str, problem: str) -> Use:
-    """Return what models of a modality and a problem are for; what holds of any where nobody has written it down."""
+    """Return the intended use of models of a modality and a problem; a general text if there is no file."""
     path = USES / f"{modality}_{problem}.yaml"
     said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     lists: dict[str, Any] = {key: tuple(said.get(key, ())) for key in ("intended", "not_intended", "limits")}

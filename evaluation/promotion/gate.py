@@ -1,7 +1,7 @@
 """Whether a model may go where it is to go: named checks over its evidence, each with its verdict and reason.
 
 A check passes, fails, or is waived by a person. What does not apply passes and says so. Whatever the evidence lacks
-fails: silence is no proof. Thresholds, answers and waivers stand under ``policy`` in ``params.yaml``.
+fails. Thresholds, answers and waivers are under ``policy`` in ``params.yaml``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def allowed(verdicts: Sequence[Verdict]) -> bool:
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return the verdicts that stand in the way."""
+    """Return the verdicts that prevent the move."""
     return [verdict for verdict in verdicts if verdict.status == "fail"]
 
 

@@ -1,6 +1,6 @@
 """The files of a registered version, compared with the hash that was registered before anything of them is loaded.
 
-A version carries one hash over all that is served as its tag ``files.sha256``; its run keeps the hash of each file
+A version has one hash over all served files in its tag ``files.sha256``; its run keeps the hash of each file
 under that name, so that what was changed can be named. The list vouches for itself: its own combined hash is the tag.
 """
 

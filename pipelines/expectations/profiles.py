@@ -281,7 +281,7 @@ def _columns_checks(table: pd.DataFrame, values: np.ndarray, task: Task) -> list
 
 def _shared_symbols(names: list[str], _: str) -> str:
     symbols = some(dict.fromkeys(symbol_of(name) for name in names))
-    advice = "whoever names one of them has to add its number, as the column does"
+    advice = "a request that names one of them has to add its number, as the column does"
     return f"{len(names)} columns share a symbol with another ({symbols}); {advice}"
 
 

@@ -20,7 +20,7 @@ class Metric:
     """One metric of a problem."""
 
     name: str  # in reports, runs and `params.yaml`
-    meaning: str  # for people; `{baseline}` stands for the name of the naive baseline
+    meaning: str  # for people; `{baseline}` is replaced by the name of the naive baseline
     higher_is_better: bool = True
     # A number from measured values `(n, ...)` and a model's outputs, which a study may optimize; None if only reported.
     score: Score | None = None

@@ -32,7 +32,7 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class ExpressionTables:
-    """The tables of a raw folder ``expression``, as they stand in the files, and warnings of the reader."""
+    """The tables of a raw folder ``expression``, as in the files, and warnings of the reader."""
 
     expression: pd.DataFrame  # `sample_id` and one column of numbers a gene
     samples: pd.DataFrame

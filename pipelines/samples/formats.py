@@ -49,7 +49,7 @@ class Asked(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ResponseTables:
-    """The tables of a raw folder ``response``, as they stand in the files, and warnings of the reader."""
+    """The tables of a raw folder ``response``, as in the files, and warnings of the reader."""
 
     response: pd.DataFrame  # `study`, `cell_line_id`, `drug_id` and the target; a row a measurement
     cell_lines: pd.DataFrame  # at least `cell_line_id` and `tissue`

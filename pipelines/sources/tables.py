@@ -307,7 +307,7 @@ def _fitting_sheets(book: Any, path: Path, layout: Layout, notes: list[str]) -> 
         sheet for sheet in sheets if any(not layout.missing(cells) for cells in islice(_text_rows(sheet), _HEADER_ROWS))
     ]
     if hidden := [sheet.title for sheet in fits if sheet.sheet_state != "visible"]:
-        todo = "show it in the workbook if it is to be read, else save a copy without it"
+        todo = "unhide it in the workbook to have it read, or save a copy without it"
         raise UserError(f"{path}: the sheet {quoted(hidden)} is hidden and has the columns of the table; {todo}")
     if fits and (others := [sheet.title for sheet in sheets if sheet not in fits]):
         notes.append(f"{path.name}: the sheets {quoted(others)} lack the columns and were left out")

@@ -76,7 +76,7 @@ def _data(state: State, before: Snapshot, after: Snapshot, previous: Mapping[str
         yield table(["", "before", "now", "added", "gone"], rows)
         sides = found["sides"]
         yield text(
-            f"{sides['moved']} samples stand on another side of the split than before, {sides['left_test']} of them "
+            f"{sides['moved']} samples are on another side of the split than before, {sides['left_test']} of them "
             "were test samples."
         )
     last, split, data = before.facts, "split.sha256", "data.sha256"

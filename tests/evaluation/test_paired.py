@@ -179,7 +179,7 @@ def test_genes_in_another_order_are_matched_by_name(params: Params) -> None:
     [
         (lambda frame: frame.iloc[1:], "s000 of the first"),
         (lambda frame: pd.concat([frame, frame.iloc[[0]].assign(sample_id="new")]), "new of the second"),
-        (lambda frame: pd.concat([frame, frame.iloc[[4]]]), "'s004' stands twice"),
+        (lambda frame: pd.concat([frame, frame.iloc[[4]]]), "'s004' is a duplicate"),
         (lambda frame: frame.assign(target=frame["target"].where(frame.index != 5, 9.5)), r"target of 1 test.*s005"),
         (lambda frame: frame.assign(group=frame["group"].where(frame.index != 6, "g99")), r"group of 1 test.*s006"),
         (lambda frame: frame.drop(columns="sample_id"), "second model's predictions lack the column sample_id"),

@@ -41,7 +41,7 @@ class DrugFeatures:
     profile: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def fit(self, train: ResponseSamples) -> DrugFeatures:
-        """Fit on training rows: means and response profiles of the drugs that stand there."""
+        """Fit on training rows: means and response profiles of the drugs in them."""
         used = np.unique(train.drug)
         position = np.full(len(train.drugs), -1)
         position[used] = np.arange(len(used))

@@ -1,4 +1,4 @@
-"""An order of genes in which those that rise and fall together stand together."""
+"""An order of genes in which correlated genes are adjacent."""
 
 from __future__ import annotations
 

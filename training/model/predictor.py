@@ -108,7 +108,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
 
 
 def _nulls(answer: pd.DataFrame) -> pd.DataFrame:
-    """Return an answer with None for NaN: MLflow's server writes NaN as it stands, which is no JSON."""
+    """Return an answer with None for NaN: MLflow's server writes NaN, which is not JSON."""
     gaps = [str(name) for name in answer if answer[name].dtype.kind == "f" and answer[name].isna().any()]
     return answer.assign(**{name: answer[name].astype(object).where(answer[name].notna(), None) for name in gaps})
 

@@ -80,7 +80,7 @@ def check_same_epoch(epoch: int, device: torch.device) -> None:
     first = of_first({"epoch": float(epoch)}, device)["epoch"]
     if first != epoch:
         raise UserError(
-            f"process {rank()} goes on from epoch {epoch}, process 0 from epoch {first:.0f}; give all machines "
+            f"process {rank()} resumes at epoch {epoch}, process 0 at epoch {first:.0f}; give all machines "
             "the same folder checkpoints/, or delete the checkpoint"
         )
 

@@ -41,7 +41,7 @@ def probe(
     mean, scale = mean.float(), (variance + norm.eps).rsqrt().float()
     standardized = torch.empty(
         features.shape, dtype=torch.float32, device=device
-    )  # parts joined would stand there twice
+    )  # joined parts would be in memory twice
     for rows, into in zip(features.split(_ROWS), standardized.split(_ROWS), strict=True):
         torch.sub(rows.to(device, torch.float32), mean, out=into).mul_(scale)
     codes = codes.to(device)

@@ -84,7 +84,7 @@ class PairTrees(CellLineChoices, TreeEstimator):
         """
         if self._start != "bilinear":
             return None, None
-        # The same bits as the trees, or else one name would stand for two features.
+        # The same bits as the trees, else one name would mean two features.
         return context.remember(
             ("start", id(train), self.bits, self.seed),
             lambda: (

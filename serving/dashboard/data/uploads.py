@@ -27,7 +27,7 @@ _GENE_IDS = {"gene", "genes", "gene_id", "gene_name", "symbol", "gene_symbol", "
 _GENE_IDS |= {"entrezgene", "ensembl", "ensembl_id", "gene symbol", "geneid"}
 _ABOUT = {"tissue", "label", "patient_id", "sample_type", "simulated", "study", "platform", "library_size"}
 _ABOUT_GENES = {"length", "gene_length", "chromosome", "chr", "start", "end", "strand", "description", "gene_type"}
-_NUMBERED = re.compile(r"\.[1-9]$")  # ``TP53.1``, as pandas and R write a name that stands twice
+_NUMBERED = re.compile(r"\.[1-9]$")  # ``TP53.1``, as pandas and R write a duplicate name
 _WITH_NUMBER = re.compile(r"^(\S+) \((\d+)\)$")  # ``TP53 (7157)``, as DepMap writes genes
 
 
@@ -207,12 +207,12 @@ def _gene_names(
     wanted |= {each for names in respelled(cleaned, known).values() for each in names}
     places = list(range(len(written)))
     twice: list[str] = []
-    if known and what == "gene":  # genes that the model does not look at may stand twice: Y_RNA, SNORA70
+    if known and what == "gene":  # genes that the model does not use may be duplicates: Y_RNA, SNORA70
         counts = pd.Series(cleaned, dtype=object).value_counts()
         twice = [str(each) for each, count in counts.items() if count > 1 and each not in wanted]
         places = [place for place in places if cleaned[place] not in set(twice)]
     if twice:
-        notes.append(f"Genes that the model does not know and that stand twice were left out: {quoted(sorted(twice))}.")
+        notes.append(f"Duplicate genes that the model does not know were left out: {quoted(sorted(twice))}.")
     refuse_repeated(name, what, [written[place] for place in places])
     if changed := [written[place] for place in places if written[place] != clean(written[place])]:
         notes.append(f"Blanks were taken from names of genes: {quoted(changed)}.")
