@@ -190,7 +190,7 @@ def test_a_request_of_the_wrong_form_is_refused(asked: Asked) -> None:
         (pd.DataFrame({field.name: [None] * 20_000}), "20000 rows; send 1 to"),
         (frame.assign(proteomics=1), f"unknown field proteomics; the model takes .*{field.name}"),
         (frame.drop(columns=field.name), f"the field {field.name} is missing"),
-        (pd.concat([frame, frame[[field.name]]], axis=1), f"the field {field.name} stands 2 times"),
+        (pd.concat([frame, frame[[field.name]]], axis=1), f"the field {field.name} occurs 2 times"),
     ):
         with pytest.raises(PayloadError, match=message):
             asked.contract.read(wrong)
