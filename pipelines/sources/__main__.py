@@ -62,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _options() -> argparse.ArgumentParser:
-    from pipelines.sources.depmap import Variants
-    from pipelines.sources.response_folder import Replicates
+    from pipelines.sources.choices import Replicates, Variants
     from pipelines.units import CopyNumberScale
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

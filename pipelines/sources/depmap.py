@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,14 +19,12 @@ import pandas as pd
 from pipelines.errors import DataError, Finding, UserError
 from pipelines.sources.archives import first_line, opened, text_lines
 from pipelines.sources.cell_line_names import CellLine, identifier, ids_of, stripped
+from pipelines.sources.choices import Variants
 from pipelines.sources.matrices import BLOCK_BYTES, Row, header_of, kept_rows, none_wanted, read_values, split_rows
 from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_listed, refuse_unless
 from pipelines.sources.tables import Layout, plain, read_blocks, read_official
 from pipelines.text_values import known, quoted
 from pipelines.units import CopyNumberScale, Doubt, copy_number_doubt, log_tpm_doubt, methylation_doubt
-
-Variants = Literal["hotspot", "damaging", "any"]
-"""What counts as a mutation of a gene: a known hotspot; a likely loss of function; whatever is not silent."""
 
 _MODELS = Layout(
     "DepMap table of models (Model.csv, in older releases sample_info.csv)",

@@ -14,9 +14,10 @@ import pandas as pd
 from pipelines.errors import UserError
 from pipelines.sources import ccle, depmap, gdsc
 from pipelines.sources.cell_line_names import CellLineNames
+from pipelines.sources.choices import Replicates
 from pipelines.sources.drug_annotation import annotate, read_smiles
 from pipelines.sources.omics_table import GeneList, Omics, Wanted, read_genes
-from pipelines.sources.response_folder import Replicates, ResponseFolder, agree, describe_lines, place_once
+from pipelines.sources.response_folder import ResponseFolder, agree, describe_lines, place_once
 from pipelines.sources.screened_lines import CELL, ScreenedLines, Unmatched
 from pipelines.text_values import quoted
 from pipelines.units import CopyNumberScale

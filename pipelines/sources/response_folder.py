@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,14 +18,13 @@ from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
 from pipelines.sources import gdsc
 from pipelines.sources.cell_line_names import IDS, CellLineNames
+from pipelines.sources.choices import Replicates
 from pipelines.sources.expression_folder import ROW_GROUP_SAMPLES
 from pipelines.sources.omics_table import Omics
 from pipelines.sources.raw_folder import written_folder
 from pipelines.sources.screened_lines import CELL, Unmatched
 from pipelines.text_values import look_alikes, quoted
 
-Replicates = Literal["refuse", "best"]
-"""Several measurements of a cell line and a drug in a study: an error, or the best fitted curve is kept."""
 UNMATCHED_FILE = "unmatched.csv"
 SHARING = ("expression", "copy_number")
 """Omics that must hold the same genes where they hold mostly the same."""

@@ -297,7 +297,7 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(platform
         for name, response, words in (
             ("no rows", post([]), "image"),
             ("another field", post([{"picture": images[0]["image"]}]), "image"),
-            ("too many", post([{"image": "x"}] * 257), "at most 256"),
+            ("too many", post([{"image": "x"}] * 257), "1 to 256"),
             ("wrong JSON", post(raw="{nope"), "JSON"),
             ("a bare list", post(raw="[]"), "dictionary"),
         ):

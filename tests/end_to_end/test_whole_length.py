@@ -101,7 +101,7 @@ def test_a_study_is_a_parent_run_with_a_child_a_trial(client: MlflowClient) -> N
 def test_another_search_space_reruns_that_architecture_alone(platform: Platform) -> None:
     file = platform.root / "training/architectures/mlp.py"
     before = file.read_text()
-    file.write_text(before.replace('"components", [32, 64, 128]', '"components", [32, 64]'))
+    file.write_text(before.replace("components=[32, 64, 128]", "components=[32, 64]"))
     assert file.read_text() != before
     try:
         changed = set(re.findall(r"Running stage '([^']+)'", platform.dvc("repro", "--dry").stdout))

@@ -1,0 +1,20 @@
+"""What every test is protected from: the tracking server of tests that ran before it in its process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_tracking_server_is_inherited() -> Iterator[None]:
+    """Forget what a module's tests made MLflow's tracking server: it would win over the environment of later ones."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
