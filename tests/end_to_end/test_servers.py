@@ -228,6 +228,7 @@ def credentials(installed: Installation) -> dict[str, str]:
     return {"region_name": "us-east-1"} | {name.lower(): installed.artifacts[name] for name in names}
 
 
+@pytest.mark.soak
 def test_what_was_destroyed_comes_back(
     installed: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

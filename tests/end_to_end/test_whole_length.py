@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -114,10 +113,10 @@ def test_another_search_space_reruns_that_architecture_alone(platform: Platform)
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
     project, given = load_project(str(platform.root)), {"task": TASK, "architecture": "elastic_net"}
-    command = shlex.split(project.get_entry_point("tune").compute_command(given, None))
-    assert command[:3] == ["python", "-m", "training.tune"] and {TASK, "elastic_net"} <= set(command)
-    for entry in ("fit", "evaluate"):  # which reopens the run of the fit
-        mlflow_run(platform, entry, architecture="elastic_net")
+    for module in ("training.tune", "training.fit", "evaluation.evaluate"):
+        command = shlex.split(project.get_entry_point(module.split(".")[1]).compute_command(given, None))
+        assert command[:3] == ["python", "-m", module] and {TASK, "elastic_net"} <= set(command)
+    mlflow_run(platform, "evaluate", architecture="elastic_net")  # which reopens the run of the fit
     newest = runs_of(client, "evaluate")[0]
     assert newest.data.tags["architecture"] == "elastic_net"
     assert newest.data.tags["project_run_id"] != newest.info.run_id
@@ -138,28 +137,6 @@ def mlflow_run(platform: Platform, entry: str, *, check: bool = True, **given: s
     return platform.run(*command, check=check)
 
 
-def test_a_killed_repro_goes_on_where_it_stopped(platform: Platform, tmp_path: Path) -> None:
-    """SIGKILL in mid-study through the stage's own command; the second run ends with the exact trial budget."""
-    other = Platform(tmp_path / "repo")
-    shutil.copytree(platform.root, other.root)
-    params = other.root / "params.yaml"
-    params.write_text(params.read_text().replace("trials: {quick: 2,", "trials: {quick: 6,"))
-    command = [sys.executable, "-m", "training.tune", "--task", TASK, "--architecture", "mlp"]
-    first = subprocess.Popen(command, cwd=other.root, env=other.env, stderr=subprocess.PIPE, text=True)
-    assert first.stderr is not None
-    for line in first.stderr:
-        if "1/6" in line or "2/6" in line:
-            break
-        # the bar rewrites its line; a newline comes only at the end, so read what is there
-        if first.poll() is not None:
-            break
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    other.run(*command)
-    tuned = other.read(f"models/{TASK}/mlp/tuned.json")
-    assert tuned["trials"] == 6
-
-
 def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient) -> None:
     done = platform.register("mean_effects")
     assert done.returncode == 2, done.stderr
@@ -167,10 +144,8 @@ def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient)
     version = next(
         v for v in client.search_model_versions(f"name = '{TASK}'") if v.tags["architecture"] == "mean_effects"
     )
-    for to in ("staging", "production"):
-        refused = platform.python("-m", "serving.promote", "--task", TASK, "--to", to, check=False)
-        assert refused.returncode == (2 if to == "staging" else 1), refused.stderr
-        assert "Traceback" not in refused.stderr
+    refused = platform.python("-m", "serving.promote", "--task", TASK, check=False)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr, refused.stderr
     assert client.get_model_version(TASK, version.version).aliases == ["candidate"]
 
 
