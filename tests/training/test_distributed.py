@@ -41,7 +41,7 @@ def loss(rows):
 
 def fit(loss, monitor=None, epochs=3, patience=3, context=None):
     settings = LoopSettings(epochs, patience, 16, 1e-2, 0.0, 7)
-    return train_network(network, loss, 69, monitor, settings, context or FitContext())
+    return train_network(network, loss, 69, monitor, settings=settings, context=context or FitContext())
 
 done = fit(loss, context=FitContext(checkpoint=out / "checkpoint.pt"))
 weights = torch.cat([p.detach().flatten() for p in network.parameters()]).tolist()

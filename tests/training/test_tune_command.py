@@ -47,8 +47,9 @@ def test_mlflows_entry_point_tunes_with_the_workers_that_it_is_given(
 
     command = named["command"]
     assert tune.main([*WorkerCommand(command.module, (*command.arguments, "--worker-of", "a run")).numbered(2)]) == 0
-    (following, _) = calls.pop()
-    assert (command.module, following[0], following[-2:]) == ("training.tune", NAME, ("a run", 2))
+    (following, named) = calls.pop()
+    assert (command.module, following[0]) == ("training.tune", NAME)
+    assert (named["parent"], named["number"]) == ("a run", 2)
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "two"])
