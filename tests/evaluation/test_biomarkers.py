@@ -353,14 +353,17 @@ def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: Resp
     assert set(found.figures) == {"sensitizing_genes"}
     blocks = _biomarkers(section)
     assert blocks[0]["text"].startswith(
-        "Known biomarkers, drug by drug: 3 of the 3 that the model could see are found, which means among the first 10"
+        "Known biomarkers, drug by drug: 3 of 3 in the model's tables are found, which means among the first 10"
     )
     assert ["Dabrafenib (D1)", "BRAF mutation: sensitive"] in [row[:2] for row in blocks[1]["rows"]]
     assert any(row[3].startswith("shown: -") for row in blocks[1]["rows"])
     assert _biomarkers(None) == []
     nothing = {**section, "looked_up": 0, "rows": [], "status": {"not in the data": 35}}
     assert _biomarkers(nothing) == [
-        {"kind": "text", "text": "Known biomarkers, drug by drug: the model could see none; 35 are not in the data."}
+        {
+            "kind": "text",
+            "text": "Known biomarkers, drug by drug: none is in the model's tables; 35 are not in the data.",
+        }
     ]
 
 
@@ -380,8 +383,8 @@ def test_markers_outside_a_model_of_expression_do_not_count_among_those_that_it_
     assert outside == (table["status"] == "not looked at").sum() == 2  # BRAF and TP53, both mutations
     assert {row["omics"] for row in section["rows"] if row["status"] == "not looked at"} == {"mutation"}
     blocks = _biomarkers(section)
-    assert "1 of the 1 that the model could see are found" in blocks[0]["text"]
-    assert "2 are in tables that it does not look at" in blocks[0]["text"]
+    assert "1 of 1 in the model's tables are found" in blocks[0]["text"]
+    assert "2 are in tables that the model does not use" in blocks[0]["text"]
     assert ["Dabrafenib (D1)", "BRAF mutation: sensitive", "not looked at: the model does not look at mutation"] in [
         row[:3] for row in blocks[1]["rows"]
     ]

@@ -917,14 +917,17 @@ def test_broken_parameters_are_reported(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def until_done(at: AppTest) -> AppTest:
-    """Run the page until no job of it is left; none may raise."""
-    for _ in range(4):  # the request, its answers, and the explanation
-        assert not at.exception, at.exception
-        for job in at.session_state["jobs"].values() if "jobs" in at.session_state else ():
-            job.wait(120)
+    """Run the page until a run starts no further job: the request, its answers, the explanation; none may raise."""
+    drawn: list[Any] | None = None
+    for _ in range(20):
         at.run()
-    assert not at.exception, at.exception
-    return at
+        assert not at.exception, at.exception
+        jobs = list(at.session_state["jobs"].values()) if "jobs" in at.session_state else []
+        if jobs == drawn:  # all had ended before this run
+            return at
+        assert all(job.wait(120) for job in jobs)
+        drawn = jobs
+    raise AssertionError("the page goes on starting jobs")
 
 
 @pytest.fixture

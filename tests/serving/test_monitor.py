@@ -303,7 +303,7 @@ def test_numbers_drop_in_the_metrics_own_direction(params: Params, tmp_path: Pat
 )
 def test_responses_in_another_unit_or_column_are_refused(params: Params, tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(UserError, match=r"target.*micromolar|'sample_id' stand numbers"):
+    with pytest.raises(UserError, match=r"target.*micromolar|'sample_id' are numbers"):
         read_labels(tmp_path / "labels.csv", response_contract(params), hashed)
 
 

@@ -120,7 +120,7 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "a gene twice in other cases": ("a.csv", "sample,tp53,Tp53\nS1,1,2\n", "'tp53', 'Tp53' are both the gene TP53"),
     "a sample twice": ("a.csv", "sample,TP53\nS1,1\nS1 ,2\n", "'S1' and 'S1 '"),
     "a first line that is short": ("a.csv", "sample,TP53,EGFR\nS1,1,2,3\nS2,4,5,6\n", "4 values.*names 3 columns"),
-    "numbered samples under it": ("a.csv", "sample,TP53,EGFR\n12,1.5,2,3\n13,4,5,6\n", "'sample' stand numbers"),
+    "numbered samples under it": ("a.csv", "sample,TP53,EGFR\n12,1.5,2,3\n13,4,5,6\n", "'sample' are numbers"),
     "a web page": ("a.csv", "<!DOCTYPE html>\n<html><body>\n<p>a, b</p>\n</body></html>\n", "web page"),
     "zero bytes": ("a.csv", PLAIN + "\n" * 600 + "S3,1\0,2\n", "zero bytes"),
     "two tables": ("a.zip", _zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), "'a.csv', 'b.csv'"),
