@@ -116,9 +116,11 @@ def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: Mlfl
     for module in ("training.tune", "training.fit", "evaluation.evaluate"):
         command = shlex.split(project.get_entry_point(module.split(".")[1]).compute_command(given, None))
         assert command[:3] == ["python", "-m", module] and {TASK, "elastic_net"} <= set(command)
-    mlflow_run(platform, "evaluate", architecture="elastic_net")  # which reopens the run of the fit
-    (run,) = (each for each in runs_of(client, "evaluate") if each.data.tags["architecture"] == "elastic_net")
-    assert run.data.tags["project_run_id"] != run.info.run_id
+    for entry in ("fit", "evaluate"):  # which reopens the run of the fit
+        mlflow_run(platform, entry, architecture="elastic_net")
+    newest = runs_of(client, "evaluate")[0]
+    assert newest.data.tags["architecture"] == "elastic_net"
+    assert newest.data.tags["project_run_id"] != newest.info.run_id
     # MLflow makes 1 of every code that is not 0, so what it would run is run as it runs it.
     line = project.get_entry_point("register").compute_command({**given, "by": "A. Person"}, None)
     done = platform.run("bash", "-c", line, check=False)
