@@ -170,6 +170,14 @@ def test_a_probe_finds_the_label_in(planted: str, tmp_path: Path) -> None:
     assert found["chance"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_words_of_file_names_tell_nothing(tmp_path: Path) -> None:
+    """The class's name in a file name is no shortcut: no model sees it, and readers take labels from it."""
+    samples = clean()
+    named = samples.table["sample_id"].str.replace(".jpg", "") + "_" + samples.table["label"] + ".jpg"
+    samples = replace(samples, table=samples.table.assign(sample_id=named))
+    assert not probe(samples, tmp_path, "file_name")["finding"]
+
+
 def test_probe_tells_a_label_by_its_metadata(tmp_path: Path) -> None:
     samples = clean()
     rng = np.random.default_rng(2)
@@ -272,6 +280,14 @@ def test_copies_with_different_labels_are_a_finding_of_their_own(tmp_path: Path)
     assert names(audit) == {"copies_within_groups", "copies_with_different_labels"}
     assert sorted(audit.duplicates["pairs"][0]["labels"]) == ["all", "hem"]
     assert audit.duplicates["merged_groups"] == []
+
+
+@pytest.mark.usefixtures("no_probes")
+def test_copies_within_a_subject_join_nothing(tmp_path: Path) -> None:
+    audit = audited(clean(lambda pixels, label, row: cell(0) if row == 2 else pixels), tmp_path)
+    assert names(audit) == {"copies_within_groups"}
+    assert audit.duplicates["pairs"][0]["how"] == "pixels"
+    assert audit.groups["groups"] == SUBJECTS
 
 
 @pytest.mark.usefixtures("no_probes")
@@ -463,6 +479,15 @@ def test_one_molecule_under_two_ids_is_listed_and_its_measurements_compared() ->
     )
     agreed = audit_of(replace(tables, response=tables.response.assign(ln_ic50=agreeing)))
     assert names(agreed) == {"drug_under_two_ids"}
+
+
+@pytest.mark.usefixtures("no_probes")
+def test_a_drug_of_few_lines_is_found() -> None:
+    tables = responses()
+    few = (tables.response["drug_id"] == "D02") & ~tables.response["cell_line_id"].isin(["L00", "L01", "L02"])
+    audit = audit_of(replace(tables, response=tables.response[~few].reset_index(drop=True)))
+    assert names(audit) == {"label_in_few_groups"}
+    assert audit.groups["labels"]["D02"]["groups"] == 3
 
 
 @pytest.mark.usefixtures("no_probes")
