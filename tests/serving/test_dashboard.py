@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -932,6 +933,7 @@ def until_done(at: AppTest) -> AppTest:
 
 @pytest.fixture
 def drawn(here: Platform, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    mlflow.set_tracking_uri(None)  # what was set would win over the environment
     for name, value in here.environment.items():
         monkeypatch.setenv(name, value)
     return opened()
