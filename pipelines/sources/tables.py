@@ -30,6 +30,7 @@ from pipelines.sources.archives import LATIN, ZIP, opened, text_lines
 from pipelines.text_values import clean, folded, known, quoted
 
 BLOCK_ROWS = 50_000
+CELL_CHARACTERS = 131_072  # more is a quotation mark that nothing closes; other code may raise the limit of csv itself
 WORKBOOK_BYTES = 2_000_000_000  # of its XML; the largest sheet of GDSC has 0.3 GB
 ANNOTATION_BYTES = 1_000_000_000
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:E[+-]?[0-9]+)?", re.IGNORECASE)
@@ -196,6 +197,8 @@ def _csv_rows(
     """Yield the cells of rows that hold anything."""
     try:
         for cells in csv.reader(lines, delimiter=separator, quoting=quoting):
+            if any(len(cell) > CELL_CHARACTERS for cell in cells):
+                raise csv.Error(f"a cell has more than {CELL_CHARACTERS:,} characters")
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
                 yield stripped

@@ -240,7 +240,7 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
         "TableS1.csv, rows 1, 4: 'TCGA-OR-A5J1' has several rows",
     ),
     "short clinical row": (change(CDR_FILE, ",58", ""), "TableS1.csv, row 1: has 3 fields, the header 4"),
-    "clinical quote": (put(CDR_FILE, b'a,"' + b"x" * 200_000), CDR_FILE),
+    "clinical quote": (put(CDR_FILE, b'a,"' + b"x" * 200_000), "not a readable table"),
     "other patients": (put(CDR_FILE, b"bcr_patient_barcode,type\nTCGA-XX-0000,ACC\n"), "has no cohort for any sample"),
     "no matrix": (lambda o: next(o.rglob(PANCAN_FILE)).unlink(), "must hold one EBPlusPlus.*, and holds none"),
 }
