@@ -22,24 +22,12 @@ _OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds")
 
 @dataclass(frozen=True)
 class Prepared:
-    """The samples of a task in the order of their split table.
+    """The samples of a task in the order of their split table."""
 
-    Attributes
-    ----------
-    samples
-        All samples, of the task's modality.
-    table
-        ``sample_id, group, split, fold, ...``; a row a sample, in the same order.
-    sha256
-        Hash of the split.
-    counts
-        Samples that the rules for missing values dropped and kept.
-    """
-
-    samples: Any
-    table: pd.DataFrame
-    sha256: str
-    counts: dict[str, Any]
+    samples: Any  # all, of the task's modality
+    table: pd.DataFrame  # `sample_id, group, split, fold, ...`; a row a sample, in the same order
+    sha256: str  # of the split
+    counts: dict[str, Any]  # of samples that the rules of the task dropped and kept
 
     def rows(self, *sides: str) -> np.ndarray:
         """Return the positions of the samples on ``sides``."""
@@ -51,30 +39,22 @@ class Prepared:
 
 
 def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
-    """Split what was read of a raw folder.
-
-    Raises
-    ------
-    UserError
-        Nothing is left after the rules of the task's `data`, or the samples cannot be split.
-    """
+    """Split what was read of a raw folder; raise `UserError` where it has no sample left, or cannot be split."""
+    counts, rows = kept.counts, kept.counts["rows"]
     if len(kept.samples) == 0:
-        raise UserError(f"no sample is left after the rules of `data` in params.yaml: {kept.counts['rows']}")
+        raise UserError(f"no sample is left after the rules of `data` in params.yaml: {rows}")
     table = split_samples(kept.samples, task.split, seed)
-    order = kept.samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
-    samples, counts = kept.samples.take(order), _without(kept.counts, len(kept.samples) - len(table))
-    aimed = task.aim(samples, table)
+    if left_out := len(kept.samples) - len(table):
+        dropped = {**rows["dropped"], OFF_QUESTION: left_out}
+        counts = {**counts, "rows": {**rows, "kept": rows["kept"] - left_out, "dropped": dropped}}
+    aimed = task.aim(_in_order(kept.samples, table), table)
     table = table.assign(**aimed.columns)
     return Prepared(aimed.samples, table, split_sha256(table), {**counts, **aimed.counts})
 
 
-def _without(counts: dict[str, Any], left_out: int) -> dict[str, Any]:
-    """Return ``counts`` with the rows that a split leaves out among those dropped."""
-    if not left_out:
-        return counts
-    rows = counts["rows"]
-    dropped = {**rows["dropped"], OFF_QUESTION: left_out}
-    return {**counts, "rows": {**rows, "kept": rows["kept"] - left_out, "dropped": dropped}}
+def _in_order(samples: Any, table: pd.DataFrame) -> Any:
+    """Return the samples of a split table, in its order."""
+    return samples.take(samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
 
 
 def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> None:
@@ -82,27 +62,22 @@ def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> N
     with written_whole(folder / "samples.parquet") as temporary:
         prepared.table.to_parquet(temporary, index=False)
     table = prepared.table
-    write_json(
-        folder / "split.json",
-        {
-            "mode": task.split.mode,
-            "seed": seed,
-            "sha256": prepared.sha256,
-            "samples": table["split"].value_counts().to_dict(),
-            "groups": table.groupby("split")["group"].nunique().to_dict(),
-            "folds": table.groupby("fold").size().to_dict(),
-            **prepared.counts,
-        },
-    )
+    summary = {
+        "mode": task.split.mode,
+        "seed": seed,
+        "sha256": prepared.sha256,
+        "samples": table["split"].value_counts().to_dict(),
+        "groups": table.groupby("split")["group"].nunique().to_dict(),
+        "folds": table.groupby("fold").size().to_dict(),
+    }
+    write_json(folder / "split.json", summary | prepared.counts)
 
 
 def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = PREPARED) -> Prepared:
     """Read what `write_prepared` wrote, join it with the raw features, and check the split again.
 
-    Raises
-    ------
-    UserError
-        The stage has not run, was interrupted, or ran on other data or in another mode; or its table was edited.
+    Raises `UserError` where the stage has not run, was interrupted, or ran on other data or in another mode, or where
+    its table was edited.
     """
     folder = prepared / name
     if not (folder / "samples.parquet").is_file():
@@ -124,8 +99,7 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
     samples = task.read(data / name).samples
     if not set(table["sample_id"]) <= set(samples.table["sample_id"]) or len(samples) != len(table) + left_out:
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
-    samples = samples.take(samples.table.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
-    samples = task.aim(samples, table).samples
+    samples = task.aim(_in_order(samples, table), table).samples
     for column, noun in (*((each, "targets") for each in task.target_columns), ("digest", "samples")):
         if column in table and not np.array_equal(samples.table[column], table[column]):
             raise UserError(f"{folder}: the {noun} are not those in {data / name}; run `dvc repro -f prepare@{name}`")

@@ -61,11 +61,11 @@ def check_hashes(folder: Path) -> None:
     """
     try:
         expected = json.loads((folder / HASHES_FILE).read_text(encoding="utf-8"))
+        if not isinstance(expected, dict):
+            raise ValueError("it is no map of file to hash")
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {HASHES_FILE} to check its files by; fit it again") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / HASHES_FILE} cannot be read ({error}); copy the model again") from error
-    if not isinstance(expected, dict):
-        raise UserError(f"{folder / HASHES_FILE} is no map of file to hash; copy the model again")
     if unlike := differences(file_hashes(folder, leave_out=(HASHES_FILE, "__pycache__")), expected):
         raise UserError(f"the model in {folder} is not as it was saved: {named(unlike)}; copy it again or fit it again")

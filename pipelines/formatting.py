@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -17,10 +17,7 @@ def finite(*values: Any) -> bool:
 
 
 def number(value: Any, form: str = ".3f", *, sign: str = "", nothing: str = NOTHING) -> str:
-    """Return a number by a format specification, ``nothing`` for None and what is not finite.
-
-    ``sign`` is "+" for differences, which show their sign also where they are positive.
-    """
+    """Return a number by a format, ``nothing`` for what is not finite; ``sign`` is "+" for differences."""
     return f"{value:{sign}{form}}" if finite(value) else nothing
 
 
@@ -38,23 +35,15 @@ def interval(
     nothing: str = NOTHING,
     alone: str = "– (no interval)",
 ) -> str:
-    """Return a number with its interval: ``0.800 [0.750, 0.850]``.
+    """Return a number with its interval, ``0.800 [0.750, 0.850]``, of ``key``, ``low`` and ``high``.
 
-    Parameters
-    ----------
-    found
-        ``key``, ``low`` and ``high``.
-    form, sign, nothing
-        As of `number`.
-    alone
-        Text for a number without an interval; ``{}`` is replaced by the number.
+    ``alone`` is the text for a number without an interval, in which ``{}`` is replaced by the number.
     """
     value = number(found.get(key), form, sign=sign, nothing=nothing)
     if value == nothing:
         return nothing
-    if not finite(found.get("low"), found.get("high")):
-        return alone.format(value)
-    return f"{value} {ends(found, form, sign=sign)}"
+    known = finite(found.get("low"), found.get("high"))
+    return f"{value} {ends(found, form, sign=sign)}" if known else alone.format(value)
 
 
 def p_value(value: float | None) -> str:
@@ -79,8 +68,9 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Iterable[str], most: int = 5) -> str:
     """Return the first names, and how many more there are."""
+    names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,8 @@ def read_figures(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*")) if path.suffix in _MEDIA}
 
 
-def _markdown(given: Text) -> str:
-    """Return text on one line, in which Markdown sees nothing but what its pieces are."""
-    return "".join(map(_markdown_piece, [given] if isinstance(given, str) else given)).strip()
-
-
-def _markdown_piece(piece: str) -> str:
+def _markdown(piece: str) -> str:
+    """Return a piece of text on one line, in which Markdown sees no markup."""
     if piece == "\n":
         return "<br>"
     folded = re.sub(r"\s+", " ", piece)
@@ -107,28 +103,19 @@ def _markdown_piece(piece: str) -> str:
     return f"**{plain}**" if isinstance(piece, Strong) else f"[{plain}]({piece})" if isinstance(piece, Link) else plain
 
 
-def _html(given: Text) -> str:
-    """Return escaped text as HTML, which the template takes as it is."""
-    return "".join(map(_html_piece, [given] if isinstance(given, str) else given))
-
-
-def _html_piece(piece: str) -> str:
+def _html(piece: str) -> str:
+    """Return a piece of text as escaped HTML, which the template takes as it is."""
     if piece == "\n":
         return "<br>"
     plain = html.escape(piece)
     if isinstance(piece, Link):
         return f'<a href="{plain}">{plain}</a>'
-    return (
-        f"<code>{plain}</code>"
-        if isinstance(piece, Code)
-        else f"<b>{plain}</b>"
-        if isinstance(piece, Strong)
-        else plain
-    )
+    tag = "code" if isinstance(piece, Code) else "b" if isinstance(piece, Strong) else ""
+    return f"<{tag}>{plain}</{tag}>" if tag else plain
 
 
 @cache
-def _environment(inline: Any) -> jinja2.Environment:
+def _environment(inline: Callable[[str], str]) -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=inline is _html,
@@ -136,5 +123,5 @@ def _environment(inline: Any) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["inline"] = inline
+    made.filters["inline"] = lambda given: "".join(map(inline, [given] if isinstance(given, str) else given)).strip()
     return made

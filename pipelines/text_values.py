@@ -72,9 +72,9 @@ def known_column(column: pd.Series) -> pd.Series:
 
 def look_alikes(values: Iterable[Any], key: Any = folded) -> list[tuple[str, ...]]:
     """Return the groups of different texts with the same ``key``, each sorted, in the order of the first."""
-    groups: dict[Hashable, dict[str, None]] = {}
+    groups: dict[Hashable, list[str]] = {}
     for value in dict.fromkeys(value for value in values if isinstance(value, str)):
-        groups.setdefault(key(value), {})[value] = None
+        groups.setdefault(key(value), []).append(value)
     return [tuple(sorted(group)) for group in groups.values() if len(group) > 1]
 
 

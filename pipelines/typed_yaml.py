@@ -38,13 +38,9 @@ class TypedReader:
         self.choices = choices
         self.lines: dict[str, int] = {}  # of each key that was read, by its dotted name
 
-    def fail(self, node: yaml.Node, message: str) -> typing.NoReturn:
-        """Raise `ParamsError` with the line of ``node``."""
-        raise ParamsError(f"{self.path}, line {node.start_mark.line + 1}: {message}")
-
-    def _lacks(self, node: yaml.Node, name: str, keys: list[str]) -> typing.NoReturn:
-        line = self.lines.get(name, node.start_mark.line + 1)
-        raise ParamsError(f"{self.path}, line {line}: {name} lacks {', '.join(keys)}")
+    def fail(self, node: yaml.Node, message: str, key: str = "") -> typing.NoReturn:
+        """Raise `ParamsError` with the line of ``key``, if it was read, or of ``node``."""
+        raise ParamsError(f"{self.path}, line {self.lines.get(key, node.start_mark.line + 1)}: {message}")
 
     def read(self, node: yaml.Node, kind: Any, name: str) -> Any:
         """Return ``node`` as a value of type ``kind``; ``name`` is its dotted key."""
@@ -100,7 +96,7 @@ class TypedReader:
             given[key.value] = self.read(value, hints[key.value], f"{name}.{key.value}")
         required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
         if missing := [key for key in required if key not in given]:
-            self._lacks(node, name, missing)
+            self.fail(node, f"{name} lacks {', '.join(missing)}", name)
         return kind(**given)
 
     def _chosen(self, node: yaml.Node, kind: type, name: str) -> type:
@@ -111,7 +107,7 @@ class TypedReader:
             allowed = list(dict.fromkeys(choice[place] for choice in choices if list(choice[:place]) == given))
             found = next((value for each, value in self._pairs(node, name) if each.value == key), None)
             if found is None:
-                self._lacks(node, name, [key])
+                self.fail(node, f"{name} lacks {key}", name)
             value = self._value(found, f"{name}.{key}")
             if value not in allowed:
                 self.fail(found, f"{name}.{key} is {value!r}; it must be one of {', '.join(allowed)}")

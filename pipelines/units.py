@@ -15,6 +15,7 @@ CopyNumberScale = Literal["relative", "log2_plus_1", "log2_ratio", "absolute"]
 HIGHEST_LOG_TPM = 25.0  # TPM add up to a million a sample, so log2(TPM + 1) stays below 20
 HIGHEST_COPIES = 1000.0  # relative ones; amplifications above 100 are not known
 HIGHEST_LN_IC50 = 20.0  # half a kilomolar
+_HIGHEST_AREA = 1.5  # fits overshoot 1 a little
 _MOST = 2_000_000  # values that quantiles are taken of
 _FEW = 500  # values, too few to judge their distribution
 _FEW_FOR_MEDIAN = 50
@@ -36,17 +37,11 @@ class Doubt:
     message: str
 
 
-@dataclass(frozen=True)
 class _Summary:
-    count: int
-    lowest: float
-    highest: float
-    median: float
-    whole: bool
-
-    @property
-    def range(self) -> str:
-        return f"the values lie within {self.lowest:g} and {self.highest:g}, with median {self.median:.3g}"
+    def __init__(self, known: np.ndarray) -> None:
+        self.count, self.whole = len(known), bool((known == np.rint(known)).all())
+        self.lowest, self.highest, self.median = float(known.min()), float(known.max()), float(np.median(known))
+        self.range = f"the values lie within {self.lowest:g} and {self.highest:g}, with median {self.median:.3g}"
 
 
 def copy_number_doubt(values: npt.ArrayLike, scale: CopyNumberScale = "relative") -> Doubt | None:
@@ -54,7 +49,7 @@ def copy_number_doubt(values: npt.ArrayLike, scale: CopyNumberScale = "relative"
     known = _known(values)
     if not len(known):
         return None
-    found = _summary(known)
+    found = _Summary(known)
     if found.whole and found.highest > found.lowest:
         what = "all values are whole, as absolute copies or calls are"
         return None if scale == "absolute" else Doubt(True, f"{what}; {_OTHER[scale]}")
@@ -91,7 +86,7 @@ def log_tpm_doubt(values: npt.ArrayLike) -> Doubt | None:
     known = _known(table)
     if not len(known):
         return None
-    found = _summary(known)
+    found = _Summary(known)
     if found.lowest < 0:
         return Doubt(True, f"{found.range}; log2(TPM + 1) is never below 0, standardized values and log ratios are")
     if found.highest > HIGHEST_LOG_TPM:
@@ -121,7 +116,7 @@ def expression_scale(values: np.ndarray) -> tuple[Literal["linear", "log2", "as_
     if not len(known):
         return "as_is", "there are no values"
     lowest, highest = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
-    found = _summary(np.append(known, [lowest, highest]))
+    found = _Summary(np.append(known, [lowest, highest]))
     if lowest < 0:
         share = f"{found.range}, and {(known < 0).mean():.1%} are below 0"
         if highest > HIGHEST_LOG_TPM:
@@ -143,7 +138,7 @@ def methylation_doubt(values: npt.ArrayLike) -> Doubt | None:
     known = _known(values)
     if not len(known):
         return None
-    found = _summary(known)
+    found = _Summary(known)
     if found.lowest < 0:
         return Doubt(True, f"{found.range}; shares are never below 0, M values are: beta is 2 ** M / (2 ** M + 1)")
     if found.highest > 1:
@@ -157,7 +152,7 @@ def response_doubt(values: npt.ArrayLike, drugs: int) -> Doubt | None:
     known = _known(values)
     if len(known) < _FEW or drugs < 10:
         return None
-    found = _summary(known)
+    found = _Summary(known)
     if found.lowest > 0:
         linear = found.highest > HIGHEST_LN_IC50 or float(known.mean()) > 1.5 * found.median
         kind = "IC50 in micromolar; take the natural logarithm" if linear else "pIC50 or nanomolar"
@@ -175,6 +170,17 @@ def response_doubt(values: npt.ArrayLike, drugs: int) -> Doubt | None:
     return None
 
 
+def area_doubt(values: np.ndarray) -> Doubt | None:
+    """Return what speaks against values being areas under the dose-response curve, as shares."""
+    median = float(np.median(values)) if len(values) else 1.0
+    if median > _HIGHEST_AREA:
+        return Doubt(True, f"the median is {median:.3g}; areas end near 1, these look like percent")
+    if median < 0.5 and len(values) >= _FEW:
+        message = f"the median is {median:.3g}; areas are near 1 where a drug does nothing, these look like 1 - area"
+        return Doubt(False, message)
+    return None
+
+
 DOUBTS: dict[str, Callable[[npt.ArrayLike], Doubt | None]] = {
     "expression": log_tpm_doubt,
     "copy_number": copy_number_doubt,
@@ -187,8 +193,3 @@ def _known(values: npt.ArrayLike) -> np.ndarray:
     flat = np.asarray(values, dtype=np.float64).ravel()
     flat = flat[np.isfinite(flat)]
     return flat if len(flat) <= _MOST else np.append(flat[:: len(flat) // _MOST + 1], [flat.min(), flat.max()])
-
-
-def _summary(known: np.ndarray) -> _Summary:
-    whole = bool((known == np.rint(known)).all())
-    return _Summary(len(known), float(known.min()), float(known.max()), float(np.median(known)), whole)

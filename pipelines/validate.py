@@ -50,8 +50,7 @@ class Validation:
 def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = None) -> Validation:
     """Check a raw folder against the suites of its modality; faulty data is a finding and never an exception.
 
-    A file that cannot be read hides no fault of another. Great Expectations' Data Docs are written to the folder
-    ``docs``, which is replaced whole, if it is given.
+    A file that cannot be read hides no fault of another. Great Expectations' Data Docs replace the folder ``docs``.
     """
     expectations = importlib.import_module(f"pipelines.expectations.{task.modality}")  # takes seconds
     tables, findings = expectations.read(folder, task)
@@ -62,11 +61,7 @@ def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = 
 
 
 def run_suites(suites: Sequence[Suite | Finding], *, docs: Path | None = None) -> list[Finding]:
-    """Run suites in Great Expectations, write its Data Docs if asked, and return what failed.
-
-    A failure within an expectation's tolerance (its ``mostly``) is a warning. Findings among the suites are returned
-    as they are.
-    """
+    """Run suites in Great Expectations, write its Data Docs, and return what failed, and findings as they are."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -110,11 +105,10 @@ def _findings(suite: Suite, result: Any) -> list[Finding]:
     for raised in [info] if "raised_exception" in info else info.values():
         if raised["raised_exception"]:
             raise RuntimeError(f"suite {suite.name}: {raised['exception_message']}")
-    unexpected = result.result.get("unexpected_index_list") or []
-    if result.success and not unexpected:
-        return []
-    check = suite.checks[result.expectation_config.meta["check"]]
-    return check.report(sorted(unexpected), "warning" if result.success else "error")
+    unexpected = sorted(result.result.get("unexpected_index_list") or [])
+    report = suite.checks[result.expectation_config.meta["check"]].report
+    # A failure within the expectation's tolerance is a warning.
+    return [] if result.success and not unexpected else report(unexpected, "warning" if result.success else "error")
 
 
 def _write_docs(context: Any, docs: Path) -> None:
@@ -132,7 +126,7 @@ def write_validation(validation: Validation, reports: Path) -> Path:
     """Write ``validation.json`` into ``reports`` and return its path."""
     from pipelines.files import write_json
 
-    kinds = {"failed": validation.errors, "warnings": validation.warnings, "findings": validation.findings}
+    kinds = {"warnings": validation.warnings, "findings": validation.findings}
     found = {kind: [finding.as_dict() for finding in findings] for kind, findings in kinds.items()}
     path = reports / VALIDATION_FILE
     write_json(path, {"task": validation.task, "passed": validation.passed, **found, "counts": validation.counts})
@@ -146,10 +140,9 @@ def log_validation(validation: Validation, folder: Path, reports: Path) -> None:
     tags = {"validation.passed": str(validation.passed).lower()}
     if folder.is_dir():
         tags["data.sha256"] = tracking.folder_sha256(folder)
+    found = {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
     with tracking.run(validation.task, "validate", f"validate {validation.task}", tags=tags):
-        tracking.mlflow.log_metrics(
-            {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
-        )
+        tracking.mlflow.log_metrics(found)
         tracking.mlflow.log_artifact(str(reports / VALIDATION_FILE))
         tracking.mlflow.log_artifacts(str(reports / DOCS_FOLDER), DOCS_FOLDER)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipelines.files import read_json, written_whole
 from pipelines.formatting import ends, number
 from pipelines.paths import AUDIT_FILE, VALIDATION_FILE
@@ -57,6 +59,4 @@ def _audit(audit: dict[str, Any]) -> list[Block]:
 
 
 def _plain(values: Any) -> Block:
-    import yaml
-
     return code(yaml.safe_dump(values, sort_keys=False))

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import ROWS_SHOWN, Finding
-from pipelines.expectations import Check, Report, Suite, report_names, report_rows, report_table
+from pipelines.expectations import Check, Report, Suite, report_rows, report_table, some, with_found
 from pipelines.samples.gene_names import several_genes, spreadsheet_names
 from pipelines.text_values import folded_id, is_unknown, quoted
 from pipelines.units import Doubt
 
-ONE_ROW_EACH = "write one row for each, and give different things different ids"
+_COLUMNS_ALONE = 5  # up to so many faulty columns get a finding each, more share one
 
 
 def between(
@@ -30,28 +30,25 @@ def between(
     above: float | None = None,
     tolerated: float = 0.0,
 ) -> Check:
-    """Return the check that values lie within ``low`` and ``high`` and ``above`` a bound; missing ones do.
-
-    A ``tolerated`` share outside is a warning.
-    """
+    """Return the check that values lie within bounds, or above one; a ``tolerated`` share outside is a warning."""
     expectation = gxe.ExpectColumnValuesToBeBetween(
         column=column,
         min_value=low if above is None else above,
         max_value=high,
         strict_min=above is not None,
-        mostly=mostly(tolerated),
+        mostly=math.floor((1.0 - tolerated) * 1e9) / 1e9,  # the share itself is tolerated, whatever its rounding
     )
     return Check(expectation, report)
-
-
-def mostly(tolerated: float) -> float:
-    """Return the ``mostly`` of an expectation that a ``tolerated`` share may fail, that share itself included."""
-    return math.floor((1.0 - tolerated) * 1e9) / 1e9
 
 
 def filled(column: str, report: Report, *, warn: bool = False) -> Check:
     """Return the check that no value of a column is missing."""
     return Check(gxe.ExpectColumnValuesToNotBeNull(column=column, mostly=0.0 if warn else 1.0), report)
+
+
+def filled_key(file: str, key: str) -> Check:
+    """Return the check that a key is in every row."""
+    return filled(key, report_rows("key_filled", file, key, "the key is empty; fill it in"))
 
 
 def rows_at_least(least: int, report: Report) -> Check:
@@ -61,17 +58,12 @@ def rows_at_least(least: int, report: Report) -> Check:
 
 def keyed_checks(file: str, table: pd.DataFrame, key: str) -> list[Check]:
     """Return the checks of a table with one row for each ``key``."""
-    doubled = report_rows("key_unique", file, key, f"occurs more than once{{found}}; {ONE_ROW_EACH}", table[key])
+    doubled = "occurs more than once{found}; write one row for each, and give different things different ids"
     return [
         rows_at_least(1, report_table("minimum_rows", file, "the table has no row; add its rows")),
         filled_key(file, key),
-        Check(gxe.ExpectColumnValuesToBeUnique(column=key), doubled),
+        Check(gxe.ExpectColumnValuesToBeUnique(column=key), report_rows("key_unique", file, key, doubled, table[key])),
     ]
-
-
-def filled_key(file: str, key: str) -> Check:
-    """Return the check that a key is in every row."""
-    return filled(key, report_rows("key_filled", file, key, "the key is empty; fill it in"))
 
 
 def known_ids(
@@ -81,25 +73,12 @@ def known_ids(
     *,
     files: tuple[str, str],
     noun: str,
-    advice: Callable[[str], str],
+    advice: str,
     tolerated: float = 0.0,
 ) -> Suite:
-    """Return the suite of one row for each id, with the number of rows that another table has of it.
+    """Return the suite of ids that another table must have, but for a ``tolerated`` share.
 
-    Parameters
-    ----------
-    name
-        Of the suite.
-    ids, others
-        The column of ids that is checked, and the one of the other table.
-    files
-        Their files.
-    noun
-        What the ids name, plural.
-    advice
-        What to do, by severity.
-    tolerated
-        Share of the ids that the other table may lack.
+    ``files`` are those of ``ids`` and of ``others``; ``noun`` says in the plural what the ids name.
     """
     file, other = files
     frame = pd.DataFrame({"id": ids.dropna().unique()})
@@ -110,10 +89,9 @@ def known_ids(
         lacking = frame["id"].iloc[list(positions)]
         message = (
             f"{len(lacking)} of {len(frame)} {noun} are not in {other} ({quoted(lacking, ROWS_SHOWN)})"
-            f"{alike_ids(lacking, others)}; {advice(severity)}"
+            f"{alike_ids(lacking, others)}; {advice}"
         )
-        rows = np.flatnonzero(ids.isin(lacking))
-        expectation = f"{noun.replace(' ', '_')}_known"
+        rows, expectation = np.flatnonzero(ids.isin(lacking)), f"{noun.replace(' ', '_')}_known"
         return [Finding.at_rows(expectation, file, str(ids.name), rows, message, values=lacking, severity=severity)]
 
     return Suite(name, frame, [between(there, report, low=1, tolerated=tolerated)])
@@ -139,64 +117,92 @@ def scale_findings(file: str, doubt: Doubt | None, advice: str, column: str | No
     return [Finding("scale_fits", file, f"{doubt.message}; {advice}", column, severity=severity)]
 
 
-# Number columns, and the genes that they are named after.
+class Columns:
+    """The number columns of a raw table, ``values`` of shape ``(rows, columns)``, and their checks.
 
-
-def column_statistics(names: Sequence[str], values: np.ndarray) -> pd.DataFrame:
-    """Return one row for each column of ``values``, shape ``(rows, columns)``.
-
-    ``name`` is None if it says nothing; ``range`` is the highest less the lowest value, 0 of a column without values.
+    ``frame`` has a row for each column: its name (None if it says nothing), its infinite values, the lowest and highest
+    finite one, and their ``range``, 0 of a column without values. ``labels`` are the names for messages.
     """
-    finite = np.isfinite(values)
-    lowest = values.min(axis=0, initial=np.inf, where=finite).astype(np.float64)
-    highest = values.max(axis=0, initial=-np.inf, where=finite).astype(np.float64)
-    measured = finite.any(axis=0)
-    named = [None if is_unknown(name) or name.startswith("Unnamed: ") else name for name in names]
-    return pd.DataFrame(
-        {
-            "name": pd.Series(named, dtype=object),
-            "infinite": np.isinf(values).sum(axis=0),
-            "lowest": np.where(measured, lowest, np.nan),
-            "highest": np.where(measured, highest, np.nan),
-            "range": np.where(measured, highest - lowest, 0.0),
-        }
-    )
 
+    def __init__(self, file: str, table: pd.DataFrame, key: str, values: np.ndarray) -> None:
+        self.file, self.values = file, values
+        numbered = [(number, str(name)) for number, name in enumerate(table.columns, start=1) if name != key]
+        self.names = [name for _, name in numbered]
+        self.labels = [name if name.strip() else f"number {number}" for number, name in numbered]
+        named = [None if is_unknown(name) or name.startswith("Unnamed: ") else name for name in self.names]
+        finite = np.isfinite(values)
+        lowest = values.min(axis=0, initial=np.inf, where=finite).astype(np.float64)
+        highest = values.max(axis=0, initial=-np.inf, where=finite).astype(np.float64)
+        measured = finite.any(axis=0)
+        self.frame = pd.DataFrame(
+            {
+                "name": pd.Series(named, dtype=object),
+                "infinite": np.isinf(values).sum(axis=0),
+                "lowest": np.where(measured, lowest, np.nan),
+                "highest": np.where(measured, highest, np.nan),
+                "range": np.where(measured, highest - lowest, 0.0),
+            }
+        )
 
-def column_labels(columns: Iterable[Any], key: str) -> list[str]:
-    """Return the names of all columns but ``key`` for messages; a blank one is named by its number in the file."""
-    return [
-        str(column) if str(column).strip() else f"number {number}"
-        for number, column in enumerate(columns, start=1)
-        if column != key
-    ]
+    def report(self, name: str, message: str, fault: Callable[[np.ndarray], np.ndarray] | None = None) -> Report:
+        """Report columns; ``fault`` marks faulty cells, whose rows are named and whose values replace ``{found}``."""
+
+        def report(columns: Sequence[int], severity: str) -> list[Finding]:
+            findings, alone = [], len(columns) <= _COLUMNS_ALONE
+            for group in [[column] for column in columns] if alone else [list(columns)]:
+                part = self.values[:, group]
+                wrong = np.zeros(part.shape, dtype=bool) if fault is None else fault(part)
+                what, found = with_found(message, part[wrong][:ROWS_SHOWN])
+                if not alone:
+                    what = f"{len(group)} of {len(self.labels)} columns: {what}"
+                rows, column = np.flatnonzero(wrong.any(axis=1)), some(self.labels[at] for at in group)
+                findings.append(Finding.at_rows(name, self.file, column, rows, what, values=found, severity=severity))
+            return findings
+
+        return report
+
+    def sound(self, noun: str) -> list[Check]:
+        """Return the checks that columns are named after what ``noun`` says, and finite."""
+        unnamed = f"the column has no name, or a word that means unknown; name it after its {noun}"
+        infinite = self.report("values_finite", "must be finite; leave unknown values empty", np.isinf)
+        return [filled("name", self.report("column_named", unnamed)), between("infinite", infinite, high=0)]
+
+    def at_least(self, low: float, why: str) -> Check:
+        """Return the check that no value lies below ``low``; ``why`` says that none does and what to do."""
+        report = self.report(
+            "values_not_below", f"below {low:g}{{found}}, {why}", lambda cells: np.isfinite(cells) & (cells < low)
+        )
+        return between("lowest", report, low=low)
+
+    def at_most(self, high: float, why: str) -> Check:
+        """Return the check that no value lies above ``high``, as `at_least`."""
+        report = self.report(
+            "values_not_above", f"above {high:g}{{found}}, {why}", lambda cells: np.isfinite(cells) & (cells > high)
+        )
+        return between("highest", report, high=high)
+
+    def varied(self, advice: str, tolerated: float) -> list[Check]:
+        """Return the check that columns vary, of a table with several rows; a ``tolerated`` share may not."""
+        constant = self.report("column_varies", f"has one value in all rows, or none; {advice}")
+        return [between("range", constant, above=0, tolerated=tolerated)] if len(self.values) > 1 else []
 
 
 def gene_name_findings(file: str, names: Sequence[str], column: str | None = None) -> list[Finding]:
     """Warn of names that a spreadsheet made of a gene's name, and of names of several genes."""
-    changed = set(spreadsheet_names(names))
-    kinds = (
-        (
-            "gene_name_kept",
-            [at for at, name in enumerate(names) if name in changed],
-            "are a date or a number that a spreadsheet made of a name ({}); no other table has them: take the names "
-            "from the source again",
-        ),
-        (
-            "gene_name_single",
-            [at for at, name in enumerate(names) if several_genes(name)],
-            "name several genes ({}); a model knows none of them by it: name each column by one gene",
-        ),
-    )
+    changed = "are a date or a number that a spreadsheet made of a name ({}); take the names from the source again"
+    several = "name several genes ({}); a model knows none of them by it: name each column by one gene"
     return [
-        finding
-        for name, positions, message in kinds
-        if positions
-        for finding in report_names(
-            name,
+        Finding(
+            expectation,
             file,
-            names,
-            lambda found, _, message=message: f"{len(found)} genes {message.format(quoted(found))}",  # type: ignore[misc]
-            column,
-        )(positions, "warning")
+            f"{len(found)} genes {message.format(quoted(found))}",
+            column or some(found),
+            severity="warning",
+            values=tuple(found[:ROWS_SHOWN]),
+        )
+        for expectation, found, message in (
+            ("gene_name_kept", spreadsheet_names(names), changed),
+            ("gene_name_single", [name for name in names if several_genes(name)], several),
+        )
+        if found
     ]

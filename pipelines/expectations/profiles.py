@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,12 @@ import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 
-from pipelines.errors import DataError, Finding
-from pipelines.expectations import (
-    Check,
-    Report,
-    Suite,
-    report_columns,
-    report_names,
-    report_rows,
-    report_table,
-    some,
-)
+from pipelines.errors import Finding
+from pipelines.expectations import Check, Suite, report_names, report_rows, report_table, some
 from pipelines.expectations.checks import (
+    Columns,
     alike_ids,
     between,
-    column_labels,
-    column_statistics,
     filled,
     gene_name_findings,
     keyed_checks,
@@ -35,7 +25,6 @@ from pipelines.expectations.checks import (
     rows_at_least,
     scale_findings,
 )
-from pipelines.expectations.profile_targets import ProfileTargets
 from pipelines.modalities.profiles import ProfilesTask as Task
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
@@ -43,14 +32,13 @@ from pipelines.samples.expression import (
     LANDMARK,
     SAMPLES_FILE,
     as_truth,
+    asked_of_profiles,
     is_landmark,
     is_one_of,
     library_sizes,
     partly_excluded,
-    read_expression_tables,
-    sample_columns,
 )
-from pipelines.samples.formats import read_table
+from pipelines.samples.formats import read_sound_tables
 from pipelines.samples.gene_names import symbol_of
 from pipelines.text_values import is_unknown, known_column, quoted
 from pipelines.units import Doubt
@@ -71,40 +59,18 @@ _ADVICE = {
     "log2": "write log2(x + 1), or set data.scale: linear in params.yaml if no logarithm was taken",
     "as_is": "",
 }
-_NEVER = {"linear": "linear values never are", "log2": "log2(x + 1) never is"}
+_NEVER = {"linear": "which linear values never are", "log2": "which log2(x + 1) never is"}
 
 
 def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
-    """Return every sound table of a raw folder by its file name, and why the others are not there."""
-    try:
-        tables = read_expression_tables(folder, task)
-    except DataError as error:
-        text = {EXPRESSION_FILE: (SAMPLE,), SAMPLES_FILE: sample_columns(task), GENES_FILE: (GENE,)}
-        faulty = {finding.file for finding in error.findings}
-        sound = [file for file in text if file not in faulty and (folder / file).exists()]
-        notes: list[Finding] = []
-        read_again = {
-            file: read_table(folder / file, text=text[file], all_other_numbers=file == EXPRESSION_FILE, notes=notes)
-            for file in sound
-        }
-        return read_again, [*error.findings, *notes]
-    found = {EXPRESSION_FILE: tables.expression, SAMPLES_FILE: tables.samples}
-    return found | ({} if tables.genes is None else {GENES_FILE: tables.genes}), list(tables.notes)
+    """Return every sound table of a raw folder by its file name, and findings about all of them."""
+    return read_sound_tables(folder, asked_of_profiles(folder, task))
 
 
 def suites(tables: Tables, task: Task) -> list[Suite | Finding]:
-    """Return the suites of ``tables``, and findings of what no expectation can state.
-
-    What needs a table that is not there is left out.
-    """
-    made: list[Suite | Finding] = []
-    if EXPRESSION_FILE in tables:
-        made += _expression_suites(tables, task)
-    if SAMPLES_FILE in tables:
-        made += _samples_suites(tables, task)
-    if GENES_FILE in tables:
-        made += _genes_suites(tables, task)
-    return made
+    """Return the suites of the tables that are there, and findings of what no expectation can state."""
+    of_files = {EXPRESSION_FILE: _expression_suites, SAMPLES_FILE: _samples_suites, GENES_FILE: _genes_suites}
+    return [each for file, of_file in of_files.items() if file in tables for each in of_file(tables, task)]
 
 
 def counts(tables: Tables, task: Task) -> dict[str, Any]:
@@ -130,21 +96,14 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
 
 
 def _expression_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
-    file, table, rules, scale = EXPRESSION_FILE, tables[EXPRESSION_FILE], task.validate, task.data.scale
-    features = table.drop(columns=SAMPLE)
-    genes = [str(name) for name in features.columns]
+    file, table, most, scale = EXPRESSION_FILE, tables[EXPRESSION_FILE], task.validate.missing_share, task.data.scale
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite to a model
-        values = features.to_numpy(np.float32, na_value=np.nan)
-    missing = np.isnan(values)
+        values = table.drop(columns=SAMPLE).to_numpy(np.float32, na_value=np.nan)
+    columns, missing = Columns(file, table, SAMPLE, values), np.isnan(values)
     rows, row_checks, scale_faults = _rows(table, values, missing, task)
-    columns = column_statistics(genes, values).assign(
-        missing=missing.sum(axis=0) / max(len(values), 1), symbol=[symbol_of(gene) for gene in genes]
-    )
-    # A gene with too many gaps is reported for these alone.
-    columns["range"] = columns["range"].where((columns["missing"] <= rules.missing_share) & columns["lowest"].notna())
-    gaps = missing & (rows["missing"].to_numpy() <= rules.missing_share)[:, None]
-    gaps &= (columns["missing"].to_numpy() <= rules.missing_share)[None, :]
-    named = some(genes[at] for at in np.flatnonzero(gaps.any(axis=0)))
+    of_genes = missing.sum(axis=0) / max(len(values), 1)
+    gaps = missing & (rows["missing"].to_numpy() <= most)[:, None] & (of_genes <= most)
+    named = some(columns.names[at] for at in np.flatnonzero(gaps.any(axis=0)))
     imputed = (
         f"{gaps.sum()} values are missing, of {gaps.any(axis=1).sum()} samples and {gaps.any(axis=0).sum()} genes"
         "; they are imputed"
@@ -155,10 +114,10 @@ def _expression_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
         Suite("expression", rows, row_checks),
         *scale_faults,
         *scale_findings(file, _scale_doubt(values, scale), _ADVICE[scale]),
-        Suite("expression.columns", columns, _columns_checks(table, values, task)),
-        *gene_name_findings(file, column_labels(table.columns, SAMPLE)),
+        _columns_suite(columns, of_genes, task),
+        *gene_name_findings(file, columns.labels),
     ]
-    if (fault := _rules(task).gene_fault(genes, task)) is not None:
+    if (fault := _rules(task).gene_fault(columns.names, task)) is not None:
         made.append(Finding("target_gene", file, fault))
     if SAMPLES_FILE in tables:
         known = tables[SAMPLES_FILE][SAMPLE]
@@ -241,53 +200,63 @@ def _logged(values: np.ndarray, measured: np.ndarray, scale: str) -> tuple[np.nd
     return logged, pd.Series(highest)
 
 
-def _columns_checks(table: pd.DataFrame, values: np.ndarray, task: Task) -> list[Check]:
-    file, rules, scale = EXPRESSION_FILE, task.validate, task.data.scale
-    labels = column_labels(table.columns, SAMPLE)
-
-    def report(name: str, message: str, fault: Callable[[np.ndarray], np.ndarray] | None = None) -> Report:
-        return report_columns(name, file, labels, message, values=values, fault=fault)
-
-    few = f"{len(labels)} genes, {rules.minimum_genes} are needed; add a number column for each gene"
-    unnamed = "the column has no name, or a word that means unknown; name it after its gene"
-    infinite = "must be finite; leave unknown values empty"
+def _columns_suite(columns: Columns, missing: np.ndarray, task: Task) -> Suite:
+    """Return the suite of the genes; ``missing`` are their shares of missing values."""
+    file, rules, scale, count = columns.file, task.validate, task.data.scale, len(columns.labels)
+    frame = columns.frame.assign(missing=missing, symbol=[symbol_of(gene) for gene in columns.names])
+    # A gene with too many gaps is reported for these alone.
+    frame["range"] = frame["range"].where((missing <= rules.missing_share) & frame["lowest"].notna())
+    few = f"{count} genes, {rules.minimum_genes} are needed; add a number column for each gene"
+    gaps = f"more than {rules.missing_share:.0%} of the values are missing; measure the gene, or leave it out"
     checks = [
         rows_at_least(rules.minimum_genes, report_table("minimum_genes", file, few)),
-        filled("name", report("column_named", unnamed)),
-        between("infinite", report("values_finite", infinite, np.isinf), high=0),
+        *columns.sound("gene"),
+        between("missing", columns.report("gene_measured", gaps), high=rules.missing_share),
+        *columns.varied("models leave it out; correct how it was made if it should vary", rules.constant_gene_share),
     ]
     if scale != "as_is":
-        message = (
-            f"below 0{{found}}, which {_NEVER[scale]}; undo an offset or a log ratio, or set data.scale: as_is if the "
-            "values are standardized"
-        )
-        checks.append(between("lowest", report("values_not_negative", message, lambda cells: cells < 0), low=0))
+        advice = "undo an offset or a log ratio, or set data.scale: as_is if the values are standardized"
+        checks.append(columns.at_least(0, f"{_NEVER[scale]}; {advice}"))
     if scale == "log2":
-        message = (
-            f"above {HIGHEST_LOG2:g}{{found}}, which {_NEVER[scale]}: the table looks linear; set data.scale: linear, "
-            "or transform it to log2(x + 1)"
-        )
-        above = report("values_not_above", message, lambda cells: np.isfinite(cells) & (cells > HIGHEST_LOG2))
-        checks.append(between("highest", above, high=HIGHEST_LOG2))
-    message = f"more than {rules.missing_share:.0%} of the values are missing; measure the gene, or leave it out"
-    checks.append(between("missing", report("gene_measured", message), high=rules.missing_share))
-    if len(values) > 1:
-        message = "has one value in all samples; models leave it out; correct how it was made if it should vary"
-        constant = report("gene_varies", message)
-        checks.append(between("range", constant, above=0, tolerated=rules.constant_gene_share))
+        advice = "the table looks linear; set data.scale: linear, or transform it to log2(x + 1)"
+        checks.append(columns.at_most(HIGHEST_LOG2, f"{_NEVER[scale]}: {advice}"))
+
+    def shared(names: list[str]) -> str:
+        symbols = some(dict.fromkeys(symbol_of(name) for name in names))
+        advice = "a request that names one of them has to add its number, as the column does"
+        return f"{len(names)} columns share a symbol with another ({symbols}); {advice}"
+
     alone = gxe.ExpectColumnValuesToBeUnique(column="symbol", mostly=0.0)
-    return [*checks, Check(alone, report_names("symbol_alone", file, labels, _shared_symbols))]
+    checks.append(Check(alone, report_names("symbol_alone", file, columns.labels, shared)))
+    return Suite("expression.columns", frame, checks)
 
 
-def _shared_symbols(names: list[str], _: str) -> str:
-    symbols = some(dict.fromkeys(symbol_of(name) for name in names))
-    advice = "a request that names one of them has to add its number, as the column does"
-    return f"{len(names)} columns share a symbol with another ({symbols}); {advice}"
+class TargetRules:
+    """Rules of the target of a problem, in a module ``profiles_<problem>`` as ``RULES``; here there are none."""
+
+    def known(self, samples: pd.DataFrame, task: Any) -> pd.Series:
+        """Return which rows of ``samples.csv`` have a target, bool."""
+        return pd.Series(True, index=samples.index)
+
+    def sample_suites(self, samples: pd.DataFrame, task: Any) -> list[Suite]:
+        """Return the suites of the rows of ``samples.csv``."""
+        return []
+
+    def kept_suites(self, samples: pd.DataFrame, kept: pd.DataFrame, task: Any) -> list[Suite]:
+        """Return the suites of the rows of ``samples`` that the rules of ``data`` keep."""
+        return []
+
+    def gene_fault(self, genes: Sequence[str], task: Any) -> str | None:
+        """Return what is wrong with the genes that the task names; ``genes`` are those of the table."""
+        return None
+
+    def landmark_suites(self, landmarks: int, others: int, task: Any) -> list[Suite]:
+        """Return the suites of how many genes of the table are landmarks, and how many are not."""
+        return []
 
 
-def _rules(task: Task) -> ProfileTargets:
-    """Return the rules of the task's problem."""
-    rules: ProfileTargets = importlib.import_module(f"pipelines.expectations.profiles_{task.problem}").RULES
+def _rules(task: Task) -> TargetRules:
+    rules: TargetRules = importlib.import_module(f"pipelines.expectations.profiles_{task.problem}").RULES
     return rules
 
 
@@ -326,22 +295,17 @@ def _exclude_suites(table: pd.DataFrame, task: Task) -> list[Suite | Finding]:
         frame = pd.DataFrame({"value": [value for value, fault in faults.items() if not fault]}, dtype=object)
         frame["rows"] = [int(is_one_of(table[column], [value]).sum()) for value in frame["value"]]
 
-        def unused(found: list[str], _: str) -> str:
-            return (
-                f"data.exclude in params.yaml excludes {quoted(found)}, which no row has; check whether the file "
-                "spells it otherwise"
-            )
+        def unused(found: list[str]) -> str:
+            said = f"data.exclude in params.yaml excludes {quoted(found)}, which no row has"
+            return f"{said}; check whether the file spells it otherwise"
 
         report = report_names("exclude_value", SAMPLES_FILE, frame["value"].tolist(), unused, column)
-        unknown = "is empty or unknown, so that data.exclude in params.yaml cannot exclude the sample; it is kept"
+        message = "is empty or unknown, so that data.exclude in params.yaml cannot exclude the sample; it is kept"
+        undecided = filled("known", report_rows("exclude_unknown", SAMPLES_FILE, column, message), warn=True)
         known = pd.DataFrame({"known": known_column(table[column])})
         made += [
             Suite(f"samples.exclude{number}", frame, [between("rows", report, low=1, tolerated=1.0)]),
-            Suite(
-                f"samples.undecided{number}",
-                known,
-                [filled("known", report_rows("exclude_unknown", SAMPLES_FILE, column, unknown), warn=True)],
-            ),
+            Suite(f"samples.undecided{number}", known, [undecided]),
         ]
     return made
 
@@ -350,21 +314,20 @@ def _kept_suites(table: pd.DataFrame, expression: pd.DataFrame | None, task: Tas
     """Return the suites of the samples that the rules of ``data`` keep."""
     kept = _kept(table, expression, task)
     named, least = table[SAMPLE].dropna(), task.validate.minimum_samples
-    common = len(named) if expression is None else int(named.isin(expression[SAMPLE].dropna()).sum())
+    ids = named if expression is None else expression[SAMPLE].dropna()
+    common = int(named.isin(ids).sum())
     # A table that is too small before the rules is reported for that alone.
     counted = expression is not None and common > 0 and len(expression) >= least
     frame = pd.DataFrame({"common": [common], "kept": [len(kept) if counted else np.nan]})
-    alike = "" if expression is None or common else alike_ids(named, expression[SAMPLE])
+    alike = "" if common else alike_ids(named, ids)
     alien = f"not one sample is in {EXPRESSION_FILE} too{alike}; write the ids in both files alike"
     few = f"{len(kept)} of {common} samples are left after the rules of data in params.yaml, {least} are needed"
     checks = [
         between("common", report_table("samples_common", SAMPLES_FILE, alien, SAMPLE), low=1),
         between("kept", report_table("samples_left", SAMPLES_FILE, few), low=least),
     ]
-    return [
-        Suite("samples.rules", frame, checks),
-        *(_rules(task).kept_suites(table, kept, task) if common else []),
-    ]
+    of_target = _rules(task).kept_suites(table, kept, task) if common else []
+    return [Suite("samples.rules", frame, checks), *of_target]
 
 
 def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) -> pd.DataFrame:
@@ -375,8 +338,7 @@ def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) ->
     for column, values in task.data.exclude.items():
         if column in samples:
             rows &= ~is_one_of(samples[column], values)
-    rows &= _rules(task).known(samples, task)
-    kept = samples[rows]
+    kept = samples[rows & _rules(task).known(samples, task)]
     return kept.assign(**{PATIENT: kept[PATIENT].fillna(kept[SAMPLE])})
 
 
@@ -396,6 +358,10 @@ def _genes_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
         made.append(Suite("genes.landmark", pd.DataFrame({LANDMARK: as_truth(table[LANDMARK])})[written], [read]))
     if (expression := tables.get(EXPRESSION_FILE)) is None:
         return made
+
+    def undescribed(genes: list[str]) -> str:
+        return f"{len(genes)} genes of {EXPRESSION_FILE} have no row; nothing is known of them but their values"
+
     names = pd.Series([str(name) for name in expression.columns if name != SAMPLE], dtype=object, name=GENE)
     present = table[GENE].isin(names)
     message = f"not one gene is a column of {EXPRESSION_FILE}; write the names in both files alike"
@@ -406,16 +372,12 @@ def _genes_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     ]
     if present.any():
         columns = pd.DataFrame({GENE: names, "rows": names.map(table[GENE].value_counts()).fillna(0)})
-        lacking = report_names("genes_described", file, names.tolist(), _undescribed)
+        lacking = report_names("genes_described", file, names.tolist(), undescribed)
         made.append(Suite("genes.columns", columns, [between("rows", lacking, low=1, tolerated=1.0)]))
         if LANDMARK in table:
             landmarks = int((is_landmark(table) & present.to_numpy(bool)).sum())
             made += _rules(task).landmark_suites(landmarks, len(names) - landmarks, task)
     return made
-
-
-def _undescribed(genes: list[str], _: str) -> str:
-    return f"{len(genes)} genes of {EXPRESSION_FILE} have no row; nothing is known of them but their values"
 
 
 def _known(ids: pd.Series, others: pd.Series, files: tuple[str, str], noun: str, effect: str) -> list[Suite]:
@@ -425,4 +387,4 @@ def _known(ids: pd.Series, others: pd.Series, files: tuple[str, str], noun: str,
         return []
     tolerated = _MOST if alike_ids(lacking, others) else 1.0
     name = f"{Path(files[0]).stem}.ids"
-    return [known_ids(name, ids, others, files=files, noun=noun, advice=lambda _: effect, tolerated=tolerated)]
+    return [known_ids(name, ids, others, files=files, noun=noun, advice=effect, tolerated=tolerated)]

@@ -10,12 +10,12 @@ import pandas as pd
 from pipelines.errors import UserError
 from pipelines.expectations import Suite, report_table
 from pipelines.expectations.checks import between
-from pipelines.expectations.profile_targets import ProfileTargets
+from pipelines.expectations.profiles import TargetRules
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, LANDMARK
 from pipelines.samples.gene_names import find_gene
 
 
-class TargetGeneRules(ProfileTargets):
+class TargetGeneRules(TargetRules):
     """Rules of target genes and of landmarks."""
 
     def gene_fault(self, genes: Sequence[str], task: Any) -> str | None:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.expectations import Report, Suite, report_rows, report_table
+from pipelines.expectations import Check, Report, Suite, report_rows, report_table
 from pipelines.expectations.checks import between, filled
-from pipelines.expectations.profile_targets import ProfileTargets
+from pipelines.expectations.profiles import TargetRules
 from pipelines.samples.expression import SAMPLES_FILE
 from pipelines.samples.follow_up import read_follow_up
 
@@ -20,7 +20,7 @@ _SHORTEST_MEDIAN = {"days": 7.0, "months": 0.25, "years": 0.02}  # a week
 _OTHER = {"days": "months or years", "months": "years, or days", "years": "months or days"}
 
 
-class FollowUpRules(ProfileTargets):
+class FollowUpRules(TargetRules):
     """Rules of times and events."""
 
     def known(self, samples: pd.DataFrame, task: Any) -> pd.Series:
@@ -45,63 +45,45 @@ class FollowUpRules(ProfileTargets):
             filled("time", cells("time_number", data.time, no_number)),
             between("time", cells("time_positive", data.time, not_positive), above=0),
         ]
+        events = [filled("event", cells("event_truth", data.event, no_truth))]
         complete = report_rows("follow_up_known", SAMPLES_FILE, None, lacking)
+        followed = [between("cells", complete, low=2, tolerated=1.0)]
         # An empty cell is no number either, but is reported once, as dropped.
         return [
             Suite("samples.time", pd.DataFrame({"time": number})[said["time"]], times),
-            Suite(
-                "samples.event",
-                pd.DataFrame({"event": truth})[said["event"]],
-                [filled("event", cells("event_truth", data.event, no_truth))],
-            ),
-            Suite(
-                "samples.follow_up",
-                pd.DataFrame({"cells": said.sum(axis=1)}),
-                [between("cells", complete, low=2, tolerated=1.0)],
-            ),
+            Suite("samples.event", pd.DataFrame({"event": truth})[said["event"]], events),
+            Suite("samples.follow_up", pd.DataFrame({"cells": said.sum(axis=1)}), followed),
         ]
 
     def kept_suites(self, samples: pd.DataFrame, kept: pd.DataFrame, task: Any) -> list[Suite]:
         """Refuse too few events, a follow-up that ends before the horizons, and another unit of time."""
         data, found = task.data, read_follow_up(kept, task.data)
         time, event = found.time[found.known], found.event[found.known]
-        last, unit = data.horizons[-1], data.unit
-        shortest = _SHORTEST_MEDIAN[unit]
-        whole = {
-            "events": int(event.sum()),
-            "censored": int((~event).sum()),
-            "followed": int((time >= last).sum()),
-            "before": int((event & (time <= data.horizon)).sum()),
-            "longest": float(time.max(initial=0.0)),
-            "median_time": float(np.median(time)) if len(time) else shortest,
-        }
-        few = f"{whole['events']} events among {len(time)} samples, {_LEAST_EVENTS} are needed; add samples, or check "
-        none = "not one sample is censored; check whether {} is 0 where a follow-up ended without the event"
-        short = f"{whole['followed']} samples are followed until {last:g} {unit}, {_LEAST_FOLLOWED} are needed; "
+        last, unit, shortest = data.horizons[-1], data.unit, _SHORTEST_MEDIAN[data.unit]
+        events, followed = int(event.sum()), int((time >= last).sum())
+        longest, median = float(time.max(initial=0.0)), float(np.median(time)) if len(time) else shortest
+        few = f"{events} events among {len(time)} samples, {_LEAST_EVENTS} are needed; add samples"
+        none = "not one sample is censored; check whether it is 0 where a follow-up ended without the event"
+        short = f"{followed} samples are followed until {last:g} {unit}, {_LEAST_FOLLOWED} are needed"
         early = f"no event happens until data.horizon ({data.horizon:g} {unit}); choose a later one"
         other = f"are these {_OTHER[unit]}? See data.unit"
-        long = f"the longest follow-up is {whole['longest']:g} {unit}, more than a century; {other}"
-        brief = f"half of the follow-ups end within {whole['median_time']:g} {unit}, a week; {other}"
+        long = f"the longest follow-up is {longest:g} {unit}, more than a century; {other}"
+        brief = f"half of the follow-ups end within {median:g} {unit}, a week; {other}"
+        frame: dict[str, list[float]] = {}
+
+        def check(name: str, value: float, message: str, column: str = data.time, **bounds: Any) -> Check:
+            frame[name] = [value]
+            return between(name, report_table(name, SAMPLES_FILE, message, column), **bounds)
+
         checks = [
-            between(statistic, report_table(name, SAMPLES_FILE, message, column), low, high, tolerated=tolerated)
-            for statistic, name, column, message, low, high, tolerated in (
-                ("events", "events_enough", data.event, few + data.event, _LEAST_EVENTS, None, 0.0),
-                ("censored", "some_censored", data.event, none.format(data.event), 1, None, 1.0),
-                (
-                    "followed",
-                    "followed_long_enough",
-                    data.time,
-                    f"{short}lower data.horizons",
-                    _LEAST_FOLLOWED,
-                    None,
-                    0.0,
-                ),
-                ("before", "events_before_horizon", data.time, early, 1, None, 0.0),
-                ("longest", "time_unit_long", data.time, long, None, _LONGEST[unit], 0.0),
-                ("median_time", "time_unit_short", data.time, brief, shortest, None, 0.0),
-            )
+            check("events_enough", events, few, data.event, low=_LEAST_EVENTS),
+            check("some_censored", int((~event).sum()), none, data.event, low=1, tolerated=1.0),
+            check("followed_long_enough", followed, f"{short}; lower data.horizons", low=_LEAST_FOLLOWED),
+            check("events_before_horizon", int((event & (time <= data.horizon)).sum()), early, low=1),
+            check("time_unit_long", longest, long, high=_LONGEST[unit]),
+            check("time_unit_short", median, brief, low=shortest),
         ]
-        return [Suite("samples.survival", pd.DataFrame([whole]), checks)]
+        return [Suite("samples.survival", pd.DataFrame(frame), checks)]
 
 
 RULES = FollowUpRules()

@@ -26,3 +26,19 @@ def connected(ids: pd.Index, edges: Iterable[tuple[str, str]]) -> pd.Series:
         a, b = sorted((root(a), root(b)))
         parent[b] = a
     return pd.Series([root(name) for name in ids], index=ids)
+
+
+def owned_groups(
+    table: pd.DataFrame, copies: pd.DataFrame, owner: str | None, stratum: pd.Series
+) -> tuple[pd.Series, pd.Series]:
+    """Return for each sample its group and the most frequent ``stratum`` of the group; text, shape ``(n,)``.
+
+    Samples that ``copies`` pairs by position are one group, and so are those of one ``owner``, a column of ``table``.
+    """
+    ids = pd.Index(table["sample_id"])
+    edges = [(ids[a], ids[b]) for a, b in copies[["a", "b"]].to_numpy(int)]
+    if owner is not None:
+        edges += pairs_by(pd.Series(table[owner].to_numpy(), index=ids, dtype=object).dropna())
+    group = pd.Series(connected(ids, edges).to_numpy())
+    common = stratum.groupby(group.to_numpy()).agg(lambda labels: labels.mode().iloc[0])
+    return group, pd.Series(group.map(common).to_numpy())

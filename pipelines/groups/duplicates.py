@@ -35,23 +35,22 @@ _BLOCK = 1024
 def duplicate_pairs(samples: ImageSamples, near_identical: float) -> pd.DataFrame:
     """Return pairs of images whose texture correlates above ``near_identical``; 0.95 separates copies from other cells.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``a``, ``b`` (positions of samples, ``a < b``), ``similarity`` (correlation of texture, 1 for identical images),
-        ``how``: ``bytes`` (identical files), ``pixels`` (identical once decoded), ``near``, or ``turned`` (nearly
-        identical once turned or mirrored). Of identical images only neighbors are paired, and only the first is
-        compared with others. The pairs do not depend on the order of the rows.
+    Columns are ``a``, ``b`` (positions of samples, ``a < b``), ``similarity`` (correlation of texture, 1 for identical
+    images), ``how``: ``bytes`` (identical files), ``pixels`` (identical once decoded), ``near``, or ``turned`` (nearly
+    identical once turned or mirrored). Of identical images only neighbors are paired, and only the first is compared
+    with others. The pairs do not depend on the order of the rows.
     """
     order = np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable")
     digests = np.asarray(samples.digests, dtype=object)[order]
     found = [(a, b, 1.0, "bytes") for a, b in pairs_by(pd.Series(digests))]
     first = np.flatnonzero(~pd.Series(digests).duplicated())
-    decoded = pd.Series([_content(samples.pixels[samples.index[order[row]]]) for row in first], index=first)
+    pixels = (samples.pixels[samples.index[order[row]]] for row in first)
+    decoded = pd.Series([hashlib.blake2b(each.tobytes()).hexdigest() for each in pixels], index=first)
     found += [(a, b, 1.0, "pixels") for a, b in pairs_by(decoded)]
     first = first[~decoded.duplicated().to_numpy()]
     texture = _texture(samples, order[first])
-    textured = np.flatnonzero(_strength(texture) > _LEAST_TEXTURE)
+    strength = np.array([np.std(one.astype(np.float32)) for one in texture]) / _SCALE
+    textured = np.flatnonzero(strength > _LEAST_TEXTURE)
     found += [
         (first[textured[a]], first[textured[b]], similarity, "turned" if turn else "near")
         for a, b, similarity, turn in _near(texture[textured], near_identical)
@@ -59,10 +58,6 @@ def duplicate_pairs(samples: ImageSamples, near_identical: float) -> pd.DataFram
     pairs = pd.DataFrame(found, columns=COLUMNS)
     ends = np.sort(order[pairs[["a", "b"]].to_numpy(np.int64)], axis=1)
     return pairs.assign(a=ends[:, 0], b=ends[:, 1]).sort_values(["a", "b"], ignore_index=True)
-
-
-def _content(pixels: np.ndarray) -> str:
-    return hashlib.blake2b(pixels.tobytes()).hexdigest()
 
 
 def _texture(samples: ImageSamples, rows: np.ndarray) -> np.ndarray:
@@ -76,10 +71,6 @@ def _texture(samples: ImageSamples, rows: np.ndarray) -> np.ndarray:
         band /= np.sqrt(gaussian_filter(band**2, (0, _COARSE, _COARSE)) + _NOISE**2)
         texture[start : start + len(gray)] = np.clip(np.rint(_ZERO + _SCALE * band), 0, 255)
     return texture
-
-
-def _strength(texture: np.ndarray) -> np.ndarray:
-    return np.array([np.std(one.astype(np.float32)) for one in texture]) / _SCALE
 
 
 def _turned(texture: np.ndarray, turn: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import hashlib
 
 import pandas as pd
 
-from pipelines.groups.connect import connected, pairs_by
+from pipelines.groups.connect import owned_groups
 from pipelines.groups.duplicates import duplicate_pairs
 from pipelines.params import Split
 from pipelines.samples.images import ImageSamples
@@ -18,14 +18,9 @@ def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Se
     A group is a subject with all its images, or an image of unknown subject; groups that share identical or nearly
     identical images are one. The mode ``random`` keeps copies together, but not subjects.
     """
-    table = samples.table
-    ids = pd.Index(table["sample_id"])
-    edges = [(ids[a], ids[b]) for a, b in duplicate_pairs(samples, split.near_identical)[["a", "b"]].to_numpy()]
-    if split.mode == "subject_blind":
-        edges += pairs_by(pd.Series(table["subject_id"].to_numpy(), index=ids, dtype=object).dropna())
-    group = pd.Series(connected(ids, edges).to_numpy())
-    label = table["label"].groupby(group.to_numpy()).agg(lambda labels: labels.mode().iloc[0])
-    return group, pd.Series(group.map(label).to_numpy())
+    copies = duplicate_pairs(samples, split.near_identical)
+    owner = "subject_id" if split.mode == "subject_blind" else None
+    return owned_groups(samples.table, copies, owner, samples.table["label"])
 
 
 def sample_identities(samples: ImageSamples, mode: str) -> dict[str, pd.Series]:

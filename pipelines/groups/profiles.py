@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipelines.groups.connect import connected, pairs_by
+from pipelines.groups.connect import owned_groups, pairs_by
 from pipelines.params import Split
 from pipelines.samples.expression import ExpressionSamples
 
@@ -18,15 +18,9 @@ def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, 
     A group is a patient with all samples; patients that share identical or nearly identical profiles are one. The mode
     ``random`` keeps copies together, but not patients.
     """
-    table = samples.table
-    ids = pd.Index(table["sample_id"])
-    edges = [(ids[a], ids[b]) for a, b in similar_profiles(samples, split.near_identical)[["a", "b"]].to_numpy(int)]
-    if split.mode == "patient_blind":
-        edges += pairs_by(pd.Series(table["patient_id"].to_numpy(), index=ids, dtype=object).dropna())
-    group = pd.Series(connected(ids, edges).to_numpy())
-    label = table[samples.stratum].fillna("").astype(str)
-    common = label.groupby(group.to_numpy()).agg(lambda labels: labels.mode().iloc[0])
-    return group, pd.Series(group.map(common).to_numpy())
+    copies = similar_profiles(samples, split.near_identical)
+    owner = "patient_id" if split.mode == "patient_blind" else None
+    return owned_groups(samples.table, copies, owner, samples.table[samples.stratum].fillna("").astype(str))
 
 
 def sample_identities(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
@@ -40,13 +34,9 @@ def sample_identities(samples: ExpressionSamples, mode: str) -> dict[str, pd.Ser
 def similar_profiles(samples: ExpressionSamples, near_identical: float) -> pd.DataFrame:
     """Return pairs of profiles that correlate above ``near_identical`` in log2 units, less each gene's mean.
 
-    Any two samples of one tissue correlate above 0.9 before gene means are subtracted, and about 0 after.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``a``, ``b`` (positions, ``a < b``), ``similarity`` (correlation), ``how``: ``identical`` or ``near``. Of
-        identical profiles only neighbors are paired, and only the first is compared with others.
+    Any two samples of one tissue correlate above 0.9 before gene means are subtracted, and about 0 after. Columns are
+    ``a``, ``b`` (positions, ``a < b``), ``similarity`` (correlation) and ``how``: ``identical`` or ``near``. Of
+    identical profiles only neighbors are paired, and only the first is compared with others.
     """
     order = np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable")
     digests = pd.Series(samples.table["digest"].to_numpy(object)[order])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,3 +13,15 @@ class Kept:
 
     samples: Any
     counts: dict[str, Any]
+
+
+def count_dropped(rules: Mapping[str, Any], dropped: Any) -> dict[str, int]:
+    """Mark the rows that rules drop in ``dropped``, bool, and count them; a row counts for the first rule.
+
+    Each rule of ``rules`` has the rows at fault, bool, shape ``(n,)`` as ``dropped``.
+    """
+    counts = {}
+    for name, at_fault in rules.items():
+        counts[name] = int((at_fault & ~dropped).sum())
+        dropped |= at_fault
+    return counts

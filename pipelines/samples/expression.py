@@ -14,8 +14,9 @@ import pandas as pd
 
 from pipelines.errors import DataError, Finding
 from pipelines.modalities.profiles import ProfilesTask
-from pipelines.samples import Kept
+from pipelines.samples import Kept, count_dropped
 from pipelines.samples.formats import Asked, read_tables
+from pipelines.samples.gene_names import find_gene
 from pipelines.samples.table_text import letters_of
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import GeneData
@@ -42,45 +43,24 @@ class ExpressionTables:
 
 @dataclass(frozen=True)
 class ExpressionSamples:
-    """Expression profiles.
-
-    Attributes
-    ----------
-    table
-        A row a sample: ``sample_id``, ``patient_id``, ``label`` (None where unknown), ``digest`` (SHA-256 of its
-        values), other columns of ``samples.csv``, and the target where it is no gene.
-    values
-        On the scale of the file, float32, shape ``(profiles, genes)``; NaN where unknown. Shared by all subsets.
-    index
-        For each sample its row in ``values``; shape ``(n,)``.
-    about_genes
-        Columns of ``genes.csv``, a row a gene in the order of ``genes``; may have no columns.
-    scale
-        See `pipelines.modalities.profiles.ProfilesData`.
-    classes
-        In the order of probabilities; empty where no classes are predicted.
-    targets, predictors
-        Genes that are predicted, and those that they are predicted from; empty where no genes are predicted.
-    outcome
-        Columns of ``table`` that are predicted, where no genes are.
-    stratum
-        Column of ``table`` by which splits are balanced.
-    """
+    """Expression profiles."""
 
     modality: ClassVar[str] = "profiles"
     within: ClassVar[None] = None  # no sample is a part of another
 
+    # a row a sample: `sample_id`, `patient_id`, `label` (None where unknown), `digest` (SHA-256 of its values), other
+    # columns of `samples.csv`, and the target where it is no gene
     table: pd.DataFrame
-    values: np.ndarray
-    index: np.ndarray
+    values: np.ndarray  # on the scale of the file, float32, (profiles, genes); NaN where unknown; shared by all subsets
+    index: np.ndarray  # for each sample its row in `values`, (n,)
     genes: tuple[str, ...]
-    about_genes: pd.DataFrame
-    scale: str
-    classes: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    predictors: tuple[str, ...] = ()
-    outcome: tuple[str, ...] = ("target",)
-    stratum: str = "label"
+    about_genes: pd.DataFrame  # columns of `genes.csv`, a row a gene in the order of `genes`; may have no columns
+    scale: str  # see `pipelines.modalities.profiles.ProfilesData`
+    classes: tuple[str, ...] = ()  # in the order of probabilities
+    targets: tuple[str, ...] = ()  # genes that are predicted
+    predictors: tuple[str, ...] = ()  # genes that they are predicted from
+    outcome: tuple[str, ...] = ("target",)  # columns of `table` that are predicted, where no genes are
+    stratum: str = "label"  # column of `table` by which splits are balanced
 
     def __len__(self) -> int:
         return len(self.table)
@@ -153,24 +133,22 @@ def read_expression_tables(
     DataError
         Lists every file that is missing or unreadable and every column that is missing or of a wrong type.
     """
-    landmarks = described and task.needs_landmarks
+    folder = Path(folder)
+    found, notes = read_tables(folder, asked_of_profiles(folder, task, labelled=labelled, described=described))
+    return ExpressionTables(found[EXPRESSION_FILE], found[SAMPLES_FILE], found.get(GENES_FILE), notes)
+
+
+def asked_of_profiles(
+    folder: Path, task: ProfilesTask, *, labelled: bool = True, described: bool = True
+) -> dict[str, Asked]:
+    """Return the files that a raw folder ``expression`` must have, see `read_expression_tables`, and their columns."""
     asked: dict[str, Asked] = {
         EXPRESSION_FILE: {"text": ("sample_id",), "all_other_numbers": True},
-        SAMPLES_FILE: {"text": sample_columns(task, labelled=labelled)},
+        SAMPLES_FILE: {"text": ("sample_id", "patient_id", *(task.needs if labelled else ()))},
     }
-    if described and (landmarks or (Path(folder) / GENES_FILE).exists()):
-        asked[GENES_FILE] = {"text": ("gene",)}
-    found, notes = read_tables(Path(folder), asked)
-    genes = found.get(GENES_FILE)
-    if landmarks and genes is not None and LANDMARK not in genes:
-        message = "the column is missing, and data.predictors is landmarks; add it, or set predictors: all"
-        raise DataError([Finding("column_exists", GENES_FILE, message, LANDMARK)])
-    return ExpressionTables(found[EXPRESSION_FILE], found[SAMPLES_FILE], genes, notes)
-
-
-def sample_columns(task: ProfilesTask, *, labelled: bool = True) -> tuple[str, ...]:
-    """Return the columns that ``samples.csv`` must have."""
-    return ("sample_id", "patient_id", *(task.needs if labelled else ()))
+    if described and (task.needs_landmarks or (folder / GENES_FILE).exists()):
+        asked[GENES_FILE] = {"text": ("gene",), "others": (LANDMARK,) if task.needs_landmarks else ()}
+    return asked
 
 
 def keep_profiles(
@@ -189,11 +167,6 @@ def keep_profiles(
     classes
         Those of a model that is scored: other labels are dropped, and no class is too small.
 
-    Returns
-    -------
-    Kept
-        Samples in the order of ``expression.parquet``; ``counts`` has the rows that each rule dropped, and classes.
-
     Raises
     ------
     DataError
@@ -207,17 +180,10 @@ def keep_profiles(
     table["patient_id"] = known_column(table["patient_id"]).fillna(table["sample_id"])
     table["label"] = known_column(table["label"]) if "label" in table else pd.Series([None] * len(table), dtype=object)
     dropped = np.zeros(len(table), dtype=bool)
-    dropped_rows: dict[str, int] = {}
-
-    def drop(rules: dict[str, np.ndarray]) -> None:
-        for name, at_fault in rules.items():
-            dropped_rows[name] = int((at_fault & ~dropped).sum())  # a row counts for the first rule that drops it
-            dropped[at_fault] = True
-
-    drop({"not_in_samples_csv": ~np.isin(ids.astype(str), about.index.to_numpy(str))})
-    drop(_exclusions(about, ids, task))
+    strangers = {"not_in_samples_csv": ~np.isin(ids.astype(str), about.index.to_numpy(str))}
+    dropped_rows = count_dropped({**strangers, **_exclusions(about, ids, task)}, dropped)
     found = task.targets(table, ~dropped, classes) if labelled else ProfileTargets()
-    drop(found.rules)
+    dropped_rows |= count_dropped(found.rules, dropped)
     kept = table[~dropped].reset_index(drop=True).drop(columns=_RESERVED, errors="ignore")
     genes = tuple(str(column) for column in tables.expression.columns if column != "sample_id")
     matrix = tables.expression.drop(columns="sample_id").to_numpy(np.float32, na_value=np.nan)[~dropped]
@@ -252,9 +218,8 @@ def _exclusions(about: pd.DataFrame, ids: np.ndarray, task: ProfilesTask) -> dic
     rules = {}
     for column, values in task.data.exclude.items():
         if column not in about:
-            there = ", ".join(map(repr, map(str, about.columns[:8])))
-            message = f"the column is missing, and data.exclude of params.yaml names it; the file has {there}"
-            raise DataError([Finding("column_exists", SAMPLES_FILE, message, column)])
+            message = "the column is missing, and data.exclude of params.yaml names it; the file has "
+            raise DataError([Finding("column_exists", SAMPLES_FILE, message + quoted(about.columns, 8), column)])
         if faults := [fault for value in values if (fault := partly_excluded(about[column], value, values))]:
             raise DataError([Finding("exclude_alike", SAMPLES_FILE, fault, column) for fault in faults])
         excluded = pd.Series(is_one_of(about[column], values), index=about.index)
@@ -264,27 +229,13 @@ def _exclusions(about: pd.DataFrame, ids: np.ndarray, task: ProfilesTask) -> dic
 
 @dataclass(frozen=True)
 class ProfileTargets:
-    """The target of all rows of a table of samples, see `pipelines.modalities.profiles.ProfilesTask.targets`.
+    """The target of all rows of a table of samples, see `pipelines.modalities.profiles.ProfilesTask.targets`."""
 
-    Attributes
-    ----------
-    rules
-        For each rule the samples that it drops, bool, shape ``(n,)``.
-    columns
-        The target; a value a sample, arbitrary for samples that are dropped.
-    classes
-        Names of classes, where they are predicted.
-    counts
-        Counts of the target for reports.
-    stratum
-        Column by which splits are balanced.
-    """
-
-    rules: dict[str, np.ndarray] = field(default_factory=dict)
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    counts: dict[str, Any] = field(default_factory=dict)
-    stratum: str = "label"
+    rules: dict[str, np.ndarray] = field(default_factory=dict)  # for each rule the samples that it drops, bool, (n,)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # the target, arbitrary for samples that are dropped
+    classes: tuple[str, ...] = ()  # where they are predicted
+    counts: dict[str, Any] = field(default_factory=dict)  # of the target, for reports
+    stratum: str = "label"  # column by which splits are balanced
 
 
 def label_targets(
@@ -310,16 +261,19 @@ def label_targets(
 
 def _check_ids(tables: ExpressionTables) -> None:
     """Refuse empty and doubled ids."""
-    findings = []
-    for file, table in ((EXPRESSION_FILE, tables.expression), (SAMPLES_FILE, tables.samples)):
-        ids = table["sample_id"]
-        if (empty := ids.isna()).any():
-            message = "the key is empty; fill it in"
-            findings.append(Finding.at_rows("key_filled", file, "sample_id", np.flatnonzero(empty), message))
-        if (twice := ids.duplicated(keep=False) & ids.notna()).any():
-            message = "duplicate id; keep one row, or give different samples different ids"
-            rows = np.flatnonzero(twice)
-            findings.append(Finding.at_rows("key_unique", file, "sample_id", rows, message, values=ids[twice]))
+    twice = "duplicate id; keep one row, or give different samples different ids"
+    findings = [
+        Finding.at_rows(name, file, "sample_id", np.flatnonzero(wrong), message, values=ids[wrong])
+        for file, ids in (
+            (EXPRESSION_FILE, tables.expression["sample_id"]),
+            (SAMPLES_FILE, tables.samples["sample_id"]),
+        )
+        for name, wrong, message in (
+            ("key_filled", ids.isna(), "the key is empty; fill it in"),
+            ("key_unique", ids.duplicated(keep=False) & ids.notna(), twice),
+        )
+        if wrong.any()
+    ]
     if findings:
         raise DataError(findings)
 
@@ -341,7 +295,7 @@ def small_classes(table: pd.DataFrame, task: ProfilesClassification) -> dict[str
 def is_one_of(column: pd.Series, values: Sequence[str]) -> np.ndarray:
     """Return where a column has one of the values of a rule, in any case and with any blanks around it.
 
-    A file may have 1, 1.0 or 01 where a rule has ``"01"``: pandas reads codes as numbers and ``TRUE`` as a truth value.
+    A file may have 1, 1.0 or 01 where a rule has ``"01"``: pandas reads codes as numbers.
     """
     wanted = {folded_id(value) for value in values}
     return np.array([bool(pd.notna(cell)) and folded_id(cell) in wanted for cell in column.astype(object)], dtype=bool)
@@ -355,23 +309,21 @@ def unruled(column: pd.Series) -> np.ndarray:
 def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str | None:
     """Return a message on cells that look like ``value`` and that none of the ``values`` of a rule excludes, or None.
 
-    ``11A`` and ``11B`` are the code ``11`` with the vial of a TCGA barcode; ``solid-tissue normal`` is ``Solid Tissue
-    Normal``.
+    ``11A`` is the code ``11`` with the vial of a TCGA barcode; ``solid-tissue normal`` is ``Solid Tissue Normal``.
     """
     left = column[~is_one_of(column, values)].dropna().astype(str)
-    code = re.compile(re.escape(folded_id(value)) + "[a-z]{1,2}") if folded_id(value).isdigit() else None
-    letters = letters_of(value)
+    code, letters = folded_id(value), letters_of(value)
+    vial = re.compile(f"{code}[a-z]{{1,2}}" if code.isdigit() else "(?!)")
     alike = [
         text
         for text in left.unique()
-        if (letters and letters_of(text) == letters) or (code and code.fullmatch(folded(text).lstrip("0")))
+        if (letters and letters_of(text) == letters) or vial.fullmatch(folded(text).lstrip("0"))
     ]
-    if not alike:
-        return None
-    return (
+    message = (
         f"data.exclude in params.yaml rules out {value!r}, and {quoted(alike)} would be left in; name all values to "
         "exclude there, or rename the others"
     )
+    return message if alike else None
 
 
 def is_landmark(genes: pd.DataFrame) -> np.ndarray:
@@ -397,18 +349,12 @@ def library_sizes(values: np.ndarray, scale: str) -> np.ndarray:
 
 
 def aim(samples: ExpressionSamples, data: GeneData, train: np.ndarray) -> ExpressionSamples:
-    """Choose target and predictor genes; the most variable ones on the rows ``train`` (positions) alone.
+    """Choose target and predictor genes, the most variable ones on the rows ``train`` (positions) alone.
 
-    Raises
-    ------
-    DataError
-        There is no such gene, or no predictor is left.
+    Raises `DataError` where no target or no predictor is left.
     """
-    from pipelines.samples.gene_names import find_gene
-
-    landmark = np.zeros(len(samples.genes), dtype=bool)
-    if data.predictors == "landmarks":
-        landmark = is_landmark(samples.about_genes)
+    by_mark = data.predictors == "landmarks"
+    landmark = is_landmark(samples.about_genes) if by_mark else np.zeros(len(samples.genes), dtype=bool)
     if data.targets == "most_variable":
         variance = _variance(samples.take(train).logged())
         variance[landmark] = 0.0
@@ -416,8 +362,8 @@ def aim(samples: ExpressionSamples, data: GeneData, train: np.ndarray) -> Expres
         targets = [samples.genes[column] for column in order if variance[column] > 0]
     else:
         targets = [find_gene(data.targets, samples.genes)]
+    pool = [gene for gene, is_one in zip(samples.genes, landmark, strict=True) if is_one or not by_mark]
     chosen = set(targets)
-    pool = [gene for gene, is_one in zip(samples.genes, landmark, strict=True) if is_one or data.predictors == "all"]
     predictors = [gene for gene in pool if gene not in chosen]
     if not targets or not predictors:
         what = "target" if not targets else "predictor"

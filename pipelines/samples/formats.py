@@ -24,7 +24,7 @@ from pipelines.samples.table_text import (
     cleaned_text,
     decoded,
     header_names,
-    look_alike,
+    letters_of,
     missing_file,
     separator,
     tell_alike,
@@ -37,13 +37,15 @@ if TYPE_CHECKING:
 
 KEYS = ("study", "cell_line_id", "drug_id")
 _COLUMNS_ALONE = 5  # up to so many columns of a wrong type get a finding each, more share one
+_SHOWN = 8  # names of columns in a message
 
 
 class Asked(TypedDict, total=False):
-    """Arguments of `read_table`."""
+    """Columns of a table, as arguments of `read_table`."""
 
     text: tuple[str, ...]
     numbers: tuple[str, ...]
+    others: tuple[str, ...]
     all_other_numbers: bool
 
 
@@ -61,7 +63,7 @@ class ResponseTables:
 def read_response_tables(
     folder: Path | str, task: PairsTask, *, labelled: bool = True, optional: Collection[str] = ()
 ) -> ResponseTables:
-    """Read a raw folder ``response``.
+    """Read a raw folder ``response``; `DataError` lists every file and column that is missing or of a wrong type.
 
     Parameters
     ----------
@@ -69,13 +71,18 @@ def read_response_tables(
         Whether the response table must have the target column of the task.
     optional
         Omics whose file may be missing; they are returned without rows.
-
-    Raises
-    ------
-    DataError
-        Lists every file that is missing or unreadable and every column that is missing or of a wrong type.
     """
     folder = Path(folder)
+    found, notes = read_tables(folder, asked_of_response(folder, task, labelled=labelled, optional=optional))
+    nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
+    omics = {name: found.get(f"{name}.parquet", nothing) for name in task.data.omics}
+    return ResponseTables(found[RESPONSE_FILE], found[CELL_LINES_FILE], found[DRUGS_FILE], omics, notes)
+
+
+def asked_of_response(
+    folder: Path, task: PairsTask, *, labelled: bool = True, optional: Collection[str] = ()
+) -> dict[str, Asked]:
+    """Return the files that a raw folder ``response`` must have, see `read_response_tables`, and their columns."""
     asked: dict[str, Asked] = {
         RESPONSE_FILE: {"text": KEYS, "numbers": (task.data.target,) if labelled else ()},
         CELL_LINES_FILE: {"text": ("cell_line_id", "tissue")},
@@ -84,23 +91,26 @@ def read_response_tables(
     for name in task.data.omics:
         if name not in optional or (folder / f"{name}.parquet").exists():
             asked[f"{name}.parquet"] = {"text": ("cell_line_id",), "all_other_numbers": True}
-    found, notes = read_tables(folder, asked)
-    nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
-    omics: dict[str, pd.DataFrame] = {name: found.get(f"{name}.parquet", nothing) for name in task.data.omics}
-    return ResponseTables(found[RESPONSE_FILE], found[CELL_LINES_FILE], found[DRUGS_FILE], omics, notes)
+    return asked
 
 
 def read_tables(folder: Path, asked: dict[str, Asked]) -> tuple[dict[str, pd.DataFrame], tuple[Finding, ...]]:
     """Return the tables ``asked`` of a folder and warnings; `DataError` lists the faults of all of them."""
-    found, findings, notes = dict[str, pd.DataFrame](), list[Finding](), list[Finding]()
-    for name, arguments in asked.items():
+    found, findings = read_sound_tables(folder, asked)
+    if errors := [finding for finding in findings if finding.severity == "error"]:
+        raise DataError(errors)
+    return found, tuple(findings)
+
+
+def read_sound_tables(folder: Path, asked: dict[str, Asked]) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
+    """Return those of the tables ``asked`` that can be read, and errors and warnings about all of them."""
+    found, findings = dict[str, pd.DataFrame](), list[Finding]()
+    for name, columns in asked.items():
         try:
-            found[name] = read_table(folder / name, notes=notes, **arguments)
+            found[name] = read_table(folder / name, notes=findings, **columns)
         except DataError as error:
             findings += error.findings
-    if findings:
-        raise DataError(findings)
-    return found, tuple(notes)
+    return found, findings
 
 
 def read_table(
@@ -108,6 +118,7 @@ def read_table(
     *,
     text: tuple[str, ...] = (),
     numbers: tuple[str, ...] = (),
+    others: tuple[str, ...] = (),
     all_other_numbers: bool = False,
     verbatim: tuple[str, ...] = (),
     notes: list[Finding] | None = None,
@@ -116,19 +127,15 @@ def read_table(
 
     Parameters
     ----------
-    text, numbers
-        Columns that must be there, as text or as numbers.
+    text, numbers, others
+        Columns that must be there: as text, as numbers, or of any type. Text is returned as ``object``, with None for
+        empty and unknown cells.
     all_other_numbers
         Whether every column that is not in ``text`` must hold numbers.
     verbatim
         Those of ``text`` that are not cleaned.
     notes
         Warnings are appended: what was cleaned, and which texts look alike.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Every column of the file; text columns as ``object``, stripped, with None for empty and unknown cells.
 
     Raises
     ------
@@ -139,15 +146,15 @@ def read_table(
     if not path.is_file():
         raise DataError([missing_file(path, text)])
     frame = _read_csv(path, text, notes) if path.suffix == ".csv" else _read_parquet(path, text, notes)
-    findings = [_missing_column(name, frame, path.name) for name in (*text, *numbers) if name not in frame.columns]
-    findings += [found for name in text if name in frame for found in _text_findings(frame, name, path.name)]
-    of_numbers = [name for name in frame.columns if (name not in text if all_other_numbers else name in numbers)]
-    wrong = [finding for column in of_numbers for finding in _number_findings(frame, column, path.name)]
+    needed = [name for name in (*text, *numbers, *others) if name not in frame]
+    findings = [_missing_column(name, frame, path.name) for name in needed]
+    findings += [found for name in text if name in frame for found in _text_findings(frame[name], path.name)]
+    of_numbers = [name for name in frame if (name not in text if all_other_numbers else name in numbers)]
+    wrong = [finding for name in of_numbers for finding in _number_findings(frame[name], path.name)]
     if len(wrong) > _COLUMNS_ALONE:
         what = f"{len(wrong)} of {len(of_numbers)} columns: {wrong[0].message}"
-        wrong = [replace(wrong[0], column=_some(pd.Index([each.column for each in wrong])), message=what)]
-    findings += wrong
-    if findings:
+        wrong = [replace(wrong[0], column=quoted([each.column for each in wrong], _SHOWN), message=what)]
+    if findings := findings + wrong:
         raise DataError(findings)
     # A column of nulls has no type in parquet.
     untyped = [column for column in frame.columns if column not in text and frame[column].dtype == object]
@@ -163,8 +170,8 @@ def read_table(
 
 
 def _missing_column(column: str, frame: pd.DataFrame, file: str) -> Finding:
-    alike = look_alike(column, frame.columns)
-    what = f"the file has {_some(frame.columns)}" if alike is None else f"rename {alike!r} if it is this one"
+    alike = [name for name in frame if letters_of(str(name)) == letters_of(column)]
+    what = f"rename {alike[0]!r} if it is this one" if alike else f"the file has {quoted(frame, _SHOWN)}"
     return Finding("column_exists", file, f"the column is missing; {what}", column)
 
 
@@ -232,34 +239,24 @@ def _doubled(names: Iterable[str], file: str) -> list[Finding]:
     return [Finding("column_unique", file, message, name) for name in doubled]
 
 
-def _text_findings(frame: pd.DataFrame, column: str, file: str) -> list[Finding]:
-    values = frame[column].astype(object)
-    wrong = values.notna() & ~values.map(lambda value: isinstance(value, str)).astype(bool)
-    if not wrong.any():
+def _text_findings(values: pd.Series, file: str) -> list[Finding]:
+    positions = [at for at, value in enumerate(values) if pd.notna(value) and not isinstance(value, str)]
+    if not positions:
         return []
-    positions = np.flatnonzero(wrong.to_numpy())
-    kind = type(values.iloc[positions[0]]).__name__
     message = (
-        f"must hold text, it holds {kind}; numbers have no leading zeros: write the column as text from where it comes "
-        "from (in pandas, read with dtype=str)"
+        f"must be text, it is {type(values.iloc[positions[0]]).__name__}; numbers have no leading zeros: write the "
+        "column as text where it comes from (in pandas, read with dtype=str)"
     )
-    return [Finding.at_rows("column_type", file, column, positions, message)]
+    return [Finding.at_rows("column_type", file, str(values.name), positions, message)]
 
 
-def _number_findings(frame: pd.DataFrame, column: str, file: str) -> list[Finding]:
-    if pd.api.types.is_numeric_dtype(frame[column]) and not pd.api.types.is_bool_dtype(frame[column]):
+def _number_findings(values: pd.Series, file: str) -> list[Finding]:
+    is_truth = pd.api.types.is_bool_dtype(values)
+    if (pd.api.types.is_numeric_dtype(values) and not is_truth) or values.isna().all():
         return []
-    values = frame[column]
-    if values.isna().all():
-        return []
-    wrong = pd.to_numeric(values, errors="coerce").isna() & values.notna()
-    positions = np.flatnonzero(wrong.to_numpy())
-    found = f" (found {quoted(values.iloc[positions].tolist(), 3)})" if len(positions) else ""
-    what = "write 1 for true and 0 for false" if pd.api.types.is_bool_dtype(values) else "write decimal points"
+    positions = np.flatnonzero(pd.to_numeric(values, errors="coerce").isna() & values.notna())
+    wrong = values.iloc[positions].tolist()
+    found = f" (found {quoted(wrong, 3)})" if wrong else ""
+    what = "write 1 for true and 0 for false" if is_truth else "write decimal points"
     message = f"must hold numbers, it is of type {values.dtype}{found}; leave unknown values empty, and {what}"
-    return [Finding.at_rows("column_type", file, column, positions, message, values=values.iloc[positions].tolist())]
-
-
-def _some(names: pd.Index, count: int = 8) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(map(repr, map(str, names[:count]))) + more
+    return [Finding.at_rows("column_type", file, str(values.name), positions, message, values=wrong)]

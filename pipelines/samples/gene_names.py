@@ -93,8 +93,8 @@ def parts_of(name: str) -> list[str]:
 def spreadsheet_name(name: str) -> bool:
     """Return whether a spreadsheet made a date or a number of a gene's name: ``1-Mar``, ``2001-09-02``, ``2.31E+13``.
 
-    Which gene it was is lost, since ``MARCH1`` and ``MARC1`` both become ``1-Mar``. Days as whole numbers, which Entrez
-    ids may be, are found by `spreadsheet_names` alone.
+    Which gene it was is lost: ``MARCH1`` and ``MARC1`` both become ``1-Mar``. Days as whole numbers, which Entrez ids
+    may be, are found by `spreadsheet_names` alone.
     """
     return _DATE_OR_NUMBER.fullmatch(name.strip()) is not None
 

@@ -35,31 +35,18 @@ _ALIKE = 0.85  # share of the letters that two names of a class have in common
 
 @dataclass(frozen=True)
 class ImageSamples:
-    """Labeled images.
-
-    Attributes
-    ----------
-    table
-        A row a sample: ``sample_id`` (its file below ``images/``), ``label``, ``subject_id`` (None where unknown),
-        ``digest`` (SHA-256 of the file), and ``target`` (position of the label among ``classes``) where it is known.
-    pixels
-        RGB, uint8, shape ``(images, size, size, 3)``; memory-mapped where it came from files. Shared by all subsets.
-    index
-        For each sample its row in ``pixels``; shape ``(n,)``.
-    classes
-        In the order of probabilities.
-    made
-        Crop and size of the pixels: part of the key of whatever is cached of them.
-    """
+    """Labeled images."""
 
     modality: ClassVar[str] = "images"
     within: ClassVar[None] = None  # no sample is a part of another
 
+    # a row a sample: `sample_id` (its file below `images/`), `label`, `subject_id` (None where unknown), `digest`
+    # (SHA-256 of the file), and `target` (position of the label among `classes`) where it is known
     table: pd.DataFrame
-    pixels: np.ndarray
-    index: np.ndarray
-    classes: tuple[str, ...]
-    made: str = ""
+    pixels: np.ndarray  # RGB, uint8, (images, size, size, 3); memory-mapped where from files; shared by all subsets
+    index: np.ndarray  # for each sample its row in `pixels`, (n,)
+    classes: tuple[str, ...]  # in the order of probabilities
+    made: str = ""  # crop and size of the pixels: part of the key of whatever is cached of them
 
     def __len__(self) -> int:
         return len(self.table)
@@ -86,21 +73,16 @@ class ImageSamples:
 
 
 def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_class: bool = True) -> pd.DataFrame:
-    """Return the table of the images in a raw folder, ordered by ``sample_id``.
+    """Return the table of `ImageSamples` of the images in a raw folder, ordered by ``sample_id``.
 
     Parameters
     ----------
     folder
-        Has ``images/<class>/<file>`` and, where subjects are known, ``images.csv``.
+        Has ``images/<class>/<file>`` and, where subjects are known, ``images.csv``, whose other columns are kept.
     labelled
         Whether ``target`` is added.
     every_class
         Whether a class without images is an error.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``sample_id, label, subject_id, digest`` and, if labelled, ``target``; other columns of ``images.csv`` are kept.
 
     Raises
     ------
@@ -108,19 +90,13 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
         A class has no folder or no image, or ``images.csv`` and the folders disagree.
     """
     root = folder / IMAGES_FOLDER
-    findings = []
-    files: list[tuple[str, str]] = []
-    for label in task.data.classes:
-        inside = [path for path in entries(root / label) if path.is_file()]
-        if not inside and every_class:
-            message = without_images(folder, label, task)
-            findings.append(Finding("class_has_images", f"{IMAGES_FOLDER}/{label}", message))
-        files += [(f"{label}/{path.name}", label) for path in inside]
-    if not files and not findings:
-        findings.append(Finding("class_has_images", IMAGES_FOLDER, "holds no image of any class"))
-    if findings:
-        raise DataError(findings)
-    table = pd.DataFrame(sorted(files), columns=["sample_id", "label"])
+    files = {label: [path for path in entries(root / label) if path.is_file()] for label in task.data.classes}
+    lacking = [label for label, inside in files.items() if not inside]
+    if lacking and (every_class or len(lacking) == len(files)):
+        found = [(f"{IMAGES_FOLDER}/{label}", without_images(folder, label, task)) for label in lacking]
+        raise DataError([Finding("class_has_images", file, message) for file, message in found])
+    named = [(f"{label}/{path.name}", label) for label, inside in files.items() for path in inside]
+    table = pd.DataFrame(sorted(named), columns=["sample_id", "label"])
     table["subject_id"] = pd.Series([None] * len(table), dtype=object)
     if (folder / IMAGES_TABLE).is_file():
         listed, findings = read_listed(folder / IMAGES_TABLE, table, [])
@@ -143,7 +119,7 @@ def entries(folder: Path) -> list[Path]:
 def without_images(folder: Path, label: str, task: ImagesTask) -> str:
     """Return a message on a class without images, whose folder may have another name or place."""
     there = {path.name: where for where in (IMAGES_FOLDER, ".") for path in entries(folder / where) if path.is_dir()}
-    if (alike := class_alike(label, [name for name in there if name not in task.data.classes])) is not None:
+    if alike := class_alike(label, [name for name in there if name not in task.data.classes]):
         return f"the class has no image, and the folder {alike!r} looks like it; rename it to {label!r}"
     if there.get(label) == ".":
         return f"the class has no image here, and its folder is beside {IMAGES_FOLDER}/; move it in"
@@ -161,37 +137,30 @@ def class_alike(name: str, others: Sequence[str]) -> str | None:
 
 
 def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[pd.DataFrame, list[Finding]]:
-    """Read ``images.csv``, with the names of its files corrected to those of ``table``, and list disagreements.
+    """Read ``images.csv``, and list where it disagrees with the files of the folders, ``sample_id`` and ``label``.
 
-    Parameters
-    ----------
-    table
-        ``sample_id`` and ``label`` of the files of the folders.
-    notes
-        Warnings are appended: files with another name, and what was cleaned.
+    Names of files are corrected to those of the folders; ``notes`` takes a warning on that, and on what was cleaned.
     """
     try:
         listed = read_table(path, text=("file", "label", "subject_id"), verbatim=("file",), notes=notes)
     except DataError as error:
         return pd.DataFrame(), list(error.findings)
-    called = _as_they_lie(listed, table)
-    if len(rows := np.flatnonzero((called != listed["file"]).to_numpy() & called.notna().to_numpy())):
+    found = _files_of(listed, table)
+    if len(rows := np.flatnonzero((found != listed["file"]) & found.notna())):
         written = listed["file"].iloc[rows]
-        message = f"{len(rows)} files have another name in {IMAGES_FOLDER}/ ({quoted(written, 3)}); they are taken for"
-        message += f" {quoted(called.iloc[rows], 3)}"
+        names = f"({quoted(written, 3)}); they are taken for {quoted(found.iloc[rows], 3)}"
+        message = f"{len(rows)} files have another name in {IMAGES_FOLDER}/ {names}"
         notes.append(
             Finding.at_rows("file_named", IMAGES_TABLE, "file", rows, message, values=written, severity="warning")
         )
-    listed["file"] = called
-    return listed, table_findings(table, listed)
+    listed["file"] = found
+    return listed, _table_findings(table, listed)
 
 
-def _as_they_lie(listed: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
+def _files_of(listed: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
     """Return the file of each row with slashes, below ``images/``, in the case and spelling of the folders."""
     there, classes = set(table["sample_id"]), set(map(folded, table["label"]))
-    spelled: dict[str, list[str]] = {}
-    for name in table["sample_id"]:
-        spelled.setdefault(folded(name), []).append(name)
+    spelled = table["sample_id"].groupby(table["sample_id"].map(folded)).agg(list).to_dict()
 
     def meant(file: str | None, label: str | None) -> str | None:
         if file is None or is_unknown(file):
@@ -201,38 +170,33 @@ def _as_they_lie(listed: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
         parts = [part.strip() for part in file.replace("\\", "/").split("/") if part.strip() not in ("", ".")]
         in_class = len(parts) > 1 and folded(parts[-2]) in classes
         whole = "/".join(parts[-2:] if in_class else [str(label), *parts[-1:]])
-        for name in (whole, unquote(whole)):
-            if len(found := spelled.get(folded(name), [])) == 1:
-                return found[0]
-        return file
+        found = [spelled.get(folded(name), []) for name in (whole, unquote(whole))]
+        return next((names[0] for names in found if len(names) == 1), file)
 
     pairs = zip(listed["file"], listed["label"], strict=True)
     return pd.Series([meant(file, label) for file, label in pairs], index=listed.index, dtype=object)
 
 
-def table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
+def _table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
     """Return where ``images.csv`` and the folders disagree."""
-    findings = []
-
-    def at(rows: np.ndarray, column: str, message: str) -> None:
-        if len(rows):
-            values = listed[column].iloc[rows].tolist()
-            found = f" (found {quoted(values, 3)})" if listed[column].iloc[rows].notna().any() else ""
-            told = message.replace("{found}", found)
-            findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, told, values=values))
-
-    at(np.flatnonzero(listed["file"].isna()), "file", "names no file; fill it in")
-    named = listed["file"].notna()
-    twice = "duplicate file{found}; keep one row for each"
-    at(np.flatnonzero(listed["file"].duplicated() & named), "file", twice)
-    label_of = table.set_index("sample_id")["label"]
+    file, label_of = listed["file"], table.set_index("sample_id")["label"]
+    folder = file.map(label_of)
+    said, said_of_folder = ([folded(known(one) or "") for one in column] for column in (listed["label"], folder))
+    other = np.array(said, dtype=object) != np.array(said_of_folder, dtype=object)
     nowhere = "there is no such file below images/{found}; write <class>/<file> as in the folder"
-    at(np.flatnonzero(~listed["file"].isin(label_of.index) & named), "file", nowhere)
-    folder = listed["file"].map(label_of)
-    said = [[folded(known(label) or "") for label in column] for column in (folder, listed["label"])]
-    other = folder.notna().to_numpy() & np.array([one != two for one, two in zip(*said, strict=True)], dtype=bool)
-    at(np.flatnonzero(other), "label", "is not the folder that the file is in{found}; write the folder's name")
-    if unlisted := sorted(set(label_of.index) - set(listed["file"])):
+    findings = []
+    for column, wrong, message in (
+        ("file", file.isna(), "names no file; fill it in"),
+        ("file", file.duplicated() & file.notna(), "duplicate file{found}; keep one row for each"),
+        ("file", folder.isna() & file.notna(), nowhere),
+        ("label", folder.notna() & other, "is not the folder that the file is in{found}; write the folder's name"),
+    ):
+        if wrong.any():
+            values = listed.loc[wrong, column]
+            what = message.replace("{found}", f" (found {quoted(values, 3)})" if values.notna().any() else "")
+            rows = np.flatnonzero(wrong)
+            findings.append(Finding.at_rows("table_matches_folders", IMAGES_TABLE, column, rows, what, values=values))
+    if unlisted := sorted(set(label_of.index) - set(file)):
         message = f"lacks {len(unlisted)} files: {quoted(unlisted)}; add a row for each"
         findings.append(Finding("table_matches_folders", IMAGES_TABLE, message, "file"))
     return findings
@@ -246,11 +210,10 @@ def read_images(
     table = list_images(folder, task, labelled=labelled, every_class=every_class)
     files = [folder / IMAGES_FOLDER / name for name in table["sample_id"]]
     pixels = load_pixels(files, table["digest"].tolist(), task.data, cache)
-    by_class = {f"class_{label}": int(count) for label, count in table["label"].value_counts().items()}
     counts = {
         "rows": {"raw": len(table), "kept": len(table), "dropped": {}},
         "without": {"subject": {"rule": "alone", "kept": int(table["subject_id"].isna().sum())}},
-        **by_class,
+        **{f"class_{label}": int(count) for label, count in table["label"].value_counts().items()},
     }
     return Kept(ImageSamples(table, pixels, np.arange(len(table)), task.data.classes, decoding(task.data)), counts)
 
@@ -263,19 +226,13 @@ def decoding(data: ImagesData) -> str:
 def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData, cache: Path = CACHE) -> np.ndarray:
     """Return all images as one memory-mapped array, uint8, ``(len(files), size, size, 3)``; decoded once.
 
-    Parameters
-    ----------
-    digests
-        SHA-256 of each file.
-    cache
-        Folder of derived files; may be deleted at any time.
+    ``digests`` are the SHA-256 of the files; the folder ``cache`` may be deleted at any time.
     """
     made_of = [decoding(data), *closure(__name__).values(), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy
-        mapped: np.ndarray = np.load(path, mmap_mode="r")
-        return mapped
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
     with written_whole(path) as temporary:
         shape = (len(files), data.size, data.size, 3)
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)

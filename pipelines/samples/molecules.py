@@ -66,13 +66,13 @@ def without_salt(smiles: str) -> str | None:
 
 
 def _largest_fragment(smiles: str) -> Any | None:
-    molecule = parse(smiles)
-    if molecule is None:
+    if (molecule := parse(smiles)) is None:
         return None
-    fragments = Chem.GetMolFrags(molecule, asMols=True, sanitizeFrags=False)
-    # Among fragments of one size the choice must not depend on the spelling of the SMILES.
-    spelled = ((Chem.MolToSmiles(each, isomericSmiles=False), Chem.MolToSmiles(each), each) for each in fragments)
-    return max(spelled, key=lambda each: (each[2].GetNumHeavyAtoms(), *each[:2]))[2]
+
+    def size(fragment: Any) -> tuple[int, str, str]:  # and the spelling, on which the choice must not depend
+        return fragment.GetNumHeavyAtoms(), Chem.MolToSmiles(fragment, isomericSmiles=False), Chem.MolToSmiles(fragment)
+
+    return max(Chem.GetMolFrags(molecule, asMols=True, sanitizeFrags=False), key=size)
 
 
 def pubchem_id(value: Any) -> str | None:

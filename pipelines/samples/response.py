@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.modalities.pairs import MissingPolicy, PairsTask
-from pipelines.samples import Kept
-from pipelines.samples.formats import ResponseTables
+from pipelines.samples import Kept, count_dropped
+from pipelines.samples.formats import KEYS, ResponseTables
 from pipelines.samples.molecules import parent
 
 UNKNOWN = "unknown"
@@ -19,37 +19,23 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class ResponseSamples:
-    """Pairs of a cell line and a drug, as indices into two small tables.
-
-    Attributes
-    ----------
-    pairs
-        A row a sample: ``sample_id``, ``study``, ``cell_line_id``, ``drug_id``, and ``target`` where it is known.
-    cell_lines
-        Index ``cell_line_id``; column ``tissue`` (`UNKNOWN` where the table has none).
-    drugs
-        Index ``drug_id``; column ``smiles`` (None where the table has none) and other columns of the table.
-    omics
-        For each omics a float32 table with the index of ``cell_lines``; a row of NaN where a line was not measured.
-    cell, drug
-        For each sample its row in ``cell_lines`` and in ``drugs``; int32, shape ``(n,)``.
-    """
+    """Pairs of a cell line and a drug, as indices into two small tables."""
 
     modality: ClassVar[str] = "pairs"
 
-    pairs: pd.DataFrame
-    cell_lines: pd.DataFrame
-    drugs: pd.DataFrame
-    omics: dict[str, pd.DataFrame]
-    cell: np.ndarray
-    drug: np.ndarray
+    pairs: pd.DataFrame  # a row a sample: `sample_id, study, cell_line_id, drug_id`, and `target` where it is known
+    cell_lines: pd.DataFrame  # index `cell_line_id`; column `tissue` (`UNKNOWN` where the table has none)
+    drugs: pd.DataFrame  # index `drug_id`; column `smiles` (None where the table has none) and others
+    omics: dict[str, pd.DataFrame]  # float32, with the index of `cell_lines`; a row of NaN where not measured
+    cell: np.ndarray  # for each sample its row in `cell_lines`, int32, (n,)
+    drug: np.ndarray  # for each sample its row in `drugs`, int32, (n,)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     @property
     def table(self) -> pd.DataFrame:
-        """Return the table of samples, by the name that all modalities have."""
+        """Return ``pairs``, by the name that all modalities have."""
         return self.pairs
 
     @property
@@ -64,12 +50,9 @@ class ResponseSamples:
 
     def take(self, rows: np.ndarray) -> Self:
         """Return the samples at ``rows`` (positions, or a boolean mask); the feature tables are shared."""
-        return replace(
-            self,
-            pairs=self.pairs.iloc[np.flatnonzero(rows) if rows.dtype == bool else rows].reset_index(drop=True),
-            cell=self.cell[rows],
-            drug=self.drug[rows],
-        )
+        positions = np.flatnonzero(rows) if rows.dtype == bool else rows
+        pairs = self.pairs.iloc[positions].reset_index(drop=True)
+        return replace(self, pairs=pairs, cell=self.cell[rows], drug=self.drug[rows])
 
     def alone(self) -> Self:
         """Return the samples with only their own cell lines and drugs."""
@@ -103,10 +86,7 @@ def make_samples(
 def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = True) -> Kept:
     """Apply the rules of ``task.data.missing`` to validated tables, and count the rows that each rule drops.
 
-    Parameters
-    ----------
-    labelled
-        Whether rows without a target are dropped.
+    Rows without a target are dropped if ``labelled``.
     """
     response, policy = tables.response, task.data.missing
     cell_lines = tables.cell_lines.set_index("cell_line_id")
@@ -114,39 +94,35 @@ def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = Tr
     drugs["smiles"] = drugs["smiles"].astype(object).where(drugs["smiles"].notna(), None)
     omics = {name: table.set_index("cell_line_id") for name, table in tables.omics.items()}
 
-    rows = {"unknown_cell_line": ~response["cell_line_id"].isin(cell_lines.index)}
-    rows["unknown_drug"] = ~response["drug_id"].isin(drugs.index)
+    rows = {
+        "unknown_cell_line": ~response["cell_line_id"].isin(cell_lines.index).to_numpy(),
+        "unknown_drug": ~response["drug_id"].isin(drugs.index).to_numpy(),
+    }
     if labelled:
-        rows["without_target"] = response[task.data.target].isna()
+        rows["without_target"] = response[task.data.target].isna().to_numpy()
     measured = _measured(cell_lines, drugs, omics)
     for name, ids in measured.items():
         if getattr(policy, name) == "drop":
             column = "drug_id" if name == "smiles" else "cell_line_id"
-            rows[f"without_{name}"] = ~response[column].isin(ids)
+            rows[f"without_{name}"] = ~response[column].isin(ids).to_numpy()
 
     dropped = np.zeros(len(response), dtype=bool)
-    dropped_rows: dict[str, int] = {}
-    for name, at_fault in rows.items():  # a row counts for the first rule that drops it
-        new = at_fault.to_numpy() & ~dropped
-        dropped_rows[name] = int(new.sum())
-        dropped |= new
+    dropped_rows = count_dropped(rows, dropped)
     kept = response[~dropped]
     sample_id = kept["study"].astype(str) + "|" + kept["cell_line_id"] + "|" + kept["drug_id"]
-    pairs = pd.DataFrame({"sample_id": sample_id, **{key: kept[key] for key in ("study", "cell_line_id", "drug_id")}})
+    pairs = pd.DataFrame({"sample_id": sample_id, **{key: kept[key] for key in KEYS}})
     if labelled:
         pairs["target"] = kept[task.data.target].astype(np.float32)
-    used_cells = cell_lines.loc[cell_lines.index.isin(kept["cell_line_id"])]
-    used_drugs = drugs.loc[drugs.index.isin(kept["drug_id"])]
+    used_cells = cell_lines[cell_lines.index.isin(kept["cell_line_id"])]
+    used_drugs = drugs[drugs.index.isin(kept["drug_id"])]
     counts = {
         "rows": {"raw": len(response), "kept": len(kept), "dropped": dropped_rows},
         "cell_lines": {"raw": int(response["cell_line_id"].nunique()), "kept": len(used_cells)},
         "drugs": {"raw": int(response["drug_id"].nunique()), "kept": len(used_drugs)},
         "without": {
-            name: {
-                "rule": getattr(policy, name),
-                "kept": int((~(used_drugs if name == "smiles" else used_cells).index.isin(ids)).sum()),
-            }
+            name: {"rule": getattr(policy, name), "kept": int((~used.index.isin(ids)).sum())}
             for name, ids in measured.items()
+            for used in [used_drugs if name == "smiles" else used_cells]
         },
     }
     return Kept(make_samples(pairs, used_cells, used_drugs, omics), counts)

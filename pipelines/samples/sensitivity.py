@@ -1,13 +1,8 @@
 """Classify cell lines as sensitive or resistant to a drug, by a threshold of the drug on the response.
 
 Thresholds are learned on training rows and applied to all rows: the class of a test row depends on no other test row.
-Low responses are sensitive, as with ln IC50 and the area under a dose-response curve.
-
-References
-----------
-Barretina J. et al. (2012). The Cancer Cell Line Encyclopedia enables predictive modelling of anticancer drug
-sensitivity. Nature 483: the waterfall method.
-Haibe-Kains B. et al. (2013). Inconsistency in large pharmacogenomic studies. Nature 504: the same, spelt out.
+Low responses are sensitive, as with ln IC50 and the area under a dose-response curve. The waterfall method is that of
+Barretina et al. (2012), Nature 483, as Haibe-Kains et al. (2013), Nature 504, describe it.
 """
 
 from __future__ import annotations
@@ -46,23 +41,19 @@ class Thresholds:
         def one(drug: str, smiles: object) -> float:
             if drug in self.by_drug:
                 return self.by_drug[drug]
-            key = parent(smiles) if isinstance(smiles, str) else None
-            return self.overall if key is None else self.by_molecule.get(key, self.overall)
+            return self.by_molecule.get(_molecule(smiles), self.overall)
 
         values = [one(str(drug), smiles) for drug, smiles in zip(drugs.index, drugs["smiles"], strict=True)]
         return np.array(values, dtype=np.float64)
 
     def state(self) -> dict[str, Any]:
-        """Return the fields as JSON values; ``Thresholds(**state)`` makes them again."""
+        """Return the fields as JSON values, of which ``Thresholds(**state)`` makes them again."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class SensitivitySamples(ResponseSamples):
-    """Pairs that are classified as sensitive or resistant.
-
-    ``pairs`` holds the code of the class as ``target``, the measurement as ``response`` and the ``threshold``.
-    """
+    """Pairs in classes; ``pairs`` has the class as ``target``, the measured ``response`` and the ``threshold``."""
 
     classes: ClassVar[tuple[str, ...]] = CLASSES
 
@@ -73,26 +64,22 @@ class SensitivitySamples(ResponseSamples):
         """Return the code of each class, int64, shape ``(n,)``."""
         return self.pairs["target"].to_numpy(np.int64)
 
-    # Cached: studies recognize samples by identity.
+    # Cached, since studies recognize samples by identity.
     @cached_property
     def measured(self) -> ResponseSamples:
         """Return the same pairs with the measured response as target."""
-        return self._with_target("response")
+        pairs = self.pairs.assign(target=self.pairs["response"])
+        return ResponseSamples(pairs, self.cell_lines, self.drugs, self.omics, self.cell, self.drug)
 
     @cached_property
     def called(self) -> ResponseSamples:
         """Return the same pairs with the class as a numeric target: 1 is sensitive."""
-        return self._with_target("target")
-
-    def _with_target(self, column: str) -> ResponseSamples:
-        pairs = self.pairs.assign(target=self.pairs[column])
-        return ResponseSamples(pairs, self.cell_lines, self.drugs, self.omics, self.cell, self.drug)
+        return ResponseSamples(self.pairs, self.cell_lines, self.drugs, self.omics, self.cell, self.drug)
 
 
 def call(samples: ResponseSamples, thresholds: Thresholds) -> SensitivitySamples:
     """Classify measured pairs as sensitive where the response lies below the threshold of the drug, else resistant."""
-    threshold = thresholds.of(samples.drugs)[samples.drug]
-    response = samples.target
+    threshold, response = thresholds.of(samples.drugs)[samples.drug], samples.target
     sensitive = (response < threshold).astype(np.int64)
     pairs = samples.pairs.assign(target=sensitive, response=response, threshold=threshold)
     return SensitivitySamples(
@@ -103,17 +90,14 @@ def call(samples: ResponseSamples, thresholds: Thresholds) -> SensitivitySamples
 def call_by_training_rows(samples: ResponseSamples, rule: Threshold, train: np.ndarray) -> SensitivitySamples:
     """Learn thresholds on the rows ``train`` (positions) and classify all rows by them.
 
-    Raises
-    ------
-    UserError
-        All training rows are of one class: there is nothing to learn.
+    Raises `UserError` where all training rows are of one class: there is nothing to learn.
     """
     called = call(samples, learn_thresholds(samples.take(train), rule))
     found = np.unique(called.target[train])
     if len(found) < 2:
         alike = CLASSES[int(found[0])] if len(found) else "missing"
-        message = f"data.threshold calls all {len(train)} training rows {alike}; choose another method, or look at the"
-        raise UserError(f"{message} responses")
+        message = f"data.threshold calls all {len(train)} training rows {alike}; choose another method"
+        raise UserError(f"{message}, or look at the responses")
     return called
 
 
@@ -125,18 +109,19 @@ def learn_thresholds(train: ResponseSamples, rule: Threshold) -> Thresholds:
         "otsu": otsu,
     }
     find, response = methods[rule.method], train.target
-    overall = find(response)
-    by_drug: dict[str, float] = {}
-    by_molecule: dict[str, float] = {}
+    overall, by_drug, by_molecule = find(response), dict[str, float](), dict[str, float]()
     used, rows = np.unique(train.drug, return_counts=True)
     for drug, count in sorted(zip(used, rows, strict=True), key=lambda each: -each[1]):  # the most measured first
         own = find(response[train.drug == drug])
         threshold = float((count * own + rule.prior_rows * overall) / (count + rule.prior_rows))
         by_drug[str(train.drugs.index[drug])] = threshold
-        smiles = train.drugs["smiles"].iloc[drug]
-        if isinstance(smiles, str) and (key := parent(smiles)) is not None:
+        if key := _molecule(train.drugs["smiles"].iloc[drug]):
             by_molecule.setdefault(key, threshold)
     return Thresholds(overall, by_drug, by_molecule)
+
+
+def _molecule(smiles: object) -> str:
+    return (parent(smiles) or "") if isinstance(smiles, str) else ""
 
 
 def otsu(response: np.ndarray) -> float:
@@ -148,8 +133,8 @@ def otsu(response: np.ndarray) -> float:
 def waterfall(response: np.ndarray) -> float:
     """Return the major inflection of sorted responses: the point farthest from the line between the two ends.
 
-    Where the sorted responses correlate with their rank above 0.95 there is no inflection, and the median is returned.
-    The published method sets lines within a factor of 4 of the threshold apart as intermediate; here none is.
+    Where they correlate with their rank above 0.95 there is no inflection, and the median is returned. The published
+    method sets lines within a factor of 4 of the threshold apart as intermediate; here none is.
     """
     ordered = np.sort(response)
     rank = np.arange(len(ordered))

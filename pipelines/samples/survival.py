@@ -21,18 +21,11 @@ def kaplan_meier(
     censoring: bool = False,
     before: bool = False,
 ) -> np.ndarray:
-    """Return the share without the event (Kaplan and Meier, 1958), shape ``(b, k)``.
+    """Return the share without the event at the times ``at``, ``(k,)`` (Kaplan and Meier, 1958), shape ``(b, k)``.
 
-    Parameters
-    ----------
-    time, event
-        Time of follow-up, and whether it ended with the event; shape ``(n,)``.
-    at
-        Times, shape ``(k,)``; beyond the last observed time the curve keeps its last value.
-    censoring
-        Of the time to censoring instead: an event and a censoring at one time happen in this order.
-    before
-        Just before ``at``, and not at it.
+    ``time`` and ``event``, shape ``(n,)``, are times of follow-up and whether they ended with the event. With
+    ``censoring`` it is the share that is not censored: an event and a censoring at one time happen in this order. With
+    ``before`` it is the share just before ``at``. Beyond the last observed time the curve keeps its last value.
     """
     order = np.argsort(time, kind="stable")
     count = np.ones((1, len(time))) if weights is None else np.asarray(weights, np.float64)[:, order]
@@ -59,20 +52,10 @@ def concordance(
 ) -> np.ndarray:
     """Return the share of comparable pairs whose riskier row has its event first, shape ``(b,)``; ties count half.
 
-    Two rows are comparable where the earlier time is one of an event (Harrell et al., 1982).
-
-    Parameters
-    ----------
-    time, event, risk
-        Shape ``(n,)``.
-    until
-        Only events before this time count, each pair by the inverse square of the probability of being followed so
-        long, which makes the result independent of the censoring (Uno et al., 2011). Harrell's without it.
-
-    Returns
-    -------
-    numpy.ndarray
-        NaN where no pair is comparable.
+    Two rows are comparable where the earlier time is one of an event (Harrell et al., 1982); NaN where none are.
+    ``time``, ``event`` and ``risk`` have shape ``(n,)``. With ``until`` only events before this time count, each pair
+    by the inverse square of the probability of being followed so long, which makes the result independent of the
+    censoring (Uno et al., 2011).
     """
     count = np.ones((1, len(time))) if weights is None else np.asarray(weights, np.float64)
     happened = event.astype(bool)

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import DataError, Finding
-from pipelines.text_values import clean, folded, folded_id, known, look_alikes, quoted
+from pipelines.formatting import counted, listed
+from pipelines.text_values import clean, folded, folded_id, known, known_column, look_alikes, quoted
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _CASED = ("smiles", "file")  # where case is chemistry, or another file
@@ -29,52 +30,36 @@ _TRUTH = {"true": True, "false": False}
 
 
 def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: bool = True) -> pd.Series:
-    """Return a column of text without invisible blanks; ``notes`` takes a warning on what that changed.
+    """Return a column of text (object) without invisible blanks; ``notes`` takes a warning on what that changed.
 
-    Parameters
-    ----------
-    values
-        Text, of type object with None for empty cells.
-    file
-        Named in the notes.
-    words
-        Whether words for "unknown" are read as empty, and texts that look alike are noted; of other columns only blanks
-        at the ends are removed.
+    With ``words``, words for "unknown" are read as empty and texts that look alike are noted; else only blanks at the
+    ends are removed.
     """
     column = str(values.name)
     written = [value for value in values.unique() if isinstance(value, str)]
     meant = {value: _meaning(value, column) if words else value.strip() or None for value in written}
-
-    def note(name: str, chosen: Sequence[str], message: str) -> None:
-        if chosen:
-            rows = np.flatnonzero(values.isin(chosen).to_numpy())
-            cells = f"{len(rows):,} cell{'s' if len(rows) > 1 else ''}"
-            what = message.format(cells=cells, found=quoted(chosen))
-            notes.append(Finding.at_rows(name, file, column, rows, what, values=chosen, severity="warning"))
-
     stripped = [value for value, meaning in meant.items() if meaning is not None and meaning != value]
-    note(
-        "text_clean", stripped, "{cells} had blanks at the ends or signs that nobody sees ({found}); they are taken off"
-    )
     unknown = [value for value, meaning in meant.items() if meaning is None and clean(value)]
-    note("text_known", unknown, "words for what nobody knows, in {cells} ({found}), are read as empty")
+    for name, changed, message in (
+        ("text_clean", stripped, "had blanks at the ends or invisible signs ({found}); they are taken off"),
+        ("text_known", unknown, "had a word for an unknown value ({found}); they are read as empty"),
+    ):
+        if changed:
+            rows = np.flatnonzero(values.isin(changed))
+            what = f"{counted(len(rows), 'cell')} {message.format(found=quoted(changed))}"
+            notes.append(Finding.at_rows(name, file, column, rows, what, values=changed, severity="warning"))
     if words and column not in _CASED:
         tell_alike([meaning for meaning in meant.values() if meaning is not None], file, column, notes)
-    return pd.Series(
-        [meant[value] if isinstance(value, str) else value for value in values],
-        index=values.index,
-        name=values.name,
-        dtype=object,
-    )
+    read = [meant[value] if isinstance(value, str) else value for value in values]
+    return pd.Series(read, index=values.index, name=values.name, dtype=object)
 
 
 def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[Finding]) -> None:
     """Add a warning to ``notes`` where texts differ in case, width or leading zeros alone."""
     if groups := look_alikes(texts, folded_id):
-        listed = "; ".join(" and ".join(map(repr, group)) for group in groups[:_ALIKE_SHOWN])
-        more = f"; and {len(groups) - _ALIKE_SHOWN} more" if len(groups) > _ALIKE_SHOWN else ""
+        found = listed([" and ".join(map(repr, group)) for group in groups], _ALIKE_SHOWN)
         what = "differ in case, width or leading zeros alone, and are taken for different ones"
-        message = f"{listed}{more}: these {what}; write alike what is one"
+        message = f"{found}: these {what}; write alike what is one"
         values = [text for group in groups for text in group]
         notes.append(Finding.at_rows("text_alike", file, column, [], message, values=values, severity="warning"))
 
@@ -84,7 +69,7 @@ def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
 
     Ids of which some are not known stay text: numbers with gaps would be decimals.
     """
-    cells = pd.Series([known(value) for value in values], index=values.index, name=values.name, dtype=object)
+    cells = known_column(values)
     found = cells.dropna()
     if len(found) and len(found) == len(cells) and set(found.str.lower()) <= _TRUTH.keys():
         return cells.str.lower().map(_TRUTH).astype(bool)
@@ -108,11 +93,6 @@ def header_names(names: Iterable[object], file: str, notes: list[Finding]) -> li
     return read
 
 
-def look_alike(name: str, names: Iterable[object]) -> str | None:
-    """Return the first of ``names`` that is ``name`` but for case and punctuation."""
-    return next((str(other) for other in names if letters_of(str(other)) == letters_of(name)), None)
-
-
 def decoded(raw: bytes, file: str) -> str:
     """Return the text of a CSV file in UTF-8, or in UTF-16 with its mark; raise a `DataError` if it is another file."""
     for mark, what in _CONTENTS.items():
@@ -133,20 +113,15 @@ def decoded(raw: bytes, file: str) -> str:
 def separator(content: str, text: Sequence[str]) -> str:
     """Return what separates the fields: the sign by which the header has most of the needed columns, else the comma."""
     first = next((line for line in io.StringIO(content, newline="") if line.strip()), "")
-
-    def found(sign: str) -> int:
-        names = {clean(name) for row in csv.reader([first], delimiter=sign) for name in row}
-        return len(names & set(text))
-
-    return max(SEPARATORS, key=found)
+    names = {sign: {clean(name) for row in csv.reader([first], delimiter=sign) for name in row} for sign in SEPARATORS}
+    return max(SEPARATORS, key=lambda sign: len(names[sign] & set(text)))
 
 
 def missing_file(path: Path, text: Sequence[str]) -> Finding:
     """Return the finding for a missing file, with what to do if it is there in another format."""
-    stem = folded(path.name.split(".")[0])
-    folder = path.parent
-    others = sorted(folder.iterdir()) if folder.is_dir() else []
-    named = [other.name for other in others if folded(other.name.split(".")[0]) == stem and other.name != path.name]
+    folder, stem = path.parent, folded(path.name.split(".")[0])
+    others = sorted(other.name for other in folder.iterdir()) if folder.is_dir() else []
+    named = [other for other in others if folded(other.split(".")[0]) == stem and other != path.name]
     message = f"the file is missing in {folder}; add it"
     if path.exists():
         message = f"is no file in {folder}; put the file in its place"

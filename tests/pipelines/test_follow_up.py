@@ -33,39 +33,28 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _with(clean: Path, folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
-    """Return a copy whose samples.csv was changed."""
+def _read(clean: Path, folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Any:
+    """Read a copy whose samples.csv was changed."""
     (folder / "expression.parquet").write_bytes((clean / "expression.parquet").read_bytes())
     change(pd.read_csv(clean / SAMPLES_FILE, dtype=str)).to_csv(folder / SAMPLES_FILE, index=False)
-    return folder
+    return TASK.read(folder)
 
 
-@pytest.mark.parametrize("words", [("TRUE", "False"), ("1.0", "0.0")])
-def test_events_may_be_written_as_truth(clean: Path, tmp_path: Path, words: tuple[str, str]) -> None:
-    written = dict(zip("10", words, strict=True))
-    folder = _with(clean, tmp_path, lambda table: table.assign(relapse=table[EVENT].map(written)))
-    np.testing.assert_array_equal(TASK.read(folder).samples.target, TASK.read(clean).samples.target)
-
-
-@pytest.mark.parametrize(("column", "word"), [(TIME, ""), (EVENT, "not reported")])
-def test_a_sample_without_a_follow_up_is_dropped_and_counted(
-    clean: Path, tmp_path: Path, column: str, word: str
-) -> None:
-    folder = _with(clean, tmp_path, lambda table: table.assign(**{column: [*table[column][:-1], word]}))
-    kept = TASK.read(folder)
-    assert kept.counts["rows"]["dropped"]["without_follow_up"] == 1
-    assert len(kept.samples) == len(TASK.read(clean).samples) - 1
-
-
-@pytest.mark.parametrize("column", [TIME, EVENT])
-def test_a_missing_column_is_refused(clean: Path, tmp_path: Path, column: str) -> None:
-    with pytest.raises(DataError, match=column):
-        TASK.read(_with(clean, tmp_path, lambda table: table.drop(columns=column)))
+def test_events_may_be_truth_values_and_samples_without_follow_up_are_counted(clean: Path, tmp_path: Path) -> None:
+    whole, words = TASK.read(clean).samples, {"1": "TRUE", "0": "False"}
+    kept = _read(clean, tmp_path, lambda table: table.assign(relapse=table[EVENT].map(words)))
+    np.testing.assert_array_equal(kept.samples.target, whole.target)
+    for column, word in ((TIME, ""), (EVENT, "not reported")):
+        kept = _read(clean, tmp_path, lambda t, c=column, w=word: t.assign(**{c: [*t[c][:-1], w]}))
+        assert kept.counts["rows"]["dropped"]["without_follow_up"] == 1
+        assert len(kept.samples) == len(whole) - 1
+    with pytest.raises(DataError, match=TIME):
+        _read(clean, tmp_path, lambda table: table.drop(columns=TIME))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=12), st.text(max_size=12))
-def test_whatever_a_cell_holds_is_read_or_dropped_and_never_guessed(time: str, event: str) -> None:
+def test_every_cell_is_read_or_dropped_and_never_guessed(time: str, event: str) -> None:
     found = read_follow_up(pd.DataFrame({TIME: [time], EVENT: [event]}, dtype=object), TASK.data)
     assert found.known.shape == (1,)
     if found.known[0]:
@@ -78,9 +67,7 @@ def test_whatever_a_cell_holds_is_read_or_dropped_and_never_guessed(time: str, e
     [
         ("horizons: [365.0, 1095.0, 1825.0, 2190.0]", "horizons: [365.0]"),
         ("horizons: [365.0, 1095.0, 1825.0, 2190.0]", "horizons: [1825.0, 365.0]"),
-        ("horizons: [365.0, 1095.0, 1825.0, 2190.0]", "horizons: [-1.0, 1825.0]"),
         ("horizon: 1825.0 ", "horizon: 1000.0 "),
-        ("unit: days ", "unit: weeks "),
         ("time: relapse_days ", "time: ''"),
         ("metric: concordance                 #", "metric: uno_concordance  #"),  # a study cannot optimize it
     ],
@@ -99,9 +86,7 @@ def test_the_simulated_hazard_is_what_the_data_shows(clean: Path, tmp_path: Path
     for file in ("expression.parquet", SAMPLES_FILE):
         assert (tmp_path / file).read_bytes() == (clean / file).read_bytes()
     table = pd.read_csv(clean / SAMPLES_FILE)
-    assert table["patient_id"].nunique() == 120
-    assert len(table) == 132
+    assert (table["patient_id"].nunique(), len(table)) == (120, 132)
     assert 0.25 < 1 - table[EVENT].mean() < 0.6
-    activity = np.random.default_rng(0).normal(size=(500, 6))
-    assert log_hazard(activity).std() > 0.8
+    assert log_hazard(np.random.default_rng(0).normal(size=(500, 6))).std() > 0.8
     assert log_hazard(np.zeros((1, 6)))[0] == 0

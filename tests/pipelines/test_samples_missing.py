@@ -1,4 +1,4 @@
-"""No row may vanish uncounted: what the rules for missing values drop, keep and tell."""
+"""No row may vanish uncounted: what the rules for missing values drop, keep and count."""
 
 from __future__ import annotations
 
@@ -53,34 +53,24 @@ def tables() -> ResponseTables:
 
 
 @pytest.mark.parametrize("omics", OMICS)
-@pytest.mark.parametrize("rule", ["drop", "impute"])
-def test_lines_without_an_omics_follow_its_rule_and_are_counted(tables: ResponseTables, omics: str, rule: str) -> None:
-    tables = without_profile(tables, omics, "L01")  # no row
+def test_lines_without_an_omics_follow_its_rule_and_are_counted(tables: ResponseTables, omics: str) -> None:
+    gapped = profile(tables, omics, "L03").copy()
+    gapped[3] = np.nan  # a gap does not make a profile missing
+    tables = with_profile(without_profile(tables, omics, "L01"), omics, "L03", gapped)  # no row
     tables = with_profile(tables, omics, "L02", np.full(12, np.nan))  # a row without a value
-    outcome = kept(tables, **{omics: rule})
+    outcome = kept(tables, **{omics: "drop"})
     counts, samples = outcome.counts, outcome.samples
-    assert counts["without"][omics]["rule"] == rule
-    assert f"without_{omics}" in counts["rows"]["dropped"] or rule == "impute"
-    if rule == "drop":
-        assert dropped(counts, f"without_{omics}") == 2 * DRUGS
-        assert counts["cell_lines"] == {"raw": LINES, "kept": LINES - 2}
-        assert counts["without"][omics]["kept"] == 0
-        assert not {"L01", "L02"} & set(samples.cell_lines.index)
-    else:
-        assert dropped(counts, f"without_{omics}") == 0
-        assert counts["without"][omics]["kept"] == 2
-        table = samples.omics[omics]
-        assert table.loc[["L01", "L02"]].isna().all().all()  # a row each all the same, for training to impute
-        assert table.drop(index=["L01", "L02"]).notna().all().all()
-
-
-@pytest.mark.parametrize("omics", OMICS)
-def test_a_gap_in_a_profile_does_not_make_it_missing(tables: ResponseTables, omics: str) -> None:
-    gapped = profile(tables, omics, "L01").copy()
-    gapped[3] = np.nan
-    outcome = kept(with_profile(tables, omics, "L01", gapped), **{omics: "drop"})
-    assert outcome.counts["rows"]["kept"] == LINES * DRUGS
-    np.testing.assert_array_equal(outcome.samples.omics[omics].loc["L01"], gapped)
+    assert dropped(counts, f"without_{omics}") == 2 * DRUGS
+    assert counts["cell_lines"] == {"raw": LINES, "kept": LINES - 2}
+    assert counts["without"][omics] == {"rule": "drop", "kept": 0}
+    assert not {"L01", "L02"} & set(samples.cell_lines.index)
+    np.testing.assert_array_equal(samples.omics[omics].loc["L03"], gapped)
+    outcome = kept(tables, **{omics: "impute"})
+    assert dropped(outcome.counts, f"without_{omics}") == 0
+    assert outcome.counts["without"][omics] == {"rule": "impute", "kept": 2}
+    table = outcome.samples.omics[omics]
+    assert table.loc[["L01", "L02"]].isna().all().all()  # a row each all the same, for training to impute
+    assert table.drop(index=["L01", "L02", "L03"]).notna().all().all()
 
 
 def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(tables: ResponseTables) -> None:
@@ -170,7 +160,7 @@ def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables,
 
 
 def consistent(samples: ResponseSamples) -> None:
-    """Check that indices, tables and pairs of ``samples`` tell the same."""
+    """Check that indices, tables and pairs of ``samples`` agree."""
     assert len(samples.cell) == len(samples.drug) == len(samples.pairs) == len(samples)
     assert samples.cell_lines.index[samples.cell].tolist() == samples.pairs["cell_line_id"].tolist()
     assert samples.drugs.index[samples.drug].tolist() == samples.pairs["drug_id"].tolist()
@@ -185,18 +175,17 @@ def test_features_stay_with_their_line_whatever_the_order_of_the_files(tables: R
     consistent(samples)
     for omics in OMICS:
         for position in (0, 17, 59):
-            line = samples.pairs["cell_line_id"][position]
             row = samples.omics[omics].to_numpy()[samples.cell[position]]
-            np.testing.assert_array_equal(row, profile(tables, omics, line))
+            np.testing.assert_array_equal(row, profile(tables, omics, samples.pairs["cell_line_id"][position]))
 
 
 def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
     """A CSV file has no types: 007 must not become 7, which no parquet file names."""
     folder = write_response_folder(tmp_path)
-    for file in ("response.parquet", "cell_lines.csv", *(f"{omics}.parquet" for omics in OMICS)):
-        path = folder / file
+    for path in folder.iterdir():
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-        table["cell_line_id"] = table["cell_line_id"].str.replace("LINE-", "00")
+        if "cell_line_id" in table:
+            table["cell_line_id"] = table["cell_line_id"].str.replace("LINE-", "00")
         if path.suffix == ".csv":
             table.to_csv(path, index=False)
         else:
@@ -209,21 +198,16 @@ def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
     consistent(outcome.samples)
 
 
-# take()
-
-
 @pytest.mark.parametrize(
     "rows",
     [
-        np.array([5, 3, 59]),
-        np.array([3, 3, 3]),
+        np.array([5, 3, 3, 59]),
         np.array([-1]),
         np.array([], dtype=int),
         np.arange(60) % 7 == 2,
         np.zeros(60, dtype=bool),
-        np.ones(60, dtype=bool),
     ],
-    ids=["positions", "repeated", "negative", "none", "mask", "mask of none", "mask of all"],
+    ids=["positions", "negative", "none", "mask", "mask of none"],
 )
 def test_take_moves_pairs_indices_and_targets_together(tables: ResponseTables, rows: np.ndarray) -> None:
     samples = kept(tables).samples
@@ -235,19 +219,13 @@ def test_take_moves_pairs_indices_and_targets_together(tables: ResponseTables, r
     assert taken.omics is samples.omics  # shared, not copied
 
 
-# molecule_keys() and required_fields()
-
-
 def keys(*smiles: str | float | None) -> list[str]:
     ids = [f"D{number}" for number in range(len(smiles))]
     return molecule_keys(pd.DataFrame({"smiles": pd.Series(smiles, index=ids, dtype=object)})).tolist()
 
 
-def test_molecule_keys_of_a_salt_are_those_of_the_drug() -> None:
+def test_a_salt_has_the_key_of_its_drug_and_unreadable_molecules_one_each() -> None:
     assert len(set(keys("CCN", "CCN.Cl", "Cl.CCN.Cl"))) == 1
     assert len(set(keys("CCN.Cl", "CCCN.Cl"))) == 2
-
-
-@pytest.mark.parametrize("nothing", [None, np.nan, "", "  ", "C1CC", "not a molecule", "C" * 2001])
-def test_molecule_keys_of_what_cannot_be_read_are_each_drugs_own(nothing: str | float | None) -> None:
-    assert keys(nothing, nothing) == ["id:D0", "id:D1"]
+    for nothing in (None, np.nan, "", "C1CC", "not a molecule", "C" * 2001):
+        assert keys(nothing, nothing) == ["id:D0", "id:D1"]

@@ -16,8 +16,7 @@ from pipelines.datasets import prepare, read_prepared, write_prepared
 from pipelines.errors import DataError, UserError
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import ParamsError, read_params
-from pipelines.samples import Kept
-from pipelines.samples.formats import ResponseTables, read_response_tables
+from pipelines.samples.formats import read_response_tables
 from pipelines.samples.molecules import parent
 from pipelines.samples.response import ResponseSamples, keep_samples
 from pipelines.samples.sensitivity import call_by_training_rows, learn_thresholds, waterfall
@@ -54,10 +53,6 @@ def task(tmp_path: Path) -> PairsClassification:
     return task
 
 
-def with_response(tables: ResponseTables, values: np.ndarray) -> ResponseTables:
-    return replace(tables, response=tables.response.assign(ln_ic50=values.astype(np.float32)))
-
-
 def samples(lines: int = 24, drugs: int = 12) -> ResponseSamples:
     return samples_of(make_tables(lines, drugs), shipped_task())
 
@@ -90,13 +85,11 @@ def test_test_rows_change_no_threshold_and_no_call_of_another_row(seed: int, met
     assert (third.pairs["threshold"] > first.pairs["threshold"] + 0.1).mean() > 0.9
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_thresholds_do_not_depend_on_the_order_of_rows(method: str) -> None:
-    rule = Threshold(method, 5.0)  # type: ignore[arg-type]
-    tables = make_tables()
-    first, second = (learn_thresholds(samples_of(each, shipped_task()), rule) for each in (tables, shuffled(tables, 3)))
-    assert first.overall == second.overall and first.by_molecule == second.by_molecule
-    assert first.by_drug == second.by_drug
+def test_thresholds_do_not_depend_on_the_order_of_rows() -> None:
+    every, mixed = (samples_of(tables, shipped_task()) for tables in (make_tables(), shuffled(make_tables(), 3)))
+    for method in METHODS:
+        rule = Threshold(method, 5.0)  # type: ignore[arg-type]
+        assert learn_thresholds(every, rule) == learn_thresholds(mixed, rule)
 
 
 @settings(max_examples=40, deadline=None)
@@ -139,35 +132,31 @@ def test_an_unseen_drug_has_the_threshold_over_all_unless_its_molecule_is_known(
     drug = every.drugs.index[every.drug]
     found = learn_thresholds(every.take(np.flatnonzero(drug != "D03")), RULE)
     assert "D03" not in found.by_drug
-    asked = pd.DataFrame(
-        {"smiles": ["CCCCO", "OCC", "OC", None, "CO", None]},
-        index=["D03", "another id", "D01", "D02", "D99", "nobody knows"],
-    )
-    expected = [
-        found.overall,  # D03 itself
-        found.by_drug["D01"],  # its molecule in another spelling
-        found.by_drug["D01"],  # the id counts first
-        found.by_drug["D02"],
-        found.by_drug["D00"],
-        found.overall,
-    ]
-    assert found.of(asked).tolist() == expected
+    d00, d01, d02 = (found.by_drug[drug] for drug in ("D00", "D01", "D02"))
+    for drug_id, smiles, expected in (
+        ("D03", "CCCCO", found.overall),
+        ("another id", "OCC", d01),  # its molecule in another spelling
+        ("D01", "OC", d01),  # the id counts first
+        ("D02", None, d02),
+        ("D99", "CO", d00),
+        ("nobody knows", None, found.overall),
+    ):
+        assert found.of(pd.DataFrame({"smiles": [smiles]}, index=[drug_id])).tolist() == [expected]
 
 
-def test_a_molecule_under_two_ids_is_known_by_the_more_measured_one() -> None:
+def test_a_molecule_under_two_ids_has_the_threshold_of_the_more_measured_one() -> None:
     tables = make_tables(drugs=3)
-    tables = replace(tables, drugs=tables.drugs.assign(smiles=["CO", "CO", "CCO"]))
-    every = samples_of(tables, shipped_task())
+    every = samples_of(replace(tables, drugs=tables.drugs.assign(smiles=["CO", "CO", "CCO"])), shipped_task())
     few = np.flatnonzero(every.drug == 0)[:3]
     found = learn_thresholds(every.take(np.concatenate([few, np.flatnonzero(every.drug > 0)])), RULE)
     assert found.by_molecule[str(parent("CO"))] == found.by_drug["D01"] != found.by_drug["D00"]
 
 
-def test_training_rows_that_are_all_called_alike_are_refused() -> None:
+def test_training_rows_of_one_class_are_refused() -> None:
     tables = make_tables()
-    every = samples_of(with_response(tables, np.full(len(tables.response), 2.0)), shipped_task())
+    alike = replace(tables, response=tables.response.assign(ln_ic50=np.float32(2)))
     with pytest.raises(UserError, match="calls all 100 training rows resistant; choose another method"):
-        call_by_training_rows(every, RULE, np.arange(100))
+        call_by_training_rows(samples_of(alike, shipped_task()), RULE, np.arange(100))
 
 
 def test_what_was_measured_and_what_was_called_stay_apart() -> None:
@@ -182,20 +171,16 @@ def test_what_was_measured_and_what_was_called_stay_apart() -> None:
 # Preparing
 
 
-def kept(tables: ResponseTables, task: PairsTask) -> Kept:
-    return keep_samples(tables, task)
-
-
-def test_prepare_learns_on_the_training_side_and_tells_the_calls(task: PairsClassification) -> None:
+def test_prepare_learns_on_the_training_side_and_counts_the_calls(task: PairsClassification) -> None:
     task = replace(task, split=replace(task.split, **vars(split_of("cell_blind"))))
     tables = make_tables(lines=40)
-    made = prepare(kept(tables, task), task, seed=1)
+    made = prepare(keep_samples(tables, task), task, seed=1)
     assert made.samples.thresholds == learn_thresholds(made.samples.measured.take(made.rows("train")), RULE)
     below = made.table["response"] < made.table["threshold"]
     np.testing.assert_array_equal(made.table["target"], below.astype(int))
     assert made.counts["sensitive"] == made.table.groupby("split")["target"].sum().to_dict()
     regression = replace(shipped_task(), split=task.split)
-    assert made.sha256 == prepare(kept(tables, regression), regression, seed=1).sha256
+    assert made.sha256 == prepare(keep_samples(tables, regression), regression, seed=1).sha256
 
 
 def test_another_rule_or_other_responses_want_another_prepare(
@@ -230,7 +215,6 @@ def test_another_rule_or_other_responses_want_another_prepare(
     [
         (params_text(CALLED.replace("waterfall", "median")), "threshold:", "one of waterfall, quantile, otsu"),
         (params_text(CALLED.replace("5}", "-1}")), "threshold:", "prior_rows is -1; it must be at least 0"),
-        (params_text(CALLED.replace("5}", "5, share: 1.2}")), "threshold:", "share is 1.2; shares lie between"),
         (params_text(""), "    data:", "params.tasks.drug_response.data lacks threshold"),
         (params_text().replace("problem: classification", "problem: regression", 1), "threshold:", "unknown key"),
         (params_text(target="auc"), "target_range:", r"from -20 to 20 is none of areas .* write \[0.0, 1.2\]"),
@@ -257,11 +241,9 @@ def of_areas(tmp_path: Path) -> PairsTask:
 
 def test_areas_are_validated_in_their_range(of_areas: PairsTask, tmp_path: Path) -> None:
     folder = write_response_folder(tmp_path / "raw")
-    lacking = validate_folder(folder, "screen", of_areas)
-    assert [(each.expectation, each.file, each.column) for each in lacking.errors] == [
-        ("column_exists", "response.parquet", "auc")
-    ]
-    assert "the file has 'study', 'cell_line_id', 'drug_id', 'ln_ic50'" in str(lacking.errors[0])
+    (lacking,) = validate_folder(folder, "screen", of_areas).errors
+    assert (lacking.expectation, lacking.file, lacking.column) == ("column_exists", "response.parquet", "auc")
+    assert "the file has 'study', 'cell_line_id', 'drug_id', 'ln_ic50'" in str(lacking)
     with pytest.raises(DataError, match=r"response\.parquet, column auc: the column is missing"):
         read_response_tables(folder, of_areas)
     table = pd.read_parquet(folder / "response.parquet")

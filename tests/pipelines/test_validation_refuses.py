@@ -145,7 +145,7 @@ def nothing(folder: Path) -> None:
 
 R, E, M, C, B = (f"{name}.parquet" for name in ("response", "expression", "mutation", "copy_number", "methylation"))
 L, D, K, T = "cell_lines.csv", "drugs.csv", "cell_line_id", "ln_ic50"
-PROMOTER, OTHER = "MYC_1_1000_2000", "KRAS_1_1000_2000"
+PROMOTER = "MYC_1_1000_2000"
 
 PAIRS = [
     Fault("files", removed(C), "file_exists", C),
@@ -156,15 +156,10 @@ PAIRS = [
     Fault("files", cell(E, 7, "KRAS", -0.5), "values_not_below", E, "KRAS", (7,)),  # hidden by no other file
     Fault("headers", cut(D, 0.96), "row_width", D, None, (6,)),
     Fault("headers", headed(R, T, "auc"), "column_exists", R, T),
-    Fault("headers", headed(B, K, "sample"), "column_exists", B, K),
-    Fault("headers", nothing, "column_type", B, "sample", tuple(range(1, 11))),
     Fault("headers", text(L, "tissue", K), "column_unique", L, K),
     Fault("headers", edited(E, lambda t: t.astype({"MYC": str})), "column_type", E, "MYC"),
     Fault("headers", column(C, K, 7), "column_type", C, K, tuple(range(1, 11))),
-    Fault("text", text(D, "C1CCCCC1", "C1CCCCC1,surplus"), "row_width", D, None, (4,)),
-    Fault("text", column(R, T, lambda t: ["high", *t[T].astype(str)[1:]]), "column_type", R, T, (1,)),
     Fault("columns", headed(M, "MYC", " "), "column_named", M, "number 5"),
-    Fault("columns", column(M, "Unnamed: 0", 1.0), "column_named", M, "Unnamed: 0"),
     Fault("columns", kept(B, columns=slice(0, 1)), "has_features", B),
     Fault("columns", headed(C, "EGFR", "ERBB1"), "genes_agree", C, "EGFR"),
     Fault("columns", nothing, "genes_agree", E, "ERBB1"),
@@ -187,19 +182,14 @@ PAIRS = [
     Fault("cells", repeated(R, 5), "measurement_unique", R, "study, cell_line_id, drug_id", (5, 73)),
     Fault("cells", repeated(L, 3), "key_unique", L, K, (3, 13), "(found 'LINE-03')"),
     Fault("cells", text(D, "C1CCCCC1", "C1CCCCC("), "smiles_parses", D, "smiles", (4,), "(found 'C1CCCCC(')"),
-    Fault("cells", repeated(D, 1), "key_unique", D, "drug_id", (1, 7)),
     Fault("cells", cell(E, 7, "KRAS", -0.5), "values_not_below", E, "KRAS", (7,), "below 0 (found -0.5)"),
     Fault("cells", cell(E, 3, "MYC", -np.inf), "values_finite", E, "MYC", (3,)),
     Fault("cells", column(E, "TP53", 3.0), "column_varies", E, "TP53"),
     Fault("cells", cell(E, 6, K, "LINE-99"), "cell_lines_known", E, K, (6,)),
     Fault("cells", cell(C, 2, "BRAF", 1e4), "values_not_above", C, "BRAF", (2,)),
-    Fault("cells", cell(C, 4, "EGFR", -1.0), "values_not_below", C, "EGFR", (4,)),
     Fault("cells", column(C, "TP53", np.nan), "column_varies", C, "TP53"),
     Fault("cells", cell(M, 10, "PTEN", 2), "values_binary", M, "PTEN", (10,)),
-    Fault("cells", cell(M, 3, "MYC", np.inf), "values_finite", M, "MYC", (3,)),
-    Fault("cells", repeated(M, 2), "key_unique", M, K, (2, 11)),
     Fault("cells", cell(B, 1, PROMOTER, 40.0), "values_not_above", B, PROMOTER, (1,)),
-    Fault("cells", cell(B, 2, OTHER, -0.1), "values_not_below", B, OTHER, (2,)),
     Fault("cells", cell(B, 4, K, None), "key_filled", B, K, (4,)),
 ]  # fmt: skip
 
@@ -216,7 +206,7 @@ MORE = edited(G, lambda t: pd.concat([t, pd.DataFrame({"gene": ["MORE|1000"], "i
 
 LINEAR = [
     Fault("values", cell(E, 5, FIRST, np.inf), "values_finite", E, FIRST, (5,), "must be finite"),
-    Fault("values", cell(E, 5, 2, -0.5), "values_not_negative", E, GENES[1], (5,), "below 0 (found -0.5)"),
+    Fault("values", cell(E, 5, 2, -0.5), "values_not_below", E, GENES[1], (5,), "below 0 (found -0.5)"),
     Fault("values", block(E, slice(0, 20), 3, np.nan), "gene_measured", E, GENES[2], (), "more than 20%"),
     Fault("values", block(E, slice(30, 31), slice(11, 19), np.nan), "sample_measured", E, None, (31,), "(found 27%)"),
     Fault("values", block(E, slice(60, 62), slice(25, 28), np.nan), "values_complete", E, ", ".join(GENES[24:27]), (),
@@ -226,8 +216,8 @@ LINEAR = [
     Fault("values", block(E, slice(50, 51), slice(1, None), 0.0), "sample_expressed", E, None, (51,), "values are 0"),
     Fault("keys", cell(E, 5, "sample_id", None), "key_filled", E, "sample_id", (5,)),
     Fault("keys", cell(E, 2, "sample_id", "P000-01"), "key_unique", E, "sample_id", (1, 2), "(found 'P000-01')"),
-    Fault("keys", block(E, slice(None), slice(1, 7), 3.5), "gene_varies", E, ", ".join(GENES[:6]), (),
-          "6 of 30 columns: has one value in all samples"),
+    Fault("keys", block(E, slice(None), slice(1, 7), 3.5), "column_varies", E, ", ".join(GENES[:6]), (),
+          "6 of 30 columns: has one value"),
     Fault("keys", headed(E, GENES[7], " "), "column_named", E, "number 9"),
     Fault("keys", headed(E, GENES[8], "SIM02|99"), "symbol_alone", E, "SIM02|2, SIM02|99", (), "(SIM02)", "warning"),
     Fault("keys", headed(E, GENES[9], "1-Mar"), "gene_name_kept", E, "1-Mar", (), "spreadsheet", "warning"),
@@ -235,7 +225,7 @@ LINEAR = [
     Fault("small", kept(E, slice(0, 48), slice(0, 12)), "minimum_genes", E, None, (), "11 genes, 20 are needed"),
     Fault("small", nothing, "minimum_samples", E, None, (), "48 samples, 50 are needed"),
     Fault("logged", LOGGED, "scale_fits", E, None, (), "set data.scale: log2", "warning"),
-    Fault("one value", block(E, slice(None), 1, 0.0), "gene_varies", E, FIRST, (), "one value", "warning"),
+    Fault("one value", block(E, slice(None), 1, 0.0), "column_varies", E, FIRST, (), "one value", "warning"),
     Fault("samples", cell(S, 5, "sample_id", None), "key_filled", S, "sample_id", (5,)),
     Fault("samples", cell(S, 2, "sample_id", "P000-01"), "key_unique", S, "sample_id", (1, 2)),
     Fault("samples", nothing, "samples_known", E, "sample_id", (2, 5), "they are dropped", "warning"),
@@ -263,7 +253,7 @@ LINEAR = [
 ]  # fmt: skip
 
 LOG2 = [
-    Fault("values", cell(E, 5, FIRST, -0.5), "values_not_negative", E, FIRST, (5,), "which log2(x + 1) never is"),
+    Fault("values", cell(E, 5, FIRST, -0.5), "values_not_below", E, FIRST, (5,), "which log2(x + 1) never is"),
     Fault("values", cell(E, 6, 2, 4000.0), "values_not_above", E, GENES[1], (6,), "above 30 (found 4000)"),
     Fault("values", times(8, 2), "library_size", E, None, (8,), "more than 50 times"),
     Fault("linear", RAISED, "values_not_above", E, ", ".join(GENES[:20]) + " and 10 more", tuple(range(1, 21)),
@@ -397,15 +387,9 @@ IMAGES = [
     Fault("strays", lambda f: (f / "images/all/x.png").symlink_to(f / "nowhere"), "folder_known", "images/all/x.png"),
     Fault("strays", column("images.csv", "subject_id", lambda t: t["subject_id"].replace("hem-5", "hem-4")),
           "class_has_groups", "images/hem", says="5 folds need 6"),
-    Fault("label", text("images.csv", "all/cell_03.png,all", "all/cell_03.png,hem"), "table_matches_folders",
-          "images.csv", "label", (4,)),
     Fault("more", text("images.csv", "file,label,subject_id\n", "file,label,subject_id\nhem/cell_99.png,hem,hem-1\n"),
           "table_matches_folders", "images.csv", "file", (1,)),
-    Fault("less", text("images.csv", "hem/cell_11.png,hem,hem-5\n", ""), "table_matches_folders", "images.csv",
-          "file"),
     Fault("no table", lambda f: (f / "images.csv").write_bytes(b""), "file_readable", "images.csv"),
-    Fault("no column", lambda f: (f / "images.csv").write_bytes(b"file,label\n"), "column_exists", "images.csv",
-          "subject_id"),
     Fault("no class", lambda f: shutil.rmtree(f / "images/hem"), "class_has_images", "images/hem"),
     Fault("no class", removed("images.csv"), "class_has_images", "images/hem"),
     Fault("no class", removed("images/all/cell_11.png"), "class_large_enough", "images/all",
@@ -439,8 +423,7 @@ def test_faults_are_refused_by_file_column_and_rows(kind: str, batch: str, tmp_p
     expected = {located(fault) for fault in planted}
     found = {located(finding): finding for finding in validation.findings}
     assert expected <= set(found), "\n".join(map(str, validation.findings))
-    # No other error: what follows from a fault is at most a warning.
-    assert {each for each in found if each[-1] == "error"} <= expected
+    assert {each for each in found if each[-1] == "error"} <= expected  # what follows from a fault is a warning
     assert validation.passed == all(fault.severity == "warning" for fault in planted)
     for fault in planted:
         assert fault.says in found[located(fault)].message
@@ -480,36 +463,41 @@ SOUND_IMAGES = {
 }
 
 
-def test_images_of_every_format_hidden_files_and_unknown_subjects_are_sound(tmp_path: Path) -> None:
+def images_with(tmp_path: Path, *damages: Damage, **split: Any) -> Validation:
     folder = shutil.copytree(clean("images"), tmp_path / "images")
-    for name, sound in SOUND_IMAGES.items():
-        image(f"all/{name}", sound, "", "").damage(folder)
-    (folder / "images" / "all" / ".DS_Store").write_bytes(b"\0")
-    (folder / "images" / ".cache").mkdir()
-    column("images.csv", "subject_id", lambda t: t["subject_id"].where(t["label"] == "all"))(folder)
-    validation = validate_folder(folder, "images", task("leukemia_cell"))
+    for damage in damages:
+        damage(folder)
+    return validate_folder(folder, "images", task("leukemia_cell", "split", **split))
+
+
+def test_images_of_every_format_hidden_files_and_unknown_subjects_are_sound(tmp_path: Path) -> None:
+    validation = images_with(
+        tmp_path,
+        *(image(f"all/{name}", sound, "", "").damage for name, sound in SOUND_IMAGES.items()),
+        lambda folder: (folder / "images/all/.DS_Store").write_bytes(b"\0"),
+        lambda folder: (folder / "images/.cache").mkdir(),
+        column("images.csv", "subject_id", lambda t: t["subject_id"].where(t["label"] == "all")),
+    )
     assert [str(finding) for finding in validation.findings] == []
     assert validation.counts["without_subject"] == 2 * SUBJECTS
-    assert len(task("leukemia_cell").read(folder).samples) == 4 * SUBJECTS
+    assert len(task("leukemia_cell").read(tmp_path / "images").samples) == 4 * SUBJECTS
 
 
-@pytest.mark.parametrize(("of_class", "passes"), [({"folds": 4}, True), ({"mode": "random"}, True), ({}, False)])
-def test_subjects_must_be_enough_for_the_folds(of_class: dict[str, Any], passes: bool, tmp_path: Path) -> None:
-    folder = shutil.copytree(clean("images"), tmp_path / "images")
-    column("images.csv", "subject_id", lambda t: t["subject_id"].replace("hem-5", "hem-4"))(folder)
-    validation = validate_folder(folder, "images", task("leukemia_cell", "split", **of_class))
-    assert validation.passed == passes
+def test_subjects_must_be_enough_for_the_folds(tmp_path: Path) -> None:
+    few = column("images.csv", "subject_id", lambda t: t["subject_id"].replace("hem-5", "hem-4"))
+    assert images_with(tmp_path / "folds", few, folds=4).passed
+    assert images_with(tmp_path / "random", few, mode="random").passed
+    assert not images_with(tmp_path / "blind", few).passed
 
 
-@pytest.mark.parametrize("missing", ["drug_response", "tumor_type", "leukemia_cell"])
-def test_a_missing_folder_is_a_finding_for_each_file(missing: str, tmp_path: Path) -> None:
-    validation = validate_folder(tmp_path / "nowhere", missing, task(missing))
-    expected = {
-        "drug_response": {R, L, D, E, M, C, B},
-        "tumor_type": {E, S},
-        "leukemia_cell": {"images/all", "images/hem"},
-    }[missing]
-    assert {finding.file for finding in validation.errors} == expected
+def test_a_missing_folder_is_a_finding_for_each_file(tmp_path: Path) -> None:
+    for name, expected in (
+        ("drug_response", {R, L, D, E, M, C, B}),
+        ("tumor_type", {E, S}),
+        ("leukemia_cell", {"images/all", "images/hem"}),
+    ):
+        errors = validate_folder(tmp_path / "nowhere", name, task(name)).errors
+        assert {finding.file for finding in errors} == expected
 
 
 # What Great Expectations decides, and what it cannot run.
@@ -561,9 +549,9 @@ def test_what_a_tolerance_allows_is_a_warning_that_names_it(tmp_path: Path) -> N
     }
 
 
-@pytest.mark.parametrize(("value", "passes"), [(-0.5, True), (np.inf, False)])
-def test_any_expression_scale_may_be_negative_but_not_infinite(value: float, passes: bool, tmp_path: Path) -> None:
-    assert pairs_with(tmp_path, cell(E, 7, "KRAS", value), expression_scale="any").passed == passes
+def test_any_expression_scale_may_be_negative_but_not_infinite(tmp_path: Path) -> None:
+    assert pairs_with(tmp_path / "below", cell(E, 7, "KRAS", -0.5), expression_scale="any").passed
+    assert not pairs_with(tmp_path / "infinite", cell(E, 7, "KRAS", np.inf), expression_scale="any").passed
 
 
 def test_rows_are_those_of_the_file_whatever_index_pandas_wrote(tmp_path: Path) -> None:
@@ -601,22 +589,18 @@ def test_many_faulty_genes_or_samples_share_a_finding_that_counts_them(tmp_path:
         block(E, slice(30, 31), slice(1, 21), -1.0),
     )
     by_name = {finding.expectation: finding for finding in found.errors}
-    zeros, negative = by_name["sample_expressed"], by_name["values_not_negative"]
+    zeros, negative = by_name["sample_expressed"], by_name["values_not_below"]
     assert (len(zeros.rows), zeros.count) == (20, 25)
     assert (negative.rows, negative.message.startswith("20 of 30 columns: below 0")) == ((31,), True)
 
 
-@pytest.mark.parametrize("written", ["11.0", "011"])
-def test_codes_of_a_rule_are_found_however_the_file_writes_them(written: str, tmp_path: Path) -> None:
-    found = profiles_with(
-        tmp_path, task("tumor_type"), column(S, "sample_type", lambda t: t["sample_type"].replace("11", written))
-    )
+def test_codes_of_a_rule_are_found_also_with_zeros_before_them(tmp_path: Path) -> None:
+    spelled = column(S, "sample_type", lambda t: t["sample_type"].replace("11", "011"))
+    found = profiles_with(tmp_path, task("tumor_type"), spelled)
     assert (found.findings, found.counts["kept"]["samples"]) == ((), 60)
 
 
-def test_genes_need_no_description_labels_no_place_and_landmarks_no_mark_where_they_do_not_matter(
-    tmp_path: Path,
-) -> None:
+def test_tables_and_columns_that_a_task_does_not_use_may_be_missing(tmp_path: Path) -> None:
     assert profiles_with(tmp_path / "a", task("tumor_type"), removed(G)).findings == ()
     free = gene_task()
     free = replace(free, data=replace(free.data, predictors="all"))
@@ -630,9 +614,7 @@ def test_genes_need_no_description_labels_no_place_and_landmarks_no_mark_where_t
     [
         ("TP53", "'TP53' is not among the genes"),
         ("SIM02", "'SIM02' is the name of 2 genes: SIM02|99"),
-        (GENES[12], None),
         ("SIM13", None),
-        ("13", None),
     ],
 )
 def test_target_must_be_one_gene(target: str, says: str | None, tmp_path: Path) -> None:
@@ -669,21 +651,23 @@ def test_bomb_is_not_decoded_the_others_once_and_the_limit_stays(
     tmp_path: Path, decoded: list[tuple[int, int]]
 ) -> None:
     """Two and a half billion pixels in a file of 100 bytes."""
-    folder = shutil.copytree(clean("images"), tmp_path / "images")
-    (folder / "images/all/cell_03.png").write_bytes(BOMB)
-    transparent().save(folder / "images/all/cell_04.png")
     limit = Image.MAX_IMAGE_PIXELS
-    found = validate_folder(folder, "images", task("leukemia_cell")).findings
+    found = images_with(
+        tmp_path,
+        lambda folder: (folder / "images/all/cell_03.png").write_bytes(BOMB),
+        lambda folder: transparent().save(folder / "images/all/cell_04.png"),
+    ).findings
     assert [finding.expectation for finding in found] == ["image_not_too_large", "image_opaque"]
     assert decoded == [(SIDE, SIDE)] * (4 * SUBJECTS - 1)
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_many_faulty_files_are_twenty_findings_and_the_number_of_the_rest(tmp_path: Path) -> None:
-    folder = shutil.copytree(clean("images"), tmp_path / "images")
-    for path in (folder / "images").glob("*/*.png"):
-        path.write_bytes(b"")
-    findings = validate_folder(folder, "images", task("leukemia_cell")).findings
+    def emptied(folder: Path) -> None:
+        for path in (folder / "images").glob("*/*.png"):
+            path.write_bytes(b"")
+
+    findings = images_with(tmp_path, emptied).findings
     assert len({finding.file for finding in findings}) == len(findings) == ROWS_SHOWN + 1
     rest = findings[-1]
     assert (rest.file, rest.count) == ("images", 4)
@@ -707,7 +691,6 @@ def test_names_that_cannot_be_printed_are_reported_and_do_not_crash(name: bytes,
 # The command.
 
 COMMANDS = {
-    "drug_response": ("pairs", cut(R, 0.6), R),
     "tumor_type": ("linear", cell(E, 5, FIRST, -0.5), f"{E}, column {FIRST}, row 5"),
     "leukemia_cell": ("images", IMAGES[0].damage, "images/all/cell_00.png"),
 }
@@ -736,7 +719,7 @@ def test_command_refuses_faulty_data_changes_nothing_else_and_passes_clean_data(
     assert any(line.startswith(f"refused: {where}") for line in lines)
     reports = workplace / "reports" / name
     report = json.loads((reports / "validation.json").read_text())
-    assert (report["task"], report["passed"], len(report["failed"])) == (name, False, len(lines))
+    assert (report["task"], report["passed"], len(report["findings"])) == (name, False, len(lines))
 
     shutil.rmtree(folder)
     shutil.copytree(clean(source), folder)
@@ -769,7 +752,7 @@ def test_unknown_task_is_refused_before_any_work(workplace: Path) -> None:
     ("name", "warnings"),
     [
         ("drug_response", {"cell_lines_known"}),
-        ("tumor_type", {"gene_varies", "labels_left"}),
+        ("tumor_type", {"column_varies", "labels_left"}),
         ("gene_expression", set()),
         ("blood_cell", set()),
         ("leukemia_cell", set()),
