@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -88,12 +86,10 @@ def _files(root: Path, task: Task) -> tuple[list[Path], list[Finding]]:
     for path in entries(root):
         if path.name in task.data.classes and path.is_dir():
             for inside in entries(path):
-                if inside.is_dir():
-                    stray(inside, "is a folder inside a class; move its images up")
-                elif not inside.is_file():
-                    stray(inside, "is no file (a link to nowhere?); copy it again")
-                else:
+                if inside.is_file():
                     files.append(inside)
+                else:
+                    stray(inside, "is a folder or a broken link inside a class; move its images up, or copy it again")
         elif path.is_dir():
             alike = class_alike(path.name, task.data.classes)
             advice = "add it there or move it away" if alike is None else f"rename it to {alike!r} if it is this class"
@@ -110,9 +106,14 @@ def _shown(name: str) -> str:
 
 def _inspected(files: list[Path], largest: int) -> pd.DataFrame:
     """Return a row for each file; decoders release the interpreter's lock, so threads are enough."""
-    with _no_limit_of_pillow(), ThreadPoolExecutor() as pool:
-        inspected = pool.map(lambda path: _inspect(path, largest), files)
-        facts = list(tqdm(inspected, total=len(files), desc="images", unit="image", disable=None))
+    # Our limit is applied to the header; Pillow's would warn or raise before the image's size is known.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with ThreadPoolExecutor() as pool:
+            inspected = pool.map(lambda path: _inspect(path, largest), files)
+            facts = list(tqdm(inspected, total=len(files), desc="images", unit="image", disable=None))
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     frame = pd.DataFrame(facts, columns=list(_FACTS), dtype=object).astype(dict.fromkeys(_NUMBERS, float))
     names = [f"{path.parent.name}/{_shown(path.name)}" for path in files]
     return frame.assign(
@@ -120,16 +121,6 @@ def _inspected(files: list[Path], largest: int) -> pd.DataFrame:
         label=pd.Series([path.parent.name for path in files], dtype=object),
         printable=pd.Series([path.name.isprintable() for path in files], dtype=object),
     )
-
-
-@contextlib.contextmanager
-def _no_limit_of_pillow() -> Iterator[None]:
-    # Ours is applied to the header; Pillow's would warn or raise before the image's size is known.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _inspect(path: Path, largest: int) -> dict[str, Any]:

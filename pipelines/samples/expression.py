@@ -260,7 +260,6 @@ def label_targets(
 
 
 def _check_ids(tables: ExpressionTables) -> None:
-    """Refuse empty and doubled ids."""
     twice = "duplicate id; keep one row, or give different samples different ids"
     findings = [
         Finding.at_rows(name, file, "sample_id", np.flatnonzero(wrong), message, values=ids[wrong])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipelines.errors import UserError
@@ -55,24 +55,18 @@ def match_genes(given: Iterable[str], wanted: Sequence[str]) -> Match:
 
 def respelled(given: Iterable[str], wanted: Sequence[str]) -> dict[str, list[str]]:
     """Return the names in another case for each wanted gene that `match_genes` misses; of several none is certain."""
-    match = match_genes(given, wanted)
-    genes: dict[str, set[str]] = {}
-    for gene in wanted:
-        for part in parts_of(gene):
-            genes.setdefault(folded(part), set()).add(gene)
+    match, genes = match_genes(given, wanted), _parts(wanted, folded)
     missing, found = set(match.missing), dict[str, list[str]]()
     for name in match.unknown:
-        meant = set.union(set(), *(genes.get(folded(part), set()) for part in parts_of(name)))
-        if len(meant) == 1 and (gene := next(iter(meant))) in missing and not _contradict(gene, folded(name)):
+        meant = {gene for part in parts_of(name) for gene in genes.get(folded(part), [])}
+        if len(meant) == 1 and (gene := meant.pop()) in missing and not _contradict(gene, folded(name)):
             found.setdefault(gene, []).append(name)
     return found
 
 
 def find_gene(name: str, genes: Sequence[str]) -> str:
     """Return the one of ``genes`` that is called ``name``; raise a `UserError` if there is none, or more than one."""
-    if name in genes:
-        return name
-    found = [gene for gene in genes if name in parts_of(gene) or gene in parts_of(name)]
+    found = [name] if name in genes else [gene for gene in genes if name in parts_of(gene) or gene in parts_of(name)]
     if len(found) != 1:
         what = f"is the name of {len(found)} genes: {', '.join(found[:5])}" if found else "is not among the genes"
         raise UserError(f"the gene {name!r} {what}; name it as the columns of expression.parquet do")
@@ -123,10 +117,11 @@ def _is_day(name: str) -> bool:
     return day.day <= _DAYS.get(day.month, 0)
 
 
-def _parts(names: Iterable[str]) -> dict[str, list[str]]:
+def _parts(names: Iterable[str], spelling: Callable[[str], str] = str) -> dict[str, list[str]]:
+    """Return the names that have a part, by its spelling."""
     by_part: dict[str, list[str]] = {}
     for name in names:
-        for part in dict.fromkeys(parts_of(name)):
+        for part in dict.fromkeys(map(spelling, parts_of(name))):
             by_part.setdefault(part, []).append(name)
     return by_part
 

@@ -105,7 +105,8 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
         listed = listed.rename(columns={"file": "sample_id"}).drop(columns="label")
         table = table.drop(columns="subject_id").merge(listed, on="sample_id", how="left", validate="one_to_one")
     with ThreadPoolExecutor(cores()) as pool:
-        table["digest"] = list(pool.map(_digest, [root / name for name in table["sample_id"]]))
+        contents = pool.map(lambda name: hashlib.sha256((root / name).read_bytes()), table["sample_id"])
+        table["digest"] = [content.hexdigest() for content in contents]
     if labelled:
         table["target"] = table["label"].map({name: code for code, name in enumerate(task.data.classes)})
     return table
@@ -268,8 +269,3 @@ def to_pixels(image: Image.Image, data: ImagesData) -> np.ndarray:
     if side != data.size:
         square = square.resize((data.size, data.size), Image.Resampling.BICUBIC)
     return np.asarray(square)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

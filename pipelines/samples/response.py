@@ -100,7 +100,9 @@ def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = Tr
     }
     if labelled:
         rows["without_target"] = response[task.data.target].isna().to_numpy()
-    measured = _measured(cell_lines, drugs, omics)
+    measured = {name: table.index[table.notna().any(axis=1)] for name, table in omics.items()}
+    measured["tissue"] = cell_lines.index[cell_lines["tissue"].notna()]
+    measured["smiles"] = drugs.index[drugs["smiles"].notna()]
     for name, ids in measured.items():
         if getattr(policy, name) == "drop":
             column = "drug_id" if name == "smiles" else "cell_line_id"
@@ -138,11 +140,3 @@ def molecule_keys(drugs: pd.DataFrame) -> pd.Series:
     smiles = drugs["smiles"].items()
     keys = [(parent(each) if isinstance(each, str) else None) or f"id:{drug_id}" for drug_id, each in smiles]
     return pd.Series(keys, index=drugs.index)
-
-
-def _measured(cell_lines: pd.DataFrame, drugs: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> dict[str, pd.Index]:
-    """Return for each field the ids that have it."""
-    found = {name: table.index[table.notna().any(axis=1)] for name, table in omics.items()}
-    found["tissue"] = cell_lines.index[cell_lines["tissue"].notna()]
-    found["smiles"] = drugs.index[drugs["smiles"].notna()]
-    return found

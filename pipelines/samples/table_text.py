@@ -37,7 +37,9 @@ def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: b
     """
     column = str(values.name)
     written = [value for value in values.unique() if isinstance(value, str)]
-    meant = {value: _meaning(value, column) if words else value.strip() or None for value in written}
+    meant = {value: known(value) if words else value.strip() or None for value in written}
+    if column == _NA_IS_A_NAME:
+        meant |= {value: "NA" for value in written if clean(value) == "NA"}
     stripped = [value for value, meaning in meant.items() if meaning is not None and meaning != value]
     unknown = [value for value, meaning in meant.items() if meaning is None and clean(value)]
     for name, changed, message in (
@@ -78,9 +80,9 @@ def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
     if decimal_commas and found.str.fullmatch(_DECIMAL_COMMA).any():
         cells = cells.str.replace(",", ".")
     numbers = pd.to_numeric(cells, errors="coerce")
-    if len(found) == int(numbers.notna().sum()):
-        return numbers if len(found) else numbers.astype(float)
-    return values
+    if len(found) > int(numbers.notna().sum()):
+        return values
+    return numbers if len(found) else numbers.astype(float)
 
 
 def header_names(names: Iterable[object], file: str, notes: list[Finding]) -> list[str]:
@@ -129,10 +131,6 @@ def missing_file(path: Path, text: Sequence[str]) -> Finding:
         columns = f", with the columns {', '.join(text)} as text" if path.suffix == ".parquet" and text else ""
         message = f"the file is missing in {folder}, and {named[0]!r} is there: save it as {path.name}{columns}"
     return Finding("file_exists", path.name, message)
-
-
-def _meaning(value: str, column: str) -> str | None:
-    return "NA" if column == _NA_IS_A_NAME and clean(value) == "NA" else known(value)
 
 
 def letters_of(name: str) -> str:

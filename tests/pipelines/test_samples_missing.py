@@ -22,7 +22,6 @@ from tests.pipelines.response_tables import (
     shipped_task,
     shuffled,
     with_profile,
-    without_profile,
 )
 
 LINES, DRUGS = 10, 6
@@ -41,36 +40,17 @@ def kept(tables: ResponseTables, **rules: str) -> Kept:
     return keep_samples(tables, task_of(**rules))
 
 
-def dropped(counts: dict, rule: str) -> int:
-    """Return how many rows ``rule`` dropped, and check that no other rule dropped any."""
-    assert {name for name, count in counts["rows"]["dropped"].items() if count} <= {rule}
-    return counts["rows"]["dropped"].get(rule, 0)
-
-
 @pytest.fixture
 def tables() -> ResponseTables:
     return make_tables(LINES, DRUGS)
 
 
-@pytest.mark.parametrize("omics", OMICS)
-def test_lines_without_an_omics_follow_its_rule_and_are_counted(tables: ResponseTables, omics: str) -> None:
-    gapped = profile(tables, omics, "L03").copy()
-    gapped[3] = np.nan  # a gap does not make a profile missing
-    tables = with_profile(without_profile(tables, omics, "L01"), omics, "L03", gapped)  # no row
-    tables = with_profile(tables, omics, "L02", np.full(12, np.nan))  # a row without a value
-    outcome = kept(tables, **{omics: "drop"})
-    counts, samples = outcome.counts, outcome.samples
-    assert dropped(counts, f"without_{omics}") == 2 * DRUGS
-    assert counts["cell_lines"] == {"raw": LINES, "kept": LINES - 2}
-    assert counts["without"][omics] == {"rule": "drop", "kept": 0}
-    assert not {"L01", "L02"} & set(samples.cell_lines.index)
-    np.testing.assert_array_equal(samples.omics[omics].loc["L03"], gapped)
-    outcome = kept(tables, **{omics: "impute"})
-    assert dropped(outcome.counts, f"without_{omics}") == 0
-    assert outcome.counts["without"][omics] == {"rule": "impute", "kept": 2}
-    table = outcome.samples.omics[omics]
-    assert table.loc[["L01", "L02"]].isna().all().all()  # a row each all the same, for training to impute
-    assert table.drop(index=["L01", "L02", "L03"]).notna().all().all()
+def test_a_gap_in_a_profile_does_not_make_it_missing(tables: ResponseTables) -> None:
+    gapped = profile(tables, "expression", "L01").copy()
+    gapped[3] = np.nan
+    outcome = kept(with_profile(tables, "expression", "L01", gapped), expression="drop")
+    assert outcome.counts["rows"]["kept"] == LINES * DRUGS
+    np.testing.assert_array_equal(outcome.samples.omics["expression"].loc["L01"], gapped)
 
 
 def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(tables: ResponseTables) -> None:
@@ -78,15 +58,13 @@ def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(
     missing = int(targets.isna().sum())
     tables = replace(tables, response=tables.response.assign(ln_ic50=targets))
     outcome = kept(tables)
-    assert dropped(outcome.counts, "without_target") == missing == 6
+    assert outcome.counts["rows"]["dropped"]["without_target"] == missing == 6
     assert np.isfinite(outcome.samples.target).all()
 
-    unlabelled = keep_samples(
-        replace(tables, response=tables.response.drop(columns="ln_ic50")), task_of(), labelled=False
-    )
+    bare = replace(tables, response=tables.response.drop(columns="ln_ic50"))
+    unlabelled = keep_samples(bare, task_of(), labelled=False)
     assert len(unlabelled.samples) == LINES * DRUGS
-    assert "target" not in unlabelled.samples.pairs
-    assert "without_target" not in unlabelled.counts["rows"]["dropped"]
+    assert "target" not in unlabelled.samples.pairs and "without_target" not in unlabelled.counts["rows"]["dropped"]
 
 
 def test_an_omics_file_that_may_be_missing_leaves_every_line_without_it(tables: ResponseTables) -> None:
@@ -113,11 +91,14 @@ def holed(draw: st.DrawFn) -> tuple[ResponseTables, PairsTask]:
         drug_id=tables.response["drug_id"].where(rng.random(60) >= draw(some), "nothing"),
         study=[f"study {number}" for number in range(60)],
     )
+    omics = {name: table[rng.random(LINES) >= draw(some)] for name, table in tables.omics.items()}
+    for table in omics.values():  # rows without a value
+        table.loc[rng.random(len(table)) < draw(some), table.columns[1:]] = np.nan
     tables = ResponseTables(
         response,
         tables.cell_lines.assign(tissue=hit(tables.cell_lines["tissue"], draw(some))),
         tables.drugs.assign(smiles=hit(tables.drugs["smiles"], draw(some))),
-        {name: table[rng.random(LINES) >= draw(some)] for name, table in tables.omics.items()},
+        omics,
     )
     rules = {name: draw(st.sampled_from(["drop", "impute"])) for name in OMICS}
     rules |= {name: draw(st.sampled_from(["drop", "one_hot"])) for name in ("tissue", "smiles")}
@@ -143,7 +124,8 @@ def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables,
     whole &= response["drug_id"].isin(tables.drugs["drug_id"])
     for name in required_fields(task.data.missing, OMICS):
         if name in OMICS:
-            whole &= response["cell_line_id"].isin(tables.omics[name]["cell_line_id"])
+            measured = tables.omics[name].set_index("cell_line_id").dropna(how="all")
+            whole &= response["cell_line_id"].isin(measured.index)
         elif name == "tissue":
             whole &= response["cell_line_id"].isin(tables.cell_lines.dropna(subset="tissue")["cell_line_id"])
         else:

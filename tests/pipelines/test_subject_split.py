@@ -136,25 +136,28 @@ def test_no_owner_and_no_copy_crosses_and_the_same_seed_gives_the_same_bytes(
 @given(
     sizes=st.lists(st.integers(21, 60), min_size=2, max_size=5),
     of_subject=st.integers(1, 2),
+    test=st.sampled_from([0.1, 0.2, 0.3]),
+    folds=st.integers(2, 4),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_every_side_and_fold_has_the_labels_shares_where_groups_are_small(
-    sizes: list[int], of_subject: int, seed: int
+    sizes: list[int], of_subject: int, test: float, folds: int, seed: int
 ) -> None:
     labels = [label for label, size in zip("abcde", sizes, strict=False) for _ in range(size * of_subject)]
     subjects = [f"{label}{number // of_subject}" for number, label in enumerate(labels)]
-    table = split_samples(made("images", labels, subjects), SPLITS["images"], seed)
+    split = replace(SPLITS["images"], test=test, folds=folds)
+    table = split_samples(made("images", labels, subjects), split, seed)
     kept = table[table["split"] != "test"]
-    sides = [(table[table["split"] == side], table, share) for side, share in
-             {"train": 0.65, "test": 0.2, "validation": 0.15}.items()]  # fmt: skip
-    for part, whole, share in [*sides, *((fold, kept, 1 / 4) for _, fold in kept.groupby("fold"))]:
+    shares = {"train": 1 - test - split.validation, "test": test, "validation": split.validation}
+    sides = [(table[table["split"] == side], table, share) for side, share in shares.items()]
+    for part, whole, share in [*sides, *((fold, kept, 1 / folds) for _, fold in kept.groupby("fold"))]:
         found = Counter(part["label"])
         for label, count in Counter(whole["label"]).items():
             assert found[label] > 0
             assert abs(found[label] - share * count) <= 2 * of_subject + 1
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_rare_labels_and_uneven_subjects_reach_every_side(seed: int) -> None:
     # As in C-NMC: a subject has one label, and some have many more images than others.
     whose = [subject for subject in range(40) for _ in range(3 + subject % 7)]
@@ -207,12 +210,6 @@ def test_copies_are_one_group_with_all_that_their_owners_have(how: str) -> None:
     alone = groups_of(found, kind, mode="random")
     assert alone[0] == alone[5]
     assert len(set(alone)) == len(alone) - 1
-
-
-def test_a_chain_of_copies_and_subjects_is_one_group() -> None:
-    pixels = [cell(number) for number in range(5)]
-    pixels[2], pixels[4] = pixels[1].copy(), compressed(pixels[3], 80)
-    assert len(set(groups_of(images(["a"] * 5, ["S1", "S1", "S2", "S2", "S3"], pixels), "images"))) == 1
 
 
 def test_a_group_has_the_name_of_its_first_sample_and_its_most_frequent_label_as_stratum() -> None:
@@ -344,7 +341,7 @@ def test_too_few_owners_are_refused_with_advice(kind: str, owners: int) -> None:
         split_samples(few, SPLITS[kind], SEED)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_subject_with_nearly_all_images_is_never_cut(seed: int) -> None:
     found = made("images", ["a"] * 300, ["S0"] * 294 + [f"S{number}" for number in range(1, 7)])
     try:

@@ -26,7 +26,7 @@ from PIL import Image, ImageFile
 from pipelines.errors import ROWS_SHOWN, Finding
 from pipelines.expectations import Suite, report_rows
 from pipelines.expectations.checks import between, filled
-from pipelines.params import ParamsError, read_params
+from pipelines.params import read_params
 from pipelines.simulate.survival import simulate_breast_survival
 from pipelines.validate import Validation, main, run_suites, validate_folder
 from tests.empty_store import empty_store
@@ -412,14 +412,19 @@ def located(finding: Finding | Fault) -> tuple[Any, ...]:
     return finding.expectation, finding.file, finding.column, finding.rows, finding.severity
 
 
+def validated(source: str, of_task: Any, tmp_path: Path, *damages: Damage) -> Validation:
+    """Return the validation of a copy of a clean folder that was damaged."""
+    folder = shutil.copytree(clean(source), tmp_path / source)
+    for damage in damages:
+        damage(folder)
+    return validate_folder(folder, source, of_task)
+
+
 @pytest.mark.parametrize(("kind", "batch"), BATCHES, ids=["-".join(names) for names in BATCHES])
 def test_faults_are_refused_by_file_column_and_rows(kind: str, batch: str, tmp_path: Path) -> None:
     source, of_kind, faults = KINDS[kind]
-    folder = shutil.copytree(clean(source), tmp_path / source)
     planted = [fault for fault in faults if fault.batch == batch]
-    for fault in planted:
-        fault.damage(folder)
-    validation = validate_folder(folder, kind, of_kind)
+    validation = validated(source, of_kind, tmp_path, *(fault.damage for fault in planted))
     expected = {located(fault) for fault in planted}
     found = {located(finding): finding for finding in validation.findings}
     assert expected <= set(found), "\n".join(map(str, validation.findings))
@@ -463,15 +468,10 @@ SOUND_IMAGES = {
 }
 
 
-def images_with(tmp_path: Path, *damages: Damage, **split: Any) -> Validation:
-    folder = shutil.copytree(clean("images"), tmp_path / "images")
-    for damage in damages:
-        damage(folder)
-    return validate_folder(folder, "images", task("leukemia_cell", "split", **split))
-
-
 def test_images_of_every_format_hidden_files_and_unknown_subjects_are_sound(tmp_path: Path) -> None:
-    validation = images_with(
+    validation = validated(
+        "images",
+        task("leukemia_cell"),
         tmp_path,
         *(image(f"all/{name}", sound, "", "").damage for name, sound in SOUND_IMAGES.items()),
         lambda folder: (folder / "images/all/.DS_Store").write_bytes(b"\0"),
@@ -485,9 +485,9 @@ def test_images_of_every_format_hidden_files_and_unknown_subjects_are_sound(tmp_
 
 def test_subjects_must_be_enough_for_the_folds(tmp_path: Path) -> None:
     few = column("images.csv", "subject_id", lambda t: t["subject_id"].replace("hem-5", "hem-4"))
-    assert images_with(tmp_path / "folds", few, folds=4).passed
-    assert images_with(tmp_path / "random", few, mode="random").passed
-    assert not images_with(tmp_path / "blind", few).passed
+    for split, passes in (({"folds": 4}, True), ({"mode": "random"}, True), ({}, False)):
+        of_split: Any = task("leukemia_cell", "split", **split)
+        assert validated("images", of_split, tmp_path / str(split), few).passed == passes
 
 
 def test_a_missing_folder_is_a_finding_for_each_file(tmp_path: Path) -> None:
@@ -522,23 +522,16 @@ def test_failing_rows_are_the_frames_index_a_tolerated_one_is_a_warning_and_find
 # Tolerances and rules of the task.
 
 
-def pairs_with(tmp_path: Path, *damages: Damage, **rules: Any) -> Validation:
-    folder = shutil.copytree(clean("pairs"), tmp_path / "pairs")
-    for damage in damages:
-        damage(folder)
-    return validate_folder(folder, "pairs", task("drug_response", "validate", **rules))
-
-
 def test_what_a_tolerance_allows_is_a_warning_that_names_it(tmp_path: Path) -> None:
-    found = pairs_with(
+    found = validated(
+        "pairs",
+        task("drug_response", "validate", unknown_cell_line_share=1 / 12, constant_column_share=1 / 6),
         tmp_path,
         cell(L, 12, K, "LINE-13"),  # LINE-12 has six measurements and is now unknown
         column(E, "TP53", 3.0),
         cell(R, 5, T, np.nan),
         cell(C, 2, "KRAS", np.nan),  # a gap in a row is nothing to report
         block(M, slice(2, 3), slice(1, None), np.nan),
-        unknown_cell_line_share=1 / 12,
-        constant_column_share=1 / 6,
     )
     assert found.passed
     assert {located(finding)[:4] for finding in found.warnings} == {
@@ -550,8 +543,9 @@ def test_what_a_tolerance_allows_is_a_warning_that_names_it(tmp_path: Path) -> N
 
 
 def test_any_expression_scale_may_be_negative_but_not_infinite(tmp_path: Path) -> None:
-    assert pairs_with(tmp_path / "below", cell(E, 7, "KRAS", -0.5), expression_scale="any").passed
-    assert not pairs_with(tmp_path / "infinite", cell(E, 7, "KRAS", np.inf), expression_scale="any").passed
+    of_any = task("drug_response", "validate", expression_scale="any")
+    assert validated("pairs", of_any, tmp_path / "below", cell(E, 7, "KRAS", -0.5)).passed
+    assert not validated("pairs", of_any, tmp_path / "infinite", cell(E, 7, "KRAS", np.inf)).passed
 
 
 def test_rows_are_those_of_the_file_whatever_index_pandas_wrote(tmp_path: Path) -> None:
@@ -561,52 +555,35 @@ def test_rows_are_those_of_the_file_whatever_index_pandas_wrote(tmp_path: Path) 
         table.index = table.index[::-1] * 10
         table.to_parquet(folder / R)
 
-    (finding,) = pairs_with(tmp_path, indexed).errors
+    (finding,) = validated("pairs", task("drug_response"), tmp_path, indexed).errors
     assert located(finding)[:4] == ("target_in_range", R, T, (4,))
-
-
-def profiles_with(tmp_path: Path, of_task: Any, *damages: Damage, scale: str = "linear") -> Validation:
-    folder = shutil.copytree(clean(scale), tmp_path / scale)
-    for damage in damages:
-        damage(folder)
-    return validate_folder(folder, "profiles", of_task)
 
 
 def test_shares_and_rules_are_the_tasks(tmp_path: Path) -> None:
     gaps = block(E, slice(0, 20), slice(1, 2), np.nan)
-    lenient = profiles_with(tmp_path / "gaps", task("tumor_type", "validate", missing_share=0.5), gaps)
+    lenient = validated("linear", task("tumor_type", "validate", missing_share=0.5), tmp_path / "gaps", gaps)
     assert [finding.expectation for finding in lenient.findings] == ["values_complete"]
-    (strict,) = profiles_with(tmp_path / "rare", task("tumor_type", small_classes="refuse"), RARE).errors
+    (strict,) = validated("linear", task("tumor_type", small_classes="refuse"), tmp_path / "rare", RARE).errors
     assert located(strict)[:3] == ("class_large_enough", S, "label")
     assert "'RARE' (2); add patients" in strict.message
 
 
 def test_many_faulty_genes_or_samples_share_a_finding_that_counts_them(tmp_path: Path) -> None:
-    found = profiles_with(
-        tmp_path,
-        task("tumor_type"),
-        block(E, slice(0, 25), slice(1, None), 0.0),
-        block(E, slice(30, 31), slice(1, 21), -1.0),
-    )
+    zeros, negative = block(E, slice(0, 25), slice(1, None), 0.0), block(E, slice(30, 31), slice(1, 21), -1.0)
+    found = validated("linear", task("tumor_type"), tmp_path, zeros, negative)
     by_name = {finding.expectation: finding for finding in found.errors}
-    zeros, negative = by_name["sample_expressed"], by_name["values_not_below"]
-    assert (len(zeros.rows), zeros.count) == (20, 25)
-    assert (negative.rows, negative.message.startswith("20 of 30 columns: below 0")) == ((31,), True)
-
-
-def test_codes_of_a_rule_are_found_also_with_zeros_before_them(tmp_path: Path) -> None:
-    spelled = column(S, "sample_type", lambda t: t["sample_type"].replace("11", "011"))
-    found = profiles_with(tmp_path, task("tumor_type"), spelled)
-    assert (found.findings, found.counts["kept"]["samples"]) == ((), 60)
+    expressed, below = by_name["sample_expressed"], by_name["values_not_below"]
+    assert (len(expressed.rows), expressed.count) == (20, 25)
+    assert (below.rows, below.message.startswith("20 of 30 columns: below 0")) == ((31,), True)
 
 
 def test_tables_and_columns_that_a_task_does_not_use_may_be_missing(tmp_path: Path) -> None:
-    assert profiles_with(tmp_path / "a", task("tumor_type"), removed(G)).findings == ()
+    assert validated("linear", task("tumor_type"), tmp_path, removed(G)).findings == ()
     free = gene_task()
     free = replace(free, data=replace(free.data, predictors="all"))
     unmarked = column(G, "is_l1000_landmark", "False")
     unlabeled = edited(S, lambda t: t.drop(columns="label"))
-    assert profiles_with(tmp_path / "b", free, unmarked, unlabeled, scale="log2").findings == ()
+    assert validated("log2", free, tmp_path, unmarked, unlabeled).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -619,7 +596,7 @@ def test_tables_and_columns_that_a_task_does_not_use_may_be_missing(tmp_path: Pa
 )
 def test_target_must_be_one_gene(target: str, says: str | None, tmp_path: Path) -> None:
     renamed = headed(E, FIRST, "SIM02|99"), column(G, "gene", lambda t: t["gene"].replace(FIRST, "SIM02|99"))
-    found = profiles_with(tmp_path, gene_task(target), *renamed, scale="log2").errors
+    found = validated("log2", gene_task(target), tmp_path, *renamed).errors
     assert [located(finding)[:2] for finding in found] == ([] if says is None else [("target_gene", E)])
     assert says is None or says in found[0].message
 
@@ -652,7 +629,9 @@ def test_bomb_is_not_decoded_the_others_once_and_the_limit_stays(
 ) -> None:
     """Two and a half billion pixels in a file of 100 bytes."""
     limit = Image.MAX_IMAGE_PIXELS
-    found = images_with(
+    found = validated(
+        "images",
+        task("leukemia_cell"),
         tmp_path,
         lambda folder: (folder / "images/all/cell_03.png").write_bytes(BOMB),
         lambda folder: transparent().save(folder / "images/all/cell_04.png"),
@@ -667,7 +646,7 @@ def test_many_faulty_files_are_twenty_findings_and_the_number_of_the_rest(tmp_pa
         for path in (folder / "images").glob("*/*.png"):
             path.write_bytes(b"")
 
-    findings = images_with(tmp_path, emptied).findings
+    findings = validated("images", task("leukemia_cell"), tmp_path, emptied).findings
     assert len({finding.file for finding in findings}) == len(findings) == ROWS_SHOWN + 1
     rest = findings[-1]
     assert (rest.file, rest.count) == ("images", 4)
@@ -739,12 +718,6 @@ def test_command_logs_the_outcome_and_the_reports(workplace: Path) -> None:
     assert run.data.metrics == {"validation_errors": 0.0, "validation_warnings": 0.0}
     logged = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
     assert logged == {"validation.json", "data_docs"}
-
-
-def test_unknown_task_is_refused_before_any_work(workplace: Path) -> None:
-    with pytest.raises(ParamsError, match="no task 'drug_respose'"):
-        main(["--task", "drug_respose"])
-    assert not (workplace / "reports").exists()
 
 
 @pytest.mark.real_data
