@@ -93,9 +93,8 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
     if sha256 != recorded:
         raise UserError(f"{folder}: samples.parquet was edited after the split; run `dvc repro -f prepare@{name}`")
     if mode != task.split.mode:
-        raise UserError(
-            f"{folder}: the split is {mode}, params.yaml asks for {task.split.mode}; run `dvc repro prepare@{name}`"
-        )
+        asked = f"params.yaml asks for {task.split.mode}"
+        raise UserError(f"{folder}: the split is {mode}, {asked}; run `dvc repro prepare@{name}`")
     samples = task.read(data / name).samples
     if not set(table["sample_id"]) <= set(samples.table["sample_id"]) or len(samples) != len(table) + left_out:
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")

@@ -31,8 +31,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         # Errors on files that the block reads have their name; errors on writing often have none.
         ours = error.filename is None or Path(error.filename) in (path, path.parent, temporary)
-        if ours and (told := of_file(error, path)) is not None:
-            raise StoreError(told) from error
+        if ours and (message := of_file(error, path)) is not None:
+            raise StoreError(message) from error
         raise
     finally:
         if temporary is not None:

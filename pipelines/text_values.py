@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+from pipelines.formatting import listed
 
 if TYPE_CHECKING:  # lists of names are read without pandas, which would take longer to load
     import pandas as pd
@@ -80,6 +82,4 @@ def look_alikes(values: Iterable[Any], key: Any = folded) -> list[tuple[str, ...
 
 def quoted(names: Iterable[Any], count: int = 5) -> str:
     """Return the first names in quotation marks, so that blanks show, and how many more there are."""
-    shown: Sequence[Any] = list(names)
-    more = f" and {len(shown) - count:,} more" if len(shown) > count else ""
-    return ", ".join(repr(str(name)) for name in shown[:count]) + more
+    return listed([repr(str(name)) for name in names], count)

@@ -21,11 +21,11 @@ _FEW = 500  # values, too few to judge their distribution
 _FEW_FOR_MEDIAN = 50
 _TRANSCRIPTOME = 10_000  # genes whose TPM add up to nearly a million
 _SPAN_OF_COPIES = 1.23  # log2, from the 1st to the 99th percentile; cancer lines reach 1.3 and more
-_MEDIAN_COPIES = {
-    "relative": (0.6, 1.5),
-    "log2_plus_1": (0.65, 1.35),
-    "log2_ratio": (-0.75, 0.6),
-    "absolute": (1.3, 6.0),
+_MEDIAN_COPIES = {  # lowest and highest median, and what the medians of the scales are
+    "relative": (0.6, 1.5, "relative copies have a median near 1, absolute copies near 2, log2 ratios near 0"),
+    "log2_plus_1": (0.65, 1.35, "log2(relative + 1) has a median near 1, and log2(absolute + 1) near 1.6"),
+    "log2_ratio": (-0.75, 0.6, "log2 ratios have a median near 0, copies near 1 or 2"),
+    "absolute": (1.3, 6.0, "absolute copies have a median near 2, relative copies near 1"),
 }
 
 
@@ -49,10 +49,10 @@ def copy_number_doubt(values: npt.ArrayLike, scale: CopyNumberScale = "relative"
     known = _known(values)
     if not len(known):
         return None
-    found = _Summary(known)
+    found, (low, high, usual) = _Summary(known), _MEDIAN_COPIES[scale]
     if found.whole and found.highest > found.lowest:
-        what = "all values are whole, as absolute copies or calls are"
-        return None if scale == "absolute" else Doubt(True, f"{what}; {_OTHER[scale]}")
+        whole = f"all values are whole, as absolute copies or calls are; {usual}"
+        return None if scale == "absolute" else Doubt(True, whole)
     if scale != "log2_ratio" and found.lowest < 0:
         return Doubt(True, f"{found.range}; copies are never below 0, log2 ratios are")
     copies = {"log2_plus_1": np.exp2, "log2_ratio": np.exp2}.get(scale, np.asarray)(np.minimum(found.highest, 64.0))
@@ -62,22 +62,13 @@ def copy_number_doubt(values: npt.ArrayLike, scale: CopyNumberScale = "relative"
         return None
     if scale == "log2_ratio" and found.lowest >= 0:
         return Doubt(True, f"{found.range}; of log2 ratios about half are below 0")
-    low, high = _MEDIAN_COPIES[scale]
     if not low <= found.median <= high:
-        return Doubt(False, f"{found.range}; {_OTHER[scale]}")
+        return Doubt(False, f"{found.range}; {usual}")
     if scale == "relative" and found.highest < 3.5 and found.count >= _FEW:
         first, last = np.quantile(np.log2(np.maximum(known, 2.0**-6)), [0.01, 0.99])
         if last - first < _SPAN_OF_COPIES:
             return Doubt(False, f"{found.range}, and spread as little around 1 as log2(relative + 1) does")
     return None
-
-
-_OTHER = {
-    "relative": "relative copies have a median near 1, absolute copies one near 2, log2 ratios one near 0",
-    "log2_plus_1": "log2(relative + 1) has a median near 1, and log2(absolute + 1) one near 1.6",
-    "log2_ratio": "log2 ratios have a median near 0, copies one near 1 or 2",
-    "absolute": "absolute copies have a median near 2, relative copies one near 1",
-}
 
 
 def log_tpm_doubt(values: npt.ArrayLike) -> Doubt | None:
@@ -104,9 +95,7 @@ def log_tpm_doubt(values: npt.ArrayLike) -> Doubt | None:
             if 7e5 < total < 1.1e6:
                 return Doubt(True, f"2 ** x - 1 adds up to {two:.3g} a sample, TPM to a million: it is {base}")
     if found.highest < 6 and table.shape[1] >= 100:
-        return Doubt(
-            False, f"{found.range}; log2(TPM + 1) of most tables exceeds 10, the decimal logarithm stays below"
-        )
+        return Doubt(False, f"{found.range}; log2(TPM + 1) of most tables exceeds 10, decimal logarithms do not")
     return None
 
 

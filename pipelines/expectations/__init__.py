@@ -59,7 +59,7 @@ def report_rows(name: str, file: str, column: str | None, message: str, values: 
     """Report rows of a raw table; ``{found}`` in the message becomes examples of the faulty ``values``."""
 
     def report(rows: Sequence[int], severity: str) -> list[Finding]:
-        faulty = [] if values is None else values.iloc[list(rows[:ROWS_SHOWN])]
+        faulty: Iterable[Any] = () if values is None else values.iloc[list(rows[:ROWS_SHOWN])]
         what, found = with_found(message, faulty, cells=column is not None)
         return [Finding.at_rows(name, file, column, rows, what, values=found, severity=severity)]
 

@@ -169,7 +169,7 @@ def _images_suite(images: pd.DataFrame, task: Task) -> Suite:
     )
     files, rows = [f"{IMAGES_FOLDER}/{name}" for name in images["sample_id"]], frame.to_dict("records")
     checks = [
-        Check(expectation, report_files(name, files, [message.format(**row) for row in rows], IMAGES_FOLDER))
+        Check(expectation, report_files(name, files, [message.format_map(row) for row in rows], IMAGES_FOLDER))
         for name, expectation, message in _images_expectations(task)
     ]
     return Suite("images", frame, checks)

@@ -111,10 +111,7 @@ def _omics_file(omics: str) -> str:
 def _response_suites(table: pd.DataFrame, task: Task) -> list[Suite | Finding]:
     file, target = RESPONSE_FILE, task.data.target
     frame = table[list(KEYS)].assign(**{target: _numbers(table[[target]])[:, 0]})
-    twice = (
-        "study, cell line and drug occur together more than once; average replicates, or give different experiments "
-        "different studies"
-    )
+    twice = "study, cell line and drug occur together more than once; average replicates, or name the studies apart"
     checks = [
         *(filled_key(file, key) for key in KEYS),
         Check(

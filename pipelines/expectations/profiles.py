@@ -104,10 +104,8 @@ def _expression_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     of_genes = missing.sum(axis=0) / max(len(values), 1)
     gaps = missing & (rows["missing"].to_numpy() <= most)[:, None] & (of_genes <= most)
     named = some(columns.names[at] for at in np.flatnonzero(gaps.any(axis=0)))
-    imputed = (
-        f"{gaps.sum()} values are missing, of {gaps.any(axis=1).sum()} samples and {gaps.any(axis=0).sum()} genes"
-        "; they are imputed"
-    )
+    of_what = f"{gaps.any(axis=1).sum()} samples and {gaps.any(axis=0).sum()} genes"
+    imputed = f"{gaps.sum()} values are missing, of {of_what}; they are imputed"
     complete = between("gaps", report_table("values_complete", file, imputed, named), high=0, tolerated=1.0)
     made: list[Suite | Finding] = [
         Suite("expression.table", pd.DataFrame({"gaps": [int(gaps.sum())]}), [complete]),
@@ -152,9 +150,7 @@ def _rows(
     nonzero = ((values != 0) & ~missing).sum(axis=1)
     frame["nonzero"] = np.where(known, nonzero, np.nan)
     few = f"{len(table)} samples, {rules.minimum_samples} are needed; add some"
-    gaps = (
-        f"more than {rules.missing_share:.0%} of the values are missing{{found}}; measure them, or leave the sample out"
-    )
+    gaps = f"more than {rules.missing_share:.0%} of the values are missing{{found}}; leave the sample out"
     zeros = "all values are 0: nothing was measured; leave the sample out, or correct how the table was made"
     lacking = report_rows("sample_measured", file, None, gaps, frame["missing"].map("{:.0%}".format))
     checks = [
@@ -267,17 +263,14 @@ def _samples_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     file, table = SAMPLES_FILE, tables[SAMPLES_FILE]
     expression = tables.get(EXPRESSION_FILE)
     missing = f"the column is missing, and data.exclude in params.yaml names it; the file has {some(table.columns)}"
-    alone = (
-        "is empty: the sample is a group of its own, and may be on another side of the split than its patient's others"
-    )
+    alone = "is empty: the sample is a group of its own, and may be on another side of the split than its patient's"
     checks = [
         *keyed_checks(file, table, SAMPLE),
         filled(PATIENT, report_rows("patient_known", file, PATIENT, alone), warn=True),
-        *(
-            Check(gxe.ExpectColumnToExist(column=column), report_table("exclude_column", file, missing, column))
-            for column in task.data.exclude
-        ),
     ]
+    for column in task.data.exclude:
+        there = gxe.ExpectColumnToExist(column=column)
+        checks.append(Check(there, report_table("exclude_column", file, missing, column)))
     made: list[Suite | Finding] = [Suite("samples", table, checks), *_exclude_suites(table, task)]
     if expression is not None:
         made += _known(table[SAMPLE], expression[SAMPLE], (file, EXPRESSION_FILE), "samples", "they are not used")
@@ -296,8 +289,8 @@ def _exclude_suites(table: pd.DataFrame, task: Task) -> list[Suite | Finding]:
         frame["rows"] = [int(is_one_of(table[column], [value]).sum()) for value in frame["value"]]
 
         def unused(found: list[str]) -> str:
-            said = f"data.exclude in params.yaml excludes {quoted(found)}, which no row has"
-            return f"{said}; check whether the file spells it otherwise"
+            unused_values = f"data.exclude in params.yaml excludes {quoted(found)}, which no row has"
+            return f"{unused_values}; check whether the file spells it otherwise"
 
         report = report_names("exclude_value", SAMPLES_FILE, frame["value"].tolist(), unused, column)
         message = "is empty or unknown, so that data.exclude in params.yaml cannot exclude the sample; it is kept"

@@ -52,20 +52,14 @@ class LabelRules(TargetRules):
         enough = report_names("class_large_enough", SAMPLES_FILE, names, small, LABEL)
         large = int((patients >= minimum).sum())
         few = f"{large} classes have at least {minimum} patients, 2 are needed; add samples of other labels"
+        sizes = [
+            between("samples", left, low=1, tolerated=1.0),
+            between("patients", enough, low=minimum, tolerated=1.0 if dropped else 0.0),
+        ]
+        several = [between("classes", report_table("classes_enough", SAMPLES_FILE, few, LABEL), low=2)]
         return [
-            Suite(
-                "samples.labels",
-                classes,
-                [
-                    between("samples", left, low=1, tolerated=1.0),
-                    between("patients", enough, low=minimum, tolerated=1.0 if dropped else 0.0),
-                ],
-            ),
-            Suite(
-                "samples.classes",
-                pd.DataFrame({"classes": [large]}),
-                [between("classes", report_table("classes_enough", SAMPLES_FILE, few, LABEL), low=2)],
-            ),
+            Suite("samples.labels", classes, sizes),
+            Suite("samples.classes", pd.DataFrame({"classes": [large]}), several),
             _patients_suite(samples, kept),
         ]
 

@@ -32,7 +32,7 @@ class FollowUpRules(TargetRules):
         data, found = task.data, read_follow_up(samples, task.data)
         number = pd.Series(found.time).where(np.isfinite(found.time))
         truth = pd.Series(found.event, dtype=object).where(found.event_read, None)
-        said = pd.DataFrame({"time": found.time_said, "event": found.event_said})
+        given = pd.DataFrame({"time": found.time_given, "event": found.event_given})
 
         def cells(name: str, column: str, message: str) -> Report:
             return report_rows(name, SAMPLES_FILE, column, message, samples[column])
@@ -50,9 +50,9 @@ class FollowUpRules(TargetRules):
         followed = [between("cells", complete, low=2, tolerated=1.0)]
         # An empty cell is no number either, but is reported once, as dropped.
         return [
-            Suite("samples.time", pd.DataFrame({"time": number})[said["time"]], times),
-            Suite("samples.event", pd.DataFrame({"event": truth})[said["event"]], events),
-            Suite("samples.follow_up", pd.DataFrame({"cells": said.sum(axis=1)}), followed),
+            Suite("samples.time", pd.DataFrame({"time": number})[given["time"]], times),
+            Suite("samples.event", pd.DataFrame({"event": truth})[given["event"]], events),
+            Suite("samples.follow_up", pd.DataFrame({"cells": given.sum(axis=1)}), followed),
         ]
 
     def kept_suites(self, samples: pd.DataFrame, kept: pd.DataFrame, task: Any) -> list[Suite]:

@@ -78,11 +78,8 @@ def profile_hashes(samples: ResponseSamples) -> dict[str, pd.Series]:
         values = table.to_numpy() + np.float32(0)  # makes a negative zero positive
         lowest = np.where(np.isnan(values), np.inf, values).min(axis=1, initial=np.inf)
         highest = np.where(np.isnan(values), -np.inf, values).max(axis=1, initial=-np.inf)
-        each = [
-            hashlib.sha256(row.tobytes()).hexdigest() if varies else None
-            for row, varies in zip(values, lowest < highest, strict=True)
-        ]
-        hashes[name] = pd.Series(each, index=table.index, dtype=object)
+        each = pd.Series([hashlib.sha256(row.tobytes()).hexdigest() for row in values], index=table.index, dtype=object)
+        hashes[name] = each.where(lowest < highest, None)
     return hashes
 
 

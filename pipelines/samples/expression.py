@@ -90,7 +90,7 @@ class ExpressionSamples:
     def raw(self, genes: Sequence[str] | None = None) -> np.ndarray:
         """Return the values of some genes, or of all, on the scale of the file; float32, ``(n, genes)``."""
         values = self.values[self.index]
-        if genes is not None and tuple(genes) != self.genes:  # a request holds the model's genes in their order
+        if genes is not None and tuple(genes) != self.genes:  # a request has the model's genes in their order
             columns = pd.Index(self.genes).get_indexer(pd.Index(list(genes)))
             if (columns < 0).any():
                 raise KeyError(f"no column for gene {genes[int(np.flatnonzero(columns < 0)[0])]!r}")
@@ -119,7 +119,7 @@ def to_log2(values: np.ndarray, scale: str) -> np.ndarray:
 def read_expression_tables(
     folder: Path | str, task: ProfilesTask, *, labelled: bool = True, described: bool = True
 ) -> ExpressionTables:
-    """Read a raw folder ``expression``.
+    """Read a raw folder ``expression``; `DataError` lists every file and column that is missing or of a wrong type.
 
     Parameters
     ----------
@@ -127,11 +127,6 @@ def read_expression_tables(
         Whether samples must have the target of the task.
     described
         Whether genes must say which are landmarks, where the task needs them; false for a model that is scored.
-
-    Raises
-    ------
-    DataError
-        Lists every file that is missing or unreadable and every column that is missing or of a wrong type.
     """
     folder = Path(folder)
     found, notes = read_tables(folder, asked_of_profiles(folder, task, labelled=labelled, described=described))
@@ -242,19 +237,15 @@ def label_targets(
     table: pd.DataFrame, left: np.ndarray, task: ProfilesClassification, classes: Sequence[str] | None
 ) -> ProfileTargets:
     """Return the position of each label among the classes; `DataError` where a class is too small and must not be."""
+    labels, counts = table.loc[left, "label"], dict[str, Any]()
     rules = {"without_label": table["label"].isna().to_numpy()}
-    counts: dict[str, Any] = {}
-    left = left & ~rules["without_label"]
     if classes is None:
-        small = small_classes(table[left], task)
+        counts["small_classes"] = small = small_classes(table[left], task)
         rules["small_class"] = table["label"].isin(list(small)).to_numpy()
-        counts["small_classes"] = small
-        left = left & ~rules["small_class"]
-        classes = sorted(table.loc[left, "label"].unique())
+        classes = sorted(set(labels.dropna()) - set(small))
     else:
         rules["unknown_label"] = ~table["label"].isin(list(classes)).to_numpy()
-        left = left & ~rules["unknown_label"]
-    counts["classes"] = {name: int((table.loc[left, "label"] == name).sum()) for name in classes}
+    counts["classes"] = {name: int((labels == name).sum()) for name in classes}
     codes = pd.Index(classes).get_indexer(pd.Index(table["label"])).astype(np.int64)
     return ProfileTargets(rules, {"target": codes}, tuple(classes), counts)
 
@@ -282,12 +273,10 @@ def small_classes(table: pd.DataFrame, task: ProfilesClassification) -> dict[str
     patients = table.groupby("label")["patient_id"].nunique()
     few = {str(name): int(count) for name, count in patients.items() if count < task.data.minimum_patients}
     if few and task.data.small_classes == "refuse":
-        listed = ", ".join(f"{name} ({count})" for name, count in few.items())
-        message = (
-            f"classes with fewer than {task.data.minimum_patients} patients: {listed}; add samples, exclude them, or "
-            "set data.small_classes in params.yaml to drop"
-        )
-        raise DataError([Finding("class_large_enough", SAMPLES_FILE, message, "label")])
+        sizes = ", ".join(f"{name} ({count})" for name, count in few.items())
+        message = f"classes with fewer than {task.data.minimum_patients} patients: {sizes}"
+        advice = "add samples, exclude them, or set data.small_classes in params.yaml to drop"
+        raise DataError([Finding("class_large_enough", SAMPLES_FILE, f"{message}; {advice}", "label")])
     return few
 
 

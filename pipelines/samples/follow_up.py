@@ -21,8 +21,8 @@ class FollowUp:
 
     time: np.ndarray  # NaN where the cell is no number
     event: np.ndarray  # False where the cell is no truth value
-    time_said: np.ndarray  # whether the cell is neither empty nor unknown
-    event_said: np.ndarray
+    time_given: np.ndarray  # whether the cell is neither empty nor unknown
+    event_given: np.ndarray
     event_read: np.ndarray  # whether the cell is a truth value
 
     @property
@@ -38,7 +38,7 @@ def read_follow_up(table: pd.DataFrame, data: SurvivalData) -> FollowUp:
     return FollowUp(
         time=pd.to_numeric(time, errors="coerce").to_numpy(np.float64, na_value=np.nan),
         event=truth.fillna(value=False).to_numpy(bool),
-        time_said=~np.array([is_unknown(cell) for cell in time], dtype=bool),
-        event_said=~np.array([is_unknown(cell) for cell in event], dtype=bool),
+        time_given=~np.array([is_unknown(cell) for cell in time], dtype=bool),
+        event_given=~np.array([is_unknown(cell) for cell in event], dtype=bool),
         event_read=truth.notna().to_numpy(bool),
     )

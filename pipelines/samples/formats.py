@@ -75,7 +75,7 @@ def read_response_tables(
     folder = Path(folder)
     found, notes = read_tables(folder, asked_of_response(folder, task, labelled=labelled, optional=optional))
     nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
-    omics = {name: found.get(f"{name}.parquet", nothing) for name in task.data.omics}
+    omics = {str(name): found.get(f"{name}.parquet", nothing) for name in task.data.omics}
     return ResponseTables(found[RESPONSE_FILE], found[CELL_LINES_FILE], found[DRUGS_FILE], omics, notes)
 
 

@@ -124,9 +124,6 @@ def without_images(folder: Path, label: str, task: ImagesTask) -> str:
         return f"the class has no image, and the folder {alike!r} looks like it; rename it to {label!r}"
     if there.get(label) == ".":
         return f"the class has no image here, and its folder is beside {IMAGES_FOLDER}/; move it in"
-    packed = [path.name for path in entries(folder) if path.name.lower().startswith(f"{IMAGES_FOLDER}.")]
-    if packed and not (folder / IMAGES_FOLDER).is_dir():
-        return f"the class has no image, and {packed[0]!r} is there; unpack it"
     return "the class has no image; add some, or drop the class from data.classes"
 
 
@@ -182,8 +179,8 @@ def _table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
     """Return where ``images.csv`` and the folders disagree."""
     file, label_of = listed["file"], table.set_index("sample_id")["label"]
     folder = file.map(label_of)
-    said, said_of_folder = ([folded(known(one) or "") for one in column] for column in (listed["label"], folder))
-    other = np.array(said, dtype=object) != np.array(said_of_folder, dtype=object)
+    given, expected = ([folded(known(label) or "") for label in column] for column in (listed["label"], folder))
+    other = np.array(given, dtype=object) != np.array(expected, dtype=object)
     nowhere = "there is no such file below images/{found}; write <class>/<file> as in the folder"
     findings = []
     for column, wrong, message in (
@@ -233,7 +230,7 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData,
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy
-        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(path, mmap_mode="r")
     with written_whole(path) as temporary:
         shape = (len(files), data.size, data.size, 3)
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)

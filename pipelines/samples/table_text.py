@@ -60,8 +60,8 @@ def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[
     """Add a warning to ``notes`` where texts differ in case, width or leading zeros alone."""
     if groups := look_alikes(texts, folded_id):
         found = listed([" and ".join(map(repr, group)) for group in groups], _ALIKE_SHOWN)
-        what = "differ in case, width or leading zeros alone, and are taken for different ones"
-        message = f"{found}: these {what}; write alike what is one"
+        what = "differ in case, width or leading zeros alone, and are read as different texts"
+        message = f"{found}: these {what}; write them alike if they are the same"
         values = [text for group in groups for text in group]
         notes.append(Finding.at_rows("text_alike", file, column, [], message, values=values, severity="warning"))
 
@@ -90,7 +90,7 @@ def header_names(names: Iterable[object], file: str, notes: list[Finding]) -> li
     written = [str(name) for name in names]
     read = [clean(name) for name in written]
     if changed := [one for one, name in zip(written, read, strict=True) if one != name and name]:
-        what = f"{len(changed)} names of columns had blanks at the ends or signs that nobody sees ({quoted(changed)})"
+        what = f"{len(changed)} names of columns had blanks at the ends or invisible signs ({quoted(changed)})"
         notes.append(Finding("column_clean", file, f"{what}; they are taken off", severity="warning"))
     return read
 
@@ -107,7 +107,7 @@ def decoded(raw: bytes, file: str) -> str:
         message = f"not UTF-8 (byte {raw[error.start]:#04x}); save the file in UTF-8"
         raise DataError([Finding.at_rows("file_encoding", file, None, [max(row - 1, 0)], message)]) from error
     if "\0" in text:
-        message = "holds zero bytes, as UTF-16 without its mark does; save the file in UTF-8"
+        message = "has zero bytes, as UTF-16 without its mark does; save the file in UTF-8"
         raise DataError([Finding("file_encoding", file, message)])
     return text
 

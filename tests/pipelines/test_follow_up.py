@@ -45,7 +45,11 @@ def test_events_may_be_truth_values_and_samples_without_follow_up_are_counted(cl
     kept = _read(clean, tmp_path, lambda table: table.assign(relapse=table[EVENT].map(words)))
     np.testing.assert_array_equal(kept.samples.target, whole.target)
     for column, word in ((TIME, ""), (EVENT, "not reported")):
-        kept = _read(clean, tmp_path, lambda t, c=column, w=word: t.assign(**{c: [*t[c][:-1], w]}))
+
+        def without(table: pd.DataFrame, column: str = column, word: str = word) -> pd.DataFrame:
+            return table.assign(**{column: [*table[column][:-1], word]})
+
+        kept = _read(clean, tmp_path, without)
         assert kept.counts["rows"]["dropped"]["without_follow_up"] == 1
         assert len(kept.samples) == len(whole) - 1
     with pytest.raises(DataError, match=TIME):

@@ -56,23 +56,17 @@ def cached(cache: Path) -> list[Path]:
     return sorted(cache.rglob("*.npy"))
 
 
-class Decoder:
-    """Counts the images that are decoded."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        decode = reader.to_pixels
-
-        def counted(image: Image.Image, data: ImagesData) -> np.ndarray:
-            self.count += 1
-            return decode(image, data)
-
-        monkeypatch.setattr(reader, "to_pixels", counted)
-
-
 @pytest.fixture
-def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
-    return Decoder(monkeypatch)
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that takes an entry for every image that is decoded."""
+    found, decode = list[str](), reader.to_pixels
+
+    def counted(image: Image.Image, data: ImagesData) -> np.ndarray:
+        found.append(str(image))
+        return decode(image, data)
+
+    monkeypatch.setattr(reader, "to_pixels", counted)
+    return found
 
 
 # Which pixels belong to which row.
@@ -81,7 +75,7 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
 def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(
     folder: Path, task: ImagesTask, cache: Path
 ) -> None:
-    # The table of the folder stands in another order, and says more than it must.
+    # The table of the folder is in another order, and has a column more than it must.
     edit_table(folder, lambda table: table.sample(frac=1, random_state=4).assign(site=table["file"].str[-6:-4]))
     samples = read(folder, task, cache)
     assert len(samples) == COUNT
@@ -180,44 +174,34 @@ def test_every_class_without_images_is_named(folder: Path, task: ImagesTask) -> 
     assert [found.split(":")[0] for found in findings(folder, wanted)] == ["images/hem", "images/apl"]
 
 
-@pytest.mark.parametrize("content", [b"no image", None], ids=["text", "cut short"])
 def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(
-    content: bytes | None, folder: Path, task: ImagesTask, cache: Path
+    folder: Path, task: ImagesTask, cache: Path
 ) -> None:
-    for name in ("all/cell_03.png", "hem/cell_01.png"):
-        path = folder / "images" / name
-        path.write_bytes(path.read_bytes()[:400] if content is None else content)
+    names = ["images/all/cell_03.png", "images/hem/cell_01.png"]
+    for name, content in zip(names, (b"no image", (folder / names[0]).read_bytes()[:400]), strict=True):
+        (folder / name).write_bytes(content)
     with pytest.raises(DataError) as raised:
         read(folder, task, cache)
-    assert [found.file for found in raised.value.findings] == ["images/all/cell_03.png", "images/hem/cell_01.png"]
+    assert [found.file for found in raised.value.findings] == names
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 # Decoded once.
 
 
-def test_the_second_read_decodes_nothing(folder: Path, task: ImagesTask, cache: Path, decoder: Decoder) -> None:
-    first = read(folder, task, cache)
-    assert decoder.count == COUNT
-    second = read(folder, task, cache)
-    assert decoder.count == COUNT
-    assert len(cached(cache)) == 1
-    for samples in (first, second):
-        assert isinstance(samples.pixels, np.memmap)
-        assert samples.pixels.dtype == np.uint8
-        assert samples.pixels.shape == (COUNT, SIDE, SIDE, 3)
-        assert not samples.pixels.flags.writeable  # a cache that a fit can write into is no cache
-    np.testing.assert_array_equal(first.pixels, second.pixels)
-
-
-def test_the_cache_goes_with_the_content_and_not_with_the_name_or_the_date(
-    folder: Path, task: ImagesTask, cache: Path, decoder: Decoder
+def test_images_are_decoded_once_whatever_name_or_date_they_get(
+    folder: Path, task: ImagesTask, cache: Path, decoded: list[str]
 ) -> None:
-    read(folder, task, cache)
+    first = read(folder, task, cache)
     os.utime(folder / "images/all/cell_00.png")
     (folder / "images.csv").unlink()
-    read(folder.rename(folder.with_name("moved")), task, cache)
-    assert decoder.count == COUNT
+    second = read(folder.rename(folder.with_name("moved")), task, cache)
+    assert (len(decoded), len(cached(cache))) == (COUNT, 1)
+    for samples in (first, second):
+        assert isinstance(samples.pixels, np.memmap)
+        assert (samples.pixels.dtype, samples.pixels.shape) == (np.uint8, (COUNT, SIDE, SIDE, 3))
+        assert not samples.pixels.flags.writeable  # a cache that a fit can write into is no cache
+    np.testing.assert_array_equal(first.pixels, second.pixels)
 
 
 def test_a_replaced_image_another_crop_and_another_size_are_decoded_anew(
@@ -250,15 +234,14 @@ def test_decoding_that_is_broken_off_leaves_no_cache(
     np.testing.assert_array_equal(read(folder, task, cache).pixels[0], np.asarray(picture(0, 0)))
 
 
-@pytest.mark.parametrize("kept", [0, 60, 5000], ids=["empty", "header alone", "pixels lacking"])
-def test_a_cache_file_cut_short_is_made_anew(
-    kept: int, folder: Path, task: ImagesTask, cache: Path, decoder: Decoder
-) -> None:
+def test_a_cache_file_cut_short_is_made_anew(folder: Path, task: ImagesTask, cache: Path, decoded: list[str]) -> None:
     expected = np.array(read(folder, task, cache).pixels)
     (path,) = cached(cache)
-    path.write_bytes(path.read_bytes()[:kept])  # a copy of the cache that was broken off
-    np.testing.assert_array_equal(read(folder, task, cache).pixels, expected)
-    assert decoder.count == 2 * COUNT
+    whole = path.read_bytes()
+    for number, kept in enumerate((0, 60, 5000), start=2):  # nothing, the header alone, too few pixels
+        path.write_bytes(whole[:kept])
+        np.testing.assert_array_equal(read(folder, task, cache).pixels, expected)
+        assert len(decoded) == number * COUNT
 
 
 # From a file to pixels.
@@ -282,15 +265,6 @@ def test_the_central_square_is_kept_and_the_middle_of_it_by_a_crop() -> None:
         assert seen.shape == (side, side, 3)
         assert abs(seen[..., 0].mean() - 29.5) <= 0.5 and abs(seen[..., 1].mean() - 19.5) <= 0.5
         assert np.ptp(seen[..., 0].astype(int)) == np.ptp(seen[..., 1].astype(int)) == side - 1
-
-
-def test_nothing_is_squeezed_by_resizing() -> None:
-    # A disk in an oblong picture stays round.
-    rows, columns = np.mgrid[:80, :160]
-    disk = (np.hypot(rows - 40, columns - 80) < 30)[..., None] * np.full(3, 255)
-    seen = to_pixels(Image.fromarray(disk.astype(np.uint8)), ImagesData(CLASSES, crop=1.0, size=40))[..., 0] > 127
-    assert abs(seen.any(axis=0).sum() - seen.any(axis=1).sum()) <= 1
-    assert abs(seen.mean() - np.pi * (15 / 40) ** 2) < 0.02
 
 
 def opened(path: Path, data: ImagesData = WHOLE) -> np.ndarray:

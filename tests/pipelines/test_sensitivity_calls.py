@@ -1,4 +1,4 @@
-"""A call that test rows have a say in, a threshold that is not the published one, a drug called by that of another."""
+"""A call that depends on test rows, a threshold that is not the published one, a drug called by that of another."""
 
 from __future__ import annotations
 
@@ -117,14 +117,12 @@ def test_few_rows_draw_a_drug_towards_the_threshold_over_all() -> None:
     every = samples(lines=30, drugs=4)
     drug = every.drugs.index[every.drug]
     one_row = np.flatnonzero(drug == "D01")[:1]
-    train = np.concatenate([np.flatnonzero((drug != "D01") & (drug != "D02")), one_row])
-    found = learn_thresholds(every.take(train), RULE)
-    own = float(every.target[one_row[0]])
+    train = every.take(np.concatenate([np.flatnonzero((drug != "D01") & (drug != "D02")), one_row]))
+    found, own = learn_thresholds(train, RULE), float(every.target[one_row[0]])
     assert found.by_drug["D01"] == pytest.approx((own + 5 * found.overall) / 6)
-    many = every.target[drug == "D00"]
-    assert found.by_drug["D00"] == pytest.approx((30 * waterfall(many) + 5 * found.overall) / 35)
-    alone = learn_thresholds(every.take(train), replace(RULE, prior_rows=0.0))
-    assert alone.by_drug["D01"] == own
+    many = waterfall(every.target[drug == "D00"])
+    assert found.by_drug["D00"] == pytest.approx((30 * many + 5 * found.overall) / 35)
+    assert learn_thresholds(train, replace(RULE, prior_rows=0.0)).by_drug["D01"] == own
 
 
 def test_an_unseen_drug_has_the_threshold_over_all_unless_its_molecule_is_known() -> None:
@@ -159,7 +157,7 @@ def test_training_rows_of_one_class_are_refused() -> None:
         call_by_training_rows(samples_of(alike, shipped_task()), RULE, np.arange(100))
 
 
-def test_what_was_measured_and_what_was_called_stay_apart() -> None:
+def test_measured_responses_and_calls_are_separate() -> None:
     every = samples()
     called = call_by_training_rows(every, RULE, np.arange(len(every))).take(np.arange(7))
     np.testing.assert_array_equal(called.measured.target, every.target[:7])
@@ -195,11 +193,9 @@ def test_another_rule_or_other_responses_want_another_prepare(
     assert again.samples.thresholds == made.samples.thresholds
     pd.testing.assert_frame_equal(again.table, made.table, check_dtype=False)
     other = replace(small, data=replace(small.data, threshold=Threshold("quantile", 5.0, 0.3)))
-    with pytest.raises(UserError, match=r"the targets are not those in .*dvc repro -f prepare@screen"):
-        read_prepared("screen", other)
-    regression = replace(shipped_task(), split=small.split)
-    with pytest.raises(UserError, match="the targets are not those in"):
-        read_prepared("screen", regression)
+    for task_of in (other, replace(shipped_task(), split=small.split)):
+        with pytest.raises(UserError, match=r"the targets are not those in .*dvc repro -f prepare@screen"):
+            read_prepared("screen", task_of)
     table = pd.read_parquet(folder / "response.parquet")
     table["ln_ic50"] = table["ln_ic50"] + 0.001  # the calls stay, what was measured does not
     table.to_parquet(folder / "response.parquet", index=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,7 @@ from tests.pipelines.response_tables import (
 
 TASK = shipped_task()
 SEED = 11
+Alike = Callable[[ResponseTables, str, str], ResponseTables]
 
 
 def split_table(tables: ResponseTables, mode: str, seed: int = SEED, task: PairsTask = TASK) -> pd.DataFrame:
@@ -115,8 +116,8 @@ def same_drug_name(tables: ResponseTables, a: str, b: str) -> ResponseTables:
     return with_cell(with_cell(tables, "drugs", a, "name", f"BMS-{a}"), "drugs", b, "name", f"bms {a}".lower())
 
 
-ONE_LINE = (same_name, same_expression, nearly_same_expression, same_copy_number)
-ONE_DRUG = (same_smiles, same_pubchem, same_drug_name)
+ONE_LINE: tuple[Alike, ...] = (same_name, same_expression, nearly_same_expression, same_copy_number)
+ONE_DRUG: tuple[Alike, ...] = (same_smiles, same_pubchem, same_drug_name)
 
 
 @st.composite
@@ -162,8 +163,8 @@ def test_no_group_crosses_and_the_same_seed_gives_the_same_bytes(
     assert set(table.loc[table["split"] == "test", "fold"]) == {NO_FOLD}
 
     # What is one in truth, whatever the group column says.
-    line = table["cell_line_id"].replace(dict(map(reversed, screen.same_lines)))
-    drug = table["drug_id"].replace(dict(map(reversed, screen.same_drugs)))
+    line = table["cell_line_id"].replace({b: a for a, b in screen.same_lines})
+    drug = table["drug_id"].replace({b: a for a, b in screen.same_drugs})
     tissue = table["cell_line_id"].map(samples.cell_lines["tissue"])
     truth = {"random": [line + "|" + drug], "cell_blind": [line], "drug_blind": [drug], "tissue_blind": [line, tissue]}
     for one in (table["group"], *truth[mode]):
@@ -260,7 +261,7 @@ NOT_ONE_LINE: dict[str, Callable[[ResponseTables], ResponseTables]] = {
 
 
 @pytest.mark.parametrize("change", NOT_ONE_LINE.values(), ids=list(NOT_ONE_LINE))
-def test_what_is_unknown_makes_no_two_lines_one(change: Callable[[ResponseTables], ResponseTables]) -> None:
+def test_unknown_names_and_profiles_make_no_two_lines_one(change: Callable[[ResponseTables], ResponseTables]) -> None:
     assert apart(groups_of_lines(change(make_tables())))
 
 
@@ -306,7 +307,7 @@ def test_omics_without_any_row_or_gene_are_no_likeness() -> None:
 # Drugs that are one.
 
 
-def with_drugs(values: dict[str, object], column: str = "smiles") -> ResponseTables:
+def with_drugs(values: Mapping[str, object], column: str = "smiles") -> ResponseTables:
     tables = make_tables()
     for drug, value in values.items():
         tables = with_cell(tables, "drugs", drug, column, value)
@@ -456,16 +457,14 @@ def test_guard_finds_one_row_in_another_fold_and_what_the_group_column_hides(mod
         ("random", same_expression, "expression and molecule"),
     ],
 )
-def test_guard_finds_identical_content_on_two_sides(
-    mode: str, make_one: Callable[[ResponseTables, str, str], ResponseTables], identity: str
-) -> None:
+def test_guard_finds_identical_content_on_two_sides(mode: str, make_one: Alike, identity: str) -> None:
     """Split tables as if their lines and drugs differed, then show the guard what they are."""
     tables = make_tables(30, 20)
     column = "drug_id" if make_one is same_smiles else "cell_line_id"
     table = split_table(tables, mode)
-    places = {name: set(zip(rows["split"], rows["fold"], strict=True)) for name, rows in table.groupby(column)}
-    a = str(min(places))
-    b = str(min(name for name in places if places[name] != places[a]))
+    places = {str(name): set(zip(rows["split"], rows["fold"], strict=True)) for name, rows in table.groupby(column)}
+    a = min(places)
+    b = min(name for name in places if places[name] != places[a])
     truth = samples_of(make_one(tables, a, b), TASK)
     order = truth.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"]))
     with pytest.raises(SplitError, match=rf"the split leaks: \d+ {identity}\(s\) on two (sides|folds)"):

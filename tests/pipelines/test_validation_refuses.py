@@ -726,8 +726,6 @@ def test_command_logs_the_outcome_and_the_reports(workplace: Path) -> None:
     [
         ("drug_response", {"cell_lines_known"}),
         ("tumor_type", {"column_varies", "labels_left"}),
-        ("gene_expression", set()),
-        ("blood_cell", set()),
         ("leukemia_cell", set()),
     ],
 )
