@@ -263,7 +263,7 @@ def _samples_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     file, table = SAMPLES_FILE, tables[SAMPLES_FILE]
     expression = tables.get(EXPRESSION_FILE)
     missing = f"the column is missing, and data.exclude in params.yaml names it; the file has {some(table.columns)}"
-    alone = "is empty: the sample is a group of its own, and may be on another side of the split than its patient's"
+    alone = "is empty: the sample is a group of its own, which the split may separate from others of its patient"
     checks = [
         *keyed_checks(file, table, SAMPLE),
         filled(PATIENT, report_rows("patient_known", file, PATIENT, alone), warn=True),

@@ -243,10 +243,12 @@ def test_pairs_of_copied_profiles_are_listed_once_with_their_similarity() -> Non
     values = normal(30, 100)
     values[[7, 11]] = values[3]
     values[20] = np.round(values[9], 2)
-    pairs = similar_profiles(profiles(["a"] * 30, ["P"] * 30, values), 0.995)
-    found = [(a, b, how) for a, b, _, how in pairs.itertuples(index=False)]
-    assert found == [(3, 7, "identical"), (7, 11, "identical"), (9, 20, "near")]
-    assert pairs["similarity"].between(0.995, 1).all()
+    values[25] = values[14] + np.random.default_rng(5).normal(0, 1, 100)
+    copies = [(3, 7, "identical"), (7, 11, "identical"), (9, 20, "near")]
+    for threshold, expected in ((0.995, copies), (0.7, [*copies, (14, 25, "near")])):
+        pairs = similar_profiles(profiles(["a"] * 30, ["P"] * 30, values), threshold)
+        assert [(a, b, how) for a, b, _, how in pairs.itertuples(index=False)] == expected
+        assert pairs["similarity"].between(threshold, 1).all()
 
 
 def test_profiles_are_compared_in_log2_and_by_what_was_measured() -> None:
@@ -262,12 +264,9 @@ def test_profiles_are_compared_in_log2_and_by_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_keeps_copies_together_but_not_owners(kind: str) -> None:
-    found = made(kind, ["a", "b"] * 30, [f"S{number % 8}" for number in range(60)], [*range(54), *range(6)])
-    table = split_samples(found, split_of(kind, "random"), SEED).set_index("sample_id")
-    names = found.table["sample_id"]
-    for copy in range(6):
-        assert table.loc[names[copy], "split"] == table.loc[names[54 + copy], "split"]
+def test_random_does_not_keep_owners_together(kind: str) -> None:
+    found = made(kind, ["a", "b"] * 30, [f"S{number % 8}" for number in range(60)])
+    table = split_samples(found, split_of(kind, "random"), SEED)
     assert table.groupby(f"{OWNER[kind]}_id")["split"].nunique().max() == 3
     assert set(sample_identities(found, SPLITS[kind].mode)) - set(sample_identities(found, "random")) == {OWNER[kind]}
 
@@ -321,14 +320,3 @@ def test_too_few_owners_are_refused_with_advice(kind: str) -> None:
         few = made(kind, ["a", "b"] * 20, [f"S{number % owners}" for number in range(40)])
         with pytest.raises(SplitError, match=f"finds {owners} groups; .*need at least 5: bring more data"):
             split_samples(few, SPLITS[kind], SEED)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_a_subject_with_nearly_all_images_is_never_cut(seed: int) -> None:
-    found = made("images", ["a"] * 300, ["S0"] * 294 + [f"S{number}" for number in range(1, 7)])
-    try:
-        table = split_samples(found, SPLITS["images"], seed)
-    except SplitError as error:
-        assert "too uneven" in str(error) or "got no group" in str(error)
-    else:
-        assert table.loc[table["subject_id"] == "S0", ["split", "fold"]].drop_duplicates().shape == (1, 2)
