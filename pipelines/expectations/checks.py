@@ -87,10 +87,8 @@ def known_ids(
 
     def report(positions: Sequence[int], severity: str) -> list[Finding]:
         lacking = frame["id"].iloc[list(positions)]
-        message = (
-            f"{len(lacking)} of {len(frame)} {noun} are not in {other} ({quoted(lacking, ROWS_SHOWN)})"
-            f"{alike_ids(lacking, others)}; {advice}"
-        )
+        named = f"{len(lacking)} of {len(frame)} {noun} are not in {other} ({quoted(lacking, ROWS_SHOWN)})"
+        message = f"{named}{alike_ids(lacking, others)}; {advice}"
         rows, expectation = np.flatnonzero(ids.isin(lacking)), f"{noun.replace(' ', '_')}_known"
         return [Finding.at_rows(expectation, file, str(ids.name), rows, message, values=lacking, severity=severity)]
 

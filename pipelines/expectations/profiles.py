@@ -163,10 +163,8 @@ def _rows(
         return frame, checks, []
     measured = known & (nonzero > 0)
     logged, highest = _logged(values, measured, scale)
-    message = (
-        f"the largest value is{{found}}, of half of the samples {highest.median():g} and more: it looks as if one more "
-        "logarithm was taken of this sample; bring it to the scale of the others"
-    )
+    smaller = f"the largest value is{{found}}, of half of the samples {highest.median():g} and more"
+    message = f"{smaller}: one more logarithm may have been taken of it; bring it to the scale of the others"
     report = report_rows("sample_scale", file, None, message, highest)
     faults = report(np.flatnonzero(logged).tolist(), "error") if logged.any() else []
     # A value that is refused for its scale would be reported a second time by its total.
@@ -176,10 +174,8 @@ def _rows(
     median = float(total[measured].median()) if measured.any() else math.nan
     frame["total"] = (total / median).where(measured)
     factor = rules.library_size_factor
-    message = (
-        f"the total of the linear values{{found}} is more than {factor:g} times above or below the median one "
-        f"({median:g}); bring the sample to the units of the others, or raise validate.library_size_factor"
-    )
+    away = f"the total of the linear values{{found}} is more than {factor:g} times above or below the median {median:g}"
+    message = f"{away}; bring the sample to the units of the others, or raise validate.library_size_factor"
     checks.append(between("total", report_rows("library_size", file, None, message, total), 1 / factor, factor))
     return frame, checks, faults
 

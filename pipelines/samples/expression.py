@@ -307,11 +307,8 @@ def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str
         for text in left.unique()
         if (letters and letters_of(text) == letters) or vial.fullmatch(folded(text).lstrip("0"))
     ]
-    message = (
-        f"data.exclude in params.yaml rules out {value!r}, and {quoted(alike)} would be left in; name all values to "
-        "exclude there, or rename the others"
-    )
-    return message if alike else None
+    partly = f"data.exclude in params.yaml excludes {value!r}, and {quoted(alike)} would be left in"
+    return f"{partly}; name all values to exclude there, or rename the others" if alike else None
 
 
 def is_landmark(genes: pd.DataFrame) -> np.ndarray:

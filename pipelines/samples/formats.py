@@ -241,13 +241,8 @@ def _doubled(names: Iterable[str], file: str) -> list[Finding]:
 
 def _text_findings(values: pd.Series, file: str) -> list[Finding]:
     positions = [at for at, value in enumerate(values) if pd.notna(value) and not isinstance(value, str)]
-    if not positions:
-        return []
-    message = (
-        f"must be text, it is {type(values.iloc[positions[0]]).__name__}; numbers have no leading zeros: write the "
-        "column as text where it comes from (in pandas, read with dtype=str)"
-    )
-    return [Finding.at_rows("column_type", file, str(values.name), positions, message)]
+    message = "must be text: numbers lose leading zeros; write it as text where it comes from (dtype=str in pandas)"
+    return [Finding.at_rows("column_type", file, str(values.name), positions, message)] if positions else []
 
 
 def _number_findings(values: pd.Series, file: str) -> list[Finding]:
