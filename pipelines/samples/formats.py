@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -39,14 +39,8 @@ KEYS = ("study", "cell_line_id", "drug_id")
 _COLUMNS_ALONE = 5  # up to so many columns of a wrong type get a finding each, more share one
 _SHOWN = 8  # names of columns in a message
 
-
-class Asked(TypedDict, total=False):
-    """Columns of a table, as arguments of `read_table`."""
-
-    text: tuple[str, ...]
-    numbers: tuple[str, ...]
-    others: tuple[str, ...]
-    all_other_numbers: bool
+Asked = dict[str, Any]
+"""Columns of a table, as arguments of `read_table`."""
 
 
 @dataclass(frozen=True)
