@@ -68,7 +68,8 @@ def run_suites(suites: Sequence[Suite | Finding], *, docs: Path | None = None) -
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")  # nothing of it stays on disk
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_pandas("raw")
+    tables = context.data_sources.add_pandas("raw").add_dataframe_asset("tables")
+    whole = tables.add_batch_definition_whole_dataframe("whole")
     findings = []
     for suite in suites:
         if isinstance(suite, Finding):
@@ -80,7 +81,7 @@ def run_suites(suites: Sequence[Suite | Finding], *, docs: Path | None = None) -
         definition = context.validation_definitions.add(
             gx.ValidationDefinition(
                 name=suite.name,
-                data=source.add_dataframe_asset(suite.name).add_batch_definition_whole_dataframe("whole"),
+                data=whole,
                 suite=context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations)),
             )
         )
