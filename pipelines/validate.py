@@ -75,16 +75,12 @@ def run_suites(suites: Sequence[Suite | Finding], *, docs: Path | None = None) -
         if isinstance(suite, Finding):
             findings.append(suite)
             continue
-        for position, check in enumerate(suite.checks):
-            check.expectation.meta = {"check": position}
         expectations = [check.expectation for check in suite.checks]
-        definition = context.validation_definitions.add(
-            gx.ValidationDefinition(
-                name=suite.name,
-                data=whole,
-                suite=context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations)),
-            )
-        )
+        for position, expectation in enumerate(expectations):
+            expectation.meta = {"check": position}
+        added = context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=expectations))
+        definition = gx.ValidationDefinition(name=suite.name, data=whole, suite=added)
+        context.validation_definitions.add(definition)
         outcome = definition.run(batch_parameters={"dataframe": suite.frame}, result_format=_RESULT_FORMAT)
         for result in sorted(outcome.results, key=lambda one: one.expectation_config.meta["check"]):
             findings += _findings(suite, result)
