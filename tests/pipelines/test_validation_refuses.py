@@ -543,6 +543,16 @@ def test_any_expression_scale_may_be_negative_but_not_infinite(tmp_path: Path) -
     assert not validated("pairs", of_any, tmp_path / "infinite", cell(E, 7, "KRAS", np.inf)).passed
 
 
+def test_a_line_whose_copy_numbers_are_on_another_scale_is_a_warning(tmp_path: Path) -> None:
+    def doubled(table: pd.DataFrame) -> pd.DataFrame:
+        copies = np.random.default_rng(0).lognormal(0, 0.3, (len(table), 60))
+        copies[3] *= 2
+        return pd.DataFrame(copies, columns=[f"G{number}" for number in range(60)]).assign(**{K: table[K]})
+
+    found = validated("pairs", task("drug_response"), tmp_path, edited(C, doubled)).findings
+    assert [located(finding) for finding in found] == [("line_scale", C, None, (4,), "warning")]
+
+
 def test_rows_are_those_of_the_file_whatever_index_pandas_wrote(tmp_path: Path) -> None:
     def indexed(folder: Path) -> None:
         table = pd.read_parquet(folder / R)
