@@ -15,50 +15,30 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 
-# Mean and standard deviation of ImageNet's channels, on pixels in 0..1; what torchvision's networks were trained on.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
 
 @dataclass(frozen=True)
 class Backbone:
-    """A library's network as a sequence of stages from pixels to the last feature map.
+    """A library's network as a sequence of stages from pixels to the last feature map, ``(n, channels, h, w)``.
 
-    Attributes
-    ----------
-    create
-        Returns the library's network; with True, with the weights that the library's own loader fetches.
-    stages
-        Cuts it: applied in sequence, the stages give the last feature map, ``(n, channels, h, w)``. The head and
-        Grad-CAM see the output of each but the first.
-    smallest
-        Minimal side of an image, in pixels.
-    mean, std
-        Of the channels, on pixels in 0..1.
-    source
-        Of the ``imagenet`` weights, for tags.
+    ``create`` returns the library's network; with True, with the weights that the library's own loader fetches.
+    ``stages`` cuts it; the head and Grad-CAM see the output of each stage but the first.
     """
 
     create: Callable[[bool], nn.Module]
     stages: Callable[[nn.Module], list[nn.Module]]
-    smallest: int
-    mean: tuple[float, float, float] = IMAGENET[0]
-    std: tuple[float, float, float] = IMAGENET[1]
-    source: str = "torchvision"
+    smallest: int  # side of an image, in pixels
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the channels, on pixels in 0..1: ImageNet's
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    source: str = "torchvision"  # of the ``imagenet`` weights, for tags
 
     def build(self, name: str, weights: str) -> list[nn.Module]:
         """Return the stages, starting from ``weights``: ``imagenet``, ``none`` or a path.
 
-        Raises
-        ------
-        UserError
-            The weights are missing, or are of another network.
+        Raises UserError where the weights are missing, or are of another network.
         """
-        if weights == "none":
-            return self.stages(self.create(False))
-        if weights == "imagenet":
-            return self.stages(self._pretrained(name))
-        network = self.create(False)
-        load_weights(network, self.stages(network), weights_file(Path(weights), name), name)
+        network = self._pretrained(name) if weights == "imagenet" else self.create(False)
+        if weights not in ("imagenet", "none"):
+            load_weights(network, self.stages(network), weights_file(Path(weights), name), name)
         return self.stages(network)
 
     def _pretrained(self, name: str) -> nn.Module:
@@ -78,9 +58,9 @@ class Backbone:
 def weights_file(path: Path, name: str) -> Path:
     """Return the file of weights for the architecture ``name``: ``path`` itself, or the one in the folder ``path``."""
     if path.is_dir():
-        for ending in ("safetensors", "pth", "pt"):
-            if (path / f"{name}.{ending}").is_file():
-                return path / f"{name}.{ending}"
+        for file in (path / f"{name}.{ending}" for ending in ("safetensors", "pth", "pt")):
+            if file.is_file():
+                return file
         raise UserError(f"{path}: no {name}.safetensors or {name}.pth here; put the weights there under that name")
     if not path.is_file():
         raise UserError(f"{path}: no such file of weights; tune.weights in params.yaml is imagenet, none or a path")
@@ -130,11 +110,10 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 def _by_order(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path, name: str) -> dict[str, Tensor]:
     """Map tensors of foreign names one to one, in order."""
-    pairs = list(zip(own.items(), tensors.values(), strict=False))
-    if len(own) != len(tensors) or any(mine.shape != theirs.shape for (_, mine), theirs in pairs):
+    if [each.shape for each in own.values()] != [each.shape for each in tensors.values()]:
         what = "neither its names nor its shapes are known"
         raise UserError(f"{path}: not the weights of {name}: {what}; {_mend(name)}")
-    return {key: theirs for (key, _), theirs in pairs}
+    return dict(zip(own, tensors.values(), strict=True))
 
 
 def fingerprint(stages: nn.Module) -> str:

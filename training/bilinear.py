@@ -22,17 +22,13 @@ _CHOICES = CellLineChoices()
 
 @dataclass
 class Bilinear:
-    """Weights on pair features and, with ``interactions``, on products of components.
-
-    ``weights`` and ``mean`` have shape ``(width,)``; ``intercept`` is the prediction beyond the drug's mean where every
-    feature is at its mean.
-    """
+    """Weights on pair features and, with ``interactions``, on products of components."""
 
     features: PairFeatures
     interactions: bool
     weights: np.ndarray
-    mean: np.ndarray
-    intercept: float
+    mean: np.ndarray  # of each feature
+    intercept: float  # prediction beyond the drug's mean where every feature is at its mean
 
     def predict(self, samples: ResponseSamples) -> np.ndarray:
         """Return the predicted target, shape ``(n,)``."""
@@ -52,9 +48,8 @@ class Bilinear:
         slope = np.broadcast_to(of_line, (len(matrix.drugs), lines))
         if self.interactions:
             slope = slope + _factors(self.features, matrix)[1] @ of_product.reshape(lines, -1).T
-        line_shares = self.features.cell_line.spread_gradient(
-            slope[matrix.drug], samples.cell_lines, samples.omics, samples.cell
-        )
+        spread = self.features.cell_line.spread_gradient
+        line_shares = spread(slope[matrix.drug], samples.cell_lines, samples.omics, samples.cell)
         mean_drug = self.mean[lines : lines + drugs]
         drug_shares = ((matrix.drugs - mean_drug) * of_drug)[matrix.drug]
         start = float(self.intercept - self.mean @ self.weights + mean_drug @ of_drug)
@@ -69,10 +64,7 @@ class Bilinear:
 
     def cost(self) -> dict[str, float]:
         """Return the number of weights, and of those that are not zero."""
-        return {
-            "parameters": len(self.weights) + 1,
-            "nonzero_parameters": int(np.count_nonzero(self.weights)),
-        }
+        return {"parameters": len(self.weights) + 1, "nonzero_parameters": int(np.count_nonzero(self.weights))}
 
     def state(self) -> dict[str, Any]:
         """Return featurizers and weights, as JSON values and arrays."""
@@ -86,25 +78,15 @@ class Bilinear:
 
 @dataclass(frozen=True)
 class Moments:
-    """Sufficient statistics of least squares on training rows.
-
-    Attributes
-    ----------
-    mean, covariance
-        Of the features.
-    unseen_spread
-        How much wider features spread over unseen lines, at least 1, shape ``(width,)``.
-    target_mean, products
-        Mean of the target beyond the drug's mean, and its covariance with each feature.
-    """
+    """Sufficient statistics of least squares on training rows."""
 
     features: PairFeatures
     interactions: bool
-    mean: np.ndarray
+    mean: np.ndarray  # of each feature
     covariance: np.ndarray
-    unseen_spread: np.ndarray
-    target_mean: float
-    products: np.ndarray
+    unseen_spread: np.ndarray  # how much wider each feature spreads over unseen lines, at least 1
+    target_mean: float  # beyond the drug's mean
+    products: np.ndarray  # covariance of the target with each feature
 
 
 def moments_of(
@@ -120,11 +102,8 @@ def moments_of(
 
     For the hyperparameters see `CellLineChoices` and `DrugFeatures`.
     """
-    features = PairFeatures(
-        choices.cell_line_features(train, components),
-        DrugFeatures(bits, "profile", profile_components),
-        center=True,
-    ).fit(train)
+    of_drug = DrugFeatures(bits, "profile", profile_components)
+    features = PairFeatures(choices.cell_line_features(train, components), of_drug, center=True).fit(train)
     train = train.take(features.complete(train))
     matrix = features.transform(train)
     residual = train.target - matrix.offset
@@ -169,9 +148,8 @@ def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bi
     rows = np.sqrt(len(root))
     model = ElasticNet(alpha=alpha, l1_ratio=l1_share, fit_intercept=False, max_iter=2000, tol=1e-3, selection="cyclic")
     model.fit(np.asfortranarray(root * rows), inner_target * rows)
-    return Bilinear(
-        moments.features, moments.interactions, model.coef_ / scale, moments.mean, float(moments.target_mean)
-    )
+    weights = model.coef_ / scale
+    return Bilinear(moments.features, moments.interactions, weights, moments.mean, float(moments.target_mean))
 
 
 def out_of_fold(train: ResponseSamples, *, folds: int, seed: int, alpha: float = 0.01, **features: Any) -> np.ndarray:
@@ -202,5 +180,5 @@ def _design(features: PairFeatures, matrix: PairMatrix, rows: slice, interaction
 
 def _factors(features: PairFeatures, matrix: PairMatrix) -> tuple[np.ndarray, np.ndarray]:
     """Return what is multiplied: the line's continuous features, and the drug's response profile."""
-    start = 2  # after the mean response and the flag of a known drug
-    return matrix.cells, matrix.drugs[:, start : start + features.drug.profile.shape[1]]
+    # The profile comes after the mean response and the flag of a known drug.
+    return matrix.cells, matrix.drugs[:, 2 : 2 + features.drug.profile.shape[1]]

@@ -24,30 +24,20 @@ def threads() -> int:
 
 
 def torch_device(device: str) -> str:
-    """Return the PyTorch device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises
-    ------
-    UserError
-        The device is unknown or missing, or a launcher has started more processes than there are GPUs.
-    """
+    """Return the PyTorch device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError for what there is not."""
     if device == "auto" and not _may_have_gpu():
         return "cpu"
     import torch
 
-    if device == "auto":
-        return _own_gpu() if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and not device.startswith("cuda"):
+    if device == "auto" and not torch.cuda.is_available():
+        return "cpu"
+    if device not in ("auto", "cpu") and not device.startswith("cuda"):
         raise UserError(f"device is {device!r}; it must be auto, cpu, cuda or cuda:N")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device is {device!r}, but PyTorch sees no CUDA device; set device: auto in params.yaml")
-    return _own_gpu() if device == "cuda" else device
-
-
-def _own_gpu() -> str:
-    """Return the GPU of this process, by the launcher's LOCAL_RANK."""
-    import torch
-
+    if device not in ("auto", "cuda"):
+        return device
+    # The GPU of this process, by the launcher's LOCAL_RANK.
     rank = os.environ.get("LOCAL_RANK")
     if rank is None:
         return "cuda"

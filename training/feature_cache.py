@@ -25,21 +25,11 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Features of images under one setting, in a folder of shards that are written once.
+    """Features of images under one setting, in a folder of shards that are written once."""
 
-    Attributes
-    ----------
-    made_of
-        Weights, preprocessing, size and view: all that the features depend on, besides the image's bytes and the code.
-    module
-        Dotted name of the module that computes them, whose code is part of the key, see `pipelines.code_closure`.
-    folder
-        Of derived files; may be deleted at any time.
-    """
-
-    made_of: str
-    module: str
-    folder: Path = CACHE
+    made_of: str  # all that the features depend on, besides the image's bytes and the code
+    module: str  # that computes them, by its dotted name; its code is part of the key, see `pipelines.code_closure`
+    folder: Path = CACHE  # may be deleted at any time
 
     @functools.cached_property
     def place(self) -> Path:
@@ -48,28 +38,25 @@ class FeatureCache:
         return self.folder / "frozen" / hashlib.sha256(decided.encode()).hexdigest()[:32]
 
     def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:
-        """Return the features of ``samples``, ``(n, ...)``; ``run`` computes those that are not cached, as float16.
+        """Return the features of ``samples``, float16, ``(n, ...)``; ``run`` computes those that are not cached.
 
-        ``run`` takes pixels ``(batch, size, size, 3)``, uint8, and returns ``(batch, ...)``; equal images are computed
-        once.
+        ``run`` takes pixels ``(batch, size, size, 3)``, uint8; equal images are computed once.
         """
         if not isinstance(samples.pixels, np.memmap):  # images of requests are not cached
             parts = [run(samples.pixels[samples.index[at : at + BATCH]]) for at in range(0, len(samples), BATCH)]
             return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float16)
         digests = samples.digests
         known = self._known()
-        missing = list(dict.fromkeys(digest for digest in digests if digest not in known))
-        if missing:
+        if missing := list(dict.fromkeys(digest for digest in digests if digest not in known)):
             self._add(samples, missing, run, progress)
             known = self._known()
-        shards: dict[Path, np.ndarray] = {}
-        gathered: np.ndarray | None = None
+        gathered = np.zeros((0, 0), dtype=np.float16)
         for path, rows, positions in _by_shard(digests, known):
-            shards[path] = np.load(path, mmap_mode="r")
-            if gathered is None:
-                gathered = np.empty((len(digests), *shards[path].shape[1:]), dtype=np.float16)
-            gathered[positions] = shards[path][rows]
-        return np.zeros((0, 0), dtype=np.float16) if gathered is None else gathered
+            shard = np.load(path, mmap_mode="r")
+            if not len(gathered):
+                gathered = np.empty((len(digests), *shard.shape[1:]), dtype=np.float16)
+            gathered[positions] = shard[rows]
+        return gathered
 
     def seconds(self, samples: ImageSamples) -> float:
         """Return the seconds in which the features of ``samples`` were computed; NaN if unknown."""
@@ -101,10 +88,10 @@ class FeatureCache:
         row_of = dict(zip(samples.digests, samples.index, strict=True))
         rows = np.array([row_of[digest] for digest in digests])
         shard = self.place / f"{hashlib.sha256(''.join(digests).encode()).hexdigest()[:16]}.npy"
-        starts = range(0, len(rows), BATCH)
         began = time.perf_counter()
+        array: np.ndarray | None = None
         with written_whole(shard) as temporary:
-            array: np.ndarray | None = None
+            starts = range(0, len(rows), BATCH)
             for start in tqdm(starts, desc="frozen features", disable=not progress, leave=False):
                 made = run(samples.pixels[rows[start : start + BATCH]]).astype(np.float16)
                 if array is None:
@@ -112,10 +99,9 @@ class FeatureCache:
                     array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
                 array[start : start + len(made)] = made
             del array
-        with written_whole(shard.with_suffix(".seconds")) as temporary:
-            temporary.write_text(f"{time.perf_counter() - began}", encoding="utf-8")
-        with written_whole(shard.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(digests), encoding="utf-8")
+        for ending, text in ((".seconds", str(time.perf_counter() - began)), (".json", json.dumps(digests))):
+            with written_whole(shard.with_suffix(ending)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
 
 def _by_shard(digests: list[str], known: dict[str, tuple[Path, int]]) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:

@@ -13,8 +13,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("architectures", nargs="+", help="architectures of images")
     for name in arguments.parse_args().architectures:
-        estimator = get_architecture(name, "images", "classification").estimator
-        backbone = getattr(estimator, "backbone", None)
+        backbone = getattr(get_architecture(name, "images", "classification").estimator, "backbone", None)
         if backbone is None:
             print(f"{name}: starts from no weights")
             continue

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# Parameters of glibc's mallopt(3), and the largest value that it takes.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-_NEVER = 2**31 - 1
+_TRIM_THRESHOLD, _MMAP_MAX, _NEVER = -1, -4, 2**31 - 1  # of glibc's mallopt(3)
 
 
 def keep_freed_memory() -> bool:

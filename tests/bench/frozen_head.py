@@ -38,7 +38,7 @@ class EveryEpoch(EfficientNetLite0):
                 images[views == view] = viewed(images[views == view], int(view), self.strength)
             with torch.no_grad():
                 maps, seen = self.module_.before(self._normalized(images))
-            return self.module_.after(maps, seen)
+            return self.module_.head(self.module_.summary(maps, seen))
 
         return logits
 

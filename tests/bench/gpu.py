@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xgboost
 
 from pipelines.samples.images import ImageSamples
 from tests.bench.measured import Record, paired
@@ -17,8 +18,8 @@ from tests.training.image_samples import labeled
 from tests.training.profile_samples import labels_samples
 from training.architectures import get_architecture
 from training.architectures.resnet50 import GeneResNet50, ResNet50
+from training.architectures.xgboost import XGBoost
 from training.estimator import FitContext
-from training.trees.boosters import Rows, grow
 
 ROUNDS = 3
 
@@ -81,11 +82,10 @@ def trees(device: str, name: str, small: bool) -> Record:
     """Time XGBoost on the device against the processor."""
     n, features, rounds = (200, 8, 5) if small else (100_000, 500, 200)
     rows = np.random.default_rng(0).normal(size=(n, features)).astype(np.float32)
-    params = {"objective": "reg:squarederror", "eval_metric": "rmse", "max_depth": 6}
 
     def job(where: str) -> Callable[[], object]:
-        train = Rows(rows, rows[:, 0] * rows[:, 1])
-        return lambda: grow(params, train, None, rounds=rounds, patience=None, device=where, max_bin=256)
+        trees, label = XGBoost(rounds=rounds, depth=6, device=where), rows[:, 0] * rows[:, 1]
+        return lambda: trees._boost({}, xgboost.QuantileDMatrix(rows, label, max_bin=trees.max_bin), None, None)
 
     ours, other, ratio = paired(job(device), job("cpu"), rounds=1 if small else ROUNDS)
     return Record(f"XGBoost, {rounds} rounds on {n} x {features}", ours, other, ratio, "s", sides=(name, "processor"))

@@ -17,7 +17,7 @@ from pipelines.simulate.response import Size, simulate_drug_response
 from tests.bench.measured import Record, paired
 from training.architectures import get_architecture
 from training.estimator import FitContext
-from training.networks.loop import LoopSettings, train_network
+from training.networks.loop import TrainingChoices, train_network
 
 SIZE = Size(lines=600, molecules=120, genes=500, programs=8)
 
@@ -42,7 +42,7 @@ def first_layer(prepared: Prepared) -> Record:
     inputs = model._inputs(train)
     (cells,), (drugs,), cell, drug = inputs.cells, inputs.drugs, inputs.cell, inputs.drug
     target = torch.as_tensor(train.target - inputs.matrix.offset, dtype=torch.float32)
-    settings = LoopSettings(1, 1, 2048, 1e-3, 0.0, 0)
+    settings = TrainingChoices(epochs=1, patience=1, batch_size=2048, learning_rate=1e-3, weight_decay=0.0)
 
     def epoch(forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
         network = model.network_
@@ -64,12 +64,10 @@ def first_layer(prepared: Prepared) -> Record:
 
 def memory(prepared: Prepared) -> Record:
     """Compare the memory of XGBoost's training matrix, fed batch by batch, with the whole pair matrix."""
-    from training.trees.responses import _quantized
-
     train = prepared.side("train")
     model = get_architecture("xgboost", "pairs", "regression").build({"components": 0, "omics": "all"}, rounds=1)
     matrix = model._features(train).fit(train).transform(train)
-    ours = peak_megabytes(lambda: _quantized(matrix, train.target))
+    ours = peak_megabytes(lambda: model._quantized(matrix, train.target))
     whole = peak_megabytes(lambda: matrix.gather())
     name = f"XGBoost's pair matrix of {len(train)} x {matrix.gather(slice(0, 1)).shape[1]}, memory"
     return Record(name, ours, whole, whole / ours, "MB", sides=("fed in batches", "whole"))

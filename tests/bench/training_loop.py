@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tests.bench.measured import Record, paired
 from training.estimator import FitContext
-from training.networks.loop import LoopSettings, train_network
+from training.networks.loop import TrainingChoices, train_network
 
 LEAST = 0.97  # of the bare loop's speed
 CLIP = 5.0
@@ -34,7 +34,7 @@ class Work:
     inputs: Tensor
     target: Tensor
     loss: Callable[[Tensor, Tensor], Tensor]
-    settings: LoopSettings
+    settings: TrainingChoices
 
     def fresh(self) -> nn.Module:
         """Return the untrained network, the same every time."""
@@ -51,7 +51,7 @@ def tabular(rows: int, epochs: int) -> Work:
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(rows, 64, generator=draw)
     target = inputs[:, :1] - 2 * inputs[:, 1:2] * inputs[:, 2:3]
-    settings = LoopSettings(epochs, epochs, 64, 1e-3, 1e-2, 0)
+    settings = TrainingChoices(epochs=epochs, patience=epochs, batch_size=64, learning_rate=1e-3, weight_decay=1e-2)
 
     def network() -> nn.Module:
         return nn.Sequential(
@@ -68,7 +68,7 @@ def images(rows: int, epochs: int) -> Work:
     inputs = torch.randn(rows, 3, 32, 32, generator=draw)
     target = torch.arange(rows) % 5
     inputs[torch.arange(rows), 0, target, target] += 5
-    settings = LoopSettings(epochs, epochs, 32, 1e-3, 1e-2, 0)
+    settings = TrainingChoices(epochs=epochs, patience=epochs, batch_size=32, learning_rate=1e-3, weight_decay=1e-2)
 
     def block(channels: int, more: int) -> list[nn.Module]:
         return [nn.Conv2d(channels, more, 3, padding=1), nn.BatchNorm2d(more), nn.ReLU(), nn.MaxPool2d(2)]

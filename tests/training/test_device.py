@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import xgboost
 
 from pipelines.errors import UserError
+from tests.training.profile_samples import gene_samples
+from training.architectures import get_architecture
 from training.device import torch_device
 from training.networks import distributed
-from training.trees import boosters
-from training.trees.boosters import Rows, grow, predicted
 
 
 @pytest.fixture
@@ -86,10 +85,9 @@ def test_trees_grow_and_answer_on_the_device_of_the_process(gpus: None, monkeypa
             params = {**params, "device": "cpu"}
         set_param(booster, params, *others)
 
-    monkeypatch.setattr(boosters.xgboost, "train", on_cpu)
-    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-    params = {"objective": "reg:squarederror", "eval_metric": "rmse"}
-    booster = grow(params, Rows(rows, rows[:, 0]), None, rounds=3, patience=None, device="auto", max_bin=16)
+    monkeypatch.setattr(xgboost, "train", on_cpu)
     monkeypatch.setattr(xgboost.Booster, "set_param", set_on_cpu)
-    assert predicted(booster, rows, "auto").shape == (40,)
-    assert asked == ["cuda:1", "cuda:1"]
+    samples = gene_samples(40)
+    trees = get_architecture("xgboost", "profiles", "multi_target").build({}, rounds=3, device="auto").fit(samples)
+    assert trees.predict(samples).shape == samples.target.shape
+    assert [each for each in asked if each != "cpu"] == ["cuda:1", "cuda:1"]  # training and answering

@@ -17,7 +17,7 @@ from pipelines.params import Params
 from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import simulate_drug_response
 from tests.training.contract_builders import response_contract
-from tests.training.tiny import NAME, SIZE, FittedModel, build, changed, question, response_task, rmse, with_omics
+from tests.training.tiny import NAME, SIZE, FittedModel, build, question, response_task, rmse, with_omics
 from training.architectures import get_architecture, names
 from training.architectures.multi_omics import FusionModule, MultiOmics
 from training.architectures.transformer import Transformer
@@ -27,12 +27,10 @@ from training.features.smiles_tokens import SmilesTokens, tokens_of
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
 from training.networks.ordered_response import OrderedResponseNetwork
-from training.networks.pair_module import Head, PairModule
 from training.networks.response_network import ResponseNetwork
 
 OF = {name: get_architecture(name, "pairs", "regression").estimator for name in names("pairs", "regression")}
 NETWORKS = [name for name, of in OF.items() if issubclass(of, ResponseNetwork)]
-ORDERED = [name for name, of in OF.items() if issubclass(of, OrderedResponseNetwork)]
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 ASPIRIN_BACKWARDS = "OC(=O)c1ccccc1OC(C)=O"
 TABLES = ("expression", "mutation", "copy_number", "methylation")
@@ -41,12 +39,6 @@ TABLES = ("expression", "mutation", "copy_number", "methylation")
 def _fitted(name: str, samples: ResponseSamples, **hyperparameters: Any) -> Any:
     architecture = get_architecture(name, "pairs", "regression")
     return build(architecture, {**architecture.defaults, **hyperparameters}, epochs=2).fit(samples)
-
-
-def _ordered(name: str, samples: ResponseSamples) -> OrderedResponseNetwork:
-    made = _fitted(name, samples)
-    assert isinstance(made, OrderedResponseNetwork)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -75,39 +67,7 @@ def test_what_is_encoded_once_and_gathered_is_what_each_pair_gives(
     assert once.std() > 0
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_batch_encodes_no_line_twice_and_none_that_it_lacks(
-    name: str, prepared: Prepared, fitted: FittedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = fitted(name).network_
-    if type(network).gathered is not PairModule.gathered:
-        return  # a layer is cheaper for all lines than to find which of them a batch needs
-    inputs = fitted(name)._inputs(prepared.samples)
-    encode, seen = network.cell_code, []
-
-    def counted(cells: Tensor, *known: Tensor) -> Tensor:
-        seen.append(len(cells))
-        return encode(cells, *known)
-
-    monkeypatch.setattr(network, "cell_code", counted)
-    rows = torch.arange(0, len(inputs.cell), 7)
-    network.gathered(inputs.cells, inputs.drugs, inputs.cell[rows], inputs.drug[rows])
-    assert seen == [len(inputs.cell[rows].unique())]
-
-
 # The order of genes
-
-
-@pytest.mark.parametrize("name", ORDERED)
-def test_the_order_of_genes_is_learnt_from_training_rows_alone(name: str, prepared: Prepared) -> None:
-    rows, test = prepared.rows("train"), prepared.rows("test")
-    other = changed(prepared.samples, test)
-    order, again = (_ordered(name, samples.take(rows)).gene_order for samples in (prepared.samples, other))
-    assert order == again
-    assert sorted(order) == sorted(f"expression:{gene}" for gene in prepared.samples.omics["expression"])
-    trained = np.unique(prepared.samples.cell[rows])
-    of_half = np.flatnonzero(np.isin(prepared.samples.cell, trained[::2]))
-    assert _ordered(name, changed(prepared.samples, of_half).take(rows)).gene_order != order
 
 
 def test_neighbors_in_the_order_rise_and_fall_together() -> None:
@@ -119,12 +79,8 @@ def test_neighbors_in_the_order_rise_and_fall_together() -> None:
     order = correlation_order(values[:, mixed] - values[:, mixed].mean(axis=0))
     assert sorted(order) == list(range(60))
     assert np.count_nonzero(np.diff(programs[mixed][order])) == 5  # each program stands in one piece
-
-
-@pytest.mark.parametrize("columns", [0, 1, 2, 3])
-def test_an_order_of_few_genes(columns: int) -> None:
-    order = correlation_order(np.random.default_rng(0).normal(size=(5, columns)))
-    assert sorted(order) == list(range(columns))
+    for few in range(4):
+        assert sorted(correlation_order(values[:5, :few])) == list(range(few))
 
 
 def test_of_very_many_genes_the_most_variable_are_read(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +88,7 @@ def test_of_very_many_genes_the_most_variable_are_read(prepared: Prepared, monke
     monkeypatch.setattr(OrderedResponseNetwork, "widest", 10)
     lines = train.omics["expression"].iloc[np.unique(train.cell)]
     expected = lines.astype(np.float64).var(ddof=0).nlargest(10).index
-    assert sorted(_ordered("cnn1d", train).gene_order) == sorted(f"expression:{gene}" for gene in expected)
+    assert sorted(_fitted("cnn1d", train).gene_order) == sorted(f"expression:{gene}" for gene in expected)
 
 
 # The tokens of a molecule
@@ -141,12 +97,10 @@ def test_of_very_many_genes_the_most_variable_are_read(prepared: Prepared, monke
 @pytest.mark.parametrize(
     ("smiles", "tokens"),
     [
-        ("OCC", ["C", "C", "O"]),
         ("ClCCBr", ["Cl", "C", "C", "Br"]),
         ("[Na+].[Cl-]", ["[Cl-]", ".", "[Na+]"]),
         ("F/C=C/F", ["F", "/", "C", "=", "C", "/", "F"]),
         ("N[C@@H](C)C(=O)O", ["C", "[C@H]", "(", "N", ")", "C", "(", "=", "O", ")", "O"]),
-        (None, []),
         ("no molecule", []),
     ],
 )
@@ -165,32 +119,6 @@ def test_rare_and_unseen_tokens_are_read_as_unknown() -> None:
     assert there.tolist() == [[True] * 3, [True, False, False], [False] * 3, [True] * 3]
     assert (kinds.sum(axis=2) == there).all()
     assert SmilesTokens(longest=2).fit(["CCO", "CCN"]).length == 2
-
-
-def test_the_vocabulary_is_the_training_drugs(drug_blind: Prepared) -> None:
-    rows, test = drug_blind.rows("train"), drug_blind.rows("test")
-    strange = changed(drug_blind.samples, test)
-    strange.drugs.loc[np.isin(np.arange(len(strange.drugs)), strange.drug[test]), "smiles"] = "[Xe].[Xe]"
-    assert "[Xe].[Xe]" in set(strange.drugs["smiles"])
-    here, there = (_fitted("transformer", samples.take(rows)) for samples in (drug_blind.samples, strange))
-    assert here.tokens == there.tokens
-    assert not any("Xe" in name for name in there.tokens.names)
-    used = drug_blind.samples.drugs["smiles"].iloc[np.unique(drug_blind.samples.drug[rows])]
-    assert here.tokens == SmilesTokens().fit(used.tolist())
-
-
-@pytest.mark.parametrize("smiles", ["[Xe]", "[Xe].[Kr]", "C" * 300, None, ASPIRIN])
-def test_any_drug_is_answered(fitted: FittedModel, prepared: Prepared, smiles: str | None) -> None:
-    model = fitted("transformer")
-    target = prepared.side("train").target
-    asked = question(prepared.samples, line="NEW", drug="NEW", smiles=smiles)
-    prediction = model.predict(asked)
-    assert abs(prediction[0] - target.mean()) < 5 * target.std()
-    attribution = model.attribute(asked)
-    assert attribution is not None
-    assert attribution.relative_error < 0.05
-    of_tokens = [index for index, name in enumerate(attribution.names) if name.startswith("token:")]
-    assert bool(attribution.values[:, of_tokens].any()) == (smiles is not None)
 
 
 def test_how_a_molecule_is_spelled_does_not_matter(fitted: FittedModel, prepared: Prepared) -> None:
@@ -216,10 +144,9 @@ def test_what_stands_behind_a_molecule_s_end_changes_nothing(fitted: FittedModel
 # Omics that are missing
 
 
-def _fusion(blocks: list[slice], tissues: int, gated: bool, modality_dropout: float) -> FusionModule:
-    head = Head(layers=1, units=8, activation="silu", dropout=0.0)
-    shape = {"blocks": blocks, "tissues": tissues, "drug_width": 4, "depth": 1}
-    return FusionModule(**shape, gated=gated, modality_dropout=modality_dropout, head=head)  # type: ignore[arg-type]
+def _fusion(blocks: list[slice], tissues: int, fusion: str, modality_dropout: float) -> FusionModule:
+    of = MultiOmics(layers=1, units=8, activation="silu", dropout=0.0, fusion=fusion, modality_dropout=modality_dropout)
+    return FusionModule(of, blocks=blocks, tissues=tissues, drug_width=4)
 
 
 def _code(model: MultiOmics, cells: Tensor, measured: Tensor) -> Tensor:
@@ -242,7 +169,7 @@ def test_what_stands_in_for_a_missing_table_changes_nothing(fusion: MultiOmics, 
         assert torch.equal(_code(fusion, cells, lacks)[1::2], _code(fusion, cells, measured)[1::2])
 
 
-@pytest.mark.parametrize("absent", [("methylation",), ("expression",), TABLES[1:], TABLES], ids="-".join)
+@pytest.mark.parametrize("absent", [("expression",), TABLES], ids="-".join)
 def test_samples_without_a_table_are_predicted_as_if_no_line_had_it(
     fusion: MultiOmics, prepared: Prepared, absent: tuple[str, ...]
 ) -> None:
@@ -261,13 +188,12 @@ def test_samples_without_a_table_are_predicted_as_if_no_line_had_it(
     assert attribution.values[:, [name.startswith("tissue:") for name in attribution.names]].any()
 
 
-@pytest.mark.parametrize("fusing", ["mean", "gated"])
-def test_lines_without_a_table_do_not_depend_on_what_others_have_in_it(prepared: Prepared, fusing: str) -> None:
+def test_lines_without_a_table_do_not_depend_on_what_others_have_in_it(prepared: Prepared) -> None:
     table = prepared.samples.omics["methylation"]
     lacking = np.arange(len(table)) % 3 == 0
     sparse = table.mask(np.broadcast_to(lacking[:, None], table.shape))
     samples = with_omics(prepared.samples, {**prepared.samples.omics, "methylation": sparse})
-    model = _fitted("multi_omics", samples.take(prepared.rows("train")), fusion=fusing)
+    model = _fitted("multi_omics", samples.take(prepared.rows("train")), fusion="gated")
     shuffled = sparse.copy()
     shuffled[~lacking] = sparse[~lacking].to_numpy()[::-1]
     before, after = (
@@ -278,15 +204,15 @@ def test_lines_without_a_table_do_not_depend_on_what_others_have_in_it(prepared:
     assert (before[~never_had] != after[~never_had]).mean() > 0.9
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_measured_tables_share_all_of_the_weight(gated: bool) -> None:
+@pytest.mark.parametrize("fusion", ["mean", "gated"])
+def test_measured_tables_share_all_of_the_weight(fusion: str) -> None:
     torch.manual_seed(0)
-    network = _fusion([slice(0, 3), slice(3, 5), slice(5, 9)], 2, gated, 0.0)
+    network = _fusion([slice(0, 3), slice(3, 5), slice(5, 9)], 2, fusion, 0.0)
     measured = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
     weights = network._weights(torch.randn(4, 3, 8), measured)
     assert ((weights > 0) == measured).all()
     torch.testing.assert_close(weights.sum(dim=1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
-    if not gated:
+    if fusion == "mean":
         torch.testing.assert_close(weights[1], torch.tensor([0.5, 0.0, 0.5]))
     code = network.cell_code(torch.randn(4, 11), measured)
     code.sum().backward()
@@ -296,7 +222,7 @@ def test_measured_tables_share_all_of_the_weight(gated: bool) -> None:
 def test_tables_are_dropped_in_training_alone() -> None:
     torch.manual_seed(0)
     blocks = [slice(0, 3), slice(3, 5)]
-    network = _fusion(blocks, 1, True, 0.3)
+    network = _fusion(blocks, 1, "gated", 0.3)
     cells, measured = torch.randn(4000, 6), torch.ones(4000, 2, dtype=torch.bool)
     with torch.no_grad():
         whole = network.eval().cell_code(cells, measured)

@@ -42,12 +42,7 @@ class Sensitivity(Classifier):
     of: str
     hyperparameters: Mapping[str, Any]
 
-    def fit(
-        self,
-        train: SensitivitySamples,
-        validation: SensitivitySamples | None = None,
-        context: FitContext | None = None,
-    ) -> Self:
+    def fit(self, train: SensitivitySamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit the regressor on ``train``, and the link on ``validation``.
 
         Without ``validation``, or where it has one class alone, the link is fitted on ``train`` too, where a regressor
@@ -118,8 +113,7 @@ class Sensitivity(Classifier):
 
     def cost(self) -> dict[str, float]:
         """Return the regressor's cost."""
-        cost: dict[str, float] = self.regressor_.cost()
-        return cost
+        return self.regressor_.cost()
 
     def state(self) -> dict[str, Any]:
         """Return the regressor's state, what is known of the drugs, and the link."""
@@ -130,7 +124,7 @@ class Sensitivity(Classifier):
         }
 
     def restore(self, state: dict[str, Any]) -> Self:
-        """Take on what `state` returned."""
+        """Restore what `state` returned."""
         self.regressor_ = self._regressor().restore(state["regressor"])
         self.drugs_ = {name: DrugFeatures.from_state(known) for name, known in state["drugs"].items()}
         self.slope_, self.constant_ = state["link"]
@@ -154,14 +148,13 @@ class _OfRegression(Architecture):
 
 
 def adapt(of: Architecture) -> Architecture:
-    """Return an architecture of regression as one of classification: the same search space and role."""
+    """Return an architecture of regression as one of classification, of the same search space and role."""
     return _OfRegression(of.name, of.modality, "classification", Sensitivity, of.space, of.role, of=of)
 
 
 def log_odds(share: npt.ArrayLike) -> np.ndarray:
     """Return the log odds of shares of training lines, which are cut at 0.001 and 0.999."""
-    odds: np.ndarray = logit(np.clip(share, 1 - _CERTAIN, _CERTAIN))
-    return odds
+    return logit(np.clip(share, 1 - _CERTAIN, _CERTAIN))
 
 
 def _of_drugs(train: SensitivitySamples, values: np.ndarray) -> DrugFeatures:

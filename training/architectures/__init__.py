@@ -45,7 +45,7 @@ def draw(trial: optuna.Trial, **each: Any) -> dict[str, Any]:
 
 
 def ranges(**each: Any) -> Space:
-    """Return a space of hyperparameters that are drawn independently, see `draw`."""
+    """Return a space of hyperparameters that do not depend on settings, see `draw`."""
     return lambda trial, settings: draw(trial, **each)
 
 
@@ -61,26 +61,15 @@ _FOLDER = Path(__file__).parent
 class Architecture:
     """How an architecture is built and what is tuned of it.
 
-    Attributes
-    ----------
-    name
-        Name of the architecture and of its file.
-    modality, problem
-        What it takes and answers: see `pipelines.params.Task`.
-    estimator
-        Its estimator class, whose hyperparameters are keyword-only fields with defaults.
-    space
-        Draws hyperparameters from an Optuna trial, given the settings that `build` is given; None where there is
-        nothing to tune.
-    role
-        ``simple``: a candidate for the registry has to be as good, see `policy.gate` in ``params.yaml``; ``baseline``:
-        predicts without looking at features; ``model``: any other.
+    ``space`` draws hyperparameters from an Optuna trial, given the settings that `build` is given; None where there is
+    nothing to tune. The role is ``simple`` where a candidate for the registry has to be as good, see `policy.gate` in
+    ``params.yaml``; ``baseline`` where predictions look at no features; ``model`` for any other.
     """
 
-    name: str
-    modality: str
-    problem: str
-    estimator: type[Estimator]
+    name: str  # of its file too
+    modality: str  # what it takes, as in `pipelines.params.Task`
+    problem: str  # what it answers
+    estimator: type[Estimator]  # whose hyperparameters are keyword-only fields with defaults
     space: Space | None
     role: Role = "model"
 
@@ -148,10 +137,7 @@ def names(modality: str | None = None, problem: str | None = None) -> list[str]:
 def get_architecture(name: str, modality: str, problem: str) -> Architecture:
     """Return the architecture ``name`` for a modality and a problem, importing its file.
 
-    Raises
-    ------
-    UserError
-        There is no such architecture; lists those there are.
+    Raises UserError, with those there are, where there is no such architecture.
     """
     found = _found(name, modality, problem) if name in names() else None
     if found is None:
@@ -162,9 +148,9 @@ def get_architecture(name: str, modality: str, problem: str) -> Architecture:
 
 @cache
 def display_name(name: str) -> str:
-    """Return how an architecture is written for people: ``TITLE`` in its file, or its name with a capital.
+    """Return how an architecture is written for people: ``TITLE`` in its file, or any name with a capital.
 
-    The file is read and not imported, since it may need PyTorch. Any other name is written in the same way.
+    The file is read and not imported, since it may need PyTorch.
     """
     path = _FOLDER / f"{name}.py"
     if name.isidentifier() and path.is_file():

@@ -1,7 +1,5 @@
 """AlexNet (Krizhevsky et al., 2012) with a pooled head."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks.cell_network import CellNetwork, space
 from training.networks.torchvision_backbone import alexnet_stages, torchvision_backbone

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.architectures import Range, architecture, joined, ranges
-from training.networks.ordered_response import OrderedResponseNetwork
-from training.networks.pair_module import PairModule
+from training.networks.ordered_response import OrderedModule, OrderedResponseNetwork
 from training.networks.response_network import response_space
 
 TITLE = "1D CNN"
@@ -21,58 +20,38 @@ SPACE = joined(
     partial(response_space, learning_rate=(3e-4, 6e-3), dropout=0.6, omics=("expression",)),
 )
 
+_STRIDE = 4  # each convolution keeps a quarter of the positions (Springenberg et al., 2015)
 
-_STRIDE = 4
 
-
-class ConvolutionModule(PairModule):
-    """Strided convolutions over ordered genes, flattened, since a position is a gene.
-
-    Each convolution keeps a quarter of the positions (Springenberg et al., 2015). ``others`` are features without an
-    order.
-    """
-
-    order: Tensor
-    others: Tensor
+class ConvolutionModule(OrderedModule):
+    """Strided convolutions over ordered genes, flattened, since a position is a gene."""
 
     def __init__(self, of: Convolutional, drug_width: int) -> None:
-        super().__init__()
-        for name in ("order", "others"):
-            self.register_buffer(name, torch.as_tensor(of.learnt_[name]), persistent=False)
+        super().__init__(of)
         stack: list[nn.Module] = []
         places, width = len(self.order), 1
         for _ in range(of.blocks):
             stack += [
                 nn.Conv1d(width, of.channels, of.kernel, stride=_STRIDE, padding=of.kernel // 2),
                 nn.GroupNorm(1, of.channels),
-                *of.head.activated(),
+                *of.activated(),
             ]
             places, width = (places + 2 * (of.kernel // 2) - of.kernel) // _STRIDE + 1, of.channels
         self.convolutions = nn.Sequential(*stack, nn.Flatten())
         self.cell = nn.Linear(width * places + len(self.others), of.units)
         self.drug = nn.Linear(drug_width, of.units, bias=False)
-        self.hidden = of.head.build()
+        self.hidden = of.head()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code per line, ``(lines, units)``."""
         along = self.convolutions(cells[:, None, self.order])
         return self.cell(torch.cat([along, cells[:, self.others]], dim=1))
 
-    def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code per drug, ``(drugs, units)``."""
-        return self.drug(drugs)
-
 
 @architecture("pairs", "regression", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class Convolutional(OrderedResponseNetwork):
-    """`ConvolutionModule` on standardized genes; for the others see `ResponseNetwork`.
-
-    Parameters
-    ----------
-    channels, kernel, blocks
-        Of the convolutions; activation and dropout after them are those of the head.
-    """
+    """`ConvolutionModule` on standardized genes; activation and dropout are those of the head."""
 
     learning_rate: float = 2e-3
     batch_size: int = 2048

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from pipelines.samples.survival import partial_loss
 from training.architectures import Range, architecture, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures
-from training.networks.gene_modules import DenseTrunk
-from training.networks.loop import Trained, train_network
+from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork
 
 TITLE = "Cox MLP"
@@ -35,15 +34,7 @@ SPACE = ranges(
 @architecture("profiles", "survival", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class CoxMLP(ProfileNetwork):
-    """Dense layers to a log hazard, trained on the partial likelihood of batches.
-
-    Parameters
-    ----------
-    selection
-        See `ProfileFeatures`.
-
-    The others are those of `ProfileNetwork`; a row is compared with those of its batch that are at risk.
-    """
+    """Dense layers to a log hazard; a row is compared with those of its batch that are at risk."""
 
     selection: str = "all"
     width: int = 64
@@ -59,9 +50,7 @@ class CoxMLP(ProfileNetwork):
 
     fitted = ("mean",)
 
-    def fit(
-        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest partial loss are kept."""
         self.features_ = ProfileFeatures(self.selection).fit(train)
         torch.manual_seed(self.seed)
@@ -76,14 +65,9 @@ class CoxMLP(ProfileNetwork):
 
         self.mean_ = 0.0
         loss, context = self._loss(inputs, train.target), context or FitContext()
-        self.trained_: Trained = train_network(
-            self.network_, loss, len(train), monitor, settings=self.loop_settings, context=context
-        )
+        self.trained_ = train_network(self.network_, loss, len(train), monitor, settings=self, context=context)
         self.mean_ = float(self._risk(inputs).mean())
         return self
-
-    def _trunk(self, genes: int) -> DenseTrunk:
-        return DenseTrunk(genes=genes, width=self.width, depth=self.depth, dropout=self.dropout)
 
     def _loss(self, inputs: np.ndarray, target: np.ndarray) -> Callable[[Tensor], Tensor]:
         genes = torch.as_tensor(inputs, device=self._device)
@@ -115,8 +99,7 @@ class CoxMLP(ProfileNetwork):
 def batch_loss(risk: Tensor, later: Tensor, event: Tensor) -> Tensor:
     """Return the negative log partial likelihood per event, ties after Breslow; 0 for a batch without events.
 
-    ``risk`` and ``event`` have shape ``(batch,)``; ``later``, bool ``(batch, batch)``, says whether the row of a column
-    is at risk at the event of a row.
+    ``later``, bool ``(batch, batch)``, says whether the row of a column is at risk at the event of a row.
     """
     at_risk = torch.logsumexp(risk[None, :].masked_fill(~later, -torch.inf), dim=1)
     return ((at_risk - risk) * event).sum() / event.sum().clamp(min=1)

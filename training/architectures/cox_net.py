@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -32,26 +32,17 @@ SPACE = ranges(
 class CoxNet(ProfileEstimator):
     """A log hazard that is linear in the genes.
 
-    Parameters
-    ----------
-    selection, scaling
-        See `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
-    alpha
-        Strength of the penalty beside the mean log partial likelihood over the samples.
-    l1_share
-        Share of the penalty on absolute weights, which leaves genes out; the rest is on squared weights.
+    For selection and scaling see `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
     """
 
     selection: str = "all"
     scaling: Scaling = "standard"
-    alpha: float = 0.5
-    l1_share: float = 0.05
+    alpha: float = 0.5  # strength of the penalty beside the mean log partial likelihood over the samples
+    l1_share: float = 0.05  # of the penalty on absolute weights, which leaves genes out; the rest is on squared ones
 
     fitted = ("center", "weights")
 
-    def fit(
-        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Maximize the penalized partial likelihood, ties after Breslow."""
         self.features_ = ProfileFeatures(self.selection, self.scaling).fit(train)
         features = self.features_.transform(train).astype(np.float64)
@@ -84,15 +75,14 @@ def penalized_cox(
     """Return the weights that maximize the mean log partial likelihood less the elastic-net penalty.
 
     Of centered ``features`` ``(n, genes)``. The likelihood is approximated repeatedly by a quadratic form of diagonal
-    Hessian: an elastic net of weighted least squares, which scikit-learn solves. The penalty is
-    ``alpha * (l1_share * |w| + (1 - l1_share) / 2 * w**2)``.
+    Hessian: an elastic net of weighted least squares, which scikit-learn solves.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNet
 
-    risk = np.zeros(len(features))
     if not event.any():
         return np.zeros(features.shape[1])
+    risk = np.zeros(len(features))
     solver = ElasticNet(l1_ratio=l1_share, tol=1e-6, max_iter=_SWEEPS, warm_start=True)
     for _ in range(_STEPS):
         gradient, curvature = partial_derivatives(time, event, risk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, architecture, ranges
 from training.estimator import Attribution, FitContext
 from training.trees import boosters
-from training.trees.boosters import BoostingChoices, Rows, TreeEstimator
-from training.trees.profiles import PROFILE_BINS, TREE_SELECTIONS, ProfileMatrix
+from training.trees.boosters import BoostingChoices, TreeEstimator
+from training.trees.profiles import TREE_SELECTIONS, ProfileMatrix
 
 TITLE = "Cox XGBoost"
 
@@ -30,13 +30,7 @@ SPACE = ranges(
 @architecture("profiles", "survival", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
-    """Boosted trees that add up to a log hazard, stopped early on the validation rows.
-
-    Parameters
-    ----------
-    selection
-        See `ProfileFeatures`; the others are those of `BoostingChoices`.
-    """
+    """Boosted trees that add up to a log hazard, stopped early on the validation rows."""
 
     fitted = ("mean",)
 
@@ -50,33 +44,25 @@ class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
     rounds: int = 300
     patience: int = 30
 
-    def fit(
-        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Grow the trees; with ``validation`` boosting stops once its partial likelihood no longer rises."""
         self._fit_features(train)
-        watched = None
-        if validation is not None and validation.target[:, 1].any():  # without an event there is nothing to watch
-            watched = Rows(self._matrix(validation), signed_times(validation))
-        matrix = self._matrix(train)
-        params = {"objective": "survival:cox", "eval_metric": "cox-nloglik", "base_score": 1.0, "seed": self.seed}
-        self.booster_ = boosters.grow(
-            {**params, **self._booster_params()},
-            Rows(matrix, signed_times(train)),
-            watched,
-            rounds=self.rounds,
-            patience=self.patience,
-            device=self.device,
-            max_bin=PROFILE_BINS,
-            on_step=context.on_step if context else None,
-        )
+        if validation is not None and not validation.target[:, 1].any():
+            validation = None  # without an event there is nothing to watch
+        params = {"objective": "survival:cox", "eval_metric": "cox-nloglik", "base_score": 1.0}
+        self._grow(params, train, validation, context)
         self.mean_ = 0.0
-        self.mean_ = float(self._log_hazard(matrix).mean())
+        self.mean_ = float(self._log_hazard(self._matrix(train)).mean())
         return self
+
+    def _label(self, samples: ExpressionSamples) -> np.ndarray:
+        """Return times as XGBoost expects them: negative for censored samples."""
+        time, event = samples.target.T
+        return np.where(event > 0, time, -time)
 
     def _log_hazard(self, matrix: np.ndarray) -> np.ndarray:
         """Return the margin of the trees less its mean over the training rows; XGBoost answers its exponential."""
-        return np.log(boosters.predicted(self.booster_, matrix, self.device)) - self.mean_
+        return np.log(self._predicted(matrix)) - self.mean_
 
     def predict(self, samples: ExpressionSamples) -> np.ndarray:
         """Return the log hazard relative to the training rows' mean, shape ``(n,)``."""
@@ -88,9 +74,3 @@ class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
         values, base, margin = found
         genes = list(self.features_.genes)
         return Attribution(genes, values, base - self.mean_, margin - self.mean_, "tree_shap")
-
-
-def signed_times(samples: ExpressionSamples) -> np.ndarray:
-    """Return times as XGBoost expects them: negative for censored samples."""
-    time, event = samples.target.T
-    return np.where(event > 0, time, -time)

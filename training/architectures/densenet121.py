@@ -1,7 +1,5 @@
 """DenseNet121 (Huang et al., 2017)."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks.cell_network import CellNetwork, space
 from training.networks.torchvision_backbone import dense_stages, torchvision_backbone

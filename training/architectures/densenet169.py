@@ -1,7 +1,5 @@
 """DenseNet169 (Huang et al., 2017) on gene images."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks.gene_image_network import GeneImageNetwork, space
 from training.networks.torchvision_backbone import dense_stages, torchvision_backbone

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.architectures import Range, architecture, joined, ranges
-from training.networks.gene_modules import DenseTrunk
 from training.networks.gene_network import SHARED, GeneNetwork
 
 TITLE = "DNN"
@@ -23,6 +22,3 @@ class DNN(GeneNetwork):
 
     learning_rate: float = 5e-4
     weight_decay: float = 3.0
-
-    def _trunk(self, genes: int) -> DenseTrunk:
-        return DenseTrunk(genes=genes, width=self.width, depth=self.depth, dropout=self.dropout)

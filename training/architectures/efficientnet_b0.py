@@ -1,7 +1,5 @@
 """EfficientNet-B0 (Tan and Le, 2019)."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks.cell_network import CellNetwork, space
 from training.networks.torchvision_backbone import efficient_stages, torchvision_backbone

@@ -1,7 +1,5 @@
 """EfficientNet-Lite0 (Google, 2020), the network that needs no download; trees see images by it, too."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks.cell_network import CellNetwork, space
 from training.networks.efficientnet_lite0 import BACKBONE

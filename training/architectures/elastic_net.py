@@ -32,17 +32,11 @@ class ElasticNet(CellLineChoices, Estimator):
     bits: int = 128
     seed: int = 0
 
-    def fit(
-        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit on the moments of the training rows, which a study needs once for all penalties."""
         context = context or FitContext()
-        features: dict[str, Any] = {
-            "components": self.components,
-            "interactions": self.interactions,
-            "profile_components": self.profile_components,
-            "bits": self.bits,
-        }
+        names = ("components", "interactions", "profile_components", "bits")
+        features: dict[str, Any] = {name: getattr(self, name) for name in names}
         key = (id(train), repr(self.cell_line_features(train)), *features.values())
         moments = context.remember(key, lambda: moments_of(train, choices=self, **features))
         self.model_ = solve(moments, alpha=self.alpha, l1_share=self.l1_share)

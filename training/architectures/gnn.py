@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, joined, ranges
-from training.features.cell_line import CellLineFeatures
 from training.features.molecule_graph import MoleculeGraphs, by_atom
 from training.networks.response_network import ResponseNetwork, response_space
 
@@ -29,15 +27,7 @@ SPACE = joined(
 @architecture("pairs", "regression", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class GNN(ResponseNetwork):
-    """`MoleculeModule` with the graph in place of the fingerprint; for the other hyperparameters see `ResponseNetwork`.
-
-    Parameters
-    ----------
-    convolution, depth, width
-        See `training.networks.molecule_encoder.MoleculeEncoder`.
-    components
-        Principal components per omics table; 0 for none.
-    """
+    """`MoleculeModule` with the graph in place of the fingerprint; see `MoleculeEncoder`."""
 
     batch_size: int = 2048
     dropout: float = 0.1
@@ -45,42 +35,16 @@ class GNN(ResponseNetwork):
     convolution: str = "gine"
     depth: int = 3
     width: int = 64
-    components: int = 64
+    components: int = 64  # of each omics table; 0 for none
 
     steps: ClassVar[int] = 32
     rows_at_once: ClassVar[int] = 512
-
-    def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
-        return self.cell_line_features(train, self.components)
-
-    def _learn(self, train: ResponseSamples) -> dict[str, Any]:
-        smiles = train.drugs["smiles"].iloc[np.unique(train.drug)].tolist()
-        return {"graphs": MoleculeGraphs().fit(smiles).state()}
-
-    @property
-    def _graphs(self) -> MoleculeGraphs:
-        return MoleculeGraphs.from_state(self.learnt_["graphs"])
-
-    def _molecules(self, drugs: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        return self._graphs.transform(drugs["smiles"].tolist())
-
-    @property
-    def _kinds(self) -> list[str]:
-        return self._graphs.names
+    reader = ("graphs", MoleculeGraphs)
 
     def _module(self, cell_width: int, drug_width: int) -> MoleculeModule:
-        from training.networks.molecule_encoder import MoleculeEncoder, MoleculeModule  # imports torch-geometric
+        from training.networks.molecule_encoder import MoleculeModule  # imports torch-geometric
 
-        encoder = MoleculeEncoder(
-            width=self.width,
-            depth=self.depth,
-            convolution=self.convolution,
-            activation=self.activation,
-            dropout=self.dropout,
-        )
-        return MoleculeModule(
-            cell_width=cell_width, drug_width=drug_width, encoder=encoder, width=self.width, head=self.head
-        )
+        return MoleculeModule(self, cell_width, drug_width)
 
     def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> list[np.ndarray]:
         """Return contributions of the atoms of each drug; those of bonds are halved between their atoms."""

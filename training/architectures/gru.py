@@ -1,7 +1,5 @@
 """A bidirectional GRU over windows of genes."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks.gene_network import RECURRENT, RecurrentGeneNetwork
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,26 +31,17 @@ SPACE = ranges(
 class LogisticRegression(ProfileEstimator, Classifier):
     """A linear logit for each class.
 
-    Parameters
-    ----------
-    selection, scaling
-        See `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
-    c
-        Inverse of the penalty's strength.
-    balanced
-        Whether classes weigh alike, however many samples each has.
+    For selection and scaling see `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
     """
 
     selection: str = "all"
     scaling: Scaling = "none"
-    c: float = 0.1
-    balanced: bool = False
+    c: float = 0.1  # inverse of the penalty's strength
+    balanced: bool = False  # whether classes weigh alike, however many samples each has
 
     fitted = ("classes", "center", "coefficients", "intercepts")
 
-    def fit(
-        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit with scikit-learn's L-BFGS; only the weights are kept."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression as Solver

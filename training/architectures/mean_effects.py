@@ -1,7 +1,7 @@
 """The baseline of drug response: the overall mean, plus effects of the drug and of the cell line.
 
-An unseen line or drug has no effect, so that unseen cell lines get the drug's mean (Haibe-Kains et al., 2013, and later
-critiques: a model that is no better has learned nothing about the line).
+An unseen line or drug has no effect, so that unseen cell lines get the drug's mean: a model that is no better has
+learned nothing about the line (Haibe-Kains et al., 2013, and later critiques).
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ class MeanEffects(FittedAttributes):
     featurizers: ClassVar[Mapping[str, Any]] = {"drug": DrugFeatures}
     fitted = ("line_ids", "line_effect")
 
-    def fit(
-        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit the means of the training rows."""
         self.drug_ = DrugFeatures(bits=0, identity="none").fit(train)
         residual = train.target - self.drug_.offset(train.drugs)[train.drug]
@@ -65,9 +63,7 @@ class MeanEffects(FittedAttributes):
 class SensitiveShare(Classifier):
     """The baseline of sensitivity: the drug's share of sensitive training lines, plus the effect of the line."""
 
-    def fit(
-        self, train: SensitivitySamples, validation: SensitivitySamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: SensitivitySamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit the shares of the training rows."""
         self.effects_ = MeanEffects().fit(train.called)
         return self

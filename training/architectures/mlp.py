@@ -7,10 +7,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture, joined, ranges
-from training.features.cell_line import CellLineFeatures
-from training.networks.pair_module import Head, PairModule, Tensors
+from training.networks.pair_module import PairModule, Tensors
 from training.networks.response_network import ResponseNetwork, response_space
 
 TITLE = "MLP"
@@ -24,19 +22,11 @@ SPACE = joined(
 class PairNetwork(PairModule):
     """Hidden layers over ``[cell features, drug features]``; the first is split into one for each part."""
 
-    def __init__(self, *, cell_width: int, drug_width: int, head: Head) -> None:
+    def __init__(self, of: MLP, cell_width: int, drug_width: int) -> None:
         super().__init__()
-        self.cell = nn.Linear(cell_width, head.units)
-        self.drug = nn.Linear(drug_width, head.units, bias=False)
-        self.hidden = head.build()
-
-    def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return the line's share of the first layer, ``(lines, units)``."""
-        return self.cell(cells)
-
-    def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return the drug's share of the first layer, ``(drugs, units)``."""
-        return self.drug(drugs)
+        self.cell = nn.Linear(cell_width, of.units)
+        self.drug = nn.Linear(drug_width, of.units, bias=False)
+        self.hidden = of.head()
 
     def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:
         """Return `forward` on rows of ``cells`` and ``drugs``; encoding all is cheaper than finding the needed ones."""
@@ -46,12 +36,9 @@ class PairNetwork(PairModule):
 @architecture("pairs", "regression", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MLP(ResponseNetwork):
-    """`PairNetwork` on standardized features; ``components`` per omics table, 0 for none; see `ResponseNetwork`."""
+    """`PairNetwork` on standardized features."""
 
-    components: int = 64
-
-    def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
-        return self.cell_line_features(train, self.components)
+    components: int = 64  # of each omics table; 0 for none
 
     def _module(self, cell_width: int, drug_width: int) -> PairNetwork:
-        return PairNetwork(cell_width=cell_width, drug_width=drug_width, head=self.head)
+        return PairNetwork(self, cell_width, drug_width)

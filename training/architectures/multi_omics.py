@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,65 +14,40 @@ from torch import Tensor, nn
 from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, draw
 from training.estimator import Attribution
-from training.features.cell_line import CellLineFeatures, measured
-from training.networks.pair_module import Head, PairModule
+from training.features.cell_line import measured
+from training.networks.pair_module import PairModule
 from training.networks.response_network import ResponseNetwork, response_space
-
-if TYPE_CHECKING:
-    import optuna
 
 TITLE = "Multi-omics"
 
 
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     masked = {**settings, "imputations": ("mean",)}  # missing tables are masked
     own = {"fusion": ["mean", "gated"], "modality_dropout": Range(0.0, 0.5), "depth": Range(1, 2)}
     drawn = draw(trial, **own, components=[0, 32, 64, 128])
-    sizes = (1024, 2048, 4096)
-    return drawn | response_space(
-        trial, masked, learning_rate=(1e-4, 5e-3), dropout=0.5, batch_sizes=sizes, omics=("all",)
-    )
+    shared: dict[str, Any] = {"learning_rate": (1e-4, 5e-3), "dropout": 0.5, "batch_sizes": (1024, 2048, 4096)}
+    return drawn | response_space(trial, masked, **shared, omics=("all",))
 
 
 class FusionModule(PairModule):
     """Encoders of tables, the mean of the codes of measured ones, and the tissue.
 
-    Parameters
-    ----------
-    blocks
-        Columns of each table, in the order of the mask of `cell_code`; the last ``tissues`` columns are the tissue's.
-    depth
-        Hidden layers of an encoder.
-    gated
-        Whether the mean is weighted by a gate on each code.
-    modality_dropout
-        Share of measured tables that are masked in training, anew for each line in each step (Neverova et al., 2016).
-    head
-        Joins the codes; its units, activation and dropout are those of the encoders too.
+    Encoders have the units, activation and dropout of the head. In training ``modality_dropout`` of the measured tables
+    are masked, anew for each line in each step (Neverova et al., 2016).
     """
 
-    def __init__(
-        self,
-        *,
-        blocks: list[slice],
-        tissues: int,
-        drug_width: int,
-        depth: int,
-        gated: bool,
-        modality_dropout: float,
-        head: Head,
-    ) -> None:
+    def __init__(self, of: MultiOmics, *, blocks: list[slice], tissues: int, drug_width: int) -> None:
         super().__init__()
-        self.blocks = blocks
-        self.tissues = tissues
-        self.modality_dropout = modality_dropout
+        self.blocks = blocks  # columns of each table, in the order of the mask of `cell_code`
+        self.tissues = tissues  # number of the last columns, which are the tissue's
+        self.modality_dropout = of.modality_dropout
         widths = [block.stop - block.start for block in blocks]
-        self.encoders = nn.ModuleList(_encoder(width, depth, head) for width in widths)
-        self.gates = nn.ModuleList(nn.Linear(head.units, 1) for _ in blocks) if gated else None
-        self.tissue = nn.Parameter(torch.zeros(tissues, head.units))
-        self.drug = nn.Linear(drug_width, head.units)
-        self.hidden = head.build()
+        self.encoders = nn.ModuleList(_encoder(of, width) for width in widths)
+        self.gates = nn.ModuleList(nn.Linear(of.units, 1) for _ in blocks) if of.fusion == "gated" else None
+        self.tissue = nn.Parameter(torch.zeros(tissues, of.units))
+        self.drug = nn.Linear(drug_width, of.units)
+        self.hidden = of.head()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code per line, ``(lines, units)``; ``known`` is a mask of measured tables, ``(lines, tables)``."""
@@ -82,9 +57,8 @@ class FusionModule(PairModule):
         of_tissue = cells[:, cells.shape[1] - self.tissues :] @ self.tissue
         if not self.blocks:
             return of_tissue
-        codes = torch.stack(
-            [encode(cells[:, block]) for encode, block in zip(self.encoders, self.blocks, strict=True)], dim=1
-        )
+        encoded = [encode(cells[:, block]) for encode, block in zip(self.encoders, self.blocks, strict=True)]
+        codes = torch.stack(encoded, dim=1)
         return (self._weights(codes, measured)[..., None] * codes).sum(dim=1) + of_tissue
 
     def _weights(self, codes: Tensor, measured: Tensor) -> Tensor:
@@ -95,54 +69,30 @@ class FusionModule(PairModule):
         # Finite, so that a line without any table has weights: all are 0 by the mask.
         return said.masked_fill(~measured, -1e9).softmax(dim=1) * measured
 
-    def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
-        """Return a code per drug, ``(drugs, units)``."""
-        return self.drug(drugs)
 
-
-def _encoder(width: int, depth: int, head: Head) -> nn.Sequential:
+def _encoder(of: MultiOmics, width: int) -> nn.Sequential:
     stack: list[nn.Module] = []
-    for number in range(depth):
-        stack += [nn.Linear(head.units if number else width, head.units), *head.activated()]
-    return nn.Sequential(*stack, nn.Linear(head.units, head.units))
+    for number in range(of.depth):
+        stack += [nn.Linear(of.units if number else width, of.units), *of.activated()]
+    return nn.Sequential(*stack, nn.Linear(of.units, of.units))
 
 
 @architecture("pairs", "regression", space=space)
 @dataclass(eq=False, repr=False, kw_only=True)
 class MultiOmics(ResponseNetwork):
-    """`FusionModule` on all tables; lines and samples may lack any. For the others see `ResponseNetwork`.
-
-    Parameters
-    ----------
-    fusion
-        ``gated`` or ``mean``.
-    depth, modality_dropout
-        See `FusionModule`.
-    components
-        Principal components per table; 0 for none.
-    """
+    """`FusionModule` on all tables; lines and samples may lack any."""
 
     masks_omics = True
 
     omics: str = "all"
-    fusion: str = "mean"
+    fusion: str = "mean"  # or ``gated``: weighted by a gate on each code
     modality_dropout: float = 0.1
-    depth: int = 1
-    components: int = 64
-
-    def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
-        return self.cell_line_features(train, self.components)
+    depth: int = 1  # hidden layers of an encoder
+    components: int = 64  # of each table; 0 for none
 
     def _module(self, cell_width: int, drug_width: int) -> FusionModule:
-        return FusionModule(
-            blocks=list(self._tables().values()),
-            tissues=len(self.features_.cell_line.tissues),
-            drug_width=drug_width,
-            depth=self.depth,
-            gated=self.fusion == "gated",
-            modality_dropout=self.modality_dropout,
-            head=self.head,
-        )
+        tissues = len(self.features_.cell_line.tissues)
+        return FusionModule(self, blocks=list(self._tables().values()), tissues=tissues, drug_width=drug_width)
 
     def _tables(self) -> dict[str, slice]:
         """Return where the values of each table stand that has any."""

@@ -1,7 +1,5 @@
 """ResNet50 (He et al., 2016)."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks import cell_network, gene_image_network
 from training.networks.torchvision_backbone import residual_stages, torchvision_backbone

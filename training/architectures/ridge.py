@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -30,30 +30,20 @@ SPACE = ranges(
 class Ridge(ProfileEstimator):
     """Least squares with an L2 penalty, in closed form.
 
-    Parameters
-    ----------
-    kernel
-        ``linear``; ``rbf``: weighted means of training samples, by their distance.
-    gamma
-        Of the Gaussian kernel ``exp(-gamma * distance**2)``; ``linear`` ignores it.
-    alpha
-        Strength of the penalty. As for ``gamma`` the unit of length is the root mean square distance of the training
-        samples from their mean, so that both mean the same whatever the number of genes and their scale.
-    selection, scaling
-        See `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
+    The unit of length is the root mean square distance of the training samples from their mean, so that ``gamma`` and
+    ``alpha`` mean the same whatever the number of genes and their scale. For selection and scaling see
+    `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
     """
 
     kernel: Literal["linear", "rbf"] = "rbf"
-    gamma: float = 0.3
-    alpha: float = 0.1
+    gamma: float = 0.3  # of the Gaussian kernel ``exp(-gamma * distance**2)``; ``linear`` ignores it
+    alpha: float = 0.1  # strength of the penalty
     selection: str = "all"
     scaling: Scaling = "none"
 
     fitted = ("center", "unit", "means", "rows", "weights")
 
-    def fit(
-        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Solve for all targets."""
         self.features_ = ProfileFeatures(self.selection, self.scaling).fit(train)
         features = self.features_.transform(train).astype(np.float64)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, joined, ranges
 from training.features.smiles_tokens import SmilesTokens
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
-from training.networks.ordered_response import OrderedResponseNetwork
-from training.networks.pair_module import ACTIVATIONS, PairModule, waits_for
+from training.networks.ordered_response import OrderedModule, OrderedResponseNetwork
+from training.networks.pair_module import ACTIVATIONS, waits_for
 from training.networks.response_network import response_space
 
 SPACE = joined(
@@ -25,31 +22,23 @@ SPACE = joined(
     partial(response_space, learning_rate=(2e-4, 4e-3), dropout=0.5, omics=("expression",)),
 )
 
-
 _TOGETHER = 64  # molecules
 
 
-class TransformerModule(PairModule):
+class TransformerModule(OrderedModule):
     """A transformer encoder (Vaswani et al., 2017) over tokens of a line, another over tokens of a drug.
 
     A line's tokens are panels of ordered genes, embedded by their values, and one for its tissue. A drug's are those of
     its SMILES, each with a position, and one for its features. Attention pools either side.
     """
 
-    order: Tensor
-    others: Tensor
-
     def __init__(self, of: Transformer, drug_width: int) -> None:
-        super().__init__()
-        for name in ("order", "others"):
-            self.register_buffer(name, torch.as_tensor(of.learnt_[name]), persistent=False)
-        width, heads, tokens = of.width, of.heads, of.tokens
+        super().__init__(of)
+        width, heads, tokens = of.width, of.heads, of.molecules
 
         def layer() -> nn.TransformerEncoderLayer:
-            active = ACTIVATIONS[of.activation]()
-            made = nn.TransformerEncoderLayer(
-                width, heads, 2 * width, of.dropout, active, batch_first=True, norm_first=True
-            )
+            shape = (width, heads, 2 * width, of.dropout, ACTIVATIONS[of.activation]())
+            made = nn.TransformerEncoderLayer(*shape, batch_first=True, norm_first=True)
             made.self_attn.dropout = 0.0  # of the attention weights: it would cost more than all else together
             return made
 
@@ -65,7 +54,7 @@ class TransformerModule(PairModule):
         self.over_tokens = nn.ModuleList(layer() for _ in range(of.drug_depth))
         self.drug_pool = AdditiveAttention(width, heads)
         self.drug = nn.Sequential(nn.LayerNorm(heads * width), nn.Linear(heads * width, of.units))
-        self.hidden = of.head.build()
+        self.hidden = of.head()
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code per line, ``(lines, units)``."""
@@ -100,45 +89,20 @@ class TransformerModule(PairModule):
 @architecture("pairs", "regression", space=SPACE)
 @dataclass(eq=False, repr=False, kw_only=True)
 class Transformer(OrderedResponseNetwork):
-    """`TransformerModule` on standardized genes and canonical SMILES; for the others see `ResponseNetwork`.
-
-    Parameters
-    ----------
-    panels
-        Maximal number of tokens of a line.
-    width, heads
-        Of the attention; activation and dropout are those of the head.
-    depth, drug_depth
-        Layers over a line's and over a drug's tokens.
-    """
+    """`TransformerModule` on standardized genes and canonical SMILES; activation and dropout are those of the head."""
 
     learning_rate: float = 2e-3
     batch_size: int = 2048
     dropout: float = 0.3
-    panels: int = 32
+    panels: int = 32  # tokens of a line, at most
     width: int = 32
     heads: int = 2
-    depth: int = 1
-    drug_depth: int = 1
+    depth: int = 1  # layers over a line's tokens
+    drug_depth: int = 1  # layers over a drug's tokens
 
     steps: ClassVar[int] = 32
     rows_at_once: ClassVar[int] = 1024
-
-    def _learn(self, train: ResponseSamples) -> dict[str, Any]:
-        smiles = train.drugs["smiles"].iloc[np.unique(train.drug)].tolist()
-        return {**super()._learn(train), "tokens": SmilesTokens().fit(smiles).state()}
-
-    @property
-    def tokens(self) -> SmilesTokens:
-        """Return the tokens that molecules are read as."""
-        return SmilesTokens.from_state(self.learnt_["tokens"])
-
-    def _molecules(self, drugs: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        return self.tokens.transform(drugs["smiles"].tolist())
-
-    @property
-    def _kinds(self) -> list[str]:
-        return self.tokens.names
+    reader = ("tokens", SmilesTokens)
 
     def _module(self, cell_width: int, drug_width: int) -> TransformerModule:
         return TransformerModule(self, drug_width)

@@ -1,7 +1,5 @@
 """VGG16 (Simonyan and Zisserman, 2015) with a pooled head: its wide layers are nine tenths of its parameters."""
 
-from __future__ import annotations
-
 from training.architectures import architecture
 from training.networks.cell_network import CellNetwork, space
 from training.networks.torchvision_backbone import torchvision_backbone, vgg_stages

@@ -19,14 +19,7 @@ def _stages(network: nn.Module) -> list[nn.Module]:
     stem = [part(name) for name in ("conv1", "bn1", "act1", "conv2", "bn2", "act2")]
     end = [part(name) for name in ("conv3", "bn3", "act3", "conv4", "bn4", "act4")]
     blocks = [part(f"block{number}") for number in range(1, 13)]
-    entry, middle, exit_flow = blocks[:3], blocks[3:11], blocks[11:]
-    return [
-        nn.Sequential(*stem),
-        nn.Sequential(*entry),
-        nn.Sequential(*middle[:4]),
-        nn.Sequential(*middle[4:]),
-        nn.Sequential(*exit_flow, *end),
-    ]
+    return [nn.Sequential(*each) for each in (stem, blocks[:3], blocks[3:7], blocks[7:11], [*blocks[11:], *end])]
 
 
 _BACKBONE = Backbone(
@@ -36,7 +29,7 @@ _BACKBONE = Backbone(
 
 @architecture("images", "classification", space=cell_network.space)
 class Xception(cell_network.CellNetwork):
-    """A stem, the entry flow, the middle flow in two halves, and the exit flow."""
+    """A stem, the entry flow, the middle flow in two halves, and the exit flow with the end."""
 
     backbone = _BACKBONE
 

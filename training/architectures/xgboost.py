@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line_choices import cell_line_space
 from training.trees.boosters import BoostingChoices
-from training.trees.genes import GeneTargetTrees
 from training.trees.images import ImageTrees, feature_space
-from training.trees.profiles import TREE_SELECTIONS, ProfileLabelTrees
+from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees
 from training.trees.responses import PairTrees, Start
 
 TITLE = "XGBoost"

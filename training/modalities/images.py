@@ -40,7 +40,7 @@ class Images(Contract):
 
     @classmethod
     def taken(cls, architecture: str, task: Any, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
-        """Return nothing: the task says how files become pixels."""
+        """Return no fields: the task says how files become pixels."""
         return {}
 
     def read(self, frame: pd.DataFrame) -> ImageSamples:
@@ -55,16 +55,11 @@ class Images(Contract):
             pixels, count = _pixels(content, f"row {row}, field image", task, most=most, left=left)
             decoded.append(pixels)
             left -= count
-        table = pd.DataFrame(
-            {
-                "sample_id": [f"row:{row}" for row in range(len(contents))],
-                "subject_id": pd.Series([None] * len(contents), dtype=object),
-                "digest": [hashlib.sha256(content).hexdigest() for content in contents],
-            }
-        )
-        return ImageSamples(
-            table, np.stack(decoded), np.arange(len(table)), tuple(task.data.classes), decoding(task.data)
-        )
+        table = pd.DataFrame({"sample_id": [f"row:{row}" for row in range(len(contents))]})
+        table["subject_id"] = pd.Series([None] * len(contents), dtype=object)
+        table["digest"] = [hashlib.sha256(content).hexdigest() for content in contents]
+        rows, classes = np.arange(len(table)), tuple(task.data.classes)
+        return ImageSamples(table, np.stack(decoded), rows, classes, decoding(task.data))
 
     def request(self, samples: ImageSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
@@ -83,11 +78,8 @@ class Images(Contract):
 
     def describe(self, samples: ImageSamples) -> pd.DataFrame:
         """See `image_summary`."""
-        blocks = range(0, len(samples), _BLOCK)
-        return pd.concat(
-            [image_summary(samples.pixels[samples.index[start : start + _BLOCK]]) for start in blocks],
-            ignore_index=True,
-        )
+        blocks = [samples.index[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK)]
+        return pd.concat([image_summary(samples.pixels[rows]) for rows in blocks], ignore_index=True)
 
     def views(self, samples: ImageSamples, described: pd.DataFrame) -> dict[str, View]:
         """Return the summary."""
@@ -165,9 +157,8 @@ def _bits(content: bytes, image: Image.Image) -> int:
 def _uncropped(pixels: np.ndarray, size: int, crop: float) -> np.ndarray:
     """Return an image whose central square, as `pipelines.samples.images.to_pixels` cuts it, is ``pixels``."""
     side = next(side for side in range(size, 100 * size) if round(side * crop) == size)
-    before = (side - size) // 2
-    after = side - size - before
-    return np.pad(pixels, ((before, after), (before, after), (0, 0)))
+    frame = ((side - size) // 2, side - size - (side - size) // 2)
+    return np.pad(pixels, (frame, frame, (0, 0)))
 
 
 TAKEN = Images

@@ -54,39 +54,17 @@ SENSITIVE = CLASSES.index("sensitive")
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Contract):
-    """What a model of pairs of a cell line and a drug takes.
+    """What a model of pairs of a cell line and a drug takes."""
 
-    Attributes
-    ----------
-    features
-        Features that the model was fitted on, by omics.
-    required
-        Fields that each row must have; the others are imputed where they are left out.
-    target
-        Column of the raw response that is learnt.
-    panels
-        Sets of correlated genes, by which expression is described.
-    tissues
-        Of the training lines.
-    needed
-        Tables without which the model does not look at a line, see `CellLineFeatures.complete`.
-    drugs
-        SMILES, or None, by the id of each training drug, the most measured first; empty in models of old releases.
-    units
-        See `training.features.units.unit_of`, by omics.
-    thresholds
-        State of `pipelines.samples.sensitivity.Thresholds`, where calls are predicted.
-    """
-
-    features: dict[str, list[str]]
-    required: list[str]
-    target: str
-    panels: dict[str, list[str]] = field(default_factory=dict)
-    tissues: list[str] = field(default_factory=list)
-    needed: list[str] = field(default_factory=list)
-    drugs: dict[str, str | None] = field(default_factory=dict)
-    units: dict[str, dict[str, Any]] = field(default_factory=dict)
-    thresholds: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, list[str]]  # that the model was fitted on, by omics
+    required: list[str]  # fields that each row must have; the others are imputed where they are left out
+    target: str  # column of the raw response that is learned
+    panels: dict[str, list[str]] = field(default_factory=dict)  # of correlated genes, by which expression is described
+    tissues: list[str] = field(default_factory=list)  # of the training lines
+    needed: list[str] = field(default_factory=list)  # tables without which the model does not look at a line
+    drugs: dict[str, str | None] = field(default_factory=dict)  # SMILES of each training drug, the most measured first
+    units: dict[str, dict[str, Any]] = field(default_factory=dict)  # by omics, see `training.features.units.unit_of`
+    thresholds: dict[str, Any] = field(default_factory=dict)  # of `pipelines.samples.sensitivity`, where calls are made
 
     @classmethod
     def taken(cls, architecture: str, task: Any, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
@@ -118,20 +96,16 @@ class Pairs(Contract):
         return unseen_half_width(prepared, refit, coverage)
 
     @cached_property
-    def _drugs_by_folded(self) -> dict[str, list[str]]:
-        return _by_folded(self.drugs)
-
-    @cached_property
-    def _tissues_by_folded(self) -> dict[str, list[str]]:
-        return _by_folded(self.tissues)
+    def _by_folded(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        return _by_folded(self.drugs), _by_folded(self.tissues)
 
     def drug_id_as_known(self, text: str | None) -> str | None:
         """Return the training drug whose id differs from ``text`` in case or blanks alone, or ``text``."""
-        return _as_known(text, self.drugs, self._drugs_by_folded)
+        return _as_known(text, self.drugs, self._by_folded[0])
 
     def tissue_as_known(self, text: str | None) -> str | None:
         """Return the training tissue that differs from ``text`` in case or blanks alone, or ``text``."""
-        return _as_known(text, self.tissues, self._tissues_by_folded)
+        return _as_known(text, self.tissues, self._by_folded[1])
 
     @cached_property
     def molecules(self) -> dict[str, str]:
@@ -161,10 +135,8 @@ class Pairs(Contract):
 
     def known_drugs(self, samples: ResponseSamples) -> np.ndarray:
         """Return which samples' drugs were in the training rows, bool, ``(n,)``; all True without `drugs`."""
-        if not self.drugs:
-            return np.ones(len(samples), dtype=bool)
-        found = [self.known_drug(*drug) is not None for drug in _drugs_in(samples)]
-        return np.array(found, dtype=bool)[samples.drug]
+        known = [not self.drugs or self.known_drug(*drug) is not None for drug in _drugs_in(samples)]
+        return np.array(known, dtype=bool)[samples.drug]
 
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
         """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once.
@@ -174,44 +146,36 @@ class Pairs(Contract):
         by_id = "drug_id" in frame.columns
         needed = [name for name in (*self.required, "smiles") if not (by_id and name == "smiles")]
         check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
-        lines: dict[tuple[Any, ...], int] = {}
-        profiles: list[tuple[str | None, dict[str, np.ndarray | None]]] = []
-        drugs: dict[tuple[str | None, str | None], int] = {}
+        lines: dict[tuple[Any, ...], tuple[int, str | None, dict[str, np.ndarray | None]]] = {}
+        drugs: dict[tuple[str | None, str | None], tuple[int, str | None]] = {}
         molecules: dict[str, str | None] = {}
-        spellings: list[str | None] = []
         cell, drug, read_as = [], [], []
         for row, record in enumerate(frame.to_dict("records")):
             profile = {name: _profile(record.get(name), name, row, self) for name in self.features}
             tissue = self.tissue_as_known(_text(record.get("tissue"), "tissue", row))
             key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
-            cell.append(lines.setdefault(key, len(lines)))
-            if len(profiles) < len(lines):
-                profiles.append((tissue, profile))
+            cell.append(lines.setdefault(key, (len(lines), tissue, profile))[0])
             drug_id, smiles, note = _drug(record, row, self)
             read_as.append(note)
             molecule = None if smiles is None else canonical(smiles)
             if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
                 raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
-            drug.append(drugs.setdefault((drug_id, molecule), len(drugs)))
-            if len(spellings) < len(drugs):
-                spellings.append(smiles)
+            drug.append(drugs.setdefault((drug_id, molecule), (len(drugs), smiles))[0])
         names = [f"row:{index}" for index in range(len(lines))]
         # Ids that were given are stripped, so none of them begins with a space.
         drug_ids = [drug_id or f" row:{index}" for index, (drug_id, _) in enumerate(drugs)]
-        omics = {
-            name: pd.DataFrame(
-                np.array([np.full(len(columns), np.nan) if p[name] is None else p[name] for _, p in profiles]),
-                index=pd.Index(names),
-                columns=pd.Index(columns),
-            )
-            for name, columns in self.features.items()
-        }
+        omics = {}
+        for name, columns in self.features.items():
+            profiles = [profile[name] for _, _, profile in lines.values()]
+            values = np.array([np.full(len(columns), np.nan) if each is None else each for each in profiles])
+            omics[name] = pd.DataFrame(values, index=pd.Index(names), columns=pd.Index(columns))
         pairs = pd.DataFrame({"cell_line_id": np.array(names)[cell], "drug_id": np.array(drug_ids)[drug]})
-        tissues = pd.Series([tissue for tissue, _ in profiles], index=names, dtype=object)
+        tissues = pd.Series([tissue for _, tissue, _ in lines.values()], index=names, dtype=object)
+        spellings = pd.Series([smiles for _, smiles in drugs.values()], index=drug_ids, dtype=object)
         return make_samples(
             pairs.assign(**{_READ_AS: pd.Series(read_as, dtype=object)}),
             pd.DataFrame({"tissue": tissues}, index=pd.Index(names)),
-            pd.DataFrame({"smiles": pd.Series(spellings, index=drug_ids, dtype=object)}),
+            pd.DataFrame({"smiles": spellings}),
             omics,
         )
 
@@ -225,23 +189,17 @@ class Pairs(Contract):
                 # A request has a table whole or not at all; one with gaps is left to imputation where that may be.
                 left_out = values.isna().all() or (values.isna().any() and omics not in self.required)
                 row[omics] = None if left_out else {name: float(values[name]) for name in features}
-            tissue = samples.cell_lines["tissue"].iloc[cell]
-            row["smiles"] = samples.drugs["smiles"].iloc[drug]
-            row["drug_id"] = str(samples.drugs.index[drug])
-            row["tissue"] = None if tissue == UNKNOWN else str(tissue)
-            rows.append(row)
+            tissue, smiles = samples.cell_lines["tissue"].iloc[cell], samples.drugs["smiles"].iloc[drug]
+            row |= {"smiles": smiles, "drug_id": str(samples.drugs.index[drug])}
+            rows.append(row | {"tissue": None if tissue == UNKNOWN else str(tissue)})
         frame = pd.DataFrame(rows)
         return frame.drop(columns=[c for c in frame if c not in self.required and frame[c].isna().all()])
 
     def inputs(self) -> list[ColSpec]:
         """Return a map an omics, and what names the drug."""
         maps = [ColSpec(Map(AnyType()), name=omics, required=omics in self.required) for omics in self.features]
-        return [
-            *maps,
-            ColSpec(DataType.string, name="smiles", required="smiles" in self.required),
-            ColSpec(DataType.string, name="drug_id", required=False),
-            ColSpec(DataType.string, name="tissue", required=False),
-        ]
+        smiles = ColSpec(DataType.string, name="smiles", required="smiles" in self.required)
+        return [*maps, smiles, *(ColSpec(DataType.string, name=name, required=False) for name in ("drug_id", "tissue"))]
 
     def outputs(self) -> list[ColSpec]:
         """Return the columns of an answer, whether the drug is known, and contributions by feature and atom."""
@@ -264,9 +222,7 @@ class Pairs(Contract):
             made.add([notes[place] for place in row], withdraw=True)
         lacks = {name: ~measured(samples.omics[name])[samples.cell] for name in self.needed}
         lacking = [", ".join(name for name in self.needed if lacks[name][row]) for row in range(len(samples))]
-        made.add(
-            [f"the sample lacks {names}, without which a baseline answers" if names else None for names in lacking]
-        )
+        made.add([each and f"the sample lacks {each}, without which a baseline answers" for each in lacking])
         tissues = samples.cell_lines["tissue"].astype(str).tolist()
         strange = {*tissues} - {*self.tissues, UNKNOWN} if self.tissues else set()
         notes = [f"the tissue {each!r} is not in the training data" if each in strange else None for each in tissues]
@@ -281,9 +237,8 @@ class Pairs(Contract):
         found = self.known_drug(drug_id, smiles)
         named = "" if drug_id.startswith(" ") else f" {drug_id!r}"
         if found is not None:
-            return (
-                f"the drug{named} is the known drug {found!r} by its molecule" if named and found != drug_id else None
-            )
+            other_id = named and found != drug_id
+            return f"the drug{named} is the known drug {found!r} by its molecule" if other_id else None
         interval = "its interval is that of unseen drugs" if self.promises_unseen else "no coverage is promised"
         if self.drugs.get(drug_id) is not None:
             return f"drug{named} is known with another molecule than this smiles; {interval}"
@@ -311,16 +266,13 @@ class Pairs(Contract):
         drugs, drug = np.unique(samples.drug, return_inverse=True)
         tissue = samples.cell_lines["tissue"].iloc[cells].astype(str)
         known = {*self.tissues, UNKNOWN}
-        lines: list[pd.DataFrame] = [
-            pd.DataFrame({"tissue": pd.Series([each if each in known else "other" for each in tissue], dtype=object)})
-        ]
+        shown = pd.Series([each if each in known else "other" for each in tissue], dtype=object)
+        lines = [pd.DataFrame({"tissue": shown})]
         for omics in self.features:
-            values = samples.omics[omics].to_numpy()[cells]
-            if omics == EXPRESSION:
-                lines.append(profile_summary(values, self.features[omics], self.panels).add_prefix(f"{omics}_"))
-            else:
-                summary = profile_summary(values, self.features[omics], {})
-                lines.append(summary[["level", "missing"]].add_prefix(f"{omics}_"))
+            panels = self.panels if omics == EXPRESSION else {}
+            summary = profile_summary(samples.omics[omics].to_numpy()[cells], self.features[omics], panels)
+            summary = summary if omics == EXPRESSION else summary[["level", "missing"]]
+            lines.append(summary.add_prefix(f"{omics}_"))
         molecules = drug_summary(samples.drugs["smiles"].iloc[drugs].tolist())
         of_lines = pd.concat(lines, axis=1).iloc[cell].reset_index(drop=True)
         return pd.concat([of_lines, molecules.iloc[drug].reset_index(drop=True)], axis=1)
@@ -331,10 +283,8 @@ class Pairs(Contract):
         bits = fingerprints(smiles, _BITS)
         bits[bits[:, 0] > 0] = np.nan  # nothing is known of these
         found = {omics: View("profile", samples.omics[omics].to_numpy(), samples.cell) for omics in self.features}
-        numbers = np.array([drug_numbers(each) for each in smiles])
-        found["drug"] = View("summary", numbers, samples.drug)
-        found["molecule"] = View("fingerprint", bits[:, 1:], samples.drug)
-        return found
+        found["drug"] = View("summary", np.array([drug_numbers(each) for each in smiles]), samples.drug)
+        return found | {"molecule": View("fingerprint", bits[:, 1:], samples.drug)}
 
     def identities(self, samples: ResponseSamples) -> list[bytes]:
         """Return values, tissue and drug of each row."""
@@ -366,10 +316,8 @@ class Pairs(Contract):
 
 def _drugs_in(samples: ResponseSamples) -> list[tuple[str, str | None]]:
     """Return id and SMILES of each drug."""
-    smiles = samples.drugs["smiles"]
-    return [
-        (str(name), each if isinstance(each, str) else None) for name, each in zip(smiles.index, smiles, strict=True)
-    ]
+    known = [each if isinstance(each, str) else None for each in samples.drugs["smiles"]]
+    return list(zip(map(str, samples.drugs.index), known, strict=True))
 
 
 def _drugs_of(samples: ResponseSamples) -> dict[str, str | None]:

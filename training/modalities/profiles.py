@@ -37,33 +37,18 @@ from training.model.novelty import View, some
 MAX_ROWS = 2_000
 _MOST = {"log2": 128.0, "as_is": 1e30}  # above, a feature may be infinite; linear values are logged
 _LISTED = 200  # genes that a refusal names
-_ABOUT_GENES = (
-    "imputed",
-    "ignored",
-)  # columns of an answer: genes that a profile lacks, and that the data does not have
+_ABOUT_GENES = ("imputed", "ignored")  # columns of an answer: genes that a profile, or the training data, lacks
 _READ_AS = "read_as"  # column of the profiles of a request: what was normalized
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profiles(Contract):
-    """What a model of expression profiles takes.
+    """What a model of expression profiles takes."""
 
-    Attributes
-    ----------
-    genes
-        Those that the model looks at.
-    known
-        All genes of the training data; a profile may have them.
-    panels
-        Sets of correlated genes among ``genes``, by which inputs are described.
-    unit
-        Of the training profiles, see `training.features.units.unit_of`.
-    """
-
-    genes: list[str]
-    known: list[str]
-    panels: dict[str, list[str]] = field(default_factory=dict)
-    unit: dict[str, Any] | None = None
+    genes: list[str]  # that the model looks at
+    known: list[str]  # all of the training data; a profile may have them
+    panels: dict[str, list[str]] = field(default_factory=dict)  # correlated ``genes``, by which inputs are described
+    unit: dict[str, Any] | None = None  # of the training profiles, see `training.features.units.unit_of`
 
     @classmethod
     def taken(cls, architecture: str, task: Any, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
@@ -88,7 +73,8 @@ class Profiles(Contract):
         check_form(frame, ["expression"], ["expression"], MAX_ROWS)
         task: Any = read_task(self.task_text)
         values = np.full((len(frame), len(self.genes)), np.nan, dtype=np.float32)
-        about: list[tuple[list[str], list[str]]] = []
+        imputed: list[list[str]] = []
+        ignored: list[list[str]] = []
         used = set(self.genes)
         # All that are known: a symbol of two known genes is ambiguous though the model looks at one of them alone.
         known = [*self.genes, *(gene for gene in self.known if gene not in used)]
@@ -106,7 +92,7 @@ class Profiles(Contract):
             read_as.append(named.note)
             places = [column for column, gene in enumerate(self.genes) if gene in named.found]
             values[row, places] = _values(given, [named.found[self.genes[place]] for place in places], where, task)
-            lacking = [gene for gene, value in zip(self.genes, values[row], strict=True) if math.isnan(value)]
+            lacking = [self.genes[place] for place in np.flatnonzero(np.isnan(values[row]))]
             allowed = task.data.missing_genes
             if len(named.unknown) > allowed * max(1, len(names)):
                 raise PayloadError(
@@ -118,20 +104,15 @@ class Profiles(Contract):
                     f"{where}: lacks {len(lacking)} of the model's {len(self.genes)} genes, {allowed:.1%} may be "
                     f"missing: {listed(lacking, _LISTED)}"
                 )
-            about.append((lacking, list(named.unknown)))
+            imputed.append(lacking)
+            ignored.append(list(named.unknown))
         ids = [f"row:{row}" for row in range(len(frame))]
-        columns = {
-            name: pd.Series(genes, dtype=object)
-            for name, genes in zip(_ABOUT_GENES, zip(*about, strict=True), strict=True)
-        }
-        table = pd.DataFrame(
-            {"sample_id": ids, "patient_id": ids, **columns, _READ_AS: pd.Series(read_as, dtype=object)}
-        )
-        genes = tuple(self.genes)
-        made = ExpressionSamples(
-            table, values, np.arange(len(table)), genes, pd.DataFrame(index=pd.Index(genes)), task.data.scale
-        )
-        return self.aimed(made)
+        lists: dict[str, list[Any]] = {"imputed": imputed, "ignored": ignored, _READ_AS: read_as}
+        columns = {name: pd.Series(each, dtype=object) for name, each in lists.items()}
+        table = pd.DataFrame({"sample_id": ids, "patient_id": ids, **columns})
+        no_positions = pd.DataFrame(index=pd.Index(self.genes))
+        rows, genes = np.arange(len(table)), tuple(self.genes)
+        return self.aimed(ExpressionSamples(table, values, rows, genes, no_positions, task.data.scale))
 
     def request(self, samples: ExpressionSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""

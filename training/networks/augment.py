@@ -10,10 +10,7 @@ CHUNK = 8  # images that share one draw: torchvision changes a batch alike, and 
 
 
 def restained(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Return images (float in 0..255) with scaled and shifted optical density; the black frame of a cell stays black.
-
-    ``scale`` and ``shift`` have shape ``(n or 1, 3, 1, 1)``.
-    """
+    """Return images (float in 0..255) of scaled and shifted optical density; the black frame of a cell stays black."""
     density = -torch.log((images + 1) / 256)
     frame = (images.amax(dim=1, keepdim=True) < 8).to(images.dtype)
     changed = 256 * torch.exp(-(density * scale + shift)) - 1
@@ -24,23 +21,19 @@ def grayed(images: Tensor) -> Tensor:
     """Return the brightness of images, float in 0..255, standardized over the cell; a black frame stays black."""
     red, green, blue = images.split(1, dim=1)
     gray = 0.299 * red + 0.587 * green + 0.114 * blue
-    return _spread_alike(gray, _cell(images), 30).expand_as(images)
+    return _spread_alike(gray, images, 30).expand_as(images)
 
 
 def standardized(images: Tensor) -> Tensor:
     """Return images, float in 0..255, whose channels are standardized over the cell; a black frame stays black.
 
-    This removes differences of staining and light between smears (after Reinhard et al., 2001, without a reference
-    image).
+    This removes differences of staining and light between smears (after Reinhard et al., 2001).
     """
-    return _spread_alike(images, _cell(images), 40)
+    return _spread_alike(images, images, 40)
 
 
-def _cell(images: Tensor) -> Tensor:
-    return (images.amax(dim=1, keepdim=True) >= 8).to(images.dtype)
-
-
-def _spread_alike(channels: Tensor, cell: Tensor, spread: float) -> Tensor:
+def _spread_alike(channels: Tensor, images: Tensor, spread: float) -> Tensor:
+    cell = (images.amax(dim=1, keepdim=True) >= 8).to(images.dtype)
     count = cell.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     mean = (channels * cell).sum(dim=(2, 3), keepdim=True) / count
     deviation = (((channels - mean) ** 2 * cell).sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1)
@@ -55,11 +48,10 @@ class StainJitter(v2.Transform):
         self.strength = strength
 
     def transform(self, inpt: Tensor, params: dict) -> Tensor:
-        """Return changed images, float in 0..255, shape ``(n, 3, h, w)``; black stays black."""
+        """Return changed images, float in 0..255, ``(n, 3, h, w)``; black stays black."""
         shape = (len(inpt), 3, 1, 1)
-        scale = 1 + self.strength * torch.randn(shape, device=inpt.device)
-        shift = self.strength * torch.randn(shape, device=inpt.device)
-        return restained(inpt, scale, shift)
+        scale, shift = (self.strength * torch.randn(shape, device=inpt.device) for _ in range(2))
+        return restained(inpt, 1 + scale, shift)
 
 
 class RandomTurn(v2.Transform):
@@ -71,15 +63,14 @@ class RandomTurn(v2.Transform):
 
 
 def augmentation(strength: float, size: int) -> v2.Transform:
-    """Return the changes of float images in 0..255 of side ``size``.
+    """Return the changes of images of side ``size``: turned and mirrored only, or with ``strength`` 1 varied as smears.
 
-    ``strength`` 0 turns and mirrors only; 1 is the variation of stained smears of one laboratory.
+    A strength of 1 is the variation of stained smears of one laboratory.
     """
     changes: list[v2.Transform] = [v2.RandomHorizontalFlip(), RandomTurn()]
     if strength > 0:
-        least = 1 - 0.25 * strength
-        changes.append(v2.RandomResizedCrop(size, scale=(least, 1.0), ratio=(0.9, 1.1), antialias=False))
-        changes.append(StainJitter(0.12 * strength))
+        crop = v2.RandomResizedCrop(size, scale=(1 - 0.25 * strength, 1.0), ratio=(0.9, 1.1), antialias=False)
+        changes += [crop, StainJitter(0.12 * strength)]
     return v2.Compose(changes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,21 +22,13 @@ from training.networks.linear_probe import probe
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
 
-if TYPE_CHECKING:
-    import optuna
-
-COLORS: dict[str, Callable[[Tensor], Tensor]] = {
-    "as_is": lambda images: images,
-    "gray": grayed,
-    "standard": standardized,
-}
+COLORS: dict[str, Callable[[Tensor], Tensor]] = {"as_is": lambda x: x, "gray": grayed, "standard": standardized}
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
 
 
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
-    drawn = training_space(trial, settings)
-    drawn |= draw(trial, color=list(COLORS), penalty=Range(1e-2, 30.0, log=True))
+    drawn = training_space(trial, settings) | draw(trial, color=list(COLORS), penalty=Range(1e-2, 30.0, log=True))
     if drawn["mode"] == "full":  # frozen features are computed for one strength, once
         drawn |= draw(trial, strength=Range(0.0, 1.0))
     return drawn
@@ -46,28 +38,14 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
 class CellNetwork(TransferNetwork):
     """A classifier of cell images.
 
-    Parameters
-    ----------
-    strength
-        Of augmentation, see `training.networks.augment.augmentation`.
-    color
-        ``as_is``; or, since stains differ between smears, ``standard``: each channel standardized over the cell; or
-        ``gray``: brightness alone, standardized.
-    views
-        Turned, mirrored and restained views of each training image.
-    test_views
-        Views over which a prediction is averaged.
-    penalty
-        Of the head in `training.networks.linear_probe.probe`, from which training starts and which is kept where no
-        epoch is better. With None, or without trained weights, the head is random at the start.
-
-    The others are those of `TransferNetwork`.
+    Training starts from the head of `training.networks.linear_probe.probe` under ``penalty``, which is kept where no
+    epoch is better. With None, or without trained weights, the head is random at the start.
     """
 
-    strength: float = 0.5
-    color: str = "as_is"
-    views: int = 4
-    test_views: int = 4
+    strength: float = 0.5  # of augmentation, see `training.networks.augment.augmentation`
+    color: str = "as_is"  # or, since stains differ between smears, another of `COLORS`
+    views: int = 4  # turned, mirrored and restained, of each training image
+    test_views: int = 4  # over which a prediction is averaged
     penalty: float | None = 0.5
 
     def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
@@ -81,10 +59,8 @@ class CellNetwork(TransferNetwork):
 
     def _make(self, stages: list[nn.Module], width: int) -> None:
         super()._make(stages, width)
-        self._mean, self._std = (
-            torch.tensor(values, device=self._device).view(1, 3, 1, 1)
-            for values in (self.backbone.mean, self.backbone.std)
-        )
+        both = torch.tensor([self.backbone.mean, self.backbone.std], device=self._device)
+        self._mean, self._std = both.view(2, 1, 3, 1, 1)
 
     def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         module = self.module_
@@ -105,35 +81,39 @@ class CellNetwork(TransferNetwork):
             images = augment(pixels(rows), change)
             with torch.no_grad():
                 maps, seen = module.before(self._normalized(images))
-            return module.after(maps, seen)
+            return module.head(module.summary(maps, seen))
 
         return anew
 
     def _kept(self, samples: ImageSamples) -> bool:
         """Whether there are frozen stages, and memory for their features."""
-        return len(self.module_.frozen) > 0 and self._bytes_of_features(samples) <= LARGEST_FEATURES
+        if not len(self.module_.frozen):
+            return False
+        one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)
+        return one.size * 2 * self.views * len(samples) <= LARGEST_FEATURES
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
-        """Return `_all_views` of the training images, made once a study."""
-        key: tuple[object, ...] = ("frozen", id(train), self.weights, len(self.module_.frozen), self.views)
-        key += (self.strength, self.color)
+        """Return the frozen stages' features of every view, float16, ``(views, n, ...)``, made once a study."""
+        key = ("frozen", id(train), self.weights, len(self.module_.frozen), self.views, self.strength, self.color)
 
         def made() -> tuple[ImageSamples, np.ndarray, float]:
-            began = time.perf_counter()
-            views = self._all_views(train, context.progress)
-            seconds = np.maximum(time.perf_counter() - began, self._seconds_on_file(train))
-            return train, views, float(seconds)  # with the samples, so that no others can have their id
+            began, views = time.perf_counter(), range(self.views)
+            found = np.stack([self._frozen(train, view, self.strength, context.progress) for view in views])
+            seconds = time.perf_counter() - began
+            if isinstance(train.pixels, np.memmap):  # whose features are on disk, perhaps since another fit
+                on_disk = sum(self._cache(train, view, self.strength).seconds(train) for view in views)
+                seconds = float(np.maximum(seconds, on_disk))
+            return train, found, seconds  # with the samples, so that no others can have their id
 
-        _, views, self._frozen_seconds = context.remember(key, made)
-        return views
+        _, found, self._frozen_seconds = context.remember(key, made)
+        return found
 
     def _start(self, train: ImageSamples, context: FitContext, criterion: Criterion, codes: Tensor) -> bool:
         if self.penalty is None or self.weights == "none":
             return False
         self.module_.eval()
         features = self._summaries(train, context)
-        codes = codes.repeat(len(features) // len(train))
-        probe(self.module_.head, features, codes, criterion, self.penalty)
+        probe(self.module_.head, features, codes.repeat(len(features) // len(train)), criterion, self.penalty)
         return True
 
     def _summaries(self, train: ImageSamples, context: FitContext) -> Tensor:
@@ -150,14 +130,6 @@ class CellNetwork(TransferNetwork):
             parts = rows.split(BATCH)
             return torch.cat([self._summary(part.to(self._device, torch.float32)) for part in parts])
 
-    def _bytes_of_features(self, samples: ImageSamples) -> float:
-        one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)
-        return float(one.size * 2 * self.views * len(samples))
-
-    def _all_views(self, samples: ImageSamples, progress: bool) -> np.ndarray:
-        """Return the frozen stages' features of every view, float16, ``(views, n, ...)``."""
-        return np.stack([self._frozen(samples, view, self.strength, progress) for view in range(self.views)])
-
     def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
         """Return the frozen stages' features of one view; from the cache if the images are files."""
 
@@ -169,21 +141,12 @@ class CellNetwork(TransferNetwork):
         return self._cache(samples, view, strength).features(samples, run, progress=progress)
 
     def _cache(self, samples: ImageSamples, view: int, strength: float) -> FeatureCache:
-        identity, *_ = self._frozen_identity()
-        strength = strength if view else 0.0
-        made_of = f"{identity} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
-        made_of += f"{samples.made} {self._layout()} view {view} {strength}"
+        made_of = f"{self._frozen_identity()[0]} {self.backbone.mean} {self.backbone.std} {samples.pixels.shape[1:]} "
+        made_of += f"{samples.made} {self._layout()} view {view} {strength if view else 0.0}"
         return FeatureCache(made_of, f"training.architectures.{self.architecture}")
 
-    def _seconds_on_file(self, samples: ImageSamples) -> float:
-        """Return the seconds in which cached features of all views were computed; 0 without a cache."""
-        if not isinstance(samples.pixels, np.memmap):
-            return 0.0
-        return sum(self._cache(samples, view, self.strength).seconds(samples) for view in range(self.views))
-
     def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
-        images = viewed(self._float(pixels), view, strength)
-        return self._frozen_rows(self._normalized(images))
+        return self._frozen_rows(self._normalized(viewed(self._float(pixels), view, strength)))
 
     def _layout(self) -> str:
         """Return the kind of frozen features, for the cache's key."""
@@ -230,8 +193,8 @@ class CellNetwork(TransferNetwork):
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view the frozen stages' features; None if there are no such stages, or too many features."""
-        held = self._kept(samples)
-        return [self._frozen(samples, view, self.strength) if held else None for view in range(views)]
+        kept = self._kept(samples)
+        return [self._frozen(samples, view, self.strength) if kept else None for view in range(views)]
 
     def _mean_softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
         total = np.zeros((len(samples), len(self.classes_)))
@@ -247,10 +210,9 @@ class CellNetwork(TransferNetwork):
         return total / len(held)
 
     def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        """Return Grad-CAM of the predicted class, 0..1, shape ``(n, size, size)``.
+        """Return Grad-CAM of the predicted class, 0..1, ``(n, size, size)``: the mean over stages that the head sees.
 
-        In its element-wise form (HiResCAM; Draelos and Carin, 2020), since the head sees spreads as well as means,
-        averaged over all stages that the head sees.
+        In its element-wise form (HiResCAM; Draelos and Carin, 2020), since the head sees spreads as well as means.
         """
         from captum.attr import LayerAttribution, LayerGradientXActivation
 

@@ -1,8 +1,4 @@
-"""One fit on several GPUs: every process sees a share of each batch, and gradients are averaged.
-
-``accelerate launch --num_processes 4 -m training.fit --task T --architecture A`` (or ``torchrun``) starts the
-processes; the first of them alone writes runs, models and checkpoints.
-"""
+"""One fit in several processes, started by ``accelerate`` or ``torchrun``: each sees a share of every batch."""
 
 from __future__ import annotations
 
@@ -18,14 +14,11 @@ from training.device import torch_device
 
 
 def start(device: str = "auto") -> None:
-    """Join the processes that a launcher has started, over NCCL or gloo; without a launcher nothing happens.
-
-    The process's own GPU becomes the current one, on which NCCL's barriers run.
-    """
+    """Join the processes that a launcher has started, over NCCL or gloo; without a launcher nothing happens."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         found = torch.device(torch_device(device))
         if found.type == "cuda":
-            torch.cuda.set_device(found)
+            torch.cuda.set_device(found)  # on which NCCL's barriers run
         dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
 
 

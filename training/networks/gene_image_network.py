@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,12 @@ from training.networks.loop import autocast
 from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
 from training.networks.transfer_module import settle_batch_norm
 
-if TYPE_CHECKING:
-    import optuna
-
 STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
 _SETTLED = 1024  # training images that set the statistics of batch normalization
 GAP = 0.03  # relative to the logit's distance from the mean profile's
 
 
-def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
     return training_space(trial, settings, rates=(0.1, 2.0)) | draw(
         trial,
@@ -44,24 +41,7 @@ def space(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class GeneImageNetwork(TransferNetwork):
-    """A classifier of gene images.
-
-    Parameters
-    ----------
-    selection, scaling
-        See `ProfileFeatures`.
-    layout, image_size
-        See `GeneLayout`.
-    noise
-        Standard deviation of noise that is added to each gene in training, in units of the gene's own.
-    mixup
-        Parameter of the Beta distribution by which pairs of training profiles and labels are mixed (Zhang et al.,
-        2018); 0 for none.
-    wide
-        Whether the head sees the genes too: linear models are strong on profiles.
-
-    The others are those of `TransferNetwork`.
-    """
+    """A classifier of gene images; see `ProfileFeatures` for selection and scaling, `GeneLayout` for the layout."""
 
     mode: str = "full"
     learning_rate: float = 1e-3
@@ -75,19 +55,15 @@ class GeneImageNetwork(TransferNetwork):
     selection: str = "all"
     scaling: Scaling = "standard"
     layout: Kind = "given"
-    noise: float = 0.1
-    mixup: float = 0.0
-    wide: bool = True
+    noise: float = 0.1  # standard deviation, added to each gene in training, in units of the gene's own
+    mixup: float = 0.0  # of the Beta distribution that mixes training profiles (Zhang et al., 2018); 0 for none
+    wide: bool = True  # whether the head sees the genes too: linear models are strong on profiles
     image_size: int = 32
 
     channels: ClassVar[int] = 1
     grid: ClassVar[int] = 4
     steps: ClassVar[tuple[int, ...]] = STEPS
     featurizers: ClassVar[Mapping[str, Any]] = {"features": ProfileFeatures, "layout": GeneLayout}
-
-    @property
-    def _wide(self) -> bool:
-        return self.wide
 
     def _learn_images(self, train: ExpressionSamples, context: FitContext) -> int:
         key = ("gene images", id(train), self.selection, self.scaling, self.layout, self.image_size, self.seed)
@@ -137,15 +113,11 @@ class GeneImageNetwork(TransferNetwork):
         images, spread, module = self._images(train), self._spread(), self.module_
         if len(module.frozen):
             began = time.perf_counter()
-            rows = torch.from_numpy(self._rows(images)).to(self._device)
+            rows = np.concatenate([self._frozen_rows(part) for part in images.split(BATCH)])
+            frozen = torch.from_numpy(rows).to(self._device)
             self._frozen_seconds = time.perf_counter() - began
-            return lambda chosen: self._after(rows[chosen].float())
-
-        def logits(chosen: Tensor) -> Tensor:
-            batch = images[chosen]
-            return module(batch + spread * torch.randn_like(batch))
-
-        return logits
+            return lambda chosen: self._after(frozen[chosen].float())
+        return lambda chosen: module(images[chosen] + spread * torch.randn_like(images[chosen]))
 
     def _settle(self, train: ExpressionSamples, context: FitContext) -> Callable[[], None]:
         if self.mode == "head":
@@ -153,9 +125,6 @@ class GeneImageNetwork(TransferNetwork):
         some = np.random.default_rng(self.seed).permutation(len(train))[:_SETTLED]
         images = self._images(train.take(np.sort(some)))
         return lambda: settle_batch_norm(self.module_, images.split(2 * BATCH))
-
-    def _rows(self, images: Tensor) -> np.ndarray:
-        return np.concatenate([self._frozen_rows(part) for part in images.split(BATCH)])
 
     def _held_out(self, samples: ExpressionSamples, *, watched: bool) -> Callable[[], np.ndarray]:
         images = self._images(samples)
@@ -181,8 +150,7 @@ class GeneImageNetwork(TransferNetwork):
             logits = torch.cat([self.module_(part) for part in images.split(BATCH)]).double().cpu().numpy()
             base = self.module_(base_image).double().cpu().numpy()[0][chosen]
         reached = logits[np.arange(len(chosen)), chosen]
-        values = np.zeros((len(chosen), len(self.layout_.genes)))
-        left = np.arange(len(chosen))
+        values, left = np.zeros((len(chosen), len(self.layout_.genes))), np.arange(len(chosen))
         for steps in self.steps:
             values[left] = self._integrated(images[left], base_image, chosen[left], steps)
             gap = np.abs(base + values.sum(axis=1) - reached)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from training.networks.gene_network import RecurrentGeneNetwork
 
 Cell = Literal["lstm", "gru"]
-_CELLS: dict[Cell, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+_CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class _Residual(nn.Module):
@@ -66,10 +65,9 @@ class AdditiveAttention(nn.Module):
         self.energy = nn.Sequential(nn.Linear(features, features), nn.Tanh(), nn.Linear(features, heads, bias=False))
 
     def forward(self, states: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the attended states, ``(n, heads * features)``, and the weights, ``(n, steps, heads)``.
+        """Return the attended ``states`` ``(n, heads * features)``, and the weights ``(n, steps, heads)``.
 
-        ``states`` has the shape ``(n, steps, features)``; ``there``, bool, ``(n, steps)``, masks steps; each row needs
-        one.
+        ``states`` has the shape ``(n, steps, features)``; ``there``, bool ``(n, steps)``, masks steps.
         """
         energy = self.energy(states).float()
         if there is not None:
@@ -112,7 +110,7 @@ class GeneModule(nn.Module):
 
     linear: Tensor | None
 
-    def __init__(self, trunks: Sequence[Trunk], *, genes: int, targets: int, dropout: float, linear: bool) -> None:
+    def __init__(self, trunks: list[Trunk], *, genes: int, targets: int, dropout: float, linear: bool) -> None:
         super().__init__()
         self.trunks = nn.ModuleList(trunks)
         self.heads = nn.ModuleList(nn.Linear(trunk.features, targets) for trunk in trunks)
@@ -133,8 +131,6 @@ class GeneModule(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the mean prediction ``(n, targets)`` of ``(n, genes)``, both in standardized units."""
-        total = self.member(0, inputs)
-        for number in range(1, len(self.trunks)):
-            total = total + self.member(number, inputs)
-        mean = total / len(self.trunks)
+        others = (self.member(number, inputs) for number in range(1, len(self.trunks)))
+        mean = sum(others, self.member(0, inputs)) / len(self.trunks)
         return mean if self.linear is None else mean + inputs @ self.linear

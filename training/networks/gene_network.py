@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from training.features.gene_layout import genome_order
 from training.features.gene_order import correlation_order
 from training.gene_targets import chosen_targets
 from training.networks.gene_modules import Cell, RecurrentTrunk
-from training.networks.loop import Trained, train_network
+from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork
 
 ORDERS = ("table", "chromosome", "correlation")
@@ -53,50 +53,27 @@ ATTENTION = joined(RECURRENT, ranges(heads=[1, 2, 4]))
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class GeneNetwork(ProfileNetwork):
-    """A network from predictor genes to target genes, on profiles in log2 units.
-
-    Parameters
-    ----------
-    mixup
-        Parameter of the beta distribution by which pairs of samples are mixed (Zhang et al., 2018); 0 mixes none.
-    linear_start
-        Share of the ridge prediction that the network starts from, 0 to 1.
-    order
-        Order in which genes are read: ``table``; ``chromosome``, along the genome; ``correlation``, leaves of a
-        hierarchical clustering of the training rows.
-    permutation
-        0 keeps that order; another number is the seed of a random order, see `evaluation.permuted_genes`.
-
-    The others are those of `ProfileNetwork`.
-    """
+    """A network from predictor genes to target genes, on profiles in log2 units."""
 
     width: int = 256
     depth: int = 2
     dropout: float = 0.2
     noise: float = 0.3
-    mixup: float = 0.4
+    mixup: float = 0.4  # of the beta distribution that mixes pairs of samples (Zhang et al., 2018); 0 mixes none
     learning_rate: float = 1e-3
     weight_decay: float = 1.0
     batch_size: int = 64
-    linear_start: float = 0.5
+    linear_start: float = 0.5  # share of the ridge prediction that the network starts from
     members: int = 3
-    order: str = "table"
+    order: str = "table"  # in which genes are read, see `gene_positions`
     permutation: int = 0
     epochs: int = 60
     patience: int = 10
 
     fitted = ("order", "targets", "mean", "scale")
 
-    def fit(
-        self, train: ExpressionSamples, validation: ExpressionSamples | None = None, context: FitContext | None = None
-    ) -> Self:
-        """Train; with ``validation`` the weights of the epoch of its lowest error, in standardized units, are kept.
-
-        Raises
-        ------
-        UserError
-            The order is unknown, or asks for positions of genes that the samples do not have.
-        """
+    def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
+        """Train; with ``validation`` the weights of the epoch of its lowest error, in standardized units, are kept."""
         self.features_ = ProfileFeatures().fit(train)
         self.order_ = gene_positions(self.features_, train, self.order, self.permutation)
         self.targets_ = list(train.targets)
@@ -116,19 +93,15 @@ class GeneNetwork(ProfileNetwork):
             residual = residual - self.linear_start * unseen
         monitor = self._monitor(validation) if validation is not None and len(validation) else None
         loss, context = self._loss(inputs, residual, known), context or FitContext()
-        self.trained_: Trained = train_network(
-            self.network_, loss, len(train), monitor, settings=self.loop_settings, context=context
-        )
+        self.trained_ = train_network(self.network_, loss, len(train), monitor, settings=self, context=context)
         return self
 
     def _loss(self, inputs: np.ndarray, residual: np.ndarray, known: np.ndarray) -> Callable[[Tensor], Tensor]:
         """Return the loss of training rows: the mean over members, each with noise and mixing of its own."""
         genes = torch.as_tensor(inputs, device=self._device)
         targets = torch.as_tensor(residual, dtype=torch.float32, device=self._device)
-        mixing = None
-        if self.mixup > 0:
-            parameter = torch.tensor(float(self.mixup), device=self._device)  # shares are drawn where they are used
-            mixing = torch.distributions.Beta(parameter, parameter)
+        parameter = torch.tensor(float(self.mixup), device=self._device)  # shares are drawn where they are used
+        mixing = torch.distributions.Beta(parameter, parameter) if self.mixup > 0 else None
         weights = None if known.all() else torch.as_tensor(known, dtype=torch.float32, device=self._device)
 
         def of_member(number: int, rows: Tensor) -> Tensor:
@@ -179,23 +152,11 @@ class GeneNetwork(ProfileNetwork):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class RecurrentGeneNetwork(GeneNetwork):
-    """A recurrent network that reads windows of genes one after another.
+    """A recurrent network that reads windows of genes one after another; ``width`` counts units of each direction."""
 
-    Parameters
-    ----------
-    window
-        Genes per step.
-    embedding
-        Length of a window's vector.
-    heads
-        Of the attention over the steps; unused without attention.
-
-    The others are those of `GeneNetwork`; ``width`` counts the units of each direction.
-    """
-
-    window: int = 96
-    embedding: int = 128
-    heads: int = 2
+    window: int = 96  # genes per step
+    embedding: int = 128  # length of a window's vector
+    heads: int = 2  # of the attention over the steps; unused without attention
     width: int = 64
     depth: int = 1
     dropout: float = 0.4
@@ -209,17 +170,12 @@ class RecurrentGeneNetwork(GeneNetwork):
     def _trunk(self, genes: int) -> RecurrentTrunk:
         return RecurrentTrunk(self, genes)
 
-    @property
-    def steps(self) -> list[list[str]]:
-        """Return the genes of each step, in the order in which the network reads them."""
-        genes = self.gene_order
-        return [genes[start : start + self.window] for start in range(0, len(genes), self.window)]
-
 
 def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: str, permutation: int = 0) -> np.ndarray:
     """Return the positions of ``features.genes`` in the order in which a network reads them, int64, ``(genes,)``.
 
-    For ``order`` and ``permutation`` see `GeneNetwork`.
+    ``order`` is ``table``; ``chromosome``, along the genome; or ``correlation``, leaves of a hierarchical clustering of
+    the training rows. ``permutation`` 0 keeps it; another number is the seed of a random order.
 
     Raises
     ------
@@ -242,22 +198,9 @@ def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: s
 def ridge(inputs: np.ndarray, targets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Solve ridge regression (Hoerl and Kennard, 1970), and predict each patient from the others.
 
-    The penalty is the one of the lowest error on left-out patients, computed in closed form (the block form of Allen's
-    PRESS, 1974).
-
-    Parameters
-    ----------
-    inputs, targets
-        Standardized, shapes ``(n, genes)`` and ``(n, targets)``.
-    patients
-        Shape ``(n,)``.
-
-    Returns
-    -------
-    weights
-        Shape ``(genes, targets)``.
-    unseen
-        Predictions of each row by a fit without its patient, shape ``(n, targets)``.
+    Return weights ``(genes, targets)``, and predictions of each row by a fit without its patient, ``(n, targets)``.
+    ``inputs`` and ``targets`` are standardized. The penalty is the one of the lowest error on left-out patients,
+    computed in closed form (the block form of Allen's PRESS, 1974).
     """
     inputs = inputs.astype(np.float64)
     vectors, singular, axes = np.linalg.svd(inputs, full_matrices=False)

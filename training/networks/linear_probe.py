@@ -21,9 +21,8 @@ def probe(
 ) -> None:
     """Set a head (normalization, dropout, linear layer) to the minimum of its penalized loss on standardized features.
 
-    The problem is convex, and training that starts from its solution distorts less (Kumar et al., 2022). ``features``
-    are the head's inputs, ``(n, width)``; the penalty is ``penalty / 2`` times the squared weights, added to the mean
-    loss.
+    The problem is convex, and training that starts from its solution distorts less (Kumar et al., 2022). The mean loss
+    has ``penalty / 2`` times the squared weights added. ``features``, ``(n, width)``, are the head's inputs.
     """
     norm, linear = cast(nn.BatchNorm1d, head[0]), cast(nn.Linear, head[2])
     device = linear.weight.device
@@ -39,9 +38,7 @@ def probe(
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
     mean, scale = mean.float(), (variance + norm.eps).rsqrt().float()
-    standardized = torch.empty(
-        features.shape, dtype=torch.float32, device=device
-    )  # joined parts would be in memory twice
+    standardized = torch.empty(features.shape, device=device)  # joined parts would be in memory twice
     for rows, into in zip(features.split(_ROWS), standardized.split(_ROWS), strict=True):
         torch.sub(rows.to(device, torch.float32), mean, out=into).mul_(scale)
     codes = codes.to(device)

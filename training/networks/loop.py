@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,68 +20,32 @@ from tqdm import tqdm
 from training.estimator import FitContext
 from training.networks import distributed
 
+History = list[dict[str, float]]
+Best = tuple[float, dict[str, Tensor] | None]  # score and weights
+
 _LONGEST_GRADIENT = 5.0  # norm over all parameters
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """Settings of a network's training.
-
-    Attributes
-    ----------
-    epochs, patience
-        Maximal number of epochs, and number of epochs without a lower monitored loss before training stops.
-    batch_size
-        Rows per step.
-    learning_rate, weight_decay
-        Of AdamW; the rate warms up over the first 5 % of the steps and falls along a cosine.
-    seed
-        Of initial weights, dropout and the order of rows.
-    """
-
-    epochs: int
-    patience: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    seed: int
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TrainingChoices:
-    """Hyperparameters of every estimator that is a network: those of `LoopSettings`, and the device."""
+    """Hyperparameters of every estimator that is a network."""
 
-    epochs: int
-    patience: int
+    epochs: int  # at most
+    patience: int  # epochs without a lower monitored loss before training stops
     batch_size: int
-    learning_rate: float
+    learning_rate: float  # of AdamW; warms up over the first 5 % of the steps and falls along a cosine
     weight_decay: float
-    seed: int = 0
+    seed: int = 0  # of initial weights, dropout and the order of rows
     device: str = "auto"
-
-    @property
-    def loop_settings(self) -> LoopSettings:
-        """Return the settings of `train_network`."""
-        return LoopSettings(**{each.name: getattr(self, each.name) for each in fields(LoopSettings)})
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The course of a fit.
+    """The course of a fit."""
 
-    Attributes
-    ----------
-    best_epoch
-        Epoch, counted from 0, whose weights the network now has; -1 for the initial weights.
-    history
-        Metrics of each epoch.
-    first_epoch
-        First epoch of this process; earlier ones were trained by a process that was killed.
-    """
-
-    best_epoch: int
-    history: list[dict[str, float]]
-    first_epoch: int = field(default=0, compare=False)
+    best_epoch: int  # counted from 0, whose weights the network now has; -1 for the initial weights
+    history: History  # metrics of each epoch
+    first_epoch: int = field(default=0, compare=False)  # trained by this process; a killed one trained those before
 
 
 def train_network(
@@ -90,7 +54,7 @@ def train_network(
     n_rows: int,
     monitor: Callable[[], dict[str, float]] | None,
     *,
-    settings: LoopSettings,
+    settings: TrainingChoices,
     context: FitContext,
     groups: list[tuple[list[nn.Parameter], float]] | None = None,
     start_counts: bool = False,
@@ -99,12 +63,8 @@ def train_network(
 
     Parameters
     ----------
-    network
-        On its device already.
     loss
         Takes row numbers on the network's device, shape ``(batch,)``, and returns the mean loss of these rows.
-    n_rows
-        Number of training rows.
     monitor
         Called after each epoch in evaluation mode; its first metric is minimized for early stopping. None trains all
         epochs and keeps the last weights.
@@ -132,11 +92,8 @@ def train_network(
         best, best_epoch = (next(iter(watched.values())), _copy(network)), -1
     while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
         order = torch.randperm(n_rows, generator=shuffle).to(device)
-        metrics = {
-            "train_loss": _train_epoch(
-                network, loss, order, batch_size=settings.batch_size, optimizer=optimizer, schedule=schedule
-            )
-        }
+        step: dict[str, Any] = {"batch_size": settings.batch_size, "optimizer": optimizer, "schedule": schedule}
+        metrics = {"train_loss": _train_epoch(network, loss, order, **step)}
         if not math.isfinite(metrics["train_loss"]):
             break  # diverged, in all processes: keep the best weights; a trial without any scores as failed
         distributed.same_everywhere(network)
@@ -160,20 +117,19 @@ def train_network(
 
 
 def _optimizer(
-    network: nn.Module, settings: LoopSettings, groups: list[tuple[list[nn.Parameter], float]] | None
+    network: nn.Module, settings: TrainingChoices, groups: list[tuple[list[nn.Parameter], float]] | None
 ) -> torch.optim.Optimizer:
     """Return AdamW; biases and other vectors do not decay."""
-    return torch.optim.AdamW(
-        [
-            {
-                "params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays],
-                "weight_decay": settings.weight_decay if decays else 0.0,
-                "lr": settings.learning_rate * share,
-            }
-            for parameters, share in groups or [(list(network.parameters()), 1.0)]
-            for decays in (True, False)
-        ]
-    )
+    every = [
+        {
+            "params": [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays],
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "lr": settings.learning_rate * share,
+        }
+        for parameters, share in groups or [(list(network.parameters()), 1.0)]
+        for decays in (True, False)
+    ]
+    return torch.optim.AdamW(every)
 
 
 def _train_epoch(
@@ -182,8 +138,8 @@ def _train_epoch(
     order: Tensor,
     *,
     batch_size: int,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    optimizer: Any,
+    schedule: Any,
 ) -> float:
     """Train on the rows in ``order`` and return their mean loss, over all processes."""
     network.train()
@@ -223,9 +179,8 @@ def restore_weights(network: nn.Module, weights: dict[str, np.ndarray]) -> None:
     """Load what `weights_of` returned, and set evaluation mode; files keep no scalars, so shapes are restored too."""
     own = network.state_dict()
     tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
-    network.load_state_dict(
-        {key: value.reshape(own[key].shape) if key in own else value for key, value in tensors.items()}
-    )
+    shaped = {key: value.reshape(own[key].shape) if key in own else value for key, value in tensors.items()}
+    network.load_state_dict(shaped)
     network.eval()
 
 
@@ -262,19 +217,12 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
 class _Checkpoint:
     """The state of a fit after an epoch, with random states, in a file that is replaced atomically."""
 
-    def __init__(
-        self,
-        path: Path | None,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        shuffle: torch.Generator,
-    ) -> None:
+    def __init__(self, path: Path | None, network: nn.Module, optimizer: Any, schedule: Any, shuffle: torch.Generator):
         self._path, self._shuffle = path, shuffle
         self._parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
         self._device = next(network.parameters()).device
 
-    def load(self) -> tuple[int, tuple[float, dict[str, Tensor] | None], int, list[dict[str, float]]]:
+    def load(self) -> tuple[int, Best, int, History]:
         if self._path is None or not self._path.is_file():
             return 0, (math.inf, None), 0, []
         saved: dict[str, Any] = torch.load(self._path, weights_only=True, map_location="cpu")
@@ -286,21 +234,15 @@ class _Checkpoint:
             torch.cuda.set_rng_state(saved["random_on_device"], self._device)
         return saved["epoch"], (saved["best_score"], saved["best"]), saved["best_epoch"], saved["history"]
 
-    def save(
-        self,
-        epoch: int,
-        best: tuple[float, dict[str, Tensor] | None],
-        best_epoch: int,
-        history: list[dict[str, float]],
-    ) -> None:
+    def save(self, epoch: int, best: Best, best_epoch: int, history: History) -> None:
         if self._path is None or distributed.rank():
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         content: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
         content |= {"epoch": epoch, "best_score": best[0], "best": best[1], "best_epoch": best_epoch}
         content |= {"history": history, "shuffle": self._shuffle.get_state(), "random": torch.get_rng_state()}
         if self._device.type == "cuda":
             content["random_on_device"] = torch.cuda.get_rng_state(self._device)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".part")
         torch.save(content, temporary)
         temporary.replace(self._path)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GINEConv, global_add_pool
 
 from training.features.molecule_graph import ATOM_NAMES, BOND_NAMES
-from training.networks.pair_module import ACTIVATIONS, Head, PairModule, waits_for
+from training.networks.pair_module import ACTIVATIONS, PairModule, waits_for
+
+if TYPE_CHECKING:
+    from training.architectures.gnn import GNN
 
 _HEADS = 4
 
@@ -20,15 +24,8 @@ class MoleculeEncoder(nn.Module):
     Without biases, and with activations that map zero to zero, centered atoms and bonds of zero have the code zero for
     any molecule.
 
-    Parameters
-    ----------
-    width
-        Of an atom's state, and of the code.
-    depth
-        Rounds of message passing.
-    convolution
-        ``gine`` (Hu et al., 2020) sums messages of neighbors, ``gatv2`` (Brody et al., 2022) weighs them; both see the
-        bond.
+    ``convolution`` is ``gine`` (Hu et al., 2020), which sums messages of neighbors, or ``gatv2`` (Brody et al., 2022),
+    which weighs them; both see the bond.
     """
 
     def __init__(self, *, width: int, depth: int, convolution: str, activation: str, dropout: float) -> None:
@@ -43,8 +40,7 @@ class MoleculeEncoder(nn.Module):
         """Return a code per molecule, ``(molecules, width)``, of what `MoleculeGraphs.transform` returns."""
         places = there.shape[1]
         bonded = ends[..., 0] >= 0
-        atoms = there.sum(dim=1, keepdim=True).clamp(min=1)
-        none = self.none(parts[:, 0, -1:])
+        atoms, none = there.sum(dim=1, keepdim=True).clamp(min=1), self.none(parts[:, 0, -1:])
         if waits_for(parts):
             return self._padded(parts, there, ends, bonded) / atoms.sqrt() + none
         # One graph of all molecules, without the padding: atoms are numbered through.
@@ -84,19 +80,17 @@ def _convolution(name: str, width: int, activation: str) -> nn.Module:
 class MoleculeModule(PairModule):
     """A molecule's encoder beside a layer for the cell line."""
 
-    def __init__(self, *, cell_width: int, drug_width: int, encoder: MoleculeEncoder, width: int, head: Head) -> None:
+    def __init__(self, of: GNN, cell_width: int, drug_width: int) -> None:
         super().__init__()
-        self.cell = nn.Linear(cell_width, head.units)
+        shape: dict[str, Any] = {"width": of.width, "depth": of.depth, "convolution": of.convolution}
+        encoder = MoleculeEncoder(**shape, activation=of.activation, dropout=of.dropout)
+        self.cell = nn.Linear(cell_width, of.units)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # no weights: a drug may have no features besides its molecule
-            self.drug = nn.Linear(drug_width, head.units, bias=False)
+            self.drug = nn.Linear(drug_width, of.units, bias=False)
         self.encoder = encoder
-        self.molecule = nn.Linear(width, head.units, bias=False)
-        self.hidden = head.build()
-
-    def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
-        """Return a code per line, ``(lines, units)``."""
-        return self.cell(cells)
+        self.molecule = nn.Linear(of.width, of.units, bias=False)
+        self.hidden = of.head()
 
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
         """Return a code per drug, ``(drugs, units)``, of its features and its ``molecule``."""

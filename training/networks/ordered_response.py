@@ -6,11 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
 from training.features.gene_order import correlation_order
+from training.networks.pair_module import PairModule
 from training.networks.response_network import ResponseNetwork
+
+
+class OrderedModule(PairModule):
+    """A network on columns of lines: ``order`` of genes in their order, ``others`` of all else."""
+
+    order: Tensor
+    others: Tensor
+
+    def __init__(self, of: OrderedResponseNetwork) -> None:
+        super().__init__()
+        for name in ("order", "others"):
+            self.register_buffer(name, torch.as_tensor(of.learnt_[name]), persistent=False)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -30,17 +45,14 @@ class OrderedResponseNetwork(ResponseNetwork):
         return features
 
     def _learn(self, train: ResponseSamples) -> dict[str, Any]:
-        """Return the columns of genes in their order, and those of all else."""
         features, lines = self.features_.cell_line, np.unique(train.cell)
         values = features.transform(
             train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}
         ).astype(np.float64)
         columns = np.concatenate([np.arange(values.shape[1])[block] for block in features.blocks.values()])
         genes = values[:, columns] - values[:, columns].mean(axis=0)
-        return {
-            "order": columns[correlation_order(genes)],
-            "others": np.setdiff1d(np.arange(values.shape[1]), columns),
-        }
+        others = np.setdiff1d(np.arange(values.shape[1]), columns)
+        return {"order": columns[correlation_order(genes)], "others": others, **super()._learn(train)}
 
     @property
     def gene_order(self) -> list[str]:

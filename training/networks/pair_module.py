@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -14,36 +11,35 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "si
 
 
 def waits_for(tensor: Tensor) -> bool:
-    """Whether shapes that depend on values of ``tensor`` make the host wait for its device.
-
-    On such devices networks compute all rows and mask some; on a CPU they compute the needed rows alone.
-    """
+    """Whether shapes that depend on values of ``tensor`` make the host wait; then all rows are computed and masked."""
     return tensor.device.type != "cpu"
 
 
-class PairModule(nn.Module, ABC):
+class PairModule(nn.Module):
     """A network from a cell line and a drug to one number.
 
     Codes of lines and drugs are computed once and gathered for pairs, so that deep encoders are affordable. Rows must
-    be independent (no batch normalization). ``hidden``, see `Head`, takes the sum of a line's and a drug's code.
+    be independent (no batch normalization). ``hidden`` takes the sum of a line's and a drug's code.
     """
 
+    cell: nn.Module
+    drug: nn.Module
     hidden: nn.Module
 
-    @abstractmethod
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code per line, ``(lines, units)``, of its features ``(lines, width)`` and further inputs."""
+        return self.cell(cells)
 
-    @abstractmethod
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
         """Return a code per drug, ``(drugs, units)``, of its features ``(drugs, width)`` and, if used, its molecule."""
+        return self.drug(drugs)
 
     def joint(self, cell_code: Tensor, drug_code: Tensor) -> Tensor:
         """Return one number per pair, ``(n,)``, of the codes of its line and its drug, a row per pair."""
         return self.hidden(cell_code + drug_code).squeeze(-1)
 
     def forward(self, cells: Tensors, drugs: Tensors) -> Tensor:
-        """Return one number per row, ``(n,)``; every tensor has a row per pair."""
+        """Return one number per row, ``(n,)``, of tensors with a row per pair."""
         return self.joint(self.cell_code(*cells), self.drug_code(*drugs))
 
     def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:
@@ -58,24 +54,3 @@ class PairModule(nn.Module, ABC):
         from_cells = self.cell_code(*(each[lines] for each in cells))
         from_drugs = self.drug_code(*(each[molecules] for each in drugs))
         return self.joint(from_cells[line], from_drugs[molecule])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The layers that join a pair; ``units`` is the width of the codes, ``activation`` a key of `ACTIVATIONS`."""
-
-    layers: int
-    units: int
-    activation: str
-    dropout: float
-
-    def activated(self) -> list[nn.Module]:
-        """Return the activation and the dropout after it."""
-        return [ACTIVATIONS[self.activation](), nn.Dropout(self.dropout)]
-
-    def build(self) -> nn.Sequential:
-        """Return an activation on the summed codes, ``layers - 1`` layers, and a linear output."""
-        hidden = self.activated()
-        for _ in range(self.layers - 1):
-            hidden += [nn.Linear(self.units, self.units), *self.activated()]
-        return nn.Sequential(*hidden, nn.Linear(self.units, 1))

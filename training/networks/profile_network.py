@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from training.device import network_device
 from training.features.expression_profile import ProfileEstimator
-from training.networks.gene_modules import GeneModule, Trunk
+from training.networks.gene_modules import DenseTrunk, GeneModule, Trunk
 from training.networks.loop import TrainingChoices, cost_of, restore_weights, weights_of
 
 _BATCH = 1024  # rows at a time where no gradient is kept
@@ -23,34 +22,19 @@ _STEPS = 20  # of Integrated Gradients, by Gauss-Legendre quadrature
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ProfileNetwork(TrainingChoices, ProfileEstimator):
-    """A network on genes.
+    """A network on genes."""
 
-    Parameters
-    ----------
-    width, depth
-        Units of a layer, and number of layers.
-    dropout
-        Share of units left out in training.
-    noise
-        Standard deviation of Gaussian noise that is added to the standardized genes in training.
-    members
-        Networks of different initial weights.
-
-    The others are those of `training.networks.loop.TrainingChoices`.
-    """
-
-    width: int
-    depth: int
+    width: int  # units of a layer
+    depth: int  # number of layers
     dropout: float
-    noise: float
-    members: int
+    noise: float  # standard deviation, added to the standardized genes in training
+    members: int  # networks of different initial weights
 
-    @abstractmethod
     def _trunk(self, genes: int) -> Trunk:
         """Return the layers of one member."""
+        return DenseTrunk(genes=genes, width=self.width, depth=self.depth, dropout=self.dropout)
 
     def _make(self, genes: int, outputs: int, *, linear: bool) -> None:
-        """Make the untrained network."""
         self._device = network_device(self.device)
         trunks = [self._trunk(genes) for _ in range(self.members)]
         network = GeneModule(trunks, genes=genes, targets=outputs, dropout=self.dropout, linear=linear)
@@ -66,10 +50,8 @@ class ProfileNetwork(TrainingChoices, ProfileEstimator):
         """Return ``(n, outputs)``; in float32 on every device, so that attributions add up to them."""
         self.network_.eval()
         with torch.no_grad():
-            parts = [
-                self.network_(torch.as_tensor(inputs[start : start + _BATCH], device=self._device))
-                for start in range(0, len(inputs), _BATCH)
-            ]
+            given = torch.as_tensor(inputs, device=self._device).split(_BATCH) if len(inputs) else ()
+            parts = [self.network_(part) for part in given]
         outputs = len(self.network_.get_parameter("heads.0.bias"))
         return np.concatenate([np.zeros((0, outputs)), *(part.double().cpu().numpy() for part in parts)])
 
@@ -92,15 +74,13 @@ class ProfileNetwork(TrainingChoices, ProfileEstimator):
 
     def cost(self) -> dict[str, float]:
         """Return parameters and multiply-adds of one prediction."""
-        # A network without a device has no fused recurrent layers, which the counter would miss.
         linear = self.network_.linear
-        cost = cost_of(
-            copy.deepcopy(self.network_).to("meta"), torch.zeros(1, len(self.features_.genes), device="meta")
-        )
+        network = copy.deepcopy(self.network_).to("meta")  # where no recurrent layer is fused, which would not count
+        cost = cost_of(network, torch.zeros(1, len(self.features_.genes), device="meta"))
         return cost | ({} if linear is None else {"parameters": cost["parameters"] + linear.numel()})
 
     def state(self) -> dict[str, Any]:
-        """Return featurizer, fitted values and weights."""
+        """Return what was learned, and weights."""
         return {**super().state(), "weights": weights_of(self.network_)}
 
     def restore(self, state: dict[str, Any]) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -25,19 +25,8 @@ from training.features.cell_line_choices import CellLineChoices, cell_line_space
 from training.features.drug import DrugFeatures
 from training.features.fitted import FittedAttributes
 from training.features.pair import PairFeatures, PairMatrix
-from training.networks.loop import (
-    Trained,
-    TrainingChoices,
-    autocast,
-    cost_of,
-    restore_weights,
-    train_network,
-    weights_of,
-)
-from training.networks.pair_module import Head, PairModule, Tensors
-
-if TYPE_CHECKING:
-    import optuna
+from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
+from training.networks.pair_module import ACTIVATIONS, PairModule, Tensors
 
 _PREDICTED = 16384  # pairs at a time; their line and their drug are encoded already
 _ENCODED = 512  # lines or drugs at a time
@@ -47,48 +36,26 @@ _IMATINIB = "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
 
 @dataclass(frozen=True)
 class PairInputs:
-    """Inputs of the network.
+    """Inputs of the network."""
 
-    Attributes
-    ----------
-    cells, drugs
-        A row per line and a row per drug: features first, then additions of the subclass.
-    cell, drug
-        Row of each pair in them, shape ``(n,)``.
-    matrix
-        The unscaled features, with the drugs' mean responses.
-    """
-
-    cells: Tensors
-    drugs: Tensors
-    cell: Tensor
+    cells: Tensors  # a row per line: features first, then what `ResponseNetwork._known_of_lines` returns
+    drugs: Tensors  # a row per drug: features first, then the molecule
+    cell: Tensor  # row of each pair in ``cells``, shape ``(n,)``
     drug: Tensor
-    matrix: PairMatrix
+    matrix: PairMatrix  # the unscaled features, with the drugs' mean responses
 
 
 class Shares(NamedTuple):
-    """Integrated Gradients of the network's inputs, in units of the target.
+    """Integrated Gradients of the network's inputs, in units of the target."""
 
-    Attributes
-    ----------
-    cell_slopes
-        Path-averaged gradient at a line's unscaled features, shape ``(n, cell width)``.
-    drugs
-        Contributions of a drug's features, shape ``(n, drug width)``.
-    parts
-        Contributions of the parts of a molecule, by kind, shape ``(n, parts, kinds)``; without molecules no kinds.
-    base
-        The network's output at the baseline, shape ``(n,)``.
-    """
-
-    cell_slopes: np.ndarray
-    drugs: np.ndarray
-    parts: np.ndarray
-    base: np.ndarray
+    cell_slopes: np.ndarray  # path-averaged gradient at a line's unscaled features, ``(n, cell width)``
+    drugs: np.ndarray  # contributions of a drug's features, ``(n, drug width)``
+    parts: np.ndarray  # contributions of the parts of a molecule, ``(n, parts, kinds)``; without molecules no kinds
+    base: np.ndarray  # the network's output at the baseline, ``(n,)``
 
 
 def response_space(
-    trial: optuna.Trial,
+    trial: Any,
     settings: Mapping[str, Any],
     *,
     learning_rate: tuple[float, float],
@@ -97,47 +64,25 @@ def response_space(
     omics: Sequence[str] = ("expression", "all"),
 ) -> dict[str, Any]:
     """Draw the fields of `ResponseNetwork`; ``learning_rate`` has bounds, ``dropout`` an upper bound."""
-    shared = draw(
-        trial,
-        learning_rate=Range(*learning_rate, log=True),
-        layers=Range(1, 3),
-        units=[64, 128, 256],
-        activation=["relu", "tanh", "silu"],
-        dropout=Range(0.0, dropout),
-        batch_size=batch_sizes,
-        weight_decay=Range(1e-4, 1.0, log=True),
-    )
+    head = {"layers": Range(1, 3), "units": [64, 128, 256], "activation": ["relu", "tanh", "silu"]}
+    shared = draw(trial, learning_rate=Range(*learning_rate, log=True), **head, dropout=Range(0.0, dropout))
+    shared |= draw(trial, batch_size=batch_sizes, weight_decay=Range(1e-4, 1.0, log=True))
     shared |= cell_line_space(trial, settings, omics=omics)
     return shared | draw(trial, identity=["profile", "one_hot", "none"])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
-    """A network on a cell line and a drug.
-
-    Parameters
-    ----------
-    layers, units
-        Number and width of the head's layers; the width is that of the codes of line and drug too.
-    activation
-        ``relu``, ``tanh`` or ``silu``.
-    dropout
-        After every layer.
-    identity, profile_components, bits
-        See `training.features.drug.DrugFeatures`.
-
-    The others are those of `training.features.cell_line_choices.CellLineChoices` and of
-    `training.networks.loop.TrainingChoices`.
-    """
+    """A network on a cell line and a drug; for what is not said here see the classes that it inherits."""
 
     learning_rate: float = 1e-3
-    layers: int = 2
-    units: int = 256
-    activation: str = "silu"
-    dropout: float = 0.2
+    layers: int = 2  # of the head
+    units: int = 256  # of a layer of the head; the width of the codes of line and drug too
+    activation: str = "silu"  # a key of `training.networks.pair_module.ACTIVATIONS`
+    dropout: float = 0.2  # after every layer
     batch_size: int = 1024
     weight_decay: float = 0.05
-    identity: str = "profile"
+    identity: str = "profile"  # as the two below see `training.features.drug.DrugFeatures`
     profile_components: int = 16
     bits: int = 256
     epochs: int = 40
@@ -145,19 +90,34 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
 
     steps: ClassVar[int] = 64  # of Integrated Gradients
     rows_at_once: ClassVar[int] = 8192  # of one gradient
+    # Featurizer of molecules and its key in ``learnt_``. Its `transform` returns arrays with a row per drug: the first,
+    # ``(drugs, parts, kinds)``, encodes each part of the molecule (an atom, a token); predictions are attributed to it,
+    # from a baseline of zeros. The others (masks, bonds) are fixed.
+    reader: ClassVar[tuple[str, Any] | None] = None
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
     fitted = ("scale", "cell_scale", "drug_center", "drug_scale")
 
+    def activated(self) -> list[nn.Module]:
+        """Return the activation and the dropout after it."""
+        return [ACTIVATIONS[self.activation](), nn.Dropout(self.dropout)]
+
+    def head(self) -> nn.Sequential:
+        """Return the layers that join a pair: an activation on the summed codes, more layers, and a linear output."""
+        hidden = self.activated()
+        for _ in range(self.layers - 1):
+            hidden += [nn.Linear(self.units, self.units), *self.activated()]
+        return nn.Sequential(*hidden, nn.Linear(self.units, 1))
+
     @property
-    def head(self) -> Head:
-        """Return the layers that join a line's and a drug's code."""
-        return Head(layers=self.layers, units=self.units, activation=self.activation, dropout=self.dropout)
+    def molecules(self) -> Any:
+        """Return the fitted featurizer of molecules, None without."""
+        return self.reader and self.reader[1].from_state(self.learnt_[self.reader[0]])
 
     # For subclasses
 
     def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
         """Return the unfitted featurizer of lines."""
-        return self.cell_line_features(train)
+        return self.cell_line_features(train, getattr(self, "components", 0))
 
     @abstractmethod
     def _module(self, cell_width: int, drug_width: int) -> PairModule:
@@ -165,28 +125,16 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
 
     def _learn(self, train: ResponseSamples) -> dict[str, Any]:
         """Return what else is learned from training rows after ``features_``, as JSON values and arrays."""
-        return {}
+        if self.reader is None:
+            return {}
+        name, of = self.reader
+        return {name: of().fit(train.drugs["smiles"].iloc[np.unique(train.drug)].tolist()).state()}
 
     def _known_of_lines(self, samples: ResponseSamples) -> tuple[np.ndarray, ...]:
         """Return further inputs of `PairModule.cell_code`: arrays with a row per line."""
         return ()
 
-    def _molecules(self, drugs: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        """Return further inputs of `PairModule.drug_code`: arrays with a row per drug.
-
-        The first, ``(drugs, parts, kinds)``, encodes each part of the molecule (an atom, a token); predictions are
-        attributed to it, from a baseline of zeros. The others (masks, bonds) are fixed.
-        """
-        return ()
-
-    @property
-    def _kinds(self) -> list[str]:
-        """Return the names of the kinds of parts, in the order of the last axis of `_molecules`."""
-        return []
-
-    def fit(
-        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest error are kept."""
         context = context or FitContext()
         of_drug = DrugFeatures(self.bits, self.identity, self.profile_components)
@@ -198,15 +146,12 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
         self.learnt_: dict[str, Any] = self._learn(train)
         matrix = self.features_.transform(train)
         residual = train.target - matrix.offset
-        # The units of the network: residuals of unit variance; drug features scaled over the drugs seen.
+        # The units of the network: residuals of unit variance; features scaled over the lines and drugs seen, since
+        # components come ordered by size and the first would dominate.
         self.scale_ = float(residual.std()) or 1.0
-        seen = matrix.drugs[np.unique(matrix.drug)].astype(np.float64)
-        self.drug_center_, spread = seen.mean(axis=0), seen.std(axis=0)
-        self.drug_scale_ = np.where(spread > 1e-6, spread, 1.0)
-        # Components come ordered by size: without scaling the first would dominate.
-        lines = matrix.cells[np.unique(matrix.cell)].astype(np.float64)
-        spread = lines.std(axis=0)
-        self.cell_scale_ = np.where(spread > 1e-6, spread, 1.0)
+        drugs = matrix.drugs[np.unique(matrix.drug)].astype(np.float64)
+        self.drug_center_, self.drug_scale_ = drugs.mean(axis=0), _spread(drugs)
+        self.cell_scale_ = _spread(matrix.cells[np.unique(matrix.cell)].astype(np.float64))
 
         torch.manual_seed(self.seed)
         self._make()
@@ -225,9 +170,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
                 error = self._predict(watched) - measured
                 return {"validation_rmse": float(np.sqrt(np.mean(error**2)))}
 
-        self.trained_: Trained = train_network(
-            self.network_, loss, len(train), monitor, settings=self.loop_settings, context=context
-        )
+        self.trained_ = train_network(self.network_, loss, len(train), monitor, settings=self, context=context)
         return self
 
     def _make(self) -> None:
@@ -237,14 +180,10 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
     def _inputs(self, samples: ResponseSamples, matrix: PairMatrix | None = None) -> PairInputs:
         matrix = self.features_.transform(samples) if matrix is None else matrix
         cells = [matrix.cells / self.cell_scale_, *self._known_of_lines(samples)]
-        drugs = [(matrix.drugs - self.drug_center_) / self.drug_scale_, *self._molecules(samples.drugs)]
-        return PairInputs(
-            cells=tuple(self._tensor(each) for each in cells),
-            drugs=tuple(self._tensor(each) for each in drugs),
-            cell=self._tensor(matrix.cell.astype(np.int64)),
-            drug=self._tensor(matrix.drug.astype(np.int64)),
-            matrix=matrix,
-        )
+        read = self.molecules.transform(samples.drugs["smiles"].tolist()) if self.reader else ()
+        drugs = [(matrix.drugs - self.drug_center_) / self.drug_scale_, *read]
+        cell, drug = (self._tensor(each.astype(np.int64)) for each in (matrix.cell, matrix.drug))
+        return PairInputs(tuple(map(self._tensor, cells)), tuple(map(self._tensor, drugs)), cell, drug, matrix)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         dtype = torch.float32 if np.issubdtype(values.dtype, np.floating) else None
@@ -276,21 +215,15 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
         """
         inputs = self._inputs(samples)
         shares = self._shares(inputs)
-        overall = self.features_.drug.overall
-        lines = self.features_.cell_line.spread_gradient(
-            shares.cell_slopes, samples.cell_lines, samples.omics, samples.cell
-        )
+        overall, of_lines = self.features_.drug.overall, self.features_.cell_line
+        lines = of_lines.spread_gradient(shares.cell_slopes, samples.cell_lines, samples.omics, samples.cell)
         learnt = inputs.matrix.learnt(np.hstack([lines, shares.drugs, shares.parts.sum(axis=1)]))
-        return Attribution(
-            [*self.features_.names, *self._kinds, "drug:offset"],
-            np.hstack([learnt, (inputs.matrix.offset - overall)[:, None]]),
-            inputs.matrix.learnt(shares.base) + overall,
-            self._predict(inputs),
-            "integrated_gradients",
-        )
+        names = [*self.features_.names, *(self.molecules.names if self.reader else []), "drug:offset"]
+        values = np.hstack([learnt, (inputs.matrix.offset - overall)[:, None]])
+        base = inputs.matrix.learnt(shares.base) + overall
+        return Attribution(names, values, base, self._predict(inputs), "integrated_gradients")
 
     def _shares(self, inputs: PairInputs) -> Shares:
-        """Return contributions of the inputs of each pair, from the drug's mean."""
         found = [self._shares_of(inputs, rows) for rows in _slices(len(inputs.cell), _EXPLAINED)]
         return Shares(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
@@ -337,7 +270,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
         return cost_of(self.network_, inputs.cells, inputs.drugs)
 
     def state(self) -> dict[str, Any]:
-        """Return featurizers, scales, what else was learned, and weights."""
+        """Return what was learned, and weights."""
         state = {**super().state(), "weights": weights_of(self.network_)}
         return state | ({"learnt": self.learnt_} if self.learnt_ else {})
 
@@ -354,6 +287,12 @@ def _encoded(encode: Callable[..., Tensor], tensors: Tensors, of: Tensor) -> tup
     """Return the codes of the distinct rows in ``of``, and for each of ``of`` its row in the codes."""
     used, row = torch.unique(of, return_inverse=True)
     return torch.cat([encode(*(each[part] for each in tensors)) for part in used.split(_ENCODED)]), row
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each column, 1 where it is nearly 0."""
+    spread = values.std(axis=0)
+    return np.where(spread > 1e-6, spread, 1.0)
 
 
 def _slices(rows: int, size: int) -> Iterator[slice]:

@@ -14,12 +14,11 @@ def torchvision_backbone(
     name: str, stages: Callable[[nn.Module], list[nn.Module]], *, smallest: int = 32, weights: str = "IMAGENET1K_V1"
 ) -> Backbone:
     """Return torchvision's network ``name``; ``weights`` is the name of its ImageNet weights."""
-    return Backbone(
-        lambda pretrained: get_model(name, weights=weights if pretrained else None),
-        stages,
-        smallest=smallest,
-        source=f"torchvision {weights}",
-    )
+
+    def create(pretrained: bool) -> nn.Module:
+        return get_model(name, weights=weights if pretrained else None)
+
+    return Backbone(create, stages, smallest=smallest, source=f"torchvision {weights}")
 
 
 def alexnet_stages(network: nn.Module) -> list[nn.Module]:

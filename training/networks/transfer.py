@@ -1,8 +1,4 @@
-"""Transfer learning: a network that was trained on other images is trained on ours, in part or whole.
-
-Frozen stages run once over each image. `training.networks.cell_network` reads photographs of cells,
-`training.networks.gene_image_network` expression profiles laid out as images.
-"""
+"""Transfer learning: a network that was trained on other images is trained on ours, in part or whole."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -24,19 +20,8 @@ from training.backbone import Backbone
 from training.device import network_device
 from training.estimator import Classifier, FitContext
 from training.features.fitted import FittedAttributes
-from training.networks.loop import (
-    Trained,
-    TrainingChoices,
-    autocast,
-    cost_of,
-    restore_weights,
-    train_network,
-    weights_of,
-)
+from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 from training.networks.transfer_module import TransferModule, head_width, of_one_channel
-
-if TYPE_CHECKING:
-    import optuna
 
 BATCH = 64  # images at a time where no gradient is kept
 MODES = ("head", "partial", "full")
@@ -44,9 +29,7 @@ _LARGEST_HALF = 65504.0  # of a float16
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
-def training_space(
-    trial: optuna.Trial, settings: Mapping[str, Any], rates: tuple[float, float] = (0.02, 0.5)
-) -> dict[str, Any]:
+def training_space(trial: Any, settings: Mapping[str, Any], rates: tuple[float, float] = (0.02, 0.5)) -> dict[str, Any]:
     """Draw the hyperparameters of `TransferNetwork`; ``rates`` bounds ``backbone_rate``."""
     drawn = draw(
         trial,
@@ -67,32 +50,18 @@ def training_space(
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
-    """A classifier on the subclass's `Backbone`.
+    """A classifier on the subclass's `Backbone`; ``learning_rate`` is the head's."""
 
-    Parameters
-    ----------
-    mode
-        ``head`` trains a linear layer, ``partial`` also the last ``unfrozen`` stages, ``full`` everything.
-    backbone_rate, layer_decay
-        Learning rate of the last stage, as a share of the head's, and factor from each stage to the one before it.
-    balanced
-        Whether classes weigh alike in the loss.
-    weights
-        As in ``params.yaml``.
-
-    The others are those of `training.networks.loop.TrainingChoices`; ``learning_rate`` is the head's.
-    """
-
-    mode: str = "head"
+    mode: str = "head"  # trains a linear layer; ``partial`` also the last ``unfrozen`` stages; ``full`` everything
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     dropout: float = 0.2
     label_smoothing: float = 0.05
-    balanced: bool = True
+    balanced: bool = True  # whether classes weigh alike in the loss
     batch_size: int = 64
     unfrozen: int = 1
-    backbone_rate: float = 0.1
-    layer_decay: float = 0.7
+    backbone_rate: float = 0.1  # learning rate of the last stage, as a share of the head's
+    layer_decay: float = 0.7  # of that rate, from each stage to the one before it
     epochs: int = 30
     patience: int = 6
     weights: str = "imagenet"
@@ -112,15 +81,10 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
     @classmethod
     def expected_megabytes(cls) -> float:
         """Return the size of the backbone's weights and buffers, nearly all of a saved model."""
-        stages = nn.Sequential(*cls.backbone.build(cls.architecture, "none"))
-        return sum(tensor.numel() for tensor in stages.state_dict().values()) * 4 / 1e6
+        tensors = nn.Sequential(*cls.backbone.build(cls.architecture, "none")).state_dict().values()
+        return sum(tensor.numel() for tensor in tensors) * 4 / 1e6
 
     # For subclasses
-
-    @property
-    def _wide(self) -> bool:
-        """Whether the head sees the pixels too."""
-        return False
 
     @abstractmethod
     def _learn_images(self, train: Any, context: FitContext) -> int:
@@ -154,31 +118,20 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
         self.classes_ = list(train.classes)
         self.size_ = self._learn_images(train, context)
         stages = self._stages(self.weights)
-        pixels = self.channels * self.size_**2 if self._wide else 0
+        pixels = self.channels * self.size_**2 if getattr(self, "wide", False) else 0
         self._make(stages, pixels + head_width(stages, self.channels, self.size_, self.grid))
         module = self.module_
         codes = torch.tensor(train.target, device=self._device)
-        weight = None
-        if self.balanced:
-            counts = np.bincount(train.target, minlength=len(self.classes_)).clip(1)
-            shares = len(train) / (len(self.classes_) * counts)
-            weight = torch.as_tensor(shares, dtype=torch.float32, device=self._device)
-        criterion = nn.CrossEntropyLoss(weight, label_smoothing=self.label_smoothing)
+        counts = np.bincount(train.target, minlength=len(self.classes_)).clip(1)
+        shares = torch.as_tensor(len(train) / (len(self.classes_) * counts), dtype=torch.float32, device=self._device)
+        criterion = nn.CrossEntropyLoss(shares if self.balanced else None, label_smoothing=self.label_smoothing)
         loss = self._loss(train, context, criterion, codes)
         started = self._start(train, context, criterion, codes)
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
         began = time.perf_counter()
+        options: dict[str, Any] = {"context": context, "groups": self._rates(module), "start_counts": started}
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
-        self.trained_: Trained = train_network(
-            trained,
-            loss,
-            len(train),
-            monitor,
-            settings=self.loop_settings,
-            context=context,
-            groups=self._rates(module),
-            start_counts=started,
-        )
+        self.trained_ = train_network(trained, loss, len(train), monitor, settings=self, **options)
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
         seen = len(train) * (len(self.trained_.history) - self.trained_.first_epoch)
@@ -203,7 +156,7 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
             classes=len(self.classes_),
             dropout=self.dropout,
             grid=self.grid,
-            wide=self._wide,
+            wide=getattr(self, "wide", False),
         )
         if self._device.type == "cuda":
             module = module.to(memory_format=torch.channels_last)
@@ -215,15 +168,12 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
     def _rates(self, module: TransferModule) -> list[tuple[list[nn.Parameter], float]]:
         """Return the trained parameters with their share of the learning rate: the deeper, the larger."""
         depth = len(module.tail)
-        groups = [
-            (list(stage.parameters()), self.backbone_rate * self.layer_decay ** (depth - 1 - position))
-            for position, stage in enumerate(module.tail)
-        ]
-        return [*groups, (list(module.head.parameters()), 1.0)]
+        shares = [self.backbone_rate * self.layer_decay ** (depth - 1 - position) for position in range(depth)]
+        parts = zip([*module.tail, module.head], [*shares, 1.0], strict=True)
+        return [(list(part.parameters()), share) for part, share in parts]
 
     def _monitor(self, train: Any, validation: Any, context: FitContext) -> Callable[[], dict[str, float]]:
-        codes = validation.target
-        labels = np.arange(len(self.classes_))
+        codes, labels = validation.target, np.arange(len(self.classes_))
         held_out, settle = self._held_out(validation, watched=True), self._settle(train, context)
 
         def monitor() -> dict[str, float]:
@@ -268,9 +218,8 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
     def cost(self) -> dict[str, float]:
         """Return parameters, multiply-adds of one image, and images per second in training.
 
-        The rate is training images times epochs, over the seconds of the epochs and of the frozen stages' one run. For
-        cached features the seconds of their computation are counted; if these or an epoch are missing, there is no
-        rate.
+        The rate is training images times epochs, over the seconds of the epochs and of the frozen stages' one run, also
+        of a run whose features were cached. If these or an epoch are missing, there is no rate.
         """
         whole = cost_of(self.module_, torch.zeros(1, self.channels, self.size_, self.size_, device=self._device))
         trained = sum(p.numel() for p in self.module_.parameters() if p.requires_grad)
@@ -278,7 +227,7 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
         return cost | ({"images_per_second": self.images_per_second_} if self.images_per_second_ else {})
 
     def state(self) -> dict[str, Any]:
-        """Return fitted values and weights."""
+        """Return what was learned, and weights."""
         return {**super().state(), "weights": weights_of(self.module_)}
 
     def restore(self, state: dict[str, Any]) -> Self:

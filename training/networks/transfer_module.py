@@ -12,20 +12,10 @@ from torch import Tensor, nn
 class TransferModule(nn.Module):
     """Frozen stages, trained stages, and a linear head on a summary of every stage's output.
 
-    The pooled head replaces the wide layers of VGG and AlexNet, most of their parameters.
-
-    Parameters
-    ----------
-    stages
-        From pixels to the last feature map; the first is the stem. The first ``frozen`` of them are not trained.
-    width, classes
-        Inputs, see `head_width`, and outputs of the head.
-    dropout
-        Before the head's linear layer.
-    grid
-        See `tapped`.
-    wide
-        Whether the head sees the pixels too: a linear model beside the deep one (Cheng et al., 2016).
+    The pooled head replaces the wide layers of VGG and AlexNet, most of their parameters. The first ``frozen`` of
+    ``stages``, which begin with the stem, are not trained; ``width``, see `head_width`, counts the inputs of the head;
+    with ``wide`` it sees the pixels too, a linear model beside the deep one (Cheng et al., 2016); for ``grid`` see
+    `tapped`.
     """
 
     def __init__(
@@ -61,16 +51,12 @@ class TransferModule(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(n, classes)`` of normalized images ``(n, channels, size, size)``."""
-        return self.after(*self.before(images))
+        return self.head(self.summary(*self.before(images)))
 
     def before(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the frozen stages' last maps and what is tapped of them on the way."""
         maps, seen = tapped(self.frozen, images, 0, self.grid, len(self.frozen) + len(self.tail))
         return maps, [images.flatten(1), *seen] if self.wide else seen
-
-    def after(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
-        """Return logits of what `before` returned."""
-        return self.head(self.summary(maps, seen))
 
     def summary(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
         """Return what the head sees of what `before` returned, shape ``(n, width)``."""
@@ -83,13 +69,9 @@ def tapped(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run ``stages`` and return the last maps and a summary of each channel after every stage but the stem.
 
-    Parameters
-    ----------
-    first, count
-        Number of the first of ``stages`` in the whole network, and its number of stages.
-    grid
-        0: mean and spread after every stage (texture shows in the middle of a network, objects at its end). Above 0:
-        means over ``grid`` by ``grid`` fields of the last stage alone, since in a gene image the position is the gene.
+    ``first`` is the number of the first of ``stages`` in a network of ``count`` stages. With ``grid`` 0 the summary is
+    mean and spread after every stage: texture shows in the middle of a network, objects at its end. Above 0 it is means
+    over ``grid`` by ``grid`` fields of the last stage alone, since in a gene image the position is the gene.
     """
     seen: list[Tensor] = []
     for number, stage in enumerate(stages, start=first):
@@ -138,10 +120,7 @@ def head_width(stages: list[nn.Module], channels: int, size: int, grid: int = 0)
 
 
 def of_one_channel(stages: list[nn.Module]) -> list[nn.Module]:
-    """Make ``stages`` take images of one channel, in place, as if it were repeated three times.
-
-    The first convolution's weights are summed over its input channels.
-    """
+    """Sum the first convolution's weights over its channels, in place: ``stages`` then take images of one channel."""
     for part in stages[0].modules():
         if isinstance(part, nn.Conv2d) and part.in_channels == 3:
             part.weight = nn.Parameter(part.weight.detach().sum(dim=1, keepdim=True))

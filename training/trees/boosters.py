@@ -5,16 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xgboost
 
 from training.device import threads, torch_device
-from training.estimator import OnStep
+from training.estimator import Classifier, FitContext, OnStep
 from training.features.fitted import FittedAttributes
 
-_REPORT_EVERY = 10  # rounds
 _EXPLAINED_AT_ONCE = 128  # rows: contributions are computed for every output, and most are discarded
 
 
@@ -24,6 +23,9 @@ class TreeEstimator(FittedAttributes):
     seed: int
     device: str
     booster_: xgboost.Booster
+    max_bin: ClassVar[int] = 64  # omics are noisy: finer histograms cost time and change nothing
+    report_every: ClassVar[int] = 10  # rounds
+    reported: ClassVar[str] = "validation_loss"  # name of the loss of the validation rows
 
     @abstractmethod
     def _booster_params(self) -> dict[str, Any]:
@@ -32,6 +34,64 @@ class TreeEstimator(FittedAttributes):
     @abstractmethod
     def _rounds(self) -> tuple[int, int | None]:
         """Return the number of boosting rounds and the patience of early stopping, None for none."""
+
+    def _fit_features(self, train: Any) -> None:
+        """Learn from training rows what `_matrix` needs."""
+
+    @abstractmethod
+    def _matrix(self, samples: Any) -> Any:
+        """Return the features, float32, ``(n, features)``."""
+
+    def _label(self, samples: Any) -> np.ndarray:
+        """Return what the trees learn, ``(n,)`` or ``(n, targets)``."""
+        return samples.target
+
+    def _grow(
+        self,
+        params: Mapping[str, Any],
+        train: Any,
+        validation: Any | None,
+        context: FitContext | None,
+        *,
+        weight: np.ndarray | None = None,
+    ) -> None:
+        """Grow trees; with ``validation`` boosting stops once its loss no longer falls; the best rounds are kept."""
+        bins = {"max_bin": self.max_bin, "nthread": threads()}
+        grown = xgboost.QuantileDMatrix(self._matrix(train), self._label(train), weight=weight, **bins)
+        watched = None
+        if validation is not None and len(validation):
+            watched = xgboost.QuantileDMatrix(self._matrix(validation), self._label(validation), ref=grown, **bins)
+        self._boost(params, grown, watched, context)
+
+    def _boost(self, params: Mapping[str, Any], grown: Any, watched: Any | None, context: FitContext | None) -> None:
+        """Grow trees on quantized rows; the context is told the loss of the watched rows every few rounds."""
+        rounds, patience = self._rounds()
+        common: dict[str, Any] = {
+            "tree_method": "hist",
+            "max_bin": self.max_bin,
+            "nthread": threads(),
+            "seed": self.seed,
+        }
+        common |= {"device": torch_device(self.device), **params, **self._booster_params()}
+        report = None
+        if context is not None and context.on_step is not None and watched is not None:
+            report = Report(context.on_step, common["eval_metric"], self.reported, self.report_every)
+        booster = xgboost.train(
+            common,
+            grown,
+            rounds,
+            evals=[(watched, "validation")] if watched is not None else [],
+            early_stopping_rounds=patience if watched is not None else None,
+            callbacks=[report] if report else None,
+            verbose_eval=False,
+        )
+        best = booster.best_iteration if patience and watched is not None else rounds - 1
+        self.booster_ = booster[: best + 1]
+
+    def _predicted(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the booster's predictions for rows, float64."""
+        self.booster_.set_param({"nthread": threads(), "device": torch_device(self.device)})
+        return self.booster_.inplace_predict(matrix).astype(np.float64)
 
     def cost(self) -> dict[str, float]:
         """Return the number of nodes, as ``parameters``, and of trees."""
@@ -50,17 +110,7 @@ class TreeEstimator(FittedAttributes):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class BoostingChoices:
-    """Hyperparameters of boosted trees.
-
-    Parameters
-    ----------
-    learning_rate, depth, row_share, column_share, min_child_weight, l2
-        XGBoost's ``eta``, ``max_depth``, ``subsample``, ``colsample_bytree``, ``min_child_weight``, ``reg_lambda``.
-    rounds, patience
-        Maximal number of boosting rounds, and number of rounds without improvement on the validation rows.
-    seed, device
-        As in ``params.yaml``.
-    """
+    """Hyperparameters of boosted trees."""
 
     learning_rate: float = 0.1
     depth: int = 4
@@ -68,8 +118,8 @@ class BoostingChoices:
     column_share: float = 0.3
     min_child_weight: float = 1.0
     l2: float = 1.0
-    rounds: int = 600
-    patience: int = 40
+    rounds: int = 600  # at most
+    patience: int = 40  # rounds without improvement on the validation rows
     seed: int = 0
     device: str = "auto"
 
@@ -87,68 +137,29 @@ class BoostingChoices:
         return self.rounds, self.patience
 
 
-class Rows(NamedTuple):
-    """Training or validation rows: ``(n, features)``, labels ``(n,)`` or ``(n, targets)``, weights ``(n,)`` or None."""
+class LabelTrees(TreeEstimator, Classifier):
+    """Trees on a row of numbers per sample; with ``balanced`` all classes weigh alike."""
 
-    matrix: np.ndarray
-    label: np.ndarray
-    weight: np.ndarray | None = None
+    balanced: bool
+    fitted = ("classes",)
+    reported = "validation_log_loss"
 
+    def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
+        """Grow the trees; with ``validation`` boosting stops once its log loss no longer falls."""
+        self._fit_features(train)
+        self.classes_ = list(train.classes)
+        counts = np.bincount(train.target, minlength=len(self.classes_)).clip(1)
+        weights = (len(train) / (len(self.classes_) * counts))[train.target]
+        params = {"objective": "multi:softprob", "num_class": len(self.classes_), "eval_metric": "mlogloss"}
+        self._grow(params, train, validation, context, weight=weights if self.balanced else None)
+        return self
 
-def grow(
-    params: Mapping[str, Any],
-    train: Rows,
-    watched: Rows | None,
-    *,
-    rounds: int,
-    patience: int | None,
-    device: str,
-    max_bin: int,
-    on_step: OnStep | None = None,
-    reported: str = "validation_loss",
-) -> xgboost.Booster:
-    """Grow trees; with ``watched`` rows boosting stops once their loss no longer falls, and the best rounds are kept.
-
-    ``on_step`` receives the loss of the watched rows every few rounds, under the name ``reported``.
-    """
-    grown = xgboost.QuantileDMatrix(train.matrix, train.label, weight=train.weight, max_bin=max_bin, nthread=threads())
-    quantized = None
-    if watched is not None and len(watched.matrix):
-        quantized = xgboost.QuantileDMatrix(
-            watched.matrix, watched.label, ref=grown, max_bin=max_bin, nthread=threads()
-        )
-    report = Report(on_step, params["eval_metric"], reported) if on_step else None
-    common = {"tree_method": "hist", "max_bin": max_bin, "nthread": threads(), "device": torch_device(device)}
-    return boosted({**common, **params}, grown, quantized, rounds=rounds, patience=patience, report=report)
-
-
-def boosted(
-    params: Mapping[str, Any],
-    grown: xgboost.QuantileDMatrix,
-    watched: xgboost.QuantileDMatrix | None,
-    *,
-    rounds: int,
-    patience: int | None,
-    report: Report | None,
-) -> xgboost.Booster:
-    """Return trees on quantized rows, up to the best round; see `grow`."""
-    booster = xgboost.train(
-        dict(params),
-        grown,
-        rounds,
-        evals=[(watched, "validation")] if watched is not None else [],
-        early_stopping_rounds=patience if watched is not None else None,
-        callbacks=[report] if report and watched is not None else None,
-        verbose_eval=False,
-    )
-    best = booster.best_iteration if patience and watched is not None else rounds - 1
-    return booster[: best + 1]
-
-
-def predicted(booster: xgboost.Booster, matrix: np.ndarray, device: str) -> np.ndarray:
-    """Return predictions for the rows of ``matrix``, float64."""
-    booster.set_param({"nthread": threads(), "device": torch_device(device)})
-    return booster.inplace_predict(matrix).astype(np.float64)
+    def predict_proba(self, samples: Any) -> np.ndarray:
+        """Return the probability of each class, shape ``(n, classes)``."""
+        if len(samples) == 0:
+            return np.zeros((0, len(self.classes_)))
+        probabilities = self._predicted(self._matrix(samples))
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 def contributions(
@@ -164,14 +175,10 @@ def contributions(
 
 
 def all_contributions(booster: xgboost.Booster, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return contributions of features to each output's margin (path-dependent TreeSHAP; Lundberg et al., 2020).
+    """Return path-dependent TreeSHAP values (Lundberg et al., 2020) of each output's margin, and the margins, float32.
 
-    XGBoost's ``pred_contribs`` is the algorithm of ``shap.TreeExplainer`` without a copy of the model.
-
-    Returns
-    -------
-    tuple
-        Contributions with the base last ``(n, outputs, features + 1)``, and margins ``(n, outputs)``; float32.
+    Shapes are ``(n, outputs, features + 1)``, the base last, and ``(n, outputs)``. XGBoost's ``pred_contribs`` is the
+    algorithm of ``shap.TreeExplainer`` without a copy of the model.
     """
     booster.set_param({"nthread": threads(), "device": "cpu"})
     batch = xgboost.DMatrix(matrix, nthread=threads())
@@ -194,7 +201,7 @@ def from_array(raw: np.ndarray) -> xgboost.Booster:
 class Report(xgboost.callback.TrainingCallback):
     """Reports the watched rows' ``metric`` under the name ``name`` every few rounds."""
 
-    def __init__(self, on_step: OnStep, metric: str, name: str, every: int = _REPORT_EVERY) -> None:
+    def __init__(self, on_step: OnStep, metric: str, name: str, every: int) -> None:
         self._on_step, self._metric, self._name, self._every = on_step, metric, name, every
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.samples.images import ImageSamples
 from training.architectures import draw
 from training.features.cell_image import descriptors
-from training.trees.labels import LabelTrees
+from training.trees.boosters import LabelTrees
 
 _FEATURES = ("embedding", "descriptors")
 
@@ -24,6 +24,7 @@ class ImageTrees(LabelTrees):
     """Trees on features of images: ``embedding`` of a network trained on ImageNet, or ``descriptors``."""
 
     features: str
+    max_bin = 256
 
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -33,9 +34,6 @@ class ImageTrees(LabelTrees):
         from training.features.embedding import EMBEDDER  # imports PyTorch, which trees on tables do without
 
         return {"pretrained": "true", "weights": f"imagenet ({EMBEDDER})"}
-
-    def _fit_features(self, train: ImageSamples) -> None:
-        """Neither the network nor the descriptors learn from the training rows."""
 
     def _matrix(self, samples: ImageSamples) -> np.ndarray:
         if self.features == "descriptors":

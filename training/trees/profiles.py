@@ -1,17 +1,19 @@
-"""Tree ensembles on expression profiles: their features, and classifiers."""
+"""Tree ensembles on expression profiles, that classify or predict genes: all but their hyperparameters."""
 
 from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
-from training.estimator import Attribution
+from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileEstimator, ProfileFeatures
+from training.gene_targets import centered, chosen_targets, target_means
 from training.trees import boosters
-from training.trees.labels import LabelTrees
+from training.trees.boosters import LabelTrees, TreeEstimator
 
 TREE_SELECTIONS = ("all", "variance", "top_300", "top_1000")
-PROFILE_BINS = 64  # expression is noisy: finer histograms cost time and change nothing
 
 
 class ProfileMatrix(ProfileEstimator):
@@ -29,10 +31,50 @@ class ProfileMatrix(ProfileEstimator):
 class ProfileLabelTrees(ProfileMatrix, LabelTrees):
     """Trees that classify by the expression of genes."""
 
-    max_bin = PROFILE_BINS
-
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return TreeSHAP values of the margin of each sample's class ``output``, or of the predicted one."""
         chosen = self.predict(samples) if output is None else output
         values, base, margin = boosters.contributions(self.booster_, self._matrix(samples), chosen)
         return Attribution(list(self.features_.genes), values, base, margin, "tree_shap")
+
+
+class GeneTargetTrees(ProfileMatrix, TreeEstimator):
+    """Separate trees for each target gene, added to the gene's training mean."""
+
+    fitted = ("means",)
+    reported = "validation_rmse"
+    _explained: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # the last rows and their contributions
+
+    def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
+        """Grow the trees; with ``validation`` boosting stops once the error over all targets no longer falls."""
+        self._fit_features(train)
+        self.means_ = target_means(train)
+        self._explained = None
+        params = {
+            "objective": "reg:squarederror",
+            "multi_strategy": "one_output_per_tree",  # TreeSHAP reads no trees of vectors
+            "base_score": 0.0,
+            "eval_metric": "rmse",
+        }
+        self._grow(params, train, validation, context)
+        return self
+
+    def _label(self, samples: ExpressionSamples) -> np.ndarray:
+        return centered(samples, self.means_)
+
+    def predict(self, samples: ExpressionSamples) -> np.ndarray:
+        """Return the predicted expression, log2 units, shape ``(n, targets)``."""
+        if len(samples) == 0:
+            return np.zeros((0, len(self.means_)))
+        return self._predicted(self._matrix(samples)).reshape(len(samples), -1) + self.means_
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
+        """Return TreeSHAP values of each sample's target gene ``output``, log2 units."""
+        chosen = chosen_targets(samples, output)
+        matrix = self._matrix(samples)
+        # TreeSHAP computes contributions to all targets at once, and evidence asks for one target after the other.
+        if self._explained is None or not np.array_equal(self._explained[0], matrix, equal_nan=True):
+            self._explained = (matrix, *boosters.all_contributions(self.booster_, matrix))
+        values, base, margin = boosters.of_output(*self._explained[1:], chosen)
+        mean = self.means_[chosen]
+        return Attribution(list(self.features_.genes), values, base + mean, margin + mean, "tree_shap")

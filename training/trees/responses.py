@@ -15,20 +15,17 @@ import xgboost
 
 from pipelines.samples.response import ResponseSamples
 from training.bilinear import Bilinear, moments_of, out_of_fold, solve
-from training.device import threads, torch_device
+from training.device import threads
 from training.estimator import Attribution, FitContext, add
 from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures
 from training.features.pair import PairFeatures, PairMatrix
-from training.trees import boosters
-from training.trees.boosters import Report, TreeEstimator
+from training.trees.boosters import TreeEstimator
 
 Start = Literal["drug_mean", "none", "bilinear"]
 
-_REPORT_EVERY = 25  # rounds; a study prunes after eight reports, late enough for slow learners
 _FOLDS = 5  # of the training lines, so that a start by the bilinear model is no better on them than on new ones
 _ALPHA = 0.05  # of that model's penalty; on held-out lines of GDSC it is better than the elastic net's default
-_MAX_BIN = 64  # omics are noisy: finer histograms cost time and change nothing
 
 
 class PairTrees(CellLineChoices, TreeEstimator):
@@ -39,6 +36,8 @@ class PairTrees(CellLineChoices, TreeEstimator):
     profile_components: int
     bits: int
 
+    report_every = 25  # a study prunes after eight reports, late enough for slow learners
+    reported = "validation_rmse"
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
@@ -54,27 +53,14 @@ class PairTrees(CellLineChoices, TreeEstimator):
     def _start(self) -> Start:
         """Return what the trees are added to: the drug's mean, the overall mean or a bilinear elastic net."""
 
-    def fit(
-        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Grow the trees; with ``validation`` boosting stops once its error no longer falls."""
         context = context or FitContext()
         self.linear_, start = self._linear(train, context)
         # The repr of unfitted featurizers shows all that the fit depends on besides the rows.
         key = (id(train), id(validation), repr(self._features(train)), self._start, self.seed)
         self.features_, grown, watched = context.remember(key, lambda: self._matrices(train, start, validation))
-        rounds, patience = self._rounds()
-        params = {
-            "tree_method": "hist",
-            "max_bin": _MAX_BIN,
-            "seed": self.seed,
-            "nthread": threads(),
-            "device": torch_device(self.device),
-            "eval_metric": "rmse",
-            **self._booster_params(),
-        }
-        report = Report(context.on_step, "rmse", "validation_rmse", _REPORT_EVERY) if context.on_step else None
-        self.booster_ = boosters.boosted(params, grown, watched, rounds=rounds, patience=patience, report=report)
+        self._boost({"eval_metric": "rmse"}, grown, watched, context)
         return self
 
     def _linear(self, train: ResponseSamples, context: FitContext) -> tuple[Bilinear | None, np.ndarray | None]:
@@ -84,14 +70,13 @@ class PairTrees(CellLineChoices, TreeEstimator):
         """
         if self._start != "bilinear":
             return None, None
+
         # The same bits as the trees, else one name would mean two features.
-        return context.remember(
-            ("start", id(train), self.bits, self.seed),
-            lambda: (
-                solve(moments_of(train, bits=self.bits), alpha=_ALPHA),
-                out_of_fold(train, folds=_FOLDS, seed=self.seed, alpha=_ALPHA, bits=self.bits),
-            ),
-        )
+        def start() -> tuple[Bilinear, np.ndarray]:
+            model = solve(moments_of(train, bits=self.bits), alpha=_ALPHA)
+            return model, out_of_fold(train, folds=_FOLDS, seed=self.seed, alpha=_ALPHA, bits=self.bits)
+
+        return context.remember(("start", id(train), self.bits, self.seed), start)
 
     def _matrices(
         self, train: ResponseSamples, start: np.ndarray | None, validation: ResponseSamples | None
@@ -99,12 +84,16 @@ class PairTrees(CellLineChoices, TreeEstimator):
         self.features_ = self._features(train).fit(train)
         complete = self.features_.complete(train)
         train, start = train.take(complete), None if start is None else start[complete]
-        grown = _quantized(self._matrix(train, start), train.target)
+        grown = self._quantized(self._matrix(train, start), train.target)
         if validation is not None:
             validation = validation.take(self.features_.complete(validation))
         if validation is None or len(validation) == 0:
             return self.features_, grown, None
-        return self.features_, grown, _quantized(self._matrix(validation), validation.target, grown)
+        return self.features_, grown, self._quantized(self._matrix(validation), validation.target, grown)
+
+    def _quantized(self, matrix: PairMatrix, target: np.ndarray, reference: Any = None) -> xgboost.QuantileDMatrix:
+        batches = _PairBatches(matrix, target - matrix.offset)
+        return xgboost.QuantileDMatrix(batches, max_bin=self.max_bin, ref=reference, nthread=threads())
 
     def _matrix(self, samples: ResponseSamples, start: np.ndarray | None = None) -> PairMatrix:
         """Return the features of ``samples``, offset by ``start`` or else by the starting model's prediction."""
@@ -119,9 +108,8 @@ class PairTrees(CellLineChoices, TreeEstimator):
         return self._margin(matrix) + matrix.offset
 
     def _margin(self, matrix: PairMatrix) -> np.ndarray:
-        self.booster_.set_param({"nthread": threads(), "device": torch_device(self.device)})
-        margins = [self.booster_.inplace_predict(matrix.gather(rows)) for rows in matrix.batches()]
-        return matrix.learnt((np.concatenate(margins) if margins else np.zeros(0)).astype(np.float64))
+        margins = [self._predicted(matrix.gather(rows)) for rows in matrix.batches()]
+        return matrix.learnt(np.concatenate(margins) if margins else np.zeros(0))
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return path-dependent TreeSHAP values (Lundberg et al., 2020), added to the starting model's attributions."""
@@ -176,10 +164,3 @@ class _PairBatches(xgboost.DataIter):
 
     def reset(self) -> None:
         self._next = 0
-
-
-def _quantized(
-    matrix: PairMatrix, target: np.ndarray, reference: xgboost.QuantileDMatrix | None = None
-) -> xgboost.QuantileDMatrix:
-    batches = _PairBatches(matrix, target - matrix.offset)
-    return xgboost.QuantileDMatrix(batches, max_bin=_MAX_BIN, ref=reference, nthread=threads())
