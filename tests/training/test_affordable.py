@@ -13,11 +13,8 @@ from training.model.final_fit import LARGEST_MODEL, _refuse_large, affordable
     ("name", "kind", "members"),
     [
         ("resnet50", "images classification", 1),  # 94 MB each
-        ("resnet50", "profiles classification", 1),
-        ("vgg16", "images classification", 1),
         ("efficientnet_lite0", "images classification", 5),  # 14 MB each
         ("random_forest", "images classification", 5),
-        ("mlp", "pairs regression", 5),
     ],
 )
 def test_as_many_members_are_fitted_as_can_be_served_together(

@@ -50,45 +50,37 @@ def _turns(image: Tensor) -> Iterator[Tensor]:
 # Random changes
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("count", [1, CHUNK, CHUNK + 3])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+@pytest.mark.parametrize("count", [1, CHUNK + 3])
 def test_shape_and_range_stay(strength: float, count: int) -> None:
     images = _images(count)
     before = images.clone()
     torch.manual_seed(0)
     for _ in range(5):
         changed = augment(images, augmentation(strength, SIDE))
-        assert changed.shape == images.shape
-        assert changed.dtype == torch.float32
-        assert torch.isfinite(changed).all()
-        assert changed.min() >= 0
-        assert changed.max() <= 255
+        assert changed.shape == images.shape and changed.dtype == torch.float32
+        assert torch.isfinite(changed).all() and changed.min() >= 0 and changed.max() <= 255
     assert torch.equal(images, before), "the images themselves were changed"
 
 
-def test_without_strength_no_pixel_is_made_up() -> None:
-    images = _images(CHUNK * 2 + 1)
+def test_without_strength_images_are_turned_in_all_eight_ways_and_no_pixel_is_made_up() -> None:
+    images = _images(CHUNK + 1)
     torch.manual_seed(0)
-    for _ in range(4):
-        for changed, image in zip(augment(images, augmentation(0.0, SIDE)), images, strict=True):
-            assert any(torch.equal(changed, turned) for turned in _turns(image))
+    seen = set()
+    for _ in range(120):
+        changed = augment(images, augmentation(0.0, SIDE))
+        seen.add(changed[0].numpy().tobytes())
+        assert any(torch.equal(changed[-1], turned) for turned in _turns(images[-1]))
+    assert seen == {turned.numpy().tobytes() for turned in _turns(images[0])}
 
 
-def test_all_eight_turns_come_up() -> None:
-    image = _images(1)
-    torch.manual_seed(0)
-    seen = {augment(image, augmentation(0.0, SIDE)).numpy().tobytes() for _ in range(120)}
-    assert seen == {turned.numpy().tobytes() for turned in _turns(image[0])}
-
-
-@pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_every_image_stays_at_its_own_row(strength: float) -> None:
+def test_every_image_stays_at_its_own_row() -> None:
     codes = torch.arange(24) % 3
     images = torch.full((24, 3, SIDE, SIDE), 60.0)
     images[torch.arange(24), codes] = 180  # one channel of each image is bright
     torch.manual_seed(0)
     for _ in range(10):
-        changed = augment(images, augmentation(strength, SIDE))
+        changed = augment(images, augmentation(1.0, SIDE))
         assert torch.equal(changed.mean(dim=(2, 3)).argmax(dim=1), codes)
 
 
@@ -101,13 +93,12 @@ def test_images_are_stained_each_in_its_own_way() -> None:
     assert (changed - same).abs().mean() > 1
 
 
-@pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_the_black_frame_of_a_cell_stays_black(strength: float) -> None:
+def test_the_black_frame_of_a_cell_stays_black() -> None:
     images = _framed()
     frame = images.amax(dim=1) == 0
     torch.manual_seed(0)
     for _ in range(20):
-        changed = StainJitter(0.12 * strength)(images).amax(dim=1)
+        changed = StainJitter(0.12)(images).amax(dim=1)
         assert (changed[frame] == 0).all()
         assert (changed[~frame] > 0).all()
 
@@ -123,9 +114,7 @@ def test_the_black_frame_of_a_cell_stays_black(strength: float) -> None:
 def test_any_stain_keeps_range_frame_and_the_order_of_shades(scale: list[float], shift: list[float]) -> None:
     gray = torch.arange(8, 256, dtype=torch.float32).view(1, 1, 1, -1).expand(1, 3, 1, -1)
     changed = restained(gray, torch.tensor(scale).view(1, 3, 1, 1), torch.tensor(shift).view(1, 3, 1, 1))
-    assert torch.isfinite(changed).all()
-    assert changed.min() >= 0
-    assert changed.max() <= 255
+    assert torch.isfinite(changed).all() and changed.min() >= 0 and changed.max() <= 255
     assert (changed.diff(dim=3) >= -1e-3).all(), "a darker shade became the lighter one"
 
 
@@ -136,8 +125,7 @@ def test_gray_does_not_tell_how_the_smear_was_lit_or_which_channel_was_stained()
     images = _images().clamp(20, 200)
     gray = grayed(images)
     assert gray.shape == images.shape
-    assert torch.equal(gray[:, 0], gray[:, 1])
-    assert torch.equal(gray[:, 0], gray[:, 2])
+    assert torch.equal(gray[:, 0], gray[:, 1]) and torch.equal(gray[:, 0], gray[:, 2])
     assert gray.flatten(1).std(dim=1).min() > 10
     torch.testing.assert_close(grayed(images * 0.8 + 9), gray, rtol=0, atol=0.1)
     moved = images + torch.tensor([12.0, -8.0, 20.0]).view(1, 3, 1, 1)
@@ -148,9 +136,8 @@ def test_standard_colors_do_not_tell_how_the_smear_was_lit_or_stained() -> None:
     images = _images().clamp(20, 200)
     standard = standardized(images)
     assert not torch.equal(standard[:, 0], standard[:, 1]), "channels lie apart as they did"
-    changed = images * torch.tensor([0.8, 0.9, 1.1]).view(1, 3, 1, 1) + torch.tensor([12.0, -8.0, 20.0]).view(
-        1, 3, 1, 1
-    )
+    scale, shift = torch.tensor([[0.8, 0.9, 1.1], [12.0, -8.0, 20.0]]).view(2, 1, 3, 1, 1)
+    changed = images * scale + shift
     torch.testing.assert_close(standardized(changed), standard, rtol=0, atol=0.1)
     assert (standard.mean(dim=(2, 3)) - 120).abs().max() < 5
 
@@ -172,32 +159,26 @@ def test_gray_and_standard_colors_of_an_image_depend_neither_on_the_others_nor_o
 
 
 @pytest.mark.parametrize("change", [grayed, standardized])
-@pytest.mark.parametrize("shade", [0.0, 7.0, 128.0, 255.0])
-def test_a_blank_image_stays_finite(shade: float, change: Callable[[Tensor], Tensor]) -> None:
-    changed = change(torch.full((2, 3, 8, 8), shade))
-    assert torch.isfinite(changed).all()
-    assert changed.min() >= 0
-    assert changed.max() <= 255
+def test_a_blank_image_stays_finite(change: Callable[[Tensor], Tensor]) -> None:
+    for shade in (0.0, 7.0, 255.0):
+        changed = change(torch.full((2, 3, 8, 8), shade))
+        assert torch.isfinite(changed).all() and changed.min() >= 0 and changed.max() <= 255
 
 
 # Views, on which frozen stages run
 
 
-def test_the_first_view_is_the_image_itself() -> None:
-    images = _images()
-    assert torch.equal(viewed(images, 0, 1.0), images)
-
-
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_eight_views_are_the_eight_turns(strength: float) -> None:
     image = _images(1)
+    assert torch.equal(viewed(image, 0, 1.0), image)
     turns = [turned.numpy().tobytes() for turned in _turns(image[0])]
     plain = [viewed(image, view, 0.0)[0].numpy().tobytes() for view in range(8)]
     assert sorted(plain) == sorted(turns)
     assert len({viewed(image, view, strength).numpy().tobytes() for view in range(16)}) == (8 if not strength else 16)
 
 
-@pytest.mark.parametrize("view", range(1, 8))
+@pytest.mark.parametrize("view", [1, 6])
 def test_a_view_is_the_same_for_every_image_every_time(view: int) -> None:
     images = _images()
     torch.manual_seed(1)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from pipelines.errors import UserError
-from tests.training.image_samples import NETWORKS, in_memory
+from tests.training.image_samples import NETWORKS, TREES, in_memory
 from training.architectures import get_architecture, names
 from training.backbone import Backbone, fingerprint, load_weights, weights_file
 from training.networks.cell_network import CellNetwork
@@ -101,9 +99,8 @@ def test_the_stages_give_what_the_library_s_network_gives(by_hand: nn.Module) ->
         torch.testing.assert_close(_backbone(LITE).create(True).eval()(images), by_hand(images), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("photograph", "code"), [("china.jpg", 698), ("flower.jpg", 985)])
-def test_the_package_s_network_knows_a_palace_and_a_daisy(photograph: str, code: int) -> None:
-    image = Image.fromarray(load_sample_image(photograph))
+def test_the_package_s_network_knows_a_daisy() -> None:
+    image = Image.fromarray(load_sample_image("flower.jpg"))
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
@@ -113,7 +110,7 @@ def test_the_package_s_network_knows_a_palace_and_a_daisy(photograph: str, code:
     pixels = (np.asarray(square, np.float32) / 255 - mean) / std
     with torch.no_grad():
         scores = backbone.create(True).eval()(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-    assert int(scores.argmax()) == code
+    assert int(scores.argmax()) == 985
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -144,126 +141,73 @@ def test_the_stages_are_the_whole_of_the_library_s_features(name: str) -> None:
 # A path
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "pth", "pt"])
-def test_a_file_of_weights_is_loaded(tmp_path: Path, ending: str) -> None:
-    tensors = _random()
-    path = tmp_path / f"mine.{ending}"
-    if ending == "safetensors":
+def _write(tensors: Any, path: Path) -> Path:
+    if path.suffix == ".safetensors":
         save_file(tensors, path)
     else:
         torch.save(tensors, path)
-    assert _equal(_backbone(LITE).build(LITE, str(path)), tensors)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth", "pt"])
+def test_a_file_of_weights_is_loaded_by_its_path_or_from_a_folder(tmp_path: Path, ending: str) -> None:
+    path = _write(_random(), tmp_path / f"{LITE}.{ending}")
+    assert weights_file(tmp_path, LITE) == path
+    for given in (path, tmp_path):
+        assert _equal(_backbone(LITE).build(LITE, str(given)), _random())
     assert not _equal(_backbone(LITE).build(LITE, str(path)), _random(2))
-
-
-@pytest.mark.parametrize("ending", ["safetensors", "pth"])
-def test_a_folder_gives_each_architecture_its_own_file(tmp_path: Path, ending: str) -> None:
-    tensors = _random()
-    if ending == "safetensors":
-        save_file(tensors, tmp_path / f"{LITE}.{ending}")
-    else:
-        torch.save(tensors, tmp_path / f"{LITE}.{ending}")
-    assert weights_file(tmp_path, LITE) == tmp_path / f"{LITE}.{ending}"
-    assert _equal(_backbone(LITE).build(LITE, str(tmp_path)), tensors)
     assert "efficientnet_b0.safetensors" in _refusal(tmp_path, "efficientnet_b0")
 
 
 @pytest.mark.parametrize("wrapped", ["state_dict", "model"])
 def test_a_training_script_s_checkpoint_is_unwrapped(tmp_path: Path, wrapped: str) -> None:
-    torch.save({wrapped: _random(), "epoch": 3}, tmp_path / "run.pth")
-    assert _equal(_backbone(LITE).build(LITE, str(tmp_path / "run.pth")), _random())
+    path = _write({wrapped: _random(), "epoch": 3}, tmp_path / "run.pth")
+    assert _equal(_backbone(LITE).build(LITE, str(path)), _random())
 
 
 def test_another_classifier_does_not_matter(tmp_path: Path) -> None:
     tensors = _random()
     tensors["classifier.weight"], tensors["classifier.bias"] = torch.zeros(5, 1280), torch.zeros(5)
-    save_file(tensors, tmp_path / "five.safetensors")
     without = {key: tensor for key, tensor in tensors.items() if not key.startswith("classifier")}
-    save_file(without, tmp_path / "none.safetensors")
-    for name in ("five", "none"):
-        assert _equal(_backbone(LITE).build(LITE, str(tmp_path / f"{name}.safetensors")), without)
+    for given in (tensors, without):
+        path = _write(given, tmp_path / "other.safetensors")
+        assert _equal(_backbone(LITE).build(LITE, str(path)), without)
 
 
-def _shape(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {**tensors, "conv_head.weight": torch.zeros(7, 320, 1, 1)}
+Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+CHANGES: dict[str, Change] = {
+    r"conv_head\.weight has another shape": lambda own: {**own, "conv_head.weight": torch.zeros(7, 320, 1, 1)},
+    r"lacks 1 of its tensors.*blocks\.3\.0\.bn1\.running_var": lambda own: {
+        key: tensor for key, tensor in own.items() if key != "blocks.3.0.bn1.running_var"
+    },
+    "neither its names nor its shapes": lambda own: {f"x{n}": each for n, each in enumerate(reversed(own.values()))},
+    "neither its names": lambda own: {f"x{n}": each for n, each in enumerate(list(own.values())[:-1])},
+}
 
 
-def _lacking(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor for key, tensor in tensors.items() if key != "blocks.3.0.bn1.running_var"}
-
-
-def _foreign(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"x{number}": tensor for number, tensor in enumerate(reversed(list(tensors.values())))}
-
-
-def _one_less(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"x{number}": tensor for number, tensor in enumerate(list(tensors.values())[:-1])}
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (_shape, r"conv_head\.weight has another shape"),
-        (_lacking, r"lacks 1 of its tensors.*blocks\.3\.0\.bn1\.running_var"),
-        (_foreign, "neither its names nor its shapes are known"),
-        (_one_less, "neither its names nor its shapes are known"),
-    ],
-)
-def test_weights_of_another_network_are_refused(
-    tmp_path: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]], said: str
-) -> None:
-    save_file(change(_random()), tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=said):
-        _backbone(LITE).build(LITE, str(tmp_path / "other.safetensors"))
-    message = _refusal(tmp_path / "other.safetensors")
-    assert f"not the weights of {LITE}" in message
-    assert "tune.weights" in message
-
-
-def test_a_refused_file_leaves_the_network_as_it_was(tmp_path: Path) -> None:
-    save_file(_lacking(_random(1)), tmp_path / "other.safetensors")
+@pytest.mark.parametrize("said", CHANGES)
+def test_weights_of_another_network_are_refused_and_leave_it_as_it_was(tmp_path: Path, said: str) -> None:
+    path = _write(CHANGES[said](_random()), tmp_path / "other.safetensors")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     before = fingerprint(network)
-    with pytest.raises(UserError):
-        load_weights(network, _backbone(LITE).stages(network), tmp_path / "other.safetensors", LITE)
+    with pytest.raises(UserError, match=said):
+        load_weights(network, _backbone(LITE).stages(network), path, LITE)
     assert fingerprint(network) == before
-
-
-class _Code:
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return Path.touch, (Path("code_was_run"),)  # type: ignore[return-value]
-
-
-@pytest.mark.parametrize("kind", ["torch", "pickle"])
-def test_a_pickle_with_code_is_not_run(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "code.pth"
-    if kind == "torch":
-        torch.save({"conv_stem.weight": _Code()}, path)
-    else:
-        path.write_bytes(pickle.dumps({"conv_stem.weight": _Code()}))
     message = _refusal(path)
-    assert "tune.weights" in message
-    assert not (tmp_path / "code_was_run").exists()
-    assert "trust" not in message  # nobody is told how to run it all the same
-    assert "weights_only" not in message
+    assert f"not the weights of {LITE}" in message and "tune.weights" in message
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
-@pytest.mark.parametrize("kept", [0, 100, 5_000_000])
+@pytest.mark.parametrize("kept", [0, 5_000_000])
 def test_a_file_cut_short_is_refused(tmp_path: Path, ending: str, kept: int) -> None:
-    path = tmp_path / f"cut.{ending}"
-    if ending == "safetensors":
-        save_file(_random(), path)
-    else:
-        torch.save(_random(), path)
+    path = _write(_random(), tmp_path / f"cut.{ending}")
     path.write_bytes(path.read_bytes()[:kept])
     assert "tune.weights" in _refusal(path)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {"a": "text"}}, torch.zeros(3)])
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": {"a": "text"}}])
 def test_what_is_no_state_dictionary_is_refused(tmp_path: Path, content: Any) -> None:
-    torch.save(content, tmp_path / "odd.pth")
-    assert "tune.weights" in _refusal(tmp_path / "odd.pth")
+    assert "tune.weights" in _refusal(_write(content, tmp_path / "odd.pth"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -276,12 +220,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 # The libraries' own loaders
 
 
-@pytest.mark.parametrize("error", [URLError("no network"), RuntimeError(), ValueError("a\nb")])
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "xception"])
+@pytest.mark.parametrize("error", [RuntimeError(), ValueError("a\nb")])
 def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
-    name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    name, asked = "xception", []
 
     def create(pretrained: bool) -> nn.Module:
         asked.append(pretrained)
@@ -297,20 +240,6 @@ def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
         assert said in message
     assert "\n" not in message
     assert asked == [True]
-
-
-def test_an_empty_cache_without_a_network_is_an_error_of_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def offline(*arguments: Any, **options: Any) -> None:
-        raise URLError("no network")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(urllib.request, "urlopen", offline)
-    monkeypatch.setattr("torch.hub.urlopen", offline)
-    with pytest.raises(UserError, match=r"efficientnet_b0 .*no network.*TORCH_HOME.*tune\.weights"):
-        _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
-    assert not list(tmp_path.rglob("*.pth"))
 
 
 def test_timm_without_a_network_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,9 +276,11 @@ def test_the_library_s_own_loader_reads_a_filled_cache(torch_home: Path) -> None
     assert fingerprint(nn.Sequential(*stages)) != fingerprint(nn.Sequential(*scratch))
 
 
-@pytest.mark.parametrize("content", [b"", b"half of a download", b"PK\x03\x04" + bytes(2000)])
-def test_a_broken_file_in_the_cache_is_an_error_of_one_line(torch_home: Path, content: bytes) -> None:
-    (torch_home / CHECKPOINT).write_bytes(content)
+def test_an_empty_cache_or_a_broken_file_in_it_is_an_error_of_one_line(torch_home: Path) -> None:
+    with pytest.raises(UserError, match=r"efficientnet_b0 .*no network.*TORCH_HOME.*tune\.weights"):
+        _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
+    assert not list(torch_home.iterdir())
+    (torch_home / CHECKPOINT).write_bytes(b"PK\x03\x04" + bytes(2000))
     with pytest.raises(UserError, match=r"efficientnet_b0 .*TORCH_HOME"):
         _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
 
@@ -358,17 +289,15 @@ def test_a_broken_file_in_the_cache_is_an_error_of_one_line(torch_home: Path, co
 
 
 @pytest.mark.parametrize("name", names("images", "classification"))
-@pytest.mark.parametrize("weights", ["imagenet", "none", "weights/mine.pth"])
-def test_a_run_says_what_it_started_from(name: str, weights: str) -> None:
+def test_a_run_says_what_it_started_from(name: str) -> None:
     architecture = get_architecture(name, "images", "classification")
-    origin = architecture.estimator.origin(architecture.defaults, {"weights": weights})
-    assert all(isinstance(value, str) for value in origin.values())
-    if name not in NETWORKS:
-        assert origin == {"pretrained": "false"}
-        embedded = architecture.estimator.origin({"features": "embedding"}, {"weights": weights})
-        if name != "majority_class":
-            assert embedded == {"pretrained": "true", "weights": f"imagenet ({LITE})"}
-        return
-    assert origin["pretrained"] == ("false" if weights == "none" else "true")
-    expected = f"imagenet ({_backbone(name).source})" if weights == "imagenet" else weights
-    assert origin["weights"] == expected
+    for weights in ("imagenet", "none", "weights/mine.pth"):
+        origin = architecture.estimator.origin(architecture.defaults, {"weights": weights})
+        if name in NETWORKS:
+            named = f"imagenet ({_backbone(name).source})" if weights == "imagenet" else weights
+            assert origin == {"pretrained": str(weights != "none").lower(), "weights": named}
+        else:
+            assert origin == {"pretrained": "false"}
+    if name in TREES:
+        embedded = architecture.estimator.origin({"features": "embedding"}, {})
+        assert embedded == {"pretrained": "true", "weights": f"imagenet ({LITE})"}

@@ -38,8 +38,7 @@ def _split(folder: Path, mode: str) -> Prepared:
     return prepare(task.read(folder), task, params.seed)
 
 
-@pytest.mark.parametrize("mode", ["cell_blind", "cross_study"])
-@pytest.mark.parametrize("interactions", [True, False])
+@pytest.mark.parametrize(("mode", "interactions"), [("cell_blind", False), ("cross_study", True)])
 def test_directions_in_which_training_lines_happen_not_to_differ_decide_nothing(
     mode: str, interactions: bool, folder: Path
 ) -> None:
@@ -63,7 +62,7 @@ def _fitted(lines: int, genes: int) -> tuple[CellLineFeatures, dict[str, pd.Data
     return features, known, features.transform(about, {"expression": table}).astype(np.float64)
 
 
-def test_the_spread_of_other_lines_is_told_from_the_training_lines_alone() -> None:
+def test_the_spread_of_other_lines_is_found_from_the_training_lines_and_of_many_lines_it_is_theirs() -> None:
     features, known, every = _fitted(lines=60, genes=40)
     told = features.unseen_spread(known)[: features.width - 1]
     true = every[60:, :-1].std(axis=0) / every[:60, :-1].std(axis=0)
@@ -71,9 +70,6 @@ def test_the_spread_of_other_lines_is_told_from_the_training_lines_alone() -> No
     seen = np.isfinite(told)
     assert seen.sum() >= 38 and (told >= 1).all()
     assert np.abs(np.log(told[seen] / np.maximum(true[seen], 1))).max() < np.log(2)
-
-
-def test_many_lines_are_weighed_as_they_were() -> None:
     features, known, _ = _fitted(lines=1500, genes=40)
     assert features.unseen_spread(known).max() < 1.1
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-import optuna
 import pytest
 import timm
 from torch import nn
@@ -20,7 +19,6 @@ from training import architectures
 from training.architectures import Architecture
 from training.backbone import Backbone
 from training.estimator import Estimator, FitContext
-from training.features.cell_line_choices import cell_line_space
 from training.networks import cell_network
 from training.studies.study import tune
 
@@ -72,14 +70,3 @@ def test_the_example_of_a_backbone_is_registered_for_images(
     made = registered["resnet50", "images", "classification"].estimator
     backbone: Any = vars(made)["backbone"]
     assert [len(list(stage.parameters())) > 0 for stage in backbone.stages(backbone.create(False))] == [True] * 5
-
-
-def test_the_page_lists_the_scalings_that_studies_draw() -> None:
-    page = (ROOT / "docs/data/pairs.md").read_text()
-    told = re.search(r"they\s+are\s+scaled\s+\(`scaling`:(.*?)\)", page, re.DOTALL)
-    assert told is not None
-    trial = optuna.create_study().ask()
-    cell_line_space(trial, {})
-    drawn = trial.distributions["scaling"]
-    assert isinstance(drawn, optuna.distributions.CategoricalDistribution)
-    assert re.findall(r"`(\w+)`", told[1]) == list(drawn.choices)

@@ -15,23 +15,13 @@ from torch import nn
 from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
 from tests.training.image_samples import NETWORKS, draw, in_memory, labeled, settled_weights
-from training.architectures import Architecture, get_architecture, names
+from training.architectures import Architecture, get_architecture
 from training.estimator import Classifier
 from training.networks import cell_network, transfer_module
 from training.networks.cell_network import CellNetwork
-from training.networks.transfer import MODES
 from training.networks.transfer_module import TransferModule
 
-SETTINGS: dict[str, Any] = {"modes": list(MODES), "weights": "imagenet"}
-SMALL: dict[str, Any] = {
-    "epochs": 4,
-    "views": 2,
-    "test_views": 2,
-    "rounds": 10,
-    "trees": 10,
-    "seed": 3,
-    "device": "cpu",
-}
+SMALL: dict[str, Any] = {"epochs": 4, "views": 2, "test_views": 2, "seed": 3, "device": "cpu"}
 
 Fits = Callable[[str], CellNetwork]
 
@@ -40,9 +30,7 @@ of_every_network = pytest.mark.parametrize("architecture", NETWORKS, indirect=Tr
 
 
 def _build(architecture: Architecture, mode: str = "head", **settings: Any) -> Classifier:
-    chosen = dict(architecture.defaults)
-    if "mode" in chosen:
-        chosen |= {"mode": mode, "learning_rate": 2e-3}
+    chosen = {**architecture.defaults, "mode": mode, "learning_rate": 2e-3}
     chosen |= {name: settings.pop(name) for name in list(settings) if name in architecture.defaults}
     estimator = architecture.build(chosen, **{**SMALL, "weights": "none", **settings})
     assert isinstance(estimator, Classifier)
@@ -50,10 +38,11 @@ def _build(architecture: Architecture, mode: str = "head", **settings: Any) -> C
 
 
 def _side(architecture: Architecture) -> int:
-    return architecture.estimator.backbone.smallest if issubclass(architecture.estimator, CellNetwork) else 32
+    backbone: Any = vars(architecture.estimator)["backbone"]
+    return int(backbone.smallest)
 
 
-@pytest.fixture(scope="module", params=names("images", "classification"))
+@pytest.fixture(scope="module")
 def architecture(request: pytest.FixtureRequest) -> Architecture:
     return get_architecture(request.param, "images", "classification")
 
@@ -61,11 +50,6 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
 @pytest.fixture(scope="module")
 def train(architecture: Architecture) -> ImageSamples:
     return in_memory(12, _side(architecture))
-
-
-@pytest.fixture(scope="module")
-def unseen(architecture: Architecture) -> ImageSamples:
-    return in_memory(5, _side(architecture), first=100)
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +97,12 @@ def _same(one: nn.Module, other: nn.Module) -> dict[str, bool]:
 # Fitting
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0"])
-def test_augmentation_draws_from_the_seed_alone(name: str) -> None:
+def test_augmentation_draws_from_the_seed_alone() -> None:
     train, answers = in_memory(6, 64), []
     for elsewhere, seed in ((98, 3), (99, 3), (99, 4)):
         torch.manual_seed(elsewhere)
-        fitted = _build(
-            get_architecture(name, "images", "classification"), "full", strength=1.0, seed=seed, epochs=2
-        ).fit(train)
-        answers.append(fitted.predict_proba(train))
+        lite = get_architecture("efficientnet_lite0", "images", "classification")
+        answers.append(_build(lite, "full", strength=1.0, seed=seed, epochs=2).fit(train).predict_proba(train))
     np.testing.assert_array_equal(answers[0], answers[1])
     assert (answers[0] != answers[2]).any()
 
@@ -142,8 +123,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_that_is_frozen(
     assert all(parameter.grad is None for parameter in module.frozen.parameters())
     for part in (module.tail, module.head):
         for name, parameter in part.named_parameters():
-            assert parameter.grad is not None, f"{name} is not reached"
-            assert torch.isfinite(parameter.grad).all(), f"{name} has no finite gradient"
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
 @of_networks
@@ -155,8 +135,7 @@ def test_a_fit_leaves_frozen_stages_bit_for_bit_as_they_were(
     module = fits(mode).module_
     assert len(module.frozen) == len(stages) - (mode == "partial")
     same = _same(module.frozen, nn.Sequential(*stages[: len(module.frozen)]))
-    assert same, "nothing is frozen"
-    assert all(same.values()), f"moved: {[key for key, kept in same.items() if not kept][:5]}"
+    assert same and all(same.values()), f"moved: {[key for key, kept in same.items() if not kept][:5]}"
     if mode == "partial":
         moved = _same(module.tail, nn.Sequential(*stages[-1:]))
         assert not all(moved.values()), "the last stage was not trained"
@@ -203,31 +182,15 @@ def test_a_step_of_each_stage_is_as_long_as_its_depth_says() -> None:
 
 
 @of_every_network
-def test_an_image_that_is_too_small_is_refused_before_any_work(architecture: Architecture) -> None:
+def test_an_image_that_is_too_small_or_an_unknown_mode_is_refused(architecture: Architecture) -> None:
     smallest = _side(architecture)
+    with pytest.raises(UserError, match=r"mode is 'frozen'.*head, partial, full"):
+        _build(architecture, "frozen").fit(in_memory(6, smallest))
     with pytest.raises(UserError, match=rf"{architecture.name}.*{smallest} pixels.*have {smallest - 1}.*data\.size"):
         _build(architecture, weights="/nowhere").fit(in_memory(6, smallest - 1))
 
 
-@of_networks
-def test_an_unknown_mode_is_refused(architecture: Architecture, train: ImageSamples) -> None:
-    with pytest.raises(UserError, match=r"mode is 'frozen'.*head, partial, full"):
-        _build(architecture, "frozen").fit(train)
-
-
 # Explaining
-
-
-@of_networks
-@pytest.mark.parametrize("mode", MODES)
-def test_grad_cam_gives_a_map_of_each_image(fits: Fits, mode: str, unseen: ImageSamples) -> None:
-    maps = fits(mode).heatmaps(unseen)
-    assert maps.shape == unseen.pixels.shape[:3]
-    assert maps.dtype == np.float32
-    assert np.isfinite(maps).all()
-    assert maps.min() >= 0
-    largest = maps.max(axis=(1, 2))
-    assert ((largest == 0) | (np.abs(largest - 1) < 1e-5)).all()
 
 
 def test_grad_cam_follows_the_cell() -> None:
@@ -248,21 +211,19 @@ def test_grad_cam_follows_the_cell() -> None:
 
 
 @pytest.mark.parametrize("modes", [["head"], ["partial", "full"], ["full", "head"]], ids="-".join)
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "xgboost"])
-def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(name: str, modes: list[str]) -> None:
-    architecture = get_architecture(name, "images", "classification")
+def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(modes: list[str]) -> None:
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
     assert architecture.space is not None
-    settings = {**SETTINGS, "modes": modes}
+    settings = {"weights": "imagenet", "modes": modes}
     first = architecture.first_trial(settings)
-    if "mode" in first:
-        assert first["mode"] == ("head" if "head" in modes else modes[0])
+    assert first["mode"] == ("head" if "head" in modes else modes[0])
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(first)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert architecture.space(study.ask(), settings) == first
     for _ in range(10):
-        assert architecture.space(study.ask(), settings).get("mode", modes[0]) in modes
+        assert architecture.space(study.ask(), settings)["mode"] in modes
 
 
 @pytest.mark.parametrize("balanced", [True, False])
@@ -297,5 +258,4 @@ def test_a_channel_without_spread_has_a_finite_slope() -> None:
     images = torch.full((2, 3, 4, 4), 0.5, requires_grad=True)
     _, seen = transfer_module.tapped(nn.Sequential(nn.Identity(), nn.Identity()), images, 0)
     torch.cat(seen, dim=1).sum().backward()
-    assert images.grad is not None
-    assert torch.isfinite(images.grad).all()
+    assert images.grad is not None and torch.isfinite(images.grad).all()

