@@ -73,8 +73,8 @@ def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
 def test_a_study_without_trained_weights_never_draws_embeddings(name: str) -> None:
     architecture = get_architecture(name, "images", "classification")
     assert architecture.space is not None
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for weights, allowed in (("none", {"descriptors"}), ("imagenet", set(FEATURES))):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         assert {architecture.space(study.ask(), {"weights": weights})["features"] for _ in range(12)} == allowed
 
 
