@@ -64,7 +64,7 @@ class TreeEstimator(FittedAttributes):
         self._boost(params, grown, watched, context)
 
     def _boost(self, params: Mapping[str, Any], grown: Any, watched: Any | None, context: FitContext | None) -> None:
-        """Grow trees on quantized rows; the context is told the loss of the watched rows every few rounds."""
+        """Grow trees on quantized rows; the loss of the watched rows is reported every few rounds."""
         rounds, patience = self._rounds()
         common: dict[str, Any] = {
             "tree_method": "hist",
