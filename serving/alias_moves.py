@@ -118,19 +118,13 @@ def look(task: str) -> Found:
 def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, **fields: Any) -> Entry:
     """Append a row and put aliases, stages and tags where the history then says.
 
-    Parameters
-    ----------
-    expected
-        The state that the decision was based on; an alias that was moved since, other than ``candidate``, refuses it.
-    tags
-        To set on the version ``to_version``.
-    fields
-        ``by, action, alias, to_version, why`` and, if any, ``evidence_sha256, verdicts`` of the entry.
+    The decision was based on the state ``expected``. ``fields`` are ``by, action, alias, to_version, why`` and, if any,
+    ``evidence_sha256, verdicts`` of the entry; ``tags`` are set on the version.
 
     Raises
     ------
     UserError
-        Another user was faster; an alias was moved without this function; the version does not exist.
+        An alias other than ``candidate`` was moved since, or without this function; the version does not exist.
     """
     fields = {"evidence_sha256": None, "verdicts": ()} | fields
     alias, to_version = fields["alias"], fields["to_version"]

@@ -31,10 +31,7 @@ print(f"answered {len(answer)}")
 def answer_example(uri: str, seconds: float = SECONDS) -> int:
     """Load the model ``uri``, predict its logged input example, and return the number of rows.
 
-    Raises
-    ------
-    UserError
-        It does not load, does not answer each row, or takes longer than ``seconds``.
+    It is a `UserError` if it does not load, does not answer each row, or takes longer than ``seconds``.
     """
     with model_files(uri) as folder:
         try:

@@ -24,21 +24,10 @@ ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the history.
+    """A row of the history, numbered from 1 within a task; ``time`` is UTC in ISO 8601.
 
-    Attributes
-    ----------
-    number
-        From 1, without a gap, within a task.
-    time
-        UTC, ISO 8601.
-    action
-        ``register``, ``promote``, ``rollback`` or ``restore``. A restore has no alias and no versions: it puts all
-        aliases where the rows before it say.
-    from_version, to_version
-        Of the alias; None where it pointed nowhere.
-    verdicts
-        Of the gate, as in `evaluation.promotion.gate.Verdict`.
+    A version is None where the alias pointed nowhere. The action ``restore`` has no alias and no versions: it puts all
+    aliases where the rows before it say. Verdicts are those of `evaluation.promotion.gate.Verdict`.
     """
 
     task: str

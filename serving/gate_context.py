@@ -105,16 +105,9 @@ def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Hashes:
-    """Hashes of the files of a logged model.
+    """Hashes of the files of a logged model: of its artifact ``model``, of all served files, and of each by its path.
 
-    Attributes
-    ----------
-    model
-        Of the artifact ``model`` (estimator, baseline, contract and reference): ``model.sha256`` of the evidence.
-    files
-        Of all served files, the code included: a tag of the version.
-    each
-        Of each served file, by its path.
+    The artifact is estimator, baseline, contract and reference; served files include the code.
     """
 
     model: str | None

@@ -29,25 +29,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one request.
-
-    Attributes
-    ----------
-    rows, explained_rows
-        Most rows, without and with ``explain``.
-    request_bytes
-        Largest body.
-    seconds
-        For a body to arrive, and for an answer.
-    together
-        Requests that one process computes at a time; the others wait.
-    """
+    """Limits of one request."""
 
     rows: int = 512
-    explained_rows: int = 32
+    explained_rows: int = 32  # with ``explain``
     request_bytes: int = 64_000_000
-    seconds: int = 60
-    together: int = 2
+    seconds: int = 60  # for a body to arrive, and for an answer
+    together: int = 2  # requests that one process computes at a time; the others wait
 
     def environment(self) -> dict[str, str]:
         """Return the limits as environment variables."""
@@ -61,14 +49,9 @@ class Limits:
 
 
 def parsed(body: bytes, limits: Limits) -> dict[str, Any]:
-    """Return the JSON of a body within the limits.
+    """Return the JSON of a body; `Refused` if it is none of MLflow's formats within the limits.
 
     A few hundred kilobytes of JSON can ask for a table of gigabytes: thousands of rows that each name another column.
-
-    Raises
-    ------
-    Refused
-        400: it is no JSON, has too many values, or is none of MLflow's formats within the limits.
     """
     if body.count(b"{") + body.count(b"[") > _MAPS_A_ROW * (limits.rows + 1):
         raise Refused(400, f"the request has too many lists and maps; send at most {limits.rows} rows at a time")

@@ -38,14 +38,9 @@ class GateError(UserError):
 
 
 class Moved(NamedTuple):
-    """A version that was registered, promoted or rolled back to.
+    """A version that was registered, promoted or rolled back to, with the verdicts of the gate.
 
-    Attributes
-    ----------
-    verdicts
-        Of the gate; of a registration those for ``staging``.
-    entry
-        The row of the history; None where the version had the alias and its evidence already.
+    ``entry`` is the row of the history; None where the version had the alias and its evidence already.
     """
 
     name: str
@@ -59,18 +54,8 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
     """Make a version of the registered model ``name`` and set the alias ``candidate`` to it.
 
     The version gets the hashes of its evidence, data, split, code and files as tags. A model that is registered
-    already keeps its version and gets the new evidence. The verdicts are returned and do not prevent a registration.
-
-    Parameters
-    ----------
-    name
-        Name of the task.
-    evidence
-        From `evaluation.evidence.evidence_file.read_evidence`, and logged to its run by `evaluation.candidate`.
-    by, why
-        For the history.
-    policy
-        That of ``params.yaml`` if None.
+    already keeps its version and gets the new evidence, which `evaluation.candidate` has logged to its run. The
+    verdicts for staging, by the policy of ``params.yaml`` unless another is given, do not prevent a registration.
 
     Raises
     ------
@@ -90,14 +75,8 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
     version = _version(name, evidence)
     found = _sound(name)
     number = int(version.version)
-    now = situation(
-        name,
-        version,
-        evidence,
-        to="staging",
-        production=found.aliases.get(PRODUCTION),
-        registering=True,
-    )
+    production = found.aliases.get(PRODUCTION)
+    now = situation(name, version, evidence, to="staging", production=production, registering=True)
     verdicts = tuple(judge(evidence, policy or read_params().policy, now))
     tags = {
         "architecture": evidence["architecture"],
@@ -110,18 +89,8 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
     }
     if found.aliases.get(CANDIDATE) == number and version.tags.items() >= tags.items():
         return Moved(name, number, CANDIDATE, verdicts, None)
-    entry = move(
-        name,
-        expected=found,
-        by=by,
-        action=log.REGISTER,
-        alias=CANDIDATE,
-        to_version=number,
-        why=why,
-        evidence_sha256=evidence["sha256"],
-        verdicts=as_dicts(verdicts),
-        tags=tags,
-    )
+    row = _row(log.REGISTER, CANDIDATE, number, evidence)
+    entry = move(name, expected=found, tags=tags, by=by, why=why, verdicts=as_dicts(verdicts), **row)
     return Moved(name, number, CANDIDATE, verdicts, entry)
 
 
@@ -136,18 +105,8 @@ def promote(
 ) -> Moved:
     """Judge a version by its evidence, now, and give it the alias ``to`` if no check fails.
 
-    Parameters
-    ----------
-    name
-        Name of the task.
-    to
-        ``staging`` is open to every registered version, ``production`` to the one in staging.
-    version
-        The candidate, or the version in staging, if None.
-    by, why
-        For the history.
-    policy
-        That of ``params.yaml`` if None.
+    ``staging`` is open to every registered version, by default the candidate, and ``production`` to the one in staging.
+    The policy is that of ``params.yaml`` unless another is given.
 
     Raises
     ------
@@ -164,17 +123,8 @@ def promote(
     evidence, verdicts = _judged(name, to, number, found, policy)
     if not allowed(verdicts):
         raise GateError(f"{name} version {number} does not go to {to}", verdicts)
-    entry = move(
-        name,
-        expected=found,
-        by=by,
-        action=log.PROMOTE,
-        alias=to,
-        to_version=number,
-        why=why,
-        evidence_sha256=evidence["sha256"],
-        verdicts=as_dicts(verdicts),
-    )
+    row = _row(log.PROMOTE, to, number, evidence)
+    entry = move(name, expected=found, by=by, why=why, verdicts=as_dicts(verdicts), **row)
     return Moved(name, number, to, tuple(verdicts), entry)
 
 
@@ -186,13 +136,8 @@ def judged(name: str, to: Target, version: int | str, *, policy: Policy | None =
 def rollback(name: str, *, by: str, why: str) -> Moved:
     """Put the previous version back into production after a test that it loads and answers.
 
-    It passed the gate when it went to production, so today's thresholds do not apply. Its evidence and files must be
-    those that it passed with.
-
-    Raises
-    ------
-    UserError
-        There is no previous version, it was changed since, it does not load or answer, or another user was faster.
+    It passed the gate when it went to production, so today's thresholds do not apply. Raises `UserError` if there is no
+    previous version, its evidence or files were changed since, it does not load or answer, or another user was faster.
     """
     by = _checked_name(by)
     if not why.strip():
@@ -201,22 +146,13 @@ def rollback(name: str, *, by: str, why: str) -> Moved:
     number = found.aliases.get(PREVIOUS)
     if number is None:
         raise UserError(f"no version of {name} was in production before; see `make history TASK={name}`")
-    version = version_of(name, number)
-    evidence = evidence_of(name, version.run_id, version.tags.get("evidence.sha256"))
+    version, evidence = _with_evidence(name, number)
     if hashes(version.source) != Hashes(evidence["hashes"].get("model.sha256"), version.tags.get(FILES_TAG)):
         raise UserError(f"the files of {name} version {number} are not those that were registered; it is not served")
-    rows = answer_example(version.source)
-    entry = move(
-        name,
-        expected=found,
-        by=by,
-        action=log.ROLLBACK,
-        alias=PRODUCTION,
-        to_version=number,
-        why=why,
-        evidence_sha256=evidence["sha256"],
-        verdicts=[{"check": "answers", "status": "pass", "reason": f"loaded, and answered {rows} rows", "by": None}],
-    )
+    reason = f"loaded, and answered {answer_example(version.source)} rows"
+    verdicts = [{"check": "answers", "status": "pass", "reason": reason, "by": None}]
+    row = _row(log.ROLLBACK, PRODUCTION, number, evidence)
+    entry = move(name, expected=found, by=by, why=why, verdicts=verdicts, **row)
     return Moved(name, number, PRODUCTION, (), entry)
 
 
@@ -251,32 +187,34 @@ def _sound(name: str) -> Found:
     return found
 
 
+def _row(action: str, alias: str, number: int, evidence: dict[str, Any]) -> dict[str, Any]:
+    return {"action": action, "alias": alias, "to_version": number, "evidence_sha256": evidence["sha256"]}
+
+
+def _with_evidence(name: str, number: int) -> tuple[ModelVersion, dict[str, Any]]:
+    version = version_of(name, number)
+    return version, evidence_of(name, version.run_id, version.tags.get("evidence.sha256"))
+
+
 def _judged(
     name: str, to: Target, number: int, found: Found, policy: Policy | None
 ) -> tuple[dict[str, Any], list[Verdict]]:
     """Return the evidence of a version, and the verdicts on it."""
-    version = version_of(name, number)
-    evidence = evidence_of(name, version.run_id, version.tags.get("evidence.sha256"))
+    version, evidence = _with_evidence(name, number)
     now = situation(name, version, evidence, to=to, production=found.aliases.get(PRODUCTION))
     return evidence, judge(evidence, policy or read_params().policy, now)
 
 
 def _to_promote(name: str, to: Target, version: int | None, found: Found) -> int:
-    if to == "staging":
-        number = version if version is not None else found.aliases.get(CANDIDATE)
-        if number is None:
-            raise UserError(f"{name} has no candidate; register a model first: make register TASK={name}")
-        return number
-    if to != "production":
+    if to not in ("staging", "production"):
         raise UserError(f"versions go to staging or production, not to {to!r}")
-    staged = found.aliases.get(STAGING)
-    if version is not None and version == found.aliases.get(PRODUCTION):
-        return version
-    if staged is None or (version is not None and version != staged):
-        asked = f"version {version or ''}".strip()
-        there = "no version is" if staged is None else f"version {staged} is"
-        raise UserError(f"{name} {asked} cannot go to production: {there} in staging; promote it to staging first")
-    return staged
+    number = version if version is not None else found.aliases.get(CANDIDATE if to == "staging" else STAGING)
+    if number is None:
+        first = "register a model" if to == "staging" else "promote a version to staging"
+        raise UserError(f"{name} has no version to promote to {to}; {first} first")
+    if to == "production" and number not in (found.aliases.get(STAGING), found.aliases.get(PRODUCTION)):
+        raise UserError(f"{name} version {number} is not in staging; promote it to staging first")
+    return number
 
 
 def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:

@@ -17,14 +17,9 @@ from serving.gate_context import FILES_TAG, evidence_of, hashes, run_problem
 
 
 class Problem(NamedTuple):
-    """What does not match.
+    """What does not match: ``history, alias, stage, verdict, version, run, evidence`` or ``files``.
 
-    Attributes
-    ----------
-    kind
-        ``history``, ``alias``, ``stage``, ``verdict``, ``version``, ``run``, ``evidence`` or ``files``.
-    version
-        None for a problem of the whole task.
+    ``version`` is None for a problem of the whole task.
     """
 
     kind: str
@@ -41,9 +36,9 @@ def verify(name: str) -> list[Problem]:
     found = look(name)
     problems = [Problem("history", each) for each in found.broken()]
     if found.intent is not None:
-        entry = found.intent.entry
-        message = f"{entry.by} moves it to {entry.alias} now or was interrupted; the next user who may write settles it"
-        problems.append(Problem("history", message, entry.to_version))
+        by, alias = found.intent.entry.by, found.intent.entry.alias
+        message = f"{by} moves it to {alias} now or was interrupted; the next user who may write settles it"
+        problems.append(Problem("history", message, found.intent.entry.to_version))
     problems += [Problem("history", f"the trigger {each} is missing") for each in found.missing_triggers]
     problems += [Problem("alias", each) for each in found.moved()]
     problems += [Problem("stage", each) for each in found.staged_wrongly()]
@@ -89,10 +84,8 @@ def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:
 
 def _unlike(version: ModelVersion, evidence: dict[str, Any], number: int) -> Iterator[Problem]:
     """Yield where a version differs from its evidence."""
-    for what, expected, is_ in (
-        ("run", evidence["run_id"], version.run_id),
-        ("model", evidence["model_uri"], version.source),
-    ):
+    sources = (("run", evidence["run_id"], version.run_id), ("model", evidence["model_uri"], version.source))
+    for what, expected, is_ in sources:
         if expected != is_:
             yield Problem("version", f"its {what} is {is_}, its evidence is of {expected}", number)
     for key, value in evidence["hashes"].items():

@@ -105,9 +105,8 @@ class Database:
         if self.kind == POSTGRESQL:
             options = ("--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error")
             self._call("pg_restore", *options, str(file))
-            return
-        with written_whole(self.path) as temporary:
-            shutil.copyfile(file, temporary)
+        else:
+            _copy(file, self.path)
 
     def _call(self, tool: str, *arguments: str) -> None:
         """Run a tool of PostgreSQL on the database, with the password in its environment and not in its arguments."""
@@ -184,16 +183,12 @@ def _folder(location: str) -> Path | None:
     return Path(urllib.parse.unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
-def backup(to: Path, *, progress: bool = True) -> dict[str, Any]:
+def backup(to: Path) -> dict[str, Any]:
     """Write databases, artifacts and a manifest of their hashes into the new folder ``to``; return the manifest.
 
     The databases are read first: the artifacts that they name were written before them. The folder appears once it is
-    complete. It holds hashes of passwords, so only its owner may read it.
-
-    Raises
-    ------
-    UserError
-        ``to`` is not empty, there is nothing to save, or a database or an artifact cannot be read.
+    complete; it holds hashes of passwords, so only its owner may read it. It is a `UserError` if ``to`` is not empty,
+    there is nothing to save, or a database or an artifact cannot be read.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists already and is not overwritten: name a new folder")
@@ -214,21 +209,15 @@ def backup(to: Path, *, progress: bool = True) -> dict[str, Any]:
             raise UserError("a version was moved meanwhile, nothing was saved; run it again")
         tracking = next(each for each in present if each.name == TRACKING)
         places: list[dict[str, str]] = []
-        for location in tqdm(artifact_locations(tracking), desc="artifacts", disable=not progress):
+        for location in tqdm(artifact_locations(tracking), desc="artifacts", disable=None):
             folder = made / "artifacts" / str(len(places))
             folder.mkdir(parents=True)
             if _download(location, folder):
                 places.append({"location": location, "folder": folder.relative_to(made).as_posix()})
             else:
                 folder.rmdir()
-        manifest = {
-            "format": FORMAT,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "mlflow": mlflow.__version__,
-            "databases": saved,
-            "artifacts": places,
-            "files": file_hashes(made),
-        }
+        manifest = {"format": FORMAT, "time": datetime.now(UTC).isoformat(timespec="seconds"), "databases": saved}
+        manifest |= {"mlflow": mlflow.__version__, "artifacts": places, "files": file_hashes(made)}
         write_json(made / MANIFEST, manifest)
         made.replace(to)
     finally:
@@ -256,18 +245,13 @@ def _download(location: str, folder: Path) -> bool:
     return True
 
 
-def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False, progress: bool = True) -> dict[str, Any]:
+def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> dict[str, Any]:
     """Write databases and artifacts of a backup where the environment and the backup say; return its manifest.
 
     Every file is compared with its hash, and every target is checked, before anything is written. Nothing is
     overwritten: databases must be empty, and artifacts that exist must be those of the backup, so that an interrupted
     restore can be run again. ``sha256``, if any, is that of the manifest; ``artifacts_only`` leaves databases alone.
-
-    Raises
-    ------
-    UserError
-        The backup is damaged (names the files) or of another kind than the databases, a target is not empty, or a
-        database or an artifact store cannot be written.
+    What is damaged, of another kind, not empty or cannot be written is a `UserError`.
     """
     manifest = _checked(folder, sha256)
     targets = {each.name: each for each in databases()}
@@ -282,7 +266,7 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False, pro
             raise UserError(f"the {target} is not empty; nothing was restored: move it away, or name another")
     missing = [(place, _missing(place["location"], folder / place["folder"])) for place in manifest["artifacts"]]
     # Artifacts before the databases that name them.
-    for place, files in tqdm(missing, desc="artifacts", disable=not progress):
+    for place, files in tqdm(missing, desc="artifacts", disable=None):
         _restore_artifacts(place["location"], folder / place["folder"], files)
     for name, saved in saved_databases.items():
         targets[name].load(folder / saved["file"])
@@ -333,7 +317,11 @@ def _restore_artifacts(location: str, saved: Path, files: list[Path]) -> None:
                 above = None if file.parent == Path() else file.parent.as_posix()
                 artifact_repository(behind_server(location)).log_artifact(str(saved / file), above)
             else:
-                with written_whole(here / file) as temporary:
-                    shutil.copyfile(saved / file, temporary)
+                _copy(saved / file, here / file)
         except Exception as error:
             raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error
+
+
+def _copy(source: Path, to: Path) -> None:
+    with written_whole(to) as temporary:
+        shutil.copyfile(source, temporary)

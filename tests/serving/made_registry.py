@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,6 +59,29 @@ def tracked(uri: str) -> Iterator[MlflowClient]:
         yield MlflowClient(uri)
     finally:
         tracking.mlflow.set_tracking_uri(before)
+
+
+@contextmanager
+def made_once(folder: Path) -> Iterator[MlflowClient]:
+    """Make the new folder a checkout with an empty registry; what the block leaves there, `made_again` brings back."""
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_folder(folder, patch)
+        with tracked(empty_store(folder)) as client:
+            yield client
+    shutil.copytree(folder, folder.parent / "copy")
+
+
+@contextmanager
+def made_again(folder: Path) -> Iterator[MlflowClient]:
+    """Make a checkout of `made_once` what it was, in its place, which its databases name."""
+    shutil.rmtree(folder)
+    shutil.copytree(folder.parent / "copy", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+        with tracked(f"sqlite:///{folder}/mlflow.db") as client:
+            yield client
 
 
 def made_model(client: MlflowClient, text: str = "weights") -> tuple[str, str]:
@@ -116,12 +140,9 @@ def stages(client: MlflowClient) -> dict[int, str]:
     return {int(each.version): each.current_stage for each in client.search_model_versions(f"name = '{TASK}'")}
 
 
-STORES = ("sqlite", "postgresql", "http")
-
-
 @contextmanager
 def empty_registry(kind: str, folder: Path) -> Iterator[MlflowClient]:
-    """Make ``folder`` the checkout and give the client of an empty registry, whose store is one of `STORES`.
+    """Make ``folder`` the checkout and give the client of an empty registry on ``sqlite, postgresql`` or ``http``.
 
     ``http`` is a server that is reached by HTTP alone, and a history in an SQLite file of the team's own.
     """

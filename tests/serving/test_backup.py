@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,36 +21,28 @@ from serving import alias_moves, audit_log, registry
 from serving import backup as serving_backup
 from serving.registry_checks import verify
 from serving.stores import Database, artifact_locations, backup, behind_server, databases, restore
-from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK
-from tests.serving.made_registry import BY, POLICY, aliases, made_version, prepare_folder, tracked
+from tests.serving.made_registry import BY, POLICY, aliases, made_again, made_once, made_version, tracked
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a checkout whose version 1 is in staging, with a study beside it; its copy lies beside it, too."""
+    """Return a checkout whose version 1 is in staging, with a study beside it."""
     folder = tmp_path_factory.mktemp("backup") / "checkout"
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        prepare_folder(folder, patch)
-        with tracked(empty_store(folder)) as client:
-            made_version(client)
-            registry.promote(TASK, "staging", by=BY, policy=POLICY)
-    study = optuna.create_study(study_name="kept", storage=f"sqlite:///{folder}/optuna.db")
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-    shutil.copytree(folder, folder.parent / "copy")
+    with made_once(folder) as client:
+        made_version(client)
+        registry.promote(TASK, "staging", by=BY, policy=POLICY)
+        study = optuna.create_study(study_name="kept", storage=f"sqlite:///{folder}/optuna.db")
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     return folder
 
 
 @pytest.fixture
-def checkout(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the checkout as it was made: databases name its place, so it always stands there."""
-    shutil.rmtree(made)
-    shutil.copytree(made.parent / "copy", made)
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+def checkout(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the checkout as it was made."""
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{made}/optuna.db")
-    return made
+    with made_again(made):
+        yield made
 
 
 def destroy(folder: Path) -> None:
@@ -64,15 +56,15 @@ def test_what_was_destroyed_comes_back(checkout: Path, tmp_path: Path) -> None:
     to = tmp_path / "saved"
     artifacts = file_hashes(checkout / "mlruns")
     assert artifacts
-    with tracked(f"sqlite:///{checkout}/mlflow.db") as client:
-        history, pointed = registry.history(TASK), aliases(client)
-        assert [entry.action for entry in history] == ["register", "promote"]
-        backup(to, progress=False)
-        destroy(checkout)
-        restore(to, progress=False)
-        assert registry.history(TASK) == history
-        assert aliases(client) == pointed == {"candidate": 1, "staging": 1}
-        assert verify(TASK) == []  # history, aliases, evidence, files, and the triggers that keep the history
+    client = MlflowClient()
+    history, pointed = registry.history(TASK), aliases(client)
+    assert [entry.action for entry in history] == ["register", "promote"]
+    backup(to)
+    destroy(checkout)
+    restore(to)
+    assert registry.history(TASK) == history
+    assert aliases(client) == pointed == {"candidate": 1, "staging": 1}
+    assert verify(TASK) == []  # history, aliases, evidence, files, and the triggers that keep the history
     assert file_hashes(checkout / "mlruns") == artifacts
     study = optuna.load_study(study_name="kept", storage=f"sqlite:///{checkout}/optuna.db")
     assert len(study.trials) == 3
@@ -85,38 +77,36 @@ def test_a_history_with_a_database_of_its_own_comes_back_too(
     to, own = tmp_path / "saved", checkout / "history.db"
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{own}")
     shutil.copy(checkout / "mlflow.db", own)
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        assert [each.name for each in databases()] == ["tracking", "studies", "history"]
-        with monkeypatch.context() as patched:  # a version is moved between one database and the other
-            save = Database.save
+    assert [each.name for each in databases()] == ["tracking", "studies", "history"]
+    with monkeypatch.context() as patched:  # a version is moved between one database and the other
+        save = Database.save
 
-            def moved(database: Database, file: Path) -> None:
-                save(database, file)
-                if database.name == "tracking":
-                    made_version(MlflowClient())
+        def moved(database: Database, file: Path) -> None:
+            save(database, file)
+            if database.name == "tracking":
+                made_version(MlflowClient())
 
-            patched.setattr(Database, "save", moved)
-            with pytest.raises(UserError, match="a version was moved meanwhile, nothing was saved"):
-                backup(to, progress=False)
-            assert not to.exists()
-        history = registry.history(TASK)
-        backup(to, progress=False)
-        destroy(checkout)
-        own.unlink()
-        with monkeypatch.context() as patched:
-            patched.delenv("ONCOLINEAGE_HISTORY_URI")
-            with pytest.raises(UserError, match=r"holds a history database .*set ONCOLINEAGE_HISTORY_URI"):
-                restore(to, progress=False)
-        restore(to, progress=False)
-        assert registry.history(TASK) == history and own.is_file()
-        assert verify(TASK) == []
+        patched.setattr(Database, "save", moved)
+        with pytest.raises(UserError, match="a version was moved meanwhile, nothing was saved"):
+            backup(to)
+        assert not to.exists()
+    history = registry.history(TASK)
+    backup(to)
+    destroy(checkout)
+    own.unlink()
+    with monkeypatch.context() as patched:
+        patched.delenv("ONCOLINEAGE_HISTORY_URI")
+        with pytest.raises(UserError, match=r"holds a history database .*set ONCOLINEAGE_HISTORY_URI"):
+            restore(to)
+    restore(to)
+    assert registry.history(TASK) == history and own.is_file()
+    assert verify(TASK) == []
 
 
 def test_over_http_the_history_is_saved_and_the_lack_of_runs_is_told(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        rows = audit_log.read(sa.create_engine(alias_moves.history_uri()), TASK)
+    rows = audit_log.read(sa.create_engine(alias_moves.history_uri()), TASK)
     own = f"sqlite:///{checkout}/history.db"
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", own)
     audit_log.create(sa.create_engine(own))
@@ -128,51 +118,45 @@ def test_over_http_the_history_is_saved_and_the_lack_of_runs_is_told(
         assert "holds no runs and artifacts" in capsys.readouterr().out
         for name in ("history.db", "optuna.db"):
             (checkout / name).unlink()
-        restore(tmp_path / "saved", progress=False)
+        restore(tmp_path / "saved")
     assert audit_log.read(sa.create_engine(own), TASK) == rows
 
 
 def test_nothing_is_written_over(checkout: Path, tmp_path: Path) -> None:
     to = tmp_path / "saved"
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        backup(to, progress=False)
-        before = file_hashes(checkout)
-        with pytest.raises(UserError, match="is not empty; nothing was restored"):
-            restore(to, progress=False)
-        with pytest.raises(UserError, match="is not overwritten"):
-            backup(to, progress=False)
-        assert file_hashes(checkout) == before
+    backup(to)
+    before = file_hashes(checkout)
+    with pytest.raises(UserError, match="is not empty; nothing was restored"):
+        restore(to)
+    with pytest.raises(UserError, match="is not overwritten"):
+        backup(to)
+    assert file_hashes(checkout) == before
 
-        (checkout / "mlflow.db").unlink()
-        (checkout / "optuna.db").unlink()
-        victim = next(path for path in (checkout / "mlruns").rglob("code.py"))
-        victim.write_text("answer = 43\n")
-        with pytest.raises(UserError, match=r"lie other artifacts .*code\.py was changed"):
-            restore(to, progress=False)
-        assert not (checkout / "mlflow.db").exists() and victim.read_text() == "answer = 43\n"
+    (checkout / "mlflow.db").unlink()
+    (checkout / "optuna.db").unlink()
+    victim = next(path for path in (checkout / "mlruns").rglob("code.py"))
+    victim.write_text("answer = 43\n")
+    with pytest.raises(UserError, match=r"lie other artifacts .*code\.py was changed"):
+        restore(to)
+    assert not (checkout / "mlflow.db").exists() and victim.read_text() == "answer = 43\n"
 
 
-def test_a_restore_that_was_broken_off_goes_on(checkout: Path, tmp_path: Path) -> None:
+def test_a_restore_that_was_broken_off_goes_on_and_a_lost_store_comes_back_alone(
+    checkout: Path, tmp_path: Path
+) -> None:
     to = tmp_path / "saved"
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        backup(to, progress=False)
-        (checkout / "mlflow.db").unlink()
-        (checkout / "optuna.db").unlink()
-        next(path for path in (checkout / "mlruns").rglob("code.py")).unlink()  # the others are there already
-        restore(to, progress=False)
-        assert verify(TASK) == []
-
-
-def test_a_lost_store_comes_back_under_the_databases_of_today(checkout: Path, tmp_path: Path) -> None:
-    to = tmp_path / "saved"
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        backup(to, progress=False)
-        shutil.rmtree(checkout / "mlruns")
-        databases_now = (checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()
-        assert verify(TASK) != []
-        restore(to, artifacts_only=True, progress=False)
-        assert verify(TASK) == []
-    assert ((checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()) == databases_now
+    backup(to)
+    (checkout / "mlflow.db").unlink()
+    (checkout / "optuna.db").unlink()
+    next(path for path in (checkout / "mlruns").rglob("code.py")).unlink()  # the others are there already
+    restore(to)
+    assert verify(TASK) == []
+    shutil.rmtree(checkout / "mlruns")
+    now = (checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()
+    assert verify(TASK) != []
+    restore(to, artifacts_only=True)
+    assert verify(TASK) == []
+    assert ((checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()) == now
 
 
 def _change(path: Path) -> None:
@@ -181,37 +165,28 @@ def _change(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage", "told"),
-    [
+def test_a_damaged_or_rewritten_backup_is_refused_by_name(checkout: Path, tmp_path: Path) -> None:
+    backup(tmp_path / "whole")
+    destroy(checkout)
+    damages: list[tuple[str, Callable[[Path], object], str]] = [
         ("databases/tracking.db", _change, "was changed"),
         ("databases/studies.db", Path.unlink, "is missing"),
         ("code.py", lambda path: path.rename(f"{path}.x"), "was added"),
-    ],
-)
-def test_a_damaged_backup_is_refused_by_name(
-    name: str, damage: Callable[[Path], object], told: str, checkout: Path, tmp_path: Path
-) -> None:
-    to = tmp_path / "saved"
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        backup(to, progress=False)
-        destroy(checkout)
+    ]
+    for place, (name, damage, says) in enumerate(damages):
+        to = tmp_path / str(place)
+        shutil.copytree(tmp_path / "whole", to)
         damage(to / name if "/" in name else next(to.rglob(name)))
-        with pytest.raises(UserError, match=rf"damaged, nothing was restored: .*{Path(name).name}.*{told}"):
-            restore(to, progress=False)
-        assert not (checkout / "mlflow.db").exists() and not (checkout / "mlruns").exists()
-
-
-def test_a_manifest_that_was_rewritten_is_known_by_its_hash(checkout: Path, tmp_path: Path) -> None:
-    to = tmp_path / "saved"
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        backup(to, progress=False)
-        with pytest.raises(UserError, match="it is another backup, or was changed"):
-            restore(to, sha256="0" * 64, progress=False)
-        manifest = json.loads((to / "manifest.json").read_text())
-        (to / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
-        with pytest.raises(UserError, match="format 2"):
-            restore(to, progress=False)
+        with pytest.raises(UserError, match=rf"damaged, nothing was restored: .*{Path(name).name}.*{says}"):
+            restore(to)
+    to = tmp_path / "whole"
+    with pytest.raises(UserError, match="it is another backup, or was changed"):
+        restore(to, sha256="0" * 64)
+    manifest = json.loads((to / "manifest.json").read_text())
+    (to / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    with pytest.raises(UserError, match="format 2"):
+        restore(to)
+    assert not (checkout / "mlflow.db").exists() and not (checkout / "mlruns").exists()
 
 
 def test_a_database_that_is_written_meanwhile_is_saved_whole(checkout: Path, tmp_path: Path) -> None:
@@ -236,7 +211,7 @@ def test_a_database_that_is_written_meanwhile_is_saved_whole(checkout: Path, tmp
     try:
         assert written.wait(30)
         with tracked(f"sqlite:///{database}"):
-            backup(tmp_path / "saved", progress=False)
+            backup(tmp_path / "saved")
     finally:
         stop.set()
         writer.join()
@@ -253,8 +228,8 @@ def test_a_backup_that_fails_leaves_nothing(checkout: Path, tmp_path: Path, monk
 
     monkeypatch.setattr("serving.stores.artifact_repository", broken)
     (tmp_path / "empty").mkdir()
-    with tracked(f"sqlite:///{checkout}/mlflow.db"), pytest.raises(UserError, match="cannot be reached"):
-        backup(tmp_path / "empty" / "saved", progress=False)
+    with pytest.raises(UserError, match="cannot be reached"):
+        backup(tmp_path / "empty" / "saved")
     assert list((tmp_path / "empty").iterdir()) == []
 
 
@@ -263,7 +238,7 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("get_tracking_uri", "get_registry_uri"):
         monkeypatch.setattr(f"mlflow.{name}", lambda: f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(UserError, match="no tracking database to save"):
-        backup(tmp_path / "saved", progress=False)
+        backup(tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("OPTUNA_STORAGE", "mysql+pymysql://lab:secret-word@host/studies")
     with pytest.raises(UserError, match="is neither PostgreSQL") as caught:
@@ -278,6 +253,5 @@ def test_a_servers_artifacts_want_the_place_behind_it(checkout: Path, monkeypatc
     monkeypatch.setenv("ONCOLINEAGE_ARTIFACTS_URI", "s3://bucket/runs/")
     assert behind_server("mlflow-artifacts://host:5000/1/a") == "s3://bucket/runs/1/a"
     assert behind_server("mlflow-artifacts:/1") == "s3://bucket/runs/1"
-    with tracked(f"sqlite:///{checkout}/mlflow.db"):
-        places = artifact_locations(databases()[0])
+    places = artifact_locations(databases()[0])
     assert places and not any(a != b and a.startswith(f"{b}/") for a in places for b in places)

