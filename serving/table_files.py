@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,42 +18,25 @@ import pyarrow
 from pipelines.errors import UserError
 from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.sources.archives import GZIP, ZIP, text_lines, unpacked
-from pipelines.sources.tables import cell_text as cell_text
-from pipelines.sources.tables import opened_workbook, separator_of, sheet_rows
-from pipelines.text_values import clean, quoted
-from serving.number_cells import has_comma
+from pipelines.sources.tables import cell_text, opened_workbook, separator_of, sheet_rows
+from pipelines.text_values import clean, is_unknown, quoted
 
 ENDINGS = ("csv", "tsv", "txt", "parquet", "xlsx", "gz", "zip")
 UNPACKED_BYTES = 1_000_000_000
-_HEAD_ROWS = 20
 
 
 @dataclass(frozen=True)
 class TableFile:
     """A table as a file has it.
 
-    Attributes
-    ----------
-    name
-        Of the file, for messages.
-    written
-        Names of the columns as the file has them; empty for the first where the file leaves it out.
-    cells
-        Columns 0, 1, ...: numbers where a column holds nothing else, else texts and what a workbook holds.
-    text
-        Returns columns as text, just as the file has them.
-    notes
-        What was done with the file, in sentences.
-    decimal_comma
-        Whether ``1,234`` is a little more than one where no cell decides: semicolons separate the columns.
+    ``cells`` has columns 0, 1, ...: texts, what a workbook or Parquet holds, and None or NaN where there is nothing.
     """
 
     name: str
-    written: list[str]
+    written: list[str]  # names of the columns; empty for the first where the file leaves it out
     cells: pd.DataFrame
-    text: Callable[[list[int]], pd.DataFrame]
-    notes: list[str] = field(default_factory=list)
-    decimal_comma: bool = False
+    notes: list[str] = field(default_factory=list)  # what was done with the file, in sentences
+    decimal_comma: bool = False  # whether 1,234 is a little more than one where no cell decides
 
     @property
     def names(self) -> list[str]:
@@ -63,32 +45,22 @@ class TableFile:
 
     def column(self, place: int) -> list[str]:
         """Return a column as text."""
-        return [str(cell) for cell in self.text([place])[place][self.cells.index]]
+        return [cell_text(cell) for cell in self.cells[place]]
 
-    def row(self, label: int, places: list[int]) -> list[str]:
-        """Return cells of a row, by its label in ``cells``, as text."""
-        return [str(cell) for cell in self.text(places).loc[label, places]]
+    def numbers(self, place: int) -> pd.Series | None:
+        """Return the known cells of a column that holds plain numbers and nothing else; None of any other."""
+        known = [cell for cell in self.cells[place] if not is_unknown(cell)]
+        found = pd.to_numeric(pd.Series(known, dtype=object), errors="coerce")
+        return None if found.isna().any() else found.astype(float)
 
 
 def read_table_file(
     name: str, content: bytes, *, most: int, fits: Callable[[Iterable[str]], int] | None = None
 ) -> TableFile:
-    """Read a table.
+    """Read a table with at most ``most`` values; a `UserError` names the file and what to do.
 
-    Parameters
-    ----------
-    name, content
-        Of the file.
-    most
-        Values that a Parquet file may have.
-    fits
-        Counts the names in a sheet's first row or first column that are looked for; of several sheets the only one that
-        has any is read.
-
-    Raises
-    ------
-    UserError
-        Names the file and what to do.
+    ``fits`` counts the names in a sheet's first row or first column that are looked for: of several sheets the only one
+    that has any is read.
     """
     if not content:
         raise UserError(f"{name}: the file is empty.")
@@ -101,7 +73,7 @@ def read_table_file(
     with unpacked(file, Path(name), len(content), workbook=True, most=UNPACKED_BYTES) as stream:
         if stream.peek(4).startswith(ZIP):
             return _without_empty(_workbook(name, stream, fits))
-        return _without_empty(_csv(name, b"".join(text_lines(stream, Path(name)))))
+        return _without_empty(_csv(name, b"".join(text_lines(stream, Path(name))), most))
 
 
 def _parquet(name: str, content: bytes, most: int) -> TableFile:
@@ -114,7 +86,7 @@ def _parquet(name: str, content: bytes, most: int) -> TableFile:
         raise UserError(f"{name}: it cannot be read as Parquet. Was it cut off?") from error
     if not isinstance(found.index, pd.RangeIndex):
         found = found.reset_index()
-    return _of_cells(name, found.columns, found.set_axis(range(found.shape[1]), axis=1))
+    return TableFile(name, list(map(cell_text, found.columns)), found.set_axis(range(found.shape[1]), axis=1))
 
 
 def _workbook(name: str, stream: io.BufferedReader, fits: Callable[[Iterable[str]], int] | None) -> TableFile:
@@ -129,20 +101,46 @@ def _workbook(name: str, stream: io.BufferedReader, fits: Callable[[Iterable[str
         }
     if len(fitting) != 1:
         raise UserError(f"{name}: the sheets {quoted(fitting or filled)} may be meant; save the one as “CSV UTF-8”.")
-    ((title, rows),) = fitting.items()
-    width = max(map(len, rows))
-    rows = [[*row, *[None] * (width - len(row))] for row in rows]
-    table = _of_cells(name, rows[0], pd.DataFrame(rows[1:], columns=range(width)))
+    ((title, (header, *rows)),) = fitting.items()
+    names = [*map(cell_text, header), *[""] * (max(map(len, [header, *rows])) - len(header))]
     left_out = [f"Of its sheets {title!r} was read, not {quoted(each for each in filled if each != title)}."]
-    return replace(table, notes=left_out if len(filled) > 1 else [])
+    return TableFile(name, names, _frame(rows, len(names)), left_out if len(filled) > 1 else [])
 
 
-def _of_cells(name: str, names: Iterable[Any], cells: pd.DataFrame) -> TableFile:
-    cells = cells.infer_objects()
-    return TableFile(name, list(map(cell_text, names)), cells, lambda places: cells[places].map(cell_text))
+def _frame(rows: Sequence[Sequence[Any]], width: int) -> pd.DataFrame:
+    return pd.DataFrame([[*row, *[None] * (width - len(row))] for row in rows], columns=range(width), dtype=object)
 
 
-def _csv(name: str, content: bytes) -> TableFile:
+def _csv(name: str, content: bytes, most: int) -> TableFile:
+    text, notes = _decoded(name, content)
+    separator = separator_of(text.split("\n", 1)[0])
+    if text.count(separator) + text.count("\n") > most:
+        raise UserError(f"{name}: the file holds more than {most:,} values.")
+    try:
+        lines = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+        header, *rows = [row for row in lines if row]
+    except csv.Error as error:
+        raise UserError(f"{name}: it cannot be read as a table ({error}).") from error
+    if len(header) == 1 and all(len(row[0].split()) > 1 for row in (header, *rows)):
+        raise UserError(f"{name}: its columns are not separated by commas, semicolons or tabs; save it as “CSV UTF-8”.")
+    names, widths = header, list(map(len, rows))
+    if rows and widths[0] == len(header) + 1:
+        ended = all(len(row) == widths[0] and not row[-1] for row in rows)  # a separator at the end of each row
+        names = [*names, ""] if ended else ["", *names]  # R leaves out the head of the column of names
+    if rows and max(widths) > len(names):
+        row = next(row for row, width in enumerate(widths, start=1) if width > len(names))
+        what = f"has {widths[row - 1]} values, the first line names {len(header)} columns"
+        raise UserError(f"{name}, row {row}: {what}; it cannot be read as a table separated by {separator!r}.")
+    if len(rows) > 1 and 1 < widths[-1] < len(names):
+        raise UserError(f"{name}: the last row has {widths[-1]} values of {len(names)}; was it cut off? Save it again.")
+    if short := [row for row, width in enumerate(widths, start=1) if width < len(header)]:
+        notes.append(f"Rows with fewer values than the first line has names lack the last ones: {quoted(short)}.")
+    filled = [[None if not cell or cell.isspace() else cell for cell in row] for row in rows]
+    return TableFile(name, names, _frame(filled, len(names)), notes, separator == ";")
+
+
+def _decoded(name: str, content: bytes) -> tuple[str, list[str]]:
+    """Return the text of a file with line ends of one kind, and notes."""
     notes = []
     try:
         text = content.decode()
@@ -154,67 +152,12 @@ def _csv(name: str, content: bytes) -> TableFile:
         notes.append("Its text is not UTF-8; it was read as Windows-1252. Look at names with accents.")
     if "\0" in text:
         raise UserError(f"{name}: it is no text, it holds zero bytes. Save it as “CSV UTF-8”.")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    separator = separator_of(text.split("\n", 1)[0])
-    try:
-        head = csv.reader(io.StringIO(text), delimiter=separator)
-        header, *rows = [row for row, _ in zip(filter(None, head), range(_HEAD_ROWS + 1), strict=False)]
-    except csv.Error as error:
-        raise UserError(f"{name}: it cannot be read as a table ({error}).") from error
-    if len(header) == 1 and all(len(row[0].split()) > 1 for row in (header, *rows)):
-        raise UserError(f"{name}: its columns are not separated by commas, semicolons or tabs; save it as “CSV UTF-8”.")
-    names = header
-    if rows and len(rows[0]) == len(header) + 1:
-        ended = all(len(row) == len(rows[0]) and not row[-1] for row in rows)  # a separator at the end of each row
-        names = [*names, ""] if ended else ["", *names]  # R leaves out the head of the column of names
-    widths = _widths(text, separator)
-    if widths and max(widths) > len(names):
-        row = next(row for row, width in enumerate(widths) if width > len(names))
-        what = f"has {widths[row]} values, the first line names {len(header)} columns"
-        raise UserError(f"{name}, row {row}: {what}; it cannot be read as a table separated by {separator!r}.")
-    if len(widths) > 2 and 1 < widths[-1] < len(names):
-        raise UserError(f"{name}: the last row has {widths[-1]} values of {len(names)}; was it cut off? Save it again.")
-    if short := [row for row, width in enumerate(widths) if row and width < len(header)]:
-        notes.append(f"Rows with fewer values than the first line has names lack the last ones: {quoted(short)}.")
-
-    def read(**how: Any) -> pd.DataFrame:
-        try:
-            places = range(len(names))
-            return pd.read_csv(io.StringIO(text), sep=separator, header=0, names=places, low_memory=False, **how)
-        except (ValueError, pd.errors.ParserError) as error:
-            raise UserError(f"{name}: it cannot be read as a table ({str(error).splitlines()[0][:120]}).") from error
-
-    cells = read()
-    if any(has_comma(cells[place].unique()) for place in cells if not pd.api.types.is_numeric_dtype(cells[place])):
-        if separator == ";" and not re.search(r";[\s\"]*[+-]?[0-9]*\.[0-9]|[0-9],[0-9]{3},[0-9]", text):
-            cells = read(decimal=",")
-            notes.append("Decimal commas were read.")
-        else:
-            cells = read(dtype=str)  # all of it: ``1.000`` may be a thousand
-
-    def as_text(places: list[int]) -> pd.DataFrame:
-        return read(usecols=places, dtype=str, keep_default_na=False)
-
-    return TableFile(name, names, cells, as_text, notes, separator == ";")
-
-
-def _widths(text: str, separator: str) -> list[int]:
-    """Return how many values each line has that is not empty; none where a field is too long."""
-    if '"' not in text:
-        return [line.count(separator) + 1 for line in text.split("\n") if line]
-    try:
-        return [len(row) for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
-    except csv.Error:
-        return []
+    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
 
 
 def _without_empty(table: TableFile) -> TableFile:
     """Return the table without rows that hold nothing, and without columns that have neither name nor values."""
     empty = table.cells.isna()
-    for place in table.cells:
-        if not pd.api.types.is_numeric_dtype(table.cells[place]):
-            blank = [isinstance(cell, str) and not cell.strip() for cell in table.cells[place]]
-            empty[place] |= pd.Series(blank, index=empty.index)
     rows, columns = empty.all(axis=1), empty.all(axis=0)
     nameless = [place for place, column in enumerate(table.names) if not column]
     if named := [place for place in nameless if place > 0 and not columns[place]]:
@@ -228,12 +171,7 @@ def _without_empty(table: TableFile) -> TableFile:
         notes.append(f"Columns without name and values were left out: {gone}.")
     if rows.any():
         notes.append(f"Rows without values were left out: {int(rows.sum())}.")
-    now = {before: place for place, before in enumerate(kept)}
-
-    def text(places: list[int]) -> pd.DataFrame:
-        return table.text([kept[place] for place in places]).rename(columns=now)
-
-    return replace(table, written=[table.written[place] for place in kept], cells=cells, text=text, notes=notes)
+    return replace(table, written=[table.written[place] for place in kept], cells=cells, notes=notes)
 
 
 def refuse_shifted(table: TableFile, named: int) -> None:
@@ -242,10 +180,9 @@ def refuse_shifted(table: TableFile, named: int) -> None:
     R leaves out the head of its row names. Where these are names and the column of names, ``named``, holds numbers, or
     its numbers are not whole, the row names are the names, and the last column is the one without a head.
     """
-    column = table.cells[named]
-    if named == 0 or table.names[0] or not pd.api.types.is_numeric_dtype(column):
+    if named == 0 or table.names[0] or (numbers := table.numbers(named)) is None:
         return
-    if not pd.api.types.is_numeric_dtype(table.cells[0]) or (column.dropna() % 1 != 0).any():
+    if table.numbers(0) is None or (numbers % 1 != 0).any():
         raise UserError(
             f"{table.name}: the rows have {len(table.names)} values, the first line names {len(table.names) - 1} "
             f"columns, and the cells under {table.names[named]!r} are numbers; correct the first line."

@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from serving.dashboard.data.endpoint_client import ROWS_AT_ONCE
+from serving.dashboard.data.endpoints import ROWS_AT_ONCE
 from serving.dashboard.data.loading import load
 
 if TYPE_CHECKING:
     from serving.dashboard.data.endpoints import Endpoint
-    from serving.dashboard.pages.request import Asked, Make
+    from serving.dashboard.pages.predict import Asked, Make
 
 
 class Modality(ABC):

@@ -19,8 +19,8 @@ from serving.dashboard.data.endpoints import Endpoint
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
 from serving.dashboard.data.words import counted, named, plain
-from serving.dashboard.pages import answers, choosing, explaining, frame
-from serving.dashboard.pages.request import Asked, Make
+from serving.dashboard.pages import answers, choosing, frame
+from serving.dashboard.pages.predict import Asked, Make
 from serving.modalities import Modality
 from serving.problems import Answer, get_problem
 
@@ -97,7 +97,7 @@ class Images(Modality):
                 st.image(overlay, caption="Where the network looked (Grad-CAM)", width="stretch", alt=alt)
                 frame.offer("Download the Grad-CAM", overlay, f"{stem}_grad_cam.png")
 
-        explaining.explained(asked, row, pictures, "Asking where it looked")
+        answers.explained(asked, row, pictures, "Asking where it looked")
         st.caption(means("grad_cam"))
         problem.show(answer, table[table["sample"] == chosen], f"the image {chosen}", stem)
 

@@ -11,13 +11,12 @@ import streamlit as st
 from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.collection import Drug, Line
-from serving.dashboard.data.endpoint_client import Refused
-from serving.dashboard.data.endpoints import Endpoint
+from serving.dashboard.data.endpoints import Endpoint, Refused
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
 from serving.dashboard.data.words import counted, named, plain
-from serving.dashboard.pages import answers, choosing, explaining, frame, request
-from serving.dashboard.pages.request import Asked, Contract, Make
+from serving.dashboard.pages import answers, choosing, frame, predict
+from serving.dashboard.pages.predict import Asked, Contract, Make
 from serving.modalities import Modality
 from serving.problems import Answer, get_problem
 
@@ -48,7 +47,7 @@ class Pairs(Modality):
     def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
         """Let people say which cells and which drugs."""
         folder, omics = frame.DATA / name, list(task.data.omics)
-        required = request.required(endpoint, omics)
+        required = predict.required(endpoint, omics)
         st.markdown("#### 1 · Cells")
         own = choosing.source(name, "Which cells") == choosing.OWN
         tables: dict[str, pd.DataFrame] = {}
@@ -103,16 +102,15 @@ class Pairs(Modality):
         def shown(answer: Answer) -> None:
             if wording.note:
                 st.caption(plain(wording.note))
-            explaining.genes(answer, wording, f"{chosen} with {drug}", f"{chosen}_{drug}")
+            answers.genes(answer, wording, f"{chosen} with {drug}", f"{chosen}_{drug}")
             _atoms(answer, f"{chosen}_{drug}")
 
         def with_molecule(answer: Answer) -> Answer:
             if not answer.get("atoms"):
                 return answer
-            drawn = load("serving.dashboard.data.molecules").drawing(answer["atoms"], str(drug), smiles, wording.unit)
-            return {**answer, _DRAWING: drawn}
+            return {**answer, _DRAWING: drawing(answer["atoms"], str(drug), smiles, wording.unit)}
 
-        explaining.explained(asked, row, shown, "Asking what moved it", with_molecule)
+        answers.explained(asked, row, shown, "Asking what moved it", with_molecule)
 
 
 def of_pairs(
@@ -160,17 +158,14 @@ def of_pairs(
 
 def molecule(text: str) -> str:
     """Return a SMILES that was typed or pasted, without quotation marks and line ends around it."""
-    found = clean(text)
-    while len(found) > 1 and found[0] in _QUOTES and found[-1] in _QUOTES:
-        found = found[1:-1].strip()
-    return found
+    return clean(clean(text).strip(_QUOTES))
 
 
 def _of_line(
     folder: Path, omics: Sequence[str], line: str, *, of: Line, drugs: Sequence[Drug], contract: Contract | None
 ) -> Question:
     """Return the question about a cell line of the data; runs on a thread."""
-    profiles = load("serving.dashboard.data.measured").profiles
+    profiles = load("serving.dashboard.data.questions").profiles
     paths = {each: folder / f"{each}.parquet" for each in omics}
     tables = {each: profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
     tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}
@@ -216,8 +211,27 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
 
 @st.cache_data(show_spinner=False, ttl=600)
 def _usual(folder: str, target: str) -> dict[str, float]:
-    found: dict[str, float] = load("serving.dashboard.data.measured").usual_responses(Path(folder), target)
+    found: dict[str, float] = load("serving.dashboard.data.questions").usual_responses(Path(folder), target)
     return found
+
+
+def drawing(
+    contributions: Sequence[float], drug: str, smiles: str | None, unit: str
+) -> tuple[str, str, pd.DataFrame] | None:
+    """Return an SVG with a scale, its description, and ``atom, element, contribution`` as numbered in it.
+
+    ``contributions`` are an atom each, in this unit. None if the molecule is not known, or has other atoms: a drawing
+    would mislead.
+    """
+    atoms, np = load("evaluation.explain.atoms"), load("numpy")
+    if smiles is None:
+        return None
+    found = atoms.DrugAtoms(drug, drug, smiles, np.array(contributions, dtype=np.float64), 1)
+    try:
+        svg = atoms.draw(found, unit)
+    except ValueError:
+        return None
+    return svg, atoms.described(found, unit), atoms.table([found])[["atom", "element", "contribution"]]
 
 
 def _atoms(answer: Answer, file: str) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from pipelines.samples.gene_names import match_genes
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
 from serving.dashboard.data.words import counted, listed, plain
-from serving.dashboard.pages import answers, choosing, explaining, frame
-from serving.dashboard.pages.request import Asked, Make
+from serving.dashboard.pages import answers, choosing, frame
+from serving.dashboard.pages.predict import Asked, Make
 from serving.modalities import Modality
 from serving.problems import Answer, get_problem
 
@@ -25,6 +23,10 @@ if TYPE_CHECKING:  # pandas is loaded with the first question, not with the firs
     from serving.dashboard.data.questions import Question
 
 _KEY = "sample_id"
+_FILLED_IN = {
+    "imputed": "not in the profile, filled in",
+    "ignored": "that the model does not know, left out",
+}
 _samples = st.cache_data(show_spinner=False, ttl=60)(collection.samples)
 
 
@@ -56,27 +58,28 @@ class Profiles(Modality):
             return None, "Choose a sample first."
 
         def made(contract: Any) -> Question:
-            measured = load("serving.dashboard.data.measured")
-            return of_profiles(measured.profiles(path, _KEY, [chosen]), contract)
+            return of_profiles(load("serving.dashboard.data.questions").profiles(path, _KEY, [chosen]), contract)
 
         return made, ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw one profile's answer and the genes behind it."""
         problem = get_problem(task.problem)
-        row, table = answers.one_of(asked, name, task, "sample", lambda table: _with_measured(table, asked, task))
+        row, table = answers.one_of(asked, name, task, "sample")
         answer, sample = asked.answers[row], asked.question.names[row]
         own = table[table["sample"] == sample]
         problem.heading(answer)
-        _filled_in(answer)
+        for field, said in _FILLED_IN.items():
+            if genes := [str(gene) for gene in answer.get(field) or []]:
+                st.info(plain(f"{counted(len(genes), 'gene')} {said}: {listed(genes)}."), icon=":material/info:")
         problem.show(answer, own, sample, sample)
         st.subheader(problem.behind, help=means("contribution"))
         wording = problem.wording(answer, own, f"target {name}")
 
         def draw(found: Answer) -> None:
-            explaining.genes(found, wording, sample, sample)
+            answers.genes(found, wording, sample, sample)
 
-        explaining.explained(asked, row, draw, "Asking which genes it goes by")
+        answers.explained(asked, row, draw, "Asking which genes it goes by")
 
 
 def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> Question:
@@ -92,31 +95,6 @@ def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None)
     rows = [{"expression": profile, "sample_id": sample} for sample, profile in found.items()]
     made: Question = questions.of_samples(rows, list(found), notes)
     return made
-
-
-def _filled_in(answer: Answer) -> None:
-    """Draw which genes the model filled in, and which it left out."""
-    for field, said in (
-        ("imputed", "not in the profile, filled in"),
-        ("ignored", "that the model does not know, left out"),
-    ):
-        if genes := [str(gene) for gene in answer.get(field) or []]:
-            st.info(plain(f"{counted(len(genes), 'gene')} {said}: {listed(genes)}."), icon=":material/info:")
-
-
-def _with_measured(table: pd.DataFrame, asked: Asked, task: Any) -> pd.DataFrame:
-    """Return answers about genes with the measured values of the profiles, in log2 units; NaN if there is none."""
-    if "target" not in table:
-        return table
-    found: list[float] = []
-    given = dict(zip(asked.question.names, asked.question.rows, strict=True))
-    for sample, part in table.groupby("sample", sort=False):
-        profile = given[str(sample)]["expression"]
-        match = match_genes(list(profile), part["target"].tolist()).found
-        values = [profile.get(match.get(target, "")) for target in part["target"]]
-        numbers = [math.nan if value is None else float(value) for value in values]
-        found += [math.log2(value + 1) for value in numbers] if task.data.scale == "linear" else numbers
-    return table.assign(measured=found)
 
 
 MODALITY = Profiles()

@@ -20,6 +20,7 @@ from serving.dashboard.data.loading import load
 if TYPE_CHECKING:
     import pandas as pd
 
+    from serving.dashboard.pages import frame
     from serving.table_files import TableFile
 
 Answer = dict[str, Any]
@@ -28,11 +29,10 @@ Refuse = Callable[[str, str, np.ndarray, str, Sequence[Any]], None]
 
 @dataclass(frozen=True)
 class Wording:
-    """Words for contributions.
+    """Words for contributions to ``of``, which add up to ``summed`` in this unit.
 
-    They contribute to ``of`` and add up to ``summed``, in this unit; ``raises`` and ``lowers`` say what positive and
-    negative ones do, of which ``red`` (else ``raises``) is drawn red. ``note`` stands above them; ``target`` is one of
-    several predictions.
+    ``raises`` and ``lowers`` say what positive and negative ones do; ``red`` (else ``raises``) is drawn red. ``note``
+    stands above them; ``target`` is one of several predictions.
     """
 
     of: str
@@ -102,8 +102,9 @@ class Problem(ABC):
         """Return the answers as they are downloaded: ``sample``, the answer, and `tables.novelty`."""
         raise self._not_shown("samples")
 
-    def overview(self, table: pd.DataFrame, what: str) -> None:  # noqa: B027  # one answer may fill the page
-        """Draw a row a sample; ``what`` is what a sample is."""
+    def columns(self, table: pd.DataFrame) -> frame.Columns:
+        """Return the columns of the overview of several samples, a row each; none where one answer fills the page."""
+        return {}
 
     def heading(self, answer: Answer) -> str:
         """Draw the heading of a sample's answer, if it has one; return the answer in a word."""

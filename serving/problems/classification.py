@@ -12,7 +12,7 @@ import streamlit as st
 from pipelines.text_values import folded, is_unknown
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import counted, micromolar, named, number, plain, share, yes_no
+from serving.dashboard.data.words import counted, micromolar, named, number, plain, share
 from serving.dashboard.pages import frame, ranking
 from serving.problems import Answer, Problem, Refuse, Wording
 
@@ -86,35 +86,18 @@ class Classification(Problem):
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, label, probability, labels`` (the set, as text), novelty, and ``probability_<class>``."""
         tables = load(_TABLES)
-        made: pd.DataFrame = (
-            about[["sample"]]
-            .reset_index(drop=True)
-            .assign(
-                label=[answer.get("label", "") for answer in answers],
-                **tables.numbers(answers, ["probability"]),
-                labels=_sets(answers),
-                **tables.novelty(answers),
-                **tables.of_each_key(answers, "probabilities", "probability"),
-            )
-        )
+        own = {"label": [answer.get("label", "") for answer in answers], **tables.numbers(answers, ["probability"])}
+        own["labels"] = _sets(answers)
+        made: pd.DataFrame = tables.of_samples(about, answers, own, ("probabilities", "probability"))
         return made
 
-    def overview(self, table: pd.DataFrame, what: str) -> None:
-        """Draw label, probability and set of each sample."""
-        shown: dict[str, Any] = {
-            what: table["sample"],
-            "Class": table["label"].astype(str).map(named),
-            "Probability": table["probability"],
-            "Not ruled out": table["labels"],
-            "Like the training data": yes_no(table["familiar"]),
+    def columns(self, table: pd.DataFrame) -> frame.Columns:
+        """Return label, probability and set of each sample."""
+        return {
+            "Class": (table["label"].astype(str).map(named), "", ""),
+            "Probability": (table["probability"], "probability", "%.2f"),
+            "Not ruled out": (table["labels"], "label_set", ""),
         }
-        terms = {"Probability": "probability", "Not ruled out": "label_set", "Like the training data": "familiar"}
-        frame.rows(
-            table[[]].assign(**shown),
-            f"Predicted classes of {len(table)} samples",
-            explained={name: means(term) for name, term in terms.items()},
-            formats={"Probability": "%.2f"},
-        )
 
     def heading(self, answer: Answer) -> str:
         """Draw the class and its probability; return the class."""
@@ -183,23 +166,16 @@ class Classification(Problem):
         said = f"first is {first['drug']} with {number(first['sensitive'], 2)}, {first['holds']}"
         frame.chart(drawn, alt=f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.")
         st.caption(plain("Bar: how probable it is that the cells are sensitive. Color: what is not ruled out."))
-        shown: dict[str, Any] = {
-            "Answer": own["label"].map(named),
-            "Sensitive": own["sensitive"],
-            "Not ruled out": own["holds"],
+        shown: dict[str, tuple[Any, str, str]] = {
+            "Answer": (own["label"].map(named), "sensitive", ""),
+            "Sensitive": (own["sensitive"], "probability", "%.2f"),
+            "Not ruled out": (own["holds"], "label_set", ""),
         }
-        of_ic50 = target == "ln_ic50"
-        below = "Below (µM)" if of_ic50 else "Below"
         if own["called_below"].notna().any():
-            shown[below] = [micromolar(math.exp(each)) if of_ic50 else number(each, 2) for each in own["called_below"]]
-        explained = {
-            "Answer": means("sensitive"),
-            "Sensitive": f"{title}. {means('probability')}",
-            "Not ruled out": means("label_set"),
-            below: means("called_below"),
-        }
-        alt = f"Predicted classes for {len(own)} drugs, with what is not ruled out"
-        ranking.table(own, shown, alt, explained=explained, formats={"Sensitive": "%.2f"})
+            of_ic50, limits = target == "ln_ic50", own["called_below"]
+            below = [micromolar(math.exp(each)) if of_ic50 else number(each, 2) for each in limits]
+            shown["Below (µM)" if of_ic50 else "Below"] = (below, "called_below", "")
+        ranking.table(own, shown, f"Predicted classes for {len(own)} drugs, with what is not ruled out")
         return own
 
     def pair_wording(self, target: str) -> Wording:

@@ -63,26 +63,19 @@ class MultiTarget(Problem):
         return made
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
-        """Draw the targets with their intervals, beside the measured values of the profile."""
+        """Draw the targets with their intervals."""
         own = _in_order(own)
         st.subheader(f"Predicted genes of {plain(what)}", help=f"In log2 units. {means('interval')}")
-        top = own[["gene", *_ENDS, "measured"]].head(_IN_CHART).assign(kind="model")
-        title = "Predicted expression (log2)"
+        top = own[["gene", *_ENDS]].head(_IN_CHART).assign(kind="model")
         drawn = load("serving.dashboard.data.charts").intervals(
-            top, "gene", "kind", title, value="prediction", usual="measured"
+            top, "gene", "kind", "Predicted expression (log2)", value="prediction"
         )
         said = f"the highest is {with_ends(own, 'gene')}"
         frame.chart(drawn, alt=f"Predicted expression of {len(top)} genes with intervals; {said}.")
-        heads = {"gene": "Gene", "prediction": "Predicted (log2)", "low": "Low", "high": "High"}
-        if own["measured"].notna().any():
-            st.caption("Point: prediction. Line: its interval. Gray tick: measured value.")
-            heads["measured"] = "Measured (log2)"
-        frame.rows(
-            own[list(heads)].rename(columns=heads),
-            f"Predicted expression of {len(own)} genes with intervals",
-            explained={"Low": means("interval")},
-            formats=dict.fromkeys(list(heads.values())[1:], "%.2f"),
-        )
+        heads = {"prediction": "Predicted (log2)", "low": "Low", "high": "High"}
+        shown = {"Gene": (own["gene"], "", "")}
+        shown |= {head: (own[name], "interval", "%.2f") for name, head in heads.items()}
+        frame.rows(shown, f"Predicted expression of {len(own)} genes with intervals")
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
         """Let people choose one of the targets."""

@@ -84,20 +84,16 @@ class Regression(Problem):
         short = "ln IC50" if of_ic50 else named(target)
         ends = zip(own["low"], own["high"], strict=True)
         interval = [f"{number(low, 2)} to {number(high, 2)}" for low, high in ends]
-        shown: dict[str, Any] = {short: own["prediction"], "Interval": interval}
+        shown = {
+            short: (own["prediction"], "ln_ic50" if of_ic50 else "", "%.2f"),
+            "Interval": (interval, "interval", ""),
+        }
         if of_ic50:
-            shown["IC50 (µM)"] = [micromolar(math.exp(value)) for value in own["prediction"]]
+            shown["IC50 (µM)"] = ([micromolar(math.exp(value)) for value in own["prediction"]], "ic50", "")
         if has_usual:
-            shown |= {"Usual": own["usual"], "Difference": own["against_usual"]}
-        terms = {"Interval": "interval", "IC50 (µM)": "ic50", "Usual": "usual", "Difference": "usual"}
-        terms |= {short: "ln_ic50"} if of_ic50 else {}
-        ranking.table(
-            own,
-            shown,
-            f"Predictions for {len(own)} drugs with their intervals",
-            explained={name: means(term) for name, term in terms.items()},
-            formats={short: "%.2f", "Usual": "%.2f", "Difference": "%+.2f"},
-        )
+            shown["Usual"] = (own["usual"], "usual", "%.2f")
+            shown["Difference"] = (own["against_usual"], "usual", "%+.2f")
+        ranking.table(own, shown, f"Predictions for {len(own)} drugs with their intervals")
         return own
 
     def pair_wording(self, target: str) -> Wording:

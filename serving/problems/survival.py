@@ -11,7 +11,7 @@ import streamlit as st
 from pipelines.params import read_task
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import plain, share, yes_no
+from serving.dashboard.data.words import plain, share
 from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Refuse, Wording
 
@@ -57,34 +57,18 @@ class Survival(Problem):
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return risk with interval, log hazard, time without an event, novelty, and ``survival_<horizon>``."""
         tables = load("serving.dashboard.data.tables")
-        made: pd.DataFrame = (
-            about[["sample"]]
-            .reset_index(drop=True)
-            .assign(
-                **tables.numbers(answers, _NUMBERS),
-                **tables.novelty(answers),
-                **tables.of_each_key(answers, "survival", "survival"),
-            )
-        )
+        own = tables.numbers(answers, _NUMBERS)
+        made: pd.DataFrame = tables.of_samples(about, answers, own, ("survival", "survival"))
         return made
 
-    def overview(self, table: pd.DataFrame, what: str) -> None:
-        """Draw risk, interval and time without an event of each sample."""
+    def columns(self, table: pd.DataFrame) -> frame.Columns:
+        """Return risk, interval and time without an event of each sample."""
         ends = zip(table["low"], table["high"], strict=True)
-        shown: dict[str, Any] = {
-            what: table["sample"],
-            "Risk": table["prediction"],
-            "Interval": [f"{share(low)} to {share(high)}" for low, high in ends],
-            "No event until": table["event_free_until"],
-            "Like the training data": yes_no(table["familiar"]),
+        return {
+            "Risk": (table["prediction"], "risk", "percent"),
+            "Interval": ([f"{share(low)} to {share(high)}" for low, high in ends], "risk_interval", ""),
+            "No event until": (table["event_free_until"], "event_free_until", "%.0f"),
         }
-        terms = dict(zip(list(shown)[1:], ("risk", "risk_interval", "event_free_until", "familiar"), strict=True))
-        frame.rows(
-            table[[]].assign(**shown),
-            f"Predicted risks of {len(table)} samples",
-            explained={name: means(term) for name, term in terms.items()},
-            formats={"Risk": "percent", "No event until": "%.0f"},
-        )
 
     def heading(self, answer: Answer) -> str:
         """Draw the risk, until when, and its interval; return the risk."""

@@ -47,7 +47,6 @@ RESPONSE, IMAGES, LABELS, GENES = "drug_response", "blood_cell", "tumor_type", "
 UNSERVED = "leukemia_cell"
 CALLS = "drug_calls"  # the same lines and drugs, as sensitive or resistant
 GRAPH = "graph"  # under which alias a graph network answers for the task of responses
-HESITANT = "hesitant"  # under which alias the model of responses is silent when it is first asked to explain
 THRESHOLD = Threshold("waterfall", 5.0)
 SLOW_SECONDS = 150  # at most: it ends with the platform
 
@@ -139,7 +138,6 @@ def _params(folder: Path, url: str) -> None:
             **{name: f"{url}/{name}" for name in (RESPONSE, IMAGES, LABELS, GENES, CALLS)},
             f"{RESPONSE}@{GRAPH}": f"{url}/{GRAPH}",
             f"{RESPONSE}@staging": f"{url}/slow",
-            f"{RESPONSE}@{HESITANT}": f"{url}/{HESITANT}",
             f"{RESPONSE}@previous": down,
             f"{RESPONSE}@candidate": f"{url}/nonsense",
         },
@@ -226,27 +224,20 @@ def _row(architecture: str, value: float, metric: str = "r2") -> dict[str, Any]:
 
 
 def _monitored(share: float) -> dict[str, Any]:
-    def column(name: str, index: float) -> dict[str, Any]:
-        numbers = {"statistic": 0.1, "p": 0.01, "adjusted": 0.02, "population_stability": index}
-        rows = {"reference_rows": 500.0, "logged_rows": 100.0}
-        return {"column": name, "kind": "number", **numbers, **rows, "drifted": index > 0.2}
-
+    """Return what the page reads of a report of the monitor."""
+    strange = share > 0.1
     return {
         "task": RESPONSE,
         "version": "1",
         "architecture": "elastic_net",
         "simulated": True,
-        "decision": "retrain" if share > 0.1 else "fine",
-        "findings": [f"{share:.1%} of the rows are out of distribution"] if share > 0.1 else [],
+        "decision": "retrain" if strange else "fine",
+        "findings": [f"{share:.1%} of the rows are out of distribution"] if strange else [],
         "notes": [],
-        "log": {"rows": 100, "first": "", "last": "", "files": 1, "skipped_files": {}, "rows_of_other_versions": {}},
-        "policy": {"significance": 0.01, "population_stability": 0.2, "out_of_distribution_share": 0.1},
-        "inputs": [column("expression_level", share), column("expression_spread", 0.05)],
-        "predictions": [column("prediction", share / 2)],
-        "out_of_distribution": {
-            **{"value": share, "low": share / 2, "high": min(1.0, share * 1.5)},
-            **{"threshold": 1.0, "limit": 0.1, "exceeded": share > 0.1},
-        },
+        "log": {"rows": 100},
+        "inputs": [{"column": "expression_level", "drifted": strange}, {"column": "spread", "drifted": False}],
+        "predictions": [{"column": "prediction", "drifted": False}],
+        "out_of_distribution": {"value": share, "low": share / 2, "high": min(1.0, share * 1.5), "limit": 0.1},
         "performance": None,
     }
 
@@ -262,19 +253,13 @@ def _handler(
             if name == "slow":
                 hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
-            if name == HESITANT:
-                if _explains(body) and sum(each == name and _explains(given) for each, given in asked) == 1:
-                    hurry.wait(SLOW_SECONDS)
-                name = RESPONSE
             if name == "nonsense":
                 self._send(200, "<html>a shop</html>")
                 return
             try:
                 self._send(200, _answer(models[name], name, body))
             except MlflowException as error:
-                self._send(
-                    error.get_http_status_code(), json.dumps({"error_code": "BAD_REQUEST", "message": error.message})
-                )
+                self._send(error.get_http_status_code(), json.dumps({"message": error.message}))
 
         def _send(self, status: int, text: str) -> None:
             self.send_response(status)
@@ -291,16 +276,12 @@ def _handler(
 def _answer(model: Predictor, name: str, body: dict[str, Any]) -> str:
     frame = pd.DataFrame(body["dataframe_records"])
     answer = model.predict(None, frame, body.get("params"))
-    if name == IMAGES and _explains(body):
+    if name == IMAGES and (body.get("params") or {}).get("explain"):
         # The majority class looks nowhere: a map stands in for that of a network, in the form that a network's has.
         answer = answer.assign(overlay=[_overlay(image) for image in frame["image"]])
     out = io.StringIO()
     predictions_to_json(answer, out)
     return out.getvalue()
-
-
-def _explains(body: dict[str, Any]) -> bool:
-    return bool((body.get("params") or {}).get("explain"))
 
 
 def _overlay(image: str) -> str:

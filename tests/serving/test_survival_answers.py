@@ -13,7 +13,6 @@ from streamlit.testing.v1 import AppTest
 
 from pipelines.errors import DataError, UserError
 from pipelines.samples.survival import concordance
-from serving.dashboard.data.charts import survival as chart
 from serving.dashboard.data.tables import survival_curve as curve_of
 from serving.drift.performance import measure, read_labels
 from serving.problems import get_problem
@@ -53,14 +52,9 @@ def test_the_download_holds_risk_interval_and_curve(answers: list[dict[str, Any]
     assert table.loc[~table["familiar"].astype(bool), ["low", "high"]].isna().all(axis=None)
     np.testing.assert_allclose(table["survival_80"], 1 - table["prediction"], rtol=0, atol=1e-12)
     assert {"familiar", "version", "note", "event_free_until"} <= {*table}
-
-
-def test_a_curve_begins_with_all_and_never_rises(answers: list[dict[str, Any]]) -> None:
     points = curve_of(answers[0])
-    assert points.iloc[0].tolist() == [0.0, 1.0]
     assert points["time"].tolist() == [0.0, 40.0, 80.0]
-    assert points["survival"].is_monotonic_decreasing
-    assert chart(points, "days").to_dict()["layer"]
+    assert points["survival"].tolist()[0] == 1.0 and points["survival"].is_monotonic_decreasing
 
 
 def page(answers: list) -> None:
@@ -68,11 +62,12 @@ def page(answers: list) -> None:
     import pandas as pd
     import streamlit as st
 
+    from serving.dashboard.pages import frame
     from serving.problems import get_problem
 
     problem = get_problem("survival")
     table = problem.table(answers, pd.DataFrame({"sample": [f"S{row}" for row in range(len(answers))]}))
-    problem.overview(table, "Sample")
+    frame.rows(problem.columns(table), "Predicted risks")
     st.write(problem.heading(answers[0]))
     held = problem.held(answers[0])
     st.write("nothing" if held is None else held[0])
@@ -131,12 +126,6 @@ def test_a_logged_risk_implies_the_curve_that_was_answered(model: Predictor, ans
     np.testing.assert_allclose(curves, expected, rtol=0, atol=1e-6)
 
 
-def test_events_written_as_words_of_truth_are_read(model: Predictor, tmp_path: Path) -> None:
-    event = follow_up_samples(40, seed=3).table["event"] == 1
-    found = read_labels(_labels(tmp_path, relapse=event), model.contract, str)
-    np.testing.assert_array_equal(found["measured_1"], event.astype(float))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -152,8 +141,10 @@ def test_labels_that_are_no_follow_up_are_refused(
         read_labels(_labels(tmp_path, **changes), model.contract, str)
 
 
-def test_labels_without_the_columns_of_the_task_are_refused(model: Predictor, tmp_path: Path) -> None:
-    path = _labels(tmp_path)
+def test_the_columns_of_the_task_are_needed_and_events_may_be_words_of_truth(model: Predictor, tmp_path: Path) -> None:
+    event = follow_up_samples(40, seed=3).table["event"] == 1
+    path = _labels(tmp_path, relapse=event)
+    np.testing.assert_array_equal(read_labels(path, model.contract, str)["measured_1"], event.astype(float))
     pd.read_csv(path).rename(columns={"relapse": "event"}).to_csv(path, index=False)
     with pytest.raises(UserError, match="relapse"):
         read_labels(path, model.contract, str)

@@ -13,7 +13,6 @@ import pandas as pd
 
 BLUE, RED, GRAY, TEXT = "#2b6ca3", "#b5403a", "#5b6472", "#101828"
 PALE = "#9fb0c3"
-_TICKS = 5  # of an axis of time
 _ROW = 24  # pixels of a bar or point with its surroundings
 
 # Altair imports its readers of tables with the first chart: see `loading`.
@@ -41,18 +40,18 @@ def bars(
     table: pd.DataFrame, name: str, value: str, color: str, title: str, *, colors: Mapping[str, str] | None = None
 ) -> alt.TopLevelMixin:
     """Return a bar a row, as long as ``value``, colored by ``colors`` or `COLORS` of the column ``color``."""
-    base = alt.Chart(table).encode(y=_names(table, name), tooltip=_columns(table))
-    across = _x(value, title, alt.Scale(nice=True))
-    return _finished(base.mark_bar().encode(x=across, color=_color(table, color, colors)))
+    return _finished(_bars(table, name, _x(value, title, alt.Scale(nice=True)), _color(table, color, colors)))
 
 
 def probabilities(table: pd.DataFrame, name: str, value: str, color: str, title: str) -> alt.TopLevelMixin:
     """Return `bars` from 0 to 1 with the numbers beside them."""
-    base = alt.Chart(table).encode(y=_names(table, name), tooltip=_columns(table))
-    across = _x(value, title, alt.Scale(domain=[0, 1]))
-    texts = base.mark_text(align="left", dx=4, color=TEXT, fontSize=12)
+    made = _bars(table, name, _x(value, title, alt.Scale(domain=[0, 1])), _color(table, color))
     text = alt.Text(f"{value}:Q", format=".2f")
-    return _finished(base.mark_bar().encode(x=across, color=_color(table, color)), texts.encode(x=across, text=text))
+    return _finished(made, made.mark_text(align="left", dx=4, fontSize=12).encode(text=text, color=alt.value(TEXT)))
+
+
+def _bars(table: pd.DataFrame, name: str, across: alt.X, color: alt.Color) -> alt.Chart:
+    return alt.Chart(table).mark_bar().encode(across, _names(table, name), color, tooltip=_columns(table))
 
 
 def contributions(table: pd.DataFrame, raises: str, lowers: str, red: str = "") -> alt.TopLevelMixin:
@@ -78,15 +77,11 @@ def against_cost(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixi
     return _finished(rules.encode(color=color), points, names.encode(y="value:Q", text="architecture:N"), height=380)
 
 
-def unlike(table: pd.DataFrame, time: str, limit: float) -> alt.TopLevelMixin:
-    """Return the share of unfamiliar rows over time with its interval, and the limit of the policy.
-
-    The table has the columns ``share, low, high, version`` and ``time``.
-    """
-    form = _clock(table[time].max() - table[time].min())
-    axis = alt.Axis(format=form, labelOverlap=True, tickCount=_TICKS)
+def unlike(table: pd.DataFrame, limit: float) -> alt.TopLevelMixin:
+    """Return the share of unfamiliar rows in `monitoring.over_time` with its interval, and the policy's limit."""
+    axis = alt.Axis(labelOverlap=True, tickCount=5)
     color = alt.Color("version:N", title="Version", scale=alt.Scale(range=[BLUE, "#7a4fa3", "#0f7c7c"]))
-    base = alt.Chart(table).encode(alt.X(f"{time}:T", title=None, axis=axis), color=color, tooltip=_columns(table))
+    base = alt.Chart(table).encode(alt.X("time:T", title=None, axis=axis), color=color, tooltip=_columns(table))
     upright = alt.Y(
         "share:Q", title="Unlike the training data", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])
     )
@@ -99,24 +94,6 @@ def unlike(table: pd.DataFrame, time: str, limit: float) -> alt.TopLevelMixin:
         line.mark_text(color=RED, align="left", dy=-7, dx=4, fontSize=12).encode(x=alt.value(0), text="text:N"),
         height=260,
     )
-
-
-def stability(table: pd.DataFrame, limit: float) -> alt.TopLevelMixin:
-    """Return the stability index of each column in each report, in colors that change at the limit of the policy.
-
-    The table is that of `serving.dashboard.data.drift_history.stability`.
-    """
-    times = sorted(table["time"].unique())
-    minutes = {f"{pd.Timestamp(time):%d %b %H:%M}" for time in times}
-    form = "%d %b %H:%M" if len(minutes) == len(times) else "%d %b %H:%M:%S.%f"  # two reports are never one column
-    order = [pd.Timestamp(time).strftime(form)[:18] for time in times]
-    shown = table.assign(report=table["time"].map(dict(zip(times, order, strict=True))))
-    across = alt.X("report:N", sort=order, title=None, axis=alt.Axis(labelAngle=0))
-    scale = alt.Scale(type="threshold", domain=[limit / 2, limit], range=["#e9f2fa", "#f6dfb8", "#f0b8b3"])
-    base = alt.Chart(shown).encode(across, _names(table, "column"), tooltip=_columns(table))
-    color = alt.Color("stability:Q", title="Stability index", scale=scale)
-    numbers = base.mark_text(color=TEXT, fontSize=12).encode(text=alt.Text("stability:Q", format=".2f"))
-    return _finished(base.mark_rect(stroke="white").encode(color=color), numbers)
 
 
 def survival(points: pd.DataFrame, unit: str) -> alt.TopLevelMixin:
@@ -146,14 +123,6 @@ COLORS = {
     "named by both": BLUE,
     "by this one": PALE,
 }
-
-
-def _clock(span: pd.Timedelta) -> str:
-    """Return a format of times in which no two ticks of an axis over this span read the same (d3-time-format)."""
-    for least, form in ((pd.Timedelta(minutes=_TICKS), "%d %b %H:%M"), (pd.Timedelta(seconds=_TICKS), "%H:%M:%S")):
-        if span >= least or not span:
-            return form
-    return "%H:%M:%S.%L"
 
 
 def _names(table: pd.DataFrame, column: str) -> alt.Y:

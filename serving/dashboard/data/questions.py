@@ -1,16 +1,20 @@
-"""Requests to an endpoint: rows as it takes them (see `training.contract`), and their names for people."""
+"""Requests to an endpoint: rows as it takes them (see `training.contract`), of measurements of the task's raw data."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset  # pandas imports it with the first filter: see `loading`
 
+from pipelines.errors import UserError
 from pipelines.samples.gene_names import match_genes, respelled
+from pipelines.samples.raw_files import RESPONSE_FILE
 from serving.dashboard.data.words import counted, listed
 
 Row = dict[str, Any]
@@ -70,3 +74,20 @@ def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[st
     return {
         str(name): dict(zip(features, row, strict=True)) for name, row in zip(table.index, rows, strict=True)
     }, notes
+
+
+def profiles(path: Path, key: str, ids: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of a wide table with these ids, as far as it has them; UserError if it cannot be read."""
+    try:
+        return pd.read_parquet(path, filters=[(key, "in", list(ids))]).set_index(key)
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read; bring the data back with `dvc pull data.dvc`") from error
+
+
+def usual_responses(folder: Path, target: str) -> dict[str, float]:
+    """Return the median measured response by ``drug_id``; empty if the table cannot be read."""
+    try:
+        table = pd.read_parquet(folder / RESPONSE_FILE, columns=["drug_id", target])
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return {}
+    return {str(drug): float(value) for drug, value in table.groupby("drug_id")[target].median().items()}

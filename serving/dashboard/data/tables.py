@@ -41,6 +41,14 @@ def of_each_key(answers: Sequence[Row], field: str, prefix: str) -> dict[str, li
     return {f"{prefix}_{key}": [to_float(found.get(key)) for found in maps] for key in keys}
 
 
+def of_samples(
+    about: pd.DataFrame, answers: Sequence[Row], columns: Mapping[str, Any], keyed: tuple[str, str]
+) -> pd.DataFrame:
+    """Return a row an answer: ``sample``, these columns, `novelty`, and those of `of_each_key` for field and prefix."""
+    made = about[["sample"]].reset_index(drop=True)
+    return made.assign(**columns, **novelty(answers), **of_each_key(answers, *keyed))
+
+
 def in_order(table: pd.DataFrame, by: str, *, ascending: bool = True) -> pd.DataFrame:
     """Return answers about drugs in the order of the column ``by`` within each sample, with their ``rank`` there."""
     made = table.sort_values(["sample", by], ascending=[True, ascending], kind="stable").reset_index(drop=True)

@@ -64,25 +64,17 @@ def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profi
         refuse_shifted(table, named)
     rest = [place for place in range(len(table.written)) if place != named]
     numbered = [f"sample {row}" for row in range(1, len(table.cells) + 1)]
-    written = numbered if named is None else table.column(named)
-    body = table.cells[rest]
-    heads = [table.written[place] for place in rest]
-    turned = bool(known) and fits(written) > fits(heads)
-    if turned:
-        samples, features, body, more = _turned(table, written, rest)
-        notes += [f"{name} has a row a gene; it was turned round.", *more]
-        samples, body, features = _renamed_by_a_row(table, samples, body, features, notes)
-    else:
-        kept = _header_again(body, heads)
-        if not kept.all():
-            notes.append("Rows that repeat the first line were left out.")
-        samples = [each for each, keep in zip(written, kept, strict=True) if keep]
-        features, body = heads, body[kept]
-    if named is None and known:
-        notes.append("The file names no samples; they are called by their rows.")
-    elif named == 0 and not turned and _is_guess(table):
-        notes.append(f"The samples are called by the column {table.written[0]!r}.")
+    samples = numbered if named is None else table.column(named)
+    body, features = table.cells[rest], [table.written[place] for place in rest]
+    turned = bool(known) and fits(samples) > fits(features)
     head = table.names[named] if named is not None else ""
+    if turned:
+        samples, features, body, more = _turned(table, samples, rest)
+        notes += [f"{name} has a row a gene; it was turned round.", *more]
+    elif named is None and known:
+        notes.append("The file names no samples; they are called by their rows.")
+    elif named == 0 and folded(head) not in {"", *_SAMPLE_IDS, *_GENE_IDS} and table.numbers(0) is not None:
+        notes.append(f"The samples are called by the column {table.written[0]!r}.")
     index = _sample_names(name, head, samples, notes)
     if len(body) > MOST_SAMPLES:
         raise UserError(f"{name}: {len(body):,} samples; bring at most {MOST_SAMPLES} at a time.")
@@ -106,22 +98,14 @@ def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profi
 def _naming_column(table: TableFile, fits: Callable[[Iterable[str]], int]) -> int | None:
     """Return which column names the rows; None where there is none."""
     heads = [folded(each) for each in table.names]
-    numeric = pd.api.types.is_numeric_dtype(table.cells[0])
     candidates = [place for place, head in enumerate(heads) if head in _SAMPLE_IDS | _GENE_IDS]
-    if not numeric or not heads[0] or heads[0].startswith("unnamed:"):
+    first = table.numbers(0)
+    if first is None or not heads[0] or heads[0].startswith("unnamed:"):
         candidates.append(0)
-    if not candidates and not fits([table.names[0]]):
-        first = table.cells[0]
-        if (first == np.rint(first)).all() and first.is_unique:
-            candidates.append(0)
+    elif not candidates and not fits([heads[0]]) and len(first) == len(table.cells):  # whole numbers may be names
+        candidates += [0] if (first % 1 == 0).all() and first.is_unique else []
     # Of several, symbols beside other ids of genes: the one whose names the model knows.
     return max(candidates, key=lambda place: (fits(table.column(place)), -candidates.index(place)), default=None)
-
-
-def _is_guess(table: TableFile) -> bool:
-    """Whether the first column names the rows by its whole numbers alone."""
-    head = folded(table.names[0])
-    return pd.api.types.is_numeric_dtype(table.cells[0]) and head not in {"", *_SAMPLE_IDS, *_GENE_IDS}
 
 
 def _turned(
@@ -129,58 +113,15 @@ def _turned(
 ) -> tuple[list[str], list[str], pd.DataFrame, list[str]]:
     """Return samples, genes and values of a table with a row a gene, and notes."""
     notes = []
-    no_samples = {
-        place
-        for place in places
-        if folded(table.names[place]) in _ABOUT_GENES | _GENE_IDS or _is_prose(table.cells[place])
-    }
-    if no_samples and len(no_samples) < len(places):
-        left_out = [table.names[place] for place in places if place in no_samples]
-        notes.append(f"Columns about genes were left out: {listed(left_out)}.")
-        places = [place for place in places if place not in no_samples]
-    heads = [table.written[place] for place in places]
-    body = table.cells[places]
-    kept = _header_again(body, heads)
-    nameless = np.array([is_unknown(gene) for gene in genes])
-    if not kept.all():
-        notes.append("Rows that repeat the names of the samples were left out.")
-    if (nameless & kept).any():
-        notes.append(f"Rows without a gene's name were left out: {int((nameless & kept).sum()):,}.")
-    kept &= ~nameless
-    return heads, [gene for gene, keep in zip(genes, kept, strict=True) if keep], body[kept].T, notes
-
-
-def _is_prose(column: pd.Series) -> bool:
-    """Whether a column holds texts, of which fewer than half are numbers or missing."""
-    if pd.api.types.is_numeric_dtype(column):
-        return False
-    texts = [str(cell) for cell in column.head(1000) if not is_unknown(cell)]
-    numbers = sum(
-        any(c.isdigit() for c in text) and not any(c.isalpha() and c not in "eE" for c in text) for text in texts
-    )
-    return bool(texts) and numbers * 2 < len(texts)
-
-
-def _header_again(body: pd.DataFrame, heads: list[str]) -> np.ndarray:
-    """Return which rows are no repetition of the heads."""
-    if not heads or pd.api.types.is_numeric_dtype(body.iloc[:, -1]):
-        return np.ones(len(body), dtype=bool)
-    found = (body.iloc[:, -1].map(cell_text) == heads[-1]).to_numpy().copy()
-    for row in np.flatnonzero(found):
-        found[row] = [clean(cell_text(cell)) for cell in body.iloc[row]] == [clean(head) for head in heads]
-    return ~found
-
-
-def _renamed_by_a_row(
-    table: TableFile, samples: list[str], body: pd.DataFrame, features: list[str], notes: list[str]
-) -> tuple[list[str], pd.DataFrame, list[str]]:
-    """Return the samples by the names that a row of a turned table gives, where its first line only numbers them."""
-    for place, (label, feature) in enumerate(zip(body.columns, features, strict=True)):
-        if folded(feature) in _SAMPLE_IDS:
-            notes.append(f"The samples are called by the row {feature!r}.")
-            named = table.row(int(label), [int(sample) for sample in body.index])
-            return named, body.drop(columns=label), [*features[:place], *features[place + 1 :]]
-    return samples, body, features
+    about = [place for place in places if folded(table.names[place]) in _ABOUT_GENES | _GENE_IDS]
+    if about and len(about) < len(places):
+        notes.append(f"Columns about genes were left out: {listed([table.names[place] for place in about])}.")
+        places = [place for place in places if place not in about]
+    named = np.array([not is_unknown(gene) for gene in genes])
+    if not named.all():
+        notes.append(f"Rows without a gene's name were left out: {int((~named).sum()):,}.")
+    kept = [gene for gene in genes if not is_unknown(gene)]
+    return [table.written[place] for place in places], kept, table.cells.loc[named, places].T, notes
 
 
 def _sample_names(name: str, head: str, written: list[str], notes: list[str]) -> list[str]:
@@ -234,13 +175,12 @@ def _gene_names(
         notes.append(f"Columns whose name says that nothing is known were left out: {quoted(nameless)}.")
         places = [place for place in places if cleaned[place] not in nameless]
     found = {folded(each): each for each in match_genes(called, known).found.values()}
-    if beside := [each for each in unknown if folded(_NUMBERED.sub("", each)) in found]:
-        read = [found[folded(_NUMBERED.sub("", each))] for each in beside]
-        notes.append(f"Columns {quoted(beside)} look like {quoted(read)} and were not read; look which are meant.")
+    if beside := {each: found[bare] for each in unknown if (bare := folded(_NUMBERED.sub("", each))) in found}:
+        notes.append(f"Columns {quoted(beside)} look like {quoted(beside.values())} and were not read.")
     if dates := [each for each in spreadsheet_names(called) if each in set(unknown)]:
         notes.append(
-            f"A spreadsheet has made dates or numbers of names of genes: {quoted(dates)}. Which they were is lost, and "
-            "they are not measured. Export the table anew, with names as text."
+            f"A spreadsheet has made dates or numbers of names of genes: {quoted(dates)}. They are not measured; "
+            "export the table again, with names as text."
         )
     if several := [each for each in unknown if several_genes(each)]:
         notes.append(f"Names of several genes are of none that the model knows: {quoted(several)}.")
@@ -277,36 +217,10 @@ def _numbers(
 
 
 def unit_note(omics: str, values: pd.DataFrame, known: Sequence[str]) -> str | None:
-    """Return a doubt that the features ``known`` are in the units of this table of the raw format; None without one."""
+    """Return a doubt that the features ``known`` are in the units of the raw format; None without one."""
     genes = list(match_genes(map(str, values.columns), known).found.values())
     doubt = DOUBTS[omics](values[genes].to_numpy()) if omics in DOUBTS else None
     return None if doubt is None else f"Look at the units: {doubt.message}."
-
-
-def with_names_of(table: Profiles, what: str, others: Sequence[str]) -> Profiles:
-    """Return a table with the sample names of another, ``others``, where only case differs.
-
-    ``what`` is what the table is of; notes name the samples that only one of the two has.
-    """
-    index = [str(each) for each in table.values.index]
-    left, groups = [each for each in index if each not in set(others)], dict[str, list[str]]()
-    for each in others:
-        groups.setdefault(folded(each), []).append(each)
-    free = set(others) - set(index)
-    renamed = {each: groups[folded(each)][0] for each in left if len(groups.get(folded(each), [])) == 1}
-    renamed = {one: other for one, other in renamed.items() if other in free}
-    if len(set(renamed.values())) < len(renamed):
-        renamed = {}
-    notes = list(table.notes)
-    if renamed:
-        notes.append(f"Samples are called as in the other table: {quoted(renamed)}.")
-    values = table.values.rename(index=renamed)
-    if lacking := [each for each in others if each not in set(values.index)]:
-        notes.append(f"Samples without {what}: {quoted(lacking)}.")
-    if foreign := [each for each in values.index if each not in set(others)]:
-        notes.append(f"Samples of the table of {what} that no other table has: {quoted(foreign)}.")
-    tissue = {renamed.get(sample, sample): tissue for sample, tissue in table.tissue.items()}
-    return Profiles(values, tissue, notes)
 
 
 def omics_of(name: str, omics: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines import formatting
 from pipelines.formatting import counted as counted
 from pipelines.formatting import listed as listed
+from pipelines.problems import metrics
 from training.architectures import display_name
 
 SIMULATED = "Simulated data: nothing here is a result about patients, cells or drugs."
@@ -74,3 +75,9 @@ def moment(time: datetime | str) -> str:
 def yes_no(values: Iterable[bool | None]) -> list[str]:
     """Return "yes", "no", and "not known" for None."""
     return ["not known" if value is None else "yes" if value else "no" for value in values]
+
+
+def score_word(metric: str) -> str:
+    """Return how a metric is written."""
+    known = metrics().get(metric)
+    return (known.label if known else "") or named(metric)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pipelines.errors import UserError
-from pipelines.text_values import folded, quoted
+from pipelines.text_values import quoted
 from serving.dashboard.data import collection
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load
@@ -75,14 +75,14 @@ def own_files(
             if name in found:
                 raise UserError(f"{file.name}: there is a table of {_text(name)} already; remove one.")
             found[name] = _read(file.name, file.getvalue(), tuple(known[name]))
-        _check(found, required or ())
-        found = _with_names_of_first(found, required or ())
+        lacking = _check(found, required or ())
         for name, table in found.items():
             samples, features = table.values.shape
             st.success(plain(f"{_text(name).capitalize()}: {counted(samples, 'sample')}, {features:,} features."))
-            doubt = load(_UPLOADS).unit_note(name, table.values, known[name])
-            for note in [*table.notes, *([doubt] if doubt else [])]:
+            for note in filter(None, [*table.notes, load(_UPLOADS).unit_note(name, table.values, known[name])]):
                 st.caption(plain(note))
+        for note in lacking:
+            st.warning(plain(note))
         return found
     return {}
 
@@ -92,7 +92,7 @@ def _example(path: Path, key: str) -> bytes | None:
     """Return the first profiles of the data as CSV; None if there is no data."""
     try:
         ids = collection.ids_of(path, key)[:2]
-        table: pd.DataFrame = load("serving.dashboard.data.measured").profiles(path, key, ids)
+        table: pd.DataFrame = load("serving.dashboard.data.questions").profiles(path, key, ids)
     except UserError:
         return None
     written: bytes = load("serving.dashboard.data.tables").csv_of(table.reset_index())
@@ -109,28 +109,20 @@ def _text(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _with_names_of_first(found: dict[str, Profiles], required: Sequence[str]) -> dict[str, Profiles]:
-    """Return the tables with samples named as in the first, where only case differs."""
-    if len(found) < 2:
-        return found
-    first = next(iter([*required, *found]))
-    names = [str(sample) for sample in found[first].values.index]
-    with_names_of = load(_UPLOADS).with_names_of
-    return {name: table if name == first else with_names_of(table, _text(name), names) for name, table in found.items()}
-
-
-def _check(found: dict[str, Profiles], required: Sequence[str]) -> None:
-    """Refuse tables that lack one which the model needs, or that have no sample in common."""
-    if not found:
-        return
-    for name in required:
-        if name not in found:
-            raise UserError(f"The model needs a table of {_text(name)} beside the others; name the file so.")
-    first = next(iter([*required, *found]))
+def _check(found: dict[str, Profiles], required: Sequence[str]) -> list[str]:
+    """Refuse tables without a common sample, or without one that is required; return which samples a table lacks."""
+    if missing := [name for name in required if found and name not in found]:
+        raise UserError(f"The model needs a table of {_text(missing[0])} beside the others; name the file so.")
+    notes = []
+    first = next(iter([*required, *found]), "")
     for name, table in found.items():
-        theirs, ours = table.values.index, found[first].values.index
-        if not {folded(str(each)) for each in ours} & {folded(str(each)) for each in theirs}:
+        theirs, ours = list(map(str, table.values.index)), list(map(str, found[first].values.index))
+        if not set(ours) & set(theirs):
             raise UserError(
                 f"The samples of the table of {_text(name)} ({quoted(theirs, 2)}) have other names than "
                 f"those of {_text(first)} ({quoted(ours, 2)})."
             )
+        for of, lacking in ((name, set(ours) - set(theirs)), (first, set(theirs) - set(ours))):
+            if lacking:
+                notes.append(f"Samples that the table of {_text(of)} lacks: {quoted(sorted(lacking))}.")
+    return notes

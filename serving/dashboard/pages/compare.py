@@ -2,26 +2,185 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
-from serving.dashboard.data import charts, leaderboard
+from pipelines.errors import UserError
+from pipelines.files import read_json
+from pipelines.samples.gene_names import symbol_of
+from serving.dashboard.data import charts
+from serving.dashboard.data.collection import drug_labels
 from serving.dashboard.data.glossary import means, metric_means
-from serving.dashboard.data.leaderboard import OVERALL, Standings
-from serving.dashboard.data.trust import score_word
-from serving.dashboard.data.words import named, plain, share, with_interval
+from serving.dashboard.data.words import named, number, plain, score_word, share, with_interval
 from serving.dashboard.pages import frame
 from serving.modalities import get_modality
 from serving.problems import get_problem
 
 _MOST_FEATURES, _IN_CHART = 1000, 15
+_COSTS = {  # of the evidence: heading and decimals; the first three are in the leaderboard
+    "cost_latency_ms_batch_1": ("Time to answer one row (ms)", 2),
+    "cost_fit_seconds": ("Time to fit (s)", 1),
+    "cost_model_megabytes": ("Size of the model (MB)", 1),
+    "cost_peak_memory_megabytes": ("Memory to fit (MB)", 0),
+    "cost_parameters": ("Parameters", 0),
+}
+_STANDINGS = {
+    "best": "best",
+    "indistinguishable": "not distinguishable from the best",
+    "worse": "worse than the best",
+    "undefined": "undefined",
+}
+OVERALL = "all rows together"
+_SCORE, _MARGIN = ["value", "low", "high"], ["margin", "margin_low", "margin_high"]
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The leaderboard of a task.
+
+    ``table`` has a row an architecture, the best first: ``architecture, baseline, metric, value, low, high, margin,
+    margin_low, margin_high, standing, simulated`` and each cost that any of them has; scores and margins without an
+    interval are NaN. ``agreement`` is the share of top genes that two explanations have in common. ``notes`` are the
+    findings of `make compare`, if it has run on these fits.
+    """
+
+    task: str
+    metric: str
+    table: pd.DataFrame
+    agreement: dict[str, dict[str, float]]
+    notes: list[str]
+
+    @property
+    def costs(self) -> list[str]:
+        """Return the costs that at least one architecture has."""
+        return [cost for cost in _COSTS if cost in self.table]
+
+
+def standings(task: str, reports: Path) -> Standings:
+    """Read the leaderboard of a task; one that is missing or cannot be read is a UserError."""
+    path = reports / task / "leaderboard.json"
+    rows = _json(path, f"no model of {task} is evaluated yet; run `make train TASK={task}`")
+    try:
+        comparison = _comparison(reports / task / "comparison" / "comparison.json", rows)
+        table = _table(rows, {row["architecture"]: row.get("standing") for row in comparison.get("rows", [])})
+        agreement = {row["architecture"]: row.get("agreement") or {} for row in rows}
+        metric = str(rows[0]["metric"])
+    except (TypeError, KeyError, IndexError, ValueError) as error:
+        raise UserError(f"{path}: is no leaderboard; run `make train TASK={task}`") from error
+    notes = [note for note in comparison.get("notes", []) if not note.startswith("SIMULATED")]
+    return Standings(task, metric, table, agreement, [_with_names(note, list(agreement)) for note in notes])
+
+
+def _table(rows: list[dict[str, Any]], standing: Mapping[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)[["architecture", "baseline", "metric", *_SCORE, *_MARGIN, "simulated"]]
+    for ends in (_SCORE, _MARGIN):
+        table[ends] = table[ends].astype(float)
+        table.loc[table[ends].isna().any(axis=1), ends] = float("nan")
+    table.insert(9, "standing", table["architecture"].map(standing))
+    costs = pd.DataFrame([row["cost"] for row in rows]).reindex(columns=list(_COSTS)).astype(float)
+    return table.join(costs.loc[:, (costs > 0).any()])
+
+
+def board(found: Standings) -> pd.DataFrame:
+    """Return the leaderboard as text: every score with its interval."""
+    rows = []
+    for row in found.table.to_dict("records"):
+        margin = dict(zip(_SCORE, (row[end] for end in _MARGIN), strict=True))
+        costs = {head: number(row.get(cost), digits) for cost, (head, digits) in list(_COSTS.items())[:3]}
+        rows.append(
+            {
+                "Architecture": named(row["architecture"]) + (" (baseline)" if row["baseline"] else ""),
+                "Score": with_interval(row),
+                "Margin": "–" if row["baseline"] else with_interval(margin, sign="+"),
+                "Standing": _STANDINGS.get(str(row["standing"]), "not compared yet"),
+                **costs,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def scores(found: Standings) -> pd.DataFrame:
+    """Return ``architecture, value, low, high, kind, score`` for charts; without those that have no interval."""
+    table = found.table.dropna(subset=_SCORE)
+    return pd.DataFrame(
+        {
+            "architecture": table["architecture"].map(named),
+            **table[_SCORE],
+            "kind": table["baseline"].map({True: "baseline", False: "model"}),
+            "score": [with_interval(row) for row in table[_SCORE].to_dict("records")],
+        }
+    )
+
+
+def against_cost(found: Standings, cost: str) -> pd.DataFrame:
+    """Return `scores` with a column ``cost``, of the architectures whose cost is known and above zero."""
+    table = scores(found).assign(cost=found.table[cost])
+    return table[table["cost"] > 0].reset_index(drop=True)
+
+
+def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the features in an architecture's explanations: ``part, feature, value``, the largest first.
+
+    ``value`` is the mean size of the contribution. ``folder`` has its reports: the explanation over all rows, whose
+    part is `OVERALL`, and the first of ``tables`` (file, and column of the part) that is there.
+    """
+    found = [pd.DataFrame(columns=["part", "feature", "value"])]
+    for file in ("top_genes.csv", "top_predictors.csv"):
+        if (folder / file).is_file():
+            table = pd.read_csv(folder / file)
+            found.append(_features(table, pd.Series(OVERALL, index=table.index)))
+    for file, column in [each for each in tables if (folder / each[0]).is_file()][:1]:
+        table = pd.read_csv(folder / file)
+        part = table[column].astype(str).map(symbol_of)
+        if column == "drug":  # several drugs may have one name
+            part = table["drug_id"].map(drug_labels(table["drug_id"].astype(str), table["drug"].astype(str)))
+        found.append(_features(table, part))
+    whole = pd.concat([table for table in found if len(table)] or found, ignore_index=True)
+    return whole if (whole["value"] > 0).any() else found[0]
+
+
+def _features(table: pd.DataFrame, part: pd.Series) -> pd.DataFrame:
+    kind = table["omics"].astype(str).str.replace("_", " ") if "omics" in table else pd.Series("", index=table.index)
+    gene = table["gene"].astype(str).map(symbol_of)
+    gene = gene.where(kind != "tissue", gene.str.replace("_", " "))
+    feature = [f"{name} ({of})" if of and of != "expression" else name for name, of in zip(gene, kind, strict=True)]
+    made = pd.DataFrame({"part": part, "feature": feature, "value": table["mean_abs"]})
+    return made.sort_values(["part", "value"], ascending=[True, False], kind="stable").reset_index(drop=True)
+
+
+def _with_names(note: str, architectures: list[str]) -> str:
+    """Return a sentence with the names of architectures for people."""
+    for name in architectures:
+        note = re.sub(rf"\b{re.escape(name)}\b", named(name), note)
+    return note.replace(" r2 ", " R² ")
+
+
+def _comparison(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the comparison of these fits; one of earlier fits is empty."""
+    found: dict[str, Any] = _json(path, "") if path.is_file() else {"rows": []}
+    return found if {row["run_id"] for row in found["rows"]} == {row["run_id"] for row in rows} else {}
+
+
+def _json(path: Path, missing: str) -> Any:
+    if not path.is_file():
+        raise UserError(missing)
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
 
 
 def page() -> None:
     """Draw the page."""
     st.title("Compare")
     with frame.errors_shown():
-        found = leaderboard.standings(frame.task_name(), frame.REPORTS)
+        found = standings(frame.task_name(), frame.REPORTS)
         frame.simulated(bool(found.table["simulated"].any()))
         _leaderboard(found)
         _costs(found)
@@ -35,14 +194,14 @@ def _leaderboard(found: Standings) -> None:
     st.subheader("Leaderboard", help=f"{help_} {means('confidence_interval')}")
     text = f"{word} on the test rows, which no model was trained or chosen on, with 95 % intervals."
     st.markdown(plain(text), help=help_)
-    table = leaderboard.scores(found)
+    table = scores(found)
     best = f"{table.iloc[0]['architecture']} is first with {table.iloc[0]['score']}" if len(table) else "no scores"
     drawn = charts.intervals(table, "architecture", "kind", f"{word}, test rows")
     frame.chart(drawn, alt=f"{word} of {len(table)} architectures; {best}.")
-    shown = leaderboard.board(found)
+    shown = board(found)
     shown = shown.rename(columns={"Score": f"{word} [95 %]", "Margin": f"Margin over {named(baseline).lower()}"})
     frame.table(shown, alt=f"Leaderboard of {found.task}: {word}, margin and cost of each architecture")
-    frame.download(found.table, f"{found.task}_leaderboard.csv", "Download the leaderboard as CSV")
+    frame.download(found.table, f"{found.task}_csv", "Download the leaderboard as CSV")
     for note in found.notes:
         st.markdown(plain(note))
     if not found.notes:
@@ -56,8 +215,8 @@ def _costs(found: Standings) -> None:
     if not found.costs:
         frame.advice("No architecture has recorded its cost; train it again to see.")
         return
-    cost = st.selectbox("Cost", found.costs, format_func=lambda key: leaderboard.COSTS[key][0], key="cost")
-    table, title, word = leaderboard.against_cost(found, cost), leaderboard.COSTS[cost][0], score_word(found.metric)
+    cost = st.selectbox("Cost", found.costs, format_func=lambda key: _COSTS[key][0], key="cost")
+    table, title, word = against_cost(found, cost), _COSTS[cost][0], score_word(found.metric)
     drawn = charts.against_cost(table, title, f"{word}, test rows")
     frame.chart(drawn, alt=f"{word} with intervals of {len(table)} architectures over {title.lower()}.")
     of = {"architecture": table["architecture"], title: table["cost"], f"{word} [95 %]": table["score"]}
@@ -72,7 +231,7 @@ def _explanations(found: Standings) -> None:
         folder = frame.REPORTS / found.task / "models" / name
         if found_ := [folder / each for each in modality.pictures if (folder / each).is_file()]:
             pictures[name] = found_[0]
-        features = leaderboard.explained(folder, [*modality.tables, *problem.tables])
+        features = explained(folder, [*modality.tables, *problem.tables])
         if len(features):
             tables[name] = features
     have = list(pictures or tables)
@@ -86,7 +245,7 @@ def _explanations(found: Standings) -> None:
         for place, (side, title) in enumerate(zip(sides, ("One model", "Another model"), strict=True))
     ]
     if not pictures:
-        _features(found, chosen, [tables[name] for name in chosen])
+        _side_by_side(found, chosen, [tables[name] for name in chosen])
         return
     for place, (side, name) in enumerate(zip(sides, chosen, strict=True)):
         with side:
@@ -96,7 +255,7 @@ def _explanations(found: Standings) -> None:
             frame.offer("Download the picture", pictures[name].read_bytes(), file, key=f"picture {place}")
 
 
-def _features(found: Standings, names: list[str], tables: list[pd.DataFrame]) -> None:
+def _side_by_side(found: Standings, names: list[str], tables: list[pd.DataFrame]) -> None:
     parts = [part for part in tables[0]["part"].unique() if part in set(tables[1]["part"])]
     if not parts:
         frame.advice("The two have no part in common.")

@@ -20,6 +20,7 @@ from serving.dashboard.data.words import RESEARCH, SIMULATED, named, plain
 if TYPE_CHECKING:
     import pandas as pd
 
+Columns = Mapping[str, tuple[Any, str, str]]  # heading to values, term of the glossary, format of numbers; or empty
 _TASK = "task"
 
 
@@ -83,16 +84,16 @@ def table(content: pd.DataFrame, alt: str) -> None:
     st.table(shown, border="horizontal", hide_index=True, alt=alt)
 
 
-def rows(content: pd.DataFrame, alt: str, *, explained: Mapping[str, str], formats: Mapping[str, str]) -> None:
-    """Show a long table; ``explained`` and ``formats`` (of numbers) are by column."""
-    number, column = st.column_config.NumberColumn, st.column_config.Column
-    columns = {
-        name: number(format=formats[name], help=explained.get(name))
-        if name in formats
-        else column(help=explained.get(name))
-        for name in content.columns
-    }
-    st.dataframe(content, hide_index=True, column_config=columns, placeholder="–", alt=alt)
+def rows(columns: Columns, alt: str) -> None:
+    """Show a long table."""
+    shown = {}
+    for name, (_, term, form) in columns.items():
+        help_ = means(term) if term else None
+        shown[name] = (
+            st.column_config.NumberColumn(format=form, help=help_) if form else st.column_config.Column(help=help_)
+        )
+    content = load("pandas").DataFrame({name: list(values) for name, (values, _, _) in columns.items()})
+    st.dataframe(content, hide_index=True, column_config=shown, placeholder="–", alt=alt)
 
 
 def chart(made: Any, alt: str) -> None:

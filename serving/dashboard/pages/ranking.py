@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.words import yes_no
 from serving.dashboard.pages import frame
 
@@ -23,16 +21,9 @@ def first(own: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return top[["drug", *columns]].assign(known=[_FAMILIAR.get(value, "not known") for value in top["familiar"]])
 
 
-def table(
-    own: pd.DataFrame,
-    shown: Mapping[str, Any],
-    alt: str,
-    *,
-    explained: Mapping[str, str],
-    formats: Mapping[str, str],
-) -> None:
-    """Draw a row a drug: rank, name, and the columns ``shown``; for the others see `frame.rows`."""
-    made = own[["rank", "drug"]].set_axis(["Rank", "Drug"], axis=1).assign(**shown)
-    if not own["familiar"].eq(True).all():  # else the panel above says so
-        made["Familiar"] = yes_no(own["familiar"])
-    frame.rows(made, alt, explained={**explained, "Familiar": means("familiar")}, formats=formats)
+def table(own: pd.DataFrame, columns: frame.Columns, alt: str) -> None:
+    """Draw a row a drug: rank, name, these columns, and whether it is familiar unless all are, as the panel says."""
+    made = {"Rank": (own["rank"], "", ""), "Drug": (own["drug"], "", ""), **columns}
+    if not own["familiar"].eq(True).all():
+        made["Familiar"] = (yes_no(own["familiar"]), "familiar", "")
+    frame.rows(made, alt)

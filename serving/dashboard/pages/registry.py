@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -35,7 +34,7 @@ def page() -> None:
         progress.forget("registry ", "card ")
     tasks = list(frame.params().tasks)
     work = progress.job("registry all", lambda job: list(map(load(_DATA).registered, tasks)))
-    progress.shown(work, _draw, label="Reading the registry", key="registry", stoppable=False)
+    progress.shown(work, _draw, label="Reading the registry", key="registry")
 
 
 def _draw(every: list[Any]) -> None:
@@ -103,8 +102,14 @@ def _version(alias: str, standing: Any, experiment: str | None) -> None:
         _gate(entry)
     with card:
         key = f"card {version.name} {version.version}"
-        work = progress.job(key, lambda job: _content(version))
-        progress.shown(work, _card, label="Reading the model card", key=key, stoppable=False)
+
+        def draw(page_: str) -> None:
+            file = f"{version.name}_version_{version.version}_card.html"
+            frame.offer("Download the card as a page", page_, file)
+            st.html(page_[page_.index("<body>") :])  # which Streamlit cleans of all that runs
+
+        work = progress.job(key, lambda job: _page(version))
+        progress.shown(work, draw, label="Reading the model card", key=key)
 
 
 def _links(version: Any, experiment: str | None) -> dict[str, str]:
@@ -158,39 +163,9 @@ def _moved(entry: Any) -> str:
     return f"{entry.alias}: {before} → {after}"
 
 
-def _content(version: Any) -> tuple[dict[str, Any], dict[str, bytes], str, str]:
-    """Return content, figures, page and file name of a card, made from the checked evidence on a thread."""
+def _page(version: Any) -> str:
+    """Return the model card as HTML, made from the checked evidence on a thread."""
     cards, data = load("evaluation.promotion.card"), load(_DATA)
     figures = data.figures(version)
-    content = cards.content(data.evidence(version), list(figures))
-    return content, figures, cards.as_html(content, figures), f"{version.name}_version_{version.version}_card.html"
-
-
-def _card(found: tuple[dict[str, Any], dict[str, bytes], str, str]) -> None:
-    content, figures, page_, file = found
-    frame.offer("Download the card as a page", page_, file)
-    st.subheader(plain(content["title"]), help=means("card"))
-    st.markdown(plain(content["lead"]))
-    frame.simulated(bool(content["simulated"]))
-    for section in content["sections"]:
-        st.markdown(f"#### {plain(section['title'])}")
-        for block in section["blocks"]:
-            _block(block, figures)
-
-
-def _block(block: Mapping[str, Any], figures: Mapping[str, bytes]) -> None:
-    kind = block["kind"]
-    if kind == "text":
-        st.markdown(plain(block["text"]))
-    elif kind == "items":
-        frame.sentences(block["items"])
-    elif kind == "code":
-        st.code(block["text"], language=None)
-    elif kind == "table":
-        # Headings may repeat, or be empty: Streamlit wants them to differ.
-        head = [name or "\u200b" * (place + 1) for place, name in enumerate(block["head"])]
-        frame.table(pd.DataFrame(block["rows"], columns=head), alt="Table of the model card")
-    elif kind == "figure" and block["name"] in figures:
-        figure = figures[block["name"]]
-        shown = figure.decode() if block["name"].endswith(".svg") else figure  # Streamlit takes SVG as text
-        st.image(shown, caption=plain(block["caption"]), alt=block["caption"])
+    page_: str = cards.as_html(cards.content(data.evidence(version), list(figures)), figures)
+    return page_
