@@ -145,8 +145,10 @@ _ANY = st.recursive(
     max_leaves=12,
 )
 _FORMATS = ["dataframe_records", "dataframe_split", "inputs", "instances", "messages", "prompt", "params", "columns"]
-_KINDS = ("application/json", "application/json; charset=utf-8", "application/json; charset=latin-1", "text/csv")
-_KINDS += ("application/x-parquet", "multipart/form-data", "application/json; format=pandas-split", "", ";;;")
+_KINDS = [
+    *("application/json", "application/json; charset=utf-8", "application/json; charset=latin-1", "text/csv"),
+    *("application/x-parquet", "multipart/form-data", "application/json; format=pandas-split", "", ";;;"),
+]
 _HEADERS = st.one_of(
     st.just(JSON),
     st.fixed_dictionaries(
@@ -435,6 +437,7 @@ def test_other_routes_say_what_they_said(endpoints: dict[str, Endpoint]) -> None
         assert requests.get(f"{url}/{route}", timeout=SLOWEST).status_code == status, route
 
 
+@pytest.mark.soak
 def test_two_workers_serve_one_version_and_say_the_same(endpoints: dict[str, Endpoint]) -> None:
     """Each request is a connection of its own, which either worker may take."""
     endpoint = endpoints[served.PROFILES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -162,8 +163,12 @@ def sound() -> None:
     assert found.broken() == found.moved() == found.staged_wrongly() == []
 
 
+SHORT = [("sqlite", "production"), ("sqlite", "registered again"), ("http", "production")]
+LONG = [pair for pair in itertools.product(("sqlite", "http", "postgresql"), MOVES) if pair not in SHORT]
+
+
 @pytest.mark.parametrize(
-    "move", [*list(MOVES)[:2], *(pytest.param(m, marks=pytest.mark.soak) for m in list(MOVES)[2:])]
+    ("client", "move"), [*SHORT, *(pytest.param(*pair, marks=pytest.mark.soak) for pair in LONG)], indirect=["client"]
 )
 def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient, move: str) -> None:
     does, prepare, before_it_counts = MOVES[move]
