@@ -22,13 +22,7 @@ INCOMING = Path(".incoming")
 
 
 def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
-    """Return the folder of each task's data; ``origin`` is that of one task, or has one for each.
-
-    Raises
-    ------
-    UserError
-        There is nothing for any task.
-    """
+    """Return the folder of each task's data; ``origin`` is that of one task, or has one for each."""
     from pipelines.samples.images import IMAGES_FOLDER  # the command's help needs no NumPy
 
     if origin.is_file():
@@ -52,7 +46,7 @@ def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
 def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming: Path = INCOMING) -> bool:
     """Copy and check the folder of every task, then put all of them in place, or none; return whether they passed.
 
-    ``data`` and ``incoming``, where data waits until it is checked, are on one file system. Findings are printed.
+    Findings are printed. ``incoming``, where data waits until it is checked, is on the file system of ``data``.
     """
     passed = True
     shutil.rmtree(incoming, ignore_errors=True)

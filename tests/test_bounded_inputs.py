@@ -27,7 +27,7 @@ from pipelines.samples.images import ImagesData, load_pixels
 from pipelines.samples.molecules import MAX_SMILES_LENGTH, canonical
 from pipelines.sources import archives, tables
 from pipelines.sources.archives import opened
-from pipelines.sources.tables import Layout, read_annotation, read_official
+from pipelines.sources.tables import Layout, read_official
 from serving import app as served_app
 from serving.app import _WAITING, bounded
 from serving.dashboard.data import uploads
@@ -85,7 +85,7 @@ def test_a_table_of_samples_that_goes_on_and_on_is_refused(tmp_path: Path, zippe
     path = tmp_path / "samples.csv"
     path.write_bytes(gzip.compress(content) if zipped else content)
     with pytest.raises(UserError, match=r"samples\.csv: unpacks to more than 0\.002 GB"):
-        read_annotation(path, list)
+        read_official(path, Layout("table of samples", {"sample": ("sample",)}, ["sample"]))
 
 
 def _workbook(path: Path) -> Path:

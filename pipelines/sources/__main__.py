@@ -25,9 +25,11 @@ from typing import get_args
 from pipelines.command import run_command
 from pipelines.errors import UserError
 
-IMAGES = ("blood_cells", "cnmc", "pbc")
 ONE_FILE = ("details", "compounds", "smiles", "expression", "mutation", "copy_number", "methylation", "genes")
 OPTIONS = {
+    "blood_cells": (),
+    "cnmc": ("test",),
+    "pbc": (),
     "pancan": ("samples",),
     "xena": ("samples", "label", "patient"),
     "geo": ("label", "patient", "probes"),
@@ -43,22 +45,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = _options().parse_args(argv)
     from pipelines.sources.raw_folder import refuse_existing
 
-    if given.test and given.layout != "cnmc":
-        raise UserError(f"--test: {given.layout} has no official test images")
+    layout = given.layout
     for option in dict.fromkeys(option for taken in OPTIONS.values() for option in taken):
-        if getattr(given, option) is not None and option not in OPTIONS.get(given.layout, ()):
-            raise UserError(f"--{option.replace('_', '-')}: {given.layout} takes none")
-        if getattr(given, option) is None and NEEDED.get(given.layout) == option:
-            raise UserError(f"--{option}: {given.layout} needs it")
+        if getattr(given, option) and option not in OPTIONS[layout]:
+            raise UserError(f"--{option.replace('_', '-')}: {layout} takes none")
+    if layout in NEEDED and not getattr(given, NEEDED[layout]):
+        raise UserError(f"--{NEEDED[layout]}: {layout} needs it")
+    if layout != "gdsc" and len(given.origin) > 1:
+        raise UserError(f"--from: {layout} takes one")
     refuse_existing(given.out)  # before minutes of reading
-    if given.layout != "gdsc":
-        if len(given.origin) > 1:
-            raise UserError(f"--from: {given.layout} takes one")
-        (given.origin,) = given.origin
-    write = (
-        _write_response if given.layout == "gdsc" else _write_images if given.layout in IMAGES else _write_expression
-    )
-    print(f"{given.out}: {write(given)}; next: make data FROM={given.out} TASK=...")
+    images = layout in ("blood_cells", "cnmc", "pbc")
+    write = _write_images if images else _write_response if layout == "gdsc" else _write_expression
+    print(f"{given.out}: {write(given, given.origin[0])}; next: make data FROM={given.out} TASK=...")
 
 
 def _options() -> argparse.ArgumentParser:
@@ -66,7 +64,7 @@ def _options() -> argparse.ArgumentParser:
     from pipelines.units import CopyNumberScale
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--layout", choices=[*IMAGES, *OPTIONS], required=True)
+    options.add_argument("--layout", choices=list(OPTIONS), required=True)
     options.add_argument("--from", dest="origin", type=Path, nargs="+", required=True, help="the unpacked download")
     options.add_argument("--out", type=Path, required=True, help="new folder in the raw format")
     options.add_argument("--test", action="store_true", help="with the labeled test images of cnmc")
@@ -91,32 +89,28 @@ def _options() -> argparse.ArgumentParser:
     return options
 
 
-def _write_images(given: argparse.Namespace) -> str:
+def _write_images(given: argparse.Namespace, origin: Path) -> str:
     from pipelines.sources import cnmc
     from pipelines.sources.raw_folder import read_class_folders, write_raw
 
-    if given.layout == "cnmc":
-        found = cnmc.read(given.origin, test=given.test)
-    else:
-        found = read_class_folders(given.origin, given.layout)
-    write_raw(found.images, given.out)
-    for line in found.notes:
-        print(line)
-    return f"{len(found.images)} images ({_counted(image.label for image in found.images)})"
+    cnmc_set = given.layout == "cnmc"
+    images = cnmc.read(origin, test=given.test) if cnmc_set else read_class_folders(origin, given.layout)
+    write_raw(images, given.out)
+    return f"{len(images)} images ({_counted(image.label for image in images)})"
 
 
-def _write_expression(given: argparse.Namespace) -> str:
+def _write_expression(given: argparse.Namespace, origin: Path) -> str:
     from pipelines.sources import geo, pancan, uci, xena
     from pipelines.sources.expression_folder import write_expression
 
     if given.layout == "uci":
-        expression = uci.read(given.origin)
+        expression = uci.read(origin)
     elif given.layout == "xena":
-        expression = xena.read(given.origin, given.samples, label=given.label, patient=given.patient)
+        expression = xena.read(origin, given.samples, label=given.label, patient=given.patient)
     elif given.layout == "geo":
-        expression = geo.read(given.origin, label=given.label, patient=given.patient, probes=given.probes)
+        expression = geo.read(origin, label=given.label, patient=given.patient, probes=given.probes)
     else:
-        expression = pancan.read(*((given.origin, given.samples) if given.samples else pancan.find(given.origin)))
+        expression = pancan.read(*((origin, given.samples) if given.samples else pancan.find(origin)))
     write_expression(expression, given.out)
     for line in expression.report():
         print(line)
@@ -124,20 +118,26 @@ def _write_expression(given: argparse.Namespace) -> str:
     return f"{samples} samples ({_counted(expression.samples['label'])}) of {genes} genes"
 
 
-def _write_response(given: argparse.Namespace) -> str:
+def _write_response(given: argparse.Namespace, _: Path) -> str:
     from pipelines.sources import drug_response
     from pipelines.sources.response_folder import write_response
 
-    named = {name: getattr(given, name) for name in ONE_FILE}
-    files = drug_response.find(given.origin, drug_response.Files((), tuple(given.models or ()), **named))
-    choices = drug_response.Choices(given.variants or "hotspot", given.copy_number_scale, given.replicates or "refuse")
-    folder = drug_response.read(files, choices)
+    notes: list[str] = []
+    named = {name: [getattr(given, name)] for name in ONE_FILE if getattr(given, name)}
+    files = drug_response.find(given.origin, {**named, "models": given.models or []}, notes)
+    folder = drug_response.read(
+        files,
+        variants=given.variants or "hotspot",
+        scale=given.copy_number_scale,
+        replicates=given.replicates or "refuse",
+        notes=notes,
+    )
     write_response(folder, given.out)
     for line in (*folder.notes, *folder.unmatched.report()):
         print(line)
     if set(folder.omics) < set(drug_response.OMICS):
         print(f"write data.omics: [{', '.join(folder.omics)}] for the task in params.yaml: the others have no file")
-    return drug_response.summary(folder)
+    return folder.summary()
 
 
 def _counted(labels: Iterable[str]) -> str:

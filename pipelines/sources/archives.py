@@ -19,20 +19,13 @@ from pipelines.text_values import quoted
 ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
 UNPACKED_BYTES, UNPACKED_TIMES = 4_000_000_000, 300  # of compressed text: the larger of the two; it packs to a tenth
 LINE_BYTES = 500_000_000  # a matrix of all CpG sites of a genome has lines of this size
-LATIN = "oncolineage.latin-1"  # decodes single bytes that are not UTF-8 as Latin-1, as in tables of older programs
 _BESIDE = {".pdf", ".md", ".html", ".htm", ".docx", ".db", ".ini"}  # descriptions, and what file managers leave behind
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @contextlib.contextmanager
 def opened(path: Path, *, workbook: bool = False, most: int | None = None) -> Iterator[io.BufferedReader]:
-    """Open a file to read its bytes, unpacked as by `unpacked`.
-
-    Raises
-    ------
-    UserError
-        It is missing, or as of `unpacked`.
-    """
+    """Open a file to read its bytes, unpacked as by `unpacked`."""
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder; name the file' if path.is_dir() else 'no such file'}")
     try:
@@ -48,25 +41,14 @@ def unpacked(
 ) -> Iterator[io.BufferedReader]:
     """Give the bytes of a file, unpacked where it is gzipped or a zip archive of one table, whatever its name.
 
-    Parameters
-    ----------
-    stream
-        Of the file; seekable.
-    path, size
-        Its path, for messages, and how many bytes it has.
-    workbook
-        Whether it may be an Excel workbook; its bytes begin with `ZIP`.
-    most
-        Bytes that it may have unpacked; without it `UNPACKED_BYTES` where it is compressed.
-
-    Raises
-    ------
-    UserError
-        It is broken, too large, neither text nor a workbook, or an archive of several files.
+    A `UserError` if it is broken, neither text nor (if it may be one) a workbook, an archive of several files, or has
+    more than ``most`` bytes or, packed, `UNPACKED_BYTES`. ``stream`` is seekable and has ``size`` bytes.
     """
-    if most is not None and size > most:
-        raise _too_large(path, most)
-    limit = most or max(UNPACKED_BYTES, UNPACKED_TIMES * size)
+    limit = max(UNPACKED_BYTES, UNPACKED_TIMES * size)
+    if most is not None:
+        limit = min(most, limit)
+        if size > most:
+            raise _too_large(path, most)
     try:
         with contextlib.ExitStack() as stack:
             if stream.peek(4).startswith(ZIP):
@@ -87,12 +69,7 @@ def unpacked(
 def text_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
     """Return the lines of a stream of `opened` in UTF-8, from the first that is not empty, a comment or ``sep=;``.
 
-    UTF-16 is converted, and the line ends of an old Mac. A comment begins with ``#``; the ``#1.2`` of a GCT is none.
-
-    Raises
-    ------
-    UserError
-        There is no line left.
+    UTF-16 is converted. A comment begins with ``#``; the ``#1.2`` of a GCT is none.
     """
     lines = _decoded_lines(stream, path)
     for number, line in enumerate(lines):
@@ -109,16 +86,14 @@ def first_line(path: Path) -> bytes:
 
 
 def _decoded_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
-    start = stream.peek(2**16)[: 2**16]
-    utf_16 = _utf_16(start)
-    if not utf_16 and (b"\r" not in start or b"\n" in start):
+    utf_16 = _utf_16(stream.peek(512))
+    if not utf_16:
         yield next(stream, b"").removeprefix(codecs.BOM_UTF8)
         yield from stream
         return
-    text = io.TextIOWrapper(stream, utf_16 or "utf-8-sig", errors="strict" if utf_16 else LATIN)
+    text = io.TextIOWrapper(stream, utf_16)
     try:
-        for line in text:
-            yield line.encode()
+        yield from (line.encode() for line in text)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is no text in UTF-8 or UTF-16; save it as csv in UTF-8") from error
     finally:
@@ -145,8 +120,8 @@ def _only_table(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     """Return the one table of an archive, without what describes it and what systems leave there."""
     tables = [member for member in archive.infolist() if not member.is_dir() and _may_be_table(member.filename)]
     if len(tables) != 1:
-        what = f"holds {len(tables)} files ({quoted(member.filename for member in tables)})" if tables else "is empty"
-        raise UserError(f"{path}: the archive {what}, and one table is asked for; unpack it and name the file")
+        what = f"holds {len(tables)} tables ({quoted(member.filename for member in tables)})"
+        raise UserError(f"{path}: the archive {what} and must hold one; unpack it and name the file")
     if tables[0].flag_bits & 1:
         raise UserError(f"{path}: the archive is locked with a password; unpack it")
     return tables[0]
@@ -185,10 +160,9 @@ class _Unpacked(io.RawIOBase):
         return len(block)
 
 
-def _latin(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return error.object[error.start : error.end].decode("latin-1"), error.end
-
-
-codecs.register_error(LATIN, _latin)
+def decoded(line: bytes) -> str:
+    """Return the text of a line in UTF-8, else in Latin-1, as in tables of older programs."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")

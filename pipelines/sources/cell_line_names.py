@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TypeVar
 
 from pipelines.text_values import clean, folded, is_unknown
@@ -25,15 +26,14 @@ UNKNOWN = "in no table of cell lines"
 AMBIGUOUS = "fits several cell lines"
 CONTRADICTED = "has an identifier that contradicts the cell line it fits"
 
-_DEPMAP = re.compile(r"ACH[-._ ]?(?P<number>[0-9]{6})")  # R makes a dot of the hyphen
-_SANGER = re.compile(r"SIDM ?(?P<number>[0-9]{5})")
+_STYLES = {  # R makes a dot of the hyphen
+    "depmap_id": (re.compile(r"ACH[-._ ]?([0-9]{6})"), r"ACH-\1"),
+    "sanger_model_id": (re.compile(r"SIDM ?([0-9]{5})"), r"SIDM\1"),
+}
 _COSMIC = re.compile(r"0*(?P<digits>[0-9]+)(?:\.0*)?|(?P<thousands>[0-9]{1,3}(?:,[0-9]{3})+)")
-_SCIENTIFIC = re.compile(r"(?P<first>[0-9])(?:\.(?P<more>[0-9]*))?E\+?0*(?P<power>[0-9]+)", re.IGNORECASE)
+_SCIENTIFIC = re.compile(r"[0-9](?:\.(?P<more>[0-9]*))?E\+?[0-9]+", re.IGNORECASE)
 _ROUNDED = 2  # digits after the point, which spreadsheets leave of an id in scientific notation
-_PATTERNS, _STYLES = (
-    {"depmap_id": _DEPMAP, "sanger_model_id": _SANGER},
-    {"depmap_id": "ACH-", "sanger_model_id": "SIDM"},
-)
+_LONGEST = 10  # digits of a COSMIC id
 _CCLE = re.compile(r"(?P<name>[0-9A-Z]+)_[A-Z_]{4,}")
 _BOTH = re.compile(r"(?P<ccle>\S+) \((?P<depmap>ACH-[0-9]{6})\)")
 
@@ -65,19 +65,7 @@ class CellLine:
 
 @dataclass(frozen=True)
 class Match:
-    """What was found for given identifiers.
-
-    Attributes
-    ----------
-    line_id
-        The cell line; None if it is not certain.
-    by
-        Of `BY`: an identifier; a name but for case and blanks; a name but for punctuation too.
-    reason
-        Why there is none: `UNKNOWN`, `AMBIGUOUS` or `CONTRADICTED`.
-    candidates
-        The lines that it may be.
-    """
+    """The line that was found for given identifiers, and how (of `BY`); or why there is none, and which it may be."""
 
     line_id: str | None = None
     by: str = ""
@@ -86,10 +74,7 @@ class Match:
 
 
 class CellLineNames:
-    """Cell lines, found by any identifier or name.
-
-    ``loose`` has names that were found although they differ from that of the line in punctuation, and the latter.
-    """
+    """Cell lines, found by any identifier or name; ``loose`` has names that were found but for their punctuation."""
 
     def __init__(self) -> None:
         self.lines: dict[str, CellLine] = {}
@@ -103,19 +88,14 @@ class CellLineNames:
         Tissues and histologies are of the first table that has any, since each collection has words of its own. Returns
         the lines that fit several, or contradict the one that they fit; they are left out.
         """
-        lines = list(table)
+        lines = dict(enumerate(table))
         describe = not self._described
-        self._described |= any(line.tissue for line in lines)
+        self._described |= any(line.tissue for line in lines.values())
         uncertain = {}
         joined = dict(self.lines)
-        matches = dict(enumerate(map(self._match_line, lines)))
-        certain = surest(
-            matches,
-            lambda one, other: _contradict(
-                lines[one], lines[other], loose=BY[0] in (matches[one].by, matches[other].by)
-            ),
-        )
-        for place, line in enumerate(lines):
+        matches = {place: self._match_line(line) for place, line in lines.items()}
+        certain = surest(matches, lines)
+        for place, line in lines.items():
             match = matches[place]
             if match.line_id is not None and place in certain:
                 self.note_loose(line.names[0] if line.names else "", match)
@@ -128,16 +108,19 @@ class CellLineNames:
         self.lines = joined
         self._found = {}
         for line in joined.values():
-            for key in _keys(line.names, line.ids):
+            keys = {(kind, value) for kind in IDS for value in line.ids.get(kind, ())}
+            keys |= {("written", folded(name)) for name in line.names if _is_name(name)}
+            keys |= {("stripped", stripped(name)) for name in line.names if not is_unknown(name) and stripped(name)}
+            for key in keys:
                 self._found.setdefault(key, set()).add(line.line_id)
         return uncertain
 
     def match(self, given: Mapping[str, str]) -> Match:
-        """Find the one cell line that fits.
+        """Find the one cell line that fits ``given``, which may have `IDS`, `NAME` and `BARE`.
 
         Candidates have any of the identifiers, or, if there are none, the name but for case and blanks, or else the
         same `stripped` name. Those with another identifier than the given are left out. If several are left, the name
-        decides; if it does not, none is returned. ``given`` may have `IDS`, `NAME` and `BARE`.
+        decides; if it does not, none is returned.
         """
         by = "identifier"
         fits = set().union(*(self._found.get((kind, given[kind]), ()) for kind in IDS if given.get(kind)))
@@ -182,45 +165,43 @@ class CellLineNames:
         return "stripped", self._found.get(("stripped", bare or given.get(BARE, "").casefold()), set())
 
 
-def surest(matches: Mapping[Key, Match], differ: Callable[[Key, Key], bool]) -> set[Key]:
+def surest(matches: Mapping[Key, Match], lines: Mapping[Key, CellLine] | None = None) -> set[Key]:
     """Return those that have their line for certain, of all who claim lines of one collection.
 
-    Of two that claim one line and of which ``differ`` says that they cannot be one, it is the one that was found by a
-    surer way of `BY`, if there is such.
+    Of two that claim one line and cannot be one, as ``lines`` describes them, it is the one that was found by a surer
+    way of `BY`, if there is such. Without ``lines`` no two are one.
     """
+
+    def differ(one: Key, other: Key) -> bool:
+        loose = BY[0] in (matches[one].by, matches[other].by)
+        return lines is None or _contradict(lines[one], lines[other], loose=loose)
+
     claims: dict[str, list[Key]] = {}
     for key, match in matches.items():
         if match.line_id is not None:
             claims.setdefault(match.line_id, []).append(key)
-    certain = set()
-    for keys in claims.values():
-        for key in keys:
-            rank = BY.index(matches[key].by)
-            if not any(BY.index(matches[other].by) >= rank for other in keys if other != key and differ(key, other)):
-                certain.add(key)
-    return certain
+    ranks = {key: BY.index(matches[key].by) for keys in claims.values() for key in keys}
+    return {
+        key
+        for keys in claims.values()
+        for key in keys
+        if not any(ranks[other] >= ranks[key] for other in keys if other != key and differ(key, other))
+    }
 
 
 def stripped(name: str) -> str:
-    """Return what is left of a cell line's name when case, accents, spaces and punctuation do not count.
-
-    ``MCF-7``, ``Mcf 7`` and ``MCF7`` are one; so are ``T.T`` and ``TT``, which are two lines.
-    """
+    """Return a cell line's name without case, accents, spaces and punctuation: ``mcf7`` of ``MCF-7``."""
     folded = unicodedata.normalize("NFKD", name).upper().casefold()
     return "".join(letter for letter in unicodedata.normalize("NFKD", folded) if letter.isalnum())
 
 
 def identifiers_of(text: str) -> dict[str, str]:
-    """Return what a row or column of an official matrix says of its cell line.
-
-    ``ACH-000019`` is of DepMap, ``SIDM00148`` of Sanger, digits are of COSMIC, ``MCF7_BREAST`` is of the CCLE and holds
-    the stripped name, ``MCF7_BREAST (ACH-000019)`` is both; anything else is a name.
-    """
+    """Return what a row or column of an official matrix says of its cell line, such as ``MCF7_BREAST (ACH-000019)``."""
     text = clean(text)
     if both := _BOTH.fullmatch(text):
         return identifiers_of(both["ccle"]) | {"depmap_id": both["depmap"]}
-    for kind in ("depmap_id", "sanger_model_id"):
-        if _PATTERNS[kind].fullmatch(text.upper()):
+    for kind, (pattern, _) in _STYLES.items():
+        if pattern.fullmatch(text.upper()):
             return {kind: identifier(kind, text)}
     if _COSMIC.fullmatch(text):
         return {"cosmic_id": identifier("cosmic_id", text)}
@@ -237,18 +218,15 @@ def identifier(kind: str, text: str) -> str:
     rounded off (``9.06E+05``) is none.
     """
     text = clean(text)
-    if kind == "cosmic_id":
-        if found := _COSMIC.fullmatch(text):
-            return (found["digits"] or found["thousands"].replace(",", "")).lstrip("0")
-        if found := _SCIENTIFIC.fullmatch(text):
-            more, power = (found["more"] or "").rstrip("0"), int(found["power"])
-            rounded = len(found["more"] or "") == _ROUNDED and power > _ROUNDED
-            if rounded or len(more) > power or power > len("905940") + 4:
-                return ""
-            return found["first"] + more.ljust(power, "0")
-        return text
-    if kind in _PATTERNS and (found := _PATTERNS[kind].fullmatch(text.upper())):
-        return _STYLES[kind] + found["number"]
+    if kind in _STYLES and (found := _STYLES[kind][0].fullmatch(text.upper())):
+        return found.expand(_STYLES[kind][1])
+    if kind == "cosmic_id" and (found := _COSMIC.fullmatch(text)):
+        return (found["digits"] or found["thousands"].replace(",", "")).lstrip("0")
+    if kind == "cosmic_id" and (found := _SCIENTIFIC.fullmatch(text)):
+        number = Decimal(text)
+        rounded = len(found["more"] or "") == _ROUNDED and number.adjusted() > _ROUNDED
+        lost = rounded or number.adjusted() >= _LONGEST or number != number.to_integral_value()
+        return "" if lost else str(int(number))
     return text
 
 
@@ -273,12 +251,3 @@ def _contradict(one: CellLine, other: CellLine, *, loose: bool) -> bool:
 
 def _is_name(name: str) -> bool:
     return name == "NA" or not is_unknown(name)
-
-
-def _keys(names: Sequence[str], ids: Mapping[str, frozenset[str]]) -> Iterable[tuple[str, str]]:
-    yield from ((kind, value) for kind in IDS for value in ids.get(kind, ()))
-    for name in names:
-        if _is_name(name):
-            yield "written", folded(name)
-            if (bare := stripped(name)) and not is_unknown(name):
-                yield "stripped", bare

@@ -10,9 +10,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.errors import DataError, Finding, UserError
-from pipelines.sources.raw_folder import SourceImage, SourceImages, entries, find_folder, visible
-from pipelines.sources.tables import annotation_rows
+from pipelines.errors import UserError
+from pipelines.sources.raw_folder import SourceImage, filled, find_folder, visible
+from pipelines.sources.tables import Layout, read_official
 from pipelines.text_values import quoted
 
 CLASSES = ("all", "hem")
@@ -20,6 +20,12 @@ FOLDS = ("fold_0", "fold_1", "fold_2")
 TEST = "C-NMC_test_prelim_phase_data"
 TEST_LABELS = f"{TEST}_labels.csv"
 NAME = "C-NMC 2019"
+_TEST = Layout(
+    "table of the preliminary test phase",
+    {"uid": ("Patient_ID",), "file": ("new_names",), "code": ("labels",)},
+    needed=("uid", "file", "code"),
+    only=True,
+)
 _UID = re.compile(
     r"UID_(?P<subject>[Hh]?[0-9]+)_(?P<image>[0-9]+)_(?P<cell>[0-9]+)_(?P<label>all|hem)\.bmp", re.I | re.A
 )
@@ -36,55 +42,32 @@ class Uid(NamedTuple):
 
 
 def parse(name: str) -> Uid:
-    """Return what a file's name says.
+    """Return what a file's name says; a `UserError` if it is not ``UID_<subject>_<image>_<cell>_<label>.bmp``.
 
     Normal subjects are written with an H, one of them also ``h3``: 3 and H3 are two people, h3 and H3 are one. The set
     writes no zeros before the number; H03 is H3 where somebody did.
-
-    Raises
-    ------
-    UserError
-        The name is not ``UID_<subject>_<image>_<cell>_<label>.bmp``, in whatever case.
     """
     found = _UID.fullmatch(name)
     if found is None:
         raise UserError(
             f"{name}: is not named UID_<subject>_<image>_<cell>_<label>.bmp, as in {NAME}; move it elsewhere"
         )
-    return Uid(
-        re.sub(r"^(H?)0+(?=[0-9])", r"\1", found["subject"].upper()),
-        int(found["image"]),
-        int(found["cell"]),
-        found["label"].lower(),
-    )
+    subject = re.sub(r"^(H?)0+(?=[0-9])", r"\1", found["subject"].upper())
+    return Uid(subject, int(found["image"]), int(found["cell"]), found["label"].lower())
 
 
-def read(folder: Path, *, test: bool = False) -> SourceImages:
-    """Return the training images below ``folder``; ``test`` adds those of the preliminary test phase.
-
-    Raises
-    ------
-    UserError
-        The folders are not those of the layout, a name does not parse, or names, folders and table disagree.
-    """
+def read(folder: Path, *, test: bool = False) -> list[SourceImage]:
+    """Return the training images below ``folder``; ``test`` adds those of the preliminary test phase."""
     root = find_folder(folder, FOLDS, NAME)
-    images = [image for fold in FOLDS for image in _fold(root / fold)]
-    return SourceImages(images + (_test_images(folder) if test else []))
-
-
-def _fold(fold: Path) -> list[SourceImage]:
-    root = find_folder(fold, CLASSES, NAME)
     images = []
-    for label in CLASSES:
-        files = entries(root / label)
-        if not files:
-            raise UserError(f"{root / label}: is empty; unpack the archive again")
-        for path in files:
+    for fold in FOLDS:
+        classes = find_folder(root / fold, CLASSES, NAME)
+        for label, path in [(name, path) for name in CLASSES for path in filled(classes / name)]:
             uid = parse(path.name)
             if uid.label != label:
                 raise UserError(f"{path}: says {uid.label} and is in {label}; copy the fold again")
-            images.append(SourceImage(path, path.name, label, uid.subject, fold.name))
-    return images
+            images.append(SourceImage(path, path.name, label, uid.subject, fold))
+    return images + (_test_images(folder) if test else [])
 
 
 def _test_images(folder: Path) -> list[SourceImage]:
@@ -93,18 +76,16 @@ def _test_images(folder: Path) -> list[SourceImage]:
         raise UserError(
             f"{folder}: holds no {TEST_LABELS}; unpack the preliminary test phase there, or leave out --test"
         )
-    table = [cells for _, cells in annotation_rows(tables[0], lambda header: ("Patient_ID", "new_names", "labels"))]
-    if rows := [row for row, cells in enumerate(table) if not all(cells)]:
-        message = "lacks a Patient_ID, a name or a label; download it again"
-        raise DataError([Finding.at_rows("key_filled", TEST_LABELS, None, rows, message)])
-    files = {path.name.casefold(): path for path in visible(folder, ["*.bmp"]) if path.parent.name == TEST}
-    named = [name.casefold() for _, name, _ in table]
+    table = read_official(tables[0], _TEST)
+    table.require("uid", "file", "code")
+    named = [name.casefold() for name in table.frame["file"]]
     if len(set(named)) < len(named):
         raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
+    files = {path.name.casefold(): path for path in visible(folder, ["*.bmp"]) if path.parent.name == TEST}
     if differing := sorted(set(files) ^ set(named)):
         raise UserError(f"{quoted(differing)}: is in one of {TEST_LABELS} and {TEST} alone; unpack both again")
     images = []
-    for (uid_name, _, code), name in zip(table, named, strict=True):
+    for uid_name, code, name in zip(table.frame["uid"], table.frame["code"], named, strict=True):
         uid = parse(uid_name)
         if _CODES.get(code) != uid.label:
             raise UserError(f"{TEST_LABELS}: {uid_name} has label {code}; it must be 1 for all and 0 for hem")

@@ -22,10 +22,10 @@ _GREEK = re.compile(r"[\u0391-\u03a9\u03b1-\u03c9]")
 _SMILES = Layout(
     "table of SMILES",
     {
-        "smiles": ("smiles", "canonical_smiles", "canonicalsmiles", "isomeric_smiles", "isomericsmiles"),
+        "smiles": ("smiles", "canonical_smiles", "isomeric_smiles"),
         "drug_id": ("drug_id",),
-        "pubchem_id": ("pubchem_id", "pubchem", "pubchem_cid", "pubchemcid", "cid"),
-        "name": ("drug_name", "name", "compoundname"),
+        "pubchem_id": ("pubchem_id", "pubchem", "pubchem_cid", "cid"),
+        "name": ("drug_name", "name", "compound_name"),
     },
     needed=("smiles",),
     only=True,
@@ -33,23 +33,15 @@ _SMILES = Layout(
 
 
 def read_smiles(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
-    """Return ``smiles`` and all of `KEYS`, without rows that have no structure.
-
-    Raises
-    ------
-    UserError
-        The file is not of the layout, names no drug, or RDKit cannot parse a SMILES.
-    """
-    table = read_official(path, _SMILES)
-    if not any(key in table.frame for key in KEYS):
+    """Return ``smiles`` and all of `KEYS`, without rows that have no structure."""
+    table = read_official(path, _SMILES, notes)
+    if not any(key in table.written for key in KEYS):
         raise table.fault("column_exists", "drug_id", [], f"one of {', '.join(KEYS)} must name the drug")
     unread = [smiles != "" and molecules.parse(smiles) is None for smiles in table.frame["smiles"]]
     if any(unread):
         message = "RDKit cannot parse the SMILES; correct it, or leave the cell empty"
         raise table.fault("smiles_parses", "smiles", np.flatnonzero(unread), message)
-    if notes is not None:
-        notes += table.notes
-    frame = pd.DataFrame({column: table.column(column).map(whole) for column in ("smiles", *KEYS)})
+    frame = pd.DataFrame({column: table.frame[column].map(whole) for column in ("smiles", *KEYS)})
     frame["pubchem_id"] = [_pubchem(value) for value in frame["pubchem_id"]]
     return frame[frame["smiles"] != ""]
 
@@ -57,22 +49,11 @@ def read_smiles(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
 def annotate(
     response: pd.DataFrame, compounds: pd.DataFrame | None, smiles: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Return the table of drugs.
+    """Return a row a drug, and for each reason the drugs that something is not known of.
 
-    Parameters
-    ----------
-    response, compounds, smiles
-        As `gdsc.read_response`, `gdsc.read_compounds` and `read_smiles` return them. The structure of a drug is found
-        by its id (``GDSC1:1003`` or ``1003``), its PubChem id, or one of its names but for case and punctuation
-        (`drug_keys`). A key of two molecules finds neither; salts, stereoisomers and tautomers are one molecule, of
-        which the SMILES with the most stereochemistry is taken.
-
-    Returns
-    -------
-    drugs : pandas.DataFrame
-        ``drug_id``, ``name``, ``synonyms``, ``pubchem_id``, ``smiles``, ``target``, ``pathway``; a row a drug.
-    unknown : dict
-        For each reason the drugs that something is not known of.
+    The structure of a drug is found by its id (``GDSC1:1003`` or ``1003``), its PubChem id, or one of its names but for
+    case and punctuation (`drug_keys`). A key of two molecules finds neither; salts, stereoisomers and tautomers are one
+    molecule, of which the SMILES with the most stereochemistry is taken.
     """
     drugs = response.drop_duplicates("drug_id").set_index("drug_id")
     drugs = drugs[["gdsc_drug_id", "drug_name", "putative_target", "pathway_name"]]
@@ -114,16 +95,14 @@ def _structures(table: pd.DataFrame) -> tuple[dict[tuple[str, str], str], set[tu
 
 
 def _fullest(smiles: list[str]) -> str:
-    return max(
-        smiles, key=lambda each: len(re.findall(r"@+|[/\\]", each))
-    )  # the first of those with the most stereochemistry
+    """Return the first of those with the most stereochemistry."""
+    return max(smiles, key=lambda each: len(re.findall(r"@+|[/\\]", each)))
 
 
 def drug_keys(name: str) -> list[str]:
-    """Return what is left of a drug's name when case, accents, blanks and punctuation do not count.
+    """Return a drug's name without case, accents, blanks and punctuation; a Greek letter is its name, such as beta.
 
-    A Greek letter is its name, such as beta. The sign of a rotation does count: of ``X (-)`` it is a key that ``X (+)``
-    does not have, and after it the one of ``X``.
+    The sign of a rotation counts: of ``X (-)`` it is a key that ``X (+)`` does not have, and after it the one of ``X``.
     """
     if is_unknown(name):
         return []

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 
-from pipelines.errors import DataError, Finding, UserError
+from pipelines.errors import UserError
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
 from pipelines.samples.gene_names import spreadsheet_names
-from pipelines.sources.raw_folder import written_folder
+from pipelines.sources.matrices import Row, read_values, split_rows
+from pipelines.sources.raw_folder import write_features, written_folder
 from pipelines.text_values import clean, folded, is_unknown, look_alikes, quoted
 from pipelines.units import expression_scale
 
 DROPPED_FILE = "dropped.csv"
 SAMPLE = "sample_id"
-ROW_GROUP_SAMPLES = 16_384  # every row group repeats the description of each of the many columns
 _PATIENT = "TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}"
 _BARCODE = re.compile(rf"(?P<patient>{_PATIENT})-(?P<type>[0-9]{{2}})[A-Z]?(?:-[A-Z0-9-]+)?")
+_COUNTED_APART = re.compile(r"__[a-zA-Z_]+|N_(?:unmapped|multimapping|noFeature|ambiguous)")  # by HTSeq and STAR
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Expression:
     samples
         ``sample_id``, ``patient_id``, ``label`` and others; a row for each row of ``values``.
     genes
-        ``gene``, ``symbol``, ``entrez``; a row a gene. None where the names are of no gene.
+        Whether the names are of genes, which ``genes.csv`` describes.
     dropped
         For each reason the names of what is left out.
     notes
@@ -50,7 +48,7 @@ class Expression:
     values: np.ndarray
     names: Sequence[str]
     samples: pd.DataFrame
-    genes: pd.DataFrame | None = None
+    genes: bool = False
     dropped: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -58,7 +56,7 @@ class Expression:
         """Return a line for every reason to drop something, note, and group of look-alikes, and the apparent scale."""
         lines = [f"dropped {len(names)} {why}: {quoted(names)}" for why, names in self.dropped.items()] + [*self.notes]
         for name, column in {"label": "label", "patient": "patient_id", "sample": SAMPLE}.items():
-            if column in self.samples and (alike := look_alikes(self.samples[column], _alike)):
+            if alike := look_alikes(self.samples[column], _alike):
                 shown = "; ".join(map(quoted, alike[:3])) + (f"; {len(alike) - 3} more" if len(alike) > 3 else "")
                 lines.append(f"warning: {name}s that look alike are kept apart: {shown}; write alike what is one")
         if dates := spreadsheet_names(self.names):
@@ -76,42 +74,84 @@ def _alike(name: str) -> str:
     return re.sub(r"[\s._-]+", " ", number)
 
 
+def read_labeled(
+    lines: Iterable[bytes],
+    samples: pd.DataFrame,
+    file: str,
+    *,
+    separator: bytes,
+    hint: str,
+    dropped: Mapping[str, list[str]] | None = None,
+    unit: str = "gene",
+) -> Expression:
+    """Read the rows of a matrix with a sample a column, from the lines after the header.
+
+    Left out and listed are samples without a label, rows that are no genes (words for "unknown", what HTSeq and STAR
+    counted apart, copies of pseudoautosomal genes on Y), and genes without a value in any sample.
+
+    Parameters
+    ----------
+    samples
+        ``sample_id``, ``label`` (``""`` where unknown) and others of each column.
+    hint
+        What may be wrong if no sample has a label.
+    dropped
+        Samples that another reason leaves out.
+    """
+    names = samples[SAMPLE].tolist()
+    keep = (samples["label"] != "").to_numpy()
+    if not keep.any():
+        raise UserError(f"{file}: no sample has a label (it has {quoted(names, 3)}); {hint}")
+    left = {name for of in (dropped or {}).values() for name in of}
+    unnamed: list[str] = []
+
+    def rows() -> Iterator[Row]:
+        for row, (name,), values in split_rows(lines, separator, names, file):
+            if name and (is_unknown(name) or _COUNTED_APART.fullmatch(name) or name.endswith("_PAR_Y")):
+                unnamed.append(name)
+            else:
+                yield row, name, values
+
+    genes, values = read_values(rows(), names, file, separator=separator, keep=keep, unit=unit)
+    measured = [place for place, row in enumerate(values) if not np.isnan(row).all()]
+    missing = sorted(set(range(len(genes))) - set(measured))
+    for to, origin in enumerate(measured if missing else ()):  # in place: a matrix may fill half of the memory
+        values[to] = values[origin]
+    reasons = {
+        **(dropped or {}),
+        "samples without a label": [
+            name for name, kept in zip(names, keep, strict=True) if not kept and name not in left
+        ],
+        f"rows that are no {unit}s": unnamed,
+        f"{unit}s without a value in any sample": [genes[place] for place in missing],
+    }
+    return Expression(
+        values[: len(measured)].T,
+        [genes[place] for place in measured],
+        samples[keep],
+        genes=True,
+        dropped={why: of for why, of in reasons.items() if of},
+    )
+
+
 def write_expression(expression: Expression, out: Path) -> None:
-    """Write a raw folder of kind ``expression``, whole or not at all.
+    """Write a raw folder of kind ``expression`` as `written_folder` does; a `UserError` on names that are not unique.
 
-    ``expression.parquet`` holds ``sample_id`` and a float32 column a gene, ``samples.csv`` the sample table,
-    ``genes.csv`` the gene table where there is one, ``dropped.csv`` what was left out where anything was.
-
-    Raises
-    ------
-    UserError
-        ``out`` is there already, a gene or a sample is a duplicate or has no usable name, or the disk refuses.
+    ``dropped.csv`` lists what was left out, where anything was.
     """
     samples, names = expression.samples, list(expression.names)
-    if expression.values.shape != (len(samples), len(names)):
-        raise ValueError(f"{expression.values.shape} values of {len(samples)} samples and {len(names)} genes")
     if not expression.values.size:
         raise UserError(f"{len(samples)} samples and {len(names)} genes are left; there is nothing to write")
-    for what, held in (("sample", samples[SAMPLE].tolist()), ("gene", [SAMPLE, *names])):
-        if doubled := sorted(str(name) for name, count in Counter(held).items() if count > 1):
-            raise UserError(f"duplicate {what} {quoted(doubled)}; name the two apart")
-        if "" in held:
-            raise UserError(f"a {what} has no name; name it")
-    columns = [pa.array(samples[SAMPLE].astype(str).tolist(), pa.string())]
-    columns += [pa.array(np.ascontiguousarray(column, np.float32), from_pandas=True) for column in expression.values.T]
-    table = pa.table(columns, names=[SAMPLE, *names])
+    for what, index in (("sample", pd.Index(samples[SAMPLE])), ("gene", pd.Index([SAMPLE, *names]))):
+        if wrong := index[index.duplicated() | (index == "")].unique().tolist():
+            raise UserError(f"the {what} {quoted(wrong)} is a duplicate or has no name; give each a name of its own")
     with written_folder(out) as whole:
-        # Dictionaries and statistics cost more than they give where a column holds few and mostly different values.
-        pyarrow.parquet.write_table(
-            table,
-            whole / EXPRESSION_FILE,
-            row_group_size=ROW_GROUP_SAMPLES,
-            use_dictionary=False,
-            write_statistics=False,
+        write_features(
+            whole / EXPRESSION_FILE, SAMPLE, samples[SAMPLE].astype(str).tolist(), names, expression.values.T
         )
         samples.to_csv(whole / SAMPLES_FILE, index=False)
-        if expression.genes is not None:
-            expression.genes.to_csv(whole / GENES_FILE, index=False)
+        if expression.genes:
+            gene_table(names).to_csv(whole / GENES_FILE, index=False)
         if expression.dropped:
             rows = [(why, name) for why, left in expression.dropped.items() for name in left]
             pd.DataFrame(rows, columns=["reason", "name"]).to_csv(whole / DROPPED_FILE, index=False)
@@ -121,9 +161,9 @@ def gene_table(names: Sequence[str]) -> pd.DataFrame:
     """Return ``gene``, ``symbol`` and ``entrez`` of names such as ``TP53|7157``, ``TP53`` or ``7157``, a row each."""
     rows = []
     for name in names:
-        symbol, _, entrez = (
-            name.rpartition("|") if "|" in name else ("", "", name) if name.isdecimal() else (name, "", "")
-        )
+        symbol, _, entrez = name.rpartition("|") if "|" in name else (name, "", "")
+        if name.isdecimal():
+            symbol, entrez = "", name
         is_symbol = not is_unknown(symbol) and not re.fullmatch(r"ENS[A-Z]*G[0-9.]+(_PAR_Y)?", symbol)
         rows.append((name, symbol if is_symbol else "", entrez))
     return pd.DataFrame(rows, columns=["gene", "symbol", "entrez"])
@@ -142,27 +182,18 @@ def barcode(name: str) -> str:
     return written if re.fullmatch(_PATIENT, written) or tcga(written) else name
 
 
-def rewritten(what: str, given: Sequence[str], read: Sequence[str]) -> list[str]:
-    """Return a note on names that were not read as they are written, none if all were."""
-    changed = {old: new for old, new in zip(given, read, strict=True) if old != new}
-    if not changed:
-        return []
-    (old, new), *_ = changed.items()
-    return [f"{len(changed)} {what} were written in another way, such as {old!r}, which is read as {new!r}"]
-
-
-def read_barcodes(given: Sequence[str], file: str, notes: list[str]) -> list[str]:
-    """Return names of samples as `barcode` writes them, of which no two are one; note how many that changes."""
+def barcodes(what: str, given: Sequence[str], notes: list[str]) -> list[str]:
+    """Return names as `barcode` writes them; ``notes`` takes how many that changes."""
     read = [barcode(name) for name in given]
-    if doubled := sorted(name for name, count in Counter(read).items() if count > 1):
-        message = "duplicate column, written in two ways; name the two apart"
-        raise DataError([Finding("column_unique", file, message, name) for name in doubled])
-    notes += rewritten("barcodes", given, read)
+    if changed := [(old, new) for old, new in zip(given, read, strict=True) if old != new]:
+        old, new = changed[0]
+        notes.append(f"{len(changed)} {what} were written in another way, such as {old!r}, which is read as {new!r}")
     return read
 
 
-def stand_alone(patients: Sequence[str], samples: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the patients, each unknown one (``""``) replaced by its sample, and a note that counts them."""
-    unknown = [name for name, patient in zip(samples, patients, strict=True) if not patient]
-    note = f"{len(unknown)} samples of unknown patients are taken for a patient each: {quoted(unknown)}"
-    return [patient or name for patient, name in zip(patients, samples, strict=True)], [note] if unknown else []
+def stand_alone(patients: Iterable[str], samples: Sequence[str], notes: list[str]) -> list[str]:
+    """Return the patients, each unknown one (``""``) replaced by its sample; ``notes`` takes their number."""
+    found = dict(zip(samples, patients, strict=True))
+    if unknown := [name for name, patient in found.items() if not patient]:
+        notes.append(f"{len(unknown)} samples of unknown patients are taken for a patient each: {quoted(unknown)}")
+    return [patient or name for name, patient in found.items()]

@@ -8,28 +8,29 @@ import os
 import re
 import shutil
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 from tqdm import tqdm
 
 from pipelines.errors import UserError
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
 from pipelines.text_values import quoted
 
-_NAMED = re.compile(r"(?P<code>[A-Za-z]+)_[0-9]+\.jpe?g", re.IGNORECASE)  # BA_100102.jpg: code of the cell type, number
+ROW_GROUP_SAMPLES = 16_384  # every row group repeats the description of each of the many columns
+_NAMED = re.compile(r"[A-Za-z]+_[0-9]+\.jpe?g", re.IGNORECASE)  # BA_100102.jpg: code of the cell type, number
 _LEFT_BEHIND = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 """What systems leave in folders, besides hidden files; in small letters."""
 
 
 class SourceImage(NamedTuple):
-    """An image of a source: its path, the file name that it gets, and its class.
-
-    ``subject`` is the person, and ``part`` the official fold or another part of the source; None where not known.
-    """
+    """An image of a source, its file name, its class, the person, and the official fold; None where not known."""
 
     path: Path
     name: str
@@ -38,23 +39,11 @@ class SourceImage(NamedTuple):
     part: str | None = None
 
 
-class SourceImages(NamedTuple):
-    """The images of a source, and what is doubtful about them."""
-
-    images: list[SourceImage]
-    notes: tuple[str, ...] = ()
-
-
 def write_raw(images: Sequence[SourceImage], out: Path) -> None:
-    """Write a raw folder of kind ``images``, whole or not at all; files are copied byte for byte.
+    """Write a raw folder of kind ``images`` as `written_folder` does; files are copied byte for byte.
 
     Names that would be duplicates in a class are preceded by their part. ``images.csv`` is written where subjects are
     known; its column ``part`` has official folds, which the platform's own split does not follow.
-
-    Raises
-    ------
-    UserError
-        ``out`` is there already, two images would have one name, or a file cannot be copied.
     """
     refuse_existing(out)
     files = _file_names(images)
@@ -63,7 +52,10 @@ def write_raw(images: Sequence[SourceImage], out: Path) -> None:
             target = whole / IMAGES_FOLDER / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(image.path, target)
-        _write_table(images, files, whole / IMAGES_TABLE)
+        if any(image.subject is not None for image in images):
+            rows = [(file, *image[2:]) for file, image in zip(files, images, strict=True)]
+            table = pd.DataFrame(rows, columns=["file", "label", "subject_id", "part"])
+            table.to_csv(whole / IMAGES_TABLE, index=False)
 
 
 def refuse_existing(out: Path) -> None:
@@ -74,13 +66,7 @@ def refuse_existing(out: Path) -> None:
 
 @contextlib.contextmanager
 def written_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``out`` that takes its place once the block ends without an error.
-
-    Raises
-    ------
-    UserError
-        ``out`` is there already, or the disk refuses.
-    """
+    """Give a temporary folder beside ``out`` that takes its place once the block ends without an error."""
     refuse_existing(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +80,19 @@ def written_folder(out: Path) -> Iterator[Path]:
         raise UserError(f"{where}: {reason}; nothing was written to {out}") from error
 
 
-def _write_table(images: Sequence[SourceImage], files: list[str], path: Path) -> None:
-    if any(image.subject is not None for image in images):
-        table = pd.DataFrame([(image.label, image.subject, image.part) for image in images])
-        table.columns = pd.Index(["label", "subject_id", "part"])
-        table.insert(0, "file", files)
-        table.to_csv(path, index=False)
+def write_features(
+    path: Path, key: str, ids: Sequence[str], names: Sequence[str], columns: Iterable[np.ndarray]
+) -> None:
+    """Write a Parquet table of the column ``key`` and a column of numbers a feature, null where NaN."""
+    arrays = [pa.array(np.ascontiguousarray(column), from_pandas=True) for column in columns]
+    # Dictionaries and statistics cost more than they give where a column holds few and mostly different values.
+    pyarrow.parquet.write_table(
+        pa.table([pa.array(ids, pa.string()), *arrays], names=[key, *names]),
+        path,
+        row_group_size=ROW_GROUP_SAMPLES,
+        use_dictionary=False,
+        write_statistics=False,
+    )
 
 
 def _file_names(images: Sequence[SourceImage]) -> list[str]:
@@ -128,71 +121,37 @@ CLASS_FOLDERS = {
 """Layouts with a folder a class, files such as ``BA_100102.jpg``, and no subjects: what each is, and its classes."""
 
 
-def read_class_folders(folder: Path, layout: str) -> SourceImages:
-    """Return the images of one of `CLASS_FOLDERS`.
-
-    Raises
-    ------
-    UserError
-        The folders are not those of the layout, one is empty, or a file's name is not of the layout.
-    """
+def read_class_folders(folder: Path, layout: str) -> list[SourceImage]:
+    """Return the images of one of `CLASS_FOLDERS`; a `UserError` on other folders, empty ones, and other file names."""
     what, classes = CLASS_FOLDERS[layout]
     root = find_folder(folder, classes, what)
     if unknown := [path.name for path in entries(root) if path.is_dir() and path.name not in classes]:
         todo = f"whose folders are {', '.join(classes)}; move it elsewhere"
         raise UserError(f"{root}: {quoted(unknown)} is no class of {what}, {todo}")
-    images = [SourceImage(path, path.name, label) for label in classes for path in entries(root / label)]
+    images = [SourceImage(path, path.name, label) for label in classes for path in filled(root / label)]
     if wrong := [f"{image.label}/{image.name}" for image in images if not _NAMED.fullmatch(image.name)]:
         raise UserError(f"{root}: {quoted(wrong)} is not named as in {what}, such as BA_100102.jpg; move it elsewhere")
-    if empty := sorted(set(classes) - {image.label for image in images}):
-        raise UserError(f"{root}: {quoted(empty)} is empty; unpack the archive again")
-    return SourceImages(images, _strangers(images))
-
-
-def _strangers(images: list[SourceImage]) -> tuple[str, ...]:
-    """Return a warning on images whose name begins as those of another class do."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    codes = {image: _NAMED.sub(r"\g<code>", image.name).upper() for image in images}
-    for image, code in codes.items():
-        counts[code][image.label] += 1
-    odd = [
-        f"{image.label}/{image.name}"
-        for image, code in codes.items()
-        if 10 * counts[code][image.label] <= counts[code].most_common(1)[0][1]
-    ]
-    warning = f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"
-    return (warning,) if odd else ()
+    return images
 
 
 def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:
-    """Return the one folder, from ``folder`` on down, that holds a folder for each name in ``inside``.
-
-    Raises
-    ------
-    UserError
-        There is none or several.
-    """
+    """Return the one folder, from ``folder`` on down, that holds a folder for each name in ``inside``."""
     refuse_no_folder(folder)
-    found: list[Path] = []
-    best, lacking, other = folder, sorted(inside), list[str]()
+    lacking: dict[str, list[str]] = {}
     for where, held, _ in os.walk(folder):
-        held[:] = sorted(name for name in held if _is_content(name))
-        missing = sorted(set(inside) - set(held))
-        if not missing:
-            found.append(Path(where))
-        elif len(missing) < len(lacking):
-            best, lacking, other = Path(where), missing, sorted(set(held) - set(inside))
-        if not missing:
+        held[:] = sorted(filter(_is_content, held))
+        lacking[where] = sorted(set(inside) - set(held))
+        if not lacking[where]:
             held.clear()  # what is inside belongs to this folder
+    found = [where for where, names in lacking.items() if not names]
     if len(found) == 1:
-        return found[0]
+        return Path(found[0])
     if found:
         todo = "name one of them, or put their images together"
-        raise UserError(f"{folder}: {quoted(map(str, found))} are both laid out as {layout}; {todo}")
-    if len(lacking) < len(inside):
-        todo = f"is it {quoted(other)} there? name it so" if other else "unpack the archive again"
-        raise UserError(f"{folder}: is not laid out as {layout}; {str(best)!r} lacks {quoted(lacking)}; {todo}")
-    raise UserError(f"{folder}: is not laid out as {layout}; no folder in it holds {', '.join(lacking)}; unpack it")
+        raise UserError(f"{folder}: {quoted(found)} are both laid out as {layout}; {todo}")
+    best = min(lacking, key=lambda where: len(lacking[where]))
+    todo = f"{best!r} lacks folders named {quoted(lacking[best])}; unpack the archive again, or name them so"
+    raise UserError(f"{folder}: is not laid out as {layout}; {todo}")
 
 
 def _is_content(name: str) -> bool:
@@ -210,6 +169,14 @@ def refuse_no_folder(folder: Path) -> None:
 def entries(folder: Path) -> list[Path]:
     """Return the content of a folder, in order, without hidden files and what systems leave there."""
     return sorted(path for path in folder.iterdir() if _is_content(path.name))
+
+
+def filled(folder: Path) -> list[Path]:
+    """Return the `entries` of a folder; raise a `UserError` if there is none."""
+    found = entries(folder)
+    if not found:
+        raise UserError(f"{folder}: is empty; unpack the archive again")
+    return found
 
 
 def visible(folder: Path, patterns: Iterable[str]) -> list[Path]:

@@ -9,19 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 
 from pipelines.errors import DataError, Finding, UserError
 from pipelines.samples.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
 from pipelines.sources import gdsc
 from pipelines.sources.cell_line_names import IDS, CellLineNames
 from pipelines.sources.choices import Replicates
-from pipelines.sources.expression_folder import ROW_GROUP_SAMPLES
 from pipelines.sources.omics_table import Omics
-from pipelines.sources.raw_folder import written_folder
+from pipelines.sources.raw_folder import write_features, written_folder
 from pipelines.sources.screened_lines import CELL, Unmatched
 from pipelines.text_values import look_alikes, quoted
 
@@ -32,7 +28,7 @@ SHARING = ("expression", "copy_number")
 
 @dataclass(frozen=True)
 class ResponseFolder:
-    """The tables of a raw folder; the ``lines`` of its omics are cell line ids."""
+    """The tables of a raw folder; the lines of its omics are cell line ids."""
 
     response: pd.DataFrame
     cell_lines: pd.DataFrame
@@ -41,23 +37,26 @@ class ResponseFolder:
     unmatched: Unmatched
     notes: tuple[str, ...] = ()
 
+    def summary(self) -> str:
+        """Return what is in the folder, in a line."""
+        counts = self.response["study"].value_counts(sort=False)
+        studies = ", ".join(f"{count} of {study}" for study, count in counts.items())
+        shapes = {name: table.values.shape for name, table in self.omics.items()}
+        omics = ", ".join(f"{name} {lines} x {features}" for name, (lines, features) in shapes.items()) or "no omics"
+        lines = self.response[CELL].nunique()
+        return f"{len(self.response)} responses ({studies}), {lines} cell lines, {len(self.drugs)} drugs; {omics}"
+
 
 def place_once(response: pd.DataFrame, replicates: Replicates, unmatched: Unmatched) -> pd.DataFrame:
-    """Return a response table with one measurement of each study, cell line and drug.
-
-    Raises
-    ------
-    DataError
-        There are several, and they are refused; names the rows of the file.
-    """
-    several = response.duplicated([*KEYS], keep=False)
-    if not several.any():
+    """Return a response table with one measurement of each study, cell line and drug; refuse or list the others."""
+    several = response[response.duplicated([*KEYS], keep=False)]
+    if several.empty:
         return response
     if replicates == "refuse" or "rmse" not in response:
-        first = response.loc[several].groupby([*KEYS]).head(2)
+        first = several.groupby([*KEYS]).head(2)
         file = first[gdsc.FILE].iloc[0]
         rows = first.loc[first[gdsc.FILE] == file, gdsc.ROW] - 1
-        pairs = response.loc[several, [*KEYS]].drop_duplicates()
+        pairs = several[[*KEYS]].drop_duplicates()
         message = (
             f"{len(pairs)} pairs of a cell line and a drug have several measurements, such as "
             f"{'|'.join(pairs.iloc[0])}; --replicates best takes the curve with the lowest RMSE and lists the others; "
@@ -65,8 +64,7 @@ def place_once(response: pd.DataFrame, replicates: Replicates, unmatched: Unmatc
         )
         raise DataError([Finding.at_rows("measurement_unique", str(file), None, rows, message)])
     best = response.sort_values("rmse", kind="stable").drop_duplicates([*KEYS]).index
-    left = response.drop(best)
-    for row in left[[*KEYS, gdsc.FILE]].itertuples(index=False):
+    for row in response.drop(best)[[*KEYS, gdsc.FILE]].itertuples(index=False):
         unmatched.add("|".join(row[:3]), "measurement", 1, row[3], "another measurement of the pair has a lower RMSE")
     return response.loc[best.sort_values()].reset_index(drop=True)
 
@@ -77,25 +75,23 @@ def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
     Models take a gene's expression and its copies side by side, and `make validate` refuses all but the same genes.
     """
     made = dict(omics)
-    notes: dict[str, str] = {}
     for name, table in omics.items():
-        if name != "mutation" and (unmeasured := set(table.unmeasured())):
-            made[name] = table.only(
-                [each for each in table.features if each not in unmeasured], "0 in all cell lines, or no value"
-            )
+        measured = ~(table.values.isna() | (table.values == 0)).all()
+        if name != "mutation" and not measured.all():
+            made[name] = table.only(measured.index[measured], "0 in all cell lines, or no value")
     if all(name in made for name in SHARING):
-        first, second = (set(made[name].features) for name in SHARING)
+        first, second = (set(made[name].values.columns) for name in SHARING)
         if 2 * len(first & second) > min(len(first), len(second)):
-            if alike := look_alikes(first ^ second):
-                notes[SHARING[0]] = "genes that are left out as copy number names them otherwise: " + "; ".join(
-                    map(quoted, alike[:5])
-                )
             for name, other in zip(SHARING, reversed(SHARING), strict=True):
                 made[name] = made[name].only(first & second, f"not in the table of {other.replace('_', ' ')}")
+            if alike := look_alikes(first ^ second):
+                shown = "; ".join(map(quoted, alike[:5]))
+                note = f"genes that are left out as copy number names them otherwise: {shown}"
+                made[SHARING[0]] = made[SHARING[0]].noted(note)
     for name, table in made.items():
-        if not table.features:
+        if table.values.columns.empty:
             raise UserError(f"{table.file}: no feature of {name} is left; none had a value but 0")
-    return {name: table.noted(notes[name]) if name in notes else table for name, table in made.items()}
+    return made
 
 
 def describe_lines(response: pd.DataFrame, names: CellLineNames) -> pd.DataFrame:
@@ -104,9 +100,9 @@ def describe_lines(response: pd.DataFrame, names: CellLineNames) -> pd.DataFrame
     rows = []
     for line_id in response[CELL].unique():
         line = names.lines[line_id]
-        ids = {kind: ";".join(sorted(line.ids.get(kind, ()))) for kind in IDS}
+        ids = [";".join(sorted(line.ids.get(kind, ()))) for kind in IDS]
         name = line.names[0] if line.names else line_id
-        rows.append((line_id, name, line.tissue, line.histology, codes.get(line_id, ""), *ids.values()))
+        rows.append((line_id, name, line.tissue, line.histology, codes.get(line_id, ""), *ids))
     return pd.DataFrame(rows, columns=[CELL, "name", "tissue", "histology", "tcga_code", *IDS])
 
 
@@ -125,18 +121,7 @@ def write_response(folder: ResponseFolder, out: Path) -> None:
         folder.cell_lines.to_csv(whole / CELL_LINES_FILE, index=False)
         folder.drugs.to_csv(whole / DRUGS_FILE, index=False)
         for name, table in folder.omics.items():
-            _write_omics(table, whole / f"{name}.parquet")
+            lines, features = (axis.tolist() for axis in table.values.axes)
+            write_features(whole / f"{name}.parquet", CELL, lines, features, table.values.to_numpy().T)
         if folder.unmatched.rows:
             folder.unmatched.table().to_csv(whole / UNMATCHED_FILE, index=False)
-
-
-def _write_omics(table: Omics, path: Path) -> None:
-    columns = [pa.array(table.lines, pa.string())]
-    columns += [pa.array(np.ascontiguousarray(table.values[:, place]), from_pandas=True) for place in table.columns]
-    pyarrow.parquet.write_table(
-        pa.table(columns, names=[CELL, *table.features]),
-        path,
-        row_group_size=ROW_GROUP_SAMPLES,
-        use_dictionary=False,
-        write_statistics=False,
-    )

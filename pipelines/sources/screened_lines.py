@@ -6,14 +6,23 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 
 from pipelines.errors import UserError
 from pipelines.sources import gdsc
-from pipelines.sources.cell_line_names import BY, NAME, UNKNOWN, CellLineNames, Match, identifiers_of, kind_of, surest
-from pipelines.sources.omics_table import Omics, Wanted
-from pipelines.text_values import folded, is_unknown, quoted
+from pipelines.sources.cell_line_names import (
+    NAME,
+    UNKNOWN,
+    CellLine,
+    CellLineNames,
+    Match,
+    identifiers_of,
+    ids_of,
+    kind_of,
+    surest,
+)
+from pipelines.sources.omics_table import Omics
+from pipelines.text_values import is_unknown, quoted
 
 CELL = "cell_line_id"
 SHARED = "fits the same cell line as another"
@@ -59,82 +68,59 @@ class ScreenedLines:
     def place(self, response: pd.DataFrame) -> pd.DataFrame:
         """Return the rows whose cell line is certain, with `CELL`; raise a `UserError` if none is left."""
         given = [*gdsc.GIVEN.values()]
-        counts: dict[tuple[str, ...], dict[str, int]] = {}
-        for (*who, file), rows in Counter(response[[*given, gdsc.FILE]].itertuples(index=False, name=None)).items():
-            counts.setdefault(tuple(who), {})[file] = rows
-        found = {key: self.names.match(_identifiers(key)) for key in counts}
-        certain = surest(found, lambda one, other: _differ(one, other, loose=BY[0] in (found[one].by, found[other].by)))
-        for key in found:  # in the order of the file: that of a set differs from run to run
-            if key in certain:
-                self.names.note_loose(key[-1], found[key])
-        lines = {key: found[key].line_id for key in certain}
+        keys = list(response[given].itertuples(index=False, name=None))
+        counts = Counter(zip(keys, response[gdsc.FILE], strict=True))
+        identified = {key: dict(zip(gdsc.GIVEN, key, strict=True)) for key in dict.fromkeys(keys)}
+        found = {key: self.names.match(ids) for key, ids in identified.items()}
+        described = {key: CellLine("", (ids[NAME],), ids_of(ids)) for key, ids in identified.items()}
+        certain = surest(found, described)
         for key, match in found.items():
             if key in certain:
+                self.names.note_loose(key[-1], match)
+        place = {key: at for at, key in enumerate(found)}
+        for (key, file), rows in sorted(counts.items(), key=lambda item: place[item[0][0]]):
+            if key in certain:
                 continue
-            kind, identifier = kind_of(_identifiers(key))
+            match, (kind, identifier) = found[key], kind_of(identified[key])
+            reason = match.reason if any(key) or match.line_id else NO_NAME
+            if reason == UNKNOWN and not any(key[:-1]) and is_unknown(key[-1]):
+                reason = NO_IDENTIFIER
             shown = identifier if kind == NAME else f"{identifier} ({key[-1]})"
-            for file, rows in counts[key].items():
-                reason = match.reason if any(key) or match.line_id else NO_NAME
-                if reason == UNKNOWN and not any(key[:-1]) and is_unknown(key[-1]):
-                    reason = NO_IDENTIFIER
-                self.unmatched.add(shown, kind, rows, file, reason or SHARED, candidates=_candidates(match))
-        placed = [lines.get(key) for key in response[given].itertuples(index=False, name=None)]
-        kept = response.assign(**{CELL: pd.Series(placed, response.index, dtype="str")}).dropna(subset=CELL)
-        kept = kept.reset_index(drop=True)
+            self._leave_out((kind, shown), rows, file, reason or SHARED, match)
+        lines = {key: found[key].line_id for key in certain}
+        placed = pd.Series([lines.get(key) for key in keys], response.index, dtype="str")
+        kept = response.assign(**{CELL: placed}).dropna(subset=CELL).reset_index(drop=True)
         if kept.empty:
             raise UserError(f"none of {len(found)} cell lines is certain; is the table of models the right one?")
         self.screened = set(kept[CELL])
         return kept
 
-    def wanted(self, file: str) -> Wanted:
-        """Return a function that says whether a row of ``file`` is of a screened line, and lists it if not."""
-
-        def is_wanted(name: str) -> bool:
-            match = self.names.match_text(name)
-            if match.line_id in self.screened:
-                return True
-            lost = 1 if match.reason else 0
-            self.unmatched.add(
-                name,
-                kind_of(identifiers_of(name))[0],
-                lost,
-                file,
-                match.reason or NO_RESPONSE,
-                candidates=_candidates(match),
-            )
-            return False
-
-        return is_wanted
+    def is_wanted(self, name: str, file: str) -> bool:
+        """Return whether a row of ``file`` is of a screened line, and list it if not."""
+        match = self.names.match_text(name)
+        if match.line_id in self.screened:
+            return True
+        self._leave_out((_kind(name), name), 1 if match.reason else 0, file, match.reason or NO_RESPONSE, match)
+        return False
 
     def renamed(self, omics: Omics) -> Omics:
         """Return an omics table under cell line ids, of several rows of one line only the one that `surest` finds."""
-        found = {row: self.names.match_text(name) for row, name in enumerate(omics.lines)}
-        certain = surest(found, lambda one, other: True)
-        for row, match in found.items():
-            name = omics.lines[row]
+        found = {row: self.names.match_text(name) for row, name in enumerate(omics.values.index)}
+        certain = sorted(surest(found))
+        for row, name in enumerate(omics.values.index):
             if row in certain:
-                self.names.note_loose(name, match)
+                self.names.note_loose(name, found[row])
             else:
-                self.unmatched.add(
-                    name, kind_of(identifiers_of(name))[0], 1, omics.file, SHARED, candidates=_candidates(match)
-                )
+                self._leave_out((_kind(name), name), 1, omics.file, SHARED, found[row])
         if not certain:
             raise UserError(f"{omics.file}: no row is of one cell line alone")
-        kept = sorted(certain)
-        return replace(omics.rows(np.array(kept)), lines=[found[row].line_id or "" for row in kept])
+        return replace(omics, values=omics.values.iloc[certain].set_axis([found[row].line_id for row in certain]))
+
+    def _leave_out(self, named: tuple[str, str], rows: int, file: str, reason: str, match: Match) -> None:
+        kind, name = named
+        candidates = match.candidates or ((match.line_id,) if match.line_id else ())
+        self.unmatched.add(name, kind, rows, file, reason, candidates=candidates)
 
 
-def _candidates(match: Match) -> tuple[str, ...]:
-    return match.candidates or ((match.line_id,) if match.line_id else ())
-
-
-def _identifiers(key: tuple[str, ...]) -> dict[str, str]:
-    return dict(zip(gdsc.GIVEN, key, strict=True))
-
-
-def _differ(one: tuple[str, ...], other: tuple[str, ...], *, loose: bool) -> bool:
-    """Whether two lines of the source differ in an identifier, or, where they share none and are ``loose``, by name."""
-    pairs = [(a, b) for kind, a, b in zip(gdsc.GIVEN, one, other, strict=True) if kind != NAME and a and b]
-    if any(a != b for a, b in pairs):
-        return True
-    return loose and not pairs and folded(one[-1]) != folded(other[-1])
+def _kind(name: str) -> str:
+    return kind_of(identifiers_of(name))[0]

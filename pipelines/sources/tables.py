@@ -13,11 +13,11 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
@@ -26,115 +26,86 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipelines.errors import DataError, Finding, UserError
-from pipelines.sources.archives import LATIN, ZIP, opened, text_lines
-from pipelines.text_values import clean, folded, known, quoted
+from pipelines.samples.table_text import letters_of
+from pipelines.sources.archives import ZIP, decoded, opened, text_lines
+from pipelines.text_values import clean, known, quoted
 
 BLOCK_ROWS = 50_000
 CELL_CHARACTERS = 131_072  # more is a quotation mark that nothing closes; other code may raise the limit of csv itself
 WORKBOOK_BYTES = 2_000_000_000  # of its XML; the largest sheet of GDSC has 0.3 GB
-ANNOTATION_BYTES = 1_000_000_000
+ANNOTATION_BYTES = 1_000_000_000  # of a table that is read whole
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(?:E[+-]?[0-9]+)?", re.IGNORECASE)
 _HEADER_ROWS = 20  # within which the header is looked for: titles and descriptions may be above it
 _BROKEN_WORKBOOK = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, ParseError)
 
-Choose = Callable[[list[str]], Sequence[str]]
-"""Returns which columns of a header to read; one is found in any case and punctuation."""
-
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a table.
+    """The columns of a table."""
 
-    Attributes
-    ----------
-    what
-        What the table is, for messages.
-    columns
-        Our name of a column to the `plain` names that it has in some release.
-    needed
-        Our names of the columns that the table must have.
-    only
-        Whether columns without a name of ours are left out.
-    literal
-        Columns of names: ``NA`` may be one there.
-    """
+    what: str  # for messages
+    columns: Mapping[str, tuple[str, ...]]  # our name to its names in the releases, the best first
+    needed: Sequence[str]  # our names of the columns that the table must have
+    only: bool = False  # whether columns without a name of ours are left out
+    literal: Collection[str] = ()  # columns of names: ``NA`` may be one there
+    comments: str = ""  # characters that begin lines to leave out
 
-    what: str
-    columns: Mapping[str, tuple[str, ...]]
-    needed: Sequence[str]
-    only: bool = False
-    literal: Collection[str] = ()
+    def places(self, header: Sequence[str]) -> dict[str, list[int]]:
+        """Return the positions of each column of ours that a header has; several are duplicates."""
+        found = {}
+        letters = [letters_of(name) for name in header]
+        for ours, names in self.columns.items():
+            exact = [name for name in names if name in header]
+            alike = [name for name in map(letters_of, names) if name and name in letters]
+            if exact:
+                found[ours] = [at for at, name in enumerate(header) if name == exact[0]]
+            elif alike:
+                found[ours] = [at for at, name in enumerate(letters) if name == alike[0]]
+        return found
 
-    def places(self, header: list[str]) -> dict[int, str]:
-        """Return the position of each column with a name of ours: its first alternative that the header has."""
-        names = [plain(name) for name in header]
-        found = {ours: next((name for name in theirs if name in names), None) for ours, theirs in self.columns.items()}
-        return {names.index(name): ours for ours, name in found.items() if name is not None}
-
-    def missing(self, header: list[str]) -> list[str]:
+    def missing(self, header: Sequence[str]) -> list[str]:
         """Return the needed columns that a header lacks."""
-        return sorted(set(self.needed) - set(self.places(header).values()))
+        return sorted(set(self.needed) - set(self.places(header)))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
+    """A table of text, ``""`` where a cell is empty or says that nothing is known."""
 
-    Attributes
-    ----------
-    file
-        Name of its file, and of its sheet where several are read.
-    frame
-        Text, ``""`` where a cell is empty or says that nothing is known; columns by our name, or their `plain` one.
-    written
-        Each column's name as the file writes it.
-    semicolons
-        Whether semicolons separate its cells, so that a comma in a number is a decimal one.
-    notes
-        What was left out or read otherwise than it is written.
-    """
-
-    file: str
-    frame: pd.DataFrame
-    written: dict[str, str]
-    semicolons: bool = False
-    notes: list[str] = field(default_factory=list)
-
-    def column(self, name: str) -> pd.Series:
-        """Return a column, empty text in every row where the file has none."""
-        return self.frame[name] if name in self.frame else pd.Series("", index=self.frame.index, dtype="str")
+    file: str  # and its sheet where several are read
+    frame: pd.DataFrame  # columns by our name (all of the layout), or their `plain` one
+    written: dict[str, str]  # each column's name as the file writes it
+    semicolons: bool = False  # separate its cells, so that a comma in a number is a decimal one
+    notes: list[str] = field(default_factory=list)  # what was left out or read otherwise than it is written
 
     def fault(self, name: str, column: str, rows: Iterable[int], what: str) -> DataError:
         """Return an error that names a column as the file does, zero-based ``rows``, and their first values."""
         rows = list(rows)
-        values = self.column(column).iloc[rows].unique()[:3]
+        values = self.frame[column].iloc[rows].unique()[:3]
         found = f" (found {quoted(values)})" if any(values) else ""
         return DataError([Finding.at_rows(name, self.file, self.written.get(column, column), rows, what + found)])
 
     def require(self, *columns: str) -> None:
         """Refuse empty cells of ``columns`` with a `DataError` that names the rows."""
         for column in columns:
-            if len(rows := np.flatnonzero(self.column(column) == "")):
+            if len(rows := np.flatnonzero(self.frame[column] == "")):
                 what = "is empty or says that it is unknown; fill it in, or download the file again"
                 raise self.fault("key_filled", column, rows, what)
 
-    def unique(self, column: str) -> None:
-        """Refuse a duplicate value of ``column`` with a `DataError` that names the rows; empty cells are none."""
-        values = self.column(column)
-        if len(rows := np.flatnonzero(values.duplicated(keep=False) & (values != ""))):
-            raise self.fault("key_unique", column, rows, "is a duplicate; remove the row that is not right")
+    def keyed(self, key: str) -> pd.DataFrame:
+        """Return the rows with a ``key``, indexed by it, each once; refuse rows of one key that differ."""
+        rows = self.frame[self.frame[key] != ""].drop_duplicates()
+        if len(several := rows.index[rows[key].duplicated(keep=False)]):
+            what = "has several rows, which differ; keep the one that is right"
+            raise self.fault("key_unique", key, several, what)
+        return rows.set_index(key, drop=False)
 
     def numbers(self, columns: Iterable[str]) -> dict[str, pd.Series]:
-        """Return those of ``columns`` that the table has as float64, NaN where they are empty.
+        """Return those of ``columns`` that the table has as float64, NaN where empty; a `DataError` names other cells.
 
         Decimal commas are read where semicolons separate the cells and no number has a point.
-
-        Raises
-        ------
-        DataError
-            A cell is no finite number, or has a comma that may not be a decimal one; names the rows.
         """
-        texts = {column: self.column(column) for column in columns if column in self.frame}
+        texts = {column: self.frame[column] for column in columns if column in self.frame}
         with_comma = [name for name, text in texts.items() if text.str.contains(",", regex=False).any()]
         with_point = [name for name, text in texts.items() if text.str.contains(".", regex=False).any()]
         if self.semicolons and with_comma and not with_point:
@@ -146,57 +117,51 @@ class Table:
             if len(rows := np.flatnonzero((values.isna() & (text != "")) | np.isinf(values))):
                 what = "is no finite number; correct it or download the file again"
                 if all(DECIMAL_COMMA.fullmatch(text.iloc[row]) for row in rows):
-                    also = f", and {quoted(with_point)} decimal points" if self.semicolons else ""
-                    what = f"has decimal commas{also}; save the table with decimal points"
+                    what = "has decimal commas; save the table with decimal points"
                 raise self.fault("column_type", column, rows, what)
             found[column] = values
         return found
 
 
-def read_official(path: Path, layout: Layout) -> Table:
-    """Read a table whole; of a workbook the one sheet that has the needed columns.
-
-    Raises
-    ------
-    UserError
-        The file is missing, broken, no table, not of the layout, or has it in several sheets.
-    """
+def read_official(path: Path, layout: Layout, notes: list[str] | None = None) -> Table:
+    """Read a table whole, of a workbook the one sheet that fits; ``notes`` takes those of the table."""
     table, *others = read_sheets(path, layout)
     if others:
         sheets = quoted(each.file for each in (table, *others))
         raise UserError(f"{path}: {sheets} may be the {layout.what}; save the sheet that is meant as csv")
+    if notes is not None:
+        notes += table.notes
     return table
 
 
 def read_sheets(path: Path, layout: Layout) -> list[Table]:
     """Read a table whole, each sheet of a workbook that has the needed columns by itself."""
     blocks: dict[str, list[Table]] = {}
-    for block in read_blocks(path, layout):
+    for block in read_blocks(path, layout, ANNOTATION_BYTES):
         blocks.setdefault(block.file, []).append(block)
     return [replace(of[0], frame=pd.concat([each.frame for each in of], ignore_index=True)) for of in blocks.values()]
 
 
-def read_blocks(path: Path, layout: Layout) -> Iterator[Table]:
-    """Yield a table in blocks of rows, whose row numbers continue; raises as `read_official`."""
+def read_blocks(path: Path, layout: Layout, most: int | None = None) -> Iterator[Table]:
+    """Yield a table in blocks of rows, whose row numbers continue."""
     notes: list[str] = []
-    with opened(path, workbook=True) as stream, contextlib.ExitStack() as stack:
+    with opened(path, workbook=True, most=most) as stream, contextlib.ExitStack() as stack:
         if stream.peek(4).startswith(ZIP):
             book = stack.enter_context(opened_workbook(stream, path, WORKBOOK_BYTES))
             for file, rows in _fitting_sheets(book, path, layout, notes).items():
                 yield from _blocks(file, rows, layout, notes)
             return
-        lines = (line.decode("utf-8", LATIN) for line in text_lines(stream, path))
+        text = map(decoded, text_lines(stream, path))
+        lines = (line for line in text if not line.startswith(tuple(layout.comments)))
         first = list(islice(lines, _HEADER_ROWS))
         separator = max(map(separator_of, first), key=lambda sign: max(line.count(sign) for line in first))
         yield from _blocks(path.name, _csv_rows(chain(first, lines), separator, path.name), layout, notes, separator)
 
 
-def _csv_rows(
-    lines: Iterable[str], separator: str, file: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
-) -> Iterator[list[str]]:
+def _csv_rows(lines: Iterable[str], separator: str, file: str) -> Iterator[list[str]]:
     """Yield the cells of rows that hold anything."""
     try:
-        for cells in csv.reader(lines, delimiter=separator, quoting=quoting):
+        for cells in csv.reader(lines, delimiter=separator):
             if any(len(cell) > CELL_CHARACTERS for cell in cells):
                 raise csv.Error(f"a cell has more than {CELL_CHARACTERS:,} characters")
             stripped = [cell.strip() for cell in cells]
@@ -210,23 +175,31 @@ def _csv_rows(
 def _blocks(
     file: str, rows: Iterator[list[str]], layout: Layout, notes: list[str], separator: str = ""
 ) -> Iterator[Table]:
-    header, rows = _from_header(rows, layout, file, notes)
-    columns, written = _columns(header, file, layout)
-    places = [place for place, name in enumerate(columns) if name in layout.columns or not layout.only]
-    names = [columns[place] for place in places]
-    cell_of = [_name if columns[place] in layout.literal else _known for place in places]
+    """Yield the rows below the header, which is the first of the first rows that has the needed columns."""
+    first = list(islice(rows, _HEADER_ROWS))
+    at = next((place for place, cells in enumerate(first) if not layout.missing(cells)), 0)
+    if at:
+        notes.append(f"{file}: {at} rows above the header were left out")
+    header = list(map(clean, first[at])) if first else []
+    while header and not header[-1]:
+        header.pop()
+    places = _places(header, file, layout)
+    cell_of = {name: _name if name in layout.literal else _known for name in places}
+    written = {name: header[place] for name, place in places.items()}
     count = 0
-    checked = _of_width(tqdm(rows, desc=file, unit="row", disable=None), len(header), file, ragged=not separator)
+    below = tqdm(chain(first[at + 1 :], rows), desc=file, unit="row", disable=None)
+    checked = _of_width(below, len(header), file, ragged=not separator)
     while block := list(islice(checked, BLOCK_ROWS)):
-        text = [[read(cells[place]) for read, place in zip(cell_of, places, strict=True)] for cells in block]
-        frame = pd.DataFrame(text, pd.RangeIndex(count, count + len(block)), names, dtype="str")
+        text = [[cell_of[name](cells[place]) for name, place in places.items()] for cells in block]
+        frame = pd.DataFrame(text, pd.RangeIndex(count, count + len(block)), list(places), dtype="str")
+        frame = frame.assign(**dict.fromkeys([name for name in layout.columns if name not in places], ""))
         yield Table(file, frame, written, separator == ";", notes)
         count += len(block)
     if not count:
         raise DataError([Finding("file_layout", file, "has no rows; download it again")])
 
 
-def _of_width(rows: Iterable[list[str]], width: int, file: str, *, ragged: bool = False) -> Iterator[list[str]]:
+def _of_width(rows: Iterable[list[str]], width: int, file: str, *, ragged: bool) -> Iterator[list[str]]:
     """Yield rows of ``width`` cells; empty ones beyond it are cut, and where ``ragged`` missing ones are empty."""
     for number, cells in enumerate(rows):
         if len(cells) < width and ragged:
@@ -237,33 +210,23 @@ def _of_width(rows: Iterable[list[str]], width: int, file: str, *, ragged: bool 
         yield cells
 
 
-def _from_header(
-    rows: Iterator[list[str]], layout: Layout, file: str, notes: list[str]
-) -> tuple[list[str], Iterator[list[str]]]:
-    """Return the first row that has the needed columns, else the first; and the rows that follow it."""
-    first = list(islice(rows, _HEADER_ROWS))
-    place = next((at for at, cells in enumerate(first) if not layout.missing(cells)), 0)
-    if place:
-        notes.append(f"{file}: {place} rows above the header were left out")
-    return _without_ends(first[place]) if first else [], chain(first[place + 1 :], rows)
-
-
-def _without_ends(cells: list[str]) -> list[str]:
-    """Return cells without empty ones at their end."""
-    while cells and not cells[-1]:
-        cells = cells[:-1]
-    return cells
-
-
-def _columns(header: list[str], file: str, layout: Layout) -> tuple[list[str], dict[str, str]]:
-    """Return our name of each column of the header, and for each of these the name in the file."""
-    if missing := layout.missing(header):
-        message = f"the column is missing; the file has {quoted(header, 8)}; is it the {layout.what}?"
-        raise DataError([Finding("column_exists", file, message, layout.columns[name][0]) for name in missing])
-    ours = layout.places(header)
-    columns = [ours.get(place) or plain(name) or f"column_{place + 1}" for place, name in enumerate(header)]
-    refuse_duplicates(columns, file)
-    return columns, dict(zip(columns, header, strict=True))
+def _places(header: list[str], file: str, layout: Layout) -> dict[str, int]:
+    """Return the position of each column that is read, by our name or its `plain` one."""
+    if missing := [layout.columns[name] for name in layout.missing(header)]:
+        held = f"is missing; the file has {quoted(header, 8)}; is it the {layout.what}?"
+        faults = [(name, f", or {' or '.join(map(repr, others))}," if others else "") for name, *others in missing]
+        raise DataError([Finding("column_exists", file, f"the column{also} {held}", name) for name, also in faults])
+    found = layout.places(header)
+    for name, places in found.items():
+        if len(places) > 1:
+            message = f"duplicate column ({quoted(header[at] for at in places)}); keep one"
+            raise DataError([Finding("column_unique", file, message, layout.columns[name][0])])
+    columns = [(name, at) for name, (at,) in found.items()]
+    read = {at for _, at in columns}
+    if not layout.only:
+        columns += [(plain(name) or f"column_{at + 1}", at) for at, name in enumerate(header) if at not in read]
+    refuse_duplicates((name for name, _ in columns), file)
+    return dict(sorted(columns, key=lambda column: column[1]))
 
 
 def refuse_duplicates(names: Iterable[str], file: str) -> None:
@@ -275,13 +238,7 @@ def refuse_duplicates(names: Iterable[str], file: str) -> None:
 
 @contextlib.contextmanager
 def opened_workbook(stream: io.BufferedReader, path: Path, most: int) -> Iterator[Any]:
-    """Give the workbook of openpyxl, which reads it as a stream.
-
-    Raises
-    ------
-    UserError
-        It is no workbook, broken, or unpacks to more than ``most`` bytes.
-    """
+    """Give the workbook of openpyxl, read as a stream; a `UserError` if broken or of more than ``most`` bytes."""
     if not stream.seekable():
         stream = io.BufferedReader(io.BytesIO(stream.read(most)))
     try:
@@ -354,119 +311,6 @@ def _name(cell: str) -> str:
     return "NA" if clean(cell) == "NA" else _known(cell)
 
 
-# Tables that describe samples, probes or genes by a key.
-
-
-def read_annotation(path: Path, choose: Choose, notes: list[str] | None = None) -> dict[str, tuple[str, ...]]:
-    """Read columns of a csv or tsv table, keyed by the first of them; rows without a key are left out.
-
-    Raises
-    ------
-    DataError
-        As in `annotation_rows`, or two rows of a key differ.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    rows: dict[str, int] = {}
-    for row, (key, *others) in annotation_rows(path, choose, notes=notes):
-        if found.setdefault(key, tuple(others)) != tuple(others) and key:
-            message = f"{key!r} has several rows, which differ; give it one row, or correct the one that is wrong"
-            raise DataError([Finding.at_rows("key_unique", path.name, None, [rows[key], row], message)])
-        rows.setdefault(key, row)
-    found.pop("", None)
-    return found
-
-
-def annotation_rows(
-    path: Path, choose: Choose, *, comments: bytes = b"", notes: list[str] | None = None
-) -> list[tuple[int, tuple[str, ...]]]:
-    """Read columns of a csv or tsv table with the header in its first line.
-
-    Parameters
-    ----------
-    path
-        Table, also compressed, separated by tabs, commas or semicolons; UTF-8, UTF-16 or Latin-1.
-    choose
-        Given the header, the columns to read.
-    comments
-        Characters that begin a line which is left out.
-    notes
-        Takes which words of the columns after the first were read as unknown.
-
-    Returns
-    -------
-    list of tuple
-        The position of each row and its cells as `clean` writes them, ``""`` where `is_unknown`.
-
-    Raises
-    ------
-    DataError
-        A column is missing or a duplicate, or a row is not as wide as the header.
-    """
-    with opened(path, most=ANNOTATION_BYTES) as stream:
-        lines = [
-            line.decode("utf-8", LATIN)
-            for line in text_lines(stream, path)
-            if not line.startswith(tuple(comments[at : at + 1] for at in range(len(comments))))
-        ]
-    separator = separator_of(lines[0]) if lines else ","
-    try:
-        return _annotation_cells(_csv_rows(lines, separator, path.name), path.name, choose, notes)
-    except DataError:
-        if separator == "\t" and any('"' in line for line in lines):  # 5" and the like, where nothing is quoted
-            rows = _csv_rows(lines, separator, path.name, csv.QUOTE_NONE)
-            with contextlib.suppress(DataError):
-                return _annotation_cells(rows, path.name, choose, notes)
-        raise
-
-
-def _annotation_cells(
-    rows: Iterator[list[str]], file: str, choose: Choose, notes: list[str] | None
-) -> list[tuple[int, tuple[str, ...]]]:
-    header = [clean(name) for name in _without_ends(next(rows, []))]
-    wanted = [_place(header, name, file) for name in choose(header)]
-    unknown = [Counter[str]() for _ in wanted]
-    found = []
-    for row, cells in enumerate(_of_width(rows, len(header), file)):
-        read = tuple(known(cells[place]) or "" for place in wanted)
-        for place, cell, words in zip(wanted, read, unknown, strict=True):
-            if not cell:
-                words[clean(cells[place])] += 1
-        found.append((row, read))
-    if notes is not None:
-        for place, words in zip(wanted[1:], unknown[1:], strict=True):
-            notes += unknown_words(f"{file}, column {header[place]!r}", words)
-    return found
-
-
-def unknown_words(where: str, words: Counter[str]) -> list[str]:
-    """Return a note on the words that were read as unknown and their counts; none if only blanks."""
-    said = [f"{word!r} ({count})" for word, count in words.most_common() if word]
-    return [f"{where}: read as unknown: {', '.join(said)}"] if said else []
-
-
-def column_of(header: Collection[str], names: Iterable[str]) -> str | None:
-    """Return the first of ``names`` that a header has, exactly or else in another case or punctuation, None if none."""
-    names = tuple(names)
-    alike = {_letters(name): name for name in header if _letters(name)}
-    return next((name for name in names if name in header), None) or next(
-        (alike[_letters(name)] for name in names if _letters(name) in alike), None
-    )
-
-
-def _place(header: list[str], name: str, file: str) -> int:
-    found = [place for place, held in enumerate(header) if held == name]
-    found = found or [place for place, held in enumerate(header) if name and _letters(held) == _letters(name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        message = f"duplicate column ({quoted(header[at] for at in found)}); keep one"
-        raise DataError([Finding("column_unique", file, message, name)])
-    raise DataError([Finding("column_exists", file, f"the column is missing; the file has {quoted(header, 8)}", name)])
-
-
-# Text of headers and ids.
-
-
 def separator_of(line: str) -> str:
     """Return what separates the cells of a header: the tab if it has one, else comma or semicolon, outside quotes."""
     bare = re.sub(r'"[^"]*"', "", line)
@@ -476,11 +320,6 @@ def separator_of(line: str) -> str:
 def plain(name: str) -> str:
     """Return a column's name in small letters, with one underscore for whatever is neither letter nor digit."""
     return re.sub(r"[^0-9a-z]+", "_", name.casefold()).strip("_")
-
-
-def _letters(name: str) -> str:
-    """Return a column's name as letters and digits alone."""
-    return re.sub(r"[\W_]+", "", folded(name))
 
 
 def whole(number: str) -> str:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import DataError, UserError
-from pipelines.sources import expression_folder, geo, pancan, uci, xena
+from pipelines.sources import geo, matrices, pancan, raw_folder, xena
 from pipelines.sources.__main__ import main
 from pipelines.sources.expression_folder import Expression, gene_table, tcga, write_expression
 from pipelines.sources.matrices import MISSING, read_rows
-from pipelines.text_values import UNKNOWN_WORDS
 from pipelines.units import expression_scale
 from tests import bench
 
@@ -61,7 +59,7 @@ PHENOTYPE = """sample\tsample_type\t_primary_disease
 TCGA-OR-A5J1-01\tPrimary Tumor\tadrenocortical cancer
 TCGA-OR-A5J1-11\tSolid Tissue Normal\tadrenocortical cancer
 TCGA-BH-A0B3-01\tPrimary Tumor\tbreast invasive carcinoma
-TCGA-BH-A0B4-01\tPrimary Tumor\t
+TCGA-BH-A0B4-01\tPrimary Tumor\t[Not Available]
 """
 GEO = """!Series_title\t"A series"
 !Sample_title\t"one"\t"two"\t"three"\t"four"
@@ -142,13 +140,6 @@ def put(file: str, content: bytes) -> Damage:
     return lambda origin: next(origin.rglob(file)).write_bytes(content)
 
 
-def squeeze(path: Path) -> Path:
-    target = path.with_name(path.name + ".gz")
-    target.write_bytes(gzip.compress(path.read_bytes()))
-    path.unlink()
-    return target
-
-
 # PanCanAtlas.
 
 
@@ -176,74 +167,50 @@ def test_pancan_has_patients_cohorts_and_no_value_below_zero(
     ]
     dropped = pd.read_csv(out / "dropped.csv").to_numpy().tolist()
     assert dropped == [
-        ["samples without a cohort in the clinical table", BARCODES[3]],
+        ["samples without a label", BARCODES[3]],
         ["genes without a value in any sample", "?|100130426"],  # its only value is of a dropped sample
     ]
     said = capsys.readouterr().out
-    assert f"dropped 1 samples without a cohort in the clinical table: {BARCODES[3]!r}" in said
+    assert f"dropped 1 samples without a label: {BARCODES[3]!r}" in said
     assert "dropped 1 genes without a value in any sample: '?|100130426'" in said
     assert "2 values below 0, of 2 genes, were set to 0" in said  # the dropped sample's is not counted
     assert "4 samples (2 ACC, 2 BRCA) of 3 genes" in said
 
 
-def test_pancan_files_may_be_named_one_by_one(origin: Path, out: Path) -> None:
-    matrix = next(origin.rglob("EBPlus*")).rename(origin / "matrix.tsv")
-    clinical = next(origin.rglob("TCGA-CDR*")).rename(origin / "cohorts.csv")
-    main(["--layout", "pancan", "--from", str(matrix), "--samples", str(clinical), "--out", str(out)])
-    assert len(written(out)[0]) == 4
-
-
 @pytest.mark.parametrize("block", [100, 10_000_000])
-def test_streamed_pancan_equals_pandas_read_and_transposed(block: int, tmp_path: Path, out: Path) -> None:
+def test_streamed_pancan_equals_pandas_read_and_transposed(
+    block: int, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrices, "BLOCK_BYTES", block)
     bench.write_pancan(tmp_path, genes=60, samples=37, blocks=20)
-    write_expression(pancan.read(tmp_path / "matrix.tsv", tmp_path / "clinical.csv", block=block), out)
+    files = ["--from", str(tmp_path / "matrix.tsv"), "--samples", str(tmp_path / "clinical.csv")]
+    main(["--layout", "pancan", *files, "--out", str(out)])
     whole = pd.read_csv(tmp_path / "matrix.tsv", sep="\t", index_col="gene_id").T.clip(lower=0).astype(np.float32)
     ours = written(out)[0]
     pd.testing.assert_frame_equal(ours, whole, check_names=False, check_column_type=False, rtol=2e-7, atol=0)
     assert whole.isna().any(axis=None)
-    groups = pyarrow.parquet.ParquetFile(out / "expression.parquet").num_row_groups
-    assert groups == 1
 
 
 PANCAN_FILE, CDR_FILE = "EBPlus*", "TCGA-CDR*"
 PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
-    "two matrices": (
-        lambda o: (o / "pancan" / "EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2-v2.geneExp.tsv").touch(),
-        "must hold one EBPlusPlus.*RNASeqV2-v2",
-    ),
-    "gene twice": (
-        change(PANCAN_FILE, "SLC35E2|9906", "TP53|7157"),
-        r"geneExp.tsv, rows 2, 4: duplicate name 'TP53\|7157'",
-    ),
-    "barcode twice": (
-        change(PANCAN_FILE, BARCODES[1], BARCODES[0]),
-        f"geneExp.tsv, column {BARCODES[0]}: duplicate column",
-    ),
+    "two matrices": (lambda o: next(o.rglob(PANCAN_FILE)).with_suffix(".tsv.gz").touch(), "must hold one EB.*tsv.gz"),
+    "no matrix": (lambda o: next(o.rglob(PANCAN_FILE)).unlink(), "must hold one EBPlusPlus.*, and holds none"),
+    "gene twice": (change(PANCAN_FILE, "SLC35E2|9906", "TP53|7157"), r"rows 2, 4: duplicate name 'TP53\|7157'"),
+    "barcode twice": (change(PANCAN_FILE, BARCODES[1], BARCODES[0]), f"column {BARCODES[0]}: duplicate column"),
     "no barcode": (change(PANCAN_FILE, BARCODES[1], "TCGA.OR.A5J1"), "'TCGA.OR.A5J1' is no TCGA barcode"),
     "column without a name": (change(PANCAN_FILE, BARCODES[1], ""), "column 3 of the header has no name"),
     "another first column": (change(PANCAN_FILE, "gene_id", "sample"), "must be gene_id, it is 'sample'"),
-    "no number": (
-        change(PANCAN_FILE, "1e3", "1e3x"),
-        f"geneExp.tsv, column {BARCODES[2]}, row 2: '1e3x' is no finite number",
-    ),
-    "infinite": (change(PANCAN_FILE, "1e3", "1e39"), f"column {BARCODES[2]}, row 2: '1e39' is no finite number"),
-    "last value": (change(PANCAN_FILE, "0.0001", "0,0001"), f"column {BARCODES[4]}, row 4: '0,0001' is no finite"),
-    "line break inside": (change(PANCAN_FILE, "1e3", "1\r3"), f"column {BARCODES[2]}, row 2: .* is no finite"),
-    "short row": (change(PANCAN_FILE, "\t12.125", ""), r"row 2: has 4 values, the header names 5"),
+    "short row": (change(PANCAN_FILE, "\t12.125", ""), "row 2: has 4 values, the header names 5"),
     "gene without a name": (change(PANCAN_FILE, "TP53|7157", ""), "row 2: has no name"),
     "no UTF-8": (put(PANCAN_FILE, PANCAN.replace("TP53", "T\u00e9").encode("latin-1")), "row 2 is not UTF-8"),
     "cut gzip": (put(PANCAN_FILE, gzip.compress(PANCAN.encode())[:-20]), "broken or cut short"),
-    "no cohort column": (change(CDR_FILE, "type", "kind"), "column type: the column is missing; the file has '', 'bcr"),
-    "cohort column twice": (change(CDR_FILE, "age", "type"), "column type: duplicate column"),
-    "two cohorts": (
-        change(CDR_FILE, "4,TCGA-XX-0000", "4,TCGA-OR-A5J1"),
-        "TableS1.csv, rows 1, 4: 'TCGA-OR-A5J1' has several rows",
-    ),
+    "no cohort column": (change(CDR_FILE, "type", "kind"), "column acronym: .* 'type', is missing; the file has"),
+    "cohort column twice": (change(CDR_FILE, "age", "type"), "column acronym: duplicate column .*'type', 'type'"),
+    "two cohorts": (change(CDR_FILE, "4,TCGA-XX-0000", "4,TCGA-OR-A5J1"), "barcode, rows 1, 4: has several rows"),
     "short clinical row": (change(CDR_FILE, ",58", ""), "TableS1.csv, row 1: has 3 fields, the header 4"),
     "clinical quote": (put(CDR_FILE, b'a,"' + b"x" * 200_000), "not a readable table"),
-    "other patients": (put(CDR_FILE, b"bcr_patient_barcode,type\nTCGA-XX-0000,ACC\n"), "has no cohort for any sample"),
-    "no matrix": (lambda o: next(o.rglob(PANCAN_FILE)).unlink(), "must hold one EBPlusPlus.*, and holds none"),
-}
+    "other patients": (put(CDR_FILE, b"bcr_patient_barcode,type\nTCGA-XX-0000,ACC\n"), "no sample has a label"),
+}  # fmt: skip
 
 
 PANCAN_SAME: dict[str, Damage] = {
@@ -251,6 +218,10 @@ PANCAN_SAME: dict[str, Damage] = {
     "patients in small letters": change(CDR_FILE, "TCGA-BH-A0B3", "tcga.bh.a0b3"),
     "blanks": change(CDR_FILE, "TCGA-BH-A0B3,BRCA", "TCGA-BH-A0B3 ,BRCA\N{NO-BREAK SPACE}"),
     "column names": change(CDR_FILE, "bcr_patient_barcode,type", "BCR Patient Barcode, Type"),
+    "a workbook": lambda o: (
+        pd.read_csv(next(o.rglob(CDR_FILE))).to_excel(next(o.rglob(CDR_FILE)).with_suffix(".xlsx"))
+        or next(o.rglob("*.csv")).unlink()
+    ),
     "utf-16": lambda o: (p := next(o.rglob(CDR_FILE))).write_text(p.read_text(), encoding="utf-16"),
     "a true minus": change(PANCAN_FILE, "-0.25", "\N{MINUS SIGN}0.25"),
     "what a Mac leaves": lambda o: put_new(o / "pancan/__MACOSX" / next(o.rglob(PANCAN_FILE)).name),
@@ -262,43 +233,12 @@ def put_new(path: Path) -> None:
     path.write_bytes(b"\0")
 
 
-def test_pancan_of_log_ratios_and_a_workbook_are_refused(origin: Path, out: Path, tmp_path: Path) -> None:
+def test_pancan_of_log_ratios_is_refused(tmp_path: Path) -> None:
     bench.write_pancan(tmp_path, genes=60, samples=37, blocks=20)
     table = pd.read_csv(tmp_path / "matrix.tsv", sep="\t", index_col="gene_id")
     (table - table.median()).to_csv(tmp_path / "matrix.tsv", sep="\t")
     with pytest.raises(DataError, match="values are below 0; the matrix of PanCanAtlas is linear"):
         pancan.read(tmp_path / "matrix.tsv", tmp_path / "clinical.csv")
-    clinical = next(origin.rglob(CDR_FILE))
-    clinical.rename(clinical.with_suffix(".xlsx"))
-    with pytest.raises(UserError, match="workbook; save its sheet TCGA-CDR"):
-        run("pancan", origin, out)
-
-
-# Words for "unknown" and names that look alike, wherever samples are told.
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.sampled_from(sorted(UNKNOWN_WORDS - {""})),
-    st.sampled_from([str, str.upper, str.title]),
-    st.sampled_from(["{}", "[{}]", " {} ", "{}\N{NO-BREAK SPACE}"]),
-)
-def test_words_for_unknown_are_no_class_and_no_patient(word: str, case: Callable[[str], str], frame: str) -> None:
-    text = frame.format(case(word))
-    with tempfile.TemporaryDirectory() as folder:
-        series = Path(folder) / SERIES
-        series.write_text(GEO.replace("tissue: liver", f"tissue: {text}").replace("patient: P1", f"patient: {text}"))
-        read = geo.read(series, label="tissue", patient="patient")
-        assert read.samples[["patient_id", "label"]].to_numpy().tolist() == [["GSM1", "lung"], ["GSM2", "lung"]]
-        (Path(folder) / "matrix.tsv").write_text(XENA)
-        phenotype = Path(folder) / "phenotype.csv"
-        rows = f'TCGA-OR-A5J1-01,"{text}",A\nTCGA-OR-A5J1-11,P,"{text}"\nTCGA-BH-A0B3-01,"{text}",B\n'
-        phenotype.write_text(f"sample,who,kind\n{rows}")
-        read = xena.read(Path(folder) / "matrix.tsv", phenotype, label="kind", patient="who")
-        assert read.samples[["patient_id", "label"]].to_numpy().tolist() == [
-            ["TCGA-OR-A5J1", "A"],
-            ["TCGA-BH-A0B3", "B"],
-        ]
 
 
 def test_labels_and_patients_that_look_alike_are_named_and_stay_apart(
@@ -313,22 +253,13 @@ def test_labels_and_patients_that_look_alike_are_named_and_stay_apart(
     assert "patients that look alike are kept apart: 'P-1', 'p_1'" in said
 
 
-DOUBTFUL: dict[str, tuple[list[str], list[str], list[str], str]] = {
-    "zeros that a table program eats": (["a", "a", "b"], ["04", "4", "P1"], ["X"], "patients .* apart: '04', '4'"),
-    "missing values": (["a", "a", "b"], ["1", "2", "3"], ["X"], "1 of 3 values are missing"),
-    "nothing": (["0.5", "0.05", "0.05"], ["P10", "P1", "P100"], ["ENSG01.1", "ENSG02.1", "X|1"], ""),
-}
-
-
-@pytest.mark.parametrize(("labels", "patients", "genes", "says"), DOUBTFUL.values(), ids=DOUBTFUL.keys())
-def test_what_may_be_meant_otherwise_is_told(
-    labels: list[str], patients: list[str], genes: list[str], says: str
-) -> None:
-    samples = pd.DataFrame({"sample_id": ["s", "t", "u"], "patient_id": patients, "label": labels})
-    values = np.ones((3, len(genes)), np.float32)
-    values[0, 0] = np.nan if says.startswith("1 of") else 1
-    *told, _ = Expression(values, genes, samples).report()
-    assert re.search(says, " ".join(told)) and bool(told) == bool(says)
+def test_ids_that_lost_their_zeros_and_missing_values_are_named() -> None:
+    samples = pd.DataFrame({"sample_id": ["s", "t", "u"], "patient_id": ["04", "4", "P1"], "label": ["a", "a", "b"]})
+    values = np.ones((3, 1), np.float32)
+    assert len(Expression(values, ["X|1"], samples.assign(patient_id=["P10", "P1", "P100"])).report()) == 1
+    values[0, 0] = np.nan
+    alike, missing, _ = Expression(values, ["X"], samples).report()
+    assert re.search("patients .* apart: '04', '4'", alike) and missing == "1 of 3 values are missing"
 
 
 # Xena.
@@ -339,7 +270,8 @@ def test_xena_keeps_its_logarithms_and_takes_patients_of_barcodes(
     zipped: bool, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if zipped:
-        squeeze(origin / "xena" / "matrix.tsv").rename(origin / "xena" / "matrix.tsv")  # whatever its name
+        path = origin / "xena" / "matrix.tsv"
+        path.write_bytes(gzip.compress(path.read_bytes()))  # whatever its name
     run("xena", origin, out)
     expression, samples = written(out)
     assert list(expression) == ["TP53", "100130426", "ENSG00000141510.11"]
@@ -350,7 +282,7 @@ def test_xena_keeps_its_logarithms_and_takes_patients_of_barcodes(
     genes = pd.read_csv(out / "genes.csv", dtype=str, keep_default_na=False)
     assert genes["symbol"].tolist() == ["TP53", "", ""] and genes["entrez"].tolist() == ["", "100130426", ""]
     said = capsys.readouterr().out
-    assert "1 samples without a label in the phenotype table: 'TCGA-BH-A0B4-01'" in said
+    assert "1 samples without a label: 'TCGA-BH-A0B4-01'" in said
     assert "1 genes without a value in any sample: 'VACANT'" in said
     assert "1 values are below 0" in said
 
@@ -429,25 +361,19 @@ def test_rows_that_are_no_genes_are_dropped_and_listed(row: str, origin: Path, o
 
 XENA_FAULTS: dict[str, tuple[Damage, str]] = {
     "no phenotype": (lambda o: (o / "xena" / "phenotype.tsv").unlink(), "phenotype.tsv: no such file"),
-    "no label": (change("phenotype.tsv", "_primary_disease", "disease"), "has no column _primary_disease or"),
-    "no sample column": (change("phenotype.tsv", "sample\t", "age\t"), "column sample: the column is missing"),
-    "other samples": (put("phenotype.tsv", b"sample\t_primary_disease\nX\tY\n"), "has no label for any sample"),
-    "two labels": (
-        change("phenotype.tsv", "TCGA-BH-A0B3-01", "TCGA-OR-A5J1-01"),
-        "rows 1, 3: 'TCGA-OR-A5J1-01' has several rows",
-    ),
-}
+    "no label": (change("phenotype.tsv", "_primary_disease", "disease"), "column _primary_disease: .* missing"),
+    "no sample column": (change("phenotype.tsv", "sample\t", "age\t"), "column sample: .* is missing"),
+    "other samples": (put("phenotype.tsv", b"sample\t_primary_disease\nX\tY\n"), "no sample has a label"),
+    "two labels": (change("phenotype.tsv", "TCGA-BH-A0B3-01", "TCGA-OR-A5J1-01"), "rows 1, 3: has several rows, which"),
+}  # fmt: skip
 
 
 # GEO.
 
 
-@pytest.mark.parametrize("zipped", [False, True])
 def test_geo_reads_characteristics_wherever_they_stand(
-    zipped: bool, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if zipped:
-        squeeze(origin / "geo" / "GSE1_series_matrix.txt").rename(origin / "geo" / "GSE1_series_matrix.txt")
     run("geo", origin, out, "--patient", "Patient")
     expression, samples = written(out)
     assert list(expression) == ["1007_s_at", "1053_at", "117_at", "AFFX_1"]
@@ -460,7 +386,7 @@ def test_geo_reads_characteristics_wherever_they_stand(
         ["GSM3", "liver", "three", "GPL96"],
     ]
     assert not (out / "genes.csv").exists()
-    assert "dropped 1 samples without a known 'tissue': 'GSM4'" in capsys.readouterr().out
+    assert "dropped 1 samples without a label: 'GSM4'" in capsys.readouterr().out
 
 
 def test_geo_gene_is_the_mean_of_its_probes(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -470,13 +396,13 @@ def test_geo_gene_is_the_mean_of_its_probes(origin: Path, out: Path, capsys: pyt
     np.testing.assert_array_equal(expression, np.array([[2, 5], [2, 6.5], [np.nan, 7]], np.float32))
     genes = pd.read_csv(out / "genes.csv", dtype=str, keep_default_na=False)
     assert genes.to_numpy().tolist() == [["DDR1", "DDR1", ""], ["HSPA6|3310", "HSPA6", "3310"]]
-    assert "dropped 1 probes of several genes: 'AFFX_1'" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "dropped 1 probes of several genes: 'AFFX_1'" in said and "give --patient 'patient'" in said
 
 
 SERIES = "GSE1_series_matrix.txt"
 GEO_SAME: dict[str, Damage] = {
     "a line end in a quoted field": change(SERIES, '"one"', '"on\ne"'),
-    "two line ends, a blank line": change(SERIES, '"Stage: II: late"', '"Stage: II:\n\nlate"'),
     "a stray quote": change(SERIES, '"A series"', '"A 5\' " series"'),
     "blanks": change(SERIES, "tissue: lung", "tissue : \N{NO-BREAK SPACE}lung  "),
     "another key twice": change(SERIES, '"Stage: II: late"\t""', '"Stage: II: late"\t"patient: P2"'),
@@ -514,7 +440,7 @@ def test_geo_takes_lines_and_channels_by_name(name: str, labels: list[str], orig
     change(SERIES, "!series_matrix_table_begin", f"{lines}!series_matrix_table_begin")(origin)
     read = geo.read(origin / "geo" / SERIES, label=name)
     assert read.samples["label"].tolist() == labels
-    assert any("channel 2 has other values" in note for note in read.notes) is (name == "cell-type")
+    assert any("channel 2 has others" in note for note in read.notes) is (name == "cell-type")
 
 
 PROBE_TABLES = {
@@ -541,46 +467,30 @@ def test_geo_reads_tables_of_probes_as_platforms_have_them(table: str, origin: P
     assert ("spreadsheet" in why) is ("Mar" in table or "43891" in table)
 
 
-def test_geo_warns_of_patients_that_are_not_named(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("geo", origin, out)
-    assert "give --patient 'patient'" in capsys.readouterr().out
-
-
+NO_VALUES = GEO[: GEO.index('"1007')] + "!series_matrix_table_end\n"
 GEO_FAULTS: dict[str, tuple[Damage, str]] = {
     "no accessions": (change(SERIES, "!Sample_geo_accession", "!Sample_other"), "has no line !Sample_geo_accession"),
     "cut short": (change(SERIES, "!series_matrix_table_end", ""), "has no !series_matrix_table_end; it is cut short"),
-    "no values": (
-        put(SERIES, GEO[: GEO.index('"1007')].encode() + b"!series_matrix_table_end\n"),
-        "has no values; RNA",
-    ),
-    "other samples": (change(SERIES, '"ID_REF"\t"GSM1"', '"ID_REF"\t"GSM7"'), "'GSM1', 'GSM7' is in one alone"),
-    "another order": (
-        change(SERIES, '"ID_REF"\t"GSM1"\t"GSM2"', '"ID_REF"\t"GSM2"\t"GSM1"'),
-        "they are in another order",
-    ),
-    "key missing": (
-        lambda o: [change(SERIES, "tissue", "organ")(o) for _ in range(3)],
-        "no characteristic 'tissue'; they have age .*, organ .'lung', 'liver'., patient",
-    ),
+    "no values": (put(SERIES, NO_VALUES.encode()), "has no values; RNA"),
+    "other samples": (change(SERIES, '"ID_REF"\t"GSM1"', '"ID_REF"\t"GSM7"'), "not the samples .*: 'GSM1', 'GSM7'"),
+    "another order": (change(SERIES, '"ID_REF"\t"GSM1"\t"GSM2"', '"ID_REF"\t"GSM2"\t"GSM1"'), "in another order"),
+    "key missing": (lambda o: [change(SERIES, "tissue", "organ")(o) for _ in range(3)],
+                    "no characteristic 'tissue'; they have age .*, organ .'lung', 'liver'., patient"),
     "key twice": (change(SERIES, "patient: P1", "tissue: skin"), "GSM1 has two values of 'tissue': 'lung', 'skin'"),
     "short line": (change(SERIES, '\t"four"', ""), "the line !Sample_title has 3 values for 4 samples"),
-    "SOFT": (put(SERIES, b"^DATABASE = GeoMiame\n!Sample_x"), "is a SOFT file of GEO; download the series matrix"),
-    "saved as csv": (put(SERIES, GEO.replace("\t", ",").encode()), "separated its cells by commas"),
+    "SOFT": (put(SERIES, b"^DATABASE = GeoMiame\n!Sample_x"), "has no !series_matrix_table_begin; it must be a series"),
+    "saved as csv": (put(SERIES, GEO.replace("\t", ",").encode()), "has no line .*accession, separated by tabs"),
     "decimal comma": (change(SERIES, "6.5", "6,5"), "'6,5' is no finite number: it has a decimal comma"),
-    "no number": (change(SERIES, "6.5", "P"), "column GSM2, row 3: 'P' is no finite number"),
-    "no table": (change(SERIES, "!series_matrix_table_begin", "!"), "has no !series_matrix_table_begin"),
-    "no label at all": (
-        lambda o: [change(SERIES, value, "tissue: NA")(o) for value in ("tissue: lung",) * 2 + ("tissue: liver",)],
-        "no sample has a known value of 'tissue'",
-    ),
-}
+    "no label": (lambda o: [change(SERIES, f"tissue: {value}", "tissue: NA")(o) for value in ("lung", "lung", "liver")],
+                 "no sample has a label .*'tissue' is unknown in all"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("table", "says"),
     [
         ("probe,gene\nx,TP53\n", "GSE1_series_matrix.txt, .*maps no probe"),
-        ("name,gene\nx,TP53\n", "column probe: the column is missing"),
+        ("name,gene\nx,TP53\n", "column probe: .* is missing"),
         ("probe,gene\n117_at,TP53\n117_at,EGFR\n", "1 probes of several genes"),
     ],
 )
@@ -594,9 +504,8 @@ def test_geo_with_probes_of_something_else_is_refused(table: str, says: str, ori
 # UCI.
 
 
-@pytest.mark.parametrize("block", [1, 10_000])
-def test_uci_joins_labels_by_name_and_a_sample_is_its_patient(block: int, origin: Path, out: Path) -> None:
-    write_expression(uci.read(origin / "uci", block=block), out)
+def test_uci_joins_labels_by_name_and_a_sample_is_its_patient(origin: Path, out: Path) -> None:
+    run("uci", origin, out)
     expression, samples = written(out)
     values = [[0, 2.017209, 3.265527], [0, 0.592732, np.nan], [1, 2, 3]]
     np.testing.assert_array_equal(expression, np.array(values, np.float32))
@@ -614,16 +523,12 @@ UCI_SAME: dict[str, Damage] = {
 
 UCI_FAULTS: dict[str, tuple[Damage, str]] = {
     "unknown class": (change("labels.csv", "LUAD", "LUSC"), "labels.csv, column Class: 'LUSC' is none of BRCA"),
-    "no ids": (put("labels.csv", b"Class\nPRAD\nLUAD\nKIRC\n"), "labels.csv: has no column of samples"),
-    "ids in another case": (change("data.csv", "sample_1", "Sample_1"), "write 'Sample_1' and 'sample_1' alike"),
-    "sample without a label": (
-        change("labels.csv", "sample_1,LUAD\n", ""),
-        "'sample_1': is in one of data.csv and",
-    ),
+    "no ids": (put("labels.csv", b"Class\nPRAD\nLUAD\nKIRC\n"), "labels.csv, column sample: .* is missing"),
+    "ids in another case": (change("data.csv", "sample_1", "Sample_1"), "'Sample_1', 'sample_1': is in one of"),
+    "sample without a label": (change("labels.csv", "sample_1,LUAD\n", ""), "'sample_1': is in one of data.csv and"),
     "no number": (change("data.csv", "0.592732", "x"), "data.csv, column gene_1, row 2: 'x' is no finite number"),
-    "no folder": (lambda o: (o / "uci").rename(o / "other"), "no such folder"),
     "no labels": (lambda o: next(o.rglob("labels.csv")).unlink(), "no folder in it holds data.csv and labels.csv"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -713,8 +618,8 @@ def test_every_matrix_reads_as_python_reads_its_cells(data: st.DataObject) -> No
     keep = np.array([data.draw(st.booleans()) for _ in range(columns)])
     lines = [f"g{number}{separator}{separator.join(row)}{end}".encode() for number, row in enumerate(table)]
     names = [f"s{number}" for number in range(columns)]
-    block = data.draw(st.integers(1, 200))
-    genes, values = read_rows(lines, names, "m", separator=separator.encode(), keep=keep, block=block)
+    with patch.object(matrices, "BLOCK_BYTES", data.draw(st.integers(1, 200))):
+        genes, values = read_rows(lines, names, "m", separator=separator.encode(), keep=keep)
     expected = [[np.float32("nan" if cell in MISSING else cell) for cell in row] for row in table]
     assert genes == [f"g{number}" for number in range(rows)] and values.dtype == np.float32
     np.testing.assert_array_equal(values, np.array(expected, np.float32)[:, keep])
@@ -728,8 +633,8 @@ def test_a_wrong_cell_is_found_wherever_it_stands(data: st.DataObject) -> None:
     table = [["1.5"] * columns for _ in range(rows)]
     table[row][column] = data.draw(st.sampled_from(["x", "inf", "-inf", "1e99", "1 2", "1_0", "0x1", "1,5", "#"]))
     lines = [f"g{number}\t{chr(9).join(cells)}\n".encode() for number, cells in enumerate(table)]
-    with pytest.raises(DataError) as error:
-        read_rows(lines, [f"s{number}" for number in range(columns)], "m", block=data.draw(st.integers(1, 60)))
+    with patch.object(matrices, "BLOCK_BYTES", data.draw(st.integers(1, 60))), pytest.raises(DataError) as error:
+        read_rows(lines, [f"s{number}" for number in range(columns)], "m")
     (finding,) = error.value.findings
     assert (finding.column, finding.rows) == (f"s{column}", (row + 1,))
 
@@ -739,20 +644,10 @@ def test_names_of_genes_are_split() -> None:
     assert [row[1:] for row in table] == [["TP53", "7157"], ["", "10"], ["EGFR", ""], ["", "1956"], ["", ""]]
 
 
-@pytest.mark.parametrize(
-    ("barcode", "says"),
-    [
-        ("TCGA-OR-A5J1-01A-11R-A29S-07", ("TCGA-OR-A5J1", 1)),
-        ("TCGA-02-0001-11", ("TCGA-02-0001", 11)),
-        ("TCGA-OR-A5J1", None),
-        ("TCGA-OR-A5J1-01A-", None),
-        ("TCGA-OR-A5J1-1", None),
-        ("TARGET-10-PAPPZS-09", None),
-        ("tcga-or-a5j1-01", None),
-    ],
-)
-def test_barcodes_tell_patient_and_sample_type(barcode: str, says: tuple[str, int] | None) -> None:
-    assert tcga(barcode) == says
+def test_barcodes_tell_patient_and_sample_type() -> None:
+    assert tcga("TCGA-OR-A5J1-01A-11R-A29S-07") == ("TCGA-OR-A5J1", 1)
+    assert tcga("TCGA-02-0001-11") == ("TCGA-02-0001", 11)
+    assert not any(map(tcga, ("TCGA-OR-A5J1", "TCGA-OR-A5J1-01A-", "TCGA-OR-A5J1-1", "TARGET-10-PAPPZS-09")))
 
 
 def expression(ids: list[str], genes: list[str]) -> Expression:
@@ -763,12 +658,9 @@ def expression(ids: list[str], genes: list[str]) -> Expression:
 @pytest.mark.parametrize(
     ("ids", "genes", "says"),
     [
-        (["a", "a"], ["g"], "duplicate sample 'a'"),
-        (["a", "b"], ["g", "g"], "duplicate gene 'g'"),
-        (["a"], ["sample_id"], "duplicate gene 'sample_id'"),
-        (["a", ""], ["g"], "a sample has no name"),
-        (["a"], [""], "a gene has no name"),
-        ([], ["g"], "there is nothing to write"),
+        (["a", "a"], ["g"], "the sample 'a' is a duplicate"),
+        (["a"], ["sample_id"], "the gene 'sample_id' is a duplicate"),
+        (["a", ""], ["g"], "the sample '' is a duplicate or has no name"),
         (["a"], [], "there is nothing to write"),
     ],
 )
@@ -780,13 +672,12 @@ def test_names_that_cannot_be_told_apart_are_not_written(
     assert not out.parent.exists()
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_disk_that_is_full_leaves_nothing(known: bool, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_leaves_nothing(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(table: object, where: Path, **_: object) -> None:
         where.write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(where)) if known else OSError("No space left on device")
+        raise OSError("No space left on device")  # as pyarrow does, without a name of the file
 
-    monkeypatch.setattr(expression_folder.pyarrow.parquet, "write_table", full)
+    monkeypatch.setattr(raw_folder.pyarrow.parquet, "write_table", full)
     with pytest.raises(UserError, match=r"No space left on device; nothing was written to .*set"):
         write_expression(expression(["a"], ["g"]), out)
     assert list(out.parent.iterdir()) == []
@@ -796,12 +687,12 @@ def test_a_disk_that_is_full_leaves_nothing(known: bool, out: Path, monkeypatch:
     ("arguments", "says"),
     [
         (["uci", "--label", "x"], "--label: uci takes none"),
-        (["pancan", "--probes", "x"], "--probes: pancan takes none"),
         (["geo", "--samples", "x", "--label", "x"], "--samples: geo takes none"),
-        (["pbc", "--patient", "x"], "--patient: pbc takes none"),
-        (["geo"], "--label: geo needs it"),
         (["xena"], "--samples: xena needs it"),
-        (["uci", "--test"], "--test: uci has no official test images"),
+        (["uci", "--test"], "--test: uci takes none"),
+        (["uci", "--from", "a", "b"], "--from: uci takes one"),
+        (["gdsc", "--from", "a"], "a: no such file"),
+        (["gdsc", "--from", ".", "."], "--from: takes one folder, or files"),
     ],
 )
 def test_options_of_other_layouts_are_refused(arguments: list[str], says: str, tmp_path: Path, out: Path) -> None:

@@ -69,11 +69,6 @@ def test_every_row_is_kept_or_counted(tables: ResponseTables, kept: Kept) -> Non
     assert counts["drugs"] == {"raw": 436, "kept": 436}
 
 
-def test_eight_cell_lines_are_unknown_to_the_annotation(tables: ResponseTables) -> None:
-    unknown = set(tables.response["cell_line_id"]) - set(tables.cell_lines["cell_line_id"])
-    assert len(unknown) == 8
-
-
 def test_gaps_are_kept_and_counted(kept: Kept) -> None:
     without = {name: count["kept"] for name, count in kept.counts["without"].items()}
     assert without == {
