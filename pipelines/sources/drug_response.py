@@ -114,18 +114,18 @@ def read(
     ``variants`` says what of a table of calls counts as a mutation; ``scale`` that of copy numbers, if no layout does;
     ``replicates`` what becomes of several measurements of a pair. ``notes`` are those of `find`.
     """
-    told = [*notes]
+    all_notes = [*notes]
     one = {role: paths[0] for role, paths in files.items() if paths}
-    response = gdsc.read_response(files["response"], told)
+    response = gdsc.read_response(files["response"], all_notes)
     genes = read_genes(one["genes"]) if "genes" in one else None
     unmatched = Unmatched()
-    names = _names(files, response, unmatched, told)
+    names = _names(files, response, unmatched, all_notes)
     lines = ScreenedLines(names, unmatched)
     response = place_once(lines.place(response), replicates, unmatched)
     drugs, unknown = annotate(
         response,
-        gdsc.read_compounds(one["compounds"], told) if "compounds" in one else None,
-        read_smiles(one["smiles"], told) if "smiles" in one else None,
+        gdsc.read_compounds(one["compounds"], all_notes) if "compounds" in one else None,
+        read_smiles(one["smiles"], all_notes) if "smiles" in one else None,
     )
     for why, drug in ((why, drug) for why, ids in unknown.items() for drug in ids):
         unmatched.add(drug, "drug", 0, "drugs.csv", why)
@@ -145,13 +145,13 @@ def read(
     cell_lines = describe_lines(response, names)
     for table, why, feature in ((t, why, each) for t in omics.values() for why, of in t.dropped.items() for each in of):
         unmatched.add(feature, "feature", 0, table.file, why)
-    told += [f"{name}: {note}" for name, table in omics.items() for note in table.notes]
+    all_notes += [f"{name}: {note}" for name, table in omics.items() for note in table.notes]
     if names.loose:
         shown = ", ".join(f"{name!r} as {other!r}" for name, other in list(names.loose.items())[:5])
-        told.append(f"cell lines: {len(names.loose)} names were found but for punctuation, such as {shown}")
+        all_notes.append(f"cell lines: {len(names.loose)} names were found but for punctuation, such as {shown}")
     with_tissue = int((cell_lines["tissue"] != "").sum())
-    told.append(f"tissue: {with_tissue} of {len(cell_lines)} cell lines have one")
-    return ResponseFolder(response, cell_lines, drugs, omics, unmatched, tuple(told))
+    all_notes.append(f"tissue: {with_tissue} of {len(cell_lines)} cell lines have one")
+    return ResponseFolder(response, cell_lines, drugs, omics, unmatched, tuple(all_notes))
 
 
 def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched, notes: list[str]) -> CellLineNames:

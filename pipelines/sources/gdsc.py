@@ -26,17 +26,10 @@ FILE, ROW = "_file", "_row"  # no column of a file has such a name, since `plain
 
 _RESPONSE = Layout(
     "GDSC fitted dose response, with the natural logarithm of the IC50 in micromolar in LN_IC50",
-    {
-        "study": ("dataset",),
-        "cosmic_id": ("cosmic_id",),
-        "cell_line_name": ("cell_line_name",),
-        "sanger_model_id": ("sanger_model_id",),
-        "tcga_desc": ("tcga_desc",),
-        "gdsc_drug_id": ("drug_id",),
-        "drug_name": ("drug_name",),
-        "putative_target": ("putative_target",),
-        "pathway_name": ("pathway_name",),
-        "ln_ic50": ("ln_ic50",),
+    {"study": ("dataset",), "gdsc_drug_id": ("drug_id",)}
+    | {
+        name: (name,)
+        for name in (*GIVEN.values(), "tcga_desc", "drug_name", "putative_target", "pathway_name", "ln_ic50")
     },
     needed=("study", "cell_line_name", "gdsc_drug_id", "drug_name", "ln_ic50"),
     literal=("cell_line_name",),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import openpyxl
@@ -68,8 +68,6 @@ RESPONSE_COLUMNS = [
     *("DRUG_ID", "DRUG_NAME", "PUTATIVE_TARGET", "PATHWAY_NAME", "COMPANY_ID", "WEBRELEASE", "MIN_CONC", "MAX_CONC"),
     *("LN_IC50", "AUC", "RMSE", "Z_SCORE"),
 ]
-
-Damage = Callable[[Path], Any]
 
 
 def response_rows(study: str, seed: int = 0) -> pd.DataFrame:

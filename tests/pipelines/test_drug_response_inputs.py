@@ -26,7 +26,8 @@ from pipelines.sources.response_folder import ResponseFolder
 from pipelines.text_values import folded
 from pipelines.units import CopyNumberScale
 from tests.pipelines import drug_response_files as files
-from tests.pipelines.drug_response_files import CERTAIN, COPY_NUMBER, EXPRESSION, GENES, HOTSPOT, Damage
+from tests.pipelines.damages import Damage
+from tests.pipelines.drug_response_files import CERTAIN, COPY_NUMBER, EXPRESSION, GENES, HOTSPOT
 
 R2, MODEL = "GDSC2_fitted_dose_response_27Oct23.csv", "Model.csv"
 X, CN, MUT = (

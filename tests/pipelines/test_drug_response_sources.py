@@ -31,6 +31,7 @@ from pipelines.sources.depmap import read_matrix, read_models
 from pipelines.sources.gdsc import read_response
 from pipelines.validate import validate_folder
 from tests.pipelines import drug_response_files as files
+from tests.pipelines.damages import Damage, again, cell, change, put, rewrite
 from tests.pipelines.drug_response_files import (
     CERTAIN,
     COPY_NUMBER,
@@ -42,7 +43,6 @@ from tests.pipelines.drug_response_files import (
     METHYLATION,
     RESPONSE_COLUMNS,
     SCREENED,
-    Damage,
 )
 from tests.pipelines.response_tables import NAME, shipped_task
 
@@ -489,82 +489,36 @@ def test_what_counts_as_a_mutation_is_chosen(old: bool, variants: str, origin: P
 # What is refused.
 
 
-def change(file: str, old: str, new: str) -> Damage:
-    def damage(origin: Path) -> None:
-        path = origin / file
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return damage
-
-
-def put(file: str, content: bytes) -> Damage:
-    return lambda origin: (origin / file).write_bytes(content)
-
-
-def cut(file: str, share: float = 0.6) -> Damage:
-    def damage(origin: Path) -> None:
-        content = (origin / file).read_bytes()
-        (origin / file).write_bytes(content[: int(share * len(content))])
-
-    return damage
-
-
 def taken_from(file: str, other: str) -> Damage:
-    return lambda origin: shutil.copyfile(origin / other, origin / file)
+    return lambda origin: shutil.copyfile(next(origin.rglob(other)), next(origin.rglob(file)))
 
 
-def zipped(file: str, *names: str) -> Damage:
-    def damage(origin: Path) -> None:
-        with zipfile.ZipFile(origin / file, "w") as archive:
-            for name in names:
-                archive.writestr(name, "a,b\n1,2\n")
-
-    return damage
-
-
-def rows(file: str, mend: Callable[[pd.DataFrame], pd.DataFrame]) -> Damage:
-    return lambda origin: mend(pd.read_csv(origin / file, dtype=str)).to_csv(origin / file, index=False)
+def archive_of_two(origin: Path) -> None:
+    with zipfile.ZipFile(next(origin.rglob(GDSC1)), "w") as archive:
+        for name in ("a.csv", "b/c.csv"):
+            archive.writestr(name, "a,b\n1,2\n")
 
 
 HTML = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
-R1, R2 = f"gdsc/{GDSC1}", f"gdsc/{GDSC2}"
-X, CN = f"new/{NEW_EXPRESSION}", "new/OmicsCNGeneWGS.csv"
-MUT, MODEL = "new/OmicsSomaticMutationsMatrixHotspot.csv", "new/Model.csv"
-DETAILS, COMPOUNDS = "gdsc/Cell_Lines_Details.xlsx", "gdsc/screened_compounds_rel_8.5.csv"
-RRBS = "ccle/CCLE_RRBS_TSS1kb_20181022.txt.gz"
+R1, R2, X, MODEL = GDSC1, GDSC2, NEW_EXPRESSION, "Model.csv"
+MUT, COMPOUNDS = "OmicsSomaticMutationsMatrixHotspot.csv", "screened_compounds_rel_8.5.csv"
+RRBS = "CCLE_RRBS_TSS1kb_20181022.txt.gz"
 FAULTS: dict[str, tuple[Damage, str]] = {
     "no response": (lambda o: shutil.rmtree(o / "gdsc"), "holds no file named GDSC"),
     "a page, not a response": (put(R2, HTML), rf"{GDSC2}: is a web page, XML or an error message; download"),
-    "cut gzip": (cut(RRBS), "RRBS.*: the compressed file is broken or cut short"),
-    "an archive of two": (zipped(R1, "a.csv", "b/c.csv"), r"holds 2 tables \('a\.csv', 'b/c\.csv'\).*unpack"),
+    "cut gzip": (rewrite(RRBS, lambda text: text[: len(text) // 2]), "RRBS.*: the compressed file is broken or cut"),
+    "an archive of two": (archive_of_two, r"holds 2 tables \('a\.csv', 'b/c\.csv'\).*unpack"),
     "a workbook as matrix": (taken_from(X, R1), "is a workbook, .*; save its sheet as csv"),
     "no column": (change(R2, "LN_IC50", "IC50"), "column ln_ic50: .* the natural logarithm of the IC50"),
-    "not a number": (
-        rows(R2, lambda t: t.assign(LN_IC50=["1.5", "low", *t["LN_IC50"][2:]])),
-        rf"{GDSC2}, column LN_IC50, row 2: is no finite number; correct it .*\(found 'low'\)",
-    ),
-    "two names of a drug": (
-        rows(R2, lambda t: t.assign(DRUG_NAME=["Other", *t["DRUG_NAME"][1:]])),
-        r"column DRUG_ID, rows 1, 2: has several names \('Other', 'Inventib'\)",
-    ),
-    "a model twice": (
-        rows(MODEL, lambda t: pd.concat([t, t.iloc[[1]].assign(COSMICID="")])),
-        "column ModelID, rows 2, 14: has several rows, which differ",
-    ),
-    "a compound twice": (
-        rows(COMPOUNDS, lambda t: pd.concat([t, t.iloc[[0]].assign(TARGET="GENE4")])),
-        "column DRUG_ID, rows 1, 5: has several rows",
-    ),
+    "not a number": (cell(R2, "LN_IC50", 1, "low"), rf"{R2}, column LN_IC50, row 2: is no finite .*\(found 'low'\)"),
+    "two names of a drug": (cell(R2, "DRUG_NAME", 0, "Other"), r"rows 1, 2: has several names \('Other', 'Inventib'\)"),
+    "a model twice": (again(MODEL, 1, COSMICID=""), "column ModelID, rows 2, 14: has several rows, which differ"),
+    "a compound twice": (again(COMPOUNDS, 0, TARGET="GENE4"), "column DRUG_ID, rows 1, 5: has several rows"),
     "a model's table as matrix": (taken_from(X, MODEL), "must have a column ModelID.*is it DepMap's matrix by model"),
-    "no value": (
-        rows(X, lambda t: t.assign(**{"GENE2 (22)": [*t["GENE2 (22)"][:3], "high", *t["GENE2 (22)"][4:]]})),
-        rf"{NEW_EXPRESSION}, column GENE2 \(22\), row 4: 'high' is no finite number",
-    ),
+    "no value": (cell(X, "GENE2 (22)", 3, "high"), rf"{X}, column GENE2 \(22\), row 4: 'high' is no finite number"),
     "mutations as expression": (taken_from(X, MUT), "all values are whole, .* give the file of log2"),
     "expression as mutations": (taken_from(MUT, X), "a mutation matrix holds 0, 1 and 2, .* is it the right file"),
-    "a list of other genes": (put("genes.csv", b"gene\nGENE77\n"), r"has no feature to keep \(it has 'GENE-6', "),
+    "other genes": (lambda o: (o / "genes.csv").write_text("gene\nX\n"), r"has no feature to keep \(it has 'GENE-6', "),
     "no SMILES": (change("smiles.csv", "C1CCCCC1", "C1CCC("), r"smiles\.csv, column SMILES, row 3: RDKit cannot parse"),
 }  # fmt: skip
 

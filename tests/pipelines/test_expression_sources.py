@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -23,6 +21,7 @@ from pipelines.sources.expression_folder import Expression, gene_table, tcga, wr
 from pipelines.sources.matrices import MISSING, read_rows
 from pipelines.units import expression_scale
 from tests import bench
+from tests.pipelines.damages import Damage, change, put
 
 ROOT = Path(__file__).parents[2]
 BARCODES = [
@@ -80,8 +79,6 @@ PROBES = "probe,gene\n1007_s_at,DDR1\n1053_at,DDR1\n117_at,HSPA6|3310\nAFFX_1,A 
 UCI_DATA = ",gene_0,gene_1,gene_2\nsample_0,0.0,2.017209,3.265527\nsample_1,0.0,0.592732,\nsample_2,1,2,3\n"
 UCI_LABELS = ",Class\nsample_1,LUAD\nsample_0,PRAD\nsample_2,KIRC\n"
 
-Damage = Callable[[Path], Any]
-
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
@@ -124,20 +121,6 @@ def written(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     samples = pd.read_csv(out / "samples.csv", keep_default_na=False).set_index("sample_id")
     assert list(samples.index) == list(expression.index)
     return expression, samples
-
-
-def change(file: str, old: str, new: str) -> Damage:
-    def damage(origin: Path) -> None:
-        (path,) = origin.rglob(file)
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return damage
-
-
-def put(file: str, content: bytes) -> Damage:
-    return lambda origin: next(origin.rglob(file)).write_bytes(content)
 
 
 # PanCanAtlas.

@@ -135,7 +135,6 @@ SPACE, ZERO_WIDTH = "\u00a0", "\u200b"
 # What is certain: the same samples, and a warning that names file and column.
 SAME: dict[str, tuple[str, Damage, str, str | None]] = {
     "blank after a label": ("expression", one(S, "label", "BLUE "), S, "label"),
-    "no-break space": ("expression", one(S, "label", f"BLUE{SPACE}"), S, "label"),
     "blank after a patient": ("expression", column(S, "patient_id", lambda v: f"{v} ", 3), S, "patient_id"),
     "blank in parquet": ("expression", column(E, "sample_id", lambda v: f"{v}\t", 2), E, "sample_id"),
     "blank in a header": ("expression", raw(S, lambda b: b.replace(b"patient_id", b" patient_id ")), S, None),
@@ -211,6 +210,11 @@ TOLD: dict[str, tuple[str, Damage, str, str, str | None, str]] = {
         patient_id=["7" if at == 0 else "007" if at == 1 else v for at, v in enumerate(t["patient_id"])])),
         "warning", S, "patient_id", "'007' and '7'"),
     "tissue in another case": ("response", one(L, "tissue", "Lung"), "warning", L, "tissue", "'Lung' and 'lung'"),
+    "sample in another case": ("expression", one(S, "sample_id", "p000-01"), "warning", S, "sample_id", "looks like"),
+    "drugs in another case": ("response", column(D, "drug_id", str.lower), "error", R, "drug_id", "looks like"),
+    "whole copies": ("response", numbers(C, lambda v: np.rint(2 * v)), "error", C, None, "whole"),
+    "M values": ("response", numbers(B, lambda v: np.log2((v + 0.01) / (1.01 - v))), "error", B, None, "M values"),
+    "truth values": ("response", edited(M, lambda t: t.assign(TP53=t["TP53"] > 0)), "error", M, "TP53", "1 for true"),
     "two samples in one": ("expression", one(S, "sample_id", "P001-01 "), "error", S, "sample_id", "more than once"),
     "a rule's column that says nothing": ("expression", one(S, "sample_type", "[Not Available]"), "warning", S,
         "sample_type", "kept"),
