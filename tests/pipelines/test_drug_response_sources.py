@@ -282,36 +282,16 @@ def test_drugs_have_what_compounds_and_structures_tell(origin: Path, out: Path) 
 # Cell lines.
 
 
-def known(*, old: bool = True, tmp_path: Path) -> CellLineNames:
-    files.models(old=old).to_csv(tmp_path / "models.csv", index=False)
-    names = CellLineNames()
-    assert names.add(read_models(tmp_path / "models.csv")) == {}
-    return names
-
-
-@pytest.mark.parametrize(
-    ("text", "model"),
-    [
-        ("ACH-000102", "ACH-000102"),
-        ("SIDM00102", "ACH-000102"),
-        ("900102", "ACH-000102"),
-        ("BETA2_BREAST", "ACH-000102"),
-        ("BETA2_BREAST (ACH-000102)", "ACH-000102"),
-        ("beta-2", "ACH-000102"),
-        ("d5", "ACH-000105"),  # a synonym
-        ("GG", "ACH-000104"),  # as it is written, before all that is stripped alike
-        ("G.G", "ACH-000103"),
-        ("GG_OESOPHAGUS", "ACH-000103"),
-    ],
-)
-def test_a_cell_line_is_found_by_any_identifier(text: str, model: str, tmp_path: Path) -> None:
-    match = known(tmp_path=tmp_path).match(identifiers_of(text))
-    assert (match.line_id, match.reason) == (model, "")
-
-
 @pytest.mark.parametrize(
     ("identifiers", "reason", "candidates"),
     [
+        *(
+            (identifiers_of(text), "", ("ACH-000102",))
+            for text in ("ACH-000102", "SIDM00102", "900102", "BETA2_BREAST", "BETA2_BREAST (ACH-000102)", "beta-2")
+        ),
+        ({"name": "d5"}, "", ("ACH-000105",)),  # a synonym
+        ({"name": "GG"}, "", ("ACH-000104",)),  # as it is written, before all that is stripped alike
+        (identifiers_of("GG_OESOPHAGUS"), "", ("ACH-000103",)),
         ({"name": "g g"}, AMBIGUOUS, ("ACH-000103", "ACH-000104")),
         ({"name": "GG", "cosmic_id": "900103"}, "", ("ACH-000103",)),  # the identifier, and not the name
         ({"name": "GG", "cosmic_id": "1"}, CONTRADICTED, ("ACH-000104",)),
@@ -326,10 +306,13 @@ def test_a_cell_line_is_found_by_any_identifier(text: str, model: str, tmp_path:
         ({}, UNKNOWN, ()),
     ],
 )
-def test_nobody_is_taken_for_another(
+def test_a_cell_line_is_found_by_any_identifier_and_taken_for_no_other(
     identifiers: dict[str, str], reason: str, candidates: tuple[str, ...], tmp_path: Path
 ) -> None:
-    match = known(tmp_path=tmp_path).match(identifiers)
+    files.models(old=True).to_csv(tmp_path / "models.csv", index=False)
+    names = CellLineNames()
+    assert names.add(read_models(tmp_path / "models.csv")) == {}
+    match = names.match(identifiers)
     assert match.reason == reason
     assert (match.candidates if reason else (match.line_id,)) == candidates
 
