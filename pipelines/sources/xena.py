@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def read(matrix: Path, phenotype: Path, *, label: str | None = None, patient: st
 
 def _same_samples(names: Sequence[str], keys: Iterable[str], notes: list[str]) -> list[list[str]]:
     """Return for each sample the keys of the phenotype table that are that sample, by the surest of four ways."""
-    ways = (
+    ways: tuple[Callable[[str], str], ...] = (
         str,
         lambda name: folded(name).replace(".", "-").replace("_", "-"),
         lambda name: name[:15] if tcga(name) else name,  # without vial and aliquot

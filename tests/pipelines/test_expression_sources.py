@@ -196,15 +196,18 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
 }  # fmt: skip
 
 
+def as_workbook(origin: Path) -> None:
+    path = next(origin.rglob(CDR_FILE))
+    pd.read_csv(path).to_excel(path.with_suffix(".xlsx"), index=False)
+    path.unlink()
+
+
 PANCAN_SAME: dict[str, Damage] = {
     "barcodes as R writes them": change(PANCAN_FILE, chr(9).join(BARCODES), chr(9).join(BARCODES).replace("-", ".")),
     "patients in small letters": change(CDR_FILE, "TCGA-BH-A0B3", "tcga.bh.a0b3"),
     "blanks": change(CDR_FILE, "TCGA-BH-A0B3,BRCA", "TCGA-BH-A0B3 ,BRCA\N{NO-BREAK SPACE}"),
     "column names": change(CDR_FILE, "bcr_patient_barcode,type", "BCR Patient Barcode, Type"),
-    "a workbook": lambda o: (
-        pd.read_csv(next(o.rglob(CDR_FILE))).to_excel(next(o.rglob(CDR_FILE)).with_suffix(".xlsx"))
-        or next(o.rglob("*.csv")).unlink()
-    ),
+    "a workbook": as_workbook,
     "utf-16": lambda o: (p := next(o.rglob(CDR_FILE))).write_text(p.read_text(), encoding="utf-16"),
     "a true minus": change(PANCAN_FILE, "-0.25", "\N{MINUS SIGN}0.25"),
     "what a Mac leaves": lambda o: put_new(o / "pancan/__MACOSX" / next(o.rglob(PANCAN_FILE)).name),
