@@ -153,10 +153,10 @@ class _Unpacked(io.RawIOBase):
         self._count += len(block)
         end = block.rfind(b"\n")
         self._line = self._line + len(block) if end < 0 else len(block) - end - 1
-        if self._count > self._most:
-            raise _too_large(self._path, self._most)
         if self._line > LINE_BYTES:
             raise UserError(f"{self._path}: has a line of more than {LINE_BYTES / 1e6:g} MB; is it the right file?")
+        if self._count > self._most:
+            raise _too_large(self._path, self._most)
         return len(block)
 
 
