@@ -161,7 +161,7 @@ def to_relative(table: Omics, scale: CopyNumberScale) -> Omics:
         table = table.noted(f"absolute copies over the line's mean in the {values.shape[1]:,} genes of the file")
         return replace(table, values=values.div(means.astype(np.float32), axis=0))
     if scale in ("log2_plus_1", "log2_ratio"):
-        values = np.exp2(values) - np.float32(scale == "log2_plus_1")
+        values = values.apply(np.exp2) - np.float32(scale == "log2_plus_1")
     return replace(table, values=values)
 
 

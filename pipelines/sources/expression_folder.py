@@ -182,7 +182,7 @@ def barcode(name: str) -> str:
     return written if re.fullmatch(_PATIENT, written) or tcga(written) else name
 
 
-def barcodes(what: str, given: Sequence[str], notes: list[str]) -> list[str]:
+def barcodes(what: str, given: Iterable[str], notes: list[str]) -> list[str]:
     """Return names as `barcode` writes them; ``notes`` takes how many that changes."""
     read = [barcode(name) for name in given]
     if changed := [(old, new) for old, new in zip(given, read, strict=True) if old != new]:
@@ -191,7 +191,7 @@ def barcodes(what: str, given: Sequence[str], notes: list[str]) -> list[str]:
     return read
 
 
-def stand_alone(patients: Iterable[str], samples: Sequence[str], notes: list[str]) -> list[str]:
+def stand_alone(patients: Iterable[str], samples: Iterable[str], notes: list[str]) -> list[str]:
     """Return the patients, each unknown one (``""``) replaced by its sample; ``notes`` takes their number."""
     found = dict(zip(samples, patients, strict=True))
     if unknown := [name for name, patient in found.items() if not patient]:

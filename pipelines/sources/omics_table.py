@@ -119,7 +119,8 @@ def read_genes(path: Path) -> GeneList:
     if symbols.empty:
         raise UserError(f"{path}: names no gene")
     return GeneList(
-        frozenset(symbols.index), {gene_of(ensembl, None): gene for gene, ensembl in symbols.items() if ensembl}
+        frozenset(map(str, symbols.index)),
+        {gene_of(ensembl, None): str(gene) for gene, ensembl in symbols.items() if ensembl},
     )
 
 
