@@ -275,7 +275,6 @@ def test_a_word_for_unknown_is_no_value_in_any_table(
     monkeypatch.chdir(tmp_path)
     for kind, file, name in (
         ("expression", S, "patient_id"),
-        ("response", D, "smiles"),
         ("images", IMAGES, "subject_id"),
     ):
         of_word = checked(kind, one(file, name, word), clean, tasks, tmp_path / name / "word")
