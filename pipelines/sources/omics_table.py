@@ -115,13 +115,11 @@ class GeneList:
 def read_genes(path: Path) -> GeneList:
     """Read a list of genes: a table with the column ``gene``, and maybe ``ensembl``; it must name one."""
     table = read_official(path, _GENES)
-    symbols = table.keyed("gene")["ensembl"]
-    if symbols.empty:
+    genes = table.keyed("gene")
+    if genes.empty:
         raise UserError(f"{path}: names no gene")
-    return GeneList(
-        frozenset(map(str, symbols.index)),
-        {gene_of(ensembl, None): str(gene) for gene, ensembl in symbols.items() if ensembl},
-    )
+    symbols = zip(genes["ensembl"], genes["gene"], strict=True)
+    return GeneList(frozenset(genes["gene"]), {gene_of(ensembl, None): gene for ensembl, gene in symbols if ensembl})
 
 
 def none_listed(file: str, features: Collection[str]) -> UserError:

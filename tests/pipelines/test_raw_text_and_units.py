@@ -273,10 +273,11 @@ def test_a_word_for_unknown_is_no_value_in_any_table(
 ) -> None:
     word = "[Discrepancy]"  # of all words, see the property below
     monkeypatch.chdir(tmp_path)
-    for kind, file, name in (
+    for kind, file, name in [
+        ("expression", S, "label"),
         ("expression", S, "patient_id"),
         ("images", IMAGES, "subject_id"),
-    ):
+    ]:
         of_word = checked(kind, one(file, name, word), clean, tasks, tmp_path / name / "word")
         empty = checked(kind, one(file, name, ""), clean, tasks, tmp_path / name / "empty")
         assert of_word.passed and (file, name) in named(of_word.warnings)
