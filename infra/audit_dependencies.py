@@ -6,12 +6,10 @@ without the service, it prints that nothing was looked up and does not fail; one
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,15 +21,6 @@ from infra.locked import locked
 ACCEPTED = Path(__file__).with_name("accepted_vulnerabilities.yaml")
 PROBE_SECONDS, SECONDS = 60, 480
 _FIELDS = {"id", "package", "reason", "by", "until"}
-
-
-@dataclass(frozen=True)
-class Looked:
-    """Vulnerabilities that are not accepted and those that are, a line each, and packages that are unknown."""
-
-    known: list[str]
-    accepted: list[str]
-    unknown: list[str]
 
 
 class CannotLookError(Exception):
@@ -65,48 +54,39 @@ def accepted(today: str, path: Path = ACCEPTED) -> set[tuple[str, str]]:
     return {(entry["package"].lower(), entry["id"]) for entry in entries if str(entry["until"]) >= today}
 
 
-def sorted_out(found: list[dict[str, Any]], may_stay: set[tuple[str, str]]) -> Looked:
-    """Sort the answer of pip-audit."""
-    looked = Looked([], [], [])
+def vulnerabilities(found: list[dict[str, Any]], may_stay: set[tuple[str, str]]) -> list[tuple[bool, str]]:
+    """Return for each vulnerability in pip-audit's answer whether it is accepted, and a line about it."""
+    lines = []
     for package in found:
-        if "skip_reason" in package:
-            looked.unknown.append(package["name"])
         for each in package.get("vulns", []):
-            names = {each["id"], *each.get("aliases", [])}
+            names = {(package["name"].lower(), name) for name in (each["id"], *each.get("aliases", []))}
             fixed = ", ".join(each.get("fix_versions", [])) or "no version"
             line = f"{package['name']} {package['version']}: {each['id']}, fixed in {fixed}"
-            stays = any((package["name"].lower(), name) in may_stay for name in names)
-            (looked.accepted if stays else looked.known).append(line)
-    return looked
+            lines.append((bool(names & may_stay), line))
+    return lines
 
 
 def main() -> int:
     """Print what is known; return 1 if a vulnerability is not accepted."""
-    if importlib.util.find_spec("pip_audit") is None:
-        print("error: pip-audit is not installed; it is one of the packages of the extra `dev`", file=sys.stderr)
-        return 1
-    packages = locked()
+    packages, may_stay = locked(), accepted(datetime.now(UTC).date().isoformat())
+    first = dict(reversed(packages))  # pip-audit takes one version of a package at a time
+    others = [each for each in packages if first[each[0]] != each[1]]
     try:
-        may_stay = accepted(datetime.now(UTC).date().isoformat())
-        if unknown := sorted_out(ask(packages[:1], PROBE_SECONDS), may_stay).unknown:
-            raise CannotLookError(f"it does not know {unknown[0]}")
-        first = dict(reversed(packages))  # pip-audit takes one version of a package at a time
-        others = [each for each in packages if first[each[0]] != each[1]]
+        if "skip_reason" in ask(packages[:1], PROBE_SECONDS)[0]:
+            raise CannotLookError(f"it does not know {packages[0][0]}")
         found = ask(list(first.items()), SECONDS) + (ask(others, SECONDS) if others else [])
-        looked = sorted_out(found, may_stay)
     except CannotLookError as error:
         print(f"NOT LOOKED: the service of known vulnerabilities cannot be asked ({error}).")
         print(f"Nothing is known of the {len(packages)} locked packages, good or bad; run it again with a network.")
         return 0
-    for line in looked.accepted:
-        print(f"accepted: {line}")
-    for line in looked.known:
-        print(f"error: {line}", file=sys.stderr)
-    if looked.unknown:
-        print(f"not looked up, since the service does not know them: {', '.join(sorted(set(looked.unknown)))}")
-    count = len(packages) - len(looked.unknown)
-    print(f"{count} of {len(packages)} locked packages looked up: {len(looked.known)} not accepted")
-    return 1 if looked.known else 0
+    lines = vulnerabilities(found, may_stay)
+    for stays, line in lines:
+        print(f"{'accepted' if stays else 'error'}: {line}", file=sys.stdout if stays else sys.stderr)
+    if unknown := [package["name"] for package in found if "skip_reason" in package]:
+        print(f"not looked up, since the service does not know them: {', '.join(sorted(set(unknown)))}")
+    refused = sum(not stays for stays, _ in lines)
+    print(f"{len(packages) - len(unknown)} of {len(packages)} locked packages looked up: {refused} not accepted")
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ URL_WITH_PASSWORD = re.compile(r"://[^\s:/@]+:[^\s@/]+@")
 def problems(compose: dict[str, Any]) -> list[str]:
     """Return what is wrong, a sentence each."""
     found = [f"{name}: {each}" for name, service in compose["services"].items() for each in _of(service, compose)]
-    for name, secret in compose.get("secrets", {}).items():
-        if set(secret) != {"file"}:
-            found.append(f"secret {name} is not read from a file")
-    return found
+    secrets = compose.get("secrets", {})
+    return found + [f"secret {name} is not read from a file" for name in secrets if set(secrets[name]) != {"file"}]
 
 
 def _of(service: dict[str, Any], compose: dict[str, Any]) -> Iterator[str]:

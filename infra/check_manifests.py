@@ -66,9 +66,8 @@ def _of_manifest(manifest: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: there is no such kind of resource"
     if kind == "Secret":
         yield f"{where}: a secret is in the repository; refer to one by its name"
-    for text in _texts(manifest):
-        if URL_WITH_PASSWORD.search(text):
-            yield f"{where}: a URL holds a password"
+    if any(isinstance(text, str) and URL_WITH_PASSWORD.search(text) for text in _parts(manifest)):
+        yield f"{where}: a URL holds a password"
     if kind == "RayCluster":
         yield from (f"{where}: {problem}" for problem in _of_ray(manifest["spec"]))
     for pod in _pods(manifest):
@@ -85,20 +84,20 @@ def _of_ray(spec: dict[str, Any]) -> Iterator[str]:
 
 def _of_pod(pod: dict[str, Any]) -> Iterator[str]:
     own = pod.get("securityContext", {})
+    root = own.get("runAsNonRoot") is not True or not own.get("runAsUser")
     faults = {
-        "may run as root; set runAsNonRoot and runAsUser": own.get("runAsNonRoot") is not True
-        or not own.get("runAsUser"),
+        "may run as root; set runAsNonRoot and runAsUser": root,
         "has no seccompProfile RuntimeDefault": own.get("seccompProfile", {}).get("type") != "RuntimeDefault",
         "gets a token for the cluster's API": pod.get("automountServiceAccountToken") is not False,
     }
     yield from (fault for fault, there in faults.items() if there)
+    writable = {volume["name"] for volume in pod.get("volumes", []) if "emptyDir" in volume}
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
-        yield from (f"container {container['name']}: {problem}" for problem in _of_container(container))
+        name = f"container {container['name']}"
+        yield from (f"{name}: {problem}" for problem in _of_container(container))
         temporary = {mount["name"] for mount in container.get("volumeMounts", []) if mount["mountPath"] == "/tmp"}
-        writable = {volume["name"] for volume in pod.get("volumes", []) if "emptyDir" in volume}
         if OURS.match(container.get("image", "")) and not temporary & writable:
-            name = container["name"]
-            yield f"container {name}: has no /tmp to write to, where the image sends HOME and DVC's site cache"
+            yield f"{name}: has no /tmp to write to, where the image sends HOME and DVC's site cache"
 
 
 def _of_container(container: dict[str, Any]) -> Iterator[str]:
@@ -123,22 +122,14 @@ def _of_container(container: dict[str, Any]) -> Iterator[str]:
 
 
 def _pods(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        if isinstance(part.get("containers"), list):
-            yield part
-        for value in part.values():
-            yield from _pods(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _pods(value)
+    return (each for each in _parts(part) if isinstance(each, dict) and isinstance(each.get("containers"), list))
 
 
-def _texts(part: Any) -> Iterator[str]:
-    if isinstance(part, str):
-        yield part
-    elif isinstance(part, (dict, list)):
-        for value in part.values() if isinstance(part, dict) else part:
-            yield from _texts(value)
+def _parts(part: Any) -> Iterator[Any]:
+    """Yield a manifest, list or value and all that is in it."""
+    yield part
+    for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _parts(value)
 
 
 def main() -> int:

@@ -23,9 +23,7 @@ NOT_HERE = "not installed where the list was made"
 _LONGEST = 120
 _STRONG = re.compile(r"\bA?GPL|\bSSPL|Affero|(?<!Lesser )General Public License", re.IGNORECASE)
 _WEAK = re.compile(r"\bLGPL|Lesser General Public", re.IGNORECASE)
-_ROW = re.compile(
-    r"^\| (?P<name>[^ |]+) \| (?P<version>[^ |]+) \| (?P<license>[^|]+) \| (?P<image>yes|no) \|$", re.MULTILINE
-)
+_ROW = re.compile(r"^\| ([^ |]+) \| ([^ |]+) \| ([^|]+) \| (yes|no) \|$", re.MULTILINE)
 
 # Judgments of packages whose license is strong copyleft, proprietary or unknown. The repository contains none of them;
 # whoever distributes the image, which contains those marked so, has to keep their terms.
@@ -56,8 +54,17 @@ class Row:
             return "license not told"
         if "proprietary" in self.license.lower():
             return "proprietary"
-        choices = [choice for choice in self.license.split(" OR ") if not _strong(choice)]
-        return None if choices else "strong copyleft"
+        strong = [bool(_STRONG.search(_WEAK.sub("", choice))) for choice in self.license.split(" OR ")]
+        return "strong copyleft" if all(strong) else None
+
+    @property
+    def judgment(self) -> str:
+        """Return the judgment of a package that needs one."""
+        return JUDGED.get(self.name) or (_NVIDIA if "NVIDIA" in self.license else "not judged yet")
+
+    def cells(self) -> str:
+        """Return the cells that both tables of the page have."""
+        return f"| {self.name} | {self.version} | {self.license} | {'yes' if self.shipped else 'no'} |"
 
 
 def license_of(name: str) -> str | None:
@@ -94,23 +101,16 @@ def _of_file(package: importlib.metadata.Distribution) -> str:
 
 def rows(page: Path = PAGE) -> list[Row]:
     """Return a row for each locked package."""
-    kept = {(each.name, each.version): each.license for each in listed(page)}
-    shipped = set(locked(RUNTIME_LOCK))
-    return [
-        Row(name, version, license_of(name) or kept.get((name, version), NOT_HERE), (name, version) in shipped)
-        for name, version in locked()
-    ]
+    kept, shipped = {(each.name, each.version): each.license for each in listed(page)}, set(locked(RUNTIME_LOCK))
+    return [Row(*pin, license_of(pin[0]) or kept.get(pin, NOT_HERE), pin in shipped) for pin in locked()]
 
 
 def listed(page: Path = PAGE) -> list[Row]:
     """Return the rows of the page; none where there is no page."""
     if not page.is_file():
         return []
-    text = page.read_text(encoding="utf-8").partition("## All")[2]
-    return [
-        Row(each["name"], each["version"], each["license"].strip(), each["image"] == "yes")
-        for each in _ROW.finditer(text)
-    ]
+    found = _ROW.findall(page.read_text(encoding="utf-8").partition("## All")[2])
+    return [Row(name, version, license.strip(), image == "yes") for name, version, license, image in found]
 
 
 def text_of(found: list[Row]) -> str:
@@ -130,37 +130,27 @@ def text_of(found: list[Row]) -> str:
         "",
         "| package | version | license | image | why | judged |",
         "|---|---|---|---|---|---|",
-        *(f"{_start(row)} {_image(row)} | {row.concern} | {judgment(row)} |" for row in concerns),
+        *(f"{row.cells()} {row.concern} | {row.judgment} |" for row in concerns),
         "",
         "## All",
         "",
         "| package | version | license | image |",
         "|---|---|---|---|",
-        *(f"{_start(row)} {_image(row)} |" for row in found),
+        *(row.cells() for row in found),
     ]
     return "\n".join(lines) + "\n"
-
-
-def judgment(row: Row) -> str:
-    """Return the judgment of a package that needs one."""
-    return JUDGED.get(row.name) or (_NVIDIA if "NVIDIA" in row.license else "not judged yet")
 
 
 def problems(page: Path = PAGE) -> list[str]:
     """Return differences between page and lock, and licenses without a judgment."""
     now, there = rows(page), listed(page)
-    wanted, told = ({(row.name, row.version): row.shipped for row in each} for each in (now, there))
-    found = [f"{name} {version} is not on the page" for name, version in wanted.keys() - told.keys()]
-    found += [f"{name} {version} is on the page, and not in the lock" for name, version in told.keys() - wanted.keys()]
-    found += [
-        f"{name} {version}: the page is wrong about whether the image holds it"
-        for name, version in wanted.keys() & told.keys()
-        if wanted[name, version] != told[name, version]
-    ]
+    wanted, told = ({(row.name, row.version, row.shipped) for row in each} for each in (now, there))
+    found = [f"{name} {version} is not on the page, or wrong about the image" for name, version, _ in wanted - told]
+    found += [f"{name} {version} is on the page, and not in the lock" for name, version, _ in told - wanted]
     found += [
         f"{row.name} {row.version}: {row.concern} ({row.license}), which needs a judgment"
         for row in now
-        if row.concern and judgment(row) == "not judged yet"
+        if row.concern and row.judgment == "not judged yet"
     ]
     return sorted(found)
 
@@ -172,23 +162,10 @@ def main() -> int:
     if not arguments.parse_args().check:
         PAGE.write_text(text_of(rows()), encoding="utf-8")
     found = problems()
-    for problem in found:
-        print(f"error: {problem}", file=sys.stderr)
     if found:
-        print("error: run `python -m infra.list_licenses`, and judge in it what is new", file=sys.stderr)
+        found.append("run `python -m infra.list_licenses`, and judge in it what is new")
+    print("".join(f"error: {each}\n" for each in found), end="", file=sys.stderr)
     return 1 if found else 0
-
-
-def _start(row: Row) -> str:
-    return f"| {row.name} | {row.version} | {row.license} |"
-
-
-def _image(row: Row) -> str:
-    return "yes" if row.shipped else "no"
-
-
-def _strong(license: str) -> bool:
-    return bool(_STRONG.search(_WEAK.sub("", license)))
 
 
 if __name__ == "__main__":

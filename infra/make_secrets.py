@@ -62,14 +62,12 @@ def main() -> int:
     given = arguments.parse_args()
     folder, made = given.to, contents()
     there = sorted(name for name in made if (folder / name).exists())
-    if given.missing:
-        made = {name: content for name, content in made.items() if name not in there}
-        if not there or _TOGETHER & set(made):
-            lost = ", ".join(sorted(_TOGETHER & set(made)))
-            print(f"error: {folder} has no {lost}, which no other file can be made to fit", file=sys.stderr)
-            return 1
-    elif there:
+    if there and not given.missing:
         print(f"error: {folder} holds {', '.join(there)} already; nothing was written", file=sys.stderr)
+        return 1
+    made = {name: content for name, content in made.items() if name not in there}
+    if given.missing and (lost := ", ".join(sorted(_TOGETHER & set(made)))):
+        print(f"error: {folder} has no {lost}, which no other file can be made to fit", file=sys.stderr)
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)

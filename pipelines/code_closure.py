@@ -28,24 +28,9 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_RESULT = frozenset(
     f"pipelines.{name}"
     for name in (
-        "code_closure",
-        "command",
-        "environment",
-        "errors",
-        "files",
-        "formatting",
-        "params",
-        "params_checks",
-        "retry",
-        "paths",
-        "policy",
-        "redaction",
-        "report",
-        "validation_page",
-        "step_metrics",
-        "store_errors",
-        "tracking",
-        "typed_yaml",
+        *("code_closure", "command", "environment", "errors", "files", "formatting", "params", "params_checks"),
+        *("paths", "policy", "redaction", "report", "retry", "step_metrics", "store_errors", "tracking"),
+        *("typed_yaml", "validation_page"),
     )
 )
 _FILE_NAME = re.compile(r"[\w-][\w.-]*\.\w+")
@@ -60,23 +45,13 @@ class _Module:
 
 
 def closure(*entries: str, task: Task | None = None, architectures: Iterable[str] = ()) -> dict[str, str]:
-    """Return the files of this repository that the modules ``entries`` depend on.
+    """Return the files of this repository that the modules ``entries`` depend on: relative path to SHA-256.
 
-    Imports inside of functions count, those under ``if TYPE_CHECKING`` do not. Where a module is imported by a name
-    that is made at run time, ``import_module(f"training.problems.{problem}")``, the names of the task (modality,
-    problem and ``<modality>_<problem>``) and of the architectures count. A data file counts if it lies beside a module
-    that names it in a string. Packages of others do not count.
-
-    Returns
-    -------
-    dict of str to str
-        Path, relative to the repository, to SHA-256: of a module's syntax tree, or of a data file's bytes. Modules that
-        have nothing but a docstring are left out.
-
-    Raises
-    ------
-    UserError
-        An entry is no module of this repository.
+    The hash is of a module's syntax tree, or of a data file's bytes. Imports inside of functions count, those under
+    ``if TYPE_CHECKING`` do not. Where a module is imported by a name that is made at run time,
+    ``import_module(f"training.problems.{problem}")``, the names of the task (modality, problem and
+    ``<modality>_<problem>``) and of the architectures count. A data file counts if it lies beside a module that names
+    it in a string. `UserError` if an entry is no module of this repository.
     """
     if unknown := [name for name in entries if _file(name) is None]:
         raise UserError(f"{', '.join(unknown)}: no such module below {ROOT}; what depends on its code cannot be known")
@@ -129,13 +104,12 @@ def _without_layout(node: Any) -> Any:
         fields = [(key, value) for key, value in ast.iter_fields(node) if value is not None and value != []]
         return [type(node).__name__, *([key, _without_layout(value)] for key, value in fields)]
     if isinstance(node, list):
-        return [_without_layout(each) for each in node if not _has_no_effect(each)]
+        return [_without_layout(each) for each in node if not isinstance(each, ast.Pass) and not _is_docstring(each)]
     return repr(node)
 
 
-def _has_no_effect(node: Any) -> bool:
-    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return docstring or isinstance(node, ast.Pass)
+def _is_docstring(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:

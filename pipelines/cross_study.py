@@ -38,18 +38,15 @@ def across(split: Split | None) -> PairsSplit | None:
 def of_either(study: pd.Series, split: PairsSplit) -> Mask:
     """Return which rows are of one of the two studies, shape ``(n,)``; refuse a study that is not in the data."""
     known = sorted(set(study.astype(str)))
-    for key, name in _named(split).items():
+    for name in (split.train_study, split.test_study):
         if name not in known:
-            fault = f"is {name!r}, which is no study of the data" if name else "is not given"
-            raise StudyError(f"split.{key} {fault}; the studies are {', '.join(known)}")
-    if split.train_study == split.test_study:
-        raise StudyError(f"split.test_study is {split.test_study!r}, as split.train_study is; name another study")
-    return study.astype(str).isin(_named(split).values()).to_numpy()
+            raise StudyError(f"split: {name!r} is no study of the data; the studies are {', '.join(known)}")
+    return study.astype(str).isin((split.train_study, split.test_study)).to_numpy()
 
 
 def refuse_small(study: pd.Series, groups: pd.Series, split: PairsSplit, needed: int) -> None:
     """Refuse a study of fewer than ``needed`` groups of cell lines."""
-    for name in _named(split).values():
+    for name in (split.train_study, split.test_study):
         found = groups[(study.astype(str) == name).to_numpy()].nunique()
         if found < needed:
             raise StudyError(
@@ -74,7 +71,3 @@ def refuse_mixed(table: pd.DataFrame, split: PairsSplit) -> None:
             f"{split.train_study} is trained on and {split.test_study} tested: make the split again with "
             "`dvc repro prepare`"
         )
-
-
-def _named(split: PairsSplit) -> dict[str, str]:
-    return {"train_study": split.train_study, "test_study": split.test_study}

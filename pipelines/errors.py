@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 ROWS_SHOWN = 20
@@ -11,32 +11,16 @@ ROWS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation that the data did not meet.
+    """One expectation that the data did not meet."""
 
-    Attributes
-    ----------
-    expectation
-        Its name, in snake case.
-    file, column
-        ``column`` is None where the fault is the whole file's.
-    message
-        What is wrong and what to do.
-    rows, count
-        The first `ROWS_SHOWN` rows at fault, counted from 1 for the first row of data, and how many there are in all.
-    severity
-        ``error`` refuses the data; ``warning`` is reported and counted.
-    values
-        The first `ROWS_SHOWN` faulty values, as text.
-    """
-
-    expectation: str
+    expectation: str  # its name, in snake case
     file: str
-    message: str
-    column: str | None = None
-    rows: tuple[int, ...] = ()
-    count: int = 0
-    severity: str = "error"
-    values: tuple[Any, ...] = field(default=())
+    message: str  # what is wrong and what to do
+    column: str | None = None  # None where the fault is the whole file's
+    rows: tuple[int, ...] = ()  # the first `ROWS_SHOWN` at fault, counted from 1 for the first row of data
+    count: int = 0  # of the rows at fault, all of them
+    severity: str = "error"  # refuses the data; a `warning` is reported and counted
+    values: tuple[Any, ...] = ()  # the first `ROWS_SHOWN` faulty ones, as text
 
     @classmethod
     def at_rows(

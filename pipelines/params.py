@@ -97,20 +97,11 @@ class Task(ABC):
     """One task of the platform: a modality and a problem, with the decisions of ``params.yaml`` on both.
 
     Modules of `pipelines.tasks` join a modality of `pipelines.modalities` and a problem of `pipelines.problems`.
-
-    Attributes
-    ----------
-    modes
-        How its samples can be split; the first is random.
-    within
-        Whether metrics are also taken within parts of the samples (drugs).
-    target_columns
-        Columns of the table of samples that hold the target.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("random",)
-    within: ClassVar[bool] = False
-    target_columns: ClassVar[tuple[str, ...]] = ("target",)
+    modes: ClassVar[tuple[str, ...]] = ("random",)  # how its samples can be split; the first is random
+    within: ClassVar[bool] = False  # whether metrics are also taken within parts of the samples (drugs)
+    target_columns: ClassVar[tuple[str, ...]] = ("target",)  # those of the table of samples that hold the target
 
     modality: str  # what a sample is, and the format of the raw folder
     problem: str  # what is predicted
@@ -128,17 +119,8 @@ class Task(ABC):
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
         """Read a raw folder of the modality and apply the rules of `data` to it.
 
-        Parameters
-        ----------
-        labelled
-            Whether samples must have a target.
-        optional
-            Tables that may be missing.
-
-        Raises
-        ------
-        DataError
-            Names the files that are missing or unreadable.
+        ``labelled``: samples must have a target. ``optional``: tables that may be missing. `DataError` names the files
+        that are missing or unreadable.
         """
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
@@ -199,10 +181,7 @@ class _Chosen:
 def read_params(path: Path | str = PARAMS_FILE) -> Params:
     """Read and check ``params.yaml``; ``budget.yaml`` beside it, if it is there, chooses another budget.
 
-    Raises
-    ------
-    ParamsError
-        Names file, line and key of an unknown or missing key, a value of the wrong type or out of range.
+    `ParamsError` names file, line and key of an unknown or missing key, a value of the wrong type or out of range.
     """
     path = Path(path)
     if not path.is_file():
@@ -212,8 +191,7 @@ def read_params(path: Path | str = PARAMS_FILE) -> Params:
     reader = TypedReader(path, _choices())
     params: Params = reader.read(node, Params, "params")
     chosen = path.with_name(BUDGET_FILE)
-    node = _composed(chosen) if chosen.is_file() else None
-    if node is not None and node.value:
+    if chosen.is_file() and (node := _composed(chosen)) is not None and node.value:
         params = dataclasses.replace(params, budget=TypedReader(chosen, {}).read(node, _Chosen, "params").budget)
     from pipelines.params_checks import check  # it imports this module
 

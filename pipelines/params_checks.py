@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -47,32 +48,26 @@ class Checks:
         self.require(bool(tune.weights), "tune.weights", "is empty; it must be imagenet, none or a path")
 
 
-_SHARES = {
-    "gate": ("ece", "coverage_shortfall", "completeness", "random_weights_correlation"),
-    "monitor": ("out_of_distribution_share",),
+Bound = tuple[Callable[[float], bool], str]
+_SHARE: Bound = (lambda value: 0 <= value <= 1, "shares lie between 0 and 1")
+_NOT_NEGATIVE: Bound = (lambda value: 0 <= value < math.inf, "it must be at least 0")
+_POSITIVE: Bound = (lambda value: 0 < value < math.inf, "it must be above 0")
+_POLICY_BOUNDS: dict[str, Bound] = {
+    "gate.margin": (math.isfinite, "it must be a number"),
+    **dict.fromkeys(("gate.non_inferiority", "monitor.performance_drop"), _NOT_NEGATIVE),
+    **dict.fromkeys(("gate.ece", "gate.coverage_shortfall", "gate.completeness"), _SHARE),
+    **dict.fromkeys(("gate.random_weights_correlation", "monitor.out_of_distribution_share"), _SHARE),
+    "monitor.significance": (lambda value: 0 < value < 1, "shares lie between 0 and 1"),
+    **dict.fromkeys(("gate.latency_ms_batch_1", "gate.latency_ms_batch_32", "gate.megabytes"), _POSITIVE),
+    **dict.fromkeys(("serve.rows", "serve.request_megabytes", "serve.image_pixels", "serve.explained_rows"), _POSITIVE),
+    **dict.fromkeys(("monitor.minimum_rows", "monitor.population_stability", "dashboard.seconds"), _POSITIVE),
 }
-_NOT_NEGATIVE = {"gate": ("non_inferiority",), "monitor": ("performance_drop",)}
-_POSITIVE = {
-    "gate": ("latency_ms_batch_1", "latency_ms_batch_32", "megabytes"),
-    "serve": ("rows", "request_megabytes", "image_pixels", "explained_rows"),
-    "monitor": ("minimum_rows", "population_stability"),
-    "dashboard": ("seconds",),
-}
 
 
-def _check_policy(policy: Policy, tasks: dict[str, Task], require: Require, share: Require) -> None:
-    def of(names: Mapping[str, tuple[str, ...]]) -> list[tuple[str, float]]:
-        return [(f"{part}.{key}", getattr(getattr(policy, part), key)) for part, keys in names.items() for key in keys]
-
-    margin = policy.gate.margin
-    require(math.isfinite(margin), "policy.gate.margin", f"is {margin}; it must be a number")
-    share(policy.monitor.significance, "policy.monitor.significance")
-    for key, value in of(_SHARES):
-        share(value, f"policy.{key}", ends=True)
-    for key, value in of(_NOT_NEGATIVE):
-        require(0 <= value < math.inf, f"policy.{key}", f"is {value:g}; it must be at least 0")
-    for key, value in of(_POSITIVE):
-        require(0 < value < math.inf, f"policy.{key}", f"is {value:g}; it must be above 0")
+def _check_policy(policy: Policy, tasks: dict[str, Task], require: Require) -> None:
+    for key, (allowed, said) in _POLICY_BOUNDS.items():
+        value = operator.attrgetter(key)(policy)
+        require(allowed(value), f"policy.{key}", f"is {value:g}; {said}")
     for name, url in policy.dashboard.endpoints.items():
         whole = re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) is not None
         require(whole, f"policy.dashboard.endpoints.{name}", f"is {url!r}; write it as http://127.0.0.1:5001")
@@ -91,19 +86,17 @@ def _check_task_policy(task: TaskPolicy, where: str, require: Require) -> None:
         for word in ("finding", "answer", "by"):
             require(bool(getattr(answer, word).strip()), f"{here}.{word}", "is empty")
         require(not math.isnan(answer.up_to), f"{here}.up_to", "is not a number")
-        key = (answer.finding, answer.simulated)
-        require(key not in answered, f"{here}.finding", f"is {answer.finding!r}, which is answered twice")
-        answered.add(key)
+        again = (answer.finding, answer.simulated) in answered
+        require(not again, f"{here}.finding", f"is {answer.finding!r}, which is answered twice")
+        answered.add((answer.finding, answer.simulated))
     for place, waiver in enumerate(task.waivers):
         here = f"{where}.waivers[{place}]"
         for word in ("reason", "by"):
             require(bool(getattr(waiver, word).strip()), f"{here}.{word}", "is empty")
         names = [name for name in CHECKS if name not in UNWAIVABLE]
-        require(waiver.check not in UNWAIVABLE, f"{here}.check", f"is {waiver.check!r}, which cannot be waived")
         require(waiver.check in names, f"{here}.check", f"is {waiver.check!r}; it must be one of {', '.join(names)}")
-        floor, message = waiver.check == "floor", f"has no meaning for {waiver.check!r}; only a floor is waived by name"
-        require(bool(waiver.of) or not floor, f"{here}.check", "is 'floor' without `of`: name what may lie below it")
-        require(floor or not waiver.of, f"{here}.of", message)
+        named = (waiver.check == "floor") == bool(waiver.of)
+        require(named, f"{here}.of", "must name what may lie below a floor, and nothing for another check")
         try:
             date.fromisoformat(waiver.until)
         except ValueError:
@@ -119,24 +112,21 @@ def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
         (evaluate.metric, problem.reported(within=task.within), "evaluate.metric"),
     ):
         checks.require(value in allowed, key, f"is {value!r}; it must be one of {', '.join(allowed)}")
-    checks.share(split.test, "split.test")
-    checks.share(split.validation, "split.validation")
     left = split.test + split.validation < 0.9
     checks.require(left, "split.test", "and validation leave no training rows; together they must be below 0.9")
     checks.require(split.folds >= 2, "split.folds", f"is {split.folds}; it must be at least 2")
     near = 0 < split.near_identical <= 1
     checks.require(near, "split.near_identical", f"is {split.near_identical:g}; it lies between 0 and 1")
     task.check(checks)
-    for counts, key in ((tune.trials, "trials"), (tune.epochs, "epochs"), (tune.rounds, "rounds")):
-        checks.at_least(1, counts, f"tune.{key}")
+    for key in ("tune.trials", "tune.epochs", "tune.rounds", "evaluate.explained_samples"):
+        checks.at_least(1, operator.attrgetter(key)(task), key)
     for budget, members in dataclasses.asdict(task.fit.members).items():
         message = f"is {members}; it must be 1 or split.folds ({split.folds})"
         checks.require(members in (1, split.folds), f"fit.members.{budget}", message)
-    checks.share(evaluate.confidence, "evaluate.confidence")
-    checks.share(evaluate.interval_coverage, "evaluate.interval_coverage")
+    for key in ("split.test", "split.validation", "evaluate.confidence", "evaluate.interval_coverage"):
+        checks.share(operator.attrgetter(key)(task), key)
     resamples = evaluate.resamples
     checks.require(resamples >= 100, "evaluate.resamples", f"is {resamples}; it must be at least 100")
-    checks.at_least(1, evaluate.explained_samples, "evaluate.explained_samples")
     message = f"is {evaluate.baseline!r}, which is not among the models of the task"
     checks.require(evaluate.baseline in architectures, "evaluate.baseline", message)
 
@@ -154,4 +144,4 @@ def check(params: Params, path: Path, lines: dict[str, int]) -> None:
         require(model.task in params.tasks, f"models.{key}.task", f"is {model.task!r}; there is no such task")
         expected = f"{model.task}-{model.architecture}"
         require(key == expected, f"models.{key}", f"must be named {expected}")
-    _check_policy(params.policy, params.tasks, require, checks.share)
+    _check_policy(params.policy, params.tasks, require)

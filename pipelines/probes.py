@@ -6,6 +6,7 @@ model can score as much without the biology, and that its score has to be compar
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,29 +37,13 @@ _TREES = {"n_estimators": 100, "max_depth": 6, "min_samples_leaf": 5, "n_jobs": 
 def probe_labels(
     name: str, features: pd.DataFrame, labels: np.ndarray, groups: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """Return how well ``features`` predict the label of groups that the probe was not fitted on.
+    """Return how well ``features``, a row a sample, predict ``labels`` of groups that the probe was not fitted on.
 
-    Parameters
-    ----------
-    name
-        Of the probe.
-    features
-        A row a sample.
-    labels
-        Positions of classes, int, shape ``(n,)``.
-    groups
-        Text, shape ``(n,)``; no group is on both sides of a fold.
-    seed
-        Of folds, trees, resamples and permutations.
-
-    Returns
-    -------
-    dict
-        ``probe, metric, score, low, high, chance, finding``. ``metric`` is ``roc_auc`` for two classes and
-        ``balanced_accuracy`` for more. ``low`` and ``high`` are a 95 % bootstrap interval over groups. ``chance`` is
-        the mean score against labels permuted by whole groups, and ``chance_high`` their 97.5 % quantile. With more
-        than two classes ``pairs`` has the AUC of each two, which shows classes from two sources. ``score`` is None,
-        with a ``note``, where the folds cannot be made.
+    The result has ``probe, metric, score, low, high, chance, finding``. ``metric`` is ``roc_auc`` for two classes and
+    ``balanced_accuracy`` for more. ``low`` and ``high`` are a 95 % bootstrap interval over groups. ``chance`` is the
+    mean score against labels permuted by whole groups, and ``chance_high`` their 97.5 % quantile. With more than two
+    classes ``pairs`` has the AUC of each two, which shows classes from two sources. ``score`` is None, with a ``note``,
+    where the folds cannot be made.
     """
     codes = np.unique(labels, return_inverse=True)[1]
     group = np.unique(groups, return_inverse=True)[1]
@@ -164,21 +149,18 @@ def _varying(features: pd.DataFrame) -> np.ndarray:
 
 
 def _classifiers(seed: int) -> tuple[Pipeline, ...]:
-    return (
-        make_pipeline(*_prepared(), LogisticRegression(class_weight="balanced", max_iter=500)),
-        make_pipeline(*_prepared(), ExtraTreesClassifier(**_TREES, class_weight="balanced", random_state=seed)),
-    )
+    linear = LogisticRegression(class_weight="balanced", max_iter=500)
+    trees = ExtraTreesClassifier(**_TREES, class_weight="balanced", random_state=seed)
+    return _prepared(linear), _prepared(trees)
 
 
 def _regressors(seed: int) -> tuple[Pipeline, ...]:
-    return (
-        make_pipeline(*_prepared(), RidgeCV(np.logspace(-2, 4, 13))),
-        make_pipeline(*_prepared(), ExtraTreesRegressor(**_TREES, random_state=seed)),
-    )
+    return _prepared(RidgeCV(np.logspace(-2, 4, 13))), _prepared(ExtraTreesRegressor(**_TREES, random_state=seed))
 
 
-def _prepared() -> tuple[SimpleImputer, StandardScaler]:
-    return SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler()
+def _prepared(model: Any) -> Pipeline:
+    imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    return make_pipeline(imputer, StandardScaler(), model)
 
 
 def _auc(labels: np.ndarray, answers: np.ndarray, weight: np.ndarray, classes: int) -> float:
@@ -200,14 +182,12 @@ def _balanced_accuracy(labels: np.ndarray, answers: np.ndarray, weight: np.ndarr
 
 def _pairwise(codes: np.ndarray, answers: np.ndarray, classes: int) -> list[dict[str, Any]]:
     """Return the AUC of every two classes, the highest first."""
-    pairs = []
-    for one in range(classes):
-        for other in range(one + 1, classes):
-            rows = (codes == one) | (codes == other)
-            share = answers[rows, other] / np.maximum(answers[rows, one] + answers[rows, other], 1e-12)
-            pairs.append(
-                {"classes": [one, other], "roc_auc": _auc(codes[rows] == other, share, np.ones(rows.sum()), 2)}
-            )
+    pairs: list[dict[str, Any]] = []
+    for one, other in itertools.combinations(range(classes), 2):
+        rows = (codes == one) | (codes == other)
+        share = answers[rows, other] / np.maximum(answers[rows, one] + answers[rows, other], 1e-12)
+        area = _auc(codes[rows] == other, share, np.ones(rows.sum()), 2)
+        pairs.append({"classes": [one, other], "roc_auc": area})
     return sorted(pairs, key=lambda pair: -pair["roc_auc"])
 
 

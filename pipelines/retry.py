@@ -50,21 +50,10 @@ def retry(
     *,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Result:
-    """Return what ``call`` returns, called again while ``is_outage`` is true of its error.
+    """Return what ``call``, which must be idempotent, returns: called again while ``is_outage`` is true of its error.
 
-    Parameters
-    ----------
-    call
-        Must be idempotent.
-    server
-        Name of the server in messages, with its variable.
-    sleep
-        Waits for so many seconds, or for fewer.
-
-    Raises
-    ------
-    Unreachable
-        The outage lasted for longer than `outage_seconds`.
+    ``server`` is its name in messages, with its variable; ``sleep`` waits for so many seconds, or for fewer.
+    `Unreachable` if the outage lasts for longer than `outage_seconds`.
     """
     limit, began, following = outage_seconds(), time.monotonic(), pauses()
     while True:

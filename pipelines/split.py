@@ -26,19 +26,11 @@ class SplitError(UserError):
 
 
 def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
-    """Assign every sample of any modality to a side and a fold.
+    """Return the samples' own table with ``group, split, fold``, ordered by ``sample_id``.
 
-    Returns
-    -------
-    pandas.DataFrame
-        The samples' own table with ``group, split, fold``, ordered by ``sample_id``: the same for a seed, whatever the
-        order of the raw rows. ``fold`` is `NO_FOLD` on test rows. The mode ``cross_study`` leaves rows out, see
-        `pipelines.cross_study`.
-
-    Raises
-    ------
-    SplitError
-        There are too few groups, or the guard finds a leak.
+    It is the same for a seed, whatever the order of the raw rows. ``fold`` is `NO_FOLD` on test rows. The mode
+    ``cross_study`` leaves rows out, see `pipelines.cross_study`. `SplitError` if there are too few groups, or if the
+    guard finds a leak.
     """
     samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
     studies = across(split)
@@ -84,19 +76,8 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
 def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | None = None) -> None:
     """Refuse a split in which a group or an identical sample is on two sides or in two folds, or studies mix.
 
-    Parameters
-    ----------
-    table
-        ``sample_id``, ``group``, ``split``, ``fold``; a row a sample.
-    identities
-        From `sample_identities`, in the order of ``table``.
-    split
-        Has the studies to keep apart, in the mode ``cross_study``.
-
-    Raises
-    ------
-    SplitError
-        Names the groups or samples that leak, and their sides.
+    ``table`` has ``sample_id, group, split, fold``, a row a sample; ``identities`` are from `sample_identities`, in its
+    order. `SplitError` names the groups or samples that leak, and their sides.
     """
     if (studies := across(split)) is not None:
         refuse_mixed(table, studies)
@@ -136,21 +117,15 @@ def split_sha256(table: pd.DataFrame) -> str:
 
 
 def _deal(
-    names: list[str],
-    sizes: pd.Series,
-    stratum: pd.Series,
-    shares: dict[str, float] | dict[int, float],
-    rng: np.random.Generator,
-) -> dict[str, str] | dict[str, int]:
+    names: list[str], sizes: pd.Series, stratum: pd.Series, shares: dict[Any, float], rng: np.random.Generator
+) -> dict[str, Any]:
     """Deal groups, stratum by stratum and shuffled within, each to the side that lacks most rows of its share."""
     rows_of, stratum_of = sizes.to_dict(), stratum.to_dict()
     shuffled = [names[i] for i in rng.permutation(len(names))]
     dealt: dict = {}
-    rows = dict.fromkeys(shares, 0.0)
-    total = 0.0
+    rows, total = dict.fromkeys(shares, 0.0), 0.0
     for name in sorted(shuffled, key=stratum_of.__getitem__):
         total += rows_of[name]
-        side = max(shares, key=lambda each: shares[each] * total - rows[each])
+        dealt[name] = side = max(shares, key=lambda each: shares[each] * total - rows[each])
         rows[side] += rows_of[name]
-        dealt[name] = side
     return dealt

@@ -17,13 +17,11 @@ def demo_targets(params: Params) -> list[str]:
 def main() -> int:
     """Print the names on one line."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--demo", action="store_true", help="stages of the demo")
-    arguments.add_argument("--leaderboards", action="store_true", help="the leaderboard of every task")
-    given = arguments.parse_args()
-    params = read_params()
-    targets = demo_targets(params) if given.demo else []
-    targets += [f"leaderboard@{name}" for name in params.tasks] if given.leaderboards else []
-    print(" ".join(targets))
+    which = arguments.add_mutually_exclusive_group(required=True)
+    which.add_argument("--demo", action="store_true", help="stages of the demo")
+    which.add_argument("--leaderboards", action="store_true", help="the leaderboard of every task")
+    demo, params = arguments.parse_args().demo, read_params()
+    print(*(demo_targets(params) if demo else [f"leaderboard@{name}" for name in params.tasks]))
     return 0
 
 

@@ -72,7 +72,13 @@ class StepMetrics:
             with self._guard:
                 batch = self._waiting[:_BATCH]
             try:
-                self._send_batch(batch)
+                if batch:
+                    retry(
+                        lambda batch=batch: self._client.log_batch(self._run_id, metrics=batch),  # type: ignore[misc]
+                        lambda error: self._fault is None and is_outage(error),
+                        SERVER,
+                        sleep=self._pause,
+                    )
             except Exception as error:
                 self._fault = self._fault or refusal(error) or error
                 return
@@ -81,13 +87,6 @@ class StepMetrics:
                 left = bool(self._waiting)
             if ended and (not left or self._fault is not None):
                 return
-
-    def _send_batch(self, batch: list[Metric]) -> None:
-        def send() -> None:
-            if batch:
-                self._client.log_batch(self._run_id, metrics=batch)
-
-        retry(send, lambda error: self._fault is None and is_outage(error), SERVER, sleep=self._pause)
 
     def _pause(self, seconds: float) -> None:
         """Wait, at most until the fit is abandoned."""

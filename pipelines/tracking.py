@@ -87,12 +87,7 @@ def is_outage(error: Exception) -> bool:
 def patiently(call: Callable[[], Result]) -> Result:
     """Return what a call of MLflow returns, retried while the tracking server is unreachable.
 
-    Raises
-    ------
-    Unreachable
-        It stayed so for longer than `pipelines.retry.outage_seconds`.
-    StoreError
-        It fails for good.
+    `Unreachable` after `pipelines.retry.outage_seconds`; `StoreError` if it fails for good.
     """
     _check_database(mlflow.get_tracking_uri())
     try:
@@ -157,23 +152,14 @@ def run(
     run_id: str | None = None,
     parent: str | None = None,
 ) -> Iterator[mlflow.ActiveRun]:
-    """Open a run of ``task`` with the lineage tags set, or reopen the run ``run_id``, whose tags are kept.
+    """Open a run of the experiment ``task`` with the lineage tags set, or reopen ``run_id``, whose tags are kept.
 
-    Parameters
-    ----------
-    task, stage, name
-        Experiment, tag ``stage`` and run name.
-    run_id
-        A run to resume; its parameters are immutable and must not be logged with other values.
-    parent
-        Run id of the parent run.
+    The parameters of a run that is resumed are immutable and must not be logged with other values. ``parent`` is the id
+    of the parent run.
     """
-    every = {"task": task, "stage": stage, **lineage(task), **conditions(), **(tags or {})}
-    if parent is not None:
-        every["mlflow.parentRunId"] = parent
-    if _PROJECT_RUN is not None:
-        every["project_run_id"] = _PROJECT_RUN
-    every = {key: str(value) for key, value in every.items()}
+    above = {"mlflow.parentRunId": parent, "project_run_id": _PROJECT_RUN}
+    every: dict[str, Any] = {"task": task, "stage": stage, **lineage(task), **conditions(), **(tags or {})}
+    every = {key: str(value) for key, value in {**every, **above}.items() if key not in above or value is not None}
     active = patiently(
         lambda: mlflow.start_run(
             run_id=run_id,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.groups.connect import connected
 from pipelines.params import Split
 
 LISTED = 50
@@ -40,19 +41,49 @@ class AuditFinding:
 Parts = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], list[AuditFinding]]
 
 
-def pair_rows(pairs: pd.DataFrame, ids: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
-    """Return the rows of ``pairs`` (``a``, ``b``, ``similarity``, ``how``) with ids, labels and original groups."""
-    return [
+def findings_where(*candidates: tuple[Any, str, str]) -> list[AuditFinding]:
+    """Return a finding for each condition, name and message whose condition is true."""
+    return [AuditFinding(name, message) for holds, name, message in candidates if holds]
+
+
+def labeled_copies(
+    pairs: pd.DataFrame, table: pd.DataFrame, original: np.ndarray, labels: np.ndarray, *, sample: str, unit: str
+) -> tuple[np.ndarray, dict[str, Any], list[AuditFinding]]:
+    """Return the groups joined by copies, the duplicates of the report, and the findings on them.
+
+    ``pairs`` are the rows of ``table`` that are copies: ``a``, ``b``, ``similarity``, ``how``.
+    """
+    edges = [(original[a], original[b]) for a, b in pairs[["a", "b"]].to_numpy(int)]
+    group = connected(pd.Index(np.unique(original)), edges).loc[original].to_numpy(str)
+    ids = table["sample_id"].to_numpy(str)
+    rows = [
         {
-            "a": ids[a],
-            "b": ids[b],
-            "similarity": similarity,
-            "how": how,
-            "groups": [groups[a], groups[b]],
-            "labels": [labels[a], labels[b]],
+            **{"a": ids[a], "b": ids[b], "similarity": similarity, "how": how},
+            **{"groups": [original[a], original[b]], "labels": [labels[a], labels[b]]},
         }
         for a, b, similarity, how in pairs.itertuples(index=False)
     ]
+    duplicates = list_duplicates(rows, merged_groups(pd.Series(group, index=original)))
+    counts, alike = duplicates["counts"], f"pairs of identical or nearly identical {sample}s"
+    findings = findings_where(
+        (
+            counts["across_groups"],
+            "copies_across_groups",
+            f"{counts['across_groups']} {alike} are of different {unit}s: {counts['groups_merged']} {unit}s become "
+            f"{counts['merged_groups']} before the split",
+        ),
+        (
+            counts["within_groups"],
+            "copies_within_groups",
+            f"{counts['within_groups']} {alike} are of one {unit}: there are fewer samples than files",
+        ),
+        (
+            counts["different_labels"],
+            "copies_with_different_labels",
+            f"{counts['different_labels']} {alike} have different labels",
+        ),
+    )
+    return group, duplicates, findings
 
 
 def list_duplicates(rows: list[dict[str, Any]], merged: list[dict[str, Any]]) -> dict[str, Any]:
@@ -77,30 +108,11 @@ def list_duplicates(rows: list[dict[str, Any]], merged: list[dict[str, Any]]) ->
 
 def merged_groups(group: pd.Series) -> list[dict[str, Any]]:
     """Return the groups that are made of several; ``group`` is the joined group, indexed by the original one."""
-    of_one = group.groupby(group.to_numpy())
     return [
         {"members": sorted(set(map(str, members.index))), "samples": len(members)}
-        for _, members in of_one
+        for _, members in group.groupby(group.to_numpy())
         if members.index.nunique() > 1
     ]
-
-
-def copy_findings(counts: dict[str, Any], sample: str, unit: str) -> list[AuditFinding]:
-    """Return the findings on the ``counts`` of `list_duplicates`; ``unit`` is what a group is called."""
-    findings = []
-    if counts["across_groups"]:
-        message = (
-            f"{counts['across_groups']} pairs of identical or nearly identical {sample}s are of different {unit}s: "
-            f"{counts['groups_merged']} {unit}s become {counts['merged_groups']} before the split"
-        )
-        findings.append(AuditFinding("copies_across_groups", message))
-    if counts["within_groups"]:
-        message = (
-            f"{counts['within_groups']} pairs of identical or nearly identical {sample}s are of one {unit}: there are "
-            "fewer samples than files"
-        )
-        findings.append(AuditFinding("copies_within_groups", message))
-    return findings
 
 
 def name_classes(shortcuts: list[dict[str, Any]], classes: Sequence[str]) -> None:
@@ -161,35 +173,40 @@ def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
 
 def group_findings(groups: dict[str, Any], split: Split) -> list[AuditFinding]:
     """Return the findings on uneven ``groups`` of `group_sizes`, with their ``unit``."""
-    findings, unit = [], groups["unit"]
-    if groups["one_label_each"]:
-        message = (
-            f"each of {groups['groups']} {unit}s has one label only: a model that recognizes the {unit} knows the "
-            f"label, so only a score on unseen {unit}s counts"
-        )
-        findings.append(AuditFinding("one_label_per_group", message))
-    if groups["largest_share"] > split.test:
-        message = (
+    count, unit = groups["groups"], groups["unit"]
+    few = [f"{name} ({label['groups']})" for name, label in groups["labels"].items() if label["groups"] < FEW_GROUPS]
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    return findings_where(
+        (
+            groups["one_label_each"],
+            "one_label_per_group",
+            f"each of {count} {unit}s has one label only: a model that recognizes the {unit} knows the label, so only "
+            f"a score on unseen {unit}s counts",
+        ),
+        (
+            groups["largest_share"] > split.test,
+            "dominating_group",
             f"{unit} {groups['largest']} has {groups['largest_share']:.0%} of the samples, more than the share of the "
-            f"test split ({split.test:.0%})"
-        )
-        findings.append(AuditFinding("dominating_group", message))
-    if groups["effective"] < FEW_EFFECTIVE:
-        message = f"{groups['groups']} {unit}s weigh as {groups['effective']:.1f} even ones: intervals are not reliable"
-        findings.append(AuditFinding("few_groups", message))
-    if few := {name: label for name, label in groups["labels"].items() if label["groups"] < FEW_GROUPS}:
-        some = ", ".join(f"{name} ({label['groups']})" for name, label in list(few.items())[:5])
-        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        message = f"fewer than {FEW_GROUPS} {unit}s have {some}{more}: a score there describes these {unit}s alone"
-        findings.append(AuditFinding("label_in_few_groups", message))
-    return findings
+            f"test split ({split.test:.0%})",
+        ),
+        (
+            groups["effective"] < FEW_EFFECTIVE,
+            "few_groups",
+            f"{count} {unit}s weigh as {groups['effective']:.1f} even ones: intervals are not reliable",
+        ),
+        (
+            few,
+            "label_in_few_groups",
+            f"fewer than {FEW_GROUPS} {unit}s have {', '.join(few[:5])}{more}: a score there describes these {unit}s "
+            "alone",
+        ),
+    )
 
 
 def metadata(table: pd.DataFrame) -> pd.DataFrame:
     """Return the other columns of a table of samples: numbers as they are, few-valued text one-hot."""
-    columns = [column for column in table.columns if column.casefold() not in _BIOLOGY]
     parts = [pd.DataFrame(index=table.index)]
-    for column in columns:
+    for column in (each for each in table.columns if each.casefold() not in _BIOLOGY):
         if pd.api.types.is_numeric_dtype(table[column]):
             parts.append(table[[column]].astype(float))
         elif 2 <= table[column].nunique(dropna=False) <= MOST_LEVELS:

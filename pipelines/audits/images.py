@@ -11,19 +11,15 @@ import pandas as pd
 from PIL import Image
 
 from pipelines.audits import (
-    AuditFinding,
     Parts,
-    copy_findings,
+    findings_where,
     group_findings,
     group_sizes,
-    list_duplicates,
-    merged_groups,
+    labeled_copies,
     metadata,
     name_classes,
-    pair_rows,
     shortcut_finding,
 )
-from pipelines.groups.connect import connected
 from pipelines.groups.duplicates import duplicate_pairs
 from pipelines.params import Split
 from pipelines.probes import probe_labels
@@ -36,17 +32,10 @@ def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts
     table = samples.table
     alone = table["subject_id"].isna()
     subject = table["subject_id"].where(~alone, table["sample_id"]).to_numpy(str)
+    label = table["label"].to_numpy(str)
     pairs = duplicate_pairs(samples, split.near_identical)
-    edges = [(subject[a], subject[b]) for a, b in pairs[["a", "b"]].to_numpy()]
-    group = connected(pd.Index(np.unique(subject)), edges).loc[subject].to_numpy(str)
-    ids, label = table["sample_id"].to_numpy(str), table["label"].to_numpy(str)
-    rows = pair_rows(pairs, ids, subject, label)
-    duplicates = list_duplicates(rows, merged_groups(pd.Series(group, index=subject)))
-    counts = duplicates["counts"]
-    findings = copy_findings(counts, "image", "group" if alone.any() else "subject")
-    if counts["different_labels"]:
-        message = f"{counts['different_labels']} pairs of images that show the same cell have different labels"
-        findings.append(AuditFinding("copies_with_different_labels", message))
+    unit = "group" if alone.any() else "subject"
+    group, duplicates, findings = labeled_copies(pairs, table, subject, label, sample="image", unit=unit)
     shortcuts = [
         probe_labels(probe, features, samples.target, group, seed)
         for probe, features in image_confounders(samples, folder).items()
@@ -54,15 +43,12 @@ def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts
     name_classes(shortcuts, samples.classes)
     groups = {"unit": "subject", **group_sizes(group, label), "unknown": int(alone.sum())}
     findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
-    if alone.any():
-        message = (
-            f"the subject of {alone.sum()} of {len(alone)} images is not known: images of one subject can be on both "
-            "sides of the split, and scores may be higher than on unseen subjects"
-        )
-        findings.append(AuditFinding("subject_unknown", message))
-    if not alone.all():
-        findings += group_findings(groups, split)
-    return duplicates, shortcuts, groups, findings
+    message = (
+        f"the subject of {alone.sum()} of {len(alone)} images is not known: images of one subject can be on both "
+        "sides of the split, and scores may be higher than on unseen subjects"
+    )
+    findings += findings_where((alone.any(), "subject_unknown", message))
+    return duplicates, shortcuts, groups, findings + ([] if alone.all() else group_findings(groups, split))
 
 
 # Confounders: the features of the probes.

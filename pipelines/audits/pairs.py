@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.audits import (
-    AuditFinding,
     Parts,
+    findings_where,
     group_findings,
     group_sizes,
     list_duplicates,
@@ -40,20 +40,25 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
     lines, drugs = cell_line_groups(samples, split.near_identical), drug_groups(samples.drugs)
     rows = _line_pairs(samples, lines, split.near_identical) + _drug_pairs(samples.drugs, drugs)
     duplicates = list_duplicates(rows, merged_groups(lines) + merged_groups(drugs))
-    counts = duplicates["counts"] | _repeats(samples, lines, drugs)
-    duplicates["counts"] = counts
-    findings = []
-    for what, effect in (("cell line", "cell lines"), ("drug", "drugs")):
-        if found := sum(row["what"] == what for row in rows):
-            message = f"{found} {effect} have a second id (same profile, name or molecule); each is one group"
-            findings.append(AuditFinding(f"{what.replace(' ', '_')}_under_two_ids", message))
-    if counts["different_labels"]:
-        message = (
+    counts = duplicates["counts"] = duplicates["counts"] | _repeats(samples, lines, drugs)
+    twice = {what: sum(row["what"] == what for row in rows) for what in ("cell line", "drug")}
+    findings = findings_where(
+        *(
+            (
+                count,
+                f"{what.replace(' ', '_')}_under_two_ids",
+                f"{count} {what}s have a second id (same profile, name or molecule); each is one group",
+            )
+            for what, count in twice.items()
+        ),
+        (
+            counts["different_labels"],
+            "copies_with_different_labels",
             f"{counts['different_labels']} of {counts['repeated']} pairs of a cell line and a drug that were measured "
             "more than once differ by more than a standard deviation of all responses "
-            f"({counts['standard_deviation']:.2f})"
-        )
-        findings.append(AuditFinding("copies_with_different_labels", message))
+            f"({counts['standard_deviation']:.2f})",
+        ),
+    )
     shortcuts = [
         probe_response(probe, features, samples, lines.to_numpy(), seed)
         for probe, features in pair_confounders(samples).items()
@@ -61,15 +66,14 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
     findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
     group = group_samples(samples, split)[0].to_numpy(str)
     carried = None if split.mode == "drug_blind" else samples.pairs["drug_id"].to_numpy(str)
-    unknown = (samples.cell_lines["tissue"] == UNKNOWN).to_numpy()[samples.cell]
+    unknown = (samples.cell_lines["tissue"] == UNKNOWN).to_numpy()[samples.cell].sum()
     groups = {
         "unit": _UNIT[split.mode],
         **group_sizes(group, carried),
-        "unknown": int(unknown.sum()) if split.mode == "tissue_blind" else 0,
+        "unknown": int(unknown) if split.mode == "tissue_blind" else 0,
     }
-    if groups["unknown"]:
-        message = f"the tissue of {groups['unknown']} samples is not known: they are held together as if it were one"
-        findings.append(AuditFinding("tissue_unknown", message))
+    message = f"the tissue of {groups['unknown']} samples is not known: they are held together as if it were one"
+    findings += findings_where((groups["unknown"], "tissue_unknown", message))
     return duplicates, shortcuts, groups, findings + group_findings(groups, split)
 
 

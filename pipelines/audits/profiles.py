@@ -10,19 +10,15 @@ import pandas as pd
 
 from pipelines.audits import (
     LISTED,
-    AuditFinding,
     Parts,
-    copy_findings,
+    findings_where,
     group_findings,
     group_sizes,
-    list_duplicates,
-    merged_groups,
+    labeled_copies,
     metadata,
     name_classes,
-    pair_rows,
     shortcut_finding,
 )
-from pipelines.groups.connect import connected
 from pipelines.groups.profiles import similar_profiles
 from pipelines.params import Split
 from pipelines.probes import probe_labels, thinned
@@ -44,18 +40,11 @@ def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> 
     the split's mode.
     """
     table = samples.table
-    ids, patient = table["sample_id"].to_numpy(str), table["patient_id"].to_numpy(str)
+    patient = table["patient_id"].to_numpy(str)
     known = table["label"].notna().to_numpy()
     label = table["label"].where(known, _UNKNOWN).to_numpy(str)
     pairs = similar_profiles(samples, split.near_identical)
-    edges = [(patient[a], patient[b]) for a, b in pairs[["a", "b"]].to_numpy(int)]
-    group = connected(pd.Index(np.unique(patient)), edges).loc[patient].to_numpy(str)
-    duplicates = list_duplicates(pair_rows(pairs, ids, patient, label), merged_groups(pd.Series(group, index=patient)))
-    counts = duplicates["counts"]
-    findings = copy_findings(counts, "profile", "patient")
-    if counts["different_labels"]:
-        message = f"{counts['different_labels']} pairs of identical or nearly identical profiles have different labels"
-        findings.append(AuditFinding("copies_with_different_labels", message))
+    group, duplicates, findings = labeled_copies(pairs, table, patient, label, sample="profile", unit="patient")
     shortcuts = _probed(samples, known, label, group, seed)
     for shortcut in shortcuts:
         if shortcut["finding"]:
@@ -63,15 +52,13 @@ def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> 
             findings.append(shortcut_finding(shortcut, effect))
         if "pairs" in shortcut:
             shortcut["pairs"] = shortcut["pairs"][:LISTED]  # 33 cohorts make 528
-    # A patient without an id was given the sample's.
-    alone = patient == ids
+    alone = patient == table["sample_id"].to_numpy(str)  # a patient without an id was given the sample's
     groups = {"unit": "patient", **group_sizes(group, label if known.any() else None), "unknown": int(alone.sum())}
-    if alone.any():
-        message = (
-            f"the patient of {alone.sum()} of {len(alone)} profiles is not known, or has the sample's name: profiles "
-            "of one patient can be on both sides of the split, and scores may be higher than on unseen patients"
-        )
-        findings.append(AuditFinding("patient_unknown", message))
+    message = (
+        f"the patient of {alone.sum()} of {len(alone)} profiles is not known, or has the sample's name: profiles "
+        "of one patient can be on both sides of the split, and scores may be higher than on unseen patients"
+    )
+    findings += findings_where((alone.any(), "patient_unknown", message))
     # A tumor has one type: that a patient has one label is a fault only of a split that ignores patients.
     uneven = groups | {"one_label_each": groups["one_label_each"] and split.mode == "random"}
     return duplicates, shortcuts, groups, findings + group_findings(uneven, split)

@@ -18,26 +18,14 @@ from pipelines.paths import AUDIT_FILE
 
 @dataclass(frozen=True)
 class Audit:
-    """The outcome of auditing the samples of a task.
-
-    Attributes
-    ----------
-    samples
-        How many there are.
-    duplicates
-        ``counts``; ``pairs``, the gravest first, and ``merged_groups``, at most `pipelines.audits.LISTED` of each.
-    shortcuts
-        One mapping for each probe of `pipelines.probes`.
-    groups
-        How many groups, how uneven, and which labels few of them have.
-    """
+    """The outcome of auditing the samples of a task."""
 
     task: str
     modality: str
-    samples: int
-    duplicates: dict[str, Any]
-    shortcuts: tuple[dict[str, Any], ...]
-    groups: dict[str, Any]
+    samples: int  # how many there are
+    duplicates: dict[str, Any]  # `counts`; `pairs`, the gravest first, and `merged_groups`, at most `LISTED` of each
+    shortcuts: tuple[dict[str, Any], ...]  # one for each probe of `pipelines.probes`
+    groups: dict[str, Any]  # how many, how uneven, and which labels few of them have
     findings: tuple[AuditFinding, ...]
 
     @property
@@ -63,9 +51,8 @@ def audit_samples(samples: Any, folder: Path, name: str, task: Task, seed: int) 
 
 def write_audit(audit: Audit, reports: Path) -> Path:
     """Write ``audit.json`` into ``reports`` and return its path."""
-    path = reports / AUDIT_FILE
-    write_json(path, audit.as_dict())
-    return path
+    write_json(reports / AUDIT_FILE, audit.as_dict())
+    return reports / AUDIT_FILE
 
 
 def log_audit(audit: Audit, folder: Path, reports: Path) -> None:

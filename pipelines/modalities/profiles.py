@@ -77,12 +77,8 @@ class ProfilesTask(Task):
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
         """Return the target of all samples, and which are dropped because they have none.
 
-        Parameters
-        ----------
-        left
-            Samples that no other rule has dropped, bool, shape ``(n,)``.
-        classes
-            Those of a model that is scored; None where they are found in the table.
+        ``left`` are the samples that no other rule has dropped, bool, shape ``(n,)``; ``classes`` are those of a model
+        that is scored, None where they are found in the table.
         """
         from pipelines.samples.expression import ProfileTargets
 

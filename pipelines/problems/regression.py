@@ -36,21 +36,14 @@ def _correlation(function: str) -> Score:
 
 
 R2 = Metric("r2", "share of variance that is explained", score=_of_sklearn("r2_score"), label="R²")
-RMSE = Metric(
-    "rmse",
-    "root of the mean squared error; low is good",
-    higher_is_better=False,
-    score=_of_sklearn("root_mean_squared_error"),
-    label="RMSE",
+RMSE, MAE, MSE = (
+    Metric(name, f"{meaning}; low is good", higher_is_better=False, score=_of_sklearn(function), label=label)
+    for name, meaning, function, label in (
+        ("rmse", "root of the mean squared error", "root_mean_squared_error", "RMSE"),
+        ("mae", "mean absolute error", "mean_absolute_error", "Mean absolute error"),
+        ("mse", "mean squared error", "mean_squared_error", ""),
+    )
 )
-MAE = Metric(
-    "mae",
-    "mean absolute error; low is good",
-    higher_is_better=False,
-    score=_of_sklearn("mean_absolute_error"),
-    label="Mean absolute error",
-)
-MSE = Metric("mse", "mean squared error; low is good", higher_is_better=False, score=_of_sklearn("mean_squared_error"))
 R2_OVER_BASELINE = Metric("r2_over_baseline", "share of {baseline}'s squared error that is saved")
 
 PROBLEM = Problem(
@@ -59,13 +52,13 @@ PROBLEM = Problem(
         *(R2, RMSE, MAE, MSE),
         Metric("pearson", "correlation over all rows", score=_correlation("pearsonr")),
         Metric("spearman", "rank correlation over all rows", score=_correlation("spearmanr")),
-        Metric(
-            "within_drug_pearson",
-            "mean over drugs of the correlation within each",
-            within=True,
-            label="Correlation within a drug",
+        *(
+            Metric(f"within_drug_{name}", f"mean over drugs of the {what} within each", within=True, label=label)
+            for name, what, label in (
+                ("pearson", "correlation", "Correlation within a drug"),
+                ("spearman", "rank correlation", ""),
+            )
         ),
-        Metric("within_drug_spearman", "mean over drugs of the rank correlation within each", within=True),
         *(R2_OVER_BASELINE, MARGIN),
     ),
     ("validation_rmse",),

@@ -4,26 +4,15 @@ For a sample i of a patient p in a cohort c, on a platform b, and a gene j of a 
 
 - reads y_ij ~ negative binomial with mean μ_ij = L_i q_ij / (Σ_j q_ij + R) and variance μ_ij + φ_j μ_ij²
 - abundance log2 q_ij = a_j + w_j r_j(z_i) + s_bj + e_pj
-- activity z_ik = κ π_i C_ck + σ (√0.7 u_pk + √0.3 v_ik), u and v standard normal; the stroma program has
-  2 (0.7 - π_i) more, metastases have 0.4 more of stroma and proliferation, normals have 1.2 less of proliferation
+- activity z_ik = κ π_i C_ck + σ (√0.7 u_pk + √0.3 v_ik), u and v standard normal
 
-where, with what differs between the two collections in ``TUMOR_TYPE`` and ``GENE_EXPRESSION``:
-
-- L, library size in reads: log-normal, standard deviation of ln L 0.45
-- R, counts per million of the genes that are not shipped; the 400 genes take the share ``panel`` of a library
-- a, level in log2 counts per million: normal, standard deviation 1.5; a quarter of the genes instead has 0.15 to 2.5
-  expected reads in the median library, so zeros are common there
-- φ, dispersion: (0.08 + 1 / mean reads), the trend of DESeq2 (Love et al. 2014, doi 10.1186/s13059-014-0550-8), times a
-  log-normal factor of standard deviation 0.4
-- w, log2 fold change at one unit of activity: 0.5 to 1.5 times ``effect``, a quarter negative, nil outside programs
-- r, answer of a gene: linear, z_k (all landmarks); saturating, tanh(2 z_k); or gated by a program l, z_k (1 + tanh z_l)
-- C, programs that a cohort switches on (``_COHORTS``): its own and, in SIMB and SIMC, one that both share while
-  their own are weak, so the two are hard to tell apart; all cohorts differ in proliferation; κ is ``contrast`` and σ
-  is ``spread``
-- π, purity, the share of tumor cells: Beta(7, 3); solid normals hold none, and a third of C stands there for π C
-- s, shift of the second platform in log2: normal, standard deviation 0.2; platforms are dealt out within cohorts and
-  sample types, three in five samples to the first, so a platform tells neither
-- e, what is the patient's own in log2: normal, standard deviation ``own``
+L is the library size, R what the genes that are not shipped take, a a gene's level (a quarter of the genes has few
+reads), s the shift of the second platform, and e what is the patient's own. φ is the trend of DESeq2 (Love et al. 2014,
+doi 10.1186/s13059-014-0550-8), 0.08 + 1 / mean reads, times a log-normal factor. w is the log2 fold change at one unit
+of activity; r is linear, z_k (all landmarks), saturating, tanh(2 z_k), or gated by a program l, z_k (1 + tanh z_l). C
+are the programs of a cohort, see ``_COHORTS``: SIMB and SIMC share one while their own are weak, so they are hard to
+tell apart. π is the share of tumor cells; normals have none, and less proliferation; stroma fills the rest. Platforms
+are dealt out within cohorts and sample types, so a platform tells neither.
 
 Both collections have the same 400 genes. A program's 24 genes are scattered over the table, and half of them lie on one
 chromosome arm. ``tumor_type`` has counts per million of the library, 10⁶ y_ij / L_i, of all genes; ``gene_expression``
@@ -32,7 +21,7 @@ has log2 of these plus one, of 80 landmarks and 220 others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,18 +112,13 @@ class Genes:
         low_reads = np.where(low, np.exp2(rng.uniform(np.log2(0.15), np.log2(2.5), _GENES)), np.nan)
 
         chromosome, start = _places(members, rng)
-        symbol = np.array([f"SIMG{index + 1:04d}" for index in range(_GENES)])
-        entrez = 900_000_001 + np.arange(_GENES)
-        table = pd.DataFrame(
-            {
-                "gene": [f"{name}|{number}" for name, number in zip(symbol, entrez, strict=True)],
-                "symbol": symbol,
-                "entrez": entrez,
-                "chromosome": chromosome,
-                "start": start,
-                "is_l1000_landmark": landmark,
-            }
-        )
+        numbers = range(1, _GENES + 1)
+        names = {
+            "gene": [f"SIMG{number:04d}|{900_000_000 + number}" for number in numbers],
+            "symbol": [f"SIMG{number:04d}" for number in numbers],
+            "entrez": [900_000_000 + number for number in numbers],
+        }
+        table = pd.DataFrame({**names, "chromosome": chromosome, "start": start, "is_l1000_landmark": landmark})
         level = rng.normal(0, 1.5, _GENES)
         return cls(table, program, gate, answer, np.where(program < 0, 0, slope), level, low_reads)
 
@@ -162,7 +146,8 @@ def simulate_tumor_type(folder: Path, patients: int = 320, seed: int = 7) -> Non
     """
     genes = Genes.draw(np.random.default_rng([seed, 0]))
     samples, per_million = _profiles(genes, TUMOR_TYPE, "SIM-TT", patients, np.random.default_rng([seed, 1]))
-    _write(folder, samples, genes.table, per_million)
+    write_profiles(folder, samples, genes.table["gene"], per_million)
+    genes.table.to_csv(folder / "genes.csv", index=False)
 
 
 def simulate_gene_expression(folder: Path, patients: int = 230, seed: int = 7) -> None:
@@ -178,7 +163,9 @@ def simulate_gene_expression(folder: Path, patients: int = 230, seed: int = 7) -
     few = rng.choice(np.flatnonzero(outside & low), 35, replace=False)
     many = rng.choice(np.flatnonzero(outside & ~low), 25, replace=False)
     shipped = np.sort(np.concatenate([np.flatnonzero(~outside), few, many]))
-    _write(folder, samples, genes.table.iloc[shipped], np.log2(per_million[:, shipped] + 1))
+    table = genes.table.iloc[shipped]
+    write_profiles(folder, samples, table["gene"], np.log2(per_million[:, shipped] + 1))
+    table.to_csv(folder / "genes.csv", index=False)
 
 
 def _places(members: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -238,9 +225,7 @@ def _samples(design: Design, prefix: str, patients: int, rng: np.random.Generato
 
 def _activity(samples: pd.DataFrame, patient: np.ndarray, design: Design, rng: np.random.Generator) -> np.ndarray:
     """Return ``z``, shape ``(samples, programs)``."""
-    cohort = np.zeros((len(samples), len(PROGRAMS)))
-    for column, program in enumerate(PROGRAMS):
-        cohort[:, column] = [_COHORTS[label].get(program, 0.0) for label in samples["label"]]
+    cohort = np.array([[_COHORTS[label].get(program, 0.0) for program in PROGRAMS] for label in samples["label"]])
     normal = (samples["sample_type"] == NORMAL).to_numpy()
     metastasis = (samples["sample_type"] == METASTASIS).to_numpy()
     purity = np.where(normal, 0, rng.beta(7, 3, len(samples)))
@@ -254,11 +239,11 @@ def _activity(samples: pd.DataFrame, patient: np.ndarray, design: Design, rng: n
     return activity
 
 
-def _write(folder: Path, samples: pd.DataFrame, genes: pd.DataFrame, values: np.ndarray) -> None:
+def write_profiles(folder: Path, samples: pd.DataFrame, genes: Iterable[str], values: np.ndarray) -> None:
+    """Write ``expression.parquet`` and ``samples.csv``."""
     folder.mkdir(parents=True, exist_ok=True)
     # Rounded for size; floats that hardly repeat are smaller without a dictionary.
-    table = pd.DataFrame(np.round(values, 3).astype(np.float32), columns=genes["gene"].to_numpy())
+    table = pd.DataFrame(np.round(values, 3).astype(np.float32), columns=list(genes))
     table.insert(0, "sample_id", samples["sample_id"])
     table.to_parquet(folder / "expression.parquet", index=False, compression="zstd", use_dictionary=False)
     samples.to_csv(folder / "samples.csv", index=False)
-    genes.to_csv(folder / "genes.csv", index=False)

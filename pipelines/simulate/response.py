@@ -76,7 +76,13 @@ def simulate_drug_response(folder: Path, size: Size | None = None, seed: int = 7
     names = [f"simulated line {index}" for index in range(size.lines)]
     about = {"cell_line_id": lines, "name": names, "tissue": np.where(unannotated, "", tissue), "simulated": True}
     pd.DataFrame(about).to_csv(folder / "cell_lines.csv", index=False)
-    _write_drugs(folder / "drugs.csv", drugs, smiles)
+    table = {
+        "drug_id": [f"{study}:{molecule:02d}" for study, molecule in drugs],
+        "name": [f"simulated drug {molecule}" for _, molecule in drugs],
+        "pubchem_id": ["none" if molecule % 5 == 0 else str(900_000_000 + molecule) for _, molecule in drugs],
+        "smiles": ["" if molecule in (3, 11) else smiles[molecule] for _, molecule in drugs],
+    }
+    pd.DataFrame(table).to_csv(folder / "drugs.csv", index=False)
     known = np.array(lines)[~bare]
     _write(folder / "expression.parquet", expression[~bare], genes, known)
     _write(folder / "copy_number.parquet", copy_number[~bare], genes, known)
@@ -84,16 +90,6 @@ def simulate_drug_response(folder: Path, size: Size | None = None, seed: int = 7
     _write(folder / "methylation.parquet", methylation[~bare], sites, known)
     sequenced = rng.random(size.lines) < 0.85
     _write(folder / "mutation.parquet", mutated[sequenced], genes[:mutable], np.array(lines)[sequenced], np.int8)
-
-
-def _write_drugs(path: Path, drugs: list[tuple[str, int]], smiles: list[str]) -> None:
-    table = {
-        "drug_id": [f"{study}:{molecule:02d}" for study, molecule in drugs],
-        "name": [f"simulated drug {molecule}" for _, molecule in drugs],
-        "pubchem_id": ["none" if molecule % 5 == 0 else str(900_000_000 + molecule) for _, molecule in drugs],
-        "smiles": ["" if molecule in (3, 11) else smiles[molecule] for _, molecule in drugs],
-    }
-    pd.DataFrame(table).to_csv(path, index=False)
 
 
 def _write(path: Path, values: np.ndarray, names: list[str], lines: np.ndarray, kind: type = np.float32) -> None:

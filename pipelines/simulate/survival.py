@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipelines.simulate.expression import write_profiles
+
 _GENES, _PROGRAMS, _PER_PROGRAM = 200, 6, 22
 _RISK = np.array([0.9, -0.7, 0.0, 0.0, 0.0, 0.0])
 _INTERACTION, _SCALE_YEARS, _ENTRY_YEARS, _STUDY_YEARS, _LOST = -0.5, 4.3, 5.0, 8.0, 0.1
@@ -53,12 +55,7 @@ def simulate_breast_survival(folder: Path, patients: int = 300, seed: int = 7) -
     )
     order = np.argsort(samples["sample_id"].to_numpy(str), kind="stable")
     genes = [f"SIMG{number + 1:04d}" for number in range(_GENES)]
-    table = pd.DataFrame(np.round(values[order], 3).astype(np.float32), columns=genes)
-    samples = samples.iloc[order].reset_index(drop=True)
-    table.insert(0, "sample_id", samples["sample_id"])
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / "expression.parquet", index=False, compression="zstd", use_dictionary=False)
-    samples.to_csv(folder / "samples.csv", index=False)
+    write_profiles(folder, samples.iloc[order].reset_index(drop=True), genes, values[order])
 
 
 def log_hazard(activity: np.ndarray) -> np.ndarray:

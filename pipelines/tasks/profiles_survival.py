@@ -47,14 +47,13 @@ class ProfilesSurvival(ProfilesTask):
         super().check(checks)
         for key, name in (("time", self.data.time), ("event", self.data.event)):
             checks.require(bool(name), f"data.{key}", "is empty; name a column of samples.csv")
-        horizons = self.data.horizons
+        horizons, horizon = self.data.horizons, self.data.horizon
         ascending = list(horizons) == sorted(set(horizons)) and all(0 < each < math.inf for each in horizons)
-        checks.require(
-            len(horizons) >= 2 and ascending, "data.horizons", "must be two or more times, ascending, above 0"
-        )
+        several = len(horizons) >= 2 and ascending
+        checks.require(several, "data.horizons", "must be two or more times, ascending, above 0")
         listed = ", ".join(f"{each:g}" for each in horizons)
-        known = self.data.horizon in horizons
-        checks.require(known, "data.horizon", f"is {self.data.horizon:g}; it must be one of data.horizons ({listed})")
+        known = horizon in horizons
+        checks.require(known, "data.horizon", f"is {horizon:g}; it must be one of data.horizons ({listed})")
 
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
         """Return time and event of each sample; those without a follow-up are dropped."""
