@@ -61,21 +61,11 @@ def ran(tmp_path: Path) -> Iterator[Path]:
     assert not path.exists()
 
 
-def test_the_pickle_that_is_planted_does_run(tmp_path: Path) -> None:
-    pickle.loads(pickle.dumps(_Evil(tmp_path / "ran")))
-    assert (tmp_path / "ran").exists()
-
-
 def test_the_setting_holds_whatever_the_environment_says() -> None:
     program = "import os, pipelines.tracking; print(os.environ['MLFLOW_ALLOW_PICKLE_DESERIALIZATION'])"
     environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "true", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "false"
-
-
-def _mlflow_model(folder: Path, flavor: dict[str, Any]) -> None:
-    folder.mkdir()
-    (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": flavor, "model_uuid": "0" * 32}))
 
 
 def _plant(folder: Path, flavor: str, ran: Path) -> None:
@@ -88,7 +78,8 @@ def _plant(folder: Path, flavor: str, ran: Path) -> None:
         about = {"pickled_model": "model.pkl", "serialization_format": flavor, "sklearn_version": "1.7.0"}
         own = {"loader_module": "mlflow.sklearn", "model_path": "model.pkl", "predict_fn": "predict"}
         flavors = {"python_function": python | own, "sklearn": about}
-    _mlflow_model(folder, flavors)
+    folder.mkdir()
+    (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": flavors, "model_uuid": "0" * 32}))
     (folder / "model.pkl").write_bytes(pickle.dumps(_Evil(ran)))
 
 
@@ -203,15 +194,12 @@ def test_a_table_with_a_pickle_in_its_description_is_read_without_it(tmp_path: P
 @pytest.mark.parametrize("written", ["pickle", "joblib", "feather", "npy"])
 def test_a_table_that_is_something_else_is_refused(tmp_path: Path, ran: Path, written: str) -> None:
     path = tmp_path / "expression.parquet"
-    match written:
-        case "joblib":
-            joblib.dump(_Evil(ran), path)
-        case "feather":
-            feather.write_feather(_pickled_type(ran), str(path))
-        case "npy":
-            path.write_bytes(_objects(ran))
-        case _:
-            path.write_bytes(pickle.dumps(_Evil(ran)))
+    {
+        "pickle": lambda: path.write_bytes(pickle.dumps(_Evil(ran))),
+        "joblib": lambda: joblib.dump(_Evil(ran), path),
+        "feather": lambda: feather.write_feather(_pickled_type(ran), str(path)),
+        "npy": lambda: path.write_bytes(_objects(ran)),
+    }[written]()
     with pytest.raises(UserError, match="not a readable parquet file"):
         read_table(path, text=("sample_id",))
     for name in ("profiles.parquet", "profiles.csv", "profiles.pkl"):
@@ -247,20 +235,16 @@ def faults(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        *("import pickle", "from joblib import load", "import os, dill", "from cloudpickle.cloudpickle import loads"),
-        *("eval('1')", "exec(code)", "yaml.load(text, Loader=yaml.Loader)", "os.system('ls')", "pd.read_pickle(path)"),
-        *("torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=wanted)"),
-        *("np.load(path, allow_pickle=True)", "np.load(path, allow_pickle=given)", "subprocess.run(text, shell=True)"),
-    ],
+COULD = (
+    *("import pickle", "from joblib import load", "import os, dill", "from cloudpickle.cloudpickle import loads"),
+    *("eval('1')", "exec(code)", "yaml.load(text, Loader=yaml.Loader)", "os.system('ls')", "pd.read_pickle(path)"),
+    *("torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=wanted)"),
+    *("np.load(path, allow_pickle=True)", "np.load(path, allow_pickle=given)", "subprocess.run(text, shell=True)"),
 )
-def test_code_that_could_is_found(source: str) -> None:
-    assert len(faults(source)) == 1
 
 
-def test_code_that_could_not_is_not_found() -> None:
+def test_code_that_could_is_found_and_other_code_is_not() -> None:
+    assert [source for source in COULD if len(faults(source)) != 1] == []
     fine = "network.eval(); yaml.safe_load(text); np.load(path); torch.load(path, weights_only=True); re.compile('a')"
     assert faults(fine) == []
 

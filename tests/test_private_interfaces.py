@@ -16,10 +16,7 @@ from training.studies import optuna_private
 
 ROOMS = ("pipelines", "training", "evaluation", "serving", "infra")
 PRIVATE = ("mlflow.store", "mlflow.server", "mlflow.utils", "mlflow.pyfunc.scoring_server")
-HOLDERS = {
-    "serving/mlflow_private.py",
-    "training/studies/optuna_private.py",
-}
+HOLDERS = {"serving/mlflow_private.py", "training/studies/optuna_private.py"}
 
 
 @pytest.mark.parametrize(("holder", "library"), [(mlflow_private, mlflow), (optuna_private, optuna)])
@@ -46,17 +43,14 @@ def private_imports(source: str) -> Iterator[str]:
                 yield name
 
 
-@pytest.mark.parametrize(
-    ("source", "count"),
-    [
-        ("from optuna.storages._cached_storage import _CachedStorage", 1),
-        ("from mlflow.pyfunc import scoring_server", 1),
-        ("def f():\n    import mlflow.store.model_registry.dbmodels.models", 1),
-        ("from mlflow import MlflowClient\nfrom optuna.storages import RDBStorage", 0),
-    ],
-)
-def test_a_private_import_is_seen(source: str, count: int) -> None:
-    assert len(list(private_imports(source))) == count
+def test_a_private_import_is_seen() -> None:
+    for source in (
+        "from optuna.storages._cached_storage import _CachedStorage",
+        "from mlflow.pyfunc import scoring_server",
+        "def f():\n    import mlflow.store.model_registry.dbmodels.models",
+    ):
+        assert len(list(private_imports(source))) == 1
+    assert not list(private_imports("from mlflow import MlflowClient\nfrom optuna.storages import RDBStorage"))
 
 
 def test_private_interfaces_are_used_in_one_module_a_library() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.code_closure import WITHOUT_RESULT, closure
+from pipelines.code_closure import closure
 from pipelines.params import read_params
 
 ROOT = Path(__file__).parents[1]
@@ -96,8 +96,3 @@ def test_no_stage_imports_by_a_name_that_cannot_be_followed() -> None:
     of_unknown = re.compile(r"import_module\((?!f?\"(\{__name__\}|[a-z])[\w.]*\.)")
     found = {name for name in every if of_unknown.search((ROOT / name).read_text(encoding="utf-8"))}
     assert found == {"training/studies/cluster.py"}
-
-
-def test_what_is_said_to_have_no_result_is_there() -> None:
-    files = {name: ROOT.joinpath(*name.split(".")) for name in WITHOUT_RESULT}
-    assert [name for name, path in files.items() if not path.with_suffix(".py").is_file() and not path.is_dir()] == []

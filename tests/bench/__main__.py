@@ -9,6 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from tests.bench.measured import Record, Table
 # A benchmark's name, and the module and function that run it; imported only when it runs.
 BENCHES = {
     "loop": ("training_loop", "training_loop"),
-    "gathered": ("pair_matrix", "gathered"),
     "head": ("frozen_head", "frozen_head_trials"),
     "gpu": ("gpu", "gpu"),
     "images": ("image_reading", "image_reading"),
@@ -50,6 +50,8 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
     before = os.getloadavg()[0]
     found = job(small=small)
     took = time.perf_counter() - began
+    records, tables = ([each for each in found if isinstance(each, kind)] for kind in (Record, Table))
+    print(*(each.line() for each in records), sep="\n")
     print(f"{name} took {took:.0f} s, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after", flush=True)
     return {
         "about": (job.__doc__ or "").strip(),
@@ -61,8 +63,8 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}",
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "records": [each.content() for each in found if isinstance(each, Record)],
-        "tables": [each.content() for each in found if isinstance(each, Table)],
+        "records": [asdict(each) for each in records],
+        "tables": [asdict(each) for each in tables],
     }
 
 

@@ -34,19 +34,17 @@ def start_up(small: bool = False) -> list[Record]:
     found = modules()
     jobs = [lambda: run("-c", "pass"), *(lambda module=module: run("-m", module, "--help") for module in found)]
     nothing, *times = in_turn(jobs, 1 if small else 3)
-    records = []
-    for module, seconds in zip(found, times, strict=True):
-        ratio = statistics.median(a / b for a, b in zip(seconds, nothing, strict=True))
-        record = Record(
-            *(f"python -m {module} --help", statistics.median(seconds), statistics.median(nothing), ratio, "s"),
+    return [
+        Record(
+            *(f"python -m {module} --help", statistics.median(seconds), statistics.median(nothing)),
+            *(statistics.median(a / b for a, b in zip(seconds, nothing, strict=True)), "s"),
             bound=AT_MOST,
             bound_on="ours",
             higher_is_better=False,
             sides=("the command", "python -c pass"),
         )
-        print(record.line(), flush=True)
-        records.append(record)
-    return records
+        for module, seconds in zip(found, times, strict=True)
+    ]
 
 
 def dvc_nothing_to_do(small: bool = False) -> list[Record]:
@@ -62,11 +60,6 @@ def dvc_nothing_to_do(small: bool = False) -> list[Record]:
 
         ours, other = in_turn([repro, lambda: platform.dvc("status")], 1 if small else 5)
     ratio = statistics.median(a / b for a, b in zip(ours, other, strict=True))
-    record = Record(
-        *("dvc repro with nothing to do, a platform of one model", statistics.median(ours), statistics.median(other)),
-        *(ratio, "s"),
-        higher_is_better=False,
-        sides=("dvc repro", "dvc status"),
-    )
-    print(record.line(), flush=True)
-    return [record]
+    what = "dvc repro with nothing to do, a platform of one model"
+    seconds = (statistics.median(ours), statistics.median(other))
+    return [Record(what, *seconds, ratio, "s", higher_is_better=False, sides=("dvc repro", "dvc status"))]

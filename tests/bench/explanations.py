@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.measured import Record, paired
+from tests.bench.measured import Record, compare
 from tests.training.profile_samples import TARGETS, gene_samples, labels_samples
 from training.architectures import get_architecture
 
@@ -38,8 +38,6 @@ def explanations(small: bool = False) -> list[Record]:
             return np.concatenate([estimator.attribute(samples.take(row), outputs[row]).values for row in rows])
 
         np.testing.assert_allclose(whole(), one_by_one(), rtol=1e-3, atol=1e-4)
-        ours, other, ratio = paired(whole, one_by_one, rounds=rounds)
         name = f"{method}, {architecture}, {count} samples of {len(samples.inputs)} genes"
-        records.append(Record(name, ours, other, ratio, "s", sides=("in one call", "a call a sample")))
-        print(records[-1].line(), flush=True)
+        records.append(compare(name, whole, one_by_one, sides=("in one call", "a call a sample"), rounds=rounds))
     return records

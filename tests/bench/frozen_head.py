@@ -88,9 +88,8 @@ def frozen_head_trials(small: bool = False) -> list[Record]:
     apart = sum(one != another for one, another in zip(*accuracies, strict=True))
     name = f"head mode, {trials} trials of {epochs} epochs, {len(train)} + {len(validation)} images of 96 px"
     sides = ("features cached", "backbone in every epoch")
-    ratio = seconds[1] / seconds[0]
-    record = Record(name, seconds[0], seconds[1], ratio, "s", bound=None if small else LEAST, sides=sides)
-    print(record.line(), end="; ")
+    bound = None if small else LEAST
+    record = Record(name, seconds[0], seconds[1], seconds[1] / seconds[0], "s", bound=bound, sides=sides)
     print(f"mean validation accuracy {ours:.4f} and {other:.4f}, ", end="")
     print(f"{apart} trials differ, weights of the last head by {(heads[0] - heads[1]).norm() / heads[1].norm():.1e}")
     if not small:  # one image of ten is too much of an accuracy to say that it differs

@@ -13,7 +13,7 @@ import torch
 import xgboost
 
 from pipelines.samples.images import ImageSamples
-from tests.bench.measured import Record, paired
+from tests.bench.measured import Record, compare
 from tests.training.image_samples import labeled
 from tests.training.profile_samples import labels_samples
 from training.architectures import get_architecture
@@ -87,8 +87,8 @@ def trees(device: str, name: str, small: bool) -> Record:
         trees, label = XGBoost(rounds=rounds, depth=6, device=where), rows[:, 0] * rows[:, 1]
         return lambda: trees._boost({}, xgboost.QuantileDMatrix(rows, label, max_bin=trees.max_bin), None, None)
 
-    ours, other, ratio = paired(job(device), job("cpu"), rounds=1 if small else ROUNDS)
-    return Record(f"XGBoost, {rounds} rounds on {n} x {features}", ours, other, ratio, "s", sides=(name, "processor"))
+    what = f"XGBoost, {rounds} rounds on {n} x {features}"
+    return compare(what, job(device), job("cpu"), sides=(name, "processor"), rounds=1 if small else ROUNDS)
 
 
 def tumor_types(device: str, name: str, small: bool) -> Record:
@@ -104,9 +104,8 @@ def tumor_types(device: str, name: str, small: bool) -> Record:
 
         return fit
 
-    ours, other, ratio = paired(job(device), job("cpu"), rounds=1)
     what = f"tumor types by ResNet50, {len(samples)} profiles as images of {side} px, {epochs} epochs"
-    return Record(what, ours, other, ratio, "s", sides=(name, "processor"))
+    return compare(what, job(device), job("cpu"), sides=(name, "processor"), rounds=1)
 
 
 def gpu(small: bool = False, device: str | None = None) -> list[Record]:
@@ -120,9 +119,4 @@ def gpu(small: bool = False, device: str | None = None) -> list[Record]:
         return []
     device = device or "cuda"
     name = "the processor" if device == "cpu" else torch.cuda.get_device_name(device)
-    began = time.perf_counter()
-    records = [*throughput(device, name, small), trees(device, name, small), tumor_types(device, name, small)]
-    for record in records:
-        print(record.line(), flush=True)
-    print(f"on {name}: {time.perf_counter() - began:.0f} s", flush=True)
-    return records
+    return [*throughput(device, name, small), trees(device, name, small), tumor_types(device, name, small)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+import operator
 import tempfile
 import warnings
 from pathlib import Path
@@ -71,7 +73,6 @@ def image_reading(small: bool = False) -> list[Record]:
             seconds, other, ratio = paired(mine, lambda theirs=theirs: list(theirs), rounds=rounds)  # type: ignore[misc]
             title = f"{what}, {len(pixels)} images to {SIZE} px"
             records.append(Record(title, len(pixels) / seconds, len(pixels) / other, ratio, "images/s", sides=sides))
-            print(records[-1].line(), flush=True)
     return records
 
 
@@ -79,14 +80,4 @@ def alone_transforms() -> list[v2.Transform]:
     """Return `augmentation`'s changes for one image at a time."""
     whole = augmentation(STRENGTH, SIZE)
     assert any(isinstance(change, StainJitter) for change in whole.transforms)
-    return [v2.Lambda(add_axis), *whole.transforms, v2.Lambda(drop_axis)]
-
-
-def add_axis(image: torch.Tensor) -> torch.Tensor:
-    """Return one image as a batch."""
-    return image[None]
-
-
-def drop_axis(image: torch.Tensor) -> torch.Tensor:
-    """Return the image of a batch of one."""
-    return image[0]
+    return [v2.Lambda(functools.partial(torch.unsqueeze, dim=0)), *whole.transforms, v2.Lambda(operator.itemgetter(0))]

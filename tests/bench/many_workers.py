@@ -193,10 +193,8 @@ class _Shared:
     """What came of some workers on one study: medians and means of one trial, each worker's first left out."""
 
     workers: int
-    seconds: float
     storage: float
     tracking: float
-    waited: float
     held: float
     report: float
     transactions: float
@@ -252,10 +250,8 @@ def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: 
     costs = [each for _, outs in ended for out in outs for each in out[1:]]
     return _Shared(
         workers=workers,
-        seconds=seconds,
         storage=median(each.storage for each in costs),
         tracking=median(each.tracking for each in costs),
-        waited=median(each.waited for each in costs),
         held=median(each.held for each in costs),
         report=median(each.reports for each in costs) / _EPOCHS,
         transactions=mean(each.sent["transactions of studies"] for each in costs),
@@ -291,7 +287,6 @@ class _Crowded:
     running: int
     held: float
     report: float
-    beat: float
     beat_transactions: float
 
 
@@ -301,8 +296,7 @@ def _crowd(running: int, claims: int) -> _Crowded:
     study = optuna.create_study(study_name=name, storage=storage, pruner=_pruner())
     study.sampler = optuna.samplers.RandomSampler()
     _run_elsewhere(storage, study._study_id, running)
-    lock, held, reports, beats = _Clocked(study_lock(name), _Costs()), [], [], []
-    sent = 0
+    lock, held, reports, sent = _Clocked(study_lock(name), _Costs()), list[float](), list[float](), 0
 
     def objective(trial: optuna.Trial) -> float:
         nonlocal sent
@@ -314,9 +308,7 @@ def _crowd(running: int, claims: int) -> _Crowded:
             reports.append(time.perf_counter() - began)
         _here.__dict__.pop("sent", None)
         for beat in range(_EPOCHS):
-            began = time.perf_counter()
             trial.set_user_attr("beat", beat)
-            beats.append(time.perf_counter() - began)
         sent += _here.__dict__.pop("sent", Counter())["transactions of studies"]
         return x
 
@@ -325,7 +317,7 @@ def _crowd(running: int, claims: int) -> _Crowded:
         lock.costs = _Costs()
 
     work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
-    return _Crowded(running, median(held[1:]), median(reports), median(beats), sent / len(beats))
+    return _Crowded(running, median(held[1:]), median(reports), sent / len(reports))
 
 
 def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
@@ -376,7 +368,7 @@ def many_workers(small: bool = False) -> list[Record | Table]:
             "MLFLOW_TRACKING_URI": server.database("tracking"),
             "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "QueuePool",
         }
-        stack.enter_context(_environment(values))
+        stack.enter_context(mock.patch.dict(os.environ, values))
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         stack.callback(optuna.logging.set_verbosity, before)
@@ -393,105 +385,72 @@ def many_workers(small: bool = False) -> list[Record | Table]:
     return [*_records(one, many, few, crowded), _thousand(many, crowded)]
 
 
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
-
-
 def _records(one: _Shared, many: _Shared, few: _Crowded, crowded: _Crowded) -> list[Record]:
-    def record(name: str, ours: float, other: float, sides: tuple[str, str]) -> Record:
-        found = Record(name, 1e3 * ours, 1e3 * other, ours / other, "ms", higher_is_better=False, sides=sides)
-        print(found.line(), flush=True)
-        return found
-
     workers = (f"{many.workers} workers", "1 worker")
     running = (f"{crowded.running} running trials", f"{few.running} running trial")
+    claim, report = "a claim: the study's lock is held", "a report, and whether to prune"
     return [
-        record("overhead a trial, in all", many.overhead, one.overhead, workers),
-        record("overhead a trial, study storage", many.storage, one.storage, workers),
-        record("overhead a trial, tracking", many.tracking, one.tracking, workers),
-        record("processor of a trial, its worker", many.worker_cpu, one.worker_cpu, workers),
-        record("processor of a trial, PostgreSQL", many.postgres_cpu, one.postgres_cpu, workers),
-        record("a claim: the study's lock is held", many.held, one.held, workers),
-        record("a report, and whether to prune", many.report, one.report, workers),
-        record("a claim: the study's lock is held", crowded.held, few.held, running),
-        record("a report, and whether to prune", crowded.report, few.report, running),
+        Record(name, 1e3 * ours, 1e3 * other, ours / other, "ms", higher_is_better=False, sides=sides)
+        for name, ours, other, sides in (
+            ("overhead a trial, in all", many.overhead, one.overhead, workers),
+            ("overhead a trial, study storage", many.storage, one.storage, workers),
+            ("overhead a trial, tracking", many.tracking, one.tracking, workers),
+            ("processor of a trial, its worker", many.worker_cpu, one.worker_cpu, workers),
+            ("processor of a trial, PostgreSQL", many.postgres_cpu, one.postgres_cpu, workers),
+            (claim, many.held, one.held, workers),
+            (report, many.report, one.report, workers),
+            (claim, crowded.held, few.held, running),
+            (report, crowded.report, few.report, running),
+        )
     ]
 
 
 def _thousand(many: _Shared, crowded: _Crowded, lengths: tuple[float, ...] = (60.0, 600.0, 3600.0)) -> Table:
     """Return what 1,000 workers would take, by the length of their trials: arithmetic from what was measured."""
-    rates = [_CROWD / length for length in lengths]
     sampled = float(os.environ["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"])
-    beats, flushes, samples = (_CROWD / seconds for seconds in (_BEAT_SECONDS, _FLUSH_SECONDS, sampled))
-    transactions = many.transactions + many.tracking_transactions
-
-    def row(what: str, each: Callable[[float], float], unit: str, how: str) -> list[str]:
-        return [what, *(f"{number(each(rate))}{unit}" for rate in rates), how]
-
+    transactions, held = many.transactions + many.tracking_transactions, 1e3 * crowded.held
+    each = many.connections / many.workers
+    # What it is, how much of it one trial takes, how much there is whatever the trials' length, unit, and how reckoned.
+    rows: list[tuple[str, float, float, str, str]] = [
+        ("trials ended", 1, 0, "/s", f"{_CROWD:,} workers / length of a trial"),
+        (
+            *("time that the study's lock is held", 100 * crowded.held, 0, " %"),
+            f"trials/s x {held:.0f} ms, a claim among {crowded.running:,} running trials; 100 % is reached by trials "
+            f"of {_CROWD * crowded.held:.0f} s, and shorter ones wait for one another",
+        ),
+        (
+            *("transactions of PostgreSQL, trials", transactions, 0, "/s"),
+            f"trials/s x {transactions:.0f}, of {_EPOCHS} epochs each: {many.transactions:.0f} of the study and "
+            f"{many.tracking_transactions:.0f} of the run",
+        ),
+        (
+            *("transactions of PostgreSQL, heartbeats", 0, _CROWD / _BEAT_SECONDS * crowded.beat_transactions, "/s"),
+            f"{_CROWD:,} workers / {_BEAT_SECONDS:.0f} s x {crowded.beat_transactions:.0f}",
+        ),
+        (
+            *("processor of PostgreSQL", many.postgres_cpu, 0, " cores"),
+            f"trials/s x {1e3 * many.postgres_cpu:.0f} ms, as measured with {many.workers} workers",
+        ),
+        (
+            *("connections to the studies' database", 0, _CROWD * each, ""),
+            f"{_CROWD:,} workers x {each:.1f}, the most seen with {many.workers}: the lock's, the storage's and the "
+            "heartbeat's",
+        ),
+        ("calls of the tracking server, trials", many.calls, 0, "/s", f"trials/s x {many.calls:.0f}"),
+        (
+            *("calls of the tracking server, step metrics", 0, _CROWD / _FLUSH_SECONDS, "/s"),
+            f"at most {_CROWD:,} workers / {_FLUSH_SECONDS:.0f} s",
+        ),
+        (
+            *("calls of the tracking server, system metrics", 0, _CROWD / sampled, "/s"),
+            f"{_CROWD:,} workers / {sampled:.0f} s (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL)",
+        ),
+    ]
     return Table(
         title=f"What {_CROWD:,} workers on one study would take",
         columns=["what", *(f"trials of {length:.0f} s" for length in lengths), "reckoned as"],
         rows=[
-            row("trials ended", lambda rate: rate, "/s", f"{_CROWD:,} workers / length of a trial"),
-            row(
-                "time that the study's lock is held",
-                lambda rate: 100 * rate * crowded.held,
-                " %",
-                f"trials/s x {1e3 * crowded.held:.0f} ms, a claim among {crowded.running:,} running trials; "
-                f"100 % is reached by trials of {_CROWD * crowded.held:.0f} s, and shorter ones wait for one another",
-            ),
-            row(
-                "transactions of PostgreSQL, trials",
-                lambda rate: rate * transactions,
-                "/s",
-                f"trials/s x {transactions:.0f}, of {_EPOCHS} epochs each: {many.transactions:.0f} of the study and "
-                f"{many.tracking_transactions:.0f} of the run",
-            ),
-            row(
-                "transactions of PostgreSQL, heartbeats",
-                lambda rate: beats * crowded.beat_transactions,
-                "/s",
-                f"{_CROWD:,} workers / {_BEAT_SECONDS:.0f} s x {crowded.beat_transactions:.0f}",
-            ),
-            row(
-                "processor of PostgreSQL",
-                lambda rate: rate * many.postgres_cpu,
-                " cores",
-                f"trials/s x {1e3 * many.postgres_cpu:.0f} ms, as measured with {many.workers} workers",
-            ),
-            row(
-                "connections to the studies' database",
-                lambda rate: _CROWD * many.connections / many.workers,
-                "",
-                f"{_CROWD:,} workers x {many.connections / many.workers:.1f}, the most seen with {many.workers}: the "
-                "lock's, the storage's and the heartbeat's",
-            ),
-            row(
-                "calls of the tracking server, trials",
-                lambda rate: rate * many.calls,
-                "/s",
-                f"trials/s x {many.calls:.0f}",
-            ),
-            row(
-                "calls of the tracking server, step metrics",
-                lambda rate: flushes,
-                "/s",
-                f"at most {_CROWD:,} workers / {_FLUSH_SECONDS:.0f} s",
-            ),
-            row(
-                "calls of the tracking server, system metrics",
-                lambda rate: samples,
-                "/s",
-                f"{_CROWD:,} workers / {sampled:.0f} s (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL)",
-            ),
+            [what, *(f"{number(_CROWD / length * trial + always)}{unit}" for length in lengths), how]
+            for what, trial, always, unit, how in rows
         ],
     )

@@ -5,43 +5,24 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Record:
-    """One comparison.
+    """One comparison."""
 
-    Attributes
-    ----------
-    name
-        What is done, and how much of it.
-    ours, other
-        Medians, in ``unit``.
-    ratio
-        How the two compare, see ``higher_is_better``; the median over pairs where there are pairs.
-    unit
-        Of ``ours`` and ``other``.
-    bound
-        What the issue asks for, None where it asks for nothing.
-    higher_is_better
-        Of ``ratio``: true where it says how many times faster or smaller ours is, false where it says how many times
-        longer ours takes than something that does less (a process that does nothing, a call without a network).
-    bound_on
-        Whether ``bound`` is of ``ratio`` or of ``ours``, which then may not be higher.
-    sides
-        What the two are.
-    """
-
-    name: str
-    ours: float
+    name: str  # what is done, and how much of it
+    ours: float  # median, in `unit`
     other: float
-    ratio: float
+    ratio: float  # how the two compare; the median over pairs where there are pairs
     unit: str
-    bound: float | None = None
+    bound: float | None = None  # what the issue asks for, None where it asks for nothing
+    # Of `ratio`: true where it says how many times faster or smaller ours is, false where it says how many times longer
+    # ours takes than something that does less (a process that does nothing, a call without a network).
     higher_is_better: bool = True
-    bound_on: Literal["ratio", "ours"] = "ratio"
+    bound_on: Literal["ratio", "ours"] = "ratio"  # `ours` may then not be higher
     sides: tuple[str, str] = ("ours", "other")
 
     @property
@@ -72,22 +53,10 @@ class Record:
             f"{number(self.ratio)} {times}{verdict}"
         )
 
-    def content(self) -> dict[str, Any]:
-        """Return the fields as JSON keeps them."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Table:
-    """What follows from the figures of a benchmark, as it stands below its records.
-
-    Attributes
-    ----------
-    title, columns
-        Above it, and above its columns.
-    rows
-        As many texts each as there are columns.
-    """
+    """What follows from the figures of a benchmark, as it stands below its records."""
 
     title: str
     columns: list[str]
@@ -96,11 +65,7 @@ class Table:
     def lines(self) -> list[str]:
         """Return it as Markdown."""
         lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", "|---" * len(self.columns) + "|"]
-        return [*lines, *(f"| {' | '.join(row)} |" for row in self.rows), ""]
-
-    def content(self) -> dict[str, Any]:
-        """Return the fields as JSON keeps them."""
-        return asdict(self)
+        return [*lines, *(f"| {' | '.join(row)} |" for row in self.rows)]
 
 
 def number(value: float) -> str:
@@ -138,3 +103,10 @@ def paired(
     """Return the median seconds of both, measured in turn, and the median ratio other / ours."""
     a, b = in_turn([ours, other], rounds, clock)
     return statistics.median(a), statistics.median(b), statistics.median(y / x for x, y in zip(a, b, strict=True))
+
+
+def compare(
+    name: str, ours: Callable[[], object], other: Callable[[], object], *, sides: tuple[str, str], rounds: int = 5
+) -> Record:
+    """Time two jobs in turn."""
+    return Record(name, *paired(ours, other, rounds=rounds), "s", sides=sides)

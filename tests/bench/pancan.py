@@ -80,15 +80,13 @@ def pancan_reader(small: bool = False, genes: int = 20_531, samples: int = 11_06
         ours, memory = alone_in_a_process(READER, folder)
         other, other_memory = alone_in_a_process(WHOLE_TABLE, folder)
     name, sides = f"PanCanAtlas matrix of {genes} x {samples}, {megabytes:.0f} MB", ("streamed", "pandas")
-    records = [
-        Record(name, ours, other, other / ours, "s", bound=None if small else LEAST, sides=sides),
+    speed, most = (None, None) if small else (LEAST, MOST_MEGABYTES)
+    return [
+        Record(name, ours, other, other / ours, "s", bound=speed, sides=sides),
         Record(
             *(f"{name}, memory", memory, other_memory, other_memory / memory, "MB"),
-            bound=None if small else MOST_MEGABYTES,
+            bound=most,
             bound_on="ours",
             sides=sides,
         ),
     ]
-    for record in records:
-        print(record.line(), flush=True)
-    return records

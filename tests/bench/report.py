@@ -36,16 +36,9 @@ on it).
 
 
 def add(folder: Path, name: str, result: dict[str, Any], order: list[str]) -> None:
-    """Keep the result of a benchmark in ``performance.json`` and write page and picture anew.
+    """Keep the ``result`` of `tests.bench.__main__.run` in ``performance.json``, and write page and picture anew.
 
-    Parameters
-    ----------
-    folder
-        Holds ``performance.md``, whose text outside the marks stays as it is, and ``images/``.
-    name, result
-        As `tests.bench.__main__.run` returns it.
-    order
-        Of benchmarks on the page.
+    ``folder`` has ``performance.md``, whose text outside the marks stays as it is, and ``images/``.
     """
     kept = folder / "performance.json"
     results = (read_json(kept) if kept.is_file() else {}) | {name: result}
@@ -86,7 +79,7 @@ def measured(results: dict[str, dict[str, Any]]) -> str:
                 f"{two}: {number(record.other)} {record.unit} | {number(record.ratio)} {means} | {verdict} |"
             )
         for table in result.get("tables", []):
-            lines += ["", *Table(**table).lines()[:-1]]
+            lines += ["", *Table(**table).lines()]
         busy = max(result["load"]) > result["cores"]
         lines += [
             "",

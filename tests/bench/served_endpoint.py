@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import mlflow
 import numpy as np
@@ -27,10 +28,12 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
     A classifier of simulated profiles; the two servers are asked in turn.
     """
     requests_each = 20 if small else requests_each
-    before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
+    before = mlflow.get_tracking_uri()
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.ExitStack() as stack:
         folder = Path(name)
-        os.environ["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{folder / 'mlflow.db'}"
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        stack.enter_context(mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": uri}))
+        stack.callback(mlflow.set_tracking_uri, before)
         mlflow.set_tracking_uri(uri)
         task, prepared = served.profiles_prepared(1_000)
         contract = served.save_fitted(served.PROFILES, "logistic_regression", task, prepared, folder / "model")
@@ -71,15 +74,10 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
             count: statistics.median(b / a for a, b in zip(times[one][10:], times[other][10:], strict=True))
             for count, one, other in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
         }
-    if before[0] is None:
-        del os.environ["MLFLOW_TRACKING_URI"]
-    else:
-        os.environ["MLFLOW_TRACKING_URI"] = before[0]
-    mlflow.set_tracking_uri(before[1])
     ms = {job: 1e3 * seconds for job, seconds in took.items()}
     rows, each = batch / took["batch"], 1 / took["plain"]
     name = f"endpoint, profiles of {genes} genes"
-    records = [
+    return [
         Record(
             *(f"{name}, one row", ms["plain"], ms["process"], ms["plain"] / ms["process"], "ms"),
             higher_is_better=False,
@@ -96,6 +94,3 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
             for count, plain, logged in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
         ),
     ]
-    for record in records:
-        print(record.line(), flush=True)
-    return records

@@ -69,6 +69,5 @@ def table_reading(small: bool = False) -> list[Record]:
                 higher_is_better=False,
                 sides=("with checks", "pandas without"),
             )
-            print(record.line(), flush=True)
             records.append(record)
     return records

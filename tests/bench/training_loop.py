@@ -212,9 +212,7 @@ def against(work: Work, name: str, job: Callable[[], nn.Module], rounds: int, bo
     """Measure the platform's loop and another in turn, in processor seconds."""
     check_same_work(work, job(), exactly=bound is not None)
     seconds, theirs, ratio = paired(lambda: ours(work), job, rounds=rounds, clock=time.process_time)
-    record = Record(*(f"training loop, {work.name}", seconds, theirs, ratio, "s"), bound=bound, sides=("ours", name))
-    print(record.line(), flush=True)
-    return record
+    return Record(f"training loop, {work.name}", seconds, theirs, ratio, "s", bound=bound, sides=("ours", name))
 
 
 def training_loop(small: bool = False) -> list[Record]:

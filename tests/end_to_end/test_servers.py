@@ -7,12 +7,14 @@ the place of the store.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import boto3
 import optuna
@@ -21,13 +23,15 @@ import requests
 import sqlalchemy as sa
 from pgserver._commands import POSTGRES_BIN_PATH
 
+from infra import set_up
 from pipelines import tracking
+from pipelines.command import run_command
 from pipelines.file_hashes import file_hashes
 from serving import registry
 from serving.audit_log import INTENTS, TABLE
 from serving.registry_checks import verify
 from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import ROOT, small_params
+from tests.end_to_end.small_platform import small_params
 from tests.end_to_end.test_new_tasks import TASKS, first_profile, is_subtype
 from tests.servers import ADMIN, ADMIN_PASSWORD, s3_store, tracking_server
 from tests.serving.served import serving
@@ -50,16 +54,9 @@ class Installation:
     folder: Path
     artifacts: dict[str, str]
 
-    def command(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a module in a process of its own."""
-        return subprocess.run(
-            [sys.executable, "-m", *arguments],
-            cwd=self.here.root,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+    def command(self, module: str, *arguments: str, **env: str) -> CompletedProcess[str]:
+        """Run a command of the platform in this process, with other variables."""
+        return said(lambda: run_command(importlib.import_module(module).main), module, *arguments, **env)
 
     def as_reader(self) -> dict[str, str]:
         """Return the variables of somebody whose account may read, and who has no login of the database."""
@@ -70,10 +67,24 @@ class Installation:
         }
 
 
-def script(name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a script of ``infra/`` as an installation does."""
-    command = [sys.executable, str(ROOT / "infra" / name), *arguments]
-    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
+def said(call: Callable[[], object], *argv: str, **env: str) -> CompletedProcess[str]:
+    """Return with what ``call`` exits and what it prints."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", list(argv))
+        for name, value in env.items():
+            patch.setenv(name, value)
+        try:
+            call()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
+def make(*what: str, **env: str) -> str:
+    """Return what ``infra/set_up.py`` says."""
+    done = said(lambda: set_up.main(*what), **env)
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +95,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(postgres())
         store = stack.enter_context(s3_store(folder))
-        assert script("make_bucket.py", BUCKET, **store).stdout == f"{BUCKET}: made\n"
-        assert script("make_bucket.py", BUCKET, **store).stdout == f"{BUCKET}: there\n"
+        for outcome in ("made", "there"):
+            assert make("bucket", BUCKET, **store) == f"{BUCKET}: {outcome}\n"
         uri = database.database("mlflow")
         url = stack.enter_context(tracking_server(folder, uri, BUCKET, store))
         root = {
@@ -94,8 +105,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
             "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD,
         }
         for name, password in PASSWORDS.items():
-            made = script("add_account.py", name, ONCOLINEAGE_ACCOUNT_PASSWORD=password, **root)
-            assert made.stdout == f"{name}: made\n", made.stderr
+            for outcome in ("made", "there"):
+                given = {"ONCOLINEAGE_ACCOUNT_PASSWORD": password, **root}
+                assert make("account", name, **given) == f"{name}: {outcome}\n"
+        assert make("account", "eve", **root) == "error: set ONCOLINEAGE_ACCOUNT_PASSWORD\n"
         here = stack.enter_context(checked_out(folder, params))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for key, value in {
@@ -157,21 +170,14 @@ def state(installed: Installation) -> tuple[object, ...]:
 def test_a_reader_is_refused_and_leaves_nothing(command: tuple[str, ...], installed: Installation) -> None:
     before = state(installed)
     done = installed.command(*command, **installed.as_reader())
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "the account 'reader' may not do this" in errors[0] or "set ONCOLINEAGE_HISTORY_URI" in errors[0], errors
-    assert "Traceback" not in done.stderr
     assert PASSWORDS["reader"] not in done.stderr + done.stdout
-    assert state(installed) == before
-
-
-def test_who_is_not_known_is_told_how_to_log_in(installed: Installation) -> None:
-    before = state(installed)
-    wrong = {"MLFLOW_TRACKING_PASSWORD": "not-the-password"}
-    done = installed.command("training.fit", "--task", TASK, "--architecture", CASE.served, **wrong)
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert "error: the tracking server does not let you in: set MLFLOW_TRACKING_USERNAME" in done.stderr
-    assert "not-the-password" not in done.stderr + done.stdout
+    wrong = installed.command(*command, MLFLOW_TRACKING_PASSWORD="not-the-password")
+    assert wrong.returncode == 1 and "Traceback" not in wrong.stderr, wrong.stderr
+    assert "error: the tracking server does not let you in: set MLFLOW_TRACKING_USERNAME" in wrong.stderr
+    assert "not-the-password" not in wrong.stderr + wrong.stdout
     assert state(installed) == before
 
 
@@ -195,8 +201,7 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
     uri = os.environ["ONCOLINEAGE_HISTORY_URI"]
     reader = uri.replace("postgres@", "dashboard:of-a-test@", 1)
     for _ in range(2):
-        made = script("add_reader.py", ONCOLINEAGE_READER_URI=reader, PYTHONPATH=str(ROOT))
-        assert made.stdout == "dashboard: reads 2 tables\n", made.stderr
+        assert make("reader", ONCOLINEAGE_READER_URI=reader) == "dashboard reads 2 tables\n"
     only = {**installed.as_reader(), "ONCOLINEAGE_HISTORY_URI": reader}
     before = state(installed)
     verified = installed.command("serving.verify", "--task", TASK, **only)

@@ -1,4 +1,7 @@
-"""From raw files to a served model of drug response, by the commands that a user types."""
+"""From raw files to a served model of drug response, by the commands that a user types; one architecture is new.
+
+Adding an architecture is a file and a line in params.yaml: `NEW` goes from the study to the dashboard like the others.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,96 @@ from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
 pytestmark = pytest.mark.slow
-ARCHITECTURES = {"mean_effects", "elastic_net", "mlp"}  # trees go it on images: test_image_length, test_new_tasks
+NEW, TITLE = "tissue_means", "Means of Tissues"
+ARCHITECTURES = {"mean_effects", "elastic_net", "mlp", NEW}  # trees: test_image_length, test_new_tasks
+FILE = f'''"""Means of drugs, and by how much the lines of a tissue lie above or below them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from pipelines.samples.response import ResponseSamples
+from training.architectures import architecture
+from training.estimator import Attribution, Estimator, FitContext
+from training.features.drug import DrugFeatures
+
+TITLE = "{TITLE}"
+
+
+def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {{"shrinkage": trial.suggest_float("shrinkage", 1.0, 100.0, log=True)}}
+
+
+@architecture("pairs", "regression", space=space, role="simple")
+@dataclass(eq=False, repr=False, kw_only=True)
+class TissueMeans(Estimator):
+    shrinkage: float = 5.0
+
+    def fit(
+        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
+    ) -> Self:
+        self.drug_ = DrugFeatures(bits=0, identity="none").fit(train)
+        residual = train.target - self.drug_.offset(train.drugs)[train.drug]
+        self.tissues_, code = np.unique(train.cell_lines["tissue"].astype(str).iloc[train.cell], return_inverse=True)
+        self.effects_ = np.bincount(code, residual) / (np.bincount(code) + self.shrinkage)
+        return self
+
+    def _parts(self, samples: ResponseSamples) -> np.ndarray:
+        effects = dict(zip(self.tissues_, self.effects_, strict=True))
+        of_line = np.array([effects.get(str(tissue), 0.0) for tissue in samples.cell_lines["tissue"]])
+        drug = self.drug_.offset(samples.drugs)[samples.drug] - self.drug_.overall
+        return np.column_stack([drug, of_line[samples.cell]])
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        return self.drug_.overall + self._parts(samples).sum(axis=1)
+
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        base = np.full(len(samples), self.drug_.overall)
+        names = ["drug:mean_response", "tissue:effect"]
+        return Attribution(names, self._parts(samples), base, self.predict(samples), "exact")
+
+    def cost(self) -> dict[str, float]:
+        return {{"parameters": float(len(self.effects_))}}
+
+    def state(self) -> dict[str, Any]:
+        return {{"drug": self.drug_.state(), "tissues": self.tissues_.tolist(), "effects": self.effects_}}
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        self.drug_ = DrugFeatures.from_state(state["drug"])
+        self.tissues_, self.effects_ = np.array(state["tissues"]), state["effects"]
+        return self
+'''
+
+COMPARE = """
+import sys
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+at = AppTest.from_file(sys.argv[1], default_timeout=120).run()
+at._page_hash = calc_hash("compare")
+at.run()
+assert not at.exception, at.exception
+print([each.value for each in at.title])
+print([str(cell) for table in at.table for cell in table.value["Architecture"]])
+"""
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """Return a platform with a leaderboard; DVC itself runs the stages in `test_budget_checkout`."""
-    made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES))
+    """Return a platform with a leaderboard; DVC itself runs stages in the last tests."""
+    made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES - {NEW}))
+    (made.root / f"training/architectures/{NEW}.py").write_text(FILE)
+    params = made.root / "params.yaml"
+    line = f"  {TASK}-{NEW}: {{task: {TASK}, architecture: {NEW}}}\n"
+    params.write_text(params.read_text().replace("models:\n", f"models:\n{line}", 1))
+    changed = made.run("git", "status", "--short").stdout.split()
+    assert changed == ["M", "params.yaml", "??", f"training/architectures/{NEW}.py"]
+    made.run("git", "add", "-A")
+    made.run("git", "commit", "-qm", "a new architecture")
     empty_store(made.root)
     made.train(sorted(ARCHITECTURES))
     made.dvc("repro")
@@ -54,6 +138,7 @@ def test_leaderboard_has_every_architecture_with_an_interval(platform: Platform)
         assert row["simulated"] is True
     baseline = next(row for row in rows if row["baseline"])
     assert baseline["margin"] == pytest.approx(0, abs=1e-12)
+    assert set(platform.read(f"models/{TASK}/{NEW}/tuned.json")["hyperparameters"]) == {"shrinkage"}
 
 
 def test_nothing_to_do_the_second_time(platform: Platform) -> None:
@@ -111,40 +196,38 @@ def test_another_search_space_reruns_that_architecture_alone(platform: Platform)
     assert of_others <= {"leaderboard@drug_response"}, of_others
 
 
+def test_the_dashboard_compares_the_new_one_under_its_title(platform: Platform) -> None:
+    done = platform.python("-c", COMPARE, str(platform.root / "serving" / "dashboard_app.py"))
+    title, rows = done.stdout.strip().splitlines()[-2:]
+    assert title == "['Compare']" and f"'{TITLE}'" in rows and "'Mean effects (baseline)'" in rows
+
+
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
     project, given = load_project(str(platform.root)), {"task": TASK, "architecture": "elastic_net"}
     for module in ("training.tune", "training.fit", "evaluation.evaluate"):
         command = shlex.split(project.get_entry_point(module.split(".")[1]).compute_command(given, None))
         assert command[:3] == ["python", "-m", module] and {TASK, "elastic_net"} <= set(command)
     for entry in ("fit", "evaluate"):  # which reopens the run of the fit
-        mlflow_run(platform, entry, architecture="elastic_net")
+        parameters = ("-P", f"task={TASK}", "-P", "architecture=elastic_net")
+        platform.python("-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local", *parameters)
     newest = runs_of(client, "evaluate")[0]
     assert newest.data.tags["architecture"] == "elastic_net"
     assert newest.data.tags["project_run_id"] != newest.info.run_id
     # MLflow makes 1 of every code that is not 0, so what it would run is run as it runs it.
-    line = project.get_entry_point("register").compute_command({**given, "by": "A. Person"}, None)
-    done = platform.run("bash", "-c", line, check=False)
-    # 2 is "registered, and the gate would refuse": a tiny sample owes nobody every proof
-    assert done.returncode in (0, 2), done.stdout[-2000:] + done.stderr[-2000:]
-    candidate = client.get_model_version_by_alias(TASK, "candidate")
-    assert candidate.tags["architecture"] == "elastic_net"
-    assert f"version {candidate.version} (elastic_net) is the candidate" in done.stdout
-
-
-def mlflow_run(platform: Platform, entry: str, *, check: bool = True, **given: str) -> subprocess.CompletedProcess[str]:
-    """Run an entry point of MLproject as the README says."""
-    parameters = [word for key, value in {"task": TASK, **given}.items() for word in ("-P", f"{key}={value}")]
-    command = (sys.executable, "-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local", *parameters)
-    return platform.run(*command, check=check)
+    why = 'it\'s better, as "the board" agreed'
+    line = project.get_entry_point("rollback").compute_command({"task": TASK, "by": "A. Person", "why": why}, None)
+    refused = platform.run("bash", "-c", line, check=False)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert shlex.split(line)[-1].endswith(why), "a sentence is handed on whole"
 
 
 def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient) -> None:
     done = platform.register("mean_effects")
     assert done.returncode == 2, done.stderr
     assert "fail   margin: the margin over mean_effects is 0 [0, 0]" in done.stdout
-    version = next(
-        v for v in client.search_model_versions(f"name = '{TASK}'") if v.tags["architecture"] == "mean_effects"
-    )
+    compared = platform.read(f"reports/{TASK}/candidate/evidence.json")["comparisons"]
+    assert {each["with"]: each["kind"] for each in compared}[NEW] == "simple"
+    (version,) = client.search_model_versions(f"name = '{TASK}'")
     refused = platform.python("-m", "serving.promote", "--task", TASK, check=False)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr, refused.stderr
     assert client.get_model_version(TASK, version.version).aliases == ["candidate"]
@@ -159,17 +242,9 @@ def staged(platform: Platform, client: MlflowClient) -> str:
     assert len(version.tags["evidence.sha256"]) == 64
     again = platform.register("elastic_net")
     assert f"version {version.version} " in again.stdout, "registering twice made a second version"
+    assert "elastic_net" in (platform.root / f"reports/{TASK}/candidate/card.md").read_text()
     assert "aliases, evidence and files match" in platform.python("-m", "serving.verify", "--task", TASK).stdout
     return str(version.version)
-
-
-def test_mlflow_run_moves_versions_and_hands_sentences_on_whole(platform: Platform, staged: str) -> None:
-    """What each of them does is tested where a start costs nothing: `tests.serving.test_registry`."""
-    why = 'it\'s better, as "the board" agreed'
-    done = mlflow_run(platform, "promote", version=staged, by="A. Person", why=why)
-    assert f"version {staged} is already in staging" in done.stdout
-    refused = mlflow_run(platform, "rollback", by="A. Person", why=why, check=False)
-    assert refused.returncode == 1 and "was in production before" in refused.stderr
 
 
 def test_score_of_a_cohort_without_the_models_genes_is_refused(platform: Platform, staged: str, tmp_path: Path) -> None:
@@ -231,6 +306,38 @@ def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform
             for word in words:
                 assert word in response.text, (name, response.text)
         assert post([good]).json()["predictions"][0] == first, "the server does not go on after bad requests"
+
+
+# The budget of a checkout: what `make train BUDGET=full` leaves for git and for DVC.
+
+
+MODEL = f"{TASK}-mean_effects"
+
+
+def would_run(platform: Platform) -> set[str]:
+    done = platform.dvc("repro", "--dry", f"evaluate@{MODEL}")
+    return set(re.findall(r"Running stage '([^']+)'", done.stdout))
+
+
+def test_another_budget_is_recorded_by_dvc_and_git_sees_results_alone(platform: Platform) -> None:
+    before = platform.run("git", "status", "--porcelain").stdout
+    platform.run(
+        *("make", "train", f"TASK={TASK}", "ARCH=mean_effects", "BUDGET=full"), env={"ONCOLINEAGE_READY": "Makefile"}
+    )
+    assert platform.run("git", "status", "--porcelain").stdout == before
+    assert platform.read(f"models/{TASK}/mean_effects/fitted.json")["budget"] == "full"
+    stages = yaml.safe_load((platform.root / "dvc.lock").read_text())["stages"]
+    for stage in ("tune", "fit"):
+        params = stages[f"{stage}@{MODEL}"]["params"]
+        assert (params["params.yaml"]["budget"], params["budget.yaml"]) == ("quick", {"budget": "full"})
+    assert would_run(platform) == set()
+    chosen = platform.root / "budget.yaml"
+    chosen.write_text("budget: quick\n")
+    assert would_run(platform) == {"budget", f"tune@{MODEL}", f"fit@{MODEL}"}
+    chosen.unlink()
+    platform.dvc("repro", "budget")
+    assert chosen.read_text() == "{}\n"
+    assert would_run(platform) >= {f"tune@{MODEL}", f"fit@{MODEL}"}
 
 
 def test_refused_data_changes_nothing_downstream(platform: Platform, tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""What neither validation nor a score shows: each planted fault must be found, and clean data raises no finding."""
+"""What neither validation nor a score shows: each planted fault is found, and clean data raises no finding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,32 +14,116 @@ import pytest
 from PIL import Image
 
 from pipelines import audit as stage
-from pipelines import audits
+from pipelines import audits, validate
 from pipelines.audits import images as audits_of_images
 from pipelines.audits import pairs as audits_of_pairs
+from pipelines.audits import profiles as audits_of_profiles
 from pipelines.audits.images import image_confounders
 from pipelines.audits.pairs import pair_confounders
+from pipelines.audits.profiles import profile_confounders
 from pipelines.audits.run import Audit, audit_samples
 from pipelines.files import read_json
 from pipelines.modalities.images import ImagesTask
-from pipelines.modalities.pairs import PairsTask
+from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import Task, read_params
 from pipelines.paths import AUDIT_FILE
-from pipelines.probes import probe_labels, probe_response
+from pipelines.probes import GROUPS, probe_labels, probe_response, thinned
+from pipelines.samples.expression import ExpressionTables
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.images import ImageSamples
 from pipelines.samples.response import ResponseSamples, keep_samples
 from tests.empty_store import empty_store
 from tests.pipelines import response_tables
+from tests.pipelines.expression_folder import (
+    GENES,
+    gene_task,
+    label_task,
+    make_tables,
+    with_cells,
+    write_expression_folder,
+)
+from tests.pipelines.expression_folder import samples_of as profiles_of
 from tests.pipelines.image_samples import Saver, cell, compressed, saved_as_jpeg, write_files
 from tests.pipelines.image_samples import samples_of as images_of
 
 SEED = 20261120
 ROOT = Path(__file__).parents[2]
+REAL_DATA = ROOT.parent / "shared" / "data" / "tumor_type"
 SUBJECTS, EACH = 24, 4
-IMAGE_PROBES = (
-    *("border", "corners", "mean_color", "image_size", "file_size", "compression", "file_name", "metadata"),
-)
+COUNT = SUBJECTS * EACH
+PROBES = ["library_size", "missing", "metadata"]  # of profiles
+
+
+def names(audit: Audit) -> set[str]:
+    return {finding.name for finding in audit.findings}
+
+
+def shortcuts(audit: Audit) -> dict[str, dict[str, Any]]:
+    return {one["probe"]: one for one in audit.shortcuts}
+
+
+@pytest.fixture
+def no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the probes out where something else is tested."""
+    monkeypatch.setattr(audits_of_images, "image_confounders", lambda samples, folder: {})
+    monkeypatch.setattr(audits_of_pairs, "pair_confounders", lambda samples: {})
+    monkeypatch.setattr(audits_of_profiles, "profile_confounders", lambda samples: {})
+
+
+# The probes.
+
+
+def test_probe_says_why_it_cannot_tell() -> None:
+    features = pd.DataFrame({"value": np.arange(12.0)})
+    groups = np.array(list("aaaabbbbcccc"))
+    one_group = probe_labels("x", features, np.repeat([0, 0, 1], 4), groups, SEED)
+    assert (one_group["score"], one_group["finding"]) == (None, False)
+    assert "in one group only" in one_group["note"]
+    assert probe_labels("x", features, np.zeros(12, int), groups, SEED)["note"] == "there is one label"
+    same = probe_labels("x", features * 0, np.tile([0, 1], 6), groups, SEED)
+    assert (same["score"], same["finding"]) == (0.5, False)
+
+
+def test_where_a_value_is_missing_can_tell_the_label() -> None:
+    labels = np.tile([0, 1], 40)
+    features = pd.DataFrame({"value": np.where(labels == 1, np.nan, 3.0)})
+    assert probe_labels("x", features, labels, np.arange(80).astype(str), SEED)["finding"]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_noise_is_no_finding(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    groups = rng.integers(0, 20, 120).astype(str)
+    features = pd.DataFrame(rng.normal(size=(120, 5)))
+    assert not probe_labels("noise", features, rng.integers(0, classes, 120), groups, SEED)["finding"]
+
+
+def test_what_tells_only_the_subject_is_no_shortcut() -> None:
+    """Subjects that are wholly of one label, each with a value of its own: random folds would tell the label by it."""
+    subject = np.arange(96) // 8
+    features = pd.DataFrame(np.random.default_rng(5).uniform(-40, 40, (12, 3))[subject])
+    apart = probe_labels("x", features, subject % 2, subject.astype(str), SEED)
+    mixed = probe_labels("x", features, subject % 2, np.arange(96).astype(str), SEED)
+    assert mixed["finding"] and mixed["low"] > 0.7
+    assert not apart["finding"] and apart["score"] < mixed["score"] - 0.2
+    assert apart["high"] - apart["low"] > 2 * (mixed["high"] - mixed["low"])  # 12 subjects, not 96 samples
+
+
+def test_large_labels_are_thinned_rare_ones_stay_and_groups_are_kept_whole() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.permutation(np.repeat([0, 1, 2], [4000, 900, 12]))
+    rows = thinned(labels, np.arange(len(labels)).astype(str), SEED)
+    held = np.bincount(labels[rows])
+    assert len(rows) <= GROUPS and rows.tolist() == sorted(rows)
+    assert held[2] == 12 and held[1] == 900 and held[0] >= GROUPS - 912 - 1
+    groups = rng.integers(0, 300, 900).astype(str)
+    rows = thinned(rng.integers(0, 3, 900), groups, SEED, most=100)
+    kept = sorted(set(groups[rows]))
+    assert len(kept) <= 100
+    assert rows.tolist() == np.flatnonzero(np.isin(groups, kept)).tolist()
+
+
+# Images: shortcuts.
 
 
 @cache
@@ -49,61 +133,33 @@ def image_task() -> ImagesTask:
     return task
 
 
-def labels_of(count: int) -> list[str]:
-    """Return labels that every subject has two of each."""
-    return [("all", "hem")[number % 2] for number in range(count)]
+LABELS = [("all", "hem")[number % 2] for number in range(COUNT)]  # of which every subject has two of each
 
 
-def clean(
-    change: Callable[[np.ndarray, str, int], np.ndarray] | None = None, *, side: int = 48, **fields: Any
-) -> ImageSamples:
+def clean(change: Callable[[np.ndarray, str, int], np.ndarray] | None = None, **fields: Any) -> ImageSamples:
     """Return samples of which nothing is amiss, but for what ``change(pixels, label, number)`` does."""
-    count = SUBJECTS * EACH
-    rng = np.random.default_rng(1)
-    labels = fields.pop("labels", labels_of(count))
-    numbers = rng.permutation(90_000)[:count] + 10_000
-    fields.setdefault("subjects", [f"S{number // EACH:02d}" for number in range(count)])
+    labels = fields.pop("labels", LABELS)
+    numbers = np.random.default_rng(1).permutation(90_000)[:COUNT] + 10_000
+    fields.setdefault("subjects", [f"S{number // EACH:02d}" for number in range(COUNT)])
     fields.setdefault("names", [f"{label}/{number}.jpg" for label, number in zip(labels, numbers, strict=True)])
-    images = [cell(number, side) for number in range(count)]
+    images = [cell(number) for number in range(COUNT)]
     if change is not None:
         images = [change(image, label, row) for row, (image, label) in enumerate(zip(images, labels, strict=True))]
     return images_of(images, labels=labels, **fields)
 
 
-def audited(samples: ImageSamples, folder: Path, save: Saver = saved_as_jpeg) -> Audit:
-    return audit_samples(samples, write_files(samples, folder, save), "leukemia_cell", image_task(), SEED)
-
-
-def names(audit: Audit) -> set[str]:
-    return {finding.name for finding in audit.findings}
-
-
-def probe(samples: ImageSamples, folder: Path, name: str, save: Saver = saved_as_jpeg) -> dict[str, Any]:
-    """Return one probe of samples whose groups are their subjects."""
-    features = image_confounders(samples, write_files(samples, folder, save))[name]
-    return probe_labels(name, features, samples.target, samples.table["subject_id"].to_numpy(str), SEED)
-
-
-@pytest.fixture
-def no_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the probes out where something else is tested."""
-    monkeypatch.setattr(audits_of_images, "image_confounders", lambda samples, folder: {})
-    monkeypatch.setattr(audits_of_pairs, "pair_confounders", lambda samples: {})
-    yield
-
-
-# Images: shortcuts.
+def audited(samples: ImageSamples, folder: Path) -> Audit:
+    return audit_samples(samples, write_files(samples, folder), "leukemia_cell", image_task(), SEED)
 
 
 def test_clean_images_raise_no_finding(tmp_path: Path) -> None:
     audit = audited(clean(), tmp_path)
-    assert audit.findings == ()
-    assert audit.passed
+    assert audit.findings == () and audit.passed
     assert audit.duplicates["counts"]["pairs"] == 0
-    assert [one["probe"] for one in audit.shortcuts] == list(IMAGE_PROBES)
-    assert not any(one["finding"] for one in audit.shortcuts)
-    assert audit.groups["groups"] == SUBJECTS
-    assert audit.groups["effective"] == pytest.approx(SUBJECTS)
+    assert list(shortcuts(audit)) == [
+        *("border", "corners", "mean_color", "image_size", "file_size", "compression", "file_name", "metadata")
+    ]
+    assert audit.groups["groups"] == SUBJECTS and audit.groups["effective"] == pytest.approx(SUBJECTS)
 
 
 def bright_border(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
@@ -114,8 +170,7 @@ def bright_border(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
 
 
 def dark_corner(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
-    if label == "hem":
-        pixels[:6, :6] //= 2
+    pixels[:6, :6] //= 2 if label == "hem" else 1
     return pixels
 
 
@@ -130,9 +185,7 @@ def larger_picture(image: Image.Image, path: Path, label: str) -> None:
 
 def longer_file(image: Image.Image, path: Path, label: str) -> None:
     saved_as_jpeg(image, path, label)
-    if label == "hem":
-        with path.open("ab") as file:
-            file.write(b"\0" * 2000)
+    path.write_bytes(path.read_bytes() + b"\0" * (2000 if label == "hem" else 0))
 
 
 def lower_quality(image: Image.Image, path: Path, label: str) -> None:
@@ -144,8 +197,7 @@ def other_format(image: Image.Image, path: Path, label: str) -> None:
 
 
 def numbered() -> ImageSamples:
-    labels = labels_of(SUBJECTS * EACH)
-    return clean(names=[f"{label}/{number + 5000 * (label == 'hem'):05d}.jpg" for number, label in enumerate(labels)])
+    return clean(names=[f"{label}/{number + 5000 * (label == 'hem'):05d}.jpg" for number, label in enumerate(LABELS)])
 
 
 PLANTED: dict[str, tuple[str, Callable[[], ImageSamples], Saver]] = {
@@ -162,95 +214,13 @@ PLANTED: dict[str, tuple[str, Callable[[], ImageSamples], Saver]] = {
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_a_probe_finds_the_label_in(planted: str, tmp_path: Path) -> None:
-    name, samples, save = PLANTED[planted]
-    found = probe(samples(), tmp_path, name, save)
-    assert found["finding"]
-    assert found["metric"] == "roc_auc"
+    name, made, save = PLANTED[planted]
+    samples = made()
+    features = image_confounders(samples, write_files(samples, tmp_path, save))[name]
+    found = probe_labels(name, features, samples.target, samples.table["subject_id"].to_numpy(str), SEED)
+    assert found["finding"] and found["metric"] == "roc_auc"
     assert 0.6 < found["low"] <= found["score"] <= found["high"]
     assert found["chance"] == pytest.approx(0.5, abs=0.05)
-
-
-def test_words_of_file_names_tell_nothing(tmp_path: Path) -> None:
-    """The class's name in a file name is no shortcut: no model sees it, and readers take labels from it."""
-    samples = clean()
-    named = samples.table["sample_id"].str.replace(".jpg", "") + "_" + samples.table["label"] + ".jpg"
-    samples = replace(samples, table=samples.table.assign(sample_id=named))
-    assert not probe(samples, tmp_path, "file_name")["finding"]
-
-
-def test_probe_tells_a_label_by_its_metadata(tmp_path: Path) -> None:
-    samples = clean()
-    rng = np.random.default_rng(2)
-    scanner = np.where(rng.random(len(samples)) < 0.9, samples.table["label"].map({"all": "A", "hem": "B"}), "A")
-    told = replace(samples, table=samples.table.assign(scanner=scanner))
-    assert probe(told, tmp_path, "metadata")["finding"]
-    other = rng.permutation(scanner)
-    assert not probe(replace(samples, table=samples.table.assign(scanner=other)), tmp_path, "metadata")["finding"]
-
-
-def test_probe_names_the_classes_that_come_from_another_source(tmp_path: Path) -> None:
-    def sourced(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
-        return np.clip(pixels + (20 if label in ("x", "y") else 0), 0, 255).astype(np.uint8)
-
-    labels = [("u", "v", "x", "y")[number % 4] for number in range(SUBJECTS * EACH)]
-    found = probe(clean(sourced, labels=labels), tmp_path, "mean_color")
-    assert found["metric"] == "balanced_accuracy"
-    assert found["chance"] == pytest.approx(0.25, abs=0.05)
-    assert found["finding"]
-    told = {tuple(pair["classes"]): pair["roc_auc"] for pair in found["pairs"]}
-    assert min(told[0, 2], told[0, 3], told[1, 2], told[1, 3]) > 0.9 > max(told[0, 1], told[2, 3])
-    assert found["pairs"][0]["roc_auc"] == max(told.values())
-
-
-def test_what_tells_only_the_subject_is_no_shortcut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Subjects that are wholly of one label, each of a color of its own: random folds would tell the label by it."""
-    whose = [number // 8 for number in range(SUBJECTS * EACH)]
-    shift = np.random.default_rng(5).uniform(-40, 40, (12, 3))
-
-    def tinted(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
-        return np.clip(pixels + shift[whose[row]], 0, 255).astype(np.uint8)
-
-    labels = [("all", "hem")[subject % 2] for subject in whose]
-    samples = clean(tinted, labels=labels, subjects=[f"S{subject:02d}" for subject in whose])
-    features = image_confounders(samples, write_files(samples, tmp_path))["mean_color"]
-    apart = probe_labels("mean_color", features, samples.target, samples.table["subject_id"].to_numpy(str), SEED)
-    mixed = probe_labels("mean_color", features, samples.target, samples.table["sample_id"].to_numpy(str), SEED)
-    assert mixed["finding"]
-    assert mixed["low"] > 0.7
-    assert not apart["finding"]
-    assert apart["score"] < mixed["score"] - 0.2
-    assert apart["high"] - apart["low"] > 2 * (mixed["high"] - mixed["low"])  # 12 subjects, not 96 images
-    monkeypatch.setattr(audits_of_images, "image_confounders", lambda samples, folder: {})
-    assert "one_label_per_group" in names(audited(samples, tmp_path))
-
-
-def test_probe_says_why_it_cannot_tell() -> None:
-    features = pd.DataFrame({"value": np.arange(12.0)})
-    groups = np.array(list("aaaabbbbcccc"))
-    one_group = probe_labels("x", features, np.repeat([0, 0, 1], 4), groups, SEED)
-    assert one_group["score"] is None
-    assert "in one group only" in one_group["note"]
-    assert not one_group["finding"]
-    assert probe_labels("x", features, np.zeros(12, int), groups, SEED)["note"] == "there is one label"
-    same = probe_labels("x", features * 0, np.tile([0, 1], 6), groups, SEED)
-    assert (same["score"], same["finding"]) == (0.5, False)
-
-
-def test_missing_nuisances_are_values() -> None:
-    """Where a value is missing can tell the label as well as the value."""
-    labels = np.tile([0, 1], 40)
-    features = pd.DataFrame({"value": np.where(labels == 1, np.nan, 3.0)})
-    found = probe_labels("x", features, labels, np.arange(80).astype(str), SEED)
-    assert found["finding"]
-
-
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("classes", [2, 4])
-def test_noise_is_no_finding(seed: int, classes: int) -> None:
-    rng = np.random.default_rng(seed)
-    groups = rng.integers(0, 20, 120).astype(str)
-    features = pd.DataFrame(rng.normal(size=(120, 5)))
-    assert not probe_labels("noise", features, rng.integers(0, classes, 120), groups, seed)["finding"]
 
 
 # Images: copies and groups.
@@ -258,193 +228,169 @@ def test_noise_is_no_finding(seed: int, classes: int) -> None:
 
 @pytest.mark.usefixtures("no_probes")
 def test_copies_across_subjects_are_listed_and_their_subjects_joined(tmp_path: Path) -> None:
-    def turned(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
-        return compressed(np.ascontiguousarray(np.rot90(cell(0))), 80) if row == 14 else pixels
-
-    samples = clean(turned)
+    turned = compressed(np.ascontiguousarray(np.rot90(cell(0))), 80)
+    samples = clean(lambda pixels, label, row: turned if row == 14 else pixels)
     audit = audited(samples, tmp_path)
     assert names(audit) == {"copies_across_groups"}
-    assert audit.duplicates["counts"]["across_groups"] == 1
-    pair = audit.duplicates["pairs"][0]
+    (pair,) = audit.duplicates["pairs"]
     assert (sorted(pair["groups"]), pair["how"]) == (["S00", "S03"], "turned")
     assert {pair["a"], pair["b"]} == set(samples.table["sample_id"][[0, 14]])
     assert audit.duplicates["merged_groups"] == [{"members": ["S00", "S03"], "samples": 2 * EACH}]
     assert audit.groups["groups"] == SUBJECTS - 1
-    message = audit.findings[0].message
-    assert "1 pairs of identical or nearly identical images are of different subjects: 2 subjects become 1" in message
+    assert "are of different subjects: 2 subjects become 1" in audit.findings[0].message
 
 
 @pytest.mark.usefixtures("no_probes")
-def test_copies_with_different_labels_are_a_finding_of_their_own(tmp_path: Path) -> None:
-    audit = audited(clean(lambda pixels, label, row: compressed(cell(0), 80) if row == 1 else pixels), tmp_path)
-    assert names(audit) == {"copies_within_groups", "copies_with_different_labels"}
-    assert sorted(audit.duplicates["pairs"][0]["labels"]) == ["all", "hem"]
-    assert audit.duplicates["merged_groups"] == []
-
-
-@pytest.mark.usefixtures("no_probes")
-def test_copies_within_a_subject_join_nothing(tmp_path: Path) -> None:
-    audit = audited(clean(lambda pixels, label, row: cell(0) if row == 2 else pixels), tmp_path)
-    assert names(audit) == {"copies_within_groups"}
+@pytest.mark.parametrize(
+    ("row", "found"), [(1, {"copies_within_groups", "copies_with_different_labels"}), (2, {"copies_within_groups"})]
+)
+def test_copies_within_a_subject_join_nothing(row: int, found: set[str], tmp_path: Path) -> None:
+    audit = audited(clean(lambda pixels, label, at: cell(0) if at == row else pixels), tmp_path)
+    assert names(audit) == found
     assert audit.duplicates["pairs"][0]["how"] == "pixels"
-    assert audit.groups["groups"] == SUBJECTS
+    assert audit.duplicates["merged_groups"] == [] and audit.groups["groups"] == SUBJECTS
+
+
+def test_the_gravest_of_many_copies_are_listed() -> None:
+    rows = [
+        {"groups": ["S", "ST"[row % 5 == 0]], "labels": ["a", "ab"[row % 7 == 0]], "similarity": 0.9, "how": "pixels"}
+        for row in range(100)
+    ]
+    listed = audits.list_duplicates(rows, [])
+    assert listed["counts"]["pairs"] == 100 and len(listed["pairs"]) == audits.LISTED
+    gravest = [tuple(len(set(pair[key])) == 1 for key in ("labels", "groups")) for pair in listed["pairs"]]
+    assert gravest == sorted(gravest) and not gravest[0][0]
+
+
+UNEVEN: dict[str, tuple[dict[str, Any], set[str], dict[str, Any]]] = {
+    "one with many": (  # S00 has 28 of 96
+        {"subjects": [f"S{max(0, number // EACH - 6):02d}" for number in range(COUNT)]},
+        {"dominating_group"},
+        {"largest": "S00", "largest_share": pytest.approx(28 / 96)},
+    ),
+    "few": ({"subjects": [f"S{number // 12}" for number in range(COUNT)]}, {"few_groups"}, {"groups": 8}),
+    "a label of few": (
+        {"labels": ["hem" if number % 2 and number < 4 * EACH else "all" for number in range(COUNT)]},
+        {"label_in_few_groups"},
+        {},
+    ),
+    "of one label each": (
+        {"labels": [("all", "hem")[number // EACH % 2] for number in range(COUNT)]},
+        {"one_label_per_group"},
+        {"one_label_each": True},
+    ),
+    "one unknown": (
+        {"subjects": [None if number < 1 else f"S{number // EACH:02d}" for number in range(COUNT)]},
+        {"subject_unknown"},
+        {"unknown": 1},
+    ),
+    "all unknown": ({"subjects": [None] * COUNT}, {"subject_unknown"}, {"unknown": COUNT}),
+}
 
 
 @pytest.mark.usefixtures("no_probes")
-def test_the_gravest_of_many_copies_are_listed(tmp_path: Path) -> None:
-    def copied(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
-        return cell(0) if row < 2 or row in (10, 12) else cell(row // EACH * EACH)
-
-    audit = audited(clean(copied), tmp_path)
-    assert audit.duplicates["counts"]["pairs"] > len(audit.duplicates["pairs"]) == audits.LISTED
-    differ = [pair["labels"][0] != pair["labels"][1] for pair in audit.duplicates["pairs"]]
-    assert differ == sorted(differ, reverse=True)
-
-
-@pytest.mark.usefixtures("no_probes")
-def test_a_dominating_subject_is_found(tmp_path: Path) -> None:
-    whose = [f"S{max(0, number // EACH - 6):02d}" for number in range(SUBJECTS * EACH)]  # S00 has 28 of 96
-    audit = audited(clean(subjects=whose), tmp_path)
-    assert "dominating_group" in names(audit)
-    assert audit.groups["largest"] == "S00"
-    assert audit.groups["largest_share"] == pytest.approx(28 / 96)
-    assert "29%" in next(finding.message for finding in audit.findings if finding.name == "dominating_group")
-    assert names(audited(clean(subjects=[f"S{number // 12}" for number in range(96)]), tmp_path)) == {"few_groups"}
-
-
-@pytest.mark.usefixtures("no_probes")
-def test_a_label_of_few_subjects_is_found(tmp_path: Path) -> None:
-    labels = ["hem" if number % 2 and number < 4 * EACH else "all" for number in range(SUBJECTS * EACH)]
-    audit = audited(clean(labels=labels), tmp_path)
-    assert names(audit) == {"label_in_few_groups"}
-    assert audit.groups["labels"]["hem"] == {"samples": 8, "groups": 4, "largest_share": 0.25}
-    assert "hem (4)" in audit.findings[0].message
-
-
-@pytest.mark.usefixtures("no_probes")
-@pytest.mark.parametrize("unknown", [1, SUBJECTS * EACH])
-def test_unknown_subjects_are_found(tmp_path: Path, unknown: int) -> None:
-    whose = [None if number < unknown else f"S{number // EACH:02d}" for number in range(SUBJECTS * EACH)]
-    audit = audited(clean(subjects=whose), tmp_path)
-    assert names(audit) == {"subject_unknown"}
-    assert audit.groups["unknown"] == unknown
-
-
-def few_probes(samples: ImageSamples, folder: Path) -> dict[str, pd.DataFrame]:
-    return {
-        name: found for name, found in image_confounders(samples, folder).items() if name in ("border", "file_size")
-    }
-
-
-def test_audit_does_not_depend_on_the_order_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audits_of_images, "image_confounders", few_probes)
-    samples = clean(lambda pixels, label, row: compressed(cell(0), 80) if row == 14 else pixels)
-    folder = write_files(samples, tmp_path)
-    first = audit_samples(samples, folder, "leukemia_cell", image_task(), SEED).as_dict()
-    moved = samples.take(np.random.default_rng(3).permutation(len(samples)))
-    assert audit_samples(moved, folder, "leukemia_cell", image_task(), SEED).as_dict() == first
+@pytest.mark.parametrize("subjects", UNEVEN)
+def test_uneven_and_unknown_subjects_are_found(subjects: str, tmp_path: Path) -> None:
+    fields, found, groups = UNEVEN[subjects]
+    audit = audited(clean(**fields), tmp_path)
+    assert names(audit) == found
+    assert audit.groups | groups == audit.groups
 
 
 # Responses.
 
 
-def response_task() -> PairsTask:
+def response_task(mode: str = "cell_blind") -> Task:
     task = response_tables.shipped_task()
-    return replace(task, split=replace(task.split, mode="cell_blind"))
+    return replace(task, split=replace(task.split, mode=mode))
 
 
-def responses(lines: int = 60, **settings: Any) -> ResponseTables:
-    return response_tables.make_tables(lines, 6, **settings)
-
-
-def with_line_effect(tables: ResponseTables, effect: np.ndarray) -> ResponseTables:
-    """Return the tables with ``effect`` added to all responses of each line."""
+def responses(lines: int = 60, effect: np.ndarray | None = None, **settings: Any) -> ResponseTables:
+    """Return tables with ``effect`` added to all responses of each line."""
+    tables = response_tables.make_tables(lines, 6, **settings)
+    if effect is None:
+        return tables
     of_line = dict(zip(tables.cell_lines["cell_line_id"], effect, strict=True))
     added = tables.response["ln_ic50"] + tables.response["cell_line_id"].map(of_line).astype(np.float32)
     return replace(tables, response=tables.response.assign(ln_ic50=added))
 
 
 def kept(tables: ResponseTables) -> ResponseSamples:
-    samples: ResponseSamples = keep_samples(tables, response_task()).samples
+    samples: ResponseSamples = keep_samples(tables, response_tables.shipped_task()).samples
     return samples
 
 
-def audit_of(tables: ResponseTables, task: Task | None = None) -> Audit:
-    return audit_samples(kept(tables), Path("nowhere"), "drug_response", task or response_task(), SEED)
-
-
-def response_probe(samples: ResponseSamples, name: str) -> dict[str, Any]:
-    groups = samples.cell_lines.index.to_numpy(str)
-    return probe_response(name, pair_confounders(samples)[name], samples, groups, SEED)
+def audit_of(tables: ResponseTables, mode: str = "cell_blind") -> Audit:
+    return audit_samples(kept(tables), Path("nowhere"), "drug_response", response_task(mode), SEED)
 
 
 def test_clean_responses_raise_no_finding() -> None:
     audit = audit_of(responses())
     assert audit.findings == ()
-    assert [one["probe"] for one in audit.shortcuts] == [
+    assert list(shortcuts(audit)) == [
         *("level_expression", "level_mutation", "level_copy_number", "level_methylation"),
         *("missing", "study", "metadata"),
     ]
-    assert audit.groups["groups"] == 60
-    assert audit.groups["unit"] == "cell line"
+    assert (audit.groups["groups"], audit.groups["unit"]) == (60, "cell line")
 
 
-@pytest.mark.parametrize("omics", ["expression", "methylation"])
-def test_probe_tells_the_response_by_the_level_of_a_profile(omics: str) -> None:
-    tables = responses()
-    effect = np.linspace(-3, 3, 60)
-    table = tables.omics[omics].copy()
-    table.iloc[:, 1:] += (effect[:, None] + 3).astype(np.float32)
-    samples = kept(with_line_effect(replace(tables, omics=tables.omics | {omics: table}), effect))
-    found = response_probe(samples, f"level_{omics}")
-    assert found["finding"]
-    assert found["low"] <= found["score"] <= found["high"]
-    assert found["score"] > 0.5
-    assert not response_probe(samples, "level_copy_number")["finding"]
+def leveled() -> ResponseTables:
+    tables = responses(effect=np.linspace(-3, 3, 60))
+    table = tables.omics["expression"].copy()
+    table.iloc[:, 1:] += np.linspace(0, 6, 60)[:, None].astype(np.float32)
+    return replace(tables, omics=tables.omics | {"expression": table})
+
+
+def without_methylation() -> ResponseTables:
+    tables = responses(effect=np.where(np.arange(60) % 3 == 0, 3.0, 0.0))
+    return response_tables.without_profile(tables, "methylation", *(f"L{number:02d}" for number in range(0, 60, 3)))
+
+
+def of_two_studies() -> ResponseTables:
+    tables = responses(effect=np.where(np.arange(60) < 30, 3.0, 0.0))
+    second = tables.response["cell_line_id"].isin([f"L{number:02d}" for number in range(30)])
+    return replace(tables, response=tables.response.assign(study=np.where(second, "GDSC2", "GDSC1")))
+
+
+def of_two_platforms(column: str = "platform") -> ResponseTables:
+    late = np.arange(60) % 2 == 0
+    tables = responses(effect=np.where(late, 3.0, 0.0))
+    return replace(tables, cell_lines=tables.cell_lines.assign(**{column: np.where(late, "new", "old")}))
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        *(("level_expression", leveled), ("missing", without_methylation), ("study", of_two_studies)),
+        ("metadata", of_two_platforms),
+    ],
+)
+def test_a_planted_shortcut_of_responses_is_a_finding_with_its_score(
+    name: str, planted: Callable[[], ResponseTables]
+) -> None:
+    audit = audit_of(planted())
+    found = {finding.name: finding for finding in audit.findings if finding.name.startswith("shortcut_")}
+    assert {each: finding.score for each, finding in found.items()} == {
+        f"shortcut_{one['probe']}": one["score"] for one in audit.shortcuts if one["finding"]
+    }
+    shortcut = shortcuts(audit)[name]
+    assert 0.3 < shortcut["low"] <= shortcut["score"] <= shortcut["high"]
+    assert f"reaches r2_over_drug_mean {shortcut['score']:.3f}" in found[f"shortcut_{name}"].message
+    assert not shortcuts(audit)["level_copy_number"]["finding"]
+
+
+def test_biology_is_no_confounder() -> None:
+    assert pair_confounders(kept(of_two_platforms("histology")))["metadata"].shape[1] == 0
 
 
 def test_what_tells_only_the_group_of_a_cell_line_is_no_shortcut() -> None:
     family = np.arange(60) % 6
-    samples = kept(with_line_effect(responses(), np.array([4.0, -4.0, 4.0, -4.0, 4.0, -4.0])[family]))
+    samples = kept(responses(effect=np.array([4.0, -4.0, 4.0, -4.0, 4.0, -4.0])[family]))
     features = pd.DataFrame({"value": family.astype(float)})
     mixed = probe_response("x", features, samples, samples.cell_lines.index.to_numpy(str), SEED)
     apart = probe_response("x", features, samples, family.astype(str), SEED)
-    assert mixed["finding"]
-    assert not apart["finding"]
+    assert mixed["finding"] and not apart["finding"]
     assert apart["score"] < mixed["score"] - 0.3
-
-
-def test_a_planted_shortcut_of_responses_is_a_finding_with_its_score() -> None:
-    tables = responses()
-    without = [f"L{number:02d}" for number in range(0, 60, 3)]
-    tables = response_tables.without_profile(tables, "methylation", *without)
-    audit = audit_of(with_line_effect(tables, np.where(np.arange(60) % 3 == 0, 3.0, 0.0)))
-    told = {finding.name: finding for finding in audit.findings if finding.name.startswith("shortcut_")}
-    assert {name: finding.score for name, finding in told.items()} == {
-        f"shortcut_{one['probe']}": one["score"] for one in audit.shortcuts if one["finding"]
-    }
-    planted = told["shortcut_missing"]
-    assert planted.score is not None and planted.score > 0.5
-    assert f"missing alone reaches r2_over_drug_mean {planted.score:.3f}" in planted.message
-
-
-def test_probe_tells_the_response_by_the_study() -> None:
-    tables = responses()
-    second = tables.response["cell_line_id"].isin([f"L{number:02d}" for number in range(30)])
-    tables = replace(tables, response=tables.response.assign(study=np.where(second, "GDSC2", "GDSC1")))
-    samples = kept(with_line_effect(tables, np.where(np.arange(60) < 30, 3.0, 0.0)))
-    assert response_probe(samples, "study")["finding"]
-
-
-def test_probe_tells_the_response_by_metadata_and_not_by_tissue() -> None:
-    tables = responses()
-    late = np.arange(60) % 2 == 0
-    lines = tables.cell_lines.assign(platform=np.where(late, "new", "old"), histology=np.where(late, "x", "y"))
-    effect = np.where(late, 3.0, 0.0)
-    assert response_probe(kept(with_line_effect(replace(tables, cell_lines=lines), effect)), "metadata")["finding"]
-    biology = kept(with_line_effect(replace(tables, cell_lines=lines.drop(columns="platform")), effect))
-    assert pair_confounders(biology)["metadata"].shape[1] == 0
-    assert response_probe(biology, "metadata")["note"] == "the same for all samples"
 
 
 @pytest.mark.usefixtures("no_probes")
@@ -452,11 +398,10 @@ def test_one_line_under_two_ids_is_listed() -> None:
     tables = responses()
     same = response_tables.profile(tables, "expression", "L03")
     tables = response_tables.with_profile(tables, "expression", "L07", same)
-    named = response_tables.with_cell(tables, "cell_lines", "L20", "name", "LINE-11")
-    audit = audit_of(named)
+    audit = audit_of(response_tables.with_cell(tables, "cell_lines", "L20", "name", "LINE-11"))
     assert "cell_line_under_two_ids" in names(audit)
-    told = {(pair["a"], pair["b"]): pair["how"] for pair in audit.duplicates["pairs"]}
-    assert told == {("L03", "L07"): "profile", ("L11", "L20"): "name"}
+    how = {(pair["a"], pair["b"]): pair["how"] for pair in audit.duplicates["pairs"]}
+    assert how == {("L03", "L07"): "profile", ("L11", "L20"): "name"}
     assert [group["members"] for group in audit.duplicates["merged_groups"]] == [["L03", "L07"], ["L11", "L20"]]
     assert audit.groups["groups"] == 58
 
@@ -467,12 +412,9 @@ def test_one_molecule_under_two_ids_is_listed_and_its_measurements_compared() ->
     tables = response_tables.with_cell(tables, "drugs", "D01", "smiles", "OCC")
     audit = audit_of(tables)
     assert names(audit) == {"drug_under_two_ids", "copies_with_different_labels"}
-    assert audit.duplicates["pairs"][0] | {"groups": None} == {
-        **{"what": "drug", "a": "D01", "b": "D04", "similarity": 1.0, "how": "molecule", "groups": None},
-    }
-    counts = audit.duplicates["counts"]
-    assert counts["repeated"] == 60
-    assert 0 < counts["different_labels"] < 60
+    (pair,), counts = audit.duplicates["pairs"], audit.duplicates["counts"]
+    assert (pair["a"], pair["b"], pair["similarity"], pair["how"]) == ("D01", "D04", 1.0, "molecule")
+    assert counts["repeated"] == 60 and 0 < counts["different_labels"] < 60
     first = tables.response[tables.response["drug_id"] == "D01"].set_index("cell_line_id")["ln_ic50"]
     agreeing = tables.response["ln_ic50"].where(
         tables.response["drug_id"] != "D04", tables.response["cell_line_id"].map(first)
@@ -482,28 +424,181 @@ def test_one_molecule_under_two_ids_is_listed_and_its_measurements_compared() ->
 
 
 @pytest.mark.usefixtures("no_probes")
-def test_a_drug_of_few_lines_is_found() -> None:
-    tables = responses()
+def test_drugs_of_few_lines_and_unknown_tissues_are_found() -> None:
+    tables = responses(tissues=[*(f"tissue {number}" for number in range(14)), None])
+    assert names(audit_of(tables)) == set()
+    assert "tissue_unknown" in names(audit_of(tables, "tissue_blind"))
     few = (tables.response["drug_id"] == "D02") & ~tables.response["cell_line_id"].isin(["L00", "L01", "L02"])
     audit = audit_of(replace(tables, response=tables.response[~few].reset_index(drop=True)))
     assert names(audit) == {"label_in_few_groups"}
     assert audit.groups["labels"]["D02"]["groups"] == 3
 
 
+# Profiles.
+
+
+def audit_profiles(tables: ExpressionTables, task: ProfilesTask | None = None) -> Audit:
+    task = task or label_task()
+    return audit_samples(profiles_of(tables, task), Path("nowhere"), "profiles", task, SEED)
+
+
+def with_samples(tables: ExpressionTables, **columns: Any) -> ExpressionTables:
+    return replace(tables, samples=tables.samples.assign(**columns))
+
+
+def with_values(tables: ExpressionTables, rows: Any, values: np.ndarray) -> ExpressionTables:
+    expression = tables.expression.copy()
+    expression.loc[rows, GENES] = values.astype(np.float32)
+    return replace(tables, expression=expression)
+
+
+def test_clean_profiles_raise_no_finding() -> None:
+    audit = audit_profiles(make_tables())
+    assert audit.findings == () and audit.duplicates["counts"]["pairs"] == 0
+    assert list(shortcuts(audit)) == PROBES
+    assert (audit.groups["unit"], audit.groups["groups"], audit.groups["unknown"]) == ("patient", 48, 0)
+    assert audit.groups["labels"]["RED"]["groups"] == 16
+    of_genes = audit_profiles(logged := make_tables("log2"), gene_task())
+    assert of_genes.findings == () and list(shortcuts(of_genes)) == PROBES
+    without = audit_profiles(replace(logged, samples=logged.samples.drop(columns="label")), gene_task())
+    assert (without.findings, without.shortcuts, without.groups["labels"]) == ((), (), {})
+    task = label_task()
+    standardized = profiles_of(make_tables("as_is"), replace(task, data=replace(task.data, scale="as_is")))
+    assert list(profile_confounders(standardized)) == PROBES[1:]
+
+
+def test_a_platform_confounded_with_the_label_is_found() -> None:
+    tables = make_tables()
+    rng = np.random.default_rng(1)
+    told = tables.samples["label"].map({"BLUE": "SEQ 1", "GREEN": "SEQ 1", "RED": "SEQ 2"}).to_numpy()
+    platform = np.where(rng.random(len(told)) < 0.95, told, "SEQ 1")
+    audit = audit_profiles(with_samples(tables, platform=platform))
+    assert names(audit) == {"shortcut_metadata"}
+    found = shortcuts(audit)["metadata"]
+    assert found["metric"] == "balanced_accuracy" and found["low"] <= found["score"] <= found["high"]
+    told_apart = {tuple(pair["classes"]): pair["roc_auc"] for pair in found["pairs"]}
+    assert min(told_apart["BLUE", "RED"], told_apart["GREEN", "RED"]) > 0.85 > told_apart["BLUE", "GREEN"]
+    mixed = audit_profiles(with_samples(tables, platform=rng.permutation(platform)))
+    assert not shortcuts(mixed)["metadata"]["finding"]
+
+
+@pytest.mark.parametrize("scale", ["linear", "log2"])
+def test_a_library_size_that_tells_the_label_is_found(scale: Literal["linear", "log2"]) -> None:
+    tables = make_tables(scale)
+    red = (tables.samples["label"] == "RED").to_numpy()
+    values = tables.expression.loc[red, GENES].to_numpy()
+    deeper = with_values(tables, red, values * 4 if scale == "linear" else np.log2((2.0**values - 1) * 4 + 1))
+    task = label_task()
+    audit = audit_profiles(deeper, replace(task, data=replace(task.data, scale=scale)))
+    assert names(audit) == {"shortcut_library_size"}
+
+
+def test_gaps_that_tell_the_label_are_found() -> None:
+    tables = make_tables()
+    expression = tables.expression.copy()
+    expression.iloc[np.flatnonzero(tables.samples["label"] == "RED"), 1:3] = np.nan
+    assert "shortcut_missing" in names(audit_profiles(replace(tables, expression=expression)))
+
+
+def test_a_batch_confounded_with_the_label_is_found_in_the_barcodes() -> None:
+    tables = make_tables()
+    rng = np.random.default_rng(2)
+    sites = rng.choice(["AA", "BB", "CC"], 48)
+    ids = []
+    for label, name, code in tables.samples[["label", "patient_id", "sample_type"]].itertuples(index=False):
+        patient = int(name[1:])
+        ids.append(f"TCGA-{sites[patient]}-A{patient:03d}-{code:02d}A-11R-A{label[0]}{patient % 2:02d}-07")
+
+    def barcoded(given: ExpressionTables) -> ExpressionTables:
+        return replace(with_samples(given, sample_id=ids), expression=given.expression.assign(sample_id=ids))
+
+    audit = audit_profiles(barcoded(tables))
+    assert list(shortcuts(audit)) == [*PROBES, "barcode_plate", "barcode_site", "barcode_center"]
+    assert names(audit) == {"shortcut_barcode_plate"}
+    assert "a plate holds few kinds of tumors" in audit.findings[0].message
+    assert shortcuts(audit)["barcode_center"]["note"] == "the same for all samples"
+    logged = audit_profiles(barcoded(make_tables("log2")), gene_task())
+    assert "cannot be separated from that of the label" in logged.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("ids", "parts"),
+    [
+        (["TCGA-OR-A5J1-01A-11R-A29W-13", "TCGA-OS-A5J2-01A-11R-A29X-07"], {"plate": 2, "site": 2, "center": 2}),
+        (["TCGA-OR-A5J1-01A-11R-A29W-13", "TCGA-OS-A5J2-01A"], {"plate": 1, "site": 2, "center": 1}),
+        (["TCGA-OR-A5J1", "TCGA-OS-A5J2"], {"site": 2}),
+        (["TCGA-OR-A5J1-01", "P1"], {}),
+    ],
+)
+def test_barcodes_are_read_as_far_as_they_go(ids: list[str], parts: dict[str, int]) -> None:
+    samples = profiles_of(make_tables()).take(np.array([0, 1]))
+    found = profile_confounders(replace(samples, table=samples.table.assign(sample_id=ids)))
+    barcodes = {name: table for name, table in found.items() if name.startswith("barcode_")}
+    assert {name.removeprefix("barcode_"): table.shape[1] for name, table in barcodes.items()} == parts
+
+
+def copied(tables: ExpressionTables, of: str, to: str, digits: int | None = None) -> ExpressionTables:
+    """Return the tables in which sample ``to`` shows what ``of`` does."""
+    ids = tables.expression["sample_id"]
+    values = tables.expression.loc[ids == of, GENES].to_numpy()
+    return with_values(tables, ids == to, values if digits is None else np.round(values, digits))
+
+
 @pytest.mark.usefixtures("no_probes")
-def test_unknown_tissues_are_found_where_tissues_are_groups() -> None:
-    tables = responses(tissues=[*(f"tissue {number}" for number in range(14)), None])
-    task = response_task()
-    blind = replace(task, split=replace(task.split, mode="tissue_blind"))
-    assert "tissue_unknown" in names(audit_of(tables, blind))
-    assert names(audit_of(tables)) == set()
+@pytest.mark.parametrize(("digits", "how"), [(None, "identical"), (0, "near")])
+def test_copies_across_patients_are_listed_and_their_patients_joined(digits: int | None, how: str) -> None:
+    audit = audit_profiles(copied(make_tables(), "P000-01", "P003-01", digits))  # both are BLUE
+    assert names(audit) == {"copies_across_groups"}
+    (pair,) = audit.duplicates["pairs"]
+    assert (pair["a"], pair["b"], pair["how"], pair["groups"]) == ("P000-01", "P003-01", how, ["P000", "P003"])
+    assert audit.duplicates["merged_groups"] == [{"members": ["P000", "P003"], "samples": 2}]
+    assert audit.groups["groups"] == 47
 
 
-def test_audit_does_not_depend_on_the_order_of_responses() -> None:
-    tables = response_tables.with_cell(responses(24), "drugs", "D04", "smiles", "CCO")
-    first = audit_of(tables).as_dict()
-    again = audit_of(response_tables.shuffled(tables, 1)).as_dict()
-    assert _rounded(again) == _rounded(first)
+@pytest.mark.usefixtures("no_probes")
+def test_other_copies_and_patients_of_profiles_are_found() -> None:
+    tables = make_tables()
+    other = audit_profiles(copied(tables, "P000-01", "P002-01"))
+    assert names(other) == {"copies_across_groups", "copies_with_different_labels"}
+    assert other.duplicates["pairs"][0]["labels"] == ["BLUE", "RED"]
+    assert names(audit_profiles(copied(tables, "P001-01", "P001-06"))) == {"copies_within_groups"}
+    unknown = audit_profiles(replace(tables, samples=with_cells(tables.samples, "patient_id", {0: None})))
+    assert names(unknown) == {"patient_unknown"} and unknown.groups["unknown"] == 1
+    few = with_samples(tables, patient_id=["P" + str(min(number, 8)) for number in range(len(tables.samples))])
+    uneven = audit_profiles(few, gene_task())
+    assert {"dominating_group", "few_groups"} <= names(uneven) and uneven.groups["largest"] == "P8"
+
+
+@pytest.mark.usefixtures("no_probes")
+def test_one_label_a_patient_matters_only_where_patients_are_not_kept_apart() -> None:
+    task = label_task()
+    for mode, found in {"patient_blind": set(), "random": {"one_label_per_group"}}.items():
+        audit = audit_profiles(make_tables(), replace(task, split=replace(task.split, mode=mode)))
+        assert names(audit) == found and audit.groups["one_label_each"]
+
+
+# All.
+
+
+def test_an_audit_does_not_depend_on_the_order_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = copied(make_tables(), "P000-01", "P002-01")
+    mixed = replace(
+        tables,
+        expression=tables.expression.sample(frac=1, random_state=1),
+        samples=tables.samples.sample(frac=1, random_state=2),
+    )
+    assert audit_profiles(mixed).as_dict() == audit_profiles(tables).as_dict()
+
+    measured = response_tables.with_cell(responses(24), "drugs", "D04", "smiles", "CCO")
+    again = audit_of(response_tables.shuffled(measured, 1)).as_dict()
+    assert _rounded(again) == _rounded(audit_of(measured).as_dict())
+
+    monkeypatch.setattr(
+        audits_of_images, "image_confounders", lambda *given: {"file_size": image_confounders(*given)["file_size"]}
+    )
+    samples = clean(lambda pixels, label, row: compressed(cell(0), 80) if row == 14 else pixels)
+    moved = samples.take(np.random.default_rng(3).permutation(COUNT))
+    assert audited(moved, tmp_path).as_dict() == audited(samples, tmp_path).as_dict()
 
 
 def _rounded(content: Any) -> Any:
@@ -515,19 +610,12 @@ def _rounded(content: Any) -> Any:
     return round(content, 6) if isinstance(content, float) else content
 
 
-# The stage.
-
-
-def test_stage_writes_a_report_that_reads_back_and_logs_it(
+def test_stage_writes_a_report_that_reads_back_and_a_page_and_logs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    samples = clean(bright_border, names=[f"{label}/{number:04d}.png" for number, label in enumerate(labels_of(96))])
-    data = write_files(samples, tmp_path / "data", lambda image, path, label: image.save(path, "PNG"))
-    listed = samples.table.rename(columns={"sample_id": "file"})[["file", "label", "subject_id"]]
-    listed.to_csv(data / "images.csv", index=False)
-    params = (ROOT / "params.yaml").read_text()
-    assert "crop: 0.75" in params  # which would cut the border off
-    (tmp_path / "params.yaml").write_text(params.replace("crop: 0.75", "crop: 1.0"))
+    tables = copied(make_tables(), "P000-01", "P002-01")
+    data = write_expression_folder(tmp_path / "data", with_samples(tables, platform=tables.samples["label"]))
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(tmp_path))
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
@@ -535,23 +623,36 @@ def test_stage_writes_a_report_that_reads_back_and_logs_it(
 
     mlflow.set_tracking_uri(uri)
     reports = tmp_path / "reports"
-    monkeypatch.setattr(
-        audits_of_images, "image_confounders", lambda *given: {"border": image_confounders(*given)["border"]}
-    )
-    assert stage.main(["--task", "leukemia_cell", "--data", str(data), "--reports", str(reports)]) == 0
+    given = ["--task", "tumor_type", "--data", str(data), "--reports", str(reports)]
+    assert validate.main(given) == 0 and stage.main(given) == 0
     report = read_json(reports / AUDIT_FILE)
-    assert {"passed", "task", "modality", "samples", "duplicates", "shortcuts", "groups", "findings"} == set(report)
-    assert report["samples"] == 96
-    (planted,) = [finding for finding in report["findings"] if finding["name"] == "shortcut_border"]
-    (border,) = [one for one in report["shortcuts"] if one["probe"] == "border"]
-    assert border["finding"] and planted["score"] == border["score"] > 0.8
-    assert f"border alone reaches roc_auc {border['score']:.3f}" in planted["message"]
-    assert all(finding["severity"] == "warning" for finding in report["findings"])
+    found = {finding["name"]: finding for finding in report["findings"]}
+    assert {"shortcut_metadata", "copies_across_groups", "copies_with_different_labels"} <= set(found)
+    assert not report["passed"] and report["samples"] == 60
+    scores = {one["probe"]: one["score"] for one in report["shortcuts"]}
+    assert found["shortcut_metadata"]["score"] == scores["metadata"] > 0.8
+    assert "shortcut_metadata" in (reports / "validation.html").read_text()
     printed = capsys.readouterr()
-    assert all(f"warning: {finding['name']}: " in printed.err for finding in report["findings"])
-    assert f"findings: {len(report['findings'])}" in printed.out
-    (run,) = mlflow.search_runs(experiment_names=["leukemia_cell"], output_format="list")
-    assert run.data.tags["stage"] == "audit"
-    assert run.data.metrics["audit_findings"] == len(report["findings"])
-    assert run.data.metrics["probe_border"] == pytest.approx(border["score"])
+    assert all(f"{finding['severity']}: {finding['name']}: " in printed.err for finding in found.values())
+    assert f"60 samples audited, findings: {len(found)}" in printed.out
+    (run,) = mlflow.search_runs(
+        experiment_names=["tumor_type"], filter_string="tags.stage = 'audit'", output_format="list"
+    )
+    assert run.data.metrics["audit_findings"] == len(found)
+    assert run.data.metrics["probe_metadata"] == pytest.approx(scores["metadata"])
     assert [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == ["audit.json"]
+
+
+@pytest.mark.real_data
+@pytest.mark.usefixtures("no_probes")
+def test_tumors_that_were_sequenced_under_two_patients_are_found() -> None:
+    """13 pairs of ovarian tumors of plates 1566 and 1567, more alike than any two samples of one patient."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("../shared/data/tumor_type is not there")
+    task = label_task()
+    audit = audit_samples(task.read(REAL_DATA).samples, REAL_DATA, "tumor_type", task, SEED)
+    assert names(audit) == {"copies_across_groups"}
+    assert audit.duplicates["counts"]["across_groups"] == 13
+    assert {tuple(pair["labels"]) for pair in audit.duplicates["pairs"]} == {("OV", "OV")}
+    plates = {pair[side].split("-")[5] for pair in audit.duplicates["pairs"] for side in ("a", "b")}
+    assert plates == {"1566", "1567"}

@@ -23,25 +23,20 @@ def params_file(tmp_path: Path) -> Path:
     return Path(path)
 
 
-@pytest.mark.parametrize(("text", "budget"), [("budget: full\n", "full"), ("{}\n", "quick"), ("", "quick")])
-def test_the_checkout_chooses_the_budget(params_file: Path, text: str, budget: str) -> None:
-    params_file.with_name("budget.yaml").write_text(text)
-    assert read_params(params_file).budget == budget
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("\nbudget: huge\n", r"budget.yaml, line 2: params.budget is 'huge'; it must be one of quick, full"),
-        ("seed: 1\n", r"budget.yaml, line 1: unknown key params.seed"),
-        ("full\n", r"budget.yaml, line 1: params must be a mapping"),
-        ("budget: [\n", r"budget.yaml: not YAML"),
-    ],
-)
-def test_a_choice_that_is_none_is_refused(params_file: Path, text: str, message: str) -> None:
-    params_file.with_name("budget.yaml").write_text(text)
-    with pytest.raises(ParamsError, match=message):
-        read_params(params_file)
+def test_the_checkout_chooses_the_budget(params_file: Path) -> None:
+    chosen = params_file.with_name("budget.yaml")
+    for text, budget in {"budget: full\n": "full", "{}\n": "quick", "": "quick"}.items():
+        chosen.write_text(text)
+        assert read_params(params_file).budget == budget
+    for text, message in {
+        "\nbudget: huge\n": r"budget.yaml, line 2: params.budget is 'huge'; it must be one of quick, full",
+        "seed: 1\n": r"budget.yaml, line 1: unknown key params.seed",
+        "full\n": r"budget.yaml, line 1: params must be a mapping",
+        "budget: [\n": r"budget.yaml: not YAML",
+    }.items():
+        chosen.write_text(text)
+        with pytest.raises(ParamsError, match=message):
+            read_params(params_file)
 
 
 def make(folder: Path, *, budget: str | None) -> tuple[int, str]:
@@ -60,9 +55,8 @@ def make(folder: Path, *, budget: str | None) -> tuple[int, str]:
 def test_a_budget_holds_until_another_is_named(tmp_path: Path) -> None:
     chosen = tmp_path / "budget.yaml"
     assert make(tmp_path, budget=None) == (0, "") and not chosen.exists()
-    assert make(tmp_path, budget="full") == (0, "") and chosen.read_text() == "budget: full\n"
-    assert make(tmp_path, budget=None) == (0, "") and chosen.read_text() == "budget: full\n"
-    assert make(tmp_path, budget="quick") == (0, "") and chosen.read_text() == "budget: quick\n"
+    for budget, held in (("full", "full"), (None, "full"), ("quick", "quick")):
+        assert make(tmp_path, budget=budget) == (0, "") and chosen.read_text() == f"budget: {held}\n"
 
 
 @pytest.mark.parametrize(

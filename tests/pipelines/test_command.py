@@ -50,3 +50,13 @@ def test_a_refusal_is_one_line(
 def test_another_error_keeps_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(error, capsys)
     assert text.startswith("Traceback") and "a fault" in text
+
+
+def test_interrupting_a_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(interrupted)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; run the same command to go on\n"

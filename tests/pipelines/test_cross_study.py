@@ -97,15 +97,10 @@ def test_lines_stay_apart_studies_unmixed_and_only_the_question_is_kept(
     assert split_sha256(again_table) == split_sha256(table)
 
 
-@pytest.mark.parametrize(("test", "validation", "folds"), [(0.1, 0.15, 5), (0.3, 0.1, 2)])
-def test_shares_are_those_of_the_lines(test: float, validation: float, folds: int) -> None:
-    tables = measured_again(make_tables(50, 3))
-    counts = split_table(tables, test=test, validation=validation, folds=folds).drop_duplicates("group")["split"]
-    for side, share in {"test": test, "validation": validation, "train": 1 - test - validation}.items():
+def test_shares_are_those_of_the_lines_and_lines_of_both_studies_are_held_out_in_proportion_too() -> None:
+    counts = split_table(measured_again(make_tables(50, 3)), test=0.3, validation=0.1).drop_duplicates("group")["split"]
+    for side, share in {"test": 0.3, "validation": 0.1, "train": 0.6}.items():
         assert abs((counts == side).sum() - share * 50) <= 1
-
-
-def test_lines_of_both_studies_are_held_out_in_proportion_too() -> None:
     tables = measured_again(make_tables(100, 4), lines=40)  # of 100 lines the second study has 40
     for seed in range(5):
         tested = split_table(tables, seed).query("split == 'test'")["cell_line_id"].nunique()
@@ -116,13 +111,9 @@ def test_lines_of_both_studies_are_held_out_in_proportion_too() -> None:
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(StudyError, match=r"split.test_study is 'CTRP', which is no study of the data; .* GDSC1, GDSC2"):
-        split_table(measured_again(make_tables()), test_study="CTRP")
-    with pytest.raises(StudyError, match=r"split.train_study is not given; the studies are GDSC1, GDSC2"):
-        split_table(measured_again(make_tables()), train_study="")
-
-
-def test_a_study_that_is_too_small_is_named() -> None:
+    for changed, name in (({"test_study": "CTRP"}, "CTRP"), ({"train_study": ""}, "")):
+        with pytest.raises(StudyError, match=f"'{name}' is no study of the data; the studies are GDSC1, GDSC2"):
+            split_table(measured_again(make_tables()), **changed)
     with pytest.raises(StudyError, match=r"study GDSC2 has 3 groups of cell lines, at least 4 are needed"):
         split_table(measured_again(make_tables(), lines=3))
     assert set(split_table(measured_again(make_tables(), lines=12))["split"]) == set(SIDES)
@@ -147,9 +138,7 @@ def test_guard_finds_a_row_of_the_other_study(
     table, samples = good
     row = table.index[table["split"] == side][0]
     table.loc[row, "study"] = study
-    message = rf"the split leaks: sample {table.loc[row, 'sample_id']} of study {study} is on side {side}".replace(
-        "|", r"\|"
-    )
+    message = rf"the split leaks: sample .* of study {study} is on side {side}"
     with pytest.raises(StudyError, match=message):
         guard(table, sample_identities(samples, "cross_study"), split_of())
 
@@ -193,19 +182,16 @@ def test_what_is_left_out_is_counted_and_what_is_read_is_what_was_written(place:
     assert read.sha256 == written.sha256
 
 
-@pytest.mark.parametrize("what", ["a row less", "a row more"])
-def test_other_data_than_was_split_is_refused(place: Path, what: str) -> None:
+def test_other_data_and_other_studies_than_were_split_are_refused(place: Path) -> None:
     made(place)
     path = place / "data" / NAME / "response.parquet"
     table = pd.read_parquet(path)
     more = pd.concat([table, table.head(1).assign(study="GDSC3")])  # of no side, so that no id of the split is missing
-    (table.iloc[1:] if what == "a row less" else more).to_parquet(path, index=False)
-    with pytest.raises(UserError, match="the split is not of the data in"):
-        read_prepared(NAME, TASK)
-
-
-def test_a_split_of_other_studies_is_refused(place: Path) -> None:
-    made(place)
+    for changed in (table.iloc[1:], more):
+        changed.to_parquet(path, index=False)
+        with pytest.raises(UserError, match="the split is not of the data in"):
+            read_prepared(NAME, TASK)
+    table.to_parquet(path, index=False)
     other = replace(TASK, split=split_of(train_study=SECOND, test_study=FIRST))
     with pytest.raises(StudyError, match="the split leaks"):
         read_prepared(NAME, other)

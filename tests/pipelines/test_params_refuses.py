@@ -79,9 +79,7 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     ("seed", ("one", "1.0", "true", '"1"'), "of type int"),
     ("seed", ("!vault 1", "!!int word"), "cannot be read"),
     ("device", ("0",), "of type str"),
-    ("device", ("2026-13-45",), "cannot be read"),
     (f"{T}.split.test", ("true", '"0.2"', "20%"), "of type float"),
-    (f"{T}.split.folds", ("{quick: 2, full: 5}",), "of type int"),
     (f"{T}.tune.trials", ("10", "[2, 10]"), "must be a mapping"),
     (f"{T}.data.omics", ("expression",), "must be a list"),
     (f"{T}.validate.target_range", ("[20]",), "must have 2 entries, it has 1"),
@@ -89,12 +87,10 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     # words
     ("budget", ("huge",), "one of quick, full"),
     (f"{T}.modality", ("films",), "one of images, pairs, profiles"),
-    (f"{T}.problem", ("clustering",), "one of classification, regression"),
     (f"{B}.problem", ("regression",), "one of classification"),
     (f"{T}.data.missing.tissue", ("impute",), "one of drop, one_hot"),
     (f"{T}.split.mode", ("subject_blind",), "one of random, cell_blind, drug_blind, tissue_blind"),
     (f"{T}.tune.metric", ("accuracy",), "one of r2, rmse"),
-    (f"{B}.tune.metric", ("rmse",), "one of accuracy"),
     (f"{G}.tune.metric", ("pearson",), "one of r2, rmse, mae, mse"),
     (f"{G}.evaluate.metric", ("within_drug_pearson",), "one of r2, rmse"),
     # ranges
@@ -102,7 +98,6 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     ("device", ("gpu", "cuda:x"), "must be auto, cpu, cuda or cuda:N"),
     (f"{T}.split.test", RATES, "between 0 and 1"),
     (f"{T}.split.test", ("0.8",), "leave no training rows"),
-    (f"{T}.split.validation", ("0.0",), "between 0 and 1"),
     (f"{T}.split.folds", ("1",), "at least 2"),
     (f"{T}.split.near_identical", ("0", "99.0"), "between 0 and 1"),
     (f"{T}.data.omics", ("[]",), "is empty"),
@@ -112,7 +107,6 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     (f"{T}.validate.unknown_drug_share", ("-0.1", "1.1"), "between 0 and 1"),
     (f"{T}.evaluate.resamples", ("99",), "at least 100"),
     (f"{T}.evaluate.confidence", ("95.0",), "between 0 and 1"),
-    (f"{T}.evaluate.interval_coverage", ("1",), "between 0 and 1"),
     (f"{B}.data.classes", ("[blast]", "[]"), "fewer than two classes"),
     (f"{B}.data.classes", ("[blast, blast]",), "names a class twice"),
     (f"{B}.data.classes", ('["../blast", normal]', '["", normal]', "[.hidden, normal]", '["blast\\n", a]'), "folders"),
@@ -141,10 +135,7 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     ("policy.gate.non_inferiority", ("-0.03", ".nan"), "at least 0"),
     ("policy.gate.ece", ("20",), "between 0 and 1"),
     ("policy.gate.megabytes", ("0", ".inf"), "above 0"),
-    ("policy.serve.rows", ("0",), "above 0"),
     ("policy.monitor.significance", ("1",), "between 0 and 1"),
-    ("policy.monitor.performance_drop", ("-1",), "at least 0"),
-    ("policy.dashboard.seconds", ("0",), "above 0"),
     ("policy.dashboard.endpoints.blood_cell", ("127.0.0.1", '"http://"'), "write it as http"),
     (f"{P}.floor", (".nan",), "must be a number"),
     (f"{P}.promote", ("everywhere",), "one of staging, production"),
@@ -167,7 +158,6 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{L}.data.exclude", "{sample_type: [11]}", ".sample_type[0]", "is 11; it must be of type str"),
     (f"{L}.data.exclude", "{sample_type: [A], sample_type: [B]}", ".sample_type", "duplicate key"),
     (f"{T}.tune.trials", "{quick: 0, full: 10}", ".quick", "at least 1"),
-    (f"{T}.tune.epochs", "{quick: 3, full: 0}", ".full", "at least 1"),
     (f"{T}.tune.trials", "{quick: 1, full: 1, huge: 9}", ".huge", "the keys are quick, full"),
     (f"{T}.tune.trials", "{full: 5}", "", "lacks quick"),
     (f"{T}.fit.members", "{quick: 1, full: 3}", ".full", r"is 3; it must be 1 or split.folds \(5\)"),
@@ -180,14 +170,13 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{P}.answers", f"[{{{ANSWER.replace('A. Person', chr(39) + ' ' + chr(39))}}}]", "[0].by", "is empty"),
     (f"{P}.answers", f"[{{{ANSWER}, up_to: .nan}}]", "[0].up_to", "not a number"),
     (f"{P}.answers", f"[{{{ANSWER}}}, {{{ANSWER}}}]", "[1].finding", "is 'shortcut', which is answered twice"),
-    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'speed')}}}]", "[0].check", "it must be one of margin, "),
-    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'identity')}}}]", "[0].check", "which cannot be waived"),
+    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'identity')}}}]", "[0].check", "it must be one of margin, "),
     (f"{P}.waivers", f"[{{{WAIVER.replace('reason: a', 'reason: ~')}}}]", "[0].reason", "of type str"),
     (f"{P}.waivers", f"[{{{WAIVER.replace('2027-01-01', '2027-02-30')}}}]", "[0].until", "must be a date such as"),
     (f"{P}.waivers", f"[{{{WAIVER.replace(chr(34), '')}}}]", "[0].until", "of type str"),
-    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'floor')}}}]", "[0].check", "name what may lie below it"),
+    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'floor')}}}]", "[0].of", "name what may lie below a floor"),
     (f"{P}.waivers", "[{check: size, reason: a, by: b}]", "[0]", "lacks until"),
-    (f"{P}.waivers", f"[{{{WAIVER}, of: [x]}}]", "[0].of", "only a floor is waived by name"),
+    (f"{P}.waivers", f"[{{{WAIVER}, of: [x]}}]", "[0].of", "nothing for another check"),
 ]  # fmt: skip
 
 
@@ -200,18 +189,11 @@ def test_a_part_of_a_value_is_refused_by_line_and_key(
     assert re.match(rf", line {line}: (unknown key )?params\.{re.escape(key + inside)}(?![\w.]).*{says}", told), told
 
 
-@pytest.mark.parametrize(
-    ("key", "says"),
-    [
-        ("seed", "params lacks seed"),
-        (f"{T}.modality", f"params.{T} lacks modality"),
-        (f"{G}.problem", f"params.{G} lacks problem"),
-        (f"{L}.data.minimum_patients", f"params.{L}.data lacks minimum_patients"),
-    ],
-)
-def test_a_missing_key_is_named(key: str, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["seed", f"{T}.modality", f"{G}.problem", f"{L}.data.minimum_patients"])
+def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
     text, line = edited(key, None)
-    assert re.match(rf", line {line}: {says}", refused(tmp_path, text))
+    above, _, name = f"params.{key}".rpartition(".")
+    assert re.match(rf", line {line}: {above} lacks {name}", refused(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -220,10 +202,7 @@ def test_a_missing_key_is_named(key: str, says: str, tmp_path: Path) -> None:
         ("seed", "sedd: 2", "unknown key params.sedd; the keys are seed, budget"),
         ("seed", "seed: 2", "params.seed is a duplicate key"),
         ("seed", "[1, 2]: 3", "params has a key that is no text"),
-        (f"{B}.split.folds", "train_study: a", f"unknown key params.{B}.split.train_study"),
         (f"{T}.tune.metric", "weights: imagenet", f"unknown key params.{T}.tune.weights"),
-        (f"{G}.data.scale", "minimum_patients: 11", f"unknown key params.{G}.data.minimum_patients"),
-        ("policy.gate.ece", "brier: 0.2", "unknown key params.policy.gate.brier"),
         (f"{P}.floor", "flor: 0.2", f"unknown key params.{P}.flor"),
         ("policy.tasks.blood_cell", "smaer: {floor: 1.0}", "params.policy.tasks.smaer is of no task"),
         (

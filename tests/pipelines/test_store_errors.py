@@ -68,17 +68,11 @@ def _other_release(folder: Path) -> str:
     return uri
 
 
-def _folder(folder: Path) -> str:
-    (folder / "mlflow.db").mkdir()
-    return f"sqlite:///{folder / 'mlflow.db'}"
-
-
 STORES: dict[str, tuple[Callable[[Path], str], str]] = {
     "read-only": (_read_only, "is read-only"),
     "garbage": (_garbage, "is no SQLite database"),
     "damaged": (_damaged, "is damaged"),
     "of another release": (_other_release, "another release of MLflow.*mlflow db upgrade"),
-    "a folder": (_folder, "cannot be opened"),
 }
 
 
@@ -168,29 +162,25 @@ def test_a_deleted_run_is_named_with_what_restores_it(here: Path) -> None:
 # Other stores
 
 
-@pytest.mark.parametrize(
-    ("content", "told"), [(b"no database " * 500, "is no SQLite database"), (None, "cannot be opened")]
-)
-@pytest.mark.parametrize("wait", [True, False])
-def test_a_studies_database_that_refuses_is_told_at_once(
-    content: bytes | None, told: str, wait: bool, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_studies_database_that_refuses_is_told_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = here / "studies.db"
-    path.mkdir() if content is None else path.write_bytes(content)
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{path}")
-    with pytest.raises(StoreError, match=rf"studies\.db \(OPTUNA_STORAGE\) {told}"):
-        open_storage(wait=wait)
-
-
-def test_a_studies_database_that_refuses_later_is_told_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{here / 'studies.db'}")
+    for made, unmade, told in (
+        (lambda: path.write_bytes(b"no database " * 500), path.unlink, "is no SQLite database"),
+        (path.mkdir, path.rmdir, "cannot be opened"),
+    ):
+        made()
+        for wait in (True, False):
+            with pytest.raises(StoreError, match=rf"studies\.db \(OPTUNA_STORAGE\) {told}"):
+                open_storage(wait=wait)
+        unmade()
     open_storage(wait=False)
-    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///file:{here / 'studies.db'}?mode=ro&uri=true")
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///file:{path}?mode=ro&uri=true")
     storage = open_storage(wait=False)
     assert storage.get_all_studies() == []
     with pytest.raises(StoreError, match="is read-only"):
         storage.create_new_study([StudyDirection.MINIMIZE], "one")
-    with sqlite3.connect(here / "studies.db") as database:
+    with sqlite3.connect(path) as database:
         database.execute("UPDATE alembic_version SET version_num = 'v2.4.0.a'")
     with pytest.raises(StoreError, match=r"another release of Optuna.*optuna storage upgrade"):
         open_storage(wait=False)
