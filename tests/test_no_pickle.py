@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 import json
@@ -30,7 +29,6 @@ from evaluation.promotion.scoring import load
 from pipelines.errors import UserError
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import ImagesData, load_pixels
-from pipelines.tracking import ROOMS
 from serving.answers import answer_example
 from serving.dashboard.data.uploads import read_profiles
 from tests.training.tiny import ROOT
@@ -39,8 +37,6 @@ from training.model.novelty import Novelty
 from training.networks.loop import _Checkpoint
 from training.persistence import load_state
 from training.trees.boosters import from_array
-
-CODE = [path for room in (*ROOMS, "infra") for path in sorted((ROOT / room).rglob("*.py"))]
 
 
 class _Evil:
@@ -205,52 +201,3 @@ def test_a_table_that_is_something_else_is_refused(tmp_path: Path, ran: Path, wr
     for name in ("profiles.parquet", "profiles.csv", "profiles.pkl"):
         with pytest.raises(UserError, match=name):
             read_profiles(name, path.read_bytes())
-
-
-# Nothing that would do it is written in the first place.
-
-_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-_NEVER = {"eval", "exec", "compile", "os.system", "os.popen", "pandas.read_pickle", "pd.read_pickle", "yaml.load"}
-_NEVER |= {"yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "torch.jit.load", "torch.package.PackageImporter"}
-_SETTINGS = {"allow_pickle", "shell", "trust_remote_code", "allow_dangerous_deserialization"}
-
-
-def faults(source: str) -> list[str]:
-    """Return what in a source may run code of a file or of a shell."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = [each.name for each in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            found += [f"line {node.lineno}: imports {name}" for name in names if name.split(".")[0] in _MODULES]
-        if not isinstance(node, ast.Call):
-            continue
-        name, given = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
-        if name in _NEVER:
-            found.append(f"line {node.lineno}: calls {name}")
-        if name == "torch.load" and given.get("weights_only") != "True":
-            found.append(f"line {node.lineno}: torch.load without weights_only=True")
-        found += [
-            f"line {node.lineno}: {each}={given[each]}" for each in _SETTINGS & set(given) if given[each] != "False"
-        ]
-    return found
-
-
-COULD = (
-    *("import pickle", "from joblib import load", "import os, dill", "from cloudpickle.cloudpickle import loads"),
-    *("eval('1')", "exec(code)", "yaml.load(text, Loader=yaml.Loader)", "os.system('ls')", "pd.read_pickle(path)"),
-    *("torch.load(path)", "torch.load(path, weights_only=False)", "torch.load(path, weights_only=wanted)"),
-    *("np.load(path, allow_pickle=True)", "np.load(path, allow_pickle=given)", "subprocess.run(text, shell=True)"),
-)
-
-
-def test_code_that_could_is_found_and_other_code_is_not() -> None:
-    assert [source for source in COULD if len(faults(source)) != 1] == []
-    fine = "network.eval(); yaml.safe_load(text); np.load(path); torch.load(path, weights_only=True); re.compile('a')"
-    assert faults(fine) == []
-
-
-def test_no_code_of_the_rooms_runs_code_of_a_file() -> None:
-    code = {path.relative_to(ROOT).as_posix(): faults(path.read_text(encoding="utf-8")) for path in CODE}
-    found = {name: [each.partition(": ")[2] for each in lines] for name, lines in code.items() if lines}
-    # Of PyTorch's own reading without code: its error has no other name.
-    assert found == {"training/backbone.py": ["imports pickle"]}

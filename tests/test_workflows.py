@@ -157,3 +157,30 @@ def test_what_people_type_is_an_argument_and_never_a_command(verb: str, text: st
         assert not (checkout / "pwned").exists()
     assert done.returncode == 0 and "[t]" in (given := (checkout / "given").read_text())
     assert verb != "promote" or f"[{text}]" in given or f"[--why={text}]" in given
+
+
+# `make train BUDGET=...`
+
+
+def train(folder: Path, budget: str | None) -> tuple[int, str]:
+    """Run `make train` where DVC and Python only write down that they ran."""
+    shutil.copy(folder / ".venv/bin/python", folder / ".venv/bin/dvc")
+    env = {"PATH": os.environ["PATH"]} | ({} if budget is None else {"BUDGET": budget})
+    done = subprocess.run(["make", "train", "TASK=drug_response"], cwd=folder, env=env, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+def test_a_budget_holds_until_another_is_named(checkout: Path) -> None:
+    chosen = checkout / "budget.yaml"
+    assert train(checkout, None) == (0, "") and not chosen.exists()
+    for budget, held in (("full", "full"), (None, "full"), ("quick", "quick")):
+        assert train(checkout, budget) == (0, "") and chosen.read_text() == f"budget: {held}\n"
+
+
+@pytest.mark.parametrize(
+    "budget", ["huge", "quick full", "full; touch pwned", "$(touch pwned)", "$(shell touch pwned)"]
+)
+def test_an_unknown_budget_is_refused_before_anything_runs(checkout: Path, budget: str) -> None:
+    code, said = train(checkout, budget)
+    assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said
+    assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}

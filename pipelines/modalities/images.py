@@ -53,10 +53,9 @@ class ImagesTask(Task):
         checks.require(plain, "data.classes", "must be names of folders: letters, digits, _ . and -")
         checks.require(0 < crop <= 1, "data.crop", f"is {crop:g}; it lies above 0 and is at most 1")
         checks.require(16 <= size <= 1024, "data.size", f"is {size}; it must be between 16 and 1024 pixels")
-        for key, least in {"minimum_per_class": 3, "smallest_side": 1, "largest_pixels": 1}.items():
-            value = getattr(self.validate, key)
-            checks.require(value >= least, f"validate.{key}", f"is {value}; it must be at least {least}")
-        checks.transfer(self.tune)
+        checks.at_least(3, "validate.minimum_per_class")
+        checks.at_least(1, "validate.smallest_side", "validate.largest_pixels")
+        checks.filled("tune.modes", "tune.weights")
 
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = (), **rules: Any) -> Kept:
         """Read images, see `pipelines.samples.images.read_images`, which takes ``rules``."""

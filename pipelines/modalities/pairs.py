@@ -69,17 +69,16 @@ class PairsTask(Task):
     def check(self, checks: Checks) -> None:
         """Refuse doubled tables, an empty range, shares out of range, and studies that are missing or the same."""
         super().check(checks)
-        checks.require(bool(self.data.omics), "data.omics", "is empty; name at least one table")
+        checks.filled("data.omics")
         checks.require(len(set(self.data.omics)) == len(self.data.omics), "data.omics", "names a table twice")
         low, high = self.validate.target_range
         checks.require(low < high, "validate.target_range", f"from {low:g} to {high:g} is empty")
         if self.data.target == "auc":  # a share of the doses' range; fits overshoot 1 a little
             said = f"from {low:g} to {high:g} is none of areas under a curve; write [0.0, 1.2], and 2 at most"
             checks.require(low >= 0 and high <= 2, "validate.target_range", said)
-        rows = self.validate.minimum_rows
-        checks.require(rows >= 1, "validate.minimum_rows", f"is {rows}; it must be at least 1")
+        checks.at_least(1, "validate.minimum_rows")
         for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
-            checks.share(getattr(self.validate, key), f"validate.{key}", ends=True)
+            checks.share(f"validate.{key}", ends=True)
         split = self.split
         for key in ("train_study", "test_study") if split.mode == "cross_study" else ():
             checks.require(bool(getattr(split, key)), "split", f"has the mode cross_study and no {key}; name a study")

@@ -54,14 +54,9 @@ class ProfilesTask(Task):
     def check(self, checks: Checks) -> None:
         """Refuse shares and counts out of range."""
         super().check(checks)
-        checks.share(self.data.missing_genes, "data.missing_genes", ends=True)
-        for key in ("missing_share", "constant_gene_share"):
-            checks.share(getattr(self.validate, key), f"validate.{key}", ends=True)
-        for key in ("minimum_samples", "minimum_genes"):
-            value = getattr(self.validate, key)
-            checks.require(value >= 2, f"validate.{key}", f"is {value}; it must be at least 2")
-        factor = self.validate.library_size_factor
-        checks.require(factor > 1, "validate.library_size_factor", f"is {factor:g}; it must be above 1")
+        checks.share("data.missing_genes", "validate.missing_share", "validate.constant_gene_share", ends=True)
+        checks.at_least(2, "validate.minimum_samples", "validate.minimum_genes")
+        checks.above(1, "validate.library_size_factor")
 
     @property
     def needs_landmarks(self) -> bool:

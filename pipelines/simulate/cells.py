@@ -7,8 +7,9 @@ overlap, and the stain differs between subjects.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,9 +46,9 @@ class Look:
 class Stain:
     """Stain and light of a smear: factors on both dyes and on the three channels of the light."""
 
-    azure: np.ndarray = field(default_factory=lambda: _AZURE)
-    eosin: np.ndarray = field(default_factory=lambda: _EOSIN)
-    light: np.ndarray = field(default_factory=lambda: np.full(3, 0.95))
+    azure: np.ndarray
+    eosin: np.ndarray
+    light: np.ndarray
 
     @classmethod
     def draw(cls, rng: np.random.Generator, spread: float) -> Stain:
@@ -136,17 +137,12 @@ def simulate_leukemia_cell(folder: Path, subjects: int = 24, per_subject: int = 
 
 def _shifted(look: Look, rng: np.random.Generator) -> Look:
     """Return the look of one subject's cells."""
-
-    def moved(values: Range, by: float) -> Range:
-        return values[0] + by, values[1] + by
-
-    return replace(
-        look,
-        radius=moved(look.radius, rng.normal(0, 1.5)),
-        nucleus=moved(look.nucleus, rng.normal(0, 0.02)),
-        density=moved(look.density, rng.normal(0, 0.08)),
-        chromatin=(look.chromatin[0], look.chromatin[1] + abs(rng.normal(0, 0.03))),
-    )
+    ranges: dict[str, Any] = {}
+    for name, spread in (("radius", 1.5), ("nucleus", 0.02), ("density", 0.08)):
+        by = rng.normal(0, spread)
+        ranges[name] = tuple(bound + by for bound in getattr(look, name))
+    low, high = look.chromatin
+    return replace(look, **ranges, chromatin=(low, high + abs(rng.normal(0, 0.03))))
 
 
 def _smear(look: Look, stain: Stain, rng: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,10 +43,8 @@ class PairsClassification(PairsTask):
     def check(self, checks: Checks) -> None:
         """Refuse a share or a weight of the threshold out of range."""
         super().check(checks)
-        rule = self.data.threshold
-        checks.share(rule.share, "data.threshold.share")
-        weight = 0 <= rule.prior_rows < math.inf
-        checks.require(weight, "data.threshold.prior_rows", f"is {rule.prior_rows:g}; it must be at least 0")
+        checks.share("data.threshold.share")
+        checks.at_least(0, "data.threshold.prior_rows")
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
         """Learn the thresholds on the training rows, and classify all rows by them."""

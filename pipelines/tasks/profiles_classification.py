@@ -56,14 +56,11 @@ class ProfilesClassification(ProfilesTask):
     def check(self, checks: Checks) -> None:
         """Refuse counts, layouts and image sizes out of range."""
         super().check(checks)
-        least = self.data.minimum_patients
-        said = f"is {least}; train, validation and test need one each"
-        checks.require(least >= 3, "data.minimum_patients", said)
-        checks.at_least(0, self.evaluate.stability_seeds, "evaluate.stability_seeds")
-        checks.require(bool(self.tune.layouts), "tune.layouts", "is empty; name at least one")
+        checks.at_least(3, "data.minimum_patients")  # train, validation and test need one each
+        checks.at_least(0, "evaluate.stability_seeds")
+        checks.filled("tune.layouts", "tune.modes", "tune.weights")
         size = self.tune.image_size
         checks.require(8 <= size <= 512, "tune.image_size", f"is {size}; it must be between 8 and 512 pixels")
-        checks.transfer(self.tune)
 
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
         """Return the class of each sample; samples without a label or of too small a class are dropped."""

@@ -33,9 +33,8 @@ class ProfilesMultiTarget(ProfilesTask):
     def check(self, checks: Checks) -> None:
         """Refuse a task without a target."""
         super().check(checks)
-        checks.require(bool(self.data.targets), "data.targets", "is empty; name a gene, or most_variable")
-        count = self.data.target_count
-        checks.require(count >= 1, "data.target_count", f"is {count}; it must be at least 1")
+        checks.filled("data.targets")
+        checks.at_least(1, "data.target_count")
 
     @property
     def needs_landmarks(self) -> bool:

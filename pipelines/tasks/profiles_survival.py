@@ -45,8 +45,7 @@ class ProfilesSurvival(ProfilesTask):
     def check(self, checks: Checks) -> None:
         """Refuse empty names of columns, and horizons that are not ascending."""
         super().check(checks)
-        for key, name in (("time", self.data.time), ("event", self.data.event)):
-            checks.require(bool(name), f"data.{key}", "is empty; name a column of samples.csv")
+        checks.filled("data.time", "data.event")
         horizons, horizon = self.data.horizons, self.data.horizon
         ascending = list(horizons) == sorted(set(horizons)) and all(0 < each < math.inf for each in horizons)
         several = len(horizons) >= 2 and ascending

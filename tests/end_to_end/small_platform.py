@@ -84,17 +84,13 @@ class Platform:
             )
         return done
 
-    def python(
-        self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def python(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a module of the copy."""
-        return self.run(sys.executable, *arguments, check=check, env=env)
+        return self.run(sys.executable, *arguments, check=check)
 
-    def dvc(
-        self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run DVC in the copy."""
-        return self.run(sys.executable, "-m", "dvc", *arguments, check=check, env=env)
+        return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
 
     def train(self, architectures: Sequence[str]) -> None:
         """Do what ``dvc repro`` of the task would, in one process that starts once, and record it in DVC."""
@@ -200,23 +196,12 @@ def make_platform(
     task: str = TASK,
     *,
     sample: Callable[[Path], object] = lambda folder: simulate_drug_response(folder, TINY),
-    changes: Mapping[str, Any] | None = None,
     models: Sequence[str] | None = None,
 ) -> Platform:
-    """Copy the code, make it a git and DVC repository of its own and simulate a tiny sample in it.
+    """Copy the code into ``root``, make it a git and DVC repository of its own and simulate a tiny sample in it.
 
-    Parameters
-    ----------
-    root
-        Where the copy is made.
-    task
-        The one task of the copy; the models are those that the repository has for it.
-    sample
-        Writes the raw folder of the task.
-    changes
-        Dotted keys of the task in ``params.yaml`` with their values, besides what makes every task small.
-    models
-        Architectures, instead of those that the repository has for the task.
+    ``sample`` writes the raw folder of ``task``, the one task of the copy. ``models`` are architectures, instead of
+    those that the repository has for the task.
     """
     root.mkdir(parents=True)
     for name in _COPIED:
@@ -225,22 +210,11 @@ def make_platform(
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / name)
-    params = small_params(task, changes=changes, models=models)
+    params = small_params(task, models=models)
     # In flow style as in the repository, where tests replace text: `trials: {quick: 2, full: 2}`.
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
-    ignored = (
-        "__pycache__/",
-        "/budget.yaml",
-        "/mlflow.db*",
-        "/optuna.db*",
-        "/mlruns",
-        "/models",
-        "/reports",
-        "/prepared",
-        "/checkpoints",
-        "/cache",
-    )
-    (root / ".gitignore").write_text("\n".join(ignored) + "\n")
+    ignored = "__pycache__/ /budget.yaml /mlflow.db* /optuna.db* /mlruns /models /reports /prepared /checkpoints /cache"
+    (root / ".gitignore").write_text(ignored.replace(" ", "\n") + "\n")
     sample(root / "data" / task)
     platform = Platform(root, task)
     platform.run("git", "init", "-q")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -115,17 +116,17 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     (f"{B}.validate.minimum_per_class", ("2",), "at least 3"),
     (f"{B}.validate.largest_pixels", ("0",), "at least 1"),
     (f"{B}.tune.modes", ("[]",), "is empty"),
-    (f"{B}.tune.weights", ('""',), "must be imagenet, none or a path"),
+    (f"{B}.tune.weights", ('""',), "is empty"),
     (f"{L}.data.exclude", ('["11"]', "none"), "must be a mapping"),
     (f"{L}.data.missing_genes", ("1.1",), "between 0 and 1"),
-    (f"{L}.data.minimum_patients", ("2",), "train, validation and test need one each"),
+    (f"{L}.data.minimum_patients", ("2",), "at least 3"),
     (f"{L}.validate.minimum_genes", ("1",), "at least 2"),
     (f"{L}.validate.library_size_factor", ("1", "-3", ".nan"), "above 1"),
     (f"{L}.tune.layouts", ("[]",), "is empty"),
     (f"{L}.tune.image_size", ("7", "513"), "between 8 and 512"),
-    (f"{G}.data.targets", ('""',), "is empty; name a gene, or most_variable"),
+    (f"{G}.data.targets", ('""',), "is empty"),
     (f"{G}.data.target_count", ("0",), "at least 1"),
-    (f"{S}.data.time", ('""',), "is empty; name a column"),
+    (f"{S}.data.time", ('""',), "is empty"),
     (f"{S}.data.horizons", ("[3.0]", "[3.0, 1.0]", "[0.0, 1.0]", "[1.0, .inf]"), "two or more times, ascending"),
     (f"{S}.data.horizon", ("2.5",), "must be one of data.horizons"),
     # names that must match
@@ -174,9 +175,9 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{P}.waivers", f"[{{{WAIVER.replace('reason: a', 'reason: ~')}}}]", "[0].reason", "of type str"),
     (f"{P}.waivers", f"[{{{WAIVER.replace('2027-01-01', '2027-02-30')}}}]", "[0].until", "must be a date such as"),
     (f"{P}.waivers", f"[{{{WAIVER.replace(chr(34), '')}}}]", "[0].until", "of type str"),
-    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'floor')}}}]", "[0].of", "name what may lie below a floor"),
+    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'floor')}}}]", "[0]", "must name `of` what may lie below a floor"),
     (f"{P}.waivers", "[{check: size, reason: a, by: b}]", "[0]", "lacks until"),
-    (f"{P}.waivers", f"[{{{WAIVER}, of: [x]}}]", "[0].of", "nothing for another check"),
+    (f"{P}.waivers", f"[{{{WAIVER}, of: [x]}}]", "[0]", "nothing for another check"),
 ]  # fmt: skip
 
 
@@ -300,3 +301,20 @@ def test_answers_of_the_shipped_sample_count_for_no_real_data() -> None:
     for task in SHIPPED.policy.tasks.values():
         assert all(answer.simulated for answer in task.answers)
         assert {waiver.check for waiver in task.waivers} <= {"simulated"}
+
+
+def test_the_checkout_chooses_the_budget(tmp_path: Path) -> None:
+    params_file, chosen = Path(shutil.copy(ROOT / "params.yaml", tmp_path)), tmp_path / "budget.yaml"
+    assert read_params(params_file).budget == "quick"
+    for text, budget in {"budget: full\n": "full", "{}\n": "quick", "": "quick"}.items():
+        chosen.write_text(text)
+        assert read_params(params_file).budget == budget
+    for text, message in {
+        "\nbudget: huge\n": r"budget.yaml, line 2: params.budget is 'huge'; it must be one of quick, full",
+        "seed: 1\n": r"budget.yaml, line 1: unknown key params.seed",
+        "full\n": r"budget.yaml, line 1: params must be a mapping",
+        "budget: [\n": r"budget.yaml: not YAML",
+    }.items():
+        chosen.write_text(text)
+        with pytest.raises(ParamsError, match=message):
+            read_params(params_file)
