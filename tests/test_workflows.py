@@ -177,9 +177,7 @@ def test_a_budget_holds_until_another_is_named(checkout: Path) -> None:
         assert train(checkout, budget) == (0, "") and chosen.read_text() == f"budget: {held}\n"
 
 
-@pytest.mark.parametrize(
-    "budget", ["huge", "quick full", "full; touch pwned", "$(touch pwned)", "$(shell touch pwned)"]
-)
+@pytest.mark.parametrize("budget", ["huge", "quick full", "full; touch pwned", "$(shell touch pwned)"])
 def test_an_unknown_budget_is_refused_before_anything_runs(checkout: Path, budget: str) -> None:
     code, said = train(checkout, budget)
     assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said

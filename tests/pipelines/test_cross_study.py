@@ -17,7 +17,7 @@ from pipelines.errors import UserError
 from pipelines.groups import sample_identities
 from pipelines.modalities.pairs import PairsSplit, PairsTask
 from pipelines.samples.formats import ResponseTables
-from pipelines.samples.response import ResponseSamples, keep_samples
+from pipelines.samples.response import ResponseSamples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import NAME, make_tables, samples_of, shipped_task, shuffled
@@ -195,10 +195,3 @@ def test_other_data_and_other_studies_than_were_split_are_refused(place: Path) -
     other = replace(TASK, split=split_of(train_study=SECOND, test_study=FIRST))
     with pytest.raises(StudyError, match="the split leaks"):
         read_prepared(NAME, other)
-
-
-def test_no_other_mode_leaves_a_row_out() -> None:
-    kept = keep_samples(measured_again(make_tables(30, 6)), TASK)
-    prepared = prepare(kept, replace(TASK, split=replace(split_of(), mode="drug_blind")), 3)
-    assert OFF_QUESTION not in prepared.counts["rows"]["dropped"]
-    assert len(prepared.table) == len(kept.samples)

@@ -1,4 +1,4 @@
-"""The shipped samples must be reproducible, small, valid, plainly simulated, and learnable but not by a shortcut."""
+"""The shipped samples must be reproducible, small, valid, plainly simulated, and without a shortcut."""
 
 from __future__ import annotations
 
@@ -10,13 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats.contingency import association
-from skimage.feature import local_binary_pattern
-from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import confusion_matrix, f1_score, r2_score, roc_auc_score
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from pipelines.datasets import prepare
 from pipelines.params import read_params
@@ -164,48 +157,6 @@ def test_it_can_be_split_as_shipped_with_every_class_on_every_side(
     assert table.groupby("split")["label"].nunique().to_dict() == dict.fromkeys(SIDES, len(kept.samples.classes))
 
 
-def unseen_auroc(features: np.ndarray, samples: ImageSamples) -> float:
-    """Return the mean AUROC on unseen subjects over folds, one class against the rest."""
-    target, subject = samples.target, samples.table["subject_id"]
-    groups = subject.where(subject.notna(), samples.table["sample_id"]).to_numpy()
-    scores = []
-    for train, test in StratifiedGroupKFold(4, shuffle=True, random_state=0).split(features, target, groups):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-        probability = model.fit(features[train], target[train]).predict_proba(features[test])
-        for code in range(len(samples.classes)) if len(samples.classes) > 2 else [1]:
-            scores.append(roc_auc_score(target[test] == code, probability[:, code]))
-    return float(np.mean(scores))
-
-
-def shape_and_texture(samples: ImageSamples) -> np.ndarray:
-    rows = []
-    for pixels in samples.pixels[samples.index]:
-        gray = pixels.mean(axis=2)
-        dark = gray < 130
-        patterns = local_binary_pattern(gray.astype(np.uint8), 8, 2, "uniform")
-        inside = (gray > 15) & (gray < 170)
-        histogram = np.histogram(patterns[inside], bins=np.arange(11), density=True)[0]
-        quantiles = np.quantile(pixels[inside], (0.1, 0.5, 0.9), axis=0).ravel()
-        rows.append([*histogram, *quantiles, inside.mean(), dark.mean(), gray[inside].std()])
-    return np.array(rows)
-
-
-@pytest.mark.parametrize(("name", "low", "high"), [(BLOOD, 0.85, 0.995), (LEUKEMIA, 0.7, 0.97)])
-def test_classes_can_be_learned_and_not_to_perfection(
-    name: str, low: float, high: float, samples: dict[str, ImageSamples]
-) -> None:
-    assert low < unseen_auroc(shape_and_texture(samples[name]), samples[name]) < high
-
-
-@pytest.mark.parametrize("name", [BLOOD, LEUKEMIA])
-def test_what_lies_around_the_cell_does_not_tell_its_class(name: str, samples: dict[str, ImageSamples]) -> None:
-    pixels = samples[name].pixels
-    side = pixels.shape[1] // 10
-    ends = (slice(side), slice(-side, None))
-    corners = [pixels[:, y, x].mean(axis=(1, 2)) for y in ends for x in ends]
-    assert unseen_auroc(np.hstack(corners), samples[name]) < 0.65
-
-
 # Profiles.
 
 
@@ -243,35 +194,3 @@ def test_platforms_are_not_confounded_and_two_patients_are_no_copies(name: str, 
     same_label = others & (label[:, None] == label)
     assert np.median(correlation[one]) > np.quantile(correlation[same_label], 0.8)
     assert correlation[others].max() < 0.985  # 0.99 is what a near-identical profile means elsewhere
-
-
-def test_tumor_types_can_be_learned_and_two_are_hard_to_tell_apart(profiles: dict[str, Profiles]) -> None:
-    samples = profiles[TUMOR].samples
-    kept = (samples["sample_type"].ne(NORMAL) & samples["label"].ne(RARE)).to_numpy()
-    label = samples["label"].to_numpy()[kept]
-    predicted = cross_val_predict(
-        make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)),
-        profiles[TUMOR].values.to_numpy(np.float64)[kept],
-        label,
-        groups=samples["patient_id"].to_numpy()[kept],
-        cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
-    )
-    assert 0.85 < f1_score(label, predicted, average="macro") < 0.97
-    confused = confusion_matrix(label, predicted)
-    np.fill_diagonal(confused, 0)
-    assert confused[1, 2] + confused[2, 1] > 0.3 * confused.sum()
-
-
-def test_targets_can_be_learned_from_landmarks_and_better_by_a_nonlinear_model(profiles: dict[str, Profiles]) -> None:
-    values, groups = profiles[GENE].values, profiles[GENE].samples["patient_id"].to_numpy()
-    landmark = profiles[GENE].genes["is_l1000_landmark"].to_numpy()
-    targets = values.loc[:, ~landmark].var().nlargest(50).index
-    x, y = values.loc[:, landmark].to_numpy(float), values[targets].to_numpy(float)
-
-    def score(model: object) -> float:
-        predicted = cross_val_predict(make_pipeline(StandardScaler(), model), x, y, groups=groups, cv=GroupKFold(5))
-        return float(r2_score(y, predicted))
-
-    linear = score(RidgeCV(np.logspace(0, 4, 17)))
-    assert 0.6 < linear < 0.8
-    assert score(KernelRidge(kernel="rbf", gamma=0.002, alpha=0.1)) > linear + 0.03
