@@ -95,7 +95,8 @@ def _check_task_policy(task: TaskPolicy, checks: Checks) -> None:
             require(bool(getattr(waiver, word).strip()), f"{here}.{word}", "is empty")
         require(waiver.check in names, f"{here}.check", f"is {waiver.check!r}; it must be one of {', '.join(names)}")
         named = (waiver.check == "floor") == bool(waiver.of)
-        require(named, here, "must name `of` what may lie below a floor, and nothing for another check")
+        message = f"is {waiver.check!r}; a floor needs `of`, which names what may lie below it, other checks have none"
+        require(named, f"{here}.check", message)
         try:
             date.fromisoformat(waiver.until)
         except ValueError:

@@ -206,9 +206,8 @@ def test_the_page_on_threats_names_guards_and_tests_that_are_there() -> None:
         *("Information disclosure", "Denial of service", "Elevation of privilege"),
     ):
         section = page.partition(f"### {name}\n")[2].partition("\n#")[0]
-        rows = [
-            [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:2] == "| "
-        ]
+        lines = [line for line in section.splitlines() if line.startswith("| ")]
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         assert rows[0] == ["threat", "guard", "test"] and len(rows) > 1
         for row in rows[1:]:
             assert len(row) == 3 and all(row), row

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import yaml
 
 from pipelines.simulate.response import Size, simulate_drug_response
-from tests.servers import free_port, listening
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -111,50 +109,10 @@ class Platform:
         """Read a JSON file of the copy."""
         return json.loads((self.root / path).read_text())
 
-    def leaderboard(self) -> list[dict[str, Any]]:
-        """Return the leaderboard that the copy wrote."""
-        return self.read(f"reports/{self.task}/leaderboard.json")
-
-    def register(self, architecture: str, *, check: bool = False) -> subprocess.CompletedProcess[str]:
+    def register(self, architecture: str) -> subprocess.CompletedProcess[str]:
         """Complete the evidence of a model and make it the candidate."""
-        chosen = ("--task", self.task, "--architecture", architecture)
-        done = self.python("-m", "evaluation.candidate", *chosen, check=check)
-        return done if done.returncode else self.python("-m", "serving.register", "--task", self.task, check=check)
-
-    def stage(self, architecture: str) -> str:
-        """Register a model, bring it to staging and return its version.
-
-        A tiny sample and budget prove little: what they cannot is waived by name. The rest has to pass.
-        """
-        registered = self.register(architecture)
-        assert registered.returncode in (0, 2), registered.stdout + registered.stderr
-        refused = {line.split()[1].rstrip(":") for line in registered.stdout.splitlines() if line.startswith("fail ")}
-        assert refused <= WAIVED, registered.stdout
-        path = self.root / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        policy = params["policy"]["tasks"].setdefault(self.task, {})
-        waivers = [
-            {"check": check, "reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
-            for check in sorted(refused - {"floor"})
-        ]
-        if "floor" in refused:
-            policy.pop("floor")  # a waiver would have to name every drug or class of a tiny sample
-        policy["waivers"] = [*policy.get("waivers", []), *waivers]
-        path.write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
-        done = self.python("-m", "serving.promote", "--task", self.task)
-        assert "is now in staging" in done.stdout, done.stdout
-        aliases = self.python("-m", "serving.history", "--task", self.task, "--json")
-        return str(json.loads(aliases.stdout)[-1]["to_version"])
-
-    @contextlib.contextmanager
-    def served(self) -> Iterator[str]:
-        """Run the endpoint as `make serve` does and yield its URL."""
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        named = ("--task", self.task, "--stage", "staging", "--port", str(port))
-        command = [sys.executable, "-m", "serving.endpoint", *named]
-        with listening(command, f"{url}/ping", self.root.parent / "served.log", self.env, self.root):
-            yield f"{url}/invocations"
+        self.python("-m", "evaluation.candidate", "--task", self.task, "--architecture", architecture)
+        return self.python("-m", "serving.register", "--task", self.task, check=False)
 
 
 def small_params(
@@ -197,6 +155,7 @@ def make_platform(
     *,
     sample: Callable[[Path], object] = lambda folder: simulate_drug_response(folder, TINY),
     models: Sequence[str] | None = None,
+    waive: bool = False,
 ) -> Platform:
     """Copy the code into ``root``, make it a git and DVC repository of its own and simulate a tiny sample in it.
 
@@ -210,7 +169,7 @@ def make_platform(
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / name)
-    params = small_params(task, models=models)
+    params = small_params(task, models=models, waive=waive)
     # In flow style as in the repository, where tests replace text: `trials: {quick: 2, full: 2}`.
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, default_flow_style=None))
     ignored = "__pycache__/ /budget.yaml /mlflow.db* /optuna.db* /mlruns /models /reports /prepared /checkpoints /cache"

@@ -21,6 +21,7 @@ from mlflow.projects.utils import load_project
 
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
+from tests.serving.served import serving
 
 pytestmark = pytest.mark.slow
 NEW, TITLE = "tissue_means", "Means of Tissues"
@@ -104,7 +105,7 @@ print([str(cell) for table in at.table for cell in table.value["Architecture"]])
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """Return a platform with a leaderboard; DVC itself runs stages in the last tests."""
-    made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES - {NEW}))
+    made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES - {NEW}), waive=True)
     (made.root / f"training/architectures/{NEW}.py").write_text(FILE)
     params = made.root / "params.yaml"
     line = f"  {TASK}-{NEW}: {{task: {TASK}, architecture: {NEW}}}\n"
@@ -131,7 +132,7 @@ def runs_of(client: MlflowClient, stage: str) -> list[Any]:
 
 
 def test_leaderboard_has_every_architecture_with_an_interval(platform: Platform) -> None:
-    rows = platform.leaderboard()
+    rows = platform.read(f"reports/{TASK}/leaderboard.json")
     assert {row["architecture"] for row in rows} == ARCHITECTURES
     for row in rows:
         assert row["low"] <= row["value"] <= row["high"], row
@@ -236,7 +237,9 @@ def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient)
 @pytest.fixture(scope="module")
 def staged(platform: Platform, client: MlflowClient) -> str:
     """Return the version in staging; the sample is simulated so that the linear model's margin is large."""
-    platform.stage("elastic_net")
+    done = platform.register("elastic_net")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is now in staging" in platform.python("-m", "serving.promote", "--task", TASK).stdout
     version = client.get_model_version_by_alias(TASK, "staging")
     assert version.tags["architecture"] == "elastic_net"
     assert len(version.tags["evidence.sha256"]) == 64
@@ -267,15 +270,12 @@ def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform
     good = {"expression": profile, "smiles": drug["smiles"], "drug_id": drug["drug_id"], "tissue": "lung"}
     gene = next(iter(profile))
 
-    with platform.served() as url:
+    with serving(platform.root, TASK, "--stage", "staging", env=platform.env) as (url, _):
 
-        def post(rows: Any = None, raw: str | None = None, params: dict[str, Any] | None = None) -> requests.Response:
-            body = (
-                raw
-                if raw is not None
-                else json.dumps({"dataframe_records": rows} | ({"params": params} if params else {}))
-            )
-            return requests.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
+        def post(rows: Any = None, raw: str | None = None, **more: Any) -> requests.Response:
+            body = raw or json.dumps({"dataframe_records": rows, **more})
+            headers = {"Content-Type": "application/json"}
+            return requests.post(f"{url}/invocations", data=body, headers=headers, timeout=60)
 
         first = post([good]).json()["predictions"][0]
         assert first["low"] <= first["prediction"] <= first["high"] and first["coverage"] == 0.9

@@ -175,9 +175,9 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{P}.waivers", f"[{{{WAIVER.replace('reason: a', 'reason: ~')}}}]", "[0].reason", "of type str"),
     (f"{P}.waivers", f"[{{{WAIVER.replace('2027-01-01', '2027-02-30')}}}]", "[0].until", "must be a date such as"),
     (f"{P}.waivers", f"[{{{WAIVER.replace(chr(34), '')}}}]", "[0].until", "of type str"),
-    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'floor')}}}]", "[0]", "must name `of` what may lie below a floor"),
+    (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'floor')}}}]", "[0].check", "a floor needs `of`"),
     (f"{P}.waivers", "[{check: size, reason: a, by: b}]", "[0]", "lacks until"),
-    (f"{P}.waivers", f"[{{{WAIVER}, of: [x]}}]", "[0]", "nothing for another check"),
+    (f"{P}.waivers", f"[{{{WAIVER}, of: [x]}}]", "[0].check", "other checks have none"),
 ]  # fmt: skip
 
 
