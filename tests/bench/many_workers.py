@@ -8,6 +8,7 @@ it claims, reports and asks for pruning after each epoch, has a run with step me
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import random
@@ -99,21 +100,17 @@ def _counting() -> Iterator[None]:
     def ended(connection: sqlalchemy.Connection) -> None:
         count(f"transactions of {connection.engine.url.database}")
 
-    def counted(name: str) -> Callable[..., Any]:
-        whole = getattr(SqlAlchemyStore, name)
-
-        def call(self: SqlAlchemyStore, *arguments: Any, **named: Any) -> Any:
-            count("calls")
-            return whole(self, *arguments, **named)
-
-        return call
+    def counted(whole: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        count("calls")
+        return whole(*arguments, **named)
 
     with contextlib.ExitStack() as stack:
         for event in ("commit", "rollback"):
             sqlalchemy.event.listen(sqlalchemy.Engine, event, ended)
             stack.callback(sqlalchemy.event.remove, sqlalchemy.Engine, event, ended)
         for name in ("get_experiment_by_name", "create_run", "log_batch", "update_run_info", "log_metric"):
-            stack.enter_context(mock.patch.object(SqlAlchemyStore, name, counted(name)))
+            call = functools.partialmethod(functools.partial(counted, getattr(SqlAlchemyStore, name)))
+            stack.enter_context(mock.patch.object(SqlAlchemyStore, name, call))
         yield
 
 

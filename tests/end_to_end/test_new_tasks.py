@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from tests.empty_store import empty_store
-from tests.end_to_end.checkout import Checkout, checked_out
+from tests.end_to_end.checkout import checked_out
 from tests.end_to_end.small_platform import small_params
 
 pytestmark = pytest.mark.slow
@@ -119,42 +119,33 @@ SMEAR = NewTask(
 )
 
 
-@pytest.fixture(scope="module", params=(SUBTYPE, ONE_GENE, SMEAR), ids=lambda task: task.name)
-def case(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[NewTask, Checkout]]:
-    """Return a new task with a checkout in which its models have been evaluated."""
-    task: NewTask = request.param
-    params = small_params(task.name, changes=task.changes, like=task.like, models=task.models, waive=True)
-    with checked_out(tmp_path_factory.mktemp(task.name), params) as made:
-        empty_store(made.root)
-        task.sample(made.root / "data" / task.name)
-        made.train(task.name, task.models)
-        yield task, made
-
-
+@pytest.mark.parametrize("task", [SUBTYPE, ONE_GENE, SMEAR], ids=lambda task: task.name)
 def test_a_new_task_is_trained_registered_scored_and_served(
-    case: tuple[NewTask, Checkout], capsys: pytest.CaptureFixture[str]
+    task: NewTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task, here = case
-    assert here.read(f"reports/{task.name}/validation.json")["passed"]
-    rows = {row["architecture"]: row for row in here.read(f"reports/{task.name}/leaderboard.json")}
-    assert set(rows) == set(task.models)
-    assert rows[task.models[-1]]["margin_low"] > 0, "what was planted is to be learnt"
-    here.stage(task.name, task.models[-1])
-    capsys.readouterr()
-    model = f"models:/{task.name}@staging"
-    assert here.run("evaluation.score", "--model", model, "--data", f"data/{task.name}") == 0
-    scores = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert scores["n"] >= 48 and scores["metrics"]["margin"]["value"] > 0
-    served = pyfunc.load_model(model)
-    asked = served.input_example.to_dict("records")
-    for answer in served.predict(pd.DataFrame(asked)).to_dict("records"):
-        if "label" in answer:
-            assert answer["label"] in task.answers and set(answer["probabilities"]) == task.answers
-        else:
-            assert set(answer["prediction"]) == task.answers
-            assert all(answer["low"][name] < answer["prediction"][name] < answer["high"][name] for name in task.answers)
-    field = next(iter(asked[0]))
-    with pytest.raises((MlflowException, ValueError), match=f"(?s)row 1.*{field}|{field}"):
-        served.predict(pd.DataFrame([asked[0], {field: "no"}]))
+    params = small_params(task.name, changes=task.changes, like=task.like, models=task.models, waive=True)
+    with checked_out(tmp_path, params) as here:
+        empty_store(tmp_path)
+        task.sample(tmp_path / "data" / task.name)
+        here.train(task.name, task.models)
+        assert here.read(f"reports/{task.name}/validation.json")["passed"]
+        rows = {row["architecture"]: row for row in here.read(f"reports/{task.name}/leaderboard.json")}
+        assert set(rows) == set(task.models)
+        assert rows[task.models[-1]]["margin_low"] > 0, "what was planted is to be learnt"
+        here.stage(task.name, task.models[-1])
+        capsys.readouterr()
+        model = f"models:/{task.name}@staging"
+        assert here.run("evaluation.score", "--model", model, "--data", f"data/{task.name}") == 0
+        scores = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert scores["n"] >= 48 and scores["metrics"]["margin"]["value"] > 0
+        served = pyfunc.load_model(model)
+        asked = served.input_example.to_dict("records")
+        for answer in served.predict(pd.DataFrame(asked)).to_dict("records"):
+            if "label" in answer:
+                assert answer["label"] in task.answers and set(answer["probabilities"]) == task.answers
+            else:
+                assert set(answer["prediction"]) == task.answers
+                assert all(answer["low"][name] < answer["prediction"][name] for name in task.answers)
+        field = next(iter(asked[0]))
+        with pytest.raises((MlflowException, ValueError), match=f"(?s)row 1.*{field}|{field}"):
+            served.predict(pd.DataFrame([asked[0], {field: "no"}]))

@@ -172,17 +172,6 @@ def test_runs_carry_their_lineage(platform: Platform, client: MlflowClient) -> N
         assert "figures/measured_against_predicted.png" in figures
 
 
-def test_a_study_is_a_parent_run_with_a_child_a_trial(client: MlflowClient) -> None:
-    runs = runs_of(client, "tune")
-    parents = {run.info.run_id: run for run in runs if "mlflow.parentRunId" not in run.data.tags}
-    assert {run.data.tags["architecture"] for run in parents.values()} == ARCHITECTURES
-    for run_id, parent in parents.items():
-        children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == run_id]
-        assert len(children) == (1 if parent.data.tags["architecture"] == "mean_effects" else 2)
-        assert all(child.info.status == "FINISHED" for child in children)
-        assert "best_rmse" in parent.data.metrics
-
-
 def test_another_search_space_reruns_that_architecture_alone(platform: Platform) -> None:
     file = platform.root / "training/architectures/mlp.py"
     before = file.read_text()
