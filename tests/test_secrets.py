@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from pipelines.redaction import HIDDEN, redacted
 from tests.empty_store import empty_store
+from tests.end_to_end.small_platform import CHAIN
 from tests.pipelines.image_folder import write_image_folder
 from tests.serving import served
 from tests.serving.made_registry import postgres
@@ -36,18 +37,6 @@ SECRETS = {
 }
 PLANTED = [STORAGE, TRACKING, *(value for name, value in SECRETS.items() if value != "lab")]
 NOWHERE = "127.0.0.1:1"  # nothing listens there
-_RUN = """
-import importlib, json, os, sys
-from pipelines.command import run_command
-
-for line, given in json.loads(sys.argv[1]):
-    os.environ.update(given)
-    sys.argv = line.split()
-    try:
-        run_command(importlib.import_module(sys.argv[0]).main)
-    except SystemExit as ended:
-        print(sys.argv[0], "exited with", ended.code)
-"""
 
 
 def leaked(text: str | bytes) -> list[str]:
@@ -65,7 +54,7 @@ def _environment(folder: Path, **given: str) -> dict[str, str]:
 def _run(folder: Path, *lines: tuple[str, dict[str, str]]) -> str:
     """Run entry points in one process, each with more variables; return what they printed, if it is no secret."""
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, json.dumps(lines)],
+        [sys.executable, "-c", CHAIN, json.dumps(lines)],
         cwd=folder,
         env=_environment(folder),
         capture_output=True,

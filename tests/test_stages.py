@@ -1,4 +1,4 @@
-"""What would let DVC call a result up to date although the code that made it is another now."""
+"""What would let DVC call a result up to date although its code is another, or a demo leave a task out or download."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines import stage_names
 from pipelines.code_closure import closure
-from pipelines.params import read_params
+from pipelines.params import TuneTransfer, read_params
+from pipelines.stage_names import demo_targets
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("pipelines", "training", "evaluation", "serving")
 PARAMS = read_params(ROOT / "params.yaml")
-STAGES: dict[str, dict[str, Any]] = {
-    name: stage["do"]
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
-    if "do" in stage
-}
+LOOPS = {name: each for name, each in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items() if "do" in each}
+STAGES: dict[str, dict[str, Any]] = {name: stage["do"] for name, stage in LOOPS.items()}
 # Stages before one that leave another receipt, an MLflow run's id, whenever they run; it need not list what they do.
 RUNS_BEFORE = {"evaluate": ["fit"], "leaderboard": ["fit", "evaluate"]}
 
@@ -96,3 +95,39 @@ def test_no_stage_imports_by_a_name_that_cannot_be_followed() -> None:
     of_unknown = re.compile(r"import_module\((?!f?\"(\{__name__\}|[a-z])[\w.]*\.)")
     found = {name for name in every if of_unknown.search((ROOT / name).read_text(encoding="utf-8"))}
     assert found == {"training/studies/cluster.py"}
+
+
+# Names of stages for the Makefile.
+
+
+def test_every_target_of_the_makefile_is_a_stage(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"${tasks}": PARAMS.tasks, "${models}": PARAMS.models}
+    stages = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
+    monkeypatch.chdir(ROOT)
+    for which in ("--demo", "--leaderboards"):
+        assert f"python -m pipelines.stage_names {which})" in (ROOT / "Makefile").read_text()
+        monkeypatch.setattr("sys.argv", ["stage_names", which])
+        assert stage_names.main() == 0
+        (line,) = capsys.readouterr().out.splitlines()  # a shell takes it as arguments
+        names = line.split()
+        assert names and set(names) <= stages and len(set(names)) == len(names)
+
+
+def test_no_model_of_the_demo_has_to_download_its_weights() -> None:
+    packaged = {"random_forest", "xgboost", "majority_class", "efficientnet_lite0"}
+    for key, model in PARAMS.models.items():
+        tune = PARAMS.tasks[model.task].tune
+        if model.demo and isinstance(tune, TuneTransfer) and tune.weights != "none":
+            assert model.architecture in packaged, key
+        assert (f"evaluate@{key}" in demo_targets(PARAMS)) == model.demo
+
+
+def test_the_demo_covers_every_task_from_its_checks_to_a_model_beside_the_baseline() -> None:
+    names = demo_targets(PARAMS)
+    for task, decided in PARAMS.tasks.items():
+        assert f"validate@{task}" in names and f"audit@{task}" in names
+        shown = {name for name in PARAMS.architectures(task) if f"evaluate@{task}-{name}" in names}
+        assert decided.evaluate.baseline in shown and len(shown) > 1, task
+        assert f"leaderboard@{task}" not in names  # it depends on all models, those that need a download too

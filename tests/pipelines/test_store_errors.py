@@ -6,6 +6,7 @@ Tests run as root, whom permissions do not bind: stores are read-only by their a
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,15 @@ from pathlib import Path
 import mlflow
 import mlflow.cli
 import pytest
+import requests
 import sqlalchemy
 from click.testing import CliRunner
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, get_error_code
 from optuna.study import StudyDirection
 from sqlalchemy.engine import Engine
 
 from pipelines import tracking
+from pipelines.command import run_command
 from pipelines.errors import UserError
 from pipelines.files import write_json, written_whole
 from pipelines.retry import Unreachable
@@ -238,3 +241,57 @@ def test_a_file_that_cannot_be_written_is_named_with_the_reason(here: Path, monk
         (here / "what the block reads").read_bytes()
     with pytest.raises(PermissionError), written_whole(here / "report.json"):
         raise PermissionError(errno.EACCES, "Permission denied", str(here / "what the block reads"))
+
+
+# Commands: one line for a refusal, a traceback for every other error.
+
+
+FORBIDDEN = requests.Response()
+FORBIDDEN.status_code = 403
+
+
+def printed(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what a command prints that fails with ``error``."""
+
+    def failed() -> int:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(failed)
+    assert ended.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MlflowException("no", error_code=get_error_code(401)), "the tracking server .*set MLFLOW_TRACKING_USERNAME"),
+        (MlflowException("no", error_code=get_error_code(403)), "the tracking server refuses: the account 'eve'"),
+        (requests.HTTPError("403 Client Error", response=FORBIDDEN), "the tracking server refuses"),
+        (OSError(errno.ENOSPC, "No space left on device", "mlruns/1/model"), "mlruns/1/model: .*full"),
+        (PermissionError(errno.EACCES, "Permission denied", "mlruns"), "mlruns: .*permissions"),
+        (MlflowException("(sqlite3.OperationalError) database or disk is full"), "the tracking store .*full"),
+    ],
+)
+def test_a_refusal_is_one_line(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "eve")
+    text = printed(error, capsys)
+    assert text.count("\n") == 1 and re.match(f"error: {told}", text)
+
+
+@pytest.mark.parametrize("error", [MlflowException("a fault", error_code=get_error_code(500)), KeyError("a fault")])
+def test_another_error_keeps_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(error, capsys)
+    assert text.startswith("Traceback") and "a fault" in text
+
+
+def test_interrupting_a_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(interrupted)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; run the same command to go on\n"
