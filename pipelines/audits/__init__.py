@@ -41,9 +41,22 @@ class AuditFinding:
 Parts = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], list[AuditFinding]]
 
 
-def findings_where(*candidates: tuple[Any, str, str]) -> list[AuditFinding]:
-    """Return a finding for each condition, name and message whose condition is true."""
-    return [AuditFinding(name, message) for holds, name, message in candidates if holds]
+_MESSAGES = {
+    "copies_across_groups": "{across_groups} {alike} are of different {unit}s: {groups_merged} {unit}s become "
+    "{merged_groups} before the split",
+    "copies_within_groups": "{within_groups} {alike} are of one {unit}: there are fewer samples than files",
+    "copies_with_different_labels": "{different_labels} {alike} have different labels",
+    "one_label_per_group": "each of {groups} {unit}s has one label only: a model that recognizes the {unit} knows the "
+    "label, so only a score on unseen {unit}s counts",
+    "dominating_group": "{unit} {largest} has {largest_share:.0%} of the samples, more than the share of the test "
+    "split ({test:.0%})",
+    "few_groups": "{groups} {unit}s weigh as {effective:.1f} even ones: intervals are not reliable",
+    "label_in_few_groups": "fewer than {least} {unit}s have {few}: a score there describes these {unit}s alone",
+}
+
+
+def _findings(holds: dict[str, Any], **values: Any) -> list[AuditFinding]:
+    return [AuditFinding(name, _MESSAGES[name].format(**values)) for name, true in holds.items() if true]
 
 
 def labeled_copies(
@@ -64,26 +77,11 @@ def labeled_copies(
         for a, b, similarity, how in pairs.itertuples(index=False)
     ]
     duplicates = list_duplicates(rows, merged_groups(pd.Series(group, index=original)))
-    counts, alike = duplicates["counts"], f"pairs of identical or nearly identical {sample}s"
-    findings = findings_where(
-        (
-            counts["across_groups"],
-            "copies_across_groups",
-            f"{counts['across_groups']} {alike} are of different {unit}s: {counts['groups_merged']} {unit}s become "
-            f"{counts['merged_groups']} before the split",
-        ),
-        (
-            counts["within_groups"],
-            "copies_within_groups",
-            f"{counts['within_groups']} {alike} are of one {unit}: there are fewer samples than files",
-        ),
-        (
-            counts["different_labels"],
-            "copies_with_different_labels",
-            f"{counts['different_labels']} {alike} have different labels",
-        ),
-    )
-    return group, duplicates, findings
+    counts = duplicates["counts"]
+    holds = {f"copies_{key}": counts[key] for key in ("across_groups", "within_groups")}
+    holds["copies_with_different_labels"] = counts["different_labels"]
+    alike = f"pairs of identical or nearly identical {sample}s"
+    return group, duplicates, _findings(holds, **counts, alike=alike, unit=unit)
 
 
 def list_duplicates(rows: list[dict[str, Any]], merged: list[dict[str, Any]]) -> dict[str, Any]:
@@ -173,34 +171,15 @@ def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
 
 def group_findings(groups: dict[str, Any], split: Split) -> list[AuditFinding]:
     """Return the findings on uneven ``groups`` of `group_sizes`, with their ``unit``."""
-    count, unit = groups["groups"], groups["unit"]
     few = [f"{name} ({label['groups']})" for name, label in groups["labels"].items() if label["groups"] < FEW_GROUPS]
-    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-    return findings_where(
-        (
-            groups["one_label_each"],
-            "one_label_per_group",
-            f"each of {count} {unit}s has one label only: a model that recognizes the {unit} knows the label, so only "
-            f"a score on unseen {unit}s counts",
-        ),
-        (
-            groups["largest_share"] > split.test,
-            "dominating_group",
-            f"{unit} {groups['largest']} has {groups['largest_share']:.0%} of the samples, more than the share of the "
-            f"test split ({split.test:.0%})",
-        ),
-        (
-            groups["effective"] < FEW_EFFECTIVE,
-            "few_groups",
-            f"{count} {unit}s weigh as {groups['effective']:.1f} even ones: intervals are not reliable",
-        ),
-        (
-            few,
-            "label_in_few_groups",
-            f"fewer than {FEW_GROUPS} {unit}s have {', '.join(few[:5])}{more}: a score there describes these {unit}s "
-            "alone",
-        ),
-    )
+    listed = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+    holds = {
+        "one_label_per_group": groups["one_label_each"],
+        "dominating_group": groups["largest_share"] > split.test,
+        "few_groups": groups["effective"] < FEW_EFFECTIVE,
+        "label_in_few_groups": few,
+    }
+    return _findings(holds, **groups, test=split.test, few=listed, least=FEW_GROUPS)
 
 
 def metadata(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from pipelines.audits import (
+    AuditFinding,
     Parts,
-    findings_where,
     group_findings,
     group_sizes,
     labeled_copies,
@@ -43,11 +43,12 @@ def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts
     name_classes(shortcuts, samples.classes)
     groups = {"unit": "subject", **group_sizes(group, label), "unknown": int(alone.sum())}
     findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
-    message = (
-        f"the subject of {alone.sum()} of {len(alone)} images is not known: images of one subject can be on both "
-        "sides of the split, and scores may be higher than on unseen subjects"
-    )
-    findings += findings_where((alone.any(), "subject_unknown", message))
+    if alone.any():
+        message = (
+            f"the subject of {alone.sum()} of {len(alone)} images is not known: images of one subject can be on both "
+            "sides of the split, and scores may be higher than on unseen subjects"
+        )
+        findings.append(AuditFinding("subject_unknown", message))
     return duplicates, shortcuts, groups, findings + ([] if alone.all() else group_findings(groups, split))
 
 

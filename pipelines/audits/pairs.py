@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.audits import (
+    AuditFinding,
     Parts,
-    findings_where,
     group_findings,
     group_sizes,
     list_duplicates,
@@ -41,24 +41,18 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
     rows = _line_pairs(samples, lines, split.near_identical) + _drug_pairs(samples.drugs, drugs)
     duplicates = list_duplicates(rows, merged_groups(lines) + merged_groups(drugs))
     counts = duplicates["counts"] = duplicates["counts"] | _repeats(samples, lines, drugs)
-    twice = {what: sum(row["what"] == what for row in rows) for what in ("cell line", "drug")}
-    findings = findings_where(
-        *(
-            (
-                count,
-                f"{what.replace(' ', '_')}_under_two_ids",
-                f"{count} {what}s have a second id (same profile, name or molecule); each is one group",
-            )
-            for what, count in twice.items()
-        ),
-        (
-            counts["different_labels"],
-            "copies_with_different_labels",
+    findings = []
+    for what in ("cell line", "drug"):
+        if twice := sum(row["what"] == what for row in rows):
+            message = f"{twice} {what}s have a second id (same profile, name or molecule); each is one group"
+            findings.append(AuditFinding(f"{what.replace(' ', '_')}_under_two_ids", message))
+    if counts["different_labels"]:
+        message = (
             f"{counts['different_labels']} of {counts['repeated']} pairs of a cell line and a drug that were measured "
             "more than once differ by more than a standard deviation of all responses "
-            f"({counts['standard_deviation']:.2f})",
-        ),
-    )
+            f"({counts['standard_deviation']:.2f})"
+        )
+        findings.append(AuditFinding("copies_with_different_labels", message))
     shortcuts = [
         probe_response(probe, features, samples, lines.to_numpy(), seed)
         for probe, features in pair_confounders(samples).items()
@@ -72,8 +66,9 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
         **group_sizes(group, carried),
         "unknown": int(unknown) if split.mode == "tissue_blind" else 0,
     }
-    message = f"the tissue of {groups['unknown']} samples is not known: they are held together as if it were one"
-    findings += findings_where((groups["unknown"], "tissue_unknown", message))
+    if groups["unknown"]:
+        message = f"the tissue of {groups['unknown']} samples is not known: they are held together as if it were one"
+        findings.append(AuditFinding("tissue_unknown", message))
     return duplicates, shortcuts, groups, findings + group_findings(groups, split)
 
 

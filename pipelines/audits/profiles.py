@@ -10,8 +10,8 @@ import pandas as pd
 
 from pipelines.audits import (
     LISTED,
+    AuditFinding,
     Parts,
-    findings_where,
     group_findings,
     group_sizes,
     labeled_copies,
@@ -54,11 +54,12 @@ def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> 
             shortcut["pairs"] = shortcut["pairs"][:LISTED]  # 33 cohorts make 528
     alone = patient == table["sample_id"].to_numpy(str)  # a patient without an id was given the sample's
     groups = {"unit": "patient", **group_sizes(group, label if known.any() else None), "unknown": int(alone.sum())}
-    message = (
-        f"the patient of {alone.sum()} of {len(alone)} profiles is not known, or has the sample's name: profiles "
-        "of one patient can be on both sides of the split, and scores may be higher than on unseen patients"
-    )
-    findings += findings_where((alone.any(), "patient_unknown", message))
+    if alone.any():
+        message = (
+            f"the patient of {alone.sum()} of {len(alone)} profiles is not known, or has the sample's name: profiles "
+            "of one patient can be on both sides of the split, and scores may be higher than on unseen patients"
+        )
+        findings.append(AuditFinding("patient_unknown", message))
     # A tumor has one type: that a patient has one label is a fault only of a split that ignores patients.
     uneven = groups | {"one_label_each": groups["one_label_each"] and split.mode == "random"}
     return duplicates, shortcuts, groups, findings + group_findings(uneven, split)

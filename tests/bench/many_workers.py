@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,7 +115,8 @@ def _counting() -> Iterator[None]:
         yield
 
 
-def _worker(study: str, trials: int, budget: int, seconds: float, parent: str, out: list[_Costs]) -> None:
+def _worker(study: str, trials: int, budget: int, seconds: float, parent: str) -> list[_Costs]:
+    out: list[_Costs] = []
     client, rng = MlflowClient(), random.Random(threading.get_ident())
     lock = _Clocked(study_lock(study), _Costs())
     told = 0.0
@@ -159,30 +161,22 @@ def _worker(study: str, trials: int, budget: int, seconds: float, parent: str, o
     found.sampler = optuna.samplers.RandomSampler()
     # Each ends after its own trials: waiting for others' would be counted as overhead.
     work(found, objective, budget, lock, callbacks=[after], goes_on=lambda: len(out) < trials)
+    return out
 
 
 def _pruner() -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8)
 
 
-def _process(
-    study: str, threads: int, trials: int, budget: int, seconds: float, parent: str, queue: Any, start: Any
-) -> None:
+def _process(threads: int, parent: str, start: Any, **given: Any) -> tuple[float, list[list[_Costs]]]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     MlflowClient().get_run(parent)  # one store a process: not made by many threads at once
-    outs: list[list[_Costs]] = [[] for _ in range(threads)]
-    each = [
-        threading.Thread(target=_worker, args=(study, trials, budget, seconds, parent, out), daemon=True)
-        for out in outs
-    ]
     start.wait(300)
     began = time.process_time()
-    with _counting():
-        for thread in each:
-            thread.start()
-        for thread in each:
-            thread.join()
-    queue.put((time.process_time() - began, outs))
+    with _counting(), ThreadPoolExecutor(threads) as pool:
+        working = [pool.submit(_worker, parent=parent, **given) for _ in range(threads)]
+        outs = [each.result() for each in working]
+    return time.process_time() - began, outs
 
 
 @dataclass(frozen=True)
@@ -212,31 +206,17 @@ def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: 
     optuna.create_study(study_name=name, storage=open_storage(wait=True))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.bench.many_workers"])
-    queue, shares = context.Queue(), [min(_THREADS, workers - at) for at in range(0, workers, _THREADS)]
-    start = context.Barrier(len(shares) + 1)
-    processes = [
-        context.Process(target=_process, args=(name, threads, trials, budget, seconds, parent, queue, start))
-        for threads in shares
-    ]
-    for process in processes:
-        process.start()
-    try:
+    shares = [min(_THREADS, workers - at) for at in range(0, workers, _THREADS)]
+    with context.Manager() as manager, ProcessPoolExecutor(len(shares), context) as pool:
+        start, most = manager.Barrier(len(shares) + 1), 0
+        given: dict[str, Any] = {"study": name, "trials": trials, "budget": budget, "seconds": seconds}
+        running = [pool.submit(_process, threads, parent, start, **given) for threads in shares]
         start.wait(300)
         before = _cpu(server)
-        most, ended = 0, list[tuple[float, list[list[_Costs]]]]()
-        until = time.monotonic() + 60 + 3 * trials * (seconds + 10)
-        while len(ended) < len(processes):
+        while not all(each.done() for each in running):
             most = max(most, _connections(server))
             time.sleep(0.5)
-            while not queue.empty():
-                ended.append(queue.get())
-            if time.monotonic() > until or any(process.exitcode for process in processes):
-                raise AssertionError(f"{workers} workers did not end")
-        for process in processes:
-            process.join()
-    finally:
-        for process in processes:
-            process.kill()
+        ended = [each.result() for each in running]
     time.sleep(0.5)  # until the last connections' processes are gone
     after = _cpu(server)
     study = optuna.load_study(study_name=name, storage=open_storage(wait=True))
