@@ -28,9 +28,9 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def listening(
-    command: list[str], url: str, log: Path, env: Mapping[str, str], folder: Path | None = None
+    command: list[str], url: str, log: Path, env: Mapping[str, str], folder: Path | None = None, patience: float = 20
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server that answers at ``url`` until the block ends."""
+    """Run a server that answers at ``url`` until the block ends, and has ``patience`` seconds to end by itself."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             command,
@@ -53,7 +53,7 @@ def listening(
             for sent in (signal.SIGTERM, signal.SIGKILL):
                 with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
                     os.killpg(process.pid, sent)
-                    process.wait(timeout=20)
+                    process.wait(timeout=patience)
 
 
 @contextlib.contextmanager
@@ -61,7 +61,8 @@ def s3_store(folder: Path) -> Iterator[dict[str, str]]:
     """Run moto's S3 and give the variables by which MLflow and boto3 find it."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with listening([sys.executable, "-m", "moto.server", "-p", str(port)], url, folder / "s3.log", os.environ):
+    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
+    with listening(command, url, folder / "s3.log", os.environ, patience=1):
         yield {
             "MLFLOW_S3_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "testing-access",
@@ -73,20 +74,24 @@ def s3_store(folder: Path) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def open_tracking_server(folder: Path) -> Iterator[str]:
     """Run MLflow's server without accounts, on an SQLite database in ``folder``; give its URL."""
-    port = free_port()
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"),
-        *(f"--backend-store-uri={empty_store(folder)}", "--no-serve-artifacts"),
-        f"--default-artifact-root={folder / 'mlruns'}",
-    ]
+    options = (f"--backend-store-uri={empty_store(folder)}", "--no-serve-artifacts")
+    with _mlflow(folder, free_port(), *options, f"--default-artifact-root={folder / 'mlruns'}") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _mlflow(folder: Path, port: int, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run MLflow's server with nothing of the test's own environment for it; give its URL."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     own = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for what the platform does not use
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1", *options]
     url = f"http://127.0.0.1:{port}"
-    with listening(command, f"{url}/health", folder / "tracking.log", {**kept, **own}):
+    log = folder / "tracking.log"
+    with listening(command, f"{url}/health", log, {**kept, **own, **(env or {})}, patience=1):
         yield url
 
 
@@ -101,19 +106,11 @@ def tracking_server(folder: Path, database: str, artifacts: str, env: Mapping[st
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         "auth_cache_ttl_seconds = 60\n"
     )
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--app-name=basic-auth"),
-        *(f"--artifacts-destination={artifacts}", f"--allowed-hosts=127.0.0.1:{port}", "--workers=1"),
-    ]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     own = {
         "MLFLOW_BACKEND_STORE_URI": database,
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of-a-test-only",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for what the platform does not use
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    url = f"http://127.0.0.1:{port}"
-    with listening(command, f"{url}/health", folder / "tracking.log", {**kept, **env, **own}):
+    options = ("--app-name=basic-auth", f"--artifacts-destination={artifacts}", f"--allowed-hosts=127.0.0.1:{port}")
+    with _mlflow(folder, port, *options, env={**env, **own}) as url:
         yield url
