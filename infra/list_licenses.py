@@ -77,12 +77,8 @@ def license_of(name: str) -> str | None:
     given = [each.split(" :: ") for each in about.get_all("Classifier") or [] if each.startswith("License ::")]
     classifiers = [each[-1] for each in given if not each[-1].endswith(("Approved", "Proprietary License"))]
     first = ((about.get("License") or "").strip().splitlines() or [""])[0]
-    found = (
-        (about.get("License-Expression") or "").strip()
-        or "; ".join(classifiers)
-        or (first if first.upper() != "UNKNOWN" else "")
-        or _of_file(package)
-    )
+    found = (about.get("License-Expression") or "").strip() or "; ".join(classifiers)
+    found = found or (first if first.upper() != "UNKNOWN" else "") or _of_file(package)
     return " ".join(found.replace("|", "/").split())[:_LONGEST] or UNKNOWN
 
 
@@ -91,7 +87,7 @@ def _of_file(package: importlib.metadata.Distribution) -> str:
     for path in package.files or []:
         if re.match(r"licen[cs]e|copying", path.name, re.IGNORECASE):
             text = Path(path.locate()).read_text(encoding="utf-8", errors="replace")
-            begins = text.strip().splitlines()[0].strip() if text.strip() else ""
+            begins = text.strip().partition("\n")[0].strip()
             if "license" in begins.lower():
                 return begins
             if "Permission is hereby granted, free of charge" in text[:500]:

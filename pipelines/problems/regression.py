@@ -52,13 +52,12 @@ PROBLEM = Problem(
         *(R2, RMSE, MAE, MSE),
         Metric("pearson", "correlation over all rows", score=_correlation("pearsonr")),
         Metric("spearman", "rank correlation over all rows", score=_correlation("spearmanr")),
-        *(
-            Metric(f"within_drug_{name}", f"mean over drugs of the {what} within each", within=True, label=label)
-            for name, what, label in (
-                ("pearson", "correlation", "Correlation within a drug"),
-                ("spearman", "rank correlation", ""),
-            )
+        Metric(
+            *("within_drug_pearson", "mean over drugs of the correlation within each"),
+            within=True,
+            label="Correlation within a drug",
         ),
+        Metric("within_drug_spearman", "mean over drugs of the rank correlation within each", within=True),
         *(R2_OVER_BASELINE, MARGIN),
     ),
     ("validation_rmse",),
