@@ -42,23 +42,31 @@ def listed(stage: str, architecture: str) -> set[str]:
 
 
 @cache
-def run(stage: str, key: str) -> set[str]:
+def closed(module: str, task: str, architectures: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(closure(module, task=PARAMS.task(task), architectures=architectures))
+
+
+def code(module: str, key: str, *, baseline: bool = False) -> frozenset[str]:
+    """Return the files that a module runs for a model in params.yaml; tasks of one kind run the same."""
+    model, kinds = PARAMS.models[key], {name: (task.modality, task.problem) for name, task in PARAMS.tasks.items()}
+    alike = next(name for name, kind in kinds.items() if kind == kinds[model.task])
+    names = {model.architecture, *([PARAMS.task(model.task).evaluate.baseline] if baseline else [])}
+    return closed(module, alike, () if module.startswith("pipelines.") else tuple(sorted(names)))
+
+
+def run(stage: str, key: str) -> frozenset[str]:
     """Return the files that the stage of a model in params.yaml runs."""
     _, _, module, *_ = STAGES[stage]["cmd"].split()
-    task, architecture = PARAMS.task(PARAMS.models[key].task), PARAMS.models[key].architecture
-    baseline = [task.evaluate.baseline] if stage == "fit" else []
-    return set(closure(module, task=task, architectures=[architecture, *baseline]))
+    return code(module, key, baseline=stage == "fit")
 
 
 def missing(stage: str, key: str, *, leave_out: str = "nothing") -> set[str]:
     """Return what a stage runs and could change without a new run of the stage."""
-    model = PARAMS.models[key]
-    stages = [stage, *RUNS_BEFORE.get(stage, [])]
-    watched = {file for each in stages for file in listed(each, model.architecture) if not file.startswith(leave_out)}
+    stages, architecture = [stage, *RUNS_BEFORE.get(stage, [])], PARAMS.models[key].architecture
+    watched = {file for each in stages for file in listed(each, architecture) if not file.startswith(leave_out)}
     if stage == "fit" or stage in RUNS_BEFORE:  # what `tune` leaves for them changes with the name of its study
-        task = PARAMS.task(model.task)
-        watched |= set(closure("training.studies.study", task=task, architectures=[model.architecture]))
-    return run(stage, key) - watched
+        watched |= code("training.studies.study", key)
+    return set(run(stage, key) - watched)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -545,23 +545,14 @@ def copied(tables: ExpressionTables, of: str, to: str, digits: int | None = None
 
 
 @pytest.mark.usefixtures("no_probes")
-@pytest.mark.parametrize(("digits", "how"), [(None, "identical"), (0, "near")])
-def test_copies_across_patients_are_listed_and_their_patients_joined(digits: int | None, how: str) -> None:
-    audit = audit_profiles(copied(make_tables(), "P000-01", "P003-01", digits))  # both are BLUE
-    assert names(audit) == {"copies_across_groups"}
-    (pair,) = audit.duplicates["pairs"]
-    assert (pair["a"], pair["b"], pair["how"], pair["groups"]) == ("P000-01", "P003-01", how, ["P000", "P003"])
-    assert audit.duplicates["merged_groups"] == [{"members": ["P000", "P003"], "samples": 2}]
-    assert audit.groups["groups"] == 47
-
-
-@pytest.mark.usefixtures("no_probes")
-def test_other_copies_and_patients_of_profiles_are_found() -> None:
+def test_copies_and_unknown_patients_of_profiles_are_found() -> None:
     tables = make_tables()
-    other = audit_profiles(copied(tables, "P000-01", "P002-01"))
-    assert names(other) == {"copies_across_groups", "copies_with_different_labels"}
-    assert other.duplicates["pairs"][0]["labels"] == ["BLUE", "RED"]
-    assert names(audit_profiles(copied(tables, "P001-01", "P001-06"))) == {"copies_within_groups"}
+    for to, digits, how in (("P003-01", None, "identical"), ("P002-01", 0, "near")):  # P003 is BLUE as P000 is
+        audit = audit_profiles(copied(tables, "P000-01", to, digits))
+        assert names(audit) == {"copies_across_groups", *(["copies_with_different_labels"] if how == "near" else [])}
+        (pair,) = audit.duplicates["pairs"]
+        assert (pair["a"], pair["b"], pair["how"], pair["groups"]) == ("P000-01", to, how, ["P000", to[:4]])
+        assert audit.groups["groups"] == 47
     unknown = audit_profiles(replace(tables, samples=with_cells(tables.samples, "patient_id", {0: None})))
     assert names(unknown) == {"patient_unknown"} and unknown.groups["unknown"] == 1
     few = with_samples(tables, patient_id=["P" + str(min(number, 8)) for number in range(len(tables.samples))])
