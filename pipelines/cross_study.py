@@ -38,9 +38,10 @@ def across(split: Split | None) -> PairsSplit | None:
 def of_either(study: pd.Series, split: PairsSplit) -> Mask:
     """Return which rows are of one of the two studies, shape ``(n,)``; refuse a study that is not in the data."""
     known = sorted(set(study.astype(str)))
-    for name in (split.train_study, split.test_study):
-        if name not in known:
-            raise StudyError(f"split: {name!r} is no study of the data; the studies are {', '.join(known)}")
+    for key in ("train_study", "test_study"):
+        if (name := getattr(split, key)) not in known:
+            fault = f"split.{key} is {name!r}, which is no study of the data"
+            raise StudyError(f"{fault}; the studies are {', '.join(known)}")
     return study.astype(str).isin((split.train_study, split.test_study)).to_numpy()
 
 
