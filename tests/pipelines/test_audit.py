@@ -174,41 +174,26 @@ def dark_corner(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
     return pixels
 
 
-def stained(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
-    shift = np.array([12, 0, -12]) if label == "hem" else np.zeros(3)
-    return np.clip(pixels + shift, 0, 255).astype(np.uint8)
-
-
-def larger_picture(image: Image.Image, path: Path, label: str) -> None:
-    image.resize((60, 48) if label == "hem" else (48, 48)).save(path, "JPEG", quality=90)
-
-
 def longer_file(image: Image.Image, path: Path, label: str) -> None:
     saved_as_jpeg(image, path, label)
     path.write_bytes(path.read_bytes() + b"\0" * (2000 if label == "hem" else 0))
 
 
-def lower_quality(image: Image.Image, path: Path, label: str) -> None:
-    image.save(path, "JPEG", quality=70 if label == "hem" else 90)
-
-
-def other_format(image: Image.Image, path: Path, label: str) -> None:
-    image.save(path, "PNG" if label == "hem" else "JPEG")
-
-
-def numbered() -> ImageSamples:
-    return clean(names=[f"{label}/{number + 5000 * (label == 'hem'):05d}.jpg" for number, label in enumerate(LABELS)])
-
-
+SHIFT = {"all": np.zeros(3), "hem": np.array([12, 0, -12])}
+NUMBERED = [f"{label}/{number + 5000 * (label == 'hem'):05d}.jpg" for number, label in enumerate(LABELS)]
 PLANTED: dict[str, tuple[str, Callable[[], ImageSamples], Saver]] = {
     "a border": ("border", lambda: clean(bright_border), saved_as_jpeg),
     "corners": ("corners", lambda: clean(dark_corner), saved_as_jpeg),
-    "a color": ("mean_color", lambda: clean(stained), saved_as_jpeg),
-    "a size": ("image_size", clean, larger_picture),
+    "a color": (
+        "mean_color",
+        lambda: clean(lambda pixels, label, row: np.clip(pixels + SHIFT[label], 0, 255).astype(np.uint8)),
+        saved_as_jpeg,
+    ),
+    "a size": ("image_size", clean, lambda image, to, label: image.resize((48 + 12 * (label == "hem"), 48)).save(to)),
     "bytes": ("file_size", clean, longer_file),
-    "a quality": ("compression", clean, lower_quality),
-    "a format": ("compression", clean, other_format),
-    "numbers of files": ("file_name", numbered, saved_as_jpeg),
+    "a quality": ("compression", clean, lambda image, to, label: image.save(to, quality=90 - 20 * (label == "hem"))),
+    "a format": ("compression", clean, lambda image, to, label: image.save(to, "PNG" if label == "hem" else "JPEG")),
+    "numbers of files": ("file_name", lambda: clean(names=NUMBERED), saved_as_jpeg),
 }
 
 
