@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,11 +76,16 @@ def reader() -> str:
 
 def main(what: str = "", *given: str) -> int:
     """Create it and print the outcome."""
-    if (what, len(given)) not in (("bucket", 1), ("account", 1), ("reader", 0)) or "" in given:
+    makers: dict[tuple[str, int], Callable[..., str]] = {
+        ("bucket", 1): bucket,
+        ("account", 1): account,
+        ("reader", 0): reader,
+    }
+    if (what, len(given)) not in makers or "" in given:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        print(": ".join([*given, {"bucket": bucket, "account": account, "reader": reader}[what](*given)]))
+        print(": ".join([*given, makers[what, len(given)](*given)]))
     except KeyError as error:
         print(f"error: set {error.args[0]}", file=sys.stderr)
         return 2

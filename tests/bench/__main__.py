@@ -50,7 +50,7 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
     before = os.getloadavg()[0]
     found = job(small=small)
     took = time.perf_counter() - began
-    records, tables = ([each for each in found if isinstance(each, kind)] for kind in (Record, Table))
+    records = [each for each in found if isinstance(each, Record)]
     print(*(each.line() for each in records), sep="\n")
     print(f"{name} took {took:.0f} s, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after", flush=True)
     return {
@@ -64,7 +64,7 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
         f"PyTorch {torch.__version__}",
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),
         "records": [asdict(each) for each in records],
-        "tables": [asdict(each) for each in tables],
+        "tables": [asdict(each) for each in found if isinstance(each, Table)],
     }
 
 

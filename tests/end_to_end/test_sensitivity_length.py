@@ -25,7 +25,7 @@ SIZE = Size(molecules=16, genes=80)  # fewer lines than are shipped prove no mar
 
 
 def _params() -> dict[str, Any]:
-    few = {f"tune.{key}": {"quick": 1, "full": 1} for key in ("trials", "epochs", "rounds")}
+    few: dict[str, Any] = {f"tune.{key}": {"quick": 1, "full": 1} for key in ("trials", "epochs", "rounds")}
     few |= {"data.omics": ["expression", "mutation"]}
     params, areas = (
         small_params(name, like="drug_response", models=ARCHITECTURES, waive=True, changes=few | changes)

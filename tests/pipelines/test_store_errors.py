@@ -168,10 +168,11 @@ def test_a_deleted_run_is_named_with_what_restores_it(here: Path) -> None:
 def test_a_studies_database_that_refuses_is_told_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = here / "studies.db"
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{path}")
-    for made, unmade, told in (
+    refusing: list[tuple[Callable[[], object], Callable[[], object], str]] = [
         (lambda: path.write_bytes(b"no database " * 500), path.unlink, "is no SQLite database"),
         (path.mkdir, path.rmdir, "cannot be opened"),
-    ):
+    ]
+    for made, unmade, told in refusing:
         made()
         for wait in (True, False):
             with pytest.raises(StoreError, match=rf"studies\.db \(OPTUNA_STORAGE\) {told}"):
