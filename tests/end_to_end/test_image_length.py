@@ -101,7 +101,9 @@ def test_runs_have_their_weights_metrics_by_class_and_figures(here: Checkout) ->
     runs = {name: client.get_run(evidence(here, name)["run_id"]) for name in ARCHITECTURES}
     for name, run in runs.items():
         tags, metrics = run.data.tags, run.data.metrics
-        assert tags["device"] == "cpu" and tags["evidence.sha256"] == evidence(here, name)["sha256"]
+        assert tags["device"] == "cpu"
+        if name != SERVED:  # whose evidence is completed as a candidate's
+            assert tags["evidence.sha256"] == evidence(here, name)["sha256"]
         for label in classes(here):
             assert f"test_recall_{label}" in metrics or f"test_precision_{label}" in metrics
         assert metrics["test_accuracy_low"] <= metrics["test_accuracy"] <= metrics["test_accuracy_high"]
