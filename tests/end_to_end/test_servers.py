@@ -222,15 +222,11 @@ def destroy(installed: Installation) -> None:
         with engine.begin() as connection:
             connection.execute(sa.text("DROP SCHEMA public CASCADE"))
             connection.execute(sa.text("CREATE SCHEMA public"))
-    store = boto3.resource("s3", endpoint_url=installed.artifacts["MLFLOW_S3_ENDPOINT_URL"], **credentials(installed))
+    given = {name.lower(): installed.artifacts[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    store = boto3.resource("s3", endpoint_url=installed.artifacts["MLFLOW_S3_ENDPOINT_URL"], **given)
     bucket = store.Bucket(BUCKET.removeprefix("s3://"))
     assert list(bucket.objects.limit(1))
     bucket.objects.delete()
-
-
-def credentials(installed: Installation) -> dict[str, str]:
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    return {"region_name": "us-east-1"} | {name.lower(): installed.artifacts[name] for name in names}
 
 
 @pytest.mark.soak
