@@ -223,7 +223,8 @@ def destroy(installed: Installation) -> None:
             connection.execute(sa.text("DROP SCHEMA public CASCADE"))
             connection.execute(sa.text("CREATE SCHEMA public"))
     given = {name.lower(): installed.artifacts[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-    store = boto3.resource("s3", endpoint_url=installed.artifacts["MLFLOW_S3_ENDPOINT_URL"], **given)
+    url = installed.artifacts["MLFLOW_S3_ENDPOINT_URL"]
+    store = boto3.resource("s3", region_name="us-east-1", endpoint_url=url, **given)
     bucket = store.Bucket(BUCKET.removeprefix("s3://"))
     assert list(bucket.objects.limit(1))
     bucket.objects.delete()
