@@ -111,7 +111,7 @@ def test_no_stage_imports_by_a_name_that_cannot_be_followed() -> None:
 def test_every_target_of_the_makefile_is_a_stage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = {"${tasks}": PARAMS.tasks, "${models}": PARAMS.models}
+    keys = {"${tasks}": list(PARAMS.tasks), "${models}": list(PARAMS.models)}
     stages = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
     monkeypatch.chdir(ROOT)
     for which in ("--demo", "--leaderboards"):

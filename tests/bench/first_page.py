@@ -33,9 +33,10 @@ def first_pages(small: bool = False) -> list[Record]:
                     times[side].append(time.monotonic() - server.started)
                     context.close()
     print(f"the longest of {len(times['ours'])}: {max(times['ours']):.2f} s", flush=True)
+    ours, other = times["ours"], times["bare"]
     record = Record(
-        *("first page after the start of the process", *(statistics.median(each) for each in times.values())),
-        *(statistics.median(a / b for a, b in zip(times["ours"], times["bare"], strict=True)), "s"),
+        *("first page after the start of the process", statistics.median(ours), statistics.median(other)),
+        *(statistics.median(a / b for a, b in zip(ours, other, strict=True)), "s"),
         bound=SECONDS,
         bound_on="ours",
         higher_is_better=False,

@@ -89,9 +89,9 @@ class Platform:
             )
         return done
 
-    def python(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def python(self, *arguments: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run a module of the copy."""
-        return self.run(sys.executable, *arguments, check=check)
+        return self.run(sys.executable, *arguments, check=check, **more)
 
     def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run DVC in the copy."""

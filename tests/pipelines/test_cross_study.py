@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,7 +112,8 @@ def test_shares_are_those_of_the_lines_and_lines_of_both_studies_are_held_out_in
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are() -> None:
-    for changed, name in (({"test_study": "CTRP"}, "CTRP"), ({"train_study": ""}, "")):
+    unknown: list[tuple[dict[str, Any], str]] = [({"test_study": "CTRP"}, "CTRP"), ({"train_study": ""}, "")]
+    for changed, name in unknown:
         with pytest.raises(StudyError, match=f"'{name}', which is no study of the data; the studies are GDSC1, GDSC2"):
             split_table(measured_again(make_tables()), **changed)
     with pytest.raises(StudyError, match=r"study GDSC2 has 3 groups of cell lines, at least 4 are needed"):

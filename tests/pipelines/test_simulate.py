@@ -174,7 +174,7 @@ def profiles(folders: dict[str, Path]) -> dict[str, Profiles]:
         values = pd.read_parquet(folders[name] / "expression.parquet").set_index("sample_id")
         samples = pd.read_csv(folders[name] / "samples.csv", dtype={"sample_type": str})
         genes = pd.read_csv(folders[name] / "genes.csv")
-        found[name] = Profiles(np.log2(values + 1) if name == TUMOR else values, samples, genes)
+        found[name] = Profiles(values.transform(lambda x: np.log2(x + 1)) if name == TUMOR else values, samples, genes)
     return found
 
 
